@@ -1,0 +1,68 @@
+"""Synthetic classes: Gaussian clouds about random centres, in any dimension."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from episodes.pool import LabelledPool
+from episodes.source import PoolSource
+from metaplast.episode import EpisodeRequest
+from metaplast.errors import UserError
+
+DIMENSION = 32
+CLASSES = 64
+
+#: Least number of images of a class; more where shots and queries ask for more.
+IMAGES = 500
+
+#: Standard deviation of a class along every axis, and the middle of all centres: nearly every
+#: number is then in [0, 1], as a pixel would be.
+NOISE = 0.25
+MIDDLE = 0.5
+
+#: Separates the stream of the data from that of the split, which has the same seed.
+STREAM = 0x5EED
+
+
+def _load(request: EpisodeRequest) -> LabelledPool:
+    """Return classes with centres uniform in a cube about `MIDDLE`.
+
+    The cube shrinks as 1/√dimension, so that the distance of two centres, and with it the
+    difficulty, is about the same in every dimension from 8 up.
+    """
+    dimension, classes = _sizes(request.argument)
+    images = max(IMAGES, 2 * (request.shots + request.queries))
+    generator = torch.Generator().manual_seed(request.seed ^ STREAM)
+    reach = min(0.25 * math.sqrt(DIMENSION / dimension), 0.5)
+    centres = MIDDLE + reach * (2 * torch.rand(classes, 1, dimension, generator=generator) - 1)
+    noise = NOISE * torch.randn(classes, images, dimension, generator=generator)
+    return LabelledPool(
+        images=(centres + noise).flatten(0, 1),
+        labels=torch.arange(classes).repeat_interleave(images),
+    )
+
+
+def _sizes(argument: str) -> tuple[int, int]:
+    """Return dimension and number of classes from "", "DIM" or "DIM,CLASSES"."""
+    parts = argument.split(",") if argument else []
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = [0]
+    dimension, classes = [*numbers, *(DIMENSION, CLASSES)[len(numbers) :]][:2]
+    if len(numbers) > 2 or dimension < 1 or classes < 2:
+        raise UserError(
+            f"clusters takes a dimension of at least 1 and perhaps a number of classes of at "
+            f"least 2, got {argument!r}; write --dataset clusters:{DIMENSION},{CLASSES}."
+        )
+    return dimension, classes
+
+
+CLUSTERS = PoolSource(
+    name="clusters",
+    summary=f"synthetic Gaussian classes; clusters:DIM,CLASSES (default {DIMENSION},{CLASSES})",
+    load=_load,
+    takes_argument=True,
+)

@@ -1,0 +1,31 @@
+"""Handwritten digits of 8 × 8 pixels that come with scikit-learn: nothing to download."""
+
+from __future__ import annotations
+
+import torch
+
+from episodes.pool import LabelledPool
+from episodes.source import PoolSource
+from metaplast.episode import EpisodeRequest
+
+#: The brightest pixel of scikit-learn's digits.
+BRIGHTEST = 16
+
+
+def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data is always the same
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return LabelledPool(
+        images=torch.from_numpy(pixels).to(torch.uint8),
+        labels=torch.from_numpy(labels).long(),
+        scale=1 / BRIGHTEST,
+    )
+
+
+DIGITS = PoolSource(
+    name="digits",
+    summary="1,797 handwritten digits of 8 × 8 pixels, embedded in scikit-learn (10 classes)",
+    load=_load,
+    is_default=True,
+)

@@ -1,0 +1,44 @@
+"""A labelled pool of images: what every data set is turned into before episodes are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPool:
+    """All images of a data set, of both sides of the split.
+
+    Attributes:
+        images: [image, pixel]; uint8 where the data set has bytes (a quarter of the memory of
+            float32), else floating point.
+        labels: [image] int64, 0 … classes-1, each class at least once.
+        scale: a pixel is worth `scale` times what is stored.
+        held_out_classes: [class] the classes the data set itself sets apart for testing, if any.
+        note: what people should know about the data, for the description; may be empty.
+    """
+
+    images: Tensor
+    labels: Tensor
+    scale: float = 1.0
+    held_out_classes: Tensor | None = None
+    note: str = ""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image."""
+        return self.images.shape[1]
+
+
+def numbered(labels: Tensor) -> Tensor:
+    """Return `labels` [image] renumbered 0 … classes-1 in the order of their values."""
+    renumbered: Tensor = torch.unique(labels, sorted=True, return_inverse=True)[1]
+    return renumbered

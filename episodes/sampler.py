@@ -1,0 +1,104 @@
+"""Draw episodes from a labelled pool, all episodes of a batch at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from episodes.pool import LabelledPool
+from metaplast.episode import EpisodeBatch, EpisodeRequest
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Return numbers uniform on [0, 1) of `shape` on `device`.
+
+    They are drawn where the generator lives, so that a CPU generator gives the same episodes on
+    every device.
+    """
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)
+
+
+def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Return `number` different integers below each size, in random order: [row, number].
+
+    Every ordered choice is equally likely: the places of the largest of independent uniform keys.
+
+    Args:
+        sizes: [row] int64, each at least `number`.
+        number: how many to draw in each row.
+        generator: the only source of randomness.
+    """
+    widest = int(sizes.max())
+    keys = uniform((len(sizes), widest), generator, sizes.device)
+    outside = torch.arange(widest, device=sizes.device) >= sizes[:, None]
+    return keys.masked_fill_(outside, -1.0).topk(number, dim=1).indices
+
+
+def shuffled(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return `x` and `y` [episode, step] in a random order, the same for both."""
+    order = uniform(tuple(x.shape), generator, x.device).argsort(dim=1)
+    return x.gather(1, order), y.gather(1, order)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolSampler:
+    """Draws ways classes, then shots + queries images of each, all without repetition.
+
+    Attributes:
+        pool: images and labels, on the device where episodes are made.
+        request: ways, shots, queries, kind of labels, dtype.
+        members: [image] indices into the pool of the images that may be drawn, class by class.
+        classes: [class] the classes that may be drawn.
+        counts: [class] how many images each has.
+    """
+
+    pool: LabelledPool
+    request: EpisodeRequest
+    members: Tensor
+    classes: Tensor
+    counts: Tensor
+
+    @classmethod
+    def over(cls, pool: LabelledPool, images: Tensor, request: EpisodeRequest) -> PoolSampler:
+        """Return the sampler that draws only from `images`, [image] indices into the pool."""
+        labels = pool.labels[images]
+        classes, counts = torch.unique(labels, sorted=True, return_counts=True)
+        return cls(pool, request, images[labels.argsort(stable=True)], classes, counts)
+
+    def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return `episodes` fresh episodes: support shuffled, query class by class."""
+        ways, shots = self.request.ways, self.request.shots
+        chosen = self._classes(episodes, generator)
+        index = self._images(chosen.flatten(), generator).view(episodes, ways, -1)
+        label = self._labels(chosen)[:, :, None].expand_as(index)
+        support, support_y = shuffled(
+            index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
+        )
+        query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
+        return EpisodeBatch(
+            self._pixels(support), support_y, self._pixels(query), query_y.contiguous()
+        )
+
+    def _classes(self, episodes: int, generator: torch.Generator) -> Tensor:
+        """Return which of `self.classes` each episode has: [episode, way]."""
+        sizes = torch.full((episodes,), len(self.classes), device=self.classes.device)
+        return distinct(sizes, self.request.ways, generator)
+
+    def _images(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Return pool indices of shots + queries images of each chosen class: [row, image]."""
+        starts = self.counts.cumsum(0) - self.counts
+        number = self.request.shots + self.request.queries
+        within = distinct(self.counts[chosen], number, generator)
+        return self.members[starts[chosen, None] + within]
+
+    def _labels(self, chosen: Tensor) -> Tensor:
+        """Return the label of each chosen class: [episode, way]."""
+        if self.request.labels == "global":
+            return self.classes[chosen]
+        return torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        """Return the images at `index` [episode, step] as numbers: [episode, step, pixel]."""
+        return self.pool.images[index].to(self.request.dtype) * self.pool.scale

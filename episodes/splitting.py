@@ -1,0 +1,142 @@
+"""Hold out a part of a labelled pool for the test: whole classes, or images of every class."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from episodes.pool import LabelledPool
+from episodes.sampler import PoolSampler
+from metaplast.episode import EpisodeRequest, EpisodeSplit
+from metaplast.errors import require
+
+#: "auto" holds out classes where there are at least this many times as many classes as ways, so
+#: that neither side is left with one or two possible episodes.
+CLASSES_PER_WAY = 4
+
+#: One part in this many is held out.
+PARTS = 4
+
+
+def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> EpisodeSplit:
+    """Return samplers over two parts of `pool` that share no class or no image.
+
+    The parts are decided by `request.seed`, or by the data set where it names its test classes.
+
+    Args:
+        name: the source, for messages.
+        pool: all images.
+        request: what the user asks for.
+
+    Raises:
+        UserError: if there are too few classes for the ways, or too few images of a class for
+            shots + queries, on either side.
+    """
+    generator = torch.Generator().manual_seed(request.seed)
+    require(
+        request.ways <= pool.classes,
+        f"{name} has {pool.classes} classes, but --ways asks for {request.ways}; "
+        f"give --ways {pool.classes} or less.",
+    )
+    held_out: Literal["classes", "images"]
+    if _holds_out_classes(pool, request):
+        held_out, is_test = "classes", _of_classes(name, pool, request, generator)
+    else:
+        held_out, is_test = "images", _of_images(name, pool, request, generator)
+    on_device = replace(
+        pool, images=pool.images.to(request.device), labels=pool.labels.to(request.device)
+    )
+    train, test = (
+        PoolSampler.over(on_device, side.nonzero()[:, 0].to(request.device), request)
+        for side in (~is_test, is_test)
+    )
+    return EpisodeSplit(
+        train=train,
+        test=test,
+        held_out=held_out,
+        inputs=pool.pixels,
+        outputs=pool.classes if request.labels == "global" else request.ways,
+        description=_describe(name, pool, held_out, train, test),
+    )
+
+
+def _holds_out_classes(pool: LabelledPool, request: EpisodeRequest) -> bool:
+    if request.held_out != "auto":
+        return request.held_out == "classes"
+    if pool.held_out_classes is not None:
+        return True
+    return pool.classes >= CLASSES_PER_WAY * request.ways
+
+
+def _of_classes(
+    name: str, pool: LabelledPool, request: EpisodeRequest, generator: torch.Generator
+) -> Tensor:
+    """Return which images are of held-out classes: [image] bool, on the CPU."""
+    test = pool.held_out_classes
+    if test is None:
+        number = max(request.ways, pool.classes // PARTS)
+        test = torch.randperm(pool.classes, generator=generator)[:number]
+    left = pool.classes - len(test)
+    require(
+        min(len(test), left) >= request.ways,
+        f"{name} has {pool.classes} classes, too few to hold out classes with --ways "
+        f"{request.ways} (meta-training would have {max(left, 0)} and the test {len(test)}); "
+        f"give fewer --ways, or hold out images.",
+    )
+    _require_images(name, pool, request, sides=1)
+    return torch.isin(pool.labels.cpu(), test.cpu())
+
+
+def _of_images(
+    name: str, pool: LabelledPool, request: EpisodeRequest, generator: torch.Generator
+) -> Tensor:
+    """Return which images are held out, of every class: [image] bool, on the CPU.
+
+    One part in `PARTS` of each class, but enough for an episode on either side.
+    """
+    _require_images(name, pool, request, sides=2)
+    needed = request.shots + request.queries
+    labels = pool.labels.cpu()
+    counts = torch.bincount(labels)
+    number = torch.minimum((counts // PARTS).clamp(min=needed), counts - needed)
+    # A random order within each class: sort by class, ties in the order of a random shuffle.
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]
+    grouped = labels[order]
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[grouped]
+    is_test = torch.empty(len(labels), dtype=torch.bool)
+    is_test[order] = place < number[grouped]
+    return is_test
+
+
+def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, sides: int) -> None:
+    """Check that the smallest class has enough images for an episode on each of its sides.
+
+    A held-out class is on one side; where images are held out every class is on both.
+    """
+    counts = torch.bincount(pool.labels)
+    smallest, has = int(counts.argmin()), int(counts.min())
+    needed = request.shots + request.queries
+    each = " for meta-training and as many for the test" if sides == 2 else ""
+    require(
+        has >= sides * needed,
+        f"{name} has {has} images of class {smallest}, but --shots {request.shots} and --queries "
+        f"{request.queries} take {needed}{each}; make them at most {has // sides} together.",
+    )
+
+
+def _describe(
+    name: str, pool: LabelledPool, held_out: str, train: PoolSampler, test: PoolSampler
+) -> str:
+    whole = f"{name}: {pool.classes} classes, {len(pool.images)} images of {pool.pixels} pixels"
+    if held_out == "classes":
+        parts = f"{len(test.classes)} classes held out, {len(train.classes)} for meta-training"
+    else:
+        parts = (
+            f"all classes in meta-training, {len(test.members)} images held out, "
+            f"{len(train.members)} for meta-training"
+        )
+    return "; ".join(part for part in (whole, parts, pool.note) if part)
