@@ -1,0 +1,77 @@
+"""What the data sets in the format of MNIST have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from episodes.idx import present, read_part
+from episodes.pool import LabelledPool, numbered
+from episodes.source import PoolSource
+from episodes.storage import data_root, download
+from metaplast.episode import EpisodeRequest
+
+#: The brightest pixel of a byte image.
+BRIGHTEST = 255
+
+
+@dataclass(frozen=True)
+class IdxFiles:
+    """The idx files of a data set, in torchvision's folders.
+
+    Attributes:
+        dataset: class in `torchvision.datasets`, whose name is also the folder's.
+        parts: names of the parts of the data ("train", "test") to prefixes of their files.
+        options: further arguments of the class.
+    """
+
+    dataset: str
+    parts: Mapping[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, request: EpisodeRequest) -> LabelledPool:
+        """Return all images of the parts that are there, downloading both if none is.
+
+        EMNIST comes with a small test part that is enough for episodes, so that a folder with
+        one part is used as it is, and the note says so.
+
+        Raises:
+            UserError: if files are missing and cannot be downloaded, or are damaged.
+        """
+        root = data_root(request)
+        folder = root / self.dataset / "raw"
+        if not self._present(folder):
+            first = next(iter(self.parts.values()))
+            expected = f"{self.dataset}/raw/{first}-images-idx3-ubyte"
+            download(self._fetch, root, expected)
+        there = self._present(folder)
+        parts = [read_part(folder, prefix) for prefix in there.values()]
+        return LabelledPool(
+            images=torch.cat([images.flatten(1) for images, _ in parts]),
+            labels=numbered(torch.cat([labels for _, labels in parts])),
+            scale=1 / BRIGHTEST,
+            note="" if len(there) == len(self.parts) else f"{''.join(there)} part only",
+        )
+
+    def _present(self, folder: Path) -> dict[str, str]:
+        return {part: prefix for part, prefix in self.parts.items() if present(folder, prefix)}
+
+    def _fetch(self, folder: Path) -> None:
+        from torchvision import datasets
+
+        getattr(datasets, self.dataset)(folder, download=True, **self.options)
+
+
+def mnist_like(name: str, summary: str, dataset: str) -> PoolSource:
+    """Return the source of a data set with the very files of MNIST."""
+    return PoolSource(name, summary, IdxFiles(dataset, {"train": "train", "test": "t10k"}).load)
+
+
+def emnist_split(name: str, summary: str, split: str) -> PoolSource:
+    """Return the source of one of EMNIST's splits ("balanced", "bymerge", …)."""
+    parts = {part: f"emnist-{split}-{part}" for part in ("train", "test")}
+    return PoolSource(name, summary, IdxFiles("EMNIST", parts, {"split": split}).load)

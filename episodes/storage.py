@@ -1,0 +1,108 @@
+"""Where data sets lie on disk, how they are fetched, and a cache of what is slow to prepare."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from metaplast.episode import EpisodeRequest
+from metaplast.errors import UserError, require
+
+#: Environment variable naming the folder of data sets, where `--data-root` is not given.
+DATA_VARIABLE = "METAPLAST_DATA"
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for metaplast; it need not exist."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "metaplast"
+
+
+def data_root(request: EpisodeRequest) -> Path:
+    """Return the folder of data sets: `--data-root`, METAPLAST_DATA, or one in the cache.
+
+    Raises:
+        UserError: if the folder was named by the user and does not exist.
+    """
+    variable = os.environ.get(DATA_VARIABLE)
+    if request.data_root is not None:
+        root, named_by = request.data_root.expanduser(), "--data-root"
+    elif variable:
+        root, named_by = Path(variable).expanduser(), DATA_VARIABLE
+    else:
+        return cache_folder() / "data"
+    require(
+        root.is_dir(),
+        f"the data root {str(root)!r} (from {named_by}) is not a folder; make it, or name the "
+        f"folder that has the data.",
+    )
+    return root
+
+
+def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
+    """Let `fetch` write a data set into an empty folder and move its files under `root`.
+
+    What lies under `root` is therefore always whole, also after an interrupted download.
+
+    Args:
+        fetch: downloads into the folder it is given.
+        root: the data root.
+        expected: the path under `root`, for people, of what was not there.
+
+    Raises:
+        UserError: if the download fails; says what to put where.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
+            fetch(Path(folder))
+            for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+                target = root / file.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"expected {str(root / expected)!r}, which is not there and could not be downloaded "
+            f"({reason(error)}); put it there, or give --data-root the folder that has it."
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """Return the message of `error` in one line."""
+    return " ".join(str(error).split()).rstrip(".:") or type(error).__name__
+
+
+def prepared(name: str, make: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays `make` returns, kept in the cache folder under `name`.
+
+    The name must change with whatever the arrays are made from. A cache that cannot be read is
+    made again, and one that cannot be written is done without.
+    """
+    file = cache_folder() / "prepared" / f"{name}.npz"
+    try:
+        # Opened here, since NumPy leaves a damaged file open.
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as kept:
+            return dict(kept)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+        arrays = make()
+    with contextlib.suppress(OSError):
+        _write(file, arrays)
+    return arrays
+
+
+def _write(file: Path, arrays: Arrays) -> None:
+    """Write `arrays` so that `file` is at any moment absent or whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        draft = Path(folder) / file.name
+        np.savez(draft, allow_pickle=False, **arrays)
+        draft.replace(file)
