@@ -1,0 +1,10 @@
+"""Where episodes come from: data sets, synthetic classes, a user's own data, task sets.
+
+Registered sources are found through the entry point group `metaplast.episodes`; the three
+functions here make a source of data that only the user has.
+"""
+
+from episodes.own_data import from_dataset, from_tensors
+from episodes.task_sets import from_task_sets
+
+__all__ = ["from_dataset", "from_task_sets", "from_tensors"]

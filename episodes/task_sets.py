@@ -1,0 +1,272 @@
+"""Task sets of learn2learn (Arnold et al. 2020, arXiv:2008.12284), as sources of episodes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from episodes.sampler import shuffled, uniform
+from episodes.storage import data_root, reason
+from metaplast.episode import EpisodeBatch, EpisodeRequest, EpisodeSource, EpisodeSplit
+from metaplast.errors import UserError, require, unknown_name
+
+
+class TaskSet(Protocol):
+    """What is used of learn2learn's Taskset (and of its older name, TaskDataset)."""
+
+    num_tasks: int
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Return the images and labels of one task."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSetSampler:
+    """Turns tasks into episodes: the first shots of each class are support, the rest query.
+
+    learn2learn draws from Python's, NumPy's and torch's global generators. They are seeded from
+    the generator given to `sample` for the time of the draw, and put back.
+
+    Attributes:
+        tasks: each task holds shots + queries images of each of ways classes.
+        request: the sizes; labels are always remapped, as learn2learn's benchmarks do.
+    """
+
+    tasks: TaskSet
+    request: EpisodeRequest
+
+    def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return `episodes` episodes.
+
+        Raises:
+            UserError: if a task does not have shots + queries images of each of ways classes.
+        """
+        drawn = [self._task(generator) for _ in range(episodes)]
+        images = torch.stack([x for x, _ in drawn]).to(self.request.device, self.request.dtype)
+        given = torch.stack([y for _, y in drawn]).to(self.request.device)
+        index, label = self._arranged(given, generator)
+        shots = self.request.shots
+        support, support_y = shuffled(
+            index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
+        )
+        query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
+        row = torch.arange(episodes, device=self.request.device)[:, None]
+        return EpisodeBatch(images[row, support], support_y, images[row, query], query_y)
+
+    def _task(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return images [image, pixel] and labels [image] of one task."""
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        number = self.tasks.num_tasks
+        index = 0 if number == -1 else seed % number
+        # A finite task set draws each task once and keeps it: what task it is may then depend on
+        # its index alone, never on the order in which tasks are first met.
+        with global_seed(seed if number == -1 else self.request.seed + index):
+            task = self.tasks[index]
+        try:
+            images, labels = (torch.as_tensor(part) for part in task)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"a task must be a pair of images and labels, got {type(task).__name__} "
+                f"({reason(error)}); end its transforms with LoadData."
+            ) from error
+        wanted = self.request.ways * (self.request.shots + self.request.queries)
+        require(
+            images.ndim >= 2 and labels.shape == (wanted,) and len(images) == wanted,
+            f"a task must have ways × (shots + queries) = {wanted} images and labels, got shapes "
+            f"{tuple(images.shape)} and {tuple(labels.shape)}; give the task set as many ways and "
+            f"samples.",
+        )
+        return images.flatten(1), labels.long()
+
+    def _arranged(self, given: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return places in the task, class by class, and new labels: [episode, way, image] each.
+
+        The images of a class come in random order, and so do the numbers of the classes.
+        """
+        ways = self.request.ways
+        noise = uniform(tuple(given.shape), generator, given.device).double()
+        index = (given + noise).argsort(dim=1)
+        sorted_labels = given.gather(1, index).view(len(given), ways, -1)
+        index = index.view(len(given), ways, -1)
+        first, last = sorted_labels[:, :, 0], sorted_labels[:, :, -1]
+        even = bool((first == last).all() and (first[:, 1:] != last[:, :-1]).all())
+        require(
+            even,
+            f"a task must have {index.shape[2]} images of each of {ways} classes, got another "
+            f"division; use NWays and KShots with these numbers.",
+        )
+        number = uniform((len(given), ways), generator, given.device).argsort(dim=1)
+        return index, number[:, :, None].expand_as(index)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSetSource(EpisodeSource):
+    """Episodes of two task sets, which bring their own split.
+
+    Attributes:
+        load: returns the task sets for meta-training and for the held-out test.
+        held_out: what the two do not share.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[EpisodeRequest], tuple[TaskSet, TaskSet]]
+    held_out: Literal["classes", "images"] = "classes"
+    aliases: tuple[str, ...] = ()
+    is_default: bool = False
+
+    def split(self, request: EpisodeRequest) -> EpisodeSplit:
+        """Return samplers over the two task sets.
+
+        Raises:
+            UserError: if they cannot be loaded, or do not fit the request.
+        """
+        require(
+            request.held_out in ("auto", self.held_out),
+            f"{self.name} brings its own split, which holds out {self.held_out}, but held-out "
+            f"{request.held_out} were asked for; leave that choice at auto.",
+        )
+        train, test = (TaskSetSampler(tasks, request) for tasks in self.load(request))
+        # One task of each, so that one that does not fit is found here and not in mid-run.
+        seed = torch.Generator().manual_seed(request.seed)
+        pixels = {sampler.sample(1, seed).support_x.shape[2] for sampler in (train, test)}
+        require(
+            len(pixels) == 1,
+            f"{self.name} must have images of one size, got {sorted(pixels)} pixels in "
+            f"meta-training and test; resize them.",
+        )
+        name = f"{self.name}:{request.argument}" if request.argument else self.name
+        return EpisodeSplit(
+            train=train,
+            test=test,
+            held_out=self.held_out,
+            inputs=pixels.pop(),
+            outputs=request.ways,
+            description=f"{name}: task sets of {request.ways} classes with labels remapped; the "
+            f"test task set has {self.held_out} held out",
+        )
+
+
+def from_task_sets(
+    train: TaskSet,
+    test: TaskSet,
+    *,
+    name: str = "task sets",
+    held_out: Literal["classes", "images"] = "classes",
+) -> EpisodeSource:
+    """Return a source over two task sets of learn2learn.
+
+    Args:
+        train: for meta-training; each task has shots + queries images of each of ways classes.
+        test: the same for the held-out test.
+        name: what messages and descriptions call them.
+        held_out: what the two task sets do not share; this is your word, it is not checked.
+    """
+    return TaskSetSource(name, "task sets of your own", lambda _: (train, test), held_out)
+
+
+@contextlib.contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch, and put them back at the end."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _learn2learn() -> ModuleType:
+    try:
+        # Its dependency gym prints a notice to standard error when imported.
+        with contextlib.redirect_stderr(io.StringIO()):
+            import learn2learn
+    except ImportError as error:
+        raise UserError(
+            f"learn2learn task sets need the extra 'learn2learn', which is not installed "
+            f"({reason(error)}); run `uv sync --extra learn2learn`, which needs a C compiler."
+        ) from error
+    return learn2learn  # type: ignore[no-any-return]
+
+
+def _benchmark(request: EpisodeRequest) -> tuple[TaskSet, TaskSet]:
+    """Return the benchmark task sets that learn2learn has under `request.argument`."""
+    benchmarks = _learn2learn().vision.benchmarks
+    known = list(benchmarks.list_tasksets())
+    if request.argument not in known:
+        raise unknown_name("learn2learn task set", request.argument, known)
+    samples = request.shots + request.queries
+    root = _existing(data_root(request))
+    try:
+        with global_seed(request.seed):
+            sets = benchmarks.get_tasksets(
+                request.argument,
+                train_ways=request.ways,
+                train_samples=samples,
+                test_ways=request.ways,
+                test_samples=samples,
+                root=str(root),
+            )
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"learn2learn could not load {request.argument!r} from {str(root)!r} "
+            f"({reason(error)}); put the data there as learn2learn expects it."
+        ) from error
+    for tasks in (sets.train, sets.test):
+        _check_sizes(tasks, request)
+        _keep_to_own_classes(tasks)
+    return sets.train, sets.test
+
+
+def _existing(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def _check_sizes(tasks: Any, request: EpisodeRequest) -> None:
+    """Check that the data of `tasks` has classes and images enough."""
+    members = tasks.dataset.labels_to_indices
+    has = min(len(indices) for indices in members.values())
+    needed = request.shots + request.queries
+    require(
+        len(members) >= request.ways,
+        f"learn2learn:{request.argument} has {len(members)} classes on one side of its split, but "
+        f"--ways asks for {request.ways}; give --ways {len(members)} or less.",
+    )
+    require(
+        has >= needed,
+        f"learn2learn:{request.argument} has {has} images of a class, but --shots {request.shots} "
+        f"and --queries {request.queries} take {needed}; make them at most {has} together.",
+    )
+
+
+def _keep_to_own_classes(tasks: Any) -> None:
+    """Let `tasks` draw only from the classes of its own data.
+
+    In learn2learn 0.2.0 the transforms of the omniglot benchmark draw from the classes of the
+    whole data set, so that its train, validation and test task sets share all of them.
+    """
+    for transform in tasks.task_transforms:
+        if hasattr(transform, "filter_labels"):
+            transform.filter_labels = list(tasks.dataset.labels)
+
+
+LEARN2LEARN = TaskSetSource(
+    name="learn2learn",
+    summary="learn2learn's benchmark task sets, e.g. learn2learn:omniglot (extra learn2learn)",
+    load=_benchmark,
+)
