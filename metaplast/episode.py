@@ -1,0 +1,145 @@
+"""What an episode is, and the contract of whatever supplies episodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from metaplast.errors import require
+
+LabelKind = Literal["global", "remapped"]
+HeldOut = Literal["auto", "classes", "images"]
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Independent tasks, each learned online from its support set and judged on its query set.
+
+    Shapes: `support_x` [episode, step, pixel], `support_y` [episode, step] (int64),
+    `query_x` [episode, query, pixel], `query_y` [episode, query] (int64). The steps are already in
+    the (shuffled) order in which the network meets them.
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes."""
+        return self.support_x.shape[0]
+
+    @property
+    def steps(self) -> int:
+        """Number of online steps of each episode."""
+        return self.support_x.shape[1]
+
+    def to(self, dtype: torch.dtype) -> EpisodeBatch:
+        """Return the same episodes with images in `dtype`."""
+        return replace(self, support_x=self.support_x.to(dtype), query_x=self.query_x.to(dtype))
+
+    def select(self, index: Tensor | slice) -> EpisodeBatch:
+        """Return the episodes at `index`."""
+        return EpisodeBatch(
+            self.support_x[index], self.support_y[index], self.query_x[index], self.query_y[index]
+        )
+
+
+@dataclass(frozen=True)
+class EpisodeRequest:
+    """What a user asks of an episode source.
+
+    Attributes:
+        ways: classes in an episode, all distinct.
+        shots: support images of each class.
+        queries: query images of each class.
+        labels: "global" keeps each class's own index (the paper's 47-way head), "remapped"
+            numbers the classes of an episode 0 … ways-1.
+        held_out: what meta-test episodes must not share with meta-training: whole "classes" or
+            only "images"; "auto" takes classes where the source has enough of them.
+        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
+        argument: what follows the colon in `--dataset source:argument`.
+        seed: decides the split, and the data of synthetic sources.
+        device: where episodes are made.
+        dtype: of the images.
+    """
+
+    ways: int = 5
+    shots: int = 50
+    queries: int = 10
+    labels: LabelKind = "global"
+    held_out: HeldOut = "auto"
+    data_root: Path | None = None
+    argument: str = ""
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            UserError: if ways < 2, shots < 1 or queries < 1.
+        """
+        require(self.ways >= 2, f"--ways must be at least 2, got {self.ways}; give 2 or more.")
+        require(self.shots >= 1, f"--shots must be at least 1, got {self.shots}; give 1 or more.")
+        require(
+            self.queries >= 1, f"--queries must be at least 1, got {self.queries}; give 1 or more."
+        )
+
+
+class EpisodeSampler(Protocol):
+    """Draws episodes; all randomness comes from the generator it is given."""
+
+    def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return `episodes` fresh episodes."""
+
+
+@dataclass(frozen=True)
+class EpisodeSplit:
+    """Episodes for meta-training and for the held-out test, which share no class or no image.
+
+    Attributes:
+        train: for meta-training and selection.
+        test: for the held-out test alone.
+        held_out: "classes" if no class, "images" if no image is in both.
+        inputs: pixels of an image.
+        outputs: width of the last layer.
+        description: one line for people: source, classes, images.
+    """
+
+    train: EpisodeSampler
+    test: EpisodeSampler
+    held_out: Literal["classes", "images"]
+    inputs: int
+    outputs: int
+    description: str
+
+
+class EpisodeSource(ABC):
+    """A data set, or anything else, from which episodes come.
+
+    Attributes:
+        name: what users write after `--dataset`.
+        summary: one line for `--help` and the docs.
+        is_default: exactly one registered source is taken when none is named.
+    """
+
+    name: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+    is_default: bool = False
+
+    @abstractmethod
+    def split(self, request: EpisodeRequest) -> EpisodeSplit:
+        """Load the data and return samplers for meta-training and the held-out test.
+
+        Raises:
+            UserError: if the data is missing, damaged or too small for the request.
+        """

@@ -1,0 +1,33 @@
+"""The errors a user can mend, each one sentence long."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: says what was expected, what came and how to mend it.
+
+    Commands print it without a traceback and exit with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that is not registered, suggesting the nearest one.
+
+    Args:
+        kind: what was looked for, in the field's words ("term", "feedback", …).
+        name: what the user wrote.
+        known: every name that would have been accepted.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(known)}."
+    return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise `UserError` with `sentence` unless `condition` holds."""
+    if not condition:
+        raise UserError(sentence)

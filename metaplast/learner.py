@@ -1,0 +1,175 @@
+"""A learner: a network, a feedback and the terms of a rule, as one differentiable online step.
+
+Engines and the outer loop know only this: `draw` gives a state, `step` learns one example,
+`query` judges the state. What the state holds is the learner's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.algebra import B, W, pre
+from metaplast.errors import require
+from metaplast.feedback import Feedback, get_feedback
+from metaplast.network import FullyConnected, Weights
+from metaplast.operator import Operator
+from metaplast.plasticity import Change, Plasticity, change, compile_terms
+from metaplast.term import Synapses, Term
+
+
+class State(NamedTuple):
+    """What changes while a task is learned.
+
+    `weights`: W_1 … W_L, each [episode, post, pre]. `backward`: the feedback's own weights, each
+    [episode, pre, post] (direct feedback: [episode, neuron, class]); empty if it has none.
+    """
+
+    weights: Weights
+    backward: Weights
+
+    def select(self, index: Tensor | slice) -> State:
+        """Return the state of the episodes at `index`."""
+        return State(*(tuple(matrix[index] for matrix in group) for group in self))
+
+
+class Operators(NamedTuple):
+    """A state's matrices as the signals meet them."""
+
+    weights: tuple[Operator, ...]
+    backward: tuple[Operator, ...]
+
+    @classmethod
+    def of(cls, state: State) -> Operators:
+        """Wrap a state's matrices."""
+        return cls(*(tuple(map(Operator, group)) for group in state))
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network that learns online by a rule made of `terms`, with errors from `feedback`.
+
+    Attributes:
+        network: gives signals.
+        feedback_name: gives errors.
+        terms: the candidate terms; θ is given at each call.
+    """
+
+    network: FullyConnected
+    feedback_name: str
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit.
+
+        Raises:
+            UserError: if a term occurs twice, or backward terms meet weights that they cannot change.
+        """
+        names = [term.name for term in self.terms]
+        require(
+            len(set(names)) == len(names),
+            f"each term may occur once in a rule, got {', '.join(names)}; remove the repeats.",
+        )
+        backward = [term.name for term in self.terms if term.is_backward]
+        require(
+            self.feedback.is_plastic or not backward,
+            f"backward terms ({', '.join(backward)}) change plastic backward weights, got "
+            f"--feedback {self.feedback_name}; use --feedback plastic or leave the terms out.",
+        )
+
+    @cached_property
+    def feedback(self) -> Feedback:
+        """Where errors come from."""
+        return get_feedback(self.feedback_name)
+
+    @cached_property
+    def forward_plasticity(self) -> Plasticity:
+        """What the terms do to the forward weights."""
+        return compile_terms(self.terms, W)
+
+    @cached_property
+    def backward_plasticity(self) -> Plasticity:
+        """What the terms do to the backward weights."""
+        return compile_terms(self.terms, B)
+
+    @cached_property
+    def lowest_error(self) -> int:
+        """0 if a term reads the synthetic input error e_0, else 1: nothing else needs it."""
+        return 0 if any(term.reads(pre.error) for term in self.terms) else 1
+
+    def draw(
+        self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> State:
+        """Return a fresh state for each of `episodes` episodes."""
+        return State(
+            self.network.draw(episodes, generator, dtype),
+            self.feedback.draw(self.network, episodes, generator, dtype),
+        )
+
+    def synapses(self, state: Operators, x: Tensor, label: Tensor) -> list[Synapses]:
+        """Return the signals at the synapses of W_1 … W_L for one example per episode.
+
+        Args:
+            state: the matrices before the step.
+            x: [episode, pixel].
+            label: [episode].
+        """
+        forward = self.network.forward(state.weights, x.unsqueeze(1))
+        output_error = self.network.output_error(forward, label.unsqueeze(1))
+        errors = self.feedback.errors(
+            self.network, state.weights, state.backward, forward, output_error, self.lowest_error
+        )
+        y = [activity.squeeze(1) for activity in forward.activities]
+        e = [error.squeeze(1) for error in errors]
+        return [
+            Synapses(weight, y[i + 1], e[i + 1], y[i], e[i])
+            for i, weight in enumerate(state.weights)
+        ]
+
+    def changes(
+        self, state: Operators, theta: Tensor, x: Tensor, label: Tensor
+    ) -> tuple[list[Change], list[Change]]:
+        """Return what one example changes in each W_ℓ and, with backward terms, in each B_ℓ.
+
+        Every signal is taken before any weight changes.
+
+        Args:
+            state: the matrices before the step.
+            theta: [episode, layer, term].
+            x: [episode, pixel].
+            label: [episode].
+        """
+        synapses = self.synapses(state, x, label)
+        forward = [change(self.forward_plasticity, theta[:, i], s) for i, s in enumerate(synapses)]
+        if self.backward_plasticity.is_empty:
+            return forward, []
+        exchanged = [
+            replace(s, operator=matrix) for s, matrix in zip(synapses, state.backward, strict=True)
+        ]
+        return forward, [
+            change(self.backward_plasticity, theta[:, i], s) for i, s in enumerate(exchanged)
+        ]
+
+    def step(self, state: State, theta: Tensor, x: Tensor, label: Tensor) -> State:
+        """Return the state after learning one example per episode; arguments as in `changes`."""
+        forward, backward = self.changes(Operators.of(state), theta, x, label)
+        weights = tuple(c.apply(m) for c, m in zip(forward, state.weights, strict=True))
+        if not backward:
+            return State(weights, state.backward)
+        moved = zip(backward, state.backward, strict=True)
+        return State(weights, tuple(c.apply(m) for c, m in moved))
+
+    def query(self, state: State, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss (nats) and accuracy, means over the query set, [episode] each.
+
+        Args:
+            state: the learned weights.
+            x: [episode, query, pixel].
+            labels: [episode, query].
+        """
+        forward = self.network.forward(Operators.of(state).weights, x)
+        return self.network.loss(forward, labels), self.network.accuracy(forward, labels)

@@ -1,0 +1,150 @@
+"""Networks: parameters, and a forward pass that yields signals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metaplast.activation import Activation, parse_activation
+from metaplast.errors import UserError, require, unknown_name
+from metaplast.operator import Operator
+
+Weights = tuple[Tensor, ...]
+
+
+class Forward(NamedTuple):
+    """Signals of a forward pass.
+
+    `activities` are y_0 = x, …, y_L (softmax), each [..., neuron]; `logits` = z_L.
+    """
+
+    activities: tuple[Tensor, ...]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Init:
+    """How weights are drawn: "xavier" (uniform) or "normal:STD".
+
+    Xavier: U(±√(6/(n_in + n_out))); both are stated for A and B's experiments.
+    """
+
+    text: str = "xavier"
+
+    def __post_init__(self) -> None:
+        """Check the text.
+
+        Raises:
+            UserError: if it is neither of the two forms.
+        """
+        kind, _, parameter = self.text.partition(":")
+        if kind not in ("xavier", "normal"):
+            raise unknown_name("init", kind, ("xavier", "normal"))
+        if kind == "normal":
+            require(
+                self._std() > 0,
+                f"--init normal takes a positive standard deviation, got {self.text!r}; "
+                f"write normal:0.1.",
+            )
+
+    def _std(self) -> float:
+        try:
+            return float(self.text.partition(":")[2])
+        except ValueError:
+            return math.nan
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Return [episode, row, column] weights, on the generator's device."""
+        out = torch.empty(*shape, device=generator.device, dtype=dtype)
+        if self.text == "xavier":
+            bound = math.sqrt(6 / (shape[-1] + shape[-2]))
+            return out.uniform_(-bound, bound, generator=generator)
+        return out.normal_(0, self._std(), generator=generator)
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """A stack of fully connected layers without biases, softmax on top.
+
+        z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L = softmax(z_L).
+
+    Attributes:
+        widths: n_0 (inputs), hidden widths, n_L (classes).
+        activation: of the hidden layers, as `parse_activation` reads it.
+        init: how weights are drawn.
+    """
+
+    widths: tuple[int, ...]
+    activation: str = "softplus:10"
+    init: str = "xavier"
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            UserError: if there is no layer, a width is below 1 or a name is unknown.
+        """
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise UserError(
+                f"a network needs an input and an output width, all at least 1, got {self.widths}."
+            )
+        parse_activation(self.activation)
+        Init(self.init)
+
+    @property
+    def layers(self) -> int:
+        """Number L of weight matrices."""
+        return len(self.widths) - 1
+
+    @property
+    def nonlinearity(self) -> Activation:
+        """The hidden layers' activation function."""
+        return parse_activation(self.activation)
+
+    def draw(
+        self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Weights:
+        """Return fresh weights W_1 … W_L, each [episode, post, pre]."""
+        pairs = zip(self.widths[1:], self.widths[:-1], strict=True)
+        init = Init(self.init)
+        return tuple(init.draw((episodes, *pair), generator, dtype) for pair in pairs)
+
+    def forward(self, weights: Sequence[Operator], x: Tensor) -> Forward:
+        """Return the signals for inputs x.
+
+        Args:
+            weights: W_1 … W_L.
+            x: [episode, sample, pixel].
+
+        Returns:
+            Activities [episode, sample, neuron] and logits.
+        """
+        activate: Callable[[Tensor], Tensor] = self.nonlinearity.apply
+        activities = [x]
+        for weight in weights[:-1]:
+            activities.append(activate(weight.carry(activities[-1])))
+        logits = weights[-1].carry(activities[-1])
+        return Forward((*activities, torch.softmax(logits, -1)), logits)
+
+    def output_error(self, forward: Forward, labels: Tensor) -> Tensor:
+        """Return e_L = y_L − onehot(label), the cross-entropy's gradient to z_L."""
+        output = forward.activities[-1]
+        return output - functional.one_hot(labels, output.shape[-1]).to(output.dtype)
+
+    def loss(self, forward: Forward, labels: Tensor) -> Tensor:
+        """Return the cross-entropy in nats, a mean over samples, [episode]."""
+        losses = functional.cross_entropy(
+            forward.logits.flatten(0, 1), labels.flatten(), reduction="none"
+        )
+        return losses.unflatten(0, labels.shape).mean(-1)
+
+    def accuracy(self, forward: Forward, labels: Tensor) -> Tensor:
+        """Return the share of samples whose largest output is their label, [episode]."""
+        hits = forward.logits.argmax(-1) == labels
+        return hits.to(forward.logits.dtype).mean(-1)

@@ -1,0 +1,243 @@
+"""Compile the terms of a rule into one plasticity tensor, so that a step costs the same for all.
+
+With rows a ∈ {y, e, 1} and columns r ∈ {y, e, 1, Mᵀy, Mᵀe} of a matrix M, any sum of terms is
+
+    G_ab = Σ_k θ_k c_k gate_k,      δ = −Σ_d θ_d c_d gate_d,
+    V_a  = Σ_b G_ab r_b,            M ← (1 − δ) M + Σ_a a ⊗ V_a:
+
+one update of rank at most 3, whatever the number of terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.algebra import Formula, Gate, Matrix, Projection, Signal, Vector
+from metaplast.term import DenseFormula, Synapses, Term
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One monomial's place in the tensor: θ[term] · coefficient · Π gates, at (row, column).
+
+    `gates` index `Plasticity.gates`; decay entries have row = column = None.
+    """
+
+    term: int
+    coefficient: float
+    gates: tuple[int, ...]
+    row: int | None
+    column: int | None
+
+    def cell(self, width: int) -> int:
+        """Return the entry's place in G written out row by row, `width` columns to a row."""
+        return (self.row or 0) * width + (self.column or 0)
+
+
+class Layout(NamedTuple):
+    """A plasticity's entries, then decays, as tensors.
+
+    `terms` [monomial] and `coefficients` [monomial] give θ's index and factor; each of `gates`
+    [monomial] indexes the gates, the last index meaning none; `scatter` [entry, cell] sums
+    entries into the cells of G.
+    """
+
+    terms: Tensor
+    coefficients: Tensor
+    gates: tuple[Tensor, ...]
+    scatter: Tensor
+
+
+@dataclass(frozen=True)
+class Plasticity:
+    """Everything the terms of a rule do to one matrix, in declared form.
+
+    Attributes:
+        matrix: which weights change.
+        rows: row-side signals in use; their order is the first axis of G.
+        columns: column-side vectors in use; the second axis of G.
+        gates: scalars in use.
+        entries: the monomials that fill G.
+        decays: the monomials that make up −δ.
+        dense: (term index, formula) of terms outside the algebra.
+    """
+
+    matrix: Matrix
+    rows: tuple[Signal, ...]
+    columns: tuple[Vector, ...]
+    gates: tuple[Gate, ...]
+    entries: tuple[Entry, ...]
+    decays: tuple[Entry, ...]
+    dense: tuple[tuple[int, DenseFormula], ...]
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """Every vector that the tensor's rows, columns and gates read."""
+        sides = (side for gate in self.gates for side in (gate.left, gate.right))
+        return (*self.rows, *self.columns, *sides)
+
+    def layout(self, device: torch.device, dtype: torch.dtype) -> Layout:
+        """Return the entries and decays as tensors."""
+        return _layout(self, device, dtype)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no term changes the matrix."""
+        return not (self.entries or self.decays or self.dense)
+
+
+@cache
+def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) -> Layout:
+    monomials = (*plasticity.entries, *plasticity.decays)
+    depth = max((len(m.gates) for m in monomials), default=0)
+    none = len(plasticity.gates)
+    gates = [[m.gates[d] if d < len(m.gates) else none for m in monomials] for d in range(depth)]
+    width = len(plasticity.columns)
+    scatter = torch.zeros(len(plasticity.entries), len(plasticity.rows) * width, dtype=dtype)
+    for index, entry in enumerate(plasticity.entries):
+        scatter[index, entry.cell(width)] = 1
+    return Layout(
+        torch.tensor([m.term for m in monomials], device=device),
+        torch.tensor([m.coefficient for m in monomials], device=device, dtype=dtype),
+        tuple(torch.tensor(g, device=device) for g in gates),
+        scatter.to(device),
+    )
+
+
+def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
+    """Return the plasticity tensor's layout for the terms that change `matrix`.
+
+    Term indices in the result are positions in `terms`, those of the other matrix included.
+    """
+    rows: dict[Signal, int] = {}
+    columns: dict[Vector, int] = {}
+    gates: dict[Gate, int] = {}
+    entries: list[Entry] = []
+    decays: list[Entry] = []
+    dense: list[tuple[int, DenseFormula]] = []
+    for index, term in enumerate(terms):
+        if term.matrix != matrix:
+            continue
+        if not isinstance(term.formula, Formula):
+            dense.append((index, term.formula))
+            continue
+        for monomial in term.formula.monomials:
+            used = tuple(gates.setdefault(gate, len(gates)) for gate in monomial.gates)
+            if monomial.row is None or monomial.column is None:
+                decays.append(Entry(index, monomial.coefficient, used, None, None))
+                continue
+            row = rows.setdefault(monomial.row, len(rows))
+            column = columns.setdefault(monomial.column, len(columns))
+            entries.append(Entry(index, monomial.coefficient, used, row, column))
+    return Plasticity(
+        matrix, tuple(rows), tuple(columns), tuple(gates), tuple(entries), tuple(decays),
+        tuple(dense),
+    )  # fmt: skip
+
+
+class Change(NamedTuple):
+    """One step's change of a matrix, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
+
+    `growth` [episode] is −δ; `rows` [episode, a, row] and `columns` [episode, a, column] hold a and
+    V_a. Each is None where no term needs it.
+    """
+
+    growth: Tensor | None
+    rows: Tensor | None
+    columns: Tensor | None
+    dense: Tensor | None
+
+    def apply(self, matrix: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the matrix after the step, [episode, row, column], in `out` if that is given."""
+        if self.growth is not None:
+            matrix = torch.mul(matrix, (1 + self.growth)[:, None, None], out=out)
+        if self.rows is not None and self.columns is not None:
+            matrix = torch.baddbmm(matrix, self.rows.mT, self.columns, out=out)
+        if self.dense is not None:
+            matrix = torch.add(matrix, self.dense, out=out)
+        if out is not None and matrix is not out:
+            matrix = out.copy_(matrix)
+        return matrix
+
+    def contract(self, matrix: Tensor, adjoint: Tensor) -> Tensor:
+        """Return a scalar whose gradient to the factors is that of ⟨adjoint, change⟩.
+
+        The products with the adjoint are formed here, in the memory order that is fast, and held
+        constant; matrix and adjoint get no gradient.
+        """
+        scalar = adjoint.new_zeros(())
+        if self.growth is not None:
+            scalar = scalar + (self.growth * (adjoint * matrix).sum((-1, -2))).sum()
+        if self.rows is not None and self.columns is not None:
+            to_rows = self.columns.detach() @ adjoint.mT
+            to_columns = self.rows.detach() @ adjoint
+            scalar = scalar + (self.rows * to_rows).sum() + (self.columns * to_columns).sum()
+        if self.dense is not None:
+            scalar = scalar + (adjoint * self.dense).sum()
+        return scalar
+
+
+def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
+    """Return what one step of the rule does to a matrix.
+
+    Args:
+        plasticity: the compiled terms.
+        theta: coefficients of all the rule's terms, [episode, term].
+        synapses: signals before the change.
+    """
+    vectors = _vectors(plasticity, synapses)
+    growth = rows = columns = dense = None
+    if plasticity.entries or plasticity.decays:
+        strengths = _strengths(plasticity, theta, vectors)
+        if plasticity.decays:
+            growth = strengths[:, len(plasticity.entries) :].sum(-1)
+        if plasticity.entries:
+            rows = torch.stack([vectors[row] for row in plasticity.rows], -2)
+            readable = torch.stack([vectors[column] for column in plasticity.columns], -2)
+            columns = _tensor(plasticity, strengths) @ readable
+    if plasticity.dense:
+        updates = [
+            theta[:, index, None, None] * formula.update(synapses)
+            for index, formula in plasticity.dense
+        ]
+        dense = torch.stack(updates).sum(0)
+    return Change(growth, rows, columns, dense)
+
+
+def _strengths(plasticity: Plasticity, theta: Tensor, vectors: dict[Vector, Tensor]) -> Tensor:
+    """Return θ · coefficient · Π gates of each entry, then of each decay, [episode, monomial]."""
+    layout = plasticity.layout(theta.device, theta.dtype)
+    strengths = theta[:, layout.terms] * layout.coefficients
+    if not plasticity.gates:
+        return strengths
+    left = [vectors[gate.left] * vectors[gate.right] for gate in plasticity.gates]
+    ones = theta.new_ones(theta.shape[0])
+    factors = torch.stack([*(product.sum(-1) for product in left), ones], -1)
+    for gate in layout.gates:
+        strengths = strengths * factors[:, gate]
+    return strengths
+
+
+def _tensor(plasticity: Plasticity, strengths: Tensor) -> Tensor:
+    """Return G, [episode, row, column]."""
+    layout = plasticity.layout(strengths.device, strengths.dtype)
+    cells = strengths[:, : len(plasticity.entries)] @ layout.scatter
+    return cells.unflatten(-1, (len(plasticity.rows), len(plasticity.columns)))
+
+
+def _vectors(plasticity: Plasticity, synapses: Synapses) -> dict[Vector, Tensor]:
+    """Return every vector in use, [episode, neuron]; all projections in one pass over M."""
+    needed = dict.fromkeys(plasticity.vectors)
+    projected = [vector for vector in needed if isinstance(vector, Projection)]
+    values: dict[Vector, Tensor] = {v: synapses.signal(v) for v in needed if isinstance(v, Signal)}
+    if projected:
+        rows = torch.stack([synapses.signal(p.signal) for p in projected], -2)
+        carried = synapses.operator.project(rows).unbind(-2)
+        return {**values, **dict(zip(projected, carried, strict=True))}
+    return values

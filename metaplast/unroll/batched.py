@@ -1,0 +1,274 @@
+"""Many episodes at once in torch, with memory that grows with √T.
+
+The forward sweep keeps the state at the start of every segment of about √T steps. The backward
+sweep takes the segments from the last to the first: it repeats a segment, keeping the state of
+each step, then carries the adjoint back step by step. One step changes M by low-rank factors,
+
+    M⁺ = (1 + g) M + Σ a ⊗ V_a,
+
+so its adjoint is the gradient of the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and Mᵀ u
+from which the signals are made (`operator.Tape`), and
+
+    M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
+
+is once more one low-rank update in place. No matrix-sized temporary is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.learner import Learner, Operators, State
+from metaplast.operator import Operator, Product, Tape, Tapped
+from metaplast.plasticity import Change
+from metaplast.unroll.contract import Engine, Outcome, Problem
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class BatchedEngine(Engine):
+    """All episodes of a batch together, a few torch operations for each layer."""
+
+    name = "batched"
+    summary = "many episodes at once in torch; CPU and CUDA; any term"
+
+    def stepper(self, learner: Learner) -> Stepper:
+        """Return one step of the learner, forward and backward."""
+        return Stepper(learner)
+
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll all episodes; see `Engine.run`."""
+        sweep = _Sweep(self.stepper(problem.learner), problem)
+        return sweep.differentiate() if gradient else sweep.evaluate()
+
+
+class CompiledEngine(BatchedEngine):
+    """The batched engine with its step compiled by torch; pays off over many episodes."""
+
+    name = "compiled"
+    summary = "the batched engine, its step compiled by torch (needs a C++ compiler, or CUDA)"
+
+    def __init__(self) -> None:
+        self._steppers: dict[Learner, Stepper] = {}
+
+    def stepper(self, learner: Learner) -> Stepper:
+        """Return the compiled step, compiled once for each learner."""
+        if learner not in self._steppers:
+            self._steppers[learner] = Stepper(
+                learner, lambda function: torch.compile(function, dynamic=False)
+            )
+        return self._steppers[learner]
+
+
+class _Slot(NamedTuple):
+    """Where a product's gradient goes: which matrix, on which side, with which trailing shape."""
+
+    matrix: int
+    is_projection: bool
+    shape: tuple[int, ...]
+
+
+class Stepper:
+    """One step of a learner, forward and backward, on flat lists of matrices: W's, then B's.
+
+    Args:
+        learner: whose step.
+        wrap: what to do to the two functions, such as compiling them.
+    """
+
+    def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
+        self.learner = learner
+        self._layers = learner.network.layers
+        plastic = learner.backward_plasticity
+        self.moving = slice(None) if not plastic.is_empty else slice(self._layers)
+        self.has_dense = bool(learner.forward_plasticity.dense or plastic.dense)
+        self.changes = wrap(self._changes)
+        self._scalar_function = wrap(self._scalar)
+        self._slots: list[_Slot] = []
+
+    def _operators(self, matrices: Sequence[Operator]) -> Operators:
+        return Operators(tuple(matrices[: self._layers]), tuple(matrices[self._layers :]))
+
+    def _changes(
+        self, matrices: Sequence[Tensor], theta: Tensor, x: Tensor, label: Tensor
+    ) -> list[Change]:
+        """Return what the step changes in each moving matrix."""
+        operators = self._operators([Operator(m) for m in matrices])
+        forward, backward = self.learner.changes(operators, theta, x, label)
+        return forward + backward
+
+    def _scalar(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: Sequence[Tensor],
+        taps: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
+        """Return ⟨adjoint, change⟩, each matrix's growth, and the products on the way."""
+        tape = Tape(taps)
+        moving = matrices[self.moving]
+        tapped = [Tapped(m, i, tape) for i, m in enumerate(moving)]
+        still = [Operator(m) for m in matrices[len(moving) :]]
+        forward, backward = self.learner.changes(
+            self._operators([*tapped, *still]), theta, *example
+        )
+        changes = forward + backward
+        parts = [
+            c.contract(m.detach(), a) for c, m, a in zip(changes, moving, adjoint, strict=True)
+        ]
+        growth = [None if c.growth is None else c.growth.detach() for c in changes]
+        return torch.stack(parts).sum(), growth, tape.products
+
+    def _taps(self, example: Tensor) -> list[Tensor]:
+        size = example.shape[0]
+        return [example.new_zeros(size, *slot.shape).requires_grad_() for slot in self._slots]
+
+    def pull_back(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: list[Tensor],
+    ) -> Tensor:
+        """Carry the adjoint of the state after a step to before it, in place; return θ's part.
+
+        Args:
+            matrices: the state before the step.
+            theta: [episode, layer, term].
+            example: x [episode, pixel] and label [episode].
+            adjoint: of each moving matrix after the step; on return, before it.
+        """
+        theta = theta.detach().requires_grad_()
+        leaves = list(matrices)
+        if self.has_dense:
+            leaves = [m.detach().requires_grad_() for m in matrices]
+        if not self._slots:
+            # Which products a step forms follows from the learner: learn it from one trial.
+            _, _, products = self._scalar(leaves, theta, example, adjoint, None)
+            self._slots = [
+                _Slot(p.matrix, p.is_projection, tuple(p.tap.shape[1:])) for p in products
+            ]
+        taps = self._taps(example[0])
+        scalar, growth, products = self._scalar_function(leaves, theta, example, adjoint, taps)
+        wanted = [theta, *taps, *(leaves[self.moving] if self.has_dense else [])]
+        theta_part, *rest = torch.autograd.grad(
+            scalar, wanted, allow_unused=True, materialize_grads=True
+        )
+        tap_gradients, dense = rest[: len(taps)], rest[len(taps) :]
+        given = [product.given for product in products]
+        _absorb(adjoint, growth, self._slots, given, tap_gradients)
+        for matrix, gradient in zip(adjoint, dense, strict=False):
+            matrix += gradient
+        return theta_part
+
+
+def _absorb(
+    adjoint: list[Tensor],
+    growth: Sequence[Tensor | None],
+    slots: Sequence[_Slot],
+    given: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+) -> None:
+    """Set M̄ ← (1 + g) M̄ + Σ p̄ ⊗ x + Σ u ⊗ p̄, in place, one pass for each matrix."""
+    for index, matrix in enumerate(adjoint):
+        if growth[index] is not None:
+            matrix *= (1 + growth[index])[:, None, None]
+        rows, columns = [], []
+        for slot, vector, gradient in zip(slots, given, gradients, strict=True):
+            if slot.matrix == index:
+                pair = (vector, gradient) if slot.is_projection else (gradient, vector)
+                rows.append(pair[0])
+                columns.append(pair[1])
+        if rows:
+            matrix.baddbmm_(torch.cat(rows, 1).mT, torch.cat(columns, 1))
+
+
+class _Sweep:
+    """All steps of a problem, forward and backward."""
+
+    def __init__(self, stepper: Stepper, problem: Problem) -> None:
+        self.stepper = stepper
+        self.problem = problem
+        self.theta = problem.episode_theta
+        self.still = list(problem.matrices)[len(problem.matrices[stepper.moving]) :]
+
+    def evaluate(self) -> Outcome:
+        """Return loss and accuracy without a gradient."""
+        with torch.no_grad():
+            _, final = self._forward(keep=())
+            loss, accuracy = self._query(final)
+        return Outcome(loss, accuracy, None, final)
+
+    def differentiate(self) -> Outcome:
+        """Return loss, accuracy and the gradient to θ."""
+        steps = self.problem.episodes.steps
+        length = max(1, math.isqrt(steps))
+        starts = range(0, steps, length)
+        with torch.no_grad():
+            kept, final = self._forward(keep=starts)
+        loss, accuracy, adjoint = self._query_adjoint(final)
+        theta_adjoint = torch.zeros_like(self.theta)
+        # One set of buffers for all segments: fresh pages would cost more than the arithmetic.
+        buffers = [[torch.empty_like(m) for m in adjoint] for _ in range(length)]
+        for start in reversed(starts):
+            segment = range(start, min(start + length, steps))
+            with torch.no_grad():
+                self._repeat(kept.pop(), segment, buffers)
+            for t in reversed(segment):
+                matrices = [*buffers[t - start], *self.still]
+                theta_adjoint += self.stepper.pull_back(
+                    matrices, self.theta, self._example(t), adjoint
+                )
+        return Outcome(loss, accuracy, self.problem.reduce(theta_adjoint), final)
+
+    def _example(self, t: int) -> tuple[Tensor, Tensor]:
+        return self.problem.episodes.support_x[:, t], self.problem.episodes.support_y[:, t]
+
+    def _changes(self, matrices: list[Tensor], t: int) -> list[Change]:
+        changes: list[Change] = self.stepper.changes(
+            [*matrices, *self.still], self.theta, *self._example(t)
+        )
+        return changes
+
+    def _forward(self, keep: Iterable[int]) -> tuple[list[list[Tensor]], State]:
+        """Return the moving matrices before each step in `keep`, and the final state."""
+        wanted = set(keep)
+        kept = []
+        matrices = [m.detach().clone() for m in self.problem.matrices[self.stepper.moving]]
+        for t in range(self.problem.episodes.steps):
+            if t in wanted:
+                kept.append([m.clone() for m in matrices])
+            for matrix, step in zip(matrices, self._changes(matrices, t), strict=True):
+                step.apply(matrix, out=matrix)
+        layers = self.problem.learner.network.layers
+        everything = [*matrices, *self.still]
+        return kept, State(tuple(everything[:layers]), tuple(everything[layers:]))
+
+    def _repeat(self, start: list[Tensor], segment: range, buffers: list[list[Tensor]]) -> None:
+        """Fill `buffers` with the moving matrices before each step of a segment."""
+        for matrix, buffer in zip(start, buffers[0], strict=True):
+            buffer.copy_(matrix)
+        for index, t in enumerate(segment[:-1]):
+            steps = self._changes(buffers[index], t)
+            moves = zip(buffers[index], steps, buffers[index + 1], strict=True)
+            for matrix, step, following in moves:
+                step.apply(matrix, out=following)
+
+    def _query(self, final: State) -> tuple[Tensor, Tensor]:
+        episodes = self.problem.episodes
+        return self.problem.learner.query(final, episodes.query_x, episodes.query_y)
+
+    def _query_adjoint(self, final: State) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return loss and accuracy per episode, and ∂loss/∂(moving matrices)."""
+        leaves = State(*(tuple(m.detach().requires_grad_() for m in group) for group in final))
+        loss, accuracy = self._query(leaves)
+        moving = [*leaves.weights, *leaves.backward][self.stepper.moving]
+        # Episodes are independent, so the gradient of the sum is each episode's own gradient.
+        adjoint = torch.autograd.grad(loss.sum(), moving, allow_unused=True, materialize_grads=True)
+        return loss.detach(), accuracy.detach(), list(adjoint)

@@ -1,0 +1,136 @@
+"""The one call that every engine answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metaplast.episode import EpisodeBatch
+from metaplast.errors import require
+from metaplast.learner import Learner, State
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Episodes to unroll: who learns, with which θ, from which weights, on which data.
+
+    Attributes:
+        learner: network, feedback and terms.
+        theta: [term] shared by all layers, or [layer, term].
+        state: initial weights of each episode.
+        episodes: support and query sets.
+    """
+
+    learner: Learner
+    theta: Tensor
+    state: State
+    episodes: EpisodeBatch
+
+    def __post_init__(self) -> None:
+        """Check shapes and types against each other.
+
+        Raises:
+            UserError: if they do not fit.
+        """
+        network, terms = self.learner.network, len(self.learner.terms)
+        allowed = ((terms,), (network.layers, terms))
+        require(
+            tuple(self.theta.shape) in allowed,
+            f"theta must be [term] or [layer, term], that is {allowed[0]} or {allowed[1]}, "
+            f"got {tuple(self.theta.shape)}.",
+        )
+        require(
+            self.episodes.support_x.shape[-1] == network.widths[0],
+            f"the network takes {network.widths[0]} inputs, the episodes have images of "
+            f"{self.episodes.support_x.shape[-1]} pixels; set the network's first width to that.",
+        )
+        dtypes = {
+            self.theta.dtype,
+            self.episodes.support_x.dtype,
+            *(w.dtype for w in self.matrices),
+        }
+        require(
+            len(dtypes) == 1,
+            f"theta, weights and images must share one dtype, got {sorted(map(str, dtypes))}; "
+            f"convert them.",
+        )
+
+    @property
+    def matrices(self) -> tuple[Tensor, ...]:
+        """All the matrices of the state."""
+        return (*self.state.weights, *self.state.backward)
+
+    @property
+    def is_per_layer(self) -> bool:
+        """True if each layer has coefficients of its own."""
+        return self.theta.dim() == 2
+
+    @property
+    def episode_theta(self) -> Tensor:
+        """θ as [episode, layer, term], a fresh tensor without history."""
+        theta = self.theta.detach()
+        shape = (self.episodes.episodes, self.learner.network.layers, theta.shape[-1])
+        return theta.expand(shape).clone()
+
+    def reduce(self, gradient: Tensor) -> Tensor:
+        """Return the gradient to θ as θ is shaped: [episode, term] or [episode, layer, term]."""
+        return gradient if self.is_per_layer else gradient.sum(1)
+
+    def select(self, index: Tensor | slice) -> Problem:
+        """Return the same problem for the episodes at `index`."""
+        return Problem(
+            self.learner, self.theta, self.state.select(index), self.episodes.select(index)
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an unroll yields, for each episode apart.
+
+    Attributes:
+        loss: query cross-entropy in nats, mean over the query set, [episode].
+        accuracy: query accuracy, [episode].
+        theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape]; None where not asked for.
+        final: the learned weights.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    theta_gradient: Tensor | None
+    final: State
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether loss and gradient of each episode are finite, [episode]."""
+        finite = torch.isfinite(self.loss)
+        if self.theta_gradient is not None:
+            finite &= torch.isfinite(self.theta_gradient).flatten(1).all(1)
+        return finite
+
+
+class Engine(ABC):
+    """Computes the outcome of a problem. All engines give the same answer.
+
+    Attributes:
+        name: as written after `--engine`.
+        summary: one line for people.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll every episode; with `gradient`, differentiate its query loss to θ exactly.
+
+        Raises:
+            UserError: if the engine does not serve the problem, with what does instead.
+        """
+
+    def refusal(self, learner: Learner, device: torch.device) -> str | None:  # noqa: ARG002
+        """Return why this engine cannot serve `learner` on `device`, None if it can."""
+        return None
