@@ -20,6 +20,8 @@ class Notation:
     transpose: str
     minus: str
     space: str
+    theta: str
+    underscore: str
 
     def signal(self, signal: Signal) -> str:
         """Spell a signal with its layer index; ones carry none."""
@@ -57,6 +59,10 @@ class Notation:
             [*gates, self.signal(monomial.row), self.row_vector(monomial.column)]
         )
 
+    def coefficient(self, name: str) -> str:
+        """Spell a coefficient that differs from layer to layer."""
+        return self.theta.format(name=name.replace("_", self.underscore))
+
     def formula(self, formula: Formula) -> str:
         """Spell a sum of monomials."""
         parts = []
@@ -76,6 +82,8 @@ TEXT = Notation(
     transpose="ᵀ",
     minus="−",
     space=" ",
+    theta="θₗ[{name}]",
+    underscore="_",
 )
 
 LATEX = Notation(
@@ -86,6 +94,8 @@ LATEX = Notation(
     transpose=r"^{\top}",
     minus="-",
     space=r"\, ",
+    theta=r"\theta_{{\ell,\text{{{name}}}}}",
+    underscore=r"\_",
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaplast.algebra import Formula, Matrix, Signal, Vector
+from metaplast.algebra import Formula, Matrix, Projection, Signal, Vector
 from metaplast.errors import require
 from metaplast.notation import LATEX, TEXT, Notation
 from metaplast.operator import Operator
@@ -127,3 +127,30 @@ class Term:
         if isinstance(self.formula, DenseFormula):
             return self.formula.latex if notation is LATEX else self.formula.text
         return notation.formula(self.formula)
+
+
+def full_update(term: Term, synapses: Synapses) -> Tensor:
+    """Return the term's update F, [episode, row, column], monomial by monomial.
+
+    The plain way, one full matrix for each monomial: for the reference engine, calibration and
+    diagnosis, where nothing may be shared with the compiled plasticity tensor.
+    """
+    formula = term.formula
+    if not isinstance(formula, Formula):
+        return formula.update(synapses)
+    matrix = synapses.operator.tensor
+
+    def value(vector: Vector) -> Tensor:
+        if isinstance(vector, Projection):
+            return torch.einsum("erc,er->ec", matrix, value(vector.signal))
+        return synapses.signal(vector)
+
+    update = torch.zeros_like(matrix)
+    for monomial in formula.monomials:
+        part = matrix
+        if monomial.row is not None and monomial.column is not None:
+            part = torch.einsum("er,ec->erc", value(monomial.row), value(monomial.column))
+        for gate in monomial.gates:
+            part = part * (value(gate.left) * value(gate.right)).sum(-1)[:, None, None]
+        update = update + monomial.coefficient * part
+    return update

@@ -16,6 +16,7 @@ is once more one low-rank update in place. No matrix-sized temporary is made.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ from metaplast.plasticity import Change
 from metaplast.unroll.contract import Engine, Outcome, Problem
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+# Called with the step, the adjoint of the state before it, and the step's part of θ's gradient.
+Watch = Callable[[int, list[Tensor], Tensor], None]
 
 
 class BatchedEngine(Engine):
@@ -205,8 +208,8 @@ class _Sweep:
             loss, accuracy = self._query(final)
         return Outcome(loss, accuracy, None, final)
 
-    def differentiate(self) -> Outcome:
-        """Return loss, accuracy and the gradient to θ."""
+    def differentiate(self, watch: Watch | None = None) -> Outcome:
+        """Return loss, accuracy and the gradient to θ; show `watch` every step of the way back."""
         steps = self.problem.episodes.steps
         length = max(1, math.isqrt(steps))
         starts = range(0, steps, length)
@@ -222,9 +225,10 @@ class _Sweep:
                 self._repeat(kept.pop(), segment, buffers)
             for t in reversed(segment):
                 matrices = [*buffers[t - start], *self.still]
-                theta_adjoint += self.stepper.pull_back(
-                    matrices, self.theta, self._example(t), adjoint
-                )
+                part = self.stepper.pull_back(matrices, self.theta, self._example(t), adjoint)
+                theta_adjoint += part
+                if watch is not None:
+                    watch(t, adjoint, part)
         return Outcome(loss, accuracy, self.problem.reduce(theta_adjoint), final)
 
     def _example(self, t: int) -> tuple[Tensor, Tensor]:
@@ -272,3 +276,31 @@ class _Sweep:
         # Episodes are independent, so the gradient of the sum is each episode's own gradient.
         adjoint = torch.autograd.grad(loss.sum(), moving, allow_unused=True, materialize_grads=True)
         return loss.detach(), accuracy.detach(), list(adjoint)
+
+
+class _Found(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a backward sweep at the first step worth reporting."""
+
+
+def first_bad_adjoint(problem: Problem) -> tuple[int, int, Tensor]:
+    """Return where the way back first meets a non-finite adjoint.
+
+    Returns:
+        The step, the index of the matrix (W's, then B's) and θ's part at that step,
+        [episode, layer, term]; where all is finite, the step at which θ's part is largest.
+    """
+    worst: tuple[int, int, Tensor] | None = None
+
+    def watch(step: int, adjoint: list[Tensor], part: Tensor) -> None:
+        nonlocal worst
+        bad = [i for i, matrix in enumerate(adjoint) if not torch.isfinite(matrix).all()]
+        if bad or not torch.isfinite(part).all():
+            worst = (step, bad[0] if bad else 0, part)
+            raise _Found
+        if worst is None or part.abs().max() > worst[2].abs().max():
+            worst = (step, int(part.abs().amax((0, 2)).argmax()), part)
+
+    with torch.enable_grad(), contextlib.suppress(_Found):
+        _Sweep(Stepper(problem.learner), problem).differentiate(watch)
+    assert worst is not None  # noqa: S101 - an episode has at least one step
+    return worst

@@ -1,0 +1,90 @@
+"""What a rule does to a network: the angle of its errors to backprop's, sizes of its terms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaplast.episode import EpisodeBatch
+from metaplast.feedback import get_feedback
+from metaplast.learner import Learner, Operators, State
+from metaplast.term import Synapses, full_update
+
+
+@torch.no_grad()
+def error_angles(learner: Learner, state: State, x: Tensor, labels: Tensor) -> Tensor:
+    """Return the angles α_ℓ between the errors fed back and backprop's, in degrees.
+
+        α_ℓ = ∠( mean over the batch of e_ℓ,  mean over the batch of e_ℓ^BP ),   ℓ = 1 … L-1,
+
+    where e^BP uses the same activities with B replaced by Wᵀ (Shervani-Tabar & Rosenbaum 2023).
+
+    Args:
+        learner: whose feedback.
+        state: the weights.
+        x: query images, [episode, query, pixel].
+        labels: [episode, query].
+
+    Returns:
+        [episode, layer]; 90 where an error vanishes.
+    """
+    network = learner.network
+    operators = Operators.of(state)
+    forward = network.forward(operators.weights, x)
+    output_error = network.output_error(forward, labels)
+    means = [
+        [
+            error.mean(1)
+            for error in feedback.errors(
+                network, operators.weights, operators.backward, forward, output_error, lowest=1
+            )[1:-1]
+        ]
+        for feedback in (learner.feedback, get_feedback("symmetric"))
+    ]
+    cosines = [torch.cosine_similarity(a, b, dim=-1) for a, b in zip(*means, strict=True)]
+    if not cosines:
+        return x.new_zeros(x.shape[0], 0)
+    return torch.rad2deg(torch.acos(torch.stack(cosines, -1).clamp(-1, 1)))
+
+
+@torch.no_grad()
+def term_sizes(
+    learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch, steps: int = 16
+) -> Tensor:
+    """Return how large each term's update F is while the rule learns, [layer, term].
+
+    The root of the mean, over episodes and the first `steps` online steps, of ‖F‖²_F.
+
+    Args:
+        learner: network, feedback and terms.
+        theta: the rule that learns, [term] or [layer, term].
+        state: initial weights.
+        episodes: what is learned.
+        steps: how many steps to measure.
+    """
+    layers = learner.network.layers
+    theta = theta.expand(episodes.episodes, layers, theta.shape[-1])
+    squares = theta.new_zeros(layers, len(learner.terms))
+    steps = min(steps, episodes.steps)
+    for t in range(steps):
+        example = episodes.support_x[:, t], episodes.support_y[:, t]
+        squares += _squared_sizes(learner, state, example)
+        state = learner.step(state, theta, *example)
+    return (squares / steps).sqrt()
+
+
+def _squared_sizes(learner: Learner, state: State, example: tuple[Tensor, Tensor]) -> Tensor:
+    operators = Operators.of(state)
+    rows = []
+    for layer, ends in enumerate(learner.synapses(operators, *example)):
+        row = []
+        for term in learner.terms:
+            synapses = ends
+            if term.is_backward:
+                synapses = Synapses(
+                    operators.backward[layer],
+                    ends.post_activity, ends.post_error, ends.pre_activity, ends.pre_error,
+                )  # fmt: skip
+            row.append(full_update(term, synapses).square().sum((-1, -2)).mean())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)

@@ -1,0 +1,72 @@
+"""Files that are either whole or not there: atomic writes, and reads that explain themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from metaplast.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file through a temporary one beside it, so that a reader never sees half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write indented JSON atomically; NaN and infinity, which JSON lacks, are an error."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return the contents of a JSON file.
+
+    Raises:
+        UserError: if the file cannot be read or is not JSON; `what` says what was expected.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {what} from {path}: {error.strerror}; check the path.") from None
+    except ValueError:
+        raise UserError(f"{path} should hold {what} as JSON, but is not JSON; was it cut short?") from None
+
+
+def claim_folder(path: Path) -> None:
+    """Make `path` an empty folder of our own.
+
+    Raises:
+        UserError: if it holds something already, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        occupied = any(path.iterdir())
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the folder {path}: {error.strerror}; give --out a writable folder."
+        ) from None
+    if occupied:
+        raise UserError(
+            f"the folder {path} is not empty; give --out a new folder, or continue the run in it "
+            f"with --resume {path}."
+        )

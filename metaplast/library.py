@@ -1,0 +1,161 @@
+"""Everything installed packages offer: terms, known rules, episode sources, each by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
+from metaplast.errors import UserError, require, unknown_name
+from metaplast.registry import find, lookup
+from metaplast.term import Term
+
+TERMS = "metaplast.terms"
+EPISODES = "metaplast.episodes"
+POOL = "all"
+POOL_WITH_BACKWARD = "all+backward"
+
+
+@dataclass(frozen=True)
+class KnownRule:
+    """A published rule, as the names of its terms.
+
+    Attributes:
+        name: as written after `--terms`.
+        terms: names of its terms.
+        feedback: the feedbacks it makes sense with, its usual one first.
+        summary: one line for people.
+        citation: publication.
+        is_baseline: whether every discovery is compared with it.
+    """
+
+    name: str
+    terms: tuple[str, ...]
+    feedback: tuple[str, ...]
+    summary: str
+    citation: str
+    is_baseline: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TermChoice:
+    """What `--terms` named.
+
+    Attributes:
+        text: as the user wrote it.
+        terms: the candidate terms.
+        feedback: the feedbacks the choice allows, the usual one first; empty if any will do.
+        is_pool: False if the terms are a known rule, which needs no selection.
+    """
+
+    text: str
+    terms: tuple[Term, ...]
+    feedback: tuple[str, ...] = ()
+    is_pool: bool = True
+
+    def choose_feedback(self, wanted: str | None) -> str:
+        """Return the feedback to use: the one wanted, or the choice's usual one.
+
+        Raises:
+            UserError: if the wanted one contradicts a known rule.
+        """
+        if wanted is None:
+            return self.feedback[0] if self.feedback else "fixed"
+        require(
+            not self.feedback or wanted in self.feedback,
+            f"--terms {self.text} goes with feedback {' or '.join(self.feedback)}, got "
+            f"{wanted}; leave --feedback out or name the terms one by one.",
+        )
+        return wanted
+
+
+def all_terms() -> Mapping[str, Term]:
+    """Return every installed term by name."""
+    return find(TERMS, Term)
+
+
+def get_term(name: str) -> Term:
+    """Return the term with this name or alias.
+
+    Raises:
+        UserError: if there is none; suggests the nearest.
+    """
+    return lookup("term", name, all_terms())
+
+
+def known_rules() -> Mapping[str, KnownRule]:
+    """Return every installed known rule by name."""
+    return find(TERMS, KnownRule)
+
+
+def baselines() -> tuple[KnownRule, ...]:
+    """Return the rules that every discovery is compared with."""
+    return tuple(rule for rule in known_rules().values() if rule.is_baseline)
+
+
+def choose_terms(text: str) -> TermChoice:
+    """Return the terms named by `all`, `all+backward`, a known rule, or a list of names.
+
+    Args:
+        text: what follows `--terms`; names in a list are separated by commas.
+
+    Raises:
+        UserError: if a name is unknown; suggests the nearest.
+    """
+    pool = [term for term in all_terms().values() if term.in_pool]
+    forward = tuple(term for term in pool if not term.is_backward)
+    if text == POOL:
+        return TermChoice(text, forward)
+    if text == POOL_WITH_BACKWARD:
+        backward = tuple(term for term in pool if term.is_backward)
+        return TermChoice(text, forward + backward, ("plastic",))
+    rules = known_rules()
+    if text in rules:
+        rule = rules[text]
+        return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    require(bool(names), "--terms names no term; write all, a known rule or a list of terms.")
+    if len(names) == 1:
+        return TermChoice(text, (_term_or_rule_error(names[0]),))
+    return TermChoice(text, tuple(map(get_term, names)))
+
+
+def _term_or_rule_error(name: str) -> Term:
+    """Return the one term named; the error for a miss also knows rules and pools."""
+    try:
+        return get_term(name)
+    except UserError:
+        known = {POOL, POOL_WITH_BACKWARD, *known_rules(), *all_terms()}
+        known |= {alias.lower() for term in all_terms().values() for alias in term.aliases}
+        raise unknown_name("term", name, known) from None
+
+
+def all_sources() -> Mapping[str, EpisodeSource]:
+    """Return every installed episode source by name."""
+    return find(EPISODES, EpisodeSource)  # type: ignore[type-abstract]
+
+
+def default_source() -> str:
+    """Return the name of the source that is taken when none is named."""
+    return next(name for name, source in all_sources().items() if source.is_default)
+
+
+def get_source(text: str) -> tuple[EpisodeSource, str]:
+    """Return the source written as `name` or `name:argument`, and the argument.
+
+    Raises:
+        UserError: if there is none with that name; suggests the nearest.
+    """
+    name, _, argument = text.partition(":")
+    return lookup("data set", name, all_sources()), argument
+
+
+def open_source(text: str, request: EpisodeRequest) -> EpisodeSplit:
+    """Return the samplers of the source written as `name` or `name:argument`.
+
+    Raises:
+        UserError: if the source is unknown, or its data missing, damaged or too small.
+    """
+    source, argument = get_source(text)
+    return source.split(replace(request, argument=argument))

@@ -1,0 +1,210 @@
+"""A plasticity rule: ordered, named terms with their coefficients θ."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.algebra import MatrixName
+from metaplast.errors import UserError, require
+from metaplast.feedback import get_feedback
+from metaplast.files import read_json, write_json
+from metaplast.library import get_term
+from metaplast.notation import TEXT, Notation
+from metaplast.term import Term
+
+FORMAT = "metaplast-rule"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """ΔM = Σ_k θ_k F^k for the forward and, with backward terms, the backward weights.
+
+    Attributes:
+        terms: the terms, in order.
+        theta: one row of coefficients shared by all layers, or one row for each layer.
+        feedback: where the errors come from.
+        provenance: how the rule came about; carried along, not part of equality.
+    """
+
+    terms: tuple[Term, ...]
+    theta: tuple[tuple[float, ...], ...]
+    feedback: str
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check that coefficients fit the terms.
+
+        Raises:
+            UserError: if a row has the wrong length or a value is not finite, or the feedback
+                is unknown.
+        """
+        get_feedback(self.feedback)
+        names = [term.name for term in self.terms]
+        require(len(set(names)) == len(names), f"each term may occur once, got {names}.")
+        for row in self.theta:
+            require(
+                len(row) == len(self.terms),
+                f"a rule of {len(self.terms)} terms needs as many coefficients, got {len(row)}.",
+            )
+            require(
+                all(map(math.isfinite, row)), f"coefficients must be finite numbers, got {row}."
+            )
+        require(bool(self.theta), "a rule needs at least one row of coefficients, got none.")
+
+    @classmethod
+    def of(
+        cls,
+        terms: tuple[Term, ...],
+        theta: Tensor,
+        feedback: str,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Rule:
+        """Return the rule with θ from a tensor, [term] or [layer, term]."""
+        rows = theta.detach().double().reshape(-1, len(terms)) if terms else torch.zeros(1, 0)
+        return cls(terms, tuple(map(tuple, rows.tolist())), feedback, provenance or {})
+
+    @property
+    def is_per_layer(self) -> bool:
+        """True if each layer has coefficients of its own."""
+        return len(self.theta) > 1
+
+    @property
+    def coefficients(self) -> dict[str, float | list[float]]:
+        """θ by term name: a number, or a list with one for each layer."""
+        columns = list(zip(*self.theta, strict=True))
+        return {
+            term.name: list(column) if self.is_per_layer else column[0]
+            for term, column in zip(self.terms, columns, strict=True)
+        }
+
+    def tensor(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Return θ as [term] if it is shared, else [layer, term]."""
+        theta = torch.tensor(self.theta, dtype=dtype, device=device)
+        return theta if self.is_per_layer else theta[0]
+
+    def equation(self, notation: Notation = TEXT) -> str:
+        """Return the rule as one equation for each matrix that it changes."""
+        lines = [self._side(matrix, notation) for matrix in ("W", "B")]
+        lines = [line for line in lines if line]
+        return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
+
+    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+        parts = []
+        for index, term in enumerate(self.terms):
+            if term.matrix.name != matrix:
+                continue
+            body = term.spell(notation)
+            if self.is_per_layer:
+                lead, body = _merge_signs(1.0, body, notation)
+                factor = notation.coefficient(term.name)
+            else:
+                theta = self.theta[0][index]
+                lead, body = _merge_signs(theta, body, notation)
+                factor = f"{abs(theta):.4g}"
+            compound = any(f" {sign} " in body for sign in ("+", notation.minus))
+            parts.append((lead, f"{factor} {f'({body})' if compound else body}"))
+        if not parts:
+            return ""
+        first = "" if parts[0][0] == "+" else parts[0][0]
+        text = first + parts[0][1] + "".join(f" {lead} {part}" for lead, part in parts[1:])
+        return f"{notation.delta}{notation.matrix[matrix]} = {text}"
+
+    def __str__(self) -> str:
+        """Return the equation, with the coefficients of each layer below it if they differ."""
+        if not self.is_per_layer:
+            return self.equation()
+        rows = [
+            f"  {TEXT.coefficient(name)} = [{', '.join(f'{v:.4g}' for v in values)}]"
+            for name, values in self.coefficients.items()
+            if isinstance(values, list)
+        ]
+        return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
+
+    def save(self, path: Path) -> None:
+        """Write the rule as JSON, atomically."""
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "feedback": self.feedback,
+                "equation": self.equation(),
+                "theta": self.coefficients,
+                "terms": {
+                    term.name: {
+                        "formula": term.spell(),
+                        "locality": term.locality,
+                        "citation": term.citation,
+                    }
+                    for term in self.terms
+                },
+                "provenance": dict(self.provenance),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Rule:
+        """Return the rule in a JSON file that `save` wrote.
+
+        Raises:
+            UserError: if the file is missing, damaged, foreign, of a future version, or names
+                a term that is unknown here or declared otherwise.
+        """
+        data = read_json(path, "a rule")
+        require(
+            isinstance(data, dict) and data.get("format") == FORMAT,
+            f"{path} is not a metaplast rule; give the rule.json of a run folder.",
+        )
+        version = data.get("version")
+        require(
+            version == VERSION,
+            f"{path} has rule version {version!r}, this metaplast reads version {VERSION}; "
+            f"install a newer metaplast.",
+        )
+        try:
+            return _decode(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}: {error}); write it again from its run."
+            ) from error
+
+
+def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]:
+    """Return the joint sign of a coefficient and a term's one leading minus, and the rest."""
+    negative = theta < 0
+    single = f" {notation.minus} " not in body and " + " not in body
+    if single and body.startswith(notation.minus):
+        negative, body = not negative, body.removeprefix(notation.minus)
+    return (notation.minus if negative else "+"), body
+
+
+def _decode(data: Mapping[str, Any]) -> Rule:
+    terms = tuple(get_term(name) for name in data["theta"])
+    for term in terms:
+        written = data["terms"][term.name]["formula"]
+        require(
+            written == term.spell(),
+            f"the rule was written when {term.name} meant {written!r}, here it means "
+            f"{term.spell()!r}; use the version of the term library that wrote it.",
+        )
+    columns = [v if isinstance(v, list) else [v] for v in data["theta"].values()]
+    rows = zip(*columns, strict=True) if columns else [()]
+    theta = tuple(tuple(map(_number, row)) for row in rows)
+    return Rule(terms, theta, str(data["feedback"]), dict(data["provenance"]))
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a coefficient must be a number, got {json.dumps(value)}")
+    return float(value)

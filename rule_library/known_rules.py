@@ -1,0 +1,67 @@
+"""Published rules by name, each a list of terms."""
+
+from metaplast.library import KnownRule
+
+_A = "Shervani-Tabar & Rosenbaum 2023, doi:10.1038/s41467-023-37562-1"
+_B = "Shervani-Tabar, Mirhoseini & Rosenbaum 2024, arXiv:2408.08408"
+
+_FIXED_FIRST = ("fixed", "direct", "sign-symmetric", "plastic")
+
+feedback_alignment = KnownRule(
+    name="feedback_alignment",
+    terms=("error_hebbian",),
+    feedback=_FIXED_FIRST,
+    summary="the error-Hebbian term with random feedback",
+    citation="Lillicrap et al. 2016, doi:10.1038/ncomms13276",
+    is_baseline=True,
+    aliases=("fa",),
+)
+
+backprop = KnownRule(
+    name="backprop",
+    terms=("error_hebbian",),
+    feedback=("symmetric", "symmetric-detached"),
+    summary="the error-Hebbian term with symmetric feedback: stochastic gradient descent",
+    citation="Rumelhart, Hinton & Williams 1986, doi:10.1038/323533a0",
+    is_baseline=True,
+    aliases=("bp",),
+)
+
+ehebb = KnownRule(
+    name="ehebb",
+    terms=("error_hebbian", "error_error"),
+    feedback=_FIXED_FIRST,
+    summary="feedback alignment with Hebbian learning of the errors",
+    citation=_A,
+)
+
+oja_rule = KnownRule(
+    name="oja",
+    terms=("error_hebbian", "oja"),
+    feedback=(*_FIXED_FIRST, "symmetric", "symmetric-detached"),
+    summary="the error-Hebbian term with Oja's rule",
+    citation=f"{_A}; {_B}",
+)
+
+bio = KnownRule(
+    name="bio",
+    terms=("error_hebbian", "error_error", "oja"),
+    feedback=_FIXED_FIRST,
+    summary="the three terms that survive in the published pool",
+    citation=_A,
+)
+
+local_plastic = KnownRule(
+    name="local_plastic",
+    terms=(
+        "error_hebbian",
+        "error_error",
+        "oja",
+        "decay",
+        "backward_hebbian",
+        "backward_decay",
+    ),
+    feedback=("plastic",),
+    summary="plastic feedback without weight symmetry, eq. 9",
+    citation=_B,
+)
