@@ -45,9 +45,13 @@ def read_json(path: Path, what: str) -> Any:  # noqa: ANN401 - whatever the file
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {what} from {path}: {error.strerror}; check the path.") from None
+        raise UserError(
+            f"cannot read {what} from {path}: {error.strerror}; check the path."
+        ) from None
     except ValueError:
-        raise UserError(f"{path} should hold {what} as JSON, but is not JSON; was it cut short?") from None
+        raise UserError(
+            f"{path} should hold {what} as JSON, but is not JSON; was it cut short?"
+        ) from None
 
 
 def claim_folder(path: Path) -> None:

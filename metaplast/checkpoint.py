@@ -1,0 +1,60 @@
+"""Save and load the state of a run: whole or not at all, and nothing but plain data."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaplast.errors import UserError, require
+from metaplast.files import write_atomically
+
+FORMAT = "metaplast-checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(path: Path, data: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings and containers of them, atomically."""
+    payload = {"format": FORMAT, "version": VERSION, "data": data}
+    write_atomically(path, lambda stream: torch.save(payload, stream))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what `save_checkpoint` wrote; code in the file is never run.
+
+    Raises:
+        UserError: if the file is missing, damaged, foreign or of another version.
+    """
+    try:
+        # weights_only refuses everything but tensors and plain containers.
+        payload = torch.load(path, weights_only=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot read a checkpoint from {path}: {error.strerror}; give --resume the folder "
+            f"of an interrupted run."
+        ) from None
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ):
+        raise UserError(
+            f"{path} is not a metaplast checkpoint, or is damaged; start the run again."
+        ) from None
+    require(
+        isinstance(payload, dict) and payload.get("format") == FORMAT,
+        f"{path} is not a metaplast checkpoint; give --resume the folder of a run.",
+    )
+    require(
+        payload.get("version") == VERSION,
+        f"{path} has checkpoint version {payload.get('version')!r}, this metaplast reads "
+        f"version {VERSION}; install the metaplast that wrote it.",
+    )
+    data: dict[str, Any] = payload["data"]
+    return data

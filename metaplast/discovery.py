@@ -1,0 +1,380 @@
+"""A whole discovery: search, prune, refit, learn the baselines, test on held-out tasks."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from metaplast.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.config import DiscoveryConfig
+from metaplast.episode import EpisodeSplit
+from metaplast.errors import UserError, require
+from metaplast.evaluation import Evaluation, evaluate
+from metaplast.files import read_json, write_json
+from metaplast.learner import Learner
+from metaplast.library import KnownRule, baselines, get_term, open_source
+from metaplast.outer import OuterLoop, Record
+from metaplast.rule import Rule
+from metaplast.selection import keep_terms
+from metaplast.term import Term
+from metaplast.unroll import Engine, choose_engine
+
+SEARCH = "search"
+REFIT = "refit"
+DISCOVERED = "discovered"
+CHECKPOINT = "checkpoint.pt"
+CONFIG = "config.json"
+# The refit starts close to its goal: smaller steps than the search's.
+REFIT_RATE = 0.3
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a discovery found.
+
+    Attributes:
+        rule: the kept terms, refitted.
+        searched: all candidate terms as the penalised search left them.
+        scale: units in which the search compared terms, by name.
+        history: one record for each outer step, all stages in order.
+        heldout: evaluation on held-out episodes by rule name; "discovered" first.
+        divergences: the first episodes that diverged, explained.
+        config: what was asked for.
+        engine: name of the engine that ran.
+        held_out: whether "classes" or "images" were held out.
+        description: of the data.
+        seconds: wall time, interruptions left out.
+    """
+
+    rule: Rule
+    searched: Rule
+    scale: dict[str, list[float]]
+    history: tuple[Record, ...]
+    heldout: dict[str, Evaluation]
+    divergences: tuple[str, ...]
+    config: DiscoveryConfig
+    engine: str
+    held_out: str
+    description: str
+    seconds: float
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the terms in the rule."""
+        return tuple(term.name for term in self.rule.terms)
+
+
+class Observer(Protocol):
+    """Watches a discovery: a progress bar, TensorBoard, files."""
+
+    def begin(self, discovery: Discovery) -> None:
+        """Learn what is about to run; called once, before the first step."""
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """See one outer step."""
+
+    def tested(self, name: str, episodes: int) -> None:
+        """See that `episodes` more held-out tasks of a rule are done."""
+
+    def finish(self, result: Result) -> None:
+        """See the result."""
+
+
+class Discovery:
+    """Runs the stages of a discovery, keeping a checkpoint in a folder.
+
+    Args:
+        config: what to do.
+        folder: where the checkpoint is kept; None for no checkpoint.
+        observers: who watches.
+        checkpoint_seconds: longest time between checkpoints.
+        split: episodes to use in the place of the configured source's.
+    """
+
+    def __init__(
+        self,
+        config: DiscoveryConfig,
+        *,
+        folder: Path | None = None,
+        observers: Iterable[Observer] = (),
+        checkpoint_seconds: float = 20.0,
+        split: EpisodeSplit | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self._observers = tuple(observers)
+        self._interval = checkpoint_seconds
+        self._given_split = split
+        self._stages: dict[str, dict[str, Any]] = {}
+        self._loops: dict[str, OuterLoop] = {}
+        self._elapsed = 0.0
+        self._saved_at = self._began_at = time.monotonic()
+
+    @classmethod
+    def resume(cls, folder: Path, **options: Any) -> Discovery:  # noqa: ANN401 - passed through
+        """Return the discovery whose checkpoint is in `folder`, ready to go on.
+
+        Raises:
+            UserError: if there is no run, or its files are damaged or foreign.
+        """
+        require(
+            (folder / CONFIG).exists(),
+            f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
+        )
+        data = read_json(folder / CONFIG, "the configuration of a run")
+        try:
+            config = DiscoveryConfig.from_json(data["config"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder / CONFIG} is not the configuration of a metaplast run ({error}); "
+                f"start the run again."
+            ) from None
+        discovery = cls(config, folder=folder, **options)
+        if (folder / CHECKPOINT).exists():
+            discovery._restore(load_checkpoint(folder / CHECKPOINT))
+        return discovery
+
+    @cached_property
+    def split(self) -> EpisodeSplit:
+        """Episodes for meta-training and for the test."""
+        if self._given_split is not None:
+            return self._given_split
+        return open_source(self.config.dataset_name, self.config.request)
+
+    @cached_property
+    def learner(self) -> Learner:
+        """The network with all candidate terms."""
+        return self.learner_for(self.config.choice.terms, self.config.feedback_name)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Computes outcomes."""
+        return choose_engine(self.config.engine, self.learner, self.config.torch_device)
+
+    @property
+    def done(self) -> dict[str, int]:
+        """Outer steps already taken in each stage of an earlier part of the run."""
+        return {name: int(state["step"]) for name, state in self._stages.items()}
+
+    @property
+    def total_episodes(self) -> int:
+        """Tasks that the whole run meets, the longest possible refit included."""
+        search, refit = self.config.outer, replace(self.config.outer, episodes=self._refit or 1)
+        stages = 1 + len(self._rivals)
+        training = stages * search.steps * search.meta_batch
+        if self._refit:
+            training += refit.steps * refit.meta_batch
+        return training + (1 + len(baselines())) * self.config.test_episodes
+
+    @property
+    def _refit(self) -> int:
+        return self.config.refit if self.config.choice.is_pool else 0
+
+    @property
+    def _rivals(self) -> list[KnownRule]:
+        """The baselines that are not the searched rule itself."""
+        return [rule for rule in baselines() if self._learner_of(rule) != self.learner]
+
+    def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
+        """Return a learner on this run's network."""
+        return Learner(self.config.network(self.split.inputs, self.split.outputs), feedback, terms)
+
+    def _learner_of(self, rule: KnownRule) -> Learner:
+        """Return the learner of a baseline: with the run's own feedback where that fits."""
+        own = self.config.feedback_name
+        # Without backward terms plastic feedback is fixed feedback.
+        own = "fixed" if own == "plastic" else own
+        feedback = own if own in rule.feedback else rule.feedback[0]
+        return self.learner_for(tuple(map(get_term, rule.terms)), feedback)
+
+    def run(self) -> Result:
+        """Run all that is left and return the result."""
+        _ = self.engine  # a refusal should come before anything is shown
+        for observer in self._observers:
+            observer.begin(self)
+        search = self._stage(SEARCH, self._search)
+        kept = list(range(len(search.learner.terms)))
+        if self.config.choice.is_pool:
+            kept = keep_terms(search.progress.u, search.learner.terms, self.config.threshold)
+        final = search
+        if self._refit and kept:
+            final = self._stage(REFIT, lambda: self._refit_loop(search, kept))
+        theta = final.theta if final is not search else search.theta[..., kept]
+        terms = tuple(search.learner.terms[k] for k in kept)
+        rivals = {rule.name: self._stage(rule.name, self._rival(rule)) for rule in self._rivals}
+        tested = {DISCOVERED: (self.learner_for(terms, self.learner.feedback_name), theta)}
+        for rule in baselines():
+            loop = rivals.get(rule.name, search)
+            tested[rule.name] = (loop.learner, loop.theta)
+        heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
+        result = self._result(terms, theta, search, heldout)
+        for observer in self._observers:
+            observer.finish(result)
+        return result
+
+    def _loop(self, stage: str, learner: Learner, **options: Any) -> OuterLoop:  # noqa: ANN401
+        start = torch.tensor([t.initial for t in learner.terms], dtype=self.config.torch_dtype)
+        if self.config.theta == "per-layer":
+            start = start.expand(learner.network.layers, -1)
+        settings = {"settings": self.config.outer, "start": start.clone(), **options}
+        settings["start"] = settings["start"].to(self.config.torch_device)
+        if stage in self._stages:
+            settings["scale"] = self._stages[stage]["scale"].to(self.config.torch_device)
+        return OuterLoop(
+            stage,
+            learner,
+            self.split.train,
+            choose_engine(self.config.engine, learner, self.config.torch_device),
+            seed=self.config.seed,
+            device=self.config.torch_device,
+            **settings,
+        )
+
+    def _search(self) -> OuterLoop:
+        return self._loop(SEARCH, self.learner)
+
+    def _refit_loop(self, search: OuterLoop, kept: list[int]) -> OuterLoop:
+        outer = self.config.outer
+        settings = replace(
+            outer, episodes=self.config.refit, l1=0.0, meta_lr=REFIT_RATE * outer.meta_lr
+        )
+        terms = tuple(search.learner.terms[k] for k in kept)
+        return self._loop(
+            REFIT,
+            self.learner_for(terms, search.learner.feedback_name),
+            settings=settings,
+            start=search.theta[..., kept].clone(),
+            scale=search.progress.scale[..., kept],
+            tasks=REFIT,
+        )
+
+    def _rival(self, rule: KnownRule) -> Callable[[], OuterLoop]:
+        settings = replace(self.config.outer, l1=0.0)
+        return lambda: self._loop(rule.name, self._learner_of(rule), settings=settings)
+
+    def _stage(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
+        """Return the loop of a stage, run to its end, from where an earlier run left it."""
+        loop = make()
+        if name in self._stages:
+            loop.restore(self._stages[name])
+        self._loops[name] = loop
+        try:
+            loop.run(self._observe)
+        finally:
+            # Also on an interrupt: whatever is computed is kept.
+            self.save()
+        return loop
+
+    def _observe(self, loop: OuterLoop, record: Record) -> None:
+        for observer in self._observers:
+            observer.record(loop, record)
+        if time.monotonic() - self._saved_at >= self._interval:
+            self.save()
+
+    def _test(self, name: str, learner: Learner, theta: Tensor) -> Evaluation:
+        def observe(episodes: int) -> None:
+            for observer in self._observers:
+                observer.tested(name, episodes)
+
+        engine = choose_engine(self.config.engine, learner, self.config.torch_device)
+        return evaluate(
+            learner, theta, self.split.test, engine,
+            episodes=self.config.test_episodes, seed=self.config.seed, observe=observe,
+        )  # fmt: skip
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is a folder for it."""
+        self._saved_at = time.monotonic()
+        if self.folder is None:
+            return
+        stages = self._stages | {name: loop.state() for name, loop in self._loops.items()}
+        save_checkpoint(self.folder / CHECKPOINT, {"stages": stages, "seconds": self.seconds})
+
+    def _restore(self, data: dict[str, Any]) -> None:
+        try:
+            self._stages, self._elapsed = dict(data["stages"]), float(data["seconds"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"the checkpoint in {self.folder} is damaged; start the run again."
+            ) from None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, interruptions left out."""
+        return self._elapsed + time.monotonic() - self._began_at
+
+    def history(self) -> Iterator[Record]:
+        """Yield the records of all stages in order."""
+        for loop in self._loops.values():
+            yield from loop.progress.history
+
+    def _result(
+        self,
+        terms: tuple[Term, ...],
+        theta: Tensor,
+        search: OuterLoop,
+        heldout: dict[str, Evaluation],
+    ) -> Result:
+        feedback, pool = search.learner.feedback_name, search.learner.terms
+        scale = search.progress.scale.reshape(-1, len(pool))
+        provenance = {
+            "dataset": self.config.dataset_name,
+            "data": self.split.description,
+            "widths": list(self.learner.network.widths),
+            "activation": self.config.activation,
+            "init": self.config.init,
+            "seed": self.config.seed,
+            "engine": self.engine.name,
+            "versions": versions(),
+            "heldout_accuracy": heldout[DISCOVERED].band.mean,
+        }
+        return Result(
+            rule=Rule.of(terms, theta, feedback, provenance),
+            searched=Rule.of(pool, search.theta, feedback, provenance),
+            scale={term.name: scale[:, k].tolist() for k, term in enumerate(pool)},
+            history=tuple(self.history()),
+            heldout=heldout,
+            divergences=tuple(
+                text for loop in self._loops.values() for text in loop.progress.divergences
+            ),
+            config=self.config,
+            engine=self.engine.name,
+            held_out=self.split.held_out,
+            description=self.split.description,
+            seconds=self.seconds,
+        )
+
+
+def write_config(folder: Path, config: DiscoveryConfig) -> None:
+    """Write the configuration into a run folder."""
+    write_json(folder / CONFIG, {"config": config.to_json(), "versions": versions()})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("metaplast", "torch", "numpy")},
+    }
+
+
+def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:  # noqa: ANN401
+    """Discover a rule: `print(discover(...).rule)` shows its equation.
+
+    Args:
+        config: what to do; None for the defaults.
+        options: passed to `Discovery`: folder, observers, checkpoint_seconds, split.
+
+    Raises:
+        UserError: if the configuration or the data will not do.
+    """
+    return Discovery(config or DiscoveryConfig(), **options).run()

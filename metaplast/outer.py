@@ -1,0 +1,341 @@
+"""The outer loop: sample episodes, unroll, take a penalised step on θ, keep a record.
+
+θ is learned in scaled units u, θ = scale ⊙ u, so that one step size and one penalty suit terms
+whose updates differ in size by orders of magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from metaplast.diagnostics import error_angles, term_sizes
+from metaplast.episode import EpisodeSampler
+from metaplast.errors import UserError, require, unknown_name
+from metaplast.guard import diagnose
+from metaplast.learner import Learner
+from metaplast.seeds import generator
+from metaplast.unroll import Engine, Outcome, Problem
+
+Penalty = Literal["proximal", "subgradient"]
+Scaling = Literal["down", "none"]
+Schedule = Literal["cosine", "constant"]
+
+# Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
+EXPLAINED = 5
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """How θ is learned.
+
+    Attributes:
+        episodes: tasks in all; the number of outer steps is episodes / meta_batch.
+        meta_batch: tasks in one outer step.
+        meta_lr: step size on scaled θ.
+        optimizer: name of a class in `torch.optim`.
+        schedule: of the step size: constant, or a cosine to zero.
+        l1: weight λ of the penalty λ‖u‖₁.
+        penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
+            zeros; "subgradient" adds λ sign(u) to the gradient, as published.
+        scaling: "down" scales a term down to the size of the reference terms' update, never
+            up (cubic terms explode when errors grow); "none" learns θ itself.
+        clip: largest norm of one episode's gradient; 0 for no limit.
+        signs: whether terms declared nonnegative are kept so.
+    """
+
+    episodes: int = 600
+    meta_batch: int = 4
+    meta_lr: float = 1e-3
+    optimizer: str = "Adam"
+    schedule: Schedule = "cosine"
+    l1: float = 0.0
+    penalty: Penalty = "proximal"
+    scaling: Scaling = "down"
+    clip: float = 1.0
+    signs: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: if one is out of range.
+        """
+        require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}.")
+        require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
+        for flag in ("meta_lr", "l1", "clip"):
+            value = getattr(self, flag)
+            require(
+                math.isfinite(value) and value >= 0 and (value > 0 or flag != "meta_lr"),
+                f"--{flag.replace('_', '-')} must be a "
+                f"{'positive' if flag == 'meta_lr' else 'non-negative'} finite number, got {value}.",
+            )
+        if not _is_optimizer(self.optimizer):
+            known = [name for name in vars(torch.optim) if _is_optimizer(name)]
+            raise unknown_name("optimizer", self.optimizer, known)
+
+    @property
+    def steps(self) -> int:
+        """Number of outer steps."""
+        return math.ceil(self.episodes / self.meta_batch)
+
+
+def _is_optimizer(name: str) -> bool:
+    kind = getattr(torch.optim, name, None)
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, torch.optim.Optimizer)
+        and kind is not torch.optim.Optimizer
+    )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one outer step saw, before θ changed.
+
+    Attributes:
+        stage: which part of the run.
+        step: outer step, from 0.
+        episodes: tasks met so far, these included.
+        loss: query cross-entropy in nats, mean over the finite episodes.
+        accuracy: query accuracy, mean over the finite episodes.
+        l1_norm: ‖u‖₁ in scaled units.
+        active: number of terms that are not zero.
+        non_finite: episodes that diverged in this step.
+        gradient_norm: of the averaged gradient to u.
+        theta: coefficients by term name, one value or one for each layer.
+        angles: of the errors fed back to backprop's, for layers 1 … L-1, degrees.
+    """
+
+    stage: str
+    step: int
+    episodes: int
+    loss: float
+    accuracy: float
+    l1_norm: float
+    active: int
+    non_finite: int
+    gradient_norm: float
+    theta: dict[str, list[float]]
+    angles: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Progress:
+    """The part of an outer loop that changes, and is all that a checkpoint needs."""
+
+    u: Tensor
+    scale: Tensor
+    step: int = 0
+    history: list[Record] = field(default_factory=list)
+    divergences: list[str] = field(default_factory=list)
+
+
+class OuterLoop:
+    """Learns the coefficients of a learner's terms on the episodes of a sampler.
+
+    Args:
+        stage: name of this part of the run.
+        learner: network, feedback and terms.
+        sampler: meta-training episodes.
+        engine: computes the gradients.
+        settings: how θ is learned.
+        start: θ to begin with, [term] or [layer, term].
+        scale: units of θ, shaped like `start`; None to measure them.
+        tasks: names the random numbers; loops with the same name meet the same tasks.
+        seed: of all random numbers.
+        device: where tensors live.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        learner: Learner,
+        sampler: EpisodeSampler,
+        engine: Engine,
+        settings: OuterSettings,
+        start: Tensor,
+        *,
+        scale: Tensor | None = None,
+        tasks: str = "search",
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.stage = stage
+        self.learner = learner
+        self.settings = settings
+        self._sampler = sampler
+        self._tasks = tasks
+        self._engine = engine
+        self._seed = seed
+        self._device = device
+        if scale is None:
+            scale = self.measure_scale(start)
+        self.progress = Progress(start / scale, scale)
+        self._u = torch.nn.Parameter(self.progress.u.clone())
+        optimizer = getattr(torch.optim, settings.optimizer)
+        self._optimizer: torch.optim.Optimizer = optimizer([self._u], lr=settings.meta_lr)
+        self._nonnegative = torch.tensor(
+            [settings.signs and term.nonnegative for term in learner.terms], device=start.device
+        )
+
+    @property
+    def theta(self) -> Tensor:
+        """The coefficients now, [term] or [layer, term]."""
+        return self._u.detach() * self.progress.scale
+
+    @property
+    def is_done(self) -> bool:
+        """True after the last step."""
+        return self.progress.step >= self.settings.steps
+
+    def problem(self, step: int, size: int, theta: Tensor) -> Problem:
+        """Return the episodes and fresh networks of an outer step."""
+        draw = generator(self._seed, self._tasks, "episodes", step, device=self._device)
+        batch = self._sampler.sample(size, draw).to(theta.dtype)
+        draw = generator(self._seed, self._tasks, "weights", step, device=self._device)
+        return Problem(self.learner, theta, self.learner.draw(size, draw, theta.dtype), batch)
+
+    def measure_scale(self, start: Tensor) -> Tensor:
+        """Return the units of θ: min(1, size of the reference terms' update / the term's).
+
+        The reference are the terms that start above zero; without any, all stay as they are.
+        """
+        reference = torch.tensor([t.initial != 0 for t in self.learner.terms], device=start.device)
+        if self.settings.scaling == "none" or not reference.any():
+            return torch.ones_like(start)
+        problem = self.problem(-1 % 2**31, max(4, self.settings.meta_batch), start)
+        sizes = term_sizes(self.learner, start, problem.state, problem.episodes)
+        if start.dim() == 1:
+            sizes = sizes.square().mean(0).sqrt()
+        measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
+        return (measure / sizes.clamp_min(torch.finfo(start.dtype).tiny)).clamp(max=1.0)
+
+    def run_step(self) -> Record:
+        """Take one outer step and return its record.
+
+        Raises:
+            UserError: if every episode diverges for many steps on end, so that θ cannot move.
+        """
+        progress, theta = self.progress, self.theta
+        problem = self.problem(progress.step, self.settings.meta_batch, theta)
+        outcome = self._engine.run(problem)
+        finite = outcome.finite
+        self._explain(problem, finite)
+        gradient = self._gradient(outcome, finite)
+        record = self._record(problem, outcome, finite, gradient)
+        if finite.any():
+            self._update(gradient)
+        progress.step += 1
+        progress.history.append(record)
+        self._refuse_standstill()
+        return record
+
+    def _explain(self, problem: Problem, finite: Tensor) -> None:
+        bad = (~finite).nonzero().flatten().tolist()
+        if bad and len(self.progress.divergences) < EXPLAINED:
+            first = problem.select(slice(bad[0], bad[0] + 1))
+            text = f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"
+            self.progress.divergences.append(text)
+
+    def _refuse_standstill(self, limit: int = 50) -> None:
+        last = self.progress.history[-limit:]
+        if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
+            raise UserError(
+                f"every episode of the last {limit} outer steps diverged "
+                f"({self.progress.divergences[-1]}); lower --meta-lr or --steps, or leave that "
+                f"term out."
+            )
+
+    def _gradient(self, outcome: Outcome, finite: Tensor) -> Tensor:
+        """Return the mean over finite episodes of the clipped gradient to u."""
+        if outcome.theta_gradient is None:
+            raise ValueError("the outer loop needs a gradient")
+        if not finite.any():
+            return torch.zeros_like(self._u)
+        gradients = outcome.theta_gradient[finite] * self.progress.scale
+        if self.settings.clip:
+            norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+            factors = (self.settings.clip / norms).clamp(max=1.0)
+            gradients = gradients * factors.view(-1, *[1] * self._u.dim())
+        return gradients.mean(0)
+
+    def _update(self, gradient: Tensor) -> None:
+        settings, u = self.settings, self._u
+        rate = settings.meta_lr
+        if settings.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / settings.steps))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with torch.no_grad():
+            u.grad = gradient.clone()
+            if settings.penalty == "subgradient":
+                u.grad += settings.l1 * u.sign()
+            self._optimizer.step()
+            if settings.penalty == "proximal":
+                u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
+            u.copy_(torch.where(self._nonnegative, u.clamp(min=0), u))
+            self.progress.u = u.detach().clone()
+
+    @torch.no_grad()
+    def _record(
+        self, problem: Problem, outcome: Outcome, finite: Tensor, gradient: Tensor
+    ) -> Record:
+        u = self._u.detach()
+        rows = problem.theta.reshape(-1, len(self.learner.terms))
+        names = [term.name for term in self.learner.terms]
+        angles = error_angles(
+            self.learner, outcome.final, problem.episodes.query_x, problem.episodes.query_y
+        )
+        return Record(
+            stage=self.stage,
+            step=self.progress.step,
+            episodes=(self.progress.step + 1) * self.settings.meta_batch,
+            loss=_mean(outcome.loss[finite]),
+            accuracy=_mean(outcome.accuracy[finite]),
+            l1_norm=float(u.abs().sum()),
+            active=int((u.reshape(-1, len(names)) != 0).any(0).sum()),
+            non_finite=int((~finite).sum()),
+            gradient_norm=float(gradient.norm()),
+            theta={name: rows[:, k].tolist() for k, name in enumerate(names)},
+            angles=angles[finite].mean(0).tolist() if finite.any() else [],
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a checkpoint needs: plain containers, numbers and tensors."""
+        progress = self.progress
+        return {
+            "u": progress.u,
+            "scale": progress.scale,
+            "step": progress.step,
+            "history": [vars(record) for record in progress.history],
+            "divergences": progress.divergences,
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        history = [Record(**record) for record in state["history"]]
+        self.progress = Progress(
+            state["u"], state["scale"], state["step"], history, list(state["divergences"])
+        )
+        with torch.no_grad():
+            self._u.copy_(state["u"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def run(self, observe: Callable[[OuterLoop, Record], None] | None = None) -> None:
+        """Take all the steps that are left; `observe` is called after each."""
+        while not self.is_done:
+            record = self.run_step()
+            if observe is not None:
+                observe(self, record)
+
+
+def _mean(values: Tensor) -> float:
+    """Return the mean; NaN of nothing, which tables and JSON writers treat as missing."""
+    return float(values.mean()) if len(values) else math.nan
