@@ -120,7 +120,7 @@ class Discovery:
         self._saved_at = self._began_at = time.monotonic()
 
     @classmethod
-    def resume(cls, folder: Path, **options: Any) -> Discovery:  # noqa: ANN401 - passed through
+    def resume(cls, folder: Path, **options: Any) -> Discovery:
         """Return the discovery whose checkpoint is in `folder`, ready to go on.
 
         Raises:
@@ -221,7 +221,7 @@ class Discovery:
             observer.finish(result)
         return result
 
-    def _loop(self, stage: str, learner: Learner, **options: Any) -> OuterLoop:  # noqa: ANN401
+    def _loop(self, stage: str, learner: Learner, **options: Any) -> OuterLoop:
         start = torch.tensor([t.initial for t in learner.terms], dtype=self.config.torch_dtype)
         if self.config.theta == "per-layer":
             start = start.expand(learner.network.layers, -1)
@@ -367,7 +367,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:  # noqa: ANN401
+def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:
     """Discover a rule: `print(discover(...).rule)` shows its equation.
 
     Args:

@@ -108,7 +108,7 @@ class Symmetric(_Chain):
     name = "symmetric"
     summary = "B = Wᵀ, backpropagation, with the true meta-gradient"
 
-    def shapes(self, network: FullyConnected) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
+    def shapes(self, network: FullyConnected) -> tuple[tuple[int, int], ...]:
         """Return nothing: there are no weights of its own."""
         return ()
 
@@ -171,7 +171,7 @@ class Direct(Feedback):
     def errors(
         self,
         network: FullyConnected,
-        weights: Operators,  # noqa: ARG002
+        weights: Operators,
         backward: Operators,
         forward: Forward,
         output_error: Tensor,

@@ -36,7 +36,7 @@ def write_json(path: Path, data: object) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:  # noqa: ANN401 - whatever the file holds
+def read_json(path: Path, what: str) -> Any:
     """Return the contents of a JSON file.
 
     Raises:

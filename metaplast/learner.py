@@ -67,7 +67,7 @@ class Learner:
         """Check that the parts fit.
 
         Raises:
-            UserError: if a term occurs twice, or backward terms meet weights that they cannot change.
+            UserError: if a term occurs twice, or backward terms meet weights they cannot change.
         """
         names = [term.name for term in self.terms]
         require(

@@ -43,7 +43,7 @@ class Init:
         Raises:
             UserError: if it is neither of the two forms.
         """
-        kind, _, parameter = self.text.partition(":")
+        kind = self.text.partition(":")[0]
         if kind not in ("xavier", "normal"):
             raise unknown_name("init", kind, ("xavier", "normal"))
         if kind == "normal":
@@ -142,7 +142,7 @@ class FullyConnected:
         losses = functional.cross_entropy(
             forward.logits.flatten(0, 1), labels.flatten(), reduction="none"
         )
-        return losses.unflatten(0, labels.shape).mean(-1)
+        return losses.view(labels.shape).mean(-1)
 
     def accuracy(self, forward: Forward, labels: Tensor) -> Tensor:
         """Return the share of samples whose largest output is their label, [episode]."""

@@ -70,10 +70,10 @@ class OuterSettings:
         require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
         for flag in ("meta_lr", "l1", "clip"):
             value = getattr(self, flag)
+            kind = "positive" if flag == "meta_lr" else "non-negative"
             require(
-                math.isfinite(value) and value >= 0 and (value > 0 or flag != "meta_lr"),
-                f"--{flag.replace('_', '-')} must be a "
-                f"{'positive' if flag == 'meta_lr' else 'non-negative'} finite number, got {value}.",
+                math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
+                f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
             )
         if not _is_optimizer(self.optimizer):
             known = [name for name in vars(torch.optim) if _is_optimizer(name)]

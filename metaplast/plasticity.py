@@ -228,7 +228,7 @@ def _tensor(plasticity: Plasticity, strengths: Tensor) -> Tensor:
     """Return G, [episode, row, column]."""
     layout = plasticity.layout(strengths.device, strengths.dtype)
     cells = strengths[:, : len(plasticity.entries)] @ layout.scatter
-    return cells.unflatten(-1, (len(plasticity.rows), len(plasticity.columns)))
+    return cells.view(len(cells), len(plasticity.rows), len(plasticity.columns))
 
 
 def _vectors(plasticity: Plasticity, synapses: Synapses) -> dict[Vector, Tensor]:

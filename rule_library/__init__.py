@@ -1,0 +1,1 @@
+"""Candidate plasticity terms and published rules, registered as anyone's could be."""

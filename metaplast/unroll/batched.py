@@ -179,9 +179,9 @@ def _absorb(
     gradients: Sequence[Tensor],
 ) -> None:
     """Set M̄ ← (1 + g) M̄ + Σ p̄ ⊗ x + Σ u ⊗ p̄, in place, one pass for each matrix."""
-    for index, matrix in enumerate(adjoint):
-        if growth[index] is not None:
-            matrix *= (1 + growth[index])[:, None, None]
+    for index, (matrix, rate) in enumerate(zip(adjoint, growth, strict=True)):
+        if rate is not None:
+            matrix.mul_((1 + rate)[:, None, None])
         rows, columns = [], []
         for slot, vector, gradient in zip(slots, given, gradients, strict=True):
             if slot.matrix == index:
@@ -302,5 +302,5 @@ def first_bad_adjoint(problem: Problem) -> tuple[int, int, Tensor]:
 
     with torch.enable_grad(), contextlib.suppress(_Found):
         _Sweep(Stepper(problem.learner), problem).differentiate(watch)
-    assert worst is not None  # noqa: S101 - an episode has at least one step
+    assert worst is not None, "an episode has at least one step"
     return worst

@@ -131,6 +131,6 @@ class Engine(ABC):
             UserError: if the engine does not serve the problem, with what does instead.
         """
 
-    def refusal(self, learner: Learner, device: torch.device) -> str | None:  # noqa: ARG002
+    def refusal(self, learner: Learner, device: torch.device) -> str | None:
         """Return why this engine cannot serve `learner` on `device`, None if it can."""
         return None

@@ -115,7 +115,7 @@ class PlasticityOptimizer(torch.optim.Optimizer):
 class DifferentiablePlasticity(higher.optim.DifferentiableOptimizer):  # type: ignore[misc]
     """W ← W + Σ_k θ_k F^k(W, y, e), each F^k a full matrix, all of it on the autograd tape."""
 
-    def _update(self, grouped_grads: Any, **_: Any) -> None:  # noqa: ANN401
+    def _update(self, grouped_grads: Any, **_: Any) -> None:
         # In the place of gradients come the signals, through higher's `grad_callback`.
         for group, synapses in zip(self.param_groups, grouped_grads, strict=True):
             places: dict[str, Iterator[int]] = {}

@@ -1,0 +1,40 @@
+"""Command-line options from frozen dataclasses, by way of tyro."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec, UnsupportedTypeAnnotationError
+
+Options = TypeVar("Options")
+
+
+def registry() -> tyro.constructors.ConstructorRegistry:
+    """Return tyro's type registry with `1,2,3` for tuples of whole numbers."""
+    made = tyro.constructors.ConstructorRegistry()
+
+    @made.primitive_rule
+    def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        if info.type != tuple[int, ...]:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="N,N,…",
+            instance_from_str=lambda texts: tuple(
+                int(part) for part in texts[0].split(",") if part.strip()
+            ),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [",".join(map(str, value))],
+        )
+
+    return made
+
+
+def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Options:
+    """Return the options in `arguments` as an instance of a dataclass; exit with 2 on a mistake."""
+    return tyro.cli(kind, args=list(arguments), registry=registry(), **options)
+
+
+__all__ = ["UnsupportedTypeAnnotationError", "parse", "registry"]

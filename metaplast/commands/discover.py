@@ -1,0 +1,115 @@
+"""Discover a plasticity rule: search, prune, refit, test on held-out tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from metaplast.commands._options import parse
+from metaplast.config import PRESETS, DiscoveryConfig
+from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
+from metaplast.discovery import Discovery, write_config
+from metaplast.errors import require
+from metaplast.files import claim_folder
+from metaplast.library import all_terms, known_rules
+from metaplast.outputs import RunFiles
+from metaplast.tracking import FOLDER, TensorBoard
+
+PresetName = Literal["default", "paper"]
+
+
+@dataclass(frozen=True)
+class DiscoverOptions(DiscoveryConfig):
+    """Discover a plasticity rule and test it on held-out tasks."""
+
+    preset: PresetName = "default"
+    """paper pins the published outer loop; options given by hand win."""
+    out: Path | None = None
+    """Folder for the results; without it runs/<time>."""
+    resume: Path | None = None
+    """Folder of an interrupted run to go on with; other options are taken from it."""
+    checkpoint_seconds: float = 20.0
+    """Longest time between checkpoints."""
+    quiet: bool = False
+    """Print nothing but the result."""
+    list_terms: bool = False
+    """Print the term library and the known rules, and stop."""
+
+    @property
+    def config(self) -> DiscoveryConfig:
+        """The part that decides the outcome."""
+        return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
+
+
+@dataclass(frozen=True)
+class _PresetOnly:
+    """Reads --preset before all else, since it changes the other options' defaults."""
+
+    preset: PresetName = "default"
+    rest: Annotated[None, tyro.conf.Suppress] = field(default=None)
+
+
+def read_options(arguments: Sequence[str]) -> DiscoverOptions:
+    """Return the options of the command line, those of the preset where none are given."""
+    wanted = [a for a in arguments if a not in ("-h", "--help")]
+    early, _ = tyro.cli(_PresetOnly, args=wanted, return_unknown_args=True)
+    defaults = DiscoverOptions(preset=early.preset, **PRESETS[early.preset])
+    return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option, the data or a folder will not do.
+    """
+    options = read_options(arguments)
+    console = make_console()
+    if options.list_terms:
+        for table in library_tables(all_terms().values(), known_rules().values()):
+            console.print(table)
+        return
+    require(
+        options.checkpoint_seconds >= 0,
+        f"--checkpoint-seconds must not be negative, got {options.checkpoint_seconds}.",
+    )
+    discovery, bar = _prepare(options, console)
+    if not options.quiet:
+        show_config(console, discovery)
+    try:
+        result = discovery.run()
+    except KeyboardInterrupt:
+        bar.close()
+        console.print(f"Interrupted. Go on with:  --resume {discovery.folder}")
+        raise
+    finally:
+        bar.close()
+    show_result(console, result)
+    if not options.quiet:
+        folder = discovery.folder
+        console.print(f"Results in {folder}; to watch θ:  tensorboard --logdir {folder}/{FOLDER}")
+
+
+def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:
+    """Return the discovery, new or resumed, with everyone who watches it."""
+    bar = ProgressBar(console, quiet=options.quiet)
+    resumed = options.resume
+    folder = resumed or options.out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    watch = {
+        "observers": (bar, RunFiles(folder), TensorBoard(folder)),
+        "checkpoint_seconds": options.checkpoint_seconds,
+    }
+    if resumed is not None:
+        return Discovery.resume(folder, **watch), bar
+    discovery = Discovery(options.config, folder=folder, **watch)
+    # Data and engine first: a mistake there should leave no folder behind.
+    _ = discovery.split, discovery.engine
+    claim_folder(folder)
+    write_config(folder, options.config)
+    return discovery, bar

@@ -1,0 +1,228 @@
+"""What a person sees in the terminal: configuration, progress, the rule, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
+from metaplast.library import KnownRule
+from metaplast.outer import OuterLoop, Record
+from metaplast.term import Term
+
+_STAGES = {SEARCH: "searching", REFIT: "refitting"}
+
+
+def make_console() -> Console:
+    """Return the console to print on; in a file or a pipe lines may be wide."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+class ProgressBar:
+    """Shows how far a discovery is, with loss, accuracy and the number of active terms.
+
+    Args:
+        console: where to print.
+        quiet: whether to print nothing until the end.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("episodes  {task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._plain = not quiet and not console.is_terminal
+        self._task: TaskID | None = None
+        self._size = 1
+
+    def begin(self, discovery: Discovery) -> None:
+        """Start the bar at what earlier parts of the run have done."""
+        self._size = discovery.config.meta_batch
+        self._total = discovery.total_episodes
+        done = sum(discovery.done.values()) * self._size
+        self._task = self._bar.add_task("starting", total=self._total, completed=done, status="")
+        self._bar.start()
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Move on by one outer step."""
+        name = _STAGES.get(record.stage, f"learning {record.stage}")
+        status = (
+            f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
+        )
+        self._move(self._size, name, status)
+        # Without a terminal a bar cannot be redrawn: a line now and then says as much.
+        every = max(1, loop.settings.steps // 5)
+        if self._plain and (loop.is_done or (record.step + 1) % every == 0):
+            self._console.print(
+                f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, {self._left()}",
+                highlight=False,
+            )
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Move on by some held-out tasks."""
+        self._move(episodes, f"testing {name}", "")
+
+    def finish(self, result: Result) -> None:
+        """Take the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away, also after an interrupt."""
+        self._bar.stop()
+
+    def _move(self, episodes: int, name: str, status: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, advance=episodes, description=name, status=status)
+
+    def _left(self) -> str:
+        if self._task is None:
+            return ""
+        remaining = self._bar.tasks[self._task].time_remaining
+        return "time left unknown" if remaining is None else f"about {remaining:.0f} s left"
+
+
+def show_config(console: Console, discovery: Discovery) -> None:
+    """Print what is about to run."""
+    config = discovery.config
+    network = discovery.learner.network
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    rows = {
+        "data": discovery.split.description,
+        "episodes": f"{config.ways} ways, {config.shots} shots, {config.queries} queries; "
+        f"held out: {discovery.split.held_out}; labels {config.labels}",
+        "network": f"{'-'.join(map(str, network.widths))}, {config.activation}, {config.init}",
+        "feedback": config.feedback_name,
+        "terms": f"{config.terms} ({len(discovery.learner.terms)} candidates), θ {config.theta}",
+        "outer loop": _outer_line(config),
+        "engine": f"{discovery.engine.name}, {config.device}, {config.dtype}, seed {config.seed}",
+    }
+    if discovery.folder is not None:
+        rows["folder"] = str(discovery.folder)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table, highlight=False)
+    console.print()
+
+
+def _outer_line(config: DiscoveryConfig) -> str:
+    outer = config.outer
+    clip = f"clip {outer.clip:g}" if outer.clip else "no clipping"
+    return (
+        f"{outer.steps} steps of {outer.meta_batch} episodes, {outer.optimizer} "
+        f"{outer.meta_lr:g} ({outer.schedule}), L1 {outer.l1:g} ({outer.penalty}), {clip}"
+    )
+
+
+def show_result(console: Console, result: Result) -> None:
+    """Print the rule, what became of each term, and the held-out comparison."""
+    console.print("[bold]Discovered rule[/bold]")
+    console.print(str(result.rule), highlight=False, markup=False, soft_wrap=True)
+    console.print()
+    console.print(terms_table(result))
+    console.print(heldout_table(result))
+    if result.divergences:
+        count = sum(record.non_finite for record in result.history)
+        console.print(f"{count} episodes diverged and were left out; the first ones:")
+        for text in result.divergences:
+            console.print(f"  {text}", highlight=False)
+
+
+def terms_table(result: Result) -> Table:
+    """Return a table of all candidate terms: θ searched and refitted, kept or dropped."""
+    table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("term", no_wrap=True)
+    table.add_column("formula", no_wrap=True)
+    table.add_column("θ searched", justify="right")
+    table.add_column("θ refitted", justify="right")
+    table.add_column("")
+    table.add_column("locality")
+    found = result.searched.coefficients
+    for term in result.searched.terms:
+        kept = term.name in result.kept
+        final = _number(result.rule.coefficients[term.name]) if kept else "–"
+        table.add_row(
+            term.name,
+            term.spell(),
+            _number(found[term.name]),
+            final,
+            "kept" if kept else "dropped",
+            term.locality,
+            style=None if kept else "dim",
+        )
+    return table
+
+
+def heldout_table(result: Result) -> Table:
+    """Return a table of accuracies on the same held-out episodes."""
+    table = Table(
+        title=f"Accuracy on {result.config.test_episodes} held-out episodes "
+        f"({result.held_out} never met in meta-training), mean and 98 % band",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    for column in ("rule", "accuracy", "98 % band", "diverged"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for name, evaluation in result.heldout.items():
+        band = evaluation.band
+        table.add_row(
+            name,
+            f"{100 * band.mean:.1f} %",
+            f"{100 * band.low:.1f} – {100 * band.high:.1f} %",
+            str(evaluation.non_finite),
+            style="bold" if name == DISCOVERED else None,
+        )
+    return table
+
+
+def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Table]:
+    """Return the term library and the known rules as tables."""
+    library = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("name", "alias", "update", "locality", "source"):
+        library.add_column(column, overflow="fold")
+    for term in sorted(terms, key=lambda t: t.is_backward):
+        matrix = "ΔBₗ" if term.is_backward else "ΔWₗ"
+        library.add_row(
+            term.name,
+            ", ".join(term.aliases),
+            f"{matrix} = {term.spell()}",
+            term.locality,
+            term.citation,
+        )
+    known = Table(title="Known rules", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("name", "terms", "feedback", "source"):
+        known.add_column(column, overflow="fold")
+    for rule in rules:
+        known.add_row(rule.name, ", ".join(rule.terms), rule.feedback[0], rule.citation)
+    return [library, known]
+
+
+def _number(value: Any) -> str:
+    """Return a coefficient, or the range of those of all layers."""
+    if isinstance(value, list):
+        return f"{min(value):.4g} … {max(value):.4g}"
+    return f"{value:.4g}"

@@ -1,0 +1,105 @@
+"""The files of a run folder: history, rule and summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from metaplast.discovery import Discovery, Result, versions
+from metaplast.files import write_json, write_text
+from metaplast.outer import OuterLoop, Record
+
+HISTORY = "history.csv"
+RULE = "rule.json"
+SUMMARY = "summary.json"
+
+
+class RunFiles:
+    """Writes history.csv at the end of every stage, rule.json and summary.json at the end.
+
+    Args:
+        folder: of the discovery.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._discovery: Discovery | None = None
+
+    def begin(self, discovery: Discovery) -> None:
+        """Remember whose history to write."""
+        self._discovery = discovery
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Write the history at the end of a stage."""
+        if loop.is_done and self._discovery is not None:
+            write_text(self._folder / HISTORY, history_csv(self._discovery.history()))
+
+    def tested(self, name: str, episodes: int) -> None:
+        """See progress of the held-out test; there is nothing to write."""
+
+    def finish(self, result: Result) -> None:
+        """Write history, rule and summary."""
+        write_text(self._folder / HISTORY, history_csv(result.history))
+        result.rule.save(self._folder / RULE)
+        write_json(self._folder / SUMMARY, summary(result))
+
+
+def history_csv(records: Iterable[Record]) -> str:
+    """Return the records as CSV, one row for each outer step, a column for each coefficient."""
+    rows = [_row(record) for record in records]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row = {k: v for k, v in vars(record).items() if k not in ("theta", "angles")}
+    row |= {f"angle_{layer}": value for layer, value in enumerate(record.angles, start=1)}
+    for term, values in record.theta.items():
+        if len(values) == 1:
+            row[f"theta_{term}"] = values[0]
+        else:
+            row |= {f"theta_{term}_{i}": value for i, value in enumerate(values, start=1)}
+    return row
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """Return the outcome of a run as plain data."""
+    return {
+        "rule": result.rule.coefficients,
+        "equation": str(result.rule),
+        "kept": list(result.kept),
+        "before_refit": result.searched.coefficients,
+        "heldout": {
+            name: {
+                "mean": evaluation.band.mean,
+                "low": evaluation.band.low,
+                "high": evaluation.band.high,
+                "loss": _finite_mean(evaluation.loss),
+                "non_finite": evaluation.non_finite,
+            }
+            for name, evaluation in result.heldout.items()
+        },
+        "held_out": result.held_out,
+        "dataset": result.config.dataset_name,
+        "data": result.description,
+        "test_episodes": result.config.test_episodes,
+        "episodes": result.config.episodes,
+        "non_finite_episodes": sum(record.non_finite for record in result.history),
+        "divergences": list(result.divergences),
+        "seconds": result.seconds,
+        "engine": result.engine,
+        "seed": result.config.seed,
+        "versions": versions(),
+    }
+
+
+def _finite_mean(values: Any) -> float | None:
+    finite = values[values.isfinite()]
+    return float(finite.mean()) if len(finite) else None

@@ -1,0 +1,131 @@
+"""TensorBoard; nothing else in metaplast knows of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
+from metaplast.outer import OuterLoop, Record
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"
+
+
+class TensorBoard:
+    """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
+
+    The search and the refit are the run "discovered"; each baseline is a run of its own, so that
+    loss and accuracy of all of them lie in one chart.
+
+    Args:
+        folder: of the discovery; events go to its sub-folder `tensorboard`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / FOLDER
+        self._writers: dict[str, SummaryWriter] = {}
+        self._discovery: Discovery | None = None
+        self._non_finite: dict[str, int] = {}
+
+    def begin(self, discovery: Discovery) -> None:
+        """Remember the run, whose layout and earlier steps are needed later."""
+        self._discovery = discovery
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Write the scalars of one outer step."""
+        writer, name = self._writer(record.stage)
+        step = self._offset(record.stage) + record.episodes
+        scalars: dict[str, float] = {
+            "meta/loss": record.loss,
+            "meta/accuracy": record.accuracy,
+            "meta/gradient_norm": record.gradient_norm,
+            "rule/l1_norm": record.l1_norm,
+            "rule/active_terms": record.active,
+            "guard/non_finite_episodes": self._count(name, record),
+        }
+        for term, values in record.theta.items():
+            names = [term] if len(values) == 1 else [f"{term}/{i + 1}" for i in range(len(values))]
+            scalars |= {f"theta/{n}": v for n, v in zip(names, values, strict=True)}
+        angles = enumerate(record.angles, start=1)
+        scalars |= {f"angle/layer_{layer}": value for layer, value in angles}
+        for tag, value in scalars.items():
+            if math.isfinite(value):
+                writer.add_scalar(tag, value, step)
+        if loop.is_done:
+            writer.flush()
+
+    def tested(self, name: str, episodes: int) -> None:
+        """See progress of the held-out test, which has no chart."""
+
+    def finish(self, result: Result) -> None:
+        """Write the equation, held-out accuracies and hyper-parameters, and close the files."""
+        for name, evaluation in result.heldout.items():
+            writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
+            writer.add_scalar("heldout/accuracy", evaluation.band.mean, 0)
+        writer, _ = self._writer(SEARCH)
+        lines = "\n".join(f"    {line}" for line in str(result.rule).splitlines())
+        writer.add_text("rule/equation", lines, 0)
+        metrics = {
+            f"heldout/{name}": evaluation.band.mean for name, evaluation in result.heldout.items()
+        }
+        metrics["rule/kept_terms"] = float(len(result.kept))
+        writer.add_hparams(_plain(result.config.to_json()), metrics, run_name=".")
+        for each in self._writers.values():
+            each.close()
+
+    def _count(self, name: str, record: Record) -> int:
+        """Return how many episodes of a TensorBoard run have diverged so far."""
+        self._non_finite[name] = self._non_finite.get(name, 0) + record.non_finite
+        return self._non_finite[name]
+
+    def _offset(self, stage: str) -> int:
+        """Return where a stage begins on the episode axis: the refit follows the search."""
+        if stage != REFIT or self._discovery is None:
+            return 0
+        outer = self._discovery.config.outer
+        return outer.steps * outer.meta_batch
+
+    def _writer(self, stage: str) -> tuple[SummaryWriter, str]:
+        name = DISCOVERED if stage in (SEARCH, REFIT) else stage
+        if name not in self._writers:
+            self._writers[name] = self._open(stage, name)
+        return self._writers[name], name
+
+    def _open(self, stage: str, name: str) -> SummaryWriter:
+        writer = summary_writer(self._folder / name, self._purge_step(stage))
+        if name == DISCOVERED:
+            multiline = {"all coefficients": ["Multiline", ["^theta/"]]}
+            angles = {"angle to backprop, degrees": ["Multiline", ["^angle/"]]}
+            writer.add_custom_scalars({"theta": multiline, "errors": angles})
+        return writer
+
+    def _purge_step(self, stage: str) -> int | None:
+        """Return the episode from which an interrupted part's events are void, None for none."""
+        if self._discovery is None or not self._discovery.done:
+            return None
+        done, size = self._discovery.done, self._discovery.config.meta_batch
+        stage = REFIT if stage == SEARCH and REFIT in done else stage
+        return self._offset(stage) + done.get(stage, 0) * size + 1
+
+
+def summary_writer(folder: Path, purge_step: int | None) -> SummaryWriter:
+    """Return a TensorBoard writer; imported late and quietly, as it may load TensorFlow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)  # type: ignore[no-untyped-call]
+
+
+def _plain(config: dict[str, Any]) -> dict[str, bool | str | float | int]:
+    """Return hyper-parameters in the types that TensorBoard takes."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in config.items()
+    }

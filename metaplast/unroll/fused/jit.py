@@ -1,0 +1,65 @@
+"""How the fused kernel is compiled: flags, the disk cache and the line that says what takes so long.
+
+This module imports numba; nothing else does until the engine is first used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Full fast math would let the compiler assume that no NaN occurs; these four do not.
+FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
+_PATIENCE = 1.5  # Seconds in which a kernel loads from the disk cache.
+
+
+def compiled(function: Function) -> Function:
+    """Return `function` compiled by numba on first use, without the interpreter lock."""
+    return cast(Function, _jit(function, cached=False))
+
+
+def entry_point(function: Function) -> Function:
+    """Return `function` compiled and kept on disk across runs.
+
+    numba knows a cached function by its own file alone; the name given here changes with
+    any file of the kernel, so that no stale code is ever run.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{_fingerprint()}"
+    return cast(Function, _jit(function, cached=True))
+
+
+def _jit(function: Callable[..., Any], *, cached: bool) -> Any:
+    # CPython-only wrappers of inner functions would be compiled for nothing.
+    return numba.njit(
+        fastmath=set(FAST), error_model="numpy", nogil=True, cache=cached,
+        no_cpython_wrapper=not cached, no_cfunc_wrapper=True,
+    )(function)  # fmt: skip
+
+
+@cache
+def _fingerprint() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Print one line to stderr if the body takes long enough to be a compilation."""
+    line = f"metaplast: compiling {what}, once; it is kept on disk for the next run …"
+    timer = threading.Timer(_PATIENCE, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,254 @@
+"""Row loops in SIMD registers: what the fused engine does to a few rows of a matrix at a time.
+
+Each loop walks the columns once, a register of `LANES` numbers at a time, and does everything to
+those columns that can be done: so a row is loaded once and stored once. Written as LLVM vector
+code, because the automatic vectoriser gives up on loops with this many arrays.
+
+Vectors and matrices are given as (array, offset): element 0 is `array[offset]`. Every row is padded with
+zeros to a multiple of `PAD` columns and starts `columns` elements after the one above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+PAD = 16
+_BYTES = 64  # One AVX-512 register; narrower machines split it in two or four.
+_FLAGS = ("reassoc", "contract", "nsz", "arcp")
+
+
+class Lanes:
+    """Emits vector code at the place where an intrinsic is called."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Any]):
+        self.context, self.builder = context, builder
+        self._types, self._values = signature.args, arguments
+        self._dtype = next(t.dtype for t in self._types if isinstance(t, types.Array))
+        self.scalar = context.get_value_type(self._dtype)
+        self.count = _BYTES // (self._dtype.bitwidth // 8)
+        self.vector = ir.VectorType(self.scalar, self.count)
+        self._next = 0
+
+    def pointer(self) -> Any:
+        """Return the next two arguments, an array and an offset, as the address of an element."""
+        array_type, array = self._types[self._next], self._values[self._next]
+        offset = self._values[self._next + 1]
+        self._next += 2
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        return self.builder.gep(data, [offset])
+
+    def value(self) -> Any:
+        """Return the next argument, a number."""
+        self._next += 1
+        return self._values[self._next - 1]
+
+    def rows(self, first: Any, stride: Any, count: int) -> list[Any]:
+        """Return the addresses of `count` rows that lie `stride` elements apart."""
+        pointers = [first]
+        for _ in range(count - 1):
+            pointers.append(self.builder.gep(pointers[-1], [stride]))
+        return pointers
+
+    def scalars(self, pointer: Any, count: int) -> list[Any]:
+        """Return `count` neighbouring numbers, each in all lanes of a register."""
+        index = ir.IntType(64)
+        cells = [self.builder.gep(pointer, [index(i)]) for i in range(count)]
+        return [self.spread(self.builder.load(cell)) for cell in cells]
+
+    def spread(self, number: Any) -> Any:
+        """Return a register with `number` in all lanes."""
+        lane = ir.IntType(32)
+        single = self.builder.insert_element(
+            ir.Constant(self.vector, ir.Undefined), number, lane(0)
+        )
+        mask = ir.Constant(ir.VectorType(lane, self.count), [0] * self.count)
+        return self.builder.shuffle_vector(single, ir.Constant(self.vector, ir.Undefined), mask)
+
+    def load(self, pointer: Any, column: Any) -> Any:
+        """Return the register at a column."""
+        return self.builder.load(self._cell(pointer, column), align=self._dtype.bitwidth // 8)
+
+    def store(self, register: Any, pointer: Any, column: Any) -> None:
+        """Store a register at a column."""
+        self.builder.store(register, self._cell(pointer, column), align=self._dtype.bitwidth // 8)
+
+    def _cell(self, pointer: Any, column: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(pointer, [column]), self.vector.as_pointer())
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        """Return a·b."""
+        return self.builder.fmul(a, b, flags=_FLAGS)
+
+    def add(self, a: Any, b: Any, c: Any) -> Any:
+        """Return a·b + c."""
+        return self.builder.fadd(self.builder.fmul(a, b, flags=_FLAGS), c, flags=_FLAGS)
+
+    def subtract(self, a: Any, b: Any, c: Any) -> Any:
+        """Return c − a·b."""
+        return self.builder.fsub(c, self.builder.fmul(a, b, flags=_FLAGS), flags=_FLAGS)
+
+    def accumulator(self) -> Any:
+        """Return a register variable that starts at zero."""
+        place = cgutils.alloca_once(self.builder, self.vector)
+        self.builder.store(ir.Constant(self.vector, [0.0] * self.count), place)
+        return place
+
+    def accumulate(self, place: Any, a: Any, b: Any) -> None:
+        """Add a·b to an accumulator."""
+        self.builder.store(self.add(a, b, self.builder.load(place)), place)
+
+    def deposit(self, place: Any, pointer: Any, index: int, *, add: bool) -> None:
+        """Write, or add, the sum of an accumulator's lanes to element `index` of a vector."""
+        kind = "f32" if self.count == 16 else "f64"
+        reduce = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.scalar, [self.scalar, self.vector]),
+            f"llvm.vector.reduce.fadd.v{self.count}{kind}",
+        )
+        cell = self.builder.gep(pointer, [ir.IntType(64)(index)])
+        start = self.builder.load(cell) if add else ir.Constant(self.scalar, 0.0)
+        total = self.builder.call(reduce, [start, self.builder.load(place)], fastmath=("reassoc",))
+        self.builder.store(total, cell)
+
+    def columns(self, count: Any) -> Any:
+        """Return a context in which code for every register's column is emitted."""
+        word = ir.IntType(64)
+        return cgutils.for_range_slice(self.builder, word(0), count, word(self.count), intp=word)
+
+
+def _intrinsic(emit: Callable[[Lanes], None], count: int) -> Any:
+    """Return an intrinsic of `count` arguments; `emit` takes them in order and emits the code."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit(Lanes(context, builder, signature, arguments))
+        return context.get_dummy_value()
+
+    names = ", ".join(f"a{i}" for i in range(count))
+    # numba wants an explicit argument list.
+    scope: dict[str, Any] = {"codegen": codegen, "none": types.none}
+    exec(  # noqa: S102 - the text is ours
+        f"def typing(context, {names}):\n    return none({names}), codegen\n", scope
+    )
+    return intrinsic(scope["typing"])
+
+
+def dot(rows: int) -> Any:
+    """(M, x, out, columns): out_i = M_i · x for `rows` rows of M."""
+
+    def emit(to: Lanes) -> None:
+        matrix, x, out = to.pointer(), to.pointer(), to.pointer()
+        width = to.value()
+        pointers = to.rows(matrix, width, rows)
+        sums = [to.accumulator() for _ in pointers]
+        with to.columns(width) as (column, _):
+            other = to.load(x, column)
+            for pointer, place in zip(pointers, sums, strict=True):
+                to.accumulate(place, to.load(pointer, column), other)
+        for index, place in enumerate(sums):
+            to.deposit(place, out, index, add=False)
+
+    return _intrinsic(emit, 7)
+
+
+def project(rows: int) -> Any:
+    """(M, u, p, columns): p += Σ_i u_i M_i over `rows` rows of M."""
+
+    def emit(to: Lanes) -> None:
+        matrix, u, p = to.pointer(), to.pointer(), to.pointer()
+        width = to.value()
+        pointers = to.rows(matrix, width, rows)
+        factors = to.scalars(u, rows)
+        with to.columns(width) as (column, _):
+            total = to.load(p, column)
+            for pointer, factor in zip(pointers, factors, strict=True):
+                total = to.add(factor, to.load(pointer, column), total)
+            to.store(total, p, column)
+
+    return _intrinsic(emit, 7)
+
+
+def update_dot(rank: int, rows: int) -> Any:
+    """(M, a, V, x, out, height, columns, g): M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x.
+
+    a is [rank, height] and V [rank, columns].
+    """
+
+    def emit(to: Lanes) -> None:
+        matrix, a, v, x, out = (to.pointer() for _ in range(5))
+        height, width = to.value(), to.value()
+        scale = to.spread(to.value())
+        pointers = to.rows(matrix, width, rows)
+        factors = [to.scalars(row, rows) for row in to.rows(a, height, rank)] if rank else []
+        v_rows = to.rows(v, width, rank) if rank else []
+        sums = [to.accumulator() for _ in pointers]
+        with to.columns(width) as (column, _):
+            other = to.load(x, column)
+            columns = [to.load(row, column) for row in v_rows]
+            for index, (pointer, place) in enumerate(zip(pointers, sums, strict=True)):
+                cell = to.multiply(scale, to.load(pointer, column))
+                for factor, vector in zip(factors, columns, strict=True):
+                    cell = to.add(factor[index], vector, cell)
+                to.store(cell, pointer, column)
+                to.accumulate(place, cell, other)
+        for index, place in enumerate(sums):
+            to.deposit(place, out, index, add=False)
+
+    return _intrinsic(emit, 13)
+
+
+def retreat(terms: int, rank: int, rows: int, *, undo: bool) -> Any:
+    """One step back for `rows` rows i of M and of its adjoint M̄.
+
+        M̄_i ← g M̄_i + Σ_q left_qi right_q            (what the signals of step t add)
+        M_i ← h (M_i − Σ_r a_ri V_r)                    (the update of step t − 1 undone)
+        ā_ri = M̄_i · V_r,   V̄_r += a_ri M̄_i,   ḡ += M̄_i · M_i.
+
+    Arguments: M, M̄, left, right, a, V, ā, V̄, ḡ, height, columns, g, h; left and a are
+    [·, height], right and V [·, columns]. Without `undo` M stays as it is.
+    """
+
+    def emit(to: Lanes) -> None:
+        matrix, adjoint, left, right, a, v, a_bar, v_bar, g_bar = (to.pointer() for _ in range(9))
+        height, width = to.value(), to.value()
+        scale, inverse = to.spread(to.value()), to.spread(to.value())
+        m_rows, adjoint_rows = to.rows(matrix, width, rows), to.rows(adjoint, width, rows)
+        lefts = [to.scalars(p, rows) for p in to.rows(left, height, terms)] if terms else []
+        factors = [to.scalars(p, rows) for p in to.rows(a, height, rank)] if rank else []
+        rights = to.rows(right, width, terms) if terms else []
+        v_rows = to.rows(v, width, rank) if rank else []
+        v_bars = to.rows(v_bar, width, rank) if rank else []
+        sums = [[to.accumulator() for _ in range(rank)] for _ in range(rows)]
+        growth = to.accumulator()
+        with to.columns(width) as (column, _):
+            given = [to.load(p, column) for p in rights]
+            vectors = [to.load(p, column) for p in v_rows]
+            returned = [to.load(p, column) for p in v_bars]
+            for i in range(rows):
+                bar = to.multiply(scale, to.load(adjoint_rows[i], column))
+                for factor, vector in zip(lefts, given, strict=True):
+                    bar = to.add(factor[i], vector, bar)
+                to.store(bar, adjoint_rows[i], column)
+                cell = to.load(m_rows[i], column)
+                if undo:
+                    for factor, vector in zip(factors, vectors, strict=True):
+                        cell = to.subtract(factor[i], vector, cell)
+                    cell = to.multiply(inverse, cell)
+                    to.store(cell, m_rows[i], column)
+                to.accumulate(growth, bar, cell)
+                for r in range(rank):
+                    to.accumulate(sums[i][r], bar, vectors[r])
+                    returned[r] = to.add(factors[r][i], bar, returned[r])
+            for pointer, register in zip(v_bars, returned, strict=True):
+                to.store(register, pointer, column)
+        a_rows = to.rows(a_bar, height, rank) if rank else []
+        for i in range(rows):
+            for r in range(rank):
+                to.deposit(sums[i][r], a_rows[r], i, add=False)
+        to.deposit(growth, g_bar, 0, add=True)
+
+    return _intrinsic(emit, 22)

@@ -1,0 +1,295 @@
+"""What a learner asks of the kernel, as arrays of numbers: it knows no term and no signal by name.
+
+All vectors of one step lie in one array, the *signals*; a vector is known by its offset there. The
+adjoints of the signals lie in a second array at the same offsets. The first `saved` elements are
+what the backward sweep cannot recompute: they are kept of every step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from metaplast.algebra import Gate, Projection, Signal, Vector
+from metaplast.learner import Learner
+from metaplast.plasticity import Entry, Plasticity
+
+Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[Any]
+
+PAD = 16
+KINDS = ("activity", "error", "one")
+NONE = -1
+# Where errors come from: a matrix that stays as it is, Wᵀ, |M|ᵀ ⊙ sign(W), or plastic B.
+STILL, SYMMETRIC, SIGNED, PLASTIC = range(4)
+SOFTPLUS, TANH, RELU, SOFTMAX, ERROR, NOTHING = range(6)
+_ACTIVATIONS = {"softplus": SOFTPLUS, "tanh": TANH, "relu": RELU}
+
+
+def padded(width: int) -> int:
+    """Return the length a vector of `width` numbers takes, in whole registers."""
+    return -(-width // PAD) * PAD
+
+
+class Side(NamedTuple):
+    """One plasticity tensor, of W or of B, for every layer.
+
+    Attributes:
+        rows: offsets of the row vectors a, [layer, a].
+        columns: offsets of the column vectors r, [layer, b].
+        gates: offsets of both vectors and their length, [layer, gate, 3].
+        entries: θ's index, the cell of G (a·columns + b), then gates or -1, [monomial, 2 + depth]; entries
+            first, then decays.
+        coefficients: [monomial].
+        filled: how many monomials are entries.
+        early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2].
+        late: (u, Mᵀu) offsets that need an error first, [layer, job, 2].
+        changes: whether any term changes the matrix.
+    """
+
+    rows: Integers
+    columns: Integers
+    gates: Integers
+    entries: Integers
+    coefficients: Numbers
+    filled: int
+    early: Integers
+    late: Integers
+    changes: bool
+
+
+class Net(NamedTuple):
+    """Sizes and places of everything that is not the rule's.
+
+    Attributes:
+        widths: neurons of each layer 0 … L, dropped pixels not counted.
+        pads: the same in whole registers.
+        w: offset of W_ℓ [pads ℓ, pads ℓ-1], ℓ = 1 … L, and the total, [layer + 1].
+        b: offset of the matrix that carries errors to level ℓ-1, and the total, [layer + 1].
+        y, e, k, c, z: offsets of activity, error, gain σ', carried error, net input, by layer.
+        ones: offsets of vectors of ones, by layer, or -1.
+        signals: how many numbers a step's signals take.
+        saved: how many of them are kept of every step.
+        lowest: lowest layer with an error.
+        source: STILL, SYMMETRIC, SIGNED or PLASTIC.
+        direct: whether the output error goes straight to each layer.
+        detached: whether W's part in the feedback has no gradient.
+        activation: SOFTPLUS, TANH or RELU.
+    """
+
+    widths: Integers
+    pads: Integers
+    w: Integers
+    b: Integers
+    y: Integers
+    e: Integers
+    k: Integers
+    c: Integers
+    z: Integers
+    ones: Integers
+    signals: int
+    saved: int
+    lowest: int
+    source: int
+    direct: bool
+    detached: bool
+    activation: int
+
+
+class Program(NamedTuple):
+    """The whole learner: net, forward and backward plasticity."""
+
+    net: Net
+    forward: Side
+    backward: Side
+
+
+class _Places:
+    """Hands out places in the signals array."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def take(self, width: int) -> int:
+        """Return the offset of a fresh vector."""
+        self.total += padded(width)
+        return self.total - padded(width)
+
+
+class _Builder:
+    """Places of one learner's vectors."""
+
+    def __init__(self, learner: Learner, inputs: int) -> None:
+        self.learner = learner
+        self.widths = (inputs, *learner.network.widths[1:])
+        self.layers = learner.network.layers
+        self.lowest = learner.lowest_error
+        self.sides = {"W": learner.forward_plasticity, "B": learner.backward_plasticity}
+        self.symmetric = learner.feedback_name == "symmetric"
+        self.y, self.e, self.k, self.c, self.z = ([NONE] * (self.layers + 1) for _ in range(5))
+        self.ones = [NONE] * (self.layers + 1)
+        self.projections: dict[tuple[str, int, str], int] = {}
+        self.places = _Places()
+        self._place_saved()
+        self.saved = self.places.total
+        self._place_others()
+
+    def _place_saved(self) -> None:
+        take = self.places.take
+        for level in range(1, self.layers + 1):
+            self.y[level] = take(self.widths[level])
+            if self._reads_net_input:
+                self.z[level] = take(self.widths[level])
+        for level in range(1, self.layers):
+            self.k[level] = take(self.widths[level])
+        for level in range(self.lowest, self.layers):
+            self.c[level] = take(self.widths[level])
+        for name, plasticity in self.sides.items():
+            for vector in dict.fromkeys(plasticity.vectors):
+                if isinstance(vector, Projection) and self._is_formed(plasticity, vector):
+                    self._place_projection(name, vector)
+
+    def _place_projection(self, name: str, vector: Projection) -> None:
+        for layer in range(1, self.layers + 1):
+            level = layer - 1 if name == "W" else layer
+            shared = name == "W" and vector.signal.kind == "error" and self.symmetric
+            if shared and level >= self.lowest:
+                place = self.c[level]  # Wᵀe is the carried error itself.
+            else:
+                place = self.places.take(self.widths[level])
+            self.projections[name, layer, vector.signal.kind] = place
+
+    def _place_others(self) -> None:
+        take = self.places.take
+        for level in range(self.layers + 1):
+            if level == 0:
+                self.y[0], self.k[0] = take(self.widths[0]), take(self.widths[0])
+            elif self.z[level] == NONE:
+                self.z[level] = take(self.widths[level])
+            self.ones[level] = take(self.widths[level])
+            if level >= self.lowest:
+                self.e[level] = take(self.widths[level])
+
+    @property
+    def _reads_net_input(self) -> bool:
+        return any(map(_is_net_input, self.sides["W"].gates))
+
+    def _is_formed(self, plasticity: Plasticity, vector: Projection) -> bool:
+        """Return whether Mᵀu is needed itself, not only as ⟨Wᵀu, y⟩ = ⟨u, z⟩."""
+        gates = [gate for gate in plasticity.gates if not _is_net_input(gate)]
+        read = {*plasticity.columns, *(side for g in gates for side in (g.left, g.right))}
+        return vector in read
+
+    def offset(self, name: str, layer: int, vector: Vector) -> int:
+        """Return where a vector at the synapses of a layer's matrix lies."""
+        if isinstance(vector, Projection):
+            return self.projections[name, layer, vector.signal.kind]
+        level = layer if vector.population == "post" else layer - 1
+        return {"activity": self.y, "error": self.e, "one": self.ones}[vector.kind][level]
+
+    def gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
+        """Return where a gate's two vectors lie, and their length."""
+        if _is_net_input(gate):
+            projection = gate.left if isinstance(gate.left, Projection) else gate.right
+            assert isinstance(projection, Projection)
+            u = self.offset(name, layer, projection.signal)
+            return u, self.z[layer], padded(self.widths[layer])
+        level = layer if gate.left.population == "post" else layer - 1
+        left, right = (self.offset(name, layer, side) for side in (gate.left, gate.right))
+        return left, right, padded(self.widths[level])
+
+    def jobs(self, name: str, layer: int, kinds: tuple[str, ...]) -> list[tuple[int, int]]:
+        """Return the (u, Mᵀu) offsets of one layer."""
+        found = []
+        for kind in kinds:
+            place = self.projections.get((name, layer, kind))
+            if place is None or place in self.c:
+                continue
+            population = "post" if name == "W" else "pre"
+            found.append((self.offset(name, layer, Signal(population, _kind(kind))), place))
+        return found
+
+    def side(self, name: str, dtype: npt.DTypeLike) -> Side:
+        """Return one plasticity tensor."""
+        plasticity = self.sides[name]
+        layers = range(1, self.layers + 1)
+        monomials = (*plasticity.entries, *plasticity.decays)
+        # Of W, a hidden layer's activity is known as soon as its row is; an error is not.
+        early = ("activity", "one") if name == "W" else KINDS
+        late = ("error",) if name == "W" else ()
+        return Side(
+            _table([[self.offset(name, x, v) for v in plasticity.rows] for x in layers], 2),
+            _table([[self.offset(name, x, v) for v in plasticity.columns] for x in layers], 2),
+            _table([[self.gate(name, x, g) for g in plasticity.gates] for x in layers], 3),
+            _entries(monomials, len(plasticity.columns)),
+            np.array([m.coefficient for m in monomials], dtype=dtype),
+            len(plasticity.entries),
+            _table([self.jobs(name, x, early) for x in layers], 3),
+            _table([self.jobs(name, x, late) for x in layers], 3),
+            bool(plasticity.entries or plasticity.decays),
+        )
+
+
+def _kind(kind: str) -> Any:
+    return kind
+
+
+def _is_net_input(gate: Gate) -> bool:
+    """Return whether the gate is ⟨Wᵀu, y_{ℓ-1}⟩, which is ⟨u, z_ℓ⟩ and needs no product."""
+    sides = (gate.left, gate.right)
+    return any(
+        isinstance(a, Projection) and a.matrix.name == "W" and b == Signal("pre", "activity")
+        for a, b in (sides, sides[::-1])
+    )
+
+
+def _table(values: Any, dimensions: int) -> Integers:
+    """Return nested lists as an array, with a last axis of the right kind where they are empty."""
+    array = np.array(values, dtype=np.int64)
+    if array.ndim < dimensions:
+        array = array.reshape(*array.shape, *[0] * (dimensions - array.ndim))
+    return np.ascontiguousarray(array)
+
+
+def _entries(monomials: tuple[Entry, ...], width: int) -> Integers:
+    depth = max((len(m.gates) for m in monomials), default=0)
+    table = np.full((len(monomials), 2 + depth), NONE, dtype=np.int64)
+    for row, monomial in zip(table, monomials, strict=True):
+        row[0], row[1] = monomial.term, monomial.cell(width)
+        row[2 : 2 + len(monomial.gates)] = monomial.gates
+    return table
+
+
+def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
+    """Return the program of a learner whose images have `inputs` pixels left."""
+    builder = _Builder(learner, inputs)
+    widths, pads = builder.widths, [padded(w) for w in builder.widths]
+    sizes = [pads[x] * pads[x + 1] for x in range(builder.layers)]
+    direct = learner.feedback_name == "direct"
+    carried = [pads[x] * pads[-1] for x in range(builder.layers)] if direct else sizes
+    source = _source(learner)
+    if source == SYMMETRIC:
+        carried = [0] * builder.layers
+    net = Net(
+        *(_table(v, 1) for v in (widths, pads)),
+        *(np.concatenate([[0], np.cumsum(s)]).astype(np.int64) for s in (sizes, carried)),
+        *(_table(getattr(builder, name), 1) for name in ("y", "e", "k", "c", "z", "ones")),
+        signals=builder.places.total,
+        saved=builder.saved,
+        lowest=builder.lowest,
+        source=source,
+        direct=direct,
+        detached=learner.feedback_name == "symmetric-detached",
+        activation=_ACTIVATIONS[learner.network.nonlinearity.kind],
+    )
+    return Program(net, builder.side("W", dtype), builder.side("B", dtype))
+
+
+def _source(learner: Learner) -> int:
+    if learner.feedback_name.startswith("symmetric"):
+        return SYMMETRIC
+    if learner.feedback_name == "sign-symmetric":
+        return SIGNED
+    return STILL if learner.backward_plasticity.is_empty else PLASTIC

@@ -1,0 +1,8 @@
+"""Discover a plasticity rule; the same as `metaplast discover`."""
+
+import sys
+
+from metaplast.commands import script
+
+if __name__ == "__main__":
+    sys.exit(script("discover"))
