@@ -1,0 +1,291 @@
+"""Formulas mean what they say: synapse by synapse, in plain Python, against every evaluation."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaplast.algebra import B, Formula, FormulaError, Projection, W, dot, outer, post, pre, total
+from metaplast.notation import LATEX, TEXT, equation
+from metaplast.plasticity import change, compile_terms
+from metaplast.term import Term, full_update
+from metaplast.unroll import get_engine
+from support import BACKWARD, FORWARD, TERMS, assert_close, random_problem, random_synapses
+
+by_name = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
+
+
+def plain_vector(vector, ends, episode):
+    """Return a signal or projection as a list of numbers."""
+    if isinstance(vector, Projection):
+        matrix = ends.operator.tensor[episode].tolist()
+        rows = plain_vector(vector.signal, ends, episode)
+        return [
+            sum(matrix[k][j] * rows[k] for k in range(len(rows))) for j in range(len(matrix[0]))
+        ]
+    activity, error = {
+        "post": (ends.post_activity, ends.post_error),
+        "pre": (ends.pre_activity, ends.pre_error),
+    }[vector.population]
+    values = {"activity": activity, "error": error, "one": torch.ones_like(activity)}
+    return values[vector.kind][episode].tolist()
+
+
+def plain_synapse(monomial, ends, episode, i, j):
+    """Return what one monomial adds to the synapse (i, j)."""
+    value = monomial.coefficient
+    for gate in monomial.gates:
+        left = plain_vector(gate.left, ends, episode)
+        right = plain_vector(gate.right, ends, episode)
+        value *= sum(a * b for a, b in zip(left, right, strict=True))
+    if monomial.is_decay:
+        return value * ends.operator.tensor[episode, i, j].item()
+    row = plain_vector(monomial.row, ends, episode)
+    return value * row[i] * plain_vector(monomial.column, ends, episode)[j]
+
+
+def plain_update(formula, ends):
+    """Return ΔM of a formula, one synapse at a time."""
+    update = torch.zeros_like(ends.operator.tensor)
+    for episode, i, j in torch.cartesian_prod(*map(torch.arange, update.shape)).tolist():
+        update[episode, i, j] = sum(
+            plain_synapse(m, ends, episode, i, j) for m in formula.monomials
+        )
+    return update
+
+
+def compiled_update(terms, theta, ends):
+    """Return ΔM as the fast engines compute it, θ [term] the same for all episodes."""
+    matrix = ends.operator.tensor
+    rows = theta.expand(len(matrix), -1)
+    return change(compile_terms(terms, terms[0].matrix), rows, ends).apply(matrix) - matrix
+
+
+@by_name
+@pytest.mark.parametrize("seed", [0, 10])
+def test_a_term_is_its_formula_synapse_by_synapse(term, seed):
+    if not isinstance(term.formula, Formula):
+        pytest.skip("a dense term has no declared formula")
+    ends = random_synapses(term.matrix, seed=seed)
+    expected = plain_update(term.formula, ends)
+    assert_close(full_update(term, ends), expected)
+    assert_close(compiled_update([term], torch.ones(1).double(), ends), expected)
+
+
+@pytest.mark.parametrize("terms", [FORWARD, BACKWARD], ids=["forward", "backward"])
+def test_a_rule_is_the_weighted_sum_of_its_terms(terms):
+    ends = random_synapses(terms[0].matrix, seed=3)
+    theta = torch.linspace(-1, 1, len(terms)).double()
+    expected = sum(t * full_update(term, ends) for t, term in zip(theta, terms, strict=True))
+    assert_close(compiled_update(terms, theta, ends), expected)
+
+
+def test_each_episode_is_changed_by_its_own_coefficients():
+    ends = random_synapses(W)
+    theta = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double()
+    updates = [full_update(term, ends) for term in FORWARD[:2]]
+    applied = change(compile_terms(FORWARD[:2], W), theta, ends).apply(ends.operator.tensor)
+    moved = applied - ends.operator.tensor
+    assert_close(moved[0], updates[0][0])
+    assert_close(moved[1], 2 * updates[1][1])
+
+
+# --- formulas that nobody has thought of yet ---
+
+COEFFICIENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.5, 1.0, 3.0])
+SIDES = {"post": post, "pre": pre}
+
+
+def signals(population):
+    side = SIDES[population]
+    return st.sampled_from([side.activity, side.error, side.one])
+
+
+def columns(matrix):
+    """Vectors on the column side of a matrix, projections included."""
+    return signals(matrix.columns) | signals(matrix.rows).map(lambda s: matrix.T @ s)
+
+
+def gates(matrix):
+    return st.builds(dot, columns(matrix), columns(matrix)) | st.builds(
+        dot, signals(matrix.rows), signals(matrix.rows)
+    )
+
+
+@st.composite
+def monomials(draw, matrix):
+    body = draw(st.just(-(-matrix)) | st.builds(outer, signals(matrix.rows), columns(matrix)))
+    for gate in draw(st.lists(gates(matrix), max_size=3)):
+        body = gate * body
+    return draw(COEFFICIENTS) * body
+
+
+@st.composite
+def formulas(draw, matrix):
+    parts = draw(st.lists(monomials(matrix), min_size=1, max_size=3))
+    return sum(parts[1:], start=parts[0])
+
+
+@st.composite
+def term_lists(draw, matrix, most=3):
+    drawn = draw(st.lists(formulas(matrix), min_size=1, max_size=most))
+    return [Term(f"term{k}", formula, "made up") for k, formula in enumerate(drawn)]
+
+
+@pytest.mark.parametrize("matrix", [W, B], ids=["W", "B"])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_formula_of_the_algebra_is_evaluated_as_declared(matrix, data):
+    terms = data.draw(term_lists(matrix))
+    ends = random_synapses(matrix, seed=5)
+    expected = [plain_update(term.formula, ends) for term in terms]
+    for term, update in zip(terms, expected, strict=True):
+        assert_close(full_update(term, ends), update)
+    theta = torch.linspace(0.5, 1.5, len(terms)).double()
+    total_update = sum(t * u for t, u in zip(theta, expected, strict=True))
+    assert_close(compiled_update(terms, theta, ends), total_update)
+
+
+@given(forward=term_lists(W, most=2), backward=term_lists(B, most=2), per_layer=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_any_formula_has_the_gradient_that_autograd_gives(forward, backward, per_layer):
+    renamed = [Term(f"back{k}", t.formula, "made up") for k, t in enumerate(backward)]
+    problem = random_problem(
+        [*forward, *renamed], feedback="plastic", per_layer=per_layer, steps=3, size=1e-3,
+        activation="tanh",
+    )  # fmt: skip
+    expected = get_engine("reference").run(problem)
+    actual = get_engine("batched").run(problem)
+    assert_close(actual.loss, expected.loss)
+    assert_close(actual.theta_gradient, expected.theta_gradient)
+
+
+# --- locality ---
+
+
+def others_matter(term):
+    """Whether any synapse's change depends on a neuron or a weight that is not its own."""
+    before = random_synapses(term.matrix, episodes=1)
+    reference = full_update(term, before)[0]
+    places = {
+        "post_activity": "post", "post_error": "post",
+        "pre_activity": "pre", "pre_error": "pre",
+    }  # fmt: skip
+    for name, population in places.items():
+        for neuron in range(getattr(before, name).shape[1]):
+            after = random_synapses(term.matrix, episodes=1)
+            getattr(after, name)[0, neuron] += 1
+            moved = full_update(term, after)[0] != reference
+            axis = 0 if term.matrix.rows == population else 1
+            moved.select(axis, neuron).zero_()
+            if moved.any():
+                return True
+    for i, j in torch.cartesian_prod(*map(torch.arange, reference.shape)).tolist():
+        after = random_synapses(term.matrix, episodes=1)
+        after.operator.tensor[0, i, j] += 1
+        moved = full_update(term, after)[0] != reference
+        moved[i, j] = False
+        if moved.any():
+            return True
+    return False
+
+
+@by_name
+def test_the_locality_label_is_what_perturbing_other_neurons_shows(term):
+    assert term.is_local == (not others_matter(term))
+    assert term.locality == ("local" if term.is_local else "non-local")
+
+
+# --- what is refused ---
+
+REFUSED = {
+    "outer within one population": lambda: outer(post.error, post.activity),
+    "outer from a projection": lambda: outer(W.T @ post.error, post.activity),
+    "outer with its own projection": lambda: outer(pre.error, W.T @ post.error),
+    "dot of two populations": lambda: dot(post.error, pre.error),
+    "dot of a projection and its source": lambda: dot(W.T @ post.error, post.error),
+    "W.T on a pre signal": lambda: W.T @ pre.error,
+    "B.T on a post signal": lambda: B.T @ post.error,
+    "W.T on a projection": lambda: W.T @ (W.T @ post.error),
+    "W and B added": lambda: outer(post.error, pre.activity) + outer(pre.error, post.activity),
+    "W and B subtracted": lambda: -W - B,
+}
+
+
+@pytest.mark.parametrize("write", REFUSED.values(), ids=REFUSED.keys())
+def test_a_formula_of_another_shape_is_refused_where_it_is_written(write):
+    with pytest.raises(FormulaError):
+        write()
+
+
+@pytest.mark.parametrize("name", ["", "Oja", "my term", "9th", "a-b"])
+def test_a_term_needs_a_name_fit_for_files_and_code(name):
+    from metaplast.errors import UserError
+
+    with pytest.raises(UserError, match="lower-case identifier"):
+        Term(name, -W, "made up")
+
+
+# --- notation ---
+
+WRITTEN = {
+    "error_hebbian": ("−eₗ yₗ₋₁ᵀ", r"-e_{\ell}\, y_{\ell-1}^{\top}"),
+    "activity_error": ("−yₗ eₗ₋₁ᵀ", r"-y_{\ell}\, e_{\ell-1}^{\top}"),
+    "error_error": ("−eₗ eₗ₋₁ᵀ", r"-e_{\ell}\, e_{\ell-1}^{\top}"),
+    "decay": ("−Wₗ", r"-W_{\ell}"),
+    "presynaptic_error": ("−1 eₗ₋₁ᵀ", r"-\mathbf{1}\, e_{\ell-1}^{\top}"),
+    "summed_error_hebbian": (
+        "−(1ᵀ yₗ) eₗ yₗ₋₁ᵀ",
+        r"-(\mathbf{1}^{\top}\, y_{\ell})\, e_{\ell}\, y_{\ell-1}^{\top}",
+    ),
+    "gated_activity_error": (
+        "−(yₗᵀ Wₗ eₗ₋₁) yₗ eₗ₋₁ᵀ",
+        r"-(y_{\ell}^{\top}\, W_{\ell}\, e_{\ell-1})\, y_{\ell}\, e_{\ell-1}^{\top}",
+    ),
+    "gated_error_hebbian": (
+        "−(yₗᵀ Wₗ eₗ₋₁) eₗ yₗ₋₁ᵀ",
+        r"-(y_{\ell}^{\top}\, W_{\ell}\, e_{\ell-1})\, e_{\ell}\, y_{\ell-1}^{\top}",
+    ),
+    "cross_gated_activity_error": (
+        "−(eₗᵀ Wₗ yₗ₋₁) yₗ eₗ₋₁ᵀ",
+        r"-(e_{\ell}^{\top}\, W_{\ell}\, y_{\ell-1})\, y_{\ell}\, e_{\ell-1}^{\top}",
+    ),
+    "oja": (
+        "yₗ yₗ₋₁ᵀ − yₗ yₗᵀ Wₗ",
+        r"y_{\ell}\, y_{\ell-1}^{\top} - y_{\ell}\, y_{\ell}^{\top}\, W_{\ell}",
+    ),
+    "backward_hebbian": ("−yₗ₋₁ eₗᵀ", r"-y_{\ell-1}\, e_{\ell}^{\top}"),
+    "backward_decay": ("−Bₗ", r"-B_{\ell}"),
+    "backward_oja": (
+        "yₗ₋₁ yₗᵀ − yₗ₋₁ yₗ₋₁ᵀ Bₗ",
+        r"y_{\ell-1}\, y_{\ell}^{\top} - y_{\ell-1}\, y_{\ell-1}^{\top}\, B_{\ell}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_terms_are_written_as_in_print(name):
+    term = next(term for term in TERMS if term.name == name)
+    assert (term.spell(TEXT), term.spell(LATEX)) == WRITTEN[name]
+
+
+@pytest.mark.parametrize("notation", [TEXT, LATEX], ids=["text", "latex"])
+def test_no_two_terms_are_written_alike(notation):
+    written = [term.spell(notation) for term in TERMS]
+    assert len(set(written)) == len(TERMS)
+
+
+def test_coefficients_and_gates_are_written():
+    formula = 0.5 * (total(post.error) * (dot(pre.error, pre.activity) * -W)) + 2 * outer(
+        post.one, W.T @ post.error
+    )
+    assert equation(formula) == "ΔWₗ = −0.5 (1ᵀ eₗ) (eₗ₋₁ᵀ yₗ₋₁) Wₗ + 2 1 eₗᵀ Wₗ"
+
+
+def test_algebra_of_signs():
+    one, two = outer(post.error, pre.activity), outer(post.activity, pre.error)
+    coefficients = [m.coefficient for m in (2 * (one - two) - one + -W).monomials]
+    assert coefficients == [2, -2, -1, -1]
+    assert math.prod(m.coefficient for m in (-(-one)).monomials) == 1

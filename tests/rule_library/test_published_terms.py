@@ -1,0 +1,110 @@
+"""The term library against the published tables, written out by hand, synapse by synapse.
+
+F0 … F9: Shervani-Tabar & Rosenbaum 2023, table of candidate terms; W is [post, pre].
+Backward terms: Shervani-Tabar, Mirhoseini & Rosenbaum 2024, eq. 9, and its relatives; B is
+[pre, post]. In the lines below i is the row and j the column of the matrix that changes.
+"""
+
+import pytest
+import torch
+
+from metaplast.library import all_terms, get_term
+from metaplast.term import full_update
+from support import assert_close, random_synapses
+
+
+def net(y, M, e):
+    """Return yᵀ M e."""
+    return sum(y[k] * M[k][m] * e[m] for k in range(len(y)) for m in range(len(e)))
+
+
+def carried(M, u, j):
+    """Return (Mᵀ u)_j."""
+    return sum(M[k][j] * u[k] for k in range(len(u)))
+
+
+# y, e: post activity and error; x, d: pre activity and error.
+POOL = {
+    "F0": lambda M, y, e, x, d, i, j: -e[i] * x[j],
+    "F1": lambda M, y, e, x, d, i, j: -y[i] * d[j],
+    "F2": lambda M, y, e, x, d, i, j: -e[i] * d[j],
+    "F3": lambda M, y, e, x, d, i, j: -M[i][j],
+    "F4": lambda M, y, e, x, d, i, j: -d[j],
+    "F5": lambda M, y, e, x, d, i, j: -e[i] * sum(y) * x[j],
+    "F6": lambda M, y, e, x, d, i, j: -y[i] * net(y, M, d) * d[j],
+    "F7": lambda M, y, e, x, d, i, j: -e[i] * net(y, M, d) * x[j],
+    "F8": lambda M, y, e, x, d, i, j: -y[i] * net(e, M, x) * d[j],
+    "F9": lambda M, y, e, x, d, i, j: y[i] * x[j] - y[i] * carried(M, y, j),
+}
+BACKWARD = {
+    "backward_hebbian": lambda M, y, e, x, d, i, j: -x[i] * e[j],
+    "backward_decay": lambda M, y, e, x, d, i, j: -M[i][j],
+    "backward_error_error": lambda M, y, e, x, d, i, j: -d[i] * e[j],
+    "backward_activity_error": lambda M, y, e, x, d, i, j: -d[i] * y[j],
+    "backward_oja": lambda M, y, e, x, d, i, j: x[i] * y[j] - x[i] * carried(M, x, j),
+    "backward_error_oja": lambda M, y, e, x, d, i, j: d[i] * e[j] - d[i] * carried(M, d, j),
+}
+TABLE = POOL | BACKWARD
+NAMES = {
+    "F0": "error_hebbian",
+    "F1": "activity_error",
+    "F2": "error_error",
+    "F3": "decay",
+    "F4": "presynaptic_error",
+    "F5": "summed_error_hebbian",
+    "F6": "gated_activity_error",
+    "F7": "gated_error_hebbian",
+    "F8": "cross_gated_activity_error",
+    "F9": "oja",
+}
+LOCAL = {
+    "F0", "F1", "F2", "F3", "F4",
+    "backward_hebbian", "backward_decay", "backward_error_error", "backward_activity_error",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_a_term_is_its_published_formula(label):
+    term = get_term(label)
+    ends = random_synapses(term.matrix, episodes=1, seed=7)
+    M = ends.operator.tensor[0].tolist()
+    signals = [
+        s[0].tolist()
+        for s in (ends.post_activity, ends.post_error, ends.pre_activity, ends.pre_error)
+    ]
+    expected = [[TABLE[label](M, *signals, i, j) for j in range(len(M[0]))] for i in range(len(M))]
+    assert_close(full_update(term, ends)[0], torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("alias", "name"), NAMES.items())
+def test_the_numbers_of_the_table_are_aliases(alias, name):
+    assert get_term(alias).name == name
+    assert get_term(alias.lower()) is get_term(name)
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_locality_labels(label):
+    assert get_term(label).locality == ("local" if label in LOCAL else "non-local")
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_the_right_weights_change(label):
+    assert get_term(label).is_backward == (label in BACKWARD)
+
+
+@pytest.mark.parametrize("term", all_terms().values(), ids=lambda term: term.name)
+def test_contract_of_a_term(term):
+    assert term.citation.strip()
+    assert term.summary.strip()
+    assert not term.summary.endswith(".")
+    assert term.name == term.name.lower()
+
+
+@pytest.mark.parametrize("label", ["F3", "backward_decay"])
+def test_decay_must_not_turn_into_growth(label):
+    assert get_term(label).nonnegative
+
+
+def test_meta_learning_starts_as_the_published_pseudo_gradient():
+    starts = {term.name: term.initial for term in all_terms().values() if term.initial}
+    assert starts == {"error_hebbian": 1e-3}

@@ -1,0 +1,135 @@
+"""What several test modules build: random signals, small problems, samplers of random tasks."""
+
+from __future__ import annotations
+
+import torch
+
+from metaplast.episode import EpisodeBatch
+from metaplast.errors import UserError
+from metaplast.learner import Learner
+from metaplast.library import all_terms
+from metaplast.network import FullyConnected
+from metaplast.operator import Operator
+from metaplast.term import Synapses
+from metaplast.unroll import Problem
+
+TERMS = tuple(all_terms().values())
+FORWARD = tuple(term for term in TERMS if not term.is_backward)
+BACKWARD = tuple(term for term in TERMS if term.is_backward)
+
+
+def named(*names):
+    """Return the registered terms with these names, in this order."""
+    return tuple(all_terms()[name] for name in names)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+
+
+def random_synapses(matrix, *, episodes=2, posts=4, pres=3, seed=0):
+    """Return random signals of both signs at the ends of a random `matrix`."""
+    sizes = {"post": posts, "pre": pres}
+    weights = normal(episodes, sizes[matrix.rows], sizes[matrix.columns], seed=seed)
+    ends = [
+        normal(episodes, size, seed=seed + 1 + i)
+        for i, size in enumerate((posts, posts, pres, pres))
+    ]
+    return Synapses(Operator(weights), *ends)
+
+
+def random_batch(inputs, outputs, *, steps, episodes, queries, seed=0, dtype=torch.float64):
+    """Return episodes of uniform images in [0, 1] with random labels."""
+    draw = seeded(seed)
+    labels = [
+        torch.randint(outputs, (episodes, count), generator=draw) for count in (steps, queries)
+    ]
+    images = [
+        torch.rand(episodes, count, inputs, generator=draw, dtype=torch.float64).to(dtype)
+        for count in (steps, queries)
+    ]
+    return EpisodeBatch(images[0], labels[0], images[1], labels[1])
+
+
+def random_problem(
+    terms,
+    *,
+    feedback="fixed",
+    widths=(6, 5, 4, 3),
+    activation="softplus:10",
+    per_layer=False,
+    steps=7,
+    episodes=2,
+    queries=4,
+    size=0.03,
+    seed=0,
+    dtype=torch.float64,
+):
+    """Return a problem with random weights, tasks and coefficients of about `size`."""
+    learner = Learner(FullyConnected(tuple(widths), activation), feedback, tuple(terms))
+    shape = (learner.network.layers, len(terms)) if per_layer else (len(terms),)
+    theta = size * normal(*shape, seed=seed + 1)
+    # Drawn in float64 whatever the dtype, so that precisions can be compared.
+    state = learner.draw(episodes, seeded(seed), torch.float64)
+    state = type(state)(*(tuple(m.to(dtype) for m in group) for group in state))
+    batch = random_batch(
+        widths[0],
+        widths[-1],
+        steps=steps,
+        episodes=episodes,
+        queries=queries,
+        seed=seed,
+        dtype=dtype,
+    )
+    return Problem(learner, theta.to(dtype), state, batch)
+
+
+class Clouds:
+    """A sampler of easy tasks: in each episode, one Gaussian cloud for each class."""
+
+    def __init__(self, inputs=6, outputs=3, steps=6, queries=6):
+        self.inputs, self.outputs, self.steps, self.queries = inputs, outputs, steps, queries
+
+    def sample(self, episodes, generator):
+        centres = torch.rand(episodes, self.outputs, self.inputs, generator=generator)
+        parts = []
+        for count in (self.steps, self.queries):
+            labels = torch.randint(self.outputs, (episodes, count), generator=generator)
+            noise = 0.1 * torch.randn(episodes, count, self.inputs, generator=generator)
+            chosen = centres.gather(1, labels[..., None].expand(-1, -1, self.inputs))
+            parts += [(chosen + noise).double(), labels]
+        return EpisodeBatch(*parts)
+
+
+class Poisoned(Clouds):
+    """Easy tasks, but for the episodes in `bad`, whose images are so bright that learning diverges."""
+
+    def __init__(self, bad, **options):
+        super().__init__(**options)
+        self.bad = list(bad)
+
+    def sample(self, episodes, generator):
+        batch = super().sample(episodes, generator)
+        batch.support_x[self.bad] *= 1e200
+        return batch
+
+
+def assert_close(actual, expected, tolerance=1e-9):
+    """Compare to a tolerance relative to the largest number compared, or absolute below 1."""
+    assert actual.shape == expected.shape
+    assert torch.isfinite(expected).all()
+    scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+    worst = float((actual - expected).abs().max()) if expected.numel() else 0.0
+    assert worst <= tolerance * scale, f"off by {worst:.3g}, {scale=:.3g}"
+
+
+def assert_is_one_sentence(error: UserError):
+    """Check that an error can be shown to a user as it is."""
+    text = str(error)
+    assert "\n" not in text
+    assert text.endswith((".", "?"))
+    assert ". " not in text.rstrip(".")
