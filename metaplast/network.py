@@ -48,9 +48,14 @@ class Init:
             raise unknown_name("init", kind, ("xavier", "normal"))
         if kind == "normal":
             require(
-                self._std() > 0,
+                0 < self._std() < math.inf,
                 f"--init normal takes a positive standard deviation, got {self.text!r}; "
                 f"write normal:0.1.",
+            )
+        else:
+            require(
+                self.text == "xavier",
+                f"--init xavier takes no parameter, got {self.text!r}; write xavier.",
             )
 
     def _std(self) -> float:

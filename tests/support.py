@@ -106,7 +106,7 @@ class Clouds:
 
 
 class Poisoned(Clouds):
-    """Easy tasks, but for the episodes in `bad`, whose images are so bright that learning diverges."""
+    """Easy tasks, but for the episodes in `bad`: images so bright that learning diverges."""
 
     def __init__(self, bad, **options):
         super().__init__(**options)

@@ -7,10 +7,10 @@ Backward terms: Shervani-Tabar, Mirhoseini & Rosenbaum 2024, eq. 9, and its rela
 
 import pytest
 import torch
+from support import assert_close, random_synapses
 
 from metaplast.library import all_terms, get_term
 from metaplast.term import full_update
-from support import assert_close, random_synapses
 
 
 def net(y, M, e):
