@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
 from metaplast.outer import OuterLoop, Record
@@ -21,7 +21,8 @@ class TensorBoard:
     """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
 
     The search and the refit are the run "discovered"; each baseline is a run of its own, so that
-    loss and accuracy of all of them lie in one chart.
+    loss and accuracy of all of them lie in one chart. TensorBoard colours lines by run, so each
+    candidate term is a run too, which tells its θ apart in the chart of all coefficients.
 
     Args:
         folder: of the discovery; events go to its sub-folder `tensorboard`.
@@ -50,15 +51,18 @@ class TensorBoard:
             "guard/non_finite_episodes": self._count(name, record),
         }
         for term, values in record.theta.items():
-            names = [term] if len(values) == 1 else [f"{term}/{i + 1}" for i in range(len(values))]
-            scalars |= {f"theta/{n}": v for n, v in zip(names, values, strict=True)}
+            target = self._term_writer(record.stage, term) if name == DISCOVERED else writer
+            for layer, value in enumerate(values, start=1):
+                tag = f"theta/{term}" if len(values) == 1 else f"theta/{term}/layer_{layer}"
+                target.add_scalar(tag, value, step)
         angles = enumerate(record.angles, start=1)
         scalars |= {f"angle/layer_{layer}": value for layer, value in angles}
         for tag, value in scalars.items():
             if math.isfinite(value):
                 writer.add_scalar(tag, value, step)
         if loop.is_done:
-            writer.flush()
+            for each in self._writers.values():
+                each.flush()
 
     def tested(self, name: str, episodes: int) -> None:
         """See progress of the held-out test, which has no chart."""
@@ -69,13 +73,13 @@ class TensorBoard:
             writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
             writer.add_scalar("heldout/accuracy", evaluation.band.mean, 0)
         writer, _ = self._writer(SEARCH)
-        lines = "\n".join(f"    {line}" for line in str(result.rule).splitlines())
-        writer.add_text("rule/equation", lines, 0)
+        # Two blanks end a line in Markdown.
+        writer.add_text("rule/equation", "  \n".join(str(result.rule).splitlines()), 0)
         metrics = {
             f"heldout/{name}": evaluation.band.mean for name, evaluation in result.heldout.items()
         }
         metrics["rule/kept_terms"] = float(len(result.kept))
-        writer.add_hparams(_plain(result.config.to_json()), metrics, run_name=".")
+        writer.add_hparams(_hyper_parameters(result), metrics, run_name=".")
         for each in self._writers.values():
             each.close()
 
@@ -96,6 +100,13 @@ class TensorBoard:
         if name not in self._writers:
             self._writers[name] = self._open(stage, name)
         return self._writers[name], name
+
+    def _term_writer(self, stage: str, term: str) -> SummaryWriter:
+        """Return the writer of one candidate term's run."""
+        name = f"terms/{term}"
+        if name not in self._writers:
+            self._writers[name] = summary_writer(self._folder / name, self._purge_step(stage))
+        return self._writers[name]
 
     def _open(self, stage: str, name: str) -> SummaryWriter:
         writer = summary_writer(self._folder / name, self._purge_step(stage))
@@ -120,12 +131,20 @@ def summary_writer(folder: Path, purge_step: int | None) -> SummaryWriter:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)
 
 
-def _plain(config: dict[str, Any]) -> dict[str, bool | str | float | int]:
-    """Return hyper-parameters in the types that TensorBoard takes."""
+def _hyper_parameters(result: Result) -> dict[str, bool | str | float | int]:
+    """Return what was asked for, defaults filled in, in the types that TensorBoard takes."""
+    config = result.config
+    data = config.to_json() | {
+        "dataset": config.dataset_name,
+        "feedback": config.feedback_name,
+        "l1": config.penalty_weight,
+        "engine": result.engine,
+    }
+    del data["data_root"]
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
-        for key, value in config.items()
+        for key, value in data.items()
     }

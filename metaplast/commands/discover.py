@@ -101,13 +101,13 @@ def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, Pro
     bar = ProgressBar(console, quiet=options.quiet)
     resumed = options.resume
     folder = resumed or options.out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    watch = {
-        "observers": (bar, RunFiles(folder), TensorBoard(folder)),
-        "checkpoint_seconds": options.checkpoint_seconds,
-    }
+    observers = (bar, RunFiles(folder), TensorBoard(folder))
+    every = options.checkpoint_seconds
     if resumed is not None:
-        return Discovery.resume(folder, **watch), bar
-    discovery = Discovery(options.config, folder=folder, **watch)
+        return Discovery.resume(folder, observers=observers, checkpoint_seconds=every), bar
+    discovery = Discovery(
+        options.config, folder=folder, observers=observers, checkpoint_seconds=every
+    )
     # Data and engine first: a mistake there should leave no folder behind.
     _ = discovery.split, discovery.engine
     claim_folder(folder)
