@@ -11,8 +11,7 @@ one update of rank at most 3, whatever the number of terms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -75,6 +74,9 @@ class Plasticity:
     entries: tuple[Entry, ...]
     decays: tuple[Entry, ...]
     dense: tuple[tuple[int, DenseFormula], ...]
+    _layouts: dict[tuple[torch.device, torch.dtype], Layout] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
@@ -83,8 +85,11 @@ class Plasticity:
         return (*self.rows, *self.columns, *sides)
 
     def layout(self, device: torch.device, dtype: torch.dtype) -> Layout:
-        """Return the entries and decays as tensors."""
-        return _layout(self, device, dtype)
+        """Return the entries and decays as tensors, made once for each device and dtype."""
+        key = (device, dtype)
+        if key not in self._layouts:
+            self._layouts[key] = _layout(self, device, dtype)
+        return self._layouts[key]
 
     @property
     def is_empty(self) -> bool:
@@ -92,7 +97,6 @@ class Plasticity:
         return not (self.entries or self.decays or self.dense)
 
 
-@cache
 def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) -> Layout:
     monomials = (*plasticity.entries, *plasticity.decays)
     depth = max((len(m.gates) for m in monomials), default=0)

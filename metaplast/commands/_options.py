@@ -34,7 +34,8 @@ def registry() -> tyro.constructors.ConstructorRegistry:
 
 def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Options:
     """Return the options in `arguments` as an instance of a dataclass; exit with 2 on a mistake."""
-    return tyro.cli(kind, args=list(arguments), registry=registry(), **options)
+    options_given: Options = tyro.cli(kind, args=list(arguments), registry=registry(), **options)
+    return options_given
 
 
 __all__ = ["UnsupportedTypeAnnotationError", "parse", "registry"]

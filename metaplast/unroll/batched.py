@@ -63,7 +63,7 @@ class CompiledEngine(BatchedEngine):
         """Return the compiled step, compiled once for each learner."""
         if learner not in self._steppers:
             self._steppers[learner] = Stepper(
-                learner, lambda function: torch.compile(function, dynamic=False)
+                learner, lambda function: torch.compile(function, dynamic=False, fullgraph=True)
             )
         return self._steppers[learner]
 
@@ -88,6 +88,8 @@ class Stepper:
         self.learner = learner
         self._layers = learner.network.layers
         plastic = learner.backward_plasticity
+        # Cached properties hold a lock while they are computed, which torch cannot trace: be first.
+        _ = learner.feedback, learner.lowest_error
         self.moving = slice(None) if not plastic.is_empty else slice(self._layers)
         self.has_dense = bool(learner.forward_plasticity.dense or plastic.dense)
         self.changes = wrap(self._changes)
@@ -147,6 +149,8 @@ class Stepper:
             example: x [episode, pixel] and label [episode].
             adjoint: of each moving matrix after the step; on return, before it.
         """
+        if not self.learner.terms:
+            return torch.zeros_like(theta)
         theta = theta.detach().requires_grad_()
         leaves = list(matrices)
         if self.has_dense:
@@ -199,6 +203,9 @@ class _Sweep:
         self.stepper = stepper
         self.problem = problem
         self.theta = problem.episode_theta
+        for plasticity in (problem.learner.forward_plasticity, problem.learner.backward_plasticity):
+            # Made here, so that a compiled step finds it instead of making it each time.
+            plasticity.layout(self.theta.device, self.theta.dtype)
         self.still = list(problem.matrices)[len(problem.matrices[stepper.moving]) :]
 
     def evaluate(self) -> Outcome:
@@ -275,7 +282,8 @@ class _Sweep:
         moving = [*leaves.weights, *leaves.backward][self.stepper.moving]
         # Episodes are independent, so the gradient of the sum is each episode's own gradient.
         adjoint = torch.autograd.grad(loss.sum(), moving, allow_unused=True, materialize_grads=True)
-        return loss.detach(), accuracy.detach(), list(adjoint)
+        # autograd may hand back transposed memory, in which every later product is slow.
+        return loss.detach(), accuracy.detach(), [a.contiguous() for a in adjoint]
 
 
 class _Found(Exception):  # noqa: N818 - a signal, not an error
