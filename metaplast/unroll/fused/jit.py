@@ -28,6 +28,15 @@ def compiled(function: Function) -> Function:
     return cast(Function, _jit(function, cached=False))
 
 
+def inlined(function: Function) -> Function:
+    """Return `function` to be compiled as part of its callers.
+
+    For functions that only call others: numba optimises anew, at every level of calls, all that is
+    called below, so that deep nesting would multiply the time to compile.
+    """
+    return cast(Function, numba.njit(inline="always")(function))
+
+
 def entry_point(function: Function) -> Function:
     """Return `function` compiled and kept on disk across runs.
 

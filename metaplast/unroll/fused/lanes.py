@@ -137,8 +137,8 @@ def _intrinsic(emit: Callable[[Lanes], None], count: int) -> Any:
     return intrinsic(scope["typing"])
 
 
-def dot(rows: int) -> Any:
-    """(M, x, out, columns): out_i = M_i · x for `rows` rows of M."""
+def dot(rows: int, *, add: bool) -> Any:
+    """(M, x, out, columns): out_i = M_i · x, or with `add` += , for `rows` rows of M."""
 
     def emit(to: Lanes) -> None:
         matrix, x, out = to.pointer(), to.pointer(), to.pointer()
@@ -150,7 +150,7 @@ def dot(rows: int) -> Any:
             for pointer, place in zip(pointers, sums, strict=True):
                 to.accumulate(place, to.load(pointer, column), other)
         for index, place in enumerate(sums):
-            to.deposit(place, out, index, add=False)
+            to.deposit(place, out, index, add=add)
 
     return _intrinsic(emit, 7)
 

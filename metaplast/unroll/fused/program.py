@@ -22,6 +22,7 @@ Numbers = npt.NDArray[Any]
 PAD = 16
 KINDS = ("activity", "error", "one")
 NONE = -1
+_ONE = -2
 # Where errors come from: a matrix that stays as it is, Wᵀ, |M|ᵀ ⊙ sign(W), or plastic B.
 STILL, SYMMETRIC, SIGNED, PLASTIC = range(4)
 SOFTPLUS, TANH, RELU, SOFTMAX, ERROR, NOTHING = range(6)
@@ -44,8 +45,9 @@ class Side(NamedTuple):
             first, then decays.
         coefficients: [monomial].
         filled: how many monomials are entries.
-        early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2].
-        late: (u, Mᵀu) offsets that need an error first, [layer, job, 2].
+        early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2], -1 after
+            the last.
+        late: (u, Mᵀu) offsets that need an error first, likewise.
         changes: whether any term changes the matrix.
     """
 
@@ -99,11 +101,16 @@ class Net(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The whole learner: net, forward and backward plasticity."""
+    """The whole learner: net, forward and backward plasticity.
+
+    `lost` says what each column vector of W_1 is at a dropped pixel: -1 zero, -2 one, or the offset of u
+    where it is Wᵀu.
+    """
 
     net: Net
     forward: Side
     backward: Side
+    lost: Integers
 
 
 class _Places:
@@ -171,6 +178,8 @@ class _Builder:
             self.ones[level] = take(self.widths[level])
             if level >= self.lowest:
                 self.e[level] = take(self.widths[level])
+            elif level < self.layers:
+                self.c[level] = take(self.widths[level])
 
     @property
     def _reads_net_input(self) -> bool:
@@ -205,11 +214,21 @@ class _Builder:
         found = []
         for kind in kinds:
             place = self.projections.get((name, layer, kind))
-            if place is None or place in self.c:
+            if place is None or place in self.c:  # In `c`: the feedback forms it anyway.
                 continue
             population = "post" if name == "W" else "pre"
             found.append((self.offset(name, layer, Signal(population, _kind(kind))), place))
         return found
+
+    def lost(self) -> Integers:
+        """Return what each column vector of W_1 is at a dropped pixel, see `Program`."""
+        codes = []
+        for vector in self.sides["W"].columns:
+            if isinstance(vector, Projection):
+                codes.append(self.offset("W", 1, vector.signal))
+            else:
+                codes.append(_ONE if vector.kind == "one" else NONE)
+        return _table(codes, 1)
 
     def side(self, name: str, dtype: npt.DTypeLike) -> Side:
         """Return one plasticity tensor."""
@@ -226,8 +245,8 @@ class _Builder:
             _entries(monomials, len(plasticity.columns)),
             np.array([m.coefficient for m in monomials], dtype=dtype),
             len(plasticity.entries),
-            _table([self.jobs(name, x, early) for x in layers], 3),
-            _table([self.jobs(name, x, late) for x in layers], 3),
+            _jobs([self.jobs(name, x, early) for x in layers]),
+            _jobs([self.jobs(name, x, late) for x in layers]),
             bool(plasticity.entries or plasticity.decays),
         )
 
@@ -251,6 +270,15 @@ def _table(values: Any, dimensions: int) -> Integers:
     if array.ndim < dimensions:
         array = array.reshape(*array.shape, *[0] * (dimensions - array.ndim))
     return np.ascontiguousarray(array)
+
+
+def _jobs(layers: list[list[tuple[int, int]]]) -> Integers:
+    """Return jobs as [layer, job, 2], the last of each layer followed by -1."""
+    table = np.full((len(layers), len(KINDS) + 1, 2), NONE, dtype=np.int64)
+    for row, jobs in zip(table, layers, strict=True):
+        for cell, job in zip(row, jobs, strict=False):
+            cell[:] = job
+    return table
 
 
 def _entries(monomials: tuple[Entry, ...], width: int) -> Integers:
@@ -284,7 +312,34 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         detached=learner.feedback_name == "symmetric-detached",
         activation=_ACTIVATIONS[learner.network.nonlinearity.kind],
     )
-    return Program(net, builder.side("W", dtype), builder.side("B", dtype))
+    forward, backward = builder.side("W", dtype), builder.side("B", dtype)
+    return Program(net, forward, backward, builder.lost())
+
+
+def may_drop(learner: Learner) -> bool:
+    """Return whether pixels that are zero in every image of an episode can be left out exactly.
+
+    True if the error at such a pixel is zero or not in use, and no gate and no product with B
+    sums anything else over the pixels.
+    """
+    if learner.lowest_error == 0 and learner.network.nonlinearity.kind == "tanh":
+        return False
+    forward, backward = learner.forward_plasticity, learner.backward_plasticity
+    for gate in (*forward.gates, *backward.gates):
+        vanishes = any(
+            isinstance(side, Signal) and side.kind != "one" for side in (gate.left, gate.right)
+        )
+        if gate.left.population == "pre" and not vanishes:
+            return False
+    ones = [Signal("pre", "one")]
+    return not any(
+        (v in ones) or (isinstance(v, Projection) and v.signal in ones)
+        for v in (*backward.rows, *backward.columns, *_sides(backward))
+    )
+
+
+def _sides(plasticity: Plasticity) -> tuple[Vector, ...]:
+    return tuple(side for gate in plasticity.gates for side in (gate.left, gate.right))
 
 
 def _source(learner: Learner) -> int:

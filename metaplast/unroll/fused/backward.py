@@ -1,0 +1,323 @@
+"""One online step backward: from the adjoint of the weights after it to that before it, and to θ.
+
+The pass over a matrix that ends step t also undoes step t − 1 and forms the adjoint of that step's
+change: one pass a step over W and its adjoint together.
+"""
+
+# ruff: noqa: PLR0913 - a kernel's arguments are its registers.
+
+from __future__ import annotations
+
+from metaplast.unroll.fused.forward import form_changes, load_image, output_error
+from metaplast.unroll.fused.jit import compiled, inlined
+from metaplast.unroll.fused.memory import Memory, Pending, Task
+from metaplast.unroll.fused.program import (
+    ERROR,
+    PLASTIC,
+    SIGNED,
+    SOFTPLUS,
+    SYMMETRIC,
+    TANH,
+    Integers,
+    Net,
+    Numbers,
+    Program,
+)
+from metaplast.unroll.fused.sweeps import (
+    BLOCK,
+    activate,
+    add_dots,
+    carry,
+    contract,
+    project_rows,
+    step_back,
+)
+from metaplast.unroll.fused.tensor import change_adjoint
+
+
+@inlined
+def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
+    """Restore the signals of step t from its history, and form its change anew."""
+    net, s, base = p.net, m.signals, turn * p.net.signals
+    for i in range(net.saved):
+        s[base + i] = m.history[t, i]
+    load_image(net, task, t, s, base)
+    for level in range(net.lowest, net.widths.shape[0] - 1):
+        c, e, k = base + net.c[level], base + net.e[level], base + net.k[level]
+        activate(ERROR, s, c, e, k, net.widths[level], task.beta)
+    output_error(net, task.label[t], s, base)
+    form_changes(p, m, task, turn)
+
+
+@inlined
+def _changes_adjoint(p: Program, m: Memory, task: Task, turn: int) -> None:
+    """Carry the adjoints of all changes of a step to its signals and to θ."""
+    net, base, d = p.net, turn * p.net.signals, m.adjoints
+    d[:] = 0
+    for layer in range(net.w.shape[0] - 1):
+        pre, post = net.pads[layer], net.pads[layer + 1]
+        change_adjoint(
+            p.forward, layer, m.signals, base, task.theta, task.theta_bar, m.forward, turn, post,
+            pre, d,
+        )  # fmt: skip
+        if net.source == PLASTIC:
+            change_adjoint(
+                p.backward, layer, m.signals, base, task.theta, task.theta_bar, m.backward, turn,
+                pre, post, d,
+            )  # fmt: skip
+
+
+@inlined
+def _clear(at: Pending) -> None:
+    """Empty the adjoints that a pass over the matrices adds to."""
+    at.v_bar[:] = 0
+    at.growth_bar[:] = 0
+
+
+@compiled
+def _gain_adjoint(
+    net: Net, m: Memory, level: int, base: int, first: int, count: int, beta: float
+) -> None:
+    """e = c ⊙ σ': c̄ += ē ⊙ σ',  ȳ += ē ⊙ c ⊙ dσ'/dy, for some neurons of a level."""
+    s, d = m.signals, m.adjoints
+    one = s.dtype.type(1)
+    y, k, c, e = (net.y[level], net.k[level], net.c[level], net.e[level])
+    for i in range(first, first + count):
+        d[c + i] += d[e + i] * s[base + k + i]
+    if level == 0:
+        return
+    if net.activation == SOFTPLUS:
+        for i in range(first, first + count):
+            slope = beta * (one - s[base + k + i])
+            d[y + i] += d[e + i] * s[base + c + i] * slope
+    elif net.activation == TANH:
+        for i in range(first, first + count):
+            slope = -(s[base + y + i] + s[base + y + i])
+            d[y + i] += d[e + i] * s[base + c + i] * slope
+
+
+@compiled
+def _signed_carry(m: Memory, net: Net, layer: int) -> None:
+    """ē_{ℓ} += (|M|ᵀ ⊙ sign W) c̄."""
+    d, width, at = m.adjoints, net.pads[layer], net.w[layer]
+    for i in range(net.widths[layer + 1]):
+        total = d.dtype.type(0)
+        for j in range(width):
+            cell = at + i * width + j
+            if m.w[cell] > 0:
+                total += m.b[cell] * d[net.c[layer] + j]
+            elif m.w[cell] < 0:
+                total -= m.b[cell] * d[net.c[layer] + j]
+        d[net.e[layer + 1] + i] += total
+
+
+@inlined
+def _carried_adjoint(p: Program, m: Memory, layer: int, base: int, beta: float) -> None:
+    """Carry the adjoint of a level's error to the error that it came from."""
+    net, d = p.net, m.adjoints
+    last = net.widths.shape[0] - 1
+    _gain_adjoint(net, m, layer, base, 0, net.widths[layer], beta)
+    height, width = net.pads[layer + 1], net.pads[layer]
+    c, to = net.c[layer], net.e[layer + 1]
+    if net.source == SYMMETRIC:
+        carry(m.w, net.w[layer], height, width, d, c, d, to)
+    elif net.source == SIGNED:
+        _signed_carry(m, net, layer)
+    elif net.direct:
+        carry(m.b, net.b[layer], net.pads[last], width, d, c, d, net.e[last])
+    else:
+        carry(m.b, net.b[layer], height, width, d, c, d, to)
+
+
+@compiled
+def _factor(m: Memory, base: int, term: int, u: int, height: int, p: int, width: int) -> int:
+    """Note that the step adds u ⊗ p̄ to a matrix's adjoint."""
+    for i in range(height):
+        m.left[term * height + i] = m.signals[base + u + i]
+    for j in range(width):
+        m.right[term * width + j] = m.adjoints[p + j]
+    return term + 1
+
+
+@compiled
+def _job_factors(m: Memory, base: int, term: int, jobs: Integers, height: int, width: int) -> int:
+    job = 0
+    while jobs[job, 0] >= 0:
+        term = _factor(m, base, term, jobs[job, 0], height, jobs[job, 1], width)
+        job += 1
+    return term
+
+
+@compiled
+def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, undo: bool) -> None:
+    """All that step t does to a plastic B and its adjoint, and the undoing of step t − 1."""
+    net, d, base = p.net, m.adjoints, turn * p.net.signals
+    layers = net.w.shape[0] - 1
+    height, width, rows, at = net.pads[layer], net.pads[layer + 1], net.widths[layer], net.b[layer]
+    slot, before = turn * layers + layer, (1 - turn) * layers + layer
+    jobs, rank, one = p.backward.early[layer], p.backward.rows.shape[1], d.dtype.type(1)
+    carried = layer >= net.lowest
+    terms = 0
+    if carried:
+        terms = 1
+        for j in range(width):
+            m.right[j] = m.signals[base + net.e[layer + 1] + j]
+    terms = _job_factors(m, base, terms, jobs, height, width)
+    scale, inverse = one + m.backward.growth[slot], one
+    if undo:
+        inverse = one / (one + m.backward.growth[before])
+    for i in range(0, rows, BLOCK):
+        count = min(BLOCK, rows - i)
+        add_dots(m.b, at, i, width, d, jobs)
+        if carried:
+            _gain_adjoint(net, m, layer, base, i, count, task.beta)
+            for row in range(i, i + BLOCK):
+                m.left[row] = d[net.c[layer] + row]
+            project_rows(m.b, at, i, width, d, net.c[layer], d, net.e[layer + 1])
+        for row in range(i, i + BLOCK, 2):
+            step_back(
+                terms, rank if undo else 0, m.b, m.b_bar, at, m.left, m.right, m.backward,
+                before * m.backward.span, layer * m.backward.span, layer, row, height, width,
+                scale, inverse,
+            )  # fmt: skip
+
+
+@inlined
+def _errors_adjoint(p: Program, m: Memory, task: Task, turn: int, undo: bool) -> None:
+    """Carry the adjoints of all errors up to the output error."""
+    net, d, base = p.net, m.adjoints, turn * p.net.signals
+    for layer in range(net.w.shape[0] - 1):
+        if net.source == PLASTIC:
+            _backward_matrix(p, m, task, layer, turn, undo)
+        elif layer >= net.lowest:
+            _carried_adjoint(p, m, layer, base, task.beta)
+        jobs, job = p.forward.late[layer], 0
+        while jobs[job, 0] >= 0:
+            u, to = jobs[job, 0], jobs[job, 1]
+            carry(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, to, d, u)
+            job += 1
+
+
+@compiled
+def _output_adjoint(p: Program, m: Memory, base: int) -> None:
+    """Carry ē_L and ȳ_L through the softmax: z̄ = y ⊙ (ȳ − ⟨ȳ, y⟩)."""
+    net, s, d = p.net, m.signals, m.adjoints
+    last = net.widths.shape[0] - 1
+    y, z, e = net.y[last], net.z[last], net.e[last]
+    for i in range(0, net.pads[last], BLOCK):
+        add_dots(m.w, net.w[last - 1], i, net.pads[last - 1], d, p.forward.early[last - 1])
+    total = s.dtype.type(0)
+    for i in range(net.widths[last]):
+        d[y + i] += d[e + i]
+        total += d[y + i] * s[base + y + i]
+    for i in range(net.widths[last]):
+        d[z + i] += s[base + y + i] * (d[y + i] - total)
+
+
+@compiled
+def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
+    """Gather all that the step adds to the adjoint of a W; z̄ is filled in row by row."""
+    net = p.net
+    height, width = net.pads[layer + 1], net.pads[layer]
+    for j in range(width):
+        m.right[j] = m.signals[base + net.y[layer] + j]
+    terms = _job_factors(m, base, 1, p.forward.early[layer], height, width)
+    terms = _job_factors(m, base, terms, p.forward.late[layer], height, width)
+    if net.source == SYMMETRIC and not net.detached and layer >= net.lowest:
+        terms = _factor(m, base, terms, net.e[layer + 1], height, net.c[layer], width)
+    return terms
+
+
+@compiled
+def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) -> None:
+    """All that step t does to a W and its adjoint, and the undoing of step t − 1."""
+    net, s, d, base = p.net, m.signals, m.adjoints, turn * p.net.signals
+    layers = net.w.shape[0] - 1
+    height, width, at = net.pads[layer + 1], net.pads[layer], net.w[layer]
+    slot, before = turn * layers + layer, (1 - turn) * layers + layer
+    rank, one = p.forward.rows.shape[1], d.dtype.type(1)
+    y, z, k = net.y[layer + 1], net.z[layer + 1], base + net.k[layer + 1]
+    terms = _forward_factors(p, m, layer, base)
+    scale, inverse = one + m.forward.growth[slot], one
+    if undo:
+        inverse = one / (one + m.forward.growth[before])
+    for i in range(0, net.widths[layer + 1], BLOCK):
+        if layer < layers - 1:
+            add_dots(m.w, at, i, width, d, p.forward.early[layer])
+            for row in range(i, min(i + BLOCK, net.widths[layer + 1])):
+                d[z + row] += d[y + row] * s[k + row]
+        for row in range(i, i + BLOCK):
+            m.left[row] = d[z + row]
+        if layer > 0:
+            project_rows(m.w, at, i, width, d, z, d, net.y[layer])
+        for row in range(i, i + BLOCK, 2):
+            step_back(
+                terms, rank if undo else 0, m.w, m.w_bar, at, m.left, m.right, m.forward,
+                before * m.forward.span, layer * m.forward.span, layer, row, height, width,
+                scale, inverse,
+            )  # fmt: skip
+
+
+@inlined
+def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: bool) -> None:
+    """Carry the adjoint of the weights over step t; with `undo`, undo step t − 1 as well.
+
+    Before: m.w are the weights before step t, m.w_bar the adjoint of those after it, and the
+    adjoint of the step's change is formed. After: the same of step t − 1.
+    """
+    _changes_adjoint(p, m, task, turn)
+    if t == 0:
+        return
+    _clear(m.forward)
+    _clear(m.backward)
+    _errors_adjoint(p, m, task, turn, undo)
+    _output_adjoint(p, m, turn * p.net.signals)
+    for layer in range(p.net.w.shape[0] - 2, -1, -1):
+        _forward_matrix(p, m, layer, turn, undo)
+
+
+@inlined
+def contract_all(p: Program, m: Memory, turn: int) -> None:
+    """Form the adjoint of a step's changes from the weights before it and the adjoint after it."""
+    net = p.net
+    layers = net.w.shape[0] - 1
+    _clear(m.forward)
+    _clear(m.backward)
+    for layer in range(layers):
+        pre, post, slot = layer, layer + 1, turn * layers + layer
+        contract(
+            m.w, m.w_bar, net.w[layer], net.widths[post], net.pads[post], net.pads[pre],
+            p.forward.rows.shape[1], m.forward, slot * m.forward.span, layer * m.forward.span,
+            layer,
+        )  # fmt: skip
+        if net.source == PLASTIC:
+            contract(
+                m.b, m.b_bar, net.b[layer], net.widths[pre], net.pads[pre], net.pads[post],
+                p.backward.rows.shape[1], m.backward, slot * m.backward.span,
+                layer * m.backward.span, layer,
+            )  # fmt: skip
+
+
+@inlined
+def start_back(p: Program, m: Memory, turn: int) -> None:
+    """Undo the last step's changes and form their adjoint."""
+    net = p.net
+    _clear(m.forward)
+    _clear(m.backward)
+    layers, one = net.w.shape[0] - 1, m.w.dtype.type(1)
+    for layer in range(layers):
+        pre, post, slot = net.pads[layer], net.pads[layer + 1], turn * layers + layer
+        inverse = one / (one + m.forward.growth[slot])
+        for i in range(0, post, 2):
+            step_back(
+                0, p.forward.rows.shape[1], m.w, m.w_bar, net.w[layer], m.left, m.right, m.forward,
+                slot * m.forward.span, layer * m.forward.span, layer, i, post, pre, one, inverse,
+            )  # fmt: skip
+        if net.source == PLASTIC:
+            inverse = one / (one + m.backward.growth[slot])
+            for i in range(0, pre, 2):
+                step_back(
+                    0, p.backward.rows.shape[1], m.b, m.b_bar, net.b[layer], m.left, m.right,
+                    m.backward, slot * m.backward.span, layer * m.backward.span, layer, i, pre,
+                    post, one, inverse,
+                )  # fmt: skip

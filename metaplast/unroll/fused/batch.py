@@ -1,0 +1,237 @@
+"""Many episodes, one on each thread: from torch to the kernel's memory and back."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaplast.episode import EpisodeBatch
+from metaplast.errors import require
+from metaplast.learner import Learner, State
+from metaplast.network import FullyConnected
+from metaplast.unroll.contract import Outcome, Problem
+from metaplast.unroll.fused import unroll
+from metaplast.unroll.fused.engine import TOLERANCES, ReversalError, Settings
+from metaplast.unroll.fused.jit import announced
+from metaplast.unroll.fused.memory import Arena, Sizes, Task, allocate
+from metaplast.unroll.fused.program import (
+    NONE,
+    PLASTIC,
+    SIGNED,
+    SYMMETRIC,
+    Integers,
+    Numbers,
+    Program,
+    build,
+    may_drop,
+)
+
+_build = lru_cache(maxsize=64)(build)
+_arenas = threading.local()
+_ready: set[np.dtype] = set()
+
+
+def _compile(dtype: torch.dtype) -> None:
+    """Have the kernel compiled, or loaded from disk, for a type of number."""
+    learner = Learner(FullyConnected((1, 1)), "fixed", ())
+    state = learner.draw(1, torch.Generator(), dtype)
+    x, label = torch.zeros(1, 1, 1, dtype=dtype), torch.zeros(1, 1, dtype=torch.int64)
+    problem = Problem(learner, torch.zeros(0, dtype=dtype), state, EpisodeBatch(x, label, x, label))
+    with announced("the fused engine"):
+        Batch(problem, Settings(threads=1), True).run_all()
+
+
+class Batch:
+    """One call of the engine.
+
+    Args:
+        problem: what to unroll.
+        settings: of the engine.
+        gradient: whether to differentiate.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings, gradient: bool) -> None:
+        require(
+            problem.theta.dtype in TOLERANCES,
+            f"the fused engine takes float32 or float64, got {problem.theta.dtype}; convert.",
+        )
+        self.problem, self.settings, self.gradient = problem, settings, gradient
+        self.learner, self.episodes = problem.learner, problem.episodes
+        self.theta = problem.episode_theta.numpy()
+        self.dtype = self.theta.dtype
+        self.theta_bar = np.zeros_like(self.theta)
+        self.results = np.zeros((self.episodes.episodes, 4), dtype=self.dtype)
+        self.final = State(*(tuple(m.detach().clone() for m in g) for g in problem.state))
+        self.gains = None
+        if self.learner.lowest_error == 0:
+            self.gains = self.learner.network.nonlinearity.gain(self.episodes.support_x)
+        self.drops = settings.drop_pixels and may_drop(self.learner)
+
+    def run(self) -> Outcome:
+        """Unroll all episodes."""
+        if self.dtype not in _ready:
+            _compile(self.problem.theta.dtype)
+            _ready.add(self.dtype)
+        self.run_all()
+        loss, accuracy = (torch.from_numpy(self.results[:, i].copy()) for i in (0, 1))
+        gradient = self.problem.reduce(torch.from_numpy(self.theta_bar)) if self.gradient else None
+        return Outcome(loss, accuracy, gradient, self.final)
+
+    def run_all(self) -> None:
+        """Run every episode, as many at once as there are threads."""
+        count = self.episodes.episodes
+        threads = min(self.settings.threads or torch.get_num_threads(), count)
+        if threads <= 1:
+            for episode in range(count):
+                self._run_episode(episode)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(self._run_episode, range(count)))
+
+    def _pixels(self, episode: int) -> Integers:
+        """Return the pixels that are not dropped: those not zero in every image of an episode."""
+        if not self.drops:
+            return np.arange(self.learner.network.widths[0], dtype=np.int64)
+        sets = (self.episodes.support_x[episode], self.episodes.query_x[episode])
+        used = np.any([(images != 0).any(0).numpy() for images in sets], axis=0)
+        return np.flatnonzero(used).astype(np.int64)
+
+    def _run_episode(self, episode: int) -> None:
+        pixels = self._pixels(episode)
+        lost = np.setdiff1d(np.arange(self.learner.network.widths[0]), pixels)
+        program = _build(self.learner, len(pixels), self.dtype)
+        steps = self.episodes.steps
+        slots = 2 + steps // max(1, self.settings.spacing)
+        while True:
+            one = _Episode(self, episode, program, pixels, lost, slots)
+            unroll.run_episode(program, one.memory, one.task, self.results[episode])
+            if not self.results[episode, unroll.FULL]:
+                break
+            slots = min(steps, 4 * slots)
+        self._check(episode)
+        one.read_final()
+
+    def _check(self, episode: int) -> None:
+        deviation = float(self.results[episode, unroll.DEVIATION])
+        tolerance = TOLERANCES[self.problem.theta.dtype]
+        if not deviation <= tolerance:
+            raise ReversalError(
+                f"episode {episode}: the weights rebuilt in the backward sweep are off by "
+                f"{deviation:.1e} of their largest, expected at most {tolerance:.0e}; use "
+                f"float64, Settings(spacing=…) below {self.settings.spacing}, or --engine batched."
+            )
+
+
+class _Episode:
+    """One episode's memory, filled."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        episode: int,
+        program: Program,
+        pixels: Integers,
+        lost: Integers,
+        slots: int,
+    ) -> None:
+        self.batch, self.episode, self.program = batch, episode, program
+        self.pixels, self.lost = pixels, lost
+        followed = len(lost) if _moves_lost(program) else 0
+        episodes = batch.episodes
+        sizes = Sizes(episodes.steps, episodes.query_x.shape[1], slots, followed)
+        if not hasattr(_arenas, "arena"):
+            _arenas.arena = Arena()
+        self.memory = allocate(_arenas.arena, program, batch.dtype, sizes, gradient=batch.gradient)
+        self._fill(followed)
+        self.task = self._task()
+
+    def _task(self) -> Task:
+        batch, episode = self.batch, self.episode
+        episodes, settings = batch.episodes, batch.settings
+        x = _numpy(episodes.support_x[episode])
+        return Task(
+            x,
+            x if batch.gains is None else _numpy(batch.gains[episode]),
+            _numpy(episodes.support_y[episode]),
+            self.pixels,
+            _numpy(episodes.query_x[episode]),
+            _numpy(episodes.query_y[episode]),
+            batch.theta[episode],
+            batch.theta_bar[episode],
+            batch.dtype.type(batch.learner.network.nonlinearity.beta),
+            settings.spacing,
+            settings.limit,
+        )
+
+    def _fill(self, followed: int) -> None:
+        """Copy the initial weights in, and set what stays constant."""
+        net, memory, state = self.program.net, self.memory, self.batch.problem.state
+        memory.lost_scale[0] = 1
+        for layer, weight in enumerate(state.weights):
+            matrix = weight[self.episode].detach().numpy()
+            kept = matrix[:, self.pixels] if layer == 0 else matrix
+            _view(net.w, layer, net.pads[layer + 1], memory.w)[: kept.shape[0], : kept.shape[1]] = (
+                kept
+            )
+        if followed:
+            first = state.weights[0][self.episode].detach().numpy()[:, self.lost]
+            memory.lost.reshape(-1, len(memory.lost_p))[: len(first), :followed] = first
+        for layer, weight in enumerate(state.backward):
+            matrix = weight[self.episode].detach().numpy()
+            kept = matrix[self.pixels] if layer == 0 else matrix
+            height = net.pads[layer]
+            if net.source != PLASTIC:
+                kept, height = kept.T, net.pads[-1] if net.direct else net.pads[layer + 1]
+            if net.source == SIGNED:
+                kept = np.abs(kept)
+            if net.source != SYMMETRIC:
+                _view(net.b, layer, height, memory.b)[: kept.shape[0], : kept.shape[1]] = kept
+        for level, place in enumerate(net.ones):
+            for base in (0, net.signals):
+                memory.signals[base + place : base + place + net.widths[level]] = 1
+
+    def read_final(self) -> None:
+        """Copy the learned weights out."""
+        net, memory, final = self.program.net, self.memory, self.batch.final
+        for layer, weight in enumerate(final.weights):
+            matrix = weight[self.episode].numpy()
+            learned = _view(net.w, layer, net.pads[layer + 1], memory.final)
+            if layer == 0:
+                matrix[:, self.pixels] = learned[: len(matrix), : len(self.pixels)]
+            else:
+                matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
+        if len(memory.lost_p):
+            followed = memory.lost.reshape(-1, len(memory.lost_p))
+            final.weights[0][self.episode].numpy()[:, self.lost] = followed[
+                : net.widths[1], : len(self.lost)
+            ]
+        if net.source != PLASTIC:
+            return
+        for layer, weight in enumerate(final.backward):
+            matrix = weight[self.episode].numpy()
+            learned = _view(net.b, layer, net.pads[layer], memory.final_b)
+            if layer == 0:
+                matrix[self.lost] *= memory.lost_scale[0]
+                matrix[self.pixels] = learned[: len(self.pixels), : matrix.shape[1]]
+            else:
+                matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
+
+
+def _moves_lost(program: Program) -> bool:
+    """Return whether the rule changes the weights of dropped pixels."""
+    decays = len(program.forward.coefficients) > program.forward.filled
+    return decays or bool((program.lost != NONE).any())
+
+
+def _view(offsets: Integers, layer: int, height: int, flat: Numbers) -> Numbers:
+    """Return one padded matrix [row, column] of several that lie one after another."""
+    return flat[offsets[layer] : offsets[layer + 1]].reshape(height, -1)
+
+
+def _numpy(tensor: Tensor) -> Numbers:
+    return tensor.detach().contiguous().numpy()

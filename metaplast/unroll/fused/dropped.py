@@ -1,0 +1,61 @@
+"""Input pixels that are zero in every image of an episode, and what becomes of their weights.
+
+Such a pixel j has y_0 = 0 and e_0 = 0 (where σ'(0) = 0 or e_0 is not in use), so nothing that the loss
+depends on reads column j of W_1: it can be left out of every product. A rule may still change it:
+
+    W_·j ← (1 − δ) W_·j + Σ_a a V_aj,   V_aj = G_a1 + Σ_u G_a,Wᵀu (Wᵀu)_j,
+
+which is followed forward only. Gates that sum 1 or Wᵀu over the pixels do depend on the column;
+then nothing is dropped.
+"""
+
+from __future__ import annotations
+
+from metaplast.unroll.fused.jit import compiled
+from metaplast.unroll.fused.memory import Memory
+from metaplast.unroll.fused.program import NONE, PLASTIC, Program
+
+
+@compiled
+def _lost_columns(p: Program, m: Memory, turn: int, width: int) -> None:
+    """Set V on the dropped columns."""
+    rank, count = p.forward.rows.shape[1], p.forward.columns.shape[1]
+    slot, base = turn * (p.net.w.shape[0] - 1), turn * p.net.signals
+    m.lost_v[:] = 0
+    for b in range(count):
+        u = p.lost[b]
+        if u == NONE:
+            continue
+        if u >= 0:
+            m.lost_p[:] = 0
+            for i in range(p.net.widths[1]):
+                strength = m.signals[base + u + i]
+                for j in range(width):
+                    m.lost_p[j] += strength * m.lost[i * width + j]
+        else:
+            m.lost_p[:] = 1
+        for r in range(rank):
+            strength = m.forward.g[slot, r * count + b]
+            for j in range(width):
+                m.lost_v[r * width + j] += strength * m.lost_p[j]
+
+
+@compiled
+def follow_dropped(p: Program, m: Memory, turn: int) -> None:
+    """Apply a step's change, which must have been formed, to the weights of dropped pixels."""
+    layers, one = p.net.w.shape[0] - 1, m.w.dtype.type(1)
+    if p.net.source == PLASTIC:
+        m.lost_scale[0] *= one + m.backward.growth[turn * layers]
+    width = m.lost_p.shape[0]
+    if width == 0:
+        return
+    _lost_columns(p, m, turn, width)
+    slot, height = turn * layers, p.net.pads[1]
+    place, scale = slot * m.forward.span, one + m.forward.growth[slot]
+    for i in range(p.net.widths[1]):
+        for j in range(width):
+            m.lost[i * width + j] *= scale
+        for r in range(p.forward.rows.shape[1]):
+            strength = m.forward.a[place + r * height + i]
+            for j in range(width):
+                m.lost[i * width + j] += strength * m.lost_v[r * width + j]
