@@ -48,6 +48,8 @@ class Problem:
             f"the network takes {network.widths[0]} inputs, the episodes have images of "
             f"{self.episodes.support_x.shape[-1]} pixels; set the network's first width to that.",
         )
+        self._check_episodes()
+        self._check_state()
         dtypes = {
             self.theta.dtype,
             self.episodes.support_x.dtype,
@@ -57,6 +59,33 @@ class Problem:
             len(dtypes) == 1,
             f"theta, weights and images must share one dtype, got {sorted(map(str, dtypes))}; "
             f"convert them.",
+        )
+
+    def _check_episodes(self) -> None:
+        episodes, classes = self.episodes, self.learner.network.widths[-1]
+        require(episodes.steps >= 1, "an episode needs at least one support image, got none.")
+        require(
+            episodes.query_x.shape[-1] == episodes.support_x.shape[-1],
+            f"support and query images must be of one size, got "
+            f"{episodes.support_x.shape[-1]} and {episodes.query_x.shape[-1]} pixels.",
+        )
+        for labels in (episodes.support_y, episodes.query_y):
+            low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
+            require(
+                low >= 0 and high < classes,
+                f"labels must be from 0 to {classes - 1}, the network's last class, got "
+                f"{low} to {high}; set the network's last width to the number of classes.",
+            )
+
+    def _check_state(self) -> None:
+        network, feedback = self.learner.network, self.learner.feedback
+        widths = network.widths
+        expected = [*zip(widths[1:], widths[:-1], strict=True), *feedback.shapes(network)]
+        wanted = [(self.episodes.episodes, *shape) for shape in expected]
+        got = [tuple(matrix.shape) for matrix in self.matrices]
+        require(
+            got == wanted and len(self.state.weights) == network.layers,
+            f"the weights must be of shapes {wanted}, got {got}; draw them with learner.draw().",
         )
 
     @property

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metaplast.learner import Learner, Operators, State
 from metaplast.term import Synapses, Term, full_update
@@ -54,12 +53,11 @@ class ReferenceEngine(Engine):
             module, optimizer, track_higher_grads=gradient, override={"theta": [theta]}
         ) as (functional_module, differentiable):
             for t in range(episodes.steps):
-                label = episodes.support_y[:, t]
-                logits, synapses = functional_module(episodes.support_x[:, t], label)
-                differentiable.step(
-                    functional.cross_entropy(logits, label),
-                    grad_callback=lambda _, s=synapses: s,
-                )
+                synapses = functional_module(episodes.support_x[:, t], episodes.support_y[:, t])
+                # A rule needs signals, not gradients: a loss of nothing keeps higher from
+                # differentiating the unroll so far at every step, which would cost T².
+                nothing = torch.zeros((), requires_grad=True)
+                differentiable.step(nothing, grad_callback=lambda _, s=synapses: s)
             final = module.sort(tuple(functional_module.parameters()))
             loss, accuracy = learner.query(final, episodes.query_x, episodes.query_y)
         change = None
@@ -73,7 +71,7 @@ class ReferenceEngine(Engine):
 
 
 class PlasticModule(nn.Module):
-    """A learner's matrices as parameters; its forward pass yields logits and synapses."""
+    """A learner's matrices as parameters; its forward pass yields their synapses."""
 
     def __init__(self, learner: Learner, state: State) -> None:
         super().__init__()
@@ -86,18 +84,17 @@ class PlasticModule(nn.Module):
         layers = self.learner.network.layers
         return State(tuple(matrices[:layers]), tuple(matrices[layers:]))
 
-    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, list[Synapses | None]]:
-        """Return logits [episode, class], and for each matrix the signals at its synapses."""
+    def forward(self, x: Tensor, label: Tensor) -> list[Synapses | None]:
+        """Return for each matrix the signals at its synapses."""
         operators = Operators.of(self.sort(tuple(self.matrices)))
         forward = self.learner.synapses(operators, x, label)
-        logits = torch.log(forward[-1].post_activity)
         backward: list[Synapses | None] = [None] * len(operators.backward)
         if self.learner.feedback.is_plastic:
             backward = [
                 Synapses(b, s.post_activity, s.post_error, s.pre_activity, s.pre_error)
                 for b, s in zip(operators.backward, forward, strict=True)
             ]
-        return logits, [*forward, *backward]
+        return [*forward, *backward]
 
 
 class PlasticityOptimizer(torch.optim.Optimizer):

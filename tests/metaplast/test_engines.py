@@ -1,0 +1,368 @@
+"""All engines give one answer, and it is the true one."""
+
+import shutil
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import (
+    FORWARD,
+    TERMS,
+    assert_close,
+    assert_is_one_sentence,
+    named,
+    random_problem,
+)
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from metaplast.algebra import B, W, post, pre
+from metaplast.errors import UserError
+from metaplast.feedback import FEEDBACKS
+from metaplast.learner import State
+from metaplast.term import DenseFormula, Term
+from metaplast.unroll import ENGINES, get_engine, unroll
+
+ACTIVATIONS = ["softplus:10", "softplus:2", "tanh", "relu"]
+FORWARD_NAMES = [term.name for term in FORWARD]
+NAMES = [term.name for term in TERMS]
+
+SOFT_BOUND = Term(
+    "soft_bound",
+    DenseFormula(
+        matrix=W,
+        update=lambda s: (
+            (1 - s.operator.tensor.square())
+            * torch.einsum("er,ec->erc", s.post_error, s.pre_activity)
+        ),
+        vectors=frozenset({post.error, pre.activity}),
+        is_local=True,
+        text="(1 − Wₗ²) ⊙ eₗ yₗ₋₁ᵀ",
+        latex=r"(1 - W_{\ell}^2) \odot e_{\ell}\, y_{\ell-1}^{\top}",
+    ),
+    citation="made up",
+)
+BACKWARD_BOUND = Term(
+    "backward_bound",
+    DenseFormula(
+        matrix=B,
+        update=lambda s: torch.tanh(s.operator.tensor) * s.pre_error[:, :, None],
+        vectors=frozenset({pre.error}),
+        is_local=True,
+        text="tanh(Bₗ) ⊙ eₗ₋₁ 1ᵀ",
+        latex=r"\tanh(B_{\ell}) \odot e_{\ell-1}\, \mathbf{1}^{\top}",
+    ),
+    citation="made up",
+)
+
+
+def assert_agree(actual, expected, tolerance=1e-9):
+    """Check loss, accuracy, gradient and learned weights."""
+    assert_close(actual.loss, expected.loss, tolerance)
+    assert torch.equal(actual.accuracy, expected.accuracy)
+    assert_close(actual.theta_gradient, expected.theta_gradient, tolerance)
+    for a, b in zip(sum(actual.final, ()), sum(expected.final, ()), strict=True):
+        assert_close(a, b, tolerance)
+
+
+@st.composite
+def problems(draw):
+    """Any rule, feedback, depth, width, activation, number of steps and episodes."""
+    feedback = draw(st.sampled_from(list(FEEDBACKS)))
+    names = NAMES if feedback == "plastic" else FORWARD_NAMES
+    chosen = draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    hidden = draw(st.lists(st.integers(1, 6), max_size=4))
+    widths = (draw(st.integers(1, 6)), *hidden, draw(st.integers(2, 5)))
+    return random_problem(
+        named(*chosen),
+        feedback=feedback,
+        widths=widths,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        per_layer=draw(st.booleans()),
+        steps=draw(st.integers(1, 12)),
+        episodes=draw(st.integers(1, 3)),
+        queries=draw(st.integers(1, 4)),
+        size=0.02,
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+@given(problem=problems())
+@settings(max_examples=60, deadline=None)
+def test_reference_and_batched_agree(problem):
+    expected = get_engine("reference").run(problem)
+    assert_agree(get_engine("batched").run(problem), expected)
+
+
+@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
+@pytest.mark.parametrize("feedback", FEEDBACKS)
+def test_engines_agree_on_all_terms_together(feedback, per_layer):
+    terms = TERMS if feedback == "plastic" else FORWARD
+    problem = random_problem(terms, feedback=feedback, per_layer=per_layer, steps=9)
+    expected = get_engine("reference").run(problem)
+    assert expected.theta_gradient.abs().min() > 0
+    assert_agree(get_engine("batched").run(problem), expected)
+
+
+@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
+@pytest.mark.parametrize("activation", ["softplus:10", "tanh"])
+# Detached feedback has, on purpose, another gradient than the loss's own.
+@pytest.mark.parametrize("feedback", [name for name in FEEDBACKS if name != "symmetric-detached"])
+def test_gradient_is_that_of_finite_differences(feedback, activation, per_layer):
+    terms = TERMS if feedback == "plastic" else FORWARD
+    problem = random_problem(
+        terms, feedback=feedback, activation=activation, per_layer=per_layer, steps=5
+    )
+    engine = get_engine("batched")
+    gradient = engine.run(problem).theta_gradient
+    step = 1e-5
+    for index in range(problem.theta.numel()):
+        nudge = torch.zeros_like(problem.theta)
+        nudge.view(-1)[index] = step
+        up, down = (
+            engine.run(replace(problem, theta=problem.theta + s), gradient=False).loss
+            for s in (nudge, -nudge)
+        )
+        assert_close(gradient.flatten(1)[:, index], (up - down) / (2 * step), 2e-7)
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_episodes_run_apart_as_together(engine):
+    problem = random_problem(TERMS, feedback="plastic", episodes=4, per_layer=True)
+    together = get_engine(engine).run(problem)
+    for index in range(4):
+        alone = get_engine(engine).run(problem.select(slice(index, index + 1)))
+        assert_close(together.loss[index : index + 1], alone.loss, 1e-12)
+        assert_close(together.theta_gradient[index : index + 1], alone.theta_gradient, 1e-12)
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_a_diverging_episode_leaves_the_others_alone(engine):
+    problem = random_problem(FORWARD, episodes=3)
+    expected = get_engine(engine).run(problem)
+    problem.episodes.support_x[1] *= 1e200
+    outcome = get_engine(engine).run(problem)
+    assert outcome.finite.tolist() == [True, False, True]
+    kept = torch.tensor([0, 2])
+    assert_close(outcome.loss[kept], expected.loss[kept], 1e-12)
+    assert_close(outcome.theta_gradient[kept], expected.theta_gradient[kept], 1e-12)
+
+
+@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
+@pytest.mark.parametrize(
+    ("feedback", "terms"),
+    [
+        ("fixed", (SOFT_BOUND,)),
+        ("symmetric", (*named("error_hebbian", "oja", "decay"), SOFT_BOUND)),
+        ("symmetric-detached", (*named("oja"), SOFT_BOUND)),
+        ("plastic", (*named("oja", "backward_decay"), SOFT_BOUND, BACKWARD_BOUND)),
+        ("plastic", (BACKWARD_BOUND, *named("error_hebbian"))),
+        ("sign-symmetric", (*named("error_error"), SOFT_BOUND)),
+    ],
+    ids=["alone", "symmetric", "detached", "plastic", "backward", "sign-symmetric"],
+)
+def test_terms_outside_the_algebra_run_on_both_engines(feedback, terms, per_layer):
+    problem = random_problem(terms, feedback=feedback, per_layer=per_layer, size=0.1)
+    expected = get_engine("reference").run(problem)
+    index = terms.index(SOFT_BOUND if SOFT_BOUND in terms else BACKWARD_BOUND)
+    assert expected.theta_gradient[..., index].abs().max() > 1e-6
+    assert_agree(get_engine("batched").run(problem), expected)
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_detaching_symmetric_feedback_changes_the_gradient_alone(engine):
+    problems = [
+        random_problem(FORWARD, feedback=name) for name in ("symmetric", "symmetric-detached")
+    ]
+    true, detached = (get_engine(engine).run(problem) for problem in problems)
+    assert_close(detached.loss, true.loss, 1e-14)
+    difference = (detached.theta_gradient - true.theta_gradient).abs().max()
+    assert difference > 1e-4 * true.theta_gradient.abs().max()
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_without_gradient_the_loss_is_the_same(engine):
+    problem = random_problem(TERMS, feedback="plastic")
+    full, plain = (get_engine(engine).run(problem, gradient=g) for g in (True, False))
+    assert plain.theta_gradient is None
+    assert torch.equal(plain.loss, full.loss)
+    assert torch.equal(plain.accuracy, full.accuracy)
+    assert plain.finite.all()
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_inputs_are_left_as_they_were(engine):
+    problem = random_problem(TERMS, feedback="plastic")
+    before = [m.clone() for m in problem.matrices]
+    outcome = get_engine(engine).run(problem)
+    assert all(torch.equal(a, b) for a, b in zip(before, problem.matrices, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before, sum(outcome.final, ()), strict=True))
+    assert not outcome.loss.requires_grad
+    assert not outcome.theta_gradient.requires_grad
+
+
+@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_a_rule_without_terms_learns_nothing(engine, per_layer):
+    problem = random_problem((), per_layer=per_layer)
+    outcome = get_engine(engine).run(problem)
+    loss, accuracy = problem.learner.query(
+        problem.state, problem.episodes.query_x, problem.episodes.query_y
+    )
+    assert_close(outcome.loss, loss, 1e-14)
+    assert torch.equal(outcome.accuracy, accuracy)
+    assert tuple(outcome.theta_gradient.shape) == (2, *problem.theta.shape)
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+@pytest.mark.parametrize("feedback", ["fixed", "symmetric"])
+def test_single_precision_is_close_to_double(feedback, engine):
+    options = {"feedback": feedback, "widths": (30, 20, 15, 10, 5), "steps": 25, "size": 0.01}
+    double = get_engine(engine).run(random_problem(FORWARD, **options))
+    single = get_engine(engine).run(random_problem(FORWARD, **options, dtype=torch.float32))
+    assert single.loss.dtype == single.theta_gradient.dtype == torch.float32
+    assert_close(single.loss.double(), double.loss, 1e-4)
+    scale = double.theta_gradient.abs().max()
+    assert_close(single.theta_gradient / scale, (double.theta_gradient / scale).float(), 1e-4)
+
+
+def test_final_state_is_that_of_repeated_steps():
+    problem = random_problem(TERMS, feedback="plastic", steps=4)
+    state = problem.state
+    for t in range(4):
+        x, label = problem.episodes.support_x[:, t], problem.episodes.support_y[:, t]
+        state = problem.learner.step(state, problem.episode_theta, x, label)
+    final = get_engine("batched").run(problem).final
+    for a, b in zip(sum(final, ()), sum(state, ()), strict=True):
+        assert_close(a, b, 1e-13)
+
+
+class LiveMatrices(TorchDispatchMode):
+    """Measures the largest number of bytes in tensors of at least `least` numbers alive at once."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.peak, self._alive = least, 0, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor) and tensor.numel() >= self.least:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage):
+        known = self._alive.get(storage._cdata)
+        if known is not None and not known[0].expired():
+            return
+        self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+
+
+@pytest.mark.parametrize("feedback", ["fixed", "plastic"])
+def test_memory_grows_with_the_square_root_of_the_steps(feedback):
+    names = ("error_hebbian", "error_error", "oja", "decay")
+    names += ("backward_hebbian",) if feedback == "plastic" else ()
+
+    def states_alive(steps):
+        problem = random_problem(
+            named(*names), feedback=feedback, widths=(24, 24, 24), steps=steps, size=1e-3
+        )
+        matrices = problem.matrices if feedback == "plastic" else problem.state.weights
+        state = sum(m.numel() * m.element_size() for m in matrices)
+        with LiveMatrices(least=2 * 24 * 24) as live:
+            get_engine("batched").run(problem)
+        return live.peak / state
+
+    few, many = states_alive(9), states_alive(144)
+    # √T segment starts, √T states of a segment, and a few for the adjoint and temporaries.
+    assert 2 * 3 <= few <= 2 * 3 + 5
+    assert 2 * 12 <= many <= 2 * 12 + 5
+
+
+def test_the_memory_meter_sees_plain_autodiff():
+    problem = random_problem(named("error_hebbian"), widths=(24, 24, 24), steps=32, size=1e-3)
+    with LiveMatrices(least=24 * 24) as live:
+        get_engine("reference").run(problem.select(slice(1)))
+    assert live.peak > 32 * 2 * 24 * 24 * 8
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
+def test_the_compiled_engine_agrees():
+    problem = random_problem(
+        named("error_hebbian", "oja", "decay"), widths=(4, 3, 3), per_layer=True, steps=5
+    )
+    expected = get_engine("batched").run(problem)
+    with warnings.catch_warnings():
+        # What torch's compiler warns of is not ours to mend.
+        warnings.simplefilter("ignore")
+        assert_agree(get_engine("compiled").run(problem), expected)
+
+
+# --- the one call ---
+
+
+def test_unroll_takes_an_engine_by_name():
+    problem = random_problem(FORWARD)
+    outcomes = [
+        unroll(problem.learner, problem.theta, problem.state, problem.episodes, engine=name)
+        for name in ("auto", "batched", "reference")
+    ]
+    for outcome in outcomes[1:]:
+        assert_agree(outcome, outcomes[0])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_are_called_what_they_say(name):
+    engine = get_engine(name)
+    assert engine.name == name
+    assert engine.summary
+
+
+def test_unknown_engine_suggests_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'reference'"):
+        get_engine("refrence")
+
+
+MISFITS = {
+    "theta too short": lambda p: replace(p, theta=p.theta[1:]),
+    "theta of too few layers": lambda p: replace(p, theta=p.theta.expand(2, -1)),
+    "images too small": lambda p: replace(
+        p, episodes=replace(p.episodes, support_x=p.episodes.support_x[..., 1:])
+    ),
+    "query images too small": lambda p: replace(
+        p, episodes=replace(p.episodes, query_x=p.episodes.query_x[..., 1:])
+    ),
+    "mixed dtypes": lambda p: replace(p, theta=p.theta.float()),
+    "weights of fewer episodes": lambda p: replace(p, state=p.state.select(slice(1))),
+    "no backward weights": lambda p: replace(p, state=State(p.state.weights, ())),
+    "weights of another network": lambda p: replace(
+        p, state=State(p.state.weights[::-1], p.state.backward)
+    ),
+    "a label beyond the last class": lambda p: replace(
+        p, episodes=replace(p.episodes, support_y=p.episodes.support_y + 9)
+    ),
+    "a negative label": lambda p: replace(
+        p, episodes=replace(p.episodes, query_y=p.episodes.query_y - 9)
+    ),
+    "no step": lambda p: replace(
+        p,
+        episodes=replace(
+            p.episodes,
+            support_x=p.episodes.support_x[:, :0],
+            support_y=p.episodes.support_y[:, :0],
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", MISFITS.values(), ids=MISFITS.keys())
+def test_parts_that_do_not_fit_are_refused_before_anything_runs(spoil):
+    problem = random_problem(FORWARD)
+    with pytest.raises(UserError) as caught:
+        spoil(problem)
+    assert_is_one_sentence(caught.value)
