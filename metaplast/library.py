@@ -110,15 +110,27 @@ def choose_terms(text: str) -> TermChoice:
     if text == POOL_WITH_BACKWARD:
         backward = tuple(term for term in pool if term.is_backward)
         return TermChoice(text, forward + backward, ("plastic",))
-    rules = known_rules()
-    if text in rules:
-        rule = rules[text]
+    rule = _known_rule(text)
+    if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
     names = [name.strip() for name in text.split(",") if name.strip()]
     require(bool(names), "--terms names no term; write all, a known rule or a list of terms.")
     if len(names) == 1:
         return TermChoice(text, (_term_or_rule_error(names[0]),))
-    return TermChoice(text, tuple(map(get_term, names)))
+    terms = tuple(map(get_term, names))
+    require(
+        len(set(terms)) == len(terms),
+        f"each term may occur once, got {text!r}; remove the repeats.",
+    )
+    return TermChoice(text, terms)
+
+
+def _known_rule(name: str) -> KnownRule | None:
+    """Return the known rule with this name or alias, in any case, if there is one."""
+    for rule in known_rules().values():
+        if name.lower() in (rule.name, *rule.aliases):
+            return rule
+    return None
 
 
 def _term_or_rule_error(name: str) -> Term:

@@ -174,7 +174,7 @@ class Rule:
         )
         try:
             return _decode(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}); write it again from its run."
             ) from error

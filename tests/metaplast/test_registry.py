@@ -1,0 +1,239 @@
+"""What packages register is found by name; duplicates are refused, misses get a suggestion."""
+
+import importlib
+import sys
+
+import pytest
+from support import FORWARD, TERMS, assert_is_one_sentence
+
+from metaplast import registry
+from metaplast.episode import EpisodeRequest
+from metaplast.errors import UserError
+from metaplast.library import (
+    all_sources,
+    all_terms,
+    baselines,
+    choose_terms,
+    default_source,
+    get_source,
+    get_term,
+    known_rules,
+    open_source,
+)
+
+RULES = known_rules()
+PUBLISHED = {
+    "feedback_alignment": {"F0"},
+    "backprop": {"F0"},
+    "ehebb": {"F0", "F2"},
+    "oja": {"F0", "F9"},
+    "bio": {"F0", "F2", "F9"},
+    "local_plastic": {"F0", "F2", "F9", "F3", "backward_hebbian", "backward_decay"},
+}
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a package with entry points, as pip would, for the length of a test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = []
+
+    def write(name, source, entries):
+        (tmp_path / f"{name}.py").write_text(source)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entries)
+        names.append(name)
+        importlib.invalidate_caches()
+        registry._find.cache_clear()
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+    registry._find.cache_clear()
+
+
+TERM_MODULE = """
+from metaplast import Term, W, dot, outer, post, pre
+
+covariance = Term(
+    name="{name}",
+    formula=dot(post.activity, post.activity) * outer(post.activity, pre.activity),
+    citation="made up",
+    summary="a term of someone else's",
+    aliases=("Cov",),
+)
+"""
+SOURCE_MODULE = """
+from metaplast import EpisodeSource, UserError
+
+class Stars(EpisodeSource):
+    name = "stars"
+    summary = "someone else's data"
+
+    def split(self, request):
+        raise UserError(f"asked for {request.argument}.")
+
+stars = Stars()
+"""
+
+
+def test_a_term_of_another_package_is_used_by_being_installed(install):
+    assert "covariance" not in all_terms()
+    install("theirs", TERM_MODULE.format(name="covariance"), "[metaplast.terms]\nx = theirs\n")
+    assert get_term("cov").name == "covariance"
+    assert "covariance" in [term.name for term in choose_terms("all").terms]
+    names = [term.name for term in choose_terms("oja,covariance").terms]
+    assert names == ["oja", "covariance"]
+
+
+def test_an_entry_point_may_name_one_object(install):
+    install(
+        "theirs",
+        TERM_MODULE.format(name="covariance"),
+        "[metaplast.terms]\nx = theirs:covariance\n",
+    )
+    assert get_term("covariance").citation == "made up"
+
+
+def test_a_source_of_another_package_is_used_by_being_installed(install):
+    install("theirs", SOURCE_MODULE, "[metaplast.episodes]\nx = theirs\n")
+    assert "stars" in all_sources()
+    with pytest.raises(UserError, match=r"asked for bright\."):
+        open_source("stars:bright", EpisodeRequest())
+
+
+def test_a_name_taken_twice_is_refused(install):
+    install("theirs", TERM_MODULE.format(name="oja"), "[metaplast.terms]\nx = theirs\n")
+    with pytest.raises(UserError, match="register the name 'oja'") as caught:
+        all_terms()
+    assert_is_one_sentence(caught.value)
+
+
+def test_registering_one_object_twice_is_no_clash(install):
+    entries = "[metaplast.terms]\nx = theirs\ny = theirs:covariance\n"
+    install("theirs", TERM_MODULE.format(name="covariance"), entries)
+    assert "covariance" in all_terms()
+
+
+# --- choosing terms ---
+
+
+def names_of(choice):
+    return [term.name for term in choice.terms]
+
+
+def test_all_is_the_forward_pool():
+    choice = choose_terms("all")
+    assert names_of(choice) == [term.name for term in FORWARD if term.in_pool]
+    assert {get_term(f"F{k}").name for k in range(10)} <= set(names_of(choice))
+    assert choice.is_pool
+    assert choice.choose_feedback(None) == "fixed"
+
+
+def test_all_with_backward_adds_the_backward_terms_and_plastic_feedback():
+    choice = choose_terms("all+backward")
+    assert set(names_of(choice)) == {term.name for term in TERMS if term.in_pool}
+    assert {"backward_hebbian", "backward_decay"} <= set(names_of(choice))
+    assert choice.choose_feedback(None) == "plastic"
+    with pytest.raises(UserError, match="goes with feedback plastic"):
+        choice.choose_feedback("fixed")
+
+
+@pytest.mark.parametrize("rule", PUBLISHED)
+def test_published_rules_are_made_of_their_terms(rule):
+    choice = choose_terms(rule)
+    assert set(choice.terms) == {get_term(name) for name in PUBLISHED[rule]}
+    assert not choice.is_pool
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
+def test_contract_of_a_known_rule(rule):
+    from metaplast.feedback import get_feedback
+
+    terms = [get_term(name) for name in rule.terms]
+    assert len(set(terms)) == len(terms) > 0
+    assert rule.feedback
+    for name in rule.feedback:
+        assert get_feedback(name).is_plastic or not any(term.is_backward for term in terms)
+    assert rule.citation
+    assert rule.summary
+    assert rule.name == rule.name.lower()
+    assert choose_terms(rule.name).choose_feedback(None) == rule.feedback[0]
+
+
+def test_baselines():
+    assert {rule.name for rule in baselines()} == {"feedback_alignment", "backprop"}
+
+
+@pytest.mark.parametrize("text", ["F0, error_error,f9", "error_hebbian,F2,OJA", "F0,F2,,F9,"])
+def test_lists_take_names_aliases_any_case_and_spaces(text):
+    choice = choose_terms(text)
+    assert names_of(choice) == ["error_hebbian", "error_error", "oja"]
+    assert choice.is_pool
+    assert choice.choose_feedback("direct") == "direct"
+
+
+@pytest.mark.parametrize(("rule", "feedback"), [("backprop", "fixed"), ("bio", "symmetric")])
+def test_feedback_that_contradicts_a_rule_is_refused(rule, feedback):
+    with pytest.raises(UserError, match=f"--terms {rule} goes with feedback") as caught:
+        choose_terms(rule).choose_feedback(feedback)
+    assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("alias", "rule"), [("fa", "feedback_alignment"), ("bp", "backprop"), ("BIO", "bio")]
+)
+def test_rules_have_aliases_in_any_case(alias, rule):
+    choice = choose_terms(alias)
+    assert choice.terms == choose_terms(rule).terms
+    assert choice.feedback == choose_terms(rule).feedback
+    assert not choice.is_pool
+
+
+MISSES = {
+    "ojja": "did you mean 'oja'",
+    "eror_hebbian": "did you mean 'error_hebbian'",
+    "backpropp": "did you mean 'backprop'",
+    "allbackward": "did you mean 'all",
+    "oja,desay": "did you mean 'decay'",
+    "F12": "did you mean 'f",
+    "qqqqqq": "choose one of: ",
+    "": "names no term",
+    " , ": "names no term",
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), MISSES.items())
+def test_a_miss_suggests_the_nearest(text, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        choose_terms(text)
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_term_named_twice_is_refused():
+    with pytest.raises(UserError, match="once") as caught:
+        choose_terms("oja,decay,F9")
+    assert_is_one_sentence(caught.value)
+
+
+# --- sources ---
+
+
+def test_the_default_source_needs_no_download():
+    assert default_source() == "digits"
+
+
+def test_exactly_one_source_is_the_default():
+    assert sum(source.is_default for source in all_sources().values()) == 1
+
+
+def test_a_source_takes_what_follows_the_colon():
+    source, argument = get_source("clusters:32,10")
+    assert (source.name, argument) == ("clusters", "32,10")
+
+
+def test_a_missing_source_suggests_the_nearest():
+    with pytest.raises(UserError, match="unknown data set 'digit'; did you mean 'digits'"):
+        get_source("digit")
