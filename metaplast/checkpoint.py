@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UserError: if the file is missing, damaged, foreign or of another version.
     """
     try:
+        _verify(path)
         # weights_only refuses everything but tensors and plain containers.
         payload = torch.load(path, weights_only=True)
     except OSError as error:
@@ -36,14 +36,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"cannot read a checkpoint from {path}: {error.strerror}; give --resume the folder "
             f"of an interrupted run."
         ) from None
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-    ):
+    except Exception:
+        # A damaged pickle fails in as many ways as its bytes can be wrong.
         raise UserError(
             f"{path} is not a metaplast checkpoint, or is damaged; start the run again."
         ) from None
@@ -56,5 +50,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         f"{path} has checkpoint version {payload.get('version')!r}, this metaplast reads "
         f"version {VERSION}; install the metaplast that wrote it.",
     )
-    data: dict[str, Any] = payload["data"]
+    data = payload.get("data")
+    if not isinstance(data, dict):
+        raise UserError(f"{path} is a damaged checkpoint; start the run again.")
     return data
+
+
+def _verify(path: Path) -> None:
+    """Compare checksums, which torch writes but does not read."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)

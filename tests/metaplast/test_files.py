@@ -1,0 +1,194 @@
+"""Files are whole or not there, and checkpoints hold plain data that never runs."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from support import assert_is_one_sentence, seeded
+
+from metaplast.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.errors import UserError
+from metaplast.files import claim_folder, read_json, write_atomically, write_json, write_text
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+
+    def fail(stream):
+        stream.write(b"half of the new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert entries(tmp_path) == ["kept.txt"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+
+    def write(stream):
+        stream.write(b"new")
+        stream.flush()
+        assert path.read_text() == "old"
+
+    write_atomically(path, write)
+    assert path.read_text() == "new"
+    assert entries(tmp_path) == ["kept.txt"]
+
+
+def test_text_and_json_keep_their_signs(tmp_path):
+    write_json(tmp_path / "a.json", {"Δ": [1, 0.1, None, "−"]})
+    assert read_json(tmp_path / "a.json", "data") == {"Δ": [1, 0.1, None, "−"]}
+    assert "Δ" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_json_lacks_do_not_overwrite(tmp_path, value):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, value)
+    assert json.loads(path.read_text()) == 1
+
+
+def test_a_folder_is_claimed_once(tmp_path):
+    folder = tmp_path / "runs" / "first"
+    claim_folder(folder)
+    claim_folder(folder)  # still empty
+    assert entries(folder) == []
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="is not empty") as caught:
+        claim_folder(folder)
+    assert_is_one_sentence(caught.value)
+    assert entries(folder) == ["config.json"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="cannot write to the folder") as caught:
+            claim_folder(path)
+        assert_is_one_sentence(caught.value)
+
+
+# --- checkpoints ---
+
+DATA = {
+    "stages": {"search": {"u": torch.rand(3, generator=seeded()), "step": 7, "names": ["a", None]}},
+    "seconds": 1.5,
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, DATA)
+    return path
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    return a == b
+
+
+def test_a_checkpoint_comes_back(checkpoint):
+    assert same(load_checkpoint(checkpoint), DATA)
+
+
+def test_a_failed_checkpoint_leaves_the_last_one(checkpoint):
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        save_checkpoint(checkpoint, {"no": (x for x in ())})
+    assert same(load_checkpoint(checkpoint), DATA)
+    assert entries(checkpoint.parent) == [checkpoint.name]
+
+
+def test_a_truncated_checkpoint_is_refused(checkpoint):
+    whole = checkpoint.read_bytes()
+    for length in (0, 1, 3, 10, 100, *range(200, len(whole), 97), len(whole) - 1):
+        checkpoint.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="damaged") as caught:
+            load_checkpoint(checkpoint)
+        assert_is_one_sentence(caught.value)
+
+
+def test_a_damaged_checkpoint_is_refused_or_harmless(checkpoint):
+    whole = bytearray(checkpoint.read_bytes())
+    for place in range(0, len(whole), 7):
+        spoiled = bytearray(whole)
+        spoiled[place] ^= 0xFF
+        checkpoint.write_bytes(spoiled)
+        try:
+            data = load_checkpoint(checkpoint)
+        except UserError:
+            continue
+        assert same(data, DATA), f"byte {place} changed the data unnoticed"
+
+
+class Exploit:
+    """On loading, creates a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.target),)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "inside"])
+def test_code_in_a_foreign_file_is_never_run(tmp_path, kind):
+    path, target = tmp_path / "checkpoint.pt", tmp_path / "touched"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Exploit(target)))
+    elif kind == "torch":
+        torch.save(Exploit(target), path)
+    else:
+        save_checkpoint(path, {"stages": Exploit(target)})
+    with pytest.raises(UserError, match="not a metaplast checkpoint"):
+        load_checkpoint(path)
+    assert not target.exists()
+    torch.load(path, weights_only=False) if kind != "pickle" else pickle.loads(path.read_bytes())
+    assert target.exists(), "the exploit would have worked"
+
+
+FOREIGN = {
+    "a model": {"weight": torch.zeros(2)},
+    "a list": [1, 2],
+    "another version": {"format": "metaplast-checkpoint", "version": 2, "data": {}},
+    "no data": {"format": "metaplast-checkpoint", "version": 1},
+    "data of another kind": {"format": "metaplast-checkpoint", "version": 1, "data": [1]},
+}
+
+
+@pytest.mark.parametrize("payload", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_checkpoints_are_refused(tmp_path, payload):
+    torch.save(payload, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x80\x02.", b"\x00" * 600])
+def test_any_other_file_is_refused(tmp_path, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_missing_checkpoint_is_refused(tmp_path):
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(UserError, match="cannot read a checkpoint") as caught:
+            load_checkpoint(path)
+        assert_is_one_sentence(caught.value)
