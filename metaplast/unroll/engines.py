@@ -20,10 +20,11 @@ ENGINES: Mapping[str, str] = MappingProxyType(
     {
         "reference": "metaplast.unroll.reference:ReferenceEngine",
         "batched": "metaplast.unroll.batched:BatchedEngine",
+        "fused": "metaplast.unroll.fused.engine:FusedEngine",
         "compiled": "metaplast.unroll.batched:CompiledEngine",
     }
 )
-AUTO = ("batched",)
+AUTO = ("fused", "batched")
 
 
 @cache
