@@ -10,7 +10,7 @@ would make the division inexact. Every kept copy is compared with the rebuilt we
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -71,9 +71,19 @@ class FusedEngine(Engine):
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`.
 
+        Where undoing the steps is too inexact, as in an episode on the brink of divergence, the
+        batch is unrolled again with more copies of the weights kept, at last one for each step.
+
         Raises:
-            ReversalError: if the weights cannot be rebuilt within `TOLERANCES`.
+            ReversalError: if the weights cannot be rebuilt within `TOLERANCES` even so.
         """
         from metaplast.unroll.fused.batch import Batch
 
-        return Batch(problem, self.settings, gradient).run()
+        settings = self.settings
+        while True:
+            try:
+                return Batch(problem, settings, gradient).run()
+            except ReversalError:
+                if settings.spacing <= 1:
+                    raise
+                settings = replace(settings, spacing=max(1, settings.spacing // 8))
