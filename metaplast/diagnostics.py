@@ -53,7 +53,8 @@ def term_sizes(
 ) -> Tensor:
     """Return how large each term's update F is while the rule learns, [layer, term].
 
-    The root of the mean, over episodes and the first `steps` online steps, of ‖F‖²_F.
+    The root of the mean, over episodes and the first `steps` online steps, of ‖F‖²_F. Episodes
+    that diverge in these steps are left out; NaN if all do.
 
     Args:
         learner: network, feedback and terms.
@@ -64,16 +65,18 @@ def term_sizes(
     """
     layers = learner.network.layers
     theta = theta.expand(episodes.episodes, layers, theta.shape[-1])
-    squares = theta.new_zeros(layers, len(learner.terms))
+    squares = torch.zeros_like(theta)
     steps = min(steps, episodes.steps)
     for t in range(steps):
         example = episodes.support_x[:, t], episodes.support_y[:, t]
         squares += _squared_sizes(learner, state, example)
         state = learner.step(state, theta, *example)
-    return (squares / steps).sqrt()
+    finite = torch.isfinite(squares).flatten(1).all(1)
+    return (squares[finite].mean(0) / steps).sqrt()
 
 
 def _squared_sizes(learner: Learner, state: State, example: tuple[Tensor, Tensor]) -> Tensor:
+    """Return ‖F‖²_F, [episode, layer, term]."""
     operators = Operators.of(state)
     rows = []
     for layer, ends in enumerate(learner.synapses(operators, *example)):
@@ -85,6 +88,6 @@ def _squared_sizes(learner: Learner, state: State, example: tuple[Tensor, Tensor
                     operators.backward[layer],
                     ends.post_activity, ends.post_error, ends.pre_activity, ends.pre_error,
                 )  # fmt: skip
-            row.append(full_update(term, synapses).square().sum((-1, -2)).mean())
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
+            row.append(full_update(term, synapses).square().sum((-1, -2)))
+        rows.append(torch.stack(row, -1))
+    return torch.stack(rows, 1)

@@ -22,8 +22,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: every name that would have been accepted.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(known)}."
+    spelled = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    hint = f"did you mean {spelled[near[0]]!r}?" if near else f"choose one of: {', '.join(known)}."
     return UserError(f"unknown {kind} {name!r}; {hint}")
 
 
@@ -31,3 +32,9 @@ def require(condition: bool, sentence: str) -> None:
     """Raise `UserError` with `sentence` unless `condition` holds."""
     if not condition:
         raise UserError(sentence)
+
+
+def require_choice(flag: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `UserError` unless `value` is one of `choices`."""
+    choices = tuple(choices)
+    require(value in choices, f"{flag} must be {' or '.join(choices)}, got {value!r}.")

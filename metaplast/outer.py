@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from metaplast.diagnostics import error_angles, term_sizes
 from metaplast.episode import EpisodeSampler
-from metaplast.errors import UserError, require, unknown_name
+from metaplast.errors import UserError, require, require_choice, unknown_name
 from metaplast.guard import diagnose
 from metaplast.learner import Learner
 from metaplast.seeds import generator
@@ -75,6 +75,9 @@ class OuterSettings:
                 math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
                 f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
             )
+        require_choice("--penalty", self.penalty, get_args(Penalty))
+        require_choice("--scaling", self.scaling, get_args(Scaling))
+        require_choice("--schedule", self.schedule, get_args(Schedule))
         if not _is_optimizer(self.optimizer):
             known = [name for name in vars(torch.optim) if _is_optimizer(name)]
             raise unknown_name("optimizer", self.optimizer, known)
@@ -85,13 +88,13 @@ class OuterSettings:
         return math.ceil(self.episodes / self.meta_batch)
 
 
+# They need a closure, sparse gradients, matrices: θ has none of these.
+_UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+
+
 def _is_optimizer(name: str) -> bool:
     kind = getattr(torch.optim, name, None)
-    return (
-        isinstance(kind, type)
-        and issubclass(kind, torch.optim.Optimizer)
-        and kind is not torch.optim.Optimizer
-    )
+    return isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in _UNFIT
 
 
 @dataclass(frozen=True)
@@ -204,13 +207,16 @@ class OuterLoop:
     def measure_scale(self, start: Tensor) -> Tensor:
         """Return the units of θ: min(1, size of the reference terms' update / the term's).
 
-        The reference are the terms that start above zero; without any, all stay as they are.
+        The reference are the terms that start above zero; without any, or where every episode
+        diverges, all stay as they are.
         """
         reference = torch.tensor([t.initial != 0 for t in self.learner.terms], device=start.device)
         if self.settings.scaling == "none" or not reference.any():
             return torch.ones_like(start)
         problem = self.problem(-1 % 2**31, max(4, self.settings.meta_batch), start)
         sizes = term_sizes(self.learner, start, problem.state, problem.episodes)
+        if not torch.isfinite(sizes).all():
+            return torch.ones_like(start)
         if start.dim() == 1:
             sizes = sizes.square().mean(0).sqrt()
         measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
@@ -248,7 +254,7 @@ class OuterLoop:
         if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
             raise UserError(
                 f"every episode of the last {limit} outer steps diverged "
-                f"({self.progress.divergences[-1]}); lower --meta-lr or --steps, or leave that "
+                f"({self.progress.divergences[-1]}); lower --meta-lr or --shots, or leave that "
                 f"term out."
             )
 

@@ -108,13 +108,13 @@ class Clouds:
 class Poisoned(Clouds):
     """Easy tasks, but for the episodes in `bad`: images so bright that learning diverges."""
 
-    def __init__(self, bad, **options):
+    def __init__(self, bad, factor=1e200, **options):
         super().__init__(**options)
-        self.bad = list(bad)
+        self.bad, self.factor = list(bad), factor
 
     def sample(self, episodes, generator):
         batch = super().sample(episodes, generator)
-        batch.support_x[self.bad] *= 1e200
+        batch.support_x[self.bad] *= self.factor
         return batch
 
 

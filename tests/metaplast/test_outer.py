@@ -1,0 +1,355 @@
+"""The outer loop on losses whose best θ is known, and on episodes that diverge."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from support import Clouds, Poisoned, assert_close, assert_is_one_sentence, named
+
+from metaplast.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.errors import UserError
+from metaplast.learner import Learner
+from metaplast.network import FullyConnected
+from metaplast.outer import EXPLAINED, OuterLoop, OuterSettings
+from metaplast.unroll import Outcome, get_engine
+
+NETWORK = FullyConnected((6, 5, 3))
+TERMS = ("error_hebbian", "error_error", "decay")
+PLAIN = OuterSettings(
+    episodes=400, meta_batch=1, meta_lr=0.1, optimizer="SGD", schedule="constant",
+    scaling="none", clip=0.0,
+)  # fmt: skip
+
+
+class Quadratic:
+    """Stands in for an engine: the loss is ½‖θ − target‖², so its best θ is known.
+
+    Args:
+        target: [term].
+        pushes: added to the gradient of each episode, [episode, term].
+        spoiled: episodes that come back as NaN.
+    """
+
+    name = "quadratic"
+
+    def __init__(self, target, pushes=None, spoiled=()):
+        self.target = torch.tensor(target, dtype=torch.float64)
+        self.pushes, self.spoiled, self.seen = pushes, list(spoiled), []
+
+    def run(self, problem, *, gradient=True):
+        self.seen.append(problem)
+        count = problem.episodes.episodes
+        off = (problem.theta - self.target).expand(count, *problem.theta.shape).clone()
+        gradients = off if self.pushes is None else off + self.pushes
+        loss = 0.5 * off.square().flatten(1).sum(1)
+        gradients[self.spoiled] = math.nan
+        return Outcome(loss, torch.ones_like(loss), gradients, problem.state)
+
+
+def loop_of(engine, settings=PLAIN, *, start=(0.5, 0.5, 0.5), terms=TERMS, sampler=None, **options):
+    learner = Learner(NETWORK, "fixed", named(*terms))
+    theta = torch.tensor(start, dtype=torch.float64)
+    return OuterLoop("search", learner, sampler or Clouds(), engine, settings, theta, **options)
+
+
+def real_loop(settings, **options):
+    return loop_of(get_engine("batched"), settings, start=(1e-2, 0.0, 0.0), **options)
+
+
+REAL = OuterSettings(episodes=16, meta_batch=2, meta_lr=1e-2, l1=0.01)
+
+
+# --- penalties ---
+
+
+def test_the_proximal_step_ends_at_the_soft_threshold_with_exact_zeros():
+    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, l1=0.5, signs=False))
+    loop.run()
+    # argmin of ½‖θ − target‖² + λ‖θ‖₁ is the soft threshold of the target.
+    assert_close(loop.theta, torch.tensor([0.5, 0.0, 0.0], dtype=torch.float64))
+    assert loop.theta[1:].tolist() == [0.0, 0.0]
+    assert loop.progress.history[-1].active == 1
+
+
+def test_the_subgradient_comes_near_but_never_to_zero():
+    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, l1=0.5, penalty="subgradient"))
+    loop.run()
+    assert loop.theta[0].item() == pytest.approx(0.5, abs=1e-6)
+    assert 0 < loop.theta[1].abs().item() < 0.1
+    assert loop.progress.history[-1].active >= 2
+
+
+def test_without_penalty_the_best_theta_is_found():
+    loop = loop_of(Quadratic([1.0, -0.3, 0.2]))
+    loop.run()
+    assert_close(loop.theta, torch.tensor([1.0, -0.3, 0.2], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("penalty", ["proximal", "subgradient"])
+def test_a_term_at_zero_feels_no_subgradient(penalty):
+    loop = loop_of(
+        Quadratic([0.0, 0.0, 0.0]), replace(PLAIN, l1=1.0, penalty=penalty), start=(0.0, 0.0, 0.0)
+    )
+    loop.run_step()
+    assert loop.theta.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_decay_is_kept_from_growing_unless_told_otherwise(signs):
+    loop = loop_of(Quadratic([1.0, -1.0, -1.0]), replace(PLAIN, signs=signs))
+    loop.run()
+    assert_close(loop.theta[:2], torch.tensor([1.0, -1.0], dtype=torch.float64))
+    assert loop.theta[2].item() == pytest.approx(0.0 if signs else -1.0)
+    decays = [record.theta["decay"][0] for record in loop.progress.history]
+    assert (min(decays) >= 0) == signs
+
+
+# --- step sizes and clipping ---
+
+
+def test_clipping_bounds_what_one_episode_can_do():
+    pushes = torch.tensor([[1e9, 0, 0], [0.0, 0.3, 0.4], [0, 0, -1e3]], dtype=torch.float64)
+    settings = replace(PLAIN, meta_batch=3, meta_lr=1.0, clip=1.0, signs=False)
+    loop = loop_of(Quadratic([0.0] * 3, pushes), settings, start=(0.0, 0.0, 0.0))
+    loop.run_step()
+    clipped = torch.tensor([[1, 0, 0], [0.0, 0.3, 0.4], [0, 0, -1]], dtype=torch.float64)
+    assert_close(loop.theta, -clipped.mean(0))
+
+
+def test_without_clipping_the_gradient_is_the_mean():
+    pushes = torch.tensor([[30.0, 0, 0], [0, -6.0, 9.0]], dtype=torch.float64)
+    settings = replace(PLAIN, meta_batch=2, meta_lr=1.0, signs=False)
+    loop = loop_of(Quadratic([0.0] * 3, pushes), settings, start=(0.0, 0.0, 0.0))
+    record = loop.run_step()
+    assert_close(loop.theta, -pushes.mean(0))
+    assert record.gradient_norm == pytest.approx(float(pushes.mean(0).norm()))
+
+
+def test_the_step_size_follows_half_a_cosine():
+    steady = torch.ones(1, 3, dtype=torch.float64)
+
+    class Steady(Quadratic):
+        def run(self, problem, *, gradient=True):
+            return replace(super().run(problem), theta_gradient=steady)
+
+    settings = replace(PLAIN, episodes=4, schedule="cosine", signs=False)
+    loop = loop_of(Steady([0.0] * 3), settings)
+    moves, before = [], loop.theta
+    while not loop.is_done:
+        loop.run_step()
+        moves.append(float(before[0] - loop.theta[0]))
+        before = loop.theta
+    expected = [0.1 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
+    assert moves == pytest.approx(expected)
+
+
+# --- scale ---
+
+
+def test_scaling_measures_updates_and_goes_down_only():
+    loop = real_loop(REAL)
+    from metaplast.diagnostics import term_sizes
+
+    problem = loop.problem(-1 % 2**31, 4, loop.theta)
+    sizes = term_sizes(loop.learner, loop.theta, problem.state, problem.episodes)
+    whole = sizes.square().mean(0).sqrt()
+    expected = (whole[0] / whole).clamp(max=1)
+    assert_close(loop.progress.scale, expected)
+    assert loop.progress.scale[0] == 1
+    assert loop.progress.scale.max() == 1
+    assert loop.progress.scale[2] < 0.9, "here decay has the larger updates"
+    assert (whole[0] / whole)[1] > 1, "and errors the smaller ones"
+
+
+def test_theta_starts_where_it_should_whatever_the_scale():
+    for scaling in ("down", "none"):
+        loop = real_loop(replace(REAL, scaling=scaling))
+        assert_close(loop.theta, torch.tensor([1e-2, 0.0, 0.0], dtype=torch.float64), 1e-15)
+    assert loop.progress.scale.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_gradients_are_taken_to_scaled_theta():
+    scale = torch.tensor([1.0, 0.5, 0.1], dtype=torch.float64)
+    loop = loop_of(
+        Quadratic([0.0] * 3), replace(PLAIN, meta_lr=1.0), start=(1.0, 1.0, 1.0), scale=scale
+    )
+    record = loop.run_step()
+    # u = θ/scale moves by scale·∂L/∂θ, so θ moves by scale²·∂L/∂θ.
+    assert_close(loop.theta, 1 - scale**2)
+    assert record.l1_norm == pytest.approx(float((1 / scale).sum()))
+
+
+def test_measured_sizes_are_root_mean_squares_of_updates():
+    from metaplast.diagnostics import term_sizes
+    from metaplast.learner import Operators
+    from metaplast.term import full_update
+
+    loop = real_loop(REAL)
+    learner, theta = loop.learner, torch.tensor([0.1, -0.2, 0.01], dtype=torch.float64)
+    problem = loop.problem(0, 3, theta)
+    squares, state = torch.zeros(2, 3).double(), problem.state
+    for t in range(4):
+        x, label = problem.episodes.support_x[:, t], problem.episodes.support_y[:, t]
+        for layer, ends in enumerate(learner.synapses(Operators.of(state), x, label)):
+            for k, term in enumerate(learner.terms):
+                for episode in range(3):
+                    squares[layer, k] += (full_update(term, ends)[episode] ** 2).sum() / 12
+        state = learner.step(state, problem.episode_theta, x, label)
+    sizes = term_sizes(learner, theta, problem.state, problem.episodes, steps=4)
+    assert_close(sizes, squares.sqrt())
+
+
+# --- episodes that diverge ---
+
+
+def test_diverging_episodes_are_counted_excluded_and_explained():
+    settings = replace(REAL, episodes=30, meta_batch=3, optimizer="SGD", l1=0.0)
+    loop = real_loop(settings, sampler=Poisoned([1]))
+    clean = real_loop(settings)
+    clean_problem = clean.problem(0, 3, clean.theta)
+    outcome = get_engine("batched").run(clean_problem)
+    record = loop.run_step()
+    assert record.non_finite == 1
+    kept = torch.tensor([0, 2])
+    assert record.loss == pytest.approx(float(outcome.loss[kept].mean()))
+    assert record.accuracy == pytest.approx(float(outcome.accuracy[kept].mean()))
+    gradients = outcome.theta_gradient[kept] * loop.progress.scale
+    norms = gradients.norm(dim=1, keepdim=True).clamp(min=1.0)
+    assert record.gradient_norm == pytest.approx(float((gradients / norms).mean(0).norm()))
+    loop.run()
+    assert loop.is_done
+    assert [r.non_finite for r in loop.progress.history] == [1] * 10
+    assert len(loop.progress.divergences) == EXPLAINED
+    first = loop.progress.divergences[0]
+    assert first.startswith("search, outer step 0: non-finite learning at step ")
+    assert first.endswith("most of it from error_hebbian")
+
+
+def test_a_step_in_which_all_diverge_leaves_theta():
+    loop = loop_of(Quadratic([1.0] * 3, spoiled=[0]))
+    before = loop.theta
+    record = loop.run_step()
+    assert record.non_finite == 1
+    assert math.isnan(record.loss)
+    assert torch.equal(loop.theta, before)
+
+
+def test_standstill_is_refused_in_one_sentence():
+    loop = real_loop(replace(REAL, episodes=400), sampler=Poisoned([0, 1], factor=math.inf))
+    with pytest.raises(UserError, match="last 50 outer steps diverged") as caught:
+        loop.run()
+    assert_is_one_sentence(caught.value)
+    assert loop.progress.step == 50
+    assert len(loop.progress.divergences) == EXPLAINED
+
+
+# --- optimizers ---
+
+OPTIMIZERS = [
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam",
+    "RMSprop", "Rprop", "SGD",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimizer_of_torch_takes_the_steps_it_would_take_itself(name):
+    settings = replace(PLAIN, episodes=5, optimizer=name, signs=False)
+    loop = loop_of(Quadratic([1.0, -0.3, 0.2]), settings)
+    u = torch.nn.Parameter(torch.full((3,), 0.5, dtype=torch.float64))
+    optimizer = getattr(torch.optim, name)([u], lr=0.1)
+    for _ in range(5):
+        loop.run_step()
+        u.grad = u.detach() - torch.tensor([1.0, -0.3, 0.2], dtype=torch.float64)
+        optimizer.step()
+        assert_close(loop.theta, u.detach(), 1e-12)
+    assert not torch.equal(loop.theta, torch.full((3,), 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "SparseAdam", "Muon", "Optimizer", "adam", "Adm", ""])
+def test_what_cannot_optimize_theta_is_refused(name):
+    with pytest.raises(UserError) as caught:
+        OuterSettings(optimizer=name)
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_misspelt_optimizer_is_recognised():
+    with pytest.raises(UserError, match="did you mean 'RMSprop'"):
+        OuterSettings(optimizer="RMSProp")
+
+
+BAD = {
+    "no episodes": {"episodes": 0},
+    "no meta-batch": {"meta_batch": 0},
+    "rate 0": {"meta_lr": 0.0},
+    "negative rate": {"meta_lr": -1e-3},
+    "NaN rate": {"meta_lr": math.nan},
+    "infinite rate": {"meta_lr": math.inf},
+    "negative penalty": {"l1": -0.1},
+    "NaN penalty": {"l1": math.nan},
+    "negative clip": {"clip": -1.0},
+    "NaN clip": {"clip": math.nan},
+    "unknown penalty": {"penalty": "l2"},
+    "unknown scaling": {"scaling": "up"},
+    "unknown schedule": {"schedule": "linear"},
+}
+
+
+@pytest.mark.parametrize("options", BAD.values(), ids=BAD.keys())
+def test_bad_settings_are_refused(options):
+    with pytest.raises(UserError) as caught:
+        OuterSettings(**options)
+    assert_is_one_sentence(caught.value)
+    (field,) = options
+    assert f"--{field.replace('_', '-')}" in str(caught.value)
+
+
+# --- records, tasks and resuming ---
+
+
+def test_a_record_shows_theta_before_the_step():
+    loop = real_loop(REAL)
+    before = loop.theta
+    record = loop.run_step()
+    assert [record.theta[name] for name in TERMS] == [[value] for value in before.tolist()]
+    assert (record.stage, record.step, record.episodes) == ("search", 0, 2)
+    assert len(record.angles) == 1
+    assert 0 <= record.angles[0] <= 180
+
+
+def test_loops_of_one_name_meet_the_same_tasks_and_weights():
+    engines = [Quadratic([0.0] * 3), Quadratic([5.0] * 3), Quadratic([0.0] * 3)]
+    for engine, tasks in zip(engines, ["search", "search", "refit"], strict=True):
+        loop_of(engine, replace(PLAIN, episodes=3), tasks=tasks).run()
+    for one, same, other in zip(*(engine.seen for engine in engines), strict=True):
+        assert torch.equal(one.episodes.support_x, same.episodes.support_x)
+        assert all(torch.equal(a, b) for a, b in zip(one.matrices, same.matrices, strict=True))
+        assert not torch.equal(one.episodes.support_x, other.episodes.support_x)
+        assert not torch.equal(one.matrices[0], other.matrices[0])
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "RMSprop"])
+@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
+def test_a_restored_loop_goes_on_bit_for_bit(tmp_path, optimizer, per_layer):
+    start = torch.tensor([1e-2, 0.0, 0.0], dtype=torch.float64)
+    start = start.expand(2, 3).clone() if per_layer else start
+    settings = replace(REAL, optimizer=optimizer)
+
+    def make(scale=None):
+        learner = Learner(NETWORK, "fixed", named(*TERMS))
+        engine = get_engine("batched")
+        return OuterLoop("search", learner, Poisoned([1]), engine, settings, start, scale=scale)
+
+    whole, part = make(), make()
+    whole.run()
+    for _ in range(3):
+        part.run_step()
+    save_checkpoint(tmp_path / "c.pt", part.state())
+    state = load_checkpoint(tmp_path / "c.pt")
+    resumed = make(state["scale"])
+    resumed.restore(state)
+    resumed.run()
+    assert torch.equal(resumed.theta, whole.theta)
+    assert resumed.progress.history == whole.progress.history
+    assert resumed.progress.divergences == whole.progress.divergences
+    assert not torch.equal(part.theta, whole.theta)
