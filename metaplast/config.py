@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from metaplast.episode import EpisodeRequest, HeldOut, LabelKind
-from metaplast.errors import require
-from metaplast.library import TermChoice, choose_terms, default_source
+from metaplast.errors import require, require_choice
+from metaplast.learner import Learner
+from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected
 from metaplast.outer import OuterSettings, Penalty, Scaling, Schedule
+from metaplast.unroll import get_engine
 
 ThetaKind = Literal["shared", "per-layer"]
 DtypeName = Literal["float32", "float64"]
@@ -98,6 +100,11 @@ class DiscoveryConfig:
         Raises:
             UserError: if a value is out of range or a name unknown.
         """
+        require_choice("--theta", self.theta, get_args(ThetaKind))
+        require_choice("--dtype", self.dtype, get_args(DtypeName))
+        require_choice("--labels", self.labels, get_args(LabelKind))
+        require_choice("--held-out", self.held_out, get_args(HeldOut))
+        require_choice("--penalty", self.penalty, get_args(Penalty))
         require(self.refit >= 0, f"--refit must be at least 0, got {self.refit}.")
         require(
             self.test_episodes >= 2,
@@ -114,7 +121,11 @@ class DiscoveryConfig:
         )
         if self.l1 is not None:
             OuterSettings(l1=self.l1)
-        _ = self.request, self.network(1, 2), self.outer, self.feedback_name, self.torch_device
+        _ = self.request, self.outer, self.torch_device
+        Learner(self.network(1, 2), self.feedback_name, self.choice.terms)
+        if self.engine != "auto":
+            get_engine(self.engine)
+        get_source(self.dataset_name)
 
     @property
     def choice(self) -> TermChoice:

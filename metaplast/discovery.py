@@ -263,15 +263,23 @@ class Discovery:
 
     def _stage(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
         """Return the loop of a stage, run to its end, from where an earlier run left it."""
-        loop = make()
-        if name in self._stages:
-            loop.restore(self._stages[name])
+        loop = self._restored(name, make) if name in self._stages else make()
         self._loops[name] = loop
         try:
             loop.run(self._observe)
         finally:
             # Also on an interrupt: whatever is computed is kept.
             self.save()
+        return loop
+
+    def _restored(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
+        try:
+            loop = make()
+            loop.restore(self._stages[name])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            raise UserError(
+                f"the checkpoint in {self.folder} does not fit its run; start the run again."
+            ) from None
         return loop
 
     def _observe(self, loop: OuterLoop, record: Record) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from metaplast.term import Term
@@ -21,6 +20,7 @@ def keep_terms(u: Tensor, terms: Sequence[Term], threshold: float) -> list[int]:
         terms: as long as the last axis of u.
         threshold: share of the largest, 0 … 1.
     """
+    if not terms:
+        return []
     sizes = u.abs().reshape(-1, len(terms)).amax(0)
-    largest = sizes.max() if len(terms) else torch.zeros(())
-    return [k for k in range(len(terms)) if sizes[k] > threshold * largest]
+    return [k for k in range(len(terms)) if sizes[k] > threshold * sizes.max()]

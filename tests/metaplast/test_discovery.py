@@ -1,0 +1,279 @@
+"""Whole discoveries in miniature: stages, selection, baselines, and going on after a kill."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from support import Clouds, assert_is_one_sentence
+
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import CHECKPOINT, CONFIG, Discovery, discover, write_config
+from metaplast.episode import EpisodeSplit
+from metaplast.errors import UserError
+from metaplast.rule import Rule
+
+TINY = {
+    "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
+    "refit": 4, "test_episodes": 4, "dataset": "digits", "engine": "batched",
+}  # fmt: skip
+SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
+
+
+class Watcher:
+    """Counts what it is shown; may copy the run's folder after given records, or stop the run."""
+
+    def __init__(self, source=None, copies=None, stop_after=None):
+        self.source, self.copies, self.stop_after = source, copies or {}, stop_after
+        self.records, self.tests, self.begun, self.result = [], [], 0, None
+
+    def begin(self, discovery):
+        self.begun += 1
+
+    def record(self, loop, record):
+        self.records.append(record)
+        if len(self.records) in self.copies:
+            shutil.copytree(self.source, self.copies[len(self.records)])
+        if len(self.records) == self.stop_after:
+            raise KeyboardInterrupt
+
+    def tested(self, name, episodes):
+        self.tests.append((name, episodes))
+
+    def finish(self, result):
+        self.result = result
+
+
+def essence(result):
+    """Return all that must not depend on interruptions."""
+    tests = {name: (e.accuracy.tolist(), e.loss.tolist()) for name, e in result.heldout.items()}
+    return result.rule, result.searched, result.scale, result.history, tests, result.divergences
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("theta", ["shared", "per-layer"])
+def test_a_run_killed_anywhere_goes_on_bit_for_bit(theta, folder, tmp_path):
+    config = DiscoveryConfig(terms="error_hebbian,error_error,oja", theta=theta, l1=0.0, **TINY)
+    write_config(folder, config)
+    # 4 steps of search, 2 of refit, then 4 of each baseline: killed early and in every stage.
+    copies = {k: tmp_path / f"killed{k}" for k in (1, 3, 4, 5, 7, 9, 12)}
+    watcher = Watcher(folder, copies)
+    whole = discover(config, folder=folder, observers=[watcher], checkpoint_seconds=0.0)
+    stages = [record.stage for record in whole.history]
+    assert stages[:6] == ["search"] * 4 + ["refit"] * 2
+    assert sorted(stages[6:]) == ["backprop"] * 4 + ["feedback_alignment"] * 4
+    for count, killed in copies.items():
+        again = Watcher()
+        resumed = Discovery.resume(killed, observers=[again]).run()
+        assert essence(resumed) == essence(whole)
+        # Of the steps before the kill, all but the last were on disk.
+        assert len(again.records) == len(whole.history) - (count - 1)
+
+
+def test_an_interrupt_keeps_everything_computed(folder):
+    config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY)
+    write_config(folder, config)
+    with pytest.raises(KeyboardInterrupt):
+        discover(config, folder=folder, observers=[Watcher(stop_after=3)])
+    discovery = Discovery.resume(folder)
+    assert discovery.done == {"search": 3}
+    assert essence(discovery.run()) == essence(discover(config))
+
+
+def test_a_finished_run_resumes_to_the_same_result(folder):
+    config = DiscoveryConfig(terms="error_hebbian", **TINY)
+    write_config(folder, config)
+    whole = discover(config, folder=folder)
+    watcher = Watcher()
+    assert essence(Discovery.resume(folder, observers=[watcher]).run()) == essence(whole)
+    assert watcher.records == []
+
+
+def test_the_seed_decides_everything():
+    config = DiscoveryConfig(terms="bio", **TINY)
+    assert essence(discover(config)) == essence(discover(config))
+    other = discover(DiscoveryConfig(terms="bio", seed=1, **TINY))
+    assert other.rule != discover(config).rule
+
+
+@pytest.mark.parametrize("terms", ["bio", "local_plastic", "feedback_alignment"])
+def test_known_rules_are_neither_pruned_nor_refitted(terms):
+    config = DiscoveryConfig(terms=terms, threshold=0.999, **TINY)
+    result = discover(config, split=SPLIT)
+    assert result.kept == tuple(term.name for term in config.choice.terms)
+    assert "refit" not in {record.stage for record in result.history}
+    assert result.rule.theta == result.searched.theta
+
+
+def test_a_pool_is_pruned_and_refitted():
+    config = DiscoveryConfig(terms="all", threshold=0.5, **TINY)
+    result = discover(config, split=SPLIT)
+    sizes = {
+        name: max(abs(t) / s for t, s in zip(_list(theta), result.scale[name], strict=True))
+        for name, theta in result.searched.coefficients.items()
+    }
+    largest = max(sizes.values())
+    assert set(result.kept) == {name for name, size in sizes.items() if size > 0.5 * largest}
+    assert 0 < len(result.kept) < 10
+    refit = [record for record in result.history if record.stage == "refit"]
+    assert len(refit) == 2
+    assert set(refit[0].theta) == set(result.kept)
+    start = {name: result.searched.coefficients[name] for name in result.kept}
+    assert {name: value[0] for name, value in refit[0].theta.items()} == pytest.approx(start)
+
+
+def _list(value):
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("theta", ["shared", "per-layer"])
+def test_no_term_may_survive(theta):
+    config = DiscoveryConfig(terms="error_error,oja", theta=theta, l1=1e9, **TINY)
+    result = discover(config, split=SPLIT)
+    assert result.kept == ()
+    assert str(result.rule) == "ΔWₗ = 0"
+    assert len(result.heldout["discovered"].accuracy) == 4
+
+
+@pytest.mark.parametrize(("theta", "layers"), [("shared", 1), ("per-layer", 2)])
+def test_baselines_have_the_rules_freedom(theta, layers):
+    result = discover(DiscoveryConfig(terms="error_hebbian,oja", theta=theta, **TINY), split=SPLIT)
+    assert set(result.heldout) == {"discovered", "feedback_alignment", "backprop"}
+    for stage in ("backprop", "feedback_alignment"):
+        records = [record for record in result.history if record.stage == stage]
+        assert len(records) == 4, "as many tasks as the search"
+        assert set(records[0].theta) == {"error_hebbian"}
+        assert all(len(record.theta["error_hebbian"]) == layers for record in records)
+
+
+def test_per_layer_baselines_learn_a_rate_for_each_layer():
+    config = DiscoveryConfig(terms="error_hebbian,oja", theta="per-layer", **TINY)
+    history = discover(config, split=SPLIT).history
+    for stage in ("backprop", "feedback_alignment"):
+        last = [record for record in history if record.stage == stage][-1]
+        first, second = last.theta["error_hebbian"]
+        assert first != second
+
+
+@pytest.mark.parametrize(
+    ("terms", "feedback", "expected"),
+    [
+        ("error_hebbian,oja", "fixed", {"feedback_alignment": "fixed", "backprop": "symmetric"}),
+        ("error_hebbian,oja", "direct", {"feedback_alignment": "direct", "backprop": "symmetric"}),
+        ("local_plastic", None, {"feedback_alignment": "fixed", "backprop": "symmetric"}),
+        (
+            "error_hebbian,oja",
+            "symmetric-detached",
+            {"feedback_alignment": "fixed", "backprop": "symmetric-detached"},
+        ),
+    ],
+    ids=["fixed", "direct", "plastic", "detached"],
+)
+def test_baselines_use_the_rules_feedback_where_it_fits(terms, feedback, expected):
+    discovery = Discovery(DiscoveryConfig(terms=terms, feedback=feedback, **TINY), split=SPLIT)
+    discovery.run()
+    found = {name: loop.learner.feedback_name for name, loop in discovery._loops.items()}
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("baseline", ["feedback_alignment", "backprop"])
+def test_a_baseline_that_is_searched_is_not_learned_twice(baseline):
+    result = discover(DiscoveryConfig(terms=baseline, **TINY), split=SPLIT)
+    assert baseline not in {record.stage for record in result.history}
+    assert torch.equal(result.heldout["discovered"].loss, result.heldout[baseline].loss)
+
+
+def test_observers_see_everything_once():
+    watcher = Watcher()
+    config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY)
+    discovery = Discovery(config, observers=[watcher], split=SPLIT)
+    result = discovery.run()
+    assert watcher.begun == 1
+    assert watcher.result is result
+    assert tuple(watcher.records) == result.history
+    assert sorted(watcher.tests) == [("backprop", 4), ("discovered", 4), ("feedback_alignment", 4)]
+    met = 2 * len(watcher.records) + sum(count for _, count in watcher.tests)
+    assert discovery.total_episodes == met
+
+
+def test_the_rule_remembers_where_it_came_from(tmp_path):
+    result = discover(DiscoveryConfig(terms="bio", **TINY))
+    result.rule.save(tmp_path / "rule.json")
+    provenance = Rule.load(tmp_path / "rule.json").provenance
+    assert provenance["dataset"] == "digits"
+    assert provenance["widths"] == [64, 5, 10]
+    assert {"metaplast", "torch", "python"} <= set(provenance["versions"])
+    assert Rule.load(tmp_path / "rule.json") == result.rule
+
+
+# --- runs that cannot be resumed ---
+
+
+def no_config(folder):
+    (folder / CONFIG).unlink()
+
+
+def foreign_config(folder):
+    (folder / CONFIG).write_text('{"name": "other"}')
+
+
+def list_config(folder):
+    (folder / CONFIG).write_text("[]")
+
+
+def cut_config(folder):
+    (folder / CONFIG).write_text((folder / CONFIG).read_text()[:40])
+
+
+def newer_config(folder):
+    data = json.loads((folder / CONFIG).read_text())
+    data["config"]["novelty"] = 1
+    (folder / CONFIG).write_text(json.dumps(data))
+
+
+def misfit_config(folder):
+    data = json.loads((folder / CONFIG).read_text())
+    data["config"]["hidden"] = "wide"
+    (folder / CONFIG).write_text(json.dumps(data))
+
+
+def cut_checkpoint(folder):
+    (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:100])
+
+
+def empty_checkpoint(folder):
+    from metaplast.checkpoint import save_checkpoint
+
+    save_checkpoint(folder / CHECKPOINT, {})
+
+
+def other_checkpoint(folder):
+    from metaplast.checkpoint import save_checkpoint
+
+    save_checkpoint(folder / CHECKPOINT, {"stages": {"search": {"u": 1}}, "seconds": 1.0})
+
+
+SPOILERS = [
+    no_config, foreign_config, list_config, cut_config, newer_config, misfit_config,
+    cut_checkpoint, empty_checkpoint, other_checkpoint,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_a_damaged_run_is_refused_in_one_sentence(spoil, folder):
+    config = DiscoveryConfig(terms="error_hebbian", **TINY)
+    write_config(folder, config)
+    with pytest.raises(KeyboardInterrupt):
+        discover(config, folder=folder, split=SPLIT, observers=[Watcher(stop_after=1)])
+    spoil(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError) as caught:
+        Discovery.resume(folder, split=SPLIT).run()
+    assert_is_one_sentence(caught.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
