@@ -326,6 +326,9 @@ def test_loops_of_one_name_meet_the_same_tasks_and_weights():
         assert all(torch.equal(a, b) for a, b in zip(one.matrices, same.matrices, strict=True))
         assert not torch.equal(one.episodes.support_x, other.episodes.support_x)
         assert not torch.equal(one.matrices[0], other.matrices[0])
+    first, second, _ = engines[0].seen
+    assert not torch.equal(first.episodes.support_x, second.episodes.support_x)
+    assert not torch.equal(first.matrices[0], second.matrices[0])
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD", "RMSprop"])

@@ -8,7 +8,7 @@ import torch
 from metaplast.seeds import generator
 
 PATHS = [(), ("search",), ("search", "episodes", 0), ("search", "episodes", 1),
-         ("search", "weights", 0), ("refit", "episodes", 0), ("episodes", "search", 0),
+         ("search", "weights", 0), ("refit", "episodes", 0), ("serach", "episodes", 0), ("episodes", "search", 0),
          ("search", 0), ("search", "episodes", 2**31 - 1)]  # fmt: skip
 
 

@@ -1,0 +1,72 @@
+"""Angles between errors, against plain trigonometry."""
+
+import math
+
+import pytest
+import torch
+from support import named, normal, seeded
+
+from metaplast.diagnostics import error_angles
+from metaplast.learner import Learner, State
+from metaplast.network import FullyConnected
+
+WIDTHS = (4, 3, 5, 2)
+
+
+def angles_of(feedback, change=lambda state: state, widths=WIDTHS):
+    learner = Learner(FullyConnected(widths, "tanh"), feedback, named("error_hebbian"))
+    state = change(learner.draw(2, seeded(), torch.float64))
+    x, labels = normal(2, 6, widths[0], seed=1), torch.arange(12).view(2, 6) % 2
+    return learner, state, x, labels, error_angles(learner, state, x, labels)
+
+
+def backward_of(factor):
+    return lambda state: State(state.weights, tuple(factor * w.mT for w in state.weights))
+
+
+def test_backprop_is_at_no_angle_to_itself():
+    for feedback in ("symmetric", "symmetric-detached"):
+        *_, angles = angles_of(feedback)
+        assert tuple(angles.shape) == (2, 2)
+        # Rounding of the cosine near 1 shows as its square root.
+        assert angles.max() < 1e-5
+
+
+@pytest.mark.parametrize(("factor", "angle"), [(3.0, 0.0), (-1.0, 180.0)])
+def test_transposed_weights_are_parallel_whatever_their_size(factor, angle):
+    *_, angles = angles_of("fixed", backward_of(factor))
+    # Two layers down, two reversals are none.
+    lower = 0.0 if factor < 0 else angle
+    assert angles[:, 1].tolist() == pytest.approx([angle] * 2, abs=1e-5)
+    assert angles[:, 0].tolist() == pytest.approx([lower] * 2, abs=1e-5)
+
+
+def test_angles_are_those_of_means_over_the_batch():
+    _, state, x, labels, angles = angles_of("fixed")
+    for episode in range(2):
+        w2, w3 = state.weights[1][episode], state.weights[2][episode]
+        b2, b3 = state.backward[1][episode], state.backward[2][episode]
+        sums = [torch.zeros(n).double() for n in (3, 3, 5, 5)]
+        for image, label in zip(x[episode], labels[episode], strict=True):
+            y1 = torch.tanh(state.weights[0][episode] @ image)
+            y2 = torch.tanh(w2 @ y1)
+            e3 = torch.softmax(w3 @ y2, 0)
+            e3[label] -= 1
+            fed, true = (b3 @ e3) * (1 - y2**2), (w3.T @ e3) * (1 - y2**2)
+            below = (b2 @ fed) * (1 - y1**2), (w2.T @ true) * (1 - y1**2)
+            for total, error in zip(sums, (*below, fed, true), strict=True):
+                total += error
+        for layer in range(2):
+            a, b = sums[2 * layer], sums[2 * layer + 1]
+            expected = math.degrees(math.acos(float(a @ b / (a.norm() * b.norm()))))
+            assert angles[episode, layer].item() == pytest.approx(expected)
+
+
+def test_a_network_without_hidden_layer_has_no_angles():
+    *_, angles = angles_of("fixed", widths=(4, 2))
+    assert tuple(angles.shape) == (2, 0)
+
+
+def test_a_vanishing_error_counts_as_a_right_angle():
+    *_, angles = angles_of("fixed", backward_of(0.0))
+    assert angles.flatten().tolist() == [90.0] * 4
