@@ -8,8 +8,11 @@ change: one pass a step over W and its adjoint together.
 
 from __future__ import annotations
 
+import numpy as np
+
 from metaplast.unroll.fused.forward import form_changes, load_image, output_error
 from metaplast.unroll.fused.jit import compiled, inlined
+from metaplast.unroll.fused.lanes import clear, copy, multiply
 from metaplast.unroll.fused.memory import Memory, Pending, Task
 from metaplast.unroll.fused.program import (
     ERROR,
@@ -24,9 +27,9 @@ from metaplast.unroll.fused.program import (
     Program,
 )
 from metaplast.unroll.fused.sweeps import (
-    BLOCK,
     activate,
     add_dots,
+    block_of,
     carry,
     contract,
     project_rows,
@@ -35,16 +38,15 @@ from metaplast.unroll.fused.sweeps import (
 from metaplast.unroll.fused.tensor import change_adjoint
 
 
-@inlined
+@compiled
 def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
     """Restore the signals of step t from its history, and form its change anew."""
     net, s, base = p.net, m.signals, turn * p.net.signals
-    for i in range(net.saved):
-        s[base + i] = m.history[t, i]
+    copy(m.history, t * net.saved, s, base, net.saved)
     load_image(net, task, t, s, base)
     for level in range(net.lowest, net.widths.shape[0] - 1):
         c, e, k = base + net.c[level], base + net.e[level], base + net.k[level]
-        activate(ERROR, s, c, e, k, net.widths[level], task.beta)
+        multiply(s, e, s, c, s, k, net.pads[level])
     output_error(net, task.label[t], s, base)
     form_changes(p, m, task, turn)
 
@@ -53,7 +55,7 @@ def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
 def _changes_adjoint(p: Program, m: Memory, task: Task, turn: int) -> None:
     """Carry the adjoints of all changes of a step to its signals and to θ."""
     net, base, d = p.net, turn * p.net.signals, m.adjoints
-    d[:] = 0
+    clear(d, 0, d.shape[0])
     for layer in range(net.w.shape[0] - 1):
         pre, post = net.pads[layer], net.pads[layer + 1]
         change_adjoint(
@@ -70,8 +72,9 @@ def _changes_adjoint(p: Program, m: Memory, task: Task, turn: int) -> None:
 @inlined
 def _clear(at: Pending) -> None:
     """Empty the adjoints that a pass over the matrices adds to."""
-    at.v_bar[:] = 0
-    at.growth_bar[:] = 0
+    clear(at.v_bar, 0, at.v_bar.shape[0])
+    for layer in range(at.growth_bar.shape[0]):
+        at.growth_bar[layer] = 0
 
 
 @compiled
@@ -82,7 +85,7 @@ def _gain_adjoint(
     s, d = m.signals, m.adjoints
     one = s.dtype.type(1)
     y, k, c, e = (net.y[level], net.k[level], net.c[level], net.e[level])
-    for i in range(first, first + count):
+    for i in range(first, first + count):  # Blocks may be shorter than a register.
         d[c + i] += d[e + i] * s[base + k + i]
     if level == 0:
         return
@@ -116,7 +119,7 @@ def _carried_adjoint(p: Program, m: Memory, layer: int, base: int, beta: float) 
     """Carry the adjoint of a level's error to the error that it came from."""
     net, d = p.net, m.adjoints
     last = net.widths.shape[0] - 1
-    _gain_adjoint(net, m, layer, base, 0, net.widths[layer], beta)
+    _gain_adjoint(net, m, layer, base, np.int64(0), net.widths[layer], beta)
     height, width = net.pads[layer + 1], net.pads[layer]
     c, to = net.c[layer], net.e[layer + 1]
     if net.source == SYMMETRIC:
@@ -132,10 +135,8 @@ def _carried_adjoint(p: Program, m: Memory, layer: int, base: int, beta: float) 
 @compiled
 def _factor(m: Memory, base: int, term: int, u: int, height: int, p: int, width: int) -> int:
     """Note that the step adds u ⊗ p̄ to a matrix's adjoint."""
-    for i in range(height):
-        m.left[term * height + i] = m.signals[base + u + i]
-    for j in range(width):
-        m.right[term * width + j] = m.adjoints[p + j]
+    copy(m.signals, base + u, m.left, term * height, height)
+    copy(m.adjoints, p, m.right, term * width, width)
     return term + 1
 
 
@@ -157,29 +158,29 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
     slot, before = turn * layers + layer, (1 - turn) * layers + layer
     jobs, rank, one = p.backward.early[layer], p.backward.rows.shape[1], d.dtype.type(1)
     carried = layer >= net.lowest
-    terms = 0
+    terms = np.int64(0)
     if carried:
-        terms = 1
-        for j in range(width):
-            m.right[j] = m.signals[base + net.e[layer + 1] + j]
+        terms = np.int64(1)
+        copy(m.signals, base + net.e[layer + 1], m.right, 0, width)
     terms = _job_factors(m, base, terms, jobs, height, width)
     scale, inverse = one + m.backward.growth[slot], one
     if undo:
         inverse = one / (one + m.backward.growth[before])
-    for i in range(0, rows, BLOCK):
-        count = min(BLOCK, rows - i)
-        add_dots(m.b, at, i, width, d, jobs)
+    change, left, right = m.backward, m.left, m.right
+    block = block_of(width)
+    for i in range(0, rows, block):
+        last = min(i + block, height)
+        add_dots(m.b, at, i, last, width, d, jobs)
         if carried:
-            _gain_adjoint(net, m, layer, base, i, count, task.beta)
-            for row in range(i, i + BLOCK):
-                m.left[row] = d[net.c[layer] + row]
-            project_rows(m.b, at, i, width, d, net.c[layer], d, net.e[layer + 1])
-        for row in range(i, i + BLOCK, 2):
-            step_back(
-                terms, rank if undo else 0, m.b, m.b_bar, at, m.left, m.right, m.backward,
-                before * m.backward.span, layer * m.backward.span, layer, row, height, width,
-                scale, inverse,
-            )  # fmt: skip
+            _gain_adjoint(net, m, layer, base, i, min(block, rows - i), task.beta)
+            for row in range(i, last):
+                left[row] = d[net.c[layer] + row]
+            project_rows(m.b, at, i, last, width, d, net.c[layer], d, net.e[layer + 1])
+        step_back(
+            terms, rank if undo else 0, m.b, m.b_bar, at, left, right, change.a, change.v,
+            before * change.span, change.a_bar, change.v_bar, change.growth_bar,
+            layer * change.span, layer, i, last, height, width, scale, inverse,
+        )  # fmt: skip
 
 
 @inlined
@@ -204,8 +205,10 @@ def _output_adjoint(p: Program, m: Memory, base: int) -> None:
     net, s, d = p.net, m.signals, m.adjoints
     last = net.widths.shape[0] - 1
     y, z, e = net.y[last], net.z[last], net.e[last]
-    for i in range(0, net.pads[last], BLOCK):
-        add_dots(m.w, net.w[last - 1], i, net.pads[last - 1], d, p.forward.early[last - 1])
+    add_dots(
+        m.w, net.w[last - 1], np.int64(0), net.pads[last], net.pads[last - 1], d,
+        p.forward.early[last - 1],
+    )  # fmt: skip
     total = s.dtype.type(0)
     for i in range(net.widths[last]):
         d[y + i] += d[e + i]
@@ -219,9 +222,8 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
     """Gather all that the step adds to the adjoint of a W; z̄ is filled in row by row."""
     net = p.net
     height, width = net.pads[layer + 1], net.pads[layer]
-    for j in range(width):
-        m.right[j] = m.signals[base + net.y[layer] + j]
-    terms = _job_factors(m, base, 1, p.forward.early[layer], height, width)
+    copy(m.signals, base + net.y[layer], m.right, 0, width)
+    terms = _job_factors(m, base, np.int64(1), p.forward.early[layer], height, width)
     terms = _job_factors(m, base, terms, p.forward.late[layer], height, width)
     if net.source == SYMMETRIC and not net.detached and layer >= net.lowest:
         terms = _factor(m, base, terms, net.e[layer + 1], height, net.c[layer], width)
@@ -241,24 +243,26 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
     scale, inverse = one + m.forward.growth[slot], one
     if undo:
         inverse = one / (one + m.forward.growth[before])
-    for i in range(0, net.widths[layer + 1], BLOCK):
+    change, left, right, rows = m.forward, m.left, m.right, net.widths[layer + 1]
+    block = block_of(width)
+    for i in range(0, rows, block):
+        last = min(i + block, height)
         if layer < layers - 1:
-            add_dots(m.w, at, i, width, d, p.forward.early[layer])
-            for row in range(i, min(i + BLOCK, net.widths[layer + 1])):
+            add_dots(m.w, at, i, last, width, d, p.forward.early[layer])
+            for row in range(i, min(i + block, rows)):
                 d[z + row] += d[y + row] * s[k + row]
-        for row in range(i, i + BLOCK):
-            m.left[row] = d[z + row]
+        for row in range(i, last):
+            left[row] = d[z + row]
         if layer > 0:
-            project_rows(m.w, at, i, width, d, z, d, net.y[layer])
-        for row in range(i, i + BLOCK, 2):
-            step_back(
-                terms, rank if undo else 0, m.w, m.w_bar, at, m.left, m.right, m.forward,
-                before * m.forward.span, layer * m.forward.span, layer, row, height, width,
-                scale, inverse,
-            )  # fmt: skip
+            project_rows(m.w, at, i, last, width, d, z, d, net.y[layer])
+        step_back(
+            terms, rank if undo else 0, m.w, m.w_bar, at, left, right, change.a, change.v,
+            before * change.span, change.a_bar, change.v_bar, change.growth_bar,
+            layer * change.span, layer, i, last, height, width, scale, inverse,
+        )  # fmt: skip
 
 
-@inlined
+@compiled
 def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: bool) -> None:
     """Carry the adjoint of the weights over step t; with `undo`, undo step t − 1 as well.
 
@@ -276,7 +280,7 @@ def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: boo
         _forward_matrix(p, m, layer, turn, undo)
 
 
-@inlined
+@compiled
 def contract_all(p: Program, m: Memory, turn: int) -> None:
     """Form the adjoint of a step's changes from the weights before it and the adjoint after it."""
     net = p.net
@@ -296,28 +300,3 @@ def contract_all(p: Program, m: Memory, turn: int) -> None:
                 p.backward.rows.shape[1], m.backward, slot * m.backward.span,
                 layer * m.backward.span, layer,
             )  # fmt: skip
-
-
-@inlined
-def start_back(p: Program, m: Memory, turn: int) -> None:
-    """Undo the last step's changes and form their adjoint."""
-    net = p.net
-    _clear(m.forward)
-    _clear(m.backward)
-    layers, one = net.w.shape[0] - 1, m.w.dtype.type(1)
-    for layer in range(layers):
-        pre, post, slot = net.pads[layer], net.pads[layer + 1], turn * layers + layer
-        inverse = one / (one + m.forward.growth[slot])
-        for i in range(0, post, 2):
-            step_back(
-                0, p.forward.rows.shape[1], m.w, m.w_bar, net.w[layer], m.left, m.right, m.forward,
-                slot * m.forward.span, layer * m.forward.span, layer, i, post, pre, one, inverse,
-            )  # fmt: skip
-        if net.source == PLASTIC:
-            inverse = one / (one + m.backward.growth[slot])
-            for i in range(0, pre, 2):
-                step_back(
-                    0, p.backward.rows.shape[1], m.b, m.b_bar, net.b[layer], m.left, m.right,
-                    m.backward, slot * m.backward.span, layer * m.backward.span, layer, i, pre,
-                    post, one, inverse,
-                )  # fmt: skip

@@ -105,26 +105,39 @@ class Batch:
         pixels = self._pixels(episode)
         lost = np.setdiff1d(np.arange(self.learner.network.widths[0]), pixels)
         program = _build(self.learner, len(pixels), self.dtype)
-        steps = self.episodes.steps
-        slots = 2 + steps // max(1, self.settings.spacing)
+        spacing, slots = self.settings.spacing, self._slots(self.settings.spacing)
         while True:
-            one = _Episode(self, episode, program, pixels, lost, slots)
+            one = _Episode(self, episode, program, pixels, lost, slots, spacing)
             unroll.run_episode(program, one.memory, one.task, self.results[episode])
-            if not self.results[episode, unroll.FULL]:
+            if self.results[episode, unroll.FULL]:
+                slots = min(self.episodes.steps, 4 * slots)
+                continue
+            if self._is_exact(episode):
                 break
-            slots = min(steps, 4 * slots)
-        self._check(episode)
+            # Weights that grow and shrink by orders of magnitude: undo fewer steps in a row.
+            self._require_room(episode, program, spacing)
+            spacing //= 8
+            slots = max(slots, self._slots(spacing))
         one.read_final()
 
-    def _check(self, episode: int) -> None:
+    def _slots(self, spacing: int) -> int:
+        """Return how many copies of the weights are kept, before the first and last step included."""
+        return min(self.episodes.steps, 3 + self.episodes.steps // (spacing + 1))
+
+    def _is_exact(self, episode: int) -> bool:
         deviation = float(self.results[episode, unroll.DEVIATION])
-        tolerance = TOLERANCES[self.problem.theta.dtype]
-        if not deviation <= tolerance:
-            raise ReversalError(
-                f"episode {episode}: the weights rebuilt in the backward sweep are off by "
-                f"{deviation:.1e} of their largest, expected at most {tolerance:.0e}; use "
-                f"float64, Settings(spacing=…) below {self.settings.spacing}, or --engine batched."
-            )
+        return deviation <= TOLERANCES[self.problem.theta.dtype]
+
+    def _require_room(self, episode: int, program: Program, spacing: int) -> None:
+        """Raise `ReversalError` if shorter intervals would take too much memory."""
+        size = self._slots(spacing // 8) * program.net.state * self.dtype.itemsize
+        if spacing > 0 and size <= self.settings.most_kept:
+            return
+        raise ReversalError(
+            f"episode {episode}: the weights rebuilt in the backward sweep are off by "
+            f"{self.results[episode, unroll.DEVIATION]:.1e} of the largest, expected at most "
+            f"{TOLERANCES[self.problem.theta.dtype]:.0e}; use float64 or --engine batched."
+        )
 
 
 class _Episode:
@@ -138,9 +151,10 @@ class _Episode:
         pixels: Integers,
         lost: Integers,
         slots: int,
+        spacing: int,
     ) -> None:
         self.batch, self.episode, self.program = batch, episode, program
-        self.pixels, self.lost = pixels, lost
+        self.pixels, self.lost, self.spacing = pixels, lost, spacing
         followed = len(lost) if _moves_lost(program) else 0
         episodes = batch.episodes
         sizes = Sizes(episodes.steps, episodes.query_x.shape[1], slots, followed)
@@ -164,7 +178,7 @@ class _Episode:
             batch.theta[episode],
             batch.theta_bar[episode],
             batch.dtype.type(batch.learner.network.nonlinearity.beta),
-            settings.spacing,
+            self.spacing,
             settings.limit,
         )
 

@@ -12,8 +12,12 @@ then nothing is dropped.
 from __future__ import annotations
 
 from metaplast.unroll.fused.jit import compiled
+from metaplast.unroll.fused.lanes import add_multiple, clear, project
 from metaplast.unroll.fused.memory import Memory
 from metaplast.unroll.fused.program import NONE, PLASTIC, Program
+
+
+_project = project(8)
 
 
 @compiled
@@ -21,23 +25,21 @@ def _lost_columns(p: Program, m: Memory, turn: int, width: int) -> None:
     """Set V on the dropped columns."""
     rank, count = p.forward.rows.shape[1], p.forward.columns.shape[1]
     slot, base = turn * (p.net.w.shape[0] - 1), turn * p.net.signals
-    m.lost_v[:] = 0
+    clear(m.lost_v, 0, m.lost_v.shape[0])
     for b in range(count):
         u = p.lost[b]
         if u == NONE:
             continue
         if u >= 0:
-            m.lost_p[:] = 0
-            for i in range(p.net.widths[1]):
-                strength = m.signals[base + u + i]
-                for j in range(width):
-                    m.lost_p[j] += strength * m.lost[i * width + j]
+            clear(m.lost_p, 0, width)
+            for i in range(0, p.net.pads[1], 8):
+                _project(m.lost, i * width, m.signals, base + u + i, m.lost_p, 0, width)
         else:
-            m.lost_p[:] = 1
+            for j in range(width):
+                m.lost_p[j] = 1
         for r in range(rank):
             strength = m.forward.g[slot, r * count + b]
-            for j in range(width):
-                m.lost_v[r * width + j] += strength * m.lost_p[j]
+            add_multiple(m.lost_v, r * width, m.lost_p, 0, strength, width)
 
 
 @compiled
@@ -53,9 +55,8 @@ def follow_dropped(p: Program, m: Memory, turn: int) -> None:
     slot, height = turn * layers, p.net.pads[1]
     place, scale = slot * m.forward.span, one + m.forward.growth[slot]
     for i in range(p.net.widths[1]):
-        for j in range(width):
-            m.lost[i * width + j] *= scale
+        for j in range(i * width, (i + 1) * width):
+            m.lost[j] *= scale
         for r in range(p.forward.rows.shape[1]):
             strength = m.forward.a[place + r * height + i]
-            for j in range(width):
-                m.lost[i * width + j] += strength * m.lost_v[r * width + j]
+            add_multiple(m.lost, i * width, m.lost_v, r * width, strength, width)

@@ -5,12 +5,13 @@ Reversible: a step changes a matrix by M⁺ = (1 + g) M + Σ a ⊗ V_a, so the b
     M = (M⁺ − Σ a ⊗ V_a) / (1 + g)
 
 from the vectors of the step alone, and keeps no weights but every few hundred steps, or where growth
-would make the division inexact. Every kept copy is compared with the rebuilt weights.
+would make the division inexact. Every kept copy is compared with the rebuilt weights; where they
+differ, the episode is run again with more copies, at last one a step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -34,12 +35,15 @@ class Settings:
         drop_pixels: leave out input pixels that are zero in every image of an episode.
         spacing: most steps between two kept copies of the weights.
         limit: most by which undoing the steps between two copies may enlarge an error.
+        most_kept: bytes of kept copies up to which an episode whose weights could not be rebuilt is
+            run again, with copies at shorter intervals.
     """
 
     threads: int | None = None
     drop_pixels: bool = True
     spacing: int = 500
     limit: float = 8.0
+    most_kept: int = 2**29
 
 
 class FusedEngine(Engine):
@@ -71,19 +75,12 @@ class FusedEngine(Engine):
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`.
 
-        Where undoing the steps is too inexact, as in an episode on the brink of divergence, the
-        batch is unrolled again with more copies of the weights kept, at last one for each step.
+        An episode in which undoing the steps is too inexact, as on the brink of divergence, is
+        unrolled again with more copies of the weights kept, at last one for each step.
 
         Raises:
-            ReversalError: if the weights cannot be rebuilt within `TOLERANCES` even so.
+            ReversalError: if the copies would take more than `Settings.most_kept`.
         """
         from metaplast.unroll.fused.batch import Batch
 
-        settings = self.settings
-        while True:
-            try:
-                return Batch(problem, settings, gradient).run()
-            except ReversalError:
-                if settings.spacing <= 1:
-                    raise
-                settings = replace(settings, spacing=max(1, settings.spacing // 8))
+        return Batch(problem, self.settings, gradient).run()

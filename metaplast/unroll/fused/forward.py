@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from metaplast.unroll.fused.jit import compiled, inlined
+from metaplast.unroll.fused.lanes import clear, multiply
 from metaplast.unroll.fused.memory import Memory, Pending, Task
 from metaplast.unroll.fused.program import (
     ERROR,
@@ -64,7 +65,7 @@ def _activities(p: Program, m: Memory, task: Task, turn: int, pending: bool) -> 
         scale = one + m.forward.growth[slot]
         advance(
             m.w, net.w[layer], net.widths[layer + 1], net.pads[layer + 1], net.pads[layer], rank,
-            m.forward, slot * m.forward.span, scale, pending and p.forward.changes, s, base,
+            m.forward.a, m.forward.v, slot * m.forward.span, scale, pending and p.forward.changes, s, base,
             net.y[layer], net.z[layer + 1], mode, net.y[layer + 1], net.k[layer + 1], task.beta,
             p.forward.early[layer],
         )  # fmt: skip
@@ -79,7 +80,7 @@ def _project_jobs(p: Program, m: Memory, layer: int, base: int, early: bool) -> 
     jobs = p.forward.early[layer] if early else p.forward.late[layer]
     while jobs[job, 0] >= 0:
         u, to = base + jobs[job, 0], base + jobs[job, 1]
-        s[to : to + net.pads[layer]] = 0
+        clear(s, to, net.pads[layer])
         project(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], s, u, s, to)
         job += 1
 
@@ -110,7 +111,7 @@ def _carry_error(p: Program, m: Memory, layer: int, base: int) -> None:
     net, s = p.net, m.signals
     width, height = net.pads[layer], net.pads[layer + 1]
     u, to = base + net.e[layer + 1], base + net.c[layer]
-    s[to : to + width] = 0
+    clear(s, to, width)
     if net.source == SYMMETRIC:
         project(m.w, net.w[layer], height, width, s, u, s, to)
     elif net.source == SIGNED:
@@ -120,7 +121,7 @@ def _carry_error(p: Program, m: Memory, layer: int, base: int) -> None:
         if net.direct:
             u, height = base + net.e[last], net.pads[last]
         project(m.b, net.b[layer], height, width, s, u, s, to)
-    activate(ERROR, s, to, base + net.e[layer], base + net.k[layer], net.widths[layer], s[to])
+    multiply(s, base + net.e[layer], s, to, s, base + net.k[layer], width)
 
 
 @inlined
@@ -137,7 +138,7 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
             mode = ERROR if layer >= net.lowest else NOTHING
             advance(
                 m.b, net.b[layer], net.widths[layer], net.pads[layer], net.pads[layer + 1], rank,
-                m.backward, slot * m.backward.span, one + m.backward.growth[slot], pending, s,
+                m.backward.a, m.backward.v, slot * m.backward.span, one + m.backward.growth[slot], pending, s,
                 base, net.e[layer + 1], net.c[layer], mode, net.e[layer], net.k[layer],
                 one, p.backward.early[layer],
             )  # fmt: skip
@@ -156,7 +157,7 @@ def form_changes(p: Program, m: Memory, task: Task, turn: int) -> None:
             form_change(p.backward, layer, m.signals, base, task.theta, m.backward, turn, pre, post)
 
 
-@inlined
+@compiled
 def step(p: Program, m: Memory, task: Task, t: int, turn: int, pending: bool) -> None:
     """Learn example t: afterwards m.w are the weights before the step and its change is pending."""
     load_image(p.net, task, t, m.signals, turn * p.net.signals)
@@ -170,15 +171,15 @@ def _apply(
     matrix: Numbers, at: int, height: int, width: int, side: Side, change: Pending, slot: int,
     m: Memory,
 ) -> None:  # fmt: skip
-    one = matrix.dtype.type(1)
-    for i in range(0, height, 4):
-        update_rows(
-            matrix, at, height, width, side.rows.shape[1], change, slot * change.span, i,
-            one + change.growth[slot], m.zeros, 0, m.left, 0,
-        )  # fmt: skip
+    none = np.int64(0)
+    scale = matrix.dtype.type(1) + change.growth[slot]
+    update_rows(
+        matrix, at, none, height, height, width, side.rows.shape[1], change.a, change.v,
+        slot * change.span, scale, m.zeros, none, m.left, none,
+    )  # fmt: skip
 
 
-@inlined
+@compiled
 def apply_pending(p: Program, m: Memory, turn: int) -> None:
     """Apply the last step's change."""
     net = p.net

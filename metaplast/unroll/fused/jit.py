@@ -19,6 +19,7 @@ import numba
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Full fast math would let the compiler assume that no NaN occurs; these four do not.
+# numba compiles a function anew for each literal argument: kernels pass `np.int64(0)`, not 0.
 FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
 _PATIENCE = 1.5  # Seconds in which a kernel loads from the disk cache.
 

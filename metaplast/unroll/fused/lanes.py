@@ -32,6 +32,7 @@ class Lanes:
         self.scalar = context.get_value_type(self._dtype)
         self.count = _BYTES // (self._dtype.bitwidth // 8)
         self.vector = ir.VectorType(self.scalar, self.count)
+        self.zero = ir.Constant(self.vector, [0.0] * self.count)
         self._next = 0
 
     def pointer(self) -> Any:
@@ -95,7 +96,7 @@ class Lanes:
     def accumulator(self) -> Any:
         """Return a register variable that starts at zero."""
         place = cgutils.alloca_once(self.builder, self.vector)
-        self.builder.store(ir.Constant(self.vector, [0.0] * self.count), place)
+        self.builder.store(self.zero, place)
         return place
 
     def accumulate(self, place: Any, a: Any, b: Any) -> None:
@@ -252,3 +253,52 @@ def retreat(terms: int, rank: int, rows: int, *, undo: bool) -> Any:
         to.deposit(growth, g_bar, 0, add=True)
 
     return _intrinsic(emit, 22)
+
+
+def _copy(to: Lanes) -> None:
+    source, target = to.pointer(), to.pointer()
+    with to.columns(to.value()) as (column, _):
+        to.store(to.load(source, column), target, column)
+
+
+def _clear(to: Lanes) -> None:
+    target = to.pointer()
+    with to.columns(to.value()) as (column, _):
+        to.store(to.zero, target, column)
+
+
+def _inner(to: Lanes) -> None:
+    a, b, out = to.pointer(), to.pointer(), to.pointer()
+    total = to.accumulator()
+    with to.columns(to.value()) as (column, _):
+        to.accumulate(total, to.load(a, column), to.load(b, column))
+    to.deposit(total, out, 0, add=False)
+
+
+def _add_multiple(to: Lanes) -> None:
+    target, a = to.pointer(), to.pointer()
+    factor, count = to.spread(to.value()), to.value()
+    with to.columns(count) as (column, _):
+        to.store(to.add(factor, to.load(a, column), to.load(target, column)), target, column)
+
+
+def _product(add: bool) -> Callable[[Lanes], None]:
+    def emit(to: Lanes) -> None:
+        target, a, b = to.pointer(), to.pointer(), to.pointer()
+        with to.columns(to.value()) as (column, _):
+            left, right = to.load(a, column), to.load(b, column)
+            if add:
+                to.store(to.add(left, right, to.load(target, column)), target, column)
+            else:
+                to.store(to.multiply(left, right), target, column)
+
+    return emit
+
+
+# Of vectors whose length is a multiple of PAD; each vector is given as (array, offset).
+copy = _intrinsic(_copy, 5)  # (source, target, count): target = source.
+clear = _intrinsic(_clear, 3)  # (target, count): target = 0.
+inner = _intrinsic(_inner, 7)  # (a, b, out, count): out_0 = ⟨a, b⟩.
+add_multiple = _intrinsic(_add_multiple, 6)  # (target, a, factor, count): target += factor · a.
+multiply = _intrinsic(_product(False), 7)  # (target, a, b, count): target = a ⊙ b.
+add_product = _intrinsic(_product(True), 7)  # (target, a, b, count): target += a ⊙ b.

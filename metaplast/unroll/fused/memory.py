@@ -48,9 +48,9 @@ class Memory(NamedTuple):
     Attributes:
         w, w_bar: forward weights and their adjoint.
         b, b_bar: what carries errors (see `Net.b`), and the adjoint of plastic B.
-        kept: copies of w (and plastic b) before certain steps, [slot, number].
+        kept: copies of w (and plastic b) before certain steps, one after another.
         slots: the slot in which the weights before a step are kept, or -1, [step].
-        history: the saved signals of each step, [step, saved]; no rows without a gradient.
+        history: the saved signals of each step; empty without a gradient.
         signals: of two steps in turn.
         adjoints: of one step's signals.
         forward, backward: pending changes of W and B.
@@ -165,8 +165,8 @@ def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> dict[str, tupl
         "w_bar": (weights * only,),
         "b": (carriers,),
         "b_bar": (plastic * only,),
-        "kept": (sizes.slots * only, weights + plastic),
-        "history": (sizes.steps * only, net.saved),
+        "kept": (sizes.slots * only * (weights + plastic),),
+        "history": (sizes.steps * only * net.saved,),
         "signals": (2 * net.signals,),
         "adjoints": (net.signals,),
         "left": (4 * widest,),

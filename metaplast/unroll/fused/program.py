@@ -74,6 +74,7 @@ class Net(NamedTuple):
         ones: offsets of vectors of ones, by layer, or -1.
         signals: how many numbers a step's signals take.
         saved: how many of them are kept of every step.
+        state: how many numbers W, and B if it is plastic, take.
         lowest: lowest layer with an error.
         source: STILL, SYMMETRIC, SIGNED or PLASTIC.
         direct: whether the output error goes straight to each layer.
@@ -93,6 +94,7 @@ class Net(NamedTuple):
     ones: Integers
     signals: int
     saved: int
+    state: int
     lowest: int
     source: int
     direct: bool
@@ -306,6 +308,7 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         *(_table(getattr(builder, name), 1) for name in ("y", "e", "k", "c", "z", "ones")),
         signals=builder.places.total,
         saved=builder.saved,
+        state=sum(sizes) + (sum(carried) if source == PLASTIC else 0),
         lowest=builder.lowest,
         source=source,
         direct=direct,

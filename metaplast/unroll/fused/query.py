@@ -8,6 +8,7 @@ import numpy as np
 
 from metaplast.unroll.fused import lanes
 from metaplast.unroll.fused.jit import compiled, inlined
+from metaplast.unroll.fused.lanes import clear
 from metaplast.unroll.fused.memory import Memory, Task
 from metaplast.unroll.fused.program import PAD, Net, Numbers, Program
 from metaplast.unroll.fused.sweeps import activate
@@ -27,8 +28,8 @@ def _start(net: Net, level: int, queries: int) -> int:
 
 @compiled
 def _load(net: Net, m: Memory, task: Task) -> None:
-    m.query_y[:] = 0
-    m.query_bar[:] = 0
+    clear(m.query_y, 0, m.query_y.shape[0])
+    clear(m.query_bar, 0, m.query_bar.shape[0])
     for q in range(task.query_x.shape[0]):
         for j in range(task.pixels.shape[0]):
             m.query_y[q * net.pads[0] + j] = task.query_x[q, task.pixels[j]]
@@ -56,7 +57,7 @@ def _activate(net: Net, m: Memory, task: Task, layer: int) -> None:
         at = to + q * post
         for i in range(count):
             s[i] = m.query_bar[at + i]
-        activate(net.activation, s, 0, post, 2 * post, count, task.beta)
+        activate(net.activation, s, np.int64(0), post, 2 * post, count, task.beta)
         for i in range(count):
             m.query_y[at + i] = s[post + i]
             m.query_k[at + i] = s[2 * post + i]
@@ -99,12 +100,12 @@ def _layer_backward(p: Program, m: Memory, task: Task, layer: int) -> None:
             m.query_t[i * padded + q] = m.query_bar[upper + q * post + i]
     for i in range(0, post):
         row = net.w[layer] + i * pre
-        m.w_bar[row : row + pre] = 0
+        clear(m.w_bar, row, pre)
         for q in range(0, padded, 8):
             _project(m.query_y, lower + q * pre, m.query_t, i * padded + q, m.w_bar, row, pre)
     if layer == 0:
         return
-    m.query_bar[lower : lower + padded * pre] = 0
+    clear(m.query_bar, lower, padded * pre)
     for i in range(0, post, 8):
         for q in range(queries):
             _project(
@@ -116,7 +117,7 @@ def _layer_backward(p: Program, m: Memory, task: Task, layer: int) -> None:
             m.query_bar[lower + q * pre + j] *= m.query_k[lower + q * pre + j]
 
 
-@inlined
+@compiled
 def query(p: Program, m: Memory, task: Task, result: Numbers, gradient: bool) -> None:
     """Set loss and accuracy (means over the query set) and, with `gradient`, m.w_bar."""
     net = p.net

@@ -26,7 +26,6 @@ from metaplast.unroll.fused.program import (
     Numbers,
 )
 
-BLOCK = 8
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)
 _update_0, _update_1, _update_2, _update_3 = (lanes.update_dot(rank, 4) for rank in range(4))
@@ -52,51 +51,62 @@ def project(
     m: Numbers, at: int, height: int, width: int, u: Numbers, u_at: int, p: Numbers, p_at: int
 ) -> None:
     """Add Mᵀ u to p."""
-    for i in range(0, height, BLOCK):
+    for i in range(0, height, 8):
         _project(m, at + i * width, u, u_at + i, p, p_at, width)
 
 
 @compiled
-def project_rows(
-    m: Numbers, at: int, i: int, width: int, u: Numbers, u_at: int, p: Numbers, p_at: int
-) -> None:
-    """Add Σ u_i M_i over the block of rows from row i on to p."""
-    _project(m, at + i * width, u, u_at + i, p, p_at, width)
+def block_of(width: int) -> int:
+    """Return how many rows, a multiple of eight, stay in the innermost cache together."""
+    return max(8, 4096 // width // 8 * 8)
 
 
 @compiled
-def add_dots(m: Numbers, at: int, i: int, width: int, d: Numbers, jobs: Integers) -> None:
-    """ū += M p̄ for each job p = Mᵀu, the block of rows from row i on."""
+def project_rows(
+    m: Numbers, at: int, first: int, last: int, width: int, u: Numbers, u_at: int, p: Numbers,
+    p_at: int,
+) -> None:  # fmt: skip
+    """Add Σ u_i M_i over a block of rows to p."""
+    for i in range(first, last, 8):
+        _project(m, at + i * width, u, u_at + i, p, p_at, width)
+
+
+@compiled
+def add_dots(
+    m: Numbers, at: int, first: int, last: int, width: int, d: Numbers, jobs: Integers
+) -> None:
+    """ū += M p̄ for each job p = Mᵀu, over a block of rows."""
     job = 0
     while jobs[job, 0] >= 0:
-        for row in range(i, i + BLOCK, 4):
+        for row in range(first, last, 4):
             _add_dot(m, at + row * width, d, jobs[job, 1], d, jobs[job, 0] + row, width)
         job += 1
 
 
 @compiled
 def update_rows(
-    m: Numbers, at: int, height: int, width: int, rank: int, change: Pending, place: int, i: int,
-    scale: Any, x: Numbers, x_at: int, out: Numbers, out_at: int,
+    m: Numbers, at: int, first: int, last: int, height: int, width: int, rank: int, a: Numbers,
+    v: Numbers, place: int, scale: Any, x: Numbers, x_at: int, out: Numbers, out_at: int,
 ) -> None:  # fmt: skip
-    """Apply a pending change to four rows from row i on, then form their net input."""
-    row, a = at + i * width, place + i
-    if rank == 0:
-        _update_0(
-            m, row, change.a, a, change.v, place, x, x_at, out, out_at + i, height, width, scale
-        )
-    elif rank == 1:
-        _update_1(
-            m, row, change.a, a, change.v, place, x, x_at, out, out_at + i, height, width, scale
-        )
-    elif rank == 2:
-        _update_2(
-            m, row, change.a, a, change.v, place, x, x_at, out, out_at + i, height, width, scale
-        )
-    else:
-        _update_3(
-            m, row, change.a, a, change.v, place, x, x_at, out, out_at + i, height, width, scale
-        )
+    """Apply a pending change to a block of rows, then form their net input."""
+    for i in range(first, last, 4):
+        row = at + i * width
+        if rank == 0:
+            _update_0(
+                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
+            )
+        elif rank == 1:
+            _update_1(
+                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
+            )
+        elif rank == 2:
+            _update_2(
+                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
+            )
+        else:
+            _update_3(
+                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
+            )
 
 
 @compiled
@@ -134,540 +144,144 @@ def activate(mode: int, s: Numbers, z: int, y: int, k: int, count: int, beta: An
 
 @compiled
 def advance(
-    m: Numbers, at: int, rows: int, height: int, width: int, rank: int, change: Pending,
+    m: Numbers, at: int, rows: int, height: int, width: int, rank: int, a: Numbers, v: Numbers,
     place: int, scale: Any, pending: bool, s: Numbers, base: int, x: int, z: int, mode: int,
     y: int, k: int, beta: Any, jobs: Integers,
 ) -> None:  # fmt: skip
     """Apply the pending change to M, form z = M x, its activation, and each job's Mᵀu."""
     job = 0
     while jobs[job, 0] >= 0:
-        for j in range(width):
-            s[base + jobs[job, 1] + j] = 0
+        lanes.clear(s, base + jobs[job, 1], width)
         job += 1
-    for i in range(0, rows, BLOCK):
-        for part in range(i, i + BLOCK, 4):
-            if pending:
-                update_rows(
-                    m, at, height, width, rank, change, place, part, scale, s, base + x, s, base + z
-                )
-            else:
+    block = block_of(width)
+    for i in range(0, rows, block):
+        last = min(i + block, height)
+        if pending:
+            update_rows(
+                m, at, i, last, height, width, rank, a, v, place, scale, s, base + x, s, base + z
+            )
+        else:
+            for part in range(i, last, 4):
                 _dot(m, at + part * width, s, base + x, s, base + z + part, width)
-        count = min(BLOCK, rows - i)
+        count = min(block, rows - i)
         activate(mode, s, base + z + i, base + y + i, base + k + i, count, beta)
         if mode != SOFTMAX:
             for done in range(job):
-                u, p = base + jobs[done, 0] + i, base + jobs[done, 1]
-                _project(m, at + i * width, s, u, s, p, width)
+                u, p = base + jobs[done, 0], base + jobs[done, 1]
+                for part in range(i, last, 8):
+                    _project(m, at + part * width, s, u + part, s, p, width)
 
 
 @compiled
 def step_back(
     terms: int, rank: int, m: Numbers, m_bar: Numbers, at: int, left: Numbers, right: Numbers,
-    change: Pending, place: int, bar: int, layer: int, i: int, height: int, width: int,
-    scale: Any, inverse: Any,
+    a: Numbers, v: Numbers, place: int, a_bar: Numbers, v_bar: Numbers, growth_bar: Numbers,
+    bar: int, layer: int, first: int, last: int, height: int, width: int, scale: Any,
+    inverse: Any,
 ) -> None:  # fmt: skip
-    """Call the row loop `lanes.retreat` of these sizes on the two rows from row i on."""
-    row, a, a_bar = at + i * width, place + i, bar + i
-    if terms == 0 and rank == 0:
-        _back_00(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 0 and rank == 1:
-        _back_01(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 0 and rank == 2:
-        _back_02(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 0 and rank == 3:
-        _back_03(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 1 and rank == 0:
-        _back_10(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 1 and rank == 1:
-        _back_11(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 1 and rank == 2:
-        _back_12(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 1 and rank == 3:
-        _back_13(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 2 and rank == 0:
-        _back_20(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 2 and rank == 1:
-        _back_21(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 2 and rank == 2:
-        _back_22(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 2 and rank == 3:
-        _back_23(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 3 and rank == 0:
-        _back_30(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 3 and rank == 1:
-        _back_31(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 3 and rank == 2:
-        _back_32(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 3 and rank == 3:
-        _back_33(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 4 and rank == 0:
-        _back_40(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 4 and rank == 1:
-        _back_41(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 4 and rank == 2:
-        _back_42(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
-    elif terms == 4 and rank == 3:
-        _back_43(
-            m,
-            row,
-            m_bar,
-            row,
-            left,
-            i,
-            right,
-            0,
-            change.a,
-            a,
-            change.v,
-            place,
-            change.a_bar,
-            a_bar,
-            change.v_bar,
-            bar,
-            change.growth_bar,
-            layer,
-            height,
-            width,
-            scale,
-            inverse,
-        )
+    """Go one step back on a block of rows: the row loop `lanes.retreat` of the sizes asked for."""
+    for i in range(first, last, 2):
+        row = at + i * width
+        if terms == 0 and rank == 0:
+            _back_00(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 0 and rank == 1:
+            _back_01(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 0 and rank == 2:
+            _back_02(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 0 and rank == 3:
+            _back_03(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 1 and rank == 0:
+            _back_10(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 1 and rank == 1:
+            _back_11(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 1 and rank == 2:
+            _back_12(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 1 and rank == 3:
+            _back_13(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 2 and rank == 0:
+            _back_20(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 2 and rank == 1:
+            _back_21(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 2 and rank == 2:
+            _back_22(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 2 and rank == 3:
+            _back_23(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 3 and rank == 0:
+            _back_30(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 3 and rank == 1:
+            _back_31(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 3 and rank == 2:
+            _back_32(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 3 and rank == 3:
+            _back_33(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 4 and rank == 0:
+            _back_40(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 4 and rank == 1:
+            _back_41(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 4 and rank == 2:
+            _back_42(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
+        elif terms == 4 and rank == 3:
+            _back_43(
+                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, scale, inverse,
+            )  # fmt: skip
 
 
 @compiled
@@ -677,106 +291,27 @@ def contract(
 ) -> None:  # fmt: skip
     """Form the adjoint of a step's change from M̄ and M, which is the matrix before the step."""
     one = m.dtype.type(1)
-    left = change.a
+    a, v, a_bar, v_bar = change.a, change.v, change.a_bar, change.v_bar
+    growth_bar = change.growth_bar
     for i in range(0, rows, 2):
-        row, a, a_bar = at + i * width, place + i, bar + i
+        row = at + i * width
         if rank == 0:
             _read_0(
-                m,
-                row,
-                m_bar,
-                row,
-                left,
-                0,
-                left,
-                0,
-                change.a,
-                a,
-                change.v,
-                place,
-                change.a_bar,
-                a_bar,
-                change.v_bar,
-                bar,
-                change.growth_bar,
-                layer,
-                height,
-                width,
-                one,
-                one,
-            )
+                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, one, one,
+            )  # fmt: skip
         elif rank == 1:
             _read_1(
-                m,
-                row,
-                m_bar,
-                row,
-                left,
-                0,
-                left,
-                0,
-                change.a,
-                a,
-                change.v,
-                place,
-                change.a_bar,
-                a_bar,
-                change.v_bar,
-                bar,
-                change.growth_bar,
-                layer,
-                height,
-                width,
-                one,
-                one,
-            )
+                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, one, one,
+            )  # fmt: skip
         elif rank == 2:
             _read_2(
-                m,
-                row,
-                m_bar,
-                row,
-                left,
-                0,
-                left,
-                0,
-                change.a,
-                a,
-                change.v,
-                place,
-                change.a_bar,
-                a_bar,
-                change.v_bar,
-                bar,
-                change.growth_bar,
-                layer,
-                height,
-                width,
-                one,
-                one,
-            )
+                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, one, one,
+            )  # fmt: skip
         elif rank == 3:
             _read_3(
-                m,
-                row,
-                m_bar,
-                row,
-                left,
-                0,
-                left,
-                0,
-                change.a,
-                a,
-                change.v,
-                place,
-                change.a_bar,
-                a_bar,
-                change.v_bar,
-                bar,
-                change.growth_bar,
-                layer,
-                height,
-                width,
-                one,
-                one,
-            )
+                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
+                growth_bar, layer, height, width, one, one,
+            )  # fmt: skip

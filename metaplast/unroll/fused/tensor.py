@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from metaplast.unroll.fused.jit import compiled
+from metaplast.unroll.fused.lanes import add_multiple, clear, copy, inner
 from metaplast.unroll.fused.memory import Pending
 from metaplast.unroll.fused.program import Numbers, Side
 
@@ -17,10 +20,7 @@ def _gates(side: Side, layer: int, s: Numbers, base: int, values: Numbers) -> No
     for gate in range(side.gates.shape[1]):
         left = base + side.gates[layer, gate, 0]
         right = base + side.gates[layer, gate, 1]
-        total = s.dtype.type(0)
-        for j in range(side.gates[layer, gate, 2]):
-            total += s[left + j] * s[right + j]
-        values[gate] = total
+        inner(s, left, s, right, values, gate, side.gates[layer, gate, 2])
 
 
 @compiled
@@ -43,29 +43,27 @@ def form_change(
     rank, count = side.rows.shape[1], side.columns.shape[1]
     slot = turn * side.rows.shape[0] + layer
     place = slot * to.span
-    values = to.scratch[0]
+    values, a, v, g = to.scratch[0], to.a, to.v, to.g
     _gates(side, layer, s, base, values)
     for cell in range(rank * count):
-        to.g[slot, cell] = 0
+        g[slot, cell] = 0
     growth = s.dtype.type(0)
     for monomial in range(side.entries.shape[0]):
-        strength = theta[layer, side.entries[monomial, 0]] * _product(side, monomial, values, -1)
+        strength = theta[layer, side.entries[monomial, 0]] * _product(
+            side, monomial, values, np.int64(-1)
+        )
         if monomial < side.filled:
-            to.g[slot, side.entries[monomial, 1]] += strength
+            g[slot, side.entries[monomial, 1]] += strength
         else:
             growth += strength
     to.growth[slot] = growth
     for r in range(rank):
         row = base + side.rows[layer, r]
-        for i in range(height):
-            to.a[place + r * height + i] = s[row + i]
-        for j in range(width):
-            to.v[place + r * width + j] = 0
+        copy(s, row, a, place + r * height, height)
+        clear(v, place + r * width, width)
         for b in range(count):
             column = base + side.columns[layer, b]
-            strength = to.g[slot, r * count + b]
-            for j in range(width):
-                to.v[place + r * width + j] += strength * s[column + j]
+            add_multiple(v, place + r * width, s, column, g[slot, r * count + b], width)
 
 
 @compiled
@@ -80,29 +78,25 @@ def change_adjoint(
     rank, count = side.rows.shape[1], side.columns.shape[1]
     slot = turn * side.rows.shape[0] + layer
     place = layer * at.span
+    one = s.dtype.type(1)
     values, bars, g_bar = at.scratch[0], at.scratch[1], at.scratch[2]
     _gates(side, layer, s, base, values)
     for gate in range(side.gates.shape[1]):
         bars[gate] = 0
     for r in range(rank):
         row = side.rows[layer, r]
-        for i in range(height):
-            d[row + i] += at.a_bar[place + r * height + i]
+        add_multiple(d, row, at.a_bar, place + r * height, one, height)
         for b in range(count):
             column = side.columns[layer, b]
-            strength = at.g[slot, r * count + b]
-            total = s.dtype.type(0)
-            for j in range(width):
-                bar = at.v_bar[place + r * width + j]
-                total += bar * s[base + column + j]
-                d[column + j] += strength * bar
-            g_bar[r * count + b] = total
+            bar = place + r * width
+            inner(at.v_bar, bar, s, base + column, g_bar, r * count + b, width)
+            add_multiple(d, column, at.v_bar, bar, at.g[slot, r * count + b], width)
     for monomial in range(side.entries.shape[0]):
         term = side.entries[monomial, 0]
         bar = at.growth_bar[layer]
         if monomial < side.filled:
             bar = g_bar[side.entries[monomial, 1]]
-        theta_bar[layer, term] += bar * _product(side, monomial, values, -1)
+        theta_bar[layer, term] += bar * _product(side, monomial, values, np.int64(-1))
         for part in range(2, side.entries.shape[1]):
             gate = side.entries[monomial, part]
             if gate >= 0:
@@ -118,7 +112,6 @@ def _gate_adjoints(
     """Carry the adjoints of the gates to both of their vectors."""
     for gate in range(side.gates.shape[1]):
         left, right = side.gates[layer, gate, 0], side.gates[layer, gate, 1]
-        for j in range(side.gates[layer, gate, 2]):
-            d[left + j] += bars[gate] * s[base + right + j]
-        for j in range(side.gates[layer, gate, 2]):
-            d[right + j] += bars[gate] * s[base + left + j]
+        length = side.gates[layer, gate, 2]
+        add_multiple(d, left, s, base + right, bars[gate], length)
+        add_multiple(d, right, s, base + left, bars[gate], length)

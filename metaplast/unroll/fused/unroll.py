@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from metaplast.unroll.fused.backward import contract_all, recall, start_back, step_adjoint
+from metaplast.unroll.fused.backward import contract_all, recall, step_adjoint
 from metaplast.unroll.fused.dropped import follow_dropped
 from metaplast.unroll.fused.forward import apply_pending, step
 from metaplast.unroll.fused.jit import compiled, entry_point, inlined
+from metaplast.unroll.fused.lanes import clear, copy
 from metaplast.unroll.fused.memory import Memory, Pending, Task
 from metaplast.unroll.fused.program import PLASTIC, Numbers, Program
 from metaplast.unroll.fused.query import query
@@ -30,21 +31,19 @@ def _amplification(p: Program, m: Memory, turn: int) -> float:
 @inlined
 def _forward(p: Program, m: Memory, task: Task) -> bool:
     """Learn all examples; return False if there were too few slots for the weights to keep."""
-    gradient, steps = m.history.shape[0] > 0, task.label.shape[0]
+    gradient, steps = m.w_bar.shape[0] > 0, task.label.shape[0]
     used, since, amplified = 0, 0, 1.0
     for t in range(steps):
         step(p, m, task, t, t % 2, t > 0)
         follow_dropped(p, m, t % 2)
         if not gradient:
             continue
-        base = (t % 2) * p.net.signals
-        for i in range(p.net.saved):
-            m.history[t, i] = m.signals[base + i]
+        copy(m.signals, (t % 2) * p.net.signals, m.history, t * p.net.saved, p.net.saved)
         amplified *= _amplification(p, m, t % 2)
         since += 1
         m.slots[t] = -1
-        if t == 0 or since > task.spacing or amplified > task.limit:
-            if used == m.kept.shape[0]:
+        if t in (0, steps - 1) or since > task.spacing or amplified > task.limit:
+            if (used + 1) * p.net.state > m.kept.shape[0]:
                 return False
             _keep(p, m, used)
             m.slots[t] = used
@@ -57,17 +56,19 @@ def _forward(p: Program, m: Memory, task: Task) -> bool:
 @inlined
 def _keep(p: Program, m: Memory, slot: int) -> None:
     count = m.w.shape[0]
-    m.kept[slot, :count] = m.w
+    start = slot * p.net.state
+    copy(m.w, 0, m.kept, start, count)
     if p.net.source == PLASTIC:
-        m.kept[slot, count:] = m.b
+        copy(m.b, 0, m.kept, start + count, m.b.shape[0])
 
 
 @inlined
 def _restore(p: Program, m: Memory, slot: int) -> None:
     count = m.w.shape[0]
-    m.w[:] = m.kept[slot, :count]
+    start = slot * p.net.state
+    copy(m.kept, start, m.w, 0, count)
     if p.net.source == PLASTIC:
-        m.b[:] = m.kept[slot, count:]
+        copy(m.kept, start + count, m.b, 0, m.b.shape[0])
 
 
 @compiled
@@ -89,7 +90,7 @@ def _matrix_deviation(
     return worst / largest if largest > 0 else worst
 
 
-@inlined
+@compiled
 def _deviation(p: Program, m: Memory, turn: int, slot: int) -> float:
     """Return how far the rebuilt weights after a step are from the real ones."""
     net, worst = p.net, 0.0
@@ -97,13 +98,15 @@ def _deviation(p: Program, m: Memory, turn: int, slot: int) -> float:
     for layer in range(layers):
         pre, post, at = net.pads[layer], net.pads[layer + 1], turn * layers + layer
         gap = _matrix_deviation(
-            m.w, net.w[layer], post, pre, m.kept[slot], net.w[layer], p.forward.rows.shape[1],
+            m.w, net.w[layer], post, pre, m.kept, slot * net.state + net.w[layer],
+            p.forward.rows.shape[1],
             m.forward, at,
         )  # fmt: skip
         worst = gap if not gap <= worst else worst
         if net.source == PLASTIC:
             gap = _matrix_deviation(
-                m.b, net.b[layer], pre, post, m.kept[slot], net.w[layers] + net.b[layer],
+                m.b, net.b[layer], pre, post, m.kept,
+                slot * net.state + net.w[layers] + net.b[layer],
                 p.backward.rows.shape[1], m.backward, at,
             )  # fmt: skip
             worst = gap if not gap <= worst else worst
@@ -116,26 +119,20 @@ def _backward(p: Program, m: Memory, task: Task) -> float:
     steps, worst = task.label.shape[0], 0.0
     if steps == 0:
         return worst
-    m.b_bar[:] = 0
-    t = steps - 1
-    recall(p, m, task, t, t % 2)
-    if m.slots[t] >= 0:
-        _restore(p, m, m.slots[t])
-        contract_all(p, m, t % 2)
-    else:
-        start_back(p, m, t % 2)
-    for t in range(steps - 1, 0, -1):
-        before = (t - 1) % 2
-        recall(p, m, task, t - 1, before)
-        kept = m.slots[t - 1]
-        if kept >= 0:
+    clear(m.b_bar, 0, m.b_bar.shape[0])
+    for t in range(steps, -1, -1):
+        before, kept = (t + 1) % 2, np.int64(-1)
+        if t > 0:
+            recall(p, m, task, t - 1, before)
+            kept = m.slots[t - 1]
+        if kept >= 0 and t < steps:
             gap = _deviation(p, m, before, kept)
             worst = gap if not gap <= worst else worst
-        step_adjoint(p, m, task, t, t % 2, kept < 0)
+        if t < steps:
+            step_adjoint(p, m, task, t, t % 2, kept < 0)
         if kept >= 0:
             _restore(p, m, kept)
             contract_all(p, m, before)
-    step_adjoint(p, m, task, 0, 0, False)
     return worst
 
 
@@ -146,20 +143,19 @@ def run_episode(p: Program, m: Memory, task: Task, result: Numbers) -> None:
     Sets result to loss, accuracy, the worst deviation of rebuilt weights, and 1 if there were
     too few slots. With a history to write to, fills task.theta_bar.
     """
-    result[:] = 0
-    task.theta_bar[:] = 0
+    for i in range(result.shape[0]):
+        result[i] = 0
     if not _forward(p, m, task):
         result[FULL] = 1
         return
-    gradient = m.history.shape[0] > 0
+    gradient = m.w_bar.shape[0] > 0
     query(p, m, task, result, gradient)
-    for i in range(m.final.shape[0]):
-        m.final[i] = m.w[i]
-    for i in range(m.final_b.shape[0]):
-        m.final_b[i] = m.b[i]
+    copy(m.w, 0, m.final, 0, m.final.shape[0])
+    copy(m.b, 0, m.final_b, 0, m.final_b.shape[0])
     if not gradient:
         return
     if not np.isfinite(result[LOSS]):
-        task.theta_bar[:] = np.nan
+        for i in range(task.theta_bar.size):
+            task.theta_bar.flat[i] = np.nan
         return
     result[DEVIATION] = _backward(p, m, task)
