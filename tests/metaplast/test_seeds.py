@@ -7,9 +7,18 @@ import torch
 
 from metaplast.seeds import generator
 
-PATHS = [(), ("search",), ("search", "episodes", 0), ("search", "episodes", 1),
-         ("search", "weights", 0), ("refit", "episodes", 0), ("serach", "episodes", 0), ("episodes", "search", 0),
-         ("search", 0), ("search", "episodes", 2**31 - 1)]  # fmt: skip
+PATHS = [
+    (),
+    ("search",),
+    ("search", 0),
+    ("search", "episodes", 0),
+    ("search", "episodes", 1),
+    ("search", "episodes", 2**31 - 1),
+    ("search", "weights", 0),
+    ("serach", "episodes", 0),
+    ("refit", "episodes", 0),
+    ("episodes", "search", 0),
+]
 
 
 def numbers(seed, path):
