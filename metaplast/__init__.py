@@ -6,6 +6,7 @@
 
 from importlib.metadata import version
 
+from metaplast.algebra import B, W, dot, outer, post, pre, total
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery, Result, discover
 from metaplast.episode import (
@@ -23,9 +24,6 @@ from metaplast.network import FullyConnected
 from metaplast.rule import Rule
 from metaplast.term import DenseFormula, Synapses, Term
 from metaplast.unroll import Outcome, Problem, unroll
-
-# After the others: loading the module `outer` would otherwise take the function's name.
-from metaplast.algebra import B, W, dot, outer, post, pre, total  # isort: skip
 
 __version__ = version("metaplast")
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
 from metaplast.library import KnownRule
-from metaplast.outer import OuterLoop, Record
+from metaplast.outer_loop import OuterLoop, Record
 from metaplast.term import Term
 
 _STAGES = {SEARCH: "searching", REFIT: "refitting"}

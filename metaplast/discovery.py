@@ -22,7 +22,7 @@ from metaplast.evaluation import Evaluation, evaluate
 from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
-from metaplast.outer import OuterLoop, Record
+from metaplast.outer_loop import OuterLoop, Record
 from metaplast.rule import Rule
 from metaplast.selection import keep_terms
 from metaplast.term import Term

@@ -10,7 +10,7 @@ from typing import Any
 
 from metaplast.discovery import Discovery, Result, versions
 from metaplast.files import write_json, write_text
-from metaplast.outer import OuterLoop, Record
+from metaplast.outer_loop import OuterLoop, Record
 
 HISTORY = "history.csv"
 RULE = "rule.json"

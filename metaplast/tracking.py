@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
-from metaplast.outer import OuterLoop, Record
+from metaplast.outer_loop import OuterLoop, Record
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -4,18 +4,13 @@ The pass over a matrix that ends step t also undoes step t − 1 and forms the a
 change: one pass a step over W and its adjoint together.
 """
 
-# ruff: noqa: PLR0913 - a kernel's arguments are its registers.
-
 from __future__ import annotations
 
-import numpy as np
-
 from metaplast.unroll.fused.forward import form_changes, load_image, output_error
-from metaplast.unroll.fused.jit import compiled, inlined
-from metaplast.unroll.fused.lanes import clear, copy, multiply
+from metaplast.unroll.fused.jit import ONE, ZERO, compiled, inlined
+from metaplast.unroll.fused.lanes import clear, copy, multiply, retreat
 from metaplast.unroll.fused.memory import Memory, Pending, Task
 from metaplast.unroll.fused.program import (
-    ERROR,
     PLASTIC,
     SIGNED,
     SOFTPLUS,
@@ -23,17 +18,14 @@ from metaplast.unroll.fused.program import (
     TANH,
     Integers,
     Net,
-    Numbers,
     Program,
 )
 from metaplast.unroll.fused.sweeps import (
-    activate,
     add_dots,
     block_of,
     carry,
     contract,
     project_rows,
-    step_back,
 )
 from metaplast.unroll.fused.tensor import change_adjoint
 
@@ -119,7 +111,7 @@ def _carried_adjoint(p: Program, m: Memory, layer: int, base: int, beta: float) 
     """Carry the adjoint of a level's error to the error that it came from."""
     net, d = p.net, m.adjoints
     last = net.widths.shape[0] - 1
-    _gain_adjoint(net, m, layer, base, np.int64(0), net.widths[layer], beta)
+    _gain_adjoint(net, m, layer, base, ZERO, net.widths[layer], beta)
     height, width = net.pads[layer + 1], net.pads[layer]
     c, to = net.c[layer], net.e[layer + 1]
     if net.source == SYMMETRIC:
@@ -158,15 +150,16 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
     slot, before = turn * layers + layer, (1 - turn) * layers + layer
     jobs, rank, one = p.backward.early[layer], p.backward.rows.shape[1], d.dtype.type(1)
     carried = layer >= net.lowest
-    terms = np.int64(0)
+    terms = ZERO
     if carried:
-        terms = np.int64(1)
+        terms = ONE
         copy(m.signals, base + net.e[layer + 1], m.right, 0, width)
     terms = _job_factors(m, base, terms, jobs, height, width)
     scale, inverse = one + m.backward.growth[slot], one
     if undo:
         inverse = one / (one + m.backward.growth[before])
     change, left, right = m.backward, m.left, m.right
+    place, bar = before * change.span, layer * change.span
     block = block_of(width)
     for i in range(0, rows, block):
         last = min(i + block, height)
@@ -176,10 +169,10 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
             for row in range(i, last):
                 left[row] = d[net.c[layer] + row]
             project_rows(m.b, at, i, last, width, d, net.c[layer], d, net.e[layer + 1])
-        step_back(
-            terms, rank if undo else 0, m.b, m.b_bar, at, left, right, change.a, change.v,
-            before * change.span, change.a_bar, change.v_bar, change.growth_bar,
-            layer * change.span, layer, i, last, height, width, scale, inverse,
+        retreat(
+            m.b, at, m.b_bar, at, left, 0, right, 0, change.a, place, change.v, place,
+            change.a_bar, bar, change.v_bar, bar, change.growth_bar, layer, height, width, scale,
+            inverse, terms, rank if undo else 0, i, last,
         )  # fmt: skip
 
 
@@ -206,7 +199,7 @@ def _output_adjoint(p: Program, m: Memory, base: int) -> None:
     last = net.widths.shape[0] - 1
     y, z, e = net.y[last], net.z[last], net.e[last]
     add_dots(
-        m.w, net.w[last - 1], np.int64(0), net.pads[last], net.pads[last - 1], d,
+        m.w, net.w[last - 1], ZERO, net.pads[last], net.pads[last - 1], d,
         p.forward.early[last - 1],
     )  # fmt: skip
     total = s.dtype.type(0)
@@ -223,7 +216,7 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
     net = p.net
     height, width = net.pads[layer + 1], net.pads[layer]
     copy(m.signals, base + net.y[layer], m.right, 0, width)
-    terms = _job_factors(m, base, np.int64(1), p.forward.early[layer], height, width)
+    terms = _job_factors(m, base, ONE, p.forward.early[layer], height, width)
     terms = _job_factors(m, base, terms, p.forward.late[layer], height, width)
     if net.source == SYMMETRIC and not net.detached and layer >= net.lowest:
         terms = _factor(m, base, terms, net.e[layer + 1], height, net.c[layer], width)
@@ -244,6 +237,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
     if undo:
         inverse = one / (one + m.forward.growth[before])
     change, left, right, rows = m.forward, m.left, m.right, net.widths[layer + 1]
+    place, bar = before * change.span, layer * change.span
     block = block_of(width)
     for i in range(0, rows, block):
         last = min(i + block, height)
@@ -255,10 +249,10 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
             left[row] = d[z + row]
         if layer > 0:
             project_rows(m.w, at, i, last, width, d, z, d, net.y[layer])
-        step_back(
-            terms, rank if undo else 0, m.w, m.w_bar, at, left, right, change.a, change.v,
-            before * change.span, change.a_bar, change.v_bar, change.growth_bar,
-            layer * change.span, layer, i, last, height, width, scale, inverse,
+        retreat(
+            m.w, at, m.w_bar, at, left, 0, right, 0, change.a, place, change.v, place,
+            change.a_bar, bar, change.v_bar, bar, change.growth_bar, layer, height, width, scale,
+            inverse, terms, rank if undo else 0, i, last,
         )  # fmt: skip
 
 
@@ -290,13 +284,13 @@ def contract_all(p: Program, m: Memory, turn: int) -> None:
     for layer in range(layers):
         pre, post, slot = layer, layer + 1, turn * layers + layer
         contract(
-            m.w, m.w_bar, net.w[layer], net.widths[post], net.pads[post], net.pads[pre],
+            m.w, m.w_bar, net.w[layer], net.pads[post], net.pads[pre],
             p.forward.rows.shape[1], m.forward, slot * m.forward.span, layer * m.forward.span,
             layer,
         )  # fmt: skip
         if net.source == PLASTIC:
             contract(
-                m.b, m.b_bar, net.b[layer], net.widths[pre], net.pads[pre], net.pads[post],
+                m.b, m.b_bar, net.b[layer], net.pads[pre], net.pads[post],
                 p.backward.rows.shape[1], m.backward, slot * m.backward.span,
                 layer * m.backward.span, layer,
             )  # fmt: skip

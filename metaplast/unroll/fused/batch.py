@@ -121,7 +121,7 @@ class Batch:
         one.read_final()
 
     def _slots(self, spacing: int) -> int:
-        """Return how many copies of the weights are kept, before the first and last step included."""
+        """Return how many copies of the weights are kept, first and last step included."""
         return min(self.episodes.steps, 3 + self.episodes.steps // (spacing + 1))
 
     def _is_exact(self, episode: int) -> bool:

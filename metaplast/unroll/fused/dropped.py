@@ -1,7 +1,8 @@
 """Input pixels that are zero in every image of an episode, and what becomes of their weights.
 
-Such a pixel j has y_0 = 0 and e_0 = 0 (where σ'(0) = 0 or e_0 is not in use), so nothing that the loss
-depends on reads column j of W_1: it can be left out of every product. A rule may still change it:
+Such a pixel j has y_0 = 0 and e_0 = 0 (where σ'(0) = 0 or e_0 is not in use), so nothing that the
+loss depends on reads column j of W_1: it can be left out of every product. A rule may still
+change it:
 
     W_·j ← (1 − δ) W_·j + Σ_a a V_aj,   V_aj = G_a1 + Σ_u G_a,Wᵀu (Wᵀu)_j,
 
@@ -15,7 +16,6 @@ from metaplast.unroll.fused.jit import compiled
 from metaplast.unroll.fused.lanes import add_multiple, clear, project
 from metaplast.unroll.fused.memory import Memory
 from metaplast.unroll.fused.program import NONE, PLASTIC, Program
-
 
 _project = project(8)
 

@@ -4,7 +4,7 @@ Reversible: a step changes a matrix by M⁺ = (1 + g) M + Σ a ⊗ V_a, so the b
 
     M = (M⁺ − Σ a ⊗ V_a) / (1 + g)
 
-from the vectors of the step alone, and keeps no weights but every few hundred steps, or where growth
+from the vectors of the step alone, and keeps no weights but every few hundred steps, or where decay
 would make the division inexact. Every kept copy is compared with the rebuilt weights; where they
 differ, the episode is run again with more copies, at last one a step.
 """

@@ -4,14 +4,12 @@ A step's change is not applied at once but row by row in the next step's pass ov
 also forms the next net input: one pass a step.
 """
 
-# ruff: noqa: PLR0913 - a kernel's arguments are its registers.
-
 from __future__ import annotations
 
 import numpy as np
 
 from metaplast.unroll.fused.jit import compiled, inlined
-from metaplast.unroll.fused.lanes import clear, multiply
+from metaplast.unroll.fused.lanes import clear, multiply, update_dot
 from metaplast.unroll.fused.memory import Memory, Pending, Task
 from metaplast.unroll.fused.program import (
     ERROR,
@@ -25,7 +23,7 @@ from metaplast.unroll.fused.program import (
     Program,
     Side,
 )
-from metaplast.unroll.fused.sweeps import activate, advance, project, update_rows
+from metaplast.unroll.fused.sweeps import advance, project
 from metaplast.unroll.fused.tensor import form_change
 
 
@@ -65,8 +63,8 @@ def _activities(p: Program, m: Memory, task: Task, turn: int, pending: bool) -> 
         scale = one + m.forward.growth[slot]
         advance(
             m.w, net.w[layer], net.widths[layer + 1], net.pads[layer + 1], net.pads[layer], rank,
-            m.forward.a, m.forward.v, slot * m.forward.span, scale, pending and p.forward.changes, s, base,
-            net.y[layer], net.z[layer + 1], mode, net.y[layer + 1], net.k[layer + 1], task.beta,
+            m.forward.a, m.forward.v, slot * m.forward.span, scale,
+            pending and p.forward.changes, s, base, net.y[layer], net.z[layer + 1], mode, net.y[layer + 1], net.k[layer + 1], task.beta,
             p.forward.early[layer],
         )  # fmt: skip
     softmax(s, base + net.z[layers], base + net.y[layers], net.widths[layers])
@@ -138,8 +136,8 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
             mode = ERROR if layer >= net.lowest else NOTHING
             advance(
                 m.b, net.b[layer], net.widths[layer], net.pads[layer], net.pads[layer + 1], rank,
-                m.backward.a, m.backward.v, slot * m.backward.span, one + m.backward.growth[slot], pending, s,
-                base, net.e[layer + 1], net.c[layer], mode, net.e[layer], net.k[layer],
+                m.backward.a, m.backward.v, slot * m.backward.span,
+                one + m.backward.growth[slot], pending, s, base, net.e[layer + 1], net.c[layer], mode, net.e[layer], net.k[layer],
                 one, p.backward.early[layer],
             )  # fmt: skip
         elif layer >= net.lowest:
@@ -171,11 +169,11 @@ def _apply(
     matrix: Numbers, at: int, height: int, width: int, side: Side, change: Pending, slot: int,
     m: Memory,
 ) -> None:  # fmt: skip
-    none = np.int64(0)
+    place = slot * change.span
     scale = matrix.dtype.type(1) + change.growth[slot]
-    update_rows(
-        matrix, at, none, height, height, width, side.rows.shape[1], change.a, change.v,
-        slot * change.span, scale, m.zeros, none, m.left, none,
+    update_dot(
+        matrix, at, change.a, place, change.v, place, m.zeros, 0, m.left, 0, height, width, scale,
+        side.rows.shape[1], 0, height,
     )  # fmt: skip
 
 

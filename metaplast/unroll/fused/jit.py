@@ -1,4 +1,4 @@
-"""How the fused kernel is compiled: flags, the disk cache and the line that says what takes so long.
+"""How the fused kernel is compiled: flags, the disk cache and the line that announces it.
 
 This module imports numba; nothing else does until the engine is first used.
 """
@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Full fast math would let the compiler assume that no NaN occurs; these four do not.
-# numba compiles a function anew for each literal argument: kernels pass `np.int64(0)`, not 0.
 FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
+# numba compiles a function anew for each literal argument, but not for these.
+NO, ZERO, ONE = (cast(int, np.int64(value)) for value in (-1, 0, 1))
 _PATIENCE = 1.5  # Seconds in which a kernel loads from the disk cache.
 
 
@@ -49,10 +51,12 @@ def entry_point(function: Function) -> Function:
 
 
 def _jit(function: Callable[..., Any], *, cached: bool) -> Any:
-    # CPython-only wrappers of inner functions would be compiled for nothing.
-    return numba.njit(
+    njit: Any = numba.njit  # Its stub omits two of the options.
+    # Wrappers of inner functions would be compiled for nothing. The caller owns every array, so
+    # that counting references to them (`_nrt`) would only cost time, to compile above all.
+    return njit(
         fastmath=set(FAST), error_model="numpy", nogil=True, cache=cached,
-        no_cpython_wrapper=not cached, no_cfunc_wrapper=True,
+        no_cpython_wrapper=not cached, no_cfunc_wrapper=True, _nrt=False,
     )(function)  # fmt: skip
 
 

@@ -4,20 +4,27 @@ Each loop walks the columns once, a register of `LANES` numbers at a time, and d
 those columns that can be done: so a row is loaded once and stored once. Written as LLVM vector
 code, because the automatic vectoriser gives up on loops with this many arrays.
 
-Vectors and matrices are given as (array, offset): element 0 is `array[offset]`. Every row is padded with
-zeros to a multiple of `PAD` columns and starts `columns` elements after the one above it.
+Vectors and matrices are given as (array, offset): element 0 is `array[offset]`. Every row is padded
+with zeros to a multiple of `PAD` columns and starts `columns` elements after the one above it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-from llvmlite import ir
-from numba.core import cgutils, types
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils as _cgutils
+from numba.core import types
 from numba.extending import intrinsic
 
+cgutils: Any = _cgutils  # Untyped.
+
 PAD = 16
+RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3.
+TERMS = 5  # z̄ and three projections: 0 … 4.
+READ = TERMS
 _BYTES = 64  # One AVX-512 register; narrower machines split it in two or four.
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")
 
@@ -50,7 +57,7 @@ class Lanes:
 
     def rows(self, first: Any, stride: Any, count: int) -> list[Any]:
         """Return the addresses of `count` rows that lie `stride` elements apart."""
-        pointers = [first]
+        pointers = [first][:count]
         for _ in range(count - 1):
             pointers.append(self.builder.gep(pointers[-1], [stride]))
         return pointers
@@ -116,6 +123,29 @@ class Lanes:
         total = self.builder.call(reduce, [start, self.builder.load(place)], fastmath=("reassoc",))
         self.builder.store(total, cell)
 
+    def shift(self, pointer: Any, count: Any, stride: Any = None) -> Any:
+        """Return the address `count` elements, or `count` times `stride`, further on."""
+        return self.builder.gep(
+            pointer, [count if stride is None else self.builder.mul(count, stride)]
+        )
+
+    def loop(self, first: Any, last: Any, step: int) -> Any:
+        """Return a context in which code for every block of rows is emitted."""
+        word = ir.IntType(64)
+        return cgutils.for_range_slice(self.builder, first, last, word(step), intp=word)
+
+    def switch(self, key: Any, cases: Sequence[Callable[[], None]]) -> None:
+        """Emit code that runs the case whose place in the list is `key`."""
+        done = self.builder.append_basic_block("done")
+        choice = self.builder.switch(key, done)
+        for value, emit in enumerate(cases):
+            block = self.builder.append_basic_block("case")
+            choice.add_case(ir.IntType(64)(value), block)
+            self.builder.position_at_end(block)
+            emit()
+            self.builder.branch(done)
+        self.builder.position_at_end(done)
+
     def columns(self, count: Any) -> Any:
         """Return a context in which code for every register's column is emitted."""
         word = ir.IntType(64)
@@ -132,9 +162,7 @@ def _intrinsic(emit: Callable[[Lanes], None], count: int) -> Any:
     names = ", ".join(f"a{i}" for i in range(count))
     # numba wants an explicit argument list.
     scope: dict[str, Any] = {"codegen": codegen, "none": types.none}
-    exec(  # noqa: S102 - the text is ours
-        f"def typing(context, {names}):\n    return none({names}), codegen\n", scope
-    )
+    exec(f"def typing(context, {names}):\n    return none({names}), codegen\n", scope)
     return intrinsic(scope["typing"])
 
 
@@ -173,86 +201,120 @@ def project(rows: int) -> Any:
     return _intrinsic(emit, 7)
 
 
-def update_dot(rank: int, rows: int) -> Any:
-    """(M, a, V, x, out, height, columns, g): M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x.
+class _Update(NamedTuple):
+    """Arguments of `update_dot`."""
 
-    a is [rank, height] and V [rank, columns].
-    """
+    matrix: Any
+    a: Any
+    v: Any
+    x: Any
+    out: Any
+    height: Any
+    width: Any
+    scale: Any
 
-    def emit(to: Lanes) -> None:
-        matrix, a, v, x, out = (to.pointer() for _ in range(5))
-        height, width = to.value(), to.value()
-        scale = to.spread(to.value())
-        pointers = to.rows(matrix, width, rows)
-        factors = [to.scalars(row, rows) for row in to.rows(a, height, rank)] if rank else []
-        v_rows = to.rows(v, width, rank) if rank else []
-        sums = [to.accumulator() for _ in pointers]
-        with to.columns(width) as (column, _):
-            other = to.load(x, column)
+    def emit(self, to: Lanes, rank: int, i: Any) -> None:
+        """Emit code for four rows from row i on."""
+        pointers = to.rows(to.shift(self.matrix, i, self.width), self.width, 4)
+        a_rows = to.rows(to.shift(self.a, i), self.height, rank)
+        factors = [to.scalars(row, 4) for row in a_rows]
+        v_rows, sums = to.rows(self.v, self.width, rank), [to.accumulator() for _ in pointers]
+        with to.columns(self.width) as (column, _):
+            other = to.load(self.x, column)
             columns = [to.load(row, column) for row in v_rows]
             for index, (pointer, place) in enumerate(zip(pointers, sums, strict=True)):
-                cell = to.multiply(scale, to.load(pointer, column))
+                cell = to.multiply(self.scale, to.load(pointer, column))
                 for factor, vector in zip(factors, columns, strict=True):
                     cell = to.add(factor[index], vector, cell)
                 to.store(cell, pointer, column)
                 to.accumulate(place, cell, other)
+        out = to.shift(self.out, i)
         for index, place in enumerate(sums):
             to.deposit(place, out, index, add=False)
 
-    return _intrinsic(emit, 13)
+
+def _update_dot(to: Lanes) -> None:
+    pointers = [to.pointer() for _ in range(5)]
+    height, width, scale = to.value(), to.value(), to.spread(to.value())
+    rank, first, last = to.value(), to.value(), to.value()
+    given = _Update._make((*pointers, height, width, scale))
+
+    def case(count: int) -> None:
+        with to.loop(first, last, 4) as (i, _):
+            given.emit(to, count, i)
+
+    to.switch(rank, [partial(case, count) for count in range(RANKS)])
 
 
-def retreat(terms: int, rank: int, rows: int, *, undo: bool) -> Any:
-    """One step back for `rows` rows i of M and of its adjoint M̄.
+class _Retreat(NamedTuple):
+    """Arguments of `retreat`."""
 
-        M̄_i ← g M̄_i + Σ_q left_qi right_q            (what the signals of step t add)
-        M_i ← h (M_i − Σ_r a_ri V_r)                    (the update of step t − 1 undone)
-        ā_ri = M̄_i · V_r,   V̄_r += a_ri M̄_i,   ḡ += M̄_i · M_i.
+    matrix: Any
+    adjoint: Any
+    left: Any
+    right: Any
+    a: Any
+    v: Any
+    a_bar: Any
+    v_bar: Any
+    growth_bar: Any
+    height: Any
+    width: Any
+    scale: Any
+    inverse: Any
 
-    Arguments: M, M̄, left, right, a, V, ā, V̄, ḡ, height, columns, g, h; left and a are
-    [·, height], right and V [·, columns]. Without `undo` M stays as it is.
-    """
-
-    def emit(to: Lanes) -> None:
-        matrix, adjoint, left, right, a, v, a_bar, v_bar, g_bar = (to.pointer() for _ in range(9))
-        height, width = to.value(), to.value()
-        scale, inverse = to.spread(to.value()), to.spread(to.value())
-        m_rows, adjoint_rows = to.rows(matrix, width, rows), to.rows(adjoint, width, rows)
-        lefts = [to.scalars(p, rows) for p in to.rows(left, height, terms)] if terms else []
-        factors = [to.scalars(p, rows) for p in to.rows(a, height, rank)] if rank else []
-        rights = to.rows(right, width, terms) if terms else []
-        v_rows = to.rows(v, width, rank) if rank else []
-        v_bars = to.rows(v_bar, width, rank) if rank else []
-        sums = [[to.accumulator() for _ in range(rank)] for _ in range(rows)]
+    def emit(self, to: Lanes, terms: int, rank: int, i: Any, *, undo: bool) -> None:
+        """Emit code for two rows from row i on."""
+        m_rows, adjoint_rows = (
+            to.rows(to.shift(m, i, self.width), self.width, 2) for m in (self.matrix, self.adjoint)
+        )
+        lefts = [to.scalars(p, 2) for p in to.rows(to.shift(self.left, i), self.height, terms)]
+        factors = [to.scalars(p, 2) for p in to.rows(to.shift(self.a, i), self.height, rank)]
+        rights, v_rows = to.rows(self.right, self.width, terms), to.rows(self.v, self.width, rank)
+        v_bars = to.rows(self.v_bar, self.width, rank)
+        sums = [[to.accumulator() for _ in range(rank)] for _ in m_rows]
         growth = to.accumulator()
-        with to.columns(width) as (column, _):
-            given = [to.load(p, column) for p in rights]
-            vectors = [to.load(p, column) for p in v_rows]
-            returned = [to.load(p, column) for p in v_bars]
-            for i in range(rows):
-                bar = to.multiply(scale, to.load(adjoint_rows[i], column))
+        with to.columns(self.width) as (column, _):
+            given, vectors, returned = (
+                [to.load(p, column) for p in group] for group in (rights, v_rows, v_bars)
+            )
+            for n, (m_row, adjoint_row) in enumerate(zip(m_rows, adjoint_rows, strict=True)):
+                bar = to.multiply(self.scale, to.load(adjoint_row, column))
                 for factor, vector in zip(lefts, given, strict=True):
-                    bar = to.add(factor[i], vector, bar)
-                to.store(bar, adjoint_rows[i], column)
-                cell = to.load(m_rows[i], column)
+                    bar = to.add(factor[n], vector, bar)
+                to.store(bar, adjoint_row, column)
+                cell = to.load(m_row, column)
                 if undo:
                     for factor, vector in zip(factors, vectors, strict=True):
-                        cell = to.subtract(factor[i], vector, cell)
-                    cell = to.multiply(inverse, cell)
-                    to.store(cell, m_rows[i], column)
+                        cell = to.subtract(factor[n], vector, cell)
+                    cell = to.multiply(self.inverse, cell)
+                    to.store(cell, m_row, column)
                 to.accumulate(growth, bar, cell)
                 for r in range(rank):
-                    to.accumulate(sums[i][r], bar, vectors[r])
-                    returned[r] = to.add(factors[r][i], bar, returned[r])
+                    to.accumulate(sums[n][r], bar, vectors[r])
+                    returned[r] = to.add(factors[r][n], bar, returned[r])
             for pointer, register in zip(v_bars, returned, strict=True):
                 to.store(register, pointer, column)
-        a_rows = to.rows(a_bar, height, rank) if rank else []
-        for i in range(rows):
-            for r in range(rank):
-                to.deposit(sums[i][r], a_rows[r], i, add=False)
-        to.deposit(growth, g_bar, 0, add=True)
+        for r, row in enumerate(to.rows(to.shift(self.a_bar, i), self.height, rank)):
+            for n in range(2):
+                to.deposit(sums[n][r], row, n, add=False)
+        to.deposit(growth, self.growth_bar, 0, add=True)
 
-    return _intrinsic(emit, 22)
+
+def _retreat(to: Lanes) -> None:
+    pointers = [to.pointer() for _ in range(9)]
+    height, width, scale, inverse = to.value(), to.value(), *(to.spread(to.value()) for _ in "gh")
+    terms, rank, first, last = (to.value() for _ in range(4))
+    given = _Retreat._make((*pointers, height, width, scale, inverse))
+
+    def case(count: int, depth: int, undo: bool) -> None:
+        with to.loop(first, last, 2) as (i, _):
+            given.emit(to, count, depth, i, undo=undo)
+
+    kinds = [(count, True) for count in range(TERMS)] + [(0, False)]
+    cases = [partial(case, count, depth, undo) for count, undo in kinds for depth in range(RANKS)]
+    word = ir.IntType(64)
+    to.switch(to.builder.add(to.builder.mul(terms, word(RANKS)), rank), cases)
 
 
 def _copy(to: Lanes) -> None:
@@ -294,6 +356,20 @@ def _product(add: bool) -> Callable[[Lanes], None]:
 
     return emit
 
+
+# (M, a, V, x, out, height, columns, g, rank, first, last): for the rows i from first to last, four
+# at a time, M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x. a is [rank, height], V [rank, columns].
+update_dot = _intrinsic(_update_dot, 16)
+
+# One step back for the rows i from first to last of M and of its adjoint M̄, two at a time:
+#
+#     M̄_i ← g M̄_i + Σ_q left_qi right_q            (what the signals of step t add)
+#     M_i ← h (M_i − Σ_r a_ri V_r)                    (the update of step t − 1 undone)
+#     ā_ri = M̄_i · V_r,   V̄_r += a_ri M̄_i,   ḡ += M̄_i · M_i.
+#
+# (M, M̄, left, right, a, V, ā, V̄, ḡ, height, columns, g, h, terms, rank, first, last); left and a
+# are [·, height], right and V [·, columns]. With READ for terms, there are none and M stays.
+retreat = _intrinsic(_retreat, 26)
 
 # Of vectors whose length is a multiple of PAD; each vector is given as (array, offset).
 copy = _intrinsic(_copy, 5)  # (source, target, count): target = source.

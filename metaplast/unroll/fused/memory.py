@@ -56,12 +56,12 @@ class Memory(NamedTuple):
         forward, backward: pending changes of W and B.
         left, right: factors of what a step adds to a matrix's adjoint, [term, neuron].
         zeros: a vector of zeros.
-        query_y, query_k, query_bar: activity, gain, and net input's adjoint of the query set, one layer
-            after another, each [query, neuron].
+        query_y, query_k, query_bar: activity, gain, and net input's adjoint of the query set, one
+            layer after another, each [query, neuron].
         query_t: one layer's query_bar, transposed.
         final, final_b: the learned weights, and plastic backward weights.
-        lost, lost_v, lost_p: columns of W_1 at dropped pixels, of their change, of a projection; empty
-            where the rule leaves them alone.
+        lost, lost_v, lost_p: columns of W_1 at dropped pixels, of their change, of a projection;
+            empty where the rule leaves them alone.
         lost_scale: the factor by which rows of B_1 at dropped pixels have decayed, [1].
     """
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.algebra import Gate, Projection, Signal, Vector
+from metaplast.algebra import Gate, Kind, Population, Projection, Signal, Vector
 from metaplast.learner import Learner
 from metaplast.plasticity import Entry, Plasticity
 
@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]
 
 PAD = 16
-KINDS = ("activity", "error", "one")
+KINDS: tuple[Kind, ...] = ("activity", "error", "one")
 NONE = -1
 _ONE = -2
 # Where errors come from: a matrix that stays as it is, Wᵀ, |M|ᵀ ⊙ sign(W), or plastic B.
@@ -41,12 +41,12 @@ class Side(NamedTuple):
         rows: offsets of the row vectors a, [layer, a].
         columns: offsets of the column vectors r, [layer, b].
         gates: offsets of both vectors and their length, [layer, gate, 3].
-        entries: θ's index, the cell of G (a·columns + b), then gates or -1, [monomial, 2 + depth]; entries
-            first, then decays.
+        entries: θ's index, the cell of G (a·columns + b), then gates or -1, [monomial, 2 + depth];
+            entries first, then decays.
         coefficients: [monomial].
         filled: how many monomials are entries.
-        early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2], -1 after
-            the last.
+        early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2], -1
+            after the last.
         late: (u, Mᵀu) offsets that need an error first, likewise.
         changes: whether any term changes the matrix.
     """
@@ -105,8 +105,8 @@ class Net(NamedTuple):
 class Program(NamedTuple):
     """The whole learner: net, forward and backward plasticity.
 
-    `lost` says what each column vector of W_1 is at a dropped pixel: -1 zero, -2 one, or the offset of u
-    where it is Wᵀu.
+    `lost` says what each column vector of W_1 is at a dropped pixel: -1 zero, -2 one, or the offset
+    of u where it is Wᵀu.
     """
 
     net: Net
@@ -211,15 +211,15 @@ class _Builder:
         left, right = (self.offset(name, layer, side) for side in (gate.left, gate.right))
         return left, right, padded(self.widths[level])
 
-    def jobs(self, name: str, layer: int, kinds: tuple[str, ...]) -> list[tuple[int, int]]:
+    def jobs(self, name: str, layer: int, kinds: tuple[Kind, ...]) -> list[tuple[int, int]]:
         """Return the (u, Mᵀu) offsets of one layer."""
         found = []
         for kind in kinds:
             place = self.projections.get((name, layer, kind))
             if place is None or place in self.c:  # In `c`: the feedback forms it anyway.
                 continue
-            population = "post" if name == "W" else "pre"
-            found.append((self.offset(name, layer, Signal(population, _kind(kind))), place))
+            population: Population = "post" if name == "W" else "pre"
+            found.append((self.offset(name, layer, Signal(population, kind)), place))
         return found
 
     def lost(self) -> Integers:
@@ -238,8 +238,8 @@ class _Builder:
         layers = range(1, self.layers + 1)
         monomials = (*plasticity.entries, *plasticity.decays)
         # Of W, a hidden layer's activity is known as soon as its row is; an error is not.
-        early = ("activity", "one") if name == "W" else KINDS
-        late = ("error",) if name == "W" else ()
+        early: tuple[Kind, ...] = ("activity", "one") if name == "W" else KINDS
+        late: tuple[Kind, ...] = ("error",) if name == "W" else ()
         return Side(
             _table([[self.offset(name, x, v) for v in plasticity.rows] for x in layers], 2),
             _table([[self.offset(name, x, v) for v in plasticity.columns] for x in layers], 2),
@@ -251,10 +251,6 @@ class _Builder:
             _jobs([self.jobs(name, x, late) for x in layers]),
             bool(plasticity.entries or plasticity.decays),
         )
-
-
-def _kind(kind: str) -> Any:
-    return kind
 
 
 def _is_net_input(gate: Gate) -> bool:
@@ -272,6 +268,11 @@ def _table(values: Any, dimensions: int) -> Integers:
     if array.ndim < dimensions:
         array = array.reshape(*array.shape, *[0] * (dimensions - array.ndim))
     return np.ascontiguousarray(array)
+
+
+def _starts(sizes: list[int]) -> Integers:
+    """Return where each of several blocks begins, and where the last one ends."""
+    return np.cumsum([0, *sizes]).astype(np.int64)
 
 
 def _jobs(layers: list[list[tuple[int, int]]]) -> Integers:
@@ -303,9 +304,16 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
     if source == SYMMETRIC:
         carried = [0] * builder.layers
     net = Net(
-        *(_table(v, 1) for v in (widths, pads)),
-        *(np.concatenate([[0], np.cumsum(s)]).astype(np.int64) for s in (sizes, carried)),
-        *(_table(getattr(builder, name), 1) for name in ("y", "e", "k", "c", "z", "ones")),
+        widths=_table(widths, 1),
+        pads=_table(pads, 1),
+        w=_starts(sizes),
+        b=_starts(carried),
+        y=_table(builder.y, 1),
+        e=_table(builder.e, 1),
+        k=_table(builder.k, 1),
+        c=_table(builder.c, 1),
+        z=_table(builder.z, 1),
+        ones=_table(builder.ones, 1),
         signals=builder.places.total,
         saved=builder.saved,
         state=sum(sizes) + (sum(carried) if source == PLASTIC else 0),

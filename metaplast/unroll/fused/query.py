@@ -1,13 +1,11 @@
 """The query set: loss, accuracy, and the loss's gradient to the learned weights."""
 
-# ruff: noqa: PLR0913 - a kernel's arguments are its registers.
-
 from __future__ import annotations
 
 import numpy as np
 
 from metaplast.unroll.fused import lanes
-from metaplast.unroll.fused.jit import compiled, inlined
+from metaplast.unroll.fused.jit import ZERO, compiled
 from metaplast.unroll.fused.lanes import clear
 from metaplast.unroll.fused.memory import Memory, Task
 from metaplast.unroll.fused.program import PAD, Net, Numbers, Program
@@ -57,7 +55,7 @@ def _activate(net: Net, m: Memory, task: Task, layer: int) -> None:
         at = to + q * post
         for i in range(count):
             s[i] = m.query_bar[at + i]
-        activate(net.activation, s, np.int64(0), post, 2 * post, count, task.beta)
+        activate(net.activation, s, ZERO, post, 2 * post, count, task.beta)
         for i in range(count):
             m.query_y[at + i] = s[post + i]
             m.query_k[at + i] = s[2 * post + i]

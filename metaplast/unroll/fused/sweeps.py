@@ -4,8 +4,6 @@ Rows are taken in blocks so small that a block stays in the innermost cache whil
 `lanes` pass over it. Padded rows are zero and so change nothing.
 """
 
-# ruff: noqa: PLR0913 - a kernel's arguments are its registers.
-
 from __future__ import annotations
 
 from typing import Any
@@ -17,7 +15,6 @@ from metaplast.unroll.fused.jit import compiled
 from metaplast.unroll.fused.memory import Pending
 from metaplast.unroll.fused.program import (
     ERROR,
-    NOTHING,
     RELU,
     SOFTMAX,
     SOFTPLUS,
@@ -28,13 +25,6 @@ from metaplast.unroll.fused.program import (
 
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)
-_update_0, _update_1, _update_2, _update_3 = (lanes.update_dot(rank, 4) for rank in range(4))
-_back_00, _back_01, _back_02, _back_03 = (lanes.retreat(0, r, 2, undo=True) for r in range(4))
-_back_10, _back_11, _back_12, _back_13 = (lanes.retreat(1, r, 2, undo=True) for r in range(4))
-_back_20, _back_21, _back_22, _back_23 = (lanes.retreat(2, r, 2, undo=True) for r in range(4))
-_back_30, _back_31, _back_32, _back_33 = (lanes.retreat(3, r, 2, undo=True) for r in range(4))
-_back_40, _back_41, _back_42, _back_43 = (lanes.retreat(4, r, 2, undo=True) for r in range(4))
-_read_0, _read_1, _read_2, _read_3 = (lanes.retreat(0, r, 2, undo=False) for r in range(4))
 
 
 @compiled
@@ -81,32 +71,6 @@ def add_dots(
         for row in range(first, last, 4):
             _add_dot(m, at + row * width, d, jobs[job, 1], d, jobs[job, 0] + row, width)
         job += 1
-
-
-@compiled
-def update_rows(
-    m: Numbers, at: int, first: int, last: int, height: int, width: int, rank: int, a: Numbers,
-    v: Numbers, place: int, scale: Any, x: Numbers, x_at: int, out: Numbers, out_at: int,
-) -> None:  # fmt: skip
-    """Apply a pending change to a block of rows, then form their net input."""
-    for i in range(first, last, 4):
-        row = at + i * width
-        if rank == 0:
-            _update_0(
-                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
-            )
-        elif rank == 1:
-            _update_1(
-                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
-            )
-        elif rank == 2:
-            _update_2(
-                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
-            )
-        else:
-            _update_3(
-                m, row, a, place + i, v, place, x, x_at, out, out_at + i, height, width, scale
-            )
 
 
 @compiled
@@ -157,9 +121,10 @@ def advance(
     for i in range(0, rows, block):
         last = min(i + block, height)
         if pending:
-            update_rows(
-                m, at, i, last, height, width, rank, a, v, place, scale, s, base + x, s, base + z
-            )
+            lanes.update_dot(
+                m, at, a, place, v, place, s, base + x, s, base + z, height, width, scale, rank, i,
+                last,
+            )  # fmt: skip
         else:
             for part in range(i, last, 4):
                 _dot(m, at + part * width, s, base + x, s, base + z + part, width)
@@ -173,145 +138,14 @@ def advance(
 
 
 @compiled
-def step_back(
-    terms: int, rank: int, m: Numbers, m_bar: Numbers, at: int, left: Numbers, right: Numbers,
-    a: Numbers, v: Numbers, place: int, a_bar: Numbers, v_bar: Numbers, growth_bar: Numbers,
-    bar: int, layer: int, first: int, last: int, height: int, width: int, scale: Any,
-    inverse: Any,
-) -> None:  # fmt: skip
-    """Go one step back on a block of rows: the row loop `lanes.retreat` of the sizes asked for."""
-    for i in range(first, last, 2):
-        row = at + i * width
-        if terms == 0 and rank == 0:
-            _back_00(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 0 and rank == 1:
-            _back_01(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 0 and rank == 2:
-            _back_02(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 0 and rank == 3:
-            _back_03(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 1 and rank == 0:
-            _back_10(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 1 and rank == 1:
-            _back_11(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 1 and rank == 2:
-            _back_12(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 1 and rank == 3:
-            _back_13(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 2 and rank == 0:
-            _back_20(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 2 and rank == 1:
-            _back_21(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 2 and rank == 2:
-            _back_22(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 2 and rank == 3:
-            _back_23(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 3 and rank == 0:
-            _back_30(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 3 and rank == 1:
-            _back_31(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 3 and rank == 2:
-            _back_32(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 3 and rank == 3:
-            _back_33(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 4 and rank == 0:
-            _back_40(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 4 and rank == 1:
-            _back_41(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 4 and rank == 2:
-            _back_42(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-        elif terms == 4 and rank == 3:
-            _back_43(
-                m, row, m_bar, row, left, i, right, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, scale, inverse,
-            )  # fmt: skip
-
-
-@compiled
 def contract(
-    m: Numbers, m_bar: Numbers, at: int, rows: int, height: int, width: int, rank: int,
+    m: Numbers, m_bar: Numbers, at: int, height: int, width: int, rank: int,
     change: Pending, place: int, bar: int, layer: int,
 ) -> None:  # fmt: skip
     """Form the adjoint of a step's change from M̄ and M, which is the matrix before the step."""
-    one = m.dtype.type(1)
-    a, v, a_bar, v_bar = change.a, change.v, change.a_bar, change.v_bar
-    growth_bar = change.growth_bar
-    for i in range(0, rows, 2):
-        row = at + i * width
-        if rank == 0:
-            _read_0(
-                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, one, one,
-            )  # fmt: skip
-        elif rank == 1:
-            _read_1(
-                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, one, one,
-            )  # fmt: skip
-        elif rank == 2:
-            _read_2(
-                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, one, one,
-            )  # fmt: skip
-        elif rank == 3:
-            _read_3(
-                m, row, m_bar, row, a, 0, a, 0, a, place + i, v, place, a_bar, bar + i, v_bar, bar,
-                growth_bar, layer, height, width, one, one,
-            )  # fmt: skip
+    one, left = m.dtype.type(1), change.a
+    lanes.retreat(
+        m, at, m_bar, at, left, 0, left, 0, change.a, place, change.v, place, change.a_bar, bar,
+        change.v_bar, bar, change.growth_bar, layer, height, width, one, one, lanes.READ, rank, 0,
+        height,
+    )  # fmt: skip

@@ -1,14 +1,10 @@
 """The plasticity tensor of one matrix in one step, and its adjoint: vectors only, no matrix."""
 
-# ruff: noqa: PLR0913 - a kernel's arguments are its registers.
-
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from metaplast.unroll.fused.jit import compiled
+from metaplast.unroll.fused.jit import NO, compiled
 from metaplast.unroll.fused.lanes import add_multiple, clear, copy, inner
 from metaplast.unroll.fused.memory import Pending
 from metaplast.unroll.fused.program import Numbers, Side
@@ -49,9 +45,7 @@ def form_change(
         g[slot, cell] = 0
     growth = s.dtype.type(0)
     for monomial in range(side.entries.shape[0]):
-        strength = theta[layer, side.entries[monomial, 0]] * _product(
-            side, monomial, values, np.int64(-1)
-        )
+        strength = theta[layer, side.entries[monomial, 0]] * _product(side, monomial, values, NO)
         if monomial < side.filled:
             g[slot, side.entries[monomial, 1]] += strength
         else:
@@ -71,10 +65,10 @@ def change_adjoint(
     side: Side, layer: int, s: Numbers, base: int, theta: Numbers, theta_bar: Numbers,
     at: Pending, turn: int, height: int, width: int, d: Numbers,
 ) -> None:  # fmt: skip
-    """Carry ā, V̄ and ḡ to the signals and to θ:
+    """Carry ā, V̄ and ḡ to the signals and to θ.
 
-        r̄_b += Σ_a G_ab V̄_a,   Ḡ_ab = ⟨V̄_a, r_b⟩,   θ̄_k += c_k Π gates · Ḡ,   and so on to each gate.
-    """  # fmt: skip  # noqa: D415
+    r̄_b += Σ_a G_ab V̄_a,   Ḡ_ab = ⟨V̄_a, r_b⟩,   θ̄_k += c_k Π gates · Ḡ, and so on to each gate.
+    """
     rank, count = side.rows.shape[1], side.columns.shape[1]
     slot = turn * side.rows.shape[0] + layer
     place = layer * at.span
@@ -96,7 +90,7 @@ def change_adjoint(
         bar = at.growth_bar[layer]
         if monomial < side.filled:
             bar = g_bar[side.entries[monomial, 1]]
-        theta_bar[layer, term] += bar * _product(side, monomial, values, np.int64(-1))
+        theta_bar[layer, term] += bar * _product(side, monomial, values, NO)
         for part in range(2, side.entries.shape[1]):
             gate = side.entries[monomial, part]
             if gate >= 0:

@@ -7,7 +7,7 @@ import numpy as np
 from metaplast.unroll.fused.backward import contract_all, recall, step_adjoint
 from metaplast.unroll.fused.dropped import follow_dropped
 from metaplast.unroll.fused.forward import apply_pending, step
-from metaplast.unroll.fused.jit import compiled, entry_point, inlined
+from metaplast.unroll.fused.jit import NO, compiled, entry_point, inlined
 from metaplast.unroll.fused.lanes import clear, copy
 from metaplast.unroll.fused.memory import Memory, Pending, Task
 from metaplast.unroll.fused.program import PLASTIC, Numbers, Program
@@ -121,7 +121,7 @@ def _backward(p: Program, m: Memory, task: Task) -> float:
         return worst
     clear(m.b_bar, 0, m.b_bar.shape[0])
     for t in range(steps, -1, -1):
-        before, kept = (t + 1) % 2, np.int64(-1)
+        before, kept = (t + 1) % 2, NO
         if t > 0:
             recall(p, m, task, t - 1, before)
             kept = m.slots[t - 1]

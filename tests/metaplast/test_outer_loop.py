@@ -11,7 +11,7 @@ from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
 from metaplast.learner import Learner
 from metaplast.network import FullyConnected
-from metaplast.outer import EXPLAINED, OuterLoop, OuterSettings
+from metaplast.outer_loop import EXPLAINED, OuterLoop, OuterSettings
 from metaplast.unroll import Outcome, get_engine
 
 NETWORK = FullyConnected((6, 5, 3))
