@@ -64,8 +64,8 @@ def _activities(p: Program, m: Memory, task: Task, turn: int, pending: bool) -> 
         advance(
             m.w, net.w[layer], net.widths[layer + 1], net.pads[layer + 1], net.pads[layer], rank,
             m.forward.a, m.forward.v, slot * m.forward.span, scale,
-            pending and p.forward.changes, s, base, net.y[layer], net.z[layer + 1], mode, net.y[layer + 1], net.k[layer + 1], task.beta,
-            p.forward.early[layer],
+            pending and p.forward.changes, s, base, net.y[layer], net.z[layer + 1], mode,
+            net.y[layer + 1], net.k[layer + 1], task.beta, p.forward.early[layer],
         )  # fmt: skip
     softmax(s, base + net.z[layers], base + net.y[layers], net.widths[layers])
     _project_jobs(p, m, layers - 1, base, early=True)
@@ -137,8 +137,8 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
             advance(
                 m.b, net.b[layer], net.widths[layer], net.pads[layer], net.pads[layer + 1], rank,
                 m.backward.a, m.backward.v, slot * m.backward.span,
-                one + m.backward.growth[slot], pending, s, base, net.e[layer + 1], net.c[layer], mode, net.e[layer], net.k[layer],
-                one, p.backward.early[layer],
+                one + m.backward.growth[slot], pending, s, base, net.e[layer + 1], net.c[layer],
+                mode, net.e[layer], net.k[layer], one, p.backward.early[layer],
             )  # fmt: skip
         elif layer >= net.lowest:
             _carry_error(p, m, layer, base)
