@@ -107,6 +107,7 @@ class Batch:
         program = _build(self.learner, len(pixels), self.dtype)
         spacing, slots = self.settings.spacing, self._slots(self.settings.spacing)
         while True:
+            self.theta_bar[episode] = 0
             one = _Episode(self, episode, program, pixels, lost, slots, spacing)
             unroll.run_episode(program, one.memory, one.task, self.results[episode])
             if self.results[episode, unroll.FULL]:
