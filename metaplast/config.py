@@ -79,10 +79,12 @@ class DiscoveryConfig:
     """Largest norm of one episode's gradient; 0 for no limit."""
     signs: bool = True
     """Keep decay terms from turning into growth."""
-    threshold: float = 0.03
+    threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
     refit: int = 200
-    """Tasks met while the kept terms are refitted without penalty."""
+    """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
+    validation: int = 200
+    """Tasks, apart from the test's, on which selection compares rules with and without a term."""
     test_episodes: int = 200
     """Held-out tasks."""
     seed: int = 0
@@ -106,6 +108,7 @@ class DiscoveryConfig:
         require_choice("--held-out", self.held_out, get_args(HeldOut))
         require_choice("--penalty", self.penalty, get_args(Penalty))
         require(self.refit >= 0, f"--refit must be at least 0, got {self.refit}.")
+        require(self.validation >= 2, f"--validation must be at least 2, got {self.validation}.")
         require(
             self.test_episodes >= 2,
             f"--test-episodes must be at least 2, got {self.test_episodes}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,12 +20,19 @@ from rich.progress import (
 from rich.table import Table
 
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
+from metaplast.discovery import DISCOVERED, REFIT, SEARCH, SELECT, Discovery, Result
 from metaplast.library import KnownRule
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.term import Term
 
 _STAGES = {SEARCH: "searching", REFIT: "refitting"}
+
+
+def _stage_name(stage: str) -> str:
+    """Return what people call a stage."""
+    if stage.startswith(SELECT):
+        return stage.partition(": ")[2]
+    return _STAGES.get(stage, stage)
 
 
 def make_console() -> Console:
@@ -56,19 +64,22 @@ class ProgressBar:
         )
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
+        self._discovery: Discovery | None = None
         self._size = 1
 
     def begin(self, discovery: Discovery) -> None:
         """Start the bar at what earlier parts of the run have done."""
+        self._discovery = discovery
         self._size = discovery.config.meta_batch
-        self._total = discovery.total_episodes
         done = sum(discovery.done.values()) * self._size
-        self._task = self._bar.add_task("starting", total=self._total, completed=done, status="")
+        self._task = self._bar.add_task(
+            "starting", total=discovery.total_episodes, completed=done, status=""
+        )
         self._bar.start()
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Move on by one outer step."""
-        name = _STAGES.get(record.stage, f"learning {record.stage}")
+        name = _stage_name(record.stage)
         status = (
             f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
         )
@@ -83,7 +94,7 @@ class ProgressBar:
 
     def tested(self, name: str, episodes: int) -> None:
         """Move on by some held-out tasks."""
-        self._move(episodes, f"testing {name}", "")
+        self._move(episodes, f"testing {_stage_name(name)}", "")
 
     def finish(self, result: Result) -> None:
         """Take the bar away."""
@@ -94,8 +105,10 @@ class ProgressBar:
         self._bar.stop()
 
     def _move(self, episodes: int, name: str, status: str) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, advance=episodes, description=name, status=status)
+        if self._task is None or self._discovery is None:
+            return
+        total = self._discovery.total_episodes
+        self._bar.update(self._task, advance=episodes, total=total, description=name, status=status)
 
     def _left(self) -> str:
         if self._task is None:
@@ -145,43 +158,62 @@ def show_result(console: Console, result: Result) -> None:
     console.print()
     console.print(terms_table(result))
     console.print(heldout_table(result))
-    if result.divergences:
-        count = sum(record.non_finite for record in result.history)
-        console.print(f"{count} episodes diverged and were left out; the first ones:")
-        for text in result.divergences:
-            console.print(f"  {text}", highlight=False)
+    show_divergences(console, result)
+
+
+def show_divergences(console: Console, result: Result, most: int = 3) -> None:
+    """Print how many episodes diverged in training, and where the first ones did."""
+    counts = Counter[bool]()
+    for record in result.history:
+        counts[record.stage.startswith(SELECT)] += record.non_finite
+    if counts[False]:
+        console.print(f"{counts[False]} training episodes diverged and were left out; the first:")
+        for text in result.divergences[: min(most, counts[False])]:
+            console.print(f"  {text}")
+    if counts[True]:
+        console.print(f"{counts[True]} diverged while rules without one of the terms were tried.")
 
 
 def terms_table(result: Result) -> Table:
-    """Return a table of all candidate terms: θ searched and refitted, kept or dropped."""
+    """Return a table of all candidates: θ, kept or dropped, what the rule loses without it."""
     table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("term", no_wrap=True)
     table.add_column("formula", no_wrap=True)
     table.add_column("θ searched", justify="right")
-    table.add_column("θ refitted", justify="right")
+    table.add_column("θ", justify="right")
     table.add_column("")
+    table.add_column("without it", justify="right", no_wrap=True)
     table.add_column("locality")
-    found = result.searched.coefficients
+    found, final = result.searched.coefficients, result.rule.coefficients
     for term in result.searched.terms:
         kept = term.name in result.kept
-        final = _number(result.rule.coefficients[term.name]) if kept else "–"
         table.add_row(
             term.name,
             term.spell(),
             _number(found[term.name]),
-            final,
+            _number(final[term.name]) if kept else "–",
             "kept" if kept else "dropped",
+            _loss_without(result, term.name),
             term.locality,
             style=None if kept else "dim",
         )
     return table
 
 
+def _loss_without(result: Result, term: str) -> str:
+    """Return the change of held-out accuracy, in points, when the rule is refitted without it."""
+    if term not in result.without:
+        return ""
+    band = result.loss_without(term)
+    return f"{100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]"
+
+
 def heldout_table(result: Result) -> Table:
     """Return a table of accuracies on the same held-out episodes."""
     table = Table(
-        title=f"Accuracy on {result.config.test_episodes} held-out episodes "
-        f"({result.held_out} never met in meta-training), mean and 98 % band",
+        title=f"Accuracy on {result.config.test_episodes} held-out episodes",
+        caption=f"{result.held_out} never met in meta-training",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -16,15 +17,15 @@ from torch import Tensor
 
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.config import DiscoveryConfig
-from metaplast.episode import EpisodeSplit
+from metaplast.episode import EpisodeSampler, EpisodeSplit
 from metaplast.errors import UserError, require
-from metaplast.evaluation import Evaluation, evaluate
+from metaplast.evaluation import Band, Evaluation, bootstrap, evaluate
 from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.rule import Rule
-from metaplast.selection import keep_terms
+from metaplast.selection import Fit, eliminate, keep_terms
 from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
 
@@ -33,8 +34,8 @@ REFIT = "refit"
 DISCOVERED = "discovered"
 CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
-# The refit starts close to its goal: smaller steps than the search's.
-REFIT_RATE = 0.3
+# Stages of the selection are numbered in the order in which they are first run.
+SELECT = "select"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Result:
         scale: units in which the search compared terms, by name.
         history: one record for each outer step, all stages in order.
         heldout: evaluation on held-out episodes by rule name; "discovered" first.
+        without: evaluation of the rule refitted without each of its terms, same episodes.
         divergences: the first episodes that diverged, explained.
         config: what was asked for.
         engine: name of the engine that ran.
@@ -60,6 +62,7 @@ class Result:
     scale: dict[str, list[float]]
     history: tuple[Record, ...]
     heldout: dict[str, Evaluation]
+    without: dict[str, Evaluation]
     divergences: tuple[str, ...]
     config: DiscoveryConfig
     engine: str
@@ -71,6 +74,10 @@ class Result:
     def kept(self) -> tuple[str, ...]:
         """Names of the terms in the rule."""
         return tuple(term.name for term in self.rule.terms)
+
+    def loss_without(self, term: str) -> Band:
+        """Return the change of held-out accuracy, refitted without a term, with its band."""
+        return bootstrap(self.without[term].accuracy - self.heldout[DISCOVERED].accuracy)
 
 
 class Observer(Protocol):
@@ -117,6 +124,9 @@ class Discovery:
         self._stages: dict[str, dict[str, Any]] = {}
         self._loops: dict[str, OuterLoop] = {}
         self._elapsed = 0.0
+        # Guesses for the progress bar until selection is over.
+        self._trials_left = len(config.choice.terms) + 2
+        self._missed = min(4, len(config.choice.terms)) if self._refit else 0
         self._saved_at = self._began_at = time.monotonic()
 
     @classmethod
@@ -167,13 +177,15 @@ class Discovery:
 
     @property
     def total_episodes(self) -> int:
-        """Tasks that the whole run meets, the longest possible refit included."""
+        """Tasks that the whole run meets; how many selection takes is a guess until it is over."""
         search, refit = self.config.outer, replace(self.config.outer, episodes=self._refit or 1)
-        stages = 1 + len(self._rivals)
-        training = stages * search.steps * search.meta_batch
-        if self._refit:
-            training += refit.steps * refit.meta_batch
-        return training + (1 + len(baselines())) * self.config.test_episodes
+        known = (1 + len(self._rivals)) * search.steps * search.meta_batch
+        known += (1 + len(baselines()) + self._missed) * self.config.test_episodes
+        if not self._refit:
+            return known
+        trials = sum(name == REFIT or name.startswith(SELECT) for name in self._loops)
+        each = refit.steps * refit.meta_batch + self.config.validation
+        return known + (trials + self._trials_left) * each
 
     @property
     def _refit(self) -> int:
@@ -205,10 +217,11 @@ class Discovery:
         kept = list(range(len(search.learner.terms)))
         if self.config.choice.is_pool:
             kept = keep_terms(search.progress.u, search.learner.terms, self.config.threshold)
-        final = search
+        theta = search.theta[..., kept]
+        missed: dict[int, Fit] = {}
         if self._refit and kept:
-            final = self._stage(REFIT, lambda: self._refit_loop(search, kept))
-        theta = final.theta if final is not search else search.theta[..., kept]
+            fit, missed = self._select(search, kept)
+            kept, theta = list(fit.kept), fit.theta
         terms = tuple(search.learner.terms[k] for k in kept)
         rivals = {rule.name: self._stage(rule.name, self._rival(rule)) for rule in self._rivals}
         tested = {DISCOVERED: (self.learner_for(terms, self.learner.feedback_name), theta)}
@@ -216,7 +229,13 @@ class Discovery:
             loop = rivals.get(rule.name, search)
             tested[rule.name] = (loop.learner, loop.theta)
         heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
-        result = self._result(terms, theta, search, heldout)
+        without = {
+            search.learner.terms[k].name: self._test(
+                f"without {search.learner.terms[k].name}", self._subset(search, fit.kept), fit.theta
+            )
+            for k, fit in missed.items()
+        }
+        result = self._result(terms, theta, search, heldout, without)
         for observer in self._observers:
             observer.finish(result)
         return result
@@ -242,20 +261,41 @@ class Discovery:
     def _search(self) -> OuterLoop:
         return self._loop(SEARCH, self.learner)
 
-    def _refit_loop(self, search: OuterLoop, kept: list[int]) -> OuterLoop:
-        outer = self.config.outer
-        settings = replace(
-            outer, episodes=self.config.refit, l1=0.0, meta_lr=REFIT_RATE * outer.meta_lr
-        )
+    def _subset(self, search: OuterLoop, kept: Sequence[int]) -> Learner:
+        """Return the learner with some of the pool's terms."""
         terms = tuple(search.learner.terms[k] for k in kept)
-        return self._loop(
-            REFIT,
-            self.learner_for(terms, search.learner.feedback_name),
-            settings=settings,
-            start=search.theta[..., kept].clone(),
-            scale=search.progress.scale[..., kept],
-            tasks=REFIT,
-        )
+        return self.learner_for(terms, search.learner.feedback_name)
+
+    def _select(self, search: OuterLoop, kept: list[int]) -> tuple[Fit, dict[int, Fit]]:
+        """Refit the candidates, then drop those that are not missed; see `selection`."""
+        pool = search.learner.terms
+        count = itertools.count(1)
+
+        def refit(fit: Fit, position: int) -> Fit:
+            index = fit.kept.index(position)
+            rest = [i for i in range(len(fit.kept)) if i != index]
+            stage = f"{SELECT} {next(count)}: without {pool[position].name}"
+            return self._fit(stage, search, [fit.kept[i] for i in rest], fit.theta[..., rest])
+
+        start = self._fit(REFIT, search, kept, search.theta[..., kept])
+        final, missed = eliminate(start, pool, refit)
+        self._trials_left, self._missed = 0, len(missed)
+        return final, missed
+
+    def _fit(self, stage: str, search: OuterLoop, kept: Sequence[int], theta: Tensor) -> Fit:
+        """Return the rule of some terms, refitted from `theta` without penalty, and validated."""
+        settings = replace(self.config.outer, episodes=self.config.refit, l1=0.0)
+        learner = self._subset(search, kept)
+        loop = self._stage(
+            stage,
+            lambda: self._loop(
+                stage, learner, settings=settings, start=theta.clone(),
+                scale=search.progress.scale[..., list(kept)], tasks=REFIT,
+            ),
+        )  # fmt: skip
+        self._trials_left = max(0, self._trials_left - 1)
+        accuracy = self._evaluate(stage, learner, loop.theta, self.split.train, "validation")
+        return Fit(tuple(kept), loop.theta, accuracy.accuracy)
 
     def _rival(self, rule: KnownRule) -> Callable[[], OuterLoop]:
         settings = replace(self.config.outer, l1=0.0)
@@ -289,14 +329,21 @@ class Discovery:
             self.save()
 
     def _test(self, name: str, learner: Learner, theta: Tensor) -> Evaluation:
+        return self._evaluate(name, learner, theta, self.split.test, "heldout")
+
+    def _evaluate(
+        self, name: str, learner: Learner, theta: Tensor, sampler: EpisodeSampler, purpose: str
+    ) -> Evaluation:
+        episodes = self.config.validation if purpose == "validation" else self.config.test_episodes
+
         def observe(episodes: int) -> None:
             for observer in self._observers:
                 observer.tested(name, episodes)
 
         engine = choose_engine(self.config.engine, learner, self.config.torch_device)
         return evaluate(
-            learner, theta, self.split.test, engine,
-            episodes=self.config.test_episodes, seed=self.config.seed, observe=observe,
+            learner, theta, sampler, engine,
+            episodes=episodes, seed=self.config.seed, purpose=purpose, observe=observe,
         )  # fmt: skip
 
     def save(self) -> None:
@@ -331,6 +378,7 @@ class Discovery:
         theta: Tensor,
         search: OuterLoop,
         heldout: dict[str, Evaluation],
+        without: dict[str, Evaluation],
     ) -> Result:
         feedback, pool = search.learner.feedback_name, search.learner.terms
         scale = search.progress.scale.reshape(-1, len(pool))
@@ -351,6 +399,7 @@ class Discovery:
             scale={term.name: scale[:, k].tolist() for k, term in enumerate(pool)},
             history=tuple(self.history()),
             heldout=heldout,
+            without=without,
             divergences=tuple(
                 text for loop in self._loops.values() for text in loop.progress.divergences
             ),

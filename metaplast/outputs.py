@@ -86,6 +86,11 @@ def summary(result: Result) -> dict[str, Any]:
             }
             for name, evaluation in result.heldout.items()
         },
+        "without": {
+            name: {"mean": band.mean, "low": band.low, "high": band.high}
+            for name in result.without
+            for band in (result.loss_without(name),)
+        },
         "held_out": result.held_out,
         "dataset": result.config.dataset_name,
         "data": result.description,

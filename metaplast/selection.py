@@ -1,11 +1,20 @@
-"""Which terms to keep."""
+"""Which terms to keep: a threshold on size, then elimination one by one on validation tasks.
+
+An L1 penalty alone leaves redundant terms: several of the candidates do nearly the same, and the
+penalty has no reason to prefer one. So the terms that survive the search are tried one by one, the
+most complex first: a term goes if the rule, refitted without it, is not worse on the same
+validation tasks, by the band of the paired difference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from metaplast.algebra import Formula, Projection
+from metaplast.evaluation import Band, bootstrap
 from metaplast.term import Term
 
 
@@ -24,3 +33,70 @@ def keep_terms(u: Tensor, terms: Sequence[Term], threshold: float) -> list[int]:
         return []
     sizes = u.abs().reshape(-1, len(terms)).amax(0)
     return [k for k in range(len(terms)) if sizes[k] > threshold * sizes.max()]
+
+
+def complexity(term: Term) -> int:
+    """Return how much a term's formula holds: monomials, gates and projections.
+
+    A dense term, which is outside the algebra, counts as more complex than any declared one.
+    """
+    if not isinstance(term.formula, Formula):
+        return 100
+    parts = 0
+    for monomial in term.formula.monomials:
+        vectors = [monomial.column, *(v for g in monomial.gates for v in (g.left, g.right))]
+        parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
+    return parts
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A rule of some of the terms, fitted, with its accuracy on the validation tasks.
+
+    Attributes:
+        kept: positions of its terms in the pool.
+        theta: their coefficients, [term] or [layer, term].
+        accuracy: on each validation task, the same tasks for every fit, [episode].
+    """
+
+    kept: tuple[int, ...]
+    theta: Tensor
+    accuracy: Tensor
+
+    def difference(self, other: Fit) -> Band:
+        """Return the mean of this accuracy minus the other's, task by task, with its band."""
+        return bootstrap(self.accuracy - other.accuracy)
+
+
+def eliminate(
+    start: Fit, terms: Sequence[Term], refit: Callable[[Fit, int], Fit]
+) -> tuple[Fit, dict[int, Fit]]:
+    """Drop terms one by one as long as none is missed.
+
+    A term is missed if the refit without it is worse than the best fit so far with its band
+    below zero; comparing with the best, not the last, keeps small losses from adding up. The pass
+    over the terms is repeated until every one left has been tried against the final rule.
+
+    Args:
+        start: all candidates, fitted.
+        terms: the pool that positions refer to.
+        refit: returns the fit without the term at a position.
+
+    Returns:
+        The final fit, and for each of its terms the fit without it.
+    """
+    current = best = start
+    queue = sorted(start.kept, key=lambda k: -complexity(terms[k]))
+    missed: dict[int, Fit] = {}
+    while queue and len(current.kept) > 1:
+        position = queue.pop(0)
+        without = refit(current, position)
+        if without.difference(best).high < 0:
+            missed[position] = without
+            continue
+        current = without
+        best = max(best, current, key=lambda fit: float(fit.accuracy.mean()))
+        # The rule has changed: those missed so far are tried again, after the others.
+        queue += missed
+        missed = {}
+    return current, missed

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metaplast.discovery import DISCOVERED, REFIT, SEARCH, Discovery, Result
+from metaplast.discovery import DISCOVERED, REFIT, SEARCH, SELECT, Discovery, Result
 from metaplast.outer_loop import OuterLoop, Record
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class TensorBoard:
         self._discovery = discovery
 
     def record(self, loop: OuterLoop, record: Record) -> None:
-        """Write the scalars of one outer step."""
+        """Write the scalars of one outer step; the trials of the selection have no charts."""
+        if record.stage.startswith(SELECT):
+            return
         writer, name = self._writer(record.stage)
         step = self._offset(record.stage) + record.episodes
         scalars: dict[str, float] = {

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,16 +11,23 @@ from pathlib import Path
 import pytest
 
 from metaplast.checkpoint import load_checkpoint
-from metaplast.commands import guard, main
 from metaplast.commands import discover as command
+from metaplast.commands import guard, main
 from metaplast.commands.discover import read_options
 from metaplast.rule import Rule
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-SMALL = (
-    "--episodes=8 --meta-batch=2 --refit=4 --test-episodes=6 --hidden=12,8 --shots=8 --queries=4 "
-    "--engine=batched"
-).split()
+SMALL = [
+    "--episodes=8",
+    "--meta-batch=2",
+    "--refit=4",
+    "--validation=4",
+    "--test-episodes=6",
+    "--hidden=12,8",
+    "--shots=8",
+    "--queries=4",
+    "--engine=batched",
+]
 
 
 def run(*arguments):
@@ -42,9 +48,17 @@ def folder(tmp_path_factory):
 
 def test_a_run_leaves_everything_a_reader_needs(folder):
     summary = json.loads((folder / "summary.json").read_text())
-    assert {"rule", "kept", "heldout", "episodes", "seconds", "engine", "seed", "versions"} <= set(
-        summary
-    )
+    assert {
+        "rule",
+        "kept",
+        "heldout",
+        "without",
+        "episodes",
+        "seconds",
+        "engine",
+        "seed",
+        "versions",
+    } <= set(summary)
     assert set(summary["rule"]) == set(summary["kept"])
     assert set(summary["heldout"]) == {"discovered", "feedback_alignment", "backprop"}
     for band in summary["heldout"].values():
@@ -58,9 +72,8 @@ def test_a_run_leaves_everything_a_reader_needs(folder):
 def test_the_history_has_one_row_for_each_outer_step_of_each_stage(folder):
     rows = read_history(folder)
     stages = [row["stage"] for row in rows]
-    assert {s: stages.count(s) for s in stages} == {
-        "search": 4, "refit": 2, "feedback_alignment": 4, "backprop": 4,
-    }  # fmt: skip
+    counts = {s: stages.count(s) for s in stages if not s.startswith("select")}
+    assert counts == {"search": 4, "refit": 2, "feedback_alignment": 4, "backprop": 4}
     assert float(rows[0]["theta_error_hebbian"]) == pytest.approx(1e-3)
     assert [float(row["angle_1"]) for row in rows if row["stage"] == "backprop"] == pytest.approx(
         [0] * 4, abs=0.1
@@ -111,8 +124,8 @@ def test_interrupted_a_run_says_how_to_go_on(tmp_path):
     with subprocess.Popen(
         [*arguments, "--checkpoint-seconds=0", f"--out={out}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # Some launchers ignore SIGINT for their background children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        # Some launchers ignore SIGINT for their background children; there are no threads here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
@@ -187,7 +200,7 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert expected in captured.err
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
-    assert os.listdir(tmp_path) == [], "a refused run leaves no folder behind"
+    assert list(tmp_path.iterdir()) == [], "a refused run leaves no folder behind"
 
 
 @pytest.mark.parametrize("arguments", [["--hidden=a,b"], ["--no-such-option=1"], ["--ways=x"]])

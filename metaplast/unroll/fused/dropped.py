@@ -13,7 +13,7 @@ then nothing is dropped.
 from __future__ import annotations
 
 from metaplast.unroll.fused.jit import compiled
-from metaplast.unroll.fused.lanes import add_multiple, clear, project
+from metaplast.unroll.fused.lanes import add_multiple, clear, project, update_dot
 from metaplast.unroll.fused.memory import Memory
 from metaplast.unroll.fused.program import NONE, PLASTIC, Program
 
@@ -54,9 +54,7 @@ def follow_dropped(p: Program, m: Memory, turn: int) -> None:
     _lost_columns(p, m, turn, width)
     slot, height = turn * layers, p.net.pads[1]
     place, scale = slot * m.forward.span, one + m.forward.growth[slot]
-    for i in range(p.net.widths[1]):
-        for j in range(i * width, (i + 1) * width):
-            m.lost[j] *= scale
-        for r in range(p.forward.rows.shape[1]):
-            strength = m.forward.a[place + r * height + i]
-            add_multiple(m.lost, i * width, m.lost_v, r * width, strength, width)
+    update_dot(
+        m.lost, 0, m.forward.a, place, m.lost_v, 0, m.zeros, 0, m.left, 0, height, width, scale,
+        p.forward.rows.shape[1], 0, height,
+    )  # fmt: skip

@@ -171,7 +171,7 @@ def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> dict[str, tupl
         "adjoints": (net.signals,),
         "left": (4 * widest,),
         "right": (4 * widest,),
-        "zeros": (widest,),
+        "zeros": (max(widest, lost),),
         "query_y": (queries * neurons,),
         "query_k": (queries * neurons,),
         "query_bar": (queries * neurons,),

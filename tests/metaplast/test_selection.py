@@ -1,0 +1,81 @@
+"""Elimination on made-up rules whose accuracy is known for every set of terms."""
+
+import pytest
+import torch
+from support import named
+
+from metaplast.algebra import W, outer, post, pre
+from metaplast.selection import Fit, complexity, eliminate
+from metaplast.term import DenseFormula, Term
+
+TERMS = named("gated_activity_error", "oja", "summed_error_hebbian", "error_hebbian", "error_error")
+GATED, OJA, SUMMED, HEBBIAN, ERRORS = range(5)
+EPISODES = 400
+
+
+def selected(accuracy, start=range(5)):
+    """Eliminate with `accuracy` mapping a set of positions to a mean; noise is shared by tasks."""
+    noise = 0.1 * torch.randn(EPISODES, generator=torch.Generator().manual_seed(0))
+    tried = []
+
+    def fit(kept):
+        own = 0.02 * torch.randn(EPISODES, generator=torch.Generator().manual_seed(len(tried)))
+        return Fit(tuple(kept), torch.zeros(len(kept)), accuracy(set(kept)) + noise + own)
+
+    def refit(current, position):
+        tried.append((current.kept, position))
+        return fit([k for k in current.kept if k != position])
+
+    final, missed = eliminate(fit(start), TERMS, refit)
+    return final, missed, tried
+
+
+def test_terms_without_use_go_and_useful_ones_stay():
+    useful = {OJA, HEBBIAN, ERRORS}
+    final, missed, _ = selected(lambda kept: 0.2 + 0.2 * len(kept & useful))
+    assert set(final.kept) == useful
+    assert set(missed) == useful
+
+
+def test_of_two_terms_that_replace_each_other_the_simpler_stays():
+    final, _, _ = selected(lambda kept: 0.8 if kept & {SUMMED, HEBBIAN} else 0.2)
+    assert final.kept == (HEBBIAN,)
+
+
+def test_each_kept_term_was_tried_against_the_final_rule():
+    # Oja is missed only at first: once the gated term is gone it has no use any more.
+    def accuracy(kept):
+        return 0.5 + 0.2 * (HEBBIAN in kept) - 0.2 * (GATED in kept and OJA not in kept)
+
+    final, missed, _ = selected(accuracy)
+    assert final.kept == (HEBBIAN,)
+    assert all(fit.kept == tuple(k for k in final.kept if k != p) for p, fit in missed.items())
+
+
+def test_small_losses_do_not_add_up():
+    # Each term is worth too little to be missed alone; all of them together are not.
+    worth = 0.0012
+    final, _, _ = selected(lambda kept: 0.5 + worth * len(kept))
+    lost = worth * (5 - len(final.kept))
+    assert lost <= 3 * worth
+    assert len(final.kept) > 1
+
+
+def test_the_last_term_is_not_tried():
+    final, missed, tried = selected(lambda _: 0.5, start=[HEBBIAN])
+    assert (final.kept, missed, tried) == ((HEBBIAN,), {}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("error_hebbian", 1), ("decay", 1), ("summed_error_hebbian", 2), ("oja", 3),
+     ("gated_error_hebbian", 3)],
+)  # fmt: skip
+def test_complexity_counts_monomials_gates_and_projections(name, parts):
+    assert complexity(named(name)[0]) == parts
+
+
+def test_a_dense_term_is_the_most_complex():
+    dense = DenseFormula(W, lambda s: s.operator.tensor, frozenset(), True, "f(W)", "f(W)")
+    term = Term("dense_one", dense, citation="none")
+    assert complexity(term) > complexity(Term("two", outer(post.one, pre.one), citation="none"))
