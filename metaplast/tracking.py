@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +56,7 @@ class TensorBoard:
         }
         for term, values in record.theta.items():
             target = self._term_writer(record.stage, term) if name == DISCOVERED else writer
-            for layer, value in enumerate(values, start=1):
-                tag = f"theta/{term}" if len(values) == 1 else f"theta/{term}/layer_{layer}"
-                target.add_scalar(tag, value, step)
+            self._write_theta(target, term, values, step)
         angles = enumerate(record.angles, start=1)
         scalars |= {f"angle/layer_{layer}": value for layer, value in angles}
         for tag, value in scalars.items():
@@ -70,7 +70,8 @@ class TensorBoard:
         """See progress of the held-out test, which has no chart."""
 
     def finish(self, result: Result) -> None:
-        """Write the equation, held-out accuracies and hyper-parameters, and close the files."""
+        """Write the final rule, held-out accuracies and hyper-parameters, and close the files."""
+        self._end_curves(result)
         for name, evaluation in result.heldout.items():
             writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
             writer.add_scalar("heldout/accuracy", evaluation.band.mean, 0)
@@ -84,6 +85,26 @@ class TensorBoard:
         writer.add_hparams(_hyper_parameters(result), metrics, run_name=".")
         for each in self._writers.values():
             each.close()
+
+    def _end_curves(self, result: Result) -> None:
+        """End each term's curve at its final coefficient, zero if selection dropped it."""
+        outer, refit = result.config.outer, replace(result.config.outer, episodes=1)
+        if any(record.stage == REFIT for record in result.history):
+            refit = replace(refit, episodes=result.config.refit)
+        step = (outer.steps + refit.steps) * outer.meta_batch
+        final = result.rule.coefficients
+        for term, before in result.searched.coefficients.items():
+            value = final.get(term, 0.0)
+            layers = len(before) if isinstance(before, list) else 1
+            values = value if isinstance(value, list) else [value] * layers
+            self._write_theta(self._term_writer(SEARCH, term), term, values, step + 1)
+
+    def _write_theta(
+        self, writer: SummaryWriter, term: str, values: Sequence[float], step: int
+    ) -> None:
+        for layer, value in enumerate(values, start=1):
+            tag = f"theta/{term}" if len(values) == 1 else f"theta/{term}/layer_{layer}"
+            writer.add_scalar(tag, value, step)
 
     def _count(self, name: str, record: Record) -> int:
         """Return how many episodes of a TensorBoard run have diverged so far."""
