@@ -1,0 +1,8 @@
+"""Time the engines and their peers; the same as `metaplast benchmark`."""
+
+import sys
+
+from metaplast.commands import script
+
+if __name__ == "__main__":
+    sys.exit(script("benchmark"))
