@@ -216,8 +216,10 @@ class Discovery:
         search = self._stage(SEARCH, self._search)
         kept = list(range(len(search.learner.terms)))
         if self.config.choice.is_pool:
-            kept = keep_terms(search.progress.u, search.learner.terms, self.config.threshold)
-        theta = search.theta[..., kept]
+            kept = keep_terms(
+                search.fitted / search.progress.scale, search.learner.terms, self.config.threshold
+            )
+        theta = search.fitted[..., kept]
         missed: dict[int, Fit] = {}
         if self._refit and kept:
             fit, missed = self._select(search, kept)
@@ -227,7 +229,7 @@ class Discovery:
         tested = {DISCOVERED: (self.learner_for(terms, self.learner.feedback_name), theta)}
         for rule in baselines():
             loop = rivals.get(rule.name, search)
-            tested[rule.name] = (loop.learner, loop.theta)
+            tested[rule.name] = (loop.learner, loop.fitted)
         heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
         without = {
             search.learner.terms[k].name: self._test(
@@ -277,7 +279,7 @@ class Discovery:
             stage = f"{SELECT} {next(count)}: without {pool[position].name}"
             return self._fit(stage, search, [fit.kept[i] for i in rest], fit.theta[..., rest])
 
-        start = self._fit(REFIT, search, kept, search.theta[..., kept])
+        start = self._fit(REFIT, search, kept, search.fitted[..., kept])
         final, missed = eliminate(start, pool, refit)
         self._trials_left, self._missed = 0, len(missed)
         return final, missed
@@ -294,8 +296,8 @@ class Discovery:
             ),
         )  # fmt: skip
         self._trials_left = max(0, self._trials_left - 1)
-        accuracy = self._evaluate(stage, learner, loop.theta, self.split.train, "validation")
-        return Fit(tuple(kept), loop.theta, accuracy.accuracy)
+        accuracy = self._evaluate(stage, learner, loop.fitted, self.split.train, "validation")
+        return Fit(tuple(kept), loop.fitted, accuracy.accuracy)
 
     def _rival(self, rule: KnownRule) -> Callable[[], OuterLoop]:
         settings = replace(self.config.outer, l1=0.0)
@@ -395,7 +397,7 @@ class Discovery:
         }
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
-            searched=Rule.of(pool, search.theta, feedback, provenance),
+            searched=Rule.of(pool, search.fitted, feedback, provenance),
             scale={term.name: scale[:, k].tolist() for k, term in enumerate(pool)},
             history=tuple(self.history()),
             heldout=heldout,

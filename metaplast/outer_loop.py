@@ -193,6 +193,20 @@ class OuterLoop:
         return self._u.detach() * self.progress.scale
 
     @property
+    def fitted(self) -> Tensor:
+        """The coefficients to take away from the loop, [term] or [layer, term].
+
+        A cosine settles, so they are the last ones. A constant step size keeps jittering with
+        every task: then they are the mean over the last fifth of the steps (Polyak averaging).
+        """
+        last = self.progress.history[-max(1, self.settings.steps // 5) :]
+        if self.settings.schedule == "cosine" or not last:
+            return self.theta
+        rows = [[record.theta[term.name] for term in self.learner.terms] for record in last]
+        mean = torch.tensor(rows, dtype=torch.float64).mean(0).mT
+        return mean.to(self._u).reshape(self._u.shape)
+
+    @property
     def is_done(self) -> bool:
         """True after the last step."""
         return self.progress.step >= self.settings.steps

@@ -356,3 +356,30 @@ def test_a_restored_loop_goes_on_bit_for_bit(tmp_path, optimizer, per_layer):
     assert resumed.progress.history == whole.progress.history
     assert resumed.progress.divergences == whole.progress.divergences
     assert not torch.equal(part.theta, whole.theta)
+
+
+def test_a_constant_step_size_ends_with_the_mean_of_the_last_fifth():
+    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, episodes=20, signs=False))
+    loop.run()
+    last = [[record.theta[name][0] for name in TERMS] for record in loop.progress.history[-4:]]
+    assert_close(loop.fitted, torch.tensor(last, dtype=torch.float64).mean(0))
+    assert not torch.equal(loop.fitted, loop.theta)
+
+
+def test_a_cosine_ends_with_the_last_theta():
+    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, episodes=20, schedule="cosine"))
+    loop.run()
+    assert torch.equal(loop.fitted, loop.theta)
+
+
+def test_the_mean_keeps_layers_apart():
+    loop = real_loop(replace(REAL, schedule="constant"))
+    per_layer = OuterLoop(
+        "search", loop.learner, Clouds(), get_engine("batched"),
+        replace(REAL, schedule="constant"), torch.full((2, 3), 1e-2, dtype=torch.float64),
+    )  # fmt: skip
+    per_layer.run()
+    record = per_layer.progress.history[-1]
+    assert per_layer.settings.steps // 5 == 1
+    expected = [[record.theta[name][layer] for name in TERMS] for layer in range(2)]
+    assert_close(per_layer.fitted, torch.tensor(expected, dtype=torch.float64))
