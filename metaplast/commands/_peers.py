@@ -161,7 +161,8 @@ def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
     theta = problem.theta.numpy()
     placed = jax.tree.map(jnp.asarray, arguments)
     function = jax.jit(gradient).lower(theta, *placed).compile()
-    needed = function.memory_analysis().temp_size_in_bytes / _MEGABYTE
+    planned: Any = function.memory_analysis()
+    needed = planned.temp_size_in_bytes / _MEGABYTE
     return (lambda: np.asarray(function(theta, *placed))), needed
 
 
