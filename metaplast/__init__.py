@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from metaplast.algebra import B, W, dot, outer, post, pre, total
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery, Result, discover
+from metaplast.discovery import Discovery, discover
 from metaplast.episode import (
     EpisodeBatch,
     EpisodeRequest,
@@ -21,6 +21,7 @@ from metaplast.evaluation import evaluate
 from metaplast.learner import Learner, State
 from metaplast.library import KnownRule, all_terms, get_term, known_rules, open_source
 from metaplast.network import FullyConnected
+from metaplast.result import Result
 from metaplast.rule import Rule
 from metaplast.term import DenseFormula, Synapses, Term
 from metaplast.unroll import Outcome, Problem, unroll

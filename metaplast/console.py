@@ -20,9 +20,10 @@ from rich.progress import (
 from rich.table import Table
 
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import DISCOVERED, REFIT, SEARCH, SELECT, Discovery, Result
+from metaplast.discovery import Discovery
 from metaplast.library import KnownRule
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.term import Term
 
 _STAGES = {SEARCH: "searching", REFIT: "refitting"}

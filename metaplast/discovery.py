@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,65 +17,19 @@ from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.config import DiscoveryConfig
 from metaplast.episode import EpisodeSampler, EpisodeSplit
 from metaplast.errors import UserError, require
-from metaplast.evaluation import Band, Evaluation, bootstrap, evaluate
+from metaplast.evaluation import Evaluation, evaluate
 from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
 from metaplast.selection import Fit, eliminate, keep_terms
 from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
 
-SEARCH = "search"
-REFIT = "refit"
-DISCOVERED = "discovered"
 CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
-# Stages of the selection are numbered in the order in which they are first run.
-SELECT = "select"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a discovery found.
-
-    Attributes:
-        rule: the kept terms, refitted.
-        searched: all candidate terms as the penalised search left them.
-        scale: units in which the search compared terms, by name.
-        history: one record for each outer step, all stages in order.
-        heldout: evaluation on held-out episodes by rule name; "discovered" first.
-        without: evaluation of the rule refitted without each of its terms, same episodes.
-        divergences: the first episodes that diverged, explained.
-        config: what was asked for.
-        engine: name of the engine that ran.
-        held_out: whether "classes" or "images" were held out.
-        description: of the data.
-        seconds: wall time, interruptions left out.
-    """
-
-    rule: Rule
-    searched: Rule
-    scale: dict[str, list[float]]
-    history: tuple[Record, ...]
-    heldout: dict[str, Evaluation]
-    without: dict[str, Evaluation]
-    divergences: tuple[str, ...]
-    config: DiscoveryConfig
-    engine: str
-    held_out: str
-    description: str
-    seconds: float
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """Names of the terms in the rule."""
-        return tuple(term.name for term in self.rule.terms)
-
-    def loss_without(self, term: str) -> Band:
-        """Return the change of held-out accuracy, refitted without a term, with its band."""
-        return bootstrap(self.without[term].accuracy - self.heldout[DISCOVERED].accuracy)
 
 
 class Observer(Protocol):
@@ -416,14 +368,6 @@ class Discovery:
 def write_config(folder: Path, config: DiscoveryConfig) -> None:
     """Write the configuration into a run folder."""
     write_json(folder / CONFIG, {"config": config.to_json(), "versions": versions()})
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("metaplast", "torch", "numpy")},
-    }
 
 
 def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:

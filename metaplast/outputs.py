@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from metaplast.discovery import Discovery, Result, versions
+from metaplast.discovery import Discovery
 from metaplast.files import write_json, write_text
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.result import Result, versions
 
 HISTORY = "history.csv"
 RULE = "rule.json"

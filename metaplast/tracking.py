@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metaplast.discovery import DISCOVERED, REFIT, SEARCH, SELECT, Discovery, Result
+from metaplast.discovery import Discovery
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -1,0 +1,69 @@
+"""What a discovery found."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from metaplast.config import DiscoveryConfig
+from metaplast.evaluation import Band, Evaluation, bootstrap
+from metaplast.outer_loop import Record
+from metaplast.rule import Rule
+
+# Names of the stages of a run, and of its rule among those that are tested. Trials of the
+# selection are numbered after SELECT in the order in which they are first run.
+SEARCH = "search"
+REFIT = "refit"
+SELECT = "select"
+DISCOVERED = "discovered"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a discovery found.
+
+    Attributes:
+        rule: the kept terms, refitted.
+        searched: all candidate terms as the penalised search left them.
+        scale: units in which the search compared terms, by name.
+        history: one record for each outer step, all stages in order.
+        heldout: evaluation on held-out episodes by rule name; "discovered" first.
+        without: evaluation of the rule refitted without each of its terms, same episodes.
+        divergences: the first episodes that diverged, explained.
+        config: what was asked for.
+        engine: name of the engine that ran.
+        held_out: whether "classes" or "images" were held out.
+        description: of the data.
+        seconds: wall time, interruptions left out.
+    """
+
+    rule: Rule
+    searched: Rule
+    scale: dict[str, list[float]]
+    history: tuple[Record, ...]
+    heldout: dict[str, Evaluation]
+    without: dict[str, Evaluation]
+    divergences: tuple[str, ...]
+    config: DiscoveryConfig
+    engine: str
+    held_out: str
+    description: str
+    seconds: float
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the terms in the rule."""
+        return tuple(term.name for term in self.rule.terms)
+
+    def loss_without(self, term: str) -> Band:
+        """Return the change of held-out accuracy, refitted without a term, with its band."""
+        return bootstrap(self.without[term].accuracy - self.heldout[DISCOVERED].accuracy)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("metaplast", "torch", "numpy")},
+    }
