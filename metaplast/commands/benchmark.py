@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from metaplast.commands import _peers
 from metaplast.commands._options import parse
+from metaplast.console import make_console
 from metaplast.episode import EpisodeBatch, EpisodeRequest
 from metaplast.learner import Learner
 from metaplast.library import choose_terms, open_source
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option will not do.
     """
     options = parse(BenchmarkOptions, arguments, prog="benchmark", description=__doc__)
-    console, rows = Console(), []
+    console, rows = make_console(), []
     for name in options.engines.split(","):
         if name not in PEERS:
             get_engine(name)
