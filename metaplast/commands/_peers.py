@@ -141,13 +141,12 @@ def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
         )
 
     def loss(theta: Any, weights: Any, feedback: Any, support: Any, query: Any) -> Any:
-        @jax.checkpoint
         def segment(carry: Any, examples: Any) -> Any:
             one = lambda w, example: (step(theta, feedback, w, example), None)  # noqa: E731
             return jax.lax.scan(one, carry, examples)[0], None
 
         cut = jax.tree.map(lambda a: a.reshape(steps // length, length, *a.shape[1:]), support)
-        weights, _ = jax.lax.scan(segment, weights, cut)
+        weights, _ = jax.lax.scan(jax.checkpoint(segment), weights, cut)
         _, logits = forward(weights, query[0])
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), query[1][:, None], 1)
         return -chosen.mean()
