@@ -8,7 +8,7 @@ from torch import Tensor
 from metaplast.episode import EpisodeBatch
 from metaplast.feedback import get_feedback
 from metaplast.learner import Learner, Operators, State
-from metaplast.term import Synapses, full_update
+from metaplast.term import full_update
 
 
 @torch.no_grad()
@@ -84,10 +84,7 @@ def _squared_sizes(learner: Learner, state: State, example: tuple[Tensor, Tensor
         for term in learner.terms:
             synapses = ends
             if term.is_backward:
-                synapses = Synapses(
-                    operators.backward[layer],
-                    ends.post_activity, ends.post_error, ends.pre_activity, ends.pre_error,
-                )  # fmt: skip
+                synapses = ends.at(operators.backward[layer])
             row.append(full_update(term, synapses).square().sum((-1, -2)))
         rows.append(torch.stack(row, -1))
     return torch.stack(rows, 1)

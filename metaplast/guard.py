@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaplast.algebra import MatrixName
 from metaplast.learner import Learner, Operators, State
-from metaplast.term import Synapses, full_update
+from metaplast.term import full_update
 from metaplast.unroll import Problem
 from metaplast.unroll.batched import first_bad_adjoint
 
@@ -94,10 +94,7 @@ def _largest_term(
     operators = Operators.of(state)
     ends = learner.synapses(operators, *example)[layer]
     if matrix == "B":
-        ends = Synapses(
-            operators.backward[layer],
-            ends.post_activity, ends.post_error, ends.pre_activity, ends.pre_error,
-        )  # fmt: skip
+        ends = ends.at(operators.backward[layer])
     sizes = {
         term.name: float(
             (theta[0, layer, k] * full_update(term, ends)).abs().max().nan_to_num(torch.inf)

@@ -6,7 +6,7 @@ Engines and the outer loop know only this: `draw` gives a state, `step` learns o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -147,9 +147,7 @@ class Learner:
         forward = [change(self.forward_plasticity, theta[:, i], s) for i, s in enumerate(synapses)]
         if self.backward_plasticity.is_empty:
             return forward, []
-        exchanged = [
-            replace(s, operator=matrix) for s, matrix in zip(synapses, state.backward, strict=True)
-        ]
+        exchanged = [s.at(matrix) for s, matrix in zip(synapses, state.backward, strict=True)]
         return forward, [
             change(self.backward_plasticity, theta[:, i], s) for i, s in enumerate(exchanged)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ class Synapses:
     post_error: Tensor
     pre_activity: Tensor
     pre_error: Tensor
+
+    def at(self, operator: Operator) -> Synapses:
+        """Return the same signals at another matrix between the same two populations."""
+        return replace(self, operator=operator)
 
     def signal(self, signal: Signal) -> Tensor:
         """Return the value of a signal, [episode, neuron]."""

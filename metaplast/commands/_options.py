@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec, UnsupportedTypeAnnotationError
+from tyro.constructors import PrimitiveConstructorSpec
 
 Options = TypeVar("Options")
 
@@ -36,6 +36,3 @@ def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Opti
     """Return the options in `arguments` as an instance of a dataclass; exit with 2 on a mistake."""
     options_given: Options = tyro.cli(kind, args=list(arguments), registry=registry(), **options)
     return options_given
-
-
-__all__ = ["UnsupportedTypeAnnotationError", "parse", "registry"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -52,7 +52,6 @@ class _PresetOnly:
     """Reads --preset before all else, since it changes the other options' defaults."""
 
     preset: PresetName = "default"
-    rest: Annotated[None, tyro.conf.Suppress] = field(default=None)
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:

@@ -90,10 +90,7 @@ class PlasticModule(nn.Module):
         forward = self.learner.synapses(operators, x, label)
         backward: list[Synapses | None] = [None] * len(operators.backward)
         if self.learner.feedback.is_plastic:
-            backward = [
-                Synapses(b, s.post_activity, s.post_error, s.pre_activity, s.pre_error)
-                for b, s in zip(operators.backward, forward, strict=True)
-            ]
+            backward = [s.at(b) for b, s in zip(operators.backward, forward, strict=True)]
         return [*forward, *backward]
 
 
