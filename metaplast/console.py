@@ -183,7 +183,7 @@ def terms_table(result: Result) -> Table:
     table.add_column("θ searched", justify="right")
     table.add_column("θ", justify="right")
     table.add_column("")
-    table.add_column("without it", justify="right", no_wrap=True)
+    table.add_column("change of accuracy", justify="right", no_wrap=True)
     table.add_column("locality")
     found, final = result.searched.coefficients, result.rule.coefficients
     for term in result.searched.terms:
@@ -194,19 +194,22 @@ def terms_table(result: Result) -> Table:
             _number(found[term.name]),
             _number(final[term.name]) if kept else "–",
             "kept" if kept else "dropped",
-            _loss_without(result, term.name),
+            _ablation(result, term.name),
             term.locality,
             style=None if kept else "dim",
         )
     return table
 
 
-def _loss_without(result: Result, term: str) -> str:
-    """Return the change of held-out accuracy, in points, when the rule is refitted without it."""
-    if term not in result.without:
+def _ablation(result: Result, term: str) -> str:
+    """Return the change of held-out accuracy, in points, without a kept term or with a dropped."""
+    if term in result.without:
+        kind, band = "without it", result.loss_without(term)
+    elif term in result.added:
+        kind, band = "with it", result.gain_with(term)
+    else:
         return ""
-    band = result.loss_without(term)
-    return f"{100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]"
+    return f"{kind} {100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]"
 
 
 def heldout_table(result: Result) -> Table:

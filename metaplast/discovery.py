@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from metaplast.library import KnownRule, baselines, get_term, open_source
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
-from metaplast.selection import Fit, eliminate, keep_terms
+from metaplast.selection import Fit, Selection, keep_terms, select
 from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
 
@@ -77,8 +77,8 @@ class Discovery:
         self._loops: dict[str, OuterLoop] = {}
         self._elapsed = 0.0
         # Guesses for the progress bar until selection is over.
-        self._trials_left = len(config.choice.terms) + 2
-        self._missed = min(4, len(config.choice.terms)) if self._refit else 0
+        pool = len(config.choice.terms)
+        self._trials_left, self._tried = 2 * pool, pool if self._refit else 0
         self._saved_at = self._began_at = time.monotonic()
 
     @classmethod
@@ -132,7 +132,7 @@ class Discovery:
         """Tasks that the whole run meets; how many selection takes is a guess until it is over."""
         search, refit = self.config.outer, replace(self.config.outer, episodes=self._refit or 1)
         known = (1 + len(self._rivals)) * search.steps * search.meta_batch
-        known += (1 + len(baselines()) + self._missed) * self.config.test_episodes
+        known += (1 + len(baselines()) + self._tried) * self.config.test_episodes
         if not self._refit:
             return known
         trials = sum(name == REFIT or name.startswith(SELECT) for name in self._loops)
@@ -172,10 +172,10 @@ class Discovery:
                 search.fitted / search.progress.scale, search.learner.terms, self.config.threshold
             )
         theta = search.fitted[..., kept]
-        missed: dict[int, Fit] = {}
+        selection = None
         if self._refit and kept:
-            fit, missed = self._select(search, kept)
-            kept, theta = list(fit.kept), fit.theta
+            selection = self._select(search, kept)
+            kept, theta = list(selection.fit.kept), selection.fit.theta
         terms = tuple(search.learner.terms[k] for k in kept)
         rivals = {rule.name: self._stage(rule.name, self._rival(rule)) for rule in self._rivals}
         tested = {DISCOVERED: (self.learner_for(terms, self.learner.feedback_name), theta)}
@@ -183,13 +183,11 @@ class Discovery:
             loop = rivals.get(rule.name, search)
             tested[rule.name] = (loop.learner, loop.fitted)
         heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
-        without = {
-            search.learner.terms[k].name: self._test(
-                f"without {search.learner.terms[k].name}", self._subset(search, fit.kept), fit.theta
-            )
-            for k, fit in missed.items()
-        }
-        result = self._result(terms, theta, search, heldout, without)
+        without, added = {}, {}
+        if selection is not None:
+            without = self._test_fits("without", search, selection.missed)
+            added = self._test_fits("with", search, selection.spare)
+        result = self._result(terms, theta, search, heldout, without, added)
         for observer in self._observers:
             observer.finish(result)
         return result
@@ -220,21 +218,39 @@ class Discovery:
         terms = tuple(search.learner.terms[k] for k in kept)
         return self.learner_for(terms, search.learner.feedback_name)
 
-    def _select(self, search: OuterLoop, kept: list[int]) -> tuple[Fit, dict[int, Fit]]:
-        """Refit the candidates, then drop those that are not missed; see `selection`."""
+    def _select(self, search: OuterLoop, kept: list[int]) -> Selection:
+        """Refit the candidates, then choose among their subsets; see `selection.select`."""
         pool = search.learner.terms
         count = itertools.count(1)
 
-        def refit(fit: Fit, position: int) -> Fit:
+        def without(fit: Fit, position: int) -> Fit:
             index = fit.kept.index(position)
             rest = [i for i in range(len(fit.kept)) if i != index]
             stage = f"{SELECT} {next(count)}: without {pool[position].name}"
             return self._fit(stage, search, [fit.kept[i] for i in rest], fit.theta[..., rest])
 
+        def put_back(fit: Fit, position: int) -> Fit:
+            more = sorted([*fit.kept, position])
+            theta = fit.theta.new_zeros(*fit.theta.shape[:-1], len(more))
+            theta[..., [more.index(k) for k in fit.kept]] = fit.theta
+            stage = f"{SELECT} {next(count)}: with {pool[position].name}"
+            return self._fit(stage, search, more, theta)
+
         start = self._fit(REFIT, search, kept, search.fitted[..., kept])
-        final, missed = eliminate(start, pool, refit)
-        self._trials_left, self._missed = 0, len(missed)
-        return final, missed
+        selection = select(start, pool, without, put_back)
+        self._trials_left = 0
+        self._tried = len(selection.missed) + len(selection.spare)
+        return selection
+
+    def _test_fits(
+        self, kind: str, search: OuterLoop, fits: Mapping[int, Fit]
+    ) -> dict[str, Evaluation]:
+        """Return how each fit does on the held-out episodes, by the term that it is about."""
+        names = {k: search.learner.terms[k].name for k in fits}
+        return {
+            names[k]: self._test(f"{kind} {names[k]}", self._subset(search, fit.kept), fit.theta)
+            for k, fit in fits.items()
+        }
 
     def _fit(self, stage: str, search: OuterLoop, kept: Sequence[int], theta: Tensor) -> Fit:
         """Return the rule of some terms, refitted from `theta` without penalty, and validated."""
@@ -333,6 +349,7 @@ class Discovery:
         search: OuterLoop,
         heldout: dict[str, Evaluation],
         without: dict[str, Evaluation],
+        added: dict[str, Evaluation],
     ) -> Result:
         feedback, pool = search.learner.feedback_name, search.learner.terms
         scale = search.progress.scale.reshape(-1, len(pool))
@@ -354,6 +371,7 @@ class Discovery:
             history=tuple(self.history()),
             heldout=heldout,
             without=without,
+            added=added,
             divergences=tuple(
                 text for loop in self._loops.values() for text in loop.progress.divergences
             ),

@@ -39,6 +39,22 @@ class Operator:
         return u @ self._tensor
 
 
+class Still(Operator):
+    """Matrices in a step that is only carried out, not differentiated.
+
+    torch's compiler turns a product with a single row, of which a step has many, into loops that
+    form the row anew for every column; a product added to something stays a library call.
+    """
+
+    def carry(self, x: Tensor) -> Tensor:
+        """Return M x."""
+        return torch.baddbmm(x.new_zeros(1, 1, 1), x, self._tensor.mT)
+
+    def project(self, u: Tensor) -> Tensor:
+        """Return Mᵀ u."""
+        return torch.baddbmm(u.new_zeros(1, 1, 1), u, self._tensor)
+
+
 @dataclass(frozen=True)
 class Product:
     """A product that was formed: of which matrix, which kind, from what, and its tap."""

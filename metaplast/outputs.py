@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,8 @@ def summary(result: Result) -> dict[str, Any]:
             }
             for name, evaluation in result.heldout.items()
         },
-        "without": {
-            name: {"mean": band.mean, "low": band.low, "high": band.high}
-            for name in result.without
-            for band in (result.loss_without(name),)
-        },
+        "without": {name: asdict(result.loss_without(name)) for name in result.without},
+        "added": {name: asdict(result.gain_with(name)) for name in result.added},
         "held_out": result.held_out,
         "dataset": result.config.dataset_name,
         "data": result.description,

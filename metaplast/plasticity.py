@@ -169,6 +169,19 @@ class Change(NamedTuple):
             matrix = out.copy_(matrix)
         return matrix
 
+    def undo(self, matrix: Tensor) -> None:
+        """Take the change back in place: M ← (M⁺ − rowsᵀ · columns) / (1 + growth).
+
+        Raises:
+            ValueError: for a dense change, which may depend on M in any way.
+        """
+        if self.dense is not None:
+            raise ValueError("a dense change cannot be undone")
+        if self.rows is not None and self.columns is not None:
+            matrix.baddbmm_(self.rows.mT, self.columns, alpha=-1)
+        if self.growth is not None:
+            matrix.div_((1 + self.growth)[:, None, None])
+
     def contract(self, matrix: Tensor, adjoint: Tensor) -> Tensor:
         """Return a scalar whose gradient to the factors is that of ⟨adjoint, change⟩.
 

@@ -30,6 +30,7 @@ class Result:
         history: one record for each outer step, all stages in order.
         heldout: evaluation on held-out episodes by rule name; "discovered" first.
         without: evaluation of the rule refitted without each of its terms, same episodes.
+        added: evaluation of the rule refitted with each dropped term put back, same episodes.
         divergences: the first episodes that diverged, explained.
         config: what was asked for.
         engine: name of the engine that ran.
@@ -44,6 +45,7 @@ class Result:
     history: tuple[Record, ...]
     heldout: dict[str, Evaluation]
     without: dict[str, Evaluation]
+    added: dict[str, Evaluation]
     divergences: tuple[str, ...]
     config: DiscoveryConfig
     engine: str
@@ -58,7 +60,14 @@ class Result:
 
     def loss_without(self, term: str) -> Band:
         """Return the change of held-out accuracy, refitted without a term, with its band."""
-        return bootstrap(self.without[term].accuracy - self.heldout[DISCOVERED].accuracy)
+        return self._change(self.without[term])
+
+    def gain_with(self, term: str) -> Band:
+        """Return the change of held-out accuracy with a dropped term put back, with its band."""
+        return self._change(self.added[term])
+
+    def _change(self, other: Evaluation) -> Band:
+        return bootstrap(other.accuracy - self.heldout[DISCOVERED].accuracy)
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ validation tasks, by the band of the paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -100,3 +100,47 @@ def eliminate(
         queue += missed
         missed = {}
     return current, missed
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rule that selection arrived at, and what speaks for it.
+
+    Attributes:
+        fit: the rule.
+        missed: for each of its terms, the fit without it.
+        spare: for each term of the pool that was dropped, the fit with it put back.
+    """
+
+    fit: Fit
+    missed: Mapping[int, Fit]
+    spare: Mapping[int, Fit]
+
+
+def select(
+    start: Fit,
+    terms: Sequence[Term],
+    refit_without: Callable[[Fit, int], Fit],
+    refit_with: Callable[[Fit, int], Fit],
+    rounds: int = 3,
+) -> Selection:
+    """Drop terms that are not missed, then try to put each dropped one back.
+
+    A term put back is kept if the refit with it is better with its band above zero; then
+    elimination begins again from there.
+
+    Args:
+        start: the candidates, fitted.
+        terms: the pool that positions refer to.
+        refit_without: returns the fit without the term at a position.
+        refit_with: returns the fit with the term at a position put back.
+        rounds: most times that elimination is run.
+    """
+    for last in (index == rounds - 1 for index in range(rounds)):
+        fit, missed = eliminate(start, terms, refit_without)
+        spare = {k: refit_with(fit, k) for k in range(len(terms)) if k not in fit.kept}
+        gains = [other for other in spare.values() if other.difference(fit).low > 0]
+        if last or not gains:
+            break
+        start = max(gains, key=lambda other: float(other.accuracy.mean()))
+    return Selection(fit, missed, spare)

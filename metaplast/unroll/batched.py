@@ -1,13 +1,17 @@
 """Many episodes at once in torch, with memory that grows with √T.
 
 The forward sweep keeps the state at the start of every segment of about √T steps. The backward
-sweep takes the segments from the last to the first: it repeats a segment, keeping the state of
-each step, then carries the adjoint back step by step. One step changes M by low-rank factors,
+sweep takes the segments from the last to the first: it repeats a segment, then carries the adjoint
+back step by step. One step changes M by low-rank factors,
 
     M⁺ = (1 + g) M + Σ a ⊗ V_a,
 
-so its adjoint is the gradient of the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and Mᵀ u
-from which the signals are made (`operator.Tape`), and
+so the states in between need not be kept: each step is undone in place, in cache. What is rebuilt
+so is compared with the kept start of the segment; where it is off by more than a few roundings
+(strong decay, growth without bound) the segment is done again with all its states kept.
+
+The adjoint of a step is the gradient of the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and
+Mᵀ u from which the signals are made (`operator.Tape`), and
 
     M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
 
@@ -18,16 +22,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaplast.learner import Learner, Operators, State
-from metaplast.operator import Operator, Product, Tape, Tapped
+from metaplast.operator import Operator, Product, Still, Tape, Tapped
 from metaplast.plasticity import Change
 from metaplast.unroll.contract import Engine, Outcome, Problem
+
+# How far undone steps may be off, in roundings of the largest weight.
+ROUNDINGS = 32
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 # Called with the step, the adjoint of the state before it, and the step's part of θ's gradient.
@@ -116,7 +123,7 @@ class Stepper:
         self, matrices: Sequence[Tensor], theta: Tensor, x: Tensor, label: Tensor
     ) -> list[Change]:
         """Return what the step changes in each moving matrix."""
-        operators = self._operators([Operator(m) for m in matrices])
+        operators = self._operators([Still(m) for m in matrices])
         forward, backward = self.learner.changes(operators, theta, x, label)
         return forward + backward
 
@@ -237,24 +244,23 @@ class _Sweep:
             kept, final = self._forward(keep=starts)
         loss, accuracy, adjoint = self._query_adjoint(final)
         theta_adjoint = torch.zeros_like(self.theta)
-        # One set of buffers for all segments: fresh pages would cost more than the arithmetic.
-        buffers = [[torch.empty_like(m) for m in adjoint] for _ in range(length)]
+        way_back = _WayBack(self, adjoint, undoes=watch is None and not self.stepper.has_dense)
         for start in reversed(starts):
             segment = range(start, min(start + length, steps))
-            with torch.no_grad():
-                self._repeat(kept.pop(), segment, buffers)
-            for t in reversed(segment):
-                matrices = [*buffers[t - start], *self.still]
-                part = self.stepper.pull_back(matrices, self.theta, self._example(t), adjoint)
-                theta_adjoint += part
-                if watch is not None:
-                    watch(t, adjoint, part)
+            theta_adjoint += way_back.carry(kept.pop(), segment, watch)
         return Outcome(loss, accuracy, self.problem.reduce(theta_adjoint), final)
+
+    def pull_back(self, t: int, matrices: list[Tensor], adjoint: list[Tensor]) -> Tensor:
+        """Carry the adjoint back over step t, in place; return θ's part."""
+        return self.stepper.pull_back(
+            [*matrices, *self.still], self.theta, self._example(t), adjoint
+        )
 
     def _example(self, t: int) -> tuple[Tensor, Tensor]:
         return self.problem.episodes.support_x[:, t], self.problem.episodes.support_y[:, t]
 
-    def _changes(self, matrices: list[Tensor], t: int) -> list[Change]:
+    def changes(self, matrices: list[Tensor], t: int) -> list[Change]:
+        """Return what step t changes in each moving matrix."""
         changes: list[Change] = self.stepper.changes(
             [*matrices, *self.still], self.theta, *self._example(t)
         )
@@ -268,21 +274,11 @@ class _Sweep:
         for t in range(self.problem.episodes.steps):
             if t in wanted:
                 kept.append([m.clone() for m in matrices])
-            for matrix, step in zip(matrices, self._changes(matrices, t), strict=True):
+            for matrix, step in zip(matrices, self.changes(matrices, t), strict=True):
                 step.apply(matrix, out=matrix)
         layers = self.problem.learner.network.layers
         everything = [*matrices, *self.still]
         return kept, State(tuple(everything[:layers]), tuple(everything[layers:]))
-
-    def _repeat(self, start: list[Tensor], segment: range, buffers: list[list[Tensor]]) -> None:
-        """Fill `buffers` with the moving matrices before each step of a segment."""
-        for matrix, buffer in zip(start, buffers[0], strict=True):
-            buffer.copy_(matrix)
-        for index, t in enumerate(segment[:-1]):
-            steps = self._changes(buffers[index], t)
-            moves = zip(buffers[index], steps, buffers[index + 1], strict=True)
-            for matrix, step, following in moves:
-                step.apply(matrix, out=following)
 
     def _query(self, final: State) -> tuple[Tensor, Tensor]:
         episodes = self.problem.episodes
@@ -297,6 +293,92 @@ class _Sweep:
         adjoint = torch.autograd.grad(loss.sum(), moving, allow_unused=True, materialize_grads=True)
         # autograd may hand back transposed memory, in which every later product is slow.
         return loss.detach(), accuracy.detach(), [a.contiguous() for a in adjoint]
+
+
+class _WayBack:
+    """Carries an adjoint back over the segments of a sweep, from the last to the first.
+
+    Args:
+        sweep: gives the steps.
+        adjoint: of the final moving matrices; changed in place.
+        undoes: whether steps may be undone in place, as long as that is exact.
+    """
+
+    def __init__(self, sweep: _Sweep, adjoint: list[Tensor], *, undoes: bool) -> None:
+        self._sweep = sweep
+        self._adjoint = adjoint
+        self._undoes = undoes
+        # Memory for all segments: fresh pages would cost more than the arithmetic.
+        self._states = [[torch.empty_like(m) for m in adjoint]]
+        self._saved = [torch.empty_like(m) for m in adjoint] if undoes else []
+
+    def carry(self, start: list[Tensor], segment: range, watch: Watch | None = None) -> Tensor:
+        """Carry the adjoint from the end of a segment to its start; return θ's part."""
+        if self._undoes:
+            _copy(self._adjoint, self._saved)
+            part = self._pull_back(self._undone(start, segment), segment)
+            if _is_rebuilt(self._states[0], start):
+                return part
+            self._undoes = False
+            _copy(self._saved, self._adjoint)
+        return self._pull_back(self._kept(start, segment), segment, watch)
+
+    def _pull_back(
+        self, states: Iterable[list[Tensor]], segment: range, watch: Watch | None = None
+    ) -> Tensor:
+        total = torch.zeros_like(self._sweep.theta)
+        for t, matrices in zip(reversed(segment), states, strict=True):
+            part = self._sweep.pull_back(t, matrices, self._adjoint)
+            total += part
+            if watch is not None:
+                watch(t, self._adjoint, part)
+        return total
+
+    def _undone(self, start: list[Tensor], segment: range) -> Iterator[list[Tensor]]:
+        """Yield the moving matrices before each step, the last first, each undone from the next."""
+        matrices = self._states[0]
+        _copy(start, matrices)
+        steps = []
+        with torch.no_grad():
+            for t in segment:
+                steps.append(self._sweep.changes(matrices, t))
+                for matrix, change in zip(matrices, steps[-1], strict=True):
+                    change.apply(matrix, out=matrix)
+        for step in reversed(steps):
+            for matrix, change in zip(matrices, step, strict=True):
+                change.undo(matrix)
+            yield matrices
+
+    def _kept(self, start: list[Tensor], segment: range) -> list[list[Tensor]]:
+        """Return the moving matrices before each step, the last first."""
+        while len(self._states) < len(segment):
+            self._states.append([torch.empty_like(m) for m in start])
+        states = self._states[: len(segment)]
+        _copy(start, states[0])
+        with torch.no_grad():
+            for t, matrices, following in zip(segment, states, states[1:], strict=False):
+                moves = zip(matrices, self._sweep.changes(matrices, t), following, strict=True)
+                for matrix, change, after in moves:
+                    change.apply(matrix, out=after)
+        return states[::-1]
+
+
+def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+    for matrix, copy in zip(source, target, strict=True):
+        copy.copy_(matrix)
+
+
+def _is_rebuilt(rebuilt: list[Tensor], start: list[Tensor]) -> bool:
+    """Return whether matrices agree to a few roundings of each episode's largest weight.
+
+    `rebuilt` is lost. A NaN is never close.
+    """
+    for matrix, kept in zip(rebuilt, start, strict=True):
+        size = torch.linalg.vector_norm(kept, torch.inf, (-1, -2))
+        error = torch.linalg.vector_norm(matrix.sub_(kept), torch.inf, (-1, -2))
+        if not (error <= ROUNDINGS * torch.finfo(kept.dtype).eps * size).all():
+            return False
+    return True
 
 
 class _Found(Exception):  # noqa: N818 - a signal, not an error

@@ -53,6 +53,7 @@ def test_a_run_leaves_everything_a_reader_needs(folder):
         "kept",
         "heldout",
         "without",
+        "added",
         "episodes",
         "seconds",
         "engine",

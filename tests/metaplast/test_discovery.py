@@ -213,7 +213,7 @@ def test_observers_see_everything_once():
     assert watcher.begun == 1
     assert watcher.result is result
     assert tuple(watcher.records) == result.history
-    named = {name for name, _ in watcher.tests if not name.startswith(("select", "without"))}
+    named = {name for name, _ in watcher.tests if not name.startswith(("select", "with"))}
     assert named == {"discovered", "backprop", "feedback_alignment", "refit"}
     assert {count for _, count in watcher.tests} == {4}
     met = 2 * len(watcher.records) + sum(count for _, count in watcher.tests)
