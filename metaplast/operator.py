@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,20 +40,52 @@ class Operator:
         return u @ self._tensor
 
 
-class Still(Operator):
-    """Matrices in a step that is only carried out, not differentiated.
-
-    torch's compiler turns a product with a single row, of which a step has many, into loops that
-    form the row anew for every column; a product added to something stays a library call.
-    """
+class Fixed(Operator):
+    """Matrices without a gradient of their own: only what they are multiplied with has one."""
 
     def carry(self, x: Tensor) -> Tensor:
         """Return M x."""
-        return torch.baddbmm(x.new_zeros(1, 1, 1), x, self._tensor.mT)
+        return _affine(_zero(x), x, self.constant.mT)
 
     def project(self, u: Tensor) -> Tensor:
         """Return Mᵀ u."""
-        return torch.baddbmm(u.new_zeros(1, 1, 1), u, self._tensor)
+        return _affine(_zero(u), u, self.constant)
+
+
+class _Affine(torch.autograd.Function):
+    """start + given · right with `right` constant, forward and backward one library call each.
+
+    torch's compiler turns a product with a single row, of which a step has many, into loops that
+    form the row anew for every column, ten times slower; a product added to something it leaves
+    to the library.
+    """
+
+    @staticmethod
+    def forward(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
+        return torch.baddbmm(start, given, right)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,
+        inputs: tuple[Tensor, Tensor, Tensor],
+        output: Tensor,  # noqa: ARG004 - torch's name
+    ) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,), (right,) = gradients, ctx.saved_tensors
+        return gradient, torch.baddbmm(_zero(gradient), gradient, right.mT), None
+
+
+def _affine(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
+    product: Tensor = _Affine.apply(start, given, right)  # type: ignore[no-untyped-call]
+    return product
+
+
+def _zero(like: Tensor) -> Tensor:
+    """Return a zero for each episode, to which any product can be added."""
+    return like.new_zeros(len(like), 1, 1)
 
 
 @dataclass(frozen=True)
@@ -80,14 +113,14 @@ class Tape:
         self._taps = taps
         self.products: list[Product] = []
 
-    def record(self, matrix: int, is_projection: bool, given: Tensor, product: Tensor) -> Tensor:
-        """Return product + tap and remember how it came about."""
+    def record(self, matrix: int, is_projection: bool, given: Tensor, right: Tensor) -> Tensor:
+        """Return given · right + tap and remember how it came about."""
         if self._taps is None:
-            tap = torch.zeros_like(product, requires_grad=True)
+            tap = given.new_zeros(*given.shape[:-1], right.shape[-1], requires_grad=True)
         else:
             tap = self._taps[len(self.products)]
         self.products.append(Product(matrix, is_projection, given.detach(), tap))
-        return product + tap
+        return _affine(tap, given, right)
 
 
 class Tapped(Operator):
@@ -106,8 +139,8 @@ class Tapped(Operator):
 
     def carry(self, x: Tensor) -> Tensor:
         """Return M x + tap."""
-        return self._tape.record(self._index, False, x, x @ self.constant.mT)
+        return self._tape.record(self._index, False, x, self.constant.mT)
 
     def project(self, u: Tensor) -> Tensor:
         """Return Mᵀ u + tap."""
-        return self._tape.record(self._index, True, u, u @ self.constant)
+        return self._tape.record(self._index, True, u, self.constant)

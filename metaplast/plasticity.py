@@ -169,6 +169,10 @@ class Change(NamedTuple):
             matrix = out.copy_(matrix)
         return matrix
 
+    def numel(self) -> int:
+        """Return how many numbers the factors hold."""
+        return sum(factor.numel() for factor in self if factor is not None)
+
     def undo(self, matrix: Tensor) -> None:
         """Take the change back in place: M ← (M⁺ − rowsᵀ · columns) / (1 + growth).
 

@@ -9,13 +9,6 @@ back step by step. One step changes M by low-rank factors,
 so the states in between need not be kept: each step is undone in place, in cache. What is rebuilt
 so is compared with the kept start of the segment; where it is off by more than a few roundings
 (strong decay, growth without bound) the segment is done again with all its states kept.
-
-The adjoint of a step is the gradient of the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and
-Mᵀ u from which the signals are made (`operator.Tape`), and
-
-    M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
-
-is once more one low-rank update in place. No matrix-sized temporary is made.
 """
 
 from __future__ import annotations
@@ -23,20 +16,19 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from metaplast.learner import Learner, Operators, State
-from metaplast.operator import Operator, Product, Still, Tape, Tapped
+from metaplast.learner import Learner, State
 from metaplast.plasticity import Change
 from metaplast.unroll.contract import Engine, Outcome, Problem
+from metaplast.unroll.stepper import Stepper
 
-# How far undone steps may be off, in roundings of the largest weight.
+# How far undone steps may be off, in roundings, by the norm of the weights.
 ROUNDINGS = 32
 
-Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 # Called with the step, the adjoint of the state before it, and the step's part of θ's gradient.
 Watch = Callable[[int, list[Tensor], Tensor], None]
 
@@ -88,134 +80,6 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-class _Slot(NamedTuple):
-    """Where a product's gradient goes: which matrix, on which side, with which trailing shape."""
-
-    matrix: int
-    is_projection: bool
-    shape: tuple[int, ...]
-
-
-class Stepper:
-    """One step of a learner, forward and backward, on flat lists of matrices: W's, then B's.
-
-    Args:
-        learner: whose step.
-        wrap: what to do to the two functions, such as compiling them.
-    """
-
-    def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
-        self.learner = learner
-        self._layers = learner.network.layers
-        plastic = learner.backward_plasticity
-        # Cached properties hold a lock while they are computed, which torch cannot trace: be first.
-        _ = learner.feedback, learner.lowest_error
-        self.moving = slice(None) if not plastic.is_empty else slice(self._layers)
-        self.has_dense = bool(learner.forward_plasticity.dense or plastic.dense)
-        self.changes = wrap(self._changes)
-        self._scalar_function = wrap(self._scalar)
-        self._slots: list[_Slot] = []
-
-    def _operators(self, matrices: Sequence[Operator]) -> Operators:
-        return Operators(tuple(matrices[: self._layers]), tuple(matrices[self._layers :]))
-
-    def _changes(
-        self, matrices: Sequence[Tensor], theta: Tensor, x: Tensor, label: Tensor
-    ) -> list[Change]:
-        """Return what the step changes in each moving matrix."""
-        operators = self._operators([Still(m) for m in matrices])
-        forward, backward = self.learner.changes(operators, theta, x, label)
-        return forward + backward
-
-    def _scalar(
-        self,
-        matrices: Sequence[Tensor],
-        theta: Tensor,
-        example: tuple[Tensor, Tensor],
-        adjoint: Sequence[Tensor],
-        taps: Sequence[Tensor] | None,
-    ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
-        """Return ⟨adjoint, change⟩, each matrix's growth, and the products on the way."""
-        tape = Tape(taps)
-        moving = matrices[self.moving]
-        tapped = [Tapped(m, i, tape) for i, m in enumerate(moving)]
-        still = [Operator(m) for m in matrices[len(moving) :]]
-        forward, backward = self.learner.changes(
-            self._operators([*tapped, *still]), theta, *example
-        )
-        changes = forward + backward
-        parts = [
-            c.contract(m.detach(), a) for c, m, a in zip(changes, moving, adjoint, strict=True)
-        ]
-        growth = [None if c.growth is None else c.growth.detach() for c in changes]
-        return torch.stack(parts).sum(), growth, tape.products
-
-    def _taps(self, example: Tensor) -> list[Tensor]:
-        size = example.shape[0]
-        return [example.new_zeros(size, *slot.shape).requires_grad_() for slot in self._slots]
-
-    def pull_back(
-        self,
-        matrices: Sequence[Tensor],
-        theta: Tensor,
-        example: tuple[Tensor, Tensor],
-        adjoint: list[Tensor],
-    ) -> Tensor:
-        """Carry the adjoint of the state after a step to before it, in place; return θ's part.
-
-        Args:
-            matrices: the state before the step.
-            theta: [episode, layer, term].
-            example: x [episode, pixel] and label [episode].
-            adjoint: of each moving matrix after the step; on return, before it.
-        """
-        if not self.learner.terms:
-            return torch.zeros_like(theta)
-        theta = theta.detach().requires_grad_()
-        leaves = list(matrices)
-        if self.has_dense:
-            leaves = [m.detach().requires_grad_() for m in matrices]
-        if not self._slots:
-            # Which products a step forms follows from the learner: learn it from one trial.
-            _, _, products = self._scalar(leaves, theta, example, adjoint, None)
-            self._slots = [
-                _Slot(p.matrix, p.is_projection, tuple(p.tap.shape[1:])) for p in products
-            ]
-        taps = self._taps(example[0])
-        scalar, growth, products = self._scalar_function(leaves, theta, example, adjoint, taps)
-        wanted = [theta, *taps, *(leaves[self.moving] if self.has_dense else [])]
-        theta_part, *rest = torch.autograd.grad(
-            scalar, wanted, allow_unused=True, materialize_grads=True
-        )
-        tap_gradients, dense = rest[: len(taps)], rest[len(taps) :]
-        given = [product.given for product in products]
-        _absorb(adjoint, growth, self._slots, given, tap_gradients)
-        for matrix, gradient in zip(adjoint, dense, strict=False):
-            matrix += gradient
-        return theta_part
-
-
-def _absorb(
-    adjoint: list[Tensor],
-    growth: Sequence[Tensor | None],
-    slots: Sequence[_Slot],
-    given: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-) -> None:
-    """Set M̄ ← (1 + g) M̄ + Σ p̄ ⊗ x + Σ u ⊗ p̄, in place, one pass for each matrix."""
-    for index, (matrix, rate) in enumerate(zip(adjoint, growth, strict=True)):
-        if rate is not None:
-            matrix.mul_((1 + rate)[:, None, None])
-        rows, columns = [], []
-        for slot, vector, gradient in zip(slots, given, gradients, strict=True):
-            if slot.matrix == index:
-                pair = (vector, gradient) if slot.is_projection else (gradient, vector)
-                rows.append(pair[0])
-                columns.append(pair[1])
-        if rows:
-            matrix.baddbmm_(torch.cat(rows, 1).mT, torch.cat(columns, 1))
-
-
 class _Sweep:
     """All steps of a problem, forward and backward."""
 
@@ -231,7 +95,7 @@ class _Sweep:
     def evaluate(self) -> Outcome:
         """Return loss and accuracy without a gradient."""
         with torch.no_grad():
-            _, final = self._forward(keep=())
+            _, _, final = self._forward(keep=())
             loss, accuracy = self._query(final)
         return Outcome(loss, accuracy, None, final)
 
@@ -241,13 +105,15 @@ class _Sweep:
         length = max(1, math.isqrt(steps))
         starts = range(0, steps, length)
         with torch.no_grad():
-            kept, final = self._forward(keep=starts)
+            kept, taken, final = self._forward(keep=starts)
         loss, accuracy, adjoint = self._query_adjoint(final)
         theta_adjoint = torch.zeros_like(self.theta)
         way_back = _WayBack(self, adjoint, undoes=watch is None and not self.stepper.has_dense)
+        end = [*final.weights, *final.backward][self.stepper.moving]
         for start in reversed(starts):
             segment = range(start, min(start + length, steps))
-            theta_adjoint += way_back.carry(kept.pop(), segment, watch)
+            theta_adjoint += way_back.carry(kept[-1], end, segment, taken, watch)
+            end = kept.pop()
         return Outcome(loss, accuracy, self.problem.reduce(theta_adjoint), final)
 
     def pull_back(self, t: int, matrices: list[Tensor], adjoint: list[Tensor]) -> Tensor:
@@ -266,19 +132,29 @@ class _Sweep:
         )
         return changes
 
-    def _forward(self, keep: Iterable[int]) -> tuple[list[list[Tensor]], State]:
-        """Return the moving matrices before each step in `keep`, and the final state."""
+    def _forward(self, keep: Sequence[int]) -> tuple[list[list[Tensor]], list[list[Change]], State]:
+        """Return the moving matrices before each step in `keep`, what was kept of the steps, and
+        the final state.
+
+        All steps are kept, in factors, where that takes no more memory than the matrices do.
+        """
         wanted = set(keep)
-        kept = []
+        kept, taken = [], []
         matrices = [m.detach().clone() for m in self.problem.matrices[self.stepper.moving]]
         for t in range(self.problem.episodes.steps):
             if t in wanted:
                 kept.append([m.clone() for m in matrices])
-            for matrix, step in zip(matrices, self.changes(matrices, t), strict=True):
-                step.apply(matrix, out=matrix)
+            changes = self.changes(matrices, t)
+            if t == 0:
+                room = len(keep) * sum(m.numel() for m in matrices)
+                is_small = sum(c.numel() for c in changes) * self.problem.episodes.steps <= room
+            if is_small:
+                taken.append(changes)
+            for matrix, change in zip(matrices, changes, strict=True):
+                change.apply(matrix, out=matrix)
         layers = self.problem.learner.network.layers
         everything = [*matrices, *self.still]
-        return kept, State(tuple(everything[:layers]), tuple(everything[layers:]))
+        return kept, taken, State(tuple(everything[:layers]), tuple(everything[layers:]))
 
     def _query(self, final: State) -> tuple[Tensor, Tensor]:
         episodes = self.problem.episodes
@@ -312,11 +188,27 @@ class _WayBack:
         self._states = [[torch.empty_like(m) for m in adjoint]]
         self._saved = [torch.empty_like(m) for m in adjoint] if undoes else []
 
-    def carry(self, start: list[Tensor], segment: range, watch: Watch | None = None) -> Tensor:
-        """Carry the adjoint from the end of a segment to its start; return θ's part."""
+    def carry(
+        self,
+        start: list[Tensor],
+        end: list[Tensor],
+        segment: range,
+        taken: list[list[Change]],
+        watch: Watch | None = None,
+    ) -> Tensor:
+        """Carry the adjoint from the end of a segment to its start; return θ's part.
+
+        Args:
+            start: the moving matrices before the segment.
+            end: after it.
+            segment: its steps.
+            taken: what each step of the sweep changed; empty if that is to be found again.
+            watch: sees every step.
+        """
         if self._undoes:
             _copy(self._adjoint, self._saved)
-            part = self._pull_back(self._undone(start, segment), segment)
+            changes = taken[segment.start : segment.stop] or self._repeat(start, segment)
+            part = self._pull_back(self._undone(end, changes), segment)
             if _is_rebuilt(self._states[0], start):
                 return part
             self._undoes = False
@@ -334,8 +226,8 @@ class _WayBack:
                 watch(t, self._adjoint, part)
         return total
 
-    def _undone(self, start: list[Tensor], segment: range) -> Iterator[list[Tensor]]:
-        """Yield the moving matrices before each step, the last first, each undone from the next."""
+    def _repeat(self, start: list[Tensor], segment: range) -> list[list[Change]]:
+        """Return what each step of a segment changes."""
         matrices = self._states[0]
         _copy(start, matrices)
         steps = []
@@ -344,7 +236,13 @@ class _WayBack:
                 steps.append(self._sweep.changes(matrices, t))
                 for matrix, change in zip(matrices, steps[-1], strict=True):
                     change.apply(matrix, out=matrix)
-        for step in reversed(steps):
+        return steps
+
+    def _undone(self, end: list[Tensor], changes: list[list[Change]]) -> Iterator[list[Tensor]]:
+        """Yield the moving matrices before each step, the last first, each undone from the next."""
+        matrices = self._states[0]
+        _copy(end, matrices)
+        for step in reversed(changes):
             for matrix, change in zip(matrices, step, strict=True):
                 change.undo(matrix)
             yield matrices
@@ -369,13 +267,13 @@ def _copy(source: list[Tensor], target: list[Tensor]) -> None:
 
 
 def _is_rebuilt(rebuilt: list[Tensor], start: list[Tensor]) -> bool:
-    """Return whether matrices agree to a few roundings of each episode's largest weight.
+    """Return whether matrices agree to a few roundings, by the norm of each episode's.
 
     `rebuilt` is lost. A NaN is never close.
     """
     for matrix, kept in zip(rebuilt, start, strict=True):
-        size = torch.linalg.vector_norm(kept, torch.inf, (-1, -2))
-        error = torch.linalg.vector_norm(matrix.sub_(kept), torch.inf, (-1, -2))
+        size = torch.linalg.vector_norm(kept.flatten(1), dim=1)
+        error = torch.linalg.vector_norm(matrix.sub_(kept).flatten(1), dim=1)
         if not (error <= ROUNDINGS * torch.finfo(kept.dtype).eps * size).all():
             return False
     return True

@@ -1,0 +1,183 @@
+"""One step of a learner and its adjoint, for many episodes at once.
+
+A step changes M by low-rank factors, M⁺ = (1 + g) M + Σ a ⊗ V_a. Its adjoint is the gradient of
+the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and Mᵀ u from which the signals are made
+(`operator.Tape`), and
+
+    M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
+
+is once more one low-rank update in place. No matrix-sized temporary is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.learner import Learner, Operators
+from metaplast.operator import Fixed, Operator, Product, Tape, Tapped
+from metaplast.plasticity import Change
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Slot(NamedTuple):
+    """Where a product's gradient goes: which matrix, on which side, with which trailing shape."""
+
+    matrix: int
+    is_projection: bool
+    shape: tuple[int, ...]
+
+
+class _Pull(NamedTuple):
+    """What carries an adjoint over one step: M̄ ← (1 + growth) M̄ + rowsᵀ · columns + dense.
+
+    `theta` is θ's part of the gradient, [episode, layer, term]. The others hold one entry for each
+    moving matrix, None where there is nothing to do.
+    """
+
+    theta: Tensor
+    growth: list[Tensor | None]
+    rows: list[Tensor | None]
+    columns: list[Tensor | None]
+    dense: list[Tensor | None]
+
+    def apply(self, adjoint: Sequence[Tensor]) -> None:
+        """Carry the adjoint over the step, in place, one pass for each matrix."""
+        for matrix, *change in zip(adjoint, *self[1:], strict=True):
+            Change(*change).apply(matrix, out=matrix)
+
+
+class Stepper:
+    """One step of a learner, forward and backward, on flat lists of matrices: W's, then B's.
+
+    Args:
+        learner: whose step.
+        wrap: what to do to the two functions, such as compiling them.
+    """
+
+    def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
+        self.learner = learner
+        self._layers = learner.network.layers
+        plastic = learner.backward_plasticity
+        # Cached properties hold a lock while they are computed, which torch cannot trace: be first.
+        _ = learner.feedback, learner.lowest_error
+        self.moving = slice(None) if not plastic.is_empty else slice(self._layers)
+        forward = learner.forward_plasticity
+        self._grows = [bool(forward.decays)] * self._layers
+        if not plastic.is_empty:
+            self._grows += [bool(plastic.decays)] * len(learner.feedback.shapes(learner.network))
+        self.has_dense = bool(forward.dense or plastic.dense)
+        self.changes = wrap(self._changes)
+        self._pull = wrap(self._differentiate)
+        self._slots: list[_Slot] = []
+
+    def _operators(self, matrices: Sequence[Operator]) -> Operators:
+        return Operators(tuple(matrices[: self._layers]), tuple(matrices[self._layers :]))
+
+    def _changes(
+        self, matrices: Sequence[Tensor], theta: Tensor, x: Tensor, label: Tensor
+    ) -> list[Change]:
+        """Return what the step changes in each moving matrix."""
+        operators = self._operators([Fixed(m) for m in matrices])
+        forward, backward = self.learner.changes(operators, theta, x, label)
+        return forward + backward
+
+    def _scalar(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: Sequence[Tensor],
+        taps: Sequence[Tensor] | None,
+    ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
+        """Return ⟨adjoint, change⟩, each matrix's growth, and the products on the way."""
+        tape = Tape(taps)
+        moving = matrices[self.moving]
+        tapped = [Tapped(m, i, tape) for i, m in enumerate(moving)]
+        still = [Fixed(m) for m in matrices[len(moving) :]]
+        forward, backward = self.learner.changes(
+            self._operators([*tapped, *still]), theta, *example
+        )
+        changes = forward + backward
+        parts = [
+            c.contract(m.detach(), a) for c, m, a in zip(changes, moving, adjoint, strict=True)
+        ]
+        growth = [None if c.growth is None else c.growth.detach() for c in changes]
+        return torch.stack(parts).sum(), growth, tape.products
+
+    def _differentiate(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: Sequence[Tensor],
+    ) -> _Pull:
+        """Return what carries `adjoint` over a step; gradients are taken within, in one graph."""
+        moving, still = list(matrices[self.moving]), list(matrices[len(adjoint) :])
+        size = len(theta)
+
+        def scalar(theta: Tensor, taps: list[Tensor], dense: list[Tensor]) -> tuple[Tensor, Any]:
+            value, growth, products = self._scalar(
+                [*(dense or moving), *still], theta, example, adjoint, taps
+            )
+            # Only tensors may leave a function that is differentiated.
+            present = [rate for rate in growth if rate is not None]
+            return value, (present, [product.given for product in products])
+
+        taps = [theta.new_zeros(size, *slot.shape) for slot in self._slots]
+        gradient = torch.func.grad(scalar, argnums=(0, 1, 2), has_aux=True)
+        (theta_part, to_taps, dense), (present, given) = gradient(
+            theta, taps, moving if self.has_dense else []
+        )
+        rates = iter(present)
+        growth = [next(rates) if grows else None for grows in self._grows]
+        rows, columns = _gather(self._slots, given, to_taps, len(adjoint))
+        return _Pull(theta_part, growth, rows, columns, dense or [None] * len(adjoint))
+
+    def pull_back(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: list[Tensor],
+    ) -> Tensor:
+        """Carry the adjoint of the state after a step to before it, in place; return θ's part.
+
+        Args:
+            matrices: the state before the step.
+            theta: [episode, layer, term].
+            example: x [episode, pixel] and label [episode].
+            adjoint: of each moving matrix after the step; on return, before it.
+        """
+        if not self.learner.terms:
+            return torch.zeros_like(theta)
+        if not self._slots:
+            # Which products a step forms follows from the learner: learn it from one trial.
+            _, _, products = self._scalar(matrices, theta, example, adjoint, None)
+            self._slots = [
+                _Slot(p.matrix, p.is_projection, tuple(p.tap.shape[1:])) for p in products
+            ]
+        pull: _Pull = self._pull(matrices, theta, example, adjoint)
+        pull.apply(adjoint)
+        return pull.theta
+
+
+def _gather(
+    slots: Sequence[_Slot], given: Sequence[Tensor], gradients: Sequence[Tensor], matrices: int
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Return the factors of Σ p̄ ⊗ x + Σ u ⊗ p̄ for each matrix."""
+    rows: list[Tensor | None] = []
+    columns: list[Tensor | None] = []
+    for index in range(matrices):
+        pairs = [
+            (vector, gradient) if slot.is_projection else (gradient, vector)
+            for slot, vector, gradient in zip(slots, given, gradients, strict=True)
+            if slot.matrix == index
+        ]
+        rows.append(torch.cat([row for row, _ in pairs], 1) if pairs else None)
+        columns.append(torch.cat([column for _, column in pairs], 1) if pairs else None)
+    return rows, columns
