@@ -99,7 +99,10 @@ class Rule:
         lines = [line for line in lines if line]
         return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
 
-    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+    def summands(
+        self, matrix: MatrixName, notation: Notation = TEXT
+    ) -> tuple[tuple[str, str], ...]:
+        """Return sign and rest of each term's part of a matrix's equation, in order."""
         parts = []
         for index, term in enumerate(self.terms):
             if term.matrix.name != matrix:
@@ -114,6 +117,10 @@ class Rule:
                 factor = f"{abs(theta):.4g}"
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
             parts.append((lead, f"{factor} {f'({body})' if compound else body}"))
+        return tuple(parts)
+
+    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+        parts = self.summands(matrix, notation)
         if not parts:
             return ""
         first = "" if parts[0][0] == "+" else parts[0][0]
@@ -131,27 +138,28 @@ class Rule:
         ]
         return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data from which `load` makes the rule again."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "feedback": self.feedback,
+            "equation": self.equation(),
+            "theta": self.coefficients,
+            "terms": {
+                term.name: {
+                    "formula": term.spell(),
+                    "locality": term.locality,
+                    "citation": term.citation,
+                }
+                for term in self.terms
+            },
+            "provenance": dict(self.provenance),
+        }
+
     def save(self, path: Path) -> None:
         """Write the rule as JSON, atomically."""
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "feedback": self.feedback,
-                "equation": self.equation(),
-                "theta": self.coefficients,
-                "terms": {
-                    term.name: {
-                        "formula": term.spell(),
-                        "locality": term.locality,
-                        "citation": term.citation,
-                    }
-                    for term in self.terms
-                },
-                "provenance": dict(self.provenance),
-            },
-        )
+        write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Rule:
