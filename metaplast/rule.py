@@ -22,6 +22,7 @@ from metaplast.term import Term
 
 FORMAT = "metaplast-rule"
 VERSION = 1
+MATRICES: tuple[MatrixName, ...] = ("W", "B")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Rule:
 
     def equation(self, notation: Notation = TEXT) -> str:
         """Return the rule as one equation for each matrix that it changes."""
-        lines = [self._side(matrix, notation) for matrix in ("W", "B")]
+        lines = [self._side(matrix, notation) for matrix in MATRICES]
         lines = [line for line in lines if line]
         return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
 
@@ -114,7 +115,7 @@ class Rule:
             else:
                 theta = self.theta[0][index]
                 lead, body = _merge_signs(theta, body, notation)
-                factor = f"{abs(theta):.4g}"
+                factor = notation.number(abs(theta))
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
             parts.append((lead, f"{factor} {f'({body})' if compound else body}"))
         return tuple(parts)

@@ -32,7 +32,7 @@ class ExportOptions:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_RULE")]
     """Folder of a finished run, or a rule.json."""
     to: tuple[str, ...] = ()
-    """One or several formats, by name (see --list); all stands for all of them."""
+    """One or several formats, by name; all stands for all of them."""
     output: Path | None = None
     """File, or with several formats a folder; without it standard output."""
     widths: tuple[int, ...] = ()
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _description() -> str:
-    formats = "; ".join(f"{e.name}: {e.summary}" for e in all_exporters().values())
-    return f"{__doc__} Formats: {formats}."
+    formats = "\n".join(f"{e.name}: {e.summary}" for e in all_exporters().values())
+    return f"{__doc__}\n\n{formats}"
 
 
 def _exporters(names: Sequence[str]) -> list[Exporter]:

@@ -121,9 +121,7 @@ def _distance(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(got - expected).max(initial=0)) / scale
 
 
-def _run(
-    source: str, exporter: CodeExporter, trials: Sequence[_Trial]
-) -> list[list[np.ndarray]]:
+def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[list[np.ndarray]]:
     """Return the matrices that the code ends with from each trial's start."""
     with tempfile.TemporaryDirectory(prefix="metaplast-export-") as name:
         folder = Path(name)

@@ -17,7 +17,7 @@ from metaplast.export.text import one_line, plain
 from metaplast.feedback import get_feedback
 from metaplast.network import FullyConnected, Init
 from metaplast.notation import TEXT
-from metaplast.rule import Rule
+from metaplast.rule import MATRICES, Rule
 from metaplast.term import Term
 
 _LINE = 92
@@ -105,14 +105,14 @@ def program(template: str, rule: Rule, network: FullyConnected, library: str) ->
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - no HTML
+        autoescape=False,
     )
     environment.filters["xp"] = lambda code: code.format(xp=library)
     return environment.get_template(template).render(_context(rule, network, library))
 
 
 def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any]:
-    sides = [side for side in (_side(rule, name, library) for name in ("W", "B")) if side.terms]
+    sides = [side for side in (_side(rule, name, library) for name in MATRICES) if side.terms]
     activation = network.nonlinearity
     own = bool(get_feedback(rule.feedback).shapes(network))
     backward = any(term.is_backward for term in rule.terms)
@@ -150,7 +150,7 @@ def layer_names(network: FullyConnected) -> list[str]:
     return ["input", *hidden, "output"]
 
 
-def equation_lines(rule: Rule, matrices: Sequence[MatrixName] = ("W", "B")) -> list[str]:
+def equation_lines(rule: Rule, matrices: Sequence[MatrixName] = MATRICES) -> list[str]:
     """Return the rule's equations, each on one line if it fits, else a line for each term."""
     lines = []
     for matrix in matrices:

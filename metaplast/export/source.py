@@ -57,7 +57,7 @@ class Wanted:
     init: str | None = None
 
 
-def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:  # noqa: B008 - frozen
+def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:
     """Return the network that a rule is exported for: the one it was found in, or a default.
 
     Raises:

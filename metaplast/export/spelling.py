@@ -90,13 +90,13 @@ PATHWAYS: Mapping[str, Pathway] = MappingProxyType(
             "feedback[k] @ e[k + 1]",
             _CHAIN,
             _CHAIN_LATEX,
-            "the feedback matrices B are random and fixed",
+            "the feedback matrices are random and fixed",
         ),
         "plastic": Pathway(
             "feedback[k] @ e[k + 1]",
             _CHAIN,
             _CHAIN_LATEX,
-            "the feedback matrices B are random at first and plastic",
+            "the feedback matrices are random at first and plastic",
         ),
         "symmetric": _SYMMETRIC,
         # They differ in the meta-gradient alone.
@@ -104,15 +104,15 @@ PATHWAYS: Mapping[str, Pathway] = MappingProxyType(
         "sign-symmetric": Pathway(
             "({xp}.abs(feedback[k]) * {xp}.sign(weights[k].T)) @ e[k + 1]",
             "eₗ₋₁ = ((|Bₗ| ⊙ sign Wₗᵀ) eₗ) ⊙ σ′(zₗ₋₁)",
-            r"e_{\ell-1} = ((|B_{\ell}| \odot \operatorname{sign} W_{\ell}^{\top})\, e_{\ell}) "
-            r"\odot \sigma'(z_{\ell-1})",
-            "the feedback has random fixed magnitudes |B| and the signs of the weights",
+            r"e_{\ell-1} = ((\lvert B_{\ell} \rvert \odot \operatorname{sign} W_{\ell}^{\top})\, "
+            r"e_{\ell}) \odot \sigma'(z_{\ell-1})",
+            "the feedback has random fixed magnitudes and the signs of the weights",
         ),
         "direct": Pathway(
             "feedback[k] @ e[L]",
             "eₗ = (Dₗ e_L) ⊙ σ′(zₗ)",
             r"e_{\ell} = (D_{\ell}\, e_{L}) \odot \sigma'(z_{\ell})",
-            "the feedback matrices D are random and fixed and carry the output error "
+            "the feedback matrices are random and fixed and carry the output error "
             "straight to each layer",
         ),
     }

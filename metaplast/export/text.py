@@ -71,7 +71,9 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def origin(rule: Rule) -> list[tuple[str, str]]:
     """Return where a rule came from as pairs of a heading and one line of text."""
-    return [(one_line(key), one_line(_flat(value))) for key, value in plain(rule.provenance).items()]
+    return [
+        (one_line(key), one_line(_flat(value))) for key, value in plain(rule.provenance).items()
+    ]
 
 
 def _flat(value: object) -> str:
@@ -79,4 +81,4 @@ def _flat(value: object) -> str:
         return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(_flat, value))
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -25,7 +25,7 @@ def drive(code, weights, feedback, images, labels):
     def take(result, feedback):
         return result if isinstance(result, tuple) else (result, feedback)
 
-    weights, feedback = map(lambda group: [jax.numpy.asarray(m) for m in group], (weights, feedback))
+    weights, feedback = ([jax.numpy.asarray(m) for m in g] for g in (weights, feedback))
     given = (weights, feedback) if feedback else (weights,)
     weights, feedback = take(code.step(*given, images[0], labels[0]), feedback)
     given = (weights, feedback) if feedback else (weights,)
