@@ -27,6 +27,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import higher
 
+__all__ = ["DifferentiableRuleOptimizer", "SignalOptimizer", "higher"]
+
 
 class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[misc]
     """A differentiable optimizer that changes parameters by signals, not by gradients."""

@@ -37,6 +37,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             logits; Flatten and Identity may occur anywhere.
         rule: what changes the weights.
         init: how the feedback's weights are drawn, "xavier" or "normal:STD".
+        activation: whose σ' the synthetic input error e_0 takes in a model of a single layer, which
+            has no activation of its own.
         generator: draws them; None takes a fresh one with seed 0.
 
     Raises:
@@ -49,9 +51,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule: Rule,
         *,
         init: str = "xavier",
+        activation: str = "softplus:10",
         generator: torch.Generator | None = None,
     ) -> None:
-        self.learner = Learner(describe(model, init), rule.feedback, rule.terms)
+        self.learner = Learner(describe(model, init, activation), rule.feedback, rule.terms)
         layers = self.learner.network.layers
         require(
             not rule.is_per_layer or len(rule.theta) == layers,
@@ -177,8 +180,10 @@ def _leaves(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def describe(model: nn.Module, init: str = "xavier") -> FullyConnected:
-    """Return the network that a model of Linear layers is.
+def describe(
+    model: nn.Module, init: str = "xavier", activation: str = "softplus:10"
+) -> FullyConnected:
+    """Return the network that a model of Linear layers is; `activation` is a single layer's.
 
     Raises:
         UserError: if the model is of another kind.
@@ -206,7 +211,7 @@ def describe(model: nn.Module, init: str = "xavier") -> FullyConnected:
         f"a rule trains a network with one activation, got {', '.join(sorted(kinds))}; use one.",
     )
     widths = (layers[0].in_features, *(layer.out_features for layer in layers))
-    return FullyConnected(widths, *kinds or {"relu"}, init=init)
+    return FullyConnected(widths, next(iter(kinds), activation), init)
 
 
 def _activation(module: Any) -> str:

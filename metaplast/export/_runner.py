@@ -22,10 +22,8 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def main(folder: Path) -> None:
+def run(folder: Path) -> None:
     """Learn the examples of every start and write where that leads."""
-    # Code must stand alone: an import of metaplast is an error here.
-    sys.modules["metaplast"] = None  # type: ignore[assignment]
     driver = load(folder / "driver.py")
     code = load(folder / "exported.py")
     for path in sorted(folder.glob("start*.npz")):
@@ -39,8 +37,10 @@ def main(folder: Path) -> None:
             code, groups["weights"], groups["feedback"], data["images"], data["labels"]
         )
         named = {f"matrix{k}": np.asarray(matrix) for k, matrix in enumerate(end)}
-        np.savez(folder / path.name.replace("start", "end"), **named)
+        np.savez(folder / path.name.replace("start", "end"), **named)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    # Code must stand alone: an import of metaplast is an error here.
+    sys.modules["metaplast"] = None  # type: ignore[assignment]
+    run(Path(sys.argv[1]))

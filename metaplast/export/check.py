@@ -128,13 +128,11 @@ def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[
         (folder / "exported.py").write_text(source, encoding="utf-8")
         (folder / "driver.py").write_text(exporter.driver, encoding="utf-8")
         for index, trial in enumerate(trials):
-            np.savez(
-                folder / f"start{index}.npz",
-                images=trial.images.numpy(),
-                labels=trial.labels.numpy(),
-                **{f"weights{k}": m[0].numpy() for k, m in enumerate(trial.start.weights)},
-                **{f"feedback{k}": m[0].numpy() for k, m in enumerate(trial.start.backward)},
-            )
+            arrays = {"images": trial.images.numpy(), "labels": trial.labels.numpy()}
+            groups = {"weights": trial.start.weights, "feedback": trial.start.backward}
+            for kind, group in groups.items():
+                arrays |= {f"{kind}{k}": m[0].numpy() for k, m in enumerate(group)}
+            np.savez(folder / f"start{index}.npz", **arrays)  # type: ignore[arg-type]
         _execute(folder, exporter)
         ends = []
         for index in range(len(trials)):
