@@ -143,7 +143,7 @@ def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[
 
 def _execute(folder: Path, exporter: CodeExporter) -> None:
     # Isolated: neither the user's folder nor his environment variables can change what is run.
-    command = [sys.executable, "-I", "-B", str(_RUNNER), str(folder)]
+    command = [sys.executable, "-I", str(_RUNNER), str(folder)]
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, cwd=folder, timeout=_SECONDS,
@@ -156,7 +156,8 @@ def _execute(folder: Path, exporter: CodeExporter) -> None:
         ) from None
     if done.returncode != 0:
         last = one_line(done.stderr.strip().rpartition("\n")[2]) or f"exit code {done.returncode}"
+        what = last.rstrip(".").replace(". ", "; ")
         raise UserError(
-            f"{exporter.name}: the code fails ({last.rstrip('.')}) and is therefore not written; "
+            f"{exporter.name}: the code fails ({what}) and is therefore not written; "
             f"please report this with the rule."
         )
