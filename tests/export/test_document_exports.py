@@ -46,10 +46,13 @@ def parsed(text):
 
 
 KNOWN = set(
-    r"""documentclass usepackage begin end section subsection caption small centering label toprule
+    re.findall(
+        r"\S+",
+        r"""documentclass usepackage begin end section subsection caption small centering toprule
     midrule bottomrule item Delta ell top odot sigma theta beta mathbf mathrm operatorname text
     lvert rvert log tanh max dots times mathord textbackslash textasciicircum textasciitilde
-    textless textgreater textbar textquotedbl { } $ & # % _ , \ """.split()
+    textless textgreater textbar textquotedbl { } $ & # % _ , \ """,
+    )
 )
 
 
