@@ -37,7 +37,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             apply="{xp}.logaddexp(0.0, BETA * z) / BETA",
             gain="-{xp}.expm1(-BETA * {xp}.clip(y, 0.0, None))",
             text=("log(1 + exp(βz))/β", "1 − exp(−βy)"),
-            latex=(r"\log(1 + e^{\beta z})/\beta", r"1 - e^{-\beta y}"),
+            latex=(r"\log(1 + \exp(\beta z))/\beta", r"1 - \exp(-\beta y)"),
             module="nn.Softplus(beta=BETA, threshold=40.0)",
         ),
         "tanh": Nonlinearity(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,8 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
-    "$": r"\$",
+    # The dollar of the text's own font; newer LaTeX's \$ wants another one.
+    "$": r"{\char36}",
     "&": r"\&",
     "#": r"\#",
     "%": r"\%",
@@ -24,13 +26,21 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "–": "--",
+    "—": "---",
     "−": "$-$",
     "×": r"$\times$",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "µ": r"$\mu$",
+    "°": r"$^{\circ}$",
 }
-# What LaTeX sets without further packages: ASCII and accented Latin letters.
-_LAST_LATIN = 0x17F
+# What LaTeX sets with its default fonts besides ASCII: these, and letters with one of the accents
+# grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, long umlaut, caron, cedilla.
+_LETTERS = frozenset("ßæÆøØåÅœŒłŁ")
+_LAST = 0x17F
+_ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
 
 
 def one_line(text: object) -> str:
@@ -45,7 +55,16 @@ def latex(text: object) -> str:
 
 
 def _latin(character: str) -> str:
-    return character if ord(character) <= _LAST_LATIN else f"U+{ord(character):04X}"
+    letter, *accents = unicodedata.normalize("NFD", character)
+    accented = (
+        ord(character) <= _LAST
+        and letter.isascii()
+        and len(accents) == 1
+        and accents[0] in _ACCENTS
+    )
+    if character.isascii() or character in _LETTERS or accented:
+        return character
+    return f"U+{ord(character):04X}"
 
 
 def markdown(text: object) -> str:

@@ -23,10 +23,14 @@ from metaplast.term import full_update
 
 LATEX, MARKDOWN, JSON = (all_exporters()[name] for name in ("latex", "markdown", "json"))
 BIO = named("error_hebbian", "error_error", "oja")
+LETTERS = "".join(map(chr, range(0x20, 0x250)))
 HOSTILE = rule(BIO, **{f"key {text}": text for text in PAYLOADS})
-DOCUMENTS = {**CASES, "hostile provenance": (HOSTILE, network()), "tiny": (
-    Rule(BIO, ((1.5e-7, -2e-12, 3e20),), "fixed"), network(),
-)}  # fmt: skip
+DOCUMENTS = {
+    **CASES,
+    "hostile provenance": (HOSTILE, network()),
+    "every letter": (rule(BIO, letters=" ".join(LETTERS)), network()),
+    "tiny": (Rule(BIO, ((1.5e-7, -2e-12, 3e20),), "fixed"), network()),
+}
 
 
 def nodes_of(nodes):
@@ -50,8 +54,8 @@ KNOWN = set(
         r"\S+",
         r"""documentclass usepackage begin end section subsection caption small centering toprule
     midrule bottomrule item Delta ell top odot sigma theta beta mathbf mathrm operatorname text
-    lvert rvert log tanh max dots times mathord textbackslash textasciicircum textasciitilde
-    textless textgreater textbar textquotedbl { } $ & # % _ , \ """,
+    lvert rvert log tanh max dots times exp raggedright par textbackslash textasciicircum textasciitilde
+    textless textgreater textbar pm cdot mu circ char { } $ & # % _ , \ """,
     )
 )
 
@@ -64,8 +68,6 @@ def test_latex_parses_and_uses_known_macros_alone(case):
     assert environments[:2] == ["document", "align*"]
     assert set(environments) <= {"document", "align*", "table", "tabular", "description"}
     assert {n.macroname for n in nodes if isinstance(n, LatexMacroNode)} <= KNOWN
-    # Nothing that an old LaTeX has no glyph for.
-    assert max(map(ord, text)) < 0x180
 
 
 def test_the_latex_parser_finds_what_is_wrong():
@@ -78,7 +80,8 @@ COMPILER = next((c for c in ("pdflatex", "tectonic", "xelatex") if shutil.which(
 
 @pytest.mark.skipif(COMPILER is None, reason="no TeX on PATH")
 @pytest.mark.parametrize(
-    "case", ["no terms", "all terms", "all terms per layer", "hostile provenance", "tiny"]
+    "case",
+    ["no terms", "all terms", "all terms per layer", "hostile provenance", "every letter", "tiny"],
 )
 def test_latex_compiles(case, tmp_path):
     (tmp_path / "rule.tex").write_text(export_rule(*DOCUMENTS[case], LATEX).text, encoding="utf-8")
