@@ -55,7 +55,7 @@ def latex(text: object) -> str:
 
 
 def _latin(character: str) -> str:
-    letter, *accents = unicodedata.normalize("NFD", character)
+    letter, *accents = list(unicodedata.normalize("NFD", character))
     accented = (
         ord(character) <= _LAST
         and letter.isascii()
