@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from metaplast.algebra import Formula, MatrixName, pre
-from metaplast.export.python import literal, signals, signed, wrapped
+from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import nonlinearity, pathway
 from metaplast.export.text import one_line, plain
 from metaplast.feedback import get_feedback
@@ -20,37 +20,32 @@ from metaplast.notation import TEXT
 from metaplast.rule import MATRICES, Rule
 from metaplast.term import Term
 
-_LINE = 92
-
 
 @dataclass(frozen=True)
 class TermCode:
-    """A term as one commented line of a program.
+    """A term as commented lines of a program.
 
     Attributes:
-        name: of the term; `Term` has checked that it is an identifier.
-        locality: its label.
-        text: its formula, for the comment.
-        citation: where it was published, in lines.
-        sign: "+" or "-".
-        expression: its matrix.
+        comment: name, locality, formula and citation, in lines.
+        code: adds θ · formula to the change, in lines.
     """
 
-    name: str
-    locality: str
-    text: str
-    citation: tuple[str, ...]
-    sign: str
-    expression: str
+    comment: tuple[str, ...]
+    code: tuple[str, ...]
 
     @classmethod
     def of(cls, term: Term, library: str) -> TermCode:
         """Return the code of a declared term."""
         assert isinstance(term.formula, Formula)
-        sign, expression = signed(term.formula, library)
-        citation = tuple(textwrap.wrap(one_line(term.citation), _LINE))
-        text = one_line(term.spell())
-        return cls(term.name, term.locality, text, citation, sign, expression)
+        heading = f"{term.name} ({term.locality}): {term.spell()}"
+        comment = [*_wrap(heading), *_wrap(term.citation)]
+        code = statements("change", f'theta["{term.name}"]', term.formula, library)
+        return cls(tuple(comment), tuple(code))
+
+
+def _wrap(text: str) -> list[str]:
+    # Only at spaces, so that a formula's minus signs do not end a line.
+    return textwrap.wrap(one_line(text), LINE - 2, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ def equation_lines(rule: Rule, matrices: Sequence[MatrixName] = MATRICES) -> lis
         first = [lead if lead != "+" else "" for lead, _ in parts[:1]]
         leads = first + [f" {lead} " for lead, _ in parts[1:]]
         whole = left + "".join(lead + body for lead, (_, body) in zip(leads, parts, strict=True))
-        if len(whole) <= _LINE:
+        if len(whole) <= LINE - 4:
             lines += [whole] if parts else []
             continue
         starts = [left, *[" " * len(left)] * (len(parts) - 1)]

@@ -6,6 +6,8 @@ import textwrap
 
 from metaplast.algebra import Formula, Gate, Matrix, Monomial, Projection, Signal, Vector
 
+# Room for code that is indented once, of 100 columns.
+LINE = 96
 _LETTERS = {"activity": "y", "error": "e"}
 
 
@@ -19,33 +21,52 @@ def signals(formula: Formula) -> frozenset[str]:
     return frozenset(variable(v) for v in formula.vectors if isinstance(v, Signal))
 
 
-def signed(formula: Formula, library: str) -> tuple[str, str]:
-    """Return the sign to add the formula with, and its expression: a full matrix.
+def statements(target: str, factor: str, formula: Formula, library: str) -> list[str]:
+    """Return lines of code that add factor · formula to a matrix.
+
+    One line where that fits; else one for each monomial; else a line for each of its factors.
 
     Args:
+        target: name of the matrix that is changed.
+        factor: code of the coefficient.
         formula: of a term.
         library: what the array library is called, such as "np".
     """
-    first, *rest = formula.monomials
-    if not rest:
-        return ("-" if first.coefficient < 0 else "+"), _size(first, formula.matrix, library)
-    parts = [("-" if first.coefficient < 0 else "") + _size(first, formula.matrix, library)]
-    for monomial in rest:
-        sign = "-" if monomial.coefficient < 0 else "+"
-        parts.append(f"{sign} {_size(monomial, formula.matrix, library)}")
-    return "+", f"({' '.join(parts)})"
+    monomials = formula.monomials
+    if len(monomials) > 1:
+        parts = [
+            f"{_sign(m)} {' * '.join(_factors(m, formula.matrix, library))}" for m in monomials
+        ]
+        total = " ".join(parts).removeprefix("+ ").replace("- ", "-", parts[0].startswith("-"))
+        line = f"{target} += {factor} * ({total})"
+        if len(line) <= LINE:
+            return [line]
+    lines = []
+    for monomial in monomials:
+        factors = [factor, *_factors(monomial, formula.matrix, library)]
+        start, product = f"{target} {_sign(monomial)}=", " * ".join(factors)
+        if len(start) + 1 + len(product) <= LINE:
+            lines.append(f"{start} {product}")
+        elif len(product) + 4 <= LINE:
+            lines += [f"{start} (", f"    {product}", ")"]
+        else:
+            rest = [f"    * {part}" for part in factors[1:]]
+            lines += [f"{start} (", f"    {factors[0]}", *rest, ")"]
+    return lines
 
 
-def _size(monomial: Monomial, matrix: Matrix, library: str) -> str:
-    """Spell a monomial without its sign."""
+def _sign(monomial: Monomial) -> str:
+    return "-" if monomial.coefficient < 0 else "+"
+
+
+def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
+    """Spell the factors of a monomial, without its sign."""
     factors = [] if abs(monomial.coefficient) == 1 else [repr(abs(float(monomial.coefficient)))]
     factors += [_gate(gate, library) for gate in monomial.gates]
     if monomial.row is None or monomial.column is None:
-        factors.append(matrix.name)
-    else:
-        row, column = _vector(monomial.row, library), _vector(monomial.column, library)
-        factors.append(f"{library}.outer({row}, {column})")
-    return " * ".join(factors)
+        return [*factors, matrix.name]
+    row, column = _vector(monomial.row, library), _vector(monomial.column, library)
+    return [*factors, f"{library}.outer({row}, {column})"]
 
 
 def _vector(vector: Vector, library: str) -> str:
