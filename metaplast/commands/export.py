@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _description() -> str:
-    formats = "\n".join(f"{e.name}: {e.summary}" for e in all_exporters().values())
+    formats = "\n".join(f"- {e.name}: {e.summary}" for e in all_exporters().values())
     return f"{__doc__}\n\n{formats}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from metaplast.seeds import generator
 TOLERANCE = 1e-10
 STEPS = 5
 STATES = 3
+MOST_WEIGHTS = 50_000_000
 _RUNNER = Path(__file__).with_name("_runner.py")
 _SECONDS = 600
 
@@ -73,6 +75,12 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
         f"{exporter.name}: the code could not be checked and is therefore not written, because "
         f"{exporter.package} is not installed here; install it (pip install {exporter.package}) "
         f"and export again.",
+    )
+    weights = sum(map(operator.mul, network.widths, network.widths[1:]))
+    require(
+        weights <= MOST_WEIGHTS,
+        f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
+        f"--widths for one of at most {MOST_WEIGHTS}, the code serves larger ones too.",
     )
     learner = Learner(network, rule.feedback, rule.terms)
     trials = [_trial(learner, rule, index) for index in range(STATES)]
