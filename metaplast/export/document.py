@@ -11,7 +11,7 @@ import jinja2
 
 from metaplast.algebra import pre
 from metaplast.export.spelling import nonlinearity, pathway
-from metaplast.export.text import origin
+from metaplast.export.text import markdown_math, origin
 from metaplast.network import FullyConnected
 from metaplast.notation import LATEX
 from metaplast.rule import MATRICES, Rule
@@ -61,6 +61,7 @@ def document(
         autoescape=False,
         **syntax,  # type: ignore[arg-type]
     )
+    environment.filters["math"] = markdown_math
     return environment.get_template(template).render(_context(rule, network, escape))
 
 

@@ -72,6 +72,15 @@ def markdown(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|~$&])", r"\\\1", one_line(text))
 
 
+def markdown_math(formula: str) -> str:
+    """Return a LaTeX formula without backslashes that Markdown would take for its own.
+
+    Readers that do not know formulas turn a backslash and a sign into the sign, and so a thin
+    space into a comma.
+    """
+    return formula.replace(r"\,", r"\thinspace").replace(r"\_", " ")
+
+
 def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return a rule's provenance as plain data.
 

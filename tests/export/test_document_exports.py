@@ -122,6 +122,10 @@ def test_markdown_renders_as_headings_table_and_list(case):
     cells = sum(t.type in ("td_open", "th_open") for t in tokens)
     assert cells == len(rows) * (len(given.theta) + 4)
     assert text.count("$$") == 4
+    # A reader that knows no formulas must leave them as they are.
+    formulas = [part for k, part in enumerate(re.split(r"(?<!\\)\$+", text)) if k % 2]
+    assert formulas
+    assert not [f for f in formulas if re.search(r"\\[^a-zA-Z]", f)]
     assert len(re.findall(r"(?<![\\$])\$(?!\$)", text)) % 2 == 0
 
 
