@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+from metaplast.algebra import Formula
+from metaplast.errors import UserError
 from metaplast.network import FullyConnected
 from metaplast.registry import find, lookup
 from metaplast.rule import Rule
+from metaplast.term import Term
 
 EXPORTERS = "metaplast.exporters"
 
@@ -48,6 +51,20 @@ class CodeExporter(Exporter):
 
     package: ClassVar[str]
     driver: ClassVar[str]
+
+
+def declared(term: Term) -> Formula:
+    """Return a term's formula.
+
+    Raises:
+        UserError: if it has none: a torch function cannot be written in another form.
+    """
+    if not isinstance(term.formula, Formula):
+        raise UserError(
+            f"{term.name} is given as a torch function and not as a formula, so that it cannot be "
+            f"written in another form; export a rule of declared terms."
+        )
+    return term.formula
 
 
 def all_exporters() -> Mapping[str, Exporter]:

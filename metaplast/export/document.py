@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import jinja2
-
 from metaplast.algebra import pre
 from metaplast.export.spelling import nonlinearity, pathway
+from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
 from metaplast.network import FullyConnected
 from metaplast.notation import LATEX
@@ -52,17 +51,7 @@ def document(
         escape: makes text that came from elsewhere safe for the format.
         syntax: delimiters of the template, where the usual ones mean something in the format.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("metaplast.export"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        **syntax,  # type: ignore[arg-type]
-    )
-    environment.filters["math"] = markdown_math
-    return environment.get_template(template).render(_context(rule, network, escape))
+    return fill(template, _context(rule, network, escape), {"math": markdown_math}, **syntax)
 
 
 def _context(

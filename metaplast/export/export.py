@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from metaplast.errors import require
 from metaplast.export.check import Check, check
-from metaplast.export.contract import CodeExporter, Exporter
+from metaplast.export.contract import CodeExporter, Exporter, declared
 from metaplast.network import FullyConnected
 from metaplast.rule import Rule
-from metaplast.term import DenseFormula
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,8 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter) -> Expo
         UserError: if the rule does not fit the network or the format, or code could not be
             checked, or it does not do what the engine does.
     """
-    dense = [term.name for term in rule.terms if isinstance(term.formula, DenseFormula)]
-    require(
-        not dense,
-        f"{', '.join(dense)} is given as a torch function and not as a formula, so that it "
-        f"cannot be written in another form; export a rule of declared terms.",
-    )
+    for term in rule.terms:
+        declared(term)
     require(
         not rule.is_per_layer or len(rule.theta) == network.layers,
         f"the rule has coefficients for {len(rule.theta)} layers, the network has "

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import jinja2
-
-from metaplast.algebra import Formula, MatrixName, pre
+from metaplast.algebra import MatrixName, pre
+from metaplast.export.contract import declared
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import nonlinearity, pathway
+from metaplast.export.template import fill
 from metaplast.export.text import one_line, plain
 from metaplast.feedback import get_feedback
 from metaplast.network import FullyConnected, Init
@@ -36,10 +36,9 @@ class TermCode:
     @classmethod
     def of(cls, term: Term, library: str) -> TermCode:
         """Return the code of a declared term."""
-        assert isinstance(term.formula, Formula)
         heading = f"{term.name} ({term.locality}): {term.spell()}"
         comment = [*_wrap(heading), *_wrap(term.citation)]
-        code = statements("change", f'theta["{term.name}"]', term.formula, library)
+        code = statements("change", f'theta["{term.name}"]', declared(term), library)
         return cls(tuple(comment), tuple(code))
 
 
@@ -69,12 +68,7 @@ class Side:
 
     @property
     def group(self) -> str:
-        """The list that holds the matrices."""
-        return "weights" if self.matrix == "W" else "feedback"
-
-    @property
-    def what(self) -> str:
-        """What the matrices are, in words."""
+        """What the matrices are, and the list that holds them."""
         return "weights" if self.matrix == "W" else "feedback"
 
     @property
@@ -94,16 +88,8 @@ def program(template: str, rule: Rule, network: FullyConnected, library: str) ->
         network: gives layers and activation.
         library: what the program calls its array library.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("metaplast.export"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters["xp"] = lambda code: code.format(xp=library)
-    return environment.get_template(template).render(_context(rule, network, library))
+    filters = {"xp": lambda code: code.format(xp=library)}
+    return fill(template, _context(rule, network, library), filters)
 
 
 def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any]:
@@ -165,7 +151,7 @@ def equation_lines(rule: Rule, matrices: Sequence[MatrixName] = MATRICES) -> lis
 
 def _side(rule: Rule, matrix: MatrixName, library: str) -> Side:
     terms = [term for term in rule.terms if term.matrix.name == matrix]
-    used = {name for t in terms if isinstance(t.formula, Formula) for name in signals(t.formula)}
+    used = {name for term in terms for name in signals(declared(term))}
     return Side(
         matrix,
         tuple(TermCode.of(term, library) for term in terms),

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from metaplast.algebra import Formula, Projection, Vector
-from metaplast.export.contract import Exporter
+from metaplast.export.contract import Exporter, declared
 from metaplast.export.text import plain
 from metaplast.network import FullyConnected
 from metaplast.rule import Rule
@@ -22,11 +22,10 @@ class JsonExporter(Exporter):
         """Return the JSON text; see `Exporter.write`."""
         data = rule.to_json()
         for term in rule.terms:
-            if isinstance(term.formula, Formula):
-                data["terms"][term.name] |= {
-                    "matrix": term.matrix.name,
-                    "monomials": monomials(term.formula),
-                }
+            data["terms"][term.name] |= {
+                "matrix": term.matrix.name,
+                "monomials": monomials(declared(term)),
+            }
         data["network"] = asdict(network) | {"widths": list(network.widths)}
         data["provenance"] = plain(rule.provenance)
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
