@@ -1,4 +1,4 @@
-"""Runs generated code, in a process of its own: `python -I _runner.py FOLDER`.
+"""Runs generated code, in a process of its own: `python -E -P _runner.py FOLDER`.
 
 The folder holds exported.py, driver.py and start0.npz, start1.npz …; end0.npz … are written to it.
 """

@@ -150,8 +150,9 @@ def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[
 
 
 def _execute(folder: Path, exporter: CodeExporter) -> None:
-    # Isolated: neither the user's folder nor his environment variables can change what is run.
-    command = [sys.executable, "-I", str(_RUNNER), str(folder)]
+    # Neither the user's folder (-P) nor environment variables (-E) change what is run; -I would
+    # also hide packages that were installed with pip's --user.
+    command = [sys.executable, "-E", "-P", str(_RUNNER), str(folder)]
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, cwd=folder, timeout=_SECONDS,
