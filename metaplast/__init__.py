@@ -21,6 +21,7 @@ from metaplast.evaluation import evaluate
 from metaplast.learner import Learner, State
 from metaplast.library import KnownRule, all_terms, get_term, known_rules, open_source
 from metaplast.network import FullyConnected
+from metaplast.optimizer import RuleOptimizer
 from metaplast.result import Result
 from metaplast.rule import Rule
 from metaplast.term import DenseFormula, Synapses, Term
@@ -45,6 +46,7 @@ __all__ = [
     "Problem",
     "Result",
     "Rule",
+    "RuleOptimizer",
     "State",
     "Synapses",
     "Term",

@@ -16,7 +16,7 @@ from torch import Tensor
 from metaplast.algebra import B, W, pre
 from metaplast.errors import require
 from metaplast.feedback import Feedback, get_feedback
-from metaplast.network import FullyConnected, Weights
+from metaplast.network import Forward, FullyConnected, Weights
 from metaplast.operator import Operator
 from metaplast.plasticity import Change, Plasticity, change, compile_terms
 from metaplast.term import Synapses, Term
@@ -120,6 +120,16 @@ class Learner:
         """
         forward = self.network.forward(state.weights, x.unsqueeze(1))
         output_error = self.network.output_error(forward, label.unsqueeze(1))
+        return self.ends(state, forward, output_error)
+
+    def ends(self, state: Operators, forward: Forward, output_error: Tensor) -> list[Synapses]:
+        """Return the signals at the synapses of W_1 … W_L after a forward pass.
+
+        Args:
+            state: the matrices before the step.
+            forward: signals of one example per episode, each [episode, 1, neuron].
+            output_error: e_L, [episode, 1, class].
+        """
         errors = self.feedback.errors(
             self.network, state.weights, state.backward, forward, output_error, self.lowest_error
         )
@@ -143,7 +153,11 @@ class Learner:
             x: [episode, pixel].
             label: [episode].
         """
-        synapses = self.synapses(state, x, label)
+        return self._changes(state, theta, self.synapses(state, x, label))
+
+    def _changes(
+        self, state: Operators, theta: Tensor, synapses: list[Synapses]
+    ) -> tuple[list[Change], list[Change]]:
         forward = [change(self.forward_plasticity, theta[:, i], s) for i, s in enumerate(synapses)]
         if self.backward_plasticity.is_empty:
             return forward, []
@@ -154,7 +168,22 @@ class Learner:
 
     def step(self, state: State, theta: Tensor, x: Tensor, label: Tensor) -> State:
         """Return the state after learning one example per episode; arguments as in `changes`."""
-        forward, backward = self.changes(Operators.of(state), theta, x, label)
+        return self._move(state, *self.changes(Operators.of(state), theta, x, label))
+
+    def learn(self, state: State, theta: Tensor, forward: Forward, output_error: Tensor) -> State:
+        """Return the state after learning one example whose forward pass is already made.
+
+        Args:
+            state: the matrices before the step.
+            theta: [episode, layer, term].
+            forward: signals, each [episode, 1, neuron].
+            output_error: e_L, [episode, 1, class].
+        """
+        operators = Operators.of(state)
+        synapses = self.ends(operators, forward, output_error)
+        return self._move(state, *self._changes(operators, theta, synapses))
+
+    def _move(self, state: State, forward: list[Change], backward: list[Change]) -> State:
         weights = tuple(c.apply(m) for c, m in zip(forward, state.weights, strict=True))
         if not backward:
             return State(weights, state.backward)

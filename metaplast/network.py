@@ -58,6 +58,11 @@ class Init:
                 f"--init xavier takes no parameter, got {self.text!r}; write xavier.",
             )
 
+    @property
+    def std(self) -> float | None:
+        """The standard deviation of normal weights, None for Xavier's uniform ones."""
+        return None if self.text == "xavier" else self._std()
+
     def _std(self) -> float:
         try:
             return float(self.text.partition(":")[2])

@@ -22,6 +22,7 @@ from metaplast.term import Term
 
 FORMAT = "metaplast-rule"
 VERSION = 1
+MATRICES: tuple[MatrixName, ...] = ("W", "B")
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,14 @@ class Rule:
 
     def equation(self, notation: Notation = TEXT) -> str:
         """Return the rule as one equation for each matrix that it changes."""
-        lines = [self._side(matrix, notation) for matrix in ("W", "B")]
+        lines = [self._side(matrix, notation) for matrix in MATRICES]
         lines = [line for line in lines if line]
         return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
 
-    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+    def summands(
+        self, matrix: MatrixName, notation: Notation = TEXT
+    ) -> tuple[tuple[str, str], ...]:
+        """Return sign and rest of each term's part of a matrix's equation, in order."""
         parts = []
         for index, term in enumerate(self.terms):
             if term.matrix.name != matrix:
@@ -111,9 +115,14 @@ class Rule:
             else:
                 theta = self.theta[0][index]
                 lead, body = _merge_signs(theta, body, notation)
-                factor = f"{abs(theta):.4g}"
+                factor = notation.number(abs(theta))
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
-            parts.append((lead, f"{factor} {f'({body})' if compound else body}"))
+            body = f"({body})" if compound else body
+            parts.append((lead, factor + notation.space + body))
+        return tuple(parts)
+
+    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+        parts = self.summands(matrix, notation)
         if not parts:
             return ""
         first = "" if parts[0][0] == "+" else parts[0][0]
@@ -131,27 +140,28 @@ class Rule:
         ]
         return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data from which `load` makes the rule again."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "feedback": self.feedback,
+            "equation": self.equation(),
+            "theta": self.coefficients,
+            "terms": {
+                term.name: {
+                    "formula": term.spell(),
+                    "locality": term.locality,
+                    "citation": term.citation,
+                }
+                for term in self.terms
+            },
+            "provenance": dict(self.provenance),
+        }
+
     def save(self, path: Path) -> None:
         """Write the rule as JSON, atomically."""
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "feedback": self.feedback,
-                "equation": self.equation(),
-                "theta": self.coefficients,
-                "terms": {
-                    term.name: {
-                        "formula": term.spell(),
-                        "locality": term.locality,
-                        "citation": term.citation,
-                    }
-                    for term in self.terms
-                },
-                "provenance": dict(self.provenance),
-            },
-        )
+        write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Rule:

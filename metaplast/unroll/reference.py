@@ -6,21 +6,16 @@ written out as a full matrix, term by term, and autograd differentiates the whol
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from metaplast.differentiable import SignalOptimizer, higher
 from metaplast.learner import Learner, Operators, State
 from metaplast.term import Synapses, Term, full_update
 from metaplast.unroll.contract import Engine, Outcome, Problem
-
-with warnings.catch_warnings():
-    # higher 0.2.1 (the last release) touches names that newer torch deprecates.
-    warnings.simplefilter("ignore")
-    import higher
 
 
 class ReferenceEngine(Engine):
@@ -54,10 +49,7 @@ class ReferenceEngine(Engine):
         ) as (functional_module, differentiable):
             for t in range(episodes.steps):
                 synapses = functional_module(episodes.support_x[:, t], episodes.support_y[:, t])
-                # A rule needs signals, not gradients: a loss of nothing keeps higher from
-                # differentiating the unroll so far at every step, which would cost T².
-                nothing = torch.zeros((), requires_grad=True)
-                differentiable.step(nothing, grad_callback=lambda _, s=synapses: s)
+                differentiable.step_by(synapses)
             final = module.sort(tuple(functional_module.parameters()))
             loss, accuracy = learner.query(final, episodes.query_x, episodes.query_y)
         change = None
@@ -106,11 +98,11 @@ class PlasticityOptimizer(torch.optim.Optimizer):
         super().__init__(parameters, {"terms": tuple(terms), "theta": torch.zeros(0)})
 
 
-class DifferentiablePlasticity(higher.optim.DifferentiableOptimizer):  # type: ignore[misc]
+class DifferentiablePlasticity(SignalOptimizer):
     """W ← W + Σ_k θ_k F^k(W, y, e), each F^k a full matrix, all of it on the autograd tape."""
 
     def _update(self, grouped_grads: Any, **_: Any) -> None:
-        # In the place of gradients come the signals, through higher's `grad_callback`.
+        # In the place of gradients come the signals.
         for group, synapses in zip(self.param_groups, grouped_grads, strict=True):
             places: dict[str, Iterator[int]] = {}
             theta, terms = group["theta"], group["terms"]

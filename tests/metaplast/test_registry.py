@@ -20,6 +20,7 @@ from metaplast.library import (
     known_rules,
     open_source,
 )
+from metaplast.rule import Rule
 
 RULES = known_rules()
 PUBLISHED = {
@@ -102,6 +103,31 @@ def test_a_source_of_another_package_is_used_by_being_installed(install):
     assert "stars" in all_sources()
     with pytest.raises(UserError, match=r"asked for bright\."):
         open_source("stars:bright", EpisodeRequest())
+
+
+EXPORTER_MODULE = """
+from metaplast.export import Exporter
+
+class Haiku(Exporter):
+    name = "haiku"
+    suffix = ".txt"
+    summary = "someone else's format"
+
+    def write(self, rule, network):
+        return f"{len(rule.terms)} terms, {network.layers} layers\\n"
+
+haiku = Haiku()
+"""
+
+
+def test_an_exporter_of_another_package_is_used_by_being_installed(install, tmp_path, capsys):
+    from metaplast.commands import export
+
+    install("theirs", EXPORTER_MODULE, "[metaplast.exporters]\nx = theirs\n")
+    path = tmp_path / "rule.json"
+    Rule((get_term("oja"),), ((0.1,),), "fixed").save(path)
+    export.main([str(path), "--to", "haiku", "--widths", "4,3,2"])
+    assert capsys.readouterr().out == "1 terms, 2 layers\n"
 
 
 def test_a_name_taken_twice_is_refused(install):

@@ -1,0 +1,46 @@
+"""Runs generated code, in a process of its own: `python -E -P _runner.py FOLDER`.
+
+The folder holds exported.py, driver.py and start0.npz, start1.npz …; end0.npz … are written to it.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+
+def load(path: Path) -> ModuleType:
+    """Return the module in a file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(folder: Path) -> None:
+    """Learn the examples of every start and write where that leads."""
+    driver = load(folder / "driver.py")
+    code = load(folder / "exported.py")
+    for path in sorted(folder.glob("start*.npz")):
+        with np.load(path, allow_pickle=False) as saved:
+            data = dict(saved)
+        groups = {
+            kind: [data[f"{kind}{k}"] for k in range(len(data)) if f"{kind}{k}" in data]
+            for kind in ("weights", "feedback")
+        }
+        end = driver.drive(
+            code, groups["weights"], groups["feedback"], data["images"], data["labels"]
+        )
+        named = {f"matrix{k}": np.asarray(matrix) for k, matrix in enumerate(end)}
+        np.savez(folder / path.name.replace("start", "end"), **named)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    # Code must stand alone: an import of metaplast is an error here.
+    sys.modules["metaplast"] = None  # type: ignore[assignment]
+    run(Path(sys.argv[1]))

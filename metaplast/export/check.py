@@ -1,0 +1,172 @@
+"""Run generated code in a process of its own and compare it with the engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import operator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from metaplast.errors import UserError, require
+from metaplast.export.contract import CodeExporter
+from metaplast.export.text import one_line
+from metaplast.learner import Learner, State
+from metaplast.network import FullyConnected
+from metaplast.rule import Rule
+from metaplast.seeds import generator
+
+TOLERANCE = 1e-10
+STEPS = 5
+STATES = 3
+MOST_WEIGHTS = 50_000_000
+_RUNNER = Path(__file__).with_name("_runner.py")
+_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far generated code was from the engine.
+
+    Attributes:
+        steps: learned from each random state.
+        states: number of random states.
+        difference: the largest in any weight, relative to the largest weight where that is
+            above 1.
+    """
+
+    steps: int
+    states: int
+    difference: float
+
+    def __str__(self) -> str:
+        """Return what was compared, for people."""
+        return (
+            f"checked against the engine over {self.steps} steps from each of {self.states} "
+            f"random states, largest difference {self.difference:.1g}"
+        )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One random state with the examples to be learned from it, and the engine's answer."""
+
+    start: State
+    images: torch.Tensor
+    labels: torch.Tensor
+    end: State
+
+
+def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExporter) -> Check:
+    """Return how far the code is from the engine, in float64 on random states and examples.
+
+    Raises:
+        UserError: if the code's package is not installed, the code fails, or it differs from
+            the engine by more than `TOLERANCE`.
+    """
+    require(
+        importlib.util.find_spec(exporter.package) is not None,
+        f"{exporter.name}: the code could not be checked and is therefore not written, because "
+        f"{exporter.package} is not installed here; install it (pip install {exporter.package}) "
+        f"and export again.",
+    )
+    weights = sum(map(operator.mul, network.widths, network.widths[1:]))
+    require(
+        weights <= MOST_WEIGHTS,
+        f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
+        f"--widths for one of at most {MOST_WEIGHTS}, the code serves larger ones too.",
+    )
+    learner = Learner(network, rule.feedback, rule.terms)
+    trials = [_trial(learner, rule, index) for index in range(STATES)]
+    ends = _run(source, exporter, trials)
+    difference = max(
+        (_distance(np.asarray(matrix), end)
+         for trial, matrices in zip(trials, ends, strict=True)
+         for matrix, end in zip(_matrices(trial.end), matrices, strict=True)),
+        default=0.0,
+    )  # fmt: skip
+    require(
+        difference <= TOLERANCE,
+        f"{exporter.name}: the code does not do what the engine does (it differs by "
+        f"{difference:.3g} where {TOLERANCE:g} is allowed) and is therefore not written; please "
+        f"report this with the rule.",
+    )
+    return Check(STEPS, STATES, difference)
+
+
+def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
+    """Return a random state, examples, and where the engine gets from there."""
+    draw = generator(0, "export", index)
+    widths = learner.network.widths
+    start = state = learner.draw(1, draw, torch.float64)
+    images = torch.rand(STEPS, widths[0], generator=draw, dtype=torch.float64)
+    labels = torch.randint(widths[-1], (STEPS,), generator=draw)
+    theta = rule.tensor(torch.float64).expand(1, learner.network.layers, len(rule.terms))
+    for image, label in zip(images, labels, strict=True):
+        state = learner.step(state, theta, image[None], label[None])
+    require(
+        all(bool(torch.isfinite(m).all()) for group in state for m in group),
+        f"the rule diverges within {STEPS} steps from random weights, so that code cannot be "
+        f"compared with it; export a rule that learns.",
+    )
+    return _Trial(start, images, labels, state)
+
+
+def _matrices(state: State) -> list[np.ndarray]:
+    return [matrix[0].numpy() for group in state for matrix in group]
+
+
+def _distance(expected: np.ndarray, got: np.ndarray) -> float:
+    if got.shape != expected.shape or not np.isfinite(got).all():
+        return np.inf
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    return float(np.abs(got - expected).max(initial=0)) / scale
+
+
+def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[list[np.ndarray]]:
+    """Return the matrices that the code ends with from each trial's start."""
+    with tempfile.TemporaryDirectory(prefix="metaplast-export-") as name:
+        folder = Path(name)
+        (folder / "exported.py").write_text(source, encoding="utf-8")
+        (folder / "driver.py").write_text(exporter.driver, encoding="utf-8")
+        for index, trial in enumerate(trials):
+            arrays = {"images": trial.images.numpy(), "labels": trial.labels.numpy()}
+            groups = {"weights": trial.start.weights, "feedback": trial.start.backward}
+            for kind, group in groups.items():
+                arrays |= {f"{kind}{k}": m[0].numpy() for k, m in enumerate(group)}
+            np.savez(folder / f"start{index}.npz", **arrays)  # type: ignore[arg-type]
+        _execute(folder, exporter)
+        ends = []
+        for index in range(len(trials)):
+            with np.load(folder / f"end{index}.npz", allow_pickle=False) as saved:
+                ends.append([saved[f"matrix{k}"] for k in range(len(saved.files))])
+        return ends
+
+
+def _execute(folder: Path, exporter: CodeExporter) -> None:
+    # Neither the user's folder (-P) nor environment variables (-E) change what is run; -I would
+    # also hide packages that were installed with pip's --user.
+    command = [sys.executable, "-E", "-P", str(_RUNNER), str(folder)]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd=folder, timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{exporter.name}: the code did not end within {_SECONDS} s and is therefore not "
+            f"written; export for a smaller network with --widths."
+        ) from None
+    if done.returncode != 0:
+        last = one_line(done.stderr.strip().rpartition("\n")[2]) or f"exit code {done.returncode}"
+        what = last.rstrip(".").replace(". ", "; ")
+        raise UserError(
+            f"{exporter.name}: the code fails ({what}) and is therefore not written; "
+            f"please report this with the rule."
+        )

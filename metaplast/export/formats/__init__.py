@@ -1,0 +1,1 @@
+"""The formats that come with metaplast, one file each."""

@@ -1,0 +1,41 @@
+"""Export as a JAX program."""
+
+from metaplast.export.contract import CodeExporter
+from metaplast.export.program import program
+from metaplast.network import FullyConnected
+from metaplast.rule import Rule
+
+
+class JaxExporter(CodeExporter):
+    """Pure functions, compiled by jit, a whole task by scan."""
+
+    name = "jax"
+    suffix = ".py"
+    summary = "a program that needs JAX alone: pure functions under jit, a task under scan"
+    package = "jax"
+    driver = '''
+import jax
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_platforms", "cpu")
+
+
+def drive(code, weights, feedback, images, labels):
+    """Learn one example by the program's `step`, the others by its `learn`."""
+    def take(result, feedback):
+        return result if isinstance(result, tuple) else (result, feedback)
+
+    weights, feedback = ([jax.numpy.asarray(m) for m in g] for g in (weights, feedback))
+    given = (weights, feedback) if feedback else (weights,)
+    weights, feedback = take(code.step(*given, images[0], labels[0]), feedback)
+    given = (weights, feedback) if feedback else (weights,)
+    weights, feedback = take(code.learn(*given, images[1:], labels[1:]), feedback)
+    return [*weights, *feedback]
+'''
+
+    def write(self, rule: Rule, network: FullyConnected) -> str:
+        """Return the program; see `Exporter.write`."""
+        return program("jax.py.jinja", rule, network, "jnp")
+
+
+jax_exporter = JaxExporter()

@@ -1,0 +1,23 @@
+"""Export as Markdown."""
+
+from metaplast.export.contract import Exporter
+from metaplast.export.document import document
+from metaplast.export.text import markdown
+from metaplast.network import FullyConnected
+from metaplast.rule import Rule
+
+
+class MarkdownExporter(Exporter):
+    """Markdown with formulas between dollar signs, as GitHub, Jupyter and Pandoc read it."""
+
+    name = "markdown"
+    suffix = ".md"
+    summary = "equation, table of coefficients, provenance; formulas between dollar signs"
+    aliases = ("md",)
+
+    def write(self, rule: Rule, network: FullyConnected) -> str:
+        """Return the text; see `Exporter.write`."""
+        return document("markdown.md.jinja", rule, network, markdown)
+
+
+markdown_exporter = MarkdownExporter()

@@ -1,0 +1,42 @@
+"""Export as a PyTorch program."""
+
+from metaplast.export.contract import CodeExporter
+from metaplast.export.program import program
+from metaplast.network import FullyConnected
+from metaplast.rule import Rule
+
+
+class TorchExporter(CodeExporter):
+    """An optimizer for an ordinary nn.Sequential."""
+
+    name = "torch"
+    suffix = ".py"
+    summary = "a program that needs PyTorch alone: a torch.optim.Optimizer for an nn.Sequential"
+    aliases = ("pytorch",)
+    package = "torch"
+    driver = '''
+import torch
+
+
+def drive(code, weights, feedback, images, labels):
+    """Train the program's model by its optimizer."""
+    model = code.make_model().double()
+    rule = code.PlasticityRule(model)
+    parameters = list(model.parameters())
+    for parameter, matrix in zip(parameters, weights):
+        parameter.data.copy_(torch.from_numpy(matrix))
+    for parameter, matrix in zip(parameters, feedback):
+        rule.state[parameter]["feedback"].copy_(torch.from_numpy(matrix))
+    for x, label in zip(torch.from_numpy(images), torch.from_numpy(labels)):
+        model(x[None])
+        rule.step(label)
+    kept = [rule.state[parameter]["feedback"] for parameter in parameters] if feedback else []
+    return [matrix.detach().numpy() for matrix in (*parameters, *kept)]
+'''
+
+    def write(self, rule: Rule, network: FullyConnected) -> str:
+        """Return the program; see `Exporter.write`."""
+        return program("torch.py.jinja", rule, network, "torch")
+
+
+torch_exporter = TorchExporter()

@@ -1,0 +1,115 @@
+"""Declared formulas as Python expressions, and data as Python literals."""
+
+from __future__ import annotations
+
+import textwrap
+
+from metaplast.algebra import Formula, Gate, Matrix, Monomial, Projection, Signal, Vector
+
+# Room for code that is indented once, of 100 columns.
+LINE = 96
+_LETTERS = {"activity": "y", "error": "e"}
+
+
+def variable(signal: Signal) -> str:
+    """Return the name of the variable that holds a signal; ones are made from the activity."""
+    return f"{_LETTERS.get(signal.kind, 'y')}_{signal.population}"
+
+
+def signals(formula: Formula) -> frozenset[str]:
+    """Return the names of the variables that the formula's expression reads."""
+    return frozenset(variable(v) for v in formula.vectors if isinstance(v, Signal))
+
+
+def statements(target: str, factor: str, formula: Formula, library: str) -> list[str]:
+    """Return lines of code that add factor · formula to a matrix.
+
+    One line where that fits; else one for each monomial; else a line for each of its factors.
+
+    Args:
+        target: name of the matrix that is changed.
+        factor: code of the coefficient.
+        formula: of a term.
+        library: what the array library is called, such as "np".
+    """
+    monomials = formula.monomials
+    if len(monomials) > 1:
+        parts = [
+            f"{_sign(m)} {' * '.join(_factors(m, formula.matrix, library))}" for m in monomials
+        ]
+        total = " ".join(parts).removeprefix("+ ").replace("- ", "-", parts[0].startswith("-"))
+        line = f"{target} += {factor} * ({total})"
+        if len(line) <= LINE:
+            return [line]
+    lines = []
+    for monomial in monomials:
+        factors = [factor, *_factors(monomial, formula.matrix, library)]
+        start, product = f"{target} {_sign(monomial)}=", " * ".join(factors)
+        if len(start) + 1 + len(product) <= LINE:
+            lines.append(f"{start} {product}")
+        elif len(product) + 4 <= LINE:
+            lines += [f"{start} (", f"    {product}", ")"]
+        else:
+            rest = [f"    * {part}" for part in factors[1:]]
+            lines += [f"{start} (", f"    {factors[0]}", *rest, ")"]
+    return lines
+
+
+def _sign(monomial: Monomial) -> str:
+    return "-" if monomial.coefficient < 0 else "+"
+
+
+def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
+    """Spell the factors of a monomial, without its sign."""
+    factors = [] if abs(monomial.coefficient) == 1 else [repr(abs(float(monomial.coefficient)))]
+    factors += [_gate(gate, library) for gate in monomial.gates]
+    if monomial.row is None or monomial.column is None:
+        return [*factors, matrix.name]
+    row, column = _vector(monomial.row, library), _vector(monomial.column, library)
+    return [*factors, f"{library}.outer({row}, {column})"]
+
+
+def _vector(vector: Vector, library: str) -> str:
+    if isinstance(vector, Projection):
+        # uᵀM, as the equation has it.
+        return f"{_vector(vector.signal, library)} @ {vector.matrix.name}"
+    if vector.kind == "one":
+        return f"{library}.ones_like({variable(vector)})"
+    return variable(vector)
+
+
+def _gate(gate: Gate, library: str) -> str:
+    left, right = gate.left, gate.right
+    if isinstance(right, Projection) and not isinstance(left, Projection):
+        left, right = right, left
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Signal) and one.kind == "one" and isinstance(other, Signal):
+            return f"{_vector(other, library)}.sum()"
+    second = _vector(right, library)
+    second = f"({second})" if isinstance(right, Projection) else second
+    return f"({_vector(left, library)} @ {second})"
+
+
+def literal(value: object) -> str:
+    """Return plain data as one Python literal that evaluates to it and can do nothing else."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, str):
+        text = repr(value)
+        # Without quotes inside, the outer ones may be exchanged for the usual ones.
+        return text if "'" in value or '"' in value else f'"{text[1:-1]}"'
+    return repr(value)
+
+
+def wrapped(value: object, width: int = 80) -> str:
+    """Return plain data as a literal, a long text as several that Python joins."""
+    if not isinstance(value, str) or len(value) <= width:
+        return literal(value)
+    pieces = textwrap.wrap(value, width, drop_whitespace=False, replace_whitespace=False,
+                           expand_tabs=False, break_on_hyphens=False)  # fmt: skip
+    if "".join(pieces) != value:
+        return literal(value)
+    lines = "".join(f"\n        {literal(piece)}" for piece in pieces)
+    return f"({lines}\n    )"

@@ -1,0 +1,112 @@
+"""Text that came from elsewhere, made safe for where it is put."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from metaplast.errors import UserError
+from metaplast.rule import Rule
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    # The dollar of the text's own font; newer LaTeX's \$ wants another one.
+    "$": r"{\char36}",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "–": "--",
+    "—": "---",
+    "−": "$-$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "µ": r"$\mu$",
+    "°": r"$^{\circ}$",
+}
+# What LaTeX sets with its default fonts besides ASCII: these, and letters with one of the accents
+# grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, long umlaut, caron, cedilla.
+_LETTERS = frozenset("ßæÆøØåÅœŒłŁ")
+_LAST = 0x17F
+_ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
+
+
+def one_line(text: object) -> str:
+    """Return text on one line, without characters that do not show."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(shown.split())
+
+
+def latex(text: object) -> str:
+    """Return text that LaTeX sets as it stands."""
+    return "".join(_LATEX.get(c) or _latin(c) for c in one_line(text))
+
+
+def _latin(character: str) -> str:
+    letter, *accents = list(unicodedata.normalize("NFD", character))
+    accented = (
+        ord(character) <= _LAST
+        and letter.isascii()
+        and len(accents) == 1
+        and accents[0] in _ACCENTS
+    )
+    if character.isascii() or character in _LETTERS or accented:
+        return character
+    return f"U+{ord(character):04X}"
+
+
+def markdown(text: object) -> str:
+    """Return text that Markdown shows as it stands, also inside a table, and as no HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>|~$&])", r"\\\1", one_line(text))
+
+
+def markdown_math(formula: str) -> str:
+    """Return a LaTeX formula without backslashes that Markdown would take for its own.
+
+    Readers that do not know formulas turn a backslash and a sign into the sign, and so a thin
+    space into a comma.
+    """
+    return formula.replace(r"\,", r"\thinspace").replace(r"\_", " ")
+
+
+def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule's provenance as plain data.
+
+    Raises:
+        UserError: if it holds anything that JSON cannot.
+    """
+    try:
+        data: dict[str, Any] = json.loads(json.dumps(dict(provenance), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"the rule's provenance must be plain data, but {one_line(error)}; "
+            f"leave that out of it."
+        ) from None
+    return data
+
+
+def origin(rule: Rule) -> list[tuple[str, str]]:
+    """Return where a rule came from as pairs of a heading and one line of text."""
+    return [
+        (one_line(key), one_line(_flat(value))) for key, value in plain(rule.provenance).items()
+    ]
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

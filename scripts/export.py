@@ -1,0 +1,8 @@
+"""Export a rule as code, LaTeX, Markdown or JSON; the same as `metaplast export`."""
+
+import sys
+
+from metaplast.commands import script
+
+if __name__ == "__main__":
+    sys.exit(script("export"))

@@ -1,0 +1,203 @@
+"""The export command: what it prints, what it writes, and what it refuses to write."""
+
+import json
+import sys
+
+import pytest
+from support import named
+
+from metaplast import Rule
+from metaplast.commands import command_names, export, guard
+from metaplast.discovery import CONFIG
+from metaplast.export import all_exporters
+from metaplast.export.contract import CodeExporter
+from metaplast.outputs import RULE
+
+BIO = named("error_hebbian", "error_error", "oja")
+FORMATS = ("jax", "json", "latex", "markdown", "numpy", "torch")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return the folder of a run, which holds its rule."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    provenance = {"widths": [7, 6, 5], "activation": "tanh", "init": "normal:0.3", "seed": 12}
+    Rule(BIO, ((0.03, -0.05, 0.002),), "fixed", provenance).save(folder / RULE)
+    (folder / CONFIG).write_text("{}")
+    return folder
+
+
+def export_with(*arguments):
+    return guard(export.main, list(map(str, arguments)))
+
+
+def test_the_formats():
+    assert "export" in command_names()
+    assert set(FORMATS) <= set(all_exporters())
+    for exporter in all_exporters().values():
+        assert exporter.suffix.startswith(".")
+        assert exporter.summary
+
+
+def test_one_format_goes_to_standard_output(run, capsys):
+    assert export_with(run, "--to", "numpy") == 0
+    out, err = capsys.readouterr()
+    compile(out, "exported", "exec")
+    assert out.endswith("main()\n")
+    assert err.startswith("numpy: checked against the engine over 5 steps")
+    assert "largest difference" in err
+
+
+def test_the_network_is_that_of_the_run(run, capsys):
+    assert export_with(run, "--to", "json") == 0
+    network = json.loads(capsys.readouterr().out)["network"]
+    assert network == {"widths": [7, 6, 5], "activation": "tanh", "init": "normal:0.3"}
+
+
+def test_options_give_another_network(run, capsys):
+    options = ("--widths", "9,8,7,3", "--activation", "relu", "--init", "xavier")
+    assert export_with(run / RULE, "--to", "json", *options) == 0
+    network = json.loads(capsys.readouterr().out)["network"]
+    assert network == {"widths": [9, 8, 7, 3], "activation": "relu", "init": "xavier"}
+
+
+def test_a_rule_without_provenance_gets_the_default_network(tmp_path, capsys):
+    Rule(BIO, ((0.03, -0.05, 0.002),), "fixed").save(tmp_path / "mine.json")
+    assert export_with(tmp_path / "mine.json", "--to", "json") == 0
+    network = json.loads(capsys.readouterr().out)["network"]
+    assert network["widths"] == [784, 170, 130, 100, 70, 10]
+
+
+@pytest.mark.parametrize("to", [("numpy,latex", "md"), ("numpy", "latex", "markdown", "numpy")])
+def test_several_formats_go_to_a_folder(run, tmp_path, to, capsys):
+    assert export_with(run, "--to", *to, "--output", tmp_path / "out") == 0
+    names = ["rule_latex.tex", "rule_markdown.md", "rule_numpy.py"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert capsys.readouterr().out == ""
+
+
+def test_several_formats_go_to_standard_output(run, capsys):
+    assert export_with(run, "--to", "markdown", "latex") == 0
+    out = capsys.readouterr().out
+    assert out.index("# Plasticity rule") < out.index(r"\documentclass")
+
+
+def test_one_format_goes_to_a_file(run, tmp_path):
+    assert export_with(run, "--to", "json", "--output", tmp_path / "here.json") == 0
+    assert Rule.load(tmp_path / "here.json") == Rule.load(run / RULE)
+
+
+def sole_error(capsys):
+    """Return the one line on standard error that a mistake leaves, with nothing printed."""
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert out == ""
+    assert line.startswith("error: ")
+    assert "Traceback" not in err
+    return line
+
+
+def test_nothing_is_written_where_one_of_several_is_wrong(run, tmp_path, capsys, monkeypatch):
+    exporter = all_exporters()["numpy"]
+    right = type(exporter).write
+    monkeypatch.setattr(
+        type(exporter), "write", lambda *a: right(*a).replace("change -= ", "change += ")
+    )
+    out = tmp_path / "out"
+    assert export_with(run, "--to", "latex", "numpy", "--output", out) == 2
+    assert not out.exists()
+    error = sole_error(capsys)
+    assert "does not do what the engine does" in error
+    assert "not written" in error
+
+
+def test_nothing_is_written_where_a_framework_is_missing(run, tmp_path, capsys, monkeypatch):
+    exporter = next(e for e in all_exporters().values() if isinstance(e, CodeExporter))
+    monkeypatch.setattr(type(exporter), "package", "no_such_package")
+    out = tmp_path / "rule.py"
+    assert export_with(run, "--to", exporter.name, "--output", out) == 2
+    assert not out.exists()
+    assert "could not be checked and is therefore not written" in sole_error(capsys)
+
+
+def spoil(**fields):
+    def change(run):
+        data = json.loads((run / RULE).read_text())
+        data["provenance"] |= fields
+        (run / RULE).write_text(json.dumps(data))
+
+    return change
+
+
+MISTAKES = {
+    "no format": ((), None, "--to names no format; choose from jax, json"),
+    "an unknown format": (("--to", "nunpy"), None, "did you mean 'numpy'?"),
+    "an unfinished run": (
+        ("--to", "numpy"), lambda run: (run / RULE).unlink(), "is not finished; go on with it",
+    ),
+    "a foreign folder": (
+        ("--to", "numpy"),
+        lambda run: [(run / name).unlink() for name in (RULE, CONFIG)],
+        "holds no rule.json",
+    ),
+    "widths of a wrong depth": (("--to", "numpy", "--widths", "5"), None, "at least 1"),
+    "an unknown activation": (
+        ("--to", "numpy", "--activation", "tahn"), None, "did you mean 'tanh'?",
+    ),
+    "provenance: widths a text": (
+        ("--to", "numpy"), spoil(widths="__import__('os')"), "not as whole numbers",
+    ),
+    "provenance: widths negative": (("--to", "numpy"), spoil(widths=[5, -2, 3]), "at least 1"),
+    "provenance: widths true": (("--to", "numpy"), spoil(widths=[True, 3]), "not as whole numbers"),
+    "provenance: activation code": (
+        ("--to", "numpy"), spoil(activation="softplus:10); import os; (1"), "a positive β",
+    ),
+    "provenance: activation a number": (("--to", "numpy"), spoil(activation=3), "not as a text"),
+    "provenance: init code": (
+        ("--to", "numpy"), spoil(init="normal:__import__('os')"), "positive standard deviation",
+    ),
+    "provenance: feedback of another name": (
+        ("--to", "numpy"), spoil(init="xavier:1"), "takes no parameter",
+    ),
+    "provenance: widths without end": (
+        ("--to", "numpy"), spoil(widths=[10**12, 10**12]), "too large to run the code on",
+    ),
+    "no folder for the file": (
+        ("--to", "json", "--output", "/no/such/folder/rule.json"), None, "make it first",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "prepare", "sentence"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_in_one_sentence(arguments, prepare, sentence, run, capsys):
+    if prepare is not None:
+        prepare(run)
+    assert export_with(run, *arguments) == 2
+    assert sentence in sole_error(capsys)
+
+
+def test_several_formats_do_not_fit_in_one_file(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert export_with(run, "--to", "all", "--output", tmp_path / "file") == 2
+    assert "give --output a folder" in sole_error(capsys)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_known_rule_must_be_learned_first(capsys):
+    assert export_with("bio", "--to", "numpy") == 2
+    assert "discover --terms bio" in sole_error(capsys)
+
+
+def test_a_missing_rule_is_refused(tmp_path, capsys):
+    assert export_with(tmp_path / "none.json", "--to", "numpy") == 2
+    assert "No such file" in sole_error(capsys)
+
+
+def test_help_lists_the_formats(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["export"])
+    with pytest.raises(SystemExit) as caught:
+        export_with("--help")
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in FORMATS)

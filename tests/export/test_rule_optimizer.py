@@ -1,0 +1,209 @@
+"""RuleOptimizer does what the engine does; its twin's gradient is the reference engine's."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from support import assert_close, assert_is_one_sentence, named, normal, random_problem
+from torch import nn
+
+import metaplast.differentiable
+from metaplast import Rule, RuleOptimizer, UserError
+from metaplast.feedback import FEEDBACKS
+from metaplast.optimizer import FEEDBACK, describe
+from metaplast.unroll import get_engine
+
+higher = metaplast.differentiable.higher
+
+TERMS = named("error_hebbian", "error_error", "decay", "gated_error_hebbian", "oja")
+PLASTIC = (*TERMS, *named("backward_hebbian", "backward_oja"))
+ACTIVATIONS = {
+    "softplus:10": lambda: nn.Softplus(beta=10, threshold=40),
+    "softplus:2.5": lambda: nn.Softplus(beta=2.5, threshold=40),
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+}
+
+
+def sequential(widths, activation, dtype=torch.float64):
+    modules = []
+    for fan_in, fan_out in pairwise(widths):
+        modules += [nn.Linear(fan_in, fan_out, bias=False), ACTIVATIONS[activation]()]
+    return nn.Sequential(*modules[:-1]).to(dtype)
+
+
+def put(state, model, optimizer):
+    """Start a model and the optimizer's feedback where an engine starts."""
+    parameters = list(model.parameters())
+    for parameter, matrix in zip(parameters, state.weights, strict=True):
+        parameter.data.copy_(matrix[0])
+    for parameter, matrix in zip(parameters, state.backward, strict=False):
+        optimizer.state[parameter][FEEDBACK].copy_(matrix[0])
+
+
+def examples(problem):
+    return zip(problem.episodes.support_x[0], problem.episodes.support_y[0], strict=True)
+
+
+CASES = {
+    **{name: {"feedback": name} for name in FEEDBACKS},
+    **{name: {"activation": name} for name in ACTIVATIONS},
+    "per layer": {"per_layer": True},
+    "one layer": {"widths": (5, 3)},
+    "seven layers": {"widths": (6, 5, 4, 5, 4, 5, 4, 3)},
+}
+
+
+def problem_of(**options):
+    options = {"activation": "softplus:10", "feedback": "fixed", **options}
+    terms = PLASTIC if options["feedback"] == "plastic" else TERMS
+    return random_problem(terms, episodes=1, seed=3, **options)
+
+
+def optimizer_of(problem):
+    model = sequential(problem.learner.network.widths, problem.learner.network.activation)
+    rule = Rule.of(problem.learner.terms, problem.theta, problem.learner.feedback_name)
+    optimizer = RuleOptimizer(model, rule, activation=problem.learner.network.activation)
+    put(problem.state, model, optimizer)
+    return model, optimizer
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_the_optimizer_does_what_the_engine_does(options):
+    problem = problem_of(**options)
+    model, optimizer = optimizer_of(problem)
+    for x, label in examples(problem):
+        model(x)
+        optimizer.step(label)
+    final = get_engine("reference").run(problem, gradient=False).final
+    for parameter, matrix in zip(model.parameters(), final.weights, strict=True):
+        assert_close(parameter.detach(), matrix[0], 1e-12)
+    for parameter, matrix in zip(model.parameters(), final.backward, strict=False):
+        assert_close(optimizer.state[parameter][FEEDBACK], matrix[0], 1e-12)
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_the_twins_gradient_is_the_reference_engines(options):
+    problem = problem_of(**options)
+    model, optimizer = optimizer_of(problem)
+    theta = problem.theta.clone().requires_grad_()
+    cross_entropy = nn.functional.cross_entropy
+    with higher.innerloop_ctx(model, optimizer, override={"theta": [theta]}) as (fmodel, diffopt):
+        for x, label in examples(problem):
+            diffopt.step(cross_entropy(fmodel(x[None]), label[None]))
+        loss = cross_entropy(fmodel(problem.episodes.query_x[0]), problem.episodes.query_y[0])
+    (gradient,) = torch.autograd.grad(loss, theta)
+    expected = get_engine("reference").run(problem)
+    assert_close(loss.detach(), expected.loss[0], 1e-12)
+    assert_close(gradient, expected.theta_gradient[0], 1e-10)
+    assert float(gradient.abs().max()) > 0
+
+
+def test_the_twin_without_gradients_ends_where_the_engine_does():
+    problem = problem_of(feedback="plastic")
+    model, optimizer = optimizer_of(problem)
+    context = higher.innerloop_ctx(model, optimizer, track_higher_grads=False)
+    with context as (fmodel, diffopt):
+        for x, label in examples(problem):
+            diffopt.step(nn.functional.cross_entropy(fmodel(x), label))
+        final = get_engine("reference").run(problem, gradient=False).final
+        for parameter, matrix in zip(fmodel.parameters(), final.weights, strict=True):
+            assert_close(parameter.detach(), matrix[0], 1e-12)
+    # The model itself stays as it was.
+    for parameter, matrix in zip(model.parameters(), problem.state.weights, strict=True):
+        assert torch.equal(parameter.detach(), matrix[0])
+
+
+def test_the_feedback_is_saved_with_the_optimizer():
+    problem = problem_of()
+    model, optimizer = optimizer_of(problem)
+    other = RuleOptimizer(
+        model, Rule.of(TERMS, problem.theta, "fixed"), generator=torch.Generator().manual_seed(9)
+    )
+    first = next(model.parameters())
+    assert not torch.equal(other.state[first][FEEDBACK], optimizer.state[first][FEEDBACK])
+    other.load_state_dict(optimizer.state_dict())
+    assert torch.equal(other.state[first][FEEDBACK], optimizer.state[first][FEEDBACK])
+
+
+def test_flattened_images_and_nested_stacks_are_served():
+    model = nn.Sequential(
+        nn.Flatten(),
+        nn.Sequential(nn.Linear(6, 5, bias=False), nn.Tanh()),
+        nn.Identity(),
+        nn.Linear(5, 3, bias=False),
+    )
+    assert describe(model).widths == (6, 5, 3)
+    optimizer = RuleOptimizer(model, Rule(TERMS[:1], ((0.1,),), "direct"))
+    before = [p.clone() for p in model.parameters()]
+    model(torch.rand(1, 2, 3))
+    optimizer.step(2)
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_single_precision_model_keeps_its_precision():
+    model = sequential((6, 5, 3), "relu", torch.float32)
+    optimizer = RuleOptimizer(model, Rule(TERMS[:1], ((0.1,),), "fixed"))
+    model(torch.rand(6))
+    optimizer.step(0)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def linear(*widths):
+    return nn.Linear(*widths, bias=False)
+
+
+MODELS = {
+    "not a Sequential": lambda: linear(3, 2),
+    "with biases": lambda: nn.Sequential(nn.Linear(3, 2)),
+    "an activation last": lambda: nn.Sequential(linear(3, 2), nn.ReLU()),
+    "an activation first": lambda: nn.Sequential(nn.ReLU(), linear(3, 2)),
+    "two Linear layers in a row": lambda: nn.Sequential(linear(3, 2), linear(2, 2), linear(2, 2)),
+    "an unknown activation": lambda: nn.Sequential(linear(3, 2), nn.GELU(), linear(2, 2)),
+    "two activations": lambda: nn.Sequential(
+        linear(3, 2), nn.Tanh(), linear(2, 2), nn.ReLU(), linear(2, 2)
+    ),
+    "empty": nn.Sequential,
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_model_of_another_kind_is_refused(make):
+    with pytest.raises(UserError) as caught:
+        RuleOptimizer(make(), Rule(TERMS[:1], ((0.1,),), "fixed"))
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_rule_of_another_depth_is_refused():
+    with pytest.raises(UserError, match="coefficients for 3 layers, the model has 2") as caught:
+        RuleOptimizer(
+            sequential((4, 3, 2), "tanh"), Rule(TERMS[:1], ((0.1,), (0.2,), (0.3,)), "fixed")
+        )
+    assert_is_one_sentence(caught.value)
+
+
+MISUSE = {
+    "no call": (lambda model: None, 0, "call the model first"),
+    "several examples": (lambda model: model(normal(2, 4)), 0, "one example at a time"),
+    "several labels": (lambda model: model(normal(4)), torch.tensor([0, 1]), "takes one label"),
+}
+
+
+@pytest.mark.parametrize(("call", "label", "sentence"), MISUSE.values(), ids=MISUSE)
+def test_misuse_is_explained(call, label, sentence):
+    model = sequential((4, 3, 2), "tanh")
+    optimizer = RuleOptimizer(model, Rule(TERMS[:1], ((0.1,),), "fixed"))
+    call(model)
+    with pytest.raises(UserError, match=sentence) as caught:
+        optimizer.step(label)
+    assert_is_one_sentence(caught.value)
+
+
+def test_the_twin_refuses_a_loss_of_something_else():
+    model = sequential((4, 3, 2), "tanh")
+    optimizer = RuleOptimizer(model, Rule(TERMS[:1], ((0.1,),), "fixed"))
+    with higher.innerloop_ctx(model, optimizer) as (fmodel, diffopt):
+        fmodel(normal(4))
+        with pytest.raises(UserError, match="loss of the model's last output") as caught:
+            diffopt.step(torch.zeros((), requires_grad=True) * 2)
+    assert_is_one_sentence(caught.value)
