@@ -22,6 +22,12 @@ class Notation:
     space: str
     theta: str
     underscore: str
+    power: str = "{}e{:+03d}"
+
+    def number(self, value: float) -> str:
+        """Spell a number with four digits."""
+        mantissa, _, exponent = f"{value:.4g}".partition("e")
+        return self.power.format(mantissa, int(exponent)) if exponent else mantissa
 
     def signal(self, signal: Signal) -> str:
         """Spell a signal with its layer index; ones carry none."""
@@ -96,6 +102,7 @@ LATEX = Notation(
     space=r"\, ",
     theta=r"\theta_{{\ell,\text{{{name}}}}}",
     underscore=r"\_",
+    power=r"{} \times 10^{{{}}}",
 )
 
 

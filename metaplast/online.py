@@ -110,8 +110,8 @@ def train_online(
 ) -> OnlineRun:
     """Return how fresh networks do that learn by a rule.
 
-    Networks, images and order depend on the settings and the network's number alone: every rule meets
-    the same ones, and more seeds add networks without changing the others.
+    Networks, images and order depend on the settings and the network's number alone: every rule
+    meets the same ones, and more seeds add networks without changing the others.
 
     Args:
         learner: network, feedback and terms.

@@ -1,8 +1,8 @@
 """Streams of single images, for networks that learn online from scratch: the contract.
 
 Where an episode holds a few classes, a stream holds all of them (or `ways` drawn ones), in random
-order, with other images held out. Its two halves share no image: one to find learning rates on, one to
-compare rules on.
+order, with other images held out. Its two halves share no image: one to find learning rates on,
+one to compare rules on.
 """
 
 from __future__ import annotations

@@ -1,0 +1,224 @@
+"""Compare rules that train networks online: the same networks, images and order for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaplast.errors import UserError, require, unknown_name
+from metaplast.library import KnownRule, find_known_rule, get_term, known_rules, online_baselines
+from metaplast.network import FullyConnected
+from metaplast.online import OnlineRun, OnlineSettings, train_online
+from metaplast.outputs import RULE
+from metaplast.rule import Rule
+from metaplast.stream import StreamSplit
+from metaplast.tuning import Score, Search, Trial
+
+# Rates are judged on fewer networks and held-out images than the comparison: there are many.
+TUNING_SEEDS = 3
+TUNING_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A rule in a comparison.
+
+    Attributes:
+        name: how tables and figures call it.
+        rule: with its coefficients; of one still to be tuned they mean nothing.
+        is_tuned: whether the coefficients are to be found on separate data first.
+    """
+
+    name: str
+    rule: Rule
+    is_tuned: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a contender did.
+
+    Attributes:
+        contender: the rule, with the coefficients that were used.
+        run: accuracies, losses and measures of its networks.
+        trials: the coefficients tried on separate data; none for a rule that came with its own.
+        at_edge: terms whose best coefficient lies at the end of the range that was tried.
+    """
+
+    contender: Contender
+    run: OnlineRun
+    trials: tuple[Trial, ...] = ()
+    at_edge: tuple[str, ...] = ()
+
+
+def read_contender(text: str) -> Contender:
+    """Return the rule given as a file, a run folder, or the name of a known rule.
+
+    Raises:
+        UserError: if it is none of these, or the file is damaged.
+    """
+    path = Path(text)
+    known = find_known_rule(text)
+    if known is not None and not path.exists():
+        return known_contender(known)
+    if path.is_dir():
+        require(
+            (path / RULE).exists(),
+            f"{path} holds no {RULE}; give a rule file, the folder of a finished run, or the name "
+            f"of a known rule.",
+        )
+        return Contender(path.resolve().name, Rule.load(path / RULE), is_tuned=False)
+    if path.exists() or path.suffix:
+        name = path.resolve().parent.name if path.name == RULE else path.stem
+        return Contender(name, Rule.load(path), is_tuned=False)
+    raise unknown_name("rule (no file or folder either)", text, known_rules())
+
+
+def known_contender(known: KnownRule) -> Contender:
+    """Return a known rule, its coefficients still to be found."""
+    terms = tuple(map(get_term, known.terms))
+    start = torch.tensor([term.initial for term in terms])
+    return Contender(known.name, Rule.of(terms, start, known.feedback[0]), is_tuned=True)
+
+
+def gather(rules: Sequence[str], baselines: str) -> list[Contender]:
+    """Return the rules and what they are compared with, each once, names told apart.
+
+    Args:
+        rules: files, run folders or names of known rules.
+        baselines: "usual", "none", or names of known rules with commas.
+
+    Raises:
+        UserError: if something is unknown or nothing is left to train.
+    """
+    found = [read_contender(text) for text in rules]
+    if baselines == "usual":
+        rivals = list(online_baselines())
+    else:
+        names = [] if baselines == "none" else [n.strip() for n in baselines.split(",")]
+        rivals = [_known(name) for name in names if name]
+    found += [known_contender(rival) for rival in rivals]
+    require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
+    contenders: dict[str, Contender] = {}
+    for contender in found:
+        if contender.is_tuned and contenders.get(contender.name) == contender:
+            continue
+        name, number = contender.name, 2
+        while name in contenders:
+            name, number = f"{contender.name} ({number})", number + 1
+        contenders[name] = replace(contender, name=name)
+    return list(contenders.values())
+
+
+def _known(name: str) -> KnownRule:
+    rule = find_known_rule(name)
+    if rule is None:
+        raise unknown_name("known rule", name, known_rules())
+    return rule
+
+
+def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:
+    """Return hidden widths for a network of `depth` weight matrices, shaped like `hidden`.
+
+    The profile of `hidden` is stretched linearly to depth − 1 layers (our choice: the papers do
+    not print the widths of deeper networks).
+
+    Raises:
+        UserError: if the depth is below 1, or there is no profile to stretch.
+    """
+    if depth is None:
+        return tuple(hidden)
+    require(depth >= 1, f"--depth must be at least 1, got {depth}.")
+    if depth == 1:
+        return ()
+    require(bool(hidden), "--depth above 1 needs a width for hidden layers; give --hidden.")
+    places = np.linspace(0, len(hidden) - 1, depth - 1)
+    return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
+
+
+def check_depth(contender: Contender, network: FullyConnected) -> None:
+    """Refuse a rule with coefficients for each layer on a network of another depth.
+
+    Raises:
+        UserError: if the number of layers differs.
+    """
+    rows = len(contender.rule.theta)
+    if contender.rule.is_per_layer and rows != network.layers:
+        raise UserError(
+            f"the rule {contender.name} has coefficients for each of {rows} layers, the network "
+            f"has {network.layers} layers; give --depth {rows}, or discover a rule with --theta "
+            f"shared."
+        )
+
+
+def tune(
+    contender: Contender,
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: Tensor,
+    observe: Callable[[Trial], None] | None = None,
+) -> tuple[Contender, Search]:
+    """Return a known rule with its best coefficients on the tuning half, and the search.
+
+    Args:
+        contender: the rule.
+        network: as in the comparison.
+        split: only `split.tuning` is used.
+        settings: as in the comparison; networks and images differ.
+        like: gives dtype and device.
+        observe: called after each trial.
+    """
+    learner = contender.rule.learner(network)
+    separate = replace(
+        settings,
+        records=settings.records[-1:],
+        seeds=min(settings.seeds, TUNING_SEEDS),
+        queries=min(settings.queries, TUNING_IMAGES),
+        purpose="tuning",
+    )
+
+    def attempt(theta: tuple[float, ...]) -> Trial:
+        run = train_online(learner, like.new_tensor(theta), split.tuning, separate, probes={})
+        loss = float(run.loss[:, -1].nan_to_num(torch.inf).mean())
+        score = Score(float(run.accuracy[:, -1].mean()), -loss)
+        trial = Trial(theta, score, int(run.diverged.sum()))
+        if observe is not None:
+            observe(trial)
+        return trial
+
+    search = Search(learner.terms, attempt)
+    theta = torch.tensor(search.run().theta, dtype=torch.float64)
+    rule = Rule.of(learner.terms, theta, contender.rule.feedback)
+    return replace(contender, rule=rule), search
+
+
+def compete(
+    contender: Contender,
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: Tensor,
+    observe_trial: Callable[[Trial], None] | None = None,
+    observe: Callable[[int], None] | None = None,
+) -> Standing:
+    """Return how a contender does on the final half, tuned before if it needs that.
+
+    Raises:
+        UserError: if the rule does not fit the network.
+    """
+    check_depth(contender, network)
+    trials: tuple[Trial, ...] = ()
+    edge: tuple[str, ...] = ()
+    if contender.is_tuned:
+        contender, search = tune(contender, network, split, settings, like, observe_trial)
+        trials, edge = tuple(search.trials.values()), tuple(search.at_edge)
+    learner = contender.rule.learner(network)
+    theta = contender.rule.tensor(like.dtype, like.device)
+    run = train_online(learner, theta, split.final, settings, observe=observe)
+    return Standing(contender, run, trials, edge)

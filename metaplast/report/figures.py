@@ -1,0 +1,280 @@
+"""The kinds of figures that reports and comparisons are made of: small functions, plain data in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from metaplast.evaluation import COVERAGE, Band
+from metaplast.report.canvas import Look, label_ends, looks, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Numbers = npt.NDArray[np.float64]
+# As for the published curves (Shervani-Tabar & Rosenbaum 2023).
+RESAMPLES = 500
+FADED = 0.35
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line with a band about it.
+
+    Attributes:
+        x: places, rising.
+        mean, low, high: heights; NaN leaves a gap.
+    """
+
+    x: Numbers
+    mean: Numbers
+    low: Numbers
+    high: Numbers
+
+    @classmethod
+    def nothing(cls) -> Curve:
+        """Return a curve without points."""
+        return cls(*(np.empty(0) for _ in range(4)))
+
+    @classmethod
+    def over_networks(cls, x: Sequence[float], values: Numbers) -> Curve:
+        """Return mean and 98 % bootstrap band over networks, values [network, place]."""
+        draw = np.random.default_rng(0)
+        index = draw.integers(len(values), size=(RESAMPLES, len(values)))
+        return cls(np.asarray(x, float), values.mean(0), *_quantiles(values[index].mean(1)))
+
+    @classmethod
+    def running(cls, x: Sequence[float], values: Numbers, window: int) -> Curve:
+        """Return the running mean over `window` neighbours and its 98 % bootstrap band."""
+        places = np.arange(len(values))
+        half = window // 2
+        draw = np.random.default_rng(0)
+        means, resampled = [], []
+        for place in places:
+            near = values[max(0, place - half) : place + half + 1]
+            near = near[np.isfinite(near)]
+            if not len(near):
+                means.append(np.nan)
+                resampled.append(np.full(RESAMPLES, np.nan))
+                continue
+            means.append(near.mean())
+            resampled.append(draw.choice(near, (RESAMPLES, len(near))).mean(1))
+        if not means:
+            return cls.nothing()
+        return cls(np.asarray(x, float), np.array(means), *_quantiles(np.stack(resampled, 1)))
+
+
+def _quantiles(resampled: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the ends of the band from resampled means, [resample, place]."""
+    tail = (1 - COVERAGE) / 2
+    # A plain quantile of NaN warns; a place without values has no band.
+    low, high = np.quantile(np.nan_to_num(resampled), [tail, 1 - tail], axis=0)
+    gap = np.isnan(resampled).any(0)
+    return np.where(gap, np.nan, low), np.where(gap, np.nan, high)
+
+
+def draw_curve(axes: Axes, curve: Curve, how: Look) -> None:
+    """Draw a line with its band."""
+    axes.plot(curve.x, curve.mean, color=how.colour, linestyle=how.dashes)
+    axes.fill_between(curve.x, curve.low, curve.high, color=how.colour, alpha=0.18, linewidth=0)
+
+
+def curves(
+    series: Mapping[str, Curve],
+    *,
+    x: str,
+    y: str,
+    limits: tuple[float | None, float | None] = (None, None),
+    floor: tuple[float, str] | None = None,
+) -> Figure:
+    """Return a figure of lines with bands, their names beside their ends.
+
+    Args:
+        series: by name, in the order of their colours.
+        x: label of the horizontal axis.
+        y: label of the vertical one, written above it.
+        limits: of the vertical axis.
+        floor: height and name of a level to mark, such as chance.
+    """
+    with style():
+        figure, (axes,) = new_figure()
+        how = looks(list(series))
+        for name, curve in series.items():
+            draw_curve(axes, curve, how[name])
+        if floor is not None:
+            axes.axhline(floor[0], color="#888888", linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.set(xlabel=x, title=y, ylim=limits)
+        axes.margins(x=0)
+        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
+        if floor is not None:
+            ends.append((floor[0], floor[1], Look("#888888"), 0.8))
+        label_ends(axes, [end for end in ends if np.isfinite(end[0])])
+    return figure
+
+
+def last_of(values: Numbers) -> float:
+    """Return the last finite value, NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else float("nan")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How one term's coefficients moved.
+
+    Attributes:
+        x: tasks met.
+        values: coefficients, [place, layer]; one layer if they are shared.
+        final: the coefficients in the rule that was kept, [layer]; none if the term was dropped.
+    """
+
+    x: Numbers
+    values: Numbers
+    final: Numbers | None = None
+
+
+def trajectories(
+    terms: Mapping[str, Trajectory], *, x: str, y: str, marks: Mapping[str, float] | None = None
+) -> Figure:
+    """Return a figure of coefficients over meta-training; those of dropped terms are faded.
+
+    Args:
+        terms: by name.
+        x: label of the horizontal axis.
+        y: label of the vertical one, written above it.
+        marks: names of places at which a thin vertical line stands, such as the refit.
+    """
+    with style():
+        figure, (axes,) = new_figure(height=3.8)
+        how = looks([name for name, t in terms.items() if t.final is not None])
+        end = max((float(t.x[-1]) for t in terms.values() if len(t.x)), default=1.0)
+        ends = []
+        for name, line in terms.items():
+            kept = line.final is not None
+            style_of = how.get(name, Look("#888888"))
+            opacity = 1.0 if kept else FADED
+            axes.plot(
+                line.x, line.values, color=style_of.colour, linestyle=style_of.dashes,
+                alpha=opacity, linewidth=1.6 if kept else 1.0, zorder=3 if kept else 2,
+            )  # fmt: skip
+            if line.final is not None:
+                axes.plot(
+                    np.full(len(line.final), end), line.final, marker="o", markersize=4.5,
+                    linestyle="none", color=style_of.colour, clip_on=False, zorder=4,
+                )  # fmt: skip
+                ends.append((float(np.mean(line.final)), name, style_of, 1.0))
+            elif len(line.x):
+                ends.append((float(line.values[-1].mean()), name, style_of, 0.6))
+        axes.axhline(0, color="#888888", linewidth=0.7, zorder=1)
+        for text, place in (marks or {}).items():
+            axes.axvline(place, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)))
+            axes.annotate(
+                text, (place, 1), xycoords=("data", "axes fraction"), fontsize=8, ha="left",
+                va="top", xytext=(3, 0), textcoords="offset points",
+            )  # fmt: skip
+        axes.set(xlabel=x, title=y, xlim=(0, end))
+        label_ends(axes, ends)
+    return figure
+
+
+def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = False) -> Figure:
+    """Return a figure with a dot and its 98 % band for each name, the first on top.
+
+    Args:
+        bands: by name.
+        x: label of the horizontal axis; values are drawn times 100.
+        mark: the name to be drawn in colour; "" for all.
+        zero: whether a line marks zero, else the axis begins there.
+    """
+    with style():
+        figure, (axes,) = new_figure(height=0.75 + 0.3 * max(2, len(bands)))
+        places = range(len(bands))[::-1]
+        for place, (name, band) in zip(places, bands.items(), strict=True):
+            colour = looks([""])[""].colour if name == mark or not mark else "#888888"
+            axes.plot([100 * band.low, 100 * band.high], [place, place], color=colour, linewidth=2)
+            axes.plot([100 * band.mean], [place], marker="o", markersize=5.5, color=colour)
+            axes.annotate(
+                f"{100 * band.mean:.1f}".replace("-", "−"), (100 * band.mean, place), fontsize=8,
+                ha="center", xytext=(0, 5), textcoords="offset points",
+            )  # fmt: skip
+        axes.set_yticks(list(places), list(bands))
+        axes.set(xlabel=x, ylim=(-0.6, len(bands) - 0.2))
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#888888", alpha=0.25, linewidth=0.6)
+        if zero:
+            axes.axvline(0, color="#888888", linewidth=0.9)
+        else:
+            axes.set_xlim(left=0)
+    return figure
+
+
+def by_layer(
+    panels: Mapping[str, Sequence[Curve]], *, x: str, y: str, first: int = 1,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:  # fmt: skip
+    """Return panels side by side, in each one line for each layer, light to dark.
+
+    Args:
+        panels: curves of layers first, first + 1, …, by the panel's name.
+        x: label of the horizontal axes.
+        y: label of the vertical one, written above the first panel.
+        first: number of the first layer.
+        limits: of the vertical axis.
+    """
+    with style():
+        figure, axes = new_figure(len(panels), width=4.8)
+        most = max(map(len, panels.values()), default=1)
+        for place, (each, (name, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+            how = [layer_look(i, most) for i in range(most)]
+            for index, curve in enumerate(lines):
+                draw_curve(each, curve, how[index])
+            each.set(xlabel=x, title=name if place else f"{y}\n{name}", ylim=limits)
+            each.margins(x=0)
+            if place == len(panels) - 1:
+                ends = [
+                    (last_of(c.mean), f"layer {first + i}", how[i], 1.0)
+                    for i, c in enumerate(lines)
+                    if len(c.x)
+                ]
+                label_ends(each, [end for end in ends if np.isfinite(end[0])])
+    return figure
+
+
+def layer_look(index: int, layers: int) -> Look:
+    """Return the look of a layer: an ordered scale that is neither too light nor too dark."""
+    import matplotlib as mpl
+    from matplotlib.colors import to_hex
+
+    place = 0.15 + 0.65 * index / max(1, layers - 1)
+    return Look(to_hex(mpl.colormaps["viridis"](place)))
+
+
+def profiles(
+    series: Mapping[str, Curve], *, x: str, y: str, log: bool = False,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:  # fmt: skip
+    """Return a figure of a quantity layer by layer, a line with marks for each name."""
+    from matplotlib.ticker import MaxNLocator
+
+    with style():
+        figure, (axes,) = new_figure()
+        how = looks(list(series))
+        for name, curve in series.items():
+            draw_curve(axes, curve, how[name])
+            axes.plot(
+                curve.x, curve.mean, marker="o", markersize=3.5, linestyle="none",
+                color=how[name].colour,
+            )  # fmt: skip
+        if log:
+            axes.set_yscale("log")
+        axes.set(xlabel=x, title=y, ylim=limits)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
+        label_ends(axes, [end for end in ends if np.isfinite(end[0])])
+    return figure
