@@ -8,23 +8,42 @@ from metaplast.notation import LATEX, TEXT
 from metaplast.rule import Rule
 
 
-def mathml(latex: str, *, block: bool = False) -> str:
+def mathml(latex: str) -> str:
     """Return LaTeX as MathML, which browsers typeset by themselves."""
     from latex2mathml.converter import convert
 
-    converted: str = convert(latex, display="block" if block else "inline")
+    converted: str = convert(latex)
     return converted
+
+
+def equation_html(rule: Rule) -> str:
+    """Return the equations as MathML, one term apiece, so that a narrow page can break them."""
+    lines = []
+    for matrix in ("W", "B"):
+        parts = rule.parts(matrix, LATEX)
+        if not parts and (matrix == "B" or rule.terms):
+            continue
+        pieces = [f"{LATEX.delta}{LATEX.matrix[matrix]} ="]
+        # An empty group makes a sign binary, with space about it.
+        pieces += [
+            (f"{{}} {sign} {text}" if index or sign != "+" else text)
+            for index, (sign, text) in enumerate(parts)
+        ] or ["0"]
+        spans = " ".join(f"<span>{mathml(piece)}</span>" for piece in pieces)
+        lines.append(f'<div class="equation">{spans}</div>')
+    return "".join(lines)
 
 
 def rule_html(rule: Rule) -> str:
     """Return the equation as MathML with a table of the terms below it."""
-    equations = "".join(mathml(line, block=True) for line in rule.equation(LATEX).splitlines())
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
         for row in _rows(rule)
     )
     head = "".join(f"<th>{name}</th>" for name in _HEAD)
-    return f"{equations}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return (
+        f"{equation_html(rule)}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
 
 
 def rule_markdown(rule: Rule) -> str:

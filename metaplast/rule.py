@@ -101,7 +101,8 @@ class Rule:
         lines = [line for line in lines if line]
         return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
 
-    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+    def parts(self, matrix: MatrixName, notation: Notation = TEXT) -> list[tuple[str, str]]:
+        """Return the sign of each term that changes a matrix, and what it multiplies by θ."""
         parts = []
         for index, term in enumerate(self.terms):
             if term.matrix.name != matrix:
@@ -116,6 +117,10 @@ class Rule:
                 factor = notation.number(abs(theta))
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
             parts.append((lead, f"{factor} {f'({body})' if compound else body}"))
+        return parts
+
+    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+        parts = self.parts(matrix, notation)
         if not parts:
             return ""
         first = "" if parts[0][0] == "+" else parts[0][0]

@@ -70,12 +70,15 @@ class Search:
     def run(self) -> Trial:
         """Search all coefficients and return the best trial.
 
-        First the rate: the terms that meta-learning starts above zero, all others at zero. Then
-        each other term, of either sign; then all once more, as they depend on each other.
+        First nothing at all, which is what a network reaches that does not learn. Then the rate:
+        the terms that meta-learning starts above zero, all others at zero. Then each other term,
+        of either sign; then all once more, as they depend on each other.
         """
         lead = [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
         others = [k for k in range(len(self.terms)) if k not in lead]
         self.at_edge.clear()
+        none = tuple(0.0 for _ in self.terms)
+        self.trials[none] = self.attempt(none)
         self._search(lead, [1], GRID)
         for turn in range(ROUNDS if others else 0):
             for k in others:
@@ -89,14 +92,14 @@ class Search:
 
     def _search(self, group: Sequence[int], signs: Iterable[int], grid: Sequence[int]) -> None:
         """Try the grid for some coefficients at once, and beyond it while the best is its edge."""
-        centre = self.best.theta if self.trials else tuple(0.0 for _ in self.terms)
+        centre = self.best.theta
         names = [self.terms[k].name for k in group]
         self.at_edge[:] = [name for name in self.at_edge if name not in names]
         for sign in signs:
             low, high = grid[0], grid[-1]
             scores = {q: self._score(centre, group, sign, q) for q in grid}
             # A coefficient so small that it changes nothing is no better than none.
-            floor = self.trials[centre].score if centre in self.trials else Score(-1, -math.inf)
+            floor = self.trials[centre].score
             while (best := max(scores, key=lambda q: scores[q])) in (low, high):
                 if scores[best] <= floor:
                     break

@@ -196,7 +196,7 @@ def _trials(contender: Contender) -> int:
     if not contender.is_tuned:
         return 0
     others = len(contender.rule.terms) - 1
-    once = len(GRID) + 2
+    once = 1 + len(GRID) + 2
     return once + others * (2 * len(GRID) * ROUNDS + 2) + (once if others else 0)
 
 

@@ -112,11 +112,11 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]]) -> No
     places = _spread([height for height, _ in order], gap, 0, 1)
     for (height, (_, name, how, opacity)), place in zip(order, places, strict=True):
         axes.annotate(
-            name, xy=(1.0, height), xytext=(1.06, place), xycoords="axes fraction",
-            va="center", fontsize=8, alpha=opacity, annotation_clip=False,
+            name.replace("_", " "), xy=(1.0, height), xytext=(1.06, place),
+            xycoords="axes fraction", va="center", fontsize=8, alpha=opacity, annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-", "color": how.colour, "alpha": opacity,
-                "linewidth": 1.2, "shrinkA": 1, "shrinkB": 1,
+                "linewidth": 1.2, "shrinkA": 2, "shrinkB": 1, "relpos": (0, 0.5),
             },
         )  # fmt: skip
 

@@ -202,7 +202,7 @@ def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = 
                 f"{100 * band.mean:.1f}".replace("-", "−"), (100 * band.mean, place), fontsize=8,
                 ha="center", xytext=(0, 5), textcoords="offset points",
             )  # fmt: skip
-        axes.set_yticks(list(places), list(bands))
+        axes.set_yticks(list(places), [name.replace("_", " ") for name in bands])
         axes.set(xlabel=x, ylim=(-0.6, len(bands) - 0.2))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -234,7 +234,7 @@ def by_layer(
             how = [layer_look(i, most) for i in range(most)]
             for index, curve in enumerate(lines):
                 draw_curve(each, curve, how[index])
-            each.set(xlabel=x, title=name if place else f"{y}\n{name}", ylim=limits)
+            each.set(xlabel=x, title=f"{'' if place else y}\n{name}".replace("_", " "), ylim=limits)
             each.margins(x=0)
             if place == len(panels) - 1:
                 ends = [
@@ -272,9 +272,23 @@ def profiles(
                 color=how[name].colour,
             )  # fmt: skip
         if log:
-            axes.set_yscale("log")
+            _plain_log_axis(axes)
         axes.set(xlabel=x, title=y, ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
         label_ends(axes, [end for end in ends if np.isfinite(end[0])])
     return figure
+
+
+def _plain_log_axis(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers, more of them in a short range."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_formatter("{x:g}")
+    if high > 100 * low:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter("{x:g}")
