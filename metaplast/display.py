@@ -7,12 +7,22 @@ import html
 from metaplast.notation import LATEX, TEXT
 from metaplast.rule import Rule
 
+# What latex2mathml writes otherwise than browsers read it: bold letters, escapes within text, and
+# capital Greek, which LaTeX sets upright.
+_MENDED = {
+    'mathvariant="bold"': 'style="font-weight: bold"',
+    "\\_": "_",
+    "<mi>&#x00394;</mi>": '<mi mathvariant="normal">&#x00394;</mi>',
+}
+
 
 def mathml(latex: str) -> str:
     """Return LaTeX as MathML, which browsers typeset by themselves."""
     from latex2mathml.converter import convert
 
     converted: str = convert(latex)
+    for theirs, browsers in _MENDED.items():
+        converted = converted.replace(theirs, browsers)
     return converted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
@@ -56,6 +56,12 @@ class TermChoice:
     terms: tuple[Term, ...]
     feedback: tuple[str, ...] = ()
     is_pool: bool = True
+
+    def extended(self, terms: Sequence[Term]) -> TermChoice:
+        """Return the choice with more candidates; a known rule then becomes a pool."""
+        if not terms:
+            return self
+        return replace(self, terms=(*self.terms, *terms), is_pool=True)
 
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use: the one wanted, or the choice's usual one.

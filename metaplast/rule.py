@@ -116,7 +116,8 @@ class Rule:
                 lead, body = _merge_signs(theta, body, notation)
                 factor = notation.number(abs(theta))
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
-            parts.append((lead, f"{factor} {f'({body})' if compound else body}"))
+            body = f"({body})" if compound else body
+            parts.append((lead, f"{factor}{notation.space}{body}"))
         return parts
 
     def _side(self, matrix: MatrixName, notation: Notation) -> str:

@@ -167,8 +167,13 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """Return the figure for a page: in the page's colours, on its paper, as wide as its column."""
+    """Return the figure for a page: in the page's colours, on its paper, as wide as its column.
+
+    The page may set the CSS variables --c0, --c1, … to lighter or darker versions of `COLOURS`.
+    """
     text = svg(figure, name).replace(INK, "currentColor").replace(PAPER, "none")
+    for index, colour in enumerate(COLOURS):
+        text = text.replace(colour.lower(), f"var(--c{index}, {colour})")
     head = re.compile(r'<svg ([^>]*?)height="[^"]*" ?([^>]*?)width="[^"]*"|<svg ')
     label = f'role="img" aria-label="{html.escape(description, quote=True)}"'
     return head.sub(lambda m: f"<svg {label} {m[1] or ''}{m[2] or ''}", text, count=1)

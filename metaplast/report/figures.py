@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metaplast.evaluation import COVERAGE, Band
-from metaplast.report.canvas import Look, label_ends, looks, new_figure, style
+from metaplast.report.canvas import DASHES, Look, label_ends, looks, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,8 @@ Numbers = npt.NDArray[np.float64]
 # As for the published curves (Shervani-Tabar & Rosenbaum 2023).
 RESAMPLES = 500
 FADED = 0.35
+# Ordered, and of middling lightness.
+LAYER_COLOURS = ("#1f78c8", "#1a9c8c", "#a8952a", "#d9602b")
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def by_layer(
     panels: Mapping[str, Sequence[Curve]], *, x: str, y: str, first: int = 1,
     limits: tuple[float | None, float | None] = (None, None),
 ) -> Figure:  # fmt: skip
-    """Return panels side by side, in each one line for each layer, light to dark.
+    """Return panels side by side, in each one line for each layer.
 
     Args:
         panels: curves of layers first, first + 1, …, by the panel's name.
@@ -247,12 +249,11 @@ def by_layer(
 
 
 def layer_look(index: int, layers: int) -> Look:
-    """Return the look of a layer: an ordered scale that is neither too light nor too dark."""
-    import matplotlib as mpl
-    from matplotlib.colors import to_hex
+    """Return the look of a layer: from blue at the input to red, all visible on black and white."""
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-    place = 0.15 + 0.65 * index / max(1, layers - 1)
-    return Look(to_hex(mpl.colormaps["viridis"](place)))
+    scale = LinearSegmentedColormap.from_list("layers", LAYER_COLOURS)
+    return Look(to_hex(scale(index / max(1, layers - 1))), DASHES[index % len(DASHES)])
 
 
 def profiles(

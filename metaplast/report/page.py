@@ -76,7 +76,10 @@ def pictures(run: FinishedRun) -> list[Picture]:
         )
     ]
     if run.summary["without"]:
-        without = {name: run.band("without", name) for name in run.summary["without"]}
+        names = run.summary["without"]
+        # Those that are missed most come first.
+        order = sorted(names, key=lambda name: run.band("without", name).mean)
+        without = {name: run.band("without", name) for name in order}
         caption = (
             "What each term is for: the change of held-out accuracy when the rule is refitted "
             "without it, with the 98 % band of the paired difference."
@@ -95,7 +98,7 @@ def _trajectories(run: FinishedRun) -> Picture:
     figure = trajectories(lines, x=TASKS, y="coefficient θ", marks=marks)
     caption = (
         "Coefficients over meta-training. Those of dropped terms are faded; dots are the "
-        "coefficients of the rule above."
+        "coefficients of the rule above, refitted after the last term was dropped."
     )
     if run.rule.is_per_layer:
         caption += " Each term has a line for each layer."
