@@ -174,9 +174,10 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     text = svg(figure, name).replace(INK, "currentColor").replace(PAPER, "none")
     for index, colour in enumerate(COLOURS):
         text = text.replace(colour.lower(), f"var(--c{index}, {colour})")
-    head = re.compile(r'<svg ([^>]*?)height="[^"]*" ?([^>]*?)width="[^"]*"|<svg ')
+    head, _, rest = text.partition(">")
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
     label = f'role="img" aria-label="{html.escape(description, quote=True)}"'
-    return head.sub(lambda m: f"<svg {label} {m[1] or ''}{m[2] or ''}", text, count=1)
+    return f"{head.replace('<svg', f'<svg {label}', 1)}>{rest}"
 
 
 def save_figure(figure: Figure, stem: Path) -> None:

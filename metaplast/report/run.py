@@ -170,6 +170,7 @@ def read_run(folder: Path, terms: Iterable[Term] = ()) -> FinishedRun:
             f"{folder} is damaged or was written by another version of metaplast ({error}); do "
             f"the run again."
         ) from None
+    require(bool(run.stages), f"{folder / HISTORY} has no rows; do the run again.")
     return run
 
 
