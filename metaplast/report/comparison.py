@@ -119,12 +119,14 @@ def write_figures(folder: Path, standings: Sequence[Standing], chance: float) ->
     }
     titles = {
         "angle": "angle between the errors fed back and backprop's, degrees",
-        "activity_norm": "norm of the activities ‖y‖",
+        "activity_norm": "norm of the hidden activities ‖y‖",
         "weight_norm": "norm of the weights ‖W‖",
         "update_norm": "norm of one update ‖ΔW‖",
     }
     for name, title in titles.items():
-        profile = {rule: _profile(run.measures[name]) for rule, run in runs.items()}
+        # The softmax of the last layer is about 1, far below the rest.
+        last = -1 if name == "activity_norm" else None
+        profile = {rule: _profile(run.measures[name][..., :last]) for rule, run in runs.items()}
         profile = {rule: curve for rule, curve in profile.items() if len(curve.x)}
         if profile:
             log = name != "angle"
@@ -238,12 +240,14 @@ def paired_table(standings: Sequence[Standing]) -> Table | None:
         return None
     first = standings[0]
     table = Table(
-        title=f"{first.contender.name} minus each other rule, same networks, points [98 % band]",
+        title=f"{first.contender.name} minus each other rule, points",
+        caption="same networks, images and order",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
     table.add_column("rule", no_wrap=True)
-    table.add_column("difference", justify="right")
+    table.add_column("difference [98 % band]", justify="right")
     for other in standings[1:]:
         band = bootstrap(first.run.accuracy[:, -1] - other.run.accuracy[:, -1])
         table.add_row(

@@ -173,7 +173,7 @@ def test_signs_are_merged_in_the_equation(terms, theta, text):
 
 def test_latex():
     assert Rule(BIO[:2], ((0.5, -1.0),), "fixed").equation(LATEX) == (
-        r"\Delta W_{\ell} = -0.5 e_{\ell}\, y_{\ell-1}^{\top} + 1 e_{\ell}\, e_{\ell-1}^{\top}"
+        r"\Delta W_{\ell} = -0.5\, e_{\ell}\, y_{\ell-1}^{\top} + 1\, e_{\ell}\, e_{\ell-1}^{\top}"
     )
 
 
