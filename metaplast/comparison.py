@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from metaplast.online import OnlineRun, OnlineSettings, train_online
 from metaplast.outputs import RULE
 from metaplast.rule import Rule
 from metaplast.stream import StreamSplit
-from metaplast.tuning import Score, Search, Trial
+from metaplast.tuning import Scale, Score, Search, Trial
 
 # Rates are judged on fewer networks and held-out images than the comparison: there are many.
 TUNING_SEEDS = 3
 TUNING_IMAGES = 500
+
+
+Fit = Literal["nothing", "coefficients", "scale"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,19 @@ class Contender:
 
     Attributes:
         name: how tables and figures call it.
-        rule: with its coefficients; of one still to be tuned they mean nothing.
-        is_tuned: whether the coefficients are to be found on separate data first.
+        rule: with its coefficients; of one that is fitted they may mean nothing before.
+        fit: what is found on separate data first: "nothing", all "coefficients", or one "scale"
+            that multiplies them.
     """
 
     name: str
     rule: Rule
-    is_tuned: bool
+    fit: Fit = "nothing"
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether anything is found on separate data."""
+        return self.fit != "nothing"
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,14 @@ class Standing:
     Attributes:
         contender: the rule, with the coefficients that were used.
         run: accuracies, losses and measures of its networks.
-        trials: the coefficients tried on separate data; none for a rule that came with its own.
-        at_edge: terms whose best coefficient lies at the end of the range that was tried.
+        searched: names of what was found on separate data; none for a rule used as it is.
+        trials: all the values of these that were tried.
+        at_edge: names of those whose best value lies at the end of the range that was tried.
     """
 
     contender: Contender
     run: OnlineRun
+    searched: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
     at_edge: tuple[str, ...] = ()
 
@@ -72,10 +84,10 @@ def read_contender(text: str) -> Contender:
             f"{path} holds no {RULE}; give a rule file, the folder of a finished run, or the name "
             f"of a known rule.",
         )
-        return Contender(path.resolve().name, Rule.load(path / RULE), is_tuned=False)
+        return Contender(path.resolve().name, Rule.load(path / RULE))
     if path.exists() or path.suffix:
         name = path.resolve().parent.name if path.name == RULE else path.stem
-        return Contender(name, Rule.load(path), is_tuned=False)
+        return Contender(name, Rule.load(path))
     raise unknown_name("rule (no file or folder either)", text, known_rules())
 
 
@@ -83,20 +95,27 @@ def known_contender(known: KnownRule) -> Contender:
     """Return a known rule, its coefficients still to be found."""
     terms = tuple(map(get_term, known.terms))
     start = torch.tensor([term.initial for term in terms])
-    return Contender(known.name, Rule.of(terms, start, known.feedback[0]), is_tuned=True)
+    return Contender(known.name, Rule.of(terms, start, known.feedback[0]), "coefficients")
 
 
-def gather(rules: Sequence[str], baselines: str) -> list[Contender]:
+def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> list[Contender]:
     """Return the rules and what they are compared with, each once, names told apart.
 
     Args:
         rules: files, run folders or names of known rules.
         baselines: "usual", "none", or names of known rules with commas.
+        fit_scale: whether rules with coefficients take part a second time, rescaled.
 
     Raises:
         UserError: if something is unknown or nothing is left to train.
     """
-    found = [read_contender(text) for text in rules]
+    given = [read_contender(text) for text in rules]
+    found = []
+    for contender in given:
+        found.append(contender)
+        if fit_scale and not contender.is_tuned:
+            name = f"{contender.name}, rescaled"
+            found.append(replace(contender, name=name, fit="scale"))
     if baselines == "usual":
         rivals = list(online_baselines())
     else:
@@ -106,7 +125,7 @@ def gather(rules: Sequence[str], baselines: str) -> list[Contender]:
     require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
     contenders: dict[str, Contender] = {}
     for contender in found:
-        if contender.is_tuned and contenders.get(contender.name) == contender:
+        if contender.fit == "coefficients" and contenders.get(contender.name) == contender:
             continue
         name, number = contender.name, 2
         while name in contenders:
@@ -164,10 +183,10 @@ def tune(
     like: Tensor,
     observe: Callable[[Trial], None] | None = None,
 ) -> tuple[Contender, Search]:
-    """Return a known rule with its best coefficients on the tuning half, and the search.
+    """Return a rule with what does best on the tuning half, and the search.
 
     Args:
-        contender: the rule.
+        contender: the rule, and what of it is to be found.
         network: as in the comparison.
         split: only `split.tuning` is used.
         settings: as in the comparison; networks and images differ.
@@ -182,19 +201,27 @@ def tune(
         queries=min(settings.queries, TUNING_IMAGES),
         purpose="tuning",
     )
+    own = contender.rule.tensor(like.dtype, like.device)
+    scaled = contender.fit == "scale"
 
-    def attempt(theta: tuple[float, ...]) -> Trial:
-        run = train_online(learner, like.new_tensor(theta), split.tuning, separate, probes={})
+    def theta_of(values: tuple[float, ...]) -> Tensor:
+        return values[0] * own if scaled else like.new_tensor(values)
+
+    def attempt(values: tuple[float, ...]) -> Trial:
+        run = train_online(learner, theta_of(values), split.tuning, separate, probes={})
         loss = float(run.loss[:, -1].nan_to_num(torch.inf).mean())
         score = Score(float(run.accuracy[:, -1].mean()), -loss)
-        trial = Trial(theta, score, int(run.diverged.sum()))
+        trial = Trial(values, score, int(run.diverged.sum()))
         if observe is not None:
             observe(trial)
         return trial
 
-    search = Search(learner.terms, attempt)
-    theta = torch.tensor(search.run().theta, dtype=torch.float64)
-    rule = Rule.of(learner.terms, theta, contender.rule.feedback)
+    search = Search((Scale(),) if scaled else learner.terms, attempt)
+    best = search.run().theta
+    # In double precision, so that files hold the numbers that were tried.
+    rows = torch.tensor(contender.rule.theta, dtype=torch.float64)
+    theta = best[0] * rows if scaled else torch.tensor(best, dtype=torch.float64)
+    rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
     return replace(contender, rule=rule), search
 
 
@@ -213,12 +240,13 @@ def compete(
         UserError: if the rule does not fit the network.
     """
     check_depth(contender, network)
-    trials: tuple[Trial, ...] = ()
-    edge: tuple[str, ...] = ()
+    found: Search | None = None
     if contender.is_tuned:
-        contender, search = tune(contender, network, split, settings, like, observe_trial)
-        trials, edge = tuple(search.trials.values()), tuple(search.at_edge)
+        contender, found = tune(contender, network, split, settings, like, observe_trial)
     learner = contender.rule.learner(network)
     theta = contender.rule.tensor(like.dtype, like.device)
     run = train_online(learner, theta, split.final, settings, observe=observe)
-    return Standing(contender, run, trials, edge)
+    if found is None:
+        return Standing(contender, run)
+    names = tuple(each.name for each in found.terms)
+    return Standing(contender, run, names, tuple(found.trials.values()), tuple(found.at_edge))

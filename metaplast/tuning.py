@@ -9,13 +9,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
-from metaplast.term import Term
+from typing import Protocol
 
 # In quarters of a decade: 1e-4 … 1, and how far the grid may grow: 1e-7 … 1e3.
 GRID = range(-16, 1, 2)
 LIMITS = (-28, 12)
 ROUNDS = 2
+
+
+class Coefficient(Protocol):
+    """What can be searched: a term, or anything else with a sign and a place to begin."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def initial(self) -> float:
+        """Above zero for those that are searched first."""
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether negative values make no sense."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One factor for all the coefficients of a rule."""
+
+    name: str = "scale"
+    initial: float = 1.0
+    nonnegative: bool = True
 
 
 @dataclass(frozen=True, order=True)
@@ -51,13 +75,13 @@ class Search:
     """The trials of one rule's search, and what it came to.
 
     Attributes:
-        terms: of the rule.
+        terms: of the rule, or other things with a coefficient.
         attempt: trains networks with given coefficients.
         trials: all of them, in order.
         at_edge: names of the terms whose best coefficient is the outermost one allowed.
     """
 
-    terms: Sequence[Term]
+    terms: Sequence[Coefficient]
     attempt: Callable[[tuple[float, ...]], Trial]
     trials: dict[tuple[float, ...], Trial] = field(default_factory=dict)
     at_edge: list[str] = field(default_factory=list)

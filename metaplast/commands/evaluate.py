@@ -69,6 +69,8 @@ class EvaluateOptions:
     """Held-out images on which accuracy is measured, at most."""
     baselines: str = "usual"
     """Known rules to compare with: usual, none, or names with commas."""
+    fit_scale: bool = False
+    """Let given rules take part a second time, times a factor found like a baseline's rate."""
     seed: int = 0
     """Of every random number."""
     engine: str = "auto"
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
     console = make_console()
-    contenders = gather(options.rules, options.baselines)
+    contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
     like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=_device(options.device))
     split = _open(options, like)
     network = FullyConnected(
@@ -195,7 +197,7 @@ def _trials(contender: Contender) -> int:
     """Return about how many coefficients will be tried."""
     if not contender.is_tuned:
         return 0
-    others = len(contender.rule.terms) - 1
+    others = 0 if contender.fit == "scale" else len(contender.rule.terms) - 1
     once = 1 + len(GRID) + 2
     return once + others * (2 * len(GRID) * ROUNDS + 2) + (once if others else 0)
 

@@ -68,13 +68,14 @@ def _cell(value: Tensor) -> float | str:
 
 
 def _rate_rows(standing: Standing) -> list[dict[str, Any]]:
-    names = [term.name for term in standing.contender.rule.terms]
+    scaled = standing.contender.fit == "scale"
+    names = [name if scaled else f"theta_{name}" for name in standing.searched]
     return [
         {
             "rule": standing.contender.name,
             "accuracy": trial.score.accuracy,
             "diverged": trial.diverged,
-            **{f"theta_{name}": value for name, value in zip(names, trial.theta, strict=True)},
+            **dict(zip(names, trial.theta, strict=True)),
         }
         for trial in standing.trials
     ]
@@ -89,7 +90,7 @@ def write_summary(folder: Path, standings: Sequence[Standing], settings: Mapping
             "feedback": standing.contender.rule.feedback,
             "equation": str(standing.contender.rule),
             "theta": standing.contender.rule.coefficients,
-            "tuned": standing.contender.is_tuned,
+            "fitted": standing.contender.fit,
             "tried": len(standing.trials),
             "at_edge": list(standing.at_edge),
             "accuracy": {"mean": band.mean, "low": band.low, "high": band.high},
@@ -166,7 +167,7 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
             band = standing.run.band(record)
             cells.append(f"{100 * band.mean:.1f} [{100 * band.low:.1f}, {100 * band.high:.1f}]")
         diverged = int(standing.run.diverged.sum())
-        style = None if standing.contender.is_tuned else "bold"
+        style = None if standing.contender.fit == "coefficients" else "bold"
         table.add_row(standing.contender.name, *cells, str(diverged), style=style)
     return table
 
@@ -186,9 +187,11 @@ def coefficients_table(standings: Sequence[Standing]) -> Table:
     for standing in standings:
         rule = standing.contender.rule
         theta = ", ".join(f"{name} {_shown(value)}" for name, value in rule.coefficients.items())
-        source = (
-            f"best of {len(standing.trials)} tried" if standing.contender.is_tuned else "the rule"
-        )
+        source = {
+            "nothing": "the rule",
+            "coefficients": f"best of {len(standing.trials)} tried",
+            "scale": f"the rule times the best of {len(standing.trials)} factors",
+        }[standing.contender.fit]
         table.add_row(standing.contender.name, rule.feedback, theta or "none", source)
     return table
 

@@ -66,7 +66,7 @@ def test_baselines_are_tuned_and_the_rule_is_not(folder):
     for name, entry in summary["rules"].items():
         tried = [row for row in rates if row["rule"] == name]
         assert entry["tried"] == len(tried)
-        assert entry["tuned"] == (name != "mine")
+        assert entry["fitted"] == ("nothing" if name == "mine" else "coefficients")
         if tried:
             best = max(tried, key=lambda row: float(row["accuracy"]))
             chosen = [
@@ -103,7 +103,7 @@ def test_the_same_command_gives_the_same_numbers_and_prints_them(folder, tmp_pat
 def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
     options = ["--samples=10", "--seeds=2", "--baselines=none", "--quiet"]
-    places = [("clusters:12,4", 2), ("clusters:12,4", 6), ("digits", 1)]
+    places = [("clusters:12,4", 6), ("digits", 1)]
     for index, (dataset, depth) in enumerate(places):
         out = tmp_path / f"out{index}"
         assert run(rule, *options, f"--dataset={dataset}", f"--depth={depth}", "--out", out) == 0
@@ -120,6 +120,21 @@ def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
     assert run(*arguments, *SMALL, "--quiet", "--out", out) == 0
     names = json.loads((out / "comparison.json").read_text())["rules"]
     assert list(names) == ["my_run", "my_run (2)", "backprop"]
+
+
+def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
+    rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
+    out = tmp_path / "out"
+    options = ["--baselines=none", "--fit-scale", "--quiet", "--out", out]
+    assert run(rule, *SMALL, *options) == 0
+    rules = json.loads((out / "comparison.json").read_text())["rules"]
+    assert list(rules) == ["mine", "mine, rescaled"]
+    as_it_is, rescaled = (entry["theta"] for entry in rules.values())
+    factors = {rescaled[name] / as_it_is[name] for name in as_it_is}
+    assert max(factors) == pytest.approx(min(factors))
+    tried = {float(row["scale"]): float(row["accuracy"]) for row in read(out / "rates.csv")}
+    assert tried[min(tried, key=lambda s: abs(s - max(factors)))] == max(tried.values())
+    assert max(tried.values()) > 0
 
 
 def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
