@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from metaplast.notation import LATEX, TEXT
-from metaplast.rule import Rule
+from metaplast.rule import MATRICES, Rule
 
 # What latex2mathml writes otherwise than browsers read it: bold letters, escapes within text, and
 # capital Greek, which LaTeX sets upright.
@@ -29,8 +29,8 @@ def mathml(latex: str) -> str:
 def equation_html(rule: Rule) -> str:
     """Return the equations as MathML, one term apiece, so that a narrow page can break them."""
     lines = []
-    for matrix in ("W", "B"):
-        parts = rule.parts(matrix, LATEX)
+    for matrix in MATRICES:
+        parts = rule.summands(matrix, LATEX)
         if not parts and (matrix == "B" or rule.terms):
             continue
         pieces = [f"{LATEX.delta}{LATEX.matrix[matrix]} ="]

@@ -22,12 +22,7 @@ class Notation:
     space: str
     theta: str
     underscore: str
-    power: str = "{}e{:+03d}"
-
-    def number(self, value: float) -> str:
-        """Spell a number with four digits."""
-        mantissa, _, exponent = f"{value:.4g}".partition("e")
-        return self.power.format(mantissa, int(exponent)) if exponent else mantissa
+    power: str = "e{exponent:+03d}"
 
     def signal(self, signal: Signal) -> str:
         """Spell a signal with its layer index; ones carry none."""
@@ -69,6 +64,11 @@ class Notation:
         """Spell a coefficient that differs from layer to layer."""
         return self.theta.format(name=name.replace("_", self.underscore))
 
+    def number(self, value: float) -> str:
+        """Spell a number to four digits."""
+        mantissa, is_small, exponent = f"{value:.4g}".partition("e")
+        return mantissa + (self.power.format(exponent=int(exponent)) if is_small else "")
+
     def formula(self, formula: Formula) -> str:
         """Spell a sum of monomials."""
         parts = []
@@ -102,7 +102,7 @@ LATEX = Notation(
     space=r"\, ",
     theta=r"\theta_{{\ell,\text{{{name}}}}}",
     underscore=r"\_",
-    power=r"{} \times 10^{{{}}}",
+    power=r" \times 10^{{{exponent}}}",
 )
 
 

@@ -198,9 +198,14 @@ def _course(
         courses.append(stream.sample(steps, settings.queries, draw).to(theta.dtype))
         draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
         states.append(learner.draw(1, draw, theta.dtype))
-    fields = [torch.cat(part) for part in zip(*(vars(c).values() for c in courses), strict=True)]
+    course = EpisodeBatch(
+        torch.cat([c.support_x for c in courses]),
+        torch.cat([c.support_y for c in courses]),
+        torch.cat([c.query_x for c in courses]),
+        torch.cat([c.query_y for c in courses]),
+    )
     matrices = (
         tuple(torch.cat(matrix) for matrix in zip(*groups, strict=True))
         for groups in zip(*states, strict=True)
     )
-    return EpisodeBatch(*fields), State(*matrices)
+    return course, State(*matrices)

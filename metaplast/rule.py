@@ -24,6 +24,7 @@ from metaplast.term import Term
 
 FORMAT = "metaplast-rule"
 VERSION = 1
+MATRICES: tuple[MatrixName, ...] = ("W", "B")
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,14 @@ class Rule:
 
     def equation(self, notation: Notation = TEXT) -> str:
         """Return the rule as one equation for each matrix that it changes."""
-        lines = [self._side(matrix, notation) for matrix in ("W", "B")]
+        lines = [self._side(matrix, notation) for matrix in MATRICES]
         lines = [line for line in lines if line]
         return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
 
-    def parts(self, matrix: MatrixName, notation: Notation = TEXT) -> list[tuple[str, str]]:
-        """Return the sign of each term that changes a matrix, and what it multiplies by θ."""
+    def summands(
+        self, matrix: MatrixName, notation: Notation = TEXT
+    ) -> tuple[tuple[str, str], ...]:
+        """Return sign and rest of each term's part of a matrix's equation, in order."""
         parts = []
         for index, term in enumerate(self.terms):
             if term.matrix.name != matrix:
@@ -117,11 +120,11 @@ class Rule:
                 factor = notation.number(abs(theta))
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
             body = f"({body})" if compound else body
-            parts.append((lead, f"{factor}{notation.space}{body}"))
-        return parts
+            parts.append((lead, factor + notation.space + body))
+        return tuple(parts)
 
     def _side(self, matrix: MatrixName, notation: Notation) -> str:
-        parts = self.parts(matrix, notation)
+        parts = self.summands(matrix, notation)
         if not parts:
             return ""
         first = "" if parts[0][0] == "+" else parts[0][0]
@@ -139,14 +142,38 @@ class Rule:
         ]
         return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data from which `load` makes the rule again."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "feedback": self.feedback,
+            "equation": self.equation(),
+            "theta": self.coefficients,
+            "terms": {
+                term.name: {
+                    "formula": term.spell(),
+                    "locality": term.locality,
+                    "citation": term.citation,
+                }
+                for term in self.terms
+            },
+            "provenance": dict(self.provenance),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the rule as JSON, atomically."""
+        write_json(path, self.to_json())
+
     def __repr__(self) -> str:
         """Return the equation with its feedback, for an interactive session."""
         return f"<Rule, {self.feedback} feedback: {'; '.join(str(self).splitlines())}>"
 
     def _repr_latex_(self) -> str:
         """Return the equation for notebooks."""
-        lines = " \\\\ ".join(self.equation(LATEX).replace(" = ", " &= ", 1).splitlines())
-        return f"$\\displaystyle \\begin{{aligned}} {lines} \\end{{aligned}}$"
+        lines = [line.replace(" = ", " &= ", 1) for line in self.equation(LATEX).splitlines()]
+        body = r" \\ ".join(lines)
+        return rf"$\displaystyle \begin{{aligned}} {body} \end{{aligned}}$"
 
     def _repr_markdown_(self) -> str:
         """Return the equation and a table of the terms, for notebooks."""
@@ -198,28 +225,6 @@ class Rule:
         from metaplast.plain import step
 
         return step(self, weights, x, label, backward, activation)
-
-    def save(self, path: Path) -> None:
-        """Write the rule as JSON, atomically."""
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "feedback": self.feedback,
-                "equation": self.equation(),
-                "theta": self.coefficients,
-                "terms": {
-                    term.name: {
-                        "formula": term.spell(),
-                        "locality": term.locality,
-                        "citation": term.citation,
-                    }
-                    for term in self.terms
-                },
-                "provenance": dict(self.provenance),
-            },
-        )
 
     @classmethod
     def load(cls, path: Path, terms: Iterable[Term] = ()) -> Rule:

@@ -130,6 +130,7 @@ def test_notebooks_get_equation_and_table(per_layer, feedback):
     assert len(widths) == 1
     latex = rule._repr_latex_()
     assert latex.count("{") == latex.count("}")
+    assert latex.count(" &= ") == (2 if feedback == "plastic" else 1)
     assert latex.startswith("$")
     assert latex.endswith("$")
 
