@@ -169,7 +169,8 @@ def trajectories(
                     np.full(len(line.final), end), line.final, marker="o", markersize=4.5,
                     linestyle="none", color=style_of.colour, clip_on=False, zorder=4,
                 )  # fmt: skip
-                ends.append((float(np.mean(line.final)), name, style_of, 1.0))
+                largest = line.final[np.abs(line.final).argmax()]
+                ends.append((float(largest), name, style_of, 1.0))
             elif len(line.x):
                 ends.append((float(line.values[-1].mean()), name, style_of, 0.6))
         axes.axhline(0, color="#888888", linewidth=0.7, zorder=1)

@@ -96,12 +96,15 @@ def _trajectories(run: FinishedRun) -> Picture:
     marks = {} if run.refit_at is None else {"refit": run.refit_at}
     lines = {term.name: run.trajectory(term.name) for term in run.terms}
     figure = trajectories(lines, x=TASKS, y="coefficient θ", marks=marks)
-    caption = (
-        "Coefficients over meta-training. Those of dropped terms are faded; dots are the "
-        "coefficients of the rule above, refitted after the last term was dropped."
-    )
+    caption = "Coefficients over meta-training; dots are those of the rule above"
+    if run.refit_at is None:
+        caption += "."
+    else:
+        caption += (
+            ", refitted after the last term was dropped. The lines of dropped terms are faded."
+        )
     if run.rule.is_per_layer:
-        caption += " Each term has a line for each layer."
+        caption += " Each term has a line for each layer, and its name is at the largest."
     return Picture("theta", figure, caption)
 
 
@@ -135,7 +138,7 @@ def _angles(run: FinishedRun) -> list[Picture]:
             panels[name] = lines
     if not panels:
         return []
-    figure = by_layer(panels, x="tasks met", y="angle, degrees", limits=(0, 100))
+    figure = by_layer(panels, x="tasks met", y="angle, degrees", limits=(0, None))
     caption = (
         "Angle between the errors that are fed back and backprop's, after learning each task, "
         "for every hidden layer; 90° is no better than chance."
@@ -166,6 +169,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         terms=[_term_row(run, term) for term in run.terms],
         figures=drawn,
         held_out=run.summary["held_out"],
+        per_layer=run.rule.is_per_layer,
         divergences=run.summary["divergences"],
         non_finite=run.summary["non_finite_episodes"],
         facts=_facts(run),
@@ -202,13 +206,20 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
-        "searched": coefficient(run.summary["before_refit"][term.name]),
+        "searched": _range_of(run.summary["before_refit"][term.name]),
         "theta": coefficient(run.rule.coefficients[term.name]) if kept else "–",
         "kept": kept,
         "without": without,
         "locality": term.locality,
         "citation": term.citation,
     }
+
+
+def _range_of(value: float | list[float]) -> str:
+    """Return a coefficient, or the range of those of all layers."""
+    if isinstance(value, list):
+        return f"{coefficient(min(value))} … {coefficient(max(value))}"
+    return coefficient(value)
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
@@ -226,7 +237,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "search": f"{config['episodes']} tasks, {config['meta_batch']} in a step, "
         f"{config['optimizer']} {config['meta_lr']:g}, {config['penalty']} penalty",
         "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
-        if config["refit"]
+        if run.refit_at is not None
         else "none",
         "seed": str(config["seed"]),
         "engine": f"{run.summary['engine']}, {config['device']}, {config['dtype']}",
