@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metaplast.errors import UserError, require, unknown_name
-from metaplast.library import KnownRule, find_known_rule, get_term, known_rules, online_baselines
+from metaplast.library import find_known_rule, get_term, known_rules, online_baselines
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineRun, OnlineSettings, train_online
 from metaplast.outputs import RULE
@@ -69,15 +69,14 @@ class Standing:
 
 
 def read_contender(text: str) -> Contender:
-    """Return the rule given as a file, a run folder, or the name of a known rule.
+    """Return the rule given as a file, a run folder, or a known rule, NAME or NAME:FEEDBACK.
 
     Raises:
         UserError: if it is none of these, or the file is damaged.
     """
     path = Path(text)
-    known = find_known_rule(text)
-    if known is not None and not path.exists():
-        return known_contender(known)
+    if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
+        return known_contender(text)
     if path.is_dir():
         require(
             (path / RULE).exists(),
@@ -91,11 +90,25 @@ def read_contender(text: str) -> Contender:
     raise unknown_name("rule (no file or folder either)", text, known_rules())
 
 
-def known_contender(known: KnownRule) -> Contender:
-    """Return a known rule, its coefficients still to be found."""
+def known_contender(text: str) -> Contender:
+    """Return a known rule, written NAME or NAME:FEEDBACK, its coefficients still to be found.
+
+    Raises:
+        UserError: if it is unknown, or the feedback is none that the rule goes with.
+    """
+    name, _, feedback = text.partition(":")
+    known = find_known_rule(name)
+    if known is None:
+        raise unknown_name("known rule", name, known_rules())
+    require(
+        feedback in ("", *known.feedback),
+        f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got {feedback}.",
+    )
     terms = tuple(map(get_term, known.terms))
     start = torch.tensor([term.initial for term in terms])
-    return Contender(known.name, Rule.of(terms, start, known.feedback[0]), "coefficients")
+    usual = known.feedback[0]
+    shown = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
+    return Contender(shown, Rule.of(terms, start, feedback or usual), "coefficients")
 
 
 def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> list[Contender]:
@@ -117,11 +130,10 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
             name = f"{contender.name}, rescaled"
             found.append(replace(contender, name=name, fit="scale"))
     if baselines == "usual":
-        rivals = list(online_baselines())
+        names = [rule.name for rule in online_baselines()]
     else:
         names = [] if baselines == "none" else [n.strip() for n in baselines.split(",")]
-        rivals = [_known(name) for name in names if name]
-    found += [known_contender(rival) for rival in rivals]
+    found += [known_contender(name) for name in names if name]
     require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
     contenders: dict[str, Contender] = {}
     for contender in found:
@@ -132,13 +144,6 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
             name, number = f"{contender.name} ({number})", number + 1
         contenders[name] = replace(contender, name=name)
     return list(contenders.values())
-
-
-def _known(name: str) -> KnownRule:
-    rule = find_known_rule(name)
-    if rule is None:
-        raise unknown_name("known rule", name, known_rules())
-    return rule
 
 
 def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ class EvaluateOptions:
     """
 
     rules: tyro.conf.Positional[tuple[str, ...]] = ()
-    """rule.json files, run folders, or names of known rules."""
+    """rule.json files, run folders, or known rules: NAME or NAME:FEEDBACK."""
     dataset: str = ""
     """Where images come from; name or name:argument. Empty takes the default source."""
     data_root: Path | None = None
@@ -157,7 +157,7 @@ def _show_settings(
     widths = "-".join(map(str, network.widths))
     console.print(f"network   {widths}, {network.activation}, {network.init}", markup=False)
     passes = samples / split.images
-    often = f" ({passes:.1f} passes over them)" if passes > 1 else ""
+    often = f" ({passes:.1f} passes over {split.images})" if passes > 1 else ""
     console.print(
         f"training  {settings.seeds} networks, {samples} images each, one by one{often}\n"
     )

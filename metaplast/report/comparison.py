@@ -239,7 +239,7 @@ def rate_warnings(standings: Sequence[Standing]) -> list[str]:
 
 def paired_table(standings: Sequence[Standing]) -> Table | None:
     """Return how much the first rule is ahead of each other at the end, network by network."""
-    if len(standings) < 2 or standings[0].contender.is_tuned:
+    if len(standings) < 2:
         return None
     first = standings[0]
     table = Table(

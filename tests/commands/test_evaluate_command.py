@@ -122,6 +122,21 @@ def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
     assert list(names) == ["my_run", "my_run (2)", "backprop"]
 
 
+def test_a_known_rule_may_have_another_feedback(tmp_path):
+    out = tmp_path / "out"
+    options = ["--samples=20", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
+    assert run("oja:symmetric", "fa:direct", "--baselines=dfa", *options) == 0
+    rules = json.loads((out / "comparison.json").read_text())["rules"]
+    assert {name: entry["feedback"] for name, entry in rules.items()} == {
+        "oja, symmetric": "symmetric",
+        "feedback_alignment, direct": "direct",
+        "direct_feedback_alignment": "direct",
+    }
+    # The same rule under two names is the same rule.
+    fa, dfa = (rules[k] for k in ("feedback_alignment, direct", "direct_feedback_alignment"))
+    assert (fa["theta"], fa["accuracy"]) == (dfa["theta"], dfa["accuracy"])
+
+
 def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
     out = tmp_path / "out"
@@ -164,6 +179,7 @@ REFUSED = {
     "no-such-rule": (["ehebbb"], "did you mean 'ehebb'"),
     "no-such-file": (["missing.json"], "cannot read a rule"),
     "empty-folder": (["."], "holds no rule.json"),
+    "wrong-feedback": (["backprop:fixed"], "goes with feedback symmetric"),
     "unknown-baseline": (["--baselines=bakprop"], "did you mean 'backprop'"),
     "nothing": (["--baselines=none"], "nothing to compare"),
     "unknown-data-set": (["--dataset=digts"], "did you mean 'digits'"),
