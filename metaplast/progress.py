@@ -19,7 +19,6 @@ class Work:
 
     def __init__(self, console: Console, total: float, *, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet
-        self._total, self._done = total, 0.0
         self._bar = Progress(
             TextColumn("{task.description:<34}"),
             BarColumn(bar_width=None),
@@ -52,13 +51,10 @@ class Work:
 
     def advance(self, amount: float) -> None:
         """Add finished work."""
-        self._done += amount
         self._bar.update(self._task, advance=amount)
 
     def settle(self, done: float) -> None:
         """Correct a guess: `done` units are over, whatever was counted."""
-        self._total -= done - self._done if done < self._done else 0
-        self._done = done
         self._bar.update(self._task, completed=done)
 
     def line(self, text: str) -> None:

@@ -110,7 +110,11 @@ def main(arguments: Sequence[str]) -> None:
     claim_folder(folder)
     if not options.quiet:
         _show_settings(console, split, network, settings)
-    standings = _train_all(console, options, contenders, network, split, settings, like, folder)
+    try:
+        standings = _train_all(console, options, contenders, network, split, settings, like, folder)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. The rules that were finished are in {folder}.", markup=False)
+        raise
     report.write_summary(folder, standings, _plain(options, network, settings, split))
     names = report.write_figures(folder, standings, 1 / split.outputs)
     _show(console, standings)

@@ -18,7 +18,8 @@ from metaplast.comparison import Standing
 from metaplast.evaluation import bootstrap
 from metaplast.files import write_json, write_text
 from metaplast.report.canvas import save_figure
-from metaplast.report.figures import Curve, curves, profiles
+from metaplast.report.curve import Curve
+from metaplast.report.figures import curves, profiles
 from metaplast.result import versions
 
 CURVES, RATES, SUMMARY = "curves.csv", "rates.csv", "comparison.json"

@@ -19,7 +19,8 @@ from metaplast.evaluation import Band
 from metaplast.files import read_json
 from metaplast.library import get_term
 from metaplast.outputs import HISTORY, RULE, SUMMARY
-from metaplast.report.figures import Curve, Numbers, Trajectory
+from metaplast.report.curve import Curve, Numbers
+from metaplast.report.figures import Trajectory
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
 from metaplast.rule import Rule
 from metaplast.term import Term

@@ -8,7 +8,8 @@ import pytest
 from metaplast.evaluation import Band
 from metaplast.report import figures
 from metaplast.report.canvas import _spread, inline_svg, save_figure
-from metaplast.report.figures import Curve, Trajectory
+from metaplast.report.curve import Curve
+from metaplast.report.figures import Trajectory
 
 
 def test_a_band_over_networks_covers_the_mean_as_often_as_it_says():
@@ -49,6 +50,8 @@ def some_figures():
     curve = Curve(x, x, x - 0.5, x + 0.5)
     yield figures.curves({"a_b": curve, "c": Curve.nothing()}, x="x", y="y", floor=(2, "chance"))
     yield figures.profiles({"a": curve}, x="x", y="y", log=True)
+    zero = Curve(x, 0 * x, 0 * x, 0 * x)
+    yield figures.profiles({"a": curve, "does not learn": zero}, x="x", y="y", log=True)
     yield figures.by_layer({"a": [curve, curve], "b": []}, x="x", y="y")
     yield figures.whiskers({"a": Band(0.5, 0.4, 0.6), "b": Band(-0.1, -0.2, 0)}, x="x", zero=True)
     kept = Trajectory(x, np.stack([x, 2 * x], 1), np.array([4.0, 9.0]))
@@ -65,7 +68,7 @@ def test_every_kind_of_figure_becomes_files_and_parts_of_a_page(tmp_path):
         assert "width=" not in head
         assert "height=" not in head
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
-    assert names == sorted(f"f{i}.{kind}" for i in range(5) for kind in ("png", "svg"))
+    assert names == sorted(f"f{i}.{kind}" for i in range(6) for kind in ("png", "svg"))
 
 
 def test_the_same_data_give_the_same_picture():
