@@ -152,6 +152,22 @@ def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     assert max(tried.values()) > 0
 
 
+def test_interrupted_a_comparison_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
+    compete = command.compete
+
+    def stop_at_the_second(contender, *arguments, **options):
+        if contender.name == "backprop":
+            raise KeyboardInterrupt
+        return compete(contender, *arguments, **options)
+
+    monkeypatch.setattr(command, "compete", stop_at_the_second)
+    out = tmp_path / "out"
+    rule = save_rule(tmp_path / "mine.json")
+    assert run(rule, *SMALL, "--baselines=backprop", "--quiet", "--out", out) == 130
+    assert f"finished are in {out}" in " ".join(capsys.readouterr().out.split())
+    assert {row["rule"] for row in read(out / "curves.csv")} == {"mine"}
+
+
 def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
     rule = save_rule(tmp_path / "wild.json", (1e12, 1e12, -1e12))
     assert run(rule, *SMALL, "--baselines=none", "--out", tmp_path / "out") == 0
