@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from episodes.pool import LabelledPool
 from episodes.splitting import split_pool
+from episodes.stream import split_stream
 from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
 from metaplast.errors import require
+from metaplast.stream import StreamRequest, StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +35,23 @@ class PoolSource(EpisodeSource):
         Raises:
             UserError: if the data is missing, damaged or too small for the request.
         """
+        return split_pool(self.name, self._pool(request), request)
+
+    def stream(self, request: StreamRequest) -> StreamSplit:
+        """Load the pool and return a stream over each half of it.
+
+        Raises:
+            UserError: if the data is missing, damaged or too small for the request.
+        """
+        plain = EpisodeRequest(
+            data_root=request.data_root, argument=request.argument, seed=request.seed
+        )
+        return split_stream(self.name, self._pool(plain), request)
+
+    def _pool(self, request: EpisodeRequest) -> LabelledPool:
         require(
             self.takes_argument or not request.argument,
             f"the data set {self.name!r} takes nothing after a colon, got {request.argument!r}; "
             f"write --dataset {self.name}.",
         )
-        return split_pool(self.name, self.load(request), request)
+        return self.load(request)

@@ -102,14 +102,18 @@ def _of_images(
     labels = pool.labels.cpu()
     counts = torch.bincount(labels)
     number = torch.minimum((counts // PARTS).clamp(min=needed), counts - needed)
-    # A random order within each class: sort by class, ties in the order of a random shuffle.
+    return places_in_class(labels, generator) < number[labels]
+
+
+def places_in_class(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image's place, from 0, in a random order of the images of its class: [image]."""
+    # Sort by class, ties in the order of a random shuffle.
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]
-    grouped = labels[order]
-    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[grouped]
-    is_test = torch.empty(len(labels), dtype=torch.bool)
-    is_test[order] = place < number[grouped]
-    return is_test
+    counts = torch.bincount(labels)
+    place = torch.empty_like(labels)
+    place[order] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    return place
 
 
 def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, sides: int) -> None:

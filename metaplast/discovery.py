@@ -57,6 +57,7 @@ class Discovery:
         observers: who watches.
         checkpoint_seconds: longest time between checkpoints.
         split: episodes to use in the place of the configured source's.
+        terms: candidate terms of your own, besides the configured ones.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Discovery:
         observers: Iterable[Observer] = (),
         checkpoint_seconds: float = 20.0,
         split: EpisodeSplit | None = None,
+        terms: Sequence[Term] = (),
     ) -> None:
         self.config = config
+        self.choice = config.choice.extended(terms)
         self.folder = folder
         self._observers = tuple(observers)
         self._interval = checkpoint_seconds
@@ -77,7 +80,7 @@ class Discovery:
         self._loops: dict[str, OuterLoop] = {}
         self._elapsed = 0.0
         # Guesses for the progress bar until selection is over.
-        pool = len(config.choice.terms)
+        pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool, pool if self._refit else 0
         self._saved_at = self._began_at = time.monotonic()
 
@@ -115,7 +118,7 @@ class Discovery:
     @cached_property
     def learner(self) -> Learner:
         """The network with all candidate terms."""
-        return self.learner_for(self.config.choice.terms, self.config.feedback_name)
+        return self.learner_for(self.choice.terms, self.config.feedback_name)
 
     @cached_property
     def engine(self) -> Engine:
@@ -141,7 +144,7 @@ class Discovery:
 
     @property
     def _refit(self) -> int:
-        return self.config.refit if self.config.choice.is_pool else 0
+        return self.config.refit if self.choice.is_pool else 0
 
     @property
     def _rivals(self) -> list[KnownRule]:
@@ -167,7 +170,7 @@ class Discovery:
             observer.begin(self)
         search = self._stage(SEARCH, self._search)
         kept = list(range(len(search.learner.terms)))
-        if self.config.choice.is_pool:
+        if self.choice.is_pool:
             kept = keep_terms(
                 search.fitted / search.progress.scale, search.learner.terms, self.config.threshold
             )
@@ -393,7 +396,8 @@ def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:
 
     Args:
         config: what to do; None for the defaults.
-        options: passed to `Discovery`: folder, observers, checkpoint_seconds, split.
+        options: passed to `Discovery`: folder, observers, checkpoint_seconds, split,
+            terms.
 
     Raises:
         UserError: if the configuration or the data will not do.

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from metaplast.errors import require
+from metaplast.errors import UserError, require
+
+if TYPE_CHECKING:
+    from metaplast.stream import StreamRequest, StreamSplit
 
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
@@ -143,3 +146,14 @@ class EpisodeSource(ABC):
         Raises:
             UserError: if the data is missing, damaged or too small for the request.
         """
+
+    def stream(self, request: StreamRequest) -> StreamSplit:
+        """Load the data and return streams of single images; sources of images offer this.
+
+        Raises:
+            UserError: if the source supplies separate tasks alone, or its data will not do.
+        """
+        raise UserError(
+            f"{self.name} supplies separate tasks and no stream of single images, which online "
+            f"training needs; choose a data set of labelled images."
+        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
 from metaplast.errors import UserError, require, unknown_name
 from metaplast.registry import find, lookup
+from metaplast.stream import StreamRequest, StreamSplit
 from metaplast.term import Term
 
 TERMS = "metaplast.terms"
@@ -27,6 +28,7 @@ class KnownRule:
         summary: one line for people.
         citation: publication.
         is_baseline: whether every discovery is compared with it.
+        is_online_baseline: whether rules that train networks online are compared with it too.
     """
 
     name: str
@@ -35,6 +37,7 @@ class KnownRule:
     summary: str
     citation: str
     is_baseline: bool = False
+    is_online_baseline: bool = False
     aliases: tuple[str, ...] = ()
 
 
@@ -53,6 +56,12 @@ class TermChoice:
     terms: tuple[Term, ...]
     feedback: tuple[str, ...] = ()
     is_pool: bool = True
+
+    def extended(self, terms: Sequence[Term]) -> TermChoice:
+        """Return the choice with more candidates; a known rule then becomes a pool."""
+        if not terms:
+            return self
+        return replace(self, terms=(*self.terms, *terms), is_pool=True)
 
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use: the one wanted, or the choice's usual one.
@@ -94,6 +103,20 @@ def baselines() -> tuple[KnownRule, ...]:
     return tuple(rule for rule in known_rules().values() if rule.is_baseline)
 
 
+def online_baselines() -> tuple[KnownRule, ...]:
+    """Return the rules that online training is compared with."""
+    rules = known_rules().values()
+    return tuple(rule for rule in rules if rule.is_baseline or rule.is_online_baseline)
+
+
+def find_known_rule(name: str) -> KnownRule | None:
+    """Return the known rule with this name or alias, in any case, None if there is none."""
+    for rule in known_rules().values():
+        if name.lower() in (rule.name, *rule.aliases):
+            return rule
+    return None
+
+
 def choose_terms(text: str) -> TermChoice:
     """Return the terms named by `all`, `all+backward`, a known rule, or a list of names.
 
@@ -110,7 +133,7 @@ def choose_terms(text: str) -> TermChoice:
     if text == POOL_WITH_BACKWARD:
         backward = tuple(term for term in pool if term.is_backward)
         return TermChoice(text, forward + backward, ("plastic",))
-    rule = _known_rule(text)
+    rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -123,14 +146,6 @@ def choose_terms(text: str) -> TermChoice:
         f"each term may occur once, got {text!r}; remove the repeats.",
     )
     return TermChoice(text, terms)
-
-
-def _known_rule(name: str) -> KnownRule | None:
-    """Return the known rule with this name or alias, in any case, if there is one."""
-    for rule in known_rules().values():
-        if name.lower() in (rule.name, *rule.aliases):
-            return rule
-    return None
 
 
 def _term_or_rule_error(name: str) -> Term:
@@ -171,3 +186,13 @@ def open_source(text: str, request: EpisodeRequest) -> EpisodeSplit:
     """
     source, argument = get_source(text)
     return source.split(replace(request, argument=argument))
+
+
+def open_stream(text: str, request: StreamRequest) -> StreamSplit:
+    """Return the streams of the source written as `name` or `name:argument`.
+
+    Raises:
+        UserError: if the source is unknown, has no stream, or its data will not do.
+    """
+    source, argument = get_source(text)
+    return source.stream(replace(request, argument=argument))

@@ -79,7 +79,7 @@ class _Affine(torch.autograd.Function):
 
 
 def _affine(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
-    product: Tensor = _Affine.apply(start, given, right)  # type: ignore[no-untyped-call]
+    product: Tensor = _Affine.apply(start, given, right)
     return product
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from metaplast.algebra import MatrixName
 from metaplast.errors import UserError, require
 from metaplast.feedback import get_feedback
 from metaplast.files import read_json, write_json
+from metaplast.learner import Learner, State
 from metaplast.library import get_term
-from metaplast.notation import TEXT, Notation
+from metaplast.network import FullyConnected
+from metaplast.notation import LATEX, TEXT, Notation
 from metaplast.term import Term
 
 FORMAT = "metaplast-rule"
@@ -163,9 +165,74 @@ class Rule:
         """Write the rule as JSON, atomically."""
         write_json(path, self.to_json())
 
+    def __repr__(self) -> str:
+        """Return the equation with its feedback, for an interactive session."""
+        return f"<Rule, {self.feedback} feedback: {'; '.join(str(self).splitlines())}>"
+
+    def _repr_latex_(self) -> str:
+        """Return the equation for notebooks."""
+        lines = [line.replace(" = ", " &= ", 1) for line in self.equation(LATEX).splitlines()]
+        body = r" \\ ".join(lines)
+        return rf"$\displaystyle \begin{{aligned}} {body} \end{{aligned}}$"
+
+    def _repr_markdown_(self) -> str:
+        """Return the equation and a table of the terms, for notebooks."""
+        from metaplast.display import rule_markdown
+
+        return rule_markdown(self)
+
+    def _repr_html_(self) -> str:
+        """Return the equation and a table of the terms, for notebooks."""
+        from metaplast.display import rule_html
+
+        return rule_html(self)
+
+    def learner(self, network: FullyConnected) -> Learner:
+        """Return the learner that a network becomes with this rule; θ is `tensor()`."""
+        return Learner(network, self.feedback, self.terms)
+
+    def step(
+        self,
+        weights: Sequence[Tensor],
+        x: Tensor,
+        label: Tensor | int,
+        backward: Sequence[Tensor] = (),
+        *,
+        activation: str = "softplus:10",
+    ) -> State:
+        """Return the weights after learning one example by this rule, on plain tensors.
+
+            W_ℓ ← W_ℓ + Σ_k θ_k F^k(y_ℓ, e_ℓ, y_{ℓ-1}, e_{ℓ-1}, W_ℓ),
+
+        all activities y and errors e taken before any weight changes. Nothing is changed in place,
+        and gradients flow through to the weights.
+
+        Args:
+            weights: W_1 … W_L, each [post, pre]; or [episode, post, pre] for a batch.
+            x: one image [pixel]; or one for each episode, [episode, pixel].
+            label: the class, a number; or [episode].
+            backward: the feedback's own matrices, each [pre, post] (direct: [neuron, class]), with
+                a leading [episode] as the weights have; none for symmetric feedback.
+            activation: of the hidden layers.
+
+        Returns:
+            `weights` and `backward` after the step, shaped as given; `backward` differs only if
+            the rule has backward terms.
+
+        Raises:
+            UserError: if shapes do not fit.
+        """
+        from metaplast.plain import step
+
+        return step(self, weights, x, label, backward, activation)
+
     @classmethod
-    def load(cls, path: Path) -> Rule:
+    def load(cls, path: Path, terms: Iterable[Term] = ()) -> Rule:
         """Return the rule in a JSON file that `save` wrote.
+
+        Args:
+            path: the file.
+            terms: terms of your own that no installed package offers.
 
         Raises:
             UserError: if the file is missing, damaged, foreign, of a future version, or names
@@ -183,7 +250,7 @@ class Rule:
             f"install a newer metaplast.",
         )
         try:
-            return _decode(data)
+            return _decode(data, {term.name: term for term in terms})
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}); write it again from its run."
@@ -199,8 +266,8 @@ def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]
     return (notation.minus if negative else "+"), body
 
 
-def _decode(data: Mapping[str, Any]) -> Rule:
-    terms = tuple(get_term(name) for name in data["theta"])
+def _decode(data: Mapping[str, Any], own: Mapping[str, Term]) -> Rule:
+    terms = tuple(own[name] if name in own else get_term(name) for name in data["theta"])
     for term in terms:
         written = data["terms"][term.name]["formula"]
         require(

@@ -17,6 +17,16 @@ feedback_alignment = KnownRule(
     aliases=("fa",),
 )
 
+direct_feedback_alignment = KnownRule(
+    name="direct_feedback_alignment",
+    terms=("error_hebbian",),
+    feedback=("direct",),
+    summary="the error-Hebbian term with the output error sent straight to each layer",
+    citation="Nøkland 2016, arXiv:1609.01596",
+    is_online_baseline=True,
+    aliases=("dfa",),
+)
+
 backprop = KnownRule(
     name="backprop",
     terms=("error_hebbian",),
@@ -33,6 +43,7 @@ ehebb = KnownRule(
     feedback=_FIXED_FIRST,
     summary="feedback alignment with Hebbian learning of the errors",
     citation=_A,
+    is_online_baseline=True,
 )
 
 oja_rule = KnownRule(

@@ -19,6 +19,7 @@ from metaplast.errors import require
 from metaplast.files import claim_folder
 from metaplast.library import all_terms, known_rules
 from metaplast.outputs import RunFiles
+from metaplast.report.observer import ReportFiles
 from metaplast.tracking import FOLDER, TensorBoard
 
 PresetName = Literal["default", "paper"]
@@ -92,7 +93,8 @@ def main(arguments: Sequence[str]) -> None:
     show_result(console, result)
     if not options.quiet:
         folder = discovery.folder
-        console.print(f"Results in {folder}; to watch θ:  tensorboard --logdir {folder}/{FOLDER}")
+        console.print(f"Results in {folder}, with report.html; θ in detail:  "
+                      f"tensorboard --logdir {folder}/{FOLDER}")  # fmt: skip
 
 
 def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:
@@ -100,7 +102,8 @@ def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, Pro
     bar = ProgressBar(console, quiet=options.quiet)
     resumed = options.resume
     folder = resumed or options.out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    observers = (bar, RunFiles(folder), TensorBoard(folder))
+    # The report reads what RunFiles writes.
+    observers = (bar, RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
     every = options.checkpoint_seconds
     if resumed is not None:
         return Discovery.resume(folder, observers=observers, checkpoint_seconds=every), bar

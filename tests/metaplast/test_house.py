@@ -74,7 +74,16 @@ def test_the_engine_names_no_term_rule_or_data_set():
     assert not found
 
 
-HEAVY = ("numba", "higher", "learn2learn", "tensorboard", "torch.utils.tensorboard", "torchvision")
+HEAVY = (
+    "numba",
+    "higher",
+    "learn2learn",
+    "tensorboard",
+    "torch.utils.tensorboard",
+    "torchvision",
+    "matplotlib",
+    "latex2mathml",
+)
 
 
 @pytest.mark.parametrize("module", ["metaplast", "metaplast.discovery", "metaplast.commands"])

@@ -1,0 +1,115 @@
+"""Streams of single images over a labelled pool, in two halves that share no image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from episodes.pool import LabelledPool
+from episodes.sampler import distinct
+from episodes.splitting import PARTS, places_in_class
+from metaplast.episode import EpisodeBatch
+from metaplast.errors import require
+from metaplast.stream import StreamRequest, StreamSplit
+
+#: Each half needs an image to learn from and one held out, of every class.
+LEAST = 4
+
+
+@dataclass(frozen=True, eq=False)
+class PoolStream:
+    """Draws images of all classes, or of `ways` drawn ones, without repetition within a pass.
+
+    Attributes:
+        pool: images and labels.
+        train: [image] indices of the images to learn from.
+        test: [image] indices of the held-out ones.
+        request: ways, dtype and device.
+    """
+
+    pool: LabelledPool
+    train: Tensor
+    test: Tensor
+    request: StreamRequest
+
+    def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return one episode, see `StreamSampler`."""
+        number = torch.arange(self.pool.classes)
+        train, test = self.train, self.test
+        ways = self.request.ways
+        if ways is not None:
+            chosen = distinct(torch.tensor([self.pool.classes]), ways, generator)[0].cpu()
+            number = torch.full((self.pool.classes,), -1)
+            number[chosen] = torch.arange(ways)
+            train, test = (side[number[self.pool.labels[side]] >= 0] for side in (train, test))
+        passes = -(-steps // len(train))
+        support = torch.cat([train[_order(len(train), generator)] for _ in range(passes)])[:steps]
+        query = test[_order(len(test), generator)][:queries]
+        parts = [part for side in (support, query) for part in self._images(side, number)]
+        return EpisodeBatch(*parts)
+
+    def _images(self, index: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images [1, image, pixel] and labels [1, image] on the request's device."""
+        request, labels = self.request, number[self.pool.labels[index]]
+        images = self.pool.images[index].to(request.device, request.dtype) * self.pool.scale
+        return images[None], labels[None].to(request.device)
+
+
+def _order(length: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(length, generator=generator, device=generator.device).cpu()
+
+
+def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> StreamSplit:
+    """Return two streams over halves of every class; a quarter of each half is held out.
+
+    Args:
+        name: the source, for messages.
+        pool: all images, on the CPU.
+        request: what the user asks for; its seed decides the halves.
+
+    Raises:
+        UserError: if there are fewer classes than ways, or too few images of a class.
+    """
+    require(
+        request.ways is None or request.ways <= pool.classes,
+        f"{name} has {pool.classes} classes, but --ways asks for {request.ways}; "
+        f"give --ways {pool.classes} or less.",
+    )
+    counts = torch.bincount(pool.labels)
+    require(
+        int(counts.min()) >= LEAST,
+        f"{name} has {int(counts.min())} images of class {int(counts.argmin())}, but a stream "
+        f"needs at least {LEAST} of each class; choose another data set.",
+    )
+    place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
+    count = counts[pool.labels]
+    half = count // 2
+    sides: list[PoolStream] = []
+    for start, size in ((torch.zeros_like(half), half), (half, count - half)):
+        within = place - start
+        held_out = (size // PARTS).clamp(min=1)
+        inside = (within >= 0) & (within < size)
+        test, train = inside & (within < held_out), inside & (within >= held_out)
+        sides.append(PoolStream(pool, _where(train), _where(test), request))
+    tuning, final = sides
+    ways = request.ways or pool.classes
+    images = len(final.train) * ways // pool.classes
+    which = "all" if request.ways is None else f"{ways} drawn for each network"
+    description = (
+        f"{name}: {pool.classes} classes, {which}; {len(final.train)} images to learn from, "
+        f"{len(final.test)} held out, {len(tuning.train) + len(tuning.test)} others to find rates"
+    )
+    return StreamSplit(
+        tuning,
+        final,
+        images,
+        pool.pixels,
+        ways,
+        "; ".join(part for part in (description, pool.note) if part),
+    )
+
+
+def _where(mask: Tensor) -> Tensor:
+    return mask.nonzero()[:, 0]

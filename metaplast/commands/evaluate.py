@@ -1,0 +1,241 @@
+"""Train fresh networks online with rules, and compare them with backprop and other baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from metaplast.commands._options import parse
+from metaplast.comparison import (
+    TUNING_SEEDS,
+    Contender,
+    Standing,
+    check_depth,
+    compete,
+    gather,
+    widths_for_depth,
+)
+from metaplast.config import DtypeName
+from metaplast.console import make_console
+from metaplast.errors import require
+from metaplast.files import claim_folder
+from metaplast.library import default_source, open_stream
+from metaplast.network import FullyConnected
+from metaplast.online import OnlineSettings, spaced_records
+from metaplast.progress import Work
+from metaplast.report import comparison as report
+from metaplast.stream import StreamRequest, StreamSplit
+from metaplast.tuning import GRID, ROUNDS
+from metaplast.unroll import choose_engine
+
+MOST = 5000
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Train fresh networks online with rules and compare them, on the same data in the same order.
+
+    Known rules, the baselines among them, first get their best coefficients on separate data.
+    """
+
+    rules: tyro.conf.Positional[tuple[str, ...]] = ()
+    """rule.json files, run folders, or known rules: NAME or NAME:FEEDBACK."""
+    dataset: str = ""
+    """Where images come from; name or name:argument. Empty takes the default source."""
+    data_root: Path | None = None
+    """Folder with data sets; without it METAPLAST_DATA, then a cache folder."""
+    samples: int | None = None
+    """Images each network learns from; without it one pass over the data, at most 5000."""
+    ways: int | None = None
+    """Classes each network meets, drawn anew; without it all of them."""
+    hidden: tuple[int, ...] = (170, 130, 100, 70)
+    """Widths of the hidden layers."""
+    depth: int | None = None
+    """Number of weight matrices; the profile of --hidden is stretched to it."""
+    activation: str = "softplus:10"
+    """Of the hidden layers: softplus:BETA, tanh or relu."""
+    init: str = "xavier"
+    """How weights are drawn: xavier or normal:STD."""
+    seeds: int = 5
+    """Networks for each rule, each with its own weights and images."""
+    test_images: int = 1000
+    """Held-out images on which accuracy is measured, at most."""
+    baselines: str = "usual"
+    """Known rules to compare with: usual, none, or names with commas."""
+    fit_scale: bool = False
+    """Let given rules take part a second time, times a factor found like a baseline's rate."""
+    seed: int = 0
+    """Of every random number."""
+    engine: str = "auto"
+    """Who unrolls; all engines give the same answer."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    dtype: DtypeName = "float32"
+    """Precision."""
+    out: Path | None = None
+    """Folder for the results; without it runs/evaluate_<time>."""
+    quiet: bool = False
+    """Print nothing but the results."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option, a rule, the data or a folder will not do.
+    """
+    options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
+    console = make_console()
+    contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
+    like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=_device(options.device))
+    split = _open(options, like)
+    network = FullyConnected(
+        (split.inputs, *widths_for_depth(options.hidden, options.depth), split.outputs),
+        options.activation,
+        options.init,
+    )
+    settings = _settings(options, split)
+    for contender in contenders:
+        check_depth(contender, network)
+        choose_engine(options.engine, contender.rule.learner(network), like.device)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = options.out or Path("runs") / f"evaluate_{stamp}"
+    claim_folder(folder)
+    if not options.quiet:
+        _show_settings(console, split, network, settings)
+    try:
+        standings = _train_all(console, options, contenders, network, split, settings, like, folder)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. The rules that were finished are in {folder}.", markup=False)
+        raise
+    report.write_summary(folder, standings, _plain(options, network, settings, split))
+    names = report.write_figures(folder, standings, 1 / split.outputs)
+    _show(console, standings)
+    if not options.quiet:
+        console.print(f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
+                      f"figures (PNG, SVG): {', '.join(names)}")  # fmt: skip
+
+
+def _device(text: str) -> torch.device:
+    kind = text.partition(":")[0]
+    require(kind in ("cpu", "cuda"), f"--device must be cpu or cuda, got {text!r}.")
+    require(
+        kind == "cpu" or torch.cuda.is_available(),
+        "--device cuda needs a CUDA device, none was found; use --device cpu.",
+    )
+    return torch.device(text)
+
+
+def _open(options: EvaluateOptions, like: torch.Tensor) -> StreamSplit:
+    request = StreamRequest(
+        ways=options.ways,
+        data_root=options.data_root,
+        seed=options.seed,
+        device=like.device,
+        dtype=like.dtype,
+    )
+    return open_stream(options.dataset or default_source(), request)
+
+
+def _settings(options: EvaluateOptions, split: StreamSplit) -> OnlineSettings:
+    samples = min(MOST, split.images) if options.samples is None else options.samples
+    require(samples >= 1, f"--samples must be at least 1, got {samples}.")
+    return OnlineSettings(
+        spaced_records(samples), options.seeds, options.test_images, options.seed,
+        engine=options.engine,
+    )  # fmt: skip
+
+
+def _show_settings(
+    console: Console, split: StreamSplit, network: FullyConnected, settings: OnlineSettings
+) -> None:
+    samples = settings.records[-1]
+    console.print(f"data      {split.description}", markup=False, soft_wrap=True)
+    widths = "-".join(map(str, network.widths))
+    console.print(f"network   {widths}, {network.activation}, {network.init}", markup=False)
+    passes = samples / split.images
+    often = f" ({passes:.1f} passes over {split.images})" if passes > 1 else ""
+    console.print(
+        f"training  {settings.seeds} networks, {samples} images each, one by one{often}\n"
+    )
+
+
+def _train_all(
+    console: Console,
+    options: EvaluateOptions,
+    contenders: Sequence[Contender],
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: torch.Tensor,
+    folder: Path,
+) -> list[Standing]:
+    """Train with each rule in turn; what is done is on disk before the next begins."""
+    standings: list[Standing] = []
+    images = settings.records[-1]
+    trial = images * min(settings.seeds, TUNING_SEEDS)
+    guesses = [trial * _trials(c) + images * settings.seeds for c in contenders]
+    with Work(console, sum(guesses), quiet=options.quiet) as work:
+        for index, contender in enumerate(contenders):
+            work.name(contender.name)
+            standing = compete(
+                contender, network, split, settings, like,
+                observe_trial=lambda _: work.advance(trial), observe=work.advance,
+            )  # fmt: skip
+            standings.append(standing)
+            report.write_tables(folder, standings)
+            work.settle(sum(guesses[: index + 1]))
+            found = f"found by {len(standing.trials)} trials, " if standing.trials else ""
+            work.line(f"{contender.name}: {found}{standing.run.band()}")
+    return standings
+
+
+def _trials(contender: Contender) -> int:
+    """Return about how many coefficients will be tried."""
+    if not contender.is_tuned:
+        return 0
+    others = 0 if contender.fit == "scale" else len(contender.rule.terms) - 1
+    once = 1 + len(GRID) + 2
+    return once + others * (2 * len(GRID) * ROUNDS + 2) + (once if others else 0)
+
+
+def _show(console: Console, standings: Sequence[Standing]) -> None:
+    console.print()
+    tables = (
+        report.accuracy_table(standings),
+        report.paired_table(standings),
+        report.coefficients_table(standings),
+        report.diagnostics_table(standings),
+    )
+    for table in tables:
+        if table is not None:
+            console.print(table)
+    for sentence in report.rate_warnings(standings):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _plain(
+    options: EvaluateOptions, network: FullyConnected, settings: OnlineSettings, split: StreamSplit
+) -> dict[str, Any]:
+    """Return what was asked for, defaults filled in, as plain data."""
+    return {
+        "dataset": options.dataset or default_source(),
+        "data": split.description,
+        "widths": list(network.widths),
+        "activation": network.activation,
+        "init": network.init,
+        "samples": settings.records[-1],
+        "networks": settings.seeds,
+        "test_images": settings.queries,
+        "seed": settings.seed,
+        "engine": options.engine,
+        "device": options.device,
+        "dtype": options.dtype,
+    }

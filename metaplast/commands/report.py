@@ -1,0 +1,39 @@
+"""Write the report of a finished discovery again, from the files in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from metaplast.commands._options import parse
+from metaplast.console import make_console
+from metaplast.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write report.html and figures into the folder of a finished discovery."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if the folder holds no finished run, or cannot be written to.
+    """
+    options = parse(ReportOptions, arguments, prog="report", description=__doc__)
+    from metaplast.report.page import write_report
+
+    try:
+        page = write_report(options.run)
+    except OSError as error:
+        raise UserError(
+            f"cannot write a report into {options.run}: {error.strerror}; check the folder."
+        ) from None
+    make_console().print(f"Report in {page}", soft_wrap=True)

@@ -1,0 +1,257 @@
+"""Compare rules that train networks online: the same networks, images and order for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaplast.errors import UserError, require, unknown_name
+from metaplast.library import find_known_rule, get_term, known_rules, online_baselines
+from metaplast.network import FullyConnected
+from metaplast.online import OnlineRun, OnlineSettings, train_online
+from metaplast.outputs import RULE
+from metaplast.rule import Rule
+from metaplast.stream import StreamSplit
+from metaplast.tuning import Scale, Score, Search, Trial
+
+# Rates are judged on fewer networks and held-out images than the comparison: there are many.
+TUNING_SEEDS = 3
+TUNING_IMAGES = 500
+
+
+Fit = Literal["nothing", "coefficients", "scale"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A rule in a comparison.
+
+    Attributes:
+        name: how tables and figures call it.
+        rule: with its coefficients; of one that is fitted they may mean nothing before.
+        fit: what is found on separate data first: "nothing", all "coefficients", or one "scale"
+            that multiplies them.
+    """
+
+    name: str
+    rule: Rule
+    fit: Fit = "nothing"
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether anything is found on separate data."""
+        return self.fit != "nothing"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a contender did.
+
+    Attributes:
+        contender: the rule, with the coefficients that were used.
+        run: accuracies, losses and measures of its networks.
+        searched: names of what was found on separate data; none for a rule used as it is.
+        trials: all the values of these that were tried.
+        at_edge: names of those whose best value lies at the end of the range that was tried.
+    """
+
+    contender: Contender
+    run: OnlineRun
+    searched: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    at_edge: tuple[str, ...] = ()
+
+
+def read_contender(text: str) -> Contender:
+    """Return the rule given as a file, a run folder, or a known rule, NAME or NAME:FEEDBACK.
+
+    Raises:
+        UserError: if it is none of these, or the file is damaged.
+    """
+    path = Path(text)
+    if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
+        return known_contender(text)
+    if path.is_dir():
+        require(
+            (path / RULE).exists(),
+            f"{path} holds no {RULE}; give a rule file, the folder of a finished run, or the name "
+            f"of a known rule.",
+        )
+        return Contender(path.resolve().name, Rule.load(path / RULE))
+    if path.exists() or path.suffix:
+        name = path.resolve().parent.name if path.name == RULE else path.stem
+        return Contender(name, Rule.load(path))
+    raise unknown_name("rule (no file or folder either)", text, known_rules())
+
+
+def known_contender(text: str) -> Contender:
+    """Return a known rule, written NAME or NAME:FEEDBACK, its coefficients still to be found.
+
+    Raises:
+        UserError: if it is unknown, or the feedback is none that the rule goes with.
+    """
+    name, _, feedback = text.partition(":")
+    known = find_known_rule(name)
+    if known is None:
+        raise unknown_name("known rule", name, known_rules())
+    require(
+        feedback in ("", *known.feedback),
+        f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got {feedback}.",
+    )
+    terms = tuple(map(get_term, known.terms))
+    start = torch.tensor([term.initial for term in terms])
+    usual = known.feedback[0]
+    shown = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
+    return Contender(shown, Rule.of(terms, start, feedback or usual), "coefficients")
+
+
+def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> list[Contender]:
+    """Return the rules and what they are compared with, each once, names told apart.
+
+    Args:
+        rules: files, run folders or names of known rules.
+        baselines: "usual", "none", or names of known rules with commas.
+        fit_scale: whether rules with coefficients take part a second time, rescaled.
+
+    Raises:
+        UserError: if something is unknown or nothing is left to train.
+    """
+    given = [read_contender(text) for text in rules]
+    found = []
+    for contender in given:
+        found.append(contender)
+        if fit_scale and not contender.is_tuned:
+            name = f"{contender.name}, rescaled"
+            found.append(replace(contender, name=name, fit="scale"))
+    if baselines == "usual":
+        names = [rule.name for rule in online_baselines()]
+    else:
+        names = [] if baselines == "none" else [n.strip() for n in baselines.split(",")]
+    found += [known_contender(name) for name in names if name]
+    require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
+    contenders: dict[str, Contender] = {}
+    for contender in found:
+        if contender.fit == "coefficients" and contenders.get(contender.name) == contender:
+            continue
+        name, number = contender.name, 2
+        while name in contenders:
+            name, number = f"{contender.name} ({number})", number + 1
+        contenders[name] = replace(contender, name=name)
+    return list(contenders.values())
+
+
+def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:
+    """Return hidden widths for a network of `depth` weight matrices, shaped like `hidden`.
+
+    The profile of `hidden` is stretched linearly to depth − 1 layers (our choice: the papers do
+    not print the widths of deeper networks).
+
+    Raises:
+        UserError: if the depth is below 1, or there is no profile to stretch.
+    """
+    if depth is None:
+        return tuple(hidden)
+    require(depth >= 1, f"--depth must be at least 1, got {depth}.")
+    if depth == 1:
+        return ()
+    require(bool(hidden), "--depth above 1 needs a width for hidden layers; give --hidden.")
+    places = np.linspace(0, len(hidden) - 1, depth - 1)
+    return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
+
+
+def check_depth(contender: Contender, network: FullyConnected) -> None:
+    """Refuse a rule with coefficients for each layer on a network of another depth.
+
+    Raises:
+        UserError: if the number of layers differs.
+    """
+    rows = len(contender.rule.theta)
+    if contender.rule.is_per_layer and rows != network.layers:
+        raise UserError(
+            f"the rule {contender.name} has coefficients for each of {rows} layers, the network "
+            f"has {network.layers} layers; give --depth {rows}, or discover a rule with --theta "
+            f"shared."
+        )
+
+
+def tune(
+    contender: Contender,
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: Tensor,
+    observe: Callable[[Trial], None] | None = None,
+) -> tuple[Contender, Search]:
+    """Return a rule with what does best on the tuning half, and the search.
+
+    Args:
+        contender: the rule, and what of it is to be found.
+        network: as in the comparison.
+        split: only `split.tuning` is used.
+        settings: as in the comparison; networks and images differ.
+        like: gives dtype and device.
+        observe: called after each trial.
+    """
+    learner = contender.rule.learner(network)
+    separate = replace(
+        settings,
+        records=settings.records[-1:],
+        seeds=min(settings.seeds, TUNING_SEEDS),
+        queries=min(settings.queries, TUNING_IMAGES),
+        purpose="tuning",
+    )
+    own = contender.rule.tensor(like.dtype, like.device)
+    scaled = contender.fit == "scale"
+
+    def theta_of(values: tuple[float, ...]) -> Tensor:
+        return values[0] * own if scaled else like.new_tensor(values)
+
+    def attempt(values: tuple[float, ...]) -> Trial:
+        run = train_online(learner, theta_of(values), split.tuning, separate, probes={})
+        loss = float(run.loss[:, -1].nan_to_num(torch.inf).mean())
+        score = Score(float(run.accuracy[:, -1].mean()), -loss)
+        trial = Trial(values, score, int(run.diverged.sum()))
+        if observe is not None:
+            observe(trial)
+        return trial
+
+    search = Search((Scale(),) if scaled else learner.terms, attempt)
+    best = search.run().theta
+    # In double precision, so that files hold the numbers that were tried.
+    rows = torch.tensor(contender.rule.theta, dtype=torch.float64)
+    theta = best[0] * rows if scaled else torch.tensor(best, dtype=torch.float64)
+    rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
+    return replace(contender, rule=rule), search
+
+
+def compete(
+    contender: Contender,
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: Tensor,
+    observe_trial: Callable[[Trial], None] | None = None,
+    observe: Callable[[int], None] | None = None,
+) -> Standing:
+    """Return how a contender does on the final half, tuned before if it needs that.
+
+    Raises:
+        UserError: if the rule does not fit the network.
+    """
+    check_depth(contender, network)
+    found: Search | None = None
+    if contender.is_tuned:
+        contender, found = tune(contender, network, split, settings, like, observe_trial)
+    learner = contender.rule.learner(network)
+    theta = contender.rule.tensor(like.dtype, like.device)
+    run = train_online(learner, theta, split.final, settings, observe=observe)
+    if found is None:
+        return Standing(contender, run)
+    names = tuple(each.name for each in found.terms)
+    return Standing(contender, run, names, tuple(found.trials.values()), tuple(found.at_edge))

@@ -1,0 +1,211 @@
+"""Train fresh networks online with a given rule, one image at a time, and record how they do.
+
+No gradient is taken: each stretch between two records is one unroll, whose learned weights are the
+next one's initial weights. So the fast engines serve, and networks learn side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metaplast.episode import EpisodeBatch
+from metaplast.errors import require
+from metaplast.evaluation import Band, bootstrap
+from metaplast.learner import Learner, State
+from metaplast.probes import PROBES, Moment, Probe
+from metaplast.seeds import generator
+from metaplast.stream import StreamSampler
+from metaplast.unroll import Problem, choose_engine
+
+# Probes look at this many of the held-out images.
+PROBED = 100
+
+
+@dataclass(frozen=True)
+class OnlineSettings:
+    """How networks are trained; the same for every rule of a comparison.
+
+    Attributes:
+        records: numbers of images after which everything is measured, rising; the last is the
+            length of the training. 0 is the untrained network.
+        seeds: networks, each with its own weights, images and order.
+        queries: held-out images that accuracy and loss are measured on.
+        seed: of all random numbers.
+        purpose: names the random numbers: another purpose gives other networks and orders.
+        engine: who unrolls; "auto" takes the fastest.
+        together: networks that are trained at once; changes no result, only memory.
+    """
+
+    records: tuple[int, ...]
+    seeds: int = 5
+    queries: int = 1000
+    seed: int = 0
+    purpose: str = "online"
+    engine: str = "auto"
+    together: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: if a number is out of range or the records do not rise.
+        """
+        rising = all(a < b for a, b in zip(self.records, self.records[1:], strict=False))
+        require(
+            bool(self.records) and rising and self.records[0] >= 0 and self.records[-1] >= 1,
+            f"records must be rising numbers of images, the last at least 1, got {self.records}.",
+        )
+        require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}.")
+        require(self.queries >= 1, f"--test-images must be at least 1, got {self.queries}.")
+        require(self.seed >= 0, f"--seed must be a non-negative whole number, got {self.seed}.")
+
+
+@dataclass(frozen=True)
+class OnlineRun:
+    """How networks did that learned by one rule.
+
+    Attributes:
+        samples: numbers of images after which things were measured, [record].
+        accuracy: share of held-out images classified rightly; 0 once diverged, [network, record].
+        loss: cross-entropy in nats; not finite once diverged, [network, record].
+        measures: what the probes found, by name, [network, record, …].
+        final: the learned weights.
+    """
+
+    samples: tuple[int, ...]
+    accuracy: Tensor
+    loss: Tensor
+    measures: Mapping[str, Tensor]
+    final: State
+
+    @property
+    def diverged(self) -> Tensor:
+        """Which networks' weights left the finite numbers, [network]."""
+        return ~torch.isfinite(self.loss).all(1)
+
+    def band(self, record: int = -1) -> Band:
+        """Return mean accuracy at a record with its 98 % band; diverged networks count as 0."""
+        return bootstrap(self.accuracy[:, record])
+
+
+def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:
+    """Return 0 and about `number` rising counts up to `samples`, denser where learning is fast."""
+    counts = {round(samples * (i / number) ** 2) for i in range(number + 1)}
+    return tuple(sorted(counts))
+
+
+@torch.no_grad()
+def train_online(
+    learner: Learner,
+    theta: Tensor,
+    stream: StreamSampler,
+    settings: OnlineSettings,
+    *,
+    probes: Mapping[str, Probe] = PROBES,
+    observe: Callable[[int], None] | None = None,
+) -> OnlineRun:
+    """Return how fresh networks do that learn by a rule.
+
+    Networks, images and order depend on the settings and the network's number alone: every rule
+    meets the same ones, and more seeds add networks without changing the others.
+
+    Args:
+        learner: network, feedback and terms.
+        theta: [term] or [layer, term]; its dtype and device are those of the training.
+        stream: where images come from.
+        settings: how many networks, images and records.
+        probes: what is measured at each record besides accuracy and loss.
+        observe: called with the number of images learned after each stretch.
+
+    Raises:
+        UserError: if shapes do not fit, or the engine refuses the learner.
+    """
+    parts = []
+    for first in range(0, settings.seeds, settings.together):
+        runs = range(first, min(first + settings.together, settings.seeds))
+        parts.append(_train(learner, theta, stream, settings, runs, probes, observe))
+    return OnlineRun(
+        settings.records,
+        torch.cat([part.accuracy for part in parts]),
+        torch.cat([part.loss for part in parts]),
+        {name: torch.cat([part.measures[name] for part in parts]) for name in probes},
+        State(*(
+            tuple(torch.cat(matrices) for matrices in zip(*groups, strict=True))
+            for groups in zip(*(part.final for part in parts), strict=True)
+        )),
+    )  # fmt: skip
+
+
+def _train(
+    learner: Learner,
+    theta: Tensor,
+    stream: StreamSampler,
+    settings: OnlineSettings,
+    runs: Sequence[int],
+    probes: Mapping[str, Probe],
+    observe: Callable[[int], None] | None,
+) -> OnlineRun:
+    """Train some of the networks side by side."""
+    engine = choose_engine(settings.engine, learner, theta.device)
+    course, state = _course(learner, theta, stream, settings, runs)
+    accuracies, losses, found = [], [], {name: list[Tensor]() for name in probes}
+    done = 0
+    for until in settings.records:
+        if until == 0:
+            loss, accuracy = learner.query(state, course.query_x, course.query_y)
+        else:
+            stretch = replace(
+                course,
+                support_x=course.support_x[:, done:until],
+                support_y=course.support_y[:, done:until],
+            )
+            outcome = engine.run(Problem(learner, theta, state, stretch), gradient=False)
+            state, loss, accuracy = outcome.final, outcome.loss, outcome.accuracy
+        # Of weights that are not numbers, the largest output means nothing.
+        accuracies.append(torch.where(torch.isfinite(loss), accuracy, 0))
+        losses.append(loss)
+        moment = Moment(
+            learner, theta, state, course.query_x[:, :PROBED], course.query_y[:, :PROBED]
+        )
+        for name, probe in probes.items():
+            found[name].append(probe(moment))
+        if observe is not None:
+            observe((until - done) * len(runs))
+        done = until
+    measures = {name: torch.stack(values, 1) for name, values in found.items()}
+    return OnlineRun(
+        settings.records, torch.stack(accuracies, 1), torch.stack(losses, 1), measures, state
+    )
+
+
+def _course(
+    learner: Learner,
+    theta: Tensor,
+    stream: StreamSampler,
+    settings: OnlineSettings,
+    runs: Sequence[int],
+) -> tuple[EpisodeBatch, State]:
+    """Return the images and the initial weights of some networks."""
+    steps = settings.records[-1]
+    courses, states = [], []
+    for run in runs:
+        path = (settings.purpose, "images", run)
+        draw = generator(settings.seed, *path)
+        courses.append(stream.sample(steps, settings.queries, draw).to(theta.dtype))
+        draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
+        states.append(learner.draw(1, draw, theta.dtype))
+    course = EpisodeBatch(
+        torch.cat([c.support_x for c in courses]),
+        torch.cat([c.support_y for c in courses]),
+        torch.cat([c.query_x for c in courses]),
+        torch.cat([c.query_y for c in courses]),
+    )
+    matrices = (
+        tuple(torch.cat(matrix) for matrix in zip(*groups, strict=True))
+        for groups in zip(*states, strict=True)
+    )
+    return course, State(*matrices)

@@ -1,0 +1,192 @@
+"""How figures look, and how they become files and parts of a page.
+
+A figure is drawn once. Ink and paper are two colours used for nothing else, so that the finished
+SVG can take the page's own (`currentColor`), which is readable in light, in dark and in print.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaplast.files import write_atomically, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, PAPER = "#010203", "#fdfefd"
+_INK_IN_FILES, _PAPER_IN_FILES = "#1b1b1b", "#ffffff"
+_DPI = 200
+
+# Okabe & Ito 2008, without black (the ink) and yellow (invisible on white).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Lines differ in dashes too: colour alone does not survive a grey print.
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.unicode_minus": True,
+    "axes.linewidth": 0.7,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and dashes of a line."""
+
+    colour: str
+    dashes: Any = "-"
+
+
+def look(index: int) -> Look:
+    """Return the look of the index-th line of a figure; repeats after 30."""
+    return Look(COLOURS[index % len(COLOURS)], DASHES[(index // 1) % len(DASHES)])
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """Return a look for each name, the same wherever the names are the same."""
+    return {name: look(index) for index, name in enumerate(names)}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Use our style for what is drawn within."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(
+    panels: int = 1, *, width: float = 4.8, height: float = 3.1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side that share their vertical axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, panels, sharey=True, squeeze=False)
+    return figure, list(axes[0])
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]]) -> None:
+    """Write names beside the ends of lines, moved apart where they would touch.
+
+    Args:
+        axes: whose lines end at its right side; limits are final.
+        ends: height, name, look and opacity of each.
+    """
+    if not ends:
+        return
+    right = axes.get_xlim()[1], axes.get_ylim()[1]  # Reading the limits settles them.
+    scale, limits = axes.transScale, axes.transLimits
+    heights = [float(limits.transform(scale.transform((right[0], e[0])))[1]) for e in ends]
+    order = sorted(zip(heights, ends, strict=True), key=lambda pair: pair[0])
+    # The axes are about this share of the figure's height; a line of text takes 10.5 points.
+    gap = 10.5 / (axes.get_figure(root=True).get_size_inches()[1] * 72 * 0.72)  # type: ignore[union-attr]
+    places = _spread([height for height, _ in order], gap, 0, 1)
+    for (height, (_, name, how, opacity)), place in zip(order, places, strict=True):
+        axes.annotate(
+            name.replace("_", " "), xy=(1.0, height), xytext=(1.06, place),
+            xycoords="axes fraction", va="center", fontsize=8, alpha=opacity, annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-", "color": how.colour, "alpha": opacity,
+                "linewidth": 1.2, "shrinkA": 2, "shrinkB": 1, "relpos": (0, 0.5),
+            },
+        )  # fmt: skip
+
+
+def _spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return rising places at least `gap` apart, near the values and within the limits if they fit.
+
+    Values that are too close become a block about their mean; blocks that meet are joined.
+    """
+    blocks: list[list[float]] = []
+    for value in values:
+        blocks.append([value])
+        while len(blocks) > 1 and _start(blocks[-1], gap) < _end(blocks[-2], gap) + gap:
+            last = blocks.pop()
+            blocks[-1] += last
+    places = [_start(block, gap) + i * gap for block in blocks for i in range(len(block))]
+    # Push back what went beyond the top, then what that pushed beyond the bottom.
+    places = [min(place, high - (len(places) - 1 - i) * gap) for i, place in enumerate(places)]
+    return [max(place, low + i * gap) for i, place in enumerate(places)]
+
+
+def _start(block: Sequence[float], gap: float) -> float:
+    return sum(block) / len(block) - gap * (len(block) - 1) / 2
+
+
+def _end(block: Sequence[float], gap: float) -> float:
+    return _start(block, gap) + gap * (len(block) - 1)
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Return the figure as SVG with ink and paper still to be replaced.
+
+    Args:
+        figure: what to draw.
+        name: makes ids unique on a page with several figures.
+    """
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with style(), mpl.rc_context({"svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    return text.replace("DejaVu Sans", "system-ui")
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """Return the figure for a page: in the page's colours, on its paper, as wide as its column.
+
+    The page may set the CSS variables --c0, --c1, … to lighter or darker versions of `COLOURS`.
+    """
+    text = svg(figure, name).replace(INK, "currentColor").replace(PAPER, "none")
+    for index, colour in enumerate(COLOURS):
+        text = text.replace(colour.lower(), f"var(--c{index}, {colour})")
+    head, _, rest = text.partition(">")
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    label = f'role="img" aria-label="{html.escape(description, quote=True)}"'
+    return f"{head.replace('<svg', f'<svg {label}', 1)}>{rest}"
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Write the figure as `stem`.png and `stem`.svg, dark on white."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    text = svg(figure, stem.name)
+    text = text.replace(INK, _INK_IN_FILES).replace(PAPER, _PAPER_IN_FILES)
+    write_text(stem.with_suffix(".svg"), '<?xml version="1.0" encoding="utf-8"?>\n' + text)
+    with style():
+        write_atomically(
+            stem.with_suffix(".png"), lambda out: figure.savefig(out, format="png", dpi=_DPI)
+        )

@@ -1,0 +1,261 @@
+"""The files and tables of a comparison of rules that train networks online."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from metaplast.comparison import Standing
+from metaplast.evaluation import bootstrap
+from metaplast.files import write_json, write_text
+from metaplast.report.canvas import save_figure
+from metaplast.report.curve import Curve
+from metaplast.report.figures import curves, profiles
+from metaplast.result import versions
+
+CURVES, RATES, SUMMARY = "curves.csv", "rates.csv", "comparison.json"
+SHOWN = 4
+
+
+def write_tables(folder: Path, standings: Sequence[Standing]) -> None:
+    """Write curves.csv, a row for each network and record, and rates.csv, a row for each trial."""
+    write_text(folder / CURVES, _csv(row for s in standings for row in _curve_rows(s)))
+    write_text(folder / RATES, _csv(row for s in standings for row in _rate_rows(s)))
+
+
+def _csv(rows: Any) -> str:
+    rows = list(rows)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _curve_rows(standing: Standing) -> list[dict[str, Any]]:
+    run = standing.run
+    rows = []
+    for network in range(len(run.accuracy)):
+        for record, samples in enumerate(run.samples):
+            row: dict[str, Any] = {
+                "rule": standing.contender.name,
+                "network": network,
+                "samples": samples,
+                "accuracy": _cell(run.accuracy[network, record]),
+                "loss": _cell(run.loss[network, record]),
+                "diverged": int(not math.isfinite(run.loss[network, record])),
+            }
+            for name, values in run.measures.items():
+                layers = values[network, record]
+                row |= {f"{name}_{i}": _cell(value) for i, value in enumerate(layers, start=1)}
+            rows.append(row)
+    return rows
+
+
+def _cell(value: Tensor) -> float | str:
+    """Return a number for a CSV file; nothing where there is no finite one."""
+    number = float(value)
+    return float(f"{number:.6g}") if math.isfinite(number) else ""
+
+
+def _rate_rows(standing: Standing) -> list[dict[str, Any]]:
+    scaled = standing.contender.fit == "scale"
+    names = [name if scaled else f"theta_{name}" for name in standing.searched]
+    return [
+        {
+            "rule": standing.contender.name,
+            "accuracy": trial.score.accuracy,
+            "diverged": trial.diverged,
+            **dict(zip(names, trial.theta, strict=True)),
+        }
+        for trial in standing.trials
+    ]
+
+
+def write_summary(folder: Path, standings: Sequence[Standing], settings: Mapping[str, Any]) -> None:
+    """Write comparison.json: what was asked for, and how every rule did at the end."""
+    rules = {}
+    for standing in standings:
+        band, run = standing.run.band(), standing.run
+        rules[standing.contender.name] = {
+            "feedback": standing.contender.rule.feedback,
+            "equation": str(standing.contender.rule),
+            "theta": standing.contender.rule.coefficients,
+            "fitted": standing.contender.fit,
+            "tried": len(standing.trials),
+            "at_edge": list(standing.at_edge),
+            "accuracy": {"mean": band.mean, "low": band.low, "high": band.high},
+            "diverged": int(run.diverged.sum()),
+            "networks": len(run.accuracy),
+        }
+    data = {"settings": dict(settings), "rules": rules, "versions": versions()}
+    write_json(folder / SUMMARY, data)
+
+
+def write_figures(folder: Path, standings: Sequence[Standing], chance: float) -> list[str]:
+    """Write every figure as PNG and SVG; return their names."""
+    runs = {s.contender.name: s.run for s in standings}
+    samples = next(iter(runs.values())).samples
+    accuracy = {
+        name: Curve.over_networks(samples, 100 * run.accuracy.double().numpy())
+        for name, run in runs.items()
+    }
+    figures = {
+        "accuracy": curves(
+            accuracy,
+            x="images learned",
+            y="held-out accuracy, %",
+            limits=(0, 100),
+            floor=(100 * chance, "chance"),
+        )
+    }
+    titles = {
+        "angle": "angle between the errors fed back and backprop's, degrees",
+        "activity_norm": "norm of the hidden activities ‖y‖",
+        "weight_norm": "norm of the weights ‖W‖",
+        "update_norm": "norm of one update ‖ΔW‖",
+    }
+    for name, title in titles.items():
+        # The softmax of the last layer is about 1, far below the rest.
+        last = -1 if name == "activity_norm" else None
+        profile = {rule: _profile(run.measures[name][..., :last]) for rule, run in runs.items()}
+        profile = {rule: curve for rule, curve in profile.items() if len(curve.x)}
+        if profile:
+            log = name != "angle"
+            limits = (None, None) if log else (-3, 95)
+            figures[name] = profiles(
+                profile, x="layer", y=f"{title}, at the end", log=log, limits=limits
+            )
+    for name, figure in figures.items():
+        save_figure(figure, folder / name)
+    return list(figures)
+
+
+def _profile(values: Tensor) -> Curve:
+    """Return a measure at the last record, layer by layer, over the networks that are finite."""
+    last = values[:, -1].double()
+    last = last[torch.isfinite(last).all(1)]
+    layers = list(range(1, last.shape[1] + 1)) if len(last) else []
+    return Curve.over_networks(layers, last.numpy()) if layers else Curve.nothing()
+
+
+def accuracy_table(standings: Sequence[Standing]) -> Table:
+    """Return accuracy with its band after some numbers of images, and how many diverged."""
+    run = standings[0].run
+    chosen = _chosen(run.samples)
+    table = Table(
+        title=f"Held-out accuracy of {len(run.accuracy)} networks after n images, % [98 % band]",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("rule", no_wrap=True)
+    for record in chosen:
+        table.add_column(f"n = {run.samples[record]}", justify="right", no_wrap=True)
+    table.add_column("diverged", justify="right")
+    for standing in standings:
+        cells = []
+        for record in chosen:
+            band = standing.run.band(record)
+            cells.append(f"{100 * band.mean:.1f} [{100 * band.low:.1f}, {100 * band.high:.1f}]")
+        diverged = int(standing.run.diverged.sum())
+        style = None if standing.contender.fit == "coefficients" else "bold"
+        table.add_row(standing.contender.name, *cells, str(diverged), style=style)
+    return table
+
+
+def _chosen(samples: Sequence[int]) -> list[int]:
+    """Return a few records, evenly spread over the learning curve, the last among them."""
+    last = len(samples) - 1
+    wanted = (round(last * i / SHOWN) for i in range(1, SHOWN + 1))
+    return sorted({max(place, min(1, last)) for place in wanted})
+
+
+def coefficients_table(standings: Sequence[Standing]) -> Table:
+    """Return the coefficients of each rule, and where they come from."""
+    table = Table(title="Coefficients", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("rule", "feedback", "θ", "from"):
+        table.add_column(column, overflow="fold")
+    for standing in standings:
+        rule = standing.contender.rule
+        theta = ", ".join(f"{name} {_shown(value)}" for name, value in rule.coefficients.items())
+        source = {
+            "nothing": "the rule",
+            "coefficients": f"best of {len(standing.trials)} tried",
+            "scale": f"the rule times the best of {len(standing.trials)} factors",
+        }[standing.contender.fit]
+        table.add_row(standing.contender.name, rule.feedback, theta or "none", source)
+    return table
+
+
+def _shown(value: float | list[float]) -> str:
+    if isinstance(value, list):
+        return f"{min(value):.3g} … {max(value):.3g}"
+    return f"{value:.3g}"
+
+
+def diagnostics_table(standings: Sequence[Standing]) -> Table:
+    """Return angles and norms layer by layer at the end, means over the finite networks."""
+    table = Table(
+        title="At the end, layer by layer from the input",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("rule", no_wrap=True)
+    for column in ("angle to backprop, °", "‖y‖", "‖W‖", "‖ΔW‖"):
+        table.add_column(column)
+    for standing in standings:
+        measures = standing.run.measures
+        cells = [_layers(measures["angle"], "{:.0f}")]
+        cells += [_layers(measures[name], "{:.2g}") for name in ("activity_norm", "weight_norm")]
+        cells.append(_layers(measures["update_norm"], "{:.1g}"))
+        table.add_row(standing.contender.name, *cells)
+    return table
+
+
+def _layers(values: Tensor, form: str) -> str:
+    last = values[:, -1]
+    last = last[torch.isfinite(last).all(1)]
+    return " ".join(form.format(value) for value in last.mean(0).tolist()) if len(last) else "–"
+
+
+def rate_warnings(standings: Sequence[Standing]) -> list[str]:
+    """Return a sentence for each coefficient whose best value is the outermost one tried."""
+    return [
+        f"warning: the best {term} of {standing.contender.name} is at the end of the range that "
+        f"was tried; its true best may lie beyond."
+        for standing in standings
+        for term in standing.at_edge
+    ]
+
+
+def paired_table(standings: Sequence[Standing]) -> Table | None:
+    """Return how much the first rule is ahead of each other at the end, network by network."""
+    if len(standings) < 2:
+        return None
+    first = standings[0]
+    table = Table(
+        title=f"{first.contender.name} minus each other rule, points",
+        caption="same networks, images and order",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("rule", no_wrap=True)
+    table.add_column("difference [98 % band]", justify="right")
+    for other in standings[1:]:
+        band = bootstrap(first.run.accuracy[:, -1] - other.run.accuracy[:, -1])
+        table.add_row(
+            other.contender.name,
+            f"{100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]",
+        )
+    return table

@@ -1,0 +1,233 @@
+"""The kinds of figures that reports and comparisons are made of: small functions, plain data in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metaplast.evaluation import Band
+from metaplast.report.canvas import DASHES, Look, label_ends, looks, new_figure, style
+from metaplast.report.curve import Curve, Numbers, last_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FADED = 0.35
+# Ordered, and of middling lightness.
+LAYER_COLOURS = ("#1f78c8", "#1a9c8c", "#a8952a", "#d9602b")
+
+
+def draw_curve(axes: Axes, curve: Curve, how: Look) -> None:
+    """Draw a line with its band."""
+    axes.plot(curve.x, curve.mean, color=how.colour, linestyle=how.dashes)
+    axes.fill_between(curve.x, curve.low, curve.high, color=how.colour, alpha=0.18, linewidth=0)
+
+
+def curves(
+    series: Mapping[str, Curve],
+    *,
+    x: str,
+    y: str,
+    limits: tuple[float | None, float | None] = (None, None),
+    floor: tuple[float, str] | None = None,
+) -> Figure:
+    """Return a figure of lines with bands, their names beside their ends.
+
+    Args:
+        series: by name, in the order of their colours.
+        x: label of the horizontal axis.
+        y: label of the vertical one, written above it.
+        limits: of the vertical axis.
+        floor: height and name of a level to mark, such as chance.
+    """
+    with style():
+        figure, (axes,) = new_figure()
+        how = looks(list(series))
+        for name, curve in series.items():
+            draw_curve(axes, curve, how[name])
+        if floor is not None:
+            axes.axhline(floor[0], color="#888888", linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.set(xlabel=x, title=y, ylim=limits)
+        axes.margins(x=0)
+        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
+        if floor is not None:
+            ends.append((floor[0], floor[1], Look("#888888"), 0.8))
+        label_ends(axes, [end for end in ends if np.isfinite(end[0])])
+    return figure
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How one term's coefficients moved.
+
+    Attributes:
+        x: tasks met.
+        values: coefficients, [place, layer]; one layer if they are shared.
+        final: the coefficients in the rule that was kept, [layer]; none if the term was dropped.
+    """
+
+    x: Numbers
+    values: Numbers
+    final: Numbers | None = None
+
+
+def trajectories(
+    terms: Mapping[str, Trajectory], *, x: str, y: str, marks: Mapping[str, float] | None = None
+) -> Figure:
+    """Return a figure of coefficients over meta-training; those of dropped terms are faded.
+
+    Args:
+        terms: by name.
+        x: label of the horizontal axis.
+        y: label of the vertical one, written above it.
+        marks: names of places at which a thin vertical line stands, such as the refit.
+    """
+    with style():
+        figure, (axes,) = new_figure(height=3.8)
+        how = looks([name for name, t in terms.items() if t.final is not None])
+        end = max((float(t.x[-1]) for t in terms.values() if len(t.x)), default=1.0)
+        ends = []
+        for name, line in terms.items():
+            kept = line.final is not None
+            style_of = how.get(name, Look("#888888"))
+            opacity = 1.0 if kept else FADED
+            axes.plot(
+                line.x, line.values, color=style_of.colour, linestyle=style_of.dashes,
+                alpha=opacity, linewidth=1.6 if kept else 1.0, zorder=3 if kept else 2,
+            )  # fmt: skip
+            if line.final is not None:
+                axes.plot(
+                    np.full(len(line.final), end), line.final, marker="o", markersize=4.5,
+                    linestyle="none", color=style_of.colour, clip_on=False, zorder=4,
+                )  # fmt: skip
+                largest = line.final[np.abs(line.final).argmax()]
+                ends.append((float(largest), name, style_of, 1.0))
+            elif len(line.x):
+                ends.append((float(line.values[-1].mean()), name, style_of, 0.6))
+        axes.axhline(0, color="#888888", linewidth=0.7, zorder=1)
+        for text, place in (marks or {}).items():
+            axes.axvline(place, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)))
+            axes.annotate(
+                text, (place, 1), xycoords=("data", "axes fraction"), fontsize=8, ha="left",
+                va="top", xytext=(3, 0), textcoords="offset points",
+            )  # fmt: skip
+        axes.set(xlabel=x, title=y, xlim=(0, end))
+        label_ends(axes, ends)
+    return figure
+
+
+def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = False) -> Figure:
+    """Return a figure with a dot and its 98 % band for each name, the first on top.
+
+    Args:
+        bands: by name.
+        x: label of the horizontal axis; values are drawn times 100.
+        mark: the name to be drawn in colour; "" for all.
+        zero: whether a line marks zero, else the axis begins there.
+    """
+    with style():
+        figure, (axes,) = new_figure(height=0.75 + 0.3 * max(2, len(bands)))
+        places = range(len(bands))[::-1]
+        for place, (name, band) in zip(places, bands.items(), strict=True):
+            colour = looks([""])[""].colour if name == mark or not mark else "#888888"
+            axes.plot([100 * band.low, 100 * band.high], [place, place], color=colour, linewidth=2)
+            axes.plot([100 * band.mean], [place], marker="o", markersize=5.5, color=colour)
+            axes.annotate(
+                f"{100 * band.mean:.1f}".replace("-", "−"), (100 * band.mean, place), fontsize=8,
+                ha="center", xytext=(0, 5), textcoords="offset points",
+            )  # fmt: skip
+        axes.set_yticks(list(places), [name.replace("_", " ") for name in bands])
+        axes.set(xlabel=x, ylim=(-0.6, len(bands) - 0.2))
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#888888", alpha=0.25, linewidth=0.6)
+        if zero:
+            axes.axvline(0, color="#888888", linewidth=0.9)
+        else:
+            axes.set_xlim(left=0)
+    return figure
+
+
+def by_layer(
+    panels: Mapping[str, Sequence[Curve]], *, x: str, y: str, first: int = 1,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:  # fmt: skip
+    """Return panels side by side, in each one line for each layer.
+
+    Args:
+        panels: curves of layers first, first + 1, …, by the panel's name.
+        x: label of the horizontal axes.
+        y: label of the vertical one, written above the first panel.
+        first: number of the first layer.
+        limits: of the vertical axis.
+    """
+    with style():
+        figure, axes = new_figure(len(panels), width=4.8)
+        most = max(map(len, panels.values()), default=1)
+        for place, (each, (name, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+            how = [layer_look(i, most) for i in range(most)]
+            for index, curve in enumerate(lines):
+                draw_curve(each, curve, how[index])
+            each.set(xlabel=x, title=f"{'' if place else y}\n{name}".replace("_", " "), ylim=limits)
+            each.margins(x=0)
+            if place == len(panels) - 1:
+                ends = [
+                    (last_of(c.mean), f"layer {first + i}", how[i], 1.0)
+                    for i, c in enumerate(lines)
+                    if len(c.x)
+                ]
+                label_ends(each, [end for end in ends if np.isfinite(end[0])])
+    return figure
+
+
+def layer_look(index: int, layers: int) -> Look:
+    """Return the look of a layer: from blue at the input to red, all visible on black and white."""
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+    scale = LinearSegmentedColormap.from_list("layers", LAYER_COLOURS)
+    return Look(to_hex(scale(index / max(1, layers - 1))), DASHES[index % len(DASHES)])
+
+
+def profiles(
+    series: Mapping[str, Curve], *, x: str, y: str, log: bool = False,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:  # fmt: skip
+    """Return a figure of a quantity layer by layer, a line with marks for each name."""
+    from matplotlib.ticker import MaxNLocator
+
+    with style():
+        figure, (axes,) = new_figure()
+        how = looks(list(series))
+        if log:
+            series = {name: curve.positive() for name, curve in series.items()}
+        for name, curve in series.items():
+            draw_curve(axes, curve, how[name])
+            axes.plot(
+                curve.x, curve.mean, marker="o", markersize=3.5, linestyle="none",
+                color=how[name].colour,
+            )  # fmt: skip
+        if log:
+            _plain_log_axis(axes)
+        axes.set(xlabel=x, title=y, ylim=limits)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
+        label_ends(axes, [end for end in ends if np.isfinite(end[0])])
+    return figure
+
+
+def _plain_log_axis(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers, more of them in a short range."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_formatter("{x:g}")
+    if high > 100 * low:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter("{x:g}")

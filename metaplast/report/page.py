@@ -1,0 +1,246 @@
+"""The report of a discovery: one page that needs nothing else, and its figures as files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metaplast.display import coefficient, equation_html, mathml
+from metaplast.evaluation import Band
+from metaplast.files import write_text
+from metaplast.notation import LATEX
+from metaplast.report.canvas import inline_svg, save_figure
+from metaplast.report.figures import by_layer, curves, trajectories, whiskers
+from metaplast.report.run import FinishedRun, finite, read_run
+from metaplast.result import DISCOVERED
+from metaplast.term import Term
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE, FIGURES = "report.html", "figures"
+TASKS = "tasks met in meta-training"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+        name: of its files.
+        figure: what is drawn.
+        caption: what it shows, one or two sentences.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def write_report(folder: Path, terms: Iterable[Term] = ()) -> Path:
+    """Write report.html and the folder of figures into the folder of a finished run.
+
+    Args:
+        folder: of the run.
+        terms: terms of your own that no installed package offers.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: if the folder holds no finished run.
+    """
+    run = read_run(folder, terms)
+    shown = pictures(run)
+    for picture in shown:
+        save_figure(picture.figure, folder / FIGURES / picture.name)
+    write_text(folder / PAGE, render(run, shown))
+    return folder / PAGE
+
+
+def pictures(run: FinishedRun) -> list[Picture]:
+    """Return the report's figures, those for which there is data."""
+    heldout = {name: run.band("heldout", name) for name in run.summary["heldout"]}
+    shown = [
+        Picture(
+            "comparison",
+            whiskers(heldout, x="held-out accuracy, %", mark=DISCOVERED),
+            f"Accuracy on {run.summary['test_episodes']} held-out tasks, the same for every rule: "
+            f"mean and 98 % band.",
+        )
+    ]
+    if run.summary["without"]:
+        names = run.summary["without"]
+        # Those that are missed most come first.
+        order = sorted(names, key=lambda name: run.band("without", name).mean)
+        without = {name: run.band("without", name) for name in order}
+        caption = (
+            "What each term is for: the change of held-out accuracy when the rule is refitted "
+            "without it, with the 98 % band of the paired difference."
+        )
+        figure = whiskers(without, x="change of accuracy without it, points", zero=True)
+        shown.append(Picture("ablation", figure, caption))
+    shown.append(_trajectories(run))
+    shown += _learning(run)
+    shown += _angles(run)
+    return shown
+
+
+def _trajectories(run: FinishedRun) -> Picture:
+    marks = {} if run.refit_at is None else {"refit": run.refit_at}
+    lines = {term.name: run.trajectory(term.name) for term in run.terms}
+    figure = trajectories(lines, x=TASKS, y="coefficient θ", marks=marks)
+    caption = "Coefficients over meta-training; dots are those of the rule above"
+    if run.refit_at is None:
+        caption += "."
+    else:
+        caption += (
+            ", refitted after the last term was dropped. The lines of dropped terms are faded."
+        )
+    if run.rule.is_per_layer:
+        caption += " Each term has a line for each layer, and its name is at the largest."
+    return Picture("theta", figure, caption)
+
+
+def _learning(run: FinishedRun) -> list[Picture]:
+    """Return accuracy and loss in meta-training, of the rule and its baselines."""
+    found = []
+    wanted = (("accuracy", 100.0, "query accuracy, %"), ("loss", 1.0, "query loss, nats"))
+    for column, factor, title in wanted:
+        series = {name: run.curve(name, column, factor) for name in run.rules}
+        series = {name: c for name, c in series.items() if len(c.x) and finite(c.mean)}
+        if not series:
+            continue
+        limits = (0.0, 100.0 if column == "accuracy" else None)
+        figure = curves(series, x=TASKS, y=title, limits=limits)
+        caption = (
+            f"Query {column} on the tasks of meta-training: running mean and its 98 % band. Tasks "
+            f"differ, so this is noisier than the held-out test."
+        )
+        if run.refit_at is not None and column == "accuracy":
+            caption += f" From {run.refit_at:.0f} tasks on the rule is refitted."
+        found.append(Picture(column, figure, caption))
+    return found
+
+
+def _angles(run: FinishedRun) -> list[Picture]:
+    """Return the angles of every rule whose errors are not backprop's own."""
+    panels = {}
+    for name in run.rules:
+        lines = [curve for curve in run.angles(name) if finite(curve.mean)]
+        if lines and max(float(np.nanmean(curve.mean)) for curve in lines) > 1:
+            panels[name] = lines
+    if not panels:
+        return []
+    figure = by_layer(panels, x="tasks met", y="angle, degrees", limits=(0, None))
+    caption = (
+        "Angle between the errors that are fed back and backprop's, after learning each task, "
+        "for every hidden layer; 90° is no better than chance."
+    )
+    return [Picture("angles", figure, caption)]
+
+
+def render(run: FinishedRun, shown: list[Picture]) -> str:
+    """Return the page."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    source = files("metaplast.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    drawn = {
+        picture.name: {
+            "svg": Markup(inline_svg(picture.figure, picture.name, picture.caption)),
+            "caption": picture.caption,
+            "files": f"{FIGURES}/{picture.name}",
+        }
+        for picture in shown
+    }
+    return environment.from_string(source).render(
+        title=run.folder.resolve().name,
+        equation=Markup(equation_html(run.rule)),
+        plain_equation=str(run.rule),
+        rules=[_rule_row(run, name) for name in run.summary["heldout"]],
+        terms=[_term_row(run, term) for term in run.terms],
+        figures=drawn,
+        held_out=run.summary["held_out"],
+        per_layer=run.rule.is_per_layer,
+        divergences=run.summary["divergences"],
+        non_finite=run.summary["non_finite_episodes"],
+        facts=_facts(run),
+        command=run.command,
+    )
+
+
+def _rule_row(run: FinishedRun, name: str) -> dict[str, Any]:
+    entry, band = run.summary["heldout"][name], run.band("heldout", name)
+    loss = entry["loss"]
+    return {
+        "name": name.replace("_", " "),
+        "mean": f"{100 * band.mean:.1f} %",
+        "band": _range(band),
+        "loss": "–" if loss is None or not math.isfinite(loss) else f"{loss:.3f}",
+        "diverged": entry["non_finite"],
+        "found": name == DISCOVERED,
+    }
+
+
+def _range(band: Band) -> str:
+    return f"{100 * band.low:.1f} – {100 * band.high:.1f} %"
+
+
+def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    kept = term.name in run.rule.coefficients
+    without = ""
+    if term.name in run.summary["without"]:
+        band = run.band("without", term.name)
+        numbers = (f"{100 * v:+.1f}" for v in (band.mean, band.low, band.high))
+        without = "{} [{}, {}]".format(*numbers).replace("-", "−")
+    return {
+        "name": term.name,
+        "formula": Markup(mathml(term.spell(LATEX))),
+        "searched": _range_of(run.summary["before_refit"][term.name]),
+        "theta": coefficient(run.rule.coefficients[term.name]) if kept else "–",
+        "kept": kept,
+        "without": without,
+        "locality": term.locality,
+        "citation": term.citation,
+    }
+
+
+def _range_of(value: float | list[float]) -> str:
+    """Return a coefficient, or the range of those of all layers."""
+    if isinstance(value, list):
+        return f"{coefficient(min(value))} … {coefficient(max(value))}"
+    return coefficient(value)
+
+
+def _facts(run: FinishedRun) -> dict[str, str]:
+    """Return where the rule comes from, in words."""
+    config, provenance = run.config["config"], run.rule.provenance
+    versions = run.config.get("versions", {})
+    return {
+        "data": run.summary["data"],
+        "tasks": f"{config['ways']} ways, {config['shots']} shots, {config['queries']} queries; "
+        f"labels {config['labels']}; {run.summary['held_out']} held out for the test",
+        "network": f"{'-'.join(map(str, provenance['widths']))}, {config['activation']}, "
+        f"{config['init']}",
+        "feedback": run.rule.feedback,
+        "candidates": f"{config['terms']} ({len(run.terms)} terms), θ {config['theta']}",
+        "search": f"{config['episodes']} tasks, {config['meta_batch']} in a step, "
+        f"{config['optimizer']} {config['meta_lr']:g}, {config['penalty']} penalty",
+        "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
+        if run.refit_at is not None
+        else "none",
+        "seed": str(config["seed"]),
+        "engine": f"{run.summary['engine']}, {config['device']}, {config['dtype']}",
+        "time": f"{run.summary['seconds']:.0f} s",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }

@@ -1,0 +1,180 @@
+"""Read the folder of a finished discovery, all that its report is made of."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import CONFIG
+from metaplast.errors import UserError, require
+from metaplast.evaluation import Band
+from metaplast.files import read_json
+from metaplast.library import get_term
+from metaplast.outputs import HISTORY, RULE, SUMMARY
+from metaplast.report.curve import Curve, Numbers
+from metaplast.report.figures import Trajectory
+from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
+from metaplast.rule import Rule
+from metaplast.term import Term
+
+# Running means are over about one part in this many of a stage.
+WINDOWS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a run folder holds.
+
+    Attributes:
+        folder: where.
+        config: what was asked for, by field name; and the versions.
+        rule: the discovered rule.
+        summary: the outcome, see `metaplast.outputs.summary`.
+        rows: of history.csv.
+        terms: all candidates.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    rule: Rule
+    summary: Mapping[str, Any]
+    rows: tuple[Mapping[str, str], ...]
+    terms: tuple[Term, ...]
+
+    @cached_property
+    def stages(self) -> dict[str, list[Mapping[str, str]]]:
+        """The rows of each stage, in order; trials of the selection are left out."""
+        found: dict[str, list[Mapping[str, str]]] = {}
+        for row in self.rows:
+            if not row["stage"].startswith(SELECT):
+                found.setdefault(row["stage"], []).append(row)
+        return found
+
+    @cached_property
+    def rules(self) -> dict[str, list[tuple[float, Mapping[str, str]]]]:
+        """The rows of each rule with the tasks it has met: the refit follows the search."""
+        found = {
+            name: [(float(row["episodes"]), row) for row in rows]
+            for name, rows in self.stages.items()
+            if name not in (SEARCH, REFIT)
+        }
+        search = [(float(row["episodes"]), row) for row in self.stages.get(SEARCH, [])]
+        met = search[-1][0] if search else 0.0
+        refit = [(met + float(row["episodes"]), row) for row in self.stages.get(REFIT, [])]
+        return {DISCOVERED: search + refit, **found}
+
+    @property
+    def refit_at(self) -> float | None:
+        """Tasks met when the refit began, None without one."""
+        if REFIT not in self.stages or SEARCH not in self.stages:
+            return None
+        return float(self.stages[SEARCH][-1]["episodes"])
+
+    def curve(self, rule: str, column: str, factor: float = 1.0) -> Curve:
+        """Return a rule's running mean of a column of the history, with its band."""
+        places = [place for place, _ in self.rules[rule]]
+        values = np.array([_number(row.get(column, "")) for _, row in self.rules[rule]])
+        window = max(5, len(values) // WINDOWS)
+        return Curve.running(places, factor * values, window)
+
+    def angles(self, rule: str) -> list[Curve]:
+        """Return a rule's angles to backprop for each hidden layer, in degrees."""
+        columns = [name for name in self.rows[0] if name.startswith("angle_")]
+        return [self.curve(rule, name) for name in columns]
+
+    def trajectory(self, term: str) -> Trajectory:
+        """Return how a term's coefficients moved in search and refit."""
+        layers = self._columns(term)
+        found = [
+            (place, [_number(row.get(name, "")) for name in layers])
+            for place, row in self.rules[DISCOVERED]
+            if row.get(layers[0])
+        ]
+        final = self.rule.coefficients.get(term)
+        return Trajectory(
+            np.array([place for place, _ in found]),
+            np.array([values for _, values in found]).reshape(len(found), len(layers)),
+            None if final is None else np.atleast_1d(np.array(final, dtype=float)),
+        )
+
+    def _columns(self, term: str) -> list[str]:
+        value = self.summary["before_refit"][term]
+        if not isinstance(value, list):
+            return [f"theta_{term}"]
+        if len(value) == 1:
+            return [f"theta_{term}"]
+        return [f"theta_{term}_{layer}" for layer in range(1, len(value) + 1)]
+
+    def band(self, group: str, name: str) -> Band:
+        """Return a band of the summary: of "heldout" or "without"."""
+        entry = self.summary[group][name]
+        return Band(entry["mean"], entry["low"], entry["high"])
+
+    @property
+    def command(self) -> str:
+        """The command that does this run again."""
+        words = ["metaplast", "discover"]
+        for field in fields(DiscoveryConfig):
+            value = self.config["config"].get(field.name)
+            flag = "--" + field.name.replace("_", "-")
+            default = field.default if field.default is not MISSING else None
+            plain = list(default) if isinstance(default, tuple) else default
+            if value == plain or value is None:
+                continue
+            if isinstance(value, bool):
+                words.append(flag if value else f"--no-{flag[2:]}")
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                words += [flag, text]
+        return shlex.join(words)
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")
+
+
+def read_run(folder: Path, terms: Iterable[Term] = ()) -> FinishedRun:
+    """Return what the folder of a finished run holds.
+
+    Args:
+        folder: of the run.
+        terms: terms of your own that no installed package offers.
+
+    Raises:
+        UserError: if files are missing or damaged, or a term is unknown.
+    """
+    require(
+        (folder / SUMMARY).exists(),
+        f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or go "
+        f"on with an interrupted one: discover --resume {folder}.",
+    )
+    own = {term.name: term for term in terms}
+    summary = read_json(folder / SUMMARY, "the summary of a run")
+    config = read_json(folder / CONFIG, "the configuration of a run")
+    rule = Rule.load(folder / RULE, own.values())
+    try:
+        rows = tuple(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
+        names = list(summary["before_refit"])
+        candidates = tuple(own[name] if name in own else get_term(name) for name in names)
+        run = FinishedRun(folder, config, rule, summary, rows, candidates)
+        _ = run.rules, run.command
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder} is damaged or was written by another version of metaplast ({error}); do "
+            f"the run again."
+        ) from None
+    require(bool(run.stages), f"{folder / HISTORY} has no rows; do the run again.")
+    return run
+
+
+def finite(values: Numbers) -> bool:
+    """Return whether anything is there to be drawn."""
+    return bool(np.isfinite(values).any())

@@ -1,0 +1,81 @@
+"""Streams of single images, for networks that learn online from scratch: the contract.
+
+Where an episode holds a few classes, a stream holds all of them (or `ways` drawn ones), in random
+order, with other images held out. Its two halves share no image: one to find learning rates on,
+one to compare rules on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from metaplast.episode import EpisodeBatch
+from metaplast.errors import require
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """What a user asks of a source's stream.
+
+    Attributes:
+        ways: classes that each network meets, drawn anew for each and renumbered 0 … ways-1;
+            None for all classes of the data.
+        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
+        argument: what follows the colon in `--dataset source:argument`.
+        seed: decides the halves, and the data of synthetic sources.
+        device: where images are made.
+        dtype: of the images.
+    """
+
+    ways: int | None = None
+    data_root: Path | None = None
+    argument: str = ""
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        """Check the number of classes.
+
+        Raises:
+            UserError: if it is below 2.
+        """
+        require(
+            self.ways is None or self.ways >= 2,
+            f"--ways must be at least 2, got {self.ways}; leave it out for all classes.",
+        )
+
+
+class StreamSampler(Protocol):
+    """Draws the images that one network meets; all randomness comes from the generator."""
+
+    def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return one episode: `steps` images in order, and at most `queries` held-out ones.
+
+        Where there are fewer images than steps they are met again, in a new order each time.
+        """
+
+
+@dataclass(frozen=True)
+class StreamSplit:
+    """Two streams that share no image.
+
+    Attributes:
+        tuning: for finding learning rates.
+        final: for the comparison.
+        images: how many different images a network of `final` can learn from.
+        inputs: pixels of an image.
+        outputs: number of classes.
+        description: one line for people.
+    """
+
+    tuning: StreamSampler
+    final: StreamSampler
+    images: int
+    inputs: int
+    outputs: int
+    description: str

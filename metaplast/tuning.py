@@ -1,0 +1,154 @@
+"""Find a rule's coefficients by trying: log grids, one coefficient at a time.
+
+For rules whose coefficients nobody has learned, such as backprop's rate. The grid has two points
+in a decade, grows where the best lies at its edge, and is refined to four about the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+# In quarters of a decade: 1e-4 … 1, and how far the grid may grow: 1e-7 … 1e3.
+GRID = range(-16, 1, 2)
+LIMITS = (-28, 12)
+ROUNDS = 2
+
+
+class Coefficient(Protocol):
+    """What can be searched: a term, or anything else with a sign and a place to begin."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def initial(self) -> float:
+        """Above zero for those that are searched first."""
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether negative values make no sense."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One factor for all the coefficients of a rule."""
+
+    name: str = "scale"
+    initial: float = 1.0
+    nonnegative: bool = True
+
+
+@dataclass(frozen=True, order=True)
+class Score:
+    """How well coefficients do; the larger the better.
+
+    Attributes:
+        accuracy: mean over networks, diverged ones counted as 0.
+        advantage: minus the mean loss in nats, which decides between equal accuracies.
+    """
+
+    accuracy: float
+    advantage: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Coefficients that were tried.
+
+    Attributes:
+        theta: one for each term.
+        score: what they reached.
+        diverged: networks that left the finite numbers.
+    """
+
+    theta: tuple[float, ...]
+    score: Score
+    diverged: int = 0
+
+
+@dataclass
+class Search:
+    """The trials of one rule's search, and what it came to.
+
+    Attributes:
+        terms: of the rule, or other things with a coefficient.
+        attempt: trains networks with given coefficients.
+        trials: all of them, in order.
+        at_edge: names of the terms whose best coefficient is the outermost one allowed.
+    """
+
+    terms: Sequence[Coefficient]
+    attempt: Callable[[tuple[float, ...]], Trial]
+    trials: dict[tuple[float, ...], Trial] = field(default_factory=dict)
+    at_edge: list[str] = field(default_factory=list)
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the highest score; of equal ones the first."""
+        return max(self.trials.values(), key=lambda trial: trial.score)
+
+    def run(self) -> Trial:
+        """Search all coefficients and return the best trial.
+
+        First nothing at all, which is what a network reaches that does not learn. Then the rate:
+        the terms that meta-learning starts above zero, all others at zero. Then each other term,
+        of either sign; then all once more, as they depend on each other.
+        """
+        lead = [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
+        others = [k for k in range(len(self.terms)) if k not in lead]
+        self.at_edge.clear()
+        none = tuple(0.0 for _ in self.terms)
+        self.trials[none] = self.attempt(none)
+        self._search(lead, [1], GRID)
+        for turn in range(ROUNDS if others else 0):
+            for k in others:
+                signs = [1] if self.terms[k].nonnegative else [1, -1]
+                self._search([k], signs, GRID)
+            if turn + 1 < ROUNDS:
+                self._search(lead, [1], GRID)
+        for group in (lead, *([k] for k in others)):
+            self._refine(group)
+        return self.best
+
+    def _search(self, group: Sequence[int], signs: Iterable[int], grid: Sequence[int]) -> None:
+        """Try the grid for some coefficients at once, and beyond it while the best is its edge."""
+        centre = self.best.theta
+        names = [self.terms[k].name for k in group]
+        self.at_edge[:] = [name for name in self.at_edge if name not in names]
+        for sign in signs:
+            low, high = grid[0], grid[-1]
+            scores = {q: self._score(centre, group, sign, q) for q in grid}
+            # A coefficient so small that it changes nothing is no better than none.
+            floor = self.trials[centre].score
+            while (best := max(scores, key=lambda q: scores[q])) in (low, high):
+                if scores[best] <= floor:
+                    break
+                grown = best - 2 if best == low else best + 2
+                if not LIMITS[0] <= grown <= LIMITS[1]:
+                    self.at_edge += names
+                    break
+                low, high = min(low, grown), max(high, grown)
+                scores[grown] = self._score(centre, group, sign, grown)
+
+    def _refine(self, group: Sequence[int]) -> None:
+        """Try the two neighbours of the best, half a grid step away."""
+        centre = self.best.theta
+        value = centre[group[0]]
+        if value == 0:
+            return
+        quarter = round(4 * math.log10(abs(value)))
+        for q in (quarter - 1, quarter + 1):
+            self._score(centre, group, 1 if value > 0 else -1, q)
+
+    def _score(
+        self, centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
+    ) -> Score:
+        value = sign * float(f"{10 ** (quarter / 4):.3g}")
+        theta = tuple(value if k in group else old for k, old in enumerate(centre))
+        if theta not in self.trials:
+            self.trials[theta] = self.attempt(theta)
+        return self.trials[theta].score

@@ -1,0 +1,225 @@
+"""`metaplast evaluate` as its user meets it."""
+
+import csv
+import json
+import re
+
+import pytest
+import torch
+
+from metaplast.commands import evaluate as command
+from metaplast.commands import guard
+from metaplast.comparison import widths_for_depth
+from metaplast.library import choose_terms
+from metaplast.rule import Rule
+
+SMALL = ["--hidden=6,5", "--samples=40", "--seeds=3", "--test-images=50"]
+
+
+def run(*arguments):
+    return guard(command.main, [*map(str, arguments)])
+
+
+def save_rule(path, theta=(1e-2, -2e-2, 1e-3), terms="bio"):
+    Rule.of(choose_terms(terms).terms, torch.tensor(theta), "fixed").save(path)
+    return path
+
+
+def read(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished comparison of a saved rule with the usual baselines."""
+    out = tmp_path_factory.mktemp("evaluate")
+    rule = save_rule(out / "mine.json")
+    assert run(rule, *SMALL, "--quiet", "--out", out / "out") == 0
+    return out / "out"
+
+
+RULES = ["mine", "feedback_alignment", "direct_feedback_alignment", "backprop", "ehebb"]
+
+
+def test_every_rule_has_a_row_for_each_network_and_record(folder):
+    rows = read(folder / "curves.csv")
+    assert sorted({row["rule"] for row in rows}) == sorted(RULES)
+    records = sorted({int(row["samples"]) for row in rows})
+    assert records[0] == 0
+    assert records[-1] == 40
+    assert len(rows) == len(RULES) * 3 * len(records)
+    first = {(row["rule"], row["network"]): row["loss"] for row in rows if row["samples"] == "0"}
+    for network in "012":
+        losses = {float(first[name, network]) for name in RULES}
+        assert len(losses) == 1, "untrained networks are the same for every rule"
+    for row in rows:
+        assert 0 <= float(row["accuracy"]) <= 1
+        assert all(row[f"weight_norm_{layer}"] for layer in (1, 2, 3))
+    angles = [float(r["angle_1"]) for r in rows if r["rule"] == "backprop"]
+    assert angles == pytest.approx([0] * len(angles), abs=0.1)
+
+
+def test_baselines_are_tuned_and_the_rule_is_not(folder):
+    rates = read(folder / "rates.csv")
+    assert {row["rule"] for row in rates} == set(RULES[1:])
+    summary = json.loads((folder / "comparison.json").read_text())
+    for name, entry in summary["rules"].items():
+        tried = [row for row in rates if row["rule"] == name]
+        assert entry["tried"] == len(tried)
+        assert entry["fitted"] == ("nothing" if name == "mine" else "coefficients")
+        if tried:
+            best = max(tried, key=lambda row: float(row["accuracy"]))
+            chosen = [
+                row
+                for row in tried
+                if all(
+                    float(row[f"theta_{k}"]) == pytest.approx(v) for k, v in entry["theta"].items()
+                )
+            ]
+            assert float(chosen[0]["accuracy"]) == float(best["accuracy"])
+    assert summary["rules"]["mine"]["theta"]["error_hebbian"] == pytest.approx(1e-2)
+    assert summary["settings"]["widths"] == [64, 6, 5, 10]
+
+
+def test_figures_are_written_as_png_and_svg(folder):
+    for name in ("accuracy", "angle", "activity_norm", "weight_norm", "update_norm"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        svg = (folder / f"{name}.svg").read_text()
+        assert "backprop" in svg
+        assert "direct feedback alignment" in svg
+
+
+def test_the_same_command_gives_the_same_numbers_and_prints_them(folder, tmp_path, capsys):
+    rule = save_rule(tmp_path / "mine.json")
+    assert run(rule, *SMALL, "--baselines=backprop", "--out", tmp_path / "out") == 0
+    old = [row for row in read(folder / "curves.csv") if row["rule"] in ("mine", "backprop")]
+    assert read(tmp_path / "out" / "curves.csv") == old
+    printed = capsys.readouterr().out
+    assert re.search(r"mine +.*\[.*\].* 0 ", printed)
+    for text in ("98 % band", "others to find rates", "angle to backprop", "minus each other rule"):
+        assert text in printed
+
+
+def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
+    rule = save_rule(tmp_path / "mine.json")
+    options = ["--samples=10", "--seeds=2", "--baselines=none", "--quiet"]
+    places = [("clusters:12,4", 6), ("digits", 1)]
+    for index, (dataset, depth) in enumerate(places):
+        out = tmp_path / f"out{index}"
+        assert run(rule, *options, f"--dataset={dataset}", f"--depth={depth}", "--out", out) == 0
+        widths = json.loads((out / "comparison.json").read_text())["settings"]["widths"]
+        assert len(widths) == depth + 1
+
+
+def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
+    folder = tmp_path / "my_run"
+    folder.mkdir()
+    save_rule(folder / "rule.json")
+    out = tmp_path / "out"
+    arguments = [folder, folder / "rule.json", "bp", "--baselines=backprop"]
+    assert run(*arguments, *SMALL, "--quiet", "--out", out) == 0
+    names = json.loads((out / "comparison.json").read_text())["rules"]
+    assert list(names) == ["my_run", "my_run (2)", "backprop"]
+
+
+def test_a_known_rule_may_have_another_feedback(tmp_path):
+    out = tmp_path / "out"
+    options = ["--samples=20", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
+    assert run("oja:symmetric", "fa:direct", "--baselines=dfa", *options) == 0
+    rules = json.loads((out / "comparison.json").read_text())["rules"]
+    assert {name: entry["feedback"] for name, entry in rules.items()} == {
+        "oja, symmetric": "symmetric",
+        "feedback_alignment, direct": "direct",
+        "direct_feedback_alignment": "direct",
+    }
+    # The same rule under two names is the same rule.
+    fa, dfa = (rules[k] for k in ("feedback_alignment, direct", "direct_feedback_alignment"))
+    assert (fa["theta"], fa["accuracy"]) == (dfa["theta"], dfa["accuracy"])
+
+
+def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
+    rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
+    out = tmp_path / "out"
+    options = ["--baselines=none", "--fit-scale", "--quiet", "--out", out]
+    assert run(rule, *SMALL, *options) == 0
+    rules = json.loads((out / "comparison.json").read_text())["rules"]
+    assert list(rules) == ["mine", "mine, rescaled"]
+    as_it_is, rescaled = (entry["theta"] for entry in rules.values())
+    factors = {rescaled[name] / as_it_is[name] for name in as_it_is}
+    assert max(factors) == pytest.approx(min(factors))
+    tried = {float(row["scale"]): float(row["accuracy"]) for row in read(out / "rates.csv")}
+    assert tried[min(tried, key=lambda s: abs(s - max(factors)))] == max(tried.values())
+    assert max(tried.values()) > 0
+
+
+def test_interrupted_a_comparison_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
+    compete = command.compete
+
+    def stop_at_the_second(contender, *arguments, **options):
+        if contender.name == "backprop":
+            raise KeyboardInterrupt
+        return compete(contender, *arguments, **options)
+
+    monkeypatch.setattr(command, "compete", stop_at_the_second)
+    out = tmp_path / "out"
+    rule = save_rule(tmp_path / "mine.json")
+    assert run(rule, *SMALL, "--baselines=backprop", "--quiet", "--out", out) == 130
+    assert f"finished are in {out}" in " ".join(capsys.readouterr().out.split())
+    assert {row["rule"] for row in read(out / "curves.csv")} == {"mine"}
+
+
+def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
+    rule = save_rule(tmp_path / "wild.json", (1e12, 1e12, -1e12))
+    assert run(rule, *SMALL, "--baselines=none", "--out", tmp_path / "out") == 0
+    entry = json.loads((tmp_path / "out" / "comparison.json").read_text())["rules"]["wild"]
+    assert entry["diverged"] == entry["networks"] == 3
+    assert entry["accuracy"]["mean"] == 0
+    assert re.search(r"wild +.* 3 ", capsys.readouterr().out)
+
+
+def test_depth_stretches_the_profile_of_the_hidden_layers():
+    profile = (170, 130, 100, 70)
+    assert widths_for_depth(profile, None) == widths_for_depth(profile, 5) == profile
+    ten = widths_for_depth(profile, 10)
+    assert len(ten) == 9
+    assert (ten[0], ten[-1]) == (170, 70)
+    assert list(ten) == sorted(ten, reverse=True)
+    assert widths_for_depth(profile, 1) == ()
+
+
+def per_layer(path):
+    return save_rule(path, [[1e-2], [1e-2]], "error_hebbian")
+
+
+REFUSED = {
+    "no-such-rule": (["ehebbb"], "did you mean 'ehebb'"),
+    "no-such-file": (["missing.json"], "cannot read a rule"),
+    "empty-folder": (["."], "holds no rule.json"),
+    "wrong-feedback": (["backprop:fixed"], "goes with feedback symmetric"),
+    "unknown-baseline": (["--baselines=bakprop"], "did you mean 'backprop'"),
+    "nothing": (["--baselines=none"], "nothing to compare"),
+    "unknown-data-set": (["--dataset=digts"], "did you mean 'digits'"),
+    "tasks-only": (["--dataset=learn2learn:omniglot"], "no stream of single images"),
+    "too-many-ways": (["--ways=11"], "--ways asks for 11"),
+    "no-samples": (["--samples=0"], "--samples"),
+    "no-seeds": (["--seeds=0"], "--seeds"),
+    "no-depth": (["--depth=0"], "--depth"),
+    "other-depth": (["per_layer.json", "--depth=3"], "give --depth 2"),
+    "bad-device": (["--device=tpu"], "--device"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), REFUSED.values(), ids=REFUSED)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(
+    arguments, expected, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    if "per_layer.json" in arguments:
+        per_layer(tmp_path / "per_layer.json")
+    before = sorted(tmp_path.iterdir())
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before, "a refused comparison leaves no folder behind"

@@ -1,0 +1,84 @@
+"""Bands, places of labels, and files of figures."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from metaplast.evaluation import Band
+from metaplast.report import figures
+from metaplast.report.canvas import _spread, inline_svg, save_figure
+from metaplast.report.curve import Curve
+from metaplast.report.figures import Trajectory
+
+
+def test_a_band_over_networks_covers_the_mean_as_often_as_it_says():
+    draw = np.random.default_rng(1)
+    curve = Curve.over_networks(range(400), draw.normal(size=(30, 400)))
+    inside = ((curve.low < 0) & (curve.high > 0)).mean()
+    assert 0.93 < inside < 0.995
+    assert ((curve.low < curve.mean) & (curve.mean < curve.high)).all()
+
+
+def test_a_running_mean_is_the_mean_of_the_neighbours_and_gaps_stay_gaps():
+    values = np.arange(20.0)
+    curve = Curve.running(range(20), values, 5)
+    assert curve.mean[10] == 10
+    assert curve.mean[0] == 1
+    assert curve.low[10] >= 8
+    assert curve.high[10] <= 12
+    values[4:16] = np.nan
+    curve = Curve.running(range(20), values, 5)
+    assert np.isnan(curve.mean[8])
+    assert np.isnan(curve.low[8])
+    assert curve.mean[5] == 3
+    assert len(Curve.running([], np.empty(0), 5).x) == 0
+
+
+@pytest.mark.parametrize(
+    "values", [[0.5] * 6, [0, 0.01, 0.5, 0.99, 1], [0.9] * 8, [0.02] * 7, [0.3, 0.31, 0.32, 0.7]]
+)
+def test_labels_keep_their_distance_their_order_and_stay_inside(values):
+    places = _spread(sorted(values), 0.1, 0, 1)
+    assert all(b - a >= 0.1 - 1e-9 for a, b in itertools.pairwise(places))
+    assert min(places) >= -1e-9
+    assert max(places) <= 1 + 1e-9
+
+
+def some_figures():
+    x = np.arange(1.0, 6)
+    curve = Curve(x, x, x - 0.5, x + 0.5)
+    yield figures.curves({"a_b": curve, "c": Curve.nothing()}, x="x", y="y", floor=(2, "chance"))
+    yield figures.profiles({"a": curve}, x="x", y="y", log=True)
+    zero = Curve(x, 0 * x, 0 * x, 0 * x)
+    yield figures.profiles({"a": curve, "does not learn": zero}, x="x", y="y", log=True)
+    yield figures.by_layer({"a": [curve, curve], "b": []}, x="x", y="y")
+    yield figures.whiskers({"a": Band(0.5, 0.4, 0.6), "b": Band(-0.1, -0.2, 0)}, x="x", zero=True)
+    kept = Trajectory(x, np.stack([x, 2 * x], 1), np.array([4.0, 9.0]))
+    yield figures.trajectories({"k": kept, "d": Trajectory(x, x[:, None])}, x="x", y="θ")
+
+
+def test_every_kind_of_figure_becomes_files_and_parts_of_a_page(tmp_path):
+    for index, figure in enumerate(some_figures()):
+        save_figure(figure, tmp_path / "new" / f"f{index}")
+        text = inline_svg(figure, f"f{index}", 'what "it" shows')
+        assert text.startswith('<svg role="img" aria-label="what &quot;it&quot; shows"')
+        head = text[: text.index(">")]
+        assert "viewBox" in head
+        assert "width=" not in head
+        assert "height=" not in head
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == sorted(f"f{i}.{kind}" for i in range(6) for kind in ("png", "svg"))
+
+
+def test_the_same_data_give_the_same_picture():
+    a, b = (inline_svg(next(some_figures()), "f", "x") for _ in range(2))
+    assert a == b
+
+
+def test_dropped_terms_are_faded_and_kept_ones_end_in_a_dot():
+    *_, figure = some_figures()
+    kept, final, dropped = figure.axes[0].lines[0], figure.axes[0].lines[2], figure.axes[0].lines[3]
+    assert kept.get_alpha() == 1
+    assert final.get_ydata().tolist() == [4, 9]
+    assert dropped.get_alpha() == figures.FADED

@@ -1,0 +1,30 @@
+"""The examples run as they stand, each in a fresh process, and say what they promise."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+PROMISES = {
+    "own_term": r"error_decay +non-local (kept|dropped)",
+    "own_data": r"after 272 wines: [6-9]\d\.\d %",
+    "discover_export_use": r"[5-9]\d\.\d % of 797 other digits read rightly",
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_keeps_its_promise(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ΔWₗ =" in done.stdout
+    assert re.search(PROMISES[path.stem], done.stdout), done.stdout
+
+
+def test_own_term_takes_about_twenty_lines():
+    lines = (EXAMPLES[0].parent / "own_term.py").read_text().partition('"""\n\n')[2].splitlines()
+    assert len([line for line in lines if line.strip() and not line.startswith("#")]) <= 21
