@@ -39,7 +39,11 @@ from metaplast.unroll import unroll
 BASE = "clusters"
 
 #: Episodes on which a rule is tried before it is planted.
-TRIED = 32
+TRIED = 64
+
+#: A drawn rule must be finite even where all its coefficients are larger by this factor: a teacher on
+#: the brink would diverge in some of the many episodes to come.
+MARGIN = 1.5
 
 #: How far a drawn term alone moves the outputs, KL(without ‖ with) in nats, and by what factor the
 #: coefficients are then varied. Beyond about 0.05 rules of several terms begin to diverge.
@@ -279,7 +283,9 @@ def divergence(p: Tensor, q: Tensor) -> float:
 
 
 def _is_tame(outputs: Outputs, theta: Tensor) -> bool:
-    """Return whether no episode diverges, and each term is missed when it is left out."""
+    """Return whether no episode is near divergence, and each term is missed when left out."""
+    if not torch.isfinite(outputs(MARGIN * theta)).all():
+        return False
     target = outputs(theta)
     without = theta.repeat(len(theta), 1).fill_diagonal_(0)
     missed = [divergence(target, outputs(row)) for row in without]

@@ -59,8 +59,10 @@ class RecoverOptions(DiscoveryConfig):
     """What the held-out test must not share with meta-training."""
     test_episodes: int = 50
     """Held-out tasks."""
-    meta_lr: float = 3e-3
-    """Step size of the outer optimizer, on scaled θ."""
+    episodes: int = 1200
+    """Tasks met while searching."""
+    refit: int = 600
+    """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
 
     @property
     def config(self) -> DiscoveryConfig:
