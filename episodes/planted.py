@@ -41,8 +41,8 @@ BASE = "clusters"
 #: Episodes on which a rule is tried before it is planted.
 TRIED = 64
 
-#: A drawn rule must be finite even where all its coefficients are larger by this factor: a teacher on
-#: the brink would diverge in some of the many episodes to come.
+#: A drawn rule must be finite even where all its coefficients are larger by this factor: a teacher
+#: on the brink would diverge in some of the many episodes to come.
 MARGIN = 1.5
 
 #: How far a drawn term alone moves the outputs, KL(without ‖ with) in nats, and by what factor the

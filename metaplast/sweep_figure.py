@@ -25,7 +25,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     terms, accuracy, heat = figure.subplots(1, 3, width_ratios=[1, 1, 1.35])
     penalties = sorted({run.l1 for run in runs})
@@ -37,6 +37,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         # Penalties may be zero and are spaced by factors: one place each, whatever the value.
         axes.set_xticks(range(len(penalties)), [f"{l1:g}" for l1 in penalties])
         axes.set_xlabel("L1 penalty λ")
+    figure.supxlabel("dots: one run each; solid lines: medians over seeds", size="small")
     write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=150))
 
 
@@ -62,6 +63,11 @@ def _scatter(
     axes.plot(places, medians, "-", **style)
 
 
+def _legend_below(axes: Axes) -> None:
+    """Put the legend where it hides nothing."""
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+
+
 def _draw_terms(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -73,7 +79,7 @@ def _draw_terms(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> 
     axes.set_ylabel("number of terms")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    _legend_below(axes)
 
 
 def _draw_accuracy(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> None:
@@ -85,7 +91,7 @@ def _draw_accuracy(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) 
         axes.axhline(sum(means) / len(means), ls="--", color=f"C{index}", label=label)
     axes.set_title("Held-out accuracy")
     axes.set_ylabel("accuracy, %")
-    axes.legend(frameon=False)
+    _legend_below(axes)
 
 
 def _draw_frequencies(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> Any:
@@ -95,8 +101,11 @@ def _draw_frequencies(axes: Axes, runs: Sequence[Run], penalties: Sequence[float
     for row, shares in enumerate(values):
         for column, share in enumerate(shares):
             colour = "white" if share > 0.6 else "0.25"
-            axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour, size=8)
+            text = f"{share:.0%}" if share else ""
+            axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
     axes.set_yticks(range(len(table)), list(table))
+    for row in range(1, len(table)):
+        axes.axhline(row - 0.5, color="white")
     seeds = len({run.seed for run in runs})
     axes.set_title(f"Kept, share of {seeds} seed{'s' if seeds > 1 else ''}")
     return shown

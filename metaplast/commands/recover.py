@@ -59,9 +59,11 @@ class RecoverOptions(DiscoveryConfig):
     """What the held-out test must not share with meta-training."""
     test_episodes: int = 50
     """Held-out tasks."""
-    episodes: int = 1200
+    episodes: int = 800
     """Tasks met while searching."""
-    refit: int = 600
+    meta_batch: int = 2
+    """Tasks in one outer step; few are enough, as at the planted rule every task is solved."""
+    refit: int = 400
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
 
     @property
@@ -71,17 +73,18 @@ class RecoverOptions(DiscoveryConfig):
 
 
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
-    """Return the terms of random rules: 1, 2, … `most` terms in turn, each term equally often.
+    """Return the terms of random rules, of 1 to `most` terms, as many of each size.
 
     Terms are dealt from shuffled decks of the whole pool, so that all are used before any is used
-    again; a rule that would get a term twice leaves it for the next rule.
+    again; a rule that would get a term twice leaves it for the next rule. The small rules come
+    first, so that those of one term differ.
     """
     draw = generator(seed, "supports")
     deck: list[int] = []
     chosen = []
-    for rule in range(rules):
+    for size in sorted(1 + rule % most for rule in range(rules)):
         hand: list[int] = []
-        while len(hand) < min(1 + rule % most, len(terms)):
+        while len(hand) < min(size, len(terms)):
             fresh = [k for k in deck if k not in hand]
             if not fresh:
                 deck += torch.randperm(len(terms), generator=draw).tolist()

@@ -50,9 +50,7 @@ def test_a_sure_label_is_the_class_itself(engine):
 def test_the_gradient_vanishes_where_the_labels_are_the_learners_own_outputs(engine):
     problem = soft_problem()
     final = get_engine(engine).run(problem).final
-    forward = problem.learner.network.forward(
-        Operators.of(final).weights, problem.episodes.query_x
-    )
+    forward = problem.learner.network.forward(Operators.of(final).weights, problem.episodes.query_x)
     own = forward.activities[-1]
     outcome = get_engine(engine).run(
         replace(problem, episodes=replace(problem.episodes, query_y=own))
