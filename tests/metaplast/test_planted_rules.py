@@ -54,7 +54,7 @@ class Teacher(Clouds):
     """Easy tasks, their queries labelled by a plain loop that learned by `rule`."""
 
     def __init__(self, rule, formulas=FORMULAS):
-        super().__init__(inputs=WIDTHS[0], outputs=WIDTHS[-1], steps=20, queries=20)
+        super().__init__(inputs=WIDTHS[0], outputs=WIDTHS[-1], steps=30, queries=20)
         self.rule, self.formulas = rule, formulas
         self.made = {}
 
@@ -98,8 +98,8 @@ def recover(rule, formulas=FORMULAS, terms="all"):
     teacher = Teacher(rule, formulas)
     split = EpisodeSplit(teacher, teacher, "images", WIDTHS[0], WIDTHS[-1], "planted")
     config = DiscoveryConfig(
-        terms=terms, hidden=WIDTHS[1:-1], dtype="float64", episodes=480, meta_batch=4, refit=200,
-        validation=100, test_episodes=2,
+        terms=terms, hidden=WIDTHS[1:-1], dtype="float64", episodes=240, meta_batch=2, refit=80,
+        validation=40, test_episodes=2,
     )  # fmt: skip
     found = discover(config, split=split).rule
     planted = Rule(tuple(map(get_term, rule)), (tuple(rule.values()),), "fixed")
