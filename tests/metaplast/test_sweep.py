@@ -25,13 +25,13 @@ def extra(result):
 
 
 def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
-    broken = replace(TINY, dataset="planted:F3=-9,F9=100")
+    broken = replace(TINY, ways=99)
     jobs = Jobs(tmp_path, {"a": TINY, "b": replace(TINY, seed=1), "broken": broken}, extra)
     jobs.save(option=5)
     ticks = []
     ended = dict(jobs.run(processes=2, tick=lambda: ticks.append(jobs.fraction("a"))))
     assert set(ended) == {"a", "b", "broken"}
-    assert "diverges" in ended["broken"]["error"]
+    assert "--ways" in ended["broken"]["error"]
     assert ended["a"]["extra"] == len(ended["a"]["kept"])
     assert ended["a"]["rule"] != ended["b"]["rule"]
     assert ticks
