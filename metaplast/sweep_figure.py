@@ -25,7 +25,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4.8), layout="constrained")
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     terms, accuracy, heat = figure.subplots(1, 3, width_ratios=[1, 1, 1.35])
     penalties = sorted({run.l1 for run in runs})
