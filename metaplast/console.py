@@ -244,7 +244,7 @@ def recovery_table(recovery: Recovery) -> Table:
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
-    for column in ("term", "planted", "recovered", "error"):
+    for column in ("term", "planted θ", "recovered θ", "error"):
         table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
     planted, found = recovery.planted.coefficients, recovery.found.coefficients
     for name in dict.fromkeys([*planted, *found]):

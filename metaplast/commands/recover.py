@@ -169,7 +169,7 @@ def table_csv(done: dict[str, dict[str, Any]]) -> str:
     """Return one row for each coefficient, planted or found."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["run", "seed", "term", "planted", "recovered", "error"])
+    writer.writerow(["run", "seed", "term", "theta_planted", "theta_found", "error"])
     for name, summary in done.items():
         recovery, found = summary["recovery"], summary["rule"]
         for term in dict.fromkeys([*recovery["rule"], *found]):

@@ -56,7 +56,7 @@ def test_recover_says_what_it_recovered(tmp_path, capsys):
     assert "support exact: " in printed
     assert "of 1" in printed
     table = rows(out / "recovery.csv")
-    assert sum(float(row["planted"]) != 0 for row in table) == 1
+    assert sum(float(row["theta_planted"]) != 0 for row in table) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
