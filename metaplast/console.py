@@ -23,6 +23,7 @@ from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
 from metaplast.library import KnownRule
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.recovery import Recovery
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.term import Term
 
@@ -159,6 +160,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print()
     console.print(terms_table(result))
     console.print(heldout_table(result))
+    if result.recovery is not None:
+        console.print(recovery_table(result.recovery))
     show_divergences(console, result)
 
 
@@ -231,6 +234,28 @@ def heldout_table(result: Result) -> Table:
             f"{100 * band.low:.1f} – {100 * band.high:.1f} %",
             str(evaluation.non_finite),
             style="bold" if name == DISCOVERED else None,
+        )
+    return table
+
+
+def recovery_table(recovery: Recovery) -> Table:
+    """Return a table of planted and recovered coefficients."""
+    table = Table(
+        title="The planted rule",
+        caption=str(recovery),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    for column in ("term", "planted θ", "recovered θ", "error"):
+        table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
+    planted, found = recovery.planted.coefficients, recovery.found.coefficients
+    for name in dict.fromkeys([*planted, *found]):
+        table.add_row(
+            name,
+            _number(planted[name]) if name in planted else "–",
+            _number(found[name]) if name in found else "–",
+            f"{recovery.errors[name]:.1%}" if name in planted else "not planted",
         )
     return table
 

@@ -23,7 +23,7 @@ def error_angles(learner: Learner, state: State, x: Tensor, labels: Tensor) -> T
         learner: whose feedback.
         state: the weights.
         x: query images, [episode, query, pixel].
-        labels: [episode, query].
+        labels: [episode, query] class indices, or [episode, query, class] probabilities.
 
     Returns:
         [episode, layer]; 90 where an error vanishes.

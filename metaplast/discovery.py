@@ -110,10 +110,12 @@ class Discovery:
 
     @cached_property
     def split(self) -> EpisodeSplit:
-        """Episodes for meta-training and for the test."""
-        if self._given_split is not None:
-            return self._given_split
-        return open_source(self.config.dataset_name, self.config.request)
+        """Episodes for meta-training and for the test, made for this run's network."""
+        split = self._given_split
+        if split is None:
+            split = open_source(self.config.dataset_name, self.config.request)
+        network = self.config.network(split.inputs, split.outputs)
+        return split.bind(network, self.config.feedback_name)
 
     @cached_property
     def learner(self) -> Learner:
@@ -383,6 +385,7 @@ class Discovery:
             held_out=self.split.held_out,
             description=self.split.description,
             seconds=self.seconds,
+            planted=self.split.planted,
         )
 
 

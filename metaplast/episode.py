@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -15,6 +16,11 @@ from metaplast.errors import UserError, require
 if TYPE_CHECKING:
     from metaplast.stream import StreamRequest, StreamSplit
 
+if TYPE_CHECKING:
+    from metaplast.learner import State
+    from metaplast.network import FullyConnected
+    from metaplast.rule import Rule
+
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
 
@@ -23,15 +29,22 @@ HeldOut = Literal["auto", "classes", "images"]
 class EpisodeBatch:
     """Independent tasks, each learned online from its support set and judged on its query set.
 
-    Shapes: `support_x` [episode, step, pixel], `support_y` [episode, step] (int64),
-    `query_x` [episode, query, pixel], `query_y` [episode, query] (int64). The steps are already in
-    the (shuffled) order in which the network meets them.
+    Attributes:
+        support_x: images, [episode, step, pixel]; the steps are already in the (shuffled) order
+            in which the network meets them.
+        support_y: class indices, [episode, step] int64.
+        query_x: images, [episode, query, pixel].
+        query_y: class indices [episode, query] int64, or class probabilities
+            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them.
+        initial: the weights from which each episode is to be learned, where the task prescribes
+            them; None to draw fresh ones.
     """
 
     support_x: Tensor
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
+    initial: State | None = None
 
     @property
     def episodes(self) -> int:
@@ -44,13 +57,24 @@ class EpisodeBatch:
         return self.support_x.shape[1]
 
     def to(self, dtype: torch.dtype) -> EpisodeBatch:
-        """Return the same episodes with images in `dtype`."""
-        return replace(self, support_x=self.support_x.to(dtype), query_x=self.query_x.to(dtype))
+        """Return the same episodes with images, probabilities and weights in `dtype`."""
+        soft = self.query_y.is_floating_point()
+        return EpisodeBatch(
+            self.support_x.to(dtype),
+            self.support_y,
+            self.query_x.to(dtype),
+            self.query_y.to(dtype) if soft else self.query_y,
+            None if self.initial is None else self.initial.to(dtype),
+        )
 
     def select(self, index: Tensor | slice) -> EpisodeBatch:
         """Return the episodes at `index`."""
         return EpisodeBatch(
-            self.support_x[index], self.support_y[index], self.query_x[index], self.query_y[index]
+            self.support_x[index],
+            self.support_y[index],
+            self.query_x[index],
+            self.query_y[index],
+            None if self.initial is None else self.initial.select(index),
         )
 
 
@@ -115,6 +139,10 @@ class EpisodeSplit:
         inputs: pixels of an image.
         outputs: width of the last layer.
         description: one line for people: source, classes, images.
+        planted: the rule that made the query labels, where one did; what discovery finds is
+            compared with it.
+        binding: makes the split anew for a network and the name of a feedback; None where
+            episodes do not depend on who learns them.
     """
 
     train: EpisodeSampler
@@ -123,6 +151,16 @@ class EpisodeSplit:
     inputs: int
     outputs: int
     description: str
+    planted: Rule | None = None
+    binding: Callable[[FullyConnected, str], EpisodeSplit] | None = None
+
+    def bind(self, network: FullyConnected, feedback: str) -> EpisodeSplit:
+        """Return the split for a network that learns with errors from `feedback`.
+
+        Raises:
+            UserError: if the episodes do not fit such a learner.
+        """
+        return self if self.binding is None else self.binding(network, feedback)
 
 
 class EpisodeSource(ABC):
@@ -132,12 +170,14 @@ class EpisodeSource(ABC):
         name: what users write after `--dataset`.
         summary: one line for `--help` and the docs.
         is_default: exactly one registered source is taken when none is named.
+        is_planting: whether its argument is a rule, which then makes the query labels.
     """
 
     name: str
     summary: str
     aliases: tuple[str, ...] = ()
     is_default: bool = False
+    is_planting: bool = False
 
     @abstractmethod
     def split(self, request: EpisodeRequest) -> EpisodeSplit:

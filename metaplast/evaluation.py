@@ -110,8 +110,8 @@ def evaluate(
         draw = generator(seed, purpose, "episodes", index, device=theta.device)
         batch = sampler.sample(size, draw).to(theta.dtype)
         draw = generator(seed, purpose, "weights", index, device=theta.device)
-        state = learner.draw(size, draw, theta.dtype)
-        outcome = engine.run(Problem(learner, theta, state, batch), gradient=False)
+        problem = Problem(learner, theta, learner.begin(batch, draw), batch)
+        outcome = engine.run(problem, gradient=False)
         accuracies.append(torch.where(outcome.finite, outcome.accuracy, 0))
         losses.append(outcome.loss)
         if observe is not None:

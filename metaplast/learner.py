@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metaplast.algebra import B, W, pre
+from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.feedback import Feedback, get_feedback
 from metaplast.network import Forward, FullyConnected, Weights
@@ -35,6 +36,10 @@ class State(NamedTuple):
     def select(self, index: Tensor | slice) -> State:
         """Return the state of the episodes at `index`."""
         return State(*(tuple(matrix[index] for matrix in group) for group in self))
+
+    def to(self, dtype: torch.dtype) -> State:
+        """Return the same state in `dtype`."""
+        return State(*(tuple(matrix.to(dtype) for matrix in group) for group in self))
 
 
 class Operators(NamedTuple):
@@ -109,6 +114,16 @@ class Learner:
             self.network.draw(episodes, generator, dtype),
             self.feedback.draw(self.network, episodes, generator, dtype),
         )
+
+    def begin(self, batch: EpisodeBatch, generator: torch.Generator) -> State:
+        """Return the weights from which the episodes are learned: prescribed, or drawn fresh.
+
+        A feedback without weights of its own leaves prescribed backward weights alone.
+        """
+        if batch.initial is None:
+            return self.draw(batch.episodes, generator, batch.support_x.dtype)
+        weights, backward = batch.initial
+        return State(weights, backward if self.feedback.shapes(self.network) else ())
 
     def synapses(self, state: Operators, x: Tensor, label: Tensor) -> list[Synapses]:
         """Return the signals at the synapses of W_1 … W_L for one example per episode.
@@ -196,7 +211,7 @@ class Learner:
         Args:
             state: the learned weights.
             x: [episode, query, pixel].
-            labels: [episode, query].
+            labels: [episode, query] class indices, or [episode, query, class] probabilities.
         """
         forward = self.network.forward(Operators.of(state).weights, x)
         return self.network.loss(forward, labels), self.network.accuracy(forward, labels)

@@ -28,6 +28,19 @@ class Forward(NamedTuple):
     logits: Tensor
 
 
+def class_probabilities(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Return labels as probabilities, [..., class].
+
+    Args:
+        labels: class indices [...] int64, or already probabilities [..., class].
+        classes: how many there are.
+        dtype: of the result.
+    """
+    if labels.is_floating_point():
+        return labels.to(dtype)
+    return functional.one_hot(labels, classes).to(dtype)
+
+
 @dataclass(frozen=True)
 class Init:
     """How weights are drawn: "xavier" (uniform) or "normal:STD".
@@ -143,18 +156,25 @@ class FullyConnected:
         return Forward((*activities, torch.softmax(logits, -1)), logits)
 
     def output_error(self, forward: Forward, labels: Tensor) -> Tensor:
-        """Return e_L = y_L − onehot(label), the cross-entropy's gradient to z_L."""
+        """Return e_L = y_L − p, the gradient to z_L of the cross-entropy with p.
+
+        Args:
+            forward: signals of the forward pass.
+            labels: as `class_probabilities` takes them; p is what it returns.
+        """
         output = forward.activities[-1]
-        return output - functional.one_hot(labels, output.shape[-1]).to(output.dtype)
+        return output - class_probabilities(labels, output.shape[-1], output.dtype)
 
     def loss(self, forward: Forward, labels: Tensor) -> Tensor:
-        """Return the cross-entropy in nats, a mean over samples, [episode]."""
+        """Return the cross-entropy −Σ_c p_c log y_c in nats, a mean over samples, [episode]."""
+        size = forward.logits.shape
         losses = functional.cross_entropy(
-            forward.logits.flatten(0, 1), labels.flatten(), reduction="none"
+            forward.logits.flatten(0, 1), labels.flatten(0, 1), reduction="none"
         )
-        return losses.view(labels.shape).mean(-1)
+        return losses.view(size[:-1]).mean(-1)
 
     def accuracy(self, forward: Forward, labels: Tensor) -> Tensor:
-        """Return the share of samples whose largest output is their label, [episode]."""
-        hits = forward.logits.argmax(-1) == labels
+        """Return the share of samples whose largest output is their likeliest class, [episode]."""
+        likeliest = labels.argmax(-1) if labels.is_floating_point() else labels
+        hits = forward.logits.argmax(-1) == likeliest
         return hits.to(forward.logits.dtype).mean(-1)

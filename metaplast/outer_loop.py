@@ -216,7 +216,7 @@ class OuterLoop:
         draw = generator(self._seed, self._tasks, "episodes", step, device=self._device)
         batch = self._sampler.sample(size, draw).to(theta.dtype)
         draw = generator(self._seed, self._tasks, "weights", step, device=self._device)
-        return Problem(self.learner, theta, self.learner.draw(size, draw, theta.dtype), batch)
+        return Problem(self.learner, theta, self.learner.begin(batch, draw), batch)
 
     def measure_scale(self, start: Tensor) -> Tensor:
         """Return the units of θ: min(1, size of the reference terms' update / the term's).

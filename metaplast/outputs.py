@@ -90,6 +90,7 @@ def summary(result: Result) -> dict[str, Any]:
         },
         "without": {name: asdict(result.loss_without(name)) for name in result.without},
         "added": {name: asdict(result.gain_with(name)) for name in result.added},
+        "recovery": _recovery(result),
         "held_out": result.held_out,
         "dataset": result.config.dataset_name,
         "data": result.description,
@@ -101,6 +102,21 @@ def summary(result: Result) -> dict[str, Any]:
         "engine": result.engine,
         "seed": result.config.seed,
         "versions": versions(),
+    }
+
+
+def _recovery(result: Result) -> dict[str, Any] | None:
+    """Return how the rule compares with the planted one, None where there is none."""
+    recovery = result.recovery
+    if recovery is None:
+        return None
+    return {
+        "rule": recovery.planted.coefficients,
+        "equation": recovery.planted.equation(),
+        "errors": recovery.errors,
+        "missing": list(recovery.missing),
+        "extra": list(recovery.extra),
+        "recovered": recovery.is_recovered,
     }
 
 

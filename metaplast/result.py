@@ -9,6 +9,7 @@ from importlib.metadata import version
 from metaplast.config import DiscoveryConfig
 from metaplast.evaluation import Band, Evaluation, bootstrap
 from metaplast.outer_loop import Record
+from metaplast.recovery import Recovery
 from metaplast.rule import Rule
 
 # Names of the stages of a run, and of its rule among those that are tested. Trials of the
@@ -37,6 +38,7 @@ class Result:
         held_out: whether "classes" or "images" were held out.
         description: of the data.
         seconds: wall time, interruptions left out.
+        planted: the rule that made the query labels, where one did.
     """
 
     rule: Rule
@@ -52,11 +54,17 @@ class Result:
     held_out: str
     description: str
     seconds: float
+    planted: Rule | None = None
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Names of the terms in the rule."""
         return tuple(term.name for term in self.rule.terms)
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """How the rule compares with the planted one, where there is one."""
+        return None if self.planted is None else Recovery(self.planted, self.rule)
 
     def loss_without(self, term: str) -> Band:
         """Return the change of held-out accuracy, refitted without a term, with its band."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -12,18 +12,20 @@ Options = TypeVar("Options")
 
 
 def registry() -> tyro.constructors.ConstructorRegistry:
-    """Return tyro's type registry with `1,2,3` for tuples of whole numbers."""
+    """Return tyro's type registry with `1,2,3` for tuples of numbers."""
     made = tyro.constructors.ConstructorRegistry()
+    kinds: dict[Any, Callable[[str], Any]] = {tuple[int, ...]: int, tuple[float, ...]: float}
 
     @made.primitive_rule
     def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-        if info.type != tuple[int, ...]:
+        read = kinds.get(info.type)
+        if read is None:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="N,N,…",
             instance_from_str=lambda texts: tuple(
-                int(part) for part in texts[0].split(",") if part.strip()
+                read(part) for part in texts[0].split(",") if part.strip()
             ),
             is_instance=lambda value: isinstance(value, tuple),
             str_from_instance=lambda value: [",".join(map(str, value))],

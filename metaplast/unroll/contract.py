@@ -69,7 +69,15 @@ class Problem:
             f"support and query images must be of one size, got "
             f"{episodes.support_x.shape[-1]} and {episodes.query_x.shape[-1]} pixels.",
         )
+        require(
+            not episodes.support_y.is_floating_point(),
+            f"support labels must be class indices, got {episodes.support_y.dtype}; only query "
+            f"labels may be class probabilities.",
+        )
         for labels in (episodes.support_y, episodes.query_y):
+            if labels.is_floating_point():
+                _check_probabilities(labels, (*episodes.query_x.shape[:2], classes))
+                continue
             low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
             require(
                 low >= 0 and high < classes,
@@ -114,6 +122,24 @@ class Problem:
         return Problem(
             self.learner, self.theta, self.state.select(index), self.episodes.select(index)
         )
+
+
+def _check_probabilities(labels: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise `UserError` unless labels are probabilities [episode, query, class] of this shape."""
+    require(
+        tuple(labels.shape) == shape,
+        f"class probabilities must be [episode, query, class], here {shape}, got "
+        f"{tuple(labels.shape)}; set the network's last width to the number of classes.",
+    )
+    # A not-a-number passes, as in images: the guard reports the episode that it spoils.
+    negative = bool((labels < 0).any())
+    off = (labels.sum(-1) - 1).abs().nan_to_num().max() if labels.numel() else labels.new_zeros(())
+    require(
+        not negative and float(off) <= 1e-3,
+        f"class probabilities must not be negative and sum to 1, got "
+        f"{'a negative one' if negative else f'sums off by {float(off):.2g}'}; "
+        f"normalise them, with a softmax for instance.",
+    )
 
 
 @dataclass(frozen=True)

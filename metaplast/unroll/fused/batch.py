@@ -13,7 +13,7 @@ from torch import Tensor
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.learner import Learner, State
-from metaplast.network import FullyConnected
+from metaplast.network import FullyConnected, class_probabilities
 from metaplast.unroll.contract import Outcome, Problem
 from metaplast.unroll.fused import unroll
 from metaplast.unroll.fused.engine import TOLERANCES, ReversalError, Settings
@@ -70,6 +70,9 @@ class Batch:
         self.gains = None
         if self.learner.lowest_error == 0:
             self.gains = self.learner.network.nonlinearity.gain(self.episodes.support_x)
+        self.query_targets = class_probabilities(
+            self.episodes.query_y, self.learner.network.widths[-1], problem.theta.dtype
+        )
         self.drops = settings.drop_pixels and may_drop(self.learner)
 
     def run(self) -> Outcome:
@@ -175,7 +178,7 @@ class _Episode:
             _numpy(episodes.support_y[episode]),
             self.pixels,
             _numpy(episodes.query_x[episode]),
-            _numpy(episodes.query_y[episode]),
+            _numpy(batch.query_targets[episode]),
             batch.theta[episode],
             batch.theta_bar[episode],
             batch.dtype.type(batch.learner.network.nonlinearity.beta),

@@ -98,7 +98,7 @@ class Task(NamedTuple):
         x: support images, [step, pixel]; gain: σ'(x) where e_0 is in use, else [1, pixel].
         label: [step].
         pixels: which pixels are not dropped.
-        query_x, query_label: [query, pixel], [query].
+        query_x, query_target: [query, pixel], and class probabilities [query, class].
         theta: [layer, term]; theta_bar: its adjoint, to be filled.
         beta: of the softplus.
         spacing: most steps between two kept copies of the weights.
@@ -110,7 +110,7 @@ class Task(NamedTuple):
     label: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.int64]
     query_x: Numbers
-    query_label: npt.NDArray[np.int64]
+    query_target: Numbers
     theta: Numbers
     theta_bar: Numbers
     beta: Any

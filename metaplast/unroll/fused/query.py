@@ -63,26 +63,29 @@ def _activate(net: Net, m: Memory, task: Task, layer: int) -> None:
 
 @compiled
 def _judge(net: Net, m: Memory, task: Task, result: Numbers) -> None:
-    """Set loss and accuracy, and z̄_L = (softmax − onehot) / queries in place of z_L."""
+    """Set loss and accuracy, and z̄_L = (softmax − target) / queries in place of z_L."""
     queries, last = task.query_x.shape[0], net.widths.shape[0] - 1
     at, count, pad = _start(net, last, queries), net.widths[last], net.pads[last]
     z, one = m.query_bar, m.w.dtype.type(1)
     loss, hits, share = m.w.dtype.type(0), 0, one / m.w.dtype.type(queries)
     for q in range(queries):
-        row, best = at + q * pad, 0
-        label = row + task.query_label[q]
+        row, best, label = at + q * pad, 0, 0
+        target = task.query_target[q]
         for i in range(1, count):
             if z[row + i] > z[row + best]:
                 best = i
-        hits += row + best == label
-        top, given, total = z[row + best], z[label], one - one
-        for i in range(row, row + count):
-            z[i] = np.exp(z[i] - top)
-            total += z[i]
-        loss += (np.log(total) - (given - top)) * share
-        for i in range(row, row + count):
-            z[i] *= share / total
-        z[label] -= share
+            if target[i] > target[label]:
+                label = i
+        hits += best == label
+        top, given, total = z[row + best], one - one, one - one
+        for i in range(count):
+            if target[i] != 0:
+                given += target[i] * (z[row + i] - top)
+            z[row + i] = np.exp(z[row + i] - top)
+            total += z[row + i]
+        loss += (np.log(total) - given) * share
+        for i in range(count):
+            z[row + i] = (z[row + i] / total - target[i]) * share
     result[0], result[1] = loss, hits / queries
 
 

@@ -1,0 +1,295 @@
+"""Episodes whose query labels come from a network that learned by a known rule.
+
+The teacher starts from the same weights and feedback as the learner and meets the same support set;
+the query labels p are its softmax outputs. The learner's loss, the cross-entropy with them,
+
+    H(p, q) = H(p) + KL(p ‖ q),
+
+is least where its outputs q are p: at the planted coefficients. So it is known what discovery
+should find. Coefficients that are not given are drawn, see `teacher_rule`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metaplast.episode import (
+    EpisodeBatch,
+    EpisodeRequest,
+    EpisodeSampler,
+    EpisodeSource,
+    EpisodeSplit,
+)
+from metaplast.errors import UserError, require
+from metaplast.learner import Learner, Operators, State
+from metaplast.library import choose_terms, get_term, open_source
+from metaplast.network import FullyConnected
+from metaplast.rule import Rule
+from metaplast.seeds import generator
+from metaplast.term import Term
+from metaplast.unroll import unroll
+
+#: Where images and support labels come from if the user names no source.
+BASE = "clusters"
+
+#: Episodes on which a rule is tried before it is planted.
+TRIED = 64
+
+#: A drawn rule must be finite even where all its coefficients are larger by this factor: a teacher
+#: on the brink would diverge in some of the many episodes to come.
+MARGIN = 1.5
+
+#: How far a drawn term alone moves the outputs, KL(without ‖ with) in nats, and by what factor the
+#: coefficients are then varied. Beyond about 0.05 rules of several terms begin to diverge.
+EFFECT = 0.005
+SPREAD = 2.0
+
+#: How often coefficients are drawn before giving up.
+DRAWS = 50
+
+_HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a user asks to plant: terms, and θ as in `Rule`, or None where it is to be drawn."""
+
+    terms: tuple[Term, ...]
+    theta: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedSampler:
+    """Episodes of another sampler, their queries labelled by a teacher.
+
+    Attributes:
+        base: gives images and support labels.
+        teacher: network, feedback and terms of the planted rule.
+        theta: its coefficients, [term] or [layer, term].
+    """
+
+    base: EpisodeSampler
+    teacher: Learner
+    theta: Tensor
+
+    def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return `episodes` fresh episodes, with the weights they are to be learned from."""
+        batch, state = _fresh(self.base, self.teacher, episodes, generator, self.theta.dtype)
+        labels = taught(self.teacher, self.theta, state, batch)
+        return replace(batch, query_y=labels, initial=state)
+
+
+def _fresh(
+    base: EpisodeSampler,
+    teacher: Learner,
+    episodes: int,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> tuple[EpisodeBatch, State]:
+    batch = base.sample(episodes, generator).to(dtype)
+    return batch, teacher.draw(episodes, generator, dtype)
+
+
+def taught(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -> Tensor:
+    """Return the teacher's outputs on the query set, [episode, query, class].
+
+    Args:
+        teacher: network, feedback and terms.
+        theta: coefficients of its terms, [term] or [layer, term].
+        state: initial weights.
+        batch: the episodes; their query labels do not matter.
+    """
+    final = unroll(teacher, theta, state, batch, gradient=False).final
+    forward = teacher.network.forward(Operators.of(final).weights, batch.query_x)
+    return forward.activities[-1]
+
+
+class PlantedSource(EpisodeSource):
+    """Episodes of another source, their queries labelled by a network with a known rule."""
+
+    name = "planted"
+    summary = "labels from a known rule: planted:RULE.json, planted:bio or planted:F0=0.01,F9=0.002"
+    is_planting = True
+
+    def split(self, request: EpisodeRequest) -> EpisodeSplit:
+        """Read the rule and open the source it is planted on.
+
+        Raises:
+            UserError: if the rule cannot be read, or the other source will not do.
+        """
+        text, at, source = request.argument.rpartition("@")
+        rule, source = (text, source) if at else (source, BASE)
+        plan = read_plan(rule)
+        base = open_source(source, request)
+        require(base.binding is None, f"rules are planted on data, not on {source}; {_HELP}.")
+
+        def bind(network: FullyConnected, feedback: str) -> EpisodeSplit:
+            return plant(plan, base, Learner(network, feedback, plan.terms), request)
+
+        return replace(base, binding=bind)
+
+
+def read_plan(text: str) -> Plan:
+    """Return the rule written as a file, a known rule, names, or names with coefficients.
+
+    Raises:
+        UserError: if it is none of these, or no coefficient differs from zero.
+    """
+    if text.endswith(".json"):
+        rule = Rule.load(Path(text))
+        return _without_zeros(Plan(rule.terms, rule.theta))
+    require(bool(text), f"planted needs a rule after its colon; {_HELP}.")
+    if "=" not in text:
+        return Plan(choose_terms(text).terms)
+    pairs = [part.partition("=") for part in text.split(",")]
+    try:
+        values = tuple(float(value) for _, _, value in pairs)
+    except ValueError:
+        raise UserError(
+            f"each term needs a number after =, or none of them, got {text!r}; {_HELP}."
+        ) from None
+    rule = Rule(tuple(get_term(name.strip()) for name, _, _ in pairs), (values,), "plastic")
+    return _without_zeros(Plan(rule.terms, rule.theta))
+
+
+def _without_zeros(plan: Plan) -> Plan:
+    """Return the rule without the terms that do nothing: discovery should not find them."""
+    assert plan.theta is not None
+    kept = [k for k in range(len(plan.terms)) if any(row[k] for row in plan.theta)]
+    require(bool(kept), f"every coefficient of the planted rule is zero; {_HELP}.")
+    return Plan(
+        tuple(plan.terms[k] for k in kept),
+        tuple(tuple(row[k] for k in kept) for row in plan.theta),
+    )
+
+
+def plant(
+    plan: Plan, base: EpisodeSplit, teacher: Learner, request: EpisodeRequest
+) -> EpisodeSplit:
+    """Return the split with its queries labelled by the teacher.
+
+    Raises:
+        UserError: if the teacher diverges.
+    """
+    rule = teacher_rule(plan, base.train, teacher, request)
+    theta = rule.tensor(request.dtype, request.device)
+    return replace(
+        base,
+        train=PlantedSampler(base.train, teacher, theta),
+        test=PlantedSampler(base.test, teacher, theta),
+        description=f"{'; '.join(rule.equation().splitlines())}, planted on {base.description}",
+        planted=rule,
+        binding=None,
+    )
+
+
+def teacher_rule(
+    plan: Plan, sampler: EpisodeSampler, teacher: Learner, request: EpisodeRequest
+) -> Rule:
+    """Return the rule to plant; coefficients that are not given follow from the request's seed.
+
+    A drawn coefficient has a random sign, and a size at which its term alone moves the outputs by
+    about `EFFECT` (a backward term: added to the forward ones). It is drawn anew until no
+    episode diverges and no term can be left out unnoticed.
+
+    Args:
+        plan: what to plant.
+        sampler: gives images and support labels.
+        teacher: network, feedback and the plan's terms.
+        request: of the source.
+
+    Raises:
+        UserError: if a given rule diverges, or no draw will do.
+    """
+    draw = generator(request.seed, "planted", device=request.device)
+    batch, state = _fresh(sampler, teacher, TRIED, draw, torch.float64)
+
+    def outputs(theta: Tensor) -> Tensor:
+        return taught(teacher, theta, state, batch)
+
+    names = ", ".join(term.name for term in teacher.terms)
+    if plan.theta is not None:
+        rule = Rule(plan.terms, plan.theta, teacher.feedback_name)
+        theta = rule.tensor(torch.float64, request.device)
+        finite = torch.isfinite(outputs(theta)).flatten(1).all(1)
+        require(
+            bool(finite.all()),
+            f"the planted rule of {names} diverges in {int((~finite).sum())} of {TRIED} episodes; "
+            f"give smaller coefficients or fewer --shots.",
+        )
+        return rule
+    coefficients = _draw(outputs, teacher.terms, draw)
+    require(
+        coefficients is not None,
+        f"found no coefficients for {names} at which the teacher neither diverges nor ignores a "
+        f"term; give them as in planted:F0=0.01,F9=0.002, or take another --seed.",
+    )
+    assert coefficients is not None
+    return Rule.of(teacher.terms, coefficients, teacher.feedback_name)
+
+
+Outputs = Callable[[Tensor], Tensor]
+
+
+def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> Tensor | None:
+    """Return coefficients that are tame, [term]; None if no draw is."""
+    sizes: dict[tuple[int, float], float] = {}
+    for _ in range(DRAWS):
+        theta = torch.zeros(len(terms), dtype=torch.float64, device=draw.device)
+        chance = torch.rand(2, len(terms), generator=draw, device=draw.device).tolist()
+        for k in sorted(range(len(terms)), key=lambda k: terms[k].is_backward):
+            sign = 1.0 if terms[k].nonnegative or chance[0][k] < 0.5 else -1.0
+            if terms[k].is_backward:
+                size = _effective(outputs, theta, k, sign)
+            else:
+                # Alone, so that the size is found once for each sign.
+                if (k, sign) not in sizes:
+                    sizes[k, sign] = _effective(outputs, torch.zeros_like(theta), k, sign)
+                size = sizes[k, sign]
+            theta[k] = sign * size * SPREAD ** (chance[1][k] - 0.5)
+        if _is_tame(outputs, theta):
+            return theta
+    return None
+
+
+def _effective(outputs: Outputs, theta: Tensor, index: int, sign: float) -> float:
+    """Return the size of a coefficient that, added to θ, moves the outputs by `EFFECT`."""
+    before, theta = outputs(theta), theta.clone()
+    low, high = -6.0, 2.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        theta[index] = sign * 10**middle
+        # A diverging teacher moves infinitely far.
+        low, high = (middle, high) if divergence(before, outputs(theta)) < EFFECT else (low, middle)
+    return float(10.0**low)
+
+
+def divergence(p: Tensor, q: Tensor) -> float:
+    """Return KL(p ‖ q) in nats, a mean over all queries; infinity where one is not finite.
+
+    Args:
+        p: probabilities, [..., class].
+        q: shaped like p.
+    """
+    least = torch.finfo(p.dtype).tiny
+    each = (p * (p.clamp_min(least).log() - q.clamp_min(least).log())).sum(-1)
+    return float(each.mean()) if torch.isfinite(each).all() else math.inf
+
+
+def _is_tame(outputs: Outputs, theta: Tensor) -> bool:
+    """Return whether no episode is near divergence, and each term is missed when left out."""
+    if not torch.isfinite(outputs(MARGIN * theta)).all():
+        return False
+    target = outputs(theta)
+    without = theta.repeat(len(theta), 1).fill_diagonal_(0)
+    missed = [divergence(target, outputs(row)) for row in without]
+    return all(EFFECT / 4 <= each < math.inf for each in missed)
+
+
+PLANTED = PlantedSource()

@@ -1,0 +1,73 @@
+"""What commands that run many discoveries share: folder, workers, one display of progress."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from metaplast.errors import UserError, require
+from metaplast.files import claim_folder
+from metaplast.jobs import Jobs
+
+# The bar counts in these parts of a job.
+PARTS = 1000
+
+
+def new_folder(out: Path | None, kind: str) -> Path:
+    """Return an empty folder of our own: `out`, or runs/KIND-<time>."""
+    folder = out or Path("runs") / f"{kind}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    claim_folder(folder)
+    return folder
+
+
+def run_all(
+    jobs: Jobs, console: Console, *, processes: int, ray: str | None
+) -> dict[str, dict[str, Any]]:
+    """Run the jobs that are left and return the summaries of all that did not fail, by name.
+
+    Raises:
+        UserError: if every job failed.
+    """
+    require(processes >= 0, f"--processes must not be negative, got {processes}.")
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    count = len(jobs.configs)
+    task = bar.add_task(f"0/{count} runs", total=count * PARTS)
+    ended: dict[str, dict[str, Any]] = {}
+
+    def tick() -> None:
+        parts = [1.0 if name in ended else jobs.fraction(name) for name in jobs.configs]
+        bar.update(task, completed=PARTS * sum(parts), description=f"{len(ended)}/{count} runs")
+
+    try:
+        with bar:
+            for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
+                ended[name] = summary
+                tick()
+                verdict = summary.get("error") or _outcome(summary)
+                console.print(f"{len(ended)}/{count}  {name}: {verdict}", highlight=False)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. Go on with:  --resume {jobs.folder}")
+        raise
+    good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
+    if not good:
+        raise UserError(f"every run failed; the first: {next(iter(ended.values()))['error']}")
+    return good
+
+
+def _outcome(summary: dict[str, Any]) -> str:
+    accuracy = 100 * next(iter(summary["heldout"].values()))["mean"]
+    kept = ", ".join(summary["kept"]) or "no term"
+    return f"{accuracy:.1f} %, {kept} ({summary['seconds']:.0f} s)"

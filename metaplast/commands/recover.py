@@ -1,0 +1,179 @@
+"""Plant random rules and see whether discovery recovers their terms and coefficients."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+
+from metaplast.commands._grid import new_folder, run_all
+from metaplast.commands._options import parse
+from metaplast.config import DiscoveryConfig
+from metaplast.console import make_console
+from metaplast.episode import HeldOut, LabelKind
+from metaplast.errors import require
+from metaplast.files import write_text
+from metaplast.jobs import Jobs
+from metaplast.library import all_sources
+from metaplast.seeds import generator
+from metaplast.term import Term
+
+TABLE = "recovery.csv"
+
+
+@dataclass(frozen=True)
+class RecoverOptions(DiscoveryConfig):
+    """Plant random rules and see whether discovery recovers their terms and coefficients.
+
+    The options are those of `discover`, with defaults that make a rule take seconds.
+    """
+
+    rules: int = 20
+    """How many rules to plant; each has its own seed, from --seed on."""
+    most_terms: int = 4
+    """Rules have 1 to this many terms."""
+    processes: int = 0
+    """Runs at once, one thread each; 0 for one on each core."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; auto finds one."""
+    out: Path | None = None
+    """Folder for the runs and the table; without it runs/recover-<time>."""
+    resume: Path | None = None
+    """Folder of an interrupted command to go on with; other options are taken from it."""
+    hidden: tuple[int, ...] = (16, 12)
+    """Widths of the hidden layers."""
+    dataset: str = ""
+    """Where images and support labels come from; empty for small synthetic classes."""
+    shots: int = 10
+    """Support images of each class."""
+    labels: LabelKind = "remapped"
+    """Each class's own output neuron, or classes renumbered in each episode."""
+    held_out: HeldOut = "images"
+    """What the held-out test must not share with meta-training."""
+    test_episodes: int = 50
+    """Held-out tasks."""
+    episodes: int = 800
+    """Tasks met while searching."""
+    meta_batch: int = 2
+    """Tasks in one outer step; few are enough, as at the planted rule every task is solved."""
+    refit: int = 400
+    """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
+
+    @property
+    def config(self) -> DiscoveryConfig:
+        """The part that decides the outcome of a run."""
+        return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
+
+
+def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
+    """Return the terms of random rules, of 1 to `most` terms, as many of each size.
+
+    Terms are dealt from shuffled decks of the whole pool, so that all are used before any is used
+    again; a rule that would get a term twice leaves it for the next rule. The small rules come
+    first, so that those of one term differ.
+    """
+    draw = generator(seed, "supports")
+    deck: list[int] = []
+    chosen = []
+    for size in sorted(1 + rule % most for rule in range(rules)):
+        hand: list[int] = []
+        while len(hand) < min(size, len(terms)):
+            fresh = [k for k in deck if k not in hand]
+            if not fresh:
+                deck += torch.randperm(len(terms), generator=draw).tolist()
+                continue
+            deck.remove(fresh[0])
+            hand.append(fresh[0])
+        chosen.append(tuple(terms[k].name for k in sorted(hand)))
+    return chosen
+
+
+def make_jobs(options: RecoverOptions, folder: Path) -> Jobs:
+    """Return one discovery for each rule."""
+    source = next(name for name, source in all_sources().items() if source.is_planting)
+    base = f"@{options.dataset}" if options.dataset else ""
+    rules = supports(options.choice.terms, options.rules, options.most_terms, options.seed)
+    configs = {}
+    for index, names in enumerate(rules):
+        # A name alone may be that of a known rule; with a comma it is a list of terms.
+        config = replace(
+            options.config,
+            dataset=f"{source}:{','.join(names)},{base}",
+            seed=options.seed + index,
+        )
+        configs[f"{index:02d}_{'+'.join(names)}"] = config
+    return Jobs(folder, configs)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option will not do.
+    """
+    options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
+    console = make_console()
+    require(options.rules >= 1, f"--rules must be at least 1, got {options.rules}.")
+    require(options.most_terms >= 1, f"--most-terms must be at least 1, got {options.most_terms}.")
+    if options.resume is not None:
+        jobs, _ = Jobs.load(options.resume)
+    else:
+        jobs = make_jobs(options, new_folder(options.out, "recover"))
+        jobs.save()
+    done = run_all(jobs, console, processes=options.processes, ray=options.ray)
+    write_text(jobs.folder / TABLE, table_csv(done))
+    console.print(recovery_overview(done))
+    planted = {term for summary in done.values() for term in summary["recovery"]["rule"]}
+    exact = sum(is_exact(summary) for summary in done.values())
+    whole = sum(summary["recovery"]["recovered"] for summary in done.values())
+    console.print(
+        f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
+        f"{len(planted)} different terms planted"
+    )
+    console.print(f"Results in {jobs.folder}")
+
+
+def is_exact(summary: dict[str, Any]) -> bool:
+    """Return whether the terms of a run's summary are the planted ones."""
+    return not (summary["recovery"]["missing"] or summary["recovery"]["extra"])
+
+
+def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
+    """Return a table of the planted rules and what was recovered."""
+    table = Table(title="Planted rules", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("rule")
+    table.add_column("recovered", no_wrap=True)
+    table.add_column("not planted, or missing")
+    table.add_column("worst error", justify="right", no_wrap=True)
+    for summary in done.values():
+        recovery = summary["recovery"]
+        wrong = [f"+{name}" for name in recovery["extra"]]
+        wrong += [f"−{name}" for name in recovery["missing"]]
+        table.add_row(
+            recovery["equation"],
+            "yes" if recovery["recovered"] else "terms" if is_exact(summary) else "no",
+            ", ".join(wrong),
+            f"{max(recovery['errors'].values()):.1%}",
+        )
+    return table
+
+
+def table_csv(done: dict[str, dict[str, Any]]) -> str:
+    """Return one row for each coefficient, planted or found."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["run", "seed", "term", "theta_planted", "theta_found", "error"])
+    for name, summary in done.items():
+        recovery, found = summary["recovery"], summary["rule"]
+        for term in dict.fromkeys([*recovery["rule"], *found]):
+            planted = recovery["rule"].get(term, 0.0)
+            error = recovery["errors"].get(term, "")
+            writer.writerow([name, summary["seed"], term, planted, found.get(term, 0.0), error])
+    return stream.getvalue()

@@ -1,0 +1,201 @@
+"""Discover over a grid of penalties and seeds, in parallel, and recommend a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from metaplast.commands._grid import new_folder, run_all
+from metaplast.commands._options import parse
+from metaplast.config import DiscoveryConfig
+from metaplast.console import make_console
+from metaplast.discovery import Discovery
+from metaplast.errors import require
+from metaplast.files import write_text
+from metaplast.jobs import Jobs
+from metaplast.outputs import RULE
+from metaplast.rule import Rule
+from metaplast.sweep import (
+    Candidate,
+    Run,
+    candidates,
+    frequencies,
+    judge,
+    recommend,
+    runs_csv,
+    terms_csv,
+)
+
+RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
+
+# Given by the grid, not by hand.
+_Gridded = (tyro.conf.Fixed, tyro.conf.Suppress)
+
+
+@dataclass(frozen=True)
+class _EachRun(DiscoveryConfig):
+    """What all runs of the grid share."""
+
+    l1: Annotated[float | None, *_Gridded] = None
+    seed: Annotated[int, *_Gridded] = 0
+
+    @property
+    def config(self) -> DiscoveryConfig:
+        """The plain configuration."""
+        return DiscoveryConfig(**vars(self))
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Discover over a grid of penalties and seeds, in parallel, and recommend a rule.
+
+    All other options are those of `discover`.
+    """
+
+    l1: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    """Penalties, with commas."""
+    seeds: int = 5
+    """How many seeds for each penalty."""
+    first_seed: int = 0
+    """The seeds are this and those that follow."""
+    processes: int = 0
+    """Runs at once, one thread each; 0 for one on each core."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; auto finds one."""
+    out: Path | None = None
+    """Folder for the runs, tables and figure; without it runs/sweep-<time>."""
+    resume: Path | None = None
+    """Folder of an interrupted sweep to go on with; other options are taken from it."""
+    run: tyro.conf.OmitArgPrefixes[_EachRun] = field(default_factory=_EachRun)
+    """Every run."""
+
+    def __post_init__(self) -> None:
+        """Check the grid.
+
+        Raises:
+            UserError: if it is empty or a penalty occurs twice.
+        """
+        require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}.")
+        require(
+            0 < len(set(self.l1)) == len(self.l1),
+            f"--l1 takes different penalties with commas, got {','.join(map(str, self.l1))!r}.",
+        )
+
+    def jobs(self, folder: Path) -> Jobs:
+        """Return one discovery for each penalty and seed."""
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        configs = {
+            f"l1={l1:g}_seed={seed}": replace(self.run.config, l1=l1, seed=seed)
+            for l1 in self.l1
+            for seed in seeds
+        }
+        return Jobs(folder, configs, partial(judge, seed=self.first_seed))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option or the data will not do.
+    """
+    options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
+    console = make_console()
+    if options.resume is not None:
+        jobs, saved = Jobs.load(options.resume)
+        require("first_seed" in saved, f"{options.resume} is not the folder of a sweep.")
+        jobs = replace(jobs, extra=partial(judge, seed=int(saved["first_seed"])))
+    else:
+        # The data first: a mistake there should leave no folder, and a download happen once.
+        _ = Discovery(options.run.config).split
+        jobs = options.jobs(new_folder(options.out, "sweep"))
+        jobs.save(first_seed=options.first_seed)
+    done = run_all(jobs, console, processes=options.processes, ray=options.ray)
+    runs = [Run.of(name, jobs.configs[name], summary) for name, summary in done.items()]
+    show(console, runs, jobs.folder)
+
+
+def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
+    """Print and write the tables, the figure and the recommended rule."""
+    # Here, not above: matplotlib is heavy.
+    from metaplast.sweep_figure import draw
+
+    write_text(folder / RUNS, runs_csv(runs))
+    write_text(folder / TERMS, terms_csv(runs))
+    draw(runs, folder / FIGURE)
+    found = candidates(runs)
+    pick = recommend(found)
+    console.print()
+    console.print(frequency_table(runs))
+    console.print(candidate_table(found, pick, len(runs)))
+    if pick is None:
+        console.print("No rule is recommended: every one diverged on some task.")
+    else:
+        rule = Rule.load(folder / pick.best.name / RULE)
+        rule.save(folder / RULE)
+        console.print("[bold]Recommended[/bold]")
+        console.print(str(rule), highlight=False, markup=False, soft_wrap=True)
+        console.print(reason(found, pick), soft_wrap=True)
+    console.print(f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}")
+
+
+def frequency_table(runs: Sequence[Run]) -> Table:
+    """Return how often each term is kept, for each penalty."""
+    table = Table(title="Seeds that keep a term", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("term", no_wrap=True)
+    penalties = sorted({run.l1 for run in runs})
+    for l1 in penalties:
+        table.add_column(f"λ {l1:g}", justify="right")
+    for name, shares in frequencies(runs).items():
+        style = None if any(shares.values()) else "dim"
+        table.add_row(name, *(f"{shares[l1]:.0%}" for l1 in penalties), style=style)
+    return table
+
+
+def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
+    """Return complexity against loss, one row for each set of terms."""
+    table = Table(title="Rules by complexity", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("complexity", "loss", "above the least, 98 % band", "held out", "runs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("terms")
+    table.add_column("")
+    for each in found:
+        excess = "diverged"
+        if each.excess is not None:
+            band = each.excess
+            excess = f"{band.mean:+.4f} [{band.low:+.4f}, {band.high:+.4f}]"
+        table.add_row(
+            f"{each.best.complexity}",
+            f"{each.best.loss:.4f}",
+            excess,
+            f"{100 * each.best.accuracy:.1f} %",
+            f"{each.runs} of {total}",
+            ", ".join(each.best.kept) or "none",
+            "recommended" if each is pick else "",
+            style="bold" if each is pick else None,
+        )
+    return table
+
+
+def reason(found: Sequence[Candidate], pick: Candidate) -> str:
+    """Return why this rule is recommended."""
+    tasks = len(pick.best.losses)
+    equal = sum(each.is_equal for each in found)
+    least = min(found, key=lambda each: each.best.loss)
+    run = (
+        f"run {pick.best.name}; {pick.runs} run{'s' if pick.runs > 1 else ''} ended with its terms"
+    )
+    if pick is least:
+        simpler = "and no simpler one is" if found.index(pick) else "and it is the simplest found"
+        return f"It has the least loss of all on {tasks} common tasks {simpler} as good ({run})."
+    return (
+        f"It is the simplest of the {equal} rules whose loss on {tasks} common tasks is not above "
+        f"the least by the 98 % band of the paired difference ({run})."
+    )

@@ -1,0 +1,292 @@
+"""Many discoveries at once, each in a folder of its own: on this machine's cores or on Ray.
+
+A folder of jobs holds `jobs.json` and one run folder for each job. A job that is done has a
+`job.json`; one that was interrupted goes on from its checkpoint. So a command that is started again
+in the same folder does only what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import CONFIG, Discovery, Observer, write_config
+from metaplast.errors import UserError, require
+from metaplast.files import read_json, write_json
+from metaplast.outer_loop import OuterLoop, Record
+from metaplast.outputs import SUMMARY, RunFiles
+from metaplast.result import Result
+
+JOBS = "jobs.json"
+# A job's summary, with what `Jobs.extra` adds; written last, so it means that all is done.
+DONE = "job.json"
+PROGRESS = "progress.json"
+# Seconds between two looks at how far the jobs are.
+TICK = 0.5
+
+# What a job may add to its summary.
+Extra = Callable[[Result], dict[str, Any]]
+
+# Set in a worker that was told to stop: it must not begin with its next job.
+_stopped = threading.Event()
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Discoveries to run, and where.
+
+    Attributes:
+        folder: holds one run folder for each job.
+        configs: what to run, by name; the name becomes the folder's.
+        extra: a function of a module, given each result; what it returns is added to the summary.
+    """
+
+    folder: Path
+    configs: Mapping[str, DiscoveryConfig]
+    extra: Extra | None = None
+
+    def save(self, **options: Any) -> None:
+        """Write `jobs.json`, with the options of the command beside the configurations."""
+        data = {name: config.to_json() for name, config in self.configs.items()}
+        write_json(self.folder / JOBS, {"options": options, "jobs": data})
+
+    @classmethod
+    def load(cls, folder: Path, extra: Extra | None = None) -> tuple[Jobs, dict[str, Any]]:
+        """Return the jobs in a folder, and the options that `save` was given.
+
+        Raises:
+            UserError: if the folder holds no jobs, or its file is damaged.
+        """
+        require(
+            (folder / JOBS).exists(),
+            f"{folder} holds no jobs ({JOBS} is missing); give --resume the folder that an "
+            f"earlier command wrote.",
+        )
+        data = read_json(folder / JOBS, "the jobs of a command")
+        try:
+            configs = {
+                name: DiscoveryConfig.from_json(config) for name, config in data["jobs"].items()
+            }
+            options = dict(data["options"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{folder / JOBS} is damaged ({error}); start the command again in a new folder."
+            ) from None
+        for name in configs:
+            # The name becomes a path.
+            require(Path(name).name == name, f"{folder / JOBS} has a job with the name {name!r}.")
+        return cls(folder, configs, extra), options
+
+    def fraction(self, name: str) -> float:
+        """Return how much of a job is done, 0 … 1, as far as its folder tells."""
+        with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
+            seen = json.loads((self.folder / name / PROGRESS).read_text())
+            return min(1.0, float(seen["done"]) / float(seen["total"]))
+        return 0.0
+
+    def run(
+        self,
+        *,
+        processes: int = 0,
+        ray: str | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each job's name and summary as it ends; a job that failed has an "error".
+
+        Args:
+            processes: how many at once; 0 for one on each core. Each uses one thread.
+            ray: address of a Ray cluster to run on instead, "auto" to find one.
+            tick: called every now and then while jobs run.
+
+        Raises:
+            UserError: if a worker dies, or Ray is not there.
+        """
+        left = []
+        for name in self.configs:
+            done = self.folder / name / DONE
+            if done.exists():
+                yield name, read_json(done, "the summary of a job")
+            else:
+                left.append(name)
+        calls = {
+            name: (self.configs[name].to_json(), str((self.folder / name).resolve()), self.extra)
+            for name in left
+        }
+        yield from _on_ray(calls, ray, tick) if ray else _on_cores(calls, processes, tick)
+
+
+class Heartbeat:
+    """Writes how far a discovery is, now and then, for whoever waits for it.
+
+    Args:
+        folder: of the discovery.
+        seconds: between two writes.
+    """
+
+    def __init__(self, folder: Path, seconds: float = 2.0) -> None:
+        self._folder, self._seconds = folder, seconds
+        self._done, self._written = 0, 0.0
+        self._discovery: Discovery | None = None
+
+    def begin(self, discovery: Discovery) -> None:
+        """Start from what earlier parts of the run have done."""
+        self._discovery = discovery
+        self._done = sum(discovery.done.values()) * discovery.config.meta_batch
+        self._beat()
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Count the episodes of one outer step."""
+        self._done += loop.settings.meta_batch
+        self._beat()
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Count some tested episodes."""
+        self._done += episodes
+        self._beat()
+
+    def finish(self, result: Result) -> None:
+        """Do nothing: the summary tells."""
+
+    def _beat(self) -> None:
+        if self._discovery is None or time.monotonic() - self._written < self._seconds:
+            return
+        self._written = time.monotonic()
+        total = max(1, self._discovery.total_episodes)
+        write_json(self._folder / PROGRESS, {"done": self._done, "total": total})
+
+
+def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[str, Any]:
+    """Run a discovery, or what is left of it, on one thread; return its summary.
+
+    A failure is returned as {"error": sentence}: it ends this job, not the others.
+
+    Args:
+        config: as `DiscoveryConfig.to_json` gives it.
+        folder: of the run.
+        extra: see `Jobs`.
+    """
+    if _stopped.is_set():
+        raise KeyboardInterrupt
+    try:
+        return _run_job(DiscoveryConfig.from_json(config), Path(folder), extra)
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        return {"error": text}
+
+
+def _run_job(config: DiscoveryConfig, folder: Path, extra: Extra | None) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    observers: list[Observer] = [RunFiles(folder), Heartbeat(folder)]
+    if (folder / CONFIG).exists():
+        discovery = Discovery.resume(folder, observers=observers)
+    else:
+        write_config(folder, config)
+        discovery = Discovery(config, folder=folder, observers=observers)
+    result = discovery.run()
+    done: dict[str, Any] = read_json(folder / SUMMARY, "the summary of a run")
+    done |= {} if extra is None else extra(result)
+    write_json(folder / DONE, done)
+    return done
+
+
+Calls = Mapping[str, tuple[dict[str, Any], str, Extra | None]]
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _on_cores(
+    calls: Calls, processes: int, tick: Callable[[], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not calls:
+        return
+    workers = min(processes or cores(), len(calls))
+    # Started afresh: a fork of a process with torch's and numba's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_heed_interrupts)
+    futures: dict[Future[dict[str, Any]], str] = {
+        executor.submit(run_job, *call): name for name, call in calls.items()
+    }
+    try:
+        while futures:
+            finished, _ = wait(futures, TICK, FIRST_COMPLETED)
+            tick()
+            for future in finished:
+                yield futures.pop(future), future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for lack of memory; start the command again with "
+            "--resume and fewer --processes, to do what is left."
+        ) from None
+    except BaseException:
+        # Ctrl-C reaches the workers too, a signal to this process alone does not.
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGINT)
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _heed_interrupts() -> None:
+    """Have the first interrupt of a worker end its job, which saves it, and all that follow."""
+
+    def stop(*_: object) -> None:
+        if not _stopped.is_set():
+            _stopped.set()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def _on_ray(
+    calls: Calls, address: str, tick: Callable[[], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "--ray needs the package ray, which is not installed; install metaplast[ray]."
+        ) from None
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"no Ray cluster was found at {address!r} ({type(error).__name__}); start one with "
+            f"`ray start --head`, or leave --ray out."
+        ) from None
+    remote = ray.remote(num_cpus=1, max_retries=2)(run_job)
+    waiting = {remote.remote(*call): name for name, call in calls.items()}
+    try:
+        while waiting:
+            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
+            tick()
+            for reference in finished:
+                name = waiting.pop(reference)
+                try:
+                    yield name, ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    yield name, {"error": f"Ray: {type(error).__name__}"}
+    finally:
+        for reference in waiting:
+            ray.cancel(reference)
+        ray.shutdown()

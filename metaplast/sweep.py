@@ -1,0 +1,207 @@
+"""A grid of penalties and seeds: what each run found, how often each term, which rule to take."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import Discovery
+from metaplast.evaluation import Band, bootstrap, evaluate
+from metaplast.library import get_term
+from metaplast.result import DISCOVERED, Result
+from metaplast.selection import complexity
+from metaplast.unroll import choose_engine
+
+
+def judge(result: Result, *, seed: int) -> dict[str, Any]:
+    """Return a rule's loss and accuracy on tasks that are the same for every run of a sweep.
+
+    The tasks are drawn from the meta-training side of the split that `seed` makes, as many as
+    selection uses: choosing among rules must not look at held-out tasks.
+
+    Args:
+        result: of a run, whose own seed may be another.
+        seed: the sweep's first.
+
+    Returns:
+        {"judged": {"loss": …, "accuracy": …}}, one number for each task; a loss of None is one
+        that is not finite.
+    """
+    config = replace(result.config, seed=seed)
+    discovery = Discovery(config)
+    learner = discovery.learner_for(result.rule.terms, result.rule.feedback)
+    evaluation = evaluate(
+        learner,
+        result.rule.tensor(config.torch_dtype, config.torch_device),
+        discovery.split.train,
+        choose_engine(config.engine, learner, config.torch_device),
+        episodes=config.validation,
+        seed=seed,
+        purpose="judge",
+    )
+    losses = [loss if math.isfinite(loss) else None for loss in evaluation.loss.tolist()]
+    return {"judged": {"loss": losses, "accuracy": evaluation.accuracy.tolist()}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep.
+
+    Attributes:
+        name: of its folder.
+        l1: penalty.
+        seed: of all its random numbers.
+        summary: as in `summary.json`, with what `judge` returned.
+    """
+
+    name: str
+    l1: float
+    seed: int
+    summary: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: str, config: DiscoveryConfig, summary: dict[str, Any]) -> Run:
+        """Return the run with this configuration and summary."""
+        return cls(name, config.penalty_weight, config.seed, summary)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the rule's terms."""
+        return tuple(self.summary["kept"])
+
+    @property
+    def searched(self) -> int:
+        """Number of terms that the search left different from zero."""
+        return sum(_is_nonzero(value) for value in self.summary["before_refit"].values())
+
+    @property
+    def accuracy(self) -> float:
+        """Mean held-out accuracy."""
+        return float(self.summary["heldout"][DISCOVERED]["mean"])
+
+    @property
+    def complexity(self) -> int:
+        """How much the formulas of the rule's terms hold, see `selection.complexity`."""
+        return sum(complexity(get_term(name)) for name in self.kept)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """Loss on each task of `judge`, infinite where it diverged, [task]."""
+        numbers = [math.inf if x is None else x for x in self.summary["judged"]["loss"]]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    @property
+    def loss(self) -> float:
+        """Mean of `losses` in nats."""
+        return float(self.losses.mean())
+
+
+def _is_nonzero(value: float | Sequence[float]) -> bool:
+    return any(value) if isinstance(value, list) else value != 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A set of terms that at least one run ended with.
+
+    Attributes:
+        best: of the runs that ended with it, that of least loss.
+        runs: how many there are.
+        excess: loss of the best run minus the least loss of all, task by task, with its band;
+            None where a task of it diverged.
+    """
+
+    best: Run
+    runs: int
+    excess: Band | None
+
+    @property
+    def is_equal(self) -> bool:
+        """True if its loss is not above the least, by the band of the paired difference."""
+        return self.excess is not None and self.excess.low <= 0
+
+
+def candidates(runs: Iterable[Run]) -> list[Candidate]:
+    """Return every set of terms that runs ended with, the simplest first."""
+    groups: dict[frozenset[str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(frozenset(run.kept), []).append(run)
+    bests = [min(group, key=lambda run: run.loss) for group in groups.values()]
+    least = min(bests, key=lambda run: run.loss)
+    made = [
+        Candidate(best, len(group), _excess(best, least))
+        for best, group in zip(bests, groups.values(), strict=True)
+    ]
+    return sorted(made, key=lambda c: (c.best.complexity, c.best.loss))
+
+
+def _excess(run: Run, least: Run) -> Band | None:
+    if not torch.isfinite(run.losses).all():
+        return None
+    return bootstrap(run.losses - least.losses)
+
+
+def recommend(found: Sequence[Candidate]) -> Candidate | None:
+    """Return the simplest rule that is as good as the best; None if every rule diverged."""
+    return next((candidate for candidate in found if candidate.is_equal), None)
+
+
+def frequencies(runs: Sequence[Run]) -> dict[str, dict[float, float]]:
+    """Return the share of seeds that kept each candidate term, by term, then by penalty."""
+    penalties = sorted({run.l1 for run in runs})
+    names = dict.fromkeys(name for run in runs for name in run.summary["before_refit"])
+    table: dict[str, dict[float, float]] = {name: {} for name in names}
+    for l1 in penalties:
+        group = [run for run in runs if run.l1 == l1]
+        for name in names:
+            table[name][l1] = sum(name in run.kept for run in group) / len(group)
+    return table
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def runs_csv(runs: Sequence[Run]) -> str:
+    """Return one row for each run."""
+    rivals = [name for name in runs[0].summary["heldout"] if name != DISCOVERED]
+    columns = ["l1", "seed", "terms_searched", "terms_kept", "complexity", "accuracy"]
+    columns += ["accuracy_low", "accuracy_high", "diverged", *(f"accuracy_{r}" for r in rivals)]
+    rows = []
+    for run in runs:
+        test = run.summary["heldout"]
+        own = test[DISCOVERED]
+        row = [run.l1, run.seed, run.searched, len(run.kept), run.complexity]
+        row += [own["mean"], own["low"], own["high"], own["non_finite"]]
+        row += [test[rival]["mean"] for rival in rivals]
+        rows.append([*row, run.loss, run.summary["seconds"], run.name])
+    return _csv([*columns, "judged_loss", "seconds", "run"], rows)
+
+
+def terms_csv(runs: Sequence[Run]) -> str:
+    """Return one row for each run, candidate term and, with θ per layer, layer."""
+    rows = []
+    for run in runs:
+        final = run.summary["rule"]
+        for term, searched in run.summary["before_refit"].items():
+            kept = term in final
+            before = searched if isinstance(searched, list) else [searched]
+            after = final.get(term, [0.0] * len(before))
+            after = after if isinstance(after, list) else [after]
+            for layer, pair in enumerate(zip(before, after, strict=True), start=1):
+                place = layer if isinstance(searched, list) else ""
+                rows.append([run.l1, run.seed, term, place, *pair, int(kept)])
+    return _csv(["l1", "seed", "term", "layer", "searched", "theta", "kept"], rows)

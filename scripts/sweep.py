@@ -1,0 +1,8 @@
+"""Discover over penalties and seeds, in parallel; the same as `metaplast sweep`."""
+
+import sys
+
+from metaplast.commands import script
+
+if __name__ == "__main__":
+    sys.exit(script("sweep"))

@@ -1,0 +1,78 @@
+"""`metaplast sweep` and `metaplast recover` as their user meets them."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from metaplast.commands import guard
+from metaplast.commands import recover as recover_command
+from metaplast.commands import sweep as sweep_command
+from metaplast.commands.recover import RecoverOptions, make_jobs, supports
+from metaplast.library import choose_terms
+from metaplast.rule import Rule
+
+SMALL = [
+    "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
+    "--refit=4", "--validation=6", "--test-episodes=4", "--engine=batched", "--processes=1",
+    "--terms=error_hebbian,oja",
+]  # fmt: skip
+POOL = choose_terms("all").terms
+
+
+def rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_a_sweep_leaves_tables_a_figure_and_a_rule(tmp_path, capsys):
+    out = tmp_path / "sweep"
+    arguments = ["--l1=0,0.1", "--seeds=1", f"--out={out}", *SMALL]
+    assert guard(sweep_command.main, arguments) == 0
+    printed = capsys.readouterr().out
+    for part in ("Seeds that keep a term", "Rules by complexity", "recommended", "2/2"):
+        assert part in printed
+    assert [row["l1"] for row in rows(out / "runs.csv")] == ["0.0", "0.1"]
+    assert {row["term"] for row in rows(out / "terms.csv")} == {"error_hebbian", "oja"}
+    assert str(Rule.load(out / "rule.json")) in printed
+    (out / "sweep.png").unlink()
+    assert guard(sweep_command.main, [f"--resume={out}"]) == 0
+    assert (out / "sweep.png").exists()
+
+
+def test_a_mistake_leaves_no_folder(tmp_path, capsys):
+    out = tmp_path / "sweep"
+    for wrong in (["--seeds=0"], ["--l1=1,1"], ["--ways=99"]):
+        assert guard(sweep_command.main, [*wrong, f"--out={out}"]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+    assert guard(recover_command.main, ["--rules=0", f"--out={out}"]) == 2
+    assert not out.exists()
+
+
+def test_recover_says_what_it_recovered(tmp_path, capsys):
+    out = tmp_path / "recover"
+    assert guard(recover_command.main, ["--rules=1", f"--out={out}", *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "support exact: " in printed
+    assert "of 1" in printed
+    table = rows(out / "recovery.csv")
+    assert sum(float(row["theta_planted"]) != 0 for row in table) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_rules_use_every_term_equally(seed):
+    chosen = supports(POOL, 20, 4, seed)
+    assert Counter(map(len, chosen)) == {1: 5, 2: 5, 3: 5, 4: 5}
+    assert all(len(set(names)) == len(names) for names in chosen)
+    assert set(Counter(name for names in chosen for name in names).values()) == {5}
+    assert len({names for names in chosen if len(names) == 1}) == 5
+    assert chosen == supports(POOL, 20, 4, seed) != supports(POOL, 20, 4, seed + 1)
+
+
+def test_each_rule_has_a_seed_and_its_terms_as_data(tmp_path):
+    options = replace(RecoverOptions(), rules=3, most_terms=1, seed=7, dataset="digits")
+    jobs = make_jobs(options, tmp_path)
+    for index, (name, config) in enumerate(jobs.configs.items()):
+        term = name.partition("_")[2]
+        assert config.dataset == f"planted:{term},@digits"
+        assert config.seed == 7 + index

@@ -1,0 +1,130 @@
+"""Episodes labelled by a teacher that learned by a known rule."""
+
+import pytest
+import torch
+from support import assert_is_one_sentence, seeded
+
+from episodes.planted import EFFECT, divergence, read_plan, taught
+from metaplast.episode import EpisodeRequest
+from metaplast.errors import UserError
+from metaplast.learner import Learner
+from metaplast.library import get_term, open_source
+from metaplast.network import FullyConnected
+from metaplast.rule import Rule
+from metaplast.unroll import Problem, get_engine
+
+REQUEST = EpisodeRequest(
+    ways=3, shots=4, queries=4, labels="remapped", held_out="images", dtype=torch.float64
+)
+BASE = "clusters:8,6"
+NETWORK = FullyConnected((8, 7, 3))
+BIO = ("error_hebbian", "error_error", "oja")
+
+
+def planted(rule, *, base=BASE, network=NETWORK, feedback="fixed", seed=0, **changes):
+    request = EpisodeRequest(**{**vars(REQUEST), "seed": seed, **changes})
+    return open_source(f"planted:{rule}@{base}", request).bind(network, feedback)
+
+
+def names(plan):
+    return tuple(term.name for term in plan.terms)
+
+
+def test_a_rule_is_read_from_names_coefficients_or_a_file(tmp_path):
+    assert names(read_plan("bio")) == BIO
+    assert names(read_plan("F0,oja")) == ("error_hebbian", "oja")
+    # Oja is a term and a known rule of two; a comma makes it a list of terms.
+    assert names(read_plan("oja")) == ("error_hebbian", "oja")
+    assert names(read_plan("oja,")) == ("oja",)
+    given = read_plan("F1=-0.5, oja=1e-3,F4=0")
+    assert (names(given), given.theta) == (("activity_error", "oja"), ((-0.5, 0.001),))
+    rule = Rule(tuple(map(get_term, BIO)), ((1.0, 0.0, 2.0), (3.0, 0.0, 4.0)), "fixed")
+    rule.save(tmp_path / "rule.json")
+    read = read_plan(str(tmp_path / "rule.json"))
+    assert (names(read), read.theta) == (("error_hebbian", "oja"), ((1.0, 2.0), (3.0, 4.0)))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "F0=x", "F0=0.1,F1", "F0=0,F1=0", "F0=inf", "nothing", "F77=1", "none.json"]
+)
+def test_what_is_no_rule_is_refused(text):
+    with pytest.raises(UserError) as caught:
+        read_plan(text)
+    assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("engine", ["batched", "fused"])
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_the_planted_rule_is_the_least_of_the_loss(side, engine):
+    split = planted("F0=0.02,F9=0.01,F3=0.003")
+    batch = getattr(split, side).sample(3, seeded())
+    learner = Learner(NETWORK, "fixed", split.planted.terms)
+    theta = split.planted.tensor(torch.float64)
+    state = learner.begin(batch, seeded(1))
+    outcome = get_engine(engine).run(Problem(learner, theta, state, batch))
+    assert outcome.theta_gradient.abs().max() < 1e-12
+    assert outcome.accuracy.tolist() == [1, 1, 1]
+    for k in range(3):
+        for sign in (-1, 1):
+            other = theta.clone()
+            other[k] *= 1 + 0.1 * sign
+            worse = get_engine(engine).run(Problem(learner, other, state, batch), gradient=False)
+            assert (worse.loss > outcome.loss).all()
+
+
+def test_the_same_seed_gives_the_same_rule_and_episodes():
+    one, same, other = (planted("bio", seed=seed) for seed in (3, 3, 4))
+    assert one.planted == same.planted != other.planted
+    a, b = (split.train.sample(2, seeded(5)) for split in (one, same))
+    assert torch.equal(a.query_y, b.query_y)
+    assert torch.equal(a.initial.weights[0], b.initial.weights[0])
+    assert str(one.planted) in one.description
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_drawn_term_can_be_left_out_unnoticed(seed):
+    split = planted("F1,F3,F7,F9", seed=seed)
+    learner = Learner(NETWORK, "fixed", split.planted.terms)
+    theta = split.planted.tensor(torch.float64)
+    assert theta[1] > 0, "a decay that decays"
+    batch = split.train.sample(100, seeded(9))
+    assert torch.isfinite(batch.query_y).all()
+    for k in range(4):
+        without = theta.clone()
+        without[k] = 0
+        outputs = taught(learner, without, batch.initial, batch)
+        assert divergence(batch.query_y, outputs) > EFFECT / 10
+
+
+def test_backward_terms_are_planted_where_feedback_is_plastic():
+    split = planted("F0,backward_hebbian", feedback="plastic")
+    batch = split.train.sample(20, seeded())
+    learner = Learner(NETWORK, "plastic", split.planted.terms)
+    without = split.planted.tensor(torch.float64) * torch.tensor([1.0, 0.0])
+    assert divergence(batch.query_y, taught(learner, without, batch.initial, batch)) > EFFECT / 10
+    with pytest.raises(UserError, match="plastic"):
+        planted("F0,backward_hebbian")
+
+
+def test_any_source_can_be_planted_on():
+    network = FullyConnected((64, 8, 3))
+    split = planted("F0=0.01", base="digits", network=network)
+    assert "digits" in split.description
+    assert split.train.sample(2, seeded()).query_y.shape == (2, 12, 3)
+    with pytest.raises(UserError):
+        open_source("planted:bio@planted:bio", REQUEST)
+
+
+def test_a_rule_that_diverges_is_refused():
+    with pytest.raises(UserError, match=r"diverges in \d+ of 64") as caught:
+        planted("F3=-9,F9=100")
+    assert_is_one_sentence(caught.value)
+
+
+def test_divergence_is_that_of_kullback_and_leibler():
+    p, q = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    expected = (
+        0.5 * torch.log(torch.tensor([2.0, 2 / 3])).sum() + torch.log(torch.tensor(2.0))
+    ) / 2
+    assert divergence(p, q) == pytest.approx(float(expected))
+    assert divergence(p, q * torch.nan) == torch.inf

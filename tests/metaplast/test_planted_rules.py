@@ -1,0 +1,144 @@
+"""A rule that made the data is found again from the whole pool: its terms, signs and coefficients.
+
+The teacher here shares nothing with the term library or the engines: its formulas are written out
+from the published table. So a term that is swapped with another or has the wrong sign, anywhere
+from its declaration to the printed rule, fails these tests.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support import Clouds
+
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import discover
+from metaplast.episode import EpisodeSplit
+from metaplast.learner import Learner, State
+from metaplast.library import get_term
+from metaplast.network import FullyConnected
+from metaplast.recovery import Recovery
+from metaplast.rule import Rule
+
+WIDTHS, BETA = (8, 7, 6, 3), 10.0
+
+
+def outer(a, b):
+    return a[:, :, None] * b[:, None, :]
+
+
+def dot(a, b):
+    return (a * b).sum(-1)[:, None, None]
+
+
+def times(w, a):
+    return (w @ a[..., None])[..., 0]
+
+
+# Post: y activity, e error; pre: x activity, d error; w the weights (facts, A: candidates 0 … 9).
+FORMULAS = {
+    "F0": lambda y, e, x, d, w: -outer(e, x),
+    "F1": lambda y, e, x, d, w: -outer(y, d),
+    "F2": lambda y, e, x, d, w: -outer(e, d),
+    "F3": lambda y, e, x, d, w: -w,
+    "F4": lambda y, e, x, d, w: -outer(torch.ones_like(y), d),
+    "F5": lambda y, e, x, d, w: -outer(e, x) * y.sum(-1)[:, None, None],
+    "F6": lambda y, e, x, d, w: -outer(y, d) * dot(y, times(w, d)),
+    "F7": lambda y, e, x, d, w: -outer(e, x) * dot(y, times(w, d)),
+    "F8": lambda y, e, x, d, w: -outer(y, d) * dot(x, times(w.mT, e)),
+    "F9": lambda y, e, x, d, w: outer(y, x) - outer(y, y) @ w,
+}
+
+
+class Teacher(Clouds):
+    """Easy tasks, their queries labelled by a plain loop that learned by `rule`."""
+
+    def __init__(self, rule, formulas=FORMULAS):
+        super().__init__(inputs=WIDTHS[0], outputs=WIDTHS[-1], steps=30, queries=20)
+        self.rule, self.formulas = rule, formulas
+        self.made = {}
+
+    def forward(self, weights, x):
+        y = [x]
+        for w in weights[:-1]:
+            y.append(torch.nn.functional.softplus(times(w, y[-1]), beta=BETA))
+        return [*y, torch.softmax(times(weights[-1], y[-1]), -1)]
+
+    def sample(self, episodes, generator):
+        # Every refit meets the same tasks, and this loop is slow.
+        key = episodes, generator.initial_seed()
+        if key not in self.made:
+            self.made[key] = self.learn(episodes, generator)
+        return self.made[key]
+
+    def learn(self, episodes, generator):
+        batch = super().sample(episodes, generator)
+        start = Learner(FullyConnected(WIDTHS), "fixed", ()).draw(
+            episodes, generator, torch.float64
+        )
+        weights = list(start.weights)
+        for t in range(self.steps):
+            y = self.forward(weights, batch.support_x[:, t])
+            e = [y[-1] - torch.nn.functional.one_hot(batch.support_y[:, t], WIDTHS[-1])]
+            for level in (2, 1, 0):
+                e.insert(0, times(start.backward[level], e[0]) * (1 - torch.exp(-BETA * y[level])))
+            weights = [
+                w + sum(
+                    theta * self.formulas[name](y[i + 1], e[i + 1], y[i], e[i], w)
+                    for name, theta in self.rule.items()
+                )
+                for i, w in enumerate(weights)
+            ]  # fmt: skip
+        labels = self.forward([w[:, None] for w in weights], batch.query_x)[-1]
+        return replace(batch, query_y=labels, initial=State(*start))
+
+
+def recover(rule, formulas=FORMULAS, terms="all", **options):
+    """Return what discovery makes of a rule that is planted under the labels `rule`."""
+    teacher = Teacher(rule, formulas)
+    split = EpisodeSplit(teacher, teacher, "images", WIDTHS[0], WIDTHS[-1], "planted")
+    settings = {"episodes": 400, "meta_batch": 2, "refit": 160, "validation": 60} | options
+    config = DiscoveryConfig(
+        terms=terms, hidden=WIDTHS[1:-1], dtype="float64", test_episodes=2, **settings
+    )
+    found = discover(config, split=split).rule
+    planted = Rule(tuple(map(get_term, rule)), (tuple(rule.values()),), "fixed")
+    return Recovery(planted, found)
+
+
+RULES = [
+    {"F0": 0.02, "F9": 0.01},
+    {"F1": 0.05, "F3": 0.01, "F7": -0.03},
+    {"F2": -0.06, "F4": 0.03, "F5": 0.008, "F8": 0.05},
+]
+# Hardly moves these small networks, so it must be large, and found with large steps.
+GATED = {"F6": 0.3}
+
+
+def test_the_rules_use_every_term():
+    assert {label for rule in (*RULES, GATED) for label in rule} == set(FORMULAS)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["+".join(rule) for rule in RULES])
+def test_a_planted_rule_is_recovered_from_the_whole_pool(rule):
+    recovery = recover(rule)
+    assert recovery.is_recovered, f"{recovery}; {recovery.errors}"
+
+
+def test_a_term_of_small_effect_is_recovered_with_large_steps():
+    recovery = recover(GATED, terms="F0,F1,F6", meta_lr=4e-3, refit=400)
+    assert recovery.is_recovered, f"{recovery}; {recovery.errors}"
+
+
+WRONG = {
+    "mis-signed": FORMULAS | {"F1": lambda *signals: -FORMULAS["F1"](*signals)},
+    "swapped": FORMULAS | {"F1": FORMULAS["F2"], "F2": FORMULAS["F1"]},
+}
+
+
+@pytest.mark.parametrize("formulas", WRONG.values(), ids=list(WRONG))
+def test_a_wrong_label_is_found_out(formulas):
+    # The same labels, of which one means something else to the teacher than to the library.
+    rule = {"F1": 0.05, "F9": 0.01}
+    assert recover(rule, terms="F1,F2,F9").is_recovered
+    assert not recover(rule, formulas, terms="F1,F2,F9").is_recovered

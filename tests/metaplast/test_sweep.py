@@ -1,0 +1,158 @@
+"""Jobs in folders, and what a sweep makes of its runs."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from support import assert_is_one_sentence
+
+from metaplast.config import DiscoveryConfig
+from metaplast.errors import UserError
+from metaplast.jobs import DONE, Jobs, run_job
+from metaplast.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
+from metaplast.sweep_figure import draw
+
+TINY = DiscoveryConfig(
+    terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,
+    refit=4, validation=4, test_episodes=4, engine="batched",
+)  # fmt: skip
+
+
+def extra(result):
+    return {"extra": len(result.kept)}
+
+
+def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
+    broken = replace(TINY, ways=99)
+    jobs = Jobs(tmp_path, {"a": TINY, "b": replace(TINY, seed=1), "broken": broken}, extra)
+    jobs.save(option=5)
+    ticks = []
+    ended = dict(jobs.run(processes=2, tick=lambda: ticks.append(jobs.fraction("a"))))
+    assert set(ended) == {"a", "b", "broken"}
+    assert "--ways" in ended["broken"]["error"]
+    assert ended["a"]["extra"] == len(ended["a"]["kept"])
+    assert ended["a"]["rule"] != ended["b"]["rule"]
+    assert ticks
+    assert 0 <= min(ticks) <= max(ticks) <= 1
+    # As a killed command leaves it: one job done, one with a checkpoint, one not begun.
+    (tmp_path / "b" / DONE).unlink()
+    loaded, options = Jobs.load(tmp_path, extra)
+    assert options == {"option": 5}
+    assert loaded.configs == jobs.configs
+    marked = json.loads((tmp_path / "a" / DONE).read_text()) | {"mark": True}
+    (tmp_path / "a" / DONE).write_text(json.dumps(marked))
+    assert dict(Jobs(tmp_path, {"a": TINY}).run()) == {"a": marked}, "read, not run"
+    threads = torch.get_num_threads()
+    again = run_job(TINY.to_json() | {"seed": 1}, str(tmp_path / "b"), extra)
+    torch.set_num_threads(threads)
+    same = ("rule", "heldout", "before_refit", "extra")
+    assert [again[key] for key in same] == [ended["b"][key] for key in same]
+
+
+def test_a_folder_without_jobs_is_refused(tmp_path):
+    with pytest.raises(UserError) as caught:
+        Jobs.load(tmp_path)
+    assert_is_one_sentence(caught.value)
+    (tmp_path / "jobs.json").write_text('{"options": {}, "jobs": {"a": {}}}')
+    with pytest.raises(UserError) as caught:
+        Jobs.load(tmp_path)
+    assert_is_one_sentence(caught.value)
+    data = {"options": {}, "jobs": {"../a": TINY.to_json()}}
+    (tmp_path / "jobs.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"\.\./a"):
+        Jobs.load(tmp_path)
+
+
+def test_ray_runs_the_same_jobs(tmp_path):
+    ray = pytest.importorskip("ray")
+    ended = dict(Jobs(tmp_path, {"a": TINY}).run(ray="local"))
+    assert ended["a"]["kept"]
+    assert not ray.is_initialized()
+
+
+def made(l1, seed, kept, losses, accuracy=0.7):
+    """Return a run that ended with the terms `kept`, judged on tasks with these losses."""
+    test = {"mean": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "non_finite": 0}
+    pool = ("error_hebbian", "oja", "decay", "gated_error_hebbian")
+    summary = {
+        "kept": list(kept),
+        "rule": dict.fromkeys(kept, 0.5),
+        "before_refit": {name: 0.0 if name == "decay" else 0.1 for name in pool},
+        "heldout": {"discovered": test, "backprop": test},
+        "judged": {"loss": losses, "accuracy": [0.0] * len(losses)},
+        "seconds": 1.0,
+    }
+    return Run(f"l1={l1}_seed={seed}", l1, seed, summary)
+
+
+ONE, TWO, GATED = ("error_hebbian",), ("error_hebbian", "oja"), ("oja", "gated_error_hebbian")
+RUNS = [
+    made(0.1, 0, ONE, [1.5, 1.6, 1.7, 1.8]),
+    made(0.1, 1, TWO, [1.0, 1.2, 1.1, 1.1]),
+    made(0.01, 0, TWO[::-1], [1.0, 1.1, 1.0, 1.1]),
+    made(0.01, 1, GATED, [1.02, 1.08, 0.99, 1.10]),
+]
+
+
+def test_the_simplest_rule_as_good_as_the_best_is_recommended():
+    found = candidates(RUNS)
+    assert [set(each.best.kept) for each in found] == [set(ONE), set(TWO), set(GATED)]
+    assert [each.runs for each in found] == [1, 2, 1]
+    assert found[1].best is RUNS[2], "the better of the two runs with these terms"
+    assert [each.is_equal for each in found] == [False, True, True]
+    assert recommend(found) is found[1]
+    assert found[2].excess.mean == 0, "the least loss of all"
+
+
+def test_a_rule_that_diverges_is_never_recommended():
+    runs = [made(0.1, 0, ONE, [0.1, None]), made(0.1, 1, TWO, [1.0, 1.0])]
+    assert runs[0].loss == math.inf
+    found = candidates(runs)
+    assert recommend(found).best is runs[1]
+    assert recommend(candidates(runs[:1])) is None
+
+
+def test_frequencies_are_shares_of_seeds():
+    table = frequencies(RUNS)
+    assert list(table) == ["error_hebbian", "oja", "decay", "gated_error_hebbian"]
+    assert table["error_hebbian"] == {0.01: 0.5, 0.1: 1.0}
+    assert table["oja"] == {0.01: 1.0, 0.1: 0.5}
+    assert set(table["decay"].values()) == {0.0}
+
+
+def test_tables_are_tidy():
+    rows = list(csv.DictReader(runs_csv(RUNS).splitlines()))
+    assert [(row["l1"], row["seed"]) for row in rows] == [
+        ("0.1", "0"), ("0.1", "1"), ("0.01", "0"), ("0.01", "1"),
+    ]  # fmt: skip
+    assert [row["terms_kept"] for row in rows] == ["1", "2", "2", "2"]
+    assert {row["terms_searched"] for row in rows} == {"3"}
+    assert float(rows[2]["judged_loss"]) == pytest.approx(1.05)
+    terms = list(csv.DictReader(terms_csv(RUNS).splitlines()))
+    assert len(terms) == 4 * 4
+    kept = [row["term"] for row in terms if row["kept"] == "1" and row["seed"] == "0"]
+    assert kept == ["error_hebbian", "error_hebbian", "oja"]
+
+
+def test_coefficients_per_layer_are_rows_of_their_own():
+    run = made(0.1, 0, ONE, [1.0])
+    run.summary["before_refit"] = {"error_hebbian": [0.1, 0.2], "oja": [0.0, 0.0]}
+    run.summary["rule"] = {"error_hebbian": [0.3, 0.4]}
+    rows = [row.split(",") for row in terms_csv([run]).splitlines()]
+    assert rows[1:] == [
+        ["0.1", "0", "error_hebbian", "1", "0.1", "0.3", "1"],
+        ["0.1", "0", "error_hebbian", "2", "0.2", "0.4", "1"],
+        ["0.1", "0", "oja", "1", "0.0", "0.0", "0"],
+        ["0.1", "0", "oja", "2", "0.0", "0.0", "0"],
+    ]
+    assert run.searched == 1
+
+
+def test_the_figure_is_a_picture(tmp_path):
+    draw(RUNS, tmp_path / "sweep.png")
+    data = (tmp_path / "sweep.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert len(data) > 20_000
