@@ -47,8 +47,7 @@ class PoolStream:
         passes = -(-steps // len(train))
         support = torch.cat([train[_order(len(train), generator)] for _ in range(passes)])[:steps]
         query = test[_order(len(test), generator)][:queries]
-        parts = [part for side in (support, query) for part in self._images(side, number)]
-        return EpisodeBatch(*parts)
+        return EpisodeBatch(*self._images(support, number), *self._images(query, number))
 
     def _images(self, index: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         """Return images [1, image, pixel] and labels [1, image] on the request's device."""
