@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from metaplast import DiscoveryConfig, FullyConnected, Rule, discover
+from metaplast.export import export_rule, get_exporter
 
 folder = Path(tempfile.mkdtemp())
 
@@ -21,11 +22,17 @@ rule = discover(config).rule
 rule.save(folder / "rule.json")
 print(rule)
 
+# Export: code that needs NumPy alone, run and compared with the engine before it is handed out.
+network = FullyConnected((64, 40, 30, 10))
+exported = export_rule(rule, network, get_exporter("numpy"))
+(folder / "rule.py").write_text(exported.text)
+print(f"rule.py: {exported.check}")
+
 # Use: plain matrices, one image at a time, no metaplast network and no gradient.
 rule = Rule.load(folder / "rule.json")
 images, labels = load_digits(return_X_y=True)
 images, labels = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
-start = rule.learner(FullyConnected((64, 40, 30, 10))).draw(1, torch.Generator().manual_seed(0))
+start = rule.learner(network).draw(1, torch.Generator().manual_seed(0))
 weights, backward = ([matrix[0] for matrix in group] for group in start)
 for x, label in zip(images[:1000], labels[:1000], strict=True):
     weights, backward = rule.step(weights, x, label, backward)

@@ -21,7 +21,7 @@ from metaplast.evaluation import Evaluation, evaluate
 from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
-from metaplast.outer_loop import OuterLoop, Record
+from metaplast.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
 from metaplast.selection import Fit, Selection, keep_terms, select
@@ -261,14 +261,20 @@ class Discovery:
         """Return the rule of some terms, refitted from `theta` without penalty, and validated."""
         settings = replace(self.config.outer, episodes=self.config.refit, l1=0.0)
         learner = self._subset(search, kept)
-        loop = self._stage(
-            stage,
-            lambda: self._loop(
-                stage, learner, settings=settings, start=theta.clone(),
-                scale=search.progress.scale[..., list(kept)], tasks=REFIT,
-            ),
-        )  # fmt: skip
         self._trials_left = max(0, self._trials_left - 1)
+        try:
+            loop = self._stage(
+                stage,
+                lambda: self._loop(
+                    stage, learner, settings=settings, start=theta.clone(),
+                    scale=search.progress.scale[..., list(kept)], tasks=REFIT,
+                ),
+            )  # fmt: skip
+        except StandstillError:
+            if stage == REFIT:
+                raise
+            # A rule that never stays finite is as bad as can be: the term is missed.
+            return Fit(tuple(kept), theta, torch.zeros(self.config.validation))
         accuracy = self._evaluate(stage, learner, loop.fitted, self.split.train, "validation")
         return Fit(tuple(kept), loop.fitted, accuracy.accuracy)
 

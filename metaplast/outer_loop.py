@@ -139,6 +139,10 @@ class Progress:
     divergences: list[str] = field(default_factory=list)
 
 
+class StandstillError(UserError):
+    """Every episode of many outer steps diverged: there is nothing to learn from."""
+
+
 class OuterLoop:
     """Learns the coefficients of a learner's terms on the episodes of a sampler.
 
@@ -266,7 +270,7 @@ class OuterLoop:
     def _refuse_standstill(self, limit: int = 50) -> None:
         last = self.progress.history[-limit:]
         if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
-            raise UserError(
+            raise StandstillError(
                 f"every episode of the last {limit} outer steps diverged "
                 f"({self.progress.divergences[-1]}); lower --meta-lr or --shots, or leave that "
                 f"term out."

@@ -11,6 +11,7 @@ from metaplast.config import DiscoveryConfig
 from metaplast.discovery import CHECKPOINT, CONFIG, Discovery, discover, write_config
 from metaplast.episode import EpisodeSplit
 from metaplast.errors import UserError
+from metaplast.outer_loop import StandstillError
 from metaplast.rule import Rule
 
 TINY = {
@@ -218,6 +219,26 @@ def test_observers_see_everything_once():
     assert {count for _, count in watcher.tests} == {4}
     met = 2 * len(watcher.records) + sum(count for _, count in watcher.tests)
     assert discovery.total_episodes == met
+
+
+def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch):
+    original = Discovery._stage
+
+    def stage(self, name, make):
+        if name.endswith("without oja"):
+            raise StandstillError("every episode of the last 50 outer steps diverged.")
+        return original(self, name, make)
+
+    monkeypatch.setattr(Discovery, "_stage", stage)
+    config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY)
+    result = discover(config, split=SPLIT)
+    assert "oja" in result.kept
+    assert "oja" in result.without
+    monkeypatch.setattr(
+        Discovery, "_stage", lambda self, name, make: stage(self, "without oja", make)
+    )
+    with pytest.raises(UserError, match="diverged"):
+        discover(config, split=SPLIT)
 
 
 def test_the_rule_remembers_where_it_came_from(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import BACKWARD, FORWARD, TERMS, assert_is_one_sentence, named, random_problem
 
@@ -103,7 +103,10 @@ def problems(draw, dtype=torch.float64):
 @given(problem=problems())
 @settings(max_examples=150, deadline=None)
 def test_agrees_with_batched(problem):
-    agree(problem)
+    expected = get_engine("batched").run(problem)
+    # A made-up term may grow without bound; what becomes of such episodes is tested apart.
+    assume(bool(expected.finite.all()))
+    assert_agree(FusedEngine().run(problem), expected, TOLERANCES[problem.theta.dtype])
 
 
 @given(problem=problems(torch.float32))
@@ -116,6 +119,7 @@ def test_agrees_in_single_precision(problem):
         episodes=problem.episodes.to(torch.float64),
     )
     expected = get_engine("batched").run(double)
+    assume(bool(expected.finite.all()))
     actual = FusedEngine().run(problem)
     # A term that does nothing in an episode has a gradient of rounding errors alone.
     worst = (actual.theta_gradient - expected.theta_gradient).abs().max()

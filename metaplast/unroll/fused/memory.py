@@ -6,6 +6,7 @@ zeros; every sum over the padding is then a sum over the neurons.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,7 +145,7 @@ class Arena:
 
     def take(self, shape: tuple[int, ...], *, clear: bool = True) -> Numbers:
         """Return an array that starts at a cache line, zeros if `clear`."""
-        size = int(np.prod(shape)) * self._dtype.itemsize
+        size = math.prod(shape) * self._dtype.itemsize
         array = self._bytes[self._used : self._used + size].view(self._dtype).reshape(shape)
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
         if clear:
@@ -211,7 +212,7 @@ def allocate(
     ]
     shapes = [shape for group in groups for shape in group.values()]
     line = _ALIGNMENT // np.dtype(dtype).itemsize
-    arena.reset(dtype, sum(-(-int(np.prod(shape)) // line) * line for shape in shapes))
+    arena.reset(dtype, sum(-(-math.prod(shape) // line) * line for shape in shapes))
     arrays, *pending = (
         {key: arena.take(shape, clear=key not in _BULKY) for key, shape in group.items()}
         for group in groups
