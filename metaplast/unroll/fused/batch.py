@@ -66,14 +66,15 @@ class Batch:
         self.dtype = self.theta.dtype
         self.theta_bar = np.zeros_like(self.theta)
         self.results = np.zeros((self.episodes.episodes, 4), dtype=self.dtype)
-        self.final = State(*(tuple(m.detach().clone() for m in g) for g in problem.state))
-        self.gains = None
-        if self.learner.lowest_error == 0:
-            self.gains = self.learner.network.nonlinearity.gain(self.episodes.support_x)
+        # Left empty: each episode's thread fills its own, and takes the cost of fresh memory.
+        self.final = State(*(tuple(map(torch.empty_like, group)) for group in problem.state))
         self.query_targets = class_probabilities(
             self.episodes.query_y, self.learner.network.widths[-1], problem.theta.dtype
         )
         self.drops = settings.drop_pixels and may_drop(self.learner)
+        plastic = self.learner.forward_plasticity, self.learner.backward_plasticity
+        decays = any(plasticity.decays for plasticity in plastic)
+        self.spacing = min(settings.spacing, settings.decay_spacing if decays else settings.spacing)
 
     def run(self) -> Outcome:
         """Unroll all episodes."""
@@ -101,14 +102,22 @@ class Batch:
         if not self.drops:
             return np.arange(self.learner.network.widths[0], dtype=np.int64)
         sets = (self.episodes.support_x[episode], self.episodes.query_x[episode])
-        used = np.any([(images != 0).any(0).numpy() for images in sets], axis=0)
-        return np.flatnonzero(used).astype(np.int64)
+        used = [(_numpy(images) != 0).any(axis=0) for images in sets]
+        return np.flatnonzero(used[0] | used[1]).astype(np.int64)
+
+    def gain(self, x: Tensor) -> Tensor:
+        """Return σ' of the images [step, pixel] where a term reads the error at the input."""
+        if self.learner.lowest_error > 0:
+            return x
+        # In parts so small that torch starts no threads of its own beside ours.
+        parts = torch.split(x, max(1, 2**14 // x.shape[-1]))
+        return torch.cat([self.learner.network.nonlinearity.gain(part) for part in parts])
 
     def _run_episode(self, episode: int) -> None:
         pixels = self._pixels(episode)
         lost = np.setdiff1d(np.arange(self.learner.network.widths[0]), pixels)
         program = _build(self.learner, len(pixels), self.dtype)
-        spacing, slots = self.settings.spacing, self._slots(self.settings.spacing)
+        spacing, slots = self.spacing, self._slots(self.spacing)
         while True:
             self.theta_bar[episode] = 0
             one = _Episode(self, episode, program, pixels, lost, slots, spacing)
@@ -158,7 +167,9 @@ class _Episode:
         spacing: int,
     ) -> None:
         self.batch, self.episode, self.program = batch, episode, program
-        self.pixels, self.lost, self.spacing = pixels, lost, spacing
+        self.lost, self.spacing = lost, spacing
+        # Fancy indexing copies: not where all pixels are kept.
+        self.pixels = pixels if len(lost) else slice(None)
         followed = len(lost) if _moves_lost(program) else 0
         episodes = batch.episodes
         sizes = Sizes(episodes.steps, episodes.query_x.shape[1], slots, followed)
@@ -166,17 +177,17 @@ class _Episode:
             _arenas.arena = Arena()
         self.memory = allocate(_arenas.arena, program, batch.dtype, sizes, gradient=batch.gradient)
         self._fill(followed)
-        self.task = self._task()
+        self.task = self._task(pixels)
 
-    def _task(self) -> Task:
+    def _task(self, pixels: Integers) -> Task:
         batch, episode = self.batch, self.episode
         episodes, settings = batch.episodes, batch.settings
-        x = _numpy(episodes.support_x[episode])
+        x = episodes.support_x[episode]
         return Task(
-            x,
-            x if batch.gains is None else _numpy(batch.gains[episode]),
+            _numpy(x),
+            _numpy(batch.gain(x)),
             _numpy(episodes.support_y[episode]),
-            self.pixels,
+            pixels,
             _numpy(episodes.query_x[episode]),
             _numpy(batch.query_targets[episode]),
             batch.theta[episode],
@@ -216,11 +227,16 @@ class _Episode:
     def read_final(self) -> None:
         """Copy the learned weights out."""
         net, memory, final = self.program.net, self.memory, self.batch.final
+        initial = self.batch.problem.state
+        if len(self.lost):
+            final.weights[0][self.episode] = initial.weights[0][self.episode].detach()
+        for weight, first in zip(final.backward, initial.backward, strict=True):
+            weight[self.episode] = first[self.episode].detach()
         for layer, weight in enumerate(final.weights):
             matrix = weight[self.episode].numpy()
             learned = _view(net.w, layer, net.pads[layer + 1], memory.final)
             if layer == 0:
-                matrix[:, self.pixels] = learned[: len(matrix), : len(self.pixels)]
+                matrix[:, self.pixels] = learned[: len(matrix), : net.widths[0]]
             else:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
         if len(memory.lost_p):
@@ -235,7 +251,7 @@ class _Episode:
             learned = _view(net.b, layer, net.pads[layer], memory.final_b)
             if layer == 0:
                 matrix[self.lost] *= memory.lost_scale[0]
-                matrix[self.pixels] = learned[: len(self.pixels), : matrix.shape[1]]
+                matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
             else:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
 

@@ -34,6 +34,7 @@ class Settings:
         threads: episodes at once; None takes torch's number of threads.
         drop_pixels: leave out input pixels that are zero in every image of an episode.
         spacing: most steps between two kept copies of the weights.
+        decay_spacing: the same for rules with decay, which round every weight at every step.
         limit: most by which undoing the steps between two copies may enlarge an error.
         most_kept: bytes of kept copies up to which an episode whose weights could not be rebuilt is
             run again, with copies at shorter intervals.
@@ -42,6 +43,7 @@ class Settings:
     threads: int | None = None
     drop_pixels: bool = True
     spacing: int = 500
+    decay_spacing: int = 100
     limit: float = 8.0
     most_kept: int = 2**29
 
