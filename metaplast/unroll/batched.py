@@ -1,6 +1,6 @@
 """Many episodes at once in torch, with memory that grows with √T.
 
-The forward sweep keeps the state at the start of every segment of about √T steps. The backward
+The forward sweep keeps the state at the start of every segment of about 2 √T steps. The backward
 sweep takes the segments from the last to the first: it repeats a segment, then carries the adjoint
 back step by step. One step changes M by low-rank factors,
 
@@ -72,7 +72,9 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     twentieth of the time.
     """
     options: dict[str, Any] = {
-        "guard_filter_fn": lambda guards: [g.guard_type == "TENSOR_MATCH" for g in guards]
+        # Loops over neurons are too short to share; large products are the library's anyway.
+        "cpp.threads": 1,
+        "guard_filter_fn": lambda guards: [g.guard_type == "TENSOR_MATCH" for g in guards],
     }
     compiled: Callable[..., Any] = torch.compile(
         function, dynamic=False, fullgraph=True, options=options
@@ -102,7 +104,8 @@ class _Sweep:
     def differentiate(self, watch: Watch | None = None) -> Outcome:
         """Return loss, accuracy and the gradient to θ; show `watch` every step of the way back."""
         steps = self.problem.episodes.steps
-        length = max(1, math.isqrt(steps))
+        # Twice √T: starts are kept for every segment, states only where steps cannot be undone.
+        length = max(1, 2 * math.isqrt(steps))
         starts = range(0, steps, length)
         with torch.no_grad():
             kept, taken, final = self._forward(keep=starts)

@@ -43,7 +43,7 @@ class _Pull(NamedTuple):
     growth: list[Tensor | None]
     rows: list[Tensor | None]
     columns: list[Tensor | None]
-    dense: list[Tensor | None]
+    dense: Sequence[Tensor | None]
 
     def apply(self, adjoint: Sequence[Tensor]) -> None:
         """Carry the adjoint over the step, in place, one pass for each matrix."""
@@ -129,9 +129,8 @@ class Stepper:
             return value, (present, [product.given for product in products])
 
         taps = [theta.new_zeros(size, *slot.shape) for slot in self._slots]
-        gradient = torch.func.grad(scalar, argnums=(0, 1, 2), has_aux=True)
-        (theta_part, to_taps, dense), (present, given) = gradient(
-            theta, taps, moving if self.has_dense else []
+        (theta_part, to_taps, dense), (present, given) = _gradient(
+            scalar, theta, taps, moving if self.has_dense else []
         )
         rates = iter(present)
         growth = [next(rates) if grows else None for grows in self._grows]
@@ -164,6 +163,27 @@ class Stepper:
         pull: _Pull = self._pull(matrices, theta, example, adjoint)
         pull.apply(adjoint)
         return pull.theta
+
+
+def _gradient(
+    scalar: Callable[..., tuple[Tensor, Any]],
+    theta: Tensor,
+    taps: list[Tensor],
+    dense: list[Tensor],
+) -> tuple[tuple[Tensor, list[Tensor], list[Tensor]], Any]:
+    """Return the gradient of a function to its three arguments, and what it returns besides."""
+    if torch.compiler.is_compiling():
+        # Traced into the one graph; without a compiler it doubles the time of every operation.
+        traced: tuple[tuple[Tensor, list[Tensor], list[Tensor]], Any] = torch.func.grad(
+            scalar, argnums=(0, 1, 2), has_aux=True
+        )(theta, taps, dense)
+        return traced
+    leaves = [tensor.detach().requires_grad_() for tensor in (theta, *taps, *dense)]
+    count = 1 + len(taps)
+    with torch.enable_grad():
+        value, rest = scalar(leaves[0], leaves[1:count], leaves[count:])
+    first, *others = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+    return (first, others[: len(taps)], others[len(taps) :]), rest
 
 
 def _gather(
