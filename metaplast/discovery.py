@@ -81,7 +81,7 @@ class Discovery:
         self._elapsed = 0.0
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
-        self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
+        self._trials_left, self._tried = 2 * pool, pool if self._refit else 0
         self._saved_at = self._began_at = time.monotonic()
 
     @classmethod
@@ -241,14 +241,8 @@ class Discovery:
             stage = f"{SELECT} {next(count)}: with {pool[position].name}"
             return self._fit(stage, search, more, theta)
 
-        def again(fit: Fit) -> Fit:
-            return self._fit(f"{SELECT} {next(count)}: {names(fit)}", search, fit.kept, fit.theta)
-
-        def names(fit: Fit) -> str:
-            return ", ".join(pool[k].name for k in fit.kept)
-
         start = self._fit(REFIT, search, kept, search.fitted[..., kept])
-        selection = select(start, pool, without, put_back, again)
+        selection = select(start, pool, without, put_back)
         self._trials_left = 0
         self._tried = len(selection.missed) + len(selection.spare)
         return selection

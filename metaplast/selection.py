@@ -122,27 +122,23 @@ def select(
     terms: Sequence[Term],
     refit_without: Callable[[Fit, int], Fit],
     refit_with: Callable[[Fit, int], Fit],
-    refit_again: Callable[[Fit], Fit],
     rounds: int = 3,
 ) -> Selection:
     """Drop terms that are not missed, then try to put each dropped one back.
 
     A term put back is kept if the refit with it is better with its band above zero; then
-    elimination begins again from there. What is compared has learned equally much: the rule, the
-    rule without a term and the rule with one more are each refitted once from the same θ.
+    elimination begins again from there.
 
     Args:
         start: the candidates, fitted.
         terms: the pool that positions refer to.
         refit_without: returns the fit without the term at a position.
         refit_with: returns the fit with the term at a position put back.
-        refit_again: returns the fit of the same terms.
         rounds: most times that elimination is run.
     """
     for last in (index == rounds - 1 for index in range(rounds)):
-        left, missed = eliminate(start, terms, refit_without)
-        spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in left.kept}
-        fit = refit_again(left)
+        fit, missed = eliminate(start, terms, refit_without)
+        spare = {k: refit_with(fit, k) for k in range(len(terms)) if k not in fit.kept}
         gains = [other for other in spare.values() if other.difference(fit).low > 0]
         if last or not gains:
             break

@@ -97,7 +97,6 @@ def chosen(accuracy, start):
         TERMS,
         lambda current, k: fit([i for i in current.kept if i != k]),
         lambda current, k: fit(sorted([*current.kept, k])),
-        lambda current: fit(current.kept),
     )
 
 
