@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metaplast.diagnostics import error_angles
 from metaplast.learner import Learner, Operators, State
+from metaplast.operator import Operator
 from metaplast.term import full_update
 
 # Sizes of changes are means over this many images: each takes full matrices.
@@ -93,6 +94,37 @@ def _update_norms(moment: Moment) -> Tensor:
             rows.append(torch.stack([*row, total.flatten(1).norm(dim=1)], -1))
         norms.append(torch.stack(rows, 1))
     return torch.stack(norms).mean(0)
+
+
+def reconstruction_errors(moment: Moment) -> Tensor:
+    """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+
+    How well a layer's activities tell its input (Shervani-Tabar et al. 2024, arXiv:2408.08408,
+    fig. 2).
+    """
+    errors = [(y - back).square().sum(-1).mean(-1) for y, back, _ in _reconstructions(moment)]
+    return torch.stack(errors, -1)
+
+
+def orthonormality_errors(moment: Moment) -> Tensor:
+    """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+
+    Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023, fig. 8).
+    """
+    errors = [
+        (weight.carry(y) - weight.carry(back)).square().sum(-1).mean(-1)
+        for y, back, weight in _reconstructions(moment)
+    ]
+    return torch.stack(errors, -1)
+
+
+def _reconstructions(moment: Moment) -> list[tuple[Tensor, Tensor, Operator]]:
+    """Return y_{ℓ-1}, its reconstruction W_ℓᵀ y_ℓ [network, image, neuron] and W_ℓ, by layer."""
+    weights = Operators.of(moment.state).weights
+    y = moment.learner.network.forward(weights, moment.x).activities
+    return [
+        (y[i], y[i + 1] @ weight.tensor, weight) for i, weight in enumerate(weights)
+    ]  # fmt: skip
 
 
 PROBES: Mapping[str, Probe] = MappingProxyType(

@@ -1,0 +1,98 @@
+"""Figures of several panels, as publications print them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metaplast.report.canvas import Look, label_ends, looks, style
+from metaplast.report.curve import Curve, last_of
+from metaplast.report.figures import draw_curve, layer_look, plain_log_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GREY = "#888888"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        title: what the lines show, written above.
+        x: label of the horizontal axis.
+        lines: by name; names that occur in several panels look the same in all.
+        limits: of the vertical axis.
+        log: whether that is logarithmic.
+        level: height and name of a level to mark.
+        marks: whether every point has a dot.
+        layered: whether lines are layers, coloured from the input to the output.
+    """
+
+    title: str
+    x: str
+    lines: Mapping[str, Curve]
+    limits: tuple[float | None, float | None] = (None, None)
+    log: bool = False
+    level: tuple[float, str] | None = None
+    marks: bool = False
+    layered: bool = False
+
+
+def figure_of(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> Figure:
+    """Return the panels as one figure, row by row.
+
+    Args:
+        panels: in reading order.
+        columns: most panels in a row.
+        title: above all of them.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with style():
+        figure = Figure(figsize=(4.6 * columns, 2.75 * rows + 0.3), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        shared = looks(list(dict.fromkeys(n for p in panels if not p.layered for n in p.lines)))
+        for each, panel in zip(axes, panels, strict=False):
+            layers = list(panel.lines)
+            how = (
+                {name: layer_look(i, len(layers)) for i, name in enumerate(layers)}
+                if panel.layered
+                else shared
+            )
+            _draw(each, panel, how, rows)
+        for empty in axes[len(panels) :]:
+            empty.set_axis_off()
+        if title:
+            figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    lines = {n: c.positive() if panel.log else c for n, c in panel.lines.items()}
+    for name, curve in lines.items():
+        draw_curve(axes, curve, how[name])
+        if panel.marks:
+            colour = how[name].colour
+            axes.plot(curve.x, curve.mean, "o", markersize=3.5, color=colour)
+    if panel.log:
+        plain_log_axis(axes)
+    if panel.level is not None:
+        axes.axhline(panel.level[0], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set(xlabel=panel.x, title=panel.title, ylim=panel.limits)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.02 if panel.marks else 0)
+    ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in lines.items() if len(c.x)]
+    if panel.level is not None:
+        ends.append((*panel.level, Look(GREY), 0.8))
+    label_ends(axes, [end for end in ends if np.isfinite(end[0])], rows=rows)
