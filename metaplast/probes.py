@@ -5,7 +5,7 @@ A probe takes a `Moment` and returns one number or one row of numbers for each n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -118,12 +118,52 @@ def orthonormality_errors(moment: Moment) -> Tensor:
     return torch.stack(errors, -1)
 
 
+def explained_variance(moment: Moment, layers: Sequence[int], components: int) -> Tensor:
+    """Return the share of variance in the first principal components of y_ℓ over the images.
+
+    Args:
+        moment: with more images than components.
+        layers: numbers ℓ of the layers.
+        components: how many to tell.
+
+    Returns:
+        [network, component, layer], rising to 1; 1 where a layer has fewer neurons.
+    """
+    y = moment.learner.network.forward(Operators.of(moment.state).weights, moment.x).activities
+    shares = []
+    for layer in layers:
+        centred = y[layer] - y[layer].mean(1, keepdim=True)
+        variance = torch.linalg.svdvals(centred.double()).square()
+        share = (variance / variance.sum(-1, keepdim=True)).cumsum(-1)[:, :components]
+        missing = components - share.shape[1]
+        shares.append(torch.cat([share, share.new_ones(len(share), missing)], 1))
+    return torch.stack(shares, -1)
+
+
+def reconstructed_images(moment: Moment, layers: Sequence[int], images: int) -> Tensor:
+    """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ of each of some layers.
+
+    Returns:
+        [network, pixel, picture]: the images themselves, then those of the first layer, ….
+    """
+    weights = Operators.of(moment.state).weights
+    x = moment.x[:, :images]
+    y = moment.learner.network.forward(weights, x).activities
+    pictures = [x]
+    for layer in layers:
+        back = y[layer]
+        for weight in reversed(weights[:layer]):
+            back = weight.project(back)
+        pictures.append(back)
+    return torch.cat(pictures, 1).mT
+
+
 def _reconstructions(moment: Moment) -> list[tuple[Tensor, Tensor, Operator]]:
     """Return y_{ℓ-1}, its reconstruction W_ℓᵀ y_ℓ [network, image, neuron] and W_ℓ, by layer."""
     weights = Operators.of(moment.state).weights
     y = moment.learner.network.forward(weights, moment.x).activities
     return [
-        (y[i], y[i + 1] @ weight.tensor, weight) for i, weight in enumerate(weights)
+        (y[i], weight.project(y[i + 1]), weight) for i, weight in enumerate(weights)
     ]  # fmt: skip
 
 

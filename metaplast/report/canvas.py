@@ -94,9 +94,7 @@ def new_figure(
     return figure, list(axes[0])
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows: int = 1
-) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows: int = 1) -> None:
     """Write names beside the ends of lines, moved apart where they would touch.
 
     Args:

@@ -67,8 +67,9 @@ class OnlineVariant:
         rule: a known rule, NAME or NAME:FEEDBACK.
         full: what is learned.
         quick: what differs in the quick version.
-        final: what is measured at the end alone, on all held-out images.
-        fixed: coefficients by term, where none are to be found.
+        final: what is measured at the end alone, on all held-out images, [network, …].
+        tables: the same, but rows of their own, at 1, 2, …: [network, place, column].
+        shown: as `tables`, of seed 0 alone, for pictures.
     """
 
     name: str
@@ -76,6 +77,8 @@ class OnlineVariant:
     full: Course
     quick: Mapping[str, Any] = field(default_factory=dict)
     final: Mapping[str, Probe] = field(default_factory=dict)
+    tables: Mapping[str, Probe] = field(default_factory=dict)
+    shown: Mapping[str, Probe] = field(default_factory=dict)
 
     def course(self, setting: Setting) -> Course:
         """Return what is learned."""
@@ -85,7 +88,7 @@ class OnlineVariant:
         """Return all that decides the numbers."""
         course = asdict(self.course(setting))
         return {"rule": self.rule, **course, "hidden": list(course["hidden"])} | {
-            "measured": sorted({*PROBES, *self.final})
+            "measured": sorted({*PROBES, *self.final, *self.tables, *self.shown})
         }
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
@@ -121,8 +124,12 @@ class OnlineVariant:
         draw = generator(seed, online.purpose, "images", 0)
         batch = split.final.sample(course.samples, course.queries, draw)
         moment = Moment(learner, theta, run.final, batch.query_x, batch.query_y)
-        if not run.diverged.any():
-            rows[-1] |= _numbered({name: probe(moment)[0] for name, probe in self.final.items()})
+        if run.diverged.any():
+            return list(rows)
+        rows[-1] |= _numbered({name: probe(moment)[0] for name, probe in self.final.items()})
+        for name, probe in {**self.tables, **({} if seed else self.shown)}.items():
+            for place, values in enumerate(probe(moment)[0], start=1):
+                rows.append({AT: float(place), **_numbered({name: values})})
         return list(rows)
 
 

@@ -32,7 +32,7 @@ def page(folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown
+        autoescape=False,
     )
     environment.filters["cell"] = cell
     template = environment.get_template("page.md.jinja")

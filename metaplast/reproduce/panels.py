@@ -11,7 +11,7 @@ import numpy as np
 
 from metaplast.report.canvas import Look, label_ends, looks, style
 from metaplast.report.curve import Curve, last_of
-from metaplast.report.figures import draw_curve, layer_look, plain_log_axis
+from metaplast.report.figures import FADED, draw_curve, layer_look, plain_log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,7 @@ class Panel:
         level: height and name of a level to mark.
         marks: whether every point has a dot.
         layered: whether lines are layers, coloured from the input to the output.
+        faded: names of lines that matter less; they have no band.
     """
 
     title: str
@@ -43,15 +44,17 @@ class Panel:
     level: tuple[float, str] | None = None
     marks: bool = False
     layered: bool = False
+    faded: Sequence[str] = ()
 
 
-def figure_of(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> Figure:
+def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str] = ()) -> Figure:
     """Return the panels as one figure, row by row.
 
     Args:
         panels: in reading order.
         columns: most panels in a row.
-        title: above all of them.
+        first: names that take the first colours, whether they occur or not, so that several
+            figures agree.
     """
     from matplotlib.figure import Figure
 
@@ -60,7 +63,8 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> 
     with style():
         figure = Figure(figsize=(4.6 * columns, 2.75 * rows + 0.3), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        shared = looks(list(dict.fromkeys(n for p in panels if not p.layered for n in p.lines)))
+        names = [*first, *(n for p in panels if not p.layered for n in p.lines)]
+        shared = looks(list(dict.fromkeys(names)))
         for each, panel in zip(axes, panels, strict=False):
             layers = list(panel.lines)
             how = (
@@ -71,8 +75,6 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> 
             _draw(each, panel, how, rows)
         for empty in axes[len(panels) :]:
             empty.set_axis_off()
-        if title:
-            figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return figure
 
 
@@ -80,7 +82,11 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     lines = {n: c.positive() if panel.log else c for n, c in panel.lines.items()}
+    how = {name: Look(GREY) if name in panel.faded else how[name] for name in lines}
     for name, curve in lines.items():
+        if name in panel.faded:
+            axes.plot(curve.x, curve.mean, color=GREY, alpha=FADED, linewidth=1.0)
+            continue
         draw_curve(axes, curve, how[name])
         if panel.marks:
             colour = how[name].colour
@@ -92,7 +98,8 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     axes.set(xlabel=panel.x, title=panel.title, ylim=panel.limits)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02 if panel.marks else 0)
-    ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in lines.items() if len(c.x)]
-    if panel.level is not None:
+    ends = [(last_of(c.mean), name, how[name], 0.6 if name in panel.faded else 1.0)
+            for name, c in lines.items() if len(c.x)]  # fmt: skip
+    if panel.level is not None and panel.level[1]:
         ends.append((*panel.level, Look(GREY), 0.8))
     label_ends(axes, [end for end in ends if np.isfinite(end[0])], rows=rows)

@@ -82,8 +82,9 @@ def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        data = {"settings": variant.settings(setting), "prepared": variant.prepare(setting)}
-        data |= {"seconds": round(time.monotonic() - began, 2)}
+        found = variant.prepare(setting)
+        seconds = round(time.monotonic() - began, 2)
+        data = {"settings": variant.settings(setting), "prepared": found, "seconds": seconds}
         write_json(place / VARIANT, data)
 
     return _guarded(work)

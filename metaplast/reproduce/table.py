@@ -66,7 +66,8 @@ class Table:
     """All rows of an experiment.
 
     Args:
-        parts: rows by variant and seed, the places of a variant the same for all seeds.
+        parts: rows by variant and seed. Rows of several kinds may lie together, as long as one
+            column belongs to one kind.
     """
 
     def __init__(self, parts: Mapping[tuple[str, int], Sequence[Row]]) -> None:
@@ -84,16 +85,17 @@ class Table:
             KeyError: if there is no such variant or column.
         """
         parts = [rows for (name, _), rows in self.parts.items() if name == variant]
-        if not parts or not any(column in row for row in parts[0]):
+        if column not in self.columns(variant):
             raise KeyError(f"{variant} has no column {column}")
-        x = np.array([row[AT] for row in parts[0] if column in row])
-        values = [{row[AT]: row.get(column, math.nan) for row in rows} for rows in parts]
-        return Series(x, np.array([[by_place.get(at, math.nan) for at in x] for by_place in values]))
+        x = np.array(sorted({row[AT] for rows in parts for row in rows if column in row}))
+        values = [{row[AT]: row[column] for row in rows if column in row} for rows in parts]
+        return Series(
+            x, np.array([[by_place.get(at, math.nan) for at in x] for by_place in values])
+        )
 
     def numbered(self, variant: str, column: str) -> list[Series]:
         """Return the columns COLUMN_1, COLUMN_2, … of one variant."""
-        first = next(rows for (name, _), rows in self.parts.items() if name == variant)
-        columns = {name for row in first for name in row}
+        columns = self.columns(variant)
         found, index = [], 1
         while (name := f"{column}_{index}") in columns:
             found.append(self.series(variant, name))
@@ -102,14 +104,24 @@ class Table:
 
     def named(self, variant: str, prefix: str) -> dict[str, Series]:
         """Return the columns that begin with a prefix, without it."""
-        first = next(rows for (name, _), rows in self.parts.items() if name == variant)
-        columns = dict.fromkeys(name for row in first for name in row if name.startswith(prefix))
+        columns = [name for name in self.columns(variant) if name.startswith(prefix)]
         return {name.removeprefix(prefix): self.series(variant, name) for name in columns}
 
+    def columns(self, variant: str) -> dict[str, None]:
+        """Return the columns of a variant's rows, in order."""
+        return dict.fromkeys(
+            column
+            for (name, _), rows in self.parts.items()
+            if name == variant
+            for row in rows
+            for column in row
+        )
+
     def diverged(self, variant: str) -> tuple[int, int]:
-        """Return how many rows of a variant hold a divergence, and how many rows there are."""
+        """Return how many rows of a variant hold a divergence, and how many could."""
         rows = [row for (name, _), part in self.parts.items() if name == variant for row in part]
-        return sum(row.get(DIVERGED, 0) > 0 for row in rows), len(rows)
+        counted = [row[DIVERGED] for row in rows if DIVERGED in row]
+        return sum(number > 0 for number in counted), len(counted)
 
     def to_csv(self) -> str:
         """Return all rows as CSV, with variant and seed in the first columns."""

@@ -91,11 +91,13 @@ def judge(claim: Claim, table: Table) -> Verdict:
     band = bootstrap(torch.from_numpy(finite)) if len(finite) else None
     complete = len(finite) == len(values) >= LEAST_SEEDS
     return Verdict(
-        claim.text,
-        claim.source,
-        claim.criterion,
-        claim.unit,
-        *((None, None, None) if band is None else (band.mean, band.low, band.high)),
+        claim=claim.text,
+        source=claim.source,
+        criterion=claim.criterion,
+        unit=claim.unit,
+        mean=None if band is None else band.mean,
+        low=None if band is None else band.low,
+        high=None if band is None else band.high,
         seeds=len(values),
         agree=agree,
         outcome=_outcome(claim, band) if band is not None and complete else "not decided",

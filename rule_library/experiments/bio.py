@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
-    BIO, BP, FA, A, accuracy_panel, ahead, angle_panel, loss_panel, theta_panel,
+    BIO,
+    BP,
+    FA,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    loss_panel,
+    panels,
+    theta_panel,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -20,8 +28,8 @@ _SOURCE = f"{A}, text"
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    panels = [accuracy_panel(table), loss_panel(table), theta_panel(table, "bio")]
-    return {"": figure_of([*panels, angle_panel(table, "bio")])}
+    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, "bio")]
+    return {"": panels([*shown, angle_panel(table, "bio")])}
 
 
 bio = Experiment(

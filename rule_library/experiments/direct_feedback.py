@@ -6,11 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
-    BP, A, accuracy_panel, ahead, angle_panel, learned, loss_panel, theta_panel,
+    BP,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    learned,
+    loss_panel,
+    panels,
+    theta_panel,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -25,9 +32,9 @@ _LABELS = {
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    panels = [accuracy_panel(table, _LABELS), loss_panel(table, _LABELS)]
-    panels += [theta_panel(table, "bio_direct"), angle_panel(table, "bio_direct")]
-    return {"": figure_of(panels)}
+    shown = [accuracy_panel(table, _LABELS), loss_panel(table, _LABELS)]
+    shown += [theta_panel(table, "bio_direct"), angle_panel(table, "bio_direct")]
+    return {"": panels(shown)}
 
 
 direct_feedback = Experiment(

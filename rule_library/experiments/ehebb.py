@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
-    BIO, BP, EHEBB, FA, OJA, A, accuracy_panel, ahead, angle_panel, loss_panel, over_layers,
+    BIO,
+    BP,
+    EHEBB,
+    FA,
+    OJA,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    loss_panel,
+    over_layers,
+    panels,
     theta_panel,
 )  # fmt: skip
 
@@ -21,8 +31,8 @@ _SOURCE = f"{A}, fig. 5"
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    panels = [accuracy_panel(table), loss_panel(table), theta_panel(table, "ehebb")]
-    return {"": figure_of([*panels, angle_panel(table, "ehebb")])}
+    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, "ehebb")]
+    return {"": panels([*shown, angle_panel(table, "ehebb")])}
 
 
 ehebb = Experiment(

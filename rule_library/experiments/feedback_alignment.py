@@ -6,11 +6,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.panels import figure_of
+from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
-    BP, FA, A, accuracy_panel, angle_panel, final, loss_panel, over_layers, settling, theta_panel,
+    BP,
+    FA,
+    A,
+    accuracy_panel,
+    angle_panel,
+    final,
+    loss_panel,
+    over_layers,
+    panels,
+    settling,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -20,14 +29,13 @@ _SOURCE = f"{A}, fig. 3"
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    theta = theta_panel(table, "feedback_alignment", "θ of the error-Hebbian term")
     both = {
         shown: table.series(name, "theta_error_hebbian").curve()
         for name, shown in (("feedback_alignment", "FA"), ("backprop", "BP"))
     }
-    theta = type(theta)(theta.title, theta.x, both)
-    panels = [accuracy_panel(table), loss_panel(table), theta]
-    return {"": figure_of([*panels, angle_panel(table, "feedback_alignment")])}
+    theta = Panel("θ of the error-Hebbian term", "meta-episodes", both, level=(0, ""))
+    shown = [accuracy_panel(table), loss_panel(table), theta]
+    return {"": panels([*shown, angle_panel(table, "feedback_alignment")])}
 
 
 feedback_alignment = Experiment(

@@ -9,11 +9,22 @@ import numpy as np
 
 from metaplast.report.curve import Numbers
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.panels import Panel, figure_of
+from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
-    BP, FA, OJA, WINDOW, A, accuracy_panel, ahead, angle_panel, label, loss_panel, theta_panel,
+    BP,
+    FA,
+    OJA,
+    WINDOW,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    label,
+    loss_panel,
+    panels,
+    theta_panel,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -40,7 +51,7 @@ def _ratio(table: Table) -> Numbers:
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    panels = [accuracy_panel(table), loss_panel(table), theta_panel(table, "oja")]
+    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, "oja")]
     names = ("feedback_alignment", "oja")
     layers = range(len(table.numbered("oja", "orthonormality")))
     errors = [
@@ -56,8 +67,8 @@ def _draw(table: Table) -> Mapping[str, Figure]:
         for layer in layers
     ]
     return {
-        "": figure_of([*panels, angle_panel(table, "oja")]),
-        "orthonormality": figure_of(errors),
+        "": panels([*shown, angle_panel(table, "oja")]),
+        "orthonormality": panels(errors),
     }
 
 

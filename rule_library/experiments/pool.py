@@ -9,11 +9,20 @@ import numpy as np
 
 from metaplast.report.curve import Numbers
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
-    BIO, BP, FA, A, accuracy_panel, ahead, angle_panel, learned, loss_panel, theta_panel,
+    BIO,
+    BP,
+    FA,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    learned,
+    loss_panel,
+    panels,
+    theta_panel,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -35,8 +44,10 @@ def _sizes(table: Table, survivors: bool) -> Numbers:
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    panels = [accuracy_panel(table), loss_panel(table)]
-    return {"": figure_of([*panels, theta_panel(table, "pool"), angle_panel(table, "pool")])}
+    shown = [accuracy_panel(table), loss_panel(table)]
+    others = [name for name in table.named("pool", "theta_") if name not in _SURVIVORS]
+    theta = theta_panel(table, "pool", faded=others)
+    return {"": panels([*shown, theta, angle_panel(table, "pool")])}
 
 
 pool = Experiment(

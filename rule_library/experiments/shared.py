@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metaplast.probes import orthonormality_errors
 from metaplast.report.curve import Numbers
 from metaplast.reproduce.meta import MetaVariant
-from metaplast.reproduce.panels import Panel
+from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 A = "Shervani-Tabar & Rosenbaum 2023"
 B = "Shervani-Tabar et al. 2024"
@@ -28,10 +31,13 @@ SETTLED, END = 100, 600
 WINDOW = 15
 
 
-def learned(name: str, terms: str, *, variant: str = "", **changes: Any) -> MetaVariant:
+def learned(name: str, terms: str, **changes: Any) -> MetaVariant:
     """Return a rule meta-learned on EMNIST with the published outer loop."""
     probes = {"orthonormality": orthonormality_errors}
-    return MetaVariant(variant or name, {**EMNIST, "terms": terms, **changes}, TINY, probes)
+    quick = dict(TINY)
+    if "shots" in changes:
+        quick["shots"] = min(changes["shots"], TINY["shots"])
+    return MetaVariant(name, {**EMNIST, "terms": terms, **changes}, quick, probes)
 
 
 FA = learned("feedback_alignment", "feedback_alignment")
@@ -40,6 +46,8 @@ EHEBB = learned("ehebb", "ehebb")
 OJA = learned("oja", "oja")
 BIO = learned("bio", "bio")
 
+# Names in figures, in the order of their colours.
+ORDER = ("FA", "BP", "eHebb", "Oja", "bio", "pool")
 LABELS = {"feedback_alignment": "FA", "backprop": "BP", "ehebb": "eHebb", "oja": "Oja"}
 
 
@@ -102,10 +110,17 @@ def _curves(
     return Panel(title, "meta-episodes", lines, limits)
 
 
-def theta_panel(table: Table, variant: str, title: str = "") -> Panel:
+def panels(chosen: Sequence[Panel], columns: int = 2) -> Figure:
+    """Return a figure in which rules have the colours that they have in all figures."""
+    return figure_of(chosen, columns=columns, first=ORDER)
+
+
+def theta_panel(table: Table, variant: str, title: str = "", faded: Sequence[str] = ()) -> Panel:
     """Return the coefficients of a variant against meta-episodes."""
     lines = {name: series.curve() for name, series in table.named(variant, "theta_").items()}
-    return Panel(title or f"θ, {label(variant)}", "meta-episodes", lines, level=(0, ""))
+    return Panel(
+        title or f"θ, {label(variant)}", "meta-episodes", lines, level=(0, ""), faded=faded
+    )
 
 
 def angle_panel(table: Table, variant: str) -> Panel:
