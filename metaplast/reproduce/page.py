@@ -78,8 +78,9 @@ def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
         ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
         for _, summary in parts
     )
-    # A variant that two experiments share was run once.
+    seeds = {summary["seeds"] for _, summary in parts}
     return {
+        "seeds_option": f" --seeds {seeds.pop()}" if len(seeds) == 1 else "",
         "outcomes": outcomes,
         "machines": list(machines),
         "made_with": list(made),

@@ -183,7 +183,7 @@ class Plan:
         """
         unprepared, _ = self.missing()
         setting, place = self.results.setting, self.results.place
-        first = {f"{v.name}, coefficients": (v, setting, str(place(v))) for v in unprepared}
+        first = {f"{v.name}, preparation": (v, setting, str(place(v))) for v in unprepared}
         failed: dict[str, str] = {}
 
         def collect(answers: Iterable[tuple[str, dict[str, Any]]]) -> None:
@@ -192,7 +192,6 @@ class Plan:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        # What is found at once needs no process of its own.
         collect(on_cores(prepare_variant, first, processes, tick))
         seeds = {
             f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
