@@ -98,8 +98,13 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     axes.set(xlabel=panel.x, title=panel.title, ylim=panel.limits)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02 if panel.marks else 0)
-    ends = [(last_of(c.mean), name, how[name], 0.6 if name in panel.faded else 1.0)
-            for name, c in lines.items() if len(c.x)]  # fmt: skip
+    # A line that has left the panel is named at the edge where it left.
+    low, high = axes.get_ylim()
+    ends = [
+        (min(max(last_of(c.mean), low), high), name, how[name], 0.6 if name in panel.faded else 1.0)
+        for name, c in lines.items()
+        if np.isfinite(last_of(c.mean))
+    ]
     if panel.level is not None and panel.level[1]:
         ends.append((*panel.level, Look(GREY), 0.8))
-    label_ends(axes, [end for end in ends if np.isfinite(end[0])], rows=rows)
+    label_ends(axes, ends, rows=rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,13 +108,31 @@ def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict
 def _guarded(work: Callable[[], None]) -> dict[str, Any]:
     import torch
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         work()
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return {"error": text}
+    finally:
+        torch.set_num_threads(threads)
     return {}
+
+
+def _answers(
+    function: Callable[..., dict[str, Any]],
+    calls: Mapping[str, tuple[Any, ...]],
+    processes: int,
+    tick: Callable[[], None],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield names and answers of calls as they end; one at a time needs no other process."""
+    if processes != 1:
+        yield from on_cores(function, calls, processes, tick)
+        return
+    for name, call in calls.items():
+        tick()
+        yield name, function(*call)
 
 
 @dataclass(frozen=True)
@@ -192,13 +210,13 @@ class Plan:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        collect(on_cores(prepare_variant, first, processes, tick))
+        collect(_answers(prepare_variant, first, processes, tick))
         seeds = {
             f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
             for v, seed in self.missing()[1]
             if self.results.prepared(v) is not None
         }
-        collect(on_cores(run_seed, seeds, processes, tick))
+        collect(_answers(run_seed, seeds, processes, tick))
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:

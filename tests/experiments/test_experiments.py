@@ -10,7 +10,7 @@ from metaplast.commands import guard
 from metaplast.commands import reproduce as reproduce_command
 from metaplast.reproduce.contract import Setting, all_experiments, get_experiment
 from metaplast.reproduce.page import page
-from metaplast.reproduce.runner import Plan, Results, prepare_variant, run_seed
+from metaplast.reproduce.runner import Plan, Results, prepare_variant
 
 QUICK = Setting(quick=True)
 
@@ -21,21 +21,11 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("results")
 
 
-def run_here(plan):
-    """Run what is missing in this process."""
-    unprepared, _ = plan.missing()
-    place = plan.results.place
-    for variant in unprepared:
-        assert prepare_variant(variant, plan.results.setting, str(place(variant))) == {}
-    for variant, seed in plan.missing()[1]:
-        assert run_seed(variant, seed, plan.results.setting, str(place(variant))) == {}
-
-
 @pytest.mark.parametrize("name", all_experiments())
 def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, folder):
     experiment = get_experiment(name)
     plan = Plan(Results(folder, QUICK), [experiment], 1)
-    run_here(plan)
+    assert plan.run(processes=1) == {}
     assert plan.is_whole(experiment)
     summary = plan.conclude(experiment)
     rows = list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
@@ -96,12 +86,12 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_part_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
+def test_processes_run_parts_and_one_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
     experiment = get_experiment("feedback-alignment")
     good = experiment.variants[0]
     bad = replace(good, name="bad", quick={**good.quick, "ways": 99})
     plan = Plan(Results(tmp_path, QUICK), [replace(experiment, variants=(good, bad))], 1)
-    failed = plan.run(processes=1)
+    failed = plan.run(processes=2)
     assert list(failed) == ["bad, seed 0"]
     assert "--ways" in failed["bad, seed 0"]
     assert plan.results.is_done(good, 0)

@@ -17,6 +17,8 @@ from metaplast.probes import (
     reconstructed_images,
     reconstruction_errors,
 )
+from metaplast.report.curve import Curve
+from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import LEAST_SEEDS, Claim, judge
 
@@ -169,3 +171,16 @@ def test_images_are_carried_back_through_the_transposed_weights():
     w1, w2 = (w[1] for w in at.state.weights[:2])
     y2 = torch.tensor(plain_signals(at, 1, 2)[2][2], dtype=torch.float64)
     assert_close(pictures[1, :, 5], w1.T @ (w2.T @ y2))
+
+
+def test_a_line_that_leaves_its_panel_does_not_spoil_the_figure():
+    x = np.arange(3.0)
+    lines = {
+        "in": Curve(x, x, x, x),
+        "out": Curve(x, 1e6 * x, 1e6 * x, 1e6 * x),
+        "gone": Curve(x, x * np.nan, x * np.nan, x * np.nan),
+    }
+    figure = figure_of([Panel("title", "x", lines, (0, 2))] * 2)
+    # Collapsed axes are a warning, and warnings are errors here.
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["in", "out"]
