@@ -74,6 +74,7 @@ def draw(table: Table, variant: str = "oja") -> Mapping[str, Figure]:
                 label(name): table.numbered(name, "orthonormality")[layer].curve(window=WINDOW)
                 for name in names
             },
+            limits=(0.1, 1e5),
             log=True,
         )
         for layer in layers
