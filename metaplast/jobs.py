@@ -124,7 +124,7 @@ class Jobs:
             name: (self.configs[name].to_json(), str((self.folder / name).resolve()), self.extra)
             for name in left
         }
-        yield from _on_ray(calls, ray, tick) if ray else _on_cores(calls, processes, tick)
+        yield from _on_ray(calls, ray, tick) if ray else on_cores(run_job, calls, processes, tick)
 
 
 class Heartbeat:
@@ -204,7 +204,8 @@ def _run_job(config: DiscoveryConfig, folder: Path, extra: Extra | None) -> dict
     return done
 
 
-Calls = Mapping[str, tuple[dict[str, Any], str, Extra | None]]
+# Arguments of each call, by name.
+Calls = Mapping[str, tuple[Any, ...]]
 
 
 def cores() -> int:
@@ -214,9 +215,23 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _on_cores(
-    calls: Calls, processes: int, tick: Callable[[], None]
+def on_cores(
+    function: Callable[..., dict[str, Any]],
+    calls: Calls,
+    processes: int,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Call a function of a module many times, in processes; yield names and answers as they end.
+
+    Args:
+        function: what to call; it should catch its own errors, as one that is raised ends all.
+        calls: arguments of each call, by name.
+        processes: how many at once; 0 for one on each core.
+        tick: called every now and then.
+
+    Raises:
+        UserError: if a worker dies.
+    """
     if not calls:
         return
     workers = min(processes or cores(), len(calls))
@@ -224,7 +239,7 @@ def _on_cores(
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_heed_interrupts)
     futures: dict[Future[dict[str, Any]], str] = {
-        executor.submit(run_job, *call): name for name, call in calls.items()
+        executor.submit(function, *call): name for name, call in calls.items()
     }
     try:
         while futures:

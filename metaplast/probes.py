@@ -5,7 +5,7 @@ A probe takes a `Moment` and returns one number or one row of numbers for each n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metaplast.diagnostics import error_angles
 from metaplast.learner import Learner, Operators, State
+from metaplast.operator import Operator
 from metaplast.term import full_update
 
 # Sizes of changes are means over this many images: each takes full matrices.
@@ -93,6 +94,77 @@ def _update_norms(moment: Moment) -> Tensor:
             rows.append(torch.stack([*row, total.flatten(1).norm(dim=1)], -1))
         norms.append(torch.stack(rows, 1))
     return torch.stack(norms).mean(0)
+
+
+def reconstruction_errors(moment: Moment) -> Tensor:
+    """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+
+    How well a layer's activities tell its input (Shervani-Tabar et al. 2024, arXiv:2408.08408,
+    fig. 2).
+    """
+    errors = [(y - back).square().sum(-1).mean(-1) for y, back, _ in _reconstructions(moment)]
+    return torch.stack(errors, -1)
+
+
+def orthonormality_errors(moment: Moment) -> Tensor:
+    """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+
+    Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023, fig. 8).
+    """
+    errors = [
+        (weight.carry(y) - weight.carry(back)).square().sum(-1).mean(-1)
+        for y, back, weight in _reconstructions(moment)
+    ]
+    return torch.stack(errors, -1)
+
+
+def explained_variance(moment: Moment, layers: Sequence[int], components: int) -> Tensor:
+    """Return the share of variance in the first principal components of y_ℓ over the images.
+
+    Args:
+        moment: with more images than components.
+        layers: numbers ℓ of the layers.
+        components: how many to tell.
+
+    Returns:
+        [network, component, layer], rising to 1; 1 where a layer has fewer neurons.
+    """
+    y = moment.learner.network.forward(Operators.of(moment.state).weights, moment.x).activities
+    shares = []
+    for layer in layers:
+        centred = y[layer] - y[layer].mean(1, keepdim=True)
+        variance = torch.linalg.svdvals(centred.double()).square()
+        share = (variance / variance.sum(-1, keepdim=True)).cumsum(-1)[:, :components]
+        missing = components - share.shape[1]
+        shares.append(torch.cat([share, share.new_ones(len(share), missing)], 1))
+    return torch.stack(shares, -1)
+
+
+def reconstructed_images(moment: Moment, layers: Sequence[int], images: int) -> Tensor:
+    """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ of each of some layers.
+
+    Returns:
+        [network, pixel, picture]: the images themselves, then those of the first layer, ….
+    """
+    weights = Operators.of(moment.state).weights
+    x = moment.x[:, :images]
+    y = moment.learner.network.forward(weights, x).activities
+    pictures = [x]
+    for layer in layers:
+        back = y[layer]
+        for weight in reversed(weights[:layer]):
+            back = weight.project(back)
+        pictures.append(back)
+    return torch.cat(pictures, 1).mT
+
+
+def _reconstructions(moment: Moment) -> list[tuple[Tensor, Tensor, Operator]]:
+    """Return y_{ℓ-1}, its reconstruction W_ℓᵀ y_ℓ [network, image, neuron] and W_ℓ, by layer."""
+    weights = Operators.of(moment.state).weights
+    y = moment.learner.network.forward(weights, moment.x).activities
+    return [
+        (y[i], weight.project(y[i + 1]), weight) for i, weight in enumerate(weights)
+    ]  # fmt: skip
 
 
 PROBES: Mapping[str, Probe] = MappingProxyType(

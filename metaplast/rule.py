@@ -227,6 +227,16 @@ class Rule:
         return step(self, weights, x, label, backward, activation)
 
     @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Rule:
+        """Return the rule that `to_json` wrote, of installed terms.
+
+        Raises:
+            UserError: if a term is unknown here or declared otherwise.
+            KeyError, TypeError, ValueError: if something else wrote it.
+        """
+        return _decode(data, {})
+
+    @classmethod
     def load(cls, path: Path, terms: Iterable[Term] = ()) -> Rule:
         """Return the rule in a JSON file that `save` wrote.
 

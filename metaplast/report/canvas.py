@@ -94,12 +94,13 @@ def new_figure(
     return figure, list(axes[0])
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]]) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows: int = 1) -> None:
     """Write names beside the ends of lines, moved apart where they would touch.
 
     Args:
         axes: whose lines end at its right side; limits are final.
         ends: height, name, look and opacity of each.
+        rows: of panels in the figure.
     """
     if not ends:
         return
@@ -107,8 +108,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]]) -> No
     scale, limits = axes.transScale, axes.transLimits
     heights = [float(limits.transform(scale.transform((right[0], e[0])))[1]) for e in ends]
     order = sorted(zip(heights, ends, strict=True), key=lambda pair: pair[0])
-    # The axes are about this share of the figure's height; a line of text takes 10.5 points.
-    gap = 10.5 / (axes.get_figure(root=True).get_size_inches()[1] * 72 * 0.72)  # type: ignore[union-attr]
+    # The axes are about this share of their row's height; a line of text takes 10.5 points.
+    height = axes.get_figure(root=True).get_size_inches()[1] / rows  # type: ignore[union-attr]
+    gap = 10.5 / (height * 72 * 0.72)
     places = _spread([height for height, _ in order], gap, 0, 1)
     for (height, (_, name, how, opacity)), place in zip(order, places, strict=True):
         axes.annotate(

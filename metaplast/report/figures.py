@@ -211,7 +211,7 @@ def profiles(
                 color=how[name].colour,
             )  # fmt: skip
         if log:
-            _plain_log_axis(axes)
+            plain_log_axis(axes)
         axes.set(xlabel=x, title=y, ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
@@ -219,7 +219,7 @@ def profiles(
     return figure
 
 
-def _plain_log_axis(axes: Axes) -> None:
+def plain_log_axis(axes: Axes) -> None:
     """Make the vertical axis logarithmic, with plain numbers, more of them in a short range."""
     from matplotlib.ticker import LogLocator, NullFormatter
 

@@ -1,0 +1,151 @@
+"""Run published experiments again: numbers, figures, and a verdict on each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from metaplast.commands._options import parse
+from metaplast.console import make_console
+from metaplast.errors import UserError, require
+from metaplast.progress import Work
+from metaplast.reproduce.contract import Experiment, Setting, all_experiments, get_experiment
+from metaplast.reproduce.page import PAGE, number, write_page
+from metaplast.reproduce.runner import Plan, Results
+
+ALL = "all"
+QUICK_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Run published experiments again, and say which claims hold.
+
+    What is already in the folder is not computed again: a command that was interrupted goes on,
+    and more seeds are added to those that are there.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Experiments, or all; without any, they are listed."""
+    quick: bool = False
+    """A tiny version, in seconds, on data that needs no files: to see that everything runs."""
+    seeds: int = 0
+    """Seeds of each experiment; 0 for the published number (2 with --quick)."""
+    processes: int = 0
+    """Runs at once, one thread each; 0 for one on each core."""
+    data_root: Path | None = None
+    """Folder with data sets; without it METAPLAST_DATA, then a cache folder."""
+    rule: Path | None = None
+    """A rule.json for experiments about a discovered rule."""
+    out: Path | None = None
+    """Folder for the results; without it runs/reproduce, or runs/reproduce-quick."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UserError: if one is negative.
+        """
+        require(self.seeds >= 0, f"--seeds must be at least 1, got {self.seeds}.")
+        require(self.processes >= 0, f"--processes must not be negative, got {self.processes}.")
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """The experiments that are named, each once."""
+        if ALL in self.names:
+            return list(all_experiments().values())
+        return list(dict.fromkeys(map(get_experiment, self.names)))
+
+    @property
+    def plan(self) -> Plan:
+        """What is to be done."""
+        folder = self.out or Path("runs") / ("reproduce-quick" if self.quick else "reproduce")
+        setting = Setting(self.quick, self.data_root, self.rule)
+        seeds = self.seeds or (QUICK_SEEDS if self.quick else 0)
+        return Plan(Results(folder, setting), self.experiments, seeds)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option, the data or the folder will not do, or a part failed.
+    """
+    options = parse(ReproduceOptions, arguments, prog="reproduce", description=__doc__)
+    console = make_console()
+    if not options.names:
+        console.print(_list())
+        return
+    plan = options.plan
+    folder = plan.results.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the folder {folder}: {error.strerror}; give --out a writable folder."
+        ) from None
+    failed = _run(console, plan, options.processes)
+    for experiment in plan.experiments:
+        if plan.is_whole(experiment):
+            summary = plan.conclude(experiment)
+            console.print(_verdicts(experiment, summary))
+    write_page(folder)
+    console.print(f"Tables, figures and {PAGE} in {folder}", markup=False)
+    if failed:
+        name, sentence = next(iter(failed.items()))
+        raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")
+
+
+def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
+    unprepared, seeds = plan.missing()
+    total = len(unprepared) + len(seeds)
+    done = 0
+    with Work(console, total) as work:
+        work.name(f"0/{total} parts")
+
+        def observe(name: str, error: str | None) -> None:
+            nonlocal done
+            done += 1
+            work.advance(1)
+            work.name(f"{done}/{total} parts")
+            work.line(f"{done}/{total}  {name}{': ' + error if error else ''}")
+
+        try:
+            return plan.run(processes=processes, observe=observe)
+        except KeyboardInterrupt:
+            console.print("Interrupted. The same command goes on from here.")
+            raise
+
+
+def _list() -> Table:
+    table = Table(title="Experiments", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("name", "what", "published in"):
+        table.add_column(column, overflow="fold")
+    for experiment in all_experiments().values():
+        table.add_row(experiment.name, experiment.title, experiment.source)
+    return table
+
+
+def _verdicts(experiment: Experiment, summary: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"{experiment.name}: {experiment.title} ({experiment.source}), "
+        f"{summary['seeds']} seeds",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("claim", overflow="fold")
+    for column in ("true if", "measured [98 % band]", "agree", "verdict"):
+        table.add_column(column)
+    for verdict in summary["verdicts"]:
+        agree = f"{verdict['agree']} of {verdict['seeds']}"
+        table.add_row(
+            verdict["claim"], verdict["criterion"], number(verdict), agree, verdict["outcome"]
+        )
+    return table

@@ -1,0 +1,93 @@
+"""What an experiment is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from metaplast.registry import find, lookup
+from metaplast.reproduce.table import Row, Table
+from metaplast.reproduce.verdict import Claim
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENTS = "metaplast.experiments"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all experiments of a command share.
+
+    Attributes:
+        quick: a tiny version of everything, on data that needs no files.
+        data_root: folder with data sets.
+        rule: file of a rule, for experiments about a found one.
+    """
+
+    quick: bool = False
+    data_root: Path | None = None
+    rule: Path | None = None
+
+
+class Variant(Protocol):
+    """One curve of an experiment: what is run once for each seed.
+
+    Variants are sent to other processes, so they hold plain data and functions of modules. Two
+    experiments may share one; it is then run once.
+    """
+
+    @property
+    def name(self) -> str:
+        """Names its files; different variants have different names."""
+
+    def settings(self, setting: Setting) -> dict[str, Any]:
+        """Return all that decides its numbers, but the seed, as plain data."""
+
+    def prepare(self, setting: Setting) -> dict[str, Any]:
+        """Return what is found on separate data before any seed is run, as plain data."""
+
+    def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
+        """Return the numbers of one seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A figure of a publication, or several, run again.
+
+    Attributes:
+        name: as written in the command.
+        title: of its part of the results page.
+        source: publication and figure.
+        text: a paragraph: what is done, what to see, what was chosen by us.
+        variants: what is run.
+        claims: what the publication says.
+        draw: from the numbers to figures, by the end of their file's name ("" for the main one).
+        seeds: usual number of seeds.
+    """
+
+    name: str
+    title: str
+    source: str
+    text: str
+    variants: Sequence[Variant]
+    claims: Sequence[Claim]
+    draw: Callable[[Table], Mapping[str, Figure]]
+    seeds: int = 20
+    aliases: tuple[str, ...] = ()
+
+
+def all_experiments() -> Mapping[str, Experiment]:
+    """Return every installed experiment by name."""
+    return find(EXPERIMENTS, Experiment)
+
+
+def get_experiment(name: str) -> Experiment:
+    """Return the experiment with this name.
+
+    Raises:
+        UserError: if there is none; suggests the nearest.
+    """
+    return lookup("experiment", name, all_experiments())

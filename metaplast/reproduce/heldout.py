@@ -1,0 +1,120 @@
+"""Variants that find a rule once, and test it on held-out episodes of several kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from metaplast.comparison import widths_for_depth
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import Discovery
+from metaplast.episode import EpisodeRequest, LabelKind
+from metaplast.evaluation import evaluate
+from metaplast.library import open_source
+from metaplast.network import FullyConnected
+from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.table import AT, DIVERGED, Row
+from metaplast.rule import Rule
+from metaplast.unroll import choose_engine
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a rule is tested.
+
+    Attributes:
+        column: of the accuracies.
+        dataset: name of the source.
+        at: place in the table, such as the depth.
+        depth: number of weight matrices; the widths of `hidden` are stretched to it.
+        shots, queries: images of each class.
+        labels: each class its own output neuron, or renumbered in each episode.
+        hidden: widths of the hidden layers.
+        episodes: held-out tasks of one seed.
+    """
+
+    column: str
+    dataset: str
+    at: int = 1
+    depth: int = 5
+    shots: int = 50
+    queries: int = 10
+    labels: LabelKind = "global"
+    hidden: tuple[int, ...] = (170, 130, 100, 70)
+    episodes: int = 25
+
+    def accuracy(self, rule: Rule, seed: int, setting: Setting) -> tuple[float, int]:
+        """Return the mean accuracy over held-out episodes, and how many of them diverged."""
+        request = EpisodeRequest(
+            shots=self.shots,
+            queries=self.queries,
+            labels=self.labels,
+            data_root=setting.data_root,
+            # One split for all seeds, that of the discovery: its test side is held out.
+            seed=0,
+        )
+        split = open_source(self.dataset, request)
+        widths = (split.inputs, *widths_for_depth(self.hidden, self.depth), split.outputs)
+        learner = rule.learner(FullyConnected(widths))
+        theta = rule.tensor()
+        engine = choose_engine("auto", learner, theta.device)
+        found = evaluate(
+            learner, theta, split.test, engine, episodes=self.episodes, seed=seed,
+            purpose=f"reproduce {self.column} {self.at}",
+        )  # fmt: skip
+        return found.band.mean, found.non_finite
+
+
+@dataclass(frozen=True, eq=False)
+class RuleVariant:
+    """A rule, discovered with seed 0 or given, on held-out episodes of each seed.
+
+    Attributes:
+        name: of the variant.
+        full: fields of `DiscoveryConfig` to find the rule with.
+        sites: where it is tested.
+        quick: fields that differ in the quick version.
+        quick_sites: where it is tested then.
+        takes_file: whether the rule that the user gives takes the place of a discovery.
+    """
+
+    name: str
+    full: Mapping[str, Any]
+    sites: tuple[Site, ...]
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    quick_sites: tuple[Site, ...] = ()
+    takes_file: bool = False
+
+    def _config(self, setting: Setting) -> DiscoveryConfig:
+        changes = {**self.full, **(self.quick if setting.quick else {})}
+        return DiscoveryConfig(**changes, data_root=setting.data_root)
+
+    def _sites(self, setting: Setting) -> tuple[Site, ...]:
+        return self.quick_sites if setting.quick else self.sites
+
+    def _given(self, setting: Setting) -> Rule | None:
+        return Rule.load(setting.rule) if self.takes_file and setting.rule is not None else None
+
+    def settings(self, setting: Setting) -> dict[str, Any]:
+        """Return all that decides the numbers: how the rule is found or what it is, and sites."""
+        given = self._given(setting)
+        changes = {**self.full, **(self.quick if setting.quick else {})}
+        source = {"find": {k: list(v) if isinstance(v, tuple) else v for k, v in changes.items()}}
+        sites = [{**asdict(site), "hidden": list(site.hidden)} for site in self._sites(setting)]
+        return (source if given is None else {"rule": given.to_json()}) | {"sites": sites}
+
+    def prepare(self, setting: Setting) -> dict[str, Any]:
+        """Return the rule, discovered unless it is given."""
+        rule = self._given(setting) or Discovery(self._config(setting)).run().rule
+        return {"rule": rule.to_json(), "theta": rule.coefficients}
+
+    def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
+        """Return a row for each site."""
+        rule = Rule.from_json(prepared["rule"])
+        rows: list[Row] = []
+        for site in self._sites(setting):
+            accuracy, bad = site.accuracy(rule, seed, setting)
+            row = {AT: float(site.at), f"accuracy_{site.column}": accuracy, DIVERGED: float(bad)}
+            rows.append(row)
+        return rows

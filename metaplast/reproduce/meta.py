@@ -1,0 +1,141 @@
+"""Variants that meta-learn θ and record each meta-episode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from metaplast.config import PRESETS, DiscoveryConfig
+from metaplast.discovery import Discovery
+from metaplast.errors import UserError
+from metaplast.outer_loop import OuterLoop, Record
+from metaplast.probes import Moment, Probe
+from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.table import AT, DIVERGED, Row
+from metaplast.result import SEARCH
+from metaplast.unroll import Engine, Outcome, Problem
+
+PUBLISHED = PRESETS["paper"]
+
+
+class Witness(Engine):
+    """An engine that remembers what it was asked last, and what it answered.
+
+    Args:
+        engine: that computes.
+    """
+
+    name: ClassVar[str] = "witness"
+    summary: ClassVar[str] = "another engine, its last answer kept"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.last: tuple[Problem, Outcome] | None = None
+
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Return the engine's answer."""
+        outcome = self._engine.run(problem, gradient=gradient)
+        self.last = problem, outcome
+        return outcome
+
+    @torch.no_grad()
+    def measure(self, probe: Probe) -> list[float]:
+        """Return a probe's numbers in the learned networks, a mean over the finite episodes."""
+        if self.last is None:
+            return []
+        problem, outcome = self.last
+        if not outcome.finite.any():
+            return []
+        moment = Moment(
+            problem.learner,
+            problem.theta,
+            outcome.final,
+            problem.episodes.query_x,
+            problem.episodes.query_y,
+        )
+        values: Tensor = probe(moment)[outcome.finite].mean(0)
+        return values.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class MetaVariant:
+    """θ meta-learned by the published outer loop.
+
+    Attributes:
+        name: of the variant.
+        full: fields of `DiscoveryConfig` that differ from the published outer loop.
+        quick: fields that differ from `full` in the quick version.
+        probes: what else is measured in the networks at the end of each episode.
+    """
+
+    name: str
+    full: Mapping[str, Any]
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+
+    def config(self, setting: Setting, seed: int) -> DiscoveryConfig:
+        """Return what is run for a seed."""
+        changes = {**PUBLISHED, **self.full, **(self.quick if setting.quick else {})}
+        return DiscoveryConfig(**changes, data_root=setting.data_root, seed=seed)
+
+    def settings(self, setting: Setting) -> dict[str, Any]:
+        """Return all that decides the numbers."""
+        config = self.config(setting, 0).to_json()
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in config.items()
+            if key not in ("seed", "data_root", "engine")
+        } | {"measured": sorted(self.probes)}
+
+    def prepare(self, setting: Setting) -> dict[str, Any]:
+        """Find nothing: θ is learned anew for each seed."""
+        return {}
+
+    def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
+        """Return a row for each meta-episode, measured before θ changes."""
+        config = self.config(setting, seed)
+        discovery = Discovery(config)
+        witness = Witness(discovery.engine)
+        terms = discovery.learner.terms
+        start = torch.tensor([term.initial for term in terms], dtype=config.torch_dtype)
+        loop = OuterLoop(
+            SEARCH, discovery.learner, discovery.split.train, witness, config.outer, start,
+            seed=seed,
+        )  # fmt: skip
+        rows: list[Row] = []
+
+        def observe(_: OuterLoop, record: Record) -> None:
+            measured = {name: witness.measure(probe) for name, probe in self.probes.items()}
+            rows.append(_row(record, measured))
+
+        try:
+            loop.run(observe)
+        except UserError:
+            # Every episode diverges, so that θ stands still: the rest would do the same.
+            last = loop.progress.history[-1]
+            lost = {f"theta_{name}": values[0] for name, values in last.theta.items()}
+            # The step that raised was not observed.
+            first, size = len(rows), config.outer.meta_batch
+            for step in range(first, config.outer.steps):
+                at = {AT: float((step + 1) * size), "accuracy": 0.0, DIVERGED: float(size)}
+                rows.append(at | lost)
+        return rows
+
+
+def _row(record: Record, measured: Mapping[str, list[float]]) -> Row:
+    """Return what one outer step saw; an episode that diverged has classified nothing rightly."""
+    row = {
+        AT: float(record.episodes),
+        "accuracy": 0.0 if math.isnan(record.accuracy) else record.accuracy,
+        "loss": record.loss,
+        DIVERGED: float(record.non_finite),
+    }
+    row |= {f"theta_{name}": values[0] for name, values in record.theta.items()}
+    for name, values in {"angle": record.angles, **measured}.items():
+        row |= {f"{name}_{index}": value for index, value in enumerate(values, start=1)}
+    return row

@@ -1,0 +1,151 @@
+"""Variants that train fresh networks online by a known rule, its coefficients found before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.comparison import known_contender, tune, widths_for_depth
+from metaplast.library import open_stream
+from metaplast.network import FullyConnected
+from metaplast.online import OnlineSettings, spaced_records, train_online
+from metaplast.probes import PROBES, Moment, Probe
+from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.table import AT, DIVERGED, Row
+from metaplast.rule import Rule
+from metaplast.seeds import generator
+from metaplast.stream import StreamRequest, StreamSplit
+
+
+@dataclass(frozen=True)
+class Course:
+    """What networks learn online.
+
+    Attributes:
+        dataset: name of the source.
+        samples: images learned, one by one.
+        depth: number of weight matrices; the widths of `hidden` are stretched to it.
+        hidden: widths of the hidden layers.
+        init: how weights are drawn.
+        queries: held-out images.
+        records: how often everything is measured.
+    """
+
+    dataset: str
+    samples: int = 5000
+    depth: int = 5
+    hidden: tuple[int, ...] = (170, 130, 100, 70)
+    init: str = "xavier"
+    queries: int = 1000
+    records: int = 20
+
+    def split(self, setting: Setting) -> StreamSplit:
+        """Return the images to find coefficients on, and those to train on."""
+        return open_stream(self.dataset, StreamRequest(data_root=setting.data_root))
+
+    def network(self, split: StreamSplit) -> FullyConnected:
+        """Return the network."""
+        widths = (split.inputs, *widths_for_depth(self.hidden, self.depth), split.outputs)
+        return FullyConnected(widths, init=self.init)
+
+    def online(self, seed: int) -> OnlineSettings:
+        """Return the settings of one network."""
+        return OnlineSettings(spaced_records(self.samples, self.records), 1, self.queries, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class OnlineVariant:
+    """Fresh networks that learn by one rule.
+
+    Attributes:
+        name: of the variant.
+        rule: a known rule, NAME or NAME:FEEDBACK.
+        full: what is learned.
+        quick: what differs in the quick version.
+        final: what is measured at the end alone, on all held-out images, [network, …].
+        tables: the same, but rows of their own, at 1, 2, …: [network, place, column].
+        shown: as `tables`, of seed 0 alone, for pictures.
+    """
+
+    name: str
+    rule: str
+    full: Course
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    final: Mapping[str, Probe] = field(default_factory=dict)
+    tables: Mapping[str, Probe] = field(default_factory=dict)
+    shown: Mapping[str, Probe] = field(default_factory=dict)
+
+    def course(self, setting: Setting) -> Course:
+        """Return what is learned."""
+        return replace(self.full, **self.quick) if setting.quick else self.full
+
+    def settings(self, setting: Setting) -> dict[str, Any]:
+        """Return all that decides the numbers."""
+        course = asdict(self.course(setting))
+        return {"rule": self.rule, **course, "hidden": list(course["hidden"])} | {
+            "measured": sorted({*PROBES, *self.final, *self.tables, *self.shown})
+        }
+
+    def prepare(self, setting: Setting) -> dict[str, Any]:
+        """Return the coefficients that do best on images which are used for nothing else."""
+        course = self.course(setting)
+        split = course.split(setting)
+        settings = replace(course.online(0), seeds=3)
+        found, search = tune(
+            known_contender(self.rule), course.network(split), split, settings, torch.zeros(0)
+        )
+        return {
+            "theta": found.rule.coefficients,
+            "tried": len(search.trials),
+            "at_edge": list(search.at_edge),
+            "found_on": split.description,
+        }
+
+    def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
+        """Return a row for each record of one network."""
+        course = self.course(setting)
+        split = course.split(setting)
+        known = known_contender(self.rule).rule
+        theta = torch.tensor([prepared["theta"][term.name] for term in known.terms])
+        learner = Rule.of(known.terms, theta, known.feedback).learner(course.network(split))
+        online = course.online(seed)
+        run = train_online(learner, theta, split.final, online)
+        rows = [
+            _row(samples, float(run.accuracy[0, i]), float(run.loss[0, i]))
+            | _numbered({name: values[0, i] for name, values in run.measures.items()})
+            for i, samples in enumerate(run.samples)
+        ]
+        # The same images that `train_online` drew: they depend on the seed alone.
+        draw = generator(seed, online.purpose, "images", 0)
+        batch = split.final.sample(course.samples, course.queries, draw)
+        moment = Moment(learner, theta, run.final, batch.query_x, batch.query_y)
+        if run.diverged.any():
+            return list(rows)
+        rows[-1] |= _numbered({name: probe(moment)[0] for name, probe in self.final.items()})
+        for name, probe in {**self.tables, **({} if seed else self.shown)}.items():
+            for place, values in enumerate(probe(moment)[0], start=1):
+                rows.append({AT: float(place), **_numbered({name: values})})
+        return list(rows)
+
+
+def _row(samples: int, accuracy: float, loss: float) -> dict[str, float]:
+    return {
+        AT: float(samples),
+        "accuracy": accuracy,
+        "loss": loss,
+        DIVERGED: float(not math.isfinite(loss)),
+    }
+
+
+def _numbered(measures: Mapping[str, Tensor]) -> dict[str, float]:
+    return {
+        f"{name}_{index}": value
+        for name, values in measures.items()
+        for index, value in enumerate(values.flatten().tolist(), start=1)
+        if math.isfinite(value)
+    }

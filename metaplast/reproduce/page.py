@@ -1,0 +1,88 @@
+"""The page of a folder of results: every experiment that is there, and one table of all claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from metaplast.files import read_json, write_text
+from metaplast.reproduce.contract import Experiment, all_experiments
+
+PAGE = "README.md"
+
+
+def write_page(folder: Path) -> None:
+    """Write README.md about all experiments whose results lie in the folder."""
+    write_text(folder / PAGE, page(folder))
+
+
+def page(folder: Path) -> str:
+    """Return README.md about all experiments whose results lie in the folder."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    parts = [
+        (experiment, read_json(path, "the results of an experiment"))
+        for experiment in all_experiments().values()
+        if (path := folder / f"{experiment.name}.json").exists()
+    ]
+    environment = Environment(
+        loader=PackageLoader("metaplast.reproduce", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["cell"] = cell
+    template = environment.get_template("page.md.jinja")
+    return template.render(parts=[_part(*part) for part in parts], **_whole(parts))
+
+
+def cell(text: object) -> str:
+    """Return a text that may stand in a cell of a Markdown table: a bar would end it."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _part(experiment: Experiment, summary: dict[str, Any]) -> dict[str, Any]:
+    diverged = {
+        name: f"{bad} of {rows}" for name, (bad, rows) in summary["diverged"].items() if bad
+    }
+    return {
+        "experiment": experiment,
+        **summary,
+        "verdicts": [{**v, "number": number(v)} for v in summary["verdicts"]],
+        "minutes": f"{summary['core_seconds'] / 60:.1f}",
+        "bad": diverged,
+        "found": {
+            name: found["theta"]
+            for name, found in summary["prepared"].items()
+            if found.get("theta")
+        },
+        "edges": {n: f["at_edge"] for n, f in summary["prepared"].items() if f.get("at_edge")},
+    }
+
+
+def number(verdict: dict[str, Any]) -> str:
+    """Return a verdict's mean with its band."""
+    if verdict["mean"] is None:
+        return "not measured"
+    mean, low, high = (f"{verdict[key]:.3g}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}] {verdict['unit']}".strip().replace("-", "−")
+
+
+def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
+    outcomes = Counter(v["outcome"] for _, summary in parts for v in summary["verdicts"])
+    machines = dict.fromkeys(summary["machine"] for _, summary in parts)
+    made = dict.fromkeys(
+        ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
+        for _, summary in parts
+    )
+    seeds = {summary["seeds"] for _, summary in parts}
+    return {
+        "seeds_option": f" --seeds {seeds.pop()}" if len(seeds) == 1 else "",
+        "outcomes": outcomes,
+        "machines": list(machines),
+        "made_with": list(made),
+        "quick": any(summary["quick"] for _, summary in parts),
+    }

@@ -1,0 +1,110 @@
+"""Figures of several panels, as publications print them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metaplast.report.canvas import Look, label_ends, looks, style
+from metaplast.report.curve import Curve, last_of
+from metaplast.report.figures import FADED, draw_curve, layer_look, plain_log_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GREY = "#888888"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        title: what the lines show, written above.
+        x: label of the horizontal axis.
+        lines: by name; names that occur in several panels look the same in all.
+        limits: of the vertical axis.
+        log: whether that is logarithmic.
+        level: height and name of a level to mark.
+        marks: whether every point has a dot.
+        layered: whether lines are layers, coloured from the input to the output.
+        faded: names of lines that matter less; they have no band.
+    """
+
+    title: str
+    x: str
+    lines: Mapping[str, Curve]
+    limits: tuple[float | None, float | None] = (None, None)
+    log: bool = False
+    level: tuple[float, str] | None = None
+    marks: bool = False
+    layered: bool = False
+    faded: Sequence[str] = ()
+
+
+def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str] = ()) -> Figure:
+    """Return the panels as one figure, row by row.
+
+    Args:
+        panels: in reading order.
+        columns: most panels in a row.
+        first: names that take the first colours, whether they occur or not, so that several
+            figures agree.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with style():
+        figure = Figure(figsize=(4.6 * columns, 2.75 * rows + 0.3), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        names = [*first, *(n for p in panels if not p.layered for n in p.lines)]
+        shared = looks(list(dict.fromkeys(names)))
+        for each, panel in zip(axes, panels, strict=False):
+            layers = list(panel.lines)
+            how = (
+                {name: layer_look(i, len(layers)) for i, name in enumerate(layers)}
+                if panel.layered
+                else shared
+            )
+            _draw(each, panel, how, rows)
+        for empty in axes[len(panels) :]:
+            empty.set_axis_off()
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    lines = {n: c.positive() if panel.log else c for n, c in panel.lines.items()}
+    how = {name: Look(GREY) if name in panel.faded else how[name] for name in lines}
+    for name, curve in lines.items():
+        if name in panel.faded:
+            axes.plot(curve.x, curve.mean, color=GREY, alpha=FADED, linewidth=1.0)
+            continue
+        draw_curve(axes, curve, how[name])
+        if panel.marks:
+            colour = how[name].colour
+            axes.plot(curve.x, curve.mean, "o", markersize=3.5, color=colour)
+    if panel.log:
+        plain_log_axis(axes)
+    if panel.level is not None:
+        axes.axhline(panel.level[0], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set(xlabel=panel.x, title=panel.title, ylim=panel.limits)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.02 if panel.marks else 0)
+    # A line that has left the panel is named at the edge where it left.
+    low, high = axes.get_ylim()
+    ends = [
+        (min(max(last_of(c.mean), low), high), name, how[name], 0.6 if name in panel.faded else 1.0)
+        for name, c in lines.items()
+        if np.isfinite(last_of(c.mean))
+    ]
+    if panel.level is not None and panel.level[1]:
+        ends.append((*panel.level, Look(GREY), 0.8))
+    label_ends(axes, ends, rows=rows)

@@ -1,0 +1,286 @@
+"""Run what is missing of some experiments, many parts at once, and conclude those that are whole.
+
+A folder of results holds `parts/VARIANT/`, with `variant.json` (settings, and what was found on
+separate data) and a CSV file and a small JSON file for each seed; the latter is written last. So a
+command that is started again, or with more seeds, computes only what is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from metaplast.errors import UserError, require
+from metaplast.files import read_json, write_json, write_text
+from metaplast.jobs import on_cores
+from metaplast.reproduce.contract import Experiment, Setting, Variant
+from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
+from metaplast.reproduce.verdict import judge
+from metaplast.result import versions
+
+PARTS, VARIANT = "parts", "variant.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of results.
+
+    Attributes:
+        folder: of everything.
+        setting: what all experiments share.
+    """
+
+    folder: Path
+    setting: Setting
+
+    def place(self, variant: Variant) -> Path:
+        """Return the folder of a variant."""
+        return self.folder / PARTS / variant.name
+
+    def rows(self, variant: Variant, seed: int) -> list[Row]:
+        """Return the numbers of one seed."""
+        return read_rows(self.place(variant) / f"seed-{seed}.csv")
+
+    def is_done(self, variant: Variant, seed: int) -> bool:
+        """Return whether the numbers of a seed are there."""
+        return (self.place(variant) / f"seed-{seed}.json").exists()
+
+    def prepared(self, variant: Variant) -> dict[str, Any] | None:
+        """Return what was found before the seeds, None if that is still to do.
+
+        Raises:
+            UserError: if the folder was made with other settings.
+        """
+        path = self.place(variant) / VARIANT
+        if not path.exists():
+            return None
+        data = read_json(path, "the settings of a variant")
+        require(
+            data.get("settings") == variant.settings(self.setting),
+            f"{self.place(variant)} was made with other settings (perhaps with or without "
+            f"--quick, or by another version); give --out another folder, or delete that one.",
+        )
+        found: dict[str, Any] = data["prepared"]
+        return found
+
+    def seconds(self, variant: Variant, seeds: Iterable[int]) -> float:
+        """Return the time that the seeds of a variant took on one core."""
+        paths = [self.place(variant) / VARIANT]
+        paths += [self.place(variant) / f"seed-{seed}.json" for seed in seeds]
+        return float(sum(read_json(path, "times")["seconds"] for path in paths))
+
+
+def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str, Any]:
+    """Find what a variant needs before its seeds; return {} or {"error": sentence}."""
+
+    def work() -> None:
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        found = variant.prepare(setting)
+        seconds = round(time.monotonic() - began, 2)
+        data = {"settings": variant.settings(setting), "prepared": found, "seconds": seconds}
+        write_json(place / VARIANT, data)
+
+    return _guarded(work)
+
+
+def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict[str, Any]:
+    """Compute the numbers of one seed; return {} or {"error": sentence}."""
+
+    def work() -> None:
+        place = Path(folder)
+        began = time.monotonic()
+        prepared = read_json(place / VARIANT, "the settings of a variant")["prepared"]
+        rows = variant.run(seed, setting, prepared)
+        write_text(place / f"seed-{seed}.csv", rows_to_csv(rows))
+        done = {"seconds": round(time.monotonic() - began, 2), "versions": versions()}
+        write_json(place / f"seed-{seed}.json", done)
+
+    return _guarded(work)
+
+
+def _guarded(work: Callable[[], None]) -> dict[str, Any]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        work()
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        return {"error": text}
+    finally:
+        torch.set_num_threads(threads)
+    return {}
+
+
+def _answers(
+    function: Callable[..., dict[str, Any]],
+    calls: Mapping[str, tuple[Any, ...]],
+    processes: int,
+    tick: Callable[[], None],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield names and answers of calls as they end; one at a time needs no other process."""
+    if processes != 1:
+        yield from on_cores(function, calls, processes, tick)
+        return
+    for name, call in calls.items():
+        tick()
+        yield name, function(*call)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed.
+
+    Attributes:
+        results: where.
+        experiments: which.
+        seeds: number of seeds; 0 for each experiment's own.
+    """
+
+    results: Results
+    experiments: Sequence[Experiment]
+    seeds: int = 0
+
+    def seeds_of(self, experiment: Experiment) -> range:
+        """Return the seeds of an experiment."""
+        return range(self.seeds or experiment.seeds)
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """Return the variants by name, each once.
+
+        Raises:
+            UserError: if two that differ have one name.
+        """
+        found: dict[str, Variant] = {}
+        for experiment in self.experiments:
+            for variant in experiment.variants:
+                known = found.setdefault(variant.name, variant)
+                setting = self.results.setting
+                require(
+                    known is variant or known.settings(setting) == variant.settings(setting),
+                    f"two experiments have different variants called {variant.name}; rename one.",
+                )
+        return found
+
+    def missing(self) -> tuple[list[Variant], list[tuple[Variant, int]]]:
+        """Return the variants to prepare, and the seeds to run, in order."""
+        variants = self.variants
+        unprepared = [v for v in variants.values() if self.results.prepared(v) is None]
+        seeds: dict[tuple[str, int], None] = {}
+        for experiment in self.experiments:
+            for seed in self.seeds_of(experiment):
+                seeds |= dict.fromkeys((v.name, seed) for v in experiment.variants)
+        return unprepared, [
+            (variants[name], seed)
+            for name, seed in seeds
+            if not self.results.is_done(variants[name], seed)
+        ]
+
+    def run(
+        self,
+        *,
+        processes: int = 0,
+        observe: Callable[[str, str | None], None] = lambda *_: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> dict[str, str]:
+        """Compute what is missing; return a sentence for each part that failed.
+
+        Args:
+            processes: how many parts at once; 0 for one on each core.
+            observe: called with each part's name and, if it failed, why.
+            tick: called every now and then.
+        """
+        unprepared, _ = self.missing()
+        setting, place = self.results.setting, self.results.place
+        first = {f"{v.name}, preparation": (v, setting, str(place(v))) for v in unprepared}
+        failed: dict[str, str] = {}
+
+        def collect(answers: Iterable[tuple[str, dict[str, Any]]]) -> None:
+            for name, answer in answers:
+                if "error" in answer:
+                    failed[name] = answer["error"]
+                observe(name, answer.get("error"))
+
+        collect(_answers(prepare_variant, first, processes, tick))
+        seeds = {
+            f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
+            for v, seed in self.missing()[1]
+            if self.results.prepared(v) is not None
+        }
+        collect(_answers(run_seed, seeds, processes, tick))
+        return failed
+
+    def is_whole(self, experiment: Experiment) -> bool:
+        """Return whether everything of an experiment is there."""
+        return all(
+            self.results.is_done(variant, seed)
+            for variant in experiment.variants
+            for seed in self.seeds_of(experiment)
+        )
+
+    def table(self, experiment: Experiment) -> Table:
+        """Return the numbers of an experiment."""
+        return Table({
+            (variant.name, seed): self.results.rows(variant, seed)
+            for variant in experiment.variants
+            for seed in self.seeds_of(experiment)
+        })  # fmt: skip
+
+    def conclude(self, experiment: Experiment) -> dict[str, Any]:
+        """Write the table, the figures and the verdicts of an experiment that is whole.
+
+        Returns:
+            What was written as NAME.json.
+        """
+        from metaplast.report.canvas import save_figure
+
+        results, seeds = self.results, self.seeds_of(experiment)
+        table = self.table(experiment)
+        write_text(results.folder / f"{experiment.name}.csv", table.to_csv())
+        figures = {
+            f"{experiment.name}{'-' if part else ''}{part}": figure
+            for part, figure in experiment.draw(table).items()
+        }
+        for stem, figure in figures.items():
+            save_figure(figure, results.folder / stem)
+        verdicts = [asdict(judge(claim, table)) for claim in experiment.claims]
+        settings = {v.name: v.settings(results.setting) for v in experiment.variants}
+        summary = {
+            "name": experiment.name,
+            "quick": results.setting.quick,
+            "seeds": len(seeds),
+            "usual_seeds": experiment.seeds,
+            "core_seconds": sum(results.seconds(v, seeds) for v in experiment.variants),
+            "figures": list(figures),
+            "verdicts": verdicts,
+            "diverged": {name: table.diverged(name) for name in table.variants},
+            "variants": settings,
+            "prepared": {v.name: results.prepared(v) for v in experiment.variants},
+            "machine": machine(),
+            "versions": versions(),
+        }
+        write_json(results.folder / f"{experiment.name}.json", summary)
+        return summary
+
+
+def machine() -> str:
+    """Return processor and number of cores."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines: Mapping[str, str] = dict(
+            map(str.strip, line.split(":", 1))  # type: ignore[misc]
+            for line in info.read_text().splitlines()
+            if ":" in line
+        )
+        name = lines.get("model name", name)
+    return f"{name}, {os.cpu_count()} cores"

@@ -1,0 +1,165 @@
+"""The numbers of an experiment: a row for each variant, seed and place, such as an episode."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from metaplast.errors import UserError
+from metaplast.report.curve import Curve, Numbers
+
+# Values by column. "at" is the place; what has a number for each layer or term is NAME_1, NAME_2, …
+Row = Mapping[str, float]
+AT, DIVERGED = "at", "diverged"
+VARIANT, SEED = "variant", "seed"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One quantity over seeds and places.
+
+    Attributes:
+        x: places, rising.
+        values: [seed, place]; NaN where there is none.
+    """
+
+    x: Numbers
+    values: Numbers
+
+    def between(self, low: float, high: float) -> Numbers:
+        """Return each seed's mean over the places low < x ≤ high, NaN without any, [seed]."""
+        inside = self.values[:, (self.x > low) & (self.x <= high)]
+        return np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan
+                         for row in inside])  # fmt: skip
+
+    def last(self, share: float = 0.0) -> Numbers:
+        """Return each seed's value at the last place, or its mean over the last share, [seed]."""
+        if not share:
+            return self.values[:, -1]
+        return self.between(self.x[-1] * (1 - share), self.x[-1])
+
+    def smooth(self, window: int) -> Series:
+        """Return running means over `window` places, each over what is finite there."""
+        if window <= 1:
+            return self
+        finite = np.isfinite(self.values)
+        filled = np.where(finite, self.values, 0.0)
+        kernel = np.ones(min(window, len(self.x)))
+        sums, counts = (
+            np.stack([np.convolve(row, kernel, "same") for row in rows])
+            for rows in (filled, finite.astype(float))
+        )
+        return Series(self.x, np.where(counts > 0, sums / np.maximum(counts, 1), np.nan))
+
+    def curve(self, scale: float = 1.0, window: int = 1) -> Curve:
+        """Return mean over seeds and 98 % band of the running means."""
+        return Curve.over_networks(list(self.x), scale * self.smooth(window).values)
+
+
+class Table:
+    """All rows of an experiment.
+
+    Args:
+        parts: rows by variant and seed. Rows of several kinds may lie together, as long as one
+            column belongs to one kind.
+    """
+
+    def __init__(self, parts: Mapping[tuple[str, int], Sequence[Row]]) -> None:
+        self.parts = parts
+
+    @property
+    def variants(self) -> list[str]:
+        """Names of the variants, in order."""
+        return list(dict.fromkeys(variant for variant, _ in self.parts))
+
+    def series(self, variant: str, column: str) -> Series:
+        """Return one column of one variant.
+
+        Raises:
+            KeyError: if there is no such variant or column.
+        """
+        parts = [rows for (name, _), rows in self.parts.items() if name == variant]
+        if column not in self.columns(variant):
+            raise KeyError(f"{variant} has no column {column}")
+        x = np.array(sorted({row[AT] for rows in parts for row in rows if column in row}))
+        values = [{row[AT]: row[column] for row in rows if column in row} for rows in parts]
+        return Series(
+            x, np.array([[by_place.get(at, math.nan) for at in x] for by_place in values])
+        )
+
+    def numbered(self, variant: str, column: str) -> list[Series]:
+        """Return the columns COLUMN_1, COLUMN_2, … of one variant."""
+        columns = self.columns(variant)
+        found, index = [], 1
+        while (name := f"{column}_{index}") in columns:
+            found.append(self.series(variant, name))
+            index += 1
+        return found
+
+    def named(self, variant: str, prefix: str) -> dict[str, Series]:
+        """Return the columns that begin with a prefix, without it."""
+        columns = [name for name in self.columns(variant) if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.series(variant, name) for name in columns}
+
+    def columns(self, variant: str) -> dict[str, None]:
+        """Return the columns of a variant's rows, in order."""
+        return dict.fromkeys(
+            column
+            for (name, _), rows in self.parts.items()
+            if name == variant
+            for row in rows
+            for column in row
+        )
+
+    def diverged(self, variant: str) -> tuple[int, int]:
+        """Return how many rows of a variant hold a divergence, and how many could."""
+        rows = [row for (name, _), part in self.parts.items() if name == variant for row in part]
+        counted = [row[DIVERGED] for row in rows if DIVERGED in row]
+        return sum(number > 0 for number in counted), len(counted)
+
+    def to_csv(self) -> str:
+        """Return all rows as CSV, with variant and seed in the first columns."""
+        return rows_to_csv(
+            {VARIANT: variant, SEED: seed, **row}
+            for (variant, seed), rows in self.parts.items()
+            for row in rows
+        )
+
+
+def rows_to_csv(rows: Iterable[Mapping[str, float | str]]) -> str:
+    """Return rows as CSV, to six digits; what is missing or not finite is empty."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return stream.getvalue()
+
+
+def _cell(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a CSV file of numbers; an empty cell is no column of its row.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return [
+                {column: float(cell) for column, cell in row.items() if cell}
+                for row in csv.DictReader(stream)
+            ]
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to compute it again.") from None

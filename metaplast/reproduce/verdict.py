@@ -1,0 +1,112 @@
+"""What a publication claims, as a number for each seed, and whether the numbers agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from metaplast.evaluation import Band, bootstrap
+from metaplast.report.curve import Numbers
+from metaplast.reproduce.table import Table
+
+# The range of n values misses their median with probability 2^(1-n): only from 7 seeds on can a
+# band over seeds have 98 % coverage.
+LEAST_SEEDS = 7
+
+Outcome = Literal["holds", "does not hold", "not decided"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, and the range in which its number has to lie.
+
+    Attributes:
+        text: the statement, for people.
+        source: where it is made; says so if it is not printed there.
+        measure: from the numbers of an experiment to one number for each seed, [seed].
+        low: least value at which the claim is true.
+        high: largest value.
+        unit: of the number; "%" and "points" are shares times 100.
+    """
+
+    text: str
+    source: str
+    measure: Callable[[Table], Numbers]
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = ""
+
+    @property
+    def criterion(self) -> str:
+        """The range, for people."""
+        low, high = f"{self.low:g}", f"{self.high:g}"
+        unit = f" {self.unit}" if self.unit else ""
+        if math.isinf(self.low):
+            text = f"below {high}{unit}"
+        elif math.isinf(self.high):
+            text = f"above {low}{unit}"
+        else:
+            text = f"{low} to {high}{unit}"
+        return text.replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        claim: the statement.
+        source: where it is made.
+        criterion: the range in which it is true.
+        unit: of the numbers.
+        mean, low, high: over seeds, with the 98 % bootstrap band; NaN if nothing was measured.
+        seeds: how many seeds were measured.
+        agree: how many of them lie in the range.
+        outcome: "holds" if the whole band lies in the range, "does not hold" if none of it does,
+            else, or with too few seeds for such a band, "not decided".
+    """
+
+    claim: str
+    source: str
+    criterion: str
+    unit: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    agree: int
+    outcome: Outcome
+
+
+def judge(claim: Claim, table: Table) -> Verdict:
+    """Return what the numbers of an experiment say about a claim."""
+    values = np.asarray(claim.measure(table), float)
+    finite = values[np.isfinite(values)]
+    agree = int(((finite >= claim.low) & (finite <= claim.high)).sum())
+    band = bootstrap(torch.from_numpy(finite)) if len(finite) else None
+    complete = len(finite) == len(values) >= LEAST_SEEDS
+    return Verdict(
+        claim=claim.text,
+        source=claim.source,
+        criterion=claim.criterion,
+        unit=claim.unit,
+        mean=None if band is None else band.mean,
+        low=None if band is None else band.low,
+        high=None if band is None else band.high,
+        seeds=len(values),
+        agree=agree,
+        outcome=_outcome(claim, band) if band is not None and complete else "not decided",
+    )
+
+
+def _outcome(claim: Claim, band: Band) -> Outcome:
+    if claim.low <= band.low and band.high <= claim.high:
+        return "holds"
+    if band.high < claim.low or band.low > claim.high:
+        return "does not hold"
+    return "not decided"

@@ -1,0 +1,1 @@
+"""Published experiments, one module each; each names its terms, data and claims."""

@@ -1,0 +1,61 @@
+"""eHebb: Hebbian learning of the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.table import Table
+from metaplast.reproduce.verdict import Claim
+from rule_library.experiments.shared import (
+    BIO,
+    BP,
+    EHEBB,
+    FA,
+    OJA,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    loss_panel,
+    over_layers,
+    panels,
+    theta_panel,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SOURCE = f"{A}, fig. 5"
+
+
+def _draw(table: Table) -> Mapping[str, Figure]:
+    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, "ehebb")]
+    return {"": panels([*shown, angle_panel(table, "ehebb")])}
+
+
+ehebb = Experiment(
+    name="ehebb",
+    title="eHebb: the error-Hebbian and the error-error term",
+    source=_SOURCE,
+    text="With fixed random feedback the term −e_ℓ e_ℓ₋₁ᵀ, its coefficient negative, aligns the errors that are fed back "
+    "with backprop's. Runs of Oja (without the error-error term) can collapse, see `oja`: the angles of such a run say little.",
+    variants=(FA, EHEBB, OJA, BIO, BP),
+    claims=(
+        Claim("eHebb is well above FA", _SOURCE, ahead("ehebb", "feedback_alignment"), 10, unit="points"),
+        Claim("bio is above eHebb", _SOURCE, ahead("bio", "ehebb"), 0, unit="points"),
+        Claim(
+            "the coefficient of e_ℓ e_ℓ₋₁ᵀ in the rule is positive (θ_2 of the table negative)",
+            f"{_SOURCE}, inferred",
+            lambda table: -table.series("ehebb", "theta_error_error").last(), 0,
+        ),
+        Claim(
+            "eHebb aligns the errors far better than Oja: difference of the mean angles",
+            _SOURCE,
+            lambda table: over_layers(table, "oja", "angle") - over_layers(table, "ehebb", "angle"),
+            10, unit="°",
+        ),
+    ),
+    draw=_draw,
+)  # fmt: skip

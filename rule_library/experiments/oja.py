@@ -1,0 +1,111 @@
+"""Oja's rule beside feedback alignment, and what it does to the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metaplast.report.curve import Numbers
+from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.panels import Panel
+from metaplast.reproduce.table import Table
+from metaplast.reproduce.verdict import Claim
+from rule_library.experiments.shared import (
+    BP,
+    FA,
+    OJA,
+    WINDOW,
+    A,
+    accuracy_panel,
+    ahead,
+    angle_panel,
+    label,
+    loss_panel,
+    panels,
+    theta_panel,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SOURCE, _ORTHONORMALITY = f"{A}, fig. 7", f"{A}, fig. 8"
+
+
+def _loss_below(variant: str) -> Callable[[Table], Numbers]:
+    """Return the measure of FA's loss minus a variant's over the last sixth, nats."""
+
+    def measure(table: Table) -> Numbers:
+        names = (variant, "feedback_alignment")
+        own, fa = (table.series(name, "loss").last(1 / 6) for name in names)
+        return fa - own
+
+    return measure
+
+
+def _ratio(variant: str) -> Callable[[Table], Numbers]:
+    """Return the measure of how much Oja changes the orthonormality error, decades."""
+    return lambda table: _decades(table, variant)
+
+
+def _decades(table: Table, variant: str) -> Numbers:
+    """Return the mean over hidden layers of log10(error with Oja / without), [seed]."""
+    hidden = slice(0, -1)
+    logs = [
+        np.mean(
+            [np.log10(s.last(1 / 6)) for s in table.numbered(name, "orthonormality")[hidden]], 0
+        )
+        for name in (variant, "feedback_alignment")
+    ]
+    return np.asarray(logs[0] - logs[1])
+
+
+def draw(table: Table, variant: str = "oja") -> Mapping[str, Figure]:
+    """Return the curves of a variant of the rule, and the orthonormality error of each layer."""
+    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, variant)]
+    names = ("feedback_alignment", variant)
+    layers = range(len(table.numbered(variant, "orthonormality")))
+    errors = [
+        Panel(
+            f"orthonormality error, layer {layer + 1}",
+            "meta-episodes",
+            {
+                label(name): table.numbered(name, "orthonormality")[layer].curve(window=WINDOW)
+                for name in names
+            },
+            limits=(0.1, 1e5),
+            log=True,
+        )
+        for layer in layers
+    ]
+    return {
+        "": panels([*shown, angle_panel(table, variant)]),
+        "orthonormality": panels(errors),
+    }
+
+
+def claims(variant: str, note: str = "") -> tuple[Claim, ...]:
+    """Return what is claimed of Oja's rule, about a variant of it."""
+    return (
+        Claim("Oja raises accuracy above FA's", _SOURCE + note, ahead(variant, "feedback_alignment"), 0, unit="points"),
+        Claim("Oja lowers the loss below FA's", _SOURCE + note, _loss_below(variant), 0, unit="nats"),
+        Claim(
+            "Oja lowers the orthonormality error: mean over hidden layers of log10(with / without)",
+            _ORTHONORMALITY + note, _ratio(variant), high=0, unit="decades",
+        ),
+    )  # fmt: skip
+
+
+oja = Experiment(
+    name="oja",
+    title="Oja's rule beside feedback alignment, and the orthonormality of weights",
+    source=f"{A}, figs. 7 and 8",
+    text="Oja's rule y_ℓ y_ℓ₋₁ᵀ − y_ℓ y_ℓᵀ W_ℓ is added to feedback alignment. It carries no error: it helps the "
+    "forward flow. The orthonormality error is ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖² on the query images after each episode. "
+    "With the published loop a single episode that nearly diverges can end a run: its gradient is so large that Adam takes θ away, or stands still "
+    "from then on. `oja-clipped` is the same with the gradient of an episode clipped to norm 1.",
+    variants=(FA, OJA, BP),
+    claims=claims("oja"),
+    draw=draw,
+)  # fmt: skip

@@ -1,0 +1,141 @@
+"""What experiments share: the two settings, the published rules as variants, common panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metaplast.probes import orthonormality_errors
+from metaplast.report.curve import Numbers
+from metaplast.reproduce.meta import MetaVariant
+from metaplast.reproduce.panels import Panel, figure_of
+from metaplast.reproduce.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+A = "Shervani-Tabar & Rosenbaum 2023"
+B = "Shervani-Tabar et al. 2024"
+
+EMNIST: Mapping[str, Any] = {"dataset": "emnist-bymerge"}
+TINY: Mapping[str, Any] = {
+    "dataset": "digits", "hidden": (16, 12), "shots": 8, "queries": 4, "episodes": 20,
+    "meta_lr": 5e-3,
+}  # fmt: skip
+
+# Meta-episodes; the papers' curves begin to be flat after about 100.
+SETTLED, END = 100, 600
+# Neighbouring episodes that curves are smoothed over: 20 seeds of 50 query images each are noisy.
+WINDOW = 15
+
+
+def learned(name: str, terms: str, **changes: Any) -> MetaVariant:
+    """Return a rule meta-learned on EMNIST with the published outer loop."""
+    probes = {"orthonormality": orthonormality_errors}
+    quick = dict(TINY)
+    if "shots" in changes:
+        quick["shots"] = min(changes["shots"], TINY["shots"])
+    return MetaVariant(name, {**EMNIST, "terms": terms, **changes}, quick, probes)
+
+
+FA = learned("feedback_alignment", "feedback_alignment")
+BP = learned("backprop", "backprop")
+EHEBB = learned("ehebb", "ehebb")
+OJA = learned("oja", "oja")
+# The published loop clips nothing; one bad episode can then end a run.
+OJA_CLIPPED = learned("oja_clipped", "oja", clip=1.0)
+BIO = learned("bio", "bio")
+
+# Names in figures, in the order of their colours.
+ORDER = ("FA", "BP", "eHebb", "Oja", "bio", "pool", "Oja, clipped")
+LABELS = {
+    "feedback_alignment": "FA",
+    "backprop": "BP",
+    "ehebb": "eHebb",
+    "oja": "Oja",
+    "oja_clipped": "Oja, clipped",
+}
+
+
+def label(name: str) -> str:
+    """Return what figures call a variant."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def accuracy(table: Table, variant: str, low: float, high: float) -> Numbers:
+    """Return a variant's mean meta-accuracy over some episodes in %, [seed].
+
+    The quick version has fewer episodes: it takes all of them.
+    """
+    series = table.series(variant, "accuracy")
+    low = low if series.x[-1] > low else 0
+    return 100 * series.between(low, high)
+
+
+def final(variant: str) -> Callable[[Table], Numbers]:
+    """Return the measure of a variant's accuracy over the last 100 episodes, %."""
+    return lambda table: accuracy(table, variant, END - 100, END)
+
+
+def ahead(variant: str, other: str, low: float = END - 100, high: float = END) -> Any:
+    """Return the measure of how far a variant is ahead of another, points, seed by seed."""
+    return lambda table: accuracy(table, variant, low, high) - accuracy(table, other, low, high)
+
+
+def settling(variant: str) -> Callable[[Table], Numbers]:
+    """Return the measure of the change from episodes 100 … 200 to the last 100, points."""
+    return lambda table: (
+        accuracy(table, variant, END - 100, END) - accuracy(table, variant, SETTLED, 2 * SETTLED)
+    )
+
+
+def over_layers(table: Table, variant: str, column: str) -> Numbers:
+    """Return a quantity at the end, a mean over the layers and the last sixth, [seed]."""
+    layers = [series.last(1 / 6) for series in table.numbered(variant, column)]
+    return np.mean(layers, axis=0)  # type: ignore[no-any-return]
+
+
+def accuracy_panel(table: Table, variants: Mapping[str, str] | None = None) -> Panel:
+    """Return meta-accuracy against meta-episodes."""
+    return _curves(table, "accuracy", "meta-accuracy, %", 100, (0, 100), variants)
+
+
+def loss_panel(table: Table, variants: Mapping[str, str] | None = None) -> Panel:
+    """Return the meta-loss without its penalty; what diverges leaves the panel at the top."""
+    return _curves(table, "loss", "query cross-entropy, nats", 1, (0, 5), variants)
+
+
+def _curves(
+    table: Table, column: str, title: str, scale: float, limits: tuple[float | None, float | None],
+    variants: Mapping[str, str] | None,
+) -> Panel:  # fmt: skip
+    names = variants or {name: label(name) for name in table.variants}
+    lines = {
+        shown: table.series(name, column).curve(scale, WINDOW) for name, shown in names.items()
+    }
+    return Panel(title, "meta-episodes", lines, limits)
+
+
+def panels(chosen: Sequence[Panel], columns: int = 2) -> Figure:
+    """Return a figure in which rules have the colours that they have in all figures."""
+    return figure_of(chosen, columns=columns, first=ORDER)
+
+
+def theta_panel(table: Table, variant: str, title: str = "", faded: Sequence[str] = ()) -> Panel:
+    """Return the coefficients of a variant against meta-episodes."""
+    lines = {name: series.curve() for name, series in table.named(variant, "theta_").items()}
+    return Panel(
+        title or f"θ, {label(variant)}", "meta-episodes", lines, level=(0, ""), faded=faded
+    )
+
+
+def angle_panel(table: Table, variant: str) -> Panel:
+    """Return a variant's angles to backprop's errors, layer by layer."""
+    lines = {
+        f"layer {layer}": series.curve(window=WINDOW)
+        for layer, series in enumerate(table.numbered(variant, "angle"), start=1)
+    }
+    title = f"angle of the errors to backprop's, {label(variant)}, degrees"
+    return Panel(title, "meta-episodes", lines, (0, 100), layered=True)

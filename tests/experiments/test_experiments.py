@@ -1,0 +1,104 @@
+"""Every experiment runs in its quick version; what is there is not computed again."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from metaplast.commands import guard
+from metaplast.commands import reproduce as reproduce_command
+from metaplast.reproduce.contract import Setting, all_experiments, get_experiment
+from metaplast.reproduce.page import page
+from metaplast.reproduce.runner import Plan, Results, prepare_variant
+
+QUICK = Setting(quick=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all, as variants are shared."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.mark.parametrize("name", all_experiments())
+def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, folder):
+    experiment = get_experiment(name)
+    plan = Plan(Results(folder, QUICK), [experiment], 1)
+    assert plan.run(processes=1) == {}
+    assert plan.is_whole(experiment)
+    summary = plan.conclude(experiment)
+    rows = list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
+    assert {row["variant"] for row in rows} == {variant.name for variant in experiment.variants}
+    assert [v["claim"] for v in summary["verdicts"]] == [claim.text for claim in experiment.claims]
+    # One seed decides nothing, whatever it says.
+    assert {v["outcome"] for v in summary["verdicts"]} == {"not decided"}
+    assert all(v["mean"] is not None for v in summary["verdicts"])
+    for stem in summary["figures"]:
+        assert (folder / f"{stem}.png").stat().st_size > 10_000
+        assert (folder / f"{stem}.svg").exists()
+    text = page(folder)
+    assert f"## {name}" in text
+    assert f"({summary['figures'][0]}.png)" in text
+    assert "Made with `--quick`" in text
+    json.dumps(summary, allow_nan=False)
+
+
+def test_the_command_adds_seeds_to_those_that_are_there(tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["feedback-alignment", "--quick", "--seeds=1", "--processes=1", f"--out={out}"]
+    assert guard(reproduce_command.main, arguments) == 0
+    printed = capsys.readouterr().out
+    assert "backprop, seed 0" in printed
+    assert "not decided" in printed
+    first = out / "parts" / "backprop" / "seed-0.csv"
+    stamp = first.stat().st_mtime_ns
+    assert guard(reproduce_command.main, [*arguments, "--seeds=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "backprop, seed 1" in printed
+    assert "backprop, seed 0" not in printed
+    assert first.stat().st_mtime_ns == stamp
+    assert json.loads((out / "feedback-alignment.json").read_text())["seeds"] == 2
+
+
+def test_a_seed_is_the_same_whatever_ran_before(tmp_path):
+    variant = get_experiment("feedback-alignment").variants[0]
+    alone = variant.run(1, QUICK, {})
+    variant.run(0, QUICK, {})
+    assert variant.run(1, QUICK, {}) == alone
+    assert variant.run(0, QUICK, {}) != alone
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path, capsys):
+    variant = get_experiment("feedback-alignment").variants[0]
+    full = Results(tmp_path, Setting())
+    assert prepare_variant(variant, Setting(), str(full.place(variant))) == {}
+    arguments = ["feedback-alignment", "--quick", "--seeds=1", f"--out={tmp_path}"]
+    assert guard(reproduce_command.main, arguments) == 2
+    assert "made with other settings" in capsys.readouterr().err
+
+
+def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
+    out = f"--out={tmp_path / 'out'}"
+    for wrong in (["nonsense"], ["oja", "--seeds=-1"], ["oja", "--processes=-1"]):
+        assert guard(reproduce_command.main, [*wrong, out]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_processes_run_parts_and_one_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
+    experiment = get_experiment("feedback-alignment")
+    good = experiment.variants[0]
+    bad = replace(good, name="bad", quick={**good.quick, "ways": 99})
+    plan = Plan(Results(tmp_path, QUICK), [replace(experiment, variants=(good, bad))], 1)
+    failed = plan.run(processes=2)
+    assert list(failed) == ["bad, seed 0"]
+    assert "--ways" in failed["bad, seed 0"]
+    assert plan.results.is_done(good, 0)
+    assert not plan.is_whole(plan.experiments[0])
+
+
+def test_without_a_name_experiments_are_listed(capsys):
+    assert guard(reproduce_command.main, []) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in all_experiments())
