@@ -198,18 +198,20 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     from markupsafe import Markup
 
     kept = term.name in run.rule.coefficients
-    without = ""
-    if term.name in run.summary["without"]:
-        band = run.band("without", term.name)
-        numbers = (f"{100 * v:+.1f}" for v in (band.mean, band.low, band.high))
-        without = "{} [{}, {}]".format(*numbers).replace("-", "−")
+    change = ""
+    for group, words in (("without", "without it"), ("added", "with it")):
+        # Runs of earlier versions did not try dropped terms again.
+        if term.name in run.summary.get(group, {}):
+            band = run.band(group, term.name)
+            numbers = (f"{100 * v:+.1f}" for v in (band.mean, band.low, band.high))
+            change = "{} {} [{}, {}]".format(words, *numbers).replace("-", "−")
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
         "searched": _range_of(run.summary["before_refit"][term.name]),
         "theta": coefficient(run.rule.coefficients[term.name]) if kept else "–",
         "kept": kept,
-        "without": without,
+        "change": change,
         "locality": term.locality,
         "citation": term.citation,
     }

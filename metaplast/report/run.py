@@ -114,7 +114,7 @@ class FinishedRun:
         return [f"theta_{term}_{layer}" for layer in range(1, len(value) + 1)]
 
     def band(self, group: str, name: str) -> Band:
-        """Return a band of the summary: of "heldout" or "without"."""
+        """Return a band of the summary: of "heldout", "without" or "added"."""
         entry = self.summary[group][name]
         return Band(entry["mean"], entry["low"], entry["high"])
 
