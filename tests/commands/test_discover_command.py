@@ -24,7 +24,7 @@ SMALL = [
     "--validation=4",
     "--test-episodes=6",
     "--hidden=12,8",
-    "--shots=8",
+    "--shots=3",
     "--queries=4",
     "--engine=batched",
 ]
@@ -100,7 +100,7 @@ def test_per_layer_coefficients_reach_every_file(tmp_path):
 
 
 def test_plastic_feedback_with_backward_terms_runs(tmp_path):
-    assert run(*SMALL, "--terms=all+backward", "--quiet", "--out", tmp_path / "r") == 0
+    assert run(*SMALL, "--terms=all+backward", "--refit=0", "--quiet", "--out", tmp_path / "r") == 0
     assert Rule.load(tmp_path / "r" / "rule.json").feedback == "plastic"
 
 
