@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from metaplast.discovery import Discovery
-from metaplast.files import write_json, write_text
+from metaplast.files import csv_text, write_json, write_text
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.result import Result, versions
 
@@ -51,13 +49,7 @@ class RunFiles:
 
 def history_csv(records: Iterable[Record]) -> str:
     """Return the records as CSV, one row for each outer step, a column for each coefficient."""
-    rows = [_row(record) for record in records]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(map(_row, records))
 
 
 def _row(record: Record) -> dict[str, Any]:

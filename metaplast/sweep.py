@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from torch import Tensor
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
 from metaplast.evaluation import Band, bootstrap, evaluate
+from metaplast.files import csv_text
 from metaplast.library import get_term
 from metaplast.result import DISCOVERED, Result
 from metaplast.selection import complexity
@@ -167,28 +166,21 @@ def frequencies(runs: Sequence[Run]) -> dict[str, dict[float, float]]:
     return table
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def runs_csv(runs: Sequence[Run]) -> str:
     """Return one row for each run."""
     rivals = [name for name in runs[0].summary["heldout"] if name != DISCOVERED]
-    columns = ["l1", "seed", "terms_searched", "terms_kept", "complexity", "accuracy"]
-    columns += ["accuracy_low", "accuracy_high", "diverged", *(f"accuracy_{r}" for r in rivals)]
     rows = []
     for run in runs:
         test = run.summary["heldout"]
         own = test[DISCOVERED]
-        row = [run.l1, run.seed, run.searched, len(run.kept), run.complexity]
-        row += [own["mean"], own["low"], own["high"], own["non_finite"]]
-        row += [test[rival]["mean"] for rival in rivals]
-        rows.append([*row, run.loss, run.summary["seconds"], run.name])
-    return _csv([*columns, "judged_loss", "seconds", "run"], rows)
+        row: dict[str, object] = {"l1": run.l1, "seed": run.seed, "terms_searched": run.searched}
+        row |= {"terms_kept": len(run.kept), "complexity": run.complexity, "accuracy": own["mean"]}
+        row |= {"accuracy_low": own["low"], "accuracy_high": own["high"]}
+        row |= {"diverged": own["non_finite"]}
+        row |= {f"accuracy_{rival}": test[rival]["mean"] for rival in rivals}
+        row |= {"judged_loss": run.loss, "seconds": run.summary["seconds"], "run": run.name}
+        rows.append(row)
+    return csv_text(rows)
 
 
 def terms_csv(runs: Sequence[Run]) -> str:
@@ -203,5 +195,6 @@ def terms_csv(runs: Sequence[Run]) -> str:
             after = after if isinstance(after, list) else [after]
             for layer, pair in enumerate(zip(before, after, strict=True), start=1):
                 place = layer if isinstance(searched, list) else ""
-                rows.append([run.l1, run.seed, term, place, *pair, int(kept)])
-    return _csv(["l1", "seed", "term", "layer", "searched", "theta", "kept"], rows)
+                row = {"l1": run.l1, "seed": run.seed, "term": term, "layer": place}
+                rows.append(row | {"searched": pair[0], "theta": pair[1], "kept": int(kept)})
+    return csv_text(rows)

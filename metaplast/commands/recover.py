@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.episode import HeldOut, LabelKind
 from metaplast.errors import require
-from metaplast.files import write_text
+from metaplast.files import csv_text, write_text
 from metaplast.jobs import Jobs
 from metaplast.library import all_sources
 from metaplast.seeds import generator
@@ -167,13 +165,12 @@ def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
 
 def table_csv(done: dict[str, dict[str, Any]]) -> str:
     """Return one row for each coefficient, planted or found."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["run", "seed", "term", "theta_planted", "theta_found", "error"])
+    rows = []
     for name, summary in done.items():
         recovery, found = summary["recovery"], summary["rule"]
         for term in dict.fromkeys([*recovery["rule"], *found]):
-            planted = recovery["rule"].get(term, 0.0)
-            error = recovery["errors"].get(term, "")
-            writer.writerow([name, summary["seed"], term, planted, found.get(term, 0.0), error])
-    return stream.getvalue()
+            row = {"run": name, "seed": summary["seed"], "term": term}
+            row |= {"theta_planted": recovery["rule"].get(term, 0.0)}
+            row |= {"theta_found": found.get(term, 0.0), "error": recovery["errors"].get(term, "")}
+            rows.append(row)
+    return csv_text(rows)

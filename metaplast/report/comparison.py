@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from metaplast.comparison import Standing
 from metaplast.evaluation import bootstrap
-from metaplast.files import write_json, write_text
+from metaplast.files import csv_text, write_json, write_text
 from metaplast.report.canvas import save_figure
 from metaplast.report.curve import Curve
 from metaplast.report.figures import curves, profiles
@@ -28,18 +26,8 @@ SHOWN = 4
 
 def write_tables(folder: Path, standings: Sequence[Standing]) -> None:
     """Write curves.csv, a row for each network and record, and rates.csv, a row for each trial."""
-    write_text(folder / CURVES, _csv(row for s in standings for row in _curve_rows(s)))
-    write_text(folder / RATES, _csv(row for s in standings for row in _rate_rows(s)))
-
-
-def _csv(rows: Any) -> str:
-    rows = list(rows)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    write_text(folder / CURVES, csv_text(row for s in standings for row in _curve_rows(s)))
+    write_text(folder / RATES, csv_text(row for s in standings for row in _rate_rows(s)))
 
 
 def _curve_rows(standing: Standing) -> list[dict[str, Any]]:

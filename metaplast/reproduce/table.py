@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from metaplast.errors import UserError
+from metaplast.files import csv_text
 from metaplast.report.curve import Curve, Numbers
 
 # Values by column. "at" is the place; what has a number for each layer or term is NAME_1, NAME_2, …
@@ -134,19 +134,13 @@ class Table:
 
 def rows_to_csv(rows: Iterable[Mapping[str, float | str]]) -> str:
     """Return rows as CSV, to six digits; what is missing or not finite is empty."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-    return stream.getvalue()
+    return csv_text({column: _cell(value) for column, value in row.items()} for row in rows)
 
 
-def _cell(value: float | str | None) -> str:
+def _cell(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+    return f"{value:.6g}" if math.isfinite(value) else ""
 
 
 def read_rows(path: Path) -> list[Row]:
