@@ -89,7 +89,7 @@ class ProgressBar:
         # Without a terminal a bar cannot be redrawn: a line now and then says as much.
         every = max(1, loop.settings.steps // 5)
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
-            self._console.print(
+            self._console.out(
                 f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, {self._left()}",
                 highlight=False,
             )
@@ -156,7 +156,7 @@ def _outer_line(config: DiscoveryConfig) -> str:
 def show_result(console: Console, result: Result) -> None:
     """Print the rule, what became of each term, and the held-out comparison."""
     console.print("[bold]Discovered rule[/bold]")
-    console.print(str(result.rule), highlight=False, markup=False, soft_wrap=True)
+    console.out(result.rule, highlight=False)
     console.print()
     console.print(terms_table(result))
     console.print(heldout_table(result))
@@ -171,11 +171,15 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
     for record in result.history:
         counts[record.stage.startswith(SELECT)] += record.non_finite
     if counts[False]:
-        console.print(f"{counts[False]} training episodes diverged and were left out; the first:")
+        left_out = f"{counts[False]} training episodes diverged and were left out; the first:"
+        console.out(left_out, highlight=False)
         for text in result.divergences[: min(most, counts[False])]:
-            console.print(f"  {text}")
+            console.out(f"  {text}", highlight=False)
     if counts[True]:
-        console.print(f"{counts[True]} diverged while rules without one of the terms were tried.")
+        console.out(
+            f"{counts[True]} diverged while rules without one of the terms were tried.",
+            highlight=False,
+        )
 
 
 def terms_table(result: Result) -> Table:

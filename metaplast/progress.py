@@ -65,4 +65,4 @@ class Work:
         left = (
             "" if self._console.is_terminal or not remaining else f"; about {remaining:.0f} s left"
         )
-        self._console.print(text + left, highlight=False, markup=False)
+        self._console.out(text + left, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ def run_all(
                 ended[name] = summary
                 tick()
                 verdict = summary.get("error") or _outcome(summary)
-                console.print(f"{len(ended)}/{count}  {name}: {verdict}", highlight=False)
+                console.out(f"{len(ended)}/{count}  {name}: {verdict}", highlight=False)
     except KeyboardInterrupt:
-        console.print(f"Interrupted. Go on with:  --resume {jobs.folder}")
+        console.out(
+            f"Interrupted. Go on with:  --resume {shlex.quote(str(jobs.folder))}", highlight=False
+        )
         raise
     good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
     if not good:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -86,15 +87,17 @@ def main(arguments: Sequence[str]) -> None:
         result = discovery.run()
     except KeyboardInterrupt:
         bar.close()
-        console.print(f"Interrupted. Go on with:  --resume {discovery.folder}")
+        folder = shlex.quote(str(discovery.folder))
+        console.out(f"Interrupted. Go on with:  --resume {folder}", highlight=False)
         raise
     finally:
         bar.close()
     show_result(console, result)
     if not options.quiet:
         folder = discovery.folder
-        console.print(f"Results in {folder}, with report.html; θ in detail:  "
-                      f"tensorboard --logdir {folder}/{FOLDER}")  # fmt: skip
+        logs = shlex.quote(f"{folder}/{FOLDER}")
+        console.out(f"Results in {folder}, with report.html; θ in detail:  "
+                    f"tensorboard --logdir {logs}", highlight=False)  # fmt: skip
 
 
 def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:

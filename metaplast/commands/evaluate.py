@@ -113,14 +113,16 @@ def main(arguments: Sequence[str]) -> None:
     try:
         standings = _train_all(console, options, contenders, network, split, settings, like, folder)
     except KeyboardInterrupt:
-        console.print(f"Interrupted. The rules that were finished are in {folder}.", markup=False)
+        console.out(f"Interrupted. The rules that were finished are in {folder}.", highlight=False)
         raise
     report.write_summary(folder, standings, _plain(options, network, settings, split))
     names = report.write_figures(folder, standings, 1 / split.outputs)
     _show(console, standings)
     if not options.quiet:
-        console.print(f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
-                      f"figures (PNG, SVG): {', '.join(names)}")  # fmt: skip
+        console.out(
+            f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
+            f"figures (PNG, SVG): {', '.join(names)}", highlight=False,
+        )  # fmt: skip
 
 
 def _device(text: str) -> torch.device:
@@ -157,13 +159,14 @@ def _show_settings(
     console: Console, split: StreamSplit, network: FullyConnected, settings: OnlineSettings
 ) -> None:
     samples = settings.records[-1]
-    console.print(f"data      {split.description}", markup=False, soft_wrap=True)
+    console.out(f"data      {split.description}", highlight=False)
     widths = "-".join(map(str, network.widths))
-    console.print(f"network   {widths}, {network.activation}, {network.init}", markup=False)
+    console.out(f"network   {widths}, {network.activation}, {network.init}", highlight=False)
     passes = samples / split.images
     often = f" ({passes:.1f} passes over {split.images})" if passes > 1 else ""
-    console.print(
-        f"training  {settings.seeds} networks, {samples} images each, one by one{often}\n"
+    console.out(
+        f"training  {settings.seeds} networks, {samples} images each, one by one{often}\n",
+        highlight=False,
     )
 
 
@@ -218,7 +221,7 @@ def _show(console: Console, standings: Sequence[Standing]) -> None:
         if table is not None:
             console.print(table)
     for sentence in report.rate_warnings(standings):
-        console.print(sentence, markup=False, soft_wrap=True)
+        console.out(sentence, highlight=False)
 
 
 def _plain(

@@ -131,11 +131,12 @@ def main(arguments: Sequence[str]) -> None:
     planted = {term for summary in done.values() for term in summary["recovery"]["rule"]}
     exact = sum(is_exact(summary) for summary in done.values())
     whole = sum(summary["recovery"]["recovered"] for summary in done.values())
-    console.print(
+    console.out(
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
-        f"{len(planted)} different terms planted"
+        f"{len(planted)} different terms planted",
+        highlight=False,
     )
-    console.print(f"Results in {jobs.folder}")
+    console.out(f"Results in {jobs.folder}", highlight=False)
 
 
 def is_exact(summary: dict[str, Any]) -> bool:

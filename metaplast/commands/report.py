@@ -36,4 +36,4 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"cannot write a report into {options.run}: {error.strerror}; check the folder."
         ) from None
-    make_console().print(f"Report in {page}", soft_wrap=True)
+    make_console().out(f"Report in {page}", highlight=False)

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
             summary = plan.conclude(experiment)
             console.print(_verdicts(experiment, summary))
     write_page(folder)
-    console.print(f"Tables, figures and {PAGE} in {folder}", markup=False)
+    console.out(f"Tables, figures and {PAGE} in {folder}", highlight=False)
     if failed:
         name, sentence = next(iter(failed.items()))
         raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")

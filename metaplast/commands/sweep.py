@@ -141,9 +141,11 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
         rule = Rule.load(folder / pick.best.name / RULE)
         rule.save(folder / RULE)
         console.print("[bold]Recommended[/bold]")
-        console.print(str(rule), highlight=False, markup=False, soft_wrap=True)
-        console.print(reason(found, pick), soft_wrap=True)
-    console.print(f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}")
+        console.out(rule, highlight=False)
+        console.out(reason(found, pick), highlight=False)
+    console.out(
+        f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}", highlight=False
+    )
 
 
 def frequency_table(runs: Sequence[Run]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -41,9 +42,8 @@ class ReportFiles:
 
             write_report(self._folder, result.searched.terms)
         except Exception as error:  # The run is finished and must be shown.
-            self._console.print(
+            self._console.out(
                 f"warning: the report could not be written ({type(error).__name__}: {error}); the "
-                f"results are whole. Try again with:  metaplast report {self._folder}",
-                markup=False,
-                soft_wrap=True,
+                f"results are whole. Try again with:  metaplast report {shlex.quote(str(self._folder))}",
+                highlight=False,
             )
