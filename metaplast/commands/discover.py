@@ -87,8 +87,8 @@ def main(arguments: Sequence[str]) -> None:
         result = discovery.run()
     except KeyboardInterrupt:
         bar.close()
-        folder = shlex.quote(str(discovery.folder))
-        console.out(f"Interrupted. Go on with:  --resume {folder}", highlight=False)
+        resume = f"--resume {shlex.quote(str(discovery.folder))}"
+        console.out(f"Interrupted. Go on with:  {resume}", highlight=False)
         raise
     finally:
         bar.close()

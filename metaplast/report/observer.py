@@ -42,8 +42,9 @@ class ReportFiles:
 
             write_report(self._folder, result.searched.terms)
         except Exception as error:  # The run is finished and must be shown.
+            again = f"metaplast report {shlex.quote(str(self._folder))}"
             self._console.out(
                 f"warning: the report could not be written ({type(error).__name__}: {error}); the "
-                f"results are whole. Try again with:  metaplast report {shlex.quote(str(self._folder))}",
+                f"results are whole. Try again with:  {again}",
                 highlight=False,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from metaplast.network import FullyConnected, class_probabilities
 from metaplast.unroll.contract import Outcome, Problem
 from metaplast.unroll.fused import unroll
 from metaplast.unroll.fused.engine import TOLERANCES, ReversalError, Settings
-from metaplast.unroll.fused.jit import announced
+from metaplast.unroll.fused.jit import announced, load
 from metaplast.unroll.fused.memory import Arena, Sizes, Task, allocate
 from metaplast.unroll.fused.program import (
     NONE,
@@ -36,14 +36,25 @@ _arenas = threading.local()
 _ready: set[np.dtype] = set()
 
 
-def _compile(dtype: torch.dtype) -> None:
-    """Have the kernel compiled, or loaded from disk, for a type of number."""
+def run_smallest(dtype: torch.dtype) -> None:
+    """Unroll the smallest episode there is: numba compiles the kernel, or loads it, on the way."""
     learner = Learner(FullyConnected((1, 1)), "fixed", ())
     state = learner.draw(1, torch.Generator(), dtype)
     x, label = torch.zeros(1, 1, 1, dtype=dtype), torch.zeros(1, 1, dtype=torch.int64)
     problem = Problem(learner, torch.zeros(0, dtype=dtype), state, EpisodeBatch(x, label, x, label))
+    Batch(problem, Settings(threads=1), True).run_all()
+
+
+def _prepare(dtype: torch.dtype) -> None:
+    """Have the kernel ready for a type of number."""
     with announced("the fused engine"):
-        Batch(problem, Settings(threads=1), True).run_all()
+        name = str(dtype).removeprefix("torch.")
+        load(
+            unroll.run_episode,
+            partial(run_smallest, dtype),
+            "metaplast.unroll.fused.compiling",
+            name,
+        )
 
 
 class Batch:
@@ -79,7 +90,7 @@ class Batch:
     def run(self) -> Outcome:
         """Unroll all episodes."""
         if self.dtype not in _ready:
-            _compile(self.problem.theta.dtype)
+            _prepare(self.problem.theta.dtype)
             _ready.add(self.dtype)
         self.run_all()
         loss, accuracy = (torch.from_numpy(self.results[:, i].copy()) for i in (0, 1))

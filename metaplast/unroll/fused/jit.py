@@ -6,6 +6,7 @@ This module imports numba; nothing else does until the engine is first used.
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import event
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -64,6 +66,42 @@ def _jit(function: Callable[..., Any], *, cached: bool) -> Any:
 def _fingerprint() -> str:
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+class _NotOnDiskError(Exception):
+    """A kernel would have had to be compiled."""
+
+
+class _Refusal(event.Listener):
+    """Raises `_NotOnDiskError` where numba is about to compile a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def on_start(self, event: event.Event) -> None:
+        if event.data["dispatcher"] is self._function:
+            raise _NotOnDiskError
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+def load(function: Callable[..., Any], call: Callable[[], None], module: str, *to: str) -> None:
+    """Have `function` ready for the kind of arguments that `call` gives it, from disk.
+
+    What is not on disk is compiled by another process, `python -m module *to`. numba joins inner
+    functions by name: in the process that compiles, the kernel would run copies of them that were
+    optimised on their own and round otherwise than those it is stored with, so that the first run
+    on a machine would give other digits than every later run.
+    """
+    for compiles in (True, False):
+        try:
+            with event.install_listener("numba:compile", _Refusal(function)):
+                return call()
+        except _NotOnDiskError:
+            if compiles:
+                subprocess.run([sys.executable, "-m", module, *to], check=False)
+    call()  # Nowhere to keep it, or no processes: rather other digits than no result.
 
 
 @contextmanager

@@ -1,0 +1,11 @@
+"""Compile the fused kernel for the types of number named as arguments; see `jit.load`."""
+
+import sys
+
+import torch
+
+from metaplast.unroll.fused.batch import run_smallest
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        run_smallest(getattr(torch, name))
