@@ -1,8 +1,10 @@
 """The fused engine gives the other engines' answer, in little memory, or says that it cannot."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -246,6 +248,35 @@ def test_threads_do_not_change_the_answer():
     one, three = (FusedEngine(Settings(threads=n)).run(problem) for n in (1, 3))
     assert torch.equal(one.theta_gradient, three.theta_gradient)
     assert torch.equal(one.loss, three.loss)
+
+
+def test_the_first_run_on_a_machine_gives_what_later_runs_give(tmp_path):
+    """To the bit, whether the kernel was compiled for this run or read from disk."""
+    code = """
+import torch
+from support import FORWARD, random_problem
+from metaplast.unroll.fused import FusedEngine
+widths = (64, 170, 100, 10)
+problem = random_problem(FORWARD, widths=widths, steps=100, size=1e-3, dtype=torch.float32)
+outcome = FusedEngine().run(problem)
+numbers = torch.cat([outcome.loss, outcome.theta_gradient.flatten(), outcome.final[0][1].flatten()])
+print(numbers.numpy().tobytes().hex())
+"""
+    paths = [str(Path(__file__).parents[1]), *sys.path]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(paths)}
+    first, later = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        for _ in range(2)
+    )
+    assert "compiling" in first.stderr
+    assert "compiling" not in later.stderr
+    assert first.stdout == later.stdout
 
 
 def test_what_it_cannot_serve_is_refused_in_one_sentence():
