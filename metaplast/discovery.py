@@ -81,7 +81,7 @@ class Discovery:
         self._elapsed = 0.0
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
-        self._trials_left, self._tried = 2 * pool, pool if self._refit else 0
+        self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
         self._saved_at = self._began_at = time.monotonic()
 
     @classmethod
@@ -241,8 +241,11 @@ class Discovery:
             stage = f"{SELECT} {next(count)}: with {pool[position].name}"
             return self._fit(stage, search, more, theta)
 
+        def again(fit: Fit) -> Fit:
+            return self._fit(f"{SELECT} {next(count)}: as it is", search, fit.kept, fit.theta)
+
         start = self._fit(REFIT, search, kept, search.fitted[..., kept])
-        selection = select(start, pool, without, put_back)
+        selection = select(start, pool, without, put_back, again)
         self._trials_left = 0
         self._tried = len(selection.missed) + len(selection.spare)
         return selection

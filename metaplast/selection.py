@@ -106,6 +106,9 @@ def eliminate(
 class Selection:
     """The rule that selection arrived at, and what speaks for it.
 
+    Every fit in it is one refit away from the same coefficients, on the same tasks, so that none
+    is better for having been trained longer.
+
     Attributes:
         fit: the rule.
         missed: for each of its terms, the fit without it.
@@ -122,23 +125,26 @@ def select(
     terms: Sequence[Term],
     refit_without: Callable[[Fit, int], Fit],
     refit_with: Callable[[Fit, int], Fit],
+    refit: Callable[[Fit], Fit],
     rounds: int = 3,
 ) -> Selection:
     """Drop terms that are not missed, then try to put each dropped one back.
 
-    A term put back is kept if the refit with it is better with its band above zero; then
-    elimination begins again from there.
+    A term put back is kept if the refit with it is better, with its band above zero, than the rule
+    refitted as it is; then elimination begins again from there.
 
     Args:
         start: the candidates, fitted.
         terms: the pool that positions refer to.
         refit_without: returns the fit without the term at a position.
         refit_with: returns the fit with the term at a position put back.
+        refit: returns the fit of the same terms after one more refit.
         rounds: most times that elimination is run.
     """
     for last in (index == rounds - 1 for index in range(rounds)):
-        fit, missed = eliminate(start, terms, refit_without)
-        spare = {k: refit_with(fit, k) for k in range(len(terms)) if k not in fit.kept}
+        left, missed = eliminate(start, terms, refit_without)
+        fit = refit(left)
+        spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
         gains = [other for other in spare.values() if other.difference(fit).low > 0]
         if last or not gains:
             break

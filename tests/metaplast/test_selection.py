@@ -97,6 +97,7 @@ def chosen(accuracy, start):
         TERMS,
         lambda current, k: fit([i for i in current.kept if i != k]),
         lambda current, k: fit(sorted([*current.kept, k])),
+        lambda current: fit(current.kept),
     )
 
 
@@ -111,6 +112,22 @@ def test_a_term_that_was_lost_too_early_is_put_back():
     assert set(selection.spare) == {GATED, SUMMED}
     for position, fit in selection.spare.items():
         assert set(fit.kept) == {*worth, position}
+
+
+def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
+    # Accuracy rises with every refit, whatever the terms; θ counts the refits.
+    def trained(current, kept):
+        theta = (current.theta[0] + 1).repeat(len(kept))
+        return Fit(kept, theta, (0.1 * theta[0]).repeat(EPISODES))
+
+    start = Fit((HEBBIAN,), torch.zeros(1), torch.zeros(EPISODES))
+    selection = select(
+        start, TERMS, lambda current, k: trained(current, tuple(i for i in current.kept if i != k)),
+        lambda current, k: trained(current, tuple(sorted([*current.kept, k]))),
+        lambda current: trained(current, current.kept),
+    )  # fmt: skip
+    assert selection.fit.kept == (HEBBIAN,)
+    assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
 
 
 def test_terms_without_use_are_not_put_back():
