@@ -79,6 +79,8 @@ class DiscoveryConfig:
     """Largest norm of one episode's gradient; 0 for no limit."""
     signs: bool = True
     """Keep decay terms from turning into growth."""
+    backtrack: bool = True
+    """Take a step back, and shorter ones after it, where a task diverges."""
     threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
     refit: int = 200
@@ -181,6 +183,7 @@ class DiscoveryConfig:
             scaling=self.scaling,
             clip=self.clip,
             signs=self.signs,
+            backtrack=self.backtrack,
         )
 
     @property
@@ -244,6 +247,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "scaling": "none",
         "clip": 0.0,
         "signs": False,
+        "backtrack": False,
         "held_out": "images",
         "refit": 0,
     },

@@ -20,6 +20,7 @@ from metaplast.errors import UserError, require, require_choice, unknown_name
 from metaplast.guard import diagnose
 from metaplast.learner import Learner
 from metaplast.seeds import generator
+from metaplast.trust import TrustRegion
 from metaplast.unroll import Engine, Outcome, Problem
 
 Penalty = Literal["proximal", "subgradient"]
@@ -47,6 +48,8 @@ class OuterSettings:
             up (cubic terms explode when errors grow); "none" learns θ itself.
         clip: largest norm of one episode's gradient; 0 for no limit.
         signs: whether terms declared nonnegative are kept so.
+        backtrack: whether a step to coefficients with which a task diverges is taken back, and
+            the next ones are shorter; see `TrustRegion`.
     """
 
     episodes: int = 600
@@ -59,6 +62,7 @@ class OuterSettings:
     scaling: Scaling = "down"
     clip: float = 1.0
     signs: bool = True
+    backtrack: bool = True
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -137,6 +141,7 @@ class Progress:
     step: int = 0
     history: list[Record] = field(default_factory=list)
     divergences: list[str] = field(default_factory=list)
+    trust: TrustRegion = field(default_factory=TrustRegion)
 
 
 class StandstillError(UserError):
@@ -253,7 +258,10 @@ class OuterLoop:
         self._explain(problem, finite)
         gradient = self._gradient(outcome, finite)
         record = self._record(problem, outcome, finite, gradient)
-        if finite.any():
+        back = self._backtrack(finite)
+        if back is not None:
+            self._go_back(back)
+        elif finite.any():
             self._update(gradient)
         progress.step += 1
         progress.history.append(record)
@@ -289,9 +297,26 @@ class OuterLoop:
             gradients = gradients * factors.view(-1, *[1] * self._u.dim())
         return gradients.mean(0)
 
+    def _backtrack(self, finite: Tensor) -> Tensor | None:
+        """Return where to go back to, None if the last step may stand."""
+        if not self.settings.backtrack:
+            return None
+        trust, u = self.progress.trust, self._u.detach()
+        if finite.all():
+            trust.passed(u)
+            return None
+        return trust.failed(u)
+
+    def _go_back(self, u: Tensor) -> None:
+        with torch.no_grad():
+            self._u.copy_(u)
+        self.progress.u = u
+        # What led here is forgotten: the same momentum would lead here again.
+        self._optimizer.state.clear()
+
     def _update(self, gradient: Tensor) -> None:
         settings, u = self.settings, self._u
-        rate = settings.meta_lr
+        rate = settings.meta_lr * (self.progress.trust.radius if settings.backtrack else 1.0)
         if settings.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / settings.steps))
         for group in self._optimizer.param_groups:
@@ -339,6 +364,7 @@ class OuterLoop:
             "step": progress.step,
             "history": [vars(record) for record in progress.history],
             "divergences": progress.divergences,
+            "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
         }
 
@@ -346,8 +372,9 @@ class OuterLoop:
         """Continue from what `state` returned."""
         history = [Record(**record) for record in state["history"]]
         self.progress = Progress(
-            state["u"], state["scale"], state["step"], history, list(state["divergences"])
-        )
+            state["u"], state["scale"], state["step"], history, list(state["divergences"]),
+            TrustRegion(**state["trust"]),
+        )  # fmt: skip
         with torch.no_grad():
             self._u.copy_(state["u"])
         self._optimizer.load_state_dict(state["optimizer"])

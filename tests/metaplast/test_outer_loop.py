@@ -11,14 +11,15 @@ from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
 from metaplast.learner import Learner
 from metaplast.network import FullyConnected
-from metaplast.outer_loop import EXPLAINED, OuterLoop, OuterSettings
+from metaplast.outer_loop import EXPLAINED, OuterLoop, OuterSettings, StandstillError
+from metaplast.trust import TrustRegion
 from metaplast.unroll import Outcome, get_engine
 
 NETWORK = FullyConnected((6, 5, 3))
 TERMS = ("error_hebbian", "error_error", "decay")
 PLAIN = OuterSettings(
     episodes=400, meta_batch=1, meta_lr=0.1, optimizer="SGD", schedule="constant",
-    scaling="none", clip=0.0,
+    scaling="none", clip=0.0, backtrack=False,
 )  # fmt: skip
 
 
@@ -224,6 +225,55 @@ def test_diverging_episodes_are_counted_excluded_and_explained():
     first = loop.progress.divergences[0]
     assert first.startswith("search, outer step 0: non-finite learning at step ")
     assert first.endswith("most of it from error_hebbian")
+
+
+class Cliff(Quadratic):
+    """A quadratic whose episodes diverge where the first coefficient is above 1."""
+
+    def run(self, problem, *, gradient=True):
+        outcome = super().run(problem, gradient=gradient)
+        if problem.theta[0] > 1:
+            outcome.theta_gradient[:] = math.nan
+        return outcome
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_a_step_to_where_tasks_diverge_is_taken_back(optimizer):
+    settings = replace(PLAIN, optimizer=optimizer, episodes=200, backtrack=True)
+    careful = loop_of(Cliff([2.0, 0.0, 0.0]), settings)
+    careful.run()
+    # The best θ on this side of the cliff is at its edge.
+    assert 0.8 < careful.theta[0] < 1.1
+    # The others, from 0.5, are learned all the same.
+    assert careful.theta[1:].abs().max() < 0.2
+    assert sum(record.non_finite for record in careful.progress.history) < 200 / 3
+    with pytest.raises(StandstillError):
+        loop_of(Cliff([2.0, 0.0, 0.0]), replace(settings, backtrack=False)).run()
+
+
+def test_where_nothing_is_known_to_be_safe_the_finite_tasks_are_learned_from():
+    settings = replace(PLAIN, meta_batch=2, backtrack=True)
+    loop = loop_of(Quadratic([0.0, 0.0, 0.0], spoiled=[1]), settings)
+    loop.run_step()
+    assert (loop.theta < 0.5).all()
+
+
+def test_the_way_back_leads_home():
+    trust = TrustRegion()
+    assert trust.failed(torch.tensor([9.0])) is None
+    trust.passed(torch.tensor([0.0]))
+    trust.passed(torch.tensor([4.0]))
+    radius, back, way = trust.radius, torch.tensor([8.0]), []
+    for _ in range(8):
+        back = trust.failed(back)
+        way.append(back.item())
+    assert way[:3] == [6.0, 4.0, 2.5]
+    assert way == sorted(way, reverse=True)
+    assert way[-1] < 0.2
+    assert trust.radius < radius
+    for _ in range(50):
+        trust.passed(back)
+    assert trust.radius == 1
 
 
 def test_a_step_in_which_all_diverge_leaves_theta():
