@@ -244,8 +244,8 @@ def test_a_step_to_where_tasks_diverge_is_taken_back(optimizer):
     careful.run()
     # The best θ on this side of the cliff is at its edge.
     assert 0.8 < careful.theta[0] < 1.1
-    # The others, from 0.5, are learned all the same.
-    assert careful.theta[1:].abs().max() < 0.2
+    # The others, from 0.5, go on to their best, 0, in shorter steps.
+    assert careful.theta[1:].abs().max() < 0.4
     assert sum(record.non_finite for record in careful.progress.history) < 200 / 3
     with pytest.raises(StandstillError):
         loop_of(Cliff([2.0, 0.0, 0.0]), replace(settings, backtrack=False)).run()
