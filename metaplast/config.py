@@ -40,7 +40,8 @@ class DiscoveryConfig:
     data_root: Path | None = None
     """Folder with data sets; without it METAPLAST_DATA, then a cache folder."""
     theta: ThetaKind = "shared"
-    """One set of coefficients for all layers, or one per layer."""
+    """One set of coefficients for all layers, or one per layer; a pool is searched with one set for
+    all, and the candidates that are left are refitted per layer."""
     feedback: str | None = None
     """Where errors come from; without it the usual one for the terms (fixed random)."""
     hidden: tuple[int, ...] = (170, 130, 100, 70)

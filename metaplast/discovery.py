@@ -216,7 +216,9 @@ class Discovery:
         )
 
     def _search(self) -> OuterLoop:
-        return self._loop(SEARCH, self.learner)
+        # Layers of their own begin with the refits: many candidates times many layers, all moving
+        # at once, end where most tasks diverge.
+        return self._loop(SEARCH, self.learner, tied=self._refit > 0)
 
     def _subset(self, search: OuterLoop, kept: Sequence[int]) -> Learner:
         """Return the learner with some of the pool's terms."""

@@ -160,6 +160,7 @@ class OuterLoop:
         start: θ to begin with, [term] or [layer, term].
         scale: units of θ, shaped like `start`; None to measure them.
         tasks: names the random numbers; loops with the same name meet the same tasks.
+        tied: whether all layers of a per-layer θ move as one, as a shared θ would.
         seed: of all random numbers.
         device: where tensors live.
     """
@@ -175,6 +176,7 @@ class OuterLoop:
         *,
         scale: Tensor | None = None,
         tasks: str = "search",
+        tied: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -183,6 +185,7 @@ class OuterLoop:
         self.settings = settings
         self._sampler = sampler
         self._tasks = tasks
+        self._tied = tied and start.dim() > 1
         self._engine = engine
         self._seed = seed
         self._device = device
@@ -240,10 +243,11 @@ class OuterLoop:
         sizes = term_sizes(self.learner, start, problem.state, problem.episodes)
         if not torch.isfinite(sizes).all():
             return torch.ones_like(start)
-        if start.dim() == 1:
+        if start.dim() == 1 or self._tied:
             sizes = sizes.square().mean(0).sqrt()
         measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
-        return (measure / sizes.clamp_min(torch.finfo(start.dtype).tiny)).clamp(max=1.0)
+        scale = (measure / sizes.clamp_min(torch.finfo(start.dtype).tiny)).clamp(max=1.0)
+        return scale.expand_as(start).clone()
 
     def run_step(self) -> Record:
         """Take one outer step and return its record.
@@ -285,12 +289,14 @@ class OuterLoop:
             )
 
     def _gradient(self, outcome: Outcome, finite: Tensor) -> Tensor:
-        """Return the mean over finite episodes of the clipped gradient to u."""
+        """Return the mean over finite episodes of the clipped gradient to u, one row if tied."""
         if outcome.theta_gradient is None:
             raise ValueError("the outer loop needs a gradient")
         if not finite.any():
             return torch.zeros_like(self._u)
         gradients = outcome.theta_gradient[finite] * self.progress.scale
+        if self._tied:
+            gradients = gradients.sum(1, keepdim=True)
         if self.settings.clip:
             norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
             factors = (self.settings.clip / norms).clamp(max=1.0)
@@ -322,7 +328,7 @@ class OuterLoop:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with torch.no_grad():
-            u.grad = gradient.clone()
+            u.grad = gradient.expand_as(u).clone()
             if settings.penalty == "subgradient":
                 u.grad += settings.l1 * u.sign()
             self._optimizer.step()

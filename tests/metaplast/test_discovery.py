@@ -12,6 +12,7 @@ from metaplast.discovery import CHECKPOINT, CONFIG, Discovery, discover, write_c
 from metaplast.episode import EpisodeSplit
 from metaplast.errors import UserError
 from metaplast.outer_loop import StandstillError
+from metaplast.result import SEARCH
 from metaplast.rule import Rule
 
 TINY = {
@@ -167,6 +168,17 @@ def test_baselines_have_the_rules_freedom(theta, layers):
         assert len(records) == 4, "as many tasks as the search"
         assert set(records[0].theta) == {"error_hebbian"}
         assert all(len(record.theta["error_hebbian"]) == layers for record in records)
+
+
+def test_a_pool_is_searched_with_one_theta_and_refitted_per_layer():
+    config = DiscoveryConfig(terms="error_hebbian,oja", theta="per-layer", **TINY)
+    result = discover(config, split=SPLIT)
+    for record in result.history:
+        rows = list(zip(*record.theta.values(), strict=True))
+        if record.stage == SEARCH:
+            assert len(set(rows)) == 1
+    assert result.rule.is_per_layer
+    assert len(set(result.rule.theta)) > 1
 
 
 def test_per_layer_baselines_learn_a_rate_for_each_layer():

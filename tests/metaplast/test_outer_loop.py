@@ -367,6 +367,22 @@ def test_a_record_shows_theta_before_the_step():
     assert 0 <= record.angles[0] <= 180
 
 
+@pytest.mark.parametrize("scaling", ["down", "none"])
+def test_tied_layers_move_as_a_shared_theta_does(scaling):
+    settings = replace(REAL, scaling=scaling)
+    engine = get_engine("batched")
+    shared = loop_of(engine, settings, start=(1e-2, 0.0, 0.0))
+    tied = loop_of(engine, settings, start=[(1e-2, 0.0, 0.0)] * 2, tied=True)
+    free = loop_of(engine, settings, start=[(1e-2, 0.0, 0.0)] * 2)
+    for loop in (shared, tied, free):
+        loop.run()
+    assert_close(tied.theta, shared.theta.expand(2, -1))
+    assert [len(record.theta["decay"]) for record in tied.progress.history[:1]] == [2]
+    for a, b in zip(tied.progress.history, shared.progress.history, strict=True):
+        assert (a.loss, a.gradient_norm) == pytest.approx((b.loss, b.gradient_norm))
+    assert (free.theta[0] - free.theta[1]).abs().max() > 1e-3
+
+
 def test_loops_of_one_name_meet_the_same_tasks_and_weights():
     engines = [Quadratic([0.0] * 3), Quadratic([5.0] * 3), Quadratic([0.0] * 3)]
     for engine, tasks in zip(engines, ["search", "search", "refit"], strict=True):
