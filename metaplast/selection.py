@@ -95,11 +95,15 @@ def eliminate(
             missed[position] = without
             continue
         current = without
-        best = max(best, current, key=lambda fit: float(fit.accuracy.mean()))
+        best = _best([best, current])
         # The rule has changed: those missed so far are tried again, after the others.
         queue += missed
         missed = {}
     return current, missed
+
+
+def _best(fits: Sequence[Fit]) -> Fit:
+    return max(fits, key=lambda fit: float(fit.accuracy.mean()))
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,9 @@ def select(
 ) -> Selection:
     """Drop terms that are not missed, then try to put each dropped one back.
 
-    A term put back is kept if the refit with it is better, with its band above zero, than the rule
-    refitted as it is; then elimination begins again from there.
+    What is left is refitted as it is, and has to hold against its neighbours on equal terms: each
+    of its terms must still be missed, with the band below zero, and no other term put back may be
+    better, with the band above zero. Where one fails, elimination begins again from the neighbour.
 
     Args:
         start: the candidates, fitted.
@@ -144,9 +149,13 @@ def select(
     for last in (index == rounds - 1 for index in range(rounds)):
         left, missed = eliminate(start, terms, refit_without)
         fit = refit(left)
+        needless = [other for other in missed.values() if other.difference(fit).high >= 0]
+        if needless and not last:
+            start = _best(needless)
+            continue
         spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
         gains = [other for other in spare.values() if other.difference(fit).low > 0]
         if last or not gains:
             break
-        start = max(gains, key=lambda other: float(other.accuracy.mean()))
+        start = _best(gains)
     return Selection(fit, missed, spare)

@@ -130,6 +130,25 @@ def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
     assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
 
 
+def test_a_term_that_only_a_lucky_fit_needed_goes():
+    # One fit of all terms happened to be good; once it is refitted, nothing misses the gated term.
+    calls = []
+
+    def fit(kept):
+        calls.append(kept)
+        lucky = 0.3 if len(calls) == 1 else 0.0
+        mean = 0.2 + 0.4 * (HEBBIAN in kept) + lucky
+        return Fit(tuple(kept), torch.zeros(len(kept)), torch.full((EPISODES,), mean))
+
+    selection = select(
+        fit((GATED, HEBBIAN)), TERMS,
+        lambda current, k: fit([i for i in current.kept if i != k]),
+        lambda current, k: fit(sorted([*current.kept, k])),
+        lambda current: fit(current.kept),
+    )  # fmt: skip
+    assert selection.fit.kept == (HEBBIAN,)
+
+
 def test_terms_without_use_are_not_put_back():
     selection = chosen(lambda kept: 0.2 + 0.2 * (HEBBIAN in kept), (HEBBIAN,))
     assert selection.fit.kept == (HEBBIAN,)
