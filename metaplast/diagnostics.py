@@ -41,10 +41,21 @@ def error_angles(learner: Learner, state: State, x: Tensor, labels: Tensor) -> T
         ]
         for feedback in (learner.feedback, get_feedback("symmetric"))
     ]
-    cosines = [torch.cosine_similarity(a, b, dim=-1) for a, b in zip(*means, strict=True)]
-    if not cosines:
-        return x.new_zeros(x.shape[0], 0)
-    return torch.rad2deg(torch.acos(torch.stack(cosines, -1).clamp(-1, 1)))
+    angles = [_angle(a, b) for a, b in zip(*means, strict=True)]
+    return torch.stack(angles, -1) if angles else x.new_zeros(x.shape[0], 0)
+
+
+def _angle(a: Tensor, b: Tensor) -> Tensor:
+    """Return the angle between two vectors [episode, neuron] in degrees, 90 where one vanishes.
+
+    With unit vectors u and v it is 2 atan2(‖u − v‖, ‖u + v‖), accurate at all angles (Kahan 2006).
+    The cosine of a small angle is 1 to rounding, and its acos is then noise.
+    """
+    norms = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    u, v = a / norms[0], b / norms[1]
+    angle = 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))
+    vanishes = (norms[0] == 0) | (norms[1] == 0)
+    return torch.where(vanishes.squeeze(-1), 90.0, torch.rad2deg(angle))
 
 
 @torch.no_grad()
