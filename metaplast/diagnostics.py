@@ -8,7 +8,6 @@ from torch import Tensor
 from metaplast.episode import EpisodeBatch
 from metaplast.feedback import get_feedback
 from metaplast.learner import Learner, Operators, State
-from metaplast.term import full_update
 
 
 @torch.no_grad()
@@ -80,22 +79,11 @@ def term_sizes(
     steps = min(steps, episodes.steps)
     for t in range(steps):
         example = episodes.support_x[:, t], episodes.support_y[:, t]
-        squares += _squared_sizes(learner, state, example)
+        rows = [
+            torch.stack([update.square().sum((-1, -2)) for update in updates], -1)
+            for updates in learner.updates(state, *example)
+        ]
+        squares += torch.stack(rows, 1)
         state = learner.step(state, theta, *example)
     finite = torch.isfinite(squares).flatten(1).all(1)
     return (squares[finite].mean(0) / steps).sqrt()
-
-
-def _squared_sizes(learner: Learner, state: State, example: tuple[Tensor, Tensor]) -> Tensor:
-    """Return ‖F‖²_F, [episode, layer, term]."""
-    operators = Operators.of(state)
-    rows = []
-    for layer, ends in enumerate(learner.synapses(operators, *example)):
-        row = []
-        for term in learner.terms:
-            synapses = ends
-            if term.is_backward:
-                synapses = ends.at(operators.backward[layer])
-            row.append(full_update(term, synapses).square().sum((-1, -2)))
-        rows.append(torch.stack(row, -1))
-    return torch.stack(rows, 1)
