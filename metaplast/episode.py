@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,12 +14,10 @@ from torch import Tensor
 from metaplast.errors import UserError, require
 
 if TYPE_CHECKING:
-    from metaplast.stream import StreamRequest, StreamSplit
-
-if TYPE_CHECKING:
     from metaplast.learner import State
     from metaplast.network import FullyConnected
     from metaplast.rule import Rule
+    from metaplast.stream import StreamRequest, StreamSplit
 
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
@@ -45,6 +43,21 @@ class EpisodeBatch:
     query_x: Tensor
     query_y: Tensor
     initial: State | None = None
+
+    @classmethod
+    def cat(cls, batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
+        """Return the episodes of some batches, one after another.
+
+        All prescribe initial weights, or none does.
+        """
+        initial = [batch.initial for batch in batches if batch.initial is not None]
+        return cls(
+            torch.cat([batch.support_x for batch in batches]),
+            torch.cat([batch.support_y for batch in batches]),
+            torch.cat([batch.query_x for batch in batches]),
+            torch.cat([batch.query_y for batch in batches]),
+            initial[0].cat(initial) if initial else None,
+        )
 
     @property
     def episodes(self) -> int:

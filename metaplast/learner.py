@@ -6,7 +6,7 @@ Engines and the outer loop know only this: `draw` gives a state, `step` learns o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -33,6 +33,12 @@ class State(NamedTuple):
 
     weights: Weights
     backward: Weights
+
+    @classmethod
+    def cat(cls, states: Sequence[State]) -> State:
+        """Return the episodes of some states, one after another."""
+        groups = zip(*states, strict=True)
+        return cls(*(tuple(map(torch.cat, zip(*group, strict=True))) for group in groups))
 
     def select(self, index: Tensor | slice) -> State:
         """Return the state of the episodes at `index`."""
