@@ -211,12 +211,10 @@ def terms_table(result: Result) -> Table:
 def _ablation(result: Result, term: str) -> str:
     """Return the change of held-out accuracy, in points, without a kept term or with a dropped."""
     if term in result.without:
-        kind, band = "without it", result.loss_without(term)
-    elif term in result.added:
-        kind, band = "with it", result.gain_with(term)
-    else:
-        return ""
-    return f"{kind} {100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]"
+        return f"without it {result.loss_without(term).points}"
+    if term in result.added:
+        return f"with it {result.gain_with(term).points}"
+    return ""
 
 
 def heldout_table(result: Result) -> Table:
