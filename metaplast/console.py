@@ -73,7 +73,7 @@ class ProgressBar:
         """Start the bar at what earlier parts of the run have done."""
         self._discovery = discovery
         self._size = discovery.config.meta_batch
-        done = sum(discovery.done.values()) * self._size
+        done = sum(discovery.stages.done.values()) * self._size
         self._task = self._bar.add_task(
             "starting", total=discovery.total_episodes, completed=done, status=""
         )

@@ -54,7 +54,7 @@ class RunFiles:
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the history at the end of a stage."""
         if loop.is_done and self._discovery is not None:
-            write_text(self._folder / HISTORY, history_csv(self._discovery.history()))
+            write_text(self._folder / HISTORY, history_csv(self._discovery.stages.history()))
 
     def tested(self, name: str, episodes: int) -> None:
         """See progress of the held-out test; there is nothing to write."""
