@@ -91,8 +91,27 @@ class EpisodeBatch:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What is asked of every source: which data, and as what.
+
+    Attributes:
+        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
+        argument: what follows the colon in `--dataset source:argument`.
+        seed: decides the split, and the data of synthetic sources.
+        device: where episodes are made.
+        dtype: of the images.
+    """
+
+    data_root: Path | None = None
+    argument: str = ""
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+
 @dataclass(frozen=True)
-class EpisodeRequest:
+class EpisodeRequest(DataRequest):
     """What a user asks of an episode source.
 
     Attributes:
@@ -103,11 +122,6 @@ class EpisodeRequest:
             numbers the classes of an episode 0 … ways-1.
         held_out: what meta-test episodes must not share with meta-training: whole "classes" or
             only "images"; "auto" takes classes where the source has enough of them.
-        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
-        argument: what follows the colon in `--dataset source:argument`.
-        seed: decides the split, and the data of synthetic sources.
-        device: where episodes are made.
-        dtype: of the images.
     """
 
     ways: int = 5
@@ -115,11 +129,6 @@ class EpisodeRequest:
     queries: int = 10
     labels: LabelKind = "global"
     held_out: HeldOut = "auto"
-    data_root: Path | None = None
-    argument: str = ""
-    seed: int = 0
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         """Check the sizes.
