@@ -56,6 +56,9 @@ class Discovery:
         checkpoint_seconds: longest time between checkpoints.
         split: episodes to use in the place of the configured source's.
         terms: candidate terms of your own, besides the configured ones.
+
+    Attributes:
+        stages: its outer loops: what they have done so far, and in earlier parts of the run.
     """
 
     def __init__(
