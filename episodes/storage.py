@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.episode import EpisodeRequest
+from metaplast.episode import DataRequest
 from metaplast.errors import UserError, require
 
 #: Environment variable naming the folder of data sets, where `--data-root` is not given.
@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     return Path(caches).expanduser() / "metaplast"
 
 
-def data_root(request: EpisodeRequest) -> Path:
+def data_root(request: DataRequest) -> Path:
     """Return the folder of data sets: `--data-root`, METAPLAST_DATA, or one in the cache.
 
     Raises:

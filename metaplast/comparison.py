@@ -15,7 +15,7 @@ from metaplast.errors import UserError, require, unknown_name
 from metaplast.library import find_known_rule, get_term, known_rules, online_baselines
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineRun, OnlineSettings, train_online
-from metaplast.outputs import RULE
+from metaplast.outputs import RULE, load_rule
 from metaplast.rule import Rule
 from metaplast.stream import StreamSplit
 from metaplast.tuning import Scale, Score, Search, Trial
@@ -78,12 +78,7 @@ def read_contender(text: str) -> Contender:
     if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
         return known_contender(text)
     if path.is_dir():
-        require(
-            (path / RULE).exists(),
-            f"{path} holds no {RULE}; give a rule file, the folder of a finished run, or the name "
-            f"of a known rule.",
-        )
-        return Contender(path.resolve().name, Rule.load(path / RULE))
+        return Contender(path.resolve().name, load_rule(path))
     if path.exists() or path.suffix:
         name = path.resolve().parent.name if path.name == RULE else path.stem
         return Contender(name, Rule.load(path))

@@ -26,6 +26,21 @@ DtypeName = Literal["float32", "float64"]
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
 
+def find_device(text: str) -> torch.device:
+    """Return the device written after `--device`, checked to be there.
+
+    Raises:
+        UserError: if it is unknown or absent.
+    """
+    kind = text.partition(":")[0]
+    require(kind in ("cpu", "cuda"), f"--device must be cpu or cuda, got {text!r}.")
+    require(
+        kind == "cpu" or torch.cuda.is_available(),
+        "--device cuda needs a CUDA device, none was found; use --device cpu.",
+    )
+    return torch.device(text)
+
+
 @dataclass(frozen=True)
 class DiscoveryConfig:
     """Everything that decides the outcome of a discovery.
@@ -134,6 +149,11 @@ class DiscoveryConfig:
         get_source(self.dataset_name)
 
     @property
+    def config(self) -> DiscoveryConfig:
+        """All that decides the outcome: this, without the options that a command adds to it."""
+        return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
+
+    @property
     def choice(self) -> TermChoice:
         """The candidate terms."""
         return choose_terms(self.terms)
@@ -194,13 +214,7 @@ class DiscoveryConfig:
         Raises:
             UserError: if it is unknown or absent.
         """
-        kind = self.device.partition(":")[0]
-        require(kind in ("cpu", "cuda"), f"--device must be cpu or cuda, got {self.device!r}.")
-        require(
-            kind == "cpu" or torch.cuda.is_available(),
-            "--device cuda needs a CUDA device, none was found; use --device cpu.",
-        )
-        return torch.device(self.device)
+        return find_device(self.device)
 
     @property
     def torch_dtype(self) -> torch.dtype:

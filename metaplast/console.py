@@ -8,21 +8,14 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, TaskID, TextColumn
 from rich.table import Table
 
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
 from metaplast.library import KnownRule
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.progress import make_bar
 from metaplast.recovery import Recovery
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.term import Term
@@ -53,17 +46,8 @@ class ProgressBar:
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("episodes  {task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
-        )
+        status = TextColumn("episodes  {task.fields[status]}")
+        self._bar = make_bar(console, MofNCompleteColumn(), status, width=28, quiet=quiet)
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
         self._discovery: Discovery | None = None
@@ -73,7 +57,7 @@ class ProgressBar:
         """Start the bar at what earlier parts of the run have done."""
         self._discovery = discovery
         self._size = discovery.config.meta_batch
-        done = sum(discovery.done.values()) * self._size
+        done = sum(discovery.stages.done.values()) * self._size
         self._task = self._bar.add_task(
             "starting", total=discovery.total_episodes, completed=done, status=""
         )
@@ -211,12 +195,10 @@ def terms_table(result: Result) -> Table:
 def _ablation(result: Result, term: str) -> str:
     """Return the change of held-out accuracy, in points, without a kept term or with a dropped."""
     if term in result.without:
-        kind, band = "without it", result.loss_without(term)
-    elif term in result.added:
-        kind, band = "with it", result.gain_with(term)
-    else:
-        return ""
-    return f"{kind} {100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]"
+        return f"without it {result.loss_without(term).points}"
+    if term in result.added:
+        return f"with it {result.gain_with(term).points}"
+    return ""
 
 
 def heldout_table(result: Result) -> Table:

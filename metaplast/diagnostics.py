@@ -8,7 +8,6 @@ from torch import Tensor
 from metaplast.episode import EpisodeBatch
 from metaplast.feedback import get_feedback
 from metaplast.learner import Learner, Operators, State
-from metaplast.term import full_update
 
 
 @torch.no_grad()
@@ -41,10 +40,21 @@ def error_angles(learner: Learner, state: State, x: Tensor, labels: Tensor) -> T
         ]
         for feedback in (learner.feedback, get_feedback("symmetric"))
     ]
-    cosines = [torch.cosine_similarity(a, b, dim=-1) for a, b in zip(*means, strict=True)]
-    if not cosines:
-        return x.new_zeros(x.shape[0], 0)
-    return torch.rad2deg(torch.acos(torch.stack(cosines, -1).clamp(-1, 1)))
+    angles = [_angle(a, b) for a, b in zip(*means, strict=True)]
+    return torch.stack(angles, -1) if angles else x.new_zeros(x.shape[0], 0)
+
+
+def _angle(a: Tensor, b: Tensor) -> Tensor:
+    """Return the angle between two vectors [episode, neuron] in degrees, 90 where one vanishes.
+
+    With unit vectors u and v it is 2 atan2(‖u − v‖, ‖u + v‖), accurate at all angles (Kahan 2006).
+    The cosine of a small angle is 1 to rounding, and its acos is then noise.
+    """
+    norms = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    u, v = a / norms[0], b / norms[1]
+    angle = 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))
+    vanishes = (norms[0] == 0) | (norms[1] == 0)
+    return torch.where(vanishes.squeeze(-1), 90.0, torch.rad2deg(angle))
 
 
 @torch.no_grad()
@@ -69,22 +79,11 @@ def term_sizes(
     steps = min(steps, episodes.steps)
     for t in range(steps):
         example = episodes.support_x[:, t], episodes.support_y[:, t]
-        squares += _squared_sizes(learner, state, example)
+        rows = [
+            torch.stack([update.square().sum((-1, -2)) for update in updates], -1)
+            for updates in learner.updates(state, *example)
+        ]
+        squares += torch.stack(rows, 1)
         state = learner.step(state, theta, *example)
     finite = torch.isfinite(squares).flatten(1).all(1)
     return (squares[finite].mean(0) / steps).sqrt()
-
-
-def _squared_sizes(learner: Learner, state: State, example: tuple[Tensor, Tensor]) -> Tensor:
-    """Return ‖F‖²_F, [episode, layer, term]."""
-    operators = Operators.of(state)
-    rows = []
-    for layer, ends in enumerate(learner.synapses(operators, *example)):
-        row = []
-        for term in learner.terms:
-            synapses = ends
-            if term.is_backward:
-                synapses = ends.at(operators.backward[layer])
-            row.append(full_update(term, synapses).square().sum((-1, -2)))
-        rows.append(torch.stack(row, -1))
-    return torch.stack(rows, 1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.config import DiscoveryConfig
 from metaplast.episode import EpisodeSampler, EpisodeSplit
 from metaplast.errors import UserError, require
@@ -25,10 +23,10 @@ from metaplast.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
 from metaplast.selection import Fit, Selection, keep_terms, select
+from metaplast.stages import Stages
 from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
 
-CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
 
 
@@ -49,7 +47,7 @@ class Observer(Protocol):
 
 
 class Discovery:
-    """Runs the stages of a discovery, keeping a checkpoint in a folder.
+    """What a discovery does in which order; `Stages` runs its outer loops and keeps them on disk.
 
     Args:
         config: what to do.
@@ -58,6 +56,9 @@ class Discovery:
         checkpoint_seconds: longest time between checkpoints.
         split: episodes to use in the place of the configured source's.
         terms: candidate terms of your own, besides the configured ones.
+
+    Attributes:
+        stages: its outer loops: what they have done so far, and in earlier parts of the run.
     """
 
     def __init__(
@@ -74,15 +75,11 @@ class Discovery:
         self.choice = config.choice.extended(terms)
         self.folder = folder
         self._observers = tuple(observers)
-        self._interval = checkpoint_seconds
+        self.stages = Stages(folder, checkpoint_seconds, self._observe)
         self._given_split = split
-        self._stages: dict[str, dict[str, Any]] = {}
-        self._loops: dict[str, OuterLoop] = {}
-        self._elapsed = 0.0
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
-        self._saved_at = self._began_at = time.monotonic()
 
     @classmethod
     def resume(cls, folder: Path, **options: Any) -> Discovery:
@@ -104,8 +101,7 @@ class Discovery:
                 f"start the run again."
             ) from None
         discovery = cls(config, folder=folder, **options)
-        if (folder / CHECKPOINT).exists():
-            discovery._restore(load_checkpoint(folder / CHECKPOINT))
+        discovery.stages.load()
         return discovery
 
     @cached_property
@@ -128,11 +124,6 @@ class Discovery:
         return choose_engine(self.config.engine, self.learner, self.config.torch_device)
 
     @property
-    def done(self) -> dict[str, int]:
-        """Outer steps already taken in each stage of an earlier part of the run."""
-        return {name: int(state["step"]) for name, state in self._stages.items()}
-
-    @property
     def total_episodes(self) -> int:
         """Tasks that the whole run meets; how many selection takes is a guess until it is over."""
         search, refit = self.config.outer, replace(self.config.outer, episodes=self._refit or 1)
@@ -140,7 +131,7 @@ class Discovery:
         known += (1 + len(baselines()) + self._tried) * self.config.test_episodes
         if not self._refit:
             return known
-        trials = sum(name == REFIT or name.startswith(SELECT) for name in self._loops)
+        trials = sum(name == REFIT or name.startswith(SELECT) for name in self.stages.loops)
         each = refit.steps * refit.meta_batch + self.config.validation
         return known + (trials + self._trials_left) * each
 
@@ -170,7 +161,7 @@ class Discovery:
         _ = self.engine  # a refusal should come before anything is shown
         for observer in self._observers:
             observer.begin(self)
-        search = self._stage(SEARCH, self._search)
+        search = self.stages.run(SEARCH, self._search)
         kept = list(range(len(search.learner.terms)))
         if self.choice.is_pool:
             kept = keep_terms(
@@ -182,7 +173,7 @@ class Discovery:
             selection = self._select(search, kept)
             kept, theta = list(selection.fit.kept), selection.fit.theta
         terms = tuple(search.learner.terms[k] for k in kept)
-        rivals = {rule.name: self._stage(rule.name, self._rival(rule)) for rule in self._rivals}
+        rivals = {rule.name: self.stages.run(rule.name, self._rival(rule)) for rule in self._rivals}
         tested = {DISCOVERED: (self.learner_for(terms, self.learner.feedback_name), theta)}
         for rule in baselines():
             loop = rivals.get(rule.name, search)
@@ -203,8 +194,9 @@ class Discovery:
             start = start.expand(learner.network.layers, -1)
         settings = {"settings": self.config.outer, "start": start.clone(), **options}
         settings["start"] = settings["start"].to(self.config.torch_device)
-        if stage in self._stages:
-            settings["scale"] = self._stages[stage]["scale"].to(self.config.torch_device)
+        scale = self.stages.scale(stage)
+        if scale is not None:
+            settings["scale"] = scale.to(self.config.torch_device)
         return OuterLoop(
             stage,
             learner,
@@ -268,7 +260,7 @@ class Discovery:
         learner = self._subset(search, kept)
         self._trials_left = max(0, self._trials_left - 1)
         try:
-            loop = self._stage(
+            loop = self.stages.run(
                 stage,
                 lambda: self._loop(
                     stage, learner, settings=settings, start=theta.clone(),
@@ -287,32 +279,9 @@ class Discovery:
         settings = replace(self.config.outer, l1=0.0)
         return lambda: self._loop(rule.name, self._learner_of(rule), settings=settings)
 
-    def _stage(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
-        """Return the loop of a stage, run to its end, from where an earlier run left it."""
-        loop = self._restored(name, make) if name in self._stages else make()
-        self._loops[name] = loop
-        try:
-            loop.run(self._observe)
-        finally:
-            # Also on an interrupt: whatever is computed is kept.
-            self.save()
-        return loop
-
-    def _restored(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
-        try:
-            loop = make()
-            loop.restore(self._stages[name])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
-            raise UserError(
-                f"the checkpoint in {self.folder} does not fit its run; start the run again."
-            ) from None
-        return loop
-
     def _observe(self, loop: OuterLoop, record: Record) -> None:
         for observer in self._observers:
             observer.record(loop, record)
-        if time.monotonic() - self._saved_at >= self._interval:
-            self.save()
 
     def _test(self, name: str, learner: Learner, theta: Tensor) -> Evaluation:
         return self._evaluate(name, learner, theta, self.split.test, "heldout")
@@ -331,32 +300,6 @@ class Discovery:
             learner, theta, sampler, engine,
             episodes=episodes, seed=self.config.seed, purpose=purpose, observe=observe,
         )  # fmt: skip
-
-    def save(self) -> None:
-        """Write the checkpoint, if there is a folder for it."""
-        self._saved_at = time.monotonic()
-        if self.folder is None:
-            return
-        stages = self._stages | {name: loop.state() for name, loop in self._loops.items()}
-        save_checkpoint(self.folder / CHECKPOINT, {"stages": stages, "seconds": self.seconds})
-
-    def _restore(self, data: dict[str, Any]) -> None:
-        try:
-            self._stages, self._elapsed = dict(data["stages"]), float(data["seconds"])
-        except (KeyError, TypeError, ValueError):
-            raise UserError(
-                f"the checkpoint in {self.folder} is damaged; start the run again."
-            ) from None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the run so far, interruptions left out."""
-        return self._elapsed + time.monotonic() - self._began_at
-
-    def history(self) -> Iterator[Record]:
-        """Yield the records of all stages in order."""
-        for loop in self._loops.values():
-            yield from loop.progress.history
 
     def _result(
         self,
@@ -384,18 +327,18 @@ class Discovery:
             rule=Rule.of(terms, theta, feedback, provenance),
             searched=Rule.of(pool, search.fitted, feedback, provenance),
             scale={term.name: scale[:, k].tolist() for k, term in enumerate(pool)},
-            history=tuple(self.history()),
+            history=tuple(self.stages.history()),
             heldout=heldout,
             without=without,
             added=added,
             divergences=tuple(
-                text for loop in self._loops.values() for text in loop.progress.divergences
+                text for loop in self.stages.loops.values() for text in loop.progress.divergences
             ),
             config=self.config,
             engine=self.engine.name,
             held_out=self.split.held_out,
             description=self.split.description,
-            seconds=self.seconds,
+            seconds=self.stages.seconds,
             planted=self.split.planted,
         )
 

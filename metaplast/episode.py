@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,12 +14,10 @@ from torch import Tensor
 from metaplast.errors import UserError, require
 
 if TYPE_CHECKING:
-    from metaplast.stream import StreamRequest, StreamSplit
-
-if TYPE_CHECKING:
     from metaplast.learner import State
     from metaplast.network import FullyConnected
     from metaplast.rule import Rule
+    from metaplast.stream import StreamRequest, StreamSplit
 
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
@@ -45,6 +43,21 @@ class EpisodeBatch:
     query_x: Tensor
     query_y: Tensor
     initial: State | None = None
+
+    @classmethod
+    def cat(cls, batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
+        """Return the episodes of some batches, one after another.
+
+        All prescribe initial weights, or none does.
+        """
+        initial = [batch.initial for batch in batches if batch.initial is not None]
+        return cls(
+            torch.cat([batch.support_x for batch in batches]),
+            torch.cat([batch.support_y for batch in batches]),
+            torch.cat([batch.query_x for batch in batches]),
+            torch.cat([batch.query_y for batch in batches]),
+            initial[0].cat(initial) if initial else None,
+        )
 
     @property
     def episodes(self) -> int:
@@ -78,8 +91,27 @@ class EpisodeBatch:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What is asked of every source: which data, and as what.
+
+    Attributes:
+        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
+        argument: what follows the colon in `--dataset source:argument`.
+        seed: decides the split, and the data of synthetic sources.
+        device: where episodes are made.
+        dtype: of the images.
+    """
+
+    data_root: Path | None = None
+    argument: str = ""
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+
 @dataclass(frozen=True)
-class EpisodeRequest:
+class EpisodeRequest(DataRequest):
     """What a user asks of an episode source.
 
     Attributes:
@@ -90,11 +122,6 @@ class EpisodeRequest:
             numbers the classes of an episode 0 … ways-1.
         held_out: what meta-test episodes must not share with meta-training: whole "classes" or
             only "images"; "auto" takes classes where the source has enough of them.
-        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
-        argument: what follows the colon in `--dataset source:argument`.
-        seed: decides the split, and the data of synthetic sources.
-        device: where episodes are made.
-        dtype: of the images.
     """
 
     ways: int = 5
@@ -102,11 +129,6 @@ class EpisodeRequest:
     queries: int = 10
     labels: LabelKind = "global"
     held_out: HeldOut = "auto"
-    data_root: Path | None = None
-    argument: str = ""
-    seed: int = 0
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         """Check the sizes.

@@ -28,6 +28,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; {hint}")
 
 
+def sentence(error: Exception) -> str:
+    """Return an error in words: a user's mistake as it is, any other with its type."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
 def require(condition: bool, sentence: str) -> None:
     """Raise `UserError` with `sentence` unless `condition` holds."""
     if not condition:

@@ -36,6 +36,11 @@ class Band:
         """Return a share as percent, with its band."""
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
+    @property
+    def points(self) -> str:
+        """A difference of shares in points, with its band."""
+        return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
 
 @dataclass(frozen=True)
 class Evaluation:

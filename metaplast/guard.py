@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from metaplast.algebra import MatrixName
-from metaplast.learner import Learner, Operators, State
-from metaplast.term import full_update
+from metaplast.learner import Learner, State
 from metaplast.unroll import Problem
 from metaplast.unroll.batched import first_bad_adjoint
 
@@ -91,15 +90,10 @@ def _largest_term(
     layer: int,
 ) -> str:
     """Return the term whose update θ F of one matrix is the largest; non-finite counts as such."""
-    operators = Operators.of(state)
-    ends = learner.synapses(operators, *example)[layer]
-    if matrix == "B":
-        ends = ends.at(operators.backward[layer])
+    updates = zip(learner.terms, learner.updates(state, *example)[layer], strict=True)
     sizes = {
-        term.name: float(
-            (theta[0, layer, k] * full_update(term, ends)).abs().max().nan_to_num(torch.inf)
-        )
-        for k, term in enumerate(learner.terms)
+        term.name: float((theta[0, layer, k] * update).abs().max().nan_to_num(torch.inf))
+        for k, (term, update) in enumerate(updates)
         if term.matrix.name == matrix
     }
     return max(sizes, key=lambda name: sizes[name], default="")

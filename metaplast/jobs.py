@@ -23,7 +23,7 @@ from typing import Any
 
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import CONFIG, Discovery, Observer, write_config
-from metaplast.errors import UserError, require
+from metaplast.errors import UserError, require, sentence
 from metaplast.files import read_json, write_json
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.outputs import SUMMARY, RunFiles
@@ -143,7 +143,7 @@ class Heartbeat:
     def begin(self, discovery: Discovery) -> None:
         """Start from what earlier parts of the run have done."""
         self._discovery = discovery
-        self._done = sum(discovery.done.values()) * discovery.config.meta_batch
+        self._done = sum(discovery.stages.done.values()) * discovery.config.meta_batch
         self._beat()
 
     def record(self, loop: OuterLoop, record: Record) -> None:
@@ -182,8 +182,7 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
     try:
         return _run_job(DiscoveryConfig.from_json(config), Path(folder), extra)
     except Exception as error:
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return {"error": text}
+        return {"error": sentence(error)}
 
 
 def _run_job(config: DiscoveryConfig, folder: Path, extra: Extra | None) -> dict[str, Any]:

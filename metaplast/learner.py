@@ -6,6 +6,7 @@ Engines and the outer loop know only this: `draw` gives a state, `step` learns o
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from metaplast.feedback import Feedback, get_feedback
 from metaplast.network import Forward, FullyConnected, Weights
 from metaplast.operator import Operator
 from metaplast.plasticity import Change, Plasticity, change, compile_terms
-from metaplast.term import Synapses, Term
+from metaplast.term import Synapses, Term, full_update
 
 
 class State(NamedTuple):
@@ -32,6 +33,12 @@ class State(NamedTuple):
 
     weights: Weights
     backward: Weights
+
+    @classmethod
+    def cat(cls, states: Sequence[State]) -> State:
+        """Return the episodes of some states, one after another."""
+        groups = zip(*states, strict=True)
+        return cls(*(tuple(map(torch.cat, zip(*group, strict=True))) for group in groups))
 
     def select(self, index: Tensor | slice) -> State:
         """Return the state of the episodes at `index`."""
@@ -154,6 +161,25 @@ class Learner:
             Synapses(weight, y[i + 1], e[i + 1], y[i], e[i])
             for i, weight in enumerate(state.weights)
         ]
+
+    def updates(self, state: State, x: Tensor, label: Tensor) -> list[Iterator[Tensor]]:
+        """Return for each layer the terms' updates F, one after another as they are asked for.
+
+        Each is a full matrix, [episode, row, column], at the term's own matrix, W_ℓ or B_ℓ; for
+        diagnosis: nothing is shared with the compiled plasticity tensor.
+
+        Args:
+            state: the matrices before the step.
+            x: [episode, pixel].
+            label: [episode].
+        """
+        operators = Operators.of(state)
+        synapses = self.synapses(operators, x, label)
+        return [self._updates(operators, layer, ends) for layer, ends in enumerate(synapses)]
+
+    def _updates(self, state: Operators, layer: int, ends: Synapses) -> Iterator[Tensor]:
+        for term in self.terms:
+            yield full_update(term, ends.at(state.backward[layer]) if term.is_backward else ends)
 
     def changes(
         self, state: Operators, theta: Tensor, x: Tensor, label: Tensor

@@ -133,11 +133,8 @@ def train_online(
         torch.cat([part.accuracy for part in parts]),
         torch.cat([part.loss for part in parts]),
         {name: torch.cat([part.measures[name] for part in parts]) for name in probes},
-        State(*(
-            tuple(torch.cat(matrices) for matrices in zip(*groups, strict=True))
-            for groups in zip(*(part.final for part in parts), strict=True)
-        )),
-    )  # fmt: skip
+        State.cat([part.final for part in parts]),
+    )
 
 
 def _train(
@@ -198,14 +195,4 @@ def _course(
         courses.append(stream.sample(steps, settings.queries, draw).to(theta.dtype))
         draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
         states.append(learner.draw(1, draw, theta.dtype))
-    course = EpisodeBatch(
-        torch.cat([c.support_x for c in courses]),
-        torch.cat([c.support_y for c in courses]),
-        torch.cat([c.query_x for c in courses]),
-        torch.cat([c.query_y for c in courses]),
-    )
-    matrices = (
-        tuple(torch.cat(matrix) for matrix in zip(*groups, strict=True))
-        for groups in zip(*states, strict=True)
-    )
-    return course, State(*matrices)
+    return EpisodeBatch.cat(courses), State.cat(states)

@@ -7,14 +7,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from metaplast.discovery import Discovery
+from metaplast.discovery import CONFIG, Discovery
+from metaplast.errors import require
 from metaplast.files import csv_text, write_json, write_text
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.result import Result, versions
+from metaplast.rule import Rule
 
 HISTORY = "history.csv"
 RULE = "rule.json"
 SUMMARY = "summary.json"
+
+
+def load_rule(folder: Path) -> Rule:
+    """Return the rule of a finished run.
+
+    Raises:
+        UserError: if the folder holds none, or it is damaged.
+    """
+    require(
+        (folder / RULE).exists() or not (folder / CONFIG).exists(),
+        f"the run in {folder} is not finished; go on with it by discover --resume {folder}.",
+    )
+    require(
+        (folder / RULE).exists(),
+        f"{folder} holds no {RULE}; give the folder of a run, or a rule's file.",
+    )
+    return Rule.load(folder / RULE)
 
 
 class RunFiles:
@@ -35,7 +54,7 @@ class RunFiles:
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the history at the end of a stage."""
         if loop.is_done and self._discovery is not None:
-            write_text(self._folder / HISTORY, history_csv(self._discovery.history()))
+            write_text(self._folder / HISTORY, history_csv(self._discovery.stages.history()))
 
     def tested(self, name: str, episodes: int) -> None:
         """See progress of the held-out test; there is nothing to write."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from metaplast.diagnostics import error_angles
 from metaplast.learner import Learner, Operators, State
 from metaplast.operator import Operator
-from metaplast.term import full_update
 
 # Sizes of changes are means over this many images: each takes full matrices.
 EXAMPLES = 8
@@ -77,18 +76,16 @@ def update_norms(moment: Moment) -> Tensor:
 def _update_norms(moment: Moment) -> Tensor:
     """Return the norms of each term's update and of all those of W together, last."""
     learner, images = moment.learner, min(EXAMPLES, moment.x.shape[1])
-    operators = Operators.of(moment.state)
     theta = moment.layer_theta
     norms = []
     for i in range(images):
         rows = []
-        ends = learner.synapses(operators, moment.x[:, i], moment.labels[:, i])
-        for layer, synapses in enumerate(ends):
-            total = torch.zeros_like(synapses.operator.tensor)
+        layers = learner.updates(moment.state, moment.x[:, i], moment.labels[:, i])
+        for layer, updates in enumerate(layers):
+            total = torch.zeros_like(moment.state.weights[layer])
             row = []
-            for k, term in enumerate(learner.terms):
-                at = synapses.at(operators.backward[layer]) if term.is_backward else synapses
-                update = theta[layer, k] * full_update(term, at)
+            for k, (term, raw) in enumerate(zip(learner.terms, updates, strict=True)):
+                update = theta[layer, k] * raw
                 row.append(update.flatten(1).norm(dim=1))
                 total = total if term.is_backward else total + update
             rows.append(torch.stack([*row, total.flatten(1).norm(dim=1)], -1))

@@ -5,7 +5,35 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool) -> Progress:
+    """Return a bar with what is being done, how much is done, time taken and time left.
+
+    Args:
+        console: where to print; a bar is shown in a terminal alone.
+        amount: columns that tell how much is done.
+        width: of the text before the bar.
+        quiet: whether to print nothing.
+    """
+    return Progress(
+        TextColumn(f"{{task.description:<{width}}}"),
+        BarColumn(bar_width=None),
+        *amount,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+    )
 
 
 class Work:
@@ -14,21 +42,16 @@ class Work:
     Args:
         console: where to print.
         total: units of work in all.
+        width: of the text that says what is being done.
         quiet: whether to print nothing.
     """
 
-    def __init__(self, console: Console, total: float, *, quiet: bool = False) -> None:
+    def __init__(
+        self, console: Console, total: float, *, width: int = 34, quiet: bool = False
+    ) -> None:
         self._console, self._quiet = console, quiet
-        self._bar = Progress(
-            TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
-        )
+        share = TextColumn("{task.percentage:3.0f} %")
+        self._bar = make_bar(console, share, width=width, quiet=quiet)
         self._task = self._bar.add_task("starting", total=total)
 
     def __enter__(self) -> Work:

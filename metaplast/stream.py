@@ -8,35 +8,24 @@ one to compare rules on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from metaplast.episode import EpisodeBatch
+from metaplast.episode import DataRequest, EpisodeBatch
 from metaplast.errors import require
 
 
 @dataclass(frozen=True)
-class StreamRequest:
+class StreamRequest(DataRequest):
     """What a user asks of a source's stream.
 
     Attributes:
         ways: classes that each network meets, drawn anew for each and renumbered 0 … ways-1;
             None for all classes of the data.
-        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
-        argument: what follows the colon in `--dataset source:argument`.
-        seed: decides the halves, and the data of synthetic sources.
-        device: where images are made.
-        dtype: of the images.
     """
 
     ways: int | None = None
-    data_root: Path | None = None
-    argument: str = ""
-    seed: int = 0
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         """Check the number of classes.

@@ -142,9 +142,9 @@ class TensorBoard:
 
     def _purge_step(self, stage: str) -> int | None:
         """Return the episode from which an interrupted part's events are void, None for none."""
-        if self._discovery is None or not self._discovery.done:
+        if self._discovery is None or not self._discovery.stages.done:
             return None
-        done, size = self._discovery.done, self._discovery.config.meta_batch
+        done, size = self._discovery.stages.done, self._discovery.config.meta_batch
         stage = REFIT if stage == SEARCH and REFIT in done else stage
         return self._offset(stage) + done.get(stage, 0) * size + 1
 

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metaplast.errors import UserError, require
 from metaplast.files import claim_folder
 from metaplast.jobs import Jobs
-
-# The bar counts in these parts of a job.
-PARTS = 1000
+from metaplast.progress import Work
 
 
 def new_folder(out: Path | None, kind: str) -> Path:
@@ -34,31 +31,22 @@ def run_all(
         UserError: if every job failed.
     """
     require(processes >= 0, f"--processes must not be negative, got {processes}.")
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
     count = len(jobs.configs)
-    task = bar.add_task(f"0/{count} runs", total=count * PARTS)
+    work = Work(console, count, width=len(f"{count}/{count} runs"))
     ended: dict[str, dict[str, Any]] = {}
 
     def tick() -> None:
-        parts = [1.0 if name in ended else jobs.fraction(name) for name in jobs.configs]
-        bar.update(task, completed=PARTS * sum(parts), description=f"{len(ended)}/{count} runs")
+        work.settle(sum(1.0 if name in ended else jobs.fraction(name) for name in jobs.configs))
+        work.name(f"{len(ended)}/{count} runs")
 
     try:
-        with bar:
+        with work:
+            tick()
             for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
                 ended[name] = summary
                 tick()
                 verdict = summary.get("error") or _outcome(summary)
-                console.out(f"{len(ended)}/{count}  {name}: {verdict}", highlight=False)
+                work.line(f"{len(ended)}/{count}  {name}: {verdict}")
     except KeyboardInterrupt:
         console.out(
             f"Interrupted. Go on with:  --resume {shlex.quote(str(jobs.folder))}", highlight=False

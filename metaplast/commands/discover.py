@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -42,11 +42,6 @@ class DiscoverOptions(DiscoveryConfig):
     """Print nothing but the result."""
     list_terms: bool = False
     """Print the term library and the known rules, and stop."""
-
-    @property
-    def config(self) -> DiscoveryConfig:
-        """The part that decides the outcome."""
-        return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
 
 
 @dataclass(frozen=True)

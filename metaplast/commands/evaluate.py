@@ -22,7 +22,7 @@ from metaplast.comparison import (
     gather,
     widths_for_depth,
 )
-from metaplast.config import DtypeName
+from metaplast.config import DtypeName, find_device
 from metaplast.console import make_console
 from metaplast.errors import require
 from metaplast.files import claim_folder
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
     console = make_console()
     contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
-    like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=_device(options.device))
+    like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=find_device(options.device))
     split = _open(options, like)
     network = FullyConnected(
         (split.inputs, *widths_for_depth(options.hidden, options.depth), split.outputs),
@@ -123,16 +123,6 @@ def main(arguments: Sequence[str]) -> None:
             f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
             f"figures (PNG, SVG): {', '.join(names)}", highlight=False,
         )  # fmt: skip
-
-
-def _device(text: str) -> torch.device:
-    kind = text.partition(":")[0]
-    require(kind in ("cpu", "cuda"), f"--device must be cpu or cuda, got {text!r}.")
-    require(
-        kind == "cpu" or torch.cuda.is_available(),
-        "--device cuda needs a CUDA device, none was found; use --device cpu.",
-    )
-    return torch.device(text)
 
 
 def _open(options: EvaluateOptions, like: torch.Tensor) -> StreamSplit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,6 @@ class RecoverOptions(DiscoveryConfig):
     """Tasks in one outer step; few are enough, as at the planted rule every task is solved."""
     refit: int = 400
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
-
-    @property
-    def config(self) -> DiscoveryConfig:
-        """The part that decides the outcome of a run."""
-        return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
 
 
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:

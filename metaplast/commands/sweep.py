@@ -47,11 +47,6 @@ class _EachRun(DiscoveryConfig):
     l1: Annotated[float | None, *_Gridded] = None
     seed: Annotated[int, *_Gridded] = 0
 
-    @property
-    def config(self) -> DiscoveryConfig:
-        """The plain configuration."""
-        return DiscoveryConfig(**vars(self))
-
 
 @dataclass(frozen=True)
 class SweepOptions:

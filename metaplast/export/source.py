@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CONFIG
 from metaplast.errors import require
-from metaplast.library import known_rules
+from metaplast.library import find_known_rule
 from metaplast.network import FullyConnected
-from metaplast.outputs import RULE
+from metaplast.outputs import load_rule
 from metaplast.rule import Rule
 
 # The published network but for its last layer; see `DiscoveryConfig.hidden`.
@@ -24,18 +23,9 @@ def open_rule(path: Path) -> Rule:
         UserError: if there is none, or it will not do.
     """
     if path.is_dir():
-        require(
-            (path / RULE).exists() or not (path / CONFIG).exists(),
-            f"the run in {path} is not finished; go on with it by discover --resume {path}.",
-        )
-        require(
-            (path / RULE).exists(),
-            f"{path} holds no {RULE}; give the folder of a run, or a rule's file.",
-        )
-        return Rule.load(path / RULE)
-    known = {name.lower() for r in known_rules().values() for name in (r.name, *r.aliases)}
+        return load_rule(path)
     require(
-        path.exists() or str(path).lower() not in known,
+        path.exists() or find_known_rule(str(path)) is None,
         f"{path} is a known rule, which has no coefficients until they are learned; run "
         f"discover --terms {path} and give its folder.",
     )

@@ -242,8 +242,5 @@ def paired_table(standings: Sequence[Standing]) -> Table | None:
     table.add_column("difference [98 % band]", justify="right")
     for other in standings[1:]:
         band = bootstrap(first.run.accuracy[:, -1] - other.run.accuracy[:, -1])
-        table.add_row(
-            other.contender.name,
-            f"{100 * band.mean:+.1f} [{100 * band.low:+.1f}, {100 * band.high:+.1f}]",
-        )
+        table.add_row(other.contender.name, band.points)
     return table

@@ -202,9 +202,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     for group, words in (("without", "without it"), ("added", "with it")):
         # Runs of earlier versions did not try dropped terms again.
         if term.name in run.summary.get(group, {}):
-            band = run.band(group, term.name)
-            numbers = (f"{100 * v:+.1f}" for v in (band.mean, band.low, band.high))
-            change = "{} {} [{}, {}]".format(words, *numbers).replace("-", "−")
+            change = f"{words} {run.band(group, term.name).points}".replace("-", "−")
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),

@@ -32,6 +32,13 @@ class Setting:
     rule: Path | None = None
 
 
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they are read back from a JSON file, tuples as lists."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()
+    }
+
+
 class Variant(Protocol):
     """One curve of an experiment: what is run once for each seed.
 

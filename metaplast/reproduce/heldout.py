@@ -13,7 +13,7 @@ from metaplast.episode import EpisodeRequest, LabelKind
 from metaplast.evaluation import evaluate
 from metaplast.library import open_source
 from metaplast.network import FullyConnected
-from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.contract import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.rule import Rule
 from metaplast.unroll import choose_engine
@@ -86,9 +86,8 @@ class RuleVariant:
     quick_sites: tuple[Site, ...] = ()
     takes_file: bool = False
 
-    def _config(self, setting: Setting) -> DiscoveryConfig:
-        changes = {**self.full, **(self.quick if setting.quick else {})}
-        return DiscoveryConfig(**changes, data_root=setting.data_root)
+    def _changes(self, setting: Setting) -> dict[str, Any]:
+        return {**self.full, **(self.quick if setting.quick else {})}
 
     def _sites(self, setting: Setting) -> tuple[Site, ...]:
         return self.quick_sites if setting.quick else self.sites
@@ -99,14 +98,16 @@ class RuleVariant:
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides the numbers: how the rule is found or what it is, and sites."""
         given = self._given(setting)
-        changes = {**self.full, **(self.quick if setting.quick else {})}
-        source = {"find": {k: list(v) if isinstance(v, tuple) else v for k, v in changes.items()}}
-        sites = [{**asdict(site), "hidden": list(site.hidden)} for site in self._sites(setting)]
-        return (source if given is None else {"rule": given.to_json()}) | {"sites": sites}
+        found = {"find": plain(self._changes(setting))}
+        sites = [plain(asdict(site)) for site in self._sites(setting)]
+        return (found if given is None else {"rule": given.to_json()}) | {"sites": sites}
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
         """Return the rule, discovered unless it is given."""
-        rule = self._given(setting) or Discovery(self._config(setting)).run().rule
+        rule = self._given(setting)
+        if rule is None:
+            config = DiscoveryConfig(**self._changes(setting), data_root=setting.data_root)
+            rule = Discovery(config).run().rule
         return {"rule": rule.to_json(), "theta": rule.coefficients}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:

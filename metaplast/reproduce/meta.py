@@ -15,7 +15,7 @@ from metaplast.discovery import Discovery
 from metaplast.errors import UserError
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.probes import Moment, Probe
-from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.contract import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.result import SEARCH
 from metaplast.unroll import Engine, Outcome, Problem
@@ -85,12 +85,10 @@ class MetaVariant:
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides the numbers."""
-        config = self.config(setting, 0).to_json()
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in config.items()
-            if key not in ("seed", "data_root", "engine")
-        } | {"measured": sorted(self.probes)}
+        config = plain(self.config(setting, 0).to_json())
+        for name in ("seed", "data_root", "engine"):
+            del config[name]
+        return config | {"measured": sorted(self.probes)}
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
         """Find nothing: θ is learned anew for each seed."""

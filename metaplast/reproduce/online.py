@@ -15,7 +15,7 @@ from metaplast.library import open_stream
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineSettings, spaced_records, train_online
 from metaplast.probes import PROBES, Moment, Probe
-from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.contract import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.rule import Rule
 from metaplast.seeds import generator
@@ -86,10 +86,8 @@ class OnlineVariant:
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides the numbers."""
-        course = asdict(self.course(setting))
-        return {"rule": self.rule, **course, "hidden": list(course["hidden"])} | {
-            "measured": sorted({*PROBES, *self.final, *self.tables, *self.shown})
-        }
+        measured = sorted({*PROBES, *self.final, *self.tables, *self.shown})
+        return {"rule": self.rule, **plain(asdict(self.course(setting))), "measured": measured}
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
         """Return the coefficients that do best on images which are used for nothing else."""

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metaplast.errors import UserError, require
+from metaplast.errors import require, sentence
 from metaplast.files import read_json, write_json, write_text
 from metaplast.jobs import on_cores
 from metaplast.reproduce.contract import Experiment, Setting, Variant
@@ -113,8 +113,7 @@ def _guarded(work: Callable[[], None]) -> dict[str, Any]:
     try:
         work()
     except Exception as error:
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return {"error": text}
+        return {"error": sentence(error)}
     finally:
         torch.set_num_threads(threads)
     return {}

@@ -97,7 +97,7 @@ class _Sweep:
     def evaluate(self) -> Outcome:
         """Return loss and accuracy without a gradient."""
         with torch.no_grad():
-            _, _, final = self._forward(keep=())
+            _, _, final = self._forward()
             loss, accuracy = self._query(final)
         return Outcome(loss, accuracy, None, final)
 
@@ -107,11 +107,11 @@ class _Sweep:
         # Twice √T: starts are kept for every segment, states only where steps cannot be undone.
         length = max(1, 2 * math.isqrt(steps))
         starts = range(0, steps, length)
-        with torch.no_grad():
-            kept, taken, final = self._forward(keep=starts)
+        undoes = watch is None and not self.stepper.has_dense
+        kept, taken, final = self._forward(starts, undoes=undoes)
         loss, accuracy, adjoint = self._query_adjoint(final)
         theta_adjoint = torch.zeros_like(self.theta)
-        way_back = _WayBack(self, adjoint, undoes=watch is None and not self.stepper.has_dense)
+        way_back = _WayBack(self, adjoint, undoes=undoes)
         end = [*final.weights, *final.backward][self.stepper.moving]
         for start in reversed(starts):
             segment = range(start, min(start + length, steps))
@@ -128,18 +128,31 @@ class _Sweep:
     def _example(self, t: int) -> tuple[Tensor, Tensor]:
         return self.problem.episodes.support_x[:, t], self.problem.episodes.support_y[:, t]
 
-    def changes(self, matrices: list[Tensor], t: int) -> list[Change]:
-        """Return what step t changes in each moving matrix."""
+    @torch.no_grad()
+    def take(
+        self, t: int, matrices: list[Tensor], after: list[Tensor] | None = None
+    ) -> list[Change]:
+        """Take step t from the moving matrices to `after`, in place if that is not given.
+
+        Returns:
+            What the step changes in each matrix.
+        """
         changes: list[Change] = self.stepper.changes(
             [*matrices, *self.still], self.theta, *self._example(t)
         )
+        targets = matrices if after is None else after
+        for matrix, change, target in zip(matrices, changes, targets, strict=True):
+            change.apply(matrix, out=target)
         return changes
 
-    def _forward(self, keep: Sequence[int]) -> tuple[list[list[Tensor]], list[list[Change]], State]:
-        """Return the moving matrices before each step in `keep`, what was kept of the steps, and
-        the final state.
+    def _forward(
+        self, keep: Sequence[int] = (), *, undoes: bool = False
+    ) -> tuple[list[list[Tensor]], list[list[Change]], State]:
+        """Return the moving matrices before each step in `keep`, what the steps changed, and the
+        final state.
 
-        All steps are kept, in factors, where that takes no more memory than the matrices do.
+        What steps changed, in factors, is kept only to undo them, and only where it takes no more
+        memory than the kept matrices do.
         """
         wanted = set(keep)
         kept, taken = [], []
@@ -147,14 +160,12 @@ class _Sweep:
         for t in range(self.problem.episodes.steps):
             if t in wanted:
                 kept.append([m.clone() for m in matrices])
-            changes = self.changes(matrices, t)
-            if t == 0:
+            changes = self.take(t, matrices)
+            if undoes and t == 0:
                 room = len(keep) * sum(m.numel() for m in matrices)
-                is_small = sum(c.numel() for c in changes) * self.problem.episodes.steps <= room
-            if is_small:
+                undoes = sum(c.numel() for c in changes) * self.problem.episodes.steps <= room
+            if undoes:
                 taken.append(changes)
-            for matrix, change in zip(matrices, changes, strict=True):
-                change.apply(matrix, out=matrix)
         layers = self.problem.learner.network.layers
         everything = [*matrices, *self.still]
         return kept, taken, State(tuple(everything[:layers]), tuple(everything[layers:]))
@@ -233,13 +244,7 @@ class _WayBack:
         """Return what each step of a segment changes."""
         matrices = self._states[0]
         _copy(start, matrices)
-        steps = []
-        with torch.no_grad():
-            for t in segment:
-                steps.append(self._sweep.changes(matrices, t))
-                for matrix, change in zip(matrices, steps[-1], strict=True):
-                    change.apply(matrix, out=matrix)
-        return steps
+        return [self._sweep.take(t, matrices) for t in segment]
 
     def _undone(self, end: list[Tensor], changes: list[list[Change]]) -> Iterator[list[Tensor]]:
         """Yield the moving matrices before each step, the last first, each undone from the next."""
@@ -256,11 +261,8 @@ class _WayBack:
             self._states.append([torch.empty_like(m) for m in start])
         states = self._states[: len(segment)]
         _copy(start, states[0])
-        with torch.no_grad():
-            for t, matrices, following in zip(segment, states, states[1:], strict=False):
-                moves = zip(matrices, self._sweep.changes(matrices, t), following, strict=True)
-                for matrix, change, after in moves:
-                    change.apply(matrix, out=after)
+        for t, matrices, following in zip(segment, states, states[1:], strict=False):
+            self._sweep.take(t, matrices, following)
         return states[::-1]
 
 

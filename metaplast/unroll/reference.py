@@ -29,14 +29,11 @@ class ReferenceEngine(Engine):
         size = problem.episodes.episodes
         outcomes = [self._episode(problem.select(slice(i, i + 1)), gradient) for i in range(size)]
         gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
-        final = [[*o.final.weights, *o.final.backward] for o in outcomes]
-        matrices = tuple(torch.cat(group) for group in zip(*final, strict=True))
-        layers = problem.learner.network.layers
         return Outcome(
             torch.cat([o.loss for o in outcomes]),
             torch.cat([o.accuracy for o in outcomes]),
             torch.cat(gradients) if gradient else None,
-            State(matrices[:layers], matrices[layers:]),
+            State.cat([o.final for o in outcomes]),
         )
 
     def _episode(self, problem: Problem, gradient: bool) -> Outcome:

@@ -187,9 +187,8 @@ def test_a_benchmark_that_cannot_be_loaded(l2l, tmp_path, monkeypatch):
         LEARN2LEARN.split(request)
 
 
+@pytest.mark.skipif(REAL is None, reason="METAPLAST_TEST_DATA names no folder of data sets")
 def test_real_omniglot_benchmark(l2l, tmp_path, monkeypatch):
-    if REAL is None:
-        pytest.skip("METAPLAST_TEST_DATA names no folder of data sets")
     for part in ("background", "evaluation"):
         with zipfile.ZipFile(Path(REAL) / "omniglot-py" / f"images_{part}.zip") as archive:
             archive.extractall(tmp_path / "omniglot-py")

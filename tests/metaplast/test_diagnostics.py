@@ -13,10 +13,10 @@ from metaplast.network import FullyConnected
 WIDTHS = (4, 3, 5, 2)
 
 
-def angles_of(feedback, change=lambda state: state, widths=WIDTHS):
+def angles_of(feedback, change=lambda state: state, widths=WIDTHS, dtype=torch.float64):
     learner = Learner(FullyConnected(widths, "tanh"), feedback, named("error_hebbian"))
-    state = change(learner.draw(2, seeded(), torch.float64))
-    x, labels = normal(2, 6, widths[0], seed=1), torch.arange(12).view(2, 6) % 2
+    state = change(learner.draw(2, seeded(), dtype))
+    x, labels = normal(2, 6, widths[0], seed=1, dtype=dtype), torch.arange(12).view(2, 6) % 2
     return learner, state, x, labels, error_angles(learner, state, x, labels)
 
 
@@ -24,12 +24,26 @@ def backward_of(factor):
     return lambda state: State(state.weights, tuple(factor * w.mT for w in state.weights))
 
 
-def test_backprop_is_at_no_angle_to_itself():
-    for feedback in ("symmetric", "symmetric-detached"):
-        *_, angles = angles_of(feedback)
-        assert tuple(angles.shape) == (2, 2)
-        # Rounding of the cosine near 1 shows as its square root.
-        assert angles.max() < 1e-5
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("feedback", ["symmetric", "symmetric-detached"])
+@pytest.mark.parametrize("widths", [WIDTHS, (64, 170, 130, 100, 70, 10)], ids=["small", "usual"])
+def test_backprop_is_at_no_angle_to_itself(feedback, widths, dtype):
+    *_, angles = angles_of(feedback, widths=widths, dtype=dtype)
+    assert angles.dtype == dtype
+    assert angles.tolist() == [[0.0] * (len(widths) - 2)] * 2
+
+
+def test_a_small_angle_is_no_noise():
+    """The acos of a cosine can tell no angle below 0.02 degrees from 0 in float32."""
+    turn, p, q = 1e-4, *torch.eye(3)[:2]
+    learner = Learner(FullyConnected((4, 3, 2), "tanh"), "fixed", named("error_hebbian"))
+    # Dark images: e_L = (-1/2, 1/2) and all slopes are 1; Wᵀ e_L = -p, and B e_L is turned from it.
+    weight = torch.stack([p, -p])
+    feedback = torch.stack([p + turn * q, -p - turn * q], -1)
+    drawn = learner.draw(1, seeded())
+    state = State((drawn.weights[0], weight[None]), (drawn.backward[0], feedback[None]))
+    angles = error_angles(learner, state, torch.zeros(1, 1, 4), torch.zeros(1, 1).long())
+    assert angles.item() == pytest.approx(math.degrees(turn), rel=1e-4)
 
 
 @pytest.mark.parametrize(("factor", "angle"), [(3.0, 0.0), (-1.0, 180.0)])
@@ -69,4 +83,12 @@ def test_a_network_without_hidden_layer_has_no_angles():
 
 def test_a_vanishing_error_counts_as_a_right_angle():
     *_, angles = angles_of("fixed", backward_of(0.0))
+    assert angles.flatten().tolist() == [90.0] * 4
+
+
+def test_two_vanishing_errors_count_as_a_right_angle():
+    def silent(state):
+        return State(tuple(0 * weight for weight in state.weights), state.backward)
+
+    *_, angles = angles_of("symmetric", silent)
     assert angles.flatten().tolist() == [90.0] * 4

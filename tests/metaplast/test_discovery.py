@@ -8,12 +8,13 @@ import torch
 from support import Clouds, assert_is_one_sentence
 
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CHECKPOINT, CONFIG, Discovery, discover, write_config
+from metaplast.discovery import CONFIG, Discovery, discover, write_config
 from metaplast.episode import EpisodeSplit
 from metaplast.errors import UserError
 from metaplast.outer_loop import StandstillError
 from metaplast.result import SEARCH
 from metaplast.rule import Rule
+from metaplast.stages import CHECKPOINT, Stages
 
 TINY = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
@@ -87,7 +88,7 @@ def test_an_interrupt_keeps_everything_computed(folder):
     with pytest.raises(KeyboardInterrupt):
         discover(config, folder=folder, observers=[Watcher(stop_after=3)])
     discovery = Discovery.resume(folder)
-    assert discovery.done == {"search": 3}
+    assert discovery.stages.done == {"search": 3}
     assert essence(discovery.run()) == essence(discover(config))
 
 
@@ -139,7 +140,7 @@ def test_the_refit_meets_tasks_of_its_own():
     discovery.run()
     first = {
         name: loop.problem(0, 2, loop.theta).episodes.support_x
-        for name, loop in discovery._loops.items()
+        for name, loop in discovery.stages.loops.items()
     }
     assert not torch.equal(first["refit"], first["search"])
     for baseline in ("backprop", "feedback_alignment"):
@@ -207,7 +208,7 @@ def test_per_layer_baselines_learn_a_rate_for_each_layer():
 def test_baselines_use_the_rules_feedback_where_it_fits(terms, feedback, expected):
     discovery = Discovery(DiscoveryConfig(terms=terms, feedback=feedback, **TINY), split=SPLIT)
     discovery.run()
-    found = {name: loop.learner.feedback_name for name, loop in discovery._loops.items()}
+    found = {name: loop.learner.feedback_name for name, loop in discovery.stages.loops.items()}
     assert {name: found[name] for name in expected} == expected
 
 
@@ -234,20 +235,18 @@ def test_observers_see_everything_once():
 
 
 def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch):
-    original = Discovery._stage
+    original = Stages.run
 
     def stage(self, name, make):
         if name.endswith("without oja"):
             raise StandstillError("every episode of the last 50 outer steps diverged.")
         return original(self, name, make)
 
-    monkeypatch.setattr(Discovery, "_stage", stage)
+    monkeypatch.setattr(Stages, "run", stage)
     config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY | {"validation": 40})
     result = discover(config, split=SPLIT)
     assert "oja" in result.kept
-    monkeypatch.setattr(
-        Discovery, "_stage", lambda self, name, make: stage(self, "without oja", make)
-    )
+    monkeypatch.setattr(Stages, "run", lambda self, name, make: stage(self, "without oja", make))
     with pytest.raises(UserError, match="diverged"):
         discover(config, split=SPLIT)
 

@@ -42,7 +42,7 @@ def assert_agree(actual, expected, tolerance):
     assert torch.equal(actual.accuracy, expected.accuracy)
 
 
-def agree(problem, settings=None, tolerance=None):
+def assert_agrees_with_batched(problem, settings=None, tolerance=None):
     """Check the fused engine against the batched one; return its outcome."""
     expected = get_engine("batched").run(problem)
     actual = FusedEngine(settings).run(problem)
@@ -134,7 +134,9 @@ def test_agrees_in_single_precision(problem):
 @pytest.mark.parametrize("feedback", FEEDBACKS)
 def test_agrees_on_all_terms_together(feedback, per_layer):
     terms = TERMS if feedback == "plastic" else FORWARD
-    agree(random_problem(terms, feedback=feedback, per_layer=per_layer, steps=9, size=0.01))
+    assert_agrees_with_batched(
+        random_problem(terms, feedback=feedback, per_layer=per_layer, steps=9, size=0.01)
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_agrees_over_a_thousand_steps(feedback, dtype):
     problem = random_problem(
         named(*names), feedback=feedback, widths=(12, 9, 7, 4), steps=1000, size=3e-4, dtype=dtype
     )
-    agree(problem, Settings(spacing=300))
+    assert_agrees_with_batched(problem, Settings(spacing=300))
 
 
 def decaying(rate, steps=40, **options):
@@ -159,14 +161,14 @@ def decaying(rate, steps=40, **options):
 
 @pytest.mark.parametrize("rate", [0.1, 0.9, 1.0, 1.7])
 def test_strong_decay_is_exact_from_kept_weights(rate):
-    agree(decaying(rate))
+    assert_agrees_with_batched(decaying(rate))
 
 
 def test_weights_rebuilt_too_inexactly_are_found_out():
     careless = Settings(limit=float("inf"), most_kept=0)
     with pytest.raises(ReversalError, match="rebuilt in the backward sweep are off by"):
         FusedEngine(careless).run(decaying(0.9))
-    agree(decaying(0.9), Settings(limit=float("inf")))
+    assert_agrees_with_batched(decaying(0.9), Settings(limit=float("inf")))
 
 
 @pytest.mark.parametrize("scale", [1e200, float("inf"), float("nan")])
@@ -191,7 +193,7 @@ def test_dropping_dark_pixels_changes_nothing(feedback):
     problem.episodes.support_x[..., 5:40] = 0
     problem.episodes.query_x[..., 5:40] = 0
     full = FusedEngine(Settings(drop_pixels=False)).run(problem)
-    dropped = agree(problem)
+    dropped = assert_agrees_with_batched(problem)
     assert_agree(dropped, full, 1e-12)
 
 

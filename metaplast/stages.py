@@ -1,0 +1,118 @@
+"""Stages of a run: outer loops one after another, kept on disk, gone on with after a kill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from metaplast.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.errors import UserError
+from metaplast.outer_loop import OuterLoop, Record
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Stages:
+    """Runs outer loops, each a stage with a name, and keeps a checkpoint of all of them.
+
+    Args:
+        folder: where the checkpoint is kept; None for no checkpoint.
+        interval: longest time between checkpoints, in seconds.
+        observe: sees every outer step.
+
+    Attributes:
+        loops: the stages that this process began or went on with, by name, in order.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        interval: float,
+        observe: Callable[[OuterLoop, Record], None],
+    ) -> None:
+        self.loops: dict[str, OuterLoop] = {}
+        self._folder, self._interval, self._show = folder, interval, observe
+        self._earlier: dict[str, dict[str, Any]] = {}
+        self._elapsed = 0.0
+        self._saved_at = self._began_at = time.monotonic()
+
+    def load(self) -> None:
+        """Take up what an earlier part of the run left in the folder, if it left anything.
+
+        Raises:
+            UserError: if the checkpoint is damaged.
+        """
+        if self._folder is None or not (self._folder / CHECKPOINT).exists():
+            return
+        data = load_checkpoint(self._folder / CHECKPOINT)
+        try:
+            self._earlier, self._elapsed = dict(data["stages"]), float(data["seconds"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"the checkpoint in {self._folder} is damaged; start the run again."
+            ) from None
+
+    @property
+    def done(self) -> dict[str, int]:
+        """Outer steps already taken in each stage of an earlier part of the run."""
+        return {name: int(state["step"]) for name, state in self._earlier.items()}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, interruptions left out."""
+        return self._elapsed + time.monotonic() - self._began_at
+
+    def history(self) -> Iterator[Record]:
+        """Yield the records of all stages in order."""
+        for loop in self.loops.values():
+            yield from loop.progress.history
+
+    def scale(self, name: str) -> Tensor | None:
+        """Return the scale of θ that an earlier part of the run gave a stage, None if none did."""
+        return self._earlier[name]["scale"] if name in self._earlier else None
+
+    def run(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
+        """Return the loop of a stage, run to its end, from where an earlier run left it.
+
+        Args:
+            name: of the stage.
+            make: makes its loop.
+
+        Raises:
+            UserError: if the checkpoint does not fit the loop.
+        """
+        loop = self._restored(name, make) if name in self._earlier else make()
+        self.loops[name] = loop
+        try:
+            loop.run(self._observe)
+        finally:
+            # Also on an interrupt: whatever is computed is kept.
+            self._save()
+        return loop
+
+    def _restored(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
+        try:
+            loop = make()
+            loop.restore(self._earlier[name])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            raise UserError(
+                f"the checkpoint in {self._folder} does not fit its run; start the run again."
+            ) from None
+        return loop
+
+    def _observe(self, loop: OuterLoop, record: Record) -> None:
+        self._show(loop, record)
+        if time.monotonic() - self._saved_at >= self._interval:
+            self._save()
+
+    def _save(self) -> None:
+        """Write the checkpoint, if there is a folder for it."""
+        self._saved_at = time.monotonic()
+        if self._folder is None:
+            return
+        stages = self._earlier | {name: loop.state() for name, loop in self.loops.items()}
+        save_checkpoint(self._folder / CHECKPOINT, {"stages": stages, "seconds": self.seconds})
