@@ -17,7 +17,7 @@ from metaplast.network import FullyConnected, class_probabilities
 from metaplast.unroll.contract import Outcome, Problem
 from metaplast.unroll.fused import unroll
 from metaplast.unroll.fused.engine import TOLERANCES, ReversalError, Settings
-from metaplast.unroll.fused.jit import announced, load
+from metaplast.unroll.fused.jit import load
 from metaplast.unroll.fused.memory import Arena, Sizes, Task, allocate
 from metaplast.unroll.fused.program import (
     NONE,
@@ -47,14 +47,8 @@ def run_smallest(dtype: torch.dtype) -> None:
 
 def _prepare(dtype: torch.dtype) -> None:
     """Have the kernel ready for a type of number."""
-    with announced("the fused engine"):
-        name = str(dtype).removeprefix("torch.")
-        load(
-            unroll.run_episode,
-            partial(run_smallest, dtype),
-            "metaplast.unroll.fused.compiling",
-            name,
-        )
+    name = str(dtype).removeprefix("torch.")
+    load(unroll.run_episode, partial(run_smallest, dtype), "metaplast.unroll.fused.compiling", name)
 
 
 class Batch:

@@ -1,4 +1,4 @@
-"""How the fused kernel is compiled: flags, the disk cache and the line that announces it.
+"""How the fused kernel is compiled: flags, the disk cache, by whom.
 
 This module imports numba; nothing else does until the engine is first used.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
 # numba compiles a function anew for each literal argument, but not for these.
 NO, ZERO, ONE = (cast(int, np.int64(value)) for value in (-1, 0, 1))
-_PATIENCE = 1.5  # Seconds in which a kernel loads from the disk cache.
+_LINE = "metaplast: compiling the fused engine, once; it is kept on disk for the next run …"
 
 
 def compiled(function: Function) -> Function:
@@ -89,7 +87,8 @@ class _Refusal(event.Listener):
 def load(function: Callable[..., Any], call: Callable[[], None], module: str, *to: str) -> None:
     """Have `function` ready for the kind of arguments that `call` gives it, from disk.
 
-    What is not on disk is compiled by another process, `python -m module *to`. numba joins inner
+    What is not on disk is compiled by another process, `python -m module *to`, after a line to
+    stderr that says so. numba joins inner
     functions by name: in the process that compiles, the kernel would run copies of them that were
     optimised on their own and round otherwise than those it is stored with, so that the first run
     on a machine would give other digits than every later run.
@@ -100,18 +99,6 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
                 return call()
         except _NotOnDiskError:
             if compiles:
+                print(_LINE, file=sys.stderr, flush=True)
                 subprocess.run([sys.executable, "-m", module, *to], check=False)
     call()  # Nowhere to keep it, or no processes: rather other digits than no result.
-
-
-@contextmanager
-def announced(what: str) -> Iterator[None]:
-    """Print one line to stderr if the body takes long enough to be a compilation."""
-    line = f"metaplast: compiling {what}, once; it is kept on disk for the next run …"
-    timer = threading.Timer(_PATIENCE, lambda: print(line, file=sys.stderr, flush=True))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
