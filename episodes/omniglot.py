@@ -124,4 +124,5 @@ OMNIGLOT = PoolSource(
     name="omniglot",
     summary="32,460 drawings of 28 × 28 pixels, 20 of each character (1,623 classes)",
     load=_load,
+    shots=10,
 )

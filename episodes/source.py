@@ -28,6 +28,7 @@ class PoolSource(EpisodeSource):
     aliases: tuple[str, ...] = ()
     is_default: bool = False
     takes_argument: bool = False
+    shots: int = 50
 
     def split(self, request: EpisodeRequest) -> EpisodeSplit:
         """Load the pool, hold out a part of it and return a sampler for each side.

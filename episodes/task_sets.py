@@ -122,6 +122,7 @@ class TaskSetSource(EpisodeSource):
     summary: str
     load: Callable[[EpisodeRequest], tuple[TaskSet, TaskSet]]
     held_out: Literal["classes", "images"] = "classes"
+    shots: int = 10
     aliases: tuple[str, ...] = ()
     is_default: bool = False
 

@@ -67,8 +67,8 @@ class DiscoveryConfig:
     """How weights are drawn: xavier or normal:STD."""
     ways: int = 5
     """Classes in an episode."""
-    shots: int = 50
-    """Support images of each class."""
+    shots: int | None = None
+    """Support images of each class; without it 50, fewer where a data set has few."""
     queries: int = 10
     """Query images of each class."""
     labels: LabelKind = "global"
@@ -180,7 +180,7 @@ class DiscoveryConfig:
         """What is asked of the episode source."""
         return EpisodeRequest(
             ways=self.ways,
-            shots=self.shots,
+            shots=get_source(self.dataset_name)[0].shots if self.shots is None else self.shots,
             queries=self.queries,
             labels=self.labels,
             held_out=self.held_out,

@@ -112,7 +112,7 @@ def show_config(console: Console, discovery: Discovery) -> None:
     table.add_column()
     rows = {
         "data": discovery.split.description,
-        "episodes": f"{config.ways} ways, {config.shots} shots, {config.queries} queries; "
+        "episodes": f"{config.ways} ways, {config.request.shots} shots, {config.queries} queries; "
         f"held out: {discovery.split.held_out}; labels {config.labels}",
         "network": f"{'-'.join(map(str, network.widths))}, {config.activation}, {config.init}",
         "feedback": config.feedback_name,

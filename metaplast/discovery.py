@@ -273,7 +273,8 @@ class Discovery:
             # A rule that never stays finite is as bad as can be: the term is missed.
             return Fit(tuple(kept), theta, torch.zeros(self.config.validation))
         accuracy = self._evaluate(stage, learner, loop.fitted, self.split.train, "validation")
-        return Fit(tuple(kept), loop.fitted, accuracy.accuracy)
+        # A decay that was clamped at zero is no part of the rule.
+        return Fit(tuple(kept), loop.fitted, accuracy.accuracy).trimmed()
 
     def _rival(self, rule: KnownRule) -> Callable[[], OuterLoop]:
         settings = replace(self.config.outer, l1=0.0)

@@ -192,6 +192,8 @@ class EpisodeSource(ABC):
         name: what users write after `--dataset`.
         summary: one line for `--help` and the docs.
         is_default: exactly one registered source is taken when none is named.
+        shots: support images of each class where the user names no number; fewer where classes
+            are small.
         is_planting: whether its argument is a rule, which then makes the query labels.
     """
 
@@ -200,6 +202,7 @@ class EpisodeSource(ABC):
     aliases: tuple[str, ...] = ()
     is_default: bool = False
     is_planting: bool = False
+    shots: int = 50
 
     @abstractmethod
     def split(self, request: EpisodeRequest) -> EpisodeSplit:

@@ -63,6 +63,13 @@ class Fit:
     theta: Tensor
     accuracy: Tensor
 
+    def trimmed(self) -> Fit:
+        """Return the same rule without terms whose coefficients are all zero, if any is not."""
+        used = self.theta.reshape(-1, len(self.kept)).ne(0).any(0).nonzero().flatten().tolist()
+        if not used:
+            return self
+        return Fit(tuple(self.kept[i] for i in used), self.theta[..., used], self.accuracy)
+
     def difference(self, other: Fit) -> Band:
         """Return the mean of this accuracy minus the other's, task by task, with its band."""
         return bootstrap(self.accuracy - other.accuracy)
@@ -90,6 +97,8 @@ def eliminate(
     missed: dict[int, Fit] = {}
     while queue and len(current.kept) > 1:
         position = queue.pop(0)
+        if position not in current.kept:  # A refit left its coefficient at zero.
+            continue
         without = refit(current, position)
         if without.difference(best).high < 0:
             missed[position] = without

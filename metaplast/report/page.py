@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaplast.config import DiscoveryConfig
 from metaplast.display import coefficient, equation_html, mathml
 from metaplast.evaluation import Band
 from metaplast.files import write_text
@@ -225,10 +226,11 @@ def _range_of(value: float | list[float]) -> str:
 def _facts(run: FinishedRun) -> dict[str, str]:
     """Return where the rule comes from, in words."""
     config, provenance = run.config["config"], run.rule.provenance
+    shots = DiscoveryConfig.from_json(config).request.shots
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{config['ways']} ways, {config['shots']} shots, {config['queries']} queries; "
+        "tasks": f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
         f"labels {config['labels']}; {run.summary['held_out']} held out for the test",
         "network": f"{'-'.join(map(str, provenance['widths']))}, {config['activation']}, "
         f"{config['init']}",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from metaplast.config import DiscoveryConfig
 from metaplast.episode import EpisodeRequest, EpisodeSource
 from metaplast.errors import UserError
 from metaplast.registry import find
@@ -270,3 +271,11 @@ def test_an_empty_omniglot_folder(root):
         (root / "omniglot-py" / f"images_{part}").mkdir(parents=True)
     with pytest.raises(UserError, match="ALPHABET/CHARACTER"):
         SOURCES["omniglot"].split(small(root))
+
+
+@pytest.mark.parametrize(
+    ("options", "shots"),
+    [({"dataset": "omniglot"}, 10), ({"dataset": "omniglot", "shots": 7}, 7), ({}, 50)],
+)
+def test_shots_follow_the_data_set_unless_they_are_given(options, shots):
+    assert DiscoveryConfig(**options).request.shots == shots

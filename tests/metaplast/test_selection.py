@@ -149,6 +149,34 @@ def test_a_term_that_only_a_lucky_fit_needed_goes():
     assert selection.fit.kept == (HEBBIAN,)
 
 
+@pytest.mark.parametrize(
+    ("theta", "kept"),
+    [
+        ([0.1, 0.0, 0.2], (2, 7)),
+        ([[0.1, 0.0, 0.0], [0.0, 0.0, 0.3]], (2, 7)),
+        ([0.0, 0.0, 0.0], (2, 5, 7)),
+    ],
+)
+def test_a_term_without_coefficient_is_no_part_of_a_fit(theta, kept):
+    fit = Fit((2, 5, 7), torch.tensor(theta), torch.rand(4))
+    trimmed = fit.trimmed()
+    assert trimmed.kept == kept
+    assert trimmed.theta.shape[-1] == len(kept)
+    assert trimmed.theta.sum() == fit.theta.sum()
+    assert trimmed.accuracy is fit.accuracy
+
+
+def test_a_term_that_a_refit_leaves_at_zero_is_not_tried_again():
+    def without(current, position):
+        kept = tuple(k for k in current.kept if k not in (position, OJA))
+        return Fit(kept, torch.ones(len(kept)), torch.full((EPISODES,), 0.5 * (HEBBIAN in kept)))
+
+    start = Fit((GATED, OJA, HEBBIAN), torch.ones(3), torch.full((EPISODES,), 0.5))
+    final, missed = eliminate(start, TERMS, without)
+    assert final.kept == (HEBBIAN,)
+    assert missed == {}
+
+
 def test_terms_without_use_are_not_put_back():
     selection = chosen(lambda kept: 0.2 + 0.2 * (HEBBIAN in kept), (HEBBIAN,))
     assert selection.fit.kept == (HEBBIAN,)
