@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -99,8 +99,10 @@ class DiscoveryConfig:
     """Take a step back, and shorter ones after it, where a task diverges."""
     threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
-    refit: int = 200
+    refit: int = 400
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
+    refit_batch: int = 8
+    """Tasks in one outer step of a refit: more than in the search, as refits are compared."""
     validation: int = 200
     """Tasks, apart from the test's, on which selection compares rules with and without a term."""
     test_episodes: int = 200
@@ -126,6 +128,7 @@ class DiscoveryConfig:
         require_choice("--held-out", self.held_out, get_args(HeldOut))
         require_choice("--penalty", self.penalty, get_args(Penalty))
         require(self.refit >= 0, f"--refit must be at least 0, got {self.refit}.")
+        require(self.refit_batch >= 1, f"--refit-batch must be at least 1, got {self.refit_batch}.")
         require(self.validation >= 2, f"--validation must be at least 2, got {self.validation}.")
         require(
             self.test_episodes >= 2,
@@ -206,6 +209,11 @@ class DiscoveryConfig:
             signs=self.signs,
             backtrack=self.backtrack,
         )
+
+    @property
+    def refit_outer(self) -> OuterSettings:
+        """How θ is refitted while terms are selected."""
+        return replace(self.outer, episodes=max(1, self.refit), meta_batch=self.refit_batch, l1=0.0)
 
     @property
     def torch_device(self) -> torch.device:

@@ -51,13 +51,11 @@ class ProgressBar:
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
         self._discovery: Discovery | None = None
-        self._size = 1
 
     def begin(self, discovery: Discovery) -> None:
         """Start the bar at what earlier parts of the run have done."""
         self._discovery = discovery
-        self._size = discovery.config.meta_batch
-        done = sum(discovery.stages.done.values()) * self._size
+        done = sum(discovery.stages.done.values())
         self._task = self._bar.add_task(
             "starting", total=discovery.total_episodes, completed=done, status=""
         )
@@ -69,7 +67,7 @@ class ProgressBar:
         status = (
             f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
         )
-        self._move(self._size, name, status)
+        self._move(loop.settings.meta_batch, name, status)
         # Without a terminal a bar cannot be redrawn: a line now and then says as much.
         every = max(1, loop.settings.steps // 5)
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):

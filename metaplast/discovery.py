@@ -126,7 +126,7 @@ class Discovery:
     @property
     def total_episodes(self) -> int:
         """Tasks that the whole run meets; how many selection takes is a guess until it is over."""
-        search, refit = self.config.outer, replace(self.config.outer, episodes=self._refit or 1)
+        search, refit = self.config.outer, self.config.refit_outer
         known = (1 + len(self._rivals)) * search.steps * search.meta_batch
         known += (1 + len(baselines()) + self._tried) * self.config.test_episodes
         if not self._refit:
@@ -256,15 +256,14 @@ class Discovery:
 
     def _fit(self, stage: str, search: OuterLoop, kept: Sequence[int], theta: Tensor) -> Fit:
         """Return the rule of some terms, refitted from `theta` without penalty, and validated."""
-        settings = replace(self.config.outer, episodes=self.config.refit, l1=0.0)
         learner = self._subset(search, kept)
         self._trials_left = max(0, self._trials_left - 1)
         try:
             loop = self.stages.run(
                 stage,
                 lambda: self._loop(
-                    stage, learner, settings=settings, start=theta.clone(),
-                    scale=search.progress.scale[..., list(kept)], tasks=REFIT,
+                    stage, learner, settings=self.config.refit_outer, start=theta.clone(),
+                    scale=search.progress.scale[..., list(kept)], tasks=REFIT, cold=False,
                 ),
             )  # fmt: skip
         except StandstillError:

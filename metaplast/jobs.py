@@ -143,7 +143,7 @@ class Heartbeat:
     def begin(self, discovery: Discovery) -> None:
         """Start from what earlier parts of the run have done."""
         self._discovery = discovery
-        self._done = sum(discovery.stages.done.values()) * discovery.config.meta_batch
+        self._done = sum(discovery.stages.done.values())
         self._beat()
 
     def record(self, loop: OuterLoop, record: Record) -> None:

@@ -20,7 +20,7 @@ from metaplast.errors import UserError, require, require_choice, unknown_name
 from metaplast.guard import diagnose
 from metaplast.learner import Learner
 from metaplast.seeds import generator
-from metaplast.trust import TrustRegion
+from metaplast.trust import COLD, TrustRegion
 from metaplast.unroll import Engine, Outcome, Problem
 
 Penalty = Literal["proximal", "subgradient"]
@@ -161,6 +161,7 @@ class OuterLoop:
         scale: units of θ, shaped like `start`; None to measure them.
         tasks: names the random numbers; loops with the same name meet the same tasks.
         tied: whether all layers of a per-layer θ move as one, as a shared θ would.
+        cold: whether the first steps are short, as nothing is known of θ yet.
         seed: of all random numbers.
         device: where tensors live.
     """
@@ -177,6 +178,7 @@ class OuterLoop:
         scale: Tensor | None = None,
         tasks: str = "search",
         tied: bool = False,
+        cold: bool = True,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -191,7 +193,8 @@ class OuterLoop:
         self._device = device
         if scale is None:
             scale = self.measure_scale(start)
-        self.progress = Progress(start / scale, scale)
+        trust = TrustRegion(COLD if cold else 1.0)
+        self.progress = Progress(start / scale, scale, trust=trust)
         self._u = torch.nn.Parameter(self.progress.u.clone())
         optimizer = getattr(torch.optim, settings.optimizer)
         self._optimizer: torch.optim.Optimizer = optimizer([self._u], lr=settings.meta_lr)

@@ -76,7 +76,10 @@ class Fit:
 
 
 def eliminate(
-    start: Fit, terms: Sequence[Term], refit: Callable[[Fit, int], Fit]
+    start: Fit,
+    terms: Sequence[Term],
+    refit: Callable[[Fit, int], Fit],
+    best: Fit | None = None,
 ) -> tuple[Fit, dict[int, Fit]]:
     """Drop terms one by one as long as none is missed.
 
@@ -88,11 +91,12 @@ def eliminate(
         start: all candidates, fitted.
         terms: the pool that positions refer to.
         refit: returns the fit without the term at a position.
+        best: the best fit so far; None for `start`.
 
     Returns:
         The final fit, and for each of its terms the fit without it.
     """
-    current = best = start
+    current, best = start, _best([start, best or start])
     queue = sorted(start.kept, key=lambda k: -complexity(terms[k]))
     missed: dict[int, Fit] = {}
     while queue and len(current.kept) > 1:
@@ -155,9 +159,11 @@ def select(
         refit: returns the fit of the same terms after one more refit.
         rounds: most times that elimination is run.
     """
+    best = start
     for last in (index == rounds - 1 for index in range(rounds)):
-        left, missed = eliminate(start, terms, refit_without)
+        left, missed = eliminate(start, terms, refit_without, best)
         fit = refit(left)
+        best = _best([best, fit])
         needless = [other for other in missed.values() if other.difference(fit).high >= 0]
         if needless and not last:
             start = _best(needless)

@@ -58,8 +58,11 @@ class Stages:
 
     @property
     def done(self) -> dict[str, int]:
-        """Outer steps already taken in each stage of an earlier part of the run."""
-        return {name: int(state["step"]) for name, state in self._earlier.items()}
+        """Tasks already met in each stage of an earlier part of the run."""
+        return {
+            name: int(state["history"][-1]["episodes"]) if state["history"] else 0
+            for name, state in self._earlier.items()
+        }
 
     @property
     def seconds(self) -> float:

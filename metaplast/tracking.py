@@ -6,7 +6,6 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,10 +88,8 @@ class TensorBoard:
 
     def _end_curves(self, result: Result) -> None:
         """End each term's curve at its final coefficient, zero if selection dropped it."""
-        outer, refit = result.config.outer, replace(result.config.outer, episodes=1)
-        if any(record.stage == REFIT for record in result.history):
-            refit = replace(refit, episodes=result.config.refit)
-        step = (outer.steps + refit.steps) * outer.meta_batch
+        met = {record.stage: record.episodes for record in result.history}
+        step = met.get(SEARCH, 0) + met.get(REFIT, 0)
         final = result.rule.coefficients
         for term, before in result.searched.coefficients.items():
             value = final.get(term, 0.0)
@@ -144,9 +141,9 @@ class TensorBoard:
         """Return the episode from which an interrupted part's events are void, None for none."""
         if self._discovery is None or not self._discovery.stages.done:
             return None
-        done, size = self._discovery.stages.done, self._discovery.config.meta_batch
+        done = self._discovery.stages.done
         stage = REFIT if stage == SEARCH and REFIT in done else stage
-        return self._offset(stage) + done.get(stage, 0) * size + 1
+        return self._offset(stage) + done.get(stage, 0) + 1
 
 
 def summary_writer(folder: Path, purge_step: int | None) -> SummaryWriter:

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-# The first steps are short: Adam moves every coefficient at full speed, whatever it knows.
-FIRST, SHRINK, GROW, LEAST = 0.25, 0.5, 1.25, 1 / 16
+# A radius to begin with where no coefficient is known yet: Adam moves all of them at full speed.
+COLD = 0.25
+SHRINK, GROW, LEAST = 0.5, 1.25, 1 / 16
 
 
 @dataclass
@@ -25,7 +26,7 @@ class TrustRegion:
         safe: the last such coefficients, or between them and home after further divergence.
     """
 
-    radius: float = FIRST
+    radius: float = 1.0
     home: Tensor | None = None
     safe: Tensor | None = None
 

@@ -63,6 +63,8 @@ class RecoverOptions(DiscoveryConfig):
     """Tasks in one outer step; few are enough, as at the planted rule every task is solved."""
     refit: int = 400
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
+    refit_batch: int = 2
+    """Tasks in one outer step of a refit."""
 
 
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:

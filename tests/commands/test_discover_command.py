@@ -21,6 +21,7 @@ SMALL = [
     "--episodes=8",
     "--meta-batch=2",
     "--refit=4",
+    "--refit-batch=2",
     "--validation=4",
     "--test-episodes=6",
     "--hidden=12,8",

@@ -90,7 +90,7 @@ def test_the_defaults_are_the_published_setting():
     network = config.network(784, 47)
     assert network.widths == (784, 170, 130, 100, 70, 47)
     assert (network.activation, network.init) == ("softplus:10", "xavier")
-    assert (config.ways, config.shots, config.queries) == (5, 50, 10)
+    assert (config.ways, config.request.shots, config.queries) == (5, 50, 10)
     assert (config.feedback_name, config.labels, config.theta) == ("fixed", "global", "shared")
 
 

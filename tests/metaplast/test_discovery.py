@@ -18,7 +18,8 @@ from metaplast.stages import CHECKPOINT, Stages
 
 TINY = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
-    "refit": 4, "validation": 4, "test_episodes": 4, "dataset": "digits", "engine": "batched",
+    "refit": 4, "refit_batch": 2, "validation": 4, "test_episodes": 4,
+    "dataset": "digits", "engine": "batched",
 }  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
 
@@ -88,7 +89,7 @@ def test_an_interrupt_keeps_everything_computed(folder):
     with pytest.raises(KeyboardInterrupt):
         discover(config, folder=folder, observers=[Watcher(stop_after=3)])
     discovery = Discovery.resume(folder)
-    assert discovery.stages.done == {"search": 3}
+    assert discovery.stages.done == {"search": 3 * config.meta_batch}
     assert essence(discovery.run()) == essence(discover(config))
 
 

@@ -97,7 +97,9 @@ def recover(rule, formulas=FORMULAS, terms="all", **options):
     """Return what discovery makes of a rule that is planted under the labels `rule`."""
     teacher = Teacher(rule, formulas)
     split = EpisodeSplit(teacher, teacher, "images", WIDTHS[0], WIDTHS[-1], "planted")
-    settings = {"episodes": 400, "meta_batch": 2, "refit": 160, "validation": 60} | options
+    settings = {
+        "episodes": 400, "meta_batch": 2, "refit": 160, "refit_batch": 2,
+    } | options  # fmt: skip
     config = DiscoveryConfig(
         terms=terms, hidden=WIDTHS[1:-1], dtype="float64", test_episodes=2, **settings
     )

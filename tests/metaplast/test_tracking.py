@@ -9,8 +9,9 @@ from metaplast.tracking import FOLDER, TensorBoard
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 CONFIG = DiscoveryConfig(
-    episodes=8, meta_batch=2, refit=4, validation=4, test_episodes=4, hidden=(12, 8), shots=8,
-    queries=4, terms="error_hebbian,error_error,oja,decay", engine="batched",
+    episodes=8, meta_batch=2, refit=4, refit_batch=2, validation=4, test_episodes=4,
+    hidden=(12, 8), shots=8, queries=4, engine="batched",
+    terms="error_hebbian,error_error,oja,decay",
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ SMALL = [
     "--episodes=24",
     "--meta-batch=2",
     "--refit=4",
+    "--refit-batch=2",
     "--validation=4",
     "--test-episodes=6",
     "--hidden=12,8",
