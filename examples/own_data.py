@@ -19,7 +19,7 @@ source = episodes.from_tensors(pixels, torch.tensor(labels), name="wine")
 
 config = DiscoveryConfig(
     terms="F0,F2,oja", hidden=(12,), ways=3, shots=14, queries=8,
-    episodes=80, refit=20, refit_batch=4, validation=12, test_episodes=20, meta_lr=3e-3,
+    episodes=160, refit=40, refit_batch=4, validation=24, test_episodes=20, meta_lr=3e-3,
 )  # fmt: skip
 result = discover(config, split=source.split(config.request))
 print(result.rule)

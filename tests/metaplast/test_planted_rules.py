@@ -98,7 +98,7 @@ def recover(rule, formulas=FORMULAS, terms="all", **options):
     teacher = Teacher(rule, formulas)
     split = EpisodeSplit(teacher, teacher, "images", WIDTHS[0], WIDTHS[-1], "planted")
     settings = {
-        "episodes": 400, "meta_batch": 2, "refit": 160, "refit_batch": 2,
+        "episodes": 400, "meta_batch": 2, "refit": 300, "refit_batch": 2,
     } | options  # fmt: skip
     config = DiscoveryConfig(
         terms=terms, hidden=WIDTHS[1:-1], dtype="float64", test_episodes=2, **settings
@@ -110,7 +110,7 @@ def recover(rule, formulas=FORMULAS, terms="all", **options):
 
 RULES = [
     {"F0": 0.02, "F9": 0.01},
-    {"F1": 0.05, "F3": 0.01, "F7": -0.03},
+    {"F1": 0.03, "F3": 0.005, "F7": -0.012},
     {"F2": -0.06, "F4": 0.03, "F5": 0.008, "F8": 0.05},
 ]
 # Hardly moves these small networks, so it must be large, and found with large steps.
