@@ -16,14 +16,7 @@ hebbian = Term("hebbian", outer(post.activity, pre.activity), citation="Hebb 194
 
 # Small, so that it takes seconds; leave out all but `terms` for a real search.
 config = DiscoveryConfig(
-    terms="F0,F2",
-    hidden=(20,),
-    shots=15,
-    episodes=60,
-    refit=20,
-    refit_batch=4,
-    validation=12,
-    test_episodes=20,
+    terms="F0,F2", hidden=(20,), shots=15, episodes=60, refit=20, validation=12, test_episodes=20
 )
 result = discover(config, terms=[error_decay, hebbian])
 
