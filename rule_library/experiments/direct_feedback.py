@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import partial
 
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
     BP,
     A,
-    accuracy_panel,
     ahead,
-    angle_panel,
     learned,
-    loss_panel,
-    panels,
-    theta_panel,
+    overview,
 )  # fmt: skip
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SOURCE = f"{A}, fig. S1; the ranges are ours"
 _LABELS = {
@@ -29,12 +20,6 @@ _LABELS = {
     "bio_direct": "bio, direct",
     "backprop": "BP",
 }
-
-
-def _draw(table: Table) -> Mapping[str, Figure]:
-    shown = [accuracy_panel(table, _LABELS), loss_panel(table, _LABELS)]
-    shown += [theta_panel(table, "bio_direct"), angle_panel(table, "bio_direct")]
-    return {"": panels(shown)}
 
 
 direct_feedback = Experiment(
@@ -54,5 +39,5 @@ direct_feedback = Experiment(
             _SOURCE, ahead("bio_direct", "direct_feedback_alignment"), 0, unit="points",
         ),
     ),
-    draw=_draw,
+    draw=partial(overview, variant="bio_direct", labels=_LABELS),
 )  # fmt: skip

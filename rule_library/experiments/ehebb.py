@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import partial
 
 from metaplast.reproduce.contract import Experiment
-from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
     BIO,
@@ -15,24 +13,12 @@ from rule_library.experiments.shared import (
     FA,
     OJA,
     A,
-    accuracy_panel,
     ahead,
-    angle_panel,
-    loss_panel,
     over_layers,
-    panels,
-    theta_panel,
+    overview,
 )  # fmt: skip
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _SOURCE = f"{A}, fig. 5"
-
-
-def _draw(table: Table) -> Mapping[str, Figure]:
-    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, "ehebb")]
-    return {"": panels([*shown, angle_panel(table, "ehebb")])}
 
 
 ehebb = Experiment(
@@ -57,5 +43,5 @@ ehebb = Experiment(
             10, unit="°",
         ),
     ),
-    draw=_draw,
+    draw=partial(overview, variant="ehebb"),
 )  # fmt: skip

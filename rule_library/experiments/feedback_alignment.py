@@ -13,12 +13,9 @@ from rule_library.experiments.shared import (
     BP,
     FA,
     A,
-    accuracy_panel,
-    angle_panel,
     final,
-    loss_panel,
     over_layers,
-    panels,
+    overview,
     settling,
 )  # fmt: skip
 
@@ -34,8 +31,7 @@ def _draw(table: Table) -> Mapping[str, Figure]:
         for name, shown in (("feedback_alignment", "FA"), ("backprop", "BP"))
     }
     theta = Panel("θ of the error-Hebbian term", "meta-episodes", both, level=(0, ""))
-    shown = [accuracy_panel(table), loss_panel(table), theta]
-    return {"": panels([*shown, angle_panel(table, "feedback_alignment")])}
+    return overview(table, "feedback_alignment", theta=theta)
 
 
 feedback_alignment = Experiment(

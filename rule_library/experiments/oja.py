@@ -18,13 +18,10 @@ from rule_library.experiments.shared import (
     OJA,
     WINDOW,
     A,
-    accuracy_panel,
     ahead,
-    angle_panel,
     label,
-    loss_panel,
+    overview,
     panels,
-    theta_panel,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -63,7 +60,6 @@ def _decades(table: Table, variant: str) -> Numbers:
 
 def draw(table: Table, variant: str = "oja") -> Mapping[str, Figure]:
     """Return the curves of a variant of the rule, and the orthonormality error of each layer."""
-    shown = [accuracy_panel(table), loss_panel(table), theta_panel(table, variant)]
     names = ("feedback_alignment", variant)
     layers = range(len(table.numbered(variant, "orthonormality")))
     errors = [
@@ -79,10 +75,7 @@ def draw(table: Table, variant: str = "oja") -> Mapping[str, Figure]:
         )
         for layer in layers
     ]
-    return {
-        "": panels([*shown, angle_panel(table, variant)]),
-        "orthonormality": panels(errors),
-    }
+    return {**overview(table, variant), "orthonormality": panels(errors)}
 
 
 def claims(variant: str, note: str = "") -> tuple[Claim, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +19,11 @@ from rule_library.experiments.shared import (
     SETTLED,
     B,
     accuracy,
-    accuracy_panel,
     ahead,
-    angle_panel,
     final,
     learned,
-    loss_panel,
+    overview,
     panels,
-    theta_panel,
 )
 
 if TYPE_CHECKING:
@@ -61,15 +59,6 @@ def _theta(term: str) -> Callable[[Table], Numbers]:
     return lambda table: table.series("local_plastic", f"theta_{term}").last(1 / 6)
 
 
-def _draw(table: Table) -> Mapping[str, Figure]:
-    shown = [accuracy_panel(table, _LABELS), loss_panel(table, _LABELS)]
-    return {
-        "": panels(
-            [*shown, theta_panel(table, "local_plastic"), angle_panel(table, "local_plastic")]
-        )
-    }
-
-
 plastic_feedback = Experiment(
     name="plastic-feedback",
     title="A local rule with plastic feedback, without weight symmetry",
@@ -86,7 +75,7 @@ plastic_feedback = Experiment(
         Claim("θ of the error-error term is negative in our sign", _FIG8, _theta("error_error"), high=0),
         Claim("θ of the backward error-Hebbian term is positive", _FIG8, _theta("backward_hebbian"), 0),
     ),
-    draw=_draw,
+    draw=partial(overview, variant="local_plastic", labels=_LABELS),
 )  # fmt: skip
 
 

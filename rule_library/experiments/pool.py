@@ -16,12 +16,9 @@ from rule_library.experiments.shared import (
     BP,
     FA,
     A,
-    accuracy_panel,
     ahead,
-    angle_panel,
     learned,
-    loss_panel,
-    panels,
+    overview,
     theta_panel,
 )  # fmt: skip
 
@@ -44,10 +41,8 @@ def _sizes(table: Table, survivors: bool) -> Numbers:
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    shown = [accuracy_panel(table), loss_panel(table)]
     others = [name for name in table.named("pool", "theta_") if name not in _SURVIVORS]
-    theta = theta_panel(table, "pool", faded=others)
-    return {"": panels([*shown, theta, angle_panel(table, "pool")])}
+    return overview(table, "pool", theta=theta_panel(table, "pool", faded=others))
 
 
 pool = Experiment(

@@ -139,3 +139,22 @@ def angle_panel(table: Table, variant: str) -> Panel:
     }
     title = f"angle of the errors to backprop's, {label(variant)}, degrees"
     return Panel(title, "meta-episodes", lines, (0, 100), layered=True)
+
+
+def overview(
+    table: Table,
+    variant: str,
+    labels: Mapping[str, str] | None = None,
+    theta: Panel | None = None,
+) -> Mapping[str, Figure]:
+    """Return the figure of accuracy, loss, coefficients and angles that most experiments draw.
+
+    Args:
+        table: the numbers.
+        variant: whose coefficients and angles are shown.
+        labels: which accuracies and losses, and what they are called; None for all.
+        theta: the panel of coefficients in the place of the variant's.
+    """
+    curves = [accuracy_panel(table, labels), loss_panel(table, labels)]
+    theta = theta or theta_panel(table, variant)
+    return {"": panels([*curves, theta, angle_panel(table, variant)])}
