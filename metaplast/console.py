@@ -73,7 +73,6 @@ class ProgressBar:
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
             self._console.out(
                 f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, {self._left()}",
-                highlight=False,
             )
 
     def tested(self, name: str, episodes: int) -> None:
@@ -138,7 +137,7 @@ def _outer_line(config: DiscoveryConfig) -> str:
 def show_result(console: Console, result: Result) -> None:
     """Print the rule, what became of each term, and the held-out comparison."""
     console.print("[bold]Discovered rule[/bold]")
-    console.out(result.rule, highlight=False)
+    console.out(result.rule)
     console.print()
     console.print(terms_table(result))
     console.print(heldout_table(result))
@@ -154,13 +153,12 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
         counts[record.stage.startswith(SELECT)] += record.non_finite
     if counts[False]:
         left_out = f"{counts[False]} training episodes diverged and were left out; the first:"
-        console.out(left_out, highlight=False)
+        console.out(left_out)
         for text in result.divergences[: min(most, counts[False])]:
-            console.out(f"  {text}", highlight=False)
+            console.out(f"  {text}")
     if counts[True]:
         console.out(
             f"{counts[True]} diverged while rules without one of the terms were tried.",
-            highlight=False,
         )
 
 

@@ -88,4 +88,4 @@ class Work:
         left = (
             "" if self._console.is_terminal or not remaining else f"; about {remaining:.0f} s left"
         )
-        self._console.out(text + left, highlight=False)
+        self._console.out(text + left)

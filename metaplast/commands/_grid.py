@@ -48,9 +48,7 @@ def run_all(
                 verdict = summary.get("error") or _outcome(summary)
                 work.line(f"{len(ended)}/{count}  {name}: {verdict}")
     except KeyboardInterrupt:
-        console.out(
-            f"Interrupted. Go on with:  --resume {shlex.quote(str(jobs.folder))}", highlight=False
-        )
+        console.out(f"Interrupted. Go on with:  --resume {shlex.quote(str(jobs.folder))}")
         raise
     good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
     if not good:

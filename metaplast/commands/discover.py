@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         bar.close()
         resume = f"--resume {shlex.quote(str(discovery.folder))}"
-        console.out(f"Interrupted. Go on with:  {resume}", highlight=False)
+        console.out(f"Interrupted. Go on with:  {resume}")
         raise
     finally:
         bar.close()
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         folder = discovery.folder
         logs = shlex.quote(f"{folder}/{FOLDER}")
         console.out(f"Results in {folder}, with report.html; θ in detail:  "
-                    f"tensorboard --logdir {logs}", highlight=False)  # fmt: skip
+                    f"tensorboard --logdir {logs}")  # fmt: skip
 
 
 def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:

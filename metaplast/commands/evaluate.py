@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         standings = _train_all(console, options, contenders, network, split, settings, like, folder)
     except KeyboardInterrupt:
-        console.out(f"Interrupted. The rules that were finished are in {folder}.", highlight=False)
+        console.out(f"Interrupted. The rules that were finished are in {folder}.")
         raise
     report.write_summary(folder, standings, _plain(options, network, settings, split))
     names = report.write_figures(folder, standings, 1 / split.outputs)
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> None:
     if not options.quiet:
         console.out(
             f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
-            f"figures (PNG, SVG): {', '.join(names)}", highlight=False,
+            f"figures (PNG, SVG): {', '.join(names)}",
         )  # fmt: skip
 
 
@@ -149,14 +149,13 @@ def _show_settings(
     console: Console, split: StreamSplit, network: FullyConnected, settings: OnlineSettings
 ) -> None:
     samples = settings.records[-1]
-    console.out(f"data      {split.description}", highlight=False)
+    console.out(f"data      {split.description}")
     widths = "-".join(map(str, network.widths))
-    console.out(f"network   {widths}, {network.activation}, {network.init}", highlight=False)
+    console.out(f"network   {widths}, {network.activation}, {network.init}")
     passes = samples / split.images
     often = f" ({passes:.1f} passes over {split.images})" if passes > 1 else ""
     console.out(
         f"training  {settings.seeds} networks, {samples} images each, one by one{often}\n",
-        highlight=False,
     )
 
 
@@ -211,7 +210,7 @@ def _show(console: Console, standings: Sequence[Standing]) -> None:
         if table is not None:
             console.print(table)
     for sentence in report.rate_warnings(standings):
-        console.out(sentence, highlight=False)
+        console.out(sentence)
 
 
 def _plain(

@@ -131,9 +131,8 @@ def main(arguments: Sequence[str]) -> None:
     console.out(
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
         f"{len(planted)} different terms planted",
-        highlight=False,
     )
-    console.out(f"Results in {jobs.folder}", highlight=False)
+    console.out(f"Results in {jobs.folder}")
 
 
 def is_exact(summary: dict[str, Any]) -> bool:

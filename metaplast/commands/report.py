@@ -36,4 +36,4 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"cannot write a report into {options.run}: {error.strerror}; check the folder."
         ) from None
-    make_console().out(f"Report in {page}", highlight=False)
+    make_console().out(f"Report in {page}")

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
             summary = plan.conclude(experiment)
             console.print(_verdicts(experiment, summary))
     write_page(folder)
-    console.out(f"Tables, figures and {PAGE} in {folder}", highlight=False)
+    console.out(f"Tables, figures and {PAGE} in {folder}")
     if failed:
         name, sentence = next(iter(failed.items()))
         raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")
@@ -120,7 +120,7 @@ def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
         try:
             return plan.run(processes=processes, observe=observe)
         except KeyboardInterrupt:
-            console.print("Interrupted. The same command goes on from here.")
+            console.out("Interrupted. The same command goes on from here.")
             raise
 
 

@@ -136,11 +136,9 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
         rule = Rule.load(folder / pick.best.name / RULE)
         rule.save(folder / RULE)
         console.print("[bold]Recommended[/bold]")
-        console.out(rule, highlight=False)
-        console.out(reason(found, pick), highlight=False)
-    console.out(
-        f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}", highlight=False
-    )
+        console.out(rule)
+        console.out(reason(found, pick))
+    console.out(f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}")
 
 
 def frequency_table(runs: Sequence[Run]) -> Table:

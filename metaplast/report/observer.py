@@ -46,5 +46,4 @@ class ReportFiles:
             self._console.out(
                 f"warning: the report could not be written ({type(error).__name__}: {error}); the "
                 f"results are whole. Try again with:  {again}",
-                highlight=False,
             )
