@@ -81,24 +81,30 @@ class _Refusal(event.Listener):
             raise _NotOnDiskError
 
     def on_end(self, event: event.Event) -> None:
-        pass
+        """Do nothing: what has ended was compiled for others."""
 
 
 def load(function: Callable[..., Any], call: Callable[[], None], module: str, *to: str) -> None:
     """Have `function` ready for the kind of arguments that `call` gives it, from disk.
 
     What is not on disk is compiled by another process, `python -m module *to`, after a line to
-    stderr that says so. numba joins inner
-    functions by name: in the process that compiles, the kernel would run copies of them that were
-    optimised on their own and round otherwise than those it is stored with, so that the first run
-    on a machine would give other digits than every later run.
+    stderr that says so. numba joins inner functions by name: in the process that compiles, the
+    kernel would run copies of them that were optimised on their own and round otherwise than those
+    it is stored with, so that the first run on a machine would give other digits than later ones.
     """
-    for compiles in (True, False):
-        try:
-            with event.install_listener("numba:compile", _Refusal(function)):
-                return call()
-        except _NotOnDiskError:
-            if compiles:
-                print(_LINE, file=sys.stderr, flush=True)
-                subprocess.run([sys.executable, "-m", module, *to], check=False)
-    call()  # Nowhere to keep it, or no processes: rather other digits than no result.
+    if _loads(function, call):
+        return
+    print(_LINE, file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", module, *to], check=False)
+    if not _loads(function, call):
+        call()  # Nowhere to keep it, or no processes: rather other digits than no result.
+
+
+def _loads(function: Callable[..., Any], call: Callable[[], None]) -> bool:
+    """Make a call that must not compile `function`; return whether that was possible."""
+    try:
+        with event.install_listener("numba:compile", _Refusal(function)):
+            call()
+    except _NotOnDiskError:
+        return False
+    return True
