@@ -152,14 +152,11 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
     for record in result.history:
         counts[record.stage.startswith(SELECT)] += record.non_finite
     if counts[False]:
-        left_out = f"{counts[False]} training episodes diverged and were left out; the first:"
-        console.out(left_out)
+        console.out(f"{counts[False]} training episodes diverged and were left out; the first:")
         for text in result.divergences[: min(most, counts[False])]:
             console.out(f"  {text}")
     if counts[True]:
-        console.out(
-            f"{counts[True]} diverged while rules without one of the terms were tried.",
-        )
+        console.out(f"{counts[True]} diverged while rules without one of the terms were tried.")
 
 
 def terms_table(result: Result) -> Table:
