@@ -15,7 +15,7 @@ from metaplast.errors import require, require_choice
 from metaplast.learner import Learner
 from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected
-from metaplast.outer_loop import OuterSettings, Penalty, Scaling, Schedule
+from metaplast.outer_settings import OuterSettings, Penalty, Scaling, Schedule
 from metaplast.unroll import get_engine
 
 ThetaKind = Literal["shared", "per-layer"]

@@ -9,96 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaplast.diagnostics import error_angles, term_sizes
 from metaplast.episode import EpisodeSampler
-from metaplast.errors import UserError, require, require_choice, unknown_name
+from metaplast.errors import UserError
 from metaplast.guard import diagnose
 from metaplast.learner import Learner
+from metaplast.outer_settings import OuterSettings
 from metaplast.seeds import generator
 from metaplast.trust import COLD, TrustRegion
 from metaplast.unroll import Engine, Outcome, Problem
 
-Penalty = Literal["proximal", "subgradient"]
-Scaling = Literal["down", "none"]
-Schedule = Literal["cosine", "constant"]
-
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
 EXPLAINED = 5
-
-
-@dataclass(frozen=True)
-class OuterSettings:
-    """How θ is learned.
-
-    Attributes:
-        episodes: tasks in all; the number of outer steps is episodes / meta_batch.
-        meta_batch: tasks in one outer step.
-        meta_lr: step size on scaled θ.
-        optimizer: name of a class in `torch.optim`.
-        schedule: of the step size: constant, or a cosine to zero.
-        l1: weight λ of the penalty λ‖u‖₁.
-        penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
-            zeros; "subgradient" adds λ sign(u) to the gradient, as published.
-        scaling: "down" scales a term down to the size of the reference terms' update, never
-            up (cubic terms explode when errors grow); "none" learns θ itself.
-        clip: largest norm of one episode's gradient; 0 for no limit.
-        signs: whether terms declared nonnegative are kept so.
-        backtrack: whether a step to coefficients with which a task diverges is taken back, and
-            the next ones are shorter; see `TrustRegion`.
-    """
-
-    episodes: int = 600
-    meta_batch: int = 4
-    meta_lr: float = 1e-3
-    optimizer: str = "Adam"
-    schedule: Schedule = "cosine"
-    l1: float = 0.0
-    penalty: Penalty = "proximal"
-    scaling: Scaling = "down"
-    clip: float = 1.0
-    signs: bool = True
-    backtrack: bool = True
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UserError: if one is out of range.
-        """
-        require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}.")
-        require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
-        for flag in ("meta_lr", "l1", "clip"):
-            value = getattr(self, flag)
-            kind = "positive" if flag == "meta_lr" else "non-negative"
-            require(
-                math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
-                f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
-            )
-        require_choice("--penalty", self.penalty, get_args(Penalty))
-        require_choice("--scaling", self.scaling, get_args(Scaling))
-        require_choice("--schedule", self.schedule, get_args(Schedule))
-        if not _is_optimizer(self.optimizer):
-            known = [name for name in vars(torch.optim) if _is_optimizer(name)]
-            raise unknown_name("optimizer", self.optimizer, known)
-
-    @property
-    def steps(self) -> int:
-        """Number of outer steps."""
-        return math.ceil(self.episodes / self.meta_batch)
-
-
-# They need a closure, sparse gradients, matrices: θ has none of these.
-_UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
-
-
-def _is_optimizer(name: str) -> bool:
-    kind = getattr(torch.optim, name, None)
-    return isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in _UNFIT
 
 
 @dataclass(frozen=True)
@@ -193,7 +120,7 @@ class OuterLoop:
         self._device = device
         if scale is None:
             scale = self.measure_scale(start)
-        trust = TrustRegion(COLD if cold else 1.0)
+        trust = TrustRegion(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(start / scale, scale, trust=trust)
         self._u = torch.nn.Parameter(self.progress.u.clone())
         optimizer = getattr(torch.optim, settings.optimizer)
@@ -265,10 +192,7 @@ class OuterLoop:
         self._explain(problem, finite)
         gradient = self._gradient(outcome, finite)
         record = self._record(problem, outcome, finite, gradient)
-        back = self._backtrack(finite)
-        if back is not None:
-            self._go_back(back)
-        elif finite.any():
+        if not self._went_back(finite) and finite.any():
             self._update(gradient)
         progress.step += 1
         progress.history.append(record)
@@ -306,26 +230,26 @@ class OuterLoop:
             gradients = gradients * factors.view(-1, *[1] * self._u.dim())
         return gradients.mean(0)
 
-    def _backtrack(self, finite: Tensor) -> Tensor | None:
-        """Return where to go back to, None if the last step may stand."""
-        if not self.settings.backtrack:
-            return None
+    def _went_back(self, finite: Tensor) -> bool:
+        """Take the last step back if a task diverged after it; return whether that was done."""
         trust, u = self.progress.trust, self._u.detach()
+        if not self.settings.backtrack:
+            return False
         if finite.all():
             trust.passed(u)
-            return None
-        return trust.failed(u)
-
-    def _go_back(self, u: Tensor) -> None:
-        with torch.no_grad():
-            self._u.copy_(u)
-        self.progress.u = u
+            return False
+        back = trust.failed(u)
+        if back is None:
+            return False
+        u.copy_(back)
+        self.progress.u = back
         # What led here is forgotten: the same momentum would lead here again.
         self._optimizer.state.clear()
+        return True
 
     def _update(self, gradient: Tensor) -> None:
         settings, u = self.settings, self._u
-        rate = settings.meta_lr * (self.progress.trust.radius if settings.backtrack else 1.0)
+        rate = settings.meta_lr * self.progress.trust.radius
         if settings.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / settings.steps))
         for group in self._optimizer.param_groups:

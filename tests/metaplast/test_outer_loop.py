@@ -11,7 +11,8 @@ from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
 from metaplast.learner import Learner
 from metaplast.network import FullyConnected
-from metaplast.outer_loop import EXPLAINED, OuterLoop, OuterSettings, StandstillError
+from metaplast.outer_loop import EXPLAINED, OuterLoop, StandstillError
+from metaplast.outer_settings import OuterSettings
 from metaplast.trust import TrustRegion
 from metaplast.unroll import Outcome, get_engine
 

@@ -1,0 +1,85 @@
+"""How θ is learned: the settings of the outer loop, checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from metaplast.errors import require, require_choice, unknown_name
+
+Penalty = Literal["proximal", "subgradient"]
+Scaling = Literal["down", "none"]
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """How θ is learned.
+
+    Attributes:
+        episodes: tasks in all; the number of outer steps is episodes / meta_batch.
+        meta_batch: tasks in one outer step.
+        meta_lr: step size on scaled θ.
+        optimizer: name of a class in `torch.optim`.
+        schedule: of the step size: constant, or a cosine to zero.
+        l1: weight λ of the penalty λ‖u‖₁.
+        penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
+            zeros; "subgradient" adds λ sign(u) to the gradient, as published.
+        scaling: "down" scales a term down to the size of the reference terms' update, never
+            up (cubic terms explode when errors grow); "none" learns θ itself.
+        clip: largest norm of one episode's gradient; 0 for no limit.
+        signs: whether terms declared nonnegative are kept so.
+        backtrack: whether a step to coefficients with which a task diverges is taken back, and
+            the next ones are shorter; see `TrustRegion`.
+    """
+
+    episodes: int = 600
+    meta_batch: int = 4
+    meta_lr: float = 1e-3
+    optimizer: str = "Adam"
+    schedule: Schedule = "cosine"
+    l1: float = 0.0
+    penalty: Penalty = "proximal"
+    scaling: Scaling = "down"
+    clip: float = 1.0
+    signs: bool = True
+    backtrack: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: if one is out of range.
+        """
+        require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}.")
+        require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
+        for flag in ("meta_lr", "l1", "clip"):
+            value = getattr(self, flag)
+            kind = "positive" if flag == "meta_lr" else "non-negative"
+            require(
+                math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
+                f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
+            )
+        require_choice("--penalty", self.penalty, get_args(Penalty))
+        require_choice("--scaling", self.scaling, get_args(Scaling))
+        require_choice("--schedule", self.schedule, get_args(Schedule))
+        if not _is_optimizer(self.optimizer):
+            known = [name for name in vars(torch.optim) if _is_optimizer(name)]
+            raise unknown_name("optimizer", self.optimizer, known)
+
+    @property
+    def steps(self) -> int:
+        """Number of outer steps."""
+        return math.ceil(self.episodes / self.meta_batch)
+
+
+# They need a closure, sparse gradients, matrices: θ has none of these.
+_UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+
+
+def _is_optimizer(name: str) -> bool:
+    kind = getattr(torch.optim, name, None)
+    return isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in _UNFIT
