@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,7 +21,7 @@ from metaplast.unroll.contract import Outcome, Problem
 from metaplast.unroll.fused import unroll
 from metaplast.unroll.fused.engine import TOLERANCES, ReversalError, Settings
 from metaplast.unroll.fused.jit import load
-from metaplast.unroll.fused.memory import Arena, Sizes, Task, allocate
+from metaplast.unroll.fused.memory import Arena, Sizes, Task, allocate, borrowed_arena
 from metaplast.unroll.fused.program import (
     NONE,
     PLASTIC,
@@ -32,7 +35,6 @@ from metaplast.unroll.fused.program import (
 )
 
 _build = lru_cache(maxsize=64)(build)
-_arenas = threading.local()
 _ready: set[np.dtype] = set()
 
 
@@ -73,9 +75,6 @@ class Batch:
         self.results = np.zeros((self.episodes.episodes, 4), dtype=self.dtype)
         # Left empty: each episode's thread fills its own, and takes the cost of fresh memory.
         self.final = State(*(tuple(map(torch.empty_like, group)) for group in problem.state))
-        self.query_targets = class_probabilities(
-            self.episodes.query_y, self.learner.network.widths[-1], problem.theta.dtype
-        )
         self.drops = settings.drop_pixels and may_drop(self.learner)
         plastic = self.learner.forward_plasticity, self.learner.backward_plasticity
         decays = any(plasticity.decays for plasticity in plastic)
@@ -99,33 +98,39 @@ class Batch:
             for episode in range(count):
                 self._run_episode(episode)
             return
-        with ThreadPoolExecutor(threads) as pool:
+        with _torch_on_one_thread(), ThreadPoolExecutor(threads) as pool:
             list(pool.map(self._run_episode, range(count)))
 
-    def _pixels(self, episode: int) -> Integers:
-        """Return the pixels that are not dropped: those not zero in every image of an episode."""
+    def _used(self, episode: int) -> npt.NDArray[np.bool_]:
+        """Return which pixels are not dropped: those not zero in every image of an episode."""
         if not self.drops:
-            return np.arange(self.learner.network.widths[0], dtype=np.int64)
+            return np.ones(self.learner.network.widths[0], dtype=np.bool_)
         sets = (self.episodes.support_x[episode], self.episodes.query_x[episode])
-        used = [(_numpy(images) != 0).any(axis=0) for images in sets]
-        return np.flatnonzero(used[0] | used[1]).astype(np.int64)
+        first, second = ((_numpy(images) != 0).any(axis=0) for images in sets)
+        return cast("npt.NDArray[np.bool_]", first | second)
 
     def gain(self, x: Tensor) -> Tensor:
         """Return σ' of the images [step, pixel] where a term reads the error at the input."""
         if self.learner.lowest_error > 0:
             return x
-        # In parts so small that torch starts no threads of its own beside ours.
-        parts = torch.split(x, max(1, 2**14 // x.shape[-1]))
-        return torch.cat([self.learner.network.nonlinearity.gain(part) for part in parts])
+        # In parts that stay in the cache and need no fresh memory.
+        gain, rows = torch.empty_like(x), max(1, 2**14 // x.shape[-1])
+        for to, part in zip(torch.split(gain, rows), torch.split(x, rows), strict=True):
+            to.copy_(self.learner.network.nonlinearity.gain(part))
+        return gain
 
     def _run_episode(self, episode: int) -> None:
-        pixels = self._pixels(episode)
-        lost = np.setdiff1d(np.arange(self.learner.network.widths[0]), pixels)
+        with borrowed_arena() as arena:
+            self._run_in(arena, episode)
+
+    def _run_in(self, arena: Arena, episode: int) -> None:
+        used = self._used(episode)
+        pixels, lost = np.flatnonzero(used), np.flatnonzero(~used)
         program = _build(self.learner, len(pixels), self.dtype)
         spacing, slots = self.spacing, self._slots(self.spacing)
         while True:
             self.theta_bar[episode] = 0
-            one = _Episode(self, episode, program, pixels, lost, slots, spacing)
+            one = _Episode(self, arena, episode, program, pixels, lost, slots, spacing)
             unroll.run_episode(program, one.memory, one.task, self.results[episode])
             if self.results[episode, unroll.FULL]:
                 slots = min(self.episodes.steps, 4 * slots)
@@ -164,6 +169,7 @@ class _Episode:
     def __init__(
         self,
         batch: Batch,
+        arena: Arena,
         episode: int,
         program: Program,
         pixels: Integers,
@@ -178,23 +184,22 @@ class _Episode:
         followed = len(lost) if _moves_lost(program) else 0
         episodes = batch.episodes
         sizes = Sizes(episodes.steps, episodes.query_x.shape[1], slots, followed)
-        if not hasattr(_arenas, "arena"):
-            _arenas.arena = Arena()
-        self.memory = allocate(_arenas.arena, program, batch.dtype, sizes, gradient=batch.gradient)
+        self.memory = allocate(arena, program, batch.dtype, sizes, gradient=batch.gradient)
         self._fill(followed)
         self.task = self._task(pixels)
 
     def _task(self, pixels: Integers) -> Task:
         batch, episode = self.batch, self.episode
         episodes, settings = batch.episodes, batch.settings
-        x = episodes.support_x[episode]
+        x, dtype = episodes.support_x[episode], batch.problem.theta.dtype
+        classes = batch.learner.network.widths[-1]
         return Task(
             _numpy(x),
             _numpy(batch.gain(x)),
             _numpy(episodes.support_y[episode]),
             pixels,
             _numpy(episodes.query_x[episode]),
-            _numpy(batch.query_targets[episode]),
+            _numpy(class_probabilities(episodes.query_y[episode], classes, dtype)),
             batch.theta[episode],
             batch.theta_bar[episode],
             batch.dtype.type(batch.learner.network.nonlinearity.beta),
@@ -259,6 +264,17 @@ class _Episode:
                 matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
             else:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
+
+
+@contextmanager
+def _torch_on_one_thread() -> Iterator[None]:
+    """Keep torch from starting threads beside ours: a thread that first asks in here gets one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _moves_lost(program: Program) -> bool:

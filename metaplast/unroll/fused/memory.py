@@ -7,6 +7,9 @@ zeros; every sum over the padding is then a sum over the neurons.
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,12 +131,21 @@ class Sizes(NamedTuple):
     lost: int
 
 
+_spare: deque[Arena] = deque()
+_MOST_SPARE = 2**26  # An arena of more bytes is not kept: long episodes do not notice its cost.
+
+
 class Arena:
-    """One thread's memory, used anew for every episode: fresh pages would cost milliseconds."""
+    """Memory of one episode at a time, used anew for the next: fresh pages cost milliseconds."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, dtype=np.uint8)
         self._used = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return int(self._bytes.size)
 
     def reset(self, dtype: npt.DTypeLike, count: int) -> None:
         """Make room for `count` numbers in all."""
@@ -151,6 +163,20 @@ class Arena:
         if clear:
             array[...] = 0
         return array
+
+
+@contextmanager
+def borrowed_arena() -> Iterator[Arena]:
+    """Lend an arena that no other thread has; one for each thread would end with it."""
+    try:
+        arena = _spare.pop()
+    except IndexError:
+        arena = Arena()
+    try:
+        yield arena
+    finally:
+        if arena.size <= _MOST_SPARE:
+            _spare.append(arena)
 
 
 def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> dict[str, tuple[int, ...]]:
