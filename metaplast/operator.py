@@ -40,18 +40,6 @@ class Operator:
         return u @ self._tensor
 
 
-class Fixed(Operator):
-    """Matrices without a gradient of their own: only what they are multiplied with has one."""
-
-    def carry(self, x: Tensor) -> Tensor:
-        """Return M x."""
-        return _affine(_zero(x), x, self.constant.mT)
-
-    def project(self, u: Tensor) -> Tensor:
-        """Return Mᵀ u."""
-        return _affine(_zero(u), u, self.constant)
-
-
 class _Affine(torch.autograd.Function):
     """start + given · right with `right` constant, forward and backward one library call each.
 
@@ -78,9 +66,16 @@ class _Affine(torch.autograd.Function):
         return gradient, torch.baddbmm(_zero(gradient), gradient, right.mT), None
 
 
-def _affine(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
-    product: Tensor = _Affine.apply(start, given, right)
-    return product
+class _Recalled(_Affine):
+    """The same where start + given · right is known: its value takes the place of the start."""
+
+    @staticmethod
+    def forward(
+        start: Tensor,
+        given: Tensor,  # noqa: ARG004
+        right: Tensor,  # noqa: ARG004
+    ) -> Tensor:
+        return start.clone()
 
 
 def _zero(like: Tensor) -> Tensor:
@@ -90,12 +85,12 @@ def _zero(like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Product:
-    """A product that was formed: of which matrix, which kind, from what, and its tap."""
+    """A product that was formed: of which matrix, None for one that stays; how, and from what."""
 
-    matrix: int
+    matrix: int | None
     is_projection: bool
     given: Tensor
-    tap: Tensor
+    value: Tensor
 
 
 class Tape:
@@ -105,22 +100,25 @@ class Tape:
     Σ u ⊗ p̄ over products Mᵀ u.
 
     Args:
-        taps: one for each product, in the order in which they are formed; fresh ones where
-            none are given.
+        taps: one for each product, in the order in which they are formed; None where no gradient
+            is wanted.
+        recall: whether the taps are no zeros but the products themselves, from an earlier tape of
+            the same step: they have the same gradients, and no matrix need be read for them.
     """
 
-    def __init__(self, taps: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, taps: Sequence[Tensor] | None = None, *, recall: bool = False) -> None:
         self._taps = taps
+        self._function = _Recalled if recall else _Affine
         self.products: list[Product] = []
 
-    def record(self, matrix: int, is_projection: bool, given: Tensor, right: Tensor) -> Tensor:
+    def record(
+        self, matrix: int | None, is_projection: bool, given: Tensor, right: Tensor
+    ) -> Tensor:
         """Return given · right + tap and remember how it came about."""
-        if self._taps is None:
-            tap = given.new_zeros(*given.shape[:-1], right.shape[-1], requires_grad=True)
-        else:
-            tap = self._taps[len(self.products)]
-        self.products.append(Product(matrix, is_projection, given.detach(), tap))
-        return _affine(tap, given, right)
+        tap = _zero(given) if self._taps is None else self._taps[len(self.products)]
+        value: Tensor = self._function.apply(tap, given, right)
+        self.products.append(Product(matrix, is_projection, given.detach(), value))
+        return value
 
 
 class Tapped(Operator):
@@ -128,11 +126,11 @@ class Tapped(Operator):
 
     Args:
         tensor: the matrices.
-        index: what the tape calls them.
+        index: what the tape calls them; None for matrices that stay as they are.
         tape: where products are recorded.
     """
 
-    def __init__(self, tensor: Tensor, index: int, tape: Tape) -> None:
+    def __init__(self, tensor: Tensor, index: int | None, tape: Tape) -> None:
         super().__init__(tensor)
         self._index = index
         self._tape = tape

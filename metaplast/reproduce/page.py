@@ -79,8 +79,12 @@ def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
         for _, summary in parts
     )
     seeds = {summary["seeds"] for _, summary in parts}
+    usual = all(summary["seeds"] == summary["usual_seeds"] for _, summary in parts)
+    every = len(parts) == len(all_experiments())
     return {
-        "seeds_option": f" --seeds {seeds.pop()}" if len(seeds) == 1 else "",
+        "names": "all" if every else " ".join(summary["name"] for _, summary in parts),
+        "seeds_option": f" --seeds {seeds.pop()}" if len(seeds) == 1 and not usual else "",
+        "whole": every and usual,
         "outcomes": outcomes,
         "machines": list(machines),
         "made_with": list(made),

@@ -22,12 +22,14 @@ import torch
 from torch import Tensor
 
 from metaplast.learner import Learner, State
-from metaplast.plasticity import Change
 from metaplast.unroll.contract import Engine, Outcome, Problem
-from metaplast.unroll.stepper import Stepper
+from metaplast.unroll.stepper import Stepper, Taken
 
 # How far undone steps may be off, in roundings, by the norm of the weights.
 ROUNDINGS = 32
+
+# The moving matrices before a step, and the step's products where they are known.
+_Before = tuple[list[Tensor], list[Tensor] | None]
 
 # Called with the step, the adjoint of the state before it, and the step's part of θ's gradient.
 Watch = Callable[[int, list[Tensor], Tensor], None]
@@ -119,40 +121,38 @@ class _Sweep:
             end = kept.pop()
         return Outcome(loss, accuracy, self.problem.reduce(theta_adjoint), final)
 
-    def pull_back(self, t: int, matrices: list[Tensor], adjoint: list[Tensor]) -> Tensor:
+    def pull_back(
+        self,
+        t: int,
+        matrices: list[Tensor],
+        adjoint: list[Tensor],
+        products: list[Tensor] | None,
+    ) -> Tensor:
         """Carry the adjoint back over step t, in place; return θ's part."""
         return self.stepper.pull_back(
-            [*matrices, *self.still], self.theta, self._example(t), adjoint
+            [*matrices, *self.still], self.theta, self._example(t), adjoint, products
         )
 
     def _example(self, t: int) -> tuple[Tensor, Tensor]:
         return self.problem.episodes.support_x[:, t], self.problem.episodes.support_y[:, t]
 
     @torch.no_grad()
-    def take(
-        self, t: int, matrices: list[Tensor], after: list[Tensor] | None = None
-    ) -> list[Change]:
-        """Take step t from the moving matrices to `after`, in place if that is not given.
-
-        Returns:
-            What the step changes in each matrix.
-        """
-        changes: list[Change] = self.stepper.changes(
-            [*matrices, *self.still], self.theta, *self._example(t)
-        )
+    def take(self, t: int, matrices: list[Tensor], after: list[Tensor] | None = None) -> Taken:
+        """Take step t from the moving matrices to `after`, in place if that is not given."""
+        taken: Taken = self.stepper.take([*matrices, *self.still], self.theta, *self._example(t))
         targets = matrices if after is None else after
-        for matrix, change, target in zip(matrices, changes, targets, strict=True):
+        for matrix, change, target in zip(matrices, taken.changes, targets, strict=True):
             change.apply(matrix, out=target)
-        return changes
+        return taken
 
     def _forward(
         self, keep: Sequence[int] = (), *, undoes: bool = False
-    ) -> tuple[list[list[Tensor]], list[list[Change]], State]:
-        """Return the moving matrices before each step in `keep`, what the steps changed, and the
-        final state.
+    ) -> tuple[list[list[Tensor]], list[Taken], State]:
+        """Return the moving matrices before each step in `keep`, what the steps did, and the final
+        state.
 
-        What steps changed, in factors, is kept only to undo them, and only where it takes no more
-        memory than the kept matrices do.
+        What steps did is kept only to undo them, and only where it takes no more than twice the
+        memory of the kept matrices.
         """
         wanted = set(keep)
         kept, taken = [], []
@@ -160,12 +160,12 @@ class _Sweep:
         for t in range(self.problem.episodes.steps):
             if t in wanted:
                 kept.append([m.clone() for m in matrices])
-            changes = self.take(t, matrices)
+            step = self.take(t, matrices)
             if undoes and t == 0:
-                room = len(keep) * sum(m.numel() for m in matrices)
-                undoes = sum(c.numel() for c in changes) * self.problem.episodes.steps <= room
+                room = 2 * len(keep) * sum(m.numel() for m in matrices)
+                undoes = step.numel() * self.problem.episodes.steps <= room
             if undoes:
-                taken.append(changes)
+                taken.append(step)
         layers = self.problem.learner.network.layers
         everything = [*matrices, *self.still]
         return kept, taken, State(tuple(everything[:layers]), tuple(everything[layers:]))
@@ -207,7 +207,7 @@ class _WayBack:
         start: list[Tensor],
         end: list[Tensor],
         segment: range,
-        taken: list[list[Change]],
+        taken: list[Taken],
         watch: Watch | None = None,
     ) -> Tensor:
         """Carry the adjoint from the end of a segment to its start; return θ's part.
@@ -216,13 +216,13 @@ class _WayBack:
             start: the moving matrices before the segment.
             end: after it.
             segment: its steps.
-            taken: what each step of the sweep changed; empty if that is to be found again.
+            taken: what each step of the sweep did; empty if that is to be found again.
             watch: sees every step.
         """
         if self._undoes:
             _copy(self._adjoint, self._saved)
-            changes = taken[segment.start : segment.stop] or self._repeat(start, segment)
-            part = self._pull_back(self._undone(end, changes), segment)
+            steps = taken[segment.start : segment.stop] or self._repeat(start, segment)
+            part = self._pull_back(self._undone(end, steps), segment)
             if _is_rebuilt(self._states[0], start):
                 return part
             self._undoes = False
@@ -230,32 +230,32 @@ class _WayBack:
         return self._pull_back(self._kept(start, segment), segment, watch)
 
     def _pull_back(
-        self, states: Iterable[list[Tensor]], segment: range, watch: Watch | None = None
+        self, states: Iterable[_Before], segment: range, watch: Watch | None = None
     ) -> Tensor:
         total = torch.zeros_like(self._sweep.theta)
-        for t, matrices in zip(reversed(segment), states, strict=True):
-            part = self._sweep.pull_back(t, matrices, self._adjoint)
+        for t, (matrices, products) in zip(reversed(segment), states, strict=True):
+            part = self._sweep.pull_back(t, matrices, self._adjoint, products)
             total += part
             if watch is not None:
                 watch(t, self._adjoint, part)
         return total
 
-    def _repeat(self, start: list[Tensor], segment: range) -> list[list[Change]]:
-        """Return what each step of a segment changes."""
+    def _repeat(self, start: list[Tensor], segment: range) -> list[Taken]:
+        """Return what each step of a segment does."""
         matrices = self._states[0]
         _copy(start, matrices)
         return [self._sweep.take(t, matrices) for t in segment]
 
-    def _undone(self, end: list[Tensor], changes: list[list[Change]]) -> Iterator[list[Tensor]]:
-        """Yield the moving matrices before each step, the last first, each undone from the next."""
+    def _undone(self, end: list[Tensor], steps: list[Taken]) -> Iterator[_Before]:
+        """Yield what was before each step, the last first, each undone from the next."""
         matrices = self._states[0]
         _copy(end, matrices)
-        for step in reversed(changes):
-            for matrix, change in zip(matrices, step, strict=True):
+        for step in reversed(steps):
+            for matrix, change in zip(matrices, step.changes, strict=True):
                 change.undo(matrix)
-            yield matrices
+            yield matrices, step.products
 
-    def _kept(self, start: list[Tensor], segment: range) -> list[list[Tensor]]:
+    def _kept(self, start: list[Tensor], segment: range) -> list[_Before]:
         """Return the moving matrices before each step, the last first."""
         while len(self._states) < len(segment):
             self._states.append([torch.empty_like(m) for m in start])
@@ -263,7 +263,7 @@ class _WayBack:
         _copy(start, states[0])
         for t, matrices, following in zip(segment, states, states[1:], strict=False):
             self._sweep.take(t, matrices, following)
-        return states[::-1]
+        return [(matrices, None) for matrices in reversed(states)]
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:

@@ -18,16 +18,28 @@ import torch
 from torch import Tensor
 
 from metaplast.learner import Learner, Operators
-from metaplast.operator import Fixed, Operator, Product, Tape, Tapped
+from metaplast.operator import Operator, Product, Tape, Tapped
 from metaplast.plasticity import Change
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Taken(NamedTuple):
+    """What a step did: the change of each moving matrix, and the products formed on the way."""
+
+    changes: list[Change]
+    products: list[Tensor]
+
+    def numel(self) -> int:
+        """Return how many numbers it holds."""
+        changed = sum(change.numel() for change in self.changes)
+        return changed + sum(product.numel() for product in self.products)
+
+
 class _Slot(NamedTuple):
     """Where a product's gradient goes: which matrix, on which side, with which trailing shape."""
 
-    matrix: int
+    matrix: int | None
     is_projection: bool
     shape: tuple[int, ...]
 
@@ -71,20 +83,25 @@ class Stepper:
         if not plastic.is_empty:
             self._grows += [bool(plastic.decays)] * len(learner.feedback.shapes(learner.network))
         self.has_dense = bool(forward.dense or plastic.dense)
-        self.changes = wrap(self._changes)
-        self._pull = wrap(self._differentiate)
+        self.take = wrap(self._take)
+        self._pull_forming = wrap(self._form)
+        self._pull_recalling = wrap(self._recall)
         self._slots: list[_Slot] = []
 
     def _operators(self, matrices: Sequence[Operator]) -> Operators:
         return Operators(tuple(matrices[: self._layers]), tuple(matrices[self._layers :]))
 
-    def _changes(
-        self, matrices: Sequence[Tensor], theta: Tensor, x: Tensor, label: Tensor
-    ) -> list[Change]:
-        """Return what the step changes in each moving matrix."""
-        operators = self._operators([Fixed(m) for m in matrices])
-        forward, backward = self.learner.changes(operators, theta, x, label)
-        return forward + backward
+    def _tapped(self, matrices: Sequence[Tensor], tape: Tape) -> Operators:
+        moving = range(len(matrices))[self.moving]
+        return self._operators([
+            Tapped(m, i if i in moving else None, tape) for i, m in enumerate(matrices)
+        ])  # fmt: skip
+
+    def _take(self, matrices: Sequence[Tensor], theta: Tensor, x: Tensor, label: Tensor) -> Taken:
+        """Return what the step does."""
+        tape = Tape()
+        forward, backward = self.learner.changes(self._tapped(matrices, tape), theta, x, label)
+        return Taken(forward + backward, [product.value for product in tape.products])
 
     def _scalar(
         self,
@@ -92,16 +109,11 @@ class Stepper:
         theta: Tensor,
         example: tuple[Tensor, Tensor],
         adjoint: Sequence[Tensor],
-        taps: Sequence[Tensor] | None,
+        tape: Tape,
     ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
         """Return ⟨adjoint, change⟩, each matrix's growth, and the products on the way."""
-        tape = Tape(taps)
         moving = matrices[self.moving]
-        tapped = [Tapped(m, i, tape) for i, m in enumerate(moving)]
-        still = [Fixed(m) for m in matrices[len(moving) :]]
-        forward, backward = self.learner.changes(
-            self._operators([*tapped, *still]), theta, *example
-        )
+        forward, backward = self.learner.changes(self._tapped(matrices, tape), theta, *example)
         changes = forward + backward
         parts = [
             c.contract(m.detach(), a) for c, m, a in zip(changes, moving, adjoint, strict=True)
@@ -109,26 +121,49 @@ class Stepper:
         growth = [None if c.growth is None else c.growth.detach() for c in changes]
         return torch.stack(parts).sum(), growth, tape.products
 
-    def _differentiate(
+    def _form(
         self,
         matrices: Sequence[Tensor],
         theta: Tensor,
         example: tuple[Tensor, Tensor],
         adjoint: Sequence[Tensor],
     ) -> _Pull:
+        """Return what carries `adjoint` over a step, its products formed anew."""
+        taps = [theta.new_zeros(len(theta), *slot.shape) for slot in self._slots]
+        return self._differentiate(matrices, theta, example, adjoint, taps, recall=False)
+
+    def _recall(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: Sequence[Tensor],
+        products: list[Tensor],
+    ) -> _Pull:
+        """Return what carries `adjoint` over a step of which the products are known."""
+        return self._differentiate(matrices, theta, example, adjoint, products, recall=True)
+
+    def _differentiate(
+        self,
+        matrices: Sequence[Tensor],
+        theta: Tensor,
+        example: tuple[Tensor, Tensor],
+        adjoint: Sequence[Tensor],
+        taps: list[Tensor],
+        *,
+        recall: bool,
+    ) -> _Pull:
         """Return what carries `adjoint` over a step; gradients are taken within, in one graph."""
         moving, still = list(matrices[self.moving]), list(matrices[len(adjoint) :])
-        size = len(theta)
 
         def scalar(theta: Tensor, taps: list[Tensor], dense: list[Tensor]) -> tuple[Tensor, Any]:
             value, growth, products = self._scalar(
-                [*(dense or moving), *still], theta, example, adjoint, taps
+                [*(dense or moving), *still], theta, example, adjoint, Tape(taps, recall=recall)
             )
             # Only tensors may leave a function that is differentiated.
             present = [rate for rate in growth if rate is not None]
             return value, (present, [product.given for product in products])
 
-        taps = [theta.new_zeros(size, *slot.shape) for slot in self._slots]
         (theta_part, to_taps, dense), (present, given) = _gradient(
             scalar, theta, taps, moving if self.has_dense else []
         )
@@ -143,6 +178,7 @@ class Stepper:
         theta: Tensor,
         example: tuple[Tensor, Tensor],
         adjoint: list[Tensor],
+        products: list[Tensor] | None = None,
     ) -> Tensor:
         """Carry the adjoint of the state after a step to before it, in place; return θ's part.
 
@@ -151,16 +187,21 @@ class Stepper:
             theta: [episode, layer, term].
             example: x [episode, pixel] and label [episode].
             adjoint: of each moving matrix after the step; on return, before it.
+            products: those that were formed when the step was taken; None to form them anew.
         """
         if not self.learner.terms:
             return torch.zeros_like(theta)
         if not self._slots:
             # Which products a step forms follows from the learner: learn it from one trial.
-            _, _, products = self._scalar(matrices, theta, example, adjoint, None)
+            _, _, formed = self._scalar(matrices, theta, example, adjoint, Tape())
             self._slots = [
-                _Slot(p.matrix, p.is_projection, tuple(p.tap.shape[1:])) for p in products
+                _Slot(p.matrix, p.is_projection, tuple(p.value.shape[1:])) for p in formed
             ]
-        pull: _Pull = self._pull(matrices, theta, example, adjoint)
+        pull: _Pull
+        if products is None:
+            pull = self._pull_forming(matrices, theta, example, adjoint)
+        else:
+            pull = self._pull_recalling(matrices, theta, example, adjoint, products)
         pull.apply(adjoint)
         return pull.theta
 
