@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class Curve:
 
     Attributes:
         x: places, rising.
-        mean, low, high: heights; NaN leaves a gap.
+        mean, low, high: heights (a median's, if that was asked for); NaN leaves a gap.
     """
 
     x: Numbers
@@ -40,11 +41,23 @@ class Curve:
         return Curve(self.x, *rows)
 
     @classmethod
-    def over_networks(cls, x: Sequence[float], values: Numbers) -> Curve:
-        """Return mean and 98 % bootstrap band over networks, values [network, place]."""
-        draw = np.random.default_rng(0)
-        index = draw.integers(len(values), size=(RESAMPLES, len(values)))
-        return cls(np.asarray(x, float), values.mean(0), *_quantiles(values[index].mean(1)))
+    def over_networks(cls, x: Sequence[float], values: Numbers, *, median: bool = False) -> Curve:
+        """Return mean or median and its 98 % bootstrap band over networks.
+
+        Args:
+            x: places.
+            values: [network, place]; those that are not finite have no part in it.
+            median: for quantities of which one network can have a thousand times the others'.
+        """
+        values = np.where(np.isfinite(values), values, np.nan)
+        middle = np.nanmedian if median else np.nanmean
+        index = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+        with warnings.catch_warnings():
+            # A place, or a resample of it, where no network has a number: a gap.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            centre, resampled = middle(values, 0), middle(values[index], 1)
+        resampled = np.where(np.isnan(resampled), centre, resampled)
+        return cls(np.asarray(x, float), centre, *_quantiles(resampled))
 
     @classmethod
     def running(cls, x: Sequence[float], values: Numbers, window: int) -> Curve:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.report.canvas import Look, label_ends, looks, style
+from metaplast.report.canvas import COLOURS, Look, label_ends, look, looks, style
 from metaplast.report.curve import Curve, last_of
 from metaplast.report.figures import FADED, draw_curve, layer_look, plain_log_axis
 
@@ -53,8 +53,8 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
     Args:
         panels: in reading order.
         columns: most panels in a row.
-        first: names that take the first colours, whether they occur or not, so that several
-            figures agree.
+        first: names that have the first colours, whether they occur or not, so that several
+            figures agree. Others take a colour that no line beside them has, if one is left.
     """
     from matplotlib.figure import Figure
 
@@ -63,8 +63,7 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
     with style():
         figure = Figure(figsize=(4.6 * columns, 2.75 * rows + 0.3), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        names = [*first, *(n for p in panels if not p.layered for n in p.lines)]
-        shared = looks(list(dict.fromkeys(names)))
+        shared = _shared_looks(panels, first)
         for each, panel in zip(axes, panels, strict=False):
             layers = list(panel.lines)
             how = (
@@ -76,6 +75,18 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
         for empty in axes[len(panels) :]:
             empty.set_axis_off()
     return figure
+
+
+def _shared_looks(panels: Sequence[Panel], first: Sequence[str]) -> dict[str, Look]:
+    """Return a look for each line that is no layer and not faded, the same in all panels."""
+    beside = [[n for n in p.lines if n not in p.faded] for p in panels if not p.layered]
+    shared = looks(first)
+    for name in dict.fromkeys(n for names in beside for n in names if n not in first):
+        near = {shared[n].colour for names in beside if name in names for n in names if n in shared}
+        choices = map(look, range(len(COLOURS)))
+        free = (choice for choice in choices if choice.colour not in near)
+        shared[name] = next(free, look(len(shared)))
+    return shared
 
 
 def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:

@@ -57,9 +57,10 @@ class Series:
         )
         return Series(self.x, np.where(counts > 0, sums / np.maximum(counts, 1), np.nan))
 
-    def curve(self, scale: float = 1.0, window: int = 1) -> Curve:
-        """Return mean over seeds and 98 % band of the running means."""
-        return Curve.over_networks(list(self.x), scale * self.smooth(window).values)
+    def curve(self, scale: float = 1.0, window: int = 1, *, median: bool = False) -> Curve:
+        """Return mean (or median) over seeds and 98 % band of the running means."""
+        values = scale * self.smooth(window).values
+        return Curve.over_networks(list(self.x), values, median=median)
 
 
 class Table:

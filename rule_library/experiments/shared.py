@@ -103,17 +103,22 @@ def accuracy_panel(table: Table, variants: Mapping[str, str] | None = None) -> P
 
 
 def loss_panel(table: Table, variants: Mapping[str, str] | None = None) -> Panel:
-    """Return the meta-loss without its penalty; what diverges leaves the panel at the top."""
-    return _curves(table, "loss", "query cross-entropy, nats", 1, (0, 5), variants)
+    """Return the meta-loss without its penalty; what diverges leaves the panel at the top.
+
+    The median over seeds: in the mean one that is about to diverge would hide all others.
+    """
+    title = "query cross-entropy, nats, median"
+    return _curves(table, "loss", title, 1, (0, 5), variants, median=True)
 
 
 def _curves(
     table: Table, column: str, title: str, scale: float, limits: tuple[float | None, float | None],
-    variants: Mapping[str, str] | None,
+    variants: Mapping[str, str] | None, *, median: bool = False,
 ) -> Panel:  # fmt: skip
     names = variants or {name: label(name) for name in table.variants}
     lines = {
-        shown: table.series(name, column).curve(scale, WINDOW) for name, shown in names.items()
+        shown: table.series(name, column).curve(scale, WINDOW, median=median)
+        for name, shown in names.items()
     }
     return Panel(title, "meta-episodes", lines, limits)
 

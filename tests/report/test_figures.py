@@ -7,9 +7,10 @@ import pytest
 
 from metaplast.evaluation import Band
 from metaplast.report import figures
-from metaplast.report.canvas import _spread, inline_svg, save_figure
+from metaplast.report.canvas import _spread, inline_svg, look, save_figure
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
+from metaplast.reproduce.panels import Panel, _shared_looks
 
 
 def test_a_band_over_networks_covers_the_mean_as_often_as_it_says():
@@ -18,6 +19,35 @@ def test_a_band_over_networks_covers_the_mean_as_often_as_it_says():
     inside = ((curve.low < 0) & (curve.high > 0)).mean()
     assert 0.93 < inside < 0.995
     assert ((curve.low < curve.mean) & (curve.mean < curve.high)).all()
+
+
+@pytest.mark.parametrize("median", [False, True])
+def test_networks_without_a_number_have_no_part_in_a_curve(median):
+    values = np.random.default_rng(1).normal(size=(9, 3))
+    values[4:, 1], values[:, 2] = np.nan, np.inf
+    curve = Curve.over_networks(range(3), values, median=median)
+    middle = np.median if median else np.mean
+    np.testing.assert_allclose(curve.mean[:2], [middle(values[:, 0]), middle(values[:4, 1])])
+    assert (curve.low < curve.high)[:2].all()
+    assert np.isnan([curve.mean[2], curve.low[2], curve.high[2]]).all()
+
+
+def test_the_median_is_not_moved_by_one_network():
+    values = np.ones((20, 1))
+    values[0] = 1e9
+    curve = Curve.over_networks([0], values, median=True)
+    assert (curve.mean[0], curve.low[0], curve.high[0]) == (1, 1, 1)
+
+
+def test_lines_beside_each_other_differ_in_colour_and_named_ones_keep_theirs():
+    line = Curve.over_networks([0, 1], np.zeros((3, 2)))
+    first = ("a", "b", "c", "d", "e", "f", "g")
+    shown = [Panel("", "", dict.fromkeys(("g", "b", "x", "y"), line)),
+             Panel("", "", dict.fromkeys("xz", line))]  # fmt: skip
+    looks = _shared_looks(shown, first)
+    assert looks["b"] == look(1)
+    for panel in shown:
+        assert len({looks[name].colour for name in panel.lines}) == len(panel.lines)
 
 
 def test_a_running_mean_is_the_mean_of_the_neighbours_and_gaps_stay_gaps():
