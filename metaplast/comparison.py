@@ -182,6 +182,8 @@ def tune(
     settings: OnlineSettings,
     like: Tensor,
     observe: Callable[[Trial], None] | None = None,
+    *,
+    whole: bool = False,
 ) -> tuple[Contender, Search]:
     """Return a rule with what does best on the tuning half, and the search.
 
@@ -192,6 +194,7 @@ def tune(
         settings: as in the comparison; networks and images differ.
         like: gives dtype and device.
         observe: called after each trial.
+        whole: whether every term must take part; see `Search`.
     """
     learner = contender.rule.learner(network)
     separate = replace(
@@ -216,7 +219,7 @@ def tune(
             observe(trial)
         return trial
 
-    search = Search((Scale(),) if scaled else learner.terms, attempt)
+    search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
     # In double precision, so that files hold the numbers that were tried.
     rows = torch.tensor(contender.rule.theta, dtype=torch.float64)

@@ -1,7 +1,9 @@
-"""Find a rule's coefficients by trying: log grids, one coefficient at a time.
+"""Find a rule's coefficients by trying: log grids, first coarse in pairs, then one by one.
 
-For rules whose coefficients nobody has learned, such as backprop's rate. The grid has two points
-in a decade, grows where the best lies at its edge, and is refined to four about the best.
+For rules whose coefficients nobody has learned, such as backprop's rate. Each other term is first
+tried together with the rate, one point in a decade: a term may be what makes a rate work at all.
+Then one coefficient at a time; the grid has two points in a decade, grows where the best lies at
+its edge, and is refined to four about the best.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Protocol
 
 # In quarters of a decade: 1e-4 … 1, and how far the grid may grow: 1e-7 … 1e3.
 GRID = range(-16, 1, 2)
+COARSE = GRID[::2]
 LIMITS = (-28, 12)
 ROUNDS = 2
 
@@ -77,26 +80,31 @@ class Search:
     Attributes:
         terms: of the rule, or other things with a coefficient.
         attempt: trains networks with given coefficients.
+        whole: whether every term must take part: without one, or with one so small that it hardly
+            acts, it would be another rule. The grids of all but the rate then do not grow down.
         trials: all of them, in order.
         at_edge: names of the terms whose best coefficient is the outermost one allowed.
     """
 
     terms: Sequence[Coefficient]
     attempt: Callable[[tuple[float, ...]], Trial]
+    whole: bool = False
     trials: dict[tuple[float, ...], Trial] = field(default_factory=dict)
     at_edge: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> Trial:
         """The trial with the highest score; of equal ones the first."""
-        return max(self.trials.values(), key=lambda trial: trial.score)
+        whole = [trial for trial in self.trials.values() if self.whole and all(trial.theta)]
+        return max(whole or self.trials.values(), key=lambda trial: trial.score)
 
     def run(self) -> Trial:
         """Search all coefficients and return the best trial.
 
         First nothing at all, which is what a network reaches that does not learn. Then the rate:
-        the terms that meta-learning starts above zero, all others at zero. Then each other term,
-        of either sign; then all once more, as they depend on each other.
+        the terms that meta-learning starts above zero, all others at zero. Then each other term
+        together with the rate, and alone, of either sign; then all once more, as they depend on
+        each other.
         """
         lead = [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
         others = [k for k in range(len(self.terms)) if k not in lead]
@@ -104,17 +112,37 @@ class Search:
         none = tuple(0.0 for _ in self.terms)
         self.trials[none] = self.attempt(none)
         self._search(lead, [1], GRID)
+        for k in others:
+            self._search_together(lead, k)
         for turn in range(ROUNDS if others else 0):
             for k in others:
-                signs = [1] if self.terms[k].nonnegative else [1, -1]
-                self._search([k], signs, GRID)
+                self._search([k], self._signs(k), GRID, grows_down=not self.whole)
             if turn + 1 < ROUNDS:
                 self._search(lead, [1], GRID)
         for group in (lead, *([k] for k in others)):
             self._refine(group)
         return self.best
 
-    def _search(self, group: Sequence[int], signs: Iterable[int], grid: Sequence[int]) -> None:
+    def _signs(self, k: int) -> list[int]:
+        return [1] if self.terms[k].nonnegative else [1, -1]
+
+    def _search_together(self, lead: Sequence[int], k: int) -> None:
+        """Try coarse grids of the rate and of another term, each with each."""
+        centre = self.best.theta
+        for rate in COARSE:
+            placed = _placed(centre, lead, 1, rate)
+            for sign in self._signs(k):
+                for quarter in COARSE:
+                    self._score(placed, [k], sign, quarter)
+
+    def _search(
+        self,
+        group: Sequence[int],
+        signs: Iterable[int],
+        grid: Sequence[int],
+        *,
+        grows_down: bool = True,
+    ) -> None:
         """Try the grid for some coefficients at once, and beyond it while the best is its edge."""
         centre = self.best.theta
         names = [self.terms[k].name for k in group]
@@ -125,7 +153,7 @@ class Search:
             # A coefficient so small that it changes nothing is no better than none.
             floor = self.trials[centre].score
             while (best := max(scores, key=lambda q: scores[q])) in (low, high):
-                if scores[best] <= floor:
+                if scores[best] <= floor or (best == low and not grows_down):
                     break
                 grown = best - 2 if best == low else best + 2
                 if not LIMITS[0] <= grown <= LIMITS[1]:
@@ -147,8 +175,15 @@ class Search:
     def _score(
         self, centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
     ) -> Score:
-        value = sign * float(f"{10 ** (quarter / 4):.3g}")
-        theta = tuple(value if k in group else old for k, old in enumerate(centre))
+        theta = _placed(centre, group, sign, quarter)
         if theta not in self.trials:
             self.trials[theta] = self.attempt(theta)
         return self.trials[theta].score
+
+
+def _placed(
+    centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
+) -> tuple[float, ...]:
+    """Return the coefficients with those of a group at a point of the grid."""
+    value = sign * float(f"{10 ** (quarter / 4):.3g}")
+    return tuple(value if k in group else old for k, old in enumerate(centre))

@@ -32,7 +32,7 @@ from metaplast.online import OnlineSettings, spaced_records
 from metaplast.progress import Work
 from metaplast.report import comparison as report
 from metaplast.stream import StreamRequest, StreamSplit
-from metaplast.tuning import GRID, ROUNDS
+from metaplast.tuning import COARSE, GRID, ROUNDS
 from metaplast.unroll import choose_engine
 
 MOST = 5000
@@ -195,7 +195,8 @@ def _trials(contender: Contender) -> int:
         return 0
     others = 0 if contender.fit == "scale" else len(contender.rule.terms) - 1
     once = 1 + len(GRID) + 2
-    return once + others * (2 * len(GRID) * ROUNDS + 2) + (once if others else 0)
+    each = 2 * len(COARSE) ** 2 + 2 * len(GRID) * ROUNDS + 2
+    return once + others * each + (once if others else 0)
 
 
 def _show(console: Console, standings: Sequence[Standing]) -> None:

@@ -90,13 +90,14 @@ class OnlineVariant:
         return {"rule": self.rule, **plain(asdict(self.course(setting))), "measured": measured}
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
-        """Return the coefficients that do best on images which are used for nothing else."""
+        """Return the coefficients, none zero, that do best on images used for nothing else."""
         course = self.course(setting)
         split = course.split(setting)
         settings = replace(course.online(0), seeds=3)
         found, search = tune(
-            known_contender(self.rule), course.network(split), split, settings, torch.zeros(0)
-        )
+            known_contender(self.rule), course.network(split), split, settings, torch.zeros(0),
+            whole=True,
+        )  # fmt: skip
         return {
             "theta": found.rule.coefficients,
             "tried": len(search.trials),

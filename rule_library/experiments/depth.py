@@ -42,7 +42,7 @@ depth = Experiment(
     title="Backprop with and without Oja's rule in networks of 5 and 10 layers",
     source=_SOURCE,
     text="Networks learn 5000 MNIST images online, one by one, and are tested on 1000 others. The papers do not print their coefficients: "
-    "each variant's are found by a grid on images that are used for nothing else, with 3 networks. The widths of 10 layers are those of 5 "
+    "each variant's are found by a grid of all its coefficients, none of them zero, on images that are used for nothing else, with 3 networks. The widths of 10 layers are those of 5 "
     "stretched linearly (our choice).",
     variants=(BP5, OJA5, BP10, OJA10),
     claims=(

@@ -63,6 +63,27 @@ def test_a_useless_term_stays_at_zero_and_decay_is_not_tried_below_it():
     assert found.at_edge == []
 
 
+def test_a_term_without_which_no_rate_works_is_found():
+    def height(rate, other):
+        return peak(3e-3)(rate) + peak(3e-3)(other) if other > 0 else -50 + min(rate, 1e-6)
+
+    rate, other = search(["error_hebbian", "oja"], height).best.theta
+    assert abs(math.log10(rate / 3e-3)) <= 0.25
+    assert abs(math.log10(other / 3e-3)) <= 0.25
+
+
+def test_where_every_term_must_take_part_a_useless_one_is_as_small_as_the_grid():
+    def attempt(theta):
+        rate, other = theta
+        return Trial(theta, Score(peak(1e-2)(rate) - abs(other), 0.0))
+
+    found = Search(named("error_hebbian", "oja"), attempt, whole=True)
+    rate, other = found.run().theta
+    assert abs(math.log10(rate / 1e-2)) <= 0.25
+    assert abs(math.log10(abs(other)) - GRID[0] / 4) <= 0.26  # Half a grid step, rounded.
+    assert found.at_edge == []
+
+
 def test_equal_accuracies_are_decided_by_the_loss():
     assert Score(0.5, -1.0) > Score(0.5, -math.inf)
     assert Score(0.6, -9.0) > Score(0.5, -1.0)
