@@ -84,6 +84,7 @@ class Stepper:
             self._grows += [bool(plastic.decays)] * len(learner.feedback.shapes(learner.network))
         self.has_dense = bool(forward.dense or plastic.dense)
         self.take = wrap(self._take)
+        # Two, and no flag: which compiled code is run may be decided by the tensors alone.
         self._pull_forming = wrap(self._form)
         self._pull_recalling = wrap(self._recall)
         self._slots: list[_Slot] = []
