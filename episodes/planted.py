@@ -179,12 +179,10 @@ def plant(
     """
     rule = teacher_rule(plan, base.train, teacher, request)
     theta = rule.tensor(request.dtype, request.device)
-    validation = base.validation and PlantedSampler(base.validation, teacher, theta)
     return replace(
         base,
         train=PlantedSampler(base.train, teacher, theta),
         test=PlantedSampler(base.test, teacher, theta),
-        validation=validation,
         description=f"{'; '.join(rule.equation().splitlines())}, planted on {base.description}",
         planted=rule,
         binding=None,

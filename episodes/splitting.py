@@ -1,12 +1,7 @@
-"""Hold out a part of a labelled pool for the test: whole classes, or images of every class.
-
-Where classes are held out and enough are left, some of these are set apart for selection: what
-helps with classes that were met need not help with others.
-"""
+"""Hold out a part of a labelled pool for the test: whole classes, or images of every class."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -24,8 +19,6 @@ CLASSES_PER_WAY = 4
 
 #: One part in this many is held out.
 PARTS = 4
-
-TEST, VALIDATION = "test", "validation"
 
 
 def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> EpisodeSplit:
@@ -50,26 +43,23 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
     )
     held_out: Literal["classes", "images"]
     if _holds_out_classes(pool, request):
-        held_out, apart = "classes", _of_classes(name, pool, request, generator)
+        held_out, is_test = "classes", _of_classes(name, pool, request, generator)
     else:
-        held_out, apart = "images", {TEST: _of_images(name, pool, request, generator)}
+        held_out, is_test = "images", _of_images(name, pool, request, generator)
     on_device = replace(
         pool, images=pool.images.to(request.device), labels=pool.labels.to(request.device)
     )
-
-    def sampler(images: Tensor) -> PoolSampler:
-        return PoolSampler.over(on_device, images.nonzero()[:, 0].to(request.device), request)
-
-    samplers = {part: sampler(images) for part, images in apart.items()}
-    train = sampler(~torch.stack(list(apart.values())).any(0))
+    train, test = (
+        PoolSampler.over(on_device, side.nonzero()[:, 0].to(request.device), request)
+        for side in (~is_test, is_test)
+    )
     return EpisodeSplit(
         train=train,
-        test=samplers[TEST],
-        validation=samplers.get(VALIDATION),
+        test=test,
         held_out=held_out,
         inputs=pool.pixels,
         outputs=pool.classes if request.labels == "global" else request.ways,
-        description=_describe(name, pool, held_out, train, samplers),
+        description=_describe(name, pool, held_out, train, test),
     )
 
 
@@ -83,11 +73,8 @@ def _holds_out_classes(pool: LabelledPool, request: EpisodeRequest) -> bool:
 
 def _of_classes(
     name: str, pool: LabelledPool, request: EpisodeRequest, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Return which images are of classes set apart, for the test and for selection.
-
-    Each [image] bool, on the CPU; for selection only if enough classes are left.
-    """
+) -> Tensor:
+    """Return which images are of held-out classes: [image] bool, on the CPU."""
     test = pool.held_out_classes
     if test is None:
         number = max(request.ways, pool.classes // PARTS)
@@ -100,12 +87,7 @@ def _of_classes(
         f"give fewer --ways, or hold out images.",
     )
     _require_images(name, pool, request, sides=1)
-    apart = {TEST: test.cpu()}
-    if left >= CLASSES_PER_WAY * request.ways:
-        others = torch.arange(pool.classes)[~torch.isin(torch.arange(pool.classes), apart[TEST])]
-        number = max(request.ways, left // PARTS)
-        apart[VALIDATION] = others[torch.randperm(left, generator=generator)[:number]]
-    return {part: torch.isin(pool.labels.cpu(), classes) for part, classes in apart.items()}
+    return torch.isin(pool.labels.cpu(), test.cpu())
 
 
 def _of_images(
@@ -151,21 +133,14 @@ def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, side
 
 
 def _describe(
-    name: str,
-    pool: LabelledPool,
-    held_out: str,
-    train: PoolSampler,
-    apart: Mapping[str, PoolSampler],
+    name: str, pool: LabelledPool, held_out: str, train: PoolSampler, test: PoolSampler
 ) -> str:
     whole = f"{name}: {pool.classes} classes, {len(pool.images)} images of {pool.pixels} pixels"
-    test = apart[TEST]
-    if held_out == "images":
+    if held_out == "classes":
+        parts = f"{len(test.classes)} classes held out, {len(train.classes)} for meta-training"
+    else:
         parts = (
             f"all classes in meta-training, {len(test.members)} images held out, "
             f"{len(train.members)} for meta-training"
         )
-    else:
-        parts = f"{len(test.classes)} classes held out, {len(train.classes)} for meta-training"
-    if VALIDATION in apart:
-        parts += f", {len(apart[VALIDATION].classes)} for selection"
     return "; ".join(part for part in (whole, parts, pool.note) if part)

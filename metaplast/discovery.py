@@ -271,7 +271,7 @@ class Discovery:
                 raise
             # A rule that never stays finite is as bad as can be: the term is missed.
             return Fit(tuple(kept), theta, torch.zeros(self.config.validation))
-        accuracy = self._evaluate(stage, learner, loop.fitted, self.split.selection, "validation")
+        accuracy = self._evaluate(stage, learner, loop.fitted, self.split.train, "validation")
         # A decay that was clamped at zero is no part of the rule.
         return Fit(tuple(kept), loop.fitted, accuracy.accuracy).trimmed()
 

@@ -155,14 +155,12 @@ class EpisodeSplit:
     """Episodes for meta-training and for the held-out test, which share no class or no image.
 
     Attributes:
-        train: for meta-training.
+        train: for meta-training and selection.
         test: for the held-out test alone.
         held_out: "classes" if no class, "images" if no image is in both.
         inputs: pixels of an image.
         outputs: width of the last layer.
         description: one line for people: source, classes, images.
-        validation: for selection, of classes that neither of the others has; None where there are
-            too few, and selection judges on tasks of `train`.
         planted: the rule that made the query labels, where one did; what discovery finds is
             compared with it.
         binding: makes the split anew for a network and the name of a feedback; None where
@@ -175,14 +173,8 @@ class EpisodeSplit:
     inputs: int
     outputs: int
     description: str
-    validation: EpisodeSampler | None = None
     planted: Rule | None = None
     binding: Callable[[FullyConnected, str], EpisodeSplit] | None = None
-
-    @property
-    def selection(self) -> EpisodeSampler:
-        """Tasks to select on."""
-        return self.validation or self.train
 
     def bind(self, network: FullyConnected, feedback: str) -> EpisodeSplit:
         """Return the split for a network that learns with errors from `feedback`.

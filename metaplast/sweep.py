@@ -41,7 +41,7 @@ def judge(result: Result, *, seed: int) -> dict[str, Any]:
     evaluation = evaluate(
         learner,
         result.rule.tensor(config.torch_dtype, config.torch_device),
-        discovery.split.selection,
+        discovery.split.train,
         choose_engine(config.engine, learner, config.torch_device),
         episodes=config.validation,
         seed=seed,

@@ -101,19 +101,6 @@ def test_sides_share_no_class(name):
     assert not set(train.unique().tolist()) & set(test.unique().tolist())
 
 
-@pytest.mark.parametrize(("ways", "classes"), [(2, 2), (3, 0)])
-def test_selection_has_classes_of_its_own_where_enough_are_left(ways, classes):
-    split = SOURCES["digits"].split(request_of(ways=ways, held_out="classes"))
-    assert (split.validation is not None) == bool(classes)
-    if split.validation is None:
-        return
-    sides = split.train, split.validation, split.test
-    met = [set(side.sample(200, seeded()).support_y.unique().tolist()) for side in sides]
-    assert len(met[1]) == classes
-    assert sum(map(len, met)) == len(set.union(*met)) == 10
-    assert f"{classes} for selection" in split.description
-
-
 def test_the_seed_decides_the_split():
     first, again, other = (
         SOURCES["digits"].split(request_of(held_out="classes", seed=seed)).test.sample(50, seeded())

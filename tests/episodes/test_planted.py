@@ -54,10 +54,9 @@ def test_what_is_no_rule_is_refused(text):
 
 
 @pytest.mark.parametrize("engine", ["batched", "fused"])
-@pytest.mark.parametrize("side", ["train", "validation", "test"])
+@pytest.mark.parametrize("side", ["train", "test"])
 def test_the_planted_rule_is_the_least_of_the_loss(side, engine):
-    # So many classes, held out, that selection has some of its own.
-    split = planted("F0=0.02,F9=0.01,F3=0.003", base="clusters:8,16", held_out="classes")
+    split = planted("F0=0.02,F9=0.01,F3=0.003")
     batch = getattr(split, side).sample(3, seeded())
     learner = Learner(NETWORK, "fixed", split.planted.terms)
     theta = split.planted.tensor(torch.float64)
