@@ -21,6 +21,12 @@ from metaplast.result import SEARCH
 from metaplast.unroll import Engine, Outcome, Problem
 
 PUBLISHED = PRESETS["paper"]
+# Fields of `DiscoveryConfig` that are given elsewhere, or come after the search, which is all that
+# is run here.
+_WITHOUT_EFFECT = (
+    *("seed", "data_root", "engine"),
+    *("threshold", "refit", "refit_batch", "validation", "test_episodes"),
+)
 
 
 class Witness(Engine):
@@ -86,7 +92,7 @@ class MetaVariant:
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides the numbers."""
         config = plain(self.config(setting, 0).to_json())
-        for name in ("seed", "data_root", "engine"):
+        for name in _WITHOUT_EFFECT:
             del config[name]
         return config | {"measured": sorted(self.probes)}
 
