@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.report.curve import Numbers
+from metaplast.report.curve import Curve, Numbers
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
@@ -58,18 +58,19 @@ def _decades(table: Table, variant: str) -> Numbers:
     return np.asarray(logs[0] - logs[1])
 
 
+def _errors(table: Table, variant: str, layer: int) -> Curve:
+    return table.numbered(variant, "orthonormality")[layer].curve(window=WINDOW, median=True)
+
+
 def draw(table: Table, variant: str = "oja") -> Mapping[str, Figure]:
     """Return the curves of a variant of the rule, and the orthonormality error of each layer."""
     names = ("feedback_alignment", variant)
     layers = range(len(table.numbered(variant, "orthonormality")))
     errors = [
         Panel(
-            f"orthonormality error, layer {layer + 1}",
+            f"orthonormality error, layer {layer + 1}, median",
             "meta-episodes",
-            {
-                label(name): table.numbered(name, "orthonormality")[layer].curve(window=WINDOW)
-                for name in names
-            },
+            {label(name): _errors(table, name, layer) for name in names},
             limits=(0.1, 1e5),
             log=True,
         )
