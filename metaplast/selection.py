@@ -17,8 +17,6 @@ from metaplast.algebra import Formula, Projection
 from metaplast.evaluation import Band, bootstrap
 from metaplast.term import Term
 
-SETTLING = 4  # Most further refits of a rule that each still help.
-
 
 def keep_terms(u: Tensor, terms: Sequence[Term], threshold: float) -> list[int]:
     """Return the positions of the terms whose scaled coefficient is not negligible.
@@ -139,20 +137,6 @@ class Selection:
     spare: Mapping[int, Fit]
 
 
-def _settle(left: Fit, refit: Callable[[Fit], Fit]) -> tuple[Fit, Fit]:
-    """Refit until that no longer helps, with its band above zero; return the last two fits.
-
-    A term that was put back begins at zero. Neighbours of a rule that is still under way would seem
-    better than it for having moved on.
-    """
-    fit = refit(left)
-    for _ in range(SETTLING):
-        if fit.difference(left).low <= 0:
-            break
-        left, fit = fit, refit(fit)
-    return left, fit
-
-
 def select(
     start: Fit,
     terms: Sequence[Term],
@@ -163,10 +147,9 @@ def select(
 ) -> Selection:
     """Drop terms that are not missed, then try to put each dropped one back.
 
-    What is left is refitted as it is, until that no longer helps, and has to hold against its
-    neighbours on equal terms: each of its terms must still be missed, with the band below zero, and
-    no other term put back may be better, with the band above zero. Where one fails, elimination
-    begins again from the neighbour.
+    What is left is refitted as it is, and has to hold against its neighbours on equal terms: each
+    of its terms must still be missed, with the band below zero, and no other term put back may be
+    better, with the band above zero. Where one fails, elimination begins again from the neighbour.
 
     Args:
         start: the candidates, fitted.
@@ -178,10 +161,8 @@ def select(
     """
     best = start
     for last in (index == rounds - 1 for index in range(rounds)):
-        eliminated, missed = eliminate(start, terms, refit_without, best)
-        left, fit = _settle(eliminated, refit)
-        if left is not eliminated and len(left.kept) > 1:
-            missed = {k: refit_without(left, k) for k in left.kept}
+        left, missed = eliminate(start, terms, refit_without, best)
+        fit = refit(left)
         best = _best([best, fit])
         needless = [other for other in missed.values() if other.difference(fit).high >= 0]
         if needless and not last:

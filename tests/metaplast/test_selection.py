@@ -130,24 +130,6 @@ def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
     assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
 
 
-def test_neighbours_are_compared_with_a_rule_that_has_settled():
-    # The rule gains with each of three refits, and nothing but refits makes a neighbour better.
-    def trained(current, kept):
-        theta = (current.theta[0] + 1).repeat(len(kept))
-        useful = 0.5 * (HEBBIAN in kept) + 0.1 * theta[0].clamp(max=3)
-        return Fit(kept, theta, useful.repeat(EPISODES))
-
-    start = Fit((OJA, HEBBIAN), torch.zeros(2), torch.full((EPISODES,), 0.5))
-    selection = select(
-        start, TERMS, lambda current, k: trained(current, tuple(i for i in current.kept if i != k)),
-        lambda current, k: trained(current, tuple(sorted([*current.kept, k]))),
-        lambda current: trained(current, current.kept),
-    )  # fmt: skip
-    assert selection.fit.kept == (HEBBIAN,)
-    assert selection.fit.theta[0] == 4
-    assert all(fit.theta[0] == 4 for fit in selection.spare.values())
-
-
 def test_a_term_that_only_a_lucky_fit_needed_goes():
     # One fit of all terms happened to be good; once it is refitted, nothing misses the gated term.
     calls = []
