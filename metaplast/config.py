@@ -103,7 +103,7 @@ class DiscoveryConfig:
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
     refit_batch: int = 8
     """Tasks in one outer step of a refit: more than in the search, as refits are compared."""
-    validation: int = 400
+    validation: int = 200
     """Tasks, apart from the test's, on which selection compares rules with and without a term."""
     test_episodes: int = 200
     """Held-out tasks."""
