@@ -22,6 +22,7 @@ from metaplast.reproduce.contract import Experiment, Setting, Variant
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import judge
 from metaplast.result import versions
+from metaplast.threads import torch_on_one_thread
 
 PARTS, VARIANT = "parts", "variant.json"
 
@@ -106,16 +107,11 @@ def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict
 
 
 def _guarded(work: Callable[[], None]) -> dict[str, Any]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        work()
+        with torch_on_one_thread():
+            work()
     except Exception as error:
         return {"error": sentence(error)}
-    finally:
-        torch.set_num_threads(threads)
     return {}
 
 

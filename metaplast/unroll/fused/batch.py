@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import cast
 
@@ -17,6 +15,7 @@ from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.learner import Learner, State
 from metaplast.network import FullyConnected, class_probabilities
+from metaplast.threads import torch_on_one_thread
 from metaplast.unroll.contract import Outcome, Problem
 from metaplast.unroll.fused import unroll
 from metaplast.unroll.fused.engine import TOLERANCES, ReversalError, Settings
@@ -98,7 +97,7 @@ class Batch:
             for episode in range(count):
                 self._run_episode(episode)
             return
-        with _torch_on_one_thread(), ThreadPoolExecutor(threads) as pool:
+        with torch_on_one_thread(), ThreadPoolExecutor(threads) as pool:
             list(pool.map(self._run_episode, range(count)))
 
     def _used(self, episode: int) -> npt.NDArray[np.bool_]:
@@ -264,17 +263,6 @@ class _Episode:
                 matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
             else:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
-
-
-@contextmanager
-def _torch_on_one_thread() -> Iterator[None]:
-    """Keep torch from starting threads beside ours: a thread that first asks in here gets one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _moves_lost(program: Program) -> bool:
