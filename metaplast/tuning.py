@@ -111,14 +111,14 @@ class Search:
         self.at_edge.clear()
         none = tuple(0.0 for _ in self.terms)
         self.trials[none] = self.attempt(none)
-        self._search(lead, [1], GRID)
+        self._search(lead, [1])
         for k in others:
             self._search_together(lead, k)
         for turn in range(ROUNDS if others else 0):
             for k in others:
-                self._search([k], self._signs(k), GRID, grows_down=not self.whole)
+                self._search([k], self._signs(k), grows_down=not self.whole)
             if turn + 1 < ROUNDS:
-                self._search(lead, [1], GRID)
+                self._search(lead, [1])
         for group in (lead, *([k] for k in others)):
             self._refine(group)
         return self.best
@@ -136,20 +136,15 @@ class Search:
                     self._score(placed, [k], sign, quarter)
 
     def _search(
-        self,
-        group: Sequence[int],
-        signs: Iterable[int],
-        grid: Sequence[int],
-        *,
-        grows_down: bool = True,
+        self, group: Sequence[int], signs: Iterable[int], *, grows_down: bool = True
     ) -> None:
         """Try the grid for some coefficients at once, and beyond it while the best is its edge."""
         centre = self.best.theta
         names = [self.terms[k].name for k in group]
         self.at_edge[:] = [name for name in self.at_edge if name not in names]
         for sign in signs:
-            low, high = grid[0], grid[-1]
-            scores = {q: self._score(centre, group, sign, q) for q in grid}
+            low, high = GRID[0], GRID[-1]
+            scores = {q: self._score(centre, group, sign, q) for q in GRID}
             # A coefficient so small that it changes nothing is no better than none.
             floor = self.trials[centre].score
             while (best := max(scores, key=lambda q: scores[q])) in (low, high):
