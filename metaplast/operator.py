@@ -94,29 +94,29 @@ class Product:
 
 
 class Tape:
-    """Records the products of one step and adds a tap, a tensor of zeros, to each.
+    """Records the products of one step; forms them, or recalls them.
 
-    With p̄ the gradient to the tap, the gradient to M is Σ p̄ ⊗ x over products M x plus
+    With p̄ the gradient to a recalled product, the gradient to M is Σ p̄ ⊗ x over products M x plus
     Σ u ⊗ p̄ over products Mᵀ u.
 
     Args:
-        taps: one for each product, in the order in which they are formed; None where no gradient
-            is wanted.
-        recall: whether the taps are no zeros but the products themselves, from an earlier tape of
-            the same step: they have the same gradients, and no matrix need be read for them.
+        known: the products, in the order in which an earlier tape of the same step formed them:
+            then no matrix need be read for them. None to form them.
     """
 
-    def __init__(self, taps: Sequence[Tensor] | None = None, *, recall: bool = False) -> None:
-        self._taps = taps
-        self._function = _Recalled if recall else _Affine
+    def __init__(self, known: Sequence[Tensor] | None = None) -> None:
+        self._known = known
         self.products: list[Product] = []
 
     def record(
         self, matrix: int | None, is_projection: bool, given: Tensor, right: Tensor
     ) -> Tensor:
-        """Return given · right + tap and remember how it came about."""
-        tap = _zero(given) if self._taps is None else self._taps[len(self.products)]
-        value: Tensor = self._function.apply(tap, given, right)
+        """Return given · right and remember how it came about."""
+        value: Tensor
+        if self._known is None:
+            value = _Affine.apply(_zero(given), given, right)
+        else:
+            value = _Recalled.apply(self._known[len(self.products)], given, right)
         self.products.append(Product(matrix, is_projection, given.detach(), value))
         return value
 
@@ -136,9 +136,9 @@ class Tapped(Operator):
         self._tape = tape
 
     def carry(self, x: Tensor) -> Tensor:
-        """Return M x + tap."""
+        """Return M x."""
         return self._tape.record(self._index, False, x, self.constant.mT)
 
     def project(self, u: Tensor) -> Tensor:
-        """Return Mᵀ u + tap."""
+        """Return Mᵀ u."""
         return self._tape.record(self._index, True, u, self.constant)

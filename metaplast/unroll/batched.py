@@ -28,8 +28,8 @@ from metaplast.unroll.stepper import Stepper, Taken
 # How far undone steps may be off, in roundings, by the norm of the weights.
 ROUNDINGS = 32
 
-# The moving matrices before a step, and the step's products where they are known.
-_Before = tuple[list[Tensor], list[Tensor] | None]
+# The moving matrices before a step, and the step's products.
+_Before = tuple[list[Tensor], list[Tensor]]
 
 # Called with the step, the adjoint of the state before it, and the step's part of θ's gradient.
 Watch = Callable[[int, list[Tensor], Tensor], None]
@@ -126,7 +126,7 @@ class _Sweep:
         t: int,
         matrices: list[Tensor],
         adjoint: list[Tensor],
-        products: list[Tensor] | None,
+        products: list[Tensor],
     ) -> Tensor:
         """Carry the adjoint back over step t, in place; return θ's part."""
         return self.stepper.pull_back(
@@ -256,14 +256,15 @@ class _WayBack:
             yield matrices, step.products
 
     def _kept(self, start: list[Tensor], segment: range) -> list[_Before]:
-        """Return the moving matrices before each step, the last first."""
-        while len(self._states) < len(segment):
+        """Return what was before each step, the last first."""
+        while len(self._states) <= len(segment):
             self._states.append([torch.empty_like(m) for m in start])
-        states = self._states[: len(segment)]
+        states = self._states[: len(segment) + 1]
         _copy(start, states[0])
-        for t, matrices, following in zip(segment, states, states[1:], strict=False):
-            self._sweep.take(t, matrices, following)
-        return [(matrices, None) for matrices in reversed(states)]
+        # The state after the last step is of no use, its products are.
+        pairs = zip(segment, states, states[1:], strict=False)
+        steps = [self._sweep.take(t, *pair) for t, *pair in pairs]
+        return [(m, step.products) for m, step in zip(states, steps, strict=False)][::-1]
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:

@@ -37,11 +37,10 @@ class Taken(NamedTuple):
 
 
 class _Slot(NamedTuple):
-    """Where a product's gradient goes: which matrix, on which side, with which trailing shape."""
+    """Where a product's gradient goes: which matrix, if it moves, and on which side."""
 
     matrix: int | None
     is_projection: bool
-    shape: tuple[int, ...]
 
 
 class _Pull(NamedTuple):
@@ -84,9 +83,7 @@ class Stepper:
             self._grows += [bool(plastic.decays)] * len(learner.feedback.shapes(learner.network))
         self.has_dense = bool(forward.dense or plastic.dense)
         self.take = wrap(self._take)
-        # Two, and no flag: which compiled code is run may be decided by the tensors alone.
-        self._pull_forming = wrap(self._form)
-        self._pull_recalling = wrap(self._recall)
+        self._pull = wrap(self._differentiate)
         self._slots: list[_Slot] = []
 
     def _operators(self, matrices: Sequence[Operator]) -> Operators:
@@ -122,18 +119,7 @@ class Stepper:
         growth = [None if c.growth is None else c.growth.detach() for c in changes]
         return torch.stack(parts).sum(), growth, tape.products
 
-    def _form(
-        self,
-        matrices: Sequence[Tensor],
-        theta: Tensor,
-        example: tuple[Tensor, Tensor],
-        adjoint: Sequence[Tensor],
-    ) -> _Pull:
-        """Return what carries `adjoint` over a step, its products formed anew."""
-        taps = [theta.new_zeros(len(theta), *slot.shape) for slot in self._slots]
-        return self._differentiate(matrices, theta, example, adjoint, taps, recall=False)
-
-    def _recall(
+    def _differentiate(
         self,
         matrices: Sequence[Tensor],
         theta: Tensor,
@@ -141,36 +127,23 @@ class Stepper:
         adjoint: Sequence[Tensor],
         products: list[Tensor],
     ) -> _Pull:
-        """Return what carries `adjoint` over a step of which the products are known."""
-        return self._differentiate(matrices, theta, example, adjoint, products, recall=True)
-
-    def _differentiate(
-        self,
-        matrices: Sequence[Tensor],
-        theta: Tensor,
-        example: tuple[Tensor, Tensor],
-        adjoint: Sequence[Tensor],
-        taps: list[Tensor],
-        *,
-        recall: bool,
-    ) -> _Pull:
         """Return what carries `adjoint` over a step; gradients are taken within, in one graph."""
         moving, still = list(matrices[self.moving]), list(matrices[len(adjoint) :])
 
-        def scalar(theta: Tensor, taps: list[Tensor], dense: list[Tensor]) -> tuple[Tensor, Any]:
-            value, growth, products = self._scalar(
-                [*(dense or moving), *still], theta, example, adjoint, Tape(taps, recall=recall)
+        def scalar(theta: Tensor, known: list[Tensor], dense: list[Tensor]) -> tuple[Tensor, Any]:
+            value, growth, recalled = self._scalar(
+                [*(dense or moving), *still], theta, example, adjoint, Tape(known)
             )
             # Only tensors may leave a function that is differentiated.
             present = [rate for rate in growth if rate is not None]
-            return value, (present, [product.given for product in products])
+            return value, (present, [product.given for product in recalled])
 
-        (theta_part, to_taps, dense), (present, given) = _gradient(
-            scalar, theta, taps, moving if self.has_dense else []
+        (theta_part, to_products, dense), (present, given) = _gradient(
+            scalar, theta, products, moving if self.has_dense else []
         )
         rates = iter(present)
         growth = [next(rates) if grows else None for grows in self._grows]
-        rows, columns = _gather(self._slots, given, to_taps, len(adjoint))
+        rows, columns = _gather(self._slots, given, to_products, len(adjoint))
         return _Pull(theta_part, growth, rows, columns, dense or [None] * len(adjoint))
 
     def pull_back(
@@ -179,7 +152,7 @@ class Stepper:
         theta: Tensor,
         example: tuple[Tensor, Tensor],
         adjoint: list[Tensor],
-        products: list[Tensor] | None = None,
+        products: list[Tensor],
     ) -> Tensor:
         """Carry the adjoint of the state after a step to before it, in place; return θ's part.
 
@@ -188,21 +161,15 @@ class Stepper:
             theta: [episode, layer, term].
             example: x [episode, pixel] and label [episode].
             adjoint: of each moving matrix after the step; on return, before it.
-            products: those that were formed when the step was taken; None to form them anew.
+            products: those that were formed when the step was taken.
         """
         if not self.learner.terms:
             return torch.zeros_like(theta)
         if not self._slots:
             # Which products a step forms follows from the learner: learn it from one trial.
             _, _, formed = self._scalar(matrices, theta, example, adjoint, Tape())
-            self._slots = [
-                _Slot(p.matrix, p.is_projection, tuple(p.value.shape[1:])) for p in formed
-            ]
-        pull: _Pull
-        if products is None:
-            pull = self._pull_forming(matrices, theta, example, adjoint)
-        else:
-            pull = self._pull_recalling(matrices, theta, example, adjoint, products)
+            self._slots = [_Slot(p.matrix, p.is_projection) for p in formed]
+        pull: _Pull = self._pull(matrices, theta, example, adjoint, products)
         pull.apply(adjoint)
         return pull.theta
 
@@ -210,7 +177,7 @@ class Stepper:
 def _gradient(
     scalar: Callable[..., tuple[Tensor, Any]],
     theta: Tensor,
-    taps: list[Tensor],
+    products: list[Tensor],
     dense: list[Tensor],
 ) -> tuple[tuple[Tensor, list[Tensor], list[Tensor]], Any]:
     """Return the gradient of a function to its three arguments, and what it returns besides."""
@@ -218,14 +185,14 @@ def _gradient(
         # Traced into the one graph; without a compiler it doubles the time of every operation.
         traced: tuple[tuple[Tensor, list[Tensor], list[Tensor]], Any] = torch.func.grad(
             scalar, argnums=(0, 1, 2), has_aux=True
-        )(theta, taps, dense)
+        )(theta, products, dense)
         return traced
-    leaves = [tensor.detach().requires_grad_() for tensor in (theta, *taps, *dense)]
-    count = 1 + len(taps)
+    leaves = [tensor.detach().requires_grad_() for tensor in (theta, *products, *dense)]
+    count = 1 + len(products)
     with torch.enable_grad():
         value, rest = scalar(leaves[0], leaves[1:count], leaves[count:])
     first, *others = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-    return (first, others[: len(taps)], others[len(taps) :]), rest
+    return (first, others[: len(products)], others[len(products) :]), rest
 
 
 def _gather(
