@@ -99,11 +99,11 @@ class DiscoveryConfig:
     """Take a step back, and shorter ones after it, where a task diverges."""
     threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
-    refit: int = 400
+    refit: int = 800
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
-    refit_batch: int = 8
+    refit_batch: int = 16
     """Tasks in one outer step of a refit: more than in the search, as refits are compared."""
-    validation: int = 200
+    validation: int = 400
     """Tasks, apart from the test's, on which selection compares rules with and without a term."""
     test_episodes: int = 200
     """Held-out tasks."""

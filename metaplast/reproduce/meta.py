@@ -27,6 +27,8 @@ _WITHOUT_EFFECT = (
     *("seed", "data_root", "engine"),
     *("threshold", "refit", "refit_batch", "validation", "test_episodes"),
 )
+# Seeds that outer loops are chosen on, and nothing else is made with.
+_SEPARATE = (1000, 1001, 1002)
 
 
 class Witness(Engine):
@@ -70,23 +72,27 @@ class Witness(Engine):
 
 @dataclass(frozen=True, eq=False)
 class MetaVariant:
-    """θ meta-learned by the published outer loop.
+    """θ meta-learned by the published outer loop, or by the best of several on separate seeds.
 
     Attributes:
         name: of the variant.
         full: fields of `DiscoveryConfig` that differ from the published outer loop.
         quick: fields that differ from `full` in the quick version.
         probes: what else is measured in the networks at the end of each episode.
+        loops: outer loops to choose from, each by what it is called and fields that differ from
+            `full`; empty for `full` as it is.
     """
 
     name: str
     full: Mapping[str, Any]
     quick: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    loops: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def config(self, setting: Setting, seed: int) -> DiscoveryConfig:
-        """Return what is run for a seed."""
+    def config(self, setting: Setting, seed: int, loop: str = "") -> DiscoveryConfig:
+        """Return what is run for a seed, with one of the outer loops to choose from."""
         changes = {**PUBLISHED, **self.full, **(self.quick if setting.quick else {})}
+        changes |= self.loops.get(loop, {})
         return DiscoveryConfig(**changes, data_root=setting.data_root, seed=seed)
 
     def settings(self, setting: Setting) -> dict[str, Any]:
@@ -94,20 +100,35 @@ class MetaVariant:
         config = plain(self.config(setting, 0).to_json())
         for name in _WITHOUT_EFFECT:
             del config[name]
-        return config | {"measured": sorted(self.probes)}
+        loops = {name: plain(changes) for name, changes in self.loops.items()}
+        return config | {"measured": sorted(self.probes)} | ({"loops": loops} if loops else {})
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
-        """Find nothing: θ is learned anew for each seed."""
-        return {}
+        """Find the outer loop, if there are several; θ is learned anew for each seed."""
+        if not self.loops:
+            return {}
+        tried = {loop: self._score(setting, loop) for loop in self.loops}
+        return {"loop": max(tried, key=lambda loop: tried[loop]), "tried": tried}
+
+    def _score(self, setting: Setting, loop: str) -> float:
+        """Return a loop's mean accuracy on separate seeds, over the last sixth of episodes."""
+        runs = [
+            self._run(seed, setting, loop) for seed in _SEPARATE[: 1 if setting.quick else None]
+        ]
+        last = [row["accuracy"] for rows in runs for row in rows[-max(1, len(rows) // 6) :]]
+        return sum(last) / len(last)
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return a row for each meta-episode, measured before θ changes."""
-        config = self.config(setting, seed)
+        return self._run(seed, setting, prepared.get("loop", ""))
+
+    def _run(self, seed: int, setting: Setting, loop: str) -> list[Row]:
+        config = self.config(setting, seed, loop)
         discovery = Discovery(config)
         witness = Witness(discovery.engine)
         terms = discovery.learner.terms
         start = torch.tensor([term.initial for term in terms], dtype=config.torch_dtype)
-        loop = OuterLoop(
+        outer = OuterLoop(
             SEARCH, discovery.learner, discovery.split.train, witness, config.outer, start,
             seed=seed,
         )  # fmt: skip
@@ -118,10 +139,10 @@ class MetaVariant:
             rows.append(_row(record, measured))
 
         try:
-            loop.run(observe)
+            outer.run(observe)
         except UserError:
             # Every episode diverges, so that θ stands still: the rest would do the same.
-            last = loop.progress.history[-1]
+            last = outer.progress.history[-1]
             lost = {f"theta_{name}": values[0] for name, values in last.theta.items()}
             # The step that raised was not observed.
             first, size = len(rows), config.outer.meta_batch

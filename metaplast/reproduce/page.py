@@ -59,6 +59,7 @@ def _part(experiment: Experiment, summary: dict[str, Any]) -> dict[str, Any]:
             for name, found in summary["prepared"].items()
             if found.get("theta")
         },
+        "loops": {n: found for n, found in summary["prepared"].items() if found.get("loop")},
         "edges": {n: f["at_edge"] for n, f in summary["prepared"].items() if f.get("at_edge")},
     }
 

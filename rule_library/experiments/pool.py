@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 _SOURCE = f"{A}, fig. 4"
 # With the published outer loop alone the pool diverges, whatever λ; see the text below.
-_MENDED = {"penalty": "proximal", "l1": 0.1, "scaling": "down", "clip": 1.0, "signs": True}
+_MENDED: Mapping[str, Any] = {
+    "penalty": "proximal",
+    "l1": 0.1,
+    "scaling": "down",
+    "clip": 1.0,
+    "signs": True,
+}
 POOL = learned("pool", "all", **_MENDED)
 _SURVIVORS = ("error_hebbian", "error_error", "oja")
 

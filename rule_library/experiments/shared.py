@@ -31,13 +31,28 @@ SETTLED, END = 100, 600
 WINDOW = 15
 
 
-def learned(name: str, terms: str, **changes: Any) -> MetaVariant:
-    """Return a rule meta-learned on EMNIST with the published outer loop."""
+# From the published outer loop to today's, task by task.
+_CLIPPED: Mapping[str, Any] = {"clip": 1.0}
+_BACK: Mapping[str, Any] = {**_CLIPPED, "backtrack": True}
+LOOPS: Mapping[str, Mapping[str, Any]] = {
+    "published": {},
+    "clipped": _CLIPPED,
+    "clipped, steps taken back": _BACK,
+    "the same, θ scaled, cosine": {
+        **_BACK, "scaling": "down", "signs": True, "schedule": "cosine",
+    },
+}  # fmt: skip
+
+
+def learned(
+    name: str, terms: str, loops: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
+) -> MetaVariant:
+    """Return a rule meta-learned on EMNIST with the published outer loop, or the best of several."""
     probes = {"orthonormality": orthonormality_errors}
     quick = dict(TINY)
     if "shots" in changes:
         quick["shots"] = min(changes["shots"], TINY["shots"])
-    return MetaVariant(name, {**EMNIST, "terms": terms, **changes}, quick, probes)
+    return MetaVariant(name, {**EMNIST, "terms": terms, **changes}, quick, probes, loops or {})
 
 
 FA = learned("feedback_alignment", "feedback_alignment")
