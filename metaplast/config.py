@@ -105,6 +105,8 @@ class DiscoveryConfig:
     """Tasks in one outer step of a refit: more than in the search, as refits are compared."""
     validation: int = 400
     """Tasks, apart from the test's, on which selection compares rules with and without a term."""
+    least_effect: float = 0.002
+    """Share of accuracy that a rule must lose without a term for the term to be kept."""
     test_episodes: int = 200
     """Held-out tasks."""
     seed: int = 0
@@ -130,6 +132,10 @@ class DiscoveryConfig:
         require(self.refit >= 0, f"--refit must be at least 0, got {self.refit}.")
         require(self.refit_batch >= 1, f"--refit-batch must be at least 1, got {self.refit_batch}.")
         require(self.validation >= 2, f"--validation must be at least 2, got {self.validation}.")
+        require(
+            0 <= self.least_effect < 1,
+            f"--least-effect must be a share of accuracy, 0 to 1, got {self.least_effect}.",
+        )
         require(
             self.test_episodes >= 2,
             f"--test-episodes must be at least 2, got {self.test_episodes}.",

@@ -239,7 +239,7 @@ class Discovery:
             return self._fit(f"{SELECT} {next(count)}: as it is", search, fit.kept, fit.theta)
 
         start = self._fit(REFIT, search, kept, search.fitted[..., kept])
-        selection = select(start, pool, without, put_back, again)
+        selection = select(start, pool, without, put_back, again, self.config.least_effect)
         self._trials_left = 0
         self._tried = len(selection.missed) + len(selection.spare)
         return selection

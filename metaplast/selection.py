@@ -3,7 +3,9 @@
 An L1 penalty alone leaves redundant terms: several of the candidates do nearly the same, and the
 penalty has no reason to prefer one. So the terms that survive the search are tried one by one, the
 most complex first: a term goes if the rule, refitted without it, is not worse on the same
-validation tasks, by the band of the paired difference.
+validation tasks, by the band of the paired difference. And it goes if the loss is smaller than a
+least effect: many tasks see what nobody would call a part of the rule, such as what a refit gains
+that is not quite at its end.
 """
 
 from __future__ import annotations
@@ -74,24 +76,32 @@ class Fit:
         """Return the mean of this accuracy minus the other's, task by task, with its band."""
         return bootstrap(self.accuracy - other.accuracy)
 
+    def is_worse_than(self, other: Fit, least: float) -> bool:
+        """Return whether the difference is at least `least`, and its band below zero."""
+        difference = self.difference(other)
+        return difference.high < 0 and difference.mean <= -least
+
 
 def eliminate(
     start: Fit,
     terms: Sequence[Term],
     refit: Callable[[Fit, int], Fit],
     best: Fit | None = None,
+    least: float = 0.0,
 ) -> tuple[Fit, dict[int, Fit]]:
     """Drop terms one by one as long as none is missed.
 
-    A term is missed if the refit without it is worse than the best fit so far with its band
-    below zero; comparing with the best, not the last, keeps small losses from adding up. The pass
-    over the terms is repeated until every one left has been tried against the final rule.
+    A term is missed if the refit without it is worse than the best fit so far, by the least effect
+    and with its band below zero; comparing with the best, not the last, keeps small losses from
+    adding up. The pass over the terms is repeated until every one left has been tried against the
+    final rule.
 
     Args:
         start: all candidates, fitted.
         terms: the pool that positions refer to.
         refit: returns the fit without the term at a position.
         best: the best fit so far; None for `start`.
+        least: the least effect, a share of accuracy.
 
     Returns:
         The final fit, and for each of its terms the fit without it.
@@ -104,7 +114,7 @@ def eliminate(
         if position not in current.kept:  # A refit left its coefficient at zero.
             continue
         without = refit(current, position)
-        if without.difference(best).high < 0:
+        if without.is_worse_than(best, least):
             missed[position] = without
             continue
         current = without
@@ -143,13 +153,15 @@ def select(
     refit_without: Callable[[Fit, int], Fit],
     refit_with: Callable[[Fit, int], Fit],
     refit: Callable[[Fit], Fit],
+    least: float = 0.0,
     rounds: int = 3,
 ) -> Selection:
     """Drop terms that are not missed, then try to put each dropped one back.
 
     What is left is refitted as it is, and has to hold against its neighbours on equal terms: each
-    of its terms must still be missed, with the band below zero, and no other term put back may be
-    better, with the band above zero. Where one fails, elimination begins again from the neighbour.
+    of its terms must still be missed, and no other one, put back, may make the rule better, by the
+    least effect and with the band above zero. Where one fails, elimination begins again from the
+    neighbour.
 
     Args:
         start: the candidates, fitted.
@@ -157,19 +169,20 @@ def select(
         refit_without: returns the fit without the term at a position.
         refit_with: returns the fit with the term at a position put back.
         refit: returns the fit of the same terms after one more refit.
+        least: the least effect, a share of accuracy.
         rounds: most times that elimination is run.
     """
     best = start
     for last in (index == rounds - 1 for index in range(rounds)):
-        left, missed = eliminate(start, terms, refit_without, best)
+        left, missed = eliminate(start, terms, refit_without, best, least)
         fit = refit(left)
         best = _best([best, fit])
-        needless = [other for other in missed.values() if other.difference(fit).high >= 0]
+        needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
         if needless and not last:
             start = _best(needless)
             continue
         spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
-        gains = [other for other in spare.values() if other.difference(fit).low > 0]
+        gains = [other for other in spare.values() if fit.is_worse_than(other, least)]
         if last or not gains:
             break
         start = _best(gains)

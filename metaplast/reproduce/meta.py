@@ -25,7 +25,7 @@ PUBLISHED = PRESETS["paper"]
 # is run here.
 _WITHOUT_EFFECT = (
     *("seed", "data_root", "engine"),
-    *("threshold", "refit", "refit_batch", "validation", "test_episodes"),
+    *("threshold", "refit", "refit_batch", "validation", "least_effect", "test_episodes"),
 )
 # Seeds that outer loops are chosen on, and nothing else is made with.
 _SEPARATE = (1000, 1001, 1002)

@@ -114,6 +114,26 @@ def test_a_term_that_was_lost_too_early_is_put_back():
         assert set(fit.kept) == {*worth, position}
 
 
+@pytest.mark.parametrize("start", [(GATED, HEBBIAN), (HEBBIAN,)], ids=["dropped", "put back"])
+@pytest.mark.parametrize(("worth", "kept"), [(0.0019, False), (0.0021, True)])
+def test_a_certain_effect_below_the_least_one_is_none(worth, kept, start):
+    def fit(terms):  # All tasks are alike, so that every difference is certain.
+        mean = 0.5 + 0.4 * (HEBBIAN in terms) + worth * (GATED in terms)
+        accuracy = torch.full((EPISODES,), mean, dtype=torch.float64)
+        return Fit(tuple(terms), torch.zeros(len(terms)), accuracy)
+
+    def select_with(least):
+        return select(
+            fit(start), TERMS,
+            lambda current, k: fit([i for i in current.kept if i != k]),
+            lambda current, k: fit(sorted([*current.kept, k])),
+            lambda current: fit(current.kept), least,
+        ).fit.kept  # fmt: skip
+
+    assert (GATED in select_with(0.002)) == kept
+    assert GATED in select_with(0.0)
+
+
 def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
     # Accuracy rises with every refit, whatever the terms; θ counts the refits.
     def trained(current, kept):
