@@ -69,6 +69,20 @@ def test_a_seed_is_the_same_whatever_ran_before(tmp_path):
     assert variant.run(0, QUICK, {}) != alone
 
 
+def test_the_outer_loop_that_does_best_on_separate_seeds_is_run():
+    plain = get_experiment("feedback-alignment").variants[1]
+    loops = {"still": {"meta_lr": 1e-9}, "moving": {"meta_lr": 0.03}}
+    chosen = replace(plain, loops=loops)
+    found = chosen.prepare(QUICK)
+    assert found["loop"] == "moving"
+    assert found["tried"]["moving"] > found["tried"]["still"]
+    moving = replace(plain, quick={**plain.quick, **loops["moving"]})
+    assert chosen.run(0, QUICK, found) == moving.run(0, QUICK, {})
+    assert plain.prepare(QUICK) == {}
+    # Results of other loops to choose from are other results; without any, the settings are plain.
+    assert chosen.settings(QUICK) != plain.settings(QUICK)
+
+
 def test_results_of_other_settings_are_not_mixed(tmp_path, capsys):
     variant = get_experiment("feedback-alignment").variants[0]
     full = Results(tmp_path, Setting())
