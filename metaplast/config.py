@@ -107,7 +107,7 @@ class DiscoveryConfig:
     """Tasks, apart from the test's, on which selection compares rules with and without a term."""
     least_effect: float = 0.002
     """Share of accuracy that a rule must lose without a term for the term to be kept."""
-    test_episodes: int = 200
+    test_episodes: int = 400
     """Held-out tasks."""
     seed: int = 0
     """Of every random number."""
