@@ -28,6 +28,8 @@ from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
 
 CONFIG = "config.json"
+# Names the random numbers of the test.
+HELDOUT = "heldout"
 
 
 class Observer(Protocol):
@@ -238,8 +240,11 @@ class Discovery:
         def again(fit: Fit) -> Fit:
             return self._fit(f"{SELECT} {next(count)}: as it is", search, fit.kept, fit.theta)
 
+        def fresh(fit: Fit) -> Fit:
+            return self._validated("confirmation", search, fit.kept, fit.theta, "confirmation")
+
         start = self._fit(REFIT, search, kept, search.fitted[..., kept])
-        selection = select(start, pool, without, put_back, again, self.config.least_effect)
+        selection = select(start, pool, without, put_back, again, fresh, self.config.least_effect)
         self._trials_left = 0
         self._tried = len(selection.missed) + len(selection.spare)
         return selection
@@ -271,9 +276,16 @@ class Discovery:
                 raise
             # A rule that never stays finite is as bad as can be: the term is missed.
             return Fit(tuple(kept), theta, torch.zeros(self.config.validation))
-        accuracy = self._evaluate(stage, learner, loop.fitted, self.split.train, "validation")
         # A decay that was clamped at zero is no part of the rule.
-        return Fit(tuple(kept), loop.fitted, accuracy.accuracy).trimmed()
+        return self._validated(stage, search, kept, loop.fitted, "validation").trimmed()
+
+    def _validated(
+        self, name: str, search: OuterLoop, kept: Sequence[int], theta: Tensor, purpose: str
+    ) -> Fit:
+        """Return the rule of some terms as it is, with its accuracy on meta-training tasks."""
+        learner = self._subset(search, kept)
+        found = self._evaluate(name, learner, theta, self.split.train, purpose)
+        return Fit(tuple(kept), theta, found.accuracy)
 
     def _rival(self, rule: KnownRule) -> Callable[[], OuterLoop]:
         settings = replace(self.config.outer, l1=0.0)
@@ -284,12 +296,12 @@ class Discovery:
             observer.record(loop, record)
 
     def _test(self, name: str, learner: Learner, theta: Tensor) -> Evaluation:
-        return self._evaluate(name, learner, theta, self.split.test, "heldout")
+        return self._evaluate(name, learner, theta, self.split.test, HELDOUT)
 
     def _evaluate(
         self, name: str, learner: Learner, theta: Tensor, sampler: EpisodeSampler, purpose: str
     ) -> Evaluation:
-        episodes = self.config.validation if purpose == "validation" else self.config.test_episodes
+        episodes = self.config.test_episodes if purpose == HELDOUT else self.config.validation
 
         def observe(episodes: int) -> None:
             for observer in self._observers:

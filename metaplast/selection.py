@@ -153,6 +153,7 @@ def select(
     refit_without: Callable[[Fit, int], Fit],
     refit_with: Callable[[Fit, int], Fit],
     refit: Callable[[Fit], Fit],
+    fresh: Callable[[Fit], Fit],
     least: float = 0.0,
     rounds: int = 3,
 ) -> Selection:
@@ -160,8 +161,8 @@ def select(
 
     What is left is refitted as it is, and has to hold against its neighbours on equal terms: each
     of its terms must still be missed, and no other one, put back, may make the rule better, by the
-    least effect and with the band above zero. Where one fails, elimination begins again from the
-    neighbour.
+    least effect and with the band above zero, here and on tasks that had no part in the choice: the
+    best of many may be so by luck. Where one fails, elimination begins again from the neighbour.
 
     Args:
         start: the candidates, fitted.
@@ -169,6 +170,7 @@ def select(
         refit_without: returns the fit without the term at a position.
         refit_with: returns the fit with the term at a position put back.
         refit: returns the fit of the same terms after one more refit.
+        fresh: returns the same rule, its accuracy that on other tasks.
         least: the least effect, a share of accuracy.
         rounds: most times that elimination is run.
     """
@@ -183,6 +185,7 @@ def select(
             continue
         spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
         gains = [other for other in spare.values() if fit.is_worse_than(other, least)]
+        gains = [other for other in gains if fresh(fit).is_worse_than(fresh(other), least)]
         if last or not gains:
             break
         start = _best(gains)

@@ -98,6 +98,7 @@ def chosen(accuracy, start):
         lambda current, k: fit([i for i in current.kept if i != k]),
         lambda current, k: fit(sorted([*current.kept, k])),
         lambda current: fit(current.kept),
+        lambda current: current,
     )
 
 
@@ -127,7 +128,7 @@ def test_a_certain_effect_below_the_least_one_is_none(worth, kept, start):
             fit(start), TERMS,
             lambda current, k: fit([i for i in current.kept if i != k]),
             lambda current, k: fit(sorted([*current.kept, k])),
-            lambda current: fit(current.kept), least,
+            lambda current: fit(current.kept), lambda current: current, least,
         ).fit.kept  # fmt: skip
 
     assert (GATED in select_with(0.002)) == kept
@@ -144,7 +145,7 @@ def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
     selection = select(
         start, TERMS, lambda current, k: trained(current, tuple(i for i in current.kept if i != k)),
         lambda current, k: trained(current, tuple(sorted([*current.kept, k]))),
-        lambda current: trained(current, current.kept),
+        lambda current: trained(current, current.kept), lambda current: current,
     )  # fmt: skip
     assert selection.fit.kept == (HEBBIAN,)
     assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
@@ -164,9 +165,25 @@ def test_a_term_that_only_a_lucky_fit_needed_goes():
         fit((GATED, HEBBIAN)), TERMS,
         lambda current, k: fit([i for i in current.kept if i != k]),
         lambda current, k: fit(sorted([*current.kept, k])),
-        lambda current: fit(current.kept),
+        lambda current: fit(current.kept), lambda current: current,
     )  # fmt: skip
     assert selection.fit.kept == (HEBBIAN,)
+
+
+@pytest.mark.parametrize("lucky", [True, False])
+def test_a_term_put_back_must_be_better_on_other_tasks_too(lucky):
+    def fit(kept, tasks="validation"):
+        gain = 0.1 * (GATED in kept) * (tasks == "validation" or not lucky)
+        accuracy = torch.full((EPISODES,), 0.2 + 0.4 * (HEBBIAN in kept) + gain)
+        return Fit(tuple(kept), torch.zeros(len(kept)), accuracy)
+
+    selection = select(
+        fit((HEBBIAN,)), TERMS,
+        lambda current, k: fit([i for i in current.kept if i != k]),
+        lambda current, k: fit(sorted([*current.kept, k])),
+        lambda current: fit(current.kept), lambda current: fit(current.kept, "others"),
+    )  # fmt: skip
+    assert (GATED in selection.fit.kept) != lucky
 
 
 @pytest.mark.parametrize(
