@@ -31,6 +31,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert entries(tmp_path) == ["kept.txt"]
 
 
+def test_others_may_read_a_file_as_any_other_of_the_user(tmp_path):
+    plain, path = tmp_path / "plain.txt", tmp_path / "kept.txt"
+    plain.write_text("made by open")
+    write_text(path, "new")
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "kept.txt"
     write_text(path, "old")
