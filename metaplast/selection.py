@@ -184,9 +184,17 @@ def select(
             start = _best(needless)
             continue
         spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
-        gains = [other for other in spare.values() if fit.is_worse_than(other, least)]
-        gains = [other for other in gains if fresh(fit).is_worse_than(fresh(other), least)]
-        if last or not gains:
+        gains = [] if last else _gains(fit, list(spare.values()), fresh, least)
+        if not gains:
             break
         start = _best(gains)
     return Selection(fit, missed, spare)
+
+
+def _gains(fit: Fit, others: Sequence[Fit], fresh: Callable[[Fit], Fit], least: float) -> list[Fit]:
+    """Return the fits that are better, on other tasks too."""
+    better = [other for other in others if fit.is_worse_than(other, least)]
+    if not better:
+        return []
+    again = fresh(fit)
+    return [other for other in better if again.is_worse_than(fresh(other), least)]

@@ -90,24 +90,24 @@ def test_a_dense_term_is_the_most_complex():
     assert complexity(term) > complexity(Term("two", outer(post.one, pre.one), citation="none"))
 
 
-def chosen(accuracy, start):
-    fit = fitter(accuracy)
+def chosen(fit, start, fresh=lambda current: current, least=0.0):
+    """Select among rules whose fits are known for every set of terms."""
     return select(
         fit(start),
         TERMS,
         lambda current, k: fit([i for i in current.kept if i != k]),
         lambda current, k: fit(sorted([*current.kept, k])),
         lambda current: fit(current.kept),
-        lambda current: current,
+        fresh,
+        least,
     )
 
 
 def test_a_term_that_was_lost_too_early_is_put_back():
     # The search had set oja to zero, so that elimination never met it.
     worth = {OJA: 0.2, HEBBIAN: 0.3, ERRORS: 0.1}
-    selection = chosen(
-        lambda kept: 0.2 + sum(worth.get(k, 0) for k in kept), (GATED, HEBBIAN, ERRORS)
-    )
+    fit = fitter(lambda kept: 0.2 + sum(worth.get(k, 0) for k in kept))
+    selection = chosen(fit, (GATED, HEBBIAN, ERRORS))
     assert set(selection.fit.kept) == set(worth)
     assert set(selection.missed) == set(worth)
     assert set(selection.spare) == {GATED, SUMMED}
@@ -123,16 +123,8 @@ def test_a_certain_effect_below_the_least_one_is_none(worth, kept, start):
         accuracy = torch.full((EPISODES,), mean, dtype=torch.float64)
         return Fit(tuple(terms), torch.zeros(len(terms)), accuracy)
 
-    def select_with(least):
-        return select(
-            fit(start), TERMS,
-            lambda current, k: fit([i for i in current.kept if i != k]),
-            lambda current, k: fit(sorted([*current.kept, k])),
-            lambda current: fit(current.kept), lambda current: current, least,
-        ).fit.kept  # fmt: skip
-
-    assert (GATED in select_with(0.002)) == kept
-    assert GATED in select_with(0.0)
+    assert (GATED in chosen(fit, start, least=0.002).fit.kept) == kept
+    assert GATED in chosen(fit, start).fit.kept
 
 
 def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
@@ -161,12 +153,7 @@ def test_a_term_that_only_a_lucky_fit_needed_goes():
         mean = 0.2 + 0.4 * (HEBBIAN in kept) + lucky
         return Fit(tuple(kept), torch.zeros(len(kept)), torch.full((EPISODES,), mean))
 
-    selection = select(
-        fit((GATED, HEBBIAN)), TERMS,
-        lambda current, k: fit([i for i in current.kept if i != k]),
-        lambda current, k: fit(sorted([*current.kept, k])),
-        lambda current: fit(current.kept), lambda current: current,
-    )  # fmt: skip
+    selection = chosen(fit, (GATED, HEBBIAN))
     assert selection.fit.kept == (HEBBIAN,)
 
 
@@ -177,12 +164,7 @@ def test_a_term_put_back_must_be_better_on_other_tasks_too(lucky):
         accuracy = torch.full((EPISODES,), 0.2 + 0.4 * (HEBBIAN in kept) + gain)
         return Fit(tuple(kept), torch.zeros(len(kept)), accuracy)
 
-    selection = select(
-        fit((HEBBIAN,)), TERMS,
-        lambda current, k: fit([i for i in current.kept if i != k]),
-        lambda current, k: fit(sorted([*current.kept, k])),
-        lambda current: fit(current.kept), lambda current: fit(current.kept, "others"),
-    )  # fmt: skip
+    selection = chosen(fit, (HEBBIAN,), fresh=lambda current: fit(current.kept, "others"))
     assert (GATED in selection.fit.kept) != lucky
 
 
@@ -215,12 +197,12 @@ def test_a_term_that_a_refit_leaves_at_zero_is_not_tried_again():
 
 
 def test_terms_without_use_are_not_put_back():
-    selection = chosen(lambda kept: 0.2 + 0.2 * (HEBBIAN in kept), (HEBBIAN,))
+    selection = chosen(fitter(lambda kept: 0.2 + 0.2 * (HEBBIAN in kept)), (HEBBIAN,))
     assert selection.fit.kept == (HEBBIAN,)
     assert len(selection.spare) == 4
 
 
 def test_terms_that_come_and_go_end_after_a_few_rounds():
     # No set is settled: each is better with more terms, yet none of them is missed alone.
-    selection = chosen(lambda kept: 0.2 + 0.2 * (len(kept) >= 2), (HEBBIAN,))
+    selection = chosen(fitter(lambda kept: 0.2 + 0.2 * (len(kept) >= 2)), (HEBBIAN,))
     assert len(selection.fit.kept) >= 1
