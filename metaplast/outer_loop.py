@@ -46,7 +46,7 @@ class Record:
         gradient_norm: of the averaged gradient to u.
         theta: coefficients by term name, one value or one for each layer.
         angles: of the errors fed back to backprop's, for layers 1 … L-1, degrees; mean over the
-            finite ones of the first four episodes.
+            first four finite episodes.
     """
 
     stage: str
@@ -274,10 +274,9 @@ class OuterLoop:
         u = self._u.detach()
         rows = problem.theta.reshape(-1, len(self.learner.terms))
         names = [term.name for term in self.learner.terms]
-        some, seen = slice(ANGLED), finite[:ANGLED]
-        episodes = problem.episodes.select(some)
+        some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
         angles = error_angles(
-            self.learner, outcome.final.select(some), episodes.query_x, episodes.query_y
+            self.learner, outcome.final.select(some), batch.query_x[some], batch.query_y[some]
         )
         return Record(
             stage=self.stage,
@@ -290,7 +289,7 @@ class OuterLoop:
             non_finite=int((~finite).sum()),
             gradient_norm=float(gradient.norm()),
             theta={name: rows[:, k].tolist() for k, name in enumerate(names)},
-            angles=angles[seen].mean(0).tolist() if seen.any() else [],
+            angles=angles.mean(0).tolist() if len(some) else [],
         )
 
     def state(self) -> dict[str, Any]:

@@ -112,9 +112,8 @@ class MetaVariant:
 
     def _score(self, setting: Setting, loop: str) -> float:
         """Return a loop's mean accuracy on separate seeds, over the last sixth of episodes."""
-        runs = [
-            self._run(seed, setting, loop) for seed in _SEPARATE[: 1 if setting.quick else None]
-        ]
+        seeds = _SEPARATE[:1] if setting.quick else _SEPARATE
+        runs = [self._run(seed, setting, loop) for seed in seeds]
         last = [row["accuracy"] for rows in runs for row in rows[-max(1, len(rows) // 6) :]]
         return sum(last) / len(last)
 
