@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,40 +17,45 @@ from rule_library.experiments.shared import (
 )  # fmt: skip
 
 _SOURCE = f"{A}, fig. S1; the ranges are ours"
-FA_DIRECT = learned("direct_feedback_alignment", "direct_feedback_alignment")
+_STEADY: tuple[str, ...] = ("_steady", ", the outer loop chosen", "; the outer loop is ours")
 
 
-def experiment(name: str, text: str, bio: str, note: str = "", **changes: Any) -> Experiment:
+def experiment(
+    name: str, text: str, steady: Mapping[str, Mapping[str, Any]] | None = None
+) -> Experiment:
     """Return direct feedback alignment beside the three terms with direct feedback.
 
     Args:
         name: of the experiment.
         text: about it.
-        bio: name of the variant with three terms.
-        note: added to the title and to the source of the claim.
-        changes: fields of `DiscoveryConfig` in which that variant differs from the published loop.
+        steady: outer loops to choose from for both; None for the published one.
     """
-    labels = {FA_DIRECT.name: "FA, direct", bio: "bio, direct", BP.name: "BP"}
+    end, title, source = _STEADY if steady else ("", "", "")
+    fa = learned(f"direct_feedback_alignment{end}", "direct_feedback_alignment", steady)
+    bio = learned(f"bio_direct{end}", "bio", steady, feedback="direct")
     return Experiment(
         name=name,
-        title=f"Direct feedback: the output error goes straight to each layer{note}",
-        source=f"{A}, fig. S1{note and '; clipping is ours'}",
+        title=f"Direct feedback: the output error goes straight to each layer{title}",
+        source=f"{A}, fig. S1{source}",
         text=text,
-        variants=(FA_DIRECT, learned(bio, "bio", feedback="direct", **changes), BP),
+        variants=(fa, bio, BP),
         claims=(
             Claim(
                 "with direct feedback too, the three terms are above the error-Hebbian term alone",
-                _SOURCE, ahead(bio, FA_DIRECT.name), 0, unit="points",
+                _SOURCE + source, ahead(bio.name, fa.name), 0, unit="points",
             ),
         ),
-        draw=partial(overview, variant=bio, labels=labels),
+        draw=partial(
+            overview,
+            variant=bio.name,
+            labels={fa.name: "FA, direct", bio.name: "bio, direct", BP.name: "BP"},
+        ),
     )  # fmt: skip
 
 
 direct_feedback = experiment(
     "direct-feedback",
     "Direct feedback alignment, and the three terms with direct feedback, meta-learned as the others. What the "
-    "supplement concludes is not among our sources in words; the claim is our reading. The published loop clips no "
-    "gradient, and runs can end in divergence; `direct-feedback-clipped` is the same with the gradient of an episode clipped to norm 1.",
-    "bio_direct",
+    "supplement concludes is not among our sources in words; the claim is our reading. With the published loop runs can end "
+    "in divergence; `direct-feedback-steady` is the same with the outer loop chosen.",
 )

@@ -98,7 +98,7 @@ oja = Experiment(
     text="Oja's rule y_ℓ y_ℓ₋₁ᵀ − y_ℓ y_ℓᵀ W_ℓ is added to feedback alignment. It carries no error: it helps the "
     "forward flow. The orthonormality error is ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖² on the query images after each episode. "
     "With the published loop a single episode that nearly diverges can end a run: its gradient is so large that Adam takes θ away, or stands still "
-    "from then on. `oja-clipped` is the same with the gradient of an episode clipped to norm 1.",
+    "from then on. `oja-steady` is the same with the outer loop chosen.",
     variants=(FA, OJA, BP),
     claims=claims("oja"),
     draw=draw,

@@ -1,0 +1,13 @@
+"""Direct feedback, the outer loop chosen on separate seeds."""
+
+from __future__ import annotations
+
+from rule_library.experiments.direct_feedback import experiment
+from rule_library.experiments.shared import LOOPS
+
+direct_feedback_steady = experiment(
+    "direct-feedback-steady",
+    "As `direct-feedback`, but with the outer loop that does best on separate seeds, for direct feedback alignment and for the "
+    "three terms each.",
+    steady=LOOPS,
+)
