@@ -35,7 +35,8 @@ class Activation:
 
 
 def softplus(beta: float) -> Activation:
-    """Return y = log(1 + exp(βz))/β, with σ' = 1 − exp(−βy) exactly (facts [A], eq. 24)."""
+    """Return y = log(1 + exp(βz))/β, with σ' = 1 − exp(−βy) exactly (Shervani-Tabar &
+    Rosenbaum 2023, eq. 24)."""
     return Activation(
         name=f"softplus:{beta:g}",
         kind="softplus",

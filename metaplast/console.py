@@ -156,7 +156,7 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
         for text in result.divergences[: min(most, counts[False])]:
             console.out(f"  {text}")
     if counts[True]:
-        console.out(f"{counts[True]} diverged while rules without one of the terms were tried.")
+        console.out(f"{counts[True]} diverged while selection tried other rules.")
 
 
 def terms_table(result: Result) -> Table:

@@ -140,7 +140,8 @@ class Fixed(_Chain):
 
 
 class Plastic(Fixed):
-    """B_ℓ random at first, then changed by the rule's backward terms (facts [B], eq. 9)."""
+    """B_ℓ random at first, then changed by the rule's backward terms (Shervani-Tabar et al. 2024,
+    eq. 9)."""
 
     name = "plastic"
     summary = "B random at first, then changed by backward terms"

@@ -248,8 +248,8 @@ def on_cores(
                 yield futures.pop(future), future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process died, perhaps for lack of memory; start the command again with "
-            "--resume and fewer --processes, to do what is left."
+            "a worker process died, perhaps for lack of memory; what is done is kept: start again "
+            "with fewer --processes (and --resume, where the command has it)."
         ) from None
     except BaseException:
         # Ctrl-C reaches the workers too, a signal to this process alone does not.

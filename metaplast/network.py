@@ -45,7 +45,8 @@ def class_probabilities(labels: Tensor, classes: int, dtype: torch.dtype) -> Ten
 class Init:
     """How weights are drawn: "xavier" (uniform) or "normal:STD".
 
-    Xavier: U(±√(6/(n_in + n_out))); both are stated for A and B's experiments.
+    Xavier: U(±√(6/(n_in + n_out))); both stand in Shervani-Tabar & Rosenbaum 2023 and
+    Shervani-Tabar et al. 2024.
     """
 
     text: str = "xavier"

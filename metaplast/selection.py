@@ -68,9 +68,12 @@ class Fit:
     def trimmed(self) -> Fit:
         """Return the same rule without terms whose coefficients are all zero, if any is not."""
         used = self.theta.reshape(-1, len(self.kept)).ne(0).any(0).nonzero().flatten().tolist()
-        if not used:
-            return self
-        return Fit(tuple(self.kept[i] for i in used), self.theta[..., used], self.accuracy)
+        return self.only([self.kept[i] for i in used]) if used else self
+
+    def only(self, kept: Sequence[int]) -> Fit:
+        """Return some of its terms with their coefficients."""
+        places = [self.kept.index(k) for k in kept]
+        return Fit(tuple(kept), self.theta[..., places], self.accuracy)
 
     def difference(self, other: Fit) -> Band:
         """Return the mean of this accuracy minus the other's, task by task, with its band."""
@@ -162,7 +165,8 @@ def select(
     What is left is refitted as it is, and has to hold against its neighbours on equal terms: each
     of its terms must still be missed, and no other one, put back, may make the rule better, by the
     least effect and with the band above zero, here and on tasks that had no part in the choice: the
-    best of many may be so by luck. Where one fails, elimination begins again from the neighbour.
+    best of many may be so by luck. Where one fails, elimination begins again from the neighbour;
+    the rule of the last round stands.
 
     Args:
         start: the candidates, fitted.
@@ -178,6 +182,9 @@ def select(
     for last in (index == rounds - 1 for index in range(rounds)):
         left, missed = eliminate(start, terms, refit_without, best, least)
         fit = refit(left)
+        # The refit may have brought the coefficient of another term to zero.
+        left = left.only(fit.kept)
+        missed = {k: without for k, without in missed.items() if k in fit.kept}
         best = _best([best, fit])
         needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
         if needless and not last:

@@ -20,7 +20,7 @@ backward_decay = Term(
     name="backward_decay",
     formula=-B,
     citation=f"{_EQ9}; {_KOLEN}",
-    summary="decay of the backward weights; with it B converges to Wᵀ",
+    summary="decay of the backward weights; if W decays and learns alike, B converges to Wᵀ",
     nonnegative=True,
 )
 

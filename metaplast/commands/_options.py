@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -14,12 +14,13 @@ Options = TypeVar("Options")
 def registry() -> tyro.constructors.ConstructorRegistry:
     """Return tyro's type registry with `1,2,3` for tuples of numbers."""
     made = tyro.constructors.ConstructorRegistry()
-    kinds: dict[Any, Callable[[str], Any]] = {tuple[int, ...]: int, tuple[float, ...]: float}
+    kinds: dict[tuple[Any, ...], Callable[[str], Any]] = {(int, ...): int, (float, ...): float}
 
     @made.primitive_rule
     def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-        read = kinds.get(info.type)
-        if read is None:
+        # By what is in it: with a default of two entries tyro writes the type in another way.
+        read = kinds.get(get_args(info.type))
+        if read is None or get_origin(info.type) is not tuple:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,

@@ -39,11 +39,11 @@ class BenchmarkOptions:
     json: Path | None = None
     """File for the rows, as a JSON list."""
     repeats: int = 5
-    """Timed calls of each row; the median is reported."""
+    """Timed calls of each row, 3 at most of the slow ones; the median is reported."""
     episodes: int = 16
     """Episodes in a call, where an engine takes several."""
     threads: int = 2
-    """Cores to use; every row on two or more is also timed on one."""
+    """Cores to use; the fused engine is also timed on one."""
     steps: tuple[int, ...] = (250, 1000, 4000, 10000)
     """Numbers of online steps; the peers are timed at the first alone."""
     engines: str = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"

@@ -30,7 +30,7 @@ TABLE = "recovery.csv"
 class RecoverOptions(DiscoveryConfig):
     """Plant random rules and see whether discovery recovers their terms and coefficients.
 
-    The options are those of `discover`, with defaults that make a rule take seconds.
+    Options are those of a discovery, with defaults that make a rule take seconds.
     """
 
     rules: int = 20

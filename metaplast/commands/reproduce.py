@@ -53,7 +53,7 @@ class ReproduceOptions:
         Raises:
             UserError: if one is negative.
         """
-        require(self.seeds >= 0, f"--seeds must be at least 1, got {self.seeds}.")
+        require(self.seeds >= 0, f"--seeds must not be negative, got {self.seeds}.")
         require(self.processes >= 0, f"--processes must not be negative, got {self.processes}.")
 
     @property

@@ -52,7 +52,7 @@ class _EachRun(DiscoveryConfig):
 class SweepOptions:
     """Discover over a grid of penalties and seeds, in parallel, and recommend a rule.
 
-    All other options are those of `discover`.
+    All other options are those of a discovery.
     """
 
     l1: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)

@@ -57,9 +57,9 @@ pool = Experiment(
     title="The pool of ten candidate terms",
     source=_SOURCE,
     text="All ten candidates compete under a penalty λ‖θ‖₁; λ and how the penalty is applied are not printed. With Adam 1e-3 on plain θ, "
-    "the subgradient λ sign θ and no clipping, all runs failed on a seed used for nothing else (1000): with λ 0 and 0.01 more than a third "
+    "the subgradient λ sign θ and no clipping, all runs failed on a separate seed (1000): with λ 0 and 0.01 more than a third "
     "of 600 episodes diverged and accuracy stayed below 20 %; with λ 0.03, 0.1 and 0.3, and with gradients clipped at λ 0.1, all episodes "
-    "came to diverge. So the pool, and it alone, is run with what metaplast does by default against that: a soft threshold, "
+    "came to diverge. So the pool is run with what metaplast does by default against that: a soft threshold, "
     "coefficients in units of each term's update, gradients clipped to norm 1, steps into divergence taken back, decay held positive; λ is the best of 0.03, 0.1 and 0.3 on "
     "separate seeds. Task by task, 600 episodes and Adam 1e-3 at a constant rate are as published.",
     variants=(FA, POOL, BIO, BP),

@@ -9,6 +9,7 @@ import pytest
 from metaplast.commands import guard
 from metaplast.commands import recover as recover_command
 from metaplast.commands import sweep as sweep_command
+from metaplast.commands._options import parse
 from metaplast.commands.recover import RecoverOptions, make_jobs, supports
 from metaplast.library import choose_terms
 from metaplast.rule import Rule
@@ -58,6 +59,13 @@ def test_recover_says_what_it_recovered(tmp_path, capsys):
     assert "of 1" in printed
     table = rows(out / "recovery.csv")
     assert sum(float(row["theta_planted"]) != 0 for row in table) == 1
+
+
+def test_widths_are_written_with_commas_whatever_the_default():
+    # A default of two entries makes tyro write the type in another way.
+    for text, widths in {"20,10": (20, 10), "5": (5,), "8,7,6": (8, 7, 6)}.items():
+        assert parse(RecoverOptions, ["--hidden", text]).hidden == widths
+    assert len(RecoverOptions.hidden) == 2
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -103,6 +103,30 @@ def chosen(fit, start, fresh=lambda current: current, least=0.0):
     )
 
 
+def test_a_term_whose_coefficient_the_last_refit_brings_to_zero_is_dropped():
+    fit = fitter(lambda kept: 0.2 + 0.2 * len(kept & {HEBBIAN, ERRORS, OJA}))
+    put_back = []
+
+    def refit_with(current, k):
+        put_back.append((k, current.kept))
+        return fit(sorted([*current.kept, k]))
+
+    selection = select(
+        fit((HEBBIAN, ERRORS, OJA)),
+        TERMS,
+        lambda current, k: fit([i for i in current.kept if i != k]),
+        refit_with,
+        lambda current: Fit((HEBBIAN, ERRORS), torch.zeros(2), fit(current.kept).accuracy),
+        lambda current: current,
+    )
+    assert selection.fit.kept == (HEBBIAN, ERRORS)
+    assert set(selection.missed) == {HEBBIAN, ERRORS}
+    assert set(selection.spare) == set(range(len(TERMS))) - {HEBBIAN, ERRORS}
+    # No term is put back into a rule that has it.
+    assert all(k not in kept for k, kept in put_back)
+    assert (OJA, (HEBBIAN, ERRORS)) in put_back
+
+
 def test_a_term_that_was_lost_too_early_is_put_back():
     # The search had set oja to zero, so that elimination never met it.
     worth = {OJA: 0.2, HEBBIAN: 0.3, ERRORS: 0.1}
