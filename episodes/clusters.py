@@ -9,10 +9,13 @@ import torch
 from episodes.pool import LabelledPool
 from episodes.source import PoolSource
 from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError
+from metaplast.errors import UserError, require
 
 DIMENSION = 32
 CLASSES = 64
+
+#: Largest dimension times classes; each class has `IMAGES` and more.
+MOST = 10**6
 
 #: Least number of images of a class; more where shots and queries ask for more.
 IMAGES = 500
@@ -57,6 +60,10 @@ def _sizes(argument: str) -> tuple[int, int]:
             f"clusters takes a dimension of at least 1 and perhaps a number of classes of at "
             f"least 2, got {argument!r}; write --dataset clusters:{DIMENSION},{CLASSES}."
         )
+    require(
+        dimension * classes <= MOST,
+        f"clusters takes at most {MOST} as dimension times classes, got {argument!r}.",
+    )
     return dimension, classes
 
 

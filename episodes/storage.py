@@ -35,11 +35,13 @@ def data_root(request: DataRequest) -> Path:
     """
     variable = os.environ.get(DATA_VARIABLE)
     if request.data_root is not None:
-        root, named_by = request.data_root.expanduser(), "--data-root"
+        root, named_by = request.data_root, "--data-root"
     elif variable:
-        root, named_by = Path(variable).expanduser(), DATA_VARIABLE
+        root, named_by = Path(variable), DATA_VARIABLE
     else:
         return cache_folder() / "data"
+    with contextlib.suppress(RuntimeError):  # There is no such user.
+        root = root.expanduser()
     require(
         root.is_dir(),
         f"the data root {str(root)!r} (from {named_by}) is not a folder; make it, or name the "
@@ -51,7 +53,8 @@ def data_root(request: DataRequest) -> Path:
 def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
     """Let `fetch` write a data set into an empty folder and move its files under `root`.
 
-    What lies under `root` is therefore always whole, also after an interrupted download.
+    What lies under `root` is therefore always whole, also after an interrupted download. (Where a
+    folder of the data set is already there, its files are whole, and arrive one by one.)
 
     Args:
         fetch: downloads into the folder it is given.
@@ -65,15 +68,22 @@ def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
             fetch(Path(folder))
-            for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-                target = root / file.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
+            _merge(Path(folder), root)
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(
             f"expected {str(root / expected)!r}, which is not there and could not be downloaded "
             f"({reason(error)}); put it there, or give --data-root the folder that has it."
         ) from error
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move what is in one folder to another; a folder that is not there yet arrives at once."""
+    for path in sorted(source.iterdir()):
+        place = target / path.name
+        if path.is_dir() and place.is_dir():
+            _merge(path, place)
+        else:
+            path.replace(place)
 
 
 def reason(error: Exception) -> str:

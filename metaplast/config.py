@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from metaplast.episode import EpisodeRequest, HeldOut, LabelKind
-from metaplast.errors import require, require_choice
+from metaplast.errors import require, require_choice, require_seed
 from metaplast.learner import Learner
 from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected
@@ -32,13 +32,25 @@ def find_device(text: str) -> torch.device:
     Raises:
         UserError: if it is unknown or absent.
     """
-    kind = text.partition(":")[0]
-    require(kind in ("cpu", "cuda"), f"--device must be cpu or cuda, got {text!r}.")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = torch.device("meta")
     require(
-        kind == "cpu" or torch.cuda.is_available(),
+        device.type in ("cpu", "cuda"), f"--device must be cpu, cuda or cuda:NUMBER, got {text!r}."
+    )
+    if device.type == "cpu":
+        return device
+    require(
+        torch.cuda.is_available(),
         "--device cuda needs a CUDA device, none was found; use --device cpu.",
     )
-    return torch.device(text)
+    count = torch.cuda.device_count()
+    require(
+        (device.index or 0) < count,
+        f"--device {text} was not found; the last CUDA device is cuda:{count - 1}.",
+    )
+    return device
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ class DiscoveryConfig:
             math.isfinite(self.threshold) and 0 <= self.threshold < 1,
             f"--threshold must be from 0 up to 1, got {self.threshold}.",
         )
-        require(self.seed >= 0, f"--seed must be a non-negative whole number, got {self.seed}.")
+        require_seed("--seed", self.seed)
         require(
             all(width >= 1 for width in self.hidden),
             f"--hidden takes widths of at least 1, got {self.hidden}.",

@@ -153,7 +153,8 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
         counts[record.stage.startswith(SELECT)] += record.non_finite
     if counts[False]:
         console.out(f"{counts[False]} training episodes diverged and were left out; the first:")
-        for text in result.divergences[: min(most, counts[False])]:
+        trained = [text for text in result.divergences if not text.startswith(SELECT)]
+        for text in trained[:most]:
             console.out(f"  {text}")
     if counts[True]:
         console.out(f"{counts[True]} diverged while selection tried other rules.")

@@ -106,6 +106,24 @@ class Discovery:
         discovery.stages.load()
         return discovery
 
+    @classmethod
+    def in_folder(cls, config: DiscoveryConfig, folder: Path, **options: Any) -> Discovery:
+        """Return the discovery that was begun in `folder`, or else begin it there.
+
+        Raises:
+            UserError: if the folder holds files that are damaged or foreign, or another discovery.
+        """
+        if (folder / CONFIG).exists():
+            begun = cls.resume(folder, **options)
+            require(
+                begun.config == config,
+                f"{folder} holds a discovery with other settings; give --out another folder.",
+            )
+            return begun
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, config)
+        return cls(config, folder=folder, **options)
+
     @cached_property
     def split(self) -> EpisodeSplit:
         """Episodes for meta-training and for the test, made for this run's network."""
@@ -143,8 +161,9 @@ class Discovery:
 
     @property
     def _rivals(self) -> list[KnownRule]:
-        """The baselines that are not the searched rule itself."""
-        return [rule for rule in baselines() if self._learner_of(rule) != self.learner]
+        """The baselines that are not the searched rule itself; a pool is learned otherwise."""
+        pool = self.choice.is_pool
+        return [rule for rule in baselines() if pool or self._learner_of(rule) != self.learner]
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
         """Return a learner on this run's network."""
@@ -240,8 +259,9 @@ class Discovery:
         def again(fit: Fit) -> Fit:
             return self._fit(f"{SELECT} {next(count)}: as it is", search, fit.kept, fit.theta)
 
-        def fresh(fit: Fit) -> Fit:
-            return self._validated("confirmation", search, fit.kept, fit.theta, "confirmation")
+        def fresh(fit: Fit, turn: int) -> Fit:
+            purpose = "confirmation" + " again" * turn
+            return self._validated("confirmation", search, fit.kept, fit.theta, purpose)
 
         start = self._fit(REFIT, search, kept, search.fitted[..., kept])
         selection = select(start, pool, without, put_back, again, fresh, self.config.least_effect)
@@ -275,7 +295,7 @@ class Discovery:
             if stage == REFIT:
                 raise
             # A rule that never stays finite is as bad as can be: the term is missed.
-            return Fit(tuple(kept), theta, torch.zeros(self.config.validation))
+            return Fit(tuple(kept), theta, theta.new_zeros(self.config.validation))
         # A decay that was clamped at zero is no part of the rule.
         return self._validated(stage, search, kept, loop.fitted, "validation").trimmed()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
-from metaplast.errors import UserError, require
+from metaplast.errors import UserError, require, require_seed
 
 if TYPE_CHECKING:
     from metaplast.learner import State
@@ -134,8 +134,9 @@ class EpisodeRequest(DataRequest):
         """Check the sizes.
 
         Raises:
-            UserError: if ways < 2, shots < 1 or queries < 1.
+            UserError: if ways < 2, shots < 1 or queries < 1, or the seed is none.
         """
+        require_seed("--seed", self.seed)
         require(self.ways >= 2, f"--ways must be at least 2, got {self.ways}; give 2 or more.")
         require(self.shots >= 1, f"--shots must be at least 1, got {self.shots}; give 1 or more.")
         require(

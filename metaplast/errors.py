@@ -39,6 +39,11 @@ def require(condition: bool, sentence: str) -> None:
         raise UserError(sentence)
 
 
+def require_seed(flag: str, value: int) -> None:
+    """Raise `UserError` unless generators take `value` as a seed."""
+    require(0 <= value < 2**63, f"{flag} must be a whole number from 0 to 2^63 − 1, got {value}.")
+
+
 def require_choice(flag: str, value: str, choices: Iterable[str]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     choices = tuple(choices)

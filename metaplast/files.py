@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +69,32 @@ def read_json(path: Path, what: str) -> Any:
         raise UserError(
             f"{path} should hold {what} as JSON, but is not JSON; was it cut short?"
         ) from None
+
+
+def new_folder(out: Path | None, kind: str = "") -> Path:
+    """Return an empty folder of our own: `out`, or runs/KIND-<time>.
+
+    Commands that start in the same second get different ones: making a folder is atomic.
+
+    Raises:
+        UserError: if `out` holds something already, or nothing can be written there.
+    """
+    if out is not None:
+        claim_folder(out)
+        return out
+    name = "-".join([*([kind] if kind else []), f"{datetime.now():%Y-%m-%d_%H-%M-%S}"])
+    for count in itertools.count(1):
+        path = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if path.is_dir():
+                continue
+        except OSError:
+            pass  # Below, in words.
+        break
+    claim_folder(path)
+    return path
 
 
 def claim_folder(path: Path) -> None:

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CONFIG, Discovery, Observer, write_config
+from metaplast.discovery import Discovery, Observer
 from metaplast.errors import UserError, require, sentence
 from metaplast.files import read_json, write_json
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.outputs import SUMMARY, RunFiles
 from metaplast.result import Result
+from metaplast.threads import torch_on_one_thread
 
 JOBS = "jobs.json"
 # A job's summary, with what `Jobs.extra` adds; written last, so it means that all is done.
@@ -167,36 +168,37 @@ class Heartbeat:
         write_json(self._folder / PROGRESS, {"done": self._done, "total": total})
 
 
-def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[str, Any]:
-    """Run a discovery, or what is left of it, on one thread; return its summary.
+def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, Any]:
+    """Return what a function returns, computed on one thread of torch.
 
-    A failure is returned as {"error": sentence}: it ends this job, not the others.
+    A failure is returned as {"error": sentence}: it ends this call, not the others.
+
+    Raises:
+        KeyboardInterrupt: in a worker that was told to stop, without calling anything.
+    """
+    if _stopped.is_set():
+        raise KeyboardInterrupt
+    try:
+        with torch_on_one_thread():
+            return function(*call)
+    except Exception as error:
+        return {"error": sentence(error)}
+
+
+def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[str, Any]:
+    """Run a discovery, or what is left of it; return its summary.
 
     Args:
         config: as `DiscoveryConfig.to_json` gives it.
         folder: of the run.
         extra: see `Jobs`.
     """
-    if _stopped.is_set():
-        raise KeyboardInterrupt
-    try:
-        return _run_job(DiscoveryConfig.from_json(config), Path(folder), extra)
-    except Exception as error:
-        return {"error": sentence(error)}
+    return _run_job(DiscoveryConfig.from_json(config), Path(folder), extra)
 
 
 def _run_job(config: DiscoveryConfig, folder: Path, extra: Extra | None) -> dict[str, Any]:
-    import torch
-
-    torch.set_num_threads(1)
-    folder.mkdir(parents=True, exist_ok=True)
     observers: list[Observer] = [RunFiles(folder), Heartbeat(folder)]
-    if (folder / CONFIG).exists():
-        discovery = Discovery.resume(folder, observers=observers)
-    else:
-        write_config(folder, config)
-        discovery = Discovery(config, folder=folder, observers=observers)
-    result = discovery.run()
+    result = Discovery.in_folder(config, folder, observers=observers).run()
     done: dict[str, Any] = read_json(folder / SUMMARY, "the summary of a run")
     done |= {} if extra is None else extra(result)
     write_json(folder / DONE, done)
@@ -223,7 +225,7 @@ def on_cores(
     """Call a function of a module many times, in processes; yield names and answers as they end.
 
     Args:
-        function: what to call; it should catch its own errors, as one that is raised ends all.
+        function: what to call; see `guarded`.
         calls: arguments of each call, by name.
         processes: how many at once; 0 for one on each core.
         tick: called every now and then.
@@ -238,7 +240,7 @@ def on_cores(
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_heed_interrupts)
     futures: dict[Future[dict[str, Any]], str] = {
-        executor.submit(function, *call): name for name, call in calls.items()
+        executor.submit(guarded, function, *call): name for name, call in calls.items()
     }
     try:
         while futures:
@@ -288,8 +290,8 @@ def _on_ray(
             f"no Ray cluster was found at {address!r} ({type(error).__name__}); start one with "
             f"`ray start --head`, or leave --ray out."
         ) from None
-    remote = ray.remote(num_cpus=1, max_retries=2)(run_job)
-    waiting = {remote.remote(*call): name for name, call in calls.items()}
+    remote = ray.remote(num_cpus=1, max_retries=2)(guarded)
+    waiting = {remote.remote(run_job, *call): name for name, call in calls.items()}
     try:
         while waiting:
             finished, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)

@@ -125,12 +125,19 @@ class Learner:
     def begin(self, batch: EpisodeBatch, generator: torch.Generator) -> State:
         """Return the weights from which the episodes are learned: prescribed, or drawn fresh.
 
-        A feedback without weights of its own leaves prescribed backward weights alone.
+        A feedback without weights of its own leaves prescribed backward weights alone; one with
+        weights of its own draws them where none are prescribed.
         """
         if batch.initial is None:
             return self.draw(batch.episodes, generator, batch.support_x.dtype)
         weights, backward = batch.initial
-        return State(weights, backward if self.feedback.shapes(self.network) else ())
+        if not self.feedback.shapes(self.network):
+            return State(weights, ())
+        return State(
+            weights,
+            backward
+            or self.feedback.draw(self.network, batch.episodes, generator, batch.support_x.dtype),
+        )
 
     def synapses(self, state: Operators, x: Tensor, label: Tensor) -> list[Synapses]:
         """Return the signals at the synapses of W_1 … W_L for one example per episode.

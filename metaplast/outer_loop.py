@@ -6,8 +6,10 @@ whose updates differ in size by orders of magnitude.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,22 +194,37 @@ class OuterLoop:
         problem = self.problem(progress.step, self.settings.meta_batch, theta)
         outcome = self._engine.run(problem)
         finite = outcome.finite
-        self._explain(problem, finite)
+        explained = self._explain(problem, finite)
         gradient = self._gradient(outcome, finite)
         record = self._record(problem, outcome, finite, gradient)
-        if not self._went_back(finite) and finite.any():
-            self._update(gradient)
-        progress.step += 1
-        progress.history.append(record)
+        with self._whole_or_not_at_all():
+            if not self._went_back(finite) and finite.any():
+                self._update(gradient)
+            progress.step += 1
+            progress.history.append(record)
+            progress.divergences.extend(explained)
         self._refuse_standstill()
         return record
 
-    def _explain(self, problem: Problem, finite: Tensor) -> None:
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """Undo a step that is interrupted while it changes things: a checkpoint may follow."""
+        progress = self.progress
+        before = copy.deepcopy(self._moving())
+        lengths = len(progress.history), len(progress.divergences)
+        try:
+            yield
+        except BaseException:
+            del progress.history[lengths[0] :], progress.divergences[lengths[1] :]
+            self._put(before)
+            raise
+
+    def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
         bad = (~finite).nonzero().flatten().tolist()
-        if bad and len(self.progress.divergences) < EXPLAINED:
-            first = problem.select(slice(bad[0], bad[0] + 1))
-            text = f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"
-            self.progress.divergences.append(text)
+        if not bad or len(self.progress.divergences) >= EXPLAINED:
+            return []
+        first = problem.select(slice(bad[0], bad[0] + 1))
+        return [f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"]
 
     def _refuse_standstill(self, limit: int = 50) -> None:
         last = self.progress.history[-limit:]
@@ -296,28 +313,47 @@ class OuterLoop:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""
         progress = self.progress
         return {
-            "u": progress.u,
+            **self._moving(),
             "scale": progress.scale,
-            "step": progress.step,
             "history": [vars(record) for record in progress.history],
             "divergences": progress.divergences,
+        }
+
+    def _moving(self) -> dict[str, Any]:
+        """Return what a step changes, but for the lists that it adds to."""
+        progress = self.progress
+        return {
+            "u": progress.u,
+            "step": progress.step,
             "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
         }
 
+    def _put(self, moving: dict[str, Any]) -> None:
+        progress = self.progress
+        progress.u, progress.step = moving["u"], moving["step"]
+        progress.trust = TrustRegion(**moving["trust"])
+        with torch.no_grad():
+            self._u.copy_(moving["u"])
+        self._optimizer.load_state_dict(moving["optimizer"])
+
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        history = [Record(**record) for record in state["history"]]
-        self.progress = Progress(
-            state["u"], state["scale"], state["step"], history, list(state["divergences"]),
-            TrustRegion(**state["trust"]),
-        )  # fmt: skip
-        with torch.no_grad():
-            self._u.copy_(state["u"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        progress = self.progress
+        progress.scale = state["scale"]
+        progress.history = [Record(**record) for record in state["history"]]
+        progress.divergences = list(state["divergences"])
+        self._put(state)
 
     def run(self, observe: Callable[[OuterLoop, Record], None] | None = None) -> None:
-        """Take all the steps that are left; `observe` is called after each."""
+        """Take all the steps that are left; `observe` is called after each.
+
+        Raises:
+            StandstillError: if every episode diverged for many steps on end, here or in the part of
+                the run that is gone on with.
+        """
+        if self.progress.history:
+            self._refuse_standstill()
         while not self.is_done:
             record = self.run_step()
             if observe is not None:

@@ -156,7 +156,7 @@ def select(
     refit_without: Callable[[Fit, int], Fit],
     refit_with: Callable[[Fit, int], Fit],
     refit: Callable[[Fit], Fit],
-    fresh: Callable[[Fit], Fit],
+    fresh: Callable[[Fit, int], Fit],
     least: float = 0.0,
     rounds: int = 3,
 ) -> Selection:
@@ -174,12 +174,13 @@ def select(
         refit_without: returns the fit without the term at a position.
         refit_with: returns the fit with the term at a position put back.
         refit: returns the fit of the same terms after one more refit.
-        fresh: returns the same rule, its accuracy that on other tasks.
+        fresh: returns the same rule, its accuracy that on other tasks, new ones in each round.
         least: the least effect, a share of accuracy.
         rounds: most times that elimination is run.
     """
     best = start
-    for last in (index == rounds - 1 for index in range(rounds)):
+    for turn in range(rounds):
+        last = turn == rounds - 1
         left, missed = eliminate(start, terms, refit_without, best, least)
         fit = refit(left)
         # The refit may have brought the coefficient of another term to zero.
@@ -191,17 +192,19 @@ def select(
             start = _best(needless)
             continue
         spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
-        gains = [] if last else _gains(fit, list(spare.values()), fresh, least)
+        better = [other for other in spare.values() if not last and fit.is_worse_than(other, least)]
+        gains = _confirmed(fit, better, fresh, turn, least)
         if not gains:
             break
         start = _best(gains)
     return Selection(fit, missed, spare)
 
 
-def _gains(fit: Fit, others: Sequence[Fit], fresh: Callable[[Fit], Fit], least: float) -> list[Fit]:
-    """Return the fits that are better, on other tasks too."""
-    better = [other for other in others if fit.is_worse_than(other, least)]
+def _confirmed(
+    fit: Fit, better: Sequence[Fit], fresh: Callable[[Fit, int], Fit], turn: int, least: float
+) -> list[Fit]:
+    """Return the fits that are better than `fit` on the fresh tasks of a round too."""
     if not better:
         return []
-    again = fresh(fit)
-    return [other for other in better if again.is_worse_than(fresh(other), least)]
+    again = fresh(fit, turn)
+    return [other for other in better if again.is_worse_than(fresh(other, turn), least)]

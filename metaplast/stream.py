@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from metaplast.episode import DataRequest, EpisodeBatch
-from metaplast.errors import require
+from metaplast.errors import require, require_seed
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class StreamRequest(DataRequest):
         """Check the number of classes.
 
         Raises:
-            UserError: if it is below 2.
+            UserError: if it is below 2, or the seed is none.
         """
+        require_seed("--seed", self.seed)
         require(
             self.ways is None or self.ways >= 2,
             f"--ways must be at least 2, got {self.ways}; leave it out for all classes.",

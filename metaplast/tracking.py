@@ -34,7 +34,6 @@ class TensorBoard:
         self._folder = folder / FOLDER
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
-        self._non_finite: dict[str, int] = {}
 
     def begin(self, discovery: Discovery) -> None:
         """Remember the run, whose layout and earlier steps are needed later."""
@@ -52,7 +51,7 @@ class TensorBoard:
             "meta/gradient_norm": record.gradient_norm,
             "rule/l1_norm": record.l1_norm,
             "rule/active_terms": record.active,
-            "guard/non_finite_episodes": self._count(name, record),
+            "guard/non_finite_episodes": self._count(loop),
         }
         for term, values in record.theta.items():
             target = self._term_writer(record.stage, term) if name == DISCOVERED else writer
@@ -104,10 +103,12 @@ class TensorBoard:
             tag = f"theta/{term}" if len(values) == 1 else f"theta/{term}/layer_{layer}"
             writer.add_scalar(tag, value, step)
 
-    def _count(self, name: str, record: Record) -> int:
-        """Return how many episodes of a TensorBoard run have diverged so far."""
-        self._non_finite[name] = self._non_finite.get(name, 0) + record.non_finite
-        return self._non_finite[name]
+    def _count(self, loop: OuterLoop) -> int:
+        """Return how many episodes have diverged so far; the refit follows the search."""
+        loops = [loop]
+        if loop.stage == REFIT and self._discovery is not None:
+            loops.append(self._discovery.stages.loops[SEARCH])
+        return sum(record.non_finite for each in loops for record in each.progress.history)
 
     def _offset(self, stage: str) -> int:
         """Return where a stage begins on the episode axis: the refit follows the search."""

@@ -83,14 +83,30 @@ class Search:
         whole: whether every term must take part: without one, or with one so small that it hardly
             acts, it would be another rule. The grids of all but the rate then do not grow down.
         trials: all of them, in order.
-        at_edge: names of the terms whose best coefficient is the outermost one allowed.
     """
 
     terms: Sequence[Coefficient]
     attempt: Callable[[tuple[float, ...]], Trial]
     whole: bool = False
     trials: dict[tuple[float, ...], Trial] = field(default_factory=dict)
-    at_edge: list[str] = field(default_factory=list)
+
+    @property
+    def at_edge(self) -> list[str]:
+        """Names of the terms whose best coefficient is the outermost one allowed, or beyond it."""
+        return [
+            term.name
+            for k, (term, value) in enumerate(zip(self.terms, self.best.theta, strict=True))
+            if value and not self._lowest(k) < _quarter(value) < LIMITS[1]
+        ]
+
+    @property
+    def _lead(self) -> list[int]:
+        """Positions of the terms that are searched first, the rate."""
+        return [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
+
+    def _lowest(self, k: int) -> int:
+        """Return the end of the grid of a term, below which it hardly acts."""
+        return GRID[0] if self.whole and k not in self._lead else LIMITS[0]
 
     @property
     def best(self) -> Trial:
@@ -106,17 +122,15 @@ class Search:
         together with the rate, and alone, of either sign; then all once more, as they depend on
         each other.
         """
-        lead = [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
+        lead = self._lead
         others = [k for k in range(len(self.terms)) if k not in lead]
-        self.at_edge.clear()
-        none = tuple(0.0 for _ in self.terms)
-        self.trials[none] = self.attempt(none)
+        self._tried(tuple(0.0 for _ in self.terms))
         self._search(lead, [1])
         for k in others:
             self._search_together(lead, k)
         for turn in range(ROUNDS if others else 0):
             for k in others:
-                self._search([k], self._signs(k), grows_down=not self.whole)
+                self._search([k], self._signs(k))
             if turn + 1 < ROUNDS:
                 self._search(lead, [1])
         for group in (lead, *([k] for k in others)):
@@ -135,24 +149,16 @@ class Search:
                 for quarter in COARSE:
                     self._score(placed, [k], sign, quarter)
 
-    def _search(
-        self, group: Sequence[int], signs: Iterable[int], *, grows_down: bool = True
-    ) -> None:
+    def _search(self, group: Sequence[int], signs: Iterable[int]) -> None:
         """Try the grid for some coefficients at once, and beyond it while the best is its edge."""
-        centre = self.best.theta
-        names = [self.terms[k].name for k in group]
-        self.at_edge[:] = [name for name in self.at_edge if name not in names]
+        centre, lowest = self.best.theta, self._lowest(group[0])
         for sign in signs:
             low, high = GRID[0], GRID[-1]
             scores = {q: self._score(centre, group, sign, q) for q in GRID}
-            # A coefficient so small that it changes nothing is no better than none.
-            floor = self.trials[centre].score
             while (best := max(scores, key=lambda q: scores[q])) in (low, high):
-                if scores[best] <= floor or (best == low and not grows_down):
-                    break
                 grown = best - 2 if best == low else best + 2
-                if not LIMITS[0] <= grown <= LIMITS[1]:
-                    self.at_edge += names
+                # A coefficient so small that it changes nothing is no better than none.
+                if not lowest <= grown <= LIMITS[1] or scores[best] <= self._without(centre, group):
                     break
                 low, high = min(low, grown), max(high, grown)
                 scores[grown] = self._score(centre, group, sign, grown)
@@ -163,17 +169,28 @@ class Search:
         value = centre[group[0]]
         if value == 0:
             return
-        quarter = round(4 * math.log10(abs(value)))
+        quarter = _quarter(value)
         for q in (quarter - 1, quarter + 1):
             self._score(centre, group, 1 if value > 0 else -1, q)
 
     def _score(
         self, centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
     ) -> Score:
-        theta = _placed(centre, group, sign, quarter)
+        return self._tried(_placed(centre, group, sign, quarter))
+
+    def _without(self, centre: tuple[float, ...], group: Sequence[int]) -> Score:
+        """Return how well the rule does without some of its terms."""
+        return self._tried(tuple(0.0 if k in group else old for k, old in enumerate(centre)))
+
+    def _tried(self, theta: tuple[float, ...]) -> Score:
         if theta not in self.trials:
             self.trials[theta] = self.attempt(theta)
         return self.trials[theta].score
+
+
+def _quarter(value: float) -> int:
+    """Return the point of the grid that a coefficient lies at."""
+    return round(4 * math.log10(abs(value)))
 
 
 def _placed(

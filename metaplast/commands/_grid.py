@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from metaplast.errors import UserError, require
-from metaplast.files import claim_folder
 from metaplast.jobs import Jobs
 from metaplast.progress import Work
-
-
-def new_folder(out: Path | None, kind: str) -> Path:
-    """Return an empty folder of our own: `out`, or runs/KIND-<time>."""
-    folder = out or Path("runs") / f"{kind}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    claim_folder(folder)
-    return folder
 
 
 def run_all(
@@ -54,6 +45,16 @@ def run_all(
     if not good:
         raise UserError(f"every run failed; the first: {next(iter(ended.values()))['error']}")
     return good
+
+
+def require_all(jobs: Jobs, good: Mapping[str, object]) -> None:
+    """Raise `UserError` if a job is not among those that did not fail."""
+    bad = [name for name in jobs.configs if name not in good]
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {len(jobs.configs)} runs failed, {bad[0]} first; the reasons stand "
+            f"above, and --resume {shlex.quote(str(jobs.folder))} tries them again."
+        )
 
 
 def _outcome(summary: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import multiprocessing
 import os
 import statistics
@@ -20,6 +19,8 @@ from metaplast.commands import _peers
 from metaplast.commands._options import parse
 from metaplast.console import make_console
 from metaplast.episode import EpisodeBatch, EpisodeRequest
+from metaplast.errors import require
+from metaplast.files import write_json
 from metaplast.learner import Learner
 from metaplast.library import choose_terms, open_source
 from metaplast.network import FullyConnected
@@ -52,6 +53,21 @@ class BenchmarkOptions:
     """A source of episodes, such as emnist, to measure what dropping dark pixels gains on it."""
     data_root: Path | None = None
     """Folder with data sets."""
+
+    def __post_init__(self) -> None:
+        """Check what would otherwise be found out after minutes.
+
+        Raises:
+            UserError: if there is no number of steps, or no folder for the file.
+        """
+        require(
+            bool(self.steps) and min(self.steps) >= 1,
+            "--steps takes numbers of at least 1, with commas.",
+        )
+        require(
+            self.json is None or self.json.parent.is_dir(),
+            f"the folder of --json {self.json} is not there; make it, or name another.",
+        )
 
 
 @dataclass(frozen=True)
@@ -251,4 +267,4 @@ def main(arguments: Sequence[str]) -> None:
         )  # fmt: skip
     console.print(_table(rows))
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(options.json, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from metaplast.config import PRESETS, DiscoveryConfig
 from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
 from metaplast.discovery import Discovery, write_config
 from metaplast.errors import require
-from metaplast.files import claim_folder
+from metaplast.files import new_folder
 from metaplast.library import all_terms, known_rules
 from metaplast.outputs import RunFiles
 from metaplast.report.observer import ReportFiles
@@ -98,18 +97,18 @@ def main(arguments: Sequence[str]) -> None:
 def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:
     """Return the discovery, new or resumed, with everyone who watches it."""
     bar = ProgressBar(console, quiet=options.quiet)
-    resumed = options.resume
-    folder = resumed or options.out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    resumed, split = options.resume, None
+    if resumed is None:
+        # Data and engine first: a mistake there should leave no folder behind.
+        trial = Discovery(options.config)
+        _, split = trial.engine, trial.split
+    folder = resumed or new_folder(options.out)
     # The report reads what RunFiles writes.
     observers = (bar, RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
     every = options.checkpoint_seconds
     if resumed is not None:
         return Discovery.resume(folder, observers=observers, checkpoint_seconds=every), bar
-    discovery = Discovery(
-        options.config, folder=folder, observers=observers, checkpoint_seconds=every
-    )
-    # Data and engine first: a mistake there should leave no folder behind.
-    _ = discovery.split, discovery.engine
-    claim_folder(folder)
     write_config(folder, options.config)
-    return discovery, bar
+    return Discovery(
+        options.config, folder=folder, observers=observers, checkpoint_seconds=every, split=split
+    ), bar

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from metaplast.comparison import (
 from metaplast.config import DtypeName, find_device
 from metaplast.console import make_console
 from metaplast.errors import require
-from metaplast.files import claim_folder
+from metaplast.files import new_folder
 from metaplast.library import default_source, open_stream
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineSettings, spaced_records
@@ -105,9 +104,7 @@ def main(arguments: Sequence[str]) -> None:
     for contender in contenders:
         check_depth(contender, network)
         choose_engine(options.engine, contender.rule.learner(network), like.device)
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = options.out or Path("runs") / f"evaluate_{stamp}"
-    claim_folder(folder)
+    folder = new_folder(options.out, "evaluate")
     if not options.quiet:
         _show_settings(console, split, network, settings)
     try:

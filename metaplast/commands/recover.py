@@ -11,13 +11,13 @@ import torch
 from rich import box
 from rich.table import Table
 
-from metaplast.commands._grid import new_folder, run_all
+from metaplast.commands._grid import require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.episode import HeldOut, LabelKind
 from metaplast.errors import require
-from metaplast.files import csv_text, write_text
+from metaplast.files import csv_text, new_folder, write_text
 from metaplast.jobs import Jobs
 from metaplast.library import all_sources
 from metaplast.seeds import generator
@@ -133,6 +133,7 @@ def main(arguments: Sequence[str]) -> None:
         f"{len(planted)} different terms planted",
     )
     console.out(f"Results in {jobs.folder}")
+    require_all(jobs, done)
 
 
 def is_exact(summary: dict[str, Any]) -> bool:

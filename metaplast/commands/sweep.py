@@ -13,13 +13,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.commands._grid import new_folder, run_all
+from metaplast.commands._grid import require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.discovery import Discovery
 from metaplast.errors import require
-from metaplast.files import write_text
+from metaplast.files import new_folder, write_text
 from metaplast.jobs import Jobs
 from metaplast.outputs import RULE
 from metaplast.rule import Rule
@@ -84,15 +84,20 @@ class SweepOptions:
             f"--l1 takes different penalties with commas, got {','.join(map(str, self.l1))!r}.",
         )
 
-    def jobs(self, folder: Path) -> Jobs:
-        """Return one discovery for each penalty and seed."""
+    def configs(self) -> dict[str, DiscoveryConfig]:
+        """Return one discovery for each penalty and seed, by a name that may be a folder's.
+
+        Raises:
+            UserError: if a penalty or a seed will not do.
+        """
         seeds = range(self.first_seed, self.first_seed + self.seeds)
-        configs = {
-            f"l1={l1:g}_seed={seed}": replace(self.run.config, l1=l1, seed=seed)
+        return {
+            f"l1={str(l1).removesuffix('.0')}_seed={seed}": replace(
+                self.run.config, l1=l1, seed=seed
+            )
             for l1 in self.l1
             for seed in seeds
         }
-        return Jobs(folder, configs, partial(judge, seed=self.first_seed))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -109,12 +114,15 @@ def main(arguments: Sequence[str]) -> None:
         jobs = replace(jobs, extra=partial(judge, seed=int(saved["first_seed"])))
     else:
         # The data first: a mistake there should leave no folder, and a download happen once.
-        _ = Discovery(options.run.config).split
-        jobs = options.jobs(new_folder(options.out, "sweep"))
+        configs = options.configs()
+        _ = Discovery(next(iter(configs.values()))).split
+        folder = new_folder(options.out, "sweep")
+        jobs = Jobs(folder, configs, partial(judge, seed=options.first_seed))
         jobs.save(first_seed=options.first_seed)
     done = run_all(jobs, console, processes=options.processes, ray=options.ray)
     runs = [Run.of(name, jobs.configs[name], summary) for name, summary in done.items()]
     show(console, runs, jobs.folder)
+    require_all(jobs, done)
 
 
 def show(console: Console, runs: Sequence[Run], folder: Path) -> None:

@@ -95,7 +95,7 @@ def write_figures(folder: Path, standings: Sequence[Standing], chance: float) ->
     runs = {s.contender.name: s.run for s in standings}
     samples = next(iter(runs.values())).samples
     accuracy = {
-        name: Curve.over_networks(samples, 100 * run.accuracy.double().numpy())
+        name: Curve.over_networks(samples, 100 * run.accuracy.double().cpu().numpy())
         for name, run in runs.items()
     }
     figures = {
@@ -131,7 +131,7 @@ def write_figures(folder: Path, standings: Sequence[Standing], chance: float) ->
 
 def _profile(values: Tensor) -> Curve:
     """Return a measure at the last record, layer by layer, over the networks that are finite."""
-    last = values[:, -1].double()
+    last = values[:, -1].double().cpu()
     last = last[torch.isfinite(last).all(1)]
     layers = list(range(1, last.shape[1] + 1)) if len(last) else []
     return Curve.over_networks(layers, last.numpy()) if layers else Curve.nothing()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from metaplast.config import DiscoveryConfig
 from metaplast.registry import find, lookup
 from metaplast.reproduce.table import Row, Table
 from metaplast.reproduce.verdict import Claim
@@ -39,6 +40,14 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def decisive(config: DiscoveryConfig, without: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the fields of a configuration that decide the numbers of a variant, as plain data."""
+    fields = plain(config.to_json())
+    for name in ("data_root", "engine", *without):
+        del fields[name]
+    return fields
+
+
 class Variant(Protocol):
     """One curve of an experiment: what is run once for each seed.
 
@@ -53,8 +62,11 @@ class Variant(Protocol):
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides its numbers, but the seed, as plain data."""
 
-    def prepare(self, setting: Setting) -> dict[str, Any]:
-        """Return what is found on separate data before any seed is run, as plain data."""
+    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
+        """Return what is found on separate data before any seed is run, as plain data.
+
+        `folder` is its own, for what an interrupted preparation goes on from.
+        """
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return the numbers of one seed."""

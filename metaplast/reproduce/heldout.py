@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from metaplast.comparison import widths_for_depth
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
 from metaplast.episode import EpisodeRequest, LabelKind
+from metaplast.errors import require
 from metaplast.evaluation import evaluate
 from metaplast.library import open_source
 from metaplast.network import FullyConnected
-from metaplast.reproduce.contract import Setting, plain
+from metaplast.reproduce.contract import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.rule import Rule
 from metaplast.unroll import choose_engine
@@ -86,28 +88,38 @@ class RuleVariant:
     quick_sites: tuple[Site, ...] = ()
     takes_file: bool = False
 
-    def _changes(self, setting: Setting) -> dict[str, Any]:
-        return {**self.full, **(self.quick if setting.quick else {})}
+    def config(self, setting: Setting) -> DiscoveryConfig:
+        """Return how the rule is found."""
+        changes = {**self.full, **(self.quick if setting.quick else {})}
+        return DiscoveryConfig(**changes, data_root=setting.data_root)
 
     def _sites(self, setting: Setting) -> tuple[Site, ...]:
         return self.quick_sites if setting.quick else self.sites
 
     def _given(self, setting: Setting) -> Rule | None:
-        return Rule.load(setting.rule) if self.takes_file and setting.rule is not None else None
+        if not self.takes_file or setting.rule is None:
+            return None
+        rule, own = Rule.load(setting.rule), self.config(setting)
+        seed = rule.provenance.get("seed", own.seed)
+        require(
+            seed == own.seed or rule.provenance.get("dataset") != own.dataset_name,
+            f"{setting.rule} was found with --seed {seed}, and met classes that are held out here; "
+            f"give a rule found with --seed {own.seed}.",
+        )
+        return rule
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides the numbers: how the rule is found or what it is, and sites."""
         given = self._given(setting)
-        found = {"find": plain(self._changes(setting))}
+        found = {"find": decisive(self.config(setting))}
         sites = [plain(asdict(site)) for site in self._sites(setting)]
         return (found if given is None else {"rule": given.to_json()}) | {"sites": sites}
 
-    def prepare(self, setting: Setting) -> dict[str, Any]:
-        """Return the rule, discovered unless it is given."""
+    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
+        """Return the rule, discovered unless it is given; an interrupted discovery goes on."""
         rule = self._given(setting)
         if rule is None:
-            config = DiscoveryConfig(**self._changes(setting), data_root=setting.data_root)
-            rule = Discovery(config).run().rule
+            rule = Discovery.in_folder(self.config(setting), folder / "discovery").run().rule
         return {"rule": rule.to_json(), "theta": rule.coefficients}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:

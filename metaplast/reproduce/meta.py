@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +13,9 @@ from torch import Tensor
 
 from metaplast.config import PRESETS, DiscoveryConfig
 from metaplast.discovery import Discovery
-from metaplast.errors import UserError
-from metaplast.outer_loop import OuterLoop, Record
+from metaplast.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.probes import Moment, Probe
-from metaplast.reproduce.contract import Setting, plain
+from metaplast.reproduce.contract import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.result import SEARCH
 from metaplast.unroll import Engine, Outcome, Problem
@@ -24,7 +24,7 @@ PUBLISHED = PRESETS["paper"]
 # Fields of `DiscoveryConfig` that are given elsewhere, or come after the search, which is all that
 # is run here.
 _WITHOUT_EFFECT = (
-    *("seed", "data_root", "engine"),
+    "seed",
     *("threshold", "refit", "refit_batch", "validation", "least_effect", "test_episodes"),
 )
 # Seeds that outer loops are chosen on, and nothing else is made with.
@@ -97,13 +97,11 @@ class MetaVariant:
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides the numbers."""
-        config = plain(self.config(setting, 0).to_json())
-        for name in _WITHOUT_EFFECT:
-            del config[name]
+        config = decisive(self.config(setting, 0), _WITHOUT_EFFECT)
         loops = {name: plain(changes) for name, changes in self.loops.items()}
         return config | {"measured": sorted(self.probes)} | ({"loops": loops} if loops else {})
 
-    def prepare(self, setting: Setting) -> dict[str, Any]:
+    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Find the outer loop, if there are several; θ is learned anew for each seed."""
         if not self.loops:
             return {}
@@ -139,7 +137,7 @@ class MetaVariant:
 
         try:
             outer.run(observe)
-        except UserError:
+        except StandstillError:
             # Every episode diverges, so that θ stands still: the rest would do the same.
             last = outer.progress.history[-1]
             lost = {f"theta_{name}": values[0] for name, values in last.theta.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class OnlineVariant:
         measured = sorted({*PROBES, *self.final, *self.tables, *self.shown})
         return {"rule": self.rule, **plain(asdict(self.course(setting))), "measured": measured}
 
-    def prepare(self, setting: Setting) -> dict[str, Any]:
+    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return the coefficients, none zero, that do best on images used for nothing else."""
         course = self.course(setting)
         split = course.split(setting)

@@ -15,14 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metaplast.errors import require, sentence
+from metaplast.errors import require
 from metaplast.files import read_json, write_json, write_text
-from metaplast.jobs import on_cores
+from metaplast.jobs import guarded, on_cores
 from metaplast.reproduce.contract import Experiment, Setting, Variant
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import judge
 from metaplast.result import versions
-from metaplast.threads import torch_on_one_thread
 
 PARTS, VARIANT = "parts", "variant.json"
 
@@ -77,41 +76,26 @@ class Results:
 
 
 def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str, Any]:
-    """Find what a variant needs before its seeds; return {} or {"error": sentence}."""
-
-    def work() -> None:
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        found = variant.prepare(setting)
-        seconds = round(time.monotonic() - began, 2)
-        data = {"settings": variant.settings(setting), "prepared": found, "seconds": seconds}
-        write_json(place / VARIANT, data)
-
-    return _guarded(work)
+    """Find what a variant needs before its seeds, and keep it; return {}."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    found = variant.prepare(setting, place)
+    seconds = round(time.monotonic() - began, 2)
+    data = {"settings": variant.settings(setting), "prepared": found, "seconds": seconds}
+    write_json(place / VARIANT, data)
+    return {}
 
 
 def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict[str, Any]:
-    """Compute the numbers of one seed; return {} or {"error": sentence}."""
-
-    def work() -> None:
-        place = Path(folder)
-        began = time.monotonic()
-        prepared = read_json(place / VARIANT, "the settings of a variant")["prepared"]
-        rows = variant.run(seed, setting, prepared)
-        write_text(place / f"seed-{seed}.csv", rows_to_csv(rows))
-        done = {"seconds": round(time.monotonic() - began, 2), "versions": versions()}
-        write_json(place / f"seed-{seed}.json", done)
-
-    return _guarded(work)
-
-
-def _guarded(work: Callable[[], None]) -> dict[str, Any]:
-    try:
-        with torch_on_one_thread():
-            work()
-    except Exception as error:
-        return {"error": sentence(error)}
+    """Compute the numbers of one seed, and keep them; return {}."""
+    place = Path(folder)
+    began = time.monotonic()
+    prepared = read_json(place / VARIANT, "the settings of a variant")["prepared"]
+    rows = variant.run(seed, setting, prepared)
+    write_text(place / f"seed-{seed}.csv", rows_to_csv(rows))
+    done = {"seconds": round(time.monotonic() - began, 2), "versions": versions()}
+    write_json(place / f"seed-{seed}.json", done)
     return {}
 
 
@@ -127,7 +111,7 @@ def _answers(
         return
     for name, call in calls.items():
         tick()
-        yield name, function(*call)
+        yield name, guarded(function, *call)
 
 
 @dataclass(frozen=True)

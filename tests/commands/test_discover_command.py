@@ -189,6 +189,11 @@ REFUSED = {
     ),
     "backprop-with-random-feedback": (["--terms=backprop", "--feedback=fixed"], "symmetric"),
     "negative-seed": (["--seed=-3"], "--seed"),
+    "endless-seed": (["--seed=99999999999999999999"], "--seed"),
+    "unknown-device": (["--device=cpu:x"], "--device must be"),
+    "device-of-torch": (["--device=meta"], "--device must be"),
+    "nobodys-home": (["--dataset=mnist", "--data-root=~nobody-at-all/x"], "is not a folder"),
+    "endless-clusters": (["--dataset=clusters:99999999999,5"], "clusters takes at most"),
 }
 
 

@@ -1,6 +1,7 @@
 """`metaplast sweep` and `metaplast recover` as their user meets them."""
 
 import csv
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from metaplast.commands import recover as recover_command
 from metaplast.commands import sweep as sweep_command
 from metaplast.commands._options import parse
 from metaplast.commands.recover import RecoverOptions, make_jobs, supports
+from metaplast.commands.sweep import SweepOptions
 from metaplast.library import choose_terms
 from metaplast.rule import Rule
 
@@ -44,11 +46,31 @@ def test_a_sweep_leaves_tables_a_figure_and_a_rule(tmp_path, capsys):
 
 def test_a_mistake_leaves_no_folder(tmp_path, capsys):
     out = tmp_path / "sweep"
-    for wrong in (["--seeds=0"], ["--l1=1,1"], ["--ways=99"]):
+    for wrong in (["--seeds=0"], ["--l1=1,1"], ["--ways=99"], ["--l1=-1"], ["--first-seed=-1"]):
         assert guard(sweep_command.main, [*wrong, f"--out={out}"]) == 2
         assert capsys.readouterr().err.startswith("error: ")
     assert guard(recover_command.main, ["--rules=0", f"--out={out}"]) == 2
     assert not out.exists()
+
+
+def test_near_penalties_are_runs_of_their_own():
+    options = parse(SweepOptions, ["--l1=0.1234567,0.1234568,3", "--seeds=1"])
+    names = ["l1=0.1234567_seed=0", "l1=0.1234568_seed=0", "l1=3_seed=0"]
+    assert list(options.configs()) == names
+
+
+def test_runs_that_fail_are_told_in_the_exit_code(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "sweep"
+    assert guard(sweep_command.main, ["--l1=0", "--seeds=1", f"--out={out}", *SMALL]) == 0
+    jobs = out / "jobs.json"
+    data = json.loads(jobs.read_text())
+    broken = data["jobs"]["l1=0_seed=0"] | {"ways": 99, "seed": 1}
+    data["jobs"]["broken"] = broken
+    jobs.write_text(json.dumps(data))
+    assert guard(sweep_command.main, [f"--resume={out}"]) == 2
+    captured = capsys.readouterr()
+    assert "recommended" in captured.out
+    assert "1 of 2 runs failed, broken first" in captured.err
 
 
 def test_recover_says_what_it_recovered(tmp_path, capsys):

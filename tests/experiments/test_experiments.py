@@ -69,16 +69,16 @@ def test_a_seed_is_the_same_whatever_ran_before(tmp_path):
     assert variant.run(0, QUICK, {}) != alone
 
 
-def test_the_outer_loop_that_does_best_on_separate_seeds_is_run():
+def test_the_outer_loop_that_does_best_on_separate_seeds_is_run(tmp_path):
     plain = get_experiment("feedback-alignment").variants[1]
     loops = {"still": {"meta_lr": 1e-9}, "moving": {"meta_lr": 0.03}}
     chosen = replace(plain, loops=loops)
-    found = chosen.prepare(QUICK)
+    found = chosen.prepare(QUICK, tmp_path)
     assert found["loop"] == "moving"
     assert found["tried"]["moving"] > found["tried"]["still"]
     moving = replace(plain, quick={**plain.quick, **loops["moving"]})
     assert chosen.run(0, QUICK, found) == moving.run(0, QUICK, {})
-    assert plain.prepare(QUICK) == {}
+    assert plain.prepare(QUICK, tmp_path) == {}
     # Results of other loops to choose from are other results; without any, the settings are plain.
     assert chosen.settings(QUICK) != plain.settings(QUICK)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -218,6 +219,29 @@ def test_a_baseline_that_is_searched_is_not_learned_twice(baseline):
     result = discover(DiscoveryConfig(terms=baseline, **TINY), split=SPLIT)
     assert baseline not in {record.stage for record in result.history}
     assert torch.equal(result.heldout["discovered"].loss, result.heldout[baseline].loss)
+
+
+def test_a_pool_of_one_term_has_baselines_of_its_own():
+    # The search of a pool is penalised, so it is no baseline.
+    config = DiscoveryConfig(terms="F0", l1=0.5, **TINY)
+    discovery = Discovery(config, split=SPLIT)
+    discovery.run()
+    loops = discovery.stages.loops
+    assert loops["feedback_alignment"].settings.l1 == 0
+    assert loops["search"].settings.l1 == 0.5
+    assert not torch.equal(loops["feedback_alignment"].theta, loops["search"].theta)
+
+
+def test_a_discovery_goes_on_in_its_folder_and_in_no_other(tmp_path):
+    config = DiscoveryConfig(terms="error_hebbian,oja", **TINY)
+    first = Discovery.in_folder(config, tmp_path / "run", split=SPLIT).run()
+    watcher = Watcher()
+    again = Discovery.in_folder(config, tmp_path / "run", split=SPLIT, observers=[watcher]).run()
+    assert essence(again) == essence(first)
+    assert watcher.records == []
+    with pytest.raises(UserError, match="other settings") as caught:
+        Discovery.in_folder(replace(config, seed=1), tmp_path / "run")
+    assert_is_one_sentence(caught.value)
 
 
 def test_observers_see_everything_once():

@@ -2,15 +2,24 @@
 
 import json
 import pickle
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
 from support import assert_is_one_sentence, seeded
 
+from metaplast import files
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
-from metaplast.files import claim_folder, read_json, write_atomically, write_json, write_text
+from metaplast.files import (
+    claim_folder,
+    new_folder,
+    read_json,
+    write_atomically,
+    write_json,
+    write_text,
+)
 
 
 def entries(folder):
@@ -77,6 +86,25 @@ def test_a_folder_is_claimed_once(tmp_path):
         claim_folder(folder)
     assert_is_one_sentence(caught.value)
     assert entries(folder) == ["config.json"]
+
+
+def test_commands_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(files, "datetime", Stopped)
+    monkeypatch.chdir(tmp_path)
+    names = [str(new_folder(None, kind)) for kind in ("", "", "sweep", "")]
+    stamp = "2026-01-02_03-04-05"
+    assert names == [f"runs/{stamp}", f"runs/{stamp}-2", f"runs/sweep-{stamp}", f"runs/{stamp}-3"]
+    assert sorted(entries(tmp_path / "runs")) == sorted(Path(name).name for name in names)
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "runs").write_text("a file")
+    monkeypatch.chdir(tmp_path / "blocked")
+    with pytest.raises(UserError, match="cannot write to the folder"):
+        new_folder(None)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

@@ -295,6 +295,44 @@ def test_standstill_is_refused_in_one_sentence():
     assert len(loop.progress.divergences) == EXPLAINED
 
 
+def test_standstill_is_refused_again_by_a_run_that_goes_on():
+    # The whole refit may have stood still; it must not pass for one that ended well.
+    settings = replace(REAL, episodes=100)
+    loop = real_loop(settings, sampler=Poisoned([0, 1], factor=math.inf))
+    with pytest.raises(StandstillError):
+        loop.run()
+    resumed = real_loop(settings, sampler=Clouds(), scale=loop.progress.scale)
+    resumed.restore(loop.state())
+    with pytest.raises(StandstillError, match="last 50 outer steps"):
+        resumed.run()
+    assert resumed.progress.step == 50
+
+
+@pytest.mark.parametrize("where", ["_went_back", "_update"])
+def test_a_step_that_is_interrupted_was_not_taken(where, monkeypatch):
+    settings = replace(REAL, optimizer="Adam", backtrack=where == "_went_back")
+    sampler = Poisoned([1])
+    whole, part = real_loop(settings, sampler=sampler), real_loop(settings, sampler=sampler)
+    whole.run()
+    for _ in range(3):
+        part.run_step()
+    original = getattr(OuterLoop, where)
+
+    def interrupted(self, *arguments):
+        original(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OuterLoop, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        part.run_step()
+    monkeypatch.undo()
+    assert part.progress.step == len(part.progress.history) == 3
+    part.run()
+    assert torch.equal(part.theta, whole.theta)
+    assert part.progress.history == whole.progress.history
+    assert part.progress.divergences == whole.progress.divergences
+
+
 # --- optimizers ---
 
 OPTIMIZERS = [

@@ -3,15 +3,19 @@
 import csv
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
-import torch
 from support import assert_is_one_sentence
 
 from metaplast.config import DiscoveryConfig
+from metaplast.discovery import Discovery
 from metaplast.errors import UserError
-from metaplast.jobs import DONE, Jobs, run_job
+from metaplast.jobs import DONE, Heartbeat, Jobs, run_job
 from metaplast.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
 from metaplast.sweep_figure import draw
 
@@ -36,7 +40,8 @@ def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
     assert ended["a"]["extra"] == len(ended["a"]["kept"])
     assert ended["a"]["rule"] != ended["b"]["rule"]
     assert ticks
-    assert 0 <= min(ticks) <= max(ticks) <= 1
+    assert jobs.fraction("a") > 0
+    assert jobs.fraction("broken") == 0
     # As a killed command leaves it: one job done, one with a checkpoint, one not begun.
     (tmp_path / "b" / DONE).unlink()
     loaded, options = Jobs.load(tmp_path, extra)
@@ -45,11 +50,58 @@ def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
     marked = json.loads((tmp_path / "a" / DONE).read_text()) | {"mark": True}
     (tmp_path / "a" / DONE).write_text(json.dumps(marked))
     assert dict(Jobs(tmp_path, {"a": TINY}).run()) == {"a": marked}, "read, not run"
-    threads = torch.get_num_threads()
     again = run_job(TINY.to_json() | {"seed": 1}, str(tmp_path / "b"), extra)
-    torch.set_num_threads(threads)
     same = ("rule", "heldout", "before_refit", "extra")
     assert [again[key] for key in same] == [ended["b"][key] for key in same]
+
+
+def test_a_job_tells_how_much_of_it_is_done(tmp_path):
+    jobs = Jobs(tmp_path, {"a": TINY})
+    seen = []
+
+    class Look:
+        def begin(self, discovery):
+            seen.append(jobs.fraction("a"))
+
+        record = tested = lambda self, *_: seen.append(jobs.fraction("a"))
+
+        def finish(self, result):
+            pass
+
+    (tmp_path / "a").mkdir()
+    Discovery(TINY, observers=[Heartbeat(tmp_path / "a", seconds=0.0), Look()]).run()
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, 1)
+    assert len(set(seen)) > 5
+
+
+def test_an_interrupt_ends_the_workers_and_begins_nothing(tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def wait(k, folder):\n"
+        "    (pathlib.Path(folder) / str(k)).touch()\n"
+        "    time.sleep(60)\n"
+        "    return {}\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "import sys\n"
+        "from metaplast.jobs import on_cores\n"
+        "from slow import wait\n"
+        "if __name__ == '__main__':\n"
+        "    calls = {str(k): (k, sys.argv[1]) for k in range(8)}\n"
+        "    list(on_cores(wait, calls, 2))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py"), str(begun)], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while len(list(begun.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    assert len(list(begun.iterdir())) == 2
 
 
 def test_a_folder_without_jobs_is_refused(tmp_path):

@@ -1,9 +1,14 @@
 """What lands in TensorBoard, read back with TensorBoard's own reader."""
 
+import contextlib
+from dataclasses import replace
+
 import pytest
+from support import Clouds, Poisoned
 
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
+from metaplast.episode import EpisodeSplit
 from metaplast.tracking import FOLDER, TensorBoard
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -57,6 +62,39 @@ def test_all_charts_are_there(tracked):
     } <= scalars  # fmt: skip
     assert "custom_scalars__config__" in reader.Tags()["tensors"]
     assert read(tracked[0] / "backprop").Scalars("heldout/accuracy")
+
+
+class Stop:
+    """Interrupts a run after some outer steps."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def begin(self, discovery):
+        pass
+
+    def record(self, loop, record):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):
+    split = EpisodeSplit(
+        Poisoned([1]), Clouds(), "classes", inputs=6, outputs=3, description="clouds"
+    )
+    config = replace(CONFIG, terms="error_hebbian,oja", backtrack=False)
+    charts = {"killed": [1, 2, 3, 4, 5], "resumed": [6]}
+    # One of two diverges in each of four steps of the search, and in each of two of the refit.
+    for part, values in charts.items():
+        observers = [TensorBoard(tmp_path / part), *([Stop(5)] if part == "killed" else [])]
+        with contextlib.suppress(KeyboardInterrupt):
+            Discovery.in_folder(config, tmp_path, split=split, observers=observers).run()
+        for writer in observers[0]._writers.values():
+            writer.close()
+        reader = read(tmp_path / part / FOLDER / "discovered")
+        events = reader.Scalars("guard/non_finite_episodes")
+        assert [event.value for event in events] == values
 
 
 def test_the_equation_is_the_rules(tracked):

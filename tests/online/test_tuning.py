@@ -5,7 +5,7 @@ import math
 import pytest
 from support import named
 
-from metaplast.tuning import GRID, LIMITS, Score, Search, Trial
+from metaplast.tuning import GRID, Score, Search, Trial
 
 
 def search(terms, height):
@@ -39,7 +39,25 @@ def test_a_rate_that_only_harms_ends_at_zero():
 def test_the_grid_is_not_grown_where_nothing_is_gained():
     found = search(["error_hebbian"], peak(1e-2))
     assert len(found.trials) == 1 + len(GRID) + 2
-    assert max(LIMITS) > max(GRID)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("rate", "other"), [(30.0, 1e-2), (1e-6, 1e-2), (1e-2, 30.0), (1e-2, 1e-6), (1e-2, 3e-3)]
+)
+def test_the_grid_grows_for_each_of_two_coefficients(rate, other, whole):
+    def height(first, second):
+        return peak(rate)(first) + (peak(other)(second) if second > 0 else -60)
+
+    found = Search(
+        named("error_hebbian", "oja"), lambda theta: Trial(theta, Score(height(*theta), 0.0)), whole
+    )
+    # Where a term must take part, its grid ends where it would hardly act.
+    ends = whole and other < 10 ** (GRID[0] / 4)
+    theta = found.run().theta
+    assert abs(math.log10(theta[0] / rate)) <= 0.26
+    assert ends or abs(math.log10(theta[1] / other)) <= 0.26
+    assert found.at_edge == (["oja"] if ends else [])
 
 
 def test_signs_and_interaction_are_found():
@@ -81,7 +99,7 @@ def test_where_every_term_must_take_part_a_useless_one_is_as_small_as_the_grid()
     rate, other = found.run().theta
     assert abs(math.log10(rate / 1e-2)) <= 0.25
     assert abs(math.log10(abs(other)) - GRID[0] / 4) <= 0.26  # Half a grid step, rounded.
-    assert found.at_edge == []
+    assert found.at_edge == ["oja"]
 
 
 def test_equal_accuracies_are_decided_by_the_loss():

@@ -158,7 +158,7 @@ class Batch:
         raise ReversalError(
             f"episode {episode}: the weights rebuilt in the backward sweep are off by "
             f"{self.results[episode, unroll.DEVIATION]:.1e} of the largest, expected at most "
-            f"{TOLERANCES[self.problem.theta.dtype]:.0e}; use float64 or --engine batched."
+            f"{TOLERANCES[self.problem.theta.dtype]:.0e}; use --dtype float64 or --engine batched."
         )
 
 

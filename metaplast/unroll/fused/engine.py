@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metaplast.errors import UserError
 from metaplast.learner import Learner
 from metaplast.unroll.contract import Engine, Outcome, Problem
 
@@ -22,7 +23,7 @@ from metaplast.unroll.contract import Engine, Outcome, Problem
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
-class ReversalError(RuntimeError):
+class ReversalError(UserError):
     """The weights rebuilt in the backward sweep differ from the real ones: no gradient."""
 
 
