@@ -128,3 +128,17 @@ def test_divergence_is_that_of_kullback_and_leibler():
     ) / 2
     assert divergence(p, q) == pytest.approx(float(expected))
     assert divergence(p, q * torch.nan) == torch.inf
+
+
+@pytest.mark.parametrize("feedback", ["symmetric", "symmetric-detached"])
+def test_a_learner_whose_teacher_has_no_backward_weights_draws_its_own(feedback):
+    # Feedback alignment is compared on the same tasks, whatever the feedback of the rule.
+    batch = planted("F0=0.02", feedback=feedback).train.sample(2, seeded())
+    rival = Learner(NETWORK, "fixed", (get_term("F0"),))
+    state = rival.begin(batch, seeded(1))
+    shapes = [tuple(b.shape[1:]) for b in state.backward]
+    assert shapes == [tuple(b.shape[1:]) for b in rival.draw(1, seeded()).backward]
+    theta = torch.tensor([0.02], dtype=torch.float64)
+    outcome = get_engine("batched").run(Problem(rival, theta, state, batch))
+    assert outcome.finite.all()
+    assert torch.equal(state.weights[0], batch.initial.weights[0])
