@@ -25,7 +25,8 @@ def judge(result: Result, *, seed: int) -> dict[str, Any]:
     """Return a rule's loss and accuracy on tasks that are the same for every run of a sweep.
 
     The tasks are drawn from the meta-training side of the split that `seed` makes, as many as
-    selection uses: choosing among rules must not look at held-out tasks.
+    selection uses: choosing among rules must not look at that split's held-out tasks. Runs with
+    another seed hold out others, some of which are met here.
 
     Args:
         result: of a run, whose own seed may be another.
