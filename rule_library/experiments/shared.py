@@ -149,13 +149,13 @@ def theta_panel(table: Table, variant: str, title: str = "", faded: Sequence[str
     )
 
 
-def angle_panel(table: Table, variant: str) -> Panel:
-    """Return a variant's angles to backprop's errors, layer by layer."""
+def angle_panel(table: Table, variant: str, shown: str = "") -> Panel:
+    """Return a variant's angles to backprop's errors, layer by layer; `shown` is what it is called."""
     lines = {
         f"layer {layer}": series.curve(window=WINDOW)
         for layer, series in enumerate(table.numbered(variant, "angle"), start=1)
     }
-    title = f"angle of the errors to backprop's, {label(variant)}, degrees"
+    title = f"angle of the errors to backprop's, {shown or label(variant)}, degrees"
     return Panel(title, "meta-episodes", lines, (0, 100), layered=True)
 
 
@@ -174,5 +174,6 @@ def overview(
         theta: the panel of coefficients in the place of the variant's.
     """
     curves = [accuracy_panel(table, labels), loss_panel(table, labels)]
-    theta = theta or theta_panel(table, variant)
-    return {"": panels([*curves, theta, angle_panel(table, variant)])}
+    shown = (labels or {}).get(variant) or label(variant)
+    theta = theta or theta_panel(table, variant, f"θ, {shown}")
+    return {"": panels([*curves, theta, angle_panel(table, variant, shown)])}
