@@ -29,7 +29,7 @@ BAD = {
     "unknown activation": ({"activation": "sotfplus"}, "did you mean 'softplus'"),
     "unknown init": ({"init": "xavir"}, "did you mean 'xavier'"),
     "unknown engine": ({"engine": "bached"}, "did you mean 'batched'"),
-    "unknown device": ({"device": "tpu"}, "--device must be cpu or cuda"),
+    "unknown device": ({"device": "tpu"}, "--device must be cpu, cuda or cuda:NUMBER"),
     "unknown data set": ({"dataset": "digit"}, "did you mean 'digits'"),
     "width 0": ({"hidden": (5, 0)}, "--hidden"),
     "one way": ({"ways": 1}, "--ways"),
