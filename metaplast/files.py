@@ -82,19 +82,17 @@ def new_folder(out: Path | None, kind: str = "") -> Path:
     if out is not None:
         claim_folder(out)
         return out
-    name = "-".join([*([kind] if kind else []), f"{datetime.now():%Y-%m-%d_%H-%M-%S}"])
-    for count in itertools.count(1):
-        path = Path("runs") / (name if count == 1 else f"{name}-{count}")
+    name = f"{kind}{'-' if kind else ''}{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    path, numbers = Path("runs") / name, itertools.count(2)
+    while True:
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            if path.is_dir():
-                continue
-        except OSError:
-            pass  # Below, in words.
-        break
-    claim_folder(path)
-    return path
+            path = path.with_name(f"{name}-{next(numbers)}")
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        else:
+            return path
 
 
 def claim_folder(path: Path) -> None:
@@ -109,11 +107,15 @@ def claim_folder(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(
-            f"cannot write to the folder {path}: {error.strerror}; give --out a writable folder."
-        ) from None
+        raise _unwritable(path, error) from None
     if occupied:
         raise UserError(
             f"the folder {path} is not empty; give --out a new folder, or continue the run in it "
             f"with --resume {path}."
         )
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write to the folder {path}: {error.strerror}; give --out a writable folder."
+    )
