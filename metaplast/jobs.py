@@ -193,15 +193,13 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
         folder: of the run.
         extra: see `Jobs`.
     """
-    return _run_job(DiscoveryConfig.from_json(config), Path(folder), extra)
-
-
-def _run_job(config: DiscoveryConfig, folder: Path, extra: Extra | None) -> dict[str, Any]:
-    observers: list[Observer] = [RunFiles(folder), Heartbeat(folder)]
-    result = Discovery.in_folder(config, folder, observers=observers).run()
-    done: dict[str, Any] = read_json(folder / SUMMARY, "the summary of a run")
+    place = Path(folder)
+    observers: list[Observer] = [RunFiles(place), Heartbeat(place)]
+    discovery = Discovery.in_folder(DiscoveryConfig.from_json(config), place, observers=observers)
+    result = discovery.run()
+    done: dict[str, Any] = read_json(place / SUMMARY, "the summary of a run")
     done |= {} if extra is None else extra(result)
-    write_json(folder / DONE, done)
+    write_json(place / DONE, done)
     return done
 
 
