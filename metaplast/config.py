@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from metaplast.episode import EpisodeRequest, HeldOut, LabelKind
-from metaplast.errors import require, require_choice, require_seed
+from metaplast.errors import require, require_choice
 from metaplast.learner import Learner
 from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected
@@ -157,7 +157,6 @@ class DiscoveryConfig:
             math.isfinite(self.threshold) and 0 <= self.threshold < 1,
             f"--threshold must be from 0 up to 1, got {self.threshold}.",
         )
-        require_seed("--seed", self.seed)
         require(
             all(width >= 1 for width in self.hidden),
             f"--hidden takes widths of at least 1, got {self.hidden}.",

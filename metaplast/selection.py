@@ -192,7 +192,9 @@ def select(
             start = _best(needless)
             continue
         spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
-        better = [other for other in spare.values() if not last and fit.is_worse_than(other, least)]
+        if last:
+            break
+        better = [other for other in spare.values() if fit.is_worse_than(other, least)]
         gains = _confirmed(fit, better, fresh, turn, least)
         if not gains:
             break

@@ -79,7 +79,7 @@ class EvaluateOptions:
     dtype: DtypeName = "float32"
     """Precision."""
     out: Path | None = None
-    """Folder for the results; without it runs/evaluate_<time>."""
+    """Folder for the results; without it runs/evaluate-<time>."""
     quiet: bool = False
     """Print nothing but the results."""
 

@@ -163,7 +163,7 @@ def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
     selection = select(
         start, TERMS, lambda current, k: trained(current, tuple(i for i in current.kept if i != k)),
         lambda current, k: trained(current, tuple(sorted([*current.kept, k]))),
-        lambda current: trained(current, current.kept), lambda current: current,
+        lambda current: trained(current, current.kept), lambda current, turn: current,
     )  # fmt: skip
     assert selection.fit.kept == (HEBBIAN,)
     assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
