@@ -19,6 +19,7 @@ from metaplast.progress import Work
 from metaplast.reproduce.contract import Experiment, Setting, all_experiments, get_experiment
 from metaplast.reproduce.page import PAGE, number, write_page
 from metaplast.reproduce.runner import Plan, Results
+from metaplast.rule import Rule
 
 ALL = "all"
 QUICK_SEEDS = 2
@@ -48,11 +49,13 @@ class ReproduceOptions:
     """Folder for the results; without it runs/reproduce, or runs/reproduce-quick."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check the numbers and the rule.
 
         Raises:
-            UserError: if one is negative.
+            UserError: if a number is negative, or the file of the rule is none.
         """
+        if self.rule is not None:
+            Rule.load(self.rule)
         require(self.seeds >= 0, f"--seeds must not be negative, got {self.seeds}.")
         require(self.processes >= 0, f"--processes must not be negative, got {self.processes}.")
 

@@ -94,7 +94,12 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, capsys):
 
 def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
     out = f"--out={tmp_path / 'out'}"
-    for wrong in (["nonsense"], ["oja", "--seeds=-1"], ["oja", "--processes=-1"]):
+    for wrong in (
+        ["nonsense"],
+        ["oja", "--seeds=-1"],
+        ["oja", "--processes=-1"],
+        ["bio", "--rule=none.json"],
+    ):
         assert guard(reproduce_command.main, [*wrong, out]) == 2
         assert capsys.readouterr().err.startswith("error: ")
     assert not (tmp_path / "out").exists()
