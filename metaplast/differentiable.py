@@ -13,14 +13,16 @@ gradient is e_L. All other errors are the rule's own.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metaplast.errors import UserError
-from metaplast.optimizer import FEEDBACK, RuleOptimizer, Signals, learn
+from metaplast.errors import UserError, require
+from metaplast.model_description import linear_layers
+from metaplast.model_signals import Signals, forward_of
+from metaplast.optimizer import FEEDBACK, RuleOptimizer, learn, strength
 
 with warnings.catch_warnings():
     # higher 0.2.1 (the last release) touches names that newer torch deprecates.
@@ -48,8 +50,12 @@ class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[mis
 class DifferentiableRuleOptimizer(SignalOptimizer):
     """The twin of `RuleOptimizer`: weights and feedback stay functions of θ.
 
-    `override={"theta": [theta]}` puts a θ that requires gradient, [term] or [layer, term], in the
-    place of the rule's.
+    `override={"theta": [theta]}` gives it a θ that requires gradient, [term] or [layer, term],
+    instead of the rule's; `"lr"` can be overridden likewise. Layers whose weight did not require
+    gradient when the twin was made are frozen, as in `RuleOptimizer`.
+
+    Raises:
+        UserError: if there is no patched model, or the override is of something else.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         other: RuleOptimizer,
         reference_params: Iterable[nn.Parameter],
         fmodel: nn.Module | None = None,
+        device: torch.device | None = None,
+        override: Mapping[str, Sequence[Any]] | None = None,
         *arguments: Any,
         **options: Any,
     ) -> None:
@@ -65,9 +73,25 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
                 "a differentiable rule reads its signals off the patched model; give fmodel, or "
                 "use higher.innerloop_ctx."
             )
-        super().__init__(other, reference_params, fmodel, *arguments, **options)
+        _check(override)
+        super().__init__(other, reference_params, fmodel, device, override, *arguments, **options)
         self._learner = other.learner
-        self._signals = Signals(fmodel, differentiable=True)
+        self._frozen = [not weight.requires_grad for weight in other.param_groups[0]["params"]]
+        layers = linear_layers(fmodel)
+        self._signals = Signals(len(layers), differentiable=True)
+        self._logits: Tensor | None = None
+        # The patched model is `higher`'s own and lives as long as this twin.
+        for index, layer in enumerate(layers):
+            layer.register_forward_hook(self._keep(index, index == len(layers) - 1))
+
+    def _keep(self, index: int, is_last: bool) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self._signals.keep(index, inputs[0])
+            if is_last:
+                self._signals.finish(output)
+                self._logits = output
+
+        return hook
 
     def step(self, loss: Tensor, *arguments: Any, **options: Any) -> list[Tensor]:
         """Learn the example of the patched model's last call; see `higher` for the arguments.
@@ -78,34 +102,103 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
             options: passed on.
 
         Raises:
-            UserError: if the loss is not a function of the model's last output, or the model was
-                not called with one example.
+            UserError: if the loss is not a function of the model's last output, the model was not
+                called with one example, or the override is of something else.
         """
-        forward = self._signals.forward()
+        names = ("params", "override", "grad_callback")
+        options |= dict(zip(names, arguments, strict=False))
+        _check(options.get("override"))
+        call = self._signals.call()
+        forward = forward_of(call, self._learner.network.widths, call.output.dtype)
+        examples = len(forward.logits)
+        require(
+            examples == 1,
+            f"the twin learns one example at a time, the model was last called with {examples}; "
+            f"call it with one.",
+        )
+        self._met = forward, self._error(loss).reshape(1, 1, -1)
+        return self.step_by([None] * len(self.param_groups[0]["params"]), **options)
+
+    def _error(self, loss: Any) -> Tensor:
+        """Return e_L, the gradient of the loss to the last call's output."""
         error = None
-        if loss.requires_grad and self._signals.logits is not None:
+        if isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1:
             (error,) = torch.autograd.grad(
-                loss, self._signals.logits, create_graph=self._track_higher_grads,
-                allow_unused=True,
+                loss, self._logits, create_graph=self._track_higher_grads, allow_unused=True,
             )  # fmt: skip
         if error is None:
             raise UserError(
                 "a step takes the loss of the model's last output, got one that does not depend on "
                 "it; compute it from what the model has just returned."
             )
-        names = ("params", "override", "grad_callback")
-        options |= dict(zip(names, arguments, strict=False))
-        self._met = forward, error.reshape(1, 1, -1)
-        return self.step_by([None] * len(self.param_groups[0]["params"]), **options)
+        return error
 
     def _update(self, grouped_grads: Any, **_: Any) -> None:
         group, kept = self.param_groups[0], self.state[0]
         places = range(len(group["params"]))
         feedback = [kept[place].get(FEEDBACK) for place in places]
-        after = learn(self._learner, group["theta"], group["params"], feedback, *self._met)
-        group["params"][:] = [matrix[0] for matrix in after.weights]
+        forward, error = self._met
+        theta = strength(group, group["params"][0], forward.logits.dtype)
+        after = learn(self._learner, theta, group["params"], feedback, forward, error)
+        for place, matrix in zip(places, after.weights, strict=True):
+            if not self._frozen[place]:
+                group["params"][place] = matrix[0]
         for place, matrix in zip(places, after.backward, strict=False):
-            kept[place][FEEDBACK] = matrix[0] if self._track_higher_grads else matrix[0].detach()
+            if not self._frozen[place]:
+                new = matrix[0] if self._track_higher_grads else matrix[0].detach()
+                kept[place][FEEDBACK] = new
+
+    @torch.no_grad()
+    def copy_to(self, optimizer: RuleOptimizer) -> None:
+        """Copy the fast weights and the feedback into an ordinary optimizer and its model.
+
+        θ and `lr` stay those of the optimizer.
+
+        Args:
+            optimizer: of a network and a feedback like the twin's, perhaps the one that it was
+                made from.
+
+        Raises:
+            UserError: if network or feedback differ.
+        """
+        own, other = self._learner, optimizer.learner
+        require(
+            own.network.widths == other.network.widths and own.feedback_name == other.feedback_name,
+            f"the twin has widths {list(own.network.widths)} and {own.feedback_name} feedback, the "
+            f"optimizer {list(other.network.widths)} and {other.feedback_name}; give one of the "
+            f"same.",
+        )
+        fast, places = list(self._fmodel.parameters()), self._group_to_param_list[0]
+        weights = optimizer.param_groups[0]["params"]
+        for place, (weight, index) in enumerate(zip(weights, places, strict=True)):
+            weight.copy_(fast[index])
+            if FEEDBACK in self.state[0][place]:
+                optimizer.state[weight][FEEDBACK].copy_(self.state[0][place][FEEDBACK])
+
+
+def _check(override: Any) -> None:
+    """Raise `UserError` unless an override is of a rule's settings, each in a list of one."""
+    known = ("theta", "lr")
+    require(
+        override is None
+        or (
+            isinstance(override, Mapping)
+            and set(override) <= set(known)
+            and all(
+                isinstance(values, list | tuple) and len(values) == 1
+                for values in override.values()
+            )
+        ),
+        f"override takes {' and '.join(known)}, each in a list of one, as in "
+        f"{{'theta': [theta]}}, got {_shown(override)}; write it so.",
+    )
+
+
+def _shown(override: Any) -> str:
+    if not isinstance(override, Mapping):
+        return f"a {type(override).__name__}"
+    parts = (f"{name!r}: a {type(values).__name__}" for name, values in override.items())
+    return f"{{{', '.join(parts)}}}"
 
 
 higher.register_optim(RuleOptimizer, DifferentiableRuleOptimizer)

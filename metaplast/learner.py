@@ -231,6 +231,27 @@ class Learner:
         synapses = self.ends(operators, forward, output_error)
         return self._move(state, *self._changes(operators, theta, synapses))
 
+    def learn_mean(
+        self, state: State, theta: Tensor, forward: Forward, output_error: Tensor
+    ) -> State:
+        """Return one network's state after the mean of what n examples would change, each alone.
+
+        All signals are those before the step.
+
+        Args:
+            state: the matrices before the step, those of a single episode.
+            theta: [layer, term].
+            forward: signals, each [n, 1, neuron].
+            output_error: e_L, [n, 1, class].
+        """
+        examples = len(output_error)
+        shared = State(*(tuple(m.expand(examples, -1, -1) for m in group) for group in state))
+        operators = Operators.of(shared)
+        synapses = self.ends(operators, forward, output_error)
+        sides = self._changes(operators, theta.expand(examples, -1, -1), synapses)
+        forward_side, backward_side = ([c.mean() for c in side] for side in sides)
+        return self._move(state, forward_side, backward_side)
+
     def _move(self, state: State, forward: list[Change], backward: list[Change]) -> State:
         weights = tuple(c.apply(m) for c, m in zip(forward, state.weights, strict=True))
         if not backward:

@@ -5,37 +5,51 @@ Its differentiable twin, for loops written with `higher`, is in `metaplast.diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import numbers
+import warnings
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metaplast.errors import UserError, require
+from metaplast.errors import require
+from metaplast.labels import class_targets
 from metaplast.learner import Learner, State
-from metaplast.network import Forward, FullyConnected
+from metaplast.model_description import describe, linear_layers
+from metaplast.model_signals import ModelSignals, forward_of
+from metaplast.network import Forward
+from metaplast.optimizer_state import check_state, complete_state, identity
 from metaplast.rule import Rule
 
 FEEDBACK = "feedback"
+_COARSE = (torch.float16, torch.bfloat16)
 
 
 class RuleOptimizer(torch.optim.Optimizer):
-    """Trains a model by a plasticity rule, one example at a time.
+    """Trains a model by a plasticity rule.
 
         optimizer = RuleOptimizer(model, rule)
-        model(x)  # one example, [input] or [1, input]
-        optimizer.step(label)  # its class index
+        model(x)  # [input], or [example, input]
+        optimizer.step(label)  # its class index, or one for each example
 
-    Forward hooks on the Linear layers keep what the model's last call saw: the input of layer ℓ
-    is y_{ℓ-1}, the output of the last one is z_L. From these and the label the optimizer makes
-    the rule's own error pass. No loss is backpropagated and no gradient is read. The weights of
-    the feedback are in the optimizer's state, under "feedback" of each layer's weight, [pre, post]
-    (direct feedback: [pre, class]), and so in its `state_dict`.
+    The optimizer sees what the model's last call in training mode saw: the input of layer ℓ is
+    y_{ℓ-1}, the model's output z_L. From these and the label it makes the rule's own error pass. No
+    loss is backpropagated and no gradient is read. n examples change the weights by the mean of
+    what each would change, all signals taken before any weight changes. Nothing is put on the
+    model: it can be copied, pickled and saved, and a copy's calls are not seen.
+
+    A layer whose weight does not require gradient is frozen: neither its weight nor its feedback
+    changes. The feedback's weights are in the optimizer's state, under "feedback" of each layer's
+    weight, [pre, post] (direct feedback: [pre, class]), and so in its `state_dict`.
 
     Args:
         model: Linear layers without biases, one kind of activation between them, its output the
             logits; Flatten and Identity may occur anywhere.
         rule: what changes the weights.
+        lr: a factor on the rule's θ; `torch.optim.lr_scheduler` can turn it.
         init: how the feedback's weights are drawn, "xavier" or "normal:STD".
         activation: whose σ' the synthetic input error e_0 takes in a model of a single layer, which
             has no activation of its own.
@@ -50,10 +64,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         model: nn.Module,
         rule: Rule,
         *,
+        lr: float = 1.0,
         init: str = "xavier",
         activation: str = "softplus:10",
         generator: torch.Generator | None = None,
     ) -> None:
+        require(isinstance(rule, Rule), f"rule must be a Rule, got a {type(rule).__name__}.")
+        self.model = model
         self.learner = Learner(describe(model, init, activation), rule.feedback, rule.terms)
         layers = self.learner.network.layers
         require(
@@ -61,40 +78,154 @@ class RuleOptimizer(torch.optim.Optimizer):
             f"the rule has coefficients for {len(rule.theta)} layers, the model has {layers}; "
             f"give a model of as many layers.",
         )
+        require_factor(lr)
         weights = [layer.weight for layer in linear_layers(model)]
-        theta = rule.tensor(weights[0].dtype, weights[0].device)
-        super().__init__(weights, {"theta": theta})
-        self._signals = Signals(model)
-        network, dtype = self.learner.network, weights[0].dtype
-        generator = generator or torch.Generator(weights[0].device).manual_seed(0)
-        drawn = self.learner.feedback.draw(network, 1, generator, dtype)
-        for weight, matrix in zip(weights, drawn, strict=False):
-            self.state[weight][FEEDBACK] = matrix[0].to(weight.device)
+        theta = rule.tensor(torch.float64, weights[0].device)
+        super().__init__(weights, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
+        self._watch()
+        self._draw_feedback(weights, generator)
+        self._warn_of_coarse_weights(weights[0].dtype)
 
-    @torch.no_grad()
-    def step(self, label: Tensor | int) -> None:  # type: ignore[override]
-        """Learn the example that the model was last called with.
+    def step(  # type: ignore[override]
+        self, label: Any = None, *, closure: Callable[[], Any] | None = None
+    ) -> Any:
+        """Learn from the model's last call in training mode; a call can be learned from once.
 
         Args:
-            label: its class index, one number.
+            label: the example's class, a whole number or a vector of probabilities; after a call
+                with [n, input], n classes or [n, class] probabilities. A function is a closure.
+            closure: calls the model and returns what `label` is.
+
+        Returns:
+            What the closure returned, None without one.
 
         Raises:
-            UserError: if the model has not been called, or with several examples.
+            UserError: if the model has not been called since the last step, the label is none, or
+                the model is no longer the one that the optimizer was made for.
+        """
+        if callable(label):
+            require(closure is None, "a step takes one closure, got two; give one.")
+            label, closure = None, label
+        if closure is None:
+            self._learn(label)
+            return None
+        require(label is None, "a step takes a label or a closure, got both; give one of them.")
+        self._signals.drop()
+        with torch.enable_grad():
+            returned = closure()
+        self._learn(returned)
+        return returned
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse any parameters but the model's weights, which the constructor gives."""
+        require(
+            not self.param_groups,
+            "a RuleOptimizer trains the weights of one model and takes no more parameters; make "
+            "another optimizer for them.",
+        )
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the feedback's weights and `lr` from what `state_dict` of the same rule gave.
+
+        Raises:
+            UserError: if that is of another rule, or of another network: says what differs.
         """
         group = self.param_groups[0]
-        forward = self._signals.forward()
-        labels = torch.as_tensor(label, device=forward.logits.device)
-        require(labels.numel() == 1, f"a step takes one label, got {labels.numel()}.")
-        output_error = self.learner.network.output_error(forward, labels.reshape(1, 1))
-        after = learn(
-            self.learner, group["theta"], group["params"],
-            [self.state[weight].get(FEEDBACK) for weight in group["params"]],
-            forward, output_error,
-        )  # fmt: skip
-        for weight, matrix in zip(group["params"], after.weights, strict=True):
-            weight.copy_(matrix[0])
-        for weight, matrix in zip(group["params"], after.backward, strict=False):
-            self.state[weight][FEEDBACK].copy_(matrix[0])
+        feedback = [self.state[weight].get(FEEDBACK) for weight in group["params"]]
+        check_state(state_dict, group, {FEEDBACK: feedback})
+        super().load_state_dict(complete_state(state_dict, group))
+        # θ is the same; the state's may be of less precision or on another device.
+        self.param_groups[0]["theta"] = group["theta"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs; the model is copied with it."""
+        return {**super().__getstate__(), "model": self.model, "learner": self.learner}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy; also called by `load_state_dict`, with less."""
+        super().__setstate__(state)
+        if "model" in state:
+            self._watch()
+
+    def _watch(self) -> None:
+        self._warned = False
+        self._signals = ModelSignals(self.model, linear_layers(self.model))
+
+    def _draw_feedback(self, weights: list[Tensor], generator: torch.Generator | None) -> None:
+        require(
+            generator is None or isinstance(generator, torch.Generator),
+            f"generator must be a torch.Generator, got a {type(generator).__name__}; make one by "
+            f"torch.Generator().manual_seed(0).",
+        )
+        generator = generator or torch.Generator(weights[0].device).manual_seed(0)
+        with torch.inference_mode(False):
+            drawn = self.learner.feedback.draw(
+                self.learner.network, 1, generator, computing_dtype(weights[0].dtype)
+            )
+            for weight, matrix in zip(weights, drawn, strict=False):
+                self.state[weight][FEEDBACK] = matrix[0].to(weight)
+
+    def _warn_of_coarse_weights(self, dtype: torch.dtype) -> None:
+        if dtype in _COARSE and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the model's weights are {dtype}: changes below about "
+                f"{torch.finfo(dtype).eps / 2:.1g} of a weight are lost in rounding; keep the "
+                f"weights in float32, and use torch.autocast for speed.",
+                stacklevel=3,
+            )
+
+    @torch.no_grad()
+    def _learn(self, label: Any) -> None:
+        weights = self._weights()
+        self._warn_of_coarse_weights(weights[0].dtype)
+        call = self._signals.call()
+        network, dtype = self.learner.network, computing_dtype(weights[0].dtype)
+        with torch.autocast(weights[0].device.type, enabled=False):
+            forward = forward_of(call, network.widths, dtype)
+            output_error = network.output_error(forward, _targets(label, forward))
+            after = learn(
+                self.learner, strength(self.param_groups[0], weights[0], dtype),
+                [weight.to(dtype) for weight in weights],
+                [None if matrix is None else matrix.to(dtype) for matrix in self._feedback()],
+                forward, output_error,
+            )  # fmt: skip
+        self._store(after)
+        self._signals.drop()
+
+    def _weights(self) -> list[Tensor]:
+        """Return the weights, having checked that they are still the model's."""
+        own = self.learner.network
+        network = describe(self.model, own.init, own.activation)
+        weights: list[Tensor] = self.param_groups[0]["params"]
+        now = [layer.weight for layer in linear_layers(self.model)]
+        require(
+            network == own and all(a is b for a, b in zip(weights, now, strict=True)),
+            "the model's layers, weights or activation were replaced after the optimizer was made; "
+            "make a new RuleOptimizer for it.",
+        )
+        return weights
+
+    def _feedback(self) -> list[Tensor | None]:
+        """Return the feedback's weights, moved to where the model has moved."""
+        found: list[Tensor | None] = []
+        for weight in self.param_groups[0]["params"]:
+            kept = self.state[weight]
+            if FEEDBACK in kept:
+                kept[FEEDBACK] = kept[FEEDBACK].to(weight)
+            found.append(kept.get(FEEDBACK))
+        return found
+
+    def _store(self, after: State) -> None:
+        """Change the weights, and the feedback, of all layers that are not frozen."""
+        weights = self.param_groups[0]["params"]
+        for weight, matrix in zip(weights, after.weights, strict=True):
+            if weight.requires_grad:
+                weight.copy_(matrix[0])
+        for weight, matrix in zip(weights, after.backward, strict=False):
+            if weight.requires_grad:
+                self.state[weight][FEEDBACK].copy_(matrix[0])
 
 
 def learn(
@@ -105,122 +236,67 @@ def learn(
     forward: Forward,
     output_error: Tensor,
 ) -> State:
-    """Return one network's state after learning one example; differentiable.
+    """Return one network's state after learning; differentiable.
 
     Args:
         learner: network, feedback and terms.
         theta: [term] or [layer, term].
         weights: W_1 … W_L, each [post, pre].
         feedback: the feedback's own weights; None where it has none.
-        forward: signals, each [1, 1, neuron].
-        output_error: e_L, [1, 1, class].
+        forward: signals, each [example, 1, neuron].
+        output_error: e_L, [example, 1, class].
     """
     state = State(
         tuple(weight[None] for weight in weights),
         tuple(matrix[None] for matrix in feedback if matrix is not None),
     )
-    shape = (1, learner.network.layers, len(learner.terms))
-    return learner.learn(state, theta.expand(shape), forward, output_error)
-
-
-class Signals:
-    """What a model's last call saw, kept by forward hooks on its Linear layers.
-
-    Args:
-        model: as `RuleOptimizer` takes it.
-        differentiable: whether to keep the signals on the autograd tape.
-    """
-
-    def __init__(self, model: nn.Module, *, differentiable: bool = False) -> None:
-        layers = linear_layers(model)
-        self._inputs: list[Tensor | None] = [None] * len(layers)
-        self._differentiable = differentiable
-        self.logits: Tensor | None = None
-        for index, layer in enumerate(layers):
-            layer.register_forward_hook(self._keep(index))
-
-    def _keep(self, index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            kept = inputs[0] if self._differentiable else inputs[0].detach()
-            self._inputs[index] = kept
-            if index == len(self._inputs) - 1:
-                self.logits = output if self._differentiable else output.detach()
-
-        return hook
-
-    def forward(self) -> Forward:
-        """Return the signals of the last call, each [1, 1, neuron].
-
-        Raises:
-            UserError: if there was none, or it was not of one example.
-        """
-        inputs = [signal for signal in self._inputs if signal is not None]
-        if self.logits is None or len(inputs) < len(self._inputs):
-            raise UserError("a rule learns from the model's last call; call the model first.")
-        require(
-            inputs[0].numel() == inputs[0].shape[-1],
-            f"a rule learns one example at a time, the model was last called with inputs of shape "
-            f"{tuple(inputs[0].shape)}; call it with one.",
-        )
-        logits = self.logits.reshape(1, 1, -1)
-        activities = [signal.reshape(1, 1, -1) for signal in inputs]
-        return Forward((*activities, torch.softmax(logits, -1)), logits)
-
-
-def linear_layers(model: nn.Module) -> list[nn.Linear]:
-    """Return a model's Linear layers, the first one first."""
-    return [module for module in _leaves(model) if isinstance(module, nn.Linear)]
-
-
-def _leaves(model: nn.Module) -> Iterator[nn.Module]:
-    for module in model.children():
-        if isinstance(module, nn.Sequential):
-            yield from _leaves(module)
-        elif not isinstance(module, nn.Flatten | nn.Identity):
-            yield module
-
-
-def describe(
-    model: nn.Module, init: str = "xavier", activation: str = "softplus:10"
-) -> FullyConnected:
-    """Return the network that a model of Linear layers is; `activation` is a single layer's.
-
-    Raises:
-        UserError: if the model is of another kind.
-    """
-    expected = "a rule trains an nn.Sequential of Linear layers with activations between them"
+    layers, terms = learner.network.layers, len(learner.terms)
     require(
-        isinstance(model, nn.Sequential), f"{expected}, got a {type(model).__name__}; write one."
+        tuple(theta.shape) in ((terms,), (layers, terms)),
+        f"θ must have the shape [{terms}], or [{layers}, {terms}] for coefficients of each layer, "
+        f"got {list(theta.shape)}; give one number for each term.",
     )
-    leaves = list(_leaves(model))
-    for place, module in enumerate(leaves):
-        require(
-            isinstance(module, nn.Linear) == (place % 2 == 0),
-            f"{expected}, got {type(module).__name__} in place {place + 1}; take turns of Linear "
-            f"and activation.",
-        )
-    require(len(leaves) % 2 == 1, f"{expected}, ending in a Linear layer; let the last be Linear.")
-    layers = linear_layers(model)
-    require(
-        all(layer.bias is None for layer in layers),
-        "a rule trains layers without biases, got some with; make them by Linear(…, bias=False).",
-    )
-    kinds = {_activation(module) for module in leaves[1::2]}
-    require(
-        len(kinds) < 2,
-        f"a rule trains a network with one activation, got {', '.join(sorted(kinds))}; use one.",
-    )
-    widths = (layers[0].in_features, *(layer.out_features for layer in layers))
-    return FullyConnected(widths, next(iter(kinds), activation), init)
+    theta = theta.expand(layers, terms)
+    if len(output_error) == 1:
+        return learner.learn(state, theta[None], forward, output_error)
+    return learner.learn_mean(state, theta, forward, output_error)
 
 
-def _activation(module: Any) -> str:
-    if isinstance(module, nn.Softplus):
-        return f"softplus:{float(module.beta)!r}"
-    for kind, name in ((nn.Tanh, "tanh"), (nn.ReLU, "relu")):
-        if isinstance(module, kind):
-            return name
-    raise UserError(
-        f"a rule trains networks of Softplus, Tanh or ReLU, got {type(module).__name__}; "
-        f"use one of these."
+def strength(group: dict[str, Any], weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a parameter group's lr · θ on a weight's device, in `dtype`; differentiable."""
+    require_factor(group["lr"])
+    theta = torch.as_tensor(group["theta"], device=weight.device)
+    return (theta * group["lr"]).to(dtype)
+
+
+def require_factor(lr: Any) -> None:
+    """Raise `UserError` unless `lr` is a finite number that is not negative."""
+    is_number = isinstance(lr, numbers.Real) and not isinstance(lr, bool)
+    if isinstance(lr, Tensor) and lr.numel() == 1 and lr.dtype != torch.bool:
+        is_number, lr = not lr.is_complex(), lr.detach().item()
+    require(
+        is_number and 0 <= float(lr) < math.inf,
+        f"lr, the factor on θ, must be a finite number that is not negative, got {lr!r}; 1 is the "
+        f"rule as it was found.",
     )
+
+
+def computing_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return in what a step is computed: in float32 for weights of half precision."""
+    return torch.float32 if dtype in _COARSE else dtype
+
+
+def _targets(label: Any, forward: Forward) -> Tensor:
+    """Return labels as the network takes them, [example, 1] or [example, 1, class]."""
+    examples, _, classes = forward.logits.shape
+    if examples == 1:
+        # A single example may come with or without its first axis; so may its label.
+        listed = isinstance(label, list | tuple)
+        rows = isinstance(label, Tensor | np.ndarray) and label.ndim == 2
+        label = label[0] if (listed or rows) and len(label) == 1 else label
+        place = {"device": forward.logits.device, "dtype": forward.logits.dtype}
+        return class_targets(label, classes, **place)[None, None]
+    return class_targets(
+        label, classes, (examples,), "the labels", device=forward.logits.device,
+        dtype=forward.logits.dtype,
+    )[:, None]  # fmt: skip

@@ -169,6 +169,15 @@ class Change(NamedTuple):
             matrix = out.copy_(matrix)
         return matrix
 
+    def mean(self) -> Change:
+        """Return the mean of the episodes' changes, as that of a single episode."""
+        return Change(
+            None if self.growth is None else self.growth.mean(0, keepdim=True),
+            None if self.rows is None else self.rows.flatten(0, 1)[None],
+            None if self.columns is None else self.columns.flatten(0, 1)[None] / len(self.columns),
+            None if self.dense is None else self.dense.mean(0, keepdim=True),
+        )
+
     def numel(self) -> int:
         """Return how many numbers the factors hold."""
         return sum(factor.numel() for factor in self if factor is not None)

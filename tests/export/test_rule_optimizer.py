@@ -10,7 +10,8 @@ from torch import nn
 import metaplast.differentiable
 from metaplast import Rule, RuleOptimizer, UserError
 from metaplast.feedback import FEEDBACKS
-from metaplast.optimizer import FEEDBACK, describe
+from metaplast.model_description import describe
+from metaplast.optimizer import FEEDBACK
 from metaplast.unroll import get_engine
 
 higher = metaplast.differentiable.higher
