@@ -44,7 +44,10 @@ def describe(
             f"{_EXPECTED}, got {type(module).__name__} as number {place + 1}; take turns of Linear "
             f"and activation, and let the last layer's output be the logits.",
         )
-    require(len(places) % 2 == 1, f"{_EXPECTED}, ending in a Linear layer; let the last be Linear.")
+    require(
+        len(places) % 2 == 1,
+        f"{_EXPECTED}, ending in a Linear layer; let the last be Linear, its output the logits.",
+    )
     layers = linear_layers(model)
     _check_layers(layers)
     kinds = {_activation(module) for module in places[1::2]}

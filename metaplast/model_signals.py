@@ -89,6 +89,7 @@ class Signals:
         raise UserError(last)
 
     def _copy(self, signal: Tensor) -> Tensor:
+        signal = signal.to_dense() if signal.layout != torch.strided else signal
         return signal.clone() if self._differentiable else signal.detach().clone()
 
 

@@ -80,11 +80,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         )
         require_factor(lr)
         weights = [layer.weight for layer in linear_layers(model)]
-        theta = rule.tensor(torch.float64, weights[0].device)
-        super().__init__(weights, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
+        with torch.inference_mode(False):  # what is made there could not be changed elsewhere
+            theta = rule.tensor(torch.float64, weights[0].device)
+            super().__init__(weights, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
+            self._draw_feedback(weights, generator)
         self._watch()
-        self._draw_feedback(weights, generator)
-        self._warn_of_coarse_weights(weights[0].dtype)
+        self._warn_of_coarse_weights(weights[0].dtype, stacklevel=3)
 
     def step(  # type: ignore[override]
         self, label: Any = None, *, closure: Callable[[], Any] | None = None
@@ -133,7 +134,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         """
         group = self.param_groups[0]
         feedback = [self.state[weight].get(FEEDBACK) for weight in group["params"]]
-        check_state(state_dict, group, {FEEDBACK: feedback})
+        saved = check_state(state_dict, group, {FEEDBACK: feedback})
+        require_factor(saved.get("lr", 1.0))
         super().load_state_dict(complete_state(state_dict, group))
         # θ is the same; the state's may be of less precision or on another device.
         self.param_groups[0]["theta"] = group["theta"]
@@ -159,30 +161,27 @@ class RuleOptimizer(torch.optim.Optimizer):
             f"torch.Generator().manual_seed(0).",
         )
         generator = generator or torch.Generator(weights[0].device).manual_seed(0)
-        with torch.inference_mode(False):
-            drawn = self.learner.feedback.draw(
-                self.learner.network, 1, generator, computing_dtype(weights[0].dtype)
-            )
-            for weight, matrix in zip(weights, drawn, strict=False):
-                self.state[weight][FEEDBACK] = matrix[0].to(weight)
+        dtype = computing_dtype(weights[0].dtype)
+        drawn = self.learner.feedback.draw(self.learner.network, 1, generator, dtype)
+        for weight, matrix in zip(weights, drawn, strict=False):
+            self.state[weight][FEEDBACK] = matrix[0].to(weight)
 
-    def _warn_of_coarse_weights(self, dtype: torch.dtype) -> None:
+    def _warn_of_coarse_weights(self, dtype: torch.dtype, stacklevel: int) -> None:
         if dtype in _COARSE and not self._warned:
             self._warned = True
             warnings.warn(
                 f"the model's weights are {dtype}: changes below about "
                 f"{torch.finfo(dtype).eps / 2:.1g} of a weight are lost in rounding; keep the "
                 f"weights in float32, and use torch.autocast for speed.",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
-    @torch.no_grad()
     def _learn(self, label: Any) -> None:
         weights = self._weights()
-        self._warn_of_coarse_weights(weights[0].dtype)
+        self._warn_of_coarse_weights(weights[0].dtype, stacklevel=5)  # torch wraps `step`
         call = self._signals.call()
         network, dtype = self.learner.network, computing_dtype(weights[0].dtype)
-        with torch.autocast(weights[0].device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
             forward = forward_of(call, network.widths, dtype)
             output_error = network.output_error(forward, _targets(label, forward))
             after = learn(
@@ -191,7 +190,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 [None if matrix is None else matrix.to(dtype) for matrix in self._feedback()],
                 forward, output_error,
             )  # fmt: skip
-        self._store(after)
+            self._store(after)
         self._signals.drop()
 
     def _weights(self) -> list[Tensor]:
@@ -264,9 +263,10 @@ def learn(
 
 def strength(group: dict[str, Any], weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a parameter group's lr · θ on a weight's device, in `dtype`; differentiable."""
-    require_factor(group["lr"])
+    lr = group.get("lr")
+    require_factor(lr)
     theta = torch.as_tensor(group["theta"], device=weight.device)
-    return (theta * group["lr"]).to(dtype)
+    return (theta * (lr.reshape(()) if isinstance(lr, Tensor) else lr)).to(dtype)
 
 
 def require_factor(lr: Any) -> None:

@@ -24,7 +24,7 @@ def identity(learner: Learner) -> dict[str, Any]:
 
 def check_state(
     state: Any, group: Mapping[str, Any], kept: Mapping[str, Sequence[Tensor | None]]
-) -> None:
+) -> Mapping[str, Any]:
     """Check that a state fits an optimizer.
 
     Args:
@@ -32,27 +32,29 @@ def check_state(
         group: the optimizer's parameter group.
         kept: by name, what the optimizer keeps of each weight.
 
+    Returns:
+        The state's parameter group.
+
     Raises:
-        UserError: if not; says what differs.
+        UserError: if it does not fit; says what differs.
     """
     saved = _group(state)
     # States written before `rule` was part of them have θ and the matrices only.
     for name, own in group["rule"].items():
         other = saved.get("rule", {}).get(name, own)
-        require(other == own, _differs(name, _show(other), _show(own)))
-    theta, own = torch.as_tensor(saved["theta"]).cpu(), group["theta"].cpu()
+        require(_same(other, own), _differs(name, _show(other, own), _show(own, other)))
+    theta, own = saved["theta"].cpu(), torch.as_tensor(group["theta"]).cpu()
     require(
         theta.shape == own.shape and torch.equal(theta, own.to(theta.dtype)),
-        _differs("θ", str(theta.tolist()), str(own.tolist())),
+        _differs("θ", theta.tolist(), own.tolist()),
     )
-    require(
-        len(saved["params"]) == len(group["params"]),
-        _differs("weights", str(len(saved["params"])), str(len(group["params"]))),
-    )
+    count, own_count = len(saved["params"]), len(group["params"])
+    require(count == own_count, _differs("number of weights", count, own_count))
     for name, matrices in kept.items():
-        shapes = [None if m is None else list(m.shape) for m in matrices]
+        shapes = [_shape(matrix) for matrix in matrices]
         others = [_shape(state["state"].get(key, {}).get(name)) for key in saved["params"]]
-        require(others == shapes, _differs(name, _show(others), _show(shapes)))
+        require(others == shapes, _differs(f"{name} matrices", others, shapes))
+    return saved
 
 
 def complete_state(state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +73,11 @@ def _group(state: Any) -> Mapping[str, Any]:
         isinstance(groups, list)
         and len(groups) == 1
         and isinstance(groups[0], Mapping)
-        and {"theta", "params"} <= set(groups[0])
+        and isinstance(groups[0].get("theta"), Tensor)
+        and isinstance(groups[0].get("params"), list)
+        and isinstance(groups[0].get("rule", {}), Mapping)
         and isinstance(state.get("state"), Mapping)
+        and all(isinstance(kept, Mapping) for kept in state["state"].values())
     )
     if not is_state or groups is None:
         raise UserError(
@@ -82,17 +87,27 @@ def _group(state: Any) -> Mapping[str, Any]:
     return group
 
 
-def _differs(name: str, other: str, own: str) -> str:
+def _differs(name: str, other: object, own: object) -> str:
     return (
-        f"the state is of another rule or network: its {name} is {other}, the optimizer's {own}; "
+        f"the state is of another rule or network: {name} {other}, the optimizer has {own}; "
         f"load it into an optimizer of the same rule and the same model."
     )
 
 
-def _show(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name} = {text}" for name, text in value.items()) or "empty"
-    return str(value)
+def _show(value: Any, other: Any) -> str:
+    """Return a value in words; of formulas by name only those that the other has not."""
+    if not (isinstance(value, Mapping) and isinstance(other, Mapping)):
+        return str(value)
+    if dict(value) == dict(other):  # the order differs
+        return ", ".join(value)
+    parts = (f"{name} = {text}" for name, text in value.items() if other.get(name) != text)
+    return "; ".join(parts) or "none more"
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are the same, for terms in the same order: θ is in theirs."""
+    ordered = isinstance(one, Mapping) and isinstance(other, Mapping)
+    return bool(one == other) and (not ordered or list(one) == list(other))
 
 
 def _shape(matrix: Any) -> list[int] | None:
