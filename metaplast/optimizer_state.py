@@ -95,13 +95,12 @@ def _differs(name: str, other: object, own: object) -> str:
 
 
 def _show(value: Any, other: Any) -> str:
-    """Return a value in words; of formulas by name only those that the other has not."""
+    """Return a value in words; formulas by name only where the names do not tell the difference."""
     if not (isinstance(value, Mapping) and isinstance(other, Mapping)):
         return str(value)
-    if dict(value) == dict(other):  # the order differs
-        return ", ".join(value)
-    parts = (f"{name} = {text}" for name, text in value.items() if other.get(name) != text)
-    return "; ".join(parts) or "none more"
+    if list(value) != list(other):
+        return ", ".join(map(str, value)) or "none"
+    return "; ".join(f"{name} = {text}" for name, text in value.items() if other[name] != text)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,11 +1,13 @@
 """RuleOptimizer does what the engine does; its twin's gradient is the reference engine's."""
 
+import copy
 from itertools import pairwise
 
 import pytest
 import torch
 from support import assert_close, assert_is_one_sentence, named, normal, random_problem
 from torch import nn
+from torch.nn.utils import prune
 
 import metaplast.differentiable
 from metaplast import Rule, RuleOptimizer, UserError
@@ -154,6 +156,11 @@ def linear(*widths):
     return nn.Linear(*widths, bias=False)
 
 
+class Doubled(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
 MODELS = {
     "not a Sequential": lambda: linear(3, 2),
     "with biases": lambda: nn.Sequential(nn.Linear(3, 2)),
@@ -165,7 +172,35 @@ MODELS = {
         linear(3, 2), nn.Tanh(), linear(2, 2), nn.ReLU(), linear(2, 2)
     ),
     "empty": nn.Sequential,
+    "dropout": lambda: nn.Sequential(linear(3, 2), nn.Tanh(), nn.Dropout(), linear(2, 2)),
+    "a convolution": lambda: nn.Sequential(nn.Conv2d(1, 1, 1), nn.Tanh(), linear(3, 2)),
+    "a Linear used twice": lambda: nn.Sequential(*[linear(3, 3), nn.Tanh()] * 2)[:3],
+    "a weight used twice": lambda: tied(linear(3, 3), linear(3, 3)),
+    "a forward of its own": lambda: Doubled(linear(3, 2)),
+    "a nested forward of its own": lambda: nn.Sequential(Doubled(linear(3, 2))),
+    "a forward put on it": lambda: patched(nn.Sequential(linear(3, 2))),
+    "a weight computed": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(linear(3, 2))),
+    "a weight pruned": lambda: nn.Sequential(
+        prune.random_unstructured(linear(3, 2), "weight", 0.5)
+    ),
+    "a layer without weights yet": lambda: nn.Sequential(nn.LazyLinear(2, bias=False)),
+    "a bent Softplus": lambda: nn.Sequential(
+        linear(3, 2), nn.Softplus(10, threshold=1), linear(2, 2)
+    ),
+    "two dtypes": lambda: nn.Sequential(linear(3, 2).double(), nn.Tanh(), linear(2, 2)),
+    "no numbers": lambda: nn.Sequential(linear(3, 2)).to("meta"),
+    "in a wrapper": lambda: nn.DataParallel(nn.Sequential(linear(3, 2))),
 }
+
+
+def tied(first, second):
+    second.weight = first.weight
+    return nn.Sequential(first, nn.Tanh(), second)
+
+
+def patched(model):
+    model.forward = lambda x: x
+    return model
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -183,11 +218,43 @@ def test_a_rule_of_another_depth_is_refused():
     assert_is_one_sentence(caught.value)
 
 
+def loss(model):
+    return nn.functional.cross_entropy(model(normal(4)), torch.tensor(0))
+
+
+def replaced(name, new):
+    return lambda module: setattr(module, name, new)
+
+
 MISUSE = {
     "no call": (lambda model: None, 0, "call the model first"),
-    "several examples": (lambda model: model(normal(2, 4)), 0, "one example at a time"),
-    "several labels": (lambda model: model(normal(4)), torch.tensor([0, 1]), "takes one label"),
-}
+    "one label for several": (lambda model: model(normal(2, 4)), 0, "of shape .2,."),
+    "several labels for one": (lambda model: model(normal(4)), [0, 1, 1], "a whole number from 0"),
+    "no examples": (lambda model: model(normal(0, 4)), [], "at least one example"),
+    "two axes of examples": (lambda model: model(normal(2, 3, 4)), [0], "flatten the inputs"),
+    "a loss": (loss, torch.tensor(0.7), "not a loss"),
+    "a float": (loss, 1.0, "not a loss"),
+    "a bool": (loss, True, "a whole number from 0 to 1"),
+    "a negative class": (loss, -1, "from 0 to 1"),
+    "too large a class": (loss, 2, "from 0 to 1"),
+    "no label": (loss, None, "a whole number from 0 to 1"),
+    "a string": (loss, "0", "a whole number from 0 to 1"),
+    "a closure that gives the loss": (lambda model: None, loss, "not a loss"),
+    "a closure without a call": (loss, lambda model: 0, "call the model first"),
+    "a layer's own call": (lambda model: model[0](normal(4)), 0, "call the model first"),
+    "a call in evaluation mode": (lambda model: model.eval()(normal(4)), 0, "model.train"),
+    "a copy's call": (lambda model: copy.deepcopy(model)(normal(4)), 0, "call the model first"),
+    "a call with other weights": (
+        lambda model: torch.func.functional_call(
+            model, {name: 2 * weight for name, weight in model.named_parameters()}, normal(4)
+        ), 0, "with its own weights",
+    ),
+    "a replaced layer": (replaced("0", linear(4, 3).double()), 0, "were replaced"),
+    "a replaced activation": (replaced("1", nn.ReLU()), 0, "were replaced"),
+    "a replaced weight": (
+        lambda model: replaced("weight", nn.Parameter(normal(2, 3)))(model[2]), 0, "were replaced",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("call", "label", "sentence"), MISUSE.values(), ids=MISUSE)
@@ -195,9 +262,11 @@ def test_misuse_is_explained(call, label, sentence):
     model = sequential((4, 3, 2), "tanh")
     optimizer = RuleOptimizer(model, Rule(TERMS[:1], ((0.1,),), "fixed"))
     call(model)
+    before = [weight.clone() for weight in model.parameters()]
     with pytest.raises(UserError, match=sentence) as caught:
-        optimizer.step(label)
+        optimizer.step((lambda: label(model)) if callable(label) else label)
     assert_is_one_sentence(caught.value)
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_the_twin_refuses_a_loss_of_something_else():
