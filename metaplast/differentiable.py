@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from metaplast.errors import UserError, require
 from metaplast.model_description import linear_layers
 from metaplast.model_signals import Signals, forward_of
-from metaplast.optimizer import FEEDBACK, RuleOptimizer, learn, strength
+from metaplast.optimizer import FEEDBACK, RuleOptimizer
+from metaplast.optimizer_step import learn, strength
 
 with warnings.catch_warnings():
     # higher 0.2.1 (the last release) touches names that newer torch deprecates.
@@ -117,12 +118,14 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
             f"call it with one.",
         )
         self._met = forward, self._error(loss).reshape(1, 1, -1)
+        self._signals.drop()
         return self.step_by([None] * len(self.param_groups[0]["params"]), **options)
 
     def _error(self, loss: Any) -> Tensor:
         """Return e_L, the gradient of the loss to the last call's output."""
         error = None
-        if isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1:
+        is_loss = isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1
+        if is_loss and self._logits is not None:
             (error,) = torch.autograd.grad(
                 loss, self._logits, create_graph=self._track_higher_grads, allow_unused=True,
             )  # fmt: skip

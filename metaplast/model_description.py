@@ -115,16 +115,16 @@ def _check_layers(layers: list[nn.Linear]) -> None:
 
 def _weight(layer: nn.Linear) -> Tensor:
     weight = layer._parameters.get("weight")
-    require(
-        not nn.parameter.is_lazy(weight),
-        "a rule trains layers that have their weights, got one that has not; call the model once "
-        "before you make the optimizer.",
-    )
     if weight is None or hasattr(layer, "parametrizations"):
         raise UserError(
             "a rule changes a layer's weight itself, got a weight computed from other parameters "
             "(weight_norm, prune, a parametrization); remove that from the layer."
         )
+    require(
+        not nn.parameter.is_lazy(weight),
+        "a rule trains layers that have their weights, got one that has not; call the model once "
+        "before you make the optimizer.",
+    )
     require(
         not weight.is_inference(),
         "a rule changes weights in place, got one made in torch.inference_mode(); make the model "

@@ -5,27 +5,29 @@ Its differentiable twin, for loops written with `higher`, is in `metaplast.diffe
 
 from __future__ import annotations
 
-import math
-import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metaplast.errors import require
-from metaplast.labels import class_targets
 from metaplast.learner import Learner, State
 from metaplast.model_description import describe, linear_layers
 from metaplast.model_signals import ModelSignals, forward_of
-from metaplast.network import Forward
 from metaplast.optimizer_state import check_state, complete_state, identity
+from metaplast.optimizer_step import (
+    HALF,
+    computing_dtype,
+    learn,
+    require_factor,
+    strength,
+    targets,
+)
 from metaplast.rule import Rule
 
 FEEDBACK = "feedback"
-_COARSE = (torch.float16, torch.bfloat16)
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -167,7 +169,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             self.state[weight][FEEDBACK] = matrix[0].to(weight)
 
     def _warn_of_coarse_weights(self, dtype: torch.dtype, stacklevel: int) -> None:
-        if dtype in _COARSE and not self._warned:
+        if dtype in HALF and not self._warned:
             self._warned = True
             warnings.warn(
                 f"the model's weights are {dtype}: changes below about "
@@ -183,7 +185,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         network, dtype = self.learner.network, computing_dtype(weights[0].dtype)
         with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
             forward = forward_of(call, network.widths, dtype)
-            output_error = network.output_error(forward, _targets(label, forward))
+            output_error = network.output_error(forward, targets(label, forward))
             after = learn(
                 self.learner, strength(self.param_groups[0], weights[0], dtype),
                 [weight.to(dtype) for weight in weights],
@@ -225,78 +227,3 @@ class RuleOptimizer(torch.optim.Optimizer):
         for weight, matrix in zip(weights, after.backward, strict=False):
             if weight.requires_grad:
                 self.state[weight][FEEDBACK].copy_(matrix[0])
-
-
-def learn(
-    learner: Learner,
-    theta: Tensor,
-    weights: list[Tensor],
-    feedback: list[Tensor | None],
-    forward: Forward,
-    output_error: Tensor,
-) -> State:
-    """Return one network's state after learning; differentiable.
-
-    Args:
-        learner: network, feedback and terms.
-        theta: [term] or [layer, term].
-        weights: W_1 … W_L, each [post, pre].
-        feedback: the feedback's own weights; None where it has none.
-        forward: signals, each [example, 1, neuron].
-        output_error: e_L, [example, 1, class].
-    """
-    state = State(
-        tuple(weight[None] for weight in weights),
-        tuple(matrix[None] for matrix in feedback if matrix is not None),
-    )
-    layers, terms = learner.network.layers, len(learner.terms)
-    require(
-        tuple(theta.shape) in ((terms,), (layers, terms)),
-        f"θ must have the shape [{terms}], or [{layers}, {terms}] for coefficients of each layer, "
-        f"got {list(theta.shape)}; give one number for each term.",
-    )
-    theta = theta.expand(layers, terms)
-    if len(output_error) == 1:
-        return learner.learn(state, theta[None], forward, output_error)
-    return learner.learn_mean(state, theta, forward, output_error)
-
-
-def strength(group: dict[str, Any], weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a parameter group's lr · θ on a weight's device, in `dtype`; differentiable."""
-    lr = group.get("lr")
-    require_factor(lr)
-    theta = torch.as_tensor(group["theta"], device=weight.device)
-    return (theta * (lr.reshape(()) if isinstance(lr, Tensor) else lr)).to(dtype)
-
-
-def require_factor(lr: Any) -> None:
-    """Raise `UserError` unless `lr` is a finite number that is not negative."""
-    is_number = isinstance(lr, numbers.Real) and not isinstance(lr, bool)
-    if isinstance(lr, Tensor) and lr.numel() == 1 and lr.dtype != torch.bool:
-        is_number, lr = not lr.is_complex(), lr.detach().item()
-    require(
-        is_number and 0 <= float(lr) < math.inf,
-        f"lr, the factor on θ, must be a finite number that is not negative, got {lr!r}; 1 is the "
-        f"rule as it was found.",
-    )
-
-
-def computing_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return in what a step is computed: in float32 for weights of half precision."""
-    return torch.float32 if dtype in _COARSE else dtype
-
-
-def _targets(label: Any, forward: Forward) -> Tensor:
-    """Return labels as the network takes them, [example, 1] or [example, 1, class]."""
-    examples, _, classes = forward.logits.shape
-    if examples == 1:
-        # A single example may come with or without its first axis; so may its label.
-        listed = isinstance(label, list | tuple)
-        rows = isinstance(label, Tensor | np.ndarray) and label.ndim == 2
-        label = label[0] if (listed or rows) and len(label) == 1 else label
-        place = {"device": forward.logits.device, "dtype": forward.logits.dtype}
-        return class_targets(label, classes, **place)[None, None]
-    return class_targets(
-        label, classes, (examples,), "the labels", device=forward.logits.device,
-        dtype=forward.logits.dtype,
-    )[:, None]  # fmt: skip
