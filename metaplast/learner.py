@@ -234,7 +234,7 @@ class Learner:
     def learn_mean(
         self, state: State, theta: Tensor, forward: Forward, output_error: Tensor
     ) -> State:
-        """Return one network's state after the mean of what n examples would change, each alone.
+        """Return one network's state after the mean of what each of n examples would change.
 
         All signals are those before the step.
 

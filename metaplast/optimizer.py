@@ -103,8 +103,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             What the closure returned, None without one.
 
         Raises:
-            UserError: if the model has not been called since the last step, the label is none, or
-                the model is no longer the one that the optimizer was made for.
+            UserError: if the model has not been called since the last step, the label is invalid,
+                or the model is no longer the one that the optimizer was made for.
         """
         if callable(label):
             require(closure is None, "a step takes one closure, got two; give one.")

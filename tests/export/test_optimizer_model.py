@@ -244,7 +244,7 @@ def test_a_scheduler_turns_lr_a_factor_on_theta():
 
 
 @pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf"), True, "1", None])
-def test_a_factor_that_is_none_is_refused(lr):
+def test_an_invalid_factor_is_refused(lr):
     with pytest.raises(UserError, match="lr") as caught:
         made(lr=lr)
     assert_is_one_sentence(caught.value)
@@ -429,7 +429,7 @@ def test_lr_can_be_overridden_and_differentiated():
 OVERRIDES = {
     "θ of length 1": ({"theta": [torch.tensor([0.1])]}, "shape .4."),
     "θ without a list": ({"theta": torch.tensor([0.1])}, "in a list of one"),
-    "a setting that is none": ({"momentum": [0.9]}, "theta and lr"),
+    "an unknown setting": ({"momentum": [0.9]}, "theta and lr"),
     "a negative lr": ({"lr": [-1.0]}, "not negative"),
 }
 
