@@ -11,12 +11,12 @@ import torch
 from rich import box
 from rich.table import Table
 
-from metaplast.commands._grid import require_all, run_all
+from metaplast.commands._grid import MOST_RUNS, check_workers, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.episode import HeldOut, LabelKind
-from metaplast.errors import require
+from metaplast.errors import require_seed, require_within
 from metaplast.files import csv_text, new_folder, write_text
 from metaplast.jobs import Jobs
 from metaplast.library import all_sources
@@ -65,6 +65,18 @@ class RecoverOptions(DiscoveryConfig):
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
     refit_batch: int = 2
     """Tasks in one outer step of a refit."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data.
+
+        Raises:
+            UserError: if a value is out of range or a name unknown.
+        """
+        super().__post_init__()
+        check_workers(self.processes)
+        require_within("--rules", self.rules, 1, MOST_RUNS)
+        require_within("--most-terms", self.most_terms, 1)
+        require_seed("--seed and --rules: the last seed", self.seed + self.rules - 1)
 
 
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
@@ -115,8 +127,6 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
     console = make_console()
-    require(options.rules >= 1, f"--rules must be at least 1, got {options.rules}.")
-    require(options.most_terms >= 1, f"--most-terms must be at least 1, got {options.most_terms}.")
     if options.resume is not None:
         jobs, _ = Jobs.load(options.resume)
     else:

@@ -13,14 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.commands._grid import require_all, run_all
+from metaplast.commands._grid import MOST_RUNS, check_workers, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.discovery import Discovery
-from metaplast.errors import require
+from metaplast.errors import require, require_seed, require_within, shown
 from metaplast.files import new_folder, write_text
 from metaplast.jobs import Jobs
+from metaplast.outer_settings import OuterSettings
 from metaplast.outputs import RULE
 from metaplast.rule import Rule
 from metaplast.sweep import (
@@ -76,13 +77,19 @@ class SweepOptions:
         """Check the grid.
 
         Raises:
-            UserError: if it is empty or a penalty occurs twice.
+            UserError: if it is empty or too large, or a penalty occurs twice or is out of range.
         """
-        require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}.")
+        check_workers(self.processes)
         require(
             0 < len(set(self.l1)) == len(self.l1),
-            f"--l1 takes different penalties with commas, got {','.join(map(str, self.l1))!r}.",
+            f"--l1 takes different penalties with commas, such as 0.03,0.1, got "
+            f"{shown(','.join(map(str, self.l1)))}.",
         )
+        for l1 in self.l1:
+            OuterSettings(l1=l1)
+        require_within("--seeds", self.seeds, 1, MOST_RUNS // len(self.l1))
+        require_seed("--first-seed", self.first_seed)
+        require_seed("--first-seed and --seeds: the last seed", self.first_seed + self.seeds - 1)
 
     def configs(self) -> dict[str, DiscoveryConfig]:
         """Return one discovery for each penalty and seed, by a name that may be a folder's.
