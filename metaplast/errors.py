@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 # Longer texts of a user are cut in messages, which are to stay one sentence.
 LONGEST = 80
 

@@ -8,8 +8,6 @@ import errno
 import io
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -278,46 +276,3 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     ),
     (r"invalid choice '(.*)' for argument '([^']*)'\. Expected one of \((.*)\)", _choices),
 )
-
-
-def require_writable(flag: str, path: Path | None) -> None:
-    """Raise `UserError` unless a file can be written at `path`, before anything is computed.
-
-    Nothing is left behind, and a file that is there is not touched.
-    """
-    if path is None:
-        return
-    require(not path.is_dir(), f"{flag} takes a file, {shown(str(path))} is a folder; name a file.")
-    target = path.resolve()
-    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-        return  # A device or a pipe: there is nothing beside it to write.
-    require(
-        target.parent.is_dir(),
-        f"cannot write {shown(str(path))}, as there is no folder {shown(str(path.parent))}; make "
-        f"it first, or give {flag} another file.",
-    )
-    _try(flag, path, target.parent)
-
-
-def require_folder(flag: str, path: Path) -> None:
-    """Raise `UserError` unless files can be written into a folder at `path`, there or not yet."""
-    require(
-        path.is_dir() or not os.path.lexists(path),
-        f"{flag} needs a folder here, {shown(str(path))} is a file; give {flag} a folder.",
-    )
-    there = path.resolve()
-    while not there.exists():
-        there = there.parent
-    _try(flag, path, there)
-
-
-def _try(flag: str, path: Path, folder: Path) -> None:
-    """Raise `UserError` unless a file can be made in `folder`, on the way to `path`."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write {shown(str(path))}: {error.strerror}; give {flag} a place that is "
-            f"writable."
-        ) from None

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from metaplast.commands._options import parse, require_folder, require_writable
+from metaplast.commands._options import parse
+from metaplast.commands._places import require_folder, require_writable
 from metaplast.errors import UserError, require
 from metaplast.export import (
     Export,
