@@ -65,7 +65,7 @@ class BenchmarkOptions:
         """
         require_within("--repeats", self.repeats, 1, 1000)
         require_within("--episodes", self.episodes, 1, 10_000)
-        require_within("--threads", self.threads, 1, cores())
+        require_within("--threads", self.threads, 1, max(2, cores()))
         require(bool(self.steps), "--steps takes numbers with commas, such as 250,1000, got none.")
         for steps in self.steps:
             require_within("--steps", steps, 1, 1_000_000)
