@@ -75,6 +75,10 @@ def read_contender(text: str) -> Contender:
     Raises:
         UserError: if it is none of these, or the file is damaged.
     """
+    require(
+        bool(text.strip()),
+        "a rule to compare has an empty name; give a file, a run folder or a known rule.",
+    )
     path = Path(text)
     if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
         return known_contender(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -31,9 +32,11 @@ def _stage_name(stage: str) -> str:
 
 
 def make_console() -> Console:
-    """Return the console to print on; in a file or a pipe lines may be wide."""
+    """Return the console to print on; in a file or a pipe 140 wide, or as COLUMNS says."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        return console
+    return Console(highlight=False, width=140)
 
 
 class ProgressBar:

@@ -8,9 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from metaplast.errors import UserError, require_within
+from metaplast.errors import UserError, require
 from metaplast.jobs import Jobs
 from metaplast.progress import Work
+
+# More runs than these are a slip of the finger: each has a folder, and takes seconds or more.
+MOST_RUNS = 10_000
+MOST_PROCESSES = 1000
 
 
 def run_all(
@@ -21,7 +25,7 @@ def run_all(
     Raises:
         UserError: if every job failed.
     """
-    check_workers(processes)
+    require(processes >= 0, f"--processes must not be negative, got {processes}.")
     count = len(jobs.configs)
     work = Work(console, count, width=len(f"{count}/{count} runs"))
     ended: dict[str, dict[str, Any]] = {}
@@ -45,16 +49,6 @@ def run_all(
     if not good:
         raise UserError(f"every run failed; the first: {next(iter(ended.values()))['error']}")
     return good
-
-
-# More runs than these are a slip of the finger: each has a folder, and takes seconds or more.
-MOST_RUNS = 10_000
-MOST_PROCESSES = 1000
-
-
-def check_workers(processes: int) -> None:
-    """Raise `UserError` unless `processes` is a number of workers, 0 for one on each core."""
-    require_within("--processes", processes, 0, MOST_PROCESSES)
 
 
 def require_all(jobs: Jobs, good: Mapping[str, object]) -> None:

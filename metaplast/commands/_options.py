@@ -24,8 +24,7 @@ Options = TypeVar("Options")
 
 # How a list without entries is written.
 NONE = "none"
-# What tyro draws round its messages.
-_FRAME = "╭╮╰╯│─┌┐└┘"
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SHELLS = ("bash", "fish", "tcsh", "zsh")
 
 
@@ -242,14 +241,15 @@ def _strange(
 
 
 def _sentence(told: str, prog: str) -> str:
-    """Return what tyro told, a box of several lines, as one sentence."""
-    lines = [line.strip(_FRAME + " ") for line in told.splitlines()]
-    start = next((i for i, line in enumerate(told.splitlines()) if line.startswith("╭")), -1)
+    """Return what tyro told, a box of several lines in Unicode or ASCII, as one sentence."""
     rows = []
-    for line in lines[start + 1 :]:
-        if not line:
+    for line in _COLOUR.sub("", told).splitlines():
+        inside = line[1:-1].strip()
+        if line[:1] not in ("│", "|"):
+            continue  # The frame, or what was told before.
+        if not inside.strip("─-"):
             break  # A rule: what follows is help.
-        rows.append(line)
+        rows.append(inside)
     text = " ".join(" ".join(rows).split()).rstrip(".")
     for pattern, form in _FORMS:
         found = re.fullmatch(pattern, text, flags=re.DOTALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from metaplast.commands._options import parse, parse_known
 from metaplast.config import PRESETS, DiscoveryConfig
 from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
 from metaplast.discovery import Discovery, write_config
-from metaplast.errors import require_within
+from metaplast.errors import require
 from metaplast.files import new_folder
 from metaplast.library import all_terms, known_rules
 from metaplast.outputs import RunFiles
@@ -72,7 +71,10 @@ def main(arguments: Sequence[str]) -> None:
         for table in library_tables(all_terms().values(), known_rules().values()):
             console.print(table)
         return
-    require_within("--checkpoint-seconds", options.checkpoint_seconds, 0, math.inf)
+    require(
+        options.checkpoint_seconds >= 0,
+        f"--checkpoint-seconds must not be negative, got {options.checkpoint_seconds}.",
+    )
     discovery, bar = _prepare(options, console)
     if not options.quiet:
         show_config(console, discovery)

@@ -11,10 +11,11 @@ import torch
 from rich import box
 from rich.table import Table
 
-from metaplast.commands._grid import MOST_RUNS, check_workers, require_all, run_all
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
+from metaplast.discovery import Discovery
 from metaplast.episode import HeldOut, LabelKind
 from metaplast.errors import require_seed, require_within
 from metaplast.files import csv_text, new_folder, write_text
@@ -73,7 +74,7 @@ class RecoverOptions(DiscoveryConfig):
             UserError: if a value is out of range or a name unknown.
         """
         super().__post_init__()
-        check_workers(self.processes)
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
         require_within("--rules", self.rules, 1, MOST_RUNS)
         require_within("--most-terms", self.most_terms, 1)
         require_seed("--seed and --rules: the last seed", self.seed + self.rules - 1)
@@ -130,7 +131,10 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         jobs, _ = Jobs.load(options.resume)
     else:
-        jobs = make_jobs(options, new_folder(options.out, "recover"))
+        # The data first: a mistake there should leave no folder.
+        jobs = make_jobs(options, Path())
+        _ = Discovery(next(iter(jobs.configs.values()))).split
+        jobs = replace(jobs, folder=new_folder(options.out, "recover"))
         jobs.save()
     done = run_all(jobs, console, processes=options.processes, ray=options.ray)
     write_text(jobs.folder / TABLE, table_csv(done))

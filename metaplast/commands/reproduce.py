@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.commands._grid import MOST_RUNS, check_workers
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
 from metaplast.commands._options import parse
 from metaplast.console import make_console
 from metaplast.errors import UserError, require_within
@@ -58,7 +58,7 @@ class ReproduceOptions:
         if self.rule is not None:
             Rule.load(self.rule)
         require_within("--seeds", self.seeds, 0, MOST_RUNS)
-        check_workers(self.processes)
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
 
     @property
     def experiments(self) -> list[Experiment]:

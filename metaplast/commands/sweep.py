@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.commands._grid import MOST_RUNS, check_workers, require_all, run_all
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
@@ -79,7 +79,7 @@ class SweepOptions:
         Raises:
             UserError: if it is empty or too large, or a penalty occurs twice or is out of range.
         """
-        check_workers(self.processes)
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
         require(
             0 < len(set(self.l1)) == len(self.l1),
             f"--l1 takes different penalties with commas, such as 0.03,0.1, got "
