@@ -133,7 +133,7 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
     if baselines == "usual":
         names = [rule.name for rule in online_baselines()]
     else:
-        names = [] if baselines == "none" else words("--baselines", baselines)
+        names = [] if baselines == "none" else words("--baselines", baselines, "rule")
     found += [known_contender(name) for name in names]
     require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
     contenders: dict[str, Contender] = {}

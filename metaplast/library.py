@@ -137,7 +137,7 @@ def choose_terms(text: str) -> TermChoice:
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
-    names = words("--terms", text)
+    names = words("--terms", text, "term")
     if len(names) == 1:
         return TermChoice(text, (_term_or_rule_error(names[0]),))
     terms = tuple(map(get_term, names))

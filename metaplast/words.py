@@ -9,7 +9,7 @@ from metaplast.errors import require, shown
 _BETWEEN = re.compile(r"\s*,\s*|\s+")
 
 
-def words(flag: str, text: str) -> list[str]:
+def words(flag: str, text: str, noun: str = "entry") -> list[str]:
     """Return the entries of a list such as `F0,F2` or `20, 10`.
 
     Entries are separated by a comma, by spaces or by both; one comma may follow the last.
@@ -17,6 +17,7 @@ def words(flag: str, text: str) -> list[str]:
     Args:
         flag: the option, for messages.
         text: as the user wrote it.
+        noun: what an entry is.
 
     Raises:
         UserError: if the list is empty, or nothing stands between two commas.
@@ -24,9 +25,9 @@ def words(flag: str, text: str) -> list[str]:
     found = _BETWEEN.split(text.strip())
     if len(found) > 1 and not found[-1]:
         found.pop()
-    require(any(found), f"{flag} names nothing, got {shown(text)}; write entries with commas.")
+    require(any(found), f"{flag} names no {noun}, got {shown(text)}; write a list with commas.")
     require(
         all(found),
-        f"{flag} has an empty entry, got {shown(text)}; write one comma between two entries.",
+        f"{flag} has an empty place, got {shown(text)}; write one comma between two.",
     )
     return found

@@ -84,7 +84,7 @@ class BenchmarkOptions:
     @property
     def wanted(self) -> list[str]:
         """The engines to time, each once."""
-        return list(dict.fromkeys(words("--engines", self.engines)))
+        return list(dict.fromkeys(words("--engines", self.engines, "engine")))
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _exporters(names: Sequence[str]) -> list[Exporter]:
         bool(names),
         f"--to names no format; choose from {', '.join(all_exporters())}, or all.",
     )
-    wanted = [name for text in names for name in words("--to", text)]
+    wanted = [name for text in names for name in words("--to", text, "format")]
     if "all" in wanted:
         return list(all_exporters().values())
     return list(dict.fromkeys(get_exporter(name) for name in wanted))
