@@ -166,12 +166,12 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
 def terms_table(result: Result) -> Table:
     """Return a table of all candidates: θ, kept or dropped, what the rule loses without it."""
     table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("term", no_wrap=True)
-    table.add_column("formula", no_wrap=True)
+    table.add_column("term", overflow="fold")
+    table.add_column("formula", overflow="fold")
     table.add_column("θ searched", justify="right")
     table.add_column("θ", justify="right")
     table.add_column("")
-    table.add_column("change of accuracy", justify="right", no_wrap=True)
+    table.add_column("change of accuracy", justify="right")
     table.add_column("locality")
     found, final = result.searched.coefficients, result.rule.coefficients
     for term in result.searched.terms:

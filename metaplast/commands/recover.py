@@ -160,7 +160,7 @@ def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
     table = Table(title="Planted rules", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("rule")
     table.add_column("recovered", no_wrap=True)
-    table.add_column("not planted, or missing")
+    table.add_column("not planted, or missing", overflow="fold")
     table.add_column("worst error", justify="right", no_wrap=True)
     for summary in done.values():
         recovery = summary["recovery"]

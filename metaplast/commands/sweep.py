@@ -171,24 +171,30 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
     """Return complexity against loss, one row for each set of terms."""
-    table = Table(title="Rules by complexity", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("complexity", "loss", "above the least, 98 % band", "held out", "runs"):
+    # So narrow that the terms have room in 80 columns.
+    table = Table(
+        title="Rules by complexity",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    heads = ("com-\nplexity", "loss", "above the least,\n98 % band", "held out", "runs")
+    for column in heads:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("terms")
-    table.add_column("")
+    table.add_column("terms", overflow="fold")
     for each in found:
         excess = "diverged"
         if each.excess is not None:
             band = each.excess
-            excess = f"{band.mean:+.4f} [{band.low:+.4f}, {band.high:+.4f}]"
+            excess = f"{band.mean:+.4f}\n[{band.low:+.4f}, {band.high:+.4f}]"
+        terms = ", ".join(each.best.kept) or "none"
         table.add_row(
             f"{each.best.complexity}",
             f"{each.best.loss:.4f}",
             excess,
             f"{100 * each.best.accuracy:.1f} %",
-            f"{each.runs} of {total}",
-            ", ".join(each.best.kept) or "none",
-            "recommended" if each is pick else "",
+            f"{each.runs}/{total}",
+            f"{terms} (recommended)" if each is pick else terms,
             style="bold" if each is pick else None,
         )
     return table
