@@ -9,13 +9,17 @@ import torch
 from episodes.pool import LabelledPool
 from episodes.source import PoolSource
 from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError, require
+from metaplast.errors import UserError, require, shown
+from metaplast.words import words
 
 DIMENSION = 32
 CLASSES = 64
 
 #: Largest dimension times classes; each class has `IMAGES` and more.
 MOST = 10**6
+
+#: Largest number of pixels of all images; 2 GB.
+MOST_NUMBERS = 5 * 10**8
 
 #: Least number of images of a class; more where shots and queries ask for more.
 IMAGES = 500
@@ -37,6 +41,12 @@ def _load(request: EpisodeRequest) -> LabelledPool:
     """
     dimension, classes = _sizes(request.argument)
     images = max(IMAGES, 2 * (request.shots + request.queries))
+    require(
+        dimension * classes * images <= MOST_NUMBERS,
+        f"clusters holds at most {MOST_NUMBERS:,} numbers, but {classes} classes of {images:,} "
+        f"images of {dimension} pixels were asked for; give fewer --shots and --queries, or a "
+        f"smaller dimension.",
+    )
     generator = torch.Generator().manual_seed(request.seed ^ STREAM)
     reach = min(0.25 * math.sqrt(DIMENSION / dimension), 0.5)
     centres = MIDDLE + reach * (2 * torch.rand(classes, 1, dimension, generator=generator) - 1)
@@ -49,20 +59,19 @@ def _load(request: EpisodeRequest) -> LabelledPool:
 
 def _sizes(argument: str) -> tuple[int, int]:
     """Return dimension and number of classes from "", "DIM" or "DIM,CLASSES"."""
-    parts = argument.split(",") if argument else []
     try:
-        numbers = [int(part) for part in parts]
-    except ValueError:
+        numbers = [int(part) for part in words("clusters", argument)] if argument else []
+    except (UserError, ValueError):
         numbers = [0]
     dimension, classes = [*numbers, *(DIMENSION, CLASSES)[len(numbers) :]][:2]
     if len(numbers) > 2 or dimension < 1 or classes < 2:
         raise UserError(
             f"clusters takes a dimension of at least 1 and perhaps a number of classes of at "
-            f"least 2, got {argument!r}; write --dataset clusters:{DIMENSION},{CLASSES}."
+            f"least 2, got {shown(argument)}; write --dataset clusters:{DIMENSION},{CLASSES}."
         )
     require(
         dimension * classes <= MOST,
-        f"clusters takes at most {MOST} as dimension times classes, got {argument!r}.",
+        f"clusters takes at most {MOST} as dimension times classes, got {shown(argument)}.",
     )
     return dimension, classes
 

@@ -3,77 +3,126 @@
 from __future__ import annotations
 
 import gzip
-import shutil
-import tempfile
+import math
 import zlib
-from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from episodes.storage import reason
+from episodes.storage import check_file, reason, unreadable
 from metaplast.errors import UserError, require
 
-#: What torchvision's reader and gzip raise on a damaged file.
-DAMAGE = (AssertionError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+
+#: First bytes of a file: two zeros, the code of unsigned bytes, the number of axes.
+BYTES = b"\0\0\x08"
+
+#: No file of this format holds more; one that says so is damaged, or made to fill the memory.
+MOST = 4 * 2**30
+
+#: Bytes read at once, so that a file that is too short is found before its memory is asked for.
+CHUNK = 2**22
 
 
 def present(folder: Path, prefix: str) -> bool:
     """Return whether `folder` has images or labels of the part named `prefix`."""
-    return any(
-        _find(folder, prefix, kind) is not None
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    )
+    return any(_find(folder, prefix, kind) is not None for kind in (IMAGES, LABELS))
 
 
-def read_part(folder: Path, prefix: str) -> tuple[Tensor, Tensor]:
+def read_part(folder: Path, prefix: str, classes: int) -> tuple[Tensor, Tensor]:
     """Return images [image, row, column] (uint8) and labels [image] (int64) of one part.
 
     Args:
         folder: has `PREFIX-images-idx3-ubyte` and `PREFIX-labels-idx1-ubyte`, or both with `.gz`.
         prefix: "train", "t10k", "emnist-balanced-test", …
+        classes: labels are 0 … classes-1.
 
     Raises:
-        UserError: if a file is missing or damaged, or their numbers of images differ.
+        UserError: if a file is missing or damaged, their numbers of images differ, an image has no
+            pixel, or a label is out of range.
     """
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
-    images = _read(folder, prefix, "images-idx3-ubyte", read_image_file)
-    labels = _read(folder, prefix, "labels-idx1-ubyte", read_label_file)
+    images, labels = _read(folder, prefix, IMAGES), _read(folder, prefix, LABELS)
     require(
         len(images) == len(labels) > 0,
         f"the files {prefix}-* in {str(folder)!r} must have as many labels as images, got "
         f"{len(images)} images and {len(labels)} labels; delete them and download them again.",
     )
-    return images, labels
+    where = f"{folder / prefix!s}-{IMAGES}"
+    rows, columns = images.shape[1:]
+    require(
+        images.numel() > 0,
+        f"{where!r} must have images of at least one pixel, got {rows} × {columns}; delete it and "
+        f"download it again.",
+    )
+    largest = int(labels.max())
+    require(
+        largest < classes,
+        f"'{folder / prefix}-{LABELS}' must have labels 0 … {classes - 1}, got {largest}; delete "
+        f"it and download it again.",
+    )
+    return images, labels.long()
 
 
 def _find(folder: Path, prefix: str, kind: str) -> Path | None:
-    plain = folder / f"{prefix}-{kind}"
-    packed = folder / f"{prefix}-{kind}.gz"
-    return next((file for file in (plain, packed) if file.is_file()), None)
+    """Return the file of one kind, packed or not, None if there is none.
+
+    Raises:
+        UserError: if something else than a file has its name.
+    """
+    for file in (folder / f"{prefix}-{kind}", folder / f"{prefix}-{kind}.gz"):
+        if check_file(file):
+            return file
+    return None
 
 
-def _read(folder: Path, prefix: str, kind: str, reader: Callable[[str], Tensor]) -> Tensor:
+def _read(folder: Path, prefix: str, kind: str) -> Tensor:
     file = _find(folder, prefix, kind)
     if file is None:
         raise UserError(
             f"expected {str(folder / f'{prefix}-{kind}')!r} (or the same with .gz), which is not "
             f"there; put it beside the other files of the data set."
         )
+    axes = 3 if kind == IMAGES else 1
     try:
-        return _unpacked(file, reader) if file.suffix == ".gz" else reader(str(file))
-    except (*DAMAGE, zlib.error) as error:
+        if file.suffix == ".gz":
+            with gzip.open(file) as stream:
+                return _array(stream, axes)
+        with file.open("rb") as plain:
+            return _array(plain, axes)
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(file, error) from None
         raise UserError(
             f"{str(file)!r} is not a whole idx file ({reason(error)}); delete it and download it "
             f"again."
         ) from error
 
 
-def _unpacked(file: Path, reader: Callable[[str], Tensor]) -> Tensor:
-    """Return what `reader` reads from the unpacked copy of `file`: it takes only file names."""
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / file.stem
-        with gzip.open(file) as packed, plain.open("wb") as copy:
-            shutil.copyfileobj(packed, copy, 1 << 20)
-        return reader(str(plain))
+def _array(stream: IO[bytes] | gzip.GzipFile, axes: int) -> Tensor:
+    """Return the array in an idx file of unsigned bytes, [size of each axis].
+
+    Raises:
+        ValueError: if the file is of another kind, or has fewer or more bytes than it says.
+    """
+    head = stream.read(4 + 4 * axes)
+    if head[:4] != BYTES + bytes([axes]):
+        raise ValueError(f"it begins with {head[:4].hex(' ')}, not {BYTES.hex(' ')} {axes:02x}")
+    if len(head) < 4 + 4 * axes:
+        raise ValueError("it ends before its sizes")
+    sizes = [int(size) for size in np.frombuffer(head, ">u4", offset=4)]
+    needed = math.prod(sizes)
+    if needed > MOST:
+        raise ValueError(f"it says that it holds {needed:,} bytes, more than {MOST:,}")
+    content = bytearray()
+    while len(content) <= needed:
+        chunk = stream.read(min(CHUNK, needed + 1 - len(content)))
+        if not chunk:
+            break
+        content += chunk
+    if len(content) != needed:
+        found = "more" if len(content) > needed else f"{len(content):,}"
+        raise ValueError(f"it says that it holds {needed:,} bytes, and has {found}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(sizes))

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from episodes.idx import present, read_part
+from episodes.idx import IMAGES, present, read_part
 from episodes.pool import LabelledPool, numbered
 from episodes.source import PoolSource
 from episodes.storage import data_root, download
 from metaplast.episode import EpisodeRequest
+from metaplast.errors import require
 
 #: The brightest pixel of a byte image.
 BRIGHTEST = 255
@@ -26,11 +27,13 @@ class IdxFiles:
     Attributes:
         dataset: class in `torchvision.datasets`, whose name is also the folder's.
         parts: names of the parts of the data ("train", "test") to prefixes of their files.
+        classes: how many there are; labels are 0 … classes-1.
         options: further arguments of the class.
     """
 
     dataset: str
     parts: Mapping[str, str]
+    classes: int = 10
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, request: EpisodeRequest) -> LabelledPool:
@@ -49,7 +52,14 @@ class IdxFiles:
             expected = f"{self.dataset}/raw/{first}-images-idx3-ubyte"
             download(self._fetch, root, expected)
         there = self._present(folder)
-        parts = [read_part(folder, prefix) for prefix in there.values()]
+        parts = [read_part(folder, prefix, self.classes) for prefix in there.values()]
+        sizes = [" × ".join(map(str, images.shape[1:])) for images, _ in parts]
+        require(
+            len(set(sizes)) == 1,
+            f"the parts of a data set must have images of one size, got {' and '.join(sizes)} "
+            f"pixels in {' and '.join(f'{prefix}-{IMAGES}' for prefix in there.values())} in "
+            f"{str(folder)!r}; delete the wrong files and download them again.",
+        )
         return LabelledPool(
             images=torch.cat([images.flatten(1) for images, _ in parts]),
             labels=numbered(torch.cat([labels for _, labels in parts])),
@@ -72,6 +82,6 @@ def mnist_like(name: str, summary: str, dataset: str) -> PoolSource:
 
 
 def emnist_split(name: str, summary: str, split: str) -> PoolSource:
-    """Return the source of one of EMNIST's splits ("balanced", "bymerge", …)."""
+    """Return the source of one of EMNIST's splits of 47 classes ("balanced", "bymerge")."""
     parts = {part: f"emnist-{split}-{part}" for part in ("train", "test")}
-    return PoolSource(name, summary, IdxFiles("EMNIST", parts, {"split": split}).load)
+    return PoolSource(name, summary, IdxFiles("EMNIST", parts, 47, {"split": split}).load)

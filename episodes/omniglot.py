@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +19,37 @@ import torch
 
 from episodes.pool import LabelledPool
 from episodes.source import PoolSource
-from episodes.storage import Arrays, data_root, download, prepared, reason
+from episodes.storage import (
+    DAMAGE,
+    Arrays,
+    check_file,
+    data_root,
+    download,
+    prepared,
+    reason,
+    unreadable,
+)
 from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError, require
+from metaplast.errors import UserError, require, shown
 
 #: torchvision's name of the folder.
 FOLDER = "omniglot-py"
 
 #: Rows and columns an image is resized to, as is usual in few-shot learning.
 SIDE = 28
+
+#: Bytes and pixels along a side that no drawing has; the real ones have some 200 and 105.
+MOST_BYTES = 2**20
+MOST_SIDE = 1024
+
+#: Drawings in a part that are more than any; the real parts have 19,280 and 13,180.
+MOST_DRAWINGS = 10**6
+
+#: Bytes of all drawings of a part, unpacked; the real ones have some 5 million.
+MOST_TOTAL = 2**28
+
+#: What the cached arrays are.
+KINDS = {"images": np.uint8, "labels": np.int64}
 
 #: Changes when the cached arrays are made in another way.
 RECIPE = f"lanczos{SIDE}-1"
@@ -62,12 +85,12 @@ def _part(root: Path, part: str) -> dict[str, Any]:
     for path, content in drawings.items():
         digest.update(path.encode() + b"\0" + content)
     return prepared(
-        f"{name}-{RECIPE}-{digest.hexdigest()[:24]}", lambda: _decoded(folder, drawings)
+        f"{name}-{RECIPE}-{digest.hexdigest()[:24]}", KINDS, lambda: _decoded(folder, drawings)
     )
 
 
 def _present(folder: Path) -> bool:
-    return folder.is_dir() or _archive(folder).is_file()
+    return folder.is_dir() or check_file(_archive(folder))
 
 
 def _archive(folder: Path) -> Path:
@@ -83,18 +106,63 @@ def _fetch(folder: Path, part: str) -> None:
 def _drawings(folder: Path) -> Mapping[str, bytes]:
     """Return the PNG files by their path in `folder`, unpacked or in its zip file, sorted."""
     if folder.is_dir():
-        files = sorted(folder.glob("*/*/*.png"))
-        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+        return _loose(folder)
     archive = _archive(folder)
     try:
         with zipfile.ZipFile(archive) as packed:
-            names = sorted(name for name in packed.namelist() if name.endswith(".png"))
-            return {name.partition("/")[2]: packed.read(name) for name in names}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+            return _packed(packed, archive, folder.name)
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(archive, error) from None
         raise UserError(
-            f"{str(archive)!r} is not a whole zip file ({reason(error)}); delete it and download "
-            f"it again."
+            f"{str(archive)!r} is not a whole zip file without a password ({reason(error)}); "
+            f"delete it and download it again."
         ) from error
+
+
+def _loose(folder: Path) -> Mapping[str, bytes]:
+    """Return the drawings of an unpacked part."""
+    found: dict[str, bytes] = {}
+    try:
+        files = sorted(folder.glob("*/*/*.png"))
+        _check_sizes(folder, {str(file): file.stat().st_size for file in files if check_file(file)})
+        for file in files:
+            found[file.relative_to(folder).as_posix()] = file.read_bytes()
+    except OSError as error:
+        raise unreadable(Path(error.filename or folder), error) from None
+    return found
+
+
+def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, bytes]:
+    """Return the drawings in a zip file, PART/ALPHABET/CHARACTER/NAME.png; nothing is unpacked.
+
+    What is not in the folder PART, such as what an operating system adds, is left out.
+    """
+    inside: dict[str, zipfile.ZipInfo] = {}
+    for entry in packed.infolist():
+        parts = entry.filename.split("/")
+        if parts[0] != part or not entry.filename.endswith(".png"):
+            continue
+        require(
+            len(parts) == 4 and not {"", ".", ".."} & set(parts),
+            f"{str(archive)!r} must hold {part}/ALPHABET/CHARACTER/*.png, got "
+            f"{shown(entry.filename)}; delete it and download it again.",
+        )
+        inside["/".join(parts[1:])] = entry
+    _check_sizes(archive, {name: entry.file_size for name, entry in inside.items()})
+    # No more is read of an entry than the size it says it has.
+    return {name: packed.read(inside[name]) for name in sorted(inside)}
+
+
+def _check_sizes(place: Path, sizes: Mapping[str, int]) -> None:
+    """Refuse what is no set of drawings but would fill the memory, before it is read."""
+    name = max(sizes, key=lambda each: sizes[each], default="")
+    largest, total = sizes.get(name, 0), sum(sizes.values())
+    require(
+        largest <= MOST_BYTES and len(sizes) <= MOST_DRAWINGS and total <= MOST_TOTAL,
+        f"{str(place)!r} must hold small drawings, got {len(sizes):,} files of {total:,} bytes, "
+        f"the largest {shown(name)} with {largest:,}; delete it and download it again.",
+    )
 
 
 def _decoded(folder: Path, drawings: Mapping[str, bytes]) -> Arrays:
@@ -110,9 +178,20 @@ def _image(path: Path, content: bytes) -> Any:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as drawing:
+        # PIL warns of a picture with very many pixels before its size can be asked for.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(content), formats=("PNG",))
+        with opened as drawing:
+            if max(drawing.size) > MOST_SIDE:
+                raise ValueError(f"its sides of {drawing.size} pixels are above {MOST_SIDE}")
             small = drawing.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (
+        *DAMAGE,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise UserError(
             f"{str(path)!r} is not a whole PNG file ({reason(error)}); delete its folder and "
             f"download the data set again."

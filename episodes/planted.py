@@ -26,7 +26,7 @@ from metaplast.episode import (
     EpisodeSource,
     EpisodeSplit,
 )
-from metaplast.errors import UserError, require
+from metaplast.errors import UserError, require, shown
 from metaplast.learner import Learner, Operators, State
 from metaplast.library import choose_terms, get_term, open_source
 from metaplast.network import FullyConnected
@@ -34,6 +34,7 @@ from metaplast.rule import Rule
 from metaplast.seeds import generator
 from metaplast.term import Term
 from metaplast.unroll import unroll
+from metaplast.words import words
 
 #: Where images and support labels come from if the user names no source.
 BASE = "clusters"
@@ -125,6 +126,7 @@ class PlantedSource(EpisodeSource):
         """
         text, at, source = request.argument.rpartition("@")
         rule, source = (text, source) if at else (source, BASE)
+        require(bool(source), f"planted needs a data set after its @; {_HELP}.")
         plan = read_plan(rule)
         base = open_source(source, request)
         require(base.binding is None, f"rules are planted on data, not on {source}; {_HELP}.")
@@ -147,14 +149,23 @@ def read_plan(text: str) -> Plan:
     require(bool(text), f"planted needs a rule after its colon; {_HELP}.")
     if "=" not in text:
         return Plan(choose_terms(text).terms)
-    pairs = [part.partition("=") for part in text.split(",")]
+    pairs = [part.partition("=") for part in words("planted", text)]
     try:
         values = tuple(float(value) for _, _, value in pairs)
     except ValueError:
         raise UserError(
-            f"each term needs a number after =, or none of them, got {text!r}; {_HELP}."
+            f"each term needs a number after =, or none of them, got {shown(text)}; {_HELP}."
         ) from None
-    rule = Rule(tuple(get_term(name.strip()) for name, _, _ in pairs), (values,), "plastic")
+    require(
+        all(math.isfinite(value) for value in values),
+        f"planted coefficients must be finite numbers, got {shown(text)}; {_HELP}.",
+    )
+    terms = tuple(get_term(name) for name, _, _ in pairs)
+    require(
+        len(set(terms)) == len(terms),
+        f"each term may be planted once, got {shown(text)}; remove the repeats.",
+    )
+    rule = Rule(terms, (values,), "plastic")
     return _without_zeros(Plan(rule.terms, rule.theta))
 
 

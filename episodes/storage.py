@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import lzma
 import os
+import stat
+import struct
 import tempfile
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +23,36 @@ from metaplast.errors import UserError, require
 #: Environment variable naming the folder of data sets, where `--data-root` is not given.
 DATA_VARIABLE = "METAPLAST_DATA"
 
+#: What readers of packed files raise where one is damaged, encrypted or packed in another way.
+DAMAGE = (
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder for metaplast; it need not exist."""
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "metaplast"
+    """Return the user's cache folder for metaplast; it need not exist.
+
+    Raises:
+        UserError: if the user has no home folder, and names no other.
+    """
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    try:
+        return caches.expanduser() / "metaplast"
+    except RuntimeError:
+        raise UserError(
+            f"there is no home folder for {str(caches)!r}; set XDG_CACHE_HOME to a folder for data "
+            f"that may be fetched again."
+        ) from None
 
 
 def data_root(request: DataRequest) -> Path:
@@ -69,11 +97,39 @@ def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
             fetch(Path(folder))
             _merge(Path(folder), root)
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, http.client.HTTPException) as error:
         raise UserError(
             f"expected {str(root / expected)!r}, which is not there and could not be downloaded "
             f"({reason(error)}); put it there, or give --data-root the folder that has it."
         ) from error
+
+
+def check_file(file: Path) -> bool:
+    """Return whether a regular file is at `file`, False if nothing is there.
+
+    Raises:
+        UserError: if something else is there: a folder, a pipe, a broken link.
+    """
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        require(
+            not file.is_symlink(),
+            f"{str(file)!r} is a link to a file that is not there; mend or remove it.",
+        )
+        return False
+    except OSError as error:
+        raise unreadable(file, error) from None
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+    require(
+        stat.S_ISREG(mode), f"expected a file at {str(file)!r}, which is {kind}; remove it first."
+    )
+    return True
+
+
+def unreadable(file: Path, error: OSError) -> UserError:
+    """Return the error for a file that the system does not let us read."""
+    return UserError(f"cannot read {str(file)!r}: {error.strerror}; check the file.")
 
 
 def _merge(source: Path, target: Path) -> None:
@@ -91,19 +147,23 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".:") or type(error).__name__
 
 
-def prepared(name: str, make: Callable[[], Arrays]) -> Arrays:
+def prepared(name: str, kinds: Mapping[str, npt.DTypeLike], make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays `make` returns, kept in the cache folder under `name`.
 
-    The name must change with whatever the arrays are made from. A cache that cannot be read is
-    made again, and one that cannot be written is done without.
+    The name must change with whatever the arrays are made from. A cache that cannot be read, or
+    holds arrays of other names or types than `kinds` says, is made again, and one that cannot be
+    written is done without.
     """
     file = cache_folder() / "prepared" / f"{name}.npz"
     try:
         # Opened here, since NumPy leaves a damaged file open.
         with file.open("rb") as content, np.load(content, allow_pickle=False) as kept:
-            return dict(kept)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
-        arrays = make()
+            arrays = dict(kept)
+            if kinds == {key: array.dtype for key, array in arrays.items()}:
+                return arrays
+    except DAMAGE:
+        pass
+    arrays = make()
     with contextlib.suppress(OSError):
         _write(file, arrays)
     return arrays

@@ -7,7 +7,6 @@ import io
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from episodes.sampler import shuffled, uniform
-from episodes.storage import data_root, reason
+from episodes.storage import DAMAGE, data_root, reason
 from metaplast.episode import EpisodeBatch, EpisodeRequest, EpisodeSource, EpisodeSplit
 from metaplast.errors import UserError, require, unknown_name
 
@@ -211,8 +210,9 @@ def _benchmark(request: EpisodeRequest) -> tuple[TaskSet, TaskSet]:
     if request.argument not in known:
         raise unknown_name("learn2learn task set", request.argument, known)
     samples = request.shots + request.queries
-    root = _existing(data_root(request))
+    root = data_root(request)
     try:
+        root.mkdir(parents=True, exist_ok=True)
         with global_seed(request.seed):
             sets = benchmarks.get_tasksets(
                 request.argument,
@@ -222,7 +222,7 @@ def _benchmark(request: EpisodeRequest) -> tuple[TaskSet, TaskSet]:
                 test_samples=samples,
                 root=str(root),
             )
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, *DAMAGE) as error:
         raise UserError(
             f"learn2learn could not load {request.argument!r} from {str(root)!r} "
             f"({reason(error)}); put the data there as learn2learn expects it."
@@ -231,11 +231,6 @@ def _benchmark(request: EpisodeRequest) -> tuple[TaskSet, TaskSet]:
         _check_sizes(tasks, request)
         _keep_to_own_classes(tasks)
     return sets.train, sets.test
-
-
-def _existing(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    return root
 
 
 def _check_sizes(tasks: Any, request: EpisodeRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metaplast.errors import UserError, unknown_name
+from metaplast.errors import require, shown, unknown_name
+
+# Of softplus's β: beyond these log 2/β, its value at 0, and the exponentials of the derivative
+# leave what single precision resolves.
+SMALLEST, LARGEST = 1e-3, 1e6
 
 
 @dataclass(frozen=True)
@@ -63,24 +68,31 @@ def parse_activation(text: str) -> Activation:
     """Return the activation written as `softplus`, `softplus:β`, `tanh` or `relu`.
 
     Raises:
-        UserError: if the name is unknown or β is not a positive number.
+        UserError: if the name is unknown, or β is not a number in the range of `softplus`.
     """
-    kind, _, parameter = text.partition(":")
+    kind, colon, parameter = text.partition(":")
     plain = {"tanh": tanh, "relu": relu}
     if kind == "softplus":
-        return softplus(_positive(parameter or "10"))
+        require(
+            bool(parameter) or not colon,
+            f"--activation softplus: needs a number after its colon, got {shown(text)}; write "
+            f"softplus:10.",
+        )
+        return softplus(_sharpness(parameter or "10"))
     if kind not in plain:
         raise unknown_name("activation", kind, ("softplus", *plain))
-    if parameter:
-        raise UserError(f"{kind} takes no parameter, got {text!r}; write {kind!r}.")
+    require(not colon, f"{kind} takes no parameter, got {shown(text)}; write {kind!r}.")
     return plain[kind]()
 
 
-def _positive(text: str) -> float:
+def _sharpness(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise UserError(f"softplus takes a positive β, got {text!r}; write softplus:10.")
+        value = math.nan
+    require(
+        SMALLEST <= value <= LARGEST,
+        f"--activation softplus takes a positive β from {SMALLEST:g} to {LARGEST:g}, got "
+        f"{shown(text)}; write softplus:10.",
+    )
     return value

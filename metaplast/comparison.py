@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaplast.errors import UserError, require, unknown_name
+from metaplast.errors import UserError, require, require_within, shown, unknown_name
 from metaplast.library import find_known_rule, get_term, known_rules, online_baselines
-from metaplast.network import FullyConnected
+from metaplast.network import MOST_LAYERS, FullyConnected
 from metaplast.online import OnlineRun, OnlineSettings, train_online
 from metaplast.outputs import RULE, load_rule
 from metaplast.rule import Rule
 from metaplast.stream import StreamSplit
 from metaplast.tuning import Scale, Score, Search, Trial
+from metaplast.words import words
 
 # Rates are judged on fewer networks and held-out images than the comparison: there are many.
 TUNING_SEEDS = 3
@@ -74,6 +75,10 @@ def read_contender(text: str) -> Contender:
     Raises:
         UserError: if it is none of these, or the file is damaged.
     """
+    require(
+        bool(text.strip()),
+        "a rule to compare has an empty name; give a file, a run folder or a known rule.",
+    )
     path = Path(text)
     if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
         return known_contender(text)
@@ -97,13 +102,14 @@ def known_contender(text: str) -> Contender:
         raise unknown_name("known rule", name, known_rules())
     require(
         feedback in ("", *known.feedback),
-        f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got {feedback}.",
+        f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got "
+        f"{shown(feedback)}.",
     )
     terms = tuple(map(get_term, known.terms))
     start = torch.tensor([term.initial for term in terms])
     usual = known.feedback[0]
-    shown = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
-    return Contender(shown, Rule.of(terms, start, feedback or usual), "coefficients")
+    called = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
+    return Contender(called, Rule.of(terms, start, feedback or usual), "coefficients")
 
 
 def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> list[Contender]:
@@ -127,8 +133,8 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
     if baselines == "usual":
         names = [rule.name for rule in online_baselines()]
     else:
-        names = [] if baselines == "none" else [n.strip() for n in baselines.split(",")]
-    found += [known_contender(name) for name in names if name]
+        names = [] if baselines == "none" else words("--baselines", baselines, "rule")
+    found += [known_contender(name) for name in names]
     require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
     contenders: dict[str, Contender] = {}
     for contender in found:
@@ -152,7 +158,7 @@ def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...
     """
     if depth is None:
         return tuple(hidden)
-    require(depth >= 1, f"--depth must be at least 1, got {depth}.")
+    require_within("--depth", depth, 1, MOST_LAYERS)
     if depth == 1:
         return ()
     require(bool(hidden), "--depth above 1 needs a width for hidden layers; give --hidden.")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from metaplast.episode import EpisodeRequest, HeldOut, LabelKind
-from metaplast.errors import require, require_choice
+from metaplast.errors import require, require_choice, require_within, shown
 from metaplast.learner import Learner
 from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected
@@ -36,8 +36,10 @@ def find_device(text: str) -> torch.device:
         device = torch.device(text)
     except RuntimeError:
         device = torch.device("meta")
+    # torch knows a "cpu:5" too: the same device under a name that differs.
     require(
-        device.type in ("cpu", "cuda"), f"--device must be cpu, cuda or cuda:NUMBER, got {text!r}."
+        device.type == "cuda" or text == "cpu",
+        f"--device must be cpu, cuda or cuda:NUMBER, got {shown(text)}.",
     )
     if device.type == "cpu":
         return device
@@ -142,24 +144,21 @@ class DiscoveryConfig:
         require_choice("--labels", self.labels, get_args(LabelKind))
         require_choice("--held-out", self.held_out, get_args(HeldOut))
         require_choice("--penalty", self.penalty, get_args(Penalty))
-        require(self.refit >= 0, f"--refit must be at least 0, got {self.refit}.")
-        require(self.refit_batch >= 1, f"--refit-batch must be at least 1, got {self.refit_batch}.")
-        require(self.validation >= 2, f"--validation must be at least 2, got {self.validation}.")
+        require_within("--refit", self.refit, 0)
+        require_within("--refit-batch", self.refit_batch, 1)
+        require_within("--validation", self.validation, 2)
         require(
             0 <= self.least_effect < 1,
             f"--least-effect must be a share of accuracy, 0 to 1, got {self.least_effect}.",
         )
-        require(
-            self.test_episodes >= 2,
-            f"--test-episodes must be at least 2, got {self.test_episodes}.",
-        )
+        require_within("--test-episodes", self.test_episodes, 2)
         require(
             math.isfinite(self.threshold) and 0 <= self.threshold < 1,
             f"--threshold must be from 0 up to 1, got {self.threshold}.",
         )
         require(
             all(width >= 1 for width in self.hidden),
-            f"--hidden takes widths of at least 1, got {self.hidden}.",
+            f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",
         )
         if self.l1 is not None:
             OuterSettings(l1=self.l1)

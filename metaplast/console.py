@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -31,9 +32,11 @@ def _stage_name(stage: str) -> str:
 
 
 def make_console() -> Console:
-    """Return the console to print on; in a file or a pipe lines may be wide."""
+    """Return the console to print on; in a file or a pipe 140 wide, or as COLUMNS says."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        return console
+    return Console(highlight=False, width=140)
 
 
 class ProgressBar:
@@ -163,12 +166,12 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
 def terms_table(result: Result) -> Table:
     """Return a table of all candidates: θ, kept or dropped, what the rule loses without it."""
     table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("term", no_wrap=True)
-    table.add_column("formula", no_wrap=True)
+    table.add_column("term", overflow="fold")
+    table.add_column("formula", overflow="fold")
     table.add_column("θ searched", justify="right")
     table.add_column("θ", justify="right")
     table.add_column("")
-    table.add_column("change of accuracy", justify="right", no_wrap=True)
+    table.add_column("change of accuracy", justify="right")
     table.add_column("locality")
     found, final = result.searched.coefficients, result.rule.coefficients
     for term in result.searched.terms:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
-from metaplast.errors import UserError, require, require_seed
+from metaplast.errors import UserError, require_seed, require_within
 
 if TYPE_CHECKING:
     from metaplast.learner import State
@@ -137,11 +137,9 @@ class EpisodeRequest(DataRequest):
             UserError: if ways < 2, shots < 1 or queries < 1, or the seed is none.
         """
         require_seed("--seed", self.seed)
-        require(self.ways >= 2, f"--ways must be at least 2, got {self.ways}; give 2 or more.")
-        require(self.shots >= 1, f"--shots must be at least 1, got {self.shots}; give 1 or more.")
-        require(
-            self.queries >= 1, f"--queries must be at least 1, got {self.queries}; give 1 or more."
-        )
+        require_within("--ways", self.ways, 2)
+        require_within("--shots", self.shots, 1)
+        require_within("--queries", self.queries, 1)
 
 
 class EpisodeSampler(Protocol):

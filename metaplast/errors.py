@@ -5,6 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Longer texts of a user are cut in messages, which are to stay one sentence.
+LONGEST = 80
+
+# No count that a user gives may be larger: a slip of the finger, or work without an end.
+MOST = 10**9
+
 
 class UserError(Exception):
     """A mistake the user can mend: says what was expected, what came and how to mend it.
@@ -23,9 +29,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """
     known = sorted(known)
     spelled = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower()[:LONGEST], spelled, n=1, cutoff=0.5)
     hint = f"did you mean {spelled[near[0]]!r}?" if near else f"choose one of: {', '.join(known)}."
-    return UserError(f"unknown {kind} {name!r}; {hint}")
+    return UserError(f"unknown {kind} {shown(name)}; {hint}")
+
+
+def shown(value: object) -> str:
+    """Return what a user gave as a message shows it: on one line, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 
 def sentence(error: Exception) -> str:
@@ -41,10 +53,23 @@ def require(condition: bool, sentence: str) -> None:
 
 def require_seed(flag: str, value: int) -> None:
     """Raise `UserError` unless generators take `value` as a seed."""
-    require(0 <= value < 2**63, f"{flag} must be a whole number from 0 to 2^63 − 1, got {value}.")
+    require(
+        0 <= value < 2**63,
+        f"{flag} must be a whole number from 0 to 2^63 − 1, got {shown(value)}.",
+    )
+
+
+def require_within(flag: str, value: float, least: float, most: float = MOST) -> None:
+    """Raise `UserError` unless `value` is a number from `least` to `most`."""
+    require(value >= least, f"{flag} must be at least {_plain(least)}, got {shown(value)}.")
+    require(value <= most, f"{flag} must be at most {_plain(most)}, got {shown(value)}.")
+
+
+def _plain(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def require_choice(flag: str, value: str, choices: Iterable[str]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     choices = tuple(choices)
-    require(value in choices, f"{flag} must be {' or '.join(choices)}, got {value!r}.")
+    require(value in choices, f"{flag} must be {' or '.join(choices)}, got {shown(value)}.")

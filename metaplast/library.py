@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
-from metaplast.errors import UserError, require, unknown_name
+from metaplast.errors import UserError, require, shown, unknown_name
 from metaplast.registry import find, lookup
 from metaplast.stream import StreamRequest, StreamSplit
 from metaplast.term import Term
+from metaplast.words import words
 
 TERMS = "metaplast.terms"
 EPISODES = "metaplast.episodes"
@@ -74,7 +75,7 @@ class TermChoice:
         require(
             not self.feedback or wanted in self.feedback,
             f"--terms {self.text} goes with feedback {' or '.join(self.feedback)}, got "
-            f"{wanted}; leave --feedback out or name the terms one by one.",
+            f"{shown(wanted)}; leave --feedback out or name the terms one by one.",
         )
         return wanted
 
@@ -136,14 +137,13 @@ def choose_terms(text: str) -> TermChoice:
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    require(bool(names), "--terms names no term; write all, a known rule or a list of terms.")
+    names = words("--terms", text, "term")
     if len(names) == 1:
         return TermChoice(text, (_term_or_rule_error(names[0]),))
     terms = tuple(map(get_term, names))
     require(
         len(set(terms)) == len(terms),
-        f"each term may occur once, got {text!r}; remove the repeats.",
+        f"each term may occur once, got {shown(text)}; remove the repeats.",
     )
     return TermChoice(text, terms)
 

@@ -12,10 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaplast.activation import Activation, parse_activation
-from metaplast.errors import UserError, require, unknown_name
+from metaplast.errors import require, shown, unknown_name
 from metaplast.operator import Operator
 
 Weights = tuple[Tensor, ...]
+
+# Of normal weights: with smaller ones nothing is learned, larger ones have no finite product.
+LEAST_STD, MOST_STD = 1e-6, 1e3
+
+MOST_WIDTH, MOST_LAYERS = 1_000_000, 1000
 
 
 class Forward(NamedTuple):
@@ -62,14 +67,14 @@ class Init:
             raise unknown_name("init", kind, ("xavier", "normal"))
         if kind == "normal":
             require(
-                0 < self._std() < math.inf,
-                f"--init normal takes a positive standard deviation, got {self.text!r}; "
-                f"write normal:0.1.",
+                LEAST_STD <= self._std() <= MOST_STD,
+                f"--init normal takes a positive standard deviation from {LEAST_STD:g} to "
+                f"{MOST_STD:g}, got {shown(self.text)}; write normal:0.1.",
             )
         else:
             require(
                 self.text == "xavier",
-                f"--init xavier takes no parameter, got {self.text!r}; write xavier.",
+                f"--init xavier takes no parameter, got {shown(self.text)}; write xavier.",
             )
 
     @property
@@ -114,10 +119,16 @@ class FullyConnected:
         Raises:
             UserError: if there is no layer, a width is below 1 or a name is unknown.
         """
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise UserError(
-                f"a network needs an input and an output width, all at least 1, got {self.widths}."
-            )
+        require(
+            len(self.widths) >= 2 and min(self.widths) >= 1,
+            f"a network needs an input and an output width, all at least 1, got {self.widths}.",
+        )
+        require(
+            max(self.widths) <= MOST_WIDTH and self.layers <= MOST_LAYERS,
+            f"a network takes at most {MOST_LAYERS:,} layers and widths of at most "
+            f"{MOST_WIDTH:,}, got {self.layers:,} layers of width {shown(max(self.widths))} and "
+            f"less; give fewer or smaller --hidden widths.",
+        )
         parse_activation(self.activation)
         Init(self.init)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metaplast.episode import EpisodeBatch
-from metaplast.errors import require
+from metaplast.errors import require, require_seed, require_within
 from metaplast.evaluation import Band, bootstrap
 from metaplast.learner import Learner, State
 from metaplast.probes import PROBES, Moment, Probe
@@ -59,9 +59,9 @@ class OnlineSettings:
             bool(self.records) and rising and self.records[0] >= 0 and self.records[-1] >= 1,
             f"records must be rising numbers of images, the last at least 1, got {self.records}.",
         )
-        require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}.")
-        require(self.queries >= 1, f"--test-images must be at least 1, got {self.queries}.")
-        require(self.seed >= 0, f"--seed must be a non-negative whole number, got {self.seed}.")
+        require_within("--seeds", self.seeds, 1)
+        require_within("--test-images", self.queries, 1)
+        require_seed("--seed", self.seed)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from typing import Literal, get_args
 
 import torch
 
-from metaplast.errors import require, require_choice, unknown_name
+from metaplast.errors import require, require_choice, require_within, unknown_name
 
 Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
 Schedule = Literal["cosine", "constant"]
+
+# Of a step size, a penalty and a limit of gradients, where they are not 0.
+SMALLEST, LARGEST = 1e-12, 1e6
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,20 @@ class OuterSettings:
         Raises:
             UserError: if one is out of range.
         """
-        require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}.")
-        require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
+        require_within("--episodes", self.episodes, 1)
+        require_within("--meta-batch", self.meta_batch, 1)
         for flag in ("meta_lr", "l1", "clip"):
             value = getattr(self, flag)
             kind = "positive" if flag == "meta_lr" else "non-negative"
             require(
                 math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
                 f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
+            )
+            # Beyond these θ is not finite after one step, or never moves in single precision.
+            require(
+                value == 0 or SMALLEST <= value <= LARGEST,
+                f"--{flag.replace('_', '-')} must be from {SMALLEST:g} to {LARGEST:g}, got "
+                f"{value:g}.",
             )
         require_choice("--penalty", self.penalty, get_args(Penalty))
         require_choice("--scaling", self.scaling, get_args(Scaling))

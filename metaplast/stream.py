@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from metaplast.episode import DataRequest, EpisodeBatch
-from metaplast.errors import require, require_seed
+from metaplast.errors import require, require_seed, shown
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StreamRequest(DataRequest):
         require_seed("--seed", self.seed)
         require(
             self.ways is None or self.ways >= 2,
-            f"--ways must be at least 2, got {self.ways}; leave it out for all classes.",
+            f"--ways must be at least 2, got {shown(self.ways)}; leave it out for all classes.",
         )
 
 

@@ -12,6 +12,10 @@ from metaplast.errors import UserError, require
 from metaplast.jobs import Jobs
 from metaplast.progress import Work
 
+# More runs than these are a slip of the finger: each has a folder, and takes seconds or more.
+MOST_RUNS = 10_000
+MOST_PROCESSES = 1000
+
 
 def run_all(
     jobs: Jobs, console: Console, *, processes: int, ray: str | None

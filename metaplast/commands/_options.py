@@ -1,41 +1,278 @@
-"""Command-line options from frozen dataclasses, by way of tyro."""
+"""Command-line options from frozen dataclasses, by way of tyro; each mistake is one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+import contextlib
+import difflib
+import errno
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from metaplast.errors import UserError, require, shown
+from metaplast.words import words
+
 Options = TypeVar("Options")
+
+# How a list without entries is written.
+NONE = "none"
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_SHELLS = ("bash", "fish", "tcsh", "zsh")
+
+
+def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Options:
+    """Return the options in `arguments` as an instance of a dataclass.
+
+    Args:
+        kind: the dataclass.
+        arguments: words of the command line.
+        **options: of `tyro.cli`; `prog` is the command's name.
+
+    Raises:
+        UserError: if an option is unknown, or lacks its value, or has a wrong one.
+    """
+    given, unknown = parse_known(kind, arguments, **options)
+    if unknown:
+        raise _strange(unknown, arguments, _flags(kind), options.get("prog", "the command"))
+    return given
+
+
+def parse_known(
+    kind: type[Options], arguments: Sequence[str], **options: Any
+) -> tuple[Options, list[str]]:
+    """Return the options that `kind` has, and the words that are none of them.
+
+    Raises:
+        UserError: if an option lacks its value, or has a wrong one.
+    """
+    if arguments and arguments[0].startswith("--tyro-"):
+        require(
+            len(arguments) > 1 and arguments[1] in _SHELLS,
+            f"{arguments[0]} takes the name of a shell: {', '.join(_SHELLS)}.",
+        )
+    told = io.StringIO()
+    # Help is as wide as the terminal; a message is read as a whole, so no line of it may break.
+    helps = any(word in ("-h", "--help") for word in arguments)
+    wide = contextlib.nullcontext() if helps else _wide()
+    try:
+        with contextlib.redirect_stderr(told), wide:
+            given, unknown = tyro.cli(
+                kind, args=list(arguments), registry=registry(), return_unknown_args=True, **options
+            )
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            raise
+        raise UserError(_sentence(told.getvalue(), options.get("prog", "the command"))) from None
+    return given, list(unknown)
+
+
+@contextlib.contextmanager
+def _wide() -> Iterator[None]:
+    """Have tyro believe that the terminal is so wide that no message of it breaks."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def registry() -> tyro.constructors.ConstructorRegistry:
-    """Return tyro's type registry with `1,2,3` for tuples of numbers."""
+    """Return tyro's registry of types, with our ways to read numbers, lists and paths."""
     made = tyro.constructors.ConstructorRegistry()
-    kinds: dict[tuple[Any, ...], Callable[[str], Any]] = {(int, ...): int, (float, ...): float}
 
     @made.primitive_rule
-    def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    def _read(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        kind, optional = _without_none(info.type)
+        if kind in (int, float, Path) or (kind is str and optional):
+            return _one(kind, optional=optional)
+        entry = get_args(kind)
         # By what is in it: with a default of two entries tyro writes the type in another way.
-        read = kinds.get(get_args(info.type))
-        if read is None or get_origin(info.type) is not tuple:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="N,N,…",
-            instance_from_str=lambda texts: tuple(
-                read(part) for part in texts[0].split(",") if part.strip()
-            ),
-            is_instance=lambda value: isinstance(value, tuple),
-            str_from_instance=lambda value: [",".join(map(str, value))],
-        )
+        if get_origin(kind) is tuple and entry in ((int, ...), (float, ...)):
+            return _several(entry[0])
+        return None
 
     return made
 
 
-def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Options:
-    """Return the options in `arguments` as an instance of a dataclass; exit with 2 on a mistake."""
-    options_given: Options = tyro.cli(kind, args=list(arguments), registry=registry(), **options)
-    return options_given
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """Return T and True for `T | None`, anything else as it is and False."""
+    if get_origin(kind) in (Union, UnionType):
+        parts = [part for part in get_args(kind) if part is not NoneType]
+        if len(parts) == 1 and NoneType in get_args(kind):
+            return parts[0], True
+    return kind, False
+
+
+def _one(kind: type[Any], *, optional: bool) -> Any:
+    read: Callable[[str], Any] = _READERS[kind]
+
+    def from_texts(texts: list[str]) -> Any:
+        # A file or a name may be "none", a number may not.
+        empty = ("None", NONE) if kind in (int, float) else ("None",)
+        return None if optional and texts[0] in empty else read(texts[0])
+
+    def is_instance(value: Any) -> bool:
+        whole = kind is float and isinstance(value, int)
+        return (optional and value is None) or whole or isinstance(value, kind)
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=from_texts,
+        is_instance=is_instance,
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _several(kind: type[Any]) -> Any:
+    read: Callable[[str], Any] = _READERS[kind]
+
+    def from_texts(texts: list[str]) -> tuple[Any, ...]:
+        if texts[0].strip().lower() == NONE:
+            return ()
+        try:
+            return tuple(read(part) for part in words("it", texts[0]))
+        except (UserError, ValueError):
+            example = "20,10" if kind is int else "0.1,0.03"
+            what = "whole numbers" if kind is int else "numbers"
+            raise ValueError(
+                f"must be {what} with commas, such as {example}, or {NONE}, got {shown(texts[0])}"
+            ) from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N,N,…",
+        instance_from_str=from_texts,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(map(str, value)) or NONE],
+    )
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be a whole number, such as 5, got {shown(text)}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"must be a number, such as 0.01, got {shown(text)}") from None
+    digits = re.split("e", text, flags=re.IGNORECASE)[0]
+    if value == 0 and re.search("[1-9]", digits):
+        raise ValueError(f"must not be so near to zero, got {shown(text)}; write 0 for zero")
+    return value
+
+
+def _path(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"must be a path, got {shown(text)}")
+    path = Path(text)
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ValueError(f"cannot be {shown(text)} ({error.strerror})") from None
+    return path
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"must not be empty, got {shown(text)}; leave it out")
+    return text
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    int: _whole,
+    float: _number,
+    Path: _path,
+    str: _name,
+}
+
+
+def _flags(kind: type[Any]) -> list[str]:
+    """Return the options of a dataclass, with those of a dataclass within it."""
+    hints, bare = get_type_hints(kind, include_extras=True), get_type_hints(kind)
+    found = []
+    for field in fields(kind):
+        if tyro.conf.Suppress in get_args(hints[field.name]):
+            continue
+        inner = bare[field.name]
+        flag = field.name.replace("_", "-")
+        if is_dataclass(inner) and isinstance(inner, type):
+            found += _flags(inner)
+        else:
+            found += [f"--{flag}"] + ([f"--no-{flag}"] if inner is bool else [])
+    return found
+
+
+def _strange(
+    unknown: Sequence[str], arguments: Sequence[str], flags: Sequence[str], prog: str
+) -> UserError:
+    """Return the error for words that no option takes; it speaks of the first."""
+    word = unknown[0]
+    name = word.partition("=")[0].replace("_", "-")
+    if word.startswith("-") and name.strip("-"):
+        near = difflib.get_close_matches(name[:40], flags, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"see {prog} --help."
+        return UserError(f"{prog} has no option {shown(name)}; {hint}")
+    for given in arguments:
+        flag, equals, value = given.partition("=")
+        if equals and value == word and flag.replace("_", "-") in flags:
+            return UserError(f"{flag} takes no value, got {shown(word)}; write {flag} only.")
+    return UserError(
+        f"{prog} does not expect {shown(word)}; put an option such as --out before it, or write "
+        f"a list with commas, without spaces."
+    )
+
+
+def _sentence(told: str, prog: str) -> str:
+    """Return what tyro told, a box of several lines in Unicode or ASCII, as one sentence."""
+    rows = []
+    for line in _COLOUR.sub("", told).splitlines():
+        inside = line[1:-1].strip()
+        if line[:1] not in ("│", "|"):
+            continue  # The frame, or what was told before.
+        if not inside.strip("─-"):
+            break  # A rule: what follows is help.
+        rows.append(inside)
+    text = " ".join(" ".join(rows).split()).rstrip(".")
+    for pattern, form in _FORMS:
+        found = re.fullmatch(pattern, text, flags=re.DOTALL)
+        if found:
+            return form(found, prog)
+    return f"{prog} does not understand its options: {text.replace('. ', '; ')}; see {prog} --help."
+
+
+def _choices(found: re.Match[str], _: str) -> str:
+    names = re.findall(r"'([^']*)'", found[3])
+    return f"{found[2]} must be {' or '.join(names)}, got {shown(found[1])}."
+
+
+# What tyro 1 says, and how we say it; what it says otherwise is told as it is.
+_FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
+    (r"Error parsing (\S+): (.*)", lambda m, _: f"{m[1]} {m[2]}."),
+    (
+        r"Missing value for argument '([^']*)'.*",
+        lambda m, prog: f"{m[1]} needs a value after it; see {prog} --help.",
+    ),
+    (
+        r"Missing from [^:]*: (\S+) (.*?)\.? ?\(required\)",
+        lambda m, prog: f"{prog} needs {m[1]}: {m[2][:1].lower()}{m[2][1:]}.",
+    ),
+    (r"invalid choice '(.*)' for argument '([^']*)'\. Expected one of \((.*)\)", _choices),
+)

@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from metaplast.commands import _peers
 from metaplast.commands._options import parse
+from metaplast.commands._places import require_writable
+from metaplast.commands._timings import table
 from metaplast.console import make_console
-from metaplast.episode import EpisodeBatch, EpisodeRequest
-from metaplast.errors import require
+from metaplast.episode import EpisodeBatch, EpisodeRequest, EpisodeSplit
+from metaplast.errors import UserError, require, require_within, sentence
 from metaplast.files import write_json
+from metaplast.jobs import cores
 from metaplast.learner import Learner
-from metaplast.library import choose_terms, open_source
+from metaplast.library import choose_terms, get_source, open_source
 from metaplast.network import FullyConnected
 from metaplast.unroll import Problem, get_engine
 from metaplast.unroll.fused import FusedEngine, Settings
+from metaplast.words import words
 
 WIDTHS = (784, 170, 130, 100, 70, 47)
 CLASSES, QUERIES = 5, 10
@@ -55,19 +58,33 @@ class BenchmarkOptions:
     """Folder with data sets."""
 
     def __post_init__(self) -> None:
-        """Check what would otherwise be found out after minutes.
+        """Check what would otherwise be found out after minutes, but for the data.
 
         Raises:
-            UserError: if there is no number of steps, or no folder for the file.
+            UserError: if a number is out of range, an engine unknown, or no file can be written.
         """
-        require(
-            bool(self.steps) and min(self.steps) >= 1,
-            "--steps takes numbers of at least 1, with commas.",
-        )
-        require(
-            self.json is None or self.json.parent.is_dir(),
-            f"the folder of --json {self.json} is not there; make it, or name another.",
-        )
+        require_within("--repeats", self.repeats, 1, 1000)
+        require_within("--episodes", self.episodes, 1, 10_000)
+        require_within("--threads", self.threads, 1, max(2, cores()))
+        require(bool(self.steps), "--steps takes numbers with commas, such as 250,1000, got none.")
+        for steps in self.steps:
+            require_within("--steps", steps, 1, 1_000_000)
+        for name in self.wanted:
+            if name not in PEERS:
+                get_engine(name)
+        if self.dataset is not None:
+            get_source(self.dataset)
+            require(
+                "fused" in self.wanted,
+                "--dataset is for the fused engine, which drops dark pixels; name fused in "
+                "--engines, or leave --dataset out.",
+            )
+        require_writable("--json", self.json)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The engines to time, each once."""
+        return list(dict.fromkeys(words("--engines", self.engines, "engine")))
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class Case:
 
 def cases(options: BenchmarkOptions) -> Iterator[Case]:
     """Return what is to be measured."""
-    wanted = options.engines.split(",")
+    wanted = options.wanted
     first, *longer = options.steps
     for rule in (PUBLISHED, ALL):
         for engine in wanted:
@@ -112,13 +129,36 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
             )
 
 
+def check_data(case: Case) -> EpisodeSplit | None:
+    """Return the episodes of a row's data set, None where it has none.
+
+    Raises:
+        UserError: if the data cannot be read, or do not fit the network.
+    """
+    if case.dataset is None:
+        return None
+    require(
+        case.steps >= CLASSES,
+        f"--dataset needs {CLASSES} steps or more, one for each class of an episode, got --steps "
+        f"{case.steps} first.",
+    )
+    request = EpisodeRequest(
+        ways=CLASSES, shots=case.steps // CLASSES, queries=QUERIES, data_root=case.data_root
+    )
+    split = open_source(case.dataset, request)
+    require(
+        split.inputs == WIDTHS[0] and split.outputs <= WIDTHS[-1] and split.binding is None,
+        f"--dataset must have images of {WIDTHS[0]} pixels and at most {WIDTHS[-1]} classes, got "
+        f"{split.inputs} pixels and {split.outputs} classes; choose another, such as emnist.",
+    )
+    return split
+
+
 def _episodes(case: Case) -> EpisodeBatch:
     generator = torch.Generator().manual_seed(0)
-    if case.dataset is not None:
-        request = EpisodeRequest(
-            ways=CLASSES, shots=case.steps // CLASSES, queries=QUERIES, data_root=case.data_root
-        )
-        return open_source(case.dataset, request).train.sample(case.episodes, generator)
+    split = check_data(case)
+    if split is not None:
+        return split.train.sample(case.episodes, generator)
     counts = (case.steps, CLASSES * QUERIES)
     images = [torch.rand(case.episodes, n, WIDTHS[0], generator=generator) for n in counts]
     labels = [torch.randint(CLASSES, (case.episodes, n), generator=generator) for n in counts]
@@ -191,11 +231,14 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def _work(connection: Any, case: Case) -> None:
-    connection.send(measure(case))
+    try:
+        connection.send(measure(case))
+    except Exception as error:  # It ends this row, not the others.
+        connection.send({"error": sentence(error)})
 
 
-def _apart(case: Case) -> dict[str, Any] | None:
-    """Return a row measured in a process of its own, None if that failed."""
+def _apart(case: Case) -> dict[str, Any]:
+    """Return a row measured in a process of its own, or {"error": why there is none}."""
     os.environ |= {
         "OMP_NUM_THREADS": str(case.threads),
         "XLA_FLAGS": "" if case.threads > 1 else "--xla_cpu_multi_thread_eigen=false",
@@ -208,63 +251,42 @@ def _apart(case: Case) -> dict[str, Any] | None:
     try:
         row: dict[str, Any] = receiver.recv()
     except EOFError:
-        return None
+        return {"error": "its process died, perhaps for lack of memory"}
     finally:
         process.join()
     return row
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    peers = [row for row in rows if row["engine"] != "fused"]
-    names = list(dict.fromkeys(row["engine"] for row in peers))
-    table = Table(
-        title="seconds and MB an episode, the first call, and how many times longer peers take"
-    )
-    heads = ("engine", "rule", "steps", "episodes", "threads", "data", "s", "MB", "first s")
-    for head in (*heads, *(f"{name} ×" for name in names)):
-        table.add_column(head, justify="left" if head in ("engine", "rule") else "right")
-    for row in rows:
-        rivals = {
-            p["engine"]: p["seconds_per_episode"] / row["seconds_per_episode"]
-            for p in peers
-            if (p["rule"], p["steps"]) == (row["rule"], row["steps"])
-        }
-        data = row["dataset"] or "uniform"
-        table.add_row(
-            row["engine"], row["rule"] if row["rule"] != ALL else "all ten", f"{row['steps']}",
-            f"{row['episodes']}", f"{row['threads']}",
-            data if row["drop_pixels"] else f"{data}, none dropped",
-            f"{row['seconds_per_episode']:.4f}", f"{row['peak_mb_per_episode']:.1f}",
-            f"{row['first_call_seconds']:.1f}",
-            *(f"{rivals[name]:.1f}" if name in rivals else "" for name in names),
-        )  # fmt: skip
-    return table
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option will not do.
+        UserError: if an option or the data are invalid, or a row could not be measured.
     """
     options = parse(BenchmarkOptions, arguments, prog="benchmark", description=__doc__)
-    console, rows = make_console(), []
-    for name in options.engines.split(","):
-        if name not in PEERS:
-            get_engine(name)
-    for case in cases(options):
+    console, rows = make_console(), list[dict[str, Any]]()
+    chosen = list(cases(options))
+    for case in chosen:
+        check_data(case)
+    failed: dict[str, str] = {}
+    for case in chosen:
         if case.engine.startswith("jax") and importlib.util.find_spec("jax") is None:
-            console.print(f"{case.engine}: skipped, JAX is not installed (uv sync --group bench).")
+            console.out(f"{case.engine}: skipped, JAX is not installed (uv sync --group bench).")
             continue
         row = _apart(case)
-        if row is None:
-            console.print(f"{case.engine} on {case.rule}: failed, see above.", style="red")
+        if "error" in row:
+            failed[f"{case.engine} on {case.rule}"] = row["error"]
+            console.out(f"{case.engine} on {case.rule}: {row['error']}")
             continue
         rows.append(row)
         console.print(
             f"{case.engine}, {case.steps} steps, {case.threads} threads: "
             f"{row['seconds_per_episode']:.4f} s an episode", style="dim",
         )  # fmt: skip
-    console.print(_table(rows))
+    if rows:
+        console.print(table(rows, {PUBLISHED: PUBLISHED, ALL: "all ten"}))
     if options.json is not None:
         write_json(options.json, rows)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise UserError(f"{len(failed)} rows failed, the first being {name}: {reason}")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.console import Console
 
-from metaplast.commands._options import parse
+from metaplast.commands._options import parse, parse_known
 from metaplast.config import PRESETS, DiscoveryConfig
 from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
 from metaplast.discovery import Discovery, write_config
@@ -52,8 +51,10 @@ class _PresetOnly:
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
     """Return the options of the command line, those of the preset where none are given."""
+    # Help, and completion for a shell, are about all options.
     wanted = [a for a in arguments if a not in ("-h", "--help")]
-    early, _ = tyro.cli(_PresetOnly, args=wanted, return_unknown_args=True)
+    completes = bool(arguments) and arguments[0].startswith("--tyro-")
+    early, _ = parse_known(_PresetOnly, [] if completes else wanted, prog="discover")
     defaults = DiscoverOptions(preset=early.preset, **PRESETS[early.preset])
     return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
 

@@ -23,16 +23,16 @@ from metaplast.comparison import (
 )
 from metaplast.config import DtypeName, find_device
 from metaplast.console import make_console
-from metaplast.errors import require
+from metaplast.errors import require, require_seed, require_within, shown
 from metaplast.files import new_folder
-from metaplast.library import default_source, open_stream
+from metaplast.library import default_source, get_source, open_stream
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineSettings, spaced_records
 from metaplast.progress import Work
 from metaplast.report import comparison as report
 from metaplast.stream import StreamRequest, StreamSplit
 from metaplast.tuning import COARSE, GRID, ROUNDS
-from metaplast.unroll import choose_engine
+from metaplast.unroll import choose_engine, get_engine
 
 MOST = 5000
 
@@ -83,6 +83,30 @@ class EvaluateOptions:
     quiet: bool = False
     """Print nothing but the results."""
 
+    def __post_init__(self) -> None:
+        """Check what can be checked without rules and data.
+
+        Raises:
+            UserError: if a value is out of range or a name unknown.
+        """
+        require_within("--samples", 1 if self.samples is None else self.samples, 1)
+        require_within("--seeds", self.seeds, 1)
+        require_within("--test-images", self.test_images, 1)
+        require_seed("--seed", self.seed)
+        require(
+            all(width >= 1 for width in self.hidden),
+            f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",
+        )
+        self.network(1, 2)
+        if self.engine != "auto":
+            get_engine(self.engine)
+        get_source(self.dataset or default_source())
+
+    def network(self, inputs: int, outputs: int) -> FullyConnected:
+        """Return the network for images and classes of these numbers."""
+        hidden = widths_for_depth(self.hidden, self.depth)
+        return FullyConnected((inputs, *hidden, outputs), self.activation, self.init)
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command.
@@ -95,11 +119,7 @@ def main(arguments: Sequence[str]) -> None:
     contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
     like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=find_device(options.device))
     split = _open(options, like)
-    network = FullyConnected(
-        (split.inputs, *widths_for_depth(options.hidden, options.depth), split.outputs),
-        options.activation,
-        options.init,
-    )
+    network = options.network(split.inputs, split.outputs)
     settings = _settings(options, split)
     for contender in contenders:
         check_depth(contender, network)
@@ -135,7 +155,6 @@ def _open(options: EvaluateOptions, like: torch.Tensor) -> StreamSplit:
 
 def _settings(options: EvaluateOptions, split: StreamSplit) -> OnlineSettings:
     samples = min(MOST, split.images) if options.samples is None else options.samples
-    require(samples >= 1, f"--samples must be at least 1, got {samples}.")
     return OnlineSettings(
         spaced_records(samples), options.seeds, options.test_images, options.seed,
         engine=options.engine,

@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from metaplast.commands._options import parse
+from metaplast.commands._places import require_folder, require_writable
 from metaplast.errors import UserError, require
 from metaplast.export import (
     Export,
@@ -23,6 +24,7 @@ from metaplast.export import (
     open_rule,
 )
 from metaplast.files import write_text
+from metaplast.words import words
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,11 @@ def _description() -> str:
 
 
 def _exporters(names: Sequence[str]) -> list[Exporter]:
-    wanted = [name.strip() for text in names for name in text.split(",") if name.strip()]
     require(
-        bool(wanted),
+        bool(names),
         f"--to names no format; choose from {', '.join(all_exporters())}, or all.",
     )
+    wanted = [name for text in names for name in words("--to", text, "format")]
     if "all" in wanted:
         return list(all_exporters().values())
     return list(dict.fromkeys(get_exporter(name) for name in wanted))
@@ -82,16 +84,14 @@ def _targets(options: ExportOptions, exporters: Sequence[Exporter]) -> list[Path
     if output is None:
         return [None] * len(exporters)
     if len(exporters) == 1 and not output.is_dir():
-        require(
-            output.parent.is_dir(),
-            f"cannot write {output}, as there is no folder {output.parent}; make it first.",
-        )
+        require_writable("--output", output)
         return [output]
-    require(
-        not output.exists() or output.is_dir(),
-        f"several formats need a folder, {output} is a file; give --output a folder.",
-    )
-    return [output / f"rule_{exporter.name}{exporter.suffix}" for exporter in exporters]
+    require_folder("--output", output)
+    files = [output / f"rule_{exporter.name}{exporter.suffix}" for exporter in exporters]
+    if output.is_dir():
+        for file in files:
+            require_writable("--output", file)
+    return list(files)
 
 
 def _write(export: Export, target: Path | None) -> None:

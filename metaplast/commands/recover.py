@@ -11,12 +11,13 @@ import torch
 from rich import box
 from rich.table import Table
 
-from metaplast.commands._grid import require_all, run_all
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
+from metaplast.discovery import Discovery
 from metaplast.episode import HeldOut, LabelKind
-from metaplast.errors import require
+from metaplast.errors import require_seed, require_within
 from metaplast.files import csv_text, new_folder, write_text
 from metaplast.jobs import Jobs
 from metaplast.library import all_sources
@@ -65,6 +66,18 @@ class RecoverOptions(DiscoveryConfig):
     """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
     refit_batch: int = 2
     """Tasks in one outer step of a refit."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data.
+
+        Raises:
+            UserError: if a value is out of range or a name unknown.
+        """
+        super().__post_init__()
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
+        require_within("--rules", self.rules, 1, MOST_RUNS)
+        require_within("--most-terms", self.most_terms, 1)
+        require_seed("--seed and --rules: the last seed", self.seed + self.rules - 1)
 
 
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
@@ -115,12 +128,13 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
     console = make_console()
-    require(options.rules >= 1, f"--rules must be at least 1, got {options.rules}.")
-    require(options.most_terms >= 1, f"--most-terms must be at least 1, got {options.most_terms}.")
     if options.resume is not None:
         jobs, _ = Jobs.load(options.resume)
     else:
-        jobs = make_jobs(options, new_folder(options.out, "recover"))
+        # The data first: a mistake there should leave no folder.
+        jobs = make_jobs(options, Path())
+        _ = Discovery(next(iter(jobs.configs.values()))).split
+        jobs = replace(jobs, folder=new_folder(options.out, "recover"))
         jobs.save()
     done = run_all(jobs, console, processes=options.processes, ray=options.ray)
     write_text(jobs.folder / TABLE, table_csv(done))
@@ -146,7 +160,7 @@ def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
     table = Table(title="Planted rules", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("rule")
     table.add_column("recovered", no_wrap=True)
-    table.add_column("not planted, or missing")
+    table.add_column("not planted, or missing", overflow="fold")
     table.add_column("worst error", justify="right", no_wrap=True)
     for summary in done.values():
         recovery = summary["recovery"]

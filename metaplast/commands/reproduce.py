@@ -12,9 +12,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
 from metaplast.commands._options import parse
 from metaplast.console import make_console
-from metaplast.errors import UserError, require
+from metaplast.errors import UserError, require_within
 from metaplast.progress import Work
 from metaplast.reproduce.contract import Experiment, Setting, all_experiments, get_experiment
 from metaplast.reproduce.page import PAGE, number, write_page
@@ -56,8 +57,8 @@ class ReproduceOptions:
         """
         if self.rule is not None:
             Rule.load(self.rule)
-        require(self.seeds >= 0, f"--seeds must not be negative, got {self.seeds}.")
-        require(self.processes >= 0, f"--processes must not be negative, got {self.processes}.")
+        require_within("--seeds", self.seeds, 0, MOST_RUNS)
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
 
     @property
     def experiments(self) -> list[Experiment]:

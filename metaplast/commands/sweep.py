@@ -13,14 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.commands._grid import require_all, run_all
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.discovery import Discovery
-from metaplast.errors import require
+from metaplast.errors import require, require_seed, require_within, shown
 from metaplast.files import new_folder, write_text
 from metaplast.jobs import Jobs
+from metaplast.outer_settings import OuterSettings
 from metaplast.outputs import RULE
 from metaplast.rule import Rule
 from metaplast.sweep import (
@@ -76,13 +77,19 @@ class SweepOptions:
         """Check the grid.
 
         Raises:
-            UserError: if it is empty or a penalty occurs twice.
+            UserError: if it is empty or too large, or a penalty occurs twice or is out of range.
         """
-        require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}.")
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
         require(
             0 < len(set(self.l1)) == len(self.l1),
-            f"--l1 takes different penalties with commas, got {','.join(map(str, self.l1))!r}.",
+            f"--l1 takes different penalties with commas, such as 0.03,0.1, got "
+            f"{shown(','.join(map(str, self.l1)))}.",
         )
+        for l1 in self.l1:
+            OuterSettings(l1=l1)
+        require_within("--seeds", self.seeds, 1, MOST_RUNS // len(self.l1))
+        require_seed("--first-seed", self.first_seed)
+        require_seed("--first-seed and --seeds: the last seed", self.first_seed + self.seeds - 1)
 
     def configs(self) -> dict[str, DiscoveryConfig]:
         """Return one discovery for each penalty and seed, by a name that may be a folder's.
@@ -164,24 +171,30 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
     """Return complexity against loss, one row for each set of terms."""
-    table = Table(title="Rules by complexity", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("complexity", "loss", "above the least, 98 % band", "held out", "runs"):
+    # So narrow that the terms have room in 80 columns.
+    table = Table(
+        title="Rules by complexity",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    heads = ("com-\nplexity", "loss", "above the least,\n98 % band", "held out", "runs")
+    for column in heads:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("terms")
-    table.add_column("")
+    table.add_column("terms", overflow="fold")
     for each in found:
         excess = "diverged"
         if each.excess is not None:
             band = each.excess
-            excess = f"{band.mean:+.4f} [{band.low:+.4f}, {band.high:+.4f}]"
+            excess = f"{band.mean:+.4f}\n[{band.low:+.4f}, {band.high:+.4f}]"
+        terms = ", ".join(each.best.kept) or "none"
         table.add_row(
             f"{each.best.complexity}",
             f"{each.best.loss:.4f}",
             excess,
             f"{100 * each.best.accuracy:.1f} %",
-            f"{each.runs} of {total}",
-            ", ".join(each.best.kept) or "none",
-            "recommended" if each is pick else "",
+            f"{each.runs}/{total}",
+            f"{terms} (recommended)" if each is pick else terms,
             style="bold" if each is pick else None,
         )
     return table

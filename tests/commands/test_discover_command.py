@@ -210,13 +210,6 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert list(tmp_path.iterdir()) == [], "a refused run leaves no folder behind"
 
 
-@pytest.mark.parametrize("arguments", [["--hidden=a,b"], ["--no-such-option=1"], ["--ways=x"]])
-def test_what_does_not_parse_exits_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
-    assert stopped.value.code == 2
-
-
 def test_an_occupied_folder_is_left_as_it_is(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert run(*SMALL, "--out", tmp_path) == 2

@@ -1,0 +1,53 @@
+"""Whether files can be written where options say, found out before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from metaplast.errors import UserError, require, shown
+
+
+def require_writable(flag: str, path: Path | None) -> None:
+    """Raise `UserError` unless a file can be written at `path`.
+
+    Nothing is left behind, and a file that is there is not touched.
+    """
+    if path is None:
+        return
+    require(not path.is_dir(), f"{flag} takes a file, {shown(str(path))} is a folder; name a file.")
+    target = path.resolve()
+    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+        return  # A device or a pipe: there is nothing beside it to write.
+    require(
+        target.parent.is_dir(),
+        f"cannot write {shown(str(path))}, as there is no folder {shown(str(path.parent))}; make "
+        f"it first, or give {flag} another file.",
+    )
+    _try(flag, path, target.parent)
+
+
+def require_folder(flag: str, path: Path) -> None:
+    """Raise `UserError` unless files can be written into a folder at `path`, there or not yet."""
+    require(
+        path.is_dir() or not os.path.lexists(path),
+        f"{flag} needs a folder here, {shown(str(path))} is a file; give {flag} a folder.",
+    )
+    there = path.resolve()
+    while not there.exists():
+        there = there.parent
+    _try(flag, path, there)
+
+
+def _try(flag: str, path: Path, folder: Path) -> None:
+    """Raise `UserError` unless a file can be made in `folder`, on the way to `path`."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write {shown(str(path))}: {error.strerror}; give {flag} a place that is "
+            f"writable."
+        ) from None
