@@ -113,6 +113,7 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
         "sigma": nonlinearity(activation.kind),
         "beta": repr(activation.beta) if activation.kind == "softplus" else "",
         "pathway": pathway(rule.feedback),
+        "feedback": rule.feedback,
         "own_feedback": own,
         "direct": rule.feedback == "direct",
         "changes_feedback": backward,
