@@ -240,7 +240,7 @@ def test_a_torch_step_refuses_what_is_no_label(torch_code, label):
     model = torch_code.make_model()
     optimizer, before = torch_code.PlasticityRule(model), weights_of(model)
     model(torch.zeros(6))
-    with pytest.raises(ValueError, match="a label must be a class|call the model") as caught:
+    with pytest.raises(ValueError, match=r"a label must be a class|call the model") as caught:
         optimizer.step(label)
     sentence(caught)
     assert same(before, model.parameters())
@@ -342,7 +342,7 @@ def test_several_examples_change_the_weights_by_the_mean(torch_code):
         assert torch.allclose(weight, mean, atol=1e-12, rtol=0)
     for wrong in (images[None], images[:0]):
         model(wrong)
-        with pytest.raises(ValueError, match="one example, .input., or several"):
+        with pytest.raises(ValueError, match=r"one example, .input., or several"):
             optimizer.step(labels)
 
 
