@@ -50,6 +50,8 @@ def require_refused(mistakes: Mapping[str, Callable[[], object]]) -> None:
             make()
         except (ValueError, TypeError):
             continue
+        except Exception as error:
+            raise AssertionError(f"{name} ends in {type(error).__name__}: {error}") from error
         raise AssertionError(f"it accepts {name}")
 
 

@@ -192,9 +192,17 @@ SPOILED = {
     "not a number": ("return change", "return change * np.nan", "differs by inf"),
     "an exception": ("return new_weights", "return new_wheights", "the code fails .NameError"),
     "an import of metaplast": ("import numpy as np", "import numpy as np, metaplast", "the code f"),
-    "a label that is none": ("0 <= given.item() < classes", "True", "accepts class -1 as a label"),
-    "a loss as a label": ("given.shape == (classes,)", "True", "accepts a loss as a label"),
-    "no check of shapes": ("check(weights, feedback, x.shape)", "pass", "accepts two examples"),
+    "a negative label": ("0 <= given.item() <", "given.item() <", "accepts class -1 as a label"),
+    "labels cut to whole numbers": (
+        "np.asarray(label)",
+        "np.asarray(label, int)",
+        "accepts a bool",
+    ),
+    "no check of shapes": (
+        "check(weights, feedback, x.shape)",
+        "pass",
+        "no matrices ends in Index",
+    ),
     "a syntax error": ("def gain(y):", "def gain(y:", "the code fails .SyntaxError"),
 }
 
