@@ -12,6 +12,7 @@ import tyro
 
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_folder, require_writable
+from metaplast.discovery import CONFIG
 from metaplast.errors import UserError, require
 from metaplast.export import (
     Export,
@@ -24,7 +25,12 @@ from metaplast.export import (
     open_rule,
 )
 from metaplast.files import write_text
+from metaplast.outputs import HISTORY, RULE, SUMMARY
+from metaplast.rule import Rule
+from metaplast.stages import CHECKPOINT
 from metaplast.words import words
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -49,17 +55,28 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option or the rule will not do, or code differs from the engine.
+        UserError: if an option or the rule is invalid, or code differs from the engine.
     """
     options = parse(ExportOptions, arguments, prog="export", description=_description())
     exporters = _exporters(options.to)
     targets = _targets(options, exporters)
-    rule = open_rule(options.source)
+    _spare(options.source, targets)
+    rule = _open(options.source)
     network = network_of(rule, Wanted(options.widths, options.activation, options.init))
     # All are made and checked before the first is written.
     exports = [export_rule(rule, network, exporter) for exporter in exporters]
     for export, target in zip(exports, targets, strict=True):
         _write(export, target)
+
+
+def _open(source: Path) -> Rule:
+    try:
+        return open_rule(source)
+    except OSError as error:
+        raise UserError(
+            f"cannot read a rule from {source}: {error.strerror}; check the path, and who may "
+            f"read it."
+        ) from None
 
 
 def _description() -> str:
@@ -73,9 +90,10 @@ def _exporters(names: Sequence[str]) -> list[Exporter]:
         f"--to names no format; choose from {', '.join(all_exporters())}, or all.",
     )
     wanted = [name for text in names for name in words("--to", text, "format")]
-    if "all" in wanted:
-        return list(all_exporters().values())
-    return list(dict.fromkeys(get_exporter(name) for name in wanted))
+    # Each name is looked up, also beside "all".
+    chosen = dict.fromkeys(get_exporter(name) for name in wanted if name.lower() != ALL)
+    is_all = any(name.lower() == ALL for name in wanted)
+    return list(all_exporters().values()) if is_all else list(chosen)
 
 
 def _targets(options: ExportOptions, exporters: Sequence[Exporter]) -> list[Path | None]:
@@ -94,13 +112,38 @@ def _targets(options: ExportOptions, exporters: Sequence[Exporter]) -> list[Path
     return list(files)
 
 
+def _spare(source: Path, targets: Sequence[Path | None]) -> None:
+    """Raise `UserError` if a file would replace what the rule comes from, or another one."""
+    own = [source, *(source / name for name in (RULE, CONFIG, CHECKPOINT, HISTORY, SUMMARY))]
+    written: list[Path] = []
+    for target in targets:
+        if target is None:
+            continue
+        require(
+            not any(_is_same(target, file) for file in own),
+            f"{target} is the rule's own file, or another of its run, and would be lost; give "
+            f"--output another place.",
+        )
+        require(
+            not any(_is_same(target, other) for other in written),
+            f"{target} leads to the same file as another format's; give --output another folder.",
+        )
+        written.append(target)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.samefile(other)
+
+
 def _write(export: Export, target: Path | None) -> None:
     name = export.exporter.name
     if export.check is not None:
         print(f"{name}: {export.check}", file=sys.stderr)
     if target is None:
-        sys.stdout.write(export.text)
+        # As in a file: what is redirected must be what --output would have written.
         sys.stdout.flush()
+        sys.stdout.buffer.write(export.text.encode())
+        sys.stdout.buffer.flush()
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
 """Runs generated code, in a process of its own: `python -E -P _runner.py FOLDER`.
 
 The folder holds exported.py, driver.py and start0.npz, start1.npz …; end0.npz … are written to it.
+Then the code is tried with what it must refuse.
 """
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -33,11 +35,24 @@ def run(folder: Path) -> None:
             kind: [data[f"{kind}{k}"] for k in range(len(data)) if f"{kind}{k}" in data]
             for kind in ("weights", "feedback")
         }
-        end = driver.drive(
-            code, groups["weights"], groups["feedback"], data["images"], data["labels"]
-        )
+        matrices = groups["weights"], groups["feedback"]
+        end = driver.drive(code, *matrices, data["images"], data["labels"])
         named = {f"matrix{k}": np.asarray(matrix) for k, matrix in enumerate(end)}
         np.savez(folder / path.name.replace("start", "end"), **named)  # type: ignore[arg-type]
+    if hasattr(driver, "mistakes"):
+        require_refused(driver.mistakes(code, *matrices, data["images"][0]))
+
+
+def require_refused(mistakes: Mapping[str, Callable[[], object]]) -> None:
+    """Raise `AssertionError` unless the code raises ValueError or TypeError for each mistake."""
+    for name, make in mistakes.items():
+        try:
+            make()
+        except (ValueError, TypeError):
+            continue
+        except Exception as error:
+            raise AssertionError(f"{name} ends in {type(error).__name__}: {error}") from error
+        raise AssertionError(f"it accepts {name}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ class CodeExporter(Exporter):
         package: what the program imports; it cannot be checked where that is not installed.
         driver: Python source of `drive(code, weights, feedback, images, labels)`. It is given the
             program as a module and float64 NumPy arrays, learns the examples one by one, and
-            returns the matrices after that: those of `weights`, then those of `feedback`.
+            returns the matrices after that: those of `weights`, then those of `feedback`. It may
+            also define `mistakes(code, weights, feedback, x)`, which returns functions by name,
+            each of which gives the program something that it must refuse.
     """
 
     package: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Export a rule: write it, and let nothing out that was not found to do what the engine does."""
+"""Export a rule; code is returned only after it has reproduced the engine's results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metaplast.errors import require
 from metaplast.export.check import Check, check
-from metaplast.export.contract import CodeExporter, Exporter, declared
+from metaplast.export.contract import CodeExporter, Exporter, declared, get_exporter
 from metaplast.network import FullyConnected
 from metaplast.rule import Rule
 
@@ -26,13 +26,20 @@ class Export:
     check: Check | None
 
 
-def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter) -> Export:
-    """Return the rule in the exporter's format; code is executed and compared with the engine.
+def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -> Export:
+    """Return the rule in a format; code is executed and compared with the engine.
+
+    Args:
+        rule: of declared terms.
+        network: gives layers and activation.
+        exporter: of the format, or the format's name.
 
     Raises:
         UserError: if the rule does not fit the network or the format, or code could not be
             checked, or it does not do what the engine does.
     """
+    if isinstance(exporter, str):
+        exporter = get_exporter(exporter)
     for term in rule.terms:
         declared(term)
     require(
@@ -40,7 +47,8 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter) -> Expo
         f"the rule has coefficients for {len(rule.theta)} layers, the network has "
         f"{network.layers}; give --widths with {len(rule.theta) + 1} numbers.",
     )
-    text = exporter.write(rule, network)
+    # A rule's file may hold halves of characters, which UTF-8 cannot: they stay escaped.
+    text = exporter.write(rule, network).encode(errors="backslashreplace").decode()
     if not isinstance(exporter, CodeExporter):
         return Export(exporter, text, None)
     return Export(exporter, text, check(text, rule, network, exporter))

@@ -113,6 +113,7 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
         "sigma": nonlinearity(activation.kind),
         "beta": repr(activation.beta) if activation.kind == "softplus" else "",
         "pathway": pathway(rule.feedback),
+        "feedback": rule.feedback,
         "own_feedback": own,
         "direct": rule.feedback == "direct",
         "changes_feedback": backward,
@@ -163,7 +164,9 @@ def _side(rule: Rule, matrix: MatrixName, library: str) -> Side:
 def _theta(rule: Rule, layers: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return for each layer, or for all, the terms' names and coefficients."""
     names = [term.name for term in rule.terms]
-    rows = [list(zip(names, map(repr, row), strict=True)) for row in rule.theta]
+    rows = [
+        [(name, repr(float(v))) for name, v in zip(names, row, strict=True)] for row in rule.theta
+    ]
     return list(zip(layers, rows, strict=False))
 
 

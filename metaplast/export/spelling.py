@@ -22,6 +22,8 @@ class Nonlinearity:
         text: both as text.
         latex: both as LaTeX.
         module: code of the torch module.
+        kind: code of its class.
+        same: code that a torch module of that class must also satisfy, after "and".
     """
 
     apply: str
@@ -29,6 +31,8 @@ class Nonlinearity:
     text: tuple[str, str]
     latex: tuple[str, str]
     module: str
+    kind: str
+    same: str = ""
 
 
 NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
@@ -39,6 +43,9 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             text=("log(1 + exp(βz))/β", "1 − exp(−βy)"),
             latex=(r"\log(1 + \exp(\beta z))/\beta", r"1 - \exp(-\beta y)"),
             module="nn.Softplus(beta=BETA, threshold=40.0)",
+            kind="nn.Softplus",
+            # Beyond its threshold torch takes softplus for linear: off by exp(−20)/β at most.
+            same=" and module.beta == BETA and module.threshold >= 20",
         ),
         "tanh": Nonlinearity(
             apply="{xp}.tanh(z)",
@@ -46,6 +53,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             text=("tanh z", "1 − y²"),
             latex=(r"\tanh z", r"1 - y^2"),
             module="nn.Tanh()",
+            kind="nn.Tanh",
         ),
         "relu": Nonlinearity(
             apply="{xp}.maximum(z, 0.0)",
@@ -53,6 +61,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             text=("max(z, 0)", "1 where y > 0, else 0"),
             latex=(r"\max(z, 0)", r"[y > 0]"),
             module="nn.ReLU()",
+            kind="nn.ReLU",
         ),
     }
 )

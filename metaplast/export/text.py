@@ -8,8 +8,13 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from metaplast.errors import UserError
+import numpy as np
+
+from metaplast.errors import UserError, require
 from metaplast.rule import Rule
+
+# Python reads at most 100 brackets within each other, and the program has some of its own.
+DEEPEST = 50
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -88,13 +93,39 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
         UserError: if it holds anything that JSON cannot.
     """
     try:
-        data: dict[str, Any] = json.loads(json.dumps(dict(provenance), allow_nan=False))
-    except (TypeError, ValueError) as error:
+        text = json.dumps(dict(provenance), allow_nan=False, default=_number)
+        data: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"the rule's provenance must be plain data, but {one_line(error)}; "
             f"leave that out of it."
         ) from None
+    require(
+        _depth(data) <= DEEPEST,
+        f"the rule's provenance is nested more than {DEEPEST} deep, which programs cannot hold; "
+        f"write it flatter.",
+    )
     return data
+
+
+def _number(value: object) -> object:
+    """Return a NumPy number or array as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"it holds a {type(value).__name__}")
+
+
+def _depth(data: object) -> int:
+    """Return how deep lists and dictionaries are nested."""
+    depth, level = 0, [data]
+    while level:
+        inner: list[object] = []
+        for item in level:
+            inner += (
+                item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
+            )
+        depth, level = depth + bool(level), inner
+    return depth
 
 
 def origin(rule: Rule) -> list[tuple[str, str]]:

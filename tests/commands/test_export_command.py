@@ -1,6 +1,9 @@
 """The export command: what it prints, what it writes, and what it refuses to write."""
 
 import json
+import os
+import stat
+import subprocess
 import sys
 
 import pytest
@@ -201,3 +204,83 @@ def test_help_lists_the_formats(capsys, monkeypatch):
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert all(name in out for name in FORMATS)
+
+
+# --- where it is written ---
+
+
+def test_a_link_is_followed_and_stays_one(run, tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert export_with(run, "--to", "json", "--output", tmp_path / "link.json") == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert Rule.load(tmp_path / "real.json") == Rule.load(run / RULE)
+
+
+# A pipe stands for all that is no regular file. Never a real device: run by root, a writer that
+# replaces what it should write to would take it from the whole machine.
+def test_a_pipe_is_written_to_and_stays_one(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    # Open for reading first, so that opening it for writing does not wait.
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert export_with(run, "--to", "json", "--output", tmp_path / "pipe") == 0
+        assert json.loads(os.read(reader, 1 << 16))["format"] == "metaplast-rule"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", [RULE, CONFIG])
+def test_the_runs_own_files_are_not_replaced(run, name, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert export_with(run, "--to", "markdown", "--output", run / name) == 2
+    assert "would be lost" in sole_error(capsys)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_rules_file_is_not_replaced_by_its_export(run, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(run / RULE)
+    before = (run / RULE).read_bytes()
+    assert export_with(run / RULE, "--to", "markdown", "--output", tmp_path / "link") == 2
+    assert "would be lost" in sole_error(capsys)
+    assert (run / RULE).read_bytes() == before
+
+
+def test_formats_that_lead_to_one_file_are_refused(run, tmp_path, capsys):
+    (tmp_path / "rule_json.json").write_text("mine")
+    (tmp_path / "rule_markdown.md").symlink_to("rule_json.json")
+    assert export_with(run, "--to", "json,markdown", "--output", tmp_path) == 2
+    assert "the same file" in sole_error(capsys)
+    assert (tmp_path / "rule_json.json").read_text() == "mine"
+
+
+def test_a_name_beside_all_is_checked_too(run, capsys):
+    assert export_with(run, "--to", "all", "nunpy") == 2
+    assert "did you mean 'numpy'?" in sole_error(capsys)
+
+
+def test_a_rule_that_may_not_be_read_is_refused(run, capsys, monkeypatch):
+    def deny(source):
+        raise PermissionError(13, "Permission denied", str(source))
+
+    monkeypatch.setattr(export, "open_rule", deny)
+    assert export_with(run, "--to", "json") == 2
+    assert "Permission denied; check the path" in sole_error(capsys)
+
+
+def test_a_write_that_fails_is_told_in_one_sentence(run, tmp_path, capsys, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "write_text", full)
+    assert export_with(run, "--to", "json", "--output", tmp_path / "out.json") == 2
+    assert "No space left on device" in sole_error(capsys)
+
+
+def test_standard_output_gets_utf_8_whatever_its_encoding(run, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    code = "import sys; from metaplast.commands import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "export", str(run), "--to", "json"]
+    done = subprocess.run(command, check=True, capture_output=True, env=environment, cwd=tmp_path)
+    assert "−" in json.loads(done.stdout.decode())["equation"]

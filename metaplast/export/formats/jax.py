@@ -31,6 +31,22 @@ def drive(code, weights, feedback, images, labels):
     given = (weights, feedback) if feedback else (weights,)
     weights, feedback = take(code.learn(*given, images[1:], labels[1:]), feedback)
     return [*weights, *feedback]
+
+
+def mistakes(code, weights, feedback, x):
+    """Return calls of `step` and `learn` that must be refused."""
+    rest = (feedback,) if feedback else ()
+    both = jax.numpy.stack([x, x])
+    wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    calls = {f"{name} as a label": (code.step, weights, x, label) for name, label in wrong.items()}
+    calls["two examples in a step"] = (code.step, weights, both, 0)
+    calls["no matrices"] = (code.step, [], x, 0)
+    calls["more examples than labels"] = (code.learn, weights, both, [0])
+    calls["a wrong label among others"] = (code.learn, weights, both, [0, -1])
+    return {
+        name: lambda f=f, w=w, x=x, label=label: f(w, *rest, x, label)
+        for name, (f, w, x, label) in calls.items()
+    }
 '''
 
     def write(self, rule: Rule, network: FullyConnected) -> str:

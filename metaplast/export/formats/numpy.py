@@ -14,6 +14,9 @@ class NumpyExporter(CodeExporter):
     summary = "a program that needs NumPy alone: plain functions, one example a step"
     package = "numpy"
     driver = '''
+import numpy as np
+
+
 def drive(code, weights, feedback, images, labels):
     """Learn the examples by the program's `step`."""
     for x, label in zip(images, labels):
@@ -21,6 +24,20 @@ def drive(code, weights, feedback, images, labels):
         result = code.step(*given, x, label)
         weights, feedback = result if isinstance(result, tuple) else (result, feedback)
     return [*weights, *feedback]
+
+
+def mistakes(code, weights, feedback, x):
+    """Return calls of `step` that must be refused."""
+    rest = (feedback,) if feedback else ()
+    wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    calls = {f"{name} as a label": (weights, x, label) for name, label in wrong.items()}
+    calls["two examples"] = (weights, np.stack([x, x]), 0)
+    calls["an example of another width"] = (weights, np.append(x, x), 0)
+    calls["no matrices"] = ([], x, 0)
+    return {
+        name: lambda w=w, x=x, label=label: code.step(w, *rest, x, label)
+        for name, (w, x, label) in calls.items()
+    }
 '''
 
     def write(self, rule: Rule, network: FullyConnected) -> str:

@@ -32,6 +32,29 @@ def drive(code, weights, feedback, images, labels):
         rule.step(label)
     kept = [rule.state[parameter]["feedback"] for parameter in parameters] if feedback else []
     return [matrix.detach().numpy() for matrix in (*parameters, *kept)]
+
+
+def mistakes(code, weights, feedback, x):
+    """Return wrong labels for a step, and models that the rule is not for."""
+    model = code.make_model().double()
+    rule, x = code.PlasticityRule(model), torch.from_numpy(x)
+    model(x)
+    wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    calls = {
+        f"{name} as a label": lambda label=label: rule.step(label) for name, label in wrong.items()
+    }
+    first, *others = code.make_model()
+    biased = torch.nn.Linear(first.in_features, first.out_features)
+    models = {
+        "biases": torch.nn.Sequential(biased, *others),
+        "dropout": torch.nn.Sequential(torch.nn.Dropout(), first, *others),
+        "another activation": torch.nn.Sequential(first, torch.nn.Sigmoid(), *others[1:]),
+        "no layers": torch.nn.Sequential(),
+    }
+    return calls | {
+        f"a model with {name}": lambda model=model: code.PlasticityRule(model)
+        for name, model in models.items()
+    }
 '''
 
     def write(self, rule: Rule, network: FullyConnected) -> str:
