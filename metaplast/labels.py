@@ -170,17 +170,21 @@ def _tensor(label: Any) -> Tensor | None:
         # Beyond int64 a number is out of any range.
         value = max(-_LARGEST, min(_LARGEST, int(label)))
         return torch.tensor(value, dtype=torch.int64, device="cpu")
-    if isinstance(label, list | tuple) and any(_is_bool(part) for part in _flat(label)):
-        return None
-    if np.ma.is_masked(label):
+    return _array(label)
+
+
+def _array(label: Any) -> Tensor | None:
+    """Return an array, or what numpy makes one of, as a tensor; None where it holds no numbers."""
+    has_bools = isinstance(label, list | tuple) and any(map(_is_bool, _flat(label)))
+    if has_bools or np.ma.is_masked(label):
         return None
     try:
         array = np.asarray(label)
     except (ValueError, TypeError, RuntimeError, OverflowError):
         return None
     if array.dtype.kind == "u":
-        return torch.from_numpy(np.minimum(array, _LARGEST).astype(np.int64))
-    kinds = {"i": np.int64, "f": np.float64}
+        array = np.minimum(array, _LARGEST)
+    kinds = {"u": np.int64, "i": np.int64, "f": np.float64}
     if array.dtype.kind not in kinds:
         return None
     # A copy: an array may be one that cannot be written to.
