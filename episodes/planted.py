@@ -33,6 +33,7 @@ from metaplast.network import FullyConnected
 from metaplast.rule import Rule
 from metaplast.seeds import generator
 from metaplast.term import Term
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import unroll
 
 #: Where images and support labels come from if the user names no source.
@@ -85,6 +86,7 @@ class PlantedSampler:
         return replace(batch, query_y=labels, initial=state)
 
 
+@own_settings()
 def _fresh(
     base: EpisodeSampler,
     teacher: Learner,
@@ -96,6 +98,7 @@ def _fresh(
     return batch, teacher.draw(episodes, generator, dtype)
 
 
+@own_settings()
 def taught(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -> Tensor:
     """Return the teacher's outputs on the query set, [episode, query, class].
 
@@ -242,7 +245,9 @@ def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> T
     sizes: dict[tuple[int, float], float] = {}
     for _ in range(DRAWS):
         theta = torch.zeros(len(terms), dtype=torch.float64, device=draw.device)
-        chance = torch.rand(2, len(terms), generator=draw, device=draw.device).tolist()
+        chance = torch.rand(
+            2, len(terms), generator=draw, dtype=torch.float32, device=draw.device
+        ).tolist()
         for k in sorted(range(len(terms)), key=lambda k: terms[k].is_backward):
             sign = 1.0 if terms[k].nonnegative or chance[0][k] < 0.5 else -1.0
             if terms[k].is_backward:

@@ -100,7 +100,7 @@ def known_contender(text: str) -> Contender:
         f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got {feedback}.",
     )
     terms = tuple(map(get_term, known.terms))
-    start = torch.tensor([term.initial for term in terms])
+    start = torch.tensor([term.initial for term in terms], dtype=torch.float32, device="cpu")
     usual = known.feedback[0]
     shown = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
     return Contender(shown, Rule.of(terms, start, feedback or usual), "coefficients")
@@ -222,8 +222,8 @@ def tune(
     search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
     # In double precision, so that files hold the numbers that were tried.
-    rows = torch.tensor(contender.rule.theta, dtype=torch.float64)
-    theta = best[0] * rows if scaled else torch.tensor(best, dtype=torch.float64)
+    rows = torch.tensor(contender.rule.theta, dtype=torch.float64, device="cpu")
+    theta = best[0] * rows if scaled else torch.tensor(best, dtype=torch.float64, device="cpu")
     rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
     return replace(contender, rule=rule), search
 

@@ -210,7 +210,8 @@ class Discovery:
         return result
 
     def _loop(self, stage: str, learner: Learner, **options: Any) -> OuterLoop:
-        start = torch.tensor([t.initial for t in learner.terms], dtype=self.config.torch_dtype)
+        initial = [t.initial for t in learner.terms]
+        start = torch.tensor(initial, dtype=self.config.torch_dtype, device="cpu")
         if self.config.theta == "per-layer":
             start = start.expand(learner.network.layers, -1)
         settings = {"settings": self.config.outer, "start": start.clone(), **options}

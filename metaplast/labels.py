@@ -22,6 +22,9 @@ from metaplast.errors import UserError, require
 SUM_TOLERANCE = 1e-3
 _LARGEST = 2**63 - 1
 
+# One label, or several: whole numbers or probabilities.
+Label = Tensor | np.ndarray[Any, Any] | Sequence[Any] | int | np.integer[Any]
+
 
 def class_index(label: object, classes: int, what: str = "the label") -> int:
     """Return a class as a Python int.
@@ -49,6 +52,7 @@ def class_targets(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    nan: bool = False,
 ) -> Tensor:
     """Return labels as the library takes them: int64 indices, or probabilities in `dtype`.
 
@@ -60,6 +64,7 @@ def class_targets(
         what: names the labels in errors.
         device: of the result.
         dtype: of probabilities.
+        nan: whether probabilities that are not numbers pass, as in data whose episode they spoil.
 
     Returns:
         [*shape] int64, or [*shape, class] in `dtype`.
@@ -82,7 +87,7 @@ def class_targets(
     )
     if is_rows:
         rows = values.to(device=device, dtype=dtype)
-        require_probabilities(rows, what)
+        require_probabilities(rows, what, nan=nan)
         return rows
     fits = tuple(values.shape) == shape or (not shape and values.numel() == 1)
     if values.is_floating_point() or not fits:

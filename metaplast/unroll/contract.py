@@ -13,6 +13,7 @@ from metaplast.checks import require_fit
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.learner import Learner, State
+from metaplast.torch_settings import ordinary
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class Problem:
     def matrices(self) -> tuple[Tensor, ...]:
         """All the matrices of the state."""
         return (*self.state.weights, *self.state.backward)
+
+    @property
+    def ordinary(self) -> Problem:
+        """The same problem in tensors that autograd takes, none made in inference mode."""
+        batch = self.episodes
+        data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+        if not any(tensor.is_inference() for tensor in (self.theta, *self.matrices, *data)):
+            return self
+        state = State(*(tuple(map(ordinary, group)) for group in self.state))
+        episodes = EpisodeBatch(*map(ordinary, data))
+        return Problem(self.learner, ordinary(self.theta), state, episodes)
 
     @property
     def is_per_layer(self) -> bool:

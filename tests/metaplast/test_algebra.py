@@ -40,7 +40,7 @@ def plain_synapse(monomial, ends, episode, i, j):
         left = plain_vector(gate.left, ends, episode)
         right = plain_vector(gate.right, ends, episode)
         value *= sum(a * b for a, b in zip(left, right, strict=True))
-    if monomial.is_decay:
+    if monomial.row is None:
         return value * ends.operator.tensor[episode, i, j].item()
     row = plain_vector(monomial.row, ends, episode)
     return value * row[i] * plain_vector(monomial.column, ends, episode)[j]
