@@ -63,6 +63,7 @@ class Plan:
 
     terms: tuple[Term, ...]
     theta: tuple[tuple[float, ...], ...] | None = None
+    per_layer: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ def read_plan(text: str) -> Plan:
     """
     if text.endswith(".json"):
         rule = Rule.load(Path(text))
-        return _without_zeros(Plan(rule.terms, rule.theta))
+        return _without_zeros(Plan(rule.terms, rule.theta, rule.per_layer))
     require(bool(text), f"planted needs a rule after its colon; {_HELP}.")
     if "=" not in text:
         return Plan(choose_terms(text).terms)
@@ -169,6 +170,7 @@ def _without_zeros(plan: Plan) -> Plan:
     return Plan(
         tuple(plan.terms[k] for k in kept),
         tuple(tuple(row[k] for k in kept) for row in plan.theta),
+        plan.per_layer,
     )
 
 
@@ -218,7 +220,7 @@ def teacher_rule(
 
     names = ", ".join(term.name for term in teacher.terms)
     if plan.theta is not None:
-        rule = Rule(plan.terms, plan.theta, teacher.feedback_name)
+        rule = Rule(plan.terms, plan.theta, teacher.feedback_name, per_layer=plan.per_layer)
         theta = rule.tensor(torch.float64, request.device)
         finite = torch.isfinite(outputs(theta)).flatten(1).all(1)
         require(

@@ -222,8 +222,10 @@ def tune(
     search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
     # In double precision, so that files hold the numbers that were tried.
-    rows = torch.tensor(contender.rule.theta, dtype=torch.float64, device="cpu")
-    theta = best[0] * rows if scaled else torch.tensor(best, dtype=torch.float64, device="cpu")
+    if scaled:
+        theta = best[0] * contender.rule.tensor(torch.float64)
+    else:
+        theta = torch.tensor(best, dtype=torch.float64, device="cpu")
     rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
     return replace(contender, rule=rule), search
 

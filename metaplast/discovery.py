@@ -25,6 +25,7 @@ from metaplast.rule import Rule
 from metaplast.selection import Fit, Selection, keep_terms, select
 from metaplast.stages import Stages
 from metaplast.term import Term
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import Engine, choose_engine
 
 CONFIG = "config.json"
@@ -177,6 +178,7 @@ class Discovery:
         feedback = own if own in rule.feedback else rule.feedback[0]
         return self.learner_for(tuple(map(get_term, rule.terms)), feedback)
 
+    @own_settings(grad=True)
     def run(self) -> Result:
         """Run all that is left and return the result."""
         _ = self.engine  # a refusal should come before anything is shown

@@ -6,12 +6,14 @@ tensor that is made; what cannot be given is set here for the time of a computat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+import torch.backends.cuda
+import torch.backends.mkldnn
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -20,14 +22,10 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 # The smallest number above zero: zero where denormals are flushed.
 _DENORMAL = torch.tensor([5e-324], dtype=torch.float64, device=_CPU)
-_PRODUCTS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+_BACKENDS: Any = torch.backends
+_PRODUCTS: tuple[Any, ...] = (_BACKENDS.cuda.matmul, _BACKENDS.mkldnn.matmul)
 
-
-class Run(Protocol):
-    """An engine's `run`."""
-
-    def __call__(self, engine: Any, problem: Problem, /, *, gradient: bool = True) -> Outcome:
-        """Unroll every episode."""
+Run = TypeVar("Run", bound=Callable[..., Any])
 
 
 @contextmanager
@@ -64,11 +62,12 @@ def exact_run(run: Run) -> Run:
     """Have an engine's `run` compute under our settings, on tensors that autograd takes."""
 
     @wraps(run)
-    def exact(self: Any, problem: Problem, *, gradient: bool = True) -> Outcome:
+    def exact(engine: Any, problem: Problem, *, gradient: bool = True) -> Outcome:
         with own_settings(grad=True):
-            return run(self, problem.ordinary, gradient=gradient)
+            outcome: Outcome = run(engine, problem.ordinary, gradient=gradient)
+        return outcome
 
-    return exact
+    return cast(Run, exact)
 
 
 def ordinary(tensor: Tensor) -> Tensor:
@@ -92,7 +91,7 @@ def _kept_denormals() -> Iterator[None]:
 
 def _precisions() -> list[str]:
     """Return the settings that let float32 products be rounded more than float32 is."""
-    backends = (torch.backends, torch.backends.mkldnn, *_PRODUCTS)
+    backends = (_BACKENDS, _BACKENDS.mkldnn, *_PRODUCTS)
     return [kind for b in backends if (kind := b.fp32_precision) not in ("none", "ieee")]
 
 

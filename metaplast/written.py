@@ -114,7 +114,7 @@ class Part:
         """
         if function is np.multiply and method == "__call__":
             left, right = arguments
-            return self * (left if right is self else right)  # type: ignore[operator]
+            return self * (left if right is self else right)
         self.refuse(f"NumPy's {function.__name__} of {spelled(self)}")
 
     @classmethod

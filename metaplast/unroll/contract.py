@@ -56,7 +56,8 @@ class Problem:
         if not any(tensor.is_inference() for tensor in (self.theta, *self.matrices, *data)):
             return self
         state = State(*(tuple(map(ordinary, group)) for group in self.state))
-        episodes = EpisodeBatch(*map(ordinary, data))
+        support_x, support_y, query_x, query_y = map(ordinary, data)
+        episodes = EpisodeBatch(support_x, support_y, query_x, query_y)
         return Problem(self.learner, ordinary(self.theta), state, episodes)
 
     @property
