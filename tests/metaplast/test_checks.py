@@ -33,7 +33,7 @@ COUNTS = (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("part", ["support", "query"])
-@pytest.mark.parametrize("sizes", itertools.product(COUNTS, COUNTS), ids=str)
+@pytest.mark.parametrize("sizes", [*itertools.product(COUNTS, COUNTS)], ids=str)
 def test_every_pair_of_counts_is_learned_by_all_engines_or_refused(part, sizes):
     """As many labels as images, at least one: all else would be read out of bounds."""
     images, labels = sizes

@@ -102,7 +102,8 @@ def test_a_discovery_has_the_same_digits(setting, as_usual):
 
 def unrolled(engine, dtype):
     terms = named("error_hebbian", "oja", "decay")
-    problem = random_problem(terms, widths=(6, 5, 3), steps=4, dtype=dtype)
+    with torch.device("cpu"):
+        problem = random_problem(terms, widths=(6, 5, 3), steps=4, dtype=dtype)
     outcome = get_engine(engine).run(problem)
     return numbers((outcome.loss, outcome.theta_gradient, outcome.final.weights))
 
