@@ -3,6 +3,7 @@
 import ast
 import contextlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,17 @@ def unrolled(engine, dtype):
     return numbers((outcome.loss, outcome.theta_gradient, outcome.final.weights))
 
 
+@cache
+def usually_unrolled(engine, dtype):
+    return unrolled(engine, dtype)
+
+
 @quiet
 @settings
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("engine", ["reference", "batched", "fused"])
 def test_an_engine_has_the_same_digits(engine, dtype, setting):
-    usual = unrolled(engine, dtype)
+    usual = usually_unrolled(engine, dtype)
     # Drawn under the setting too: in inference mode other tensors come out.
     with setting():
         under = unrolled(engine, dtype)
@@ -142,13 +148,17 @@ def single_images():
     )
 
 
+@pytest.fixture(scope="module")
+def usual_images():
+    return single_images()
+
+
 @quiet
 @settings
-def test_online_training_a_step_and_an_evaluation_have_the_same_digits(setting):
-    usual = single_images()
+def test_online_training_a_step_and_an_evaluation_have_the_same_digits(setting, usual_images):
     with setting():
         under = single_images()
-    assert under == usual
+    assert under == usual_images
 
 
 @quiet
