@@ -70,9 +70,14 @@ def exact_run(run: Run) -> Run:
     return cast(Run, exact)
 
 
+def is_ordinary(tensor: Tensor) -> bool:
+    """Return whether a tensor is plain numbers to autograd."""
+    return not (tensor.requires_grad or tensor.is_inference())
+
+
 def ordinary(tensor: Tensor) -> Tensor:
-    """Return a tensor that autograd takes: a copy of one that was made in inference mode."""
-    return tensor.clone() if tensor.is_inference() else tensor
+    """Return a tensor as plain numbers: without history, and not made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 @cache

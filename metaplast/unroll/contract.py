@@ -13,7 +13,7 @@ from metaplast.checks import require_fit
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.learner import Learner, State
-from metaplast.torch_settings import ordinary
+from metaplast.torch_settings import is_ordinary, ordinary
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Problem:
 
     @property
     def ordinary(self) -> Problem:
-        """The same problem in tensors that autograd takes, none made in inference mode."""
+        """The same problem in plain numbers: no tensor with history or made in inference mode."""
         batch = self.episodes
         data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
-        if not any(tensor.is_inference() for tensor in (self.theta, *self.matrices, *data)):
+        if all(map(is_ordinary, (self.theta, *self.matrices, *data))):
             return self
         state = State(*(tuple(map(ordinary, group)) for group in self.state))
         support_x, support_y, query_x, query_y = map(ordinary, data)

@@ -134,7 +134,10 @@ def single_images():
     learner = rule.learner(FullyConnected((64, 5, 10)))
     stream = open_stream("digits", StreamRequest())
     run = train_online(
-        learner, rule.tensor(), stream.final, OnlineSettings((0, 5), seeds=2, queries=10)
+        learner,
+        rule.tensor(),
+        stream.final,
+        OnlineSettings((0, 5), seeds=2, queries=10, engine="batched"),
     )
     state = learner.draw(1, seeded())
     weights, backward = ([m[0] for m in group] for group in state)
