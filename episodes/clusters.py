@@ -49,11 +49,15 @@ def _load(request: EpisodeRequest) -> LabelledPool:
     )
     generator = torch.Generator().manual_seed(request.seed ^ STREAM)
     reach = min(0.25 * math.sqrt(DIMENSION / dimension), 0.5)
-    centres = MIDDLE + reach * (2 * torch.rand(classes, 1, dimension, generator=generator) - 1)
-    noise = NOISE * torch.randn(classes, images, dimension, generator=generator)
+    dtype, device = torch.float32, torch.device("cpu")
+    draw = torch.rand(classes, 1, dimension, generator=generator, dtype=dtype, device=device)
+    centres = MIDDLE + reach * (2 * draw - 1)
+    noise = NOISE * torch.randn(
+        classes, images, dimension, generator=generator, dtype=dtype, device=device
+    )
     return LabelledPool(
         images=(centres + noise).flatten(0, 1),
-        labels=torch.arange(classes).repeat_interleave(images),
+        labels=torch.arange(classes, dtype=torch.int64, device="cpu").repeat_interleave(images),
     )
 
 

@@ -119,7 +119,7 @@ def _kind(image: Tensor) -> str:
 
 def _tensor(name: str, what: str, value: Any) -> Tensor:
     try:
-        return torch.as_tensor(value)
+        return torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{name}: {what} must be a tensor or an array of numbers, got "
@@ -177,4 +177,6 @@ def _held_out(name: str, labels: Tensor, chosen: Sequence[int] | None) -> Tensor
         f"{name}: held_out_classes must be labels that occur, got {strange}; choose among "
         f"{known[0]} … {known[-1]}.",
     )
-    return torch.tensor([known.index(label) for label in sorted(set(chosen))], dtype=torch.int64)
+    return torch.tensor(
+        [known.index(label) for label in sorted(set(chosen))], dtype=torch.int64, device="cpu"
+    )

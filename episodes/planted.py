@@ -33,6 +33,7 @@ from metaplast.network import FullyConnected
 from metaplast.rule import Rule
 from metaplast.seeds import generator
 from metaplast.term import Term
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import unroll
 from metaplast.words import words
 
@@ -63,6 +64,7 @@ class Plan:
 
     terms: tuple[Term, ...]
     theta: tuple[tuple[float, ...], ...] | None = None
+    per_layer: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class PlantedSampler:
         return replace(batch, query_y=labels, initial=state)
 
 
+@own_settings()
 def _fresh(
     base: EpisodeSampler,
     teacher: Learner,
@@ -97,6 +100,7 @@ def _fresh(
     return batch, teacher.draw(episodes, generator, dtype)
 
 
+@own_settings()
 def taught(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -> Tensor:
     """Return the teacher's outputs on the query set, [episode, query, class].
 
@@ -145,7 +149,7 @@ def read_plan(text: str) -> Plan:
     """
     if text.endswith(".json"):
         rule = Rule.load(Path(text))
-        return _without_zeros(Plan(rule.terms, rule.theta))
+        return _without_zeros(Plan(rule.terms, rule.theta, rule.per_layer))
     require(bool(text), f"planted needs a rule after its colon; {_HELP}.")
     if "=" not in text:
         return Plan(choose_terms(text).terms)
@@ -177,6 +181,7 @@ def _without_zeros(plan: Plan) -> Plan:
     return Plan(
         tuple(plan.terms[k] for k in kept),
         tuple(tuple(row[k] for k in kept) for row in plan.theta),
+        plan.per_layer,
     )
 
 
@@ -226,7 +231,7 @@ def teacher_rule(
 
     names = ", ".join(term.name for term in teacher.terms)
     if plan.theta is not None:
-        rule = Rule(plan.terms, plan.theta, teacher.feedback_name)
+        rule = Rule(plan.terms, plan.theta, teacher.feedback_name, per_layer=plan.per_layer)
         theta = rule.tensor(torch.float64, request.device)
         finite = torch.isfinite(outputs(theta)).flatten(1).all(1)
         require(
@@ -253,7 +258,9 @@ def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> T
     sizes: dict[tuple[int, float], float] = {}
     for _ in range(DRAWS):
         theta = torch.zeros(len(terms), dtype=torch.float64, device=draw.device)
-        chance = torch.rand(2, len(terms), generator=draw, device=draw.device).tolist()
+        chance = torch.rand(
+            2, len(terms), generator=draw, dtype=torch.float32, device=draw.device
+        ).tolist()
         for k in sorted(range(len(terms)), key=lambda k: terms[k].is_backward):
             sign = 1.0 if terms[k].nonnegative or chance[0][k] < 0.5 else -1.0
             if terms[k].is_backward:

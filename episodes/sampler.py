@@ -17,7 +17,9 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.de
     They are drawn where the generator lives, so that a CPU generator gives the same episodes on
     every device.
     """
-    return torch.rand(shape, generator=generator, device=generator.device).to(device)
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device).to(
+        device
+    )
 
 
 def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
@@ -32,7 +34,7 @@ def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """
     widest = int(sizes.max())
     keys = uniform((len(sizes), widest), generator, sizes.device)
-    outside = torch.arange(widest, device=sizes.device) >= sizes[:, None]
+    outside = torch.arange(widest, dtype=torch.int64, device=sizes.device) >= sizes[:, None]
     return keys.masked_fill_(outside, -1.0).topk(number, dim=1).indices
 
 
@@ -83,7 +85,9 @@ class PoolSampler:
 
     def _classes(self, episodes: int, generator: torch.Generator) -> Tensor:
         """Return which of `self.classes` each episode has: [episode, way]."""
-        sizes = torch.full((episodes,), len(self.classes), device=self.classes.device)
+        sizes = torch.full(
+            (episodes,), len(self.classes), dtype=torch.int64, device=self.classes.device
+        )
         return distinct(sizes, self.request.ways, generator)
 
     def _images(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
@@ -97,7 +101,9 @@ class PoolSampler:
         """Return the label of each chosen class: [episode, way]."""
         if self.request.labels == "global":
             return self.classes[chosen]
-        return torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+        return torch.arange(chosen.shape[1], dtype=torch.int64, device=chosen.device).expand_as(
+            chosen
+        )
 
     def _pixels(self, index: Tensor) -> Tensor:
         """Return the images at `index` [episode, step] as numbers: [episode, step, pixel]."""

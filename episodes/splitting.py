@@ -78,7 +78,9 @@ def _of_classes(
     test = pool.held_out_classes
     if test is None:
         number = max(request.ways, pool.classes // PARTS)
-        test = torch.randperm(pool.classes, generator=generator)[:number]
+        test = torch.randperm(pool.classes, generator=generator, dtype=torch.int64, device="cpu")[
+            :number
+        ]
     left = pool.classes - len(test)
     require(
         min(len(test), left) >= request.ways,
@@ -108,11 +110,12 @@ def _of_images(
 def places_in_class(labels: Tensor, generator: torch.Generator) -> Tensor:
     """Return each image's place, from 0, in a random order of the images of its class: [image]."""
     # Sort by class, ties in the order of a random shuffle.
-    order = torch.randperm(len(labels), generator=generator)
+    order = torch.randperm(len(labels), generator=generator, dtype=torch.int64, device="cpu")
     order = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)
     place = torch.empty_like(labels)
-    place[order] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    ranks = torch.arange(len(labels), dtype=torch.int64, device="cpu")
+    place[order] = ranks - (counts.cumsum(0) - counts)[labels[order]]
     return place
 
 

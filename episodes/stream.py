@@ -36,13 +36,14 @@ class PoolStream:
 
     def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
         """Return one episode, see `StreamSampler`."""
-        number = torch.arange(self.pool.classes)
+        number = torch.arange(self.pool.classes, dtype=torch.int64, device="cpu")
         train, test = self.train, self.test
         ways = self.request.ways
         if ways is not None:
-            chosen = distinct(torch.tensor([self.pool.classes]), ways, generator)[0].cpu()
-            number = torch.full((self.pool.classes,), -1)
-            number[chosen] = torch.arange(ways)
+            sizes = torch.tensor([self.pool.classes], dtype=torch.int64, device="cpu")
+            chosen = distinct(sizes, ways, generator)[0].cpu()
+            number = torch.full((self.pool.classes,), -1, dtype=torch.int64, device="cpu")
+            number[chosen] = torch.arange(ways, dtype=torch.int64, device="cpu")
             train, test = (side[number[self.pool.labels[side]] >= 0] for side in (train, test))
         passes = -(-steps // len(train))
         support = torch.cat([train[_order(len(train), generator)] for _ in range(passes)])[:steps]
@@ -57,7 +58,9 @@ class PoolStream:
 
 
 def _order(length: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(length, generator=generator, device=generator.device).cpu()
+    return torch.randperm(
+        length, generator=generator, dtype=torch.int64, device=generator.device
+    ).cpu()
 
 
 def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> StreamSplit:

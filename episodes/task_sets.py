@@ -59,12 +59,16 @@ class TaskSetSampler:
             index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
         )
         query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
-        row = torch.arange(episodes, device=self.request.device)[:, None]
+        row = torch.arange(episodes, dtype=torch.int64, device=self.request.device)[:, None]
         return EpisodeBatch(images[row, support], support_y, images[row, query], query_y)
 
     def _task(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return images [image, pixel] and labels [image] of one task."""
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        seed = int(
+            torch.randint(
+                2**31, (), generator=generator, dtype=torch.int64, device=generator.device
+            )
+        )
         number = self.tasks.num_tasks
         index = 0 if number == -1 else seed % number
         # A finite task set draws each task once and keeps it: what task it is may then depend on
@@ -72,7 +76,7 @@ class TaskSetSampler:
         with global_seed(seed if number == -1 else self.request.seed + index):
             task = self.tasks[index]
         try:
-            images, labels = (torch.as_tensor(part) for part in task)
+            images, labels = (torch.as_tensor(part, device="cpu") for part in task)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"a task must be a pair of images and labels, got {type(task).__name__} "

@@ -19,27 +19,41 @@ post rows and pre columns; `B` (backward weights, [pre, post]) has them exchange
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NoReturn
+
+from metaplast.written import FormulaError, Part, factor_of, spelled
 
 Population = Literal["post", "pre"]
 Kind = Literal["activity", "error", "one"]
 MatrixName = Literal["W", "B"]
 
-
-class FormulaError(TypeError):
-    """A formula that is not of the declared shape; raised where the term is written."""
+__all__ = [
+    "B", "Formula", "FormulaError", "Gate", "Kind", "Matrix", "MatrixName", "Monomial",
+    "Population", "Projection", "Signal", "Transposed", "Vector", "W", "dot", "outer", "post",
+    "pre", "total",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Signal:
+class Signal(Part):
     """One vector that a neuron population holds: its activity y, its error e, or all ones."""
 
     population: Population
     kind: Kind
 
+    @property
+    def written(self) -> str:
+        """As a user writes it."""
+        return f"{self.population}.{self.kind}"
+
+    @property
+    def hint(self) -> str:
+        """What to write with it instead."""
+        return _VECTORS
+
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(Part):
     """Mᵀ·signal: a row-side signal carried through the matrix to its column side."""
 
     matrix: Matrix
@@ -50,12 +64,86 @@ class Projection:
         """Where the projected vector arrives."""
         return self.matrix.columns
 
+    @property
+    def written(self) -> str:
+        """As a user writes it."""
+        return f"({self.matrix.name}.T @ {self.signal.written})"
+
+    @property
+    def hint(self) -> str:
+        """What to write with it instead."""
+        return _VECTORS
+
 
 Vector = Signal | Projection
 
+_VECTORS = (
+    "vectors are put together by outer(post.error, pre.activity), their outer product, or "
+    "dot(post.error, post.error), a sum over one population, and numbers multiply what comes "
+    "out, as in 0.5 * outer(post.error, pre.activity)"
+)
+
+
+class Summand(Part):
+    """What adds up to formulas: a formula, or a matrix, which is one."""
+
+    def as_formula(self) -> Formula:
+        """Return the formula."""
+        raise NotImplementedError
+
+    def __neg__(self) -> Formula:
+        return self * -1.0
+
+    def __pos__(self) -> Formula:
+        return self.as_formula()
+
+    def __add__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} + {spelled(other)}")
+        mine, others = self.as_formula(), other.as_formula()
+        if mine.matrix != others.matrix:
+            raise FormulaError(
+                f"a formula changes one matrix; this one adds {mine.matrix.name} and "
+                f"{others.matrix.name}; write two terms."
+            )
+        return Formula(mine.matrix, mine.monomials + others.monomials)
+
+    def __radd__(self, other: object) -> Formula:
+        # What sum() begins with.
+        if isinstance(other, int) and not isinstance(other, bool) and other == 0:
+            return self.as_formula()
+        self.refuse(f"{spelled(other)} + {self.written}")
+
+    def __sub__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} - {spelled(other)}")
+        return self + (-other)
+
+    def __mul__(self, factor: float | Gate) -> Formula:
+        formula = self.as_formula()
+        if isinstance(factor, Gate):
+            monomials = [replace(m, gates=(factor, *m.gates)) for m in formula.monomials]
+        elif isinstance(factor, Part):
+            self.refuse(f"{self.written} * {factor.written}")
+        else:
+            number = factor_of(factor)
+            monomials = [replace(m, coefficient=number * m.coefficient) for m in formula.monomials]
+        return Formula(formula.matrix, tuple(monomials))
+
+    def __rmul__(self, factor: float | Gate) -> Formula:
+        return self * factor
+
+    def __truediv__(self, divisor: float) -> Formula:
+        if isinstance(divisor, Part) or not factor_of(divisor):
+            self.refuse(f"{self.written} / {spelled(divisor)}")
+        formula = self.as_formula()
+        number = factor_of(divisor)
+        monomials = [replace(m, coefficient=m.coefficient / number) for m in formula.monomials]
+        return Formula(formula.matrix, tuple(monomials))
+
 
 @dataclass(frozen=True)
-class Matrix:
+class Matrix(Summand):
     """The weights a term changes: `W` [post, pre] or `B` [pre, post]."""
 
     name: MatrixName
@@ -67,44 +155,72 @@ class Matrix:
         """The transpose, to be applied to a row-side signal with `@`."""
         return Transposed(self)
 
-    def _as_formula(self) -> Formula:
+    @property
+    def written(self) -> str:
+        """As a user writes it."""
+        return self.name
+
+    def as_formula(self) -> Formula:
+        """Return the formula that is the matrix itself."""
         return Formula(self, (Monomial(1.0),))
 
-    def __neg__(self) -> Formula:
-        return -self._as_formula()
-
-    def __rmul__(self, factor: float | Gate) -> Formula:
-        return factor * self._as_formula()
+    def __matmul__(self, other: object) -> NoReturn:
+        self.refuse(
+            f"{self.name} @ {spelled(other)}, whose transpose {self.name}.T acts on a "
+            f"{self.rows} signal,"
+        )
 
 
 @dataclass(frozen=True)
-class Transposed:
+class Transposed(Part):
     """The transpose of a matrix, waiting for the vector it acts on."""
 
     matrix: Matrix
 
+    @property
+    def written(self) -> str:
+        """As a user writes it."""
+        return f"{self.matrix.name}.T"
+
+    @property
+    def hint(self) -> str:
+        """What to write with it instead."""
+        return f"{self.written} acts on a signal, {self.written} @ {self.matrix.rows}.activity"
+
     def __matmul__(self, signal: Signal) -> Projection:
         if not isinstance(signal, Signal) or signal.population != self.matrix.rows:
             raise FormulaError(
-                f"{self.matrix.name}.T acts on a {self.matrix.rows} signal, got {signal!r}."
+                f"{self.matrix.name}.T acts on a {self.matrix.rows} signal, got "
+                f"{spelled(signal)}; write {self.written} @ {self.matrix.rows}.activity or "
+                f".error."
             )
         return Projection(self.matrix, signal)
 
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(Part):
     """A scalar ⟨left, right⟩ that multiplies a monomial; both vectors are of one population."""
 
     left: Vector
     right: Vector
 
-    def __mul__(self, other: Formula | Matrix) -> Formula:
-        if isinstance(other, Matrix):
-            other = other._as_formula()
-        return Formula(
-            other.matrix,
-            tuple(replace(m, gates=(self, *m.gates)) for m in other.monomials),
+    @property
+    def written(self) -> str:
+        """As a user writes it."""
+        return f"dot({self.left.written}, {self.right.written})"
+
+    @property
+    def hint(self) -> str:
+        """What to write with it instead."""
+        return (
+            "a gate multiplies a formula, gate * outer(post.error, pre.activity), numbers and "
+            "further gates stand before it, 0.5 * (gate * (gate * formula))"
         )
+
+    def __mul__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} * {spelled(other)}")
+        return other * self
 
 
 @dataclass(frozen=True)
@@ -116,42 +232,37 @@ class Monomial:
     row: Signal | None = None
     column: Vector | None = None
 
-    @property
-    def is_decay(self) -> bool:
-        """True if the monomial multiplies the matrix instead of an outer product."""
-        return self.row is None
-
 
 @dataclass(frozen=True)
-class Formula:
+class Formula(Summand):
     """A sum of monomials that all change the same matrix."""
 
     matrix: Matrix
     monomials: tuple[Monomial, ...]
 
-    def __neg__(self) -> Formula:
-        return -1.0 * self
+    def __post_init__(self) -> None:
+        """Check that every vector lies at the synapses of the one matrix.
 
-    def __add__(self, other: Formula | Matrix) -> Formula:
-        if isinstance(other, Matrix):
-            other = other._as_formula()
-        if other.matrix != self.matrix:
+        Raises:
+            FormulaError: if a vector is carried through another matrix, or a number is not finite.
+        """
+        for monomial in self.monomials:
+            factor_of(monomial.coefficient)
+        foreign = [v for v in self.vectors if isinstance(v, Projection) and v.matrix != self.matrix]
+        if foreign:
             raise FormulaError(
-                f"a formula changes one matrix; this one adds {self.matrix.name} and "
-                f"{other.matrix.name}. Write two terms."
+                f"a term that changes {self.matrix.name} reads vectors carried through "
+                f"{self.matrix.name}, got {foreign[0].written}; use {self.matrix.name}.T."
             )
-        return Formula(self.matrix, self.monomials + other.monomials)
 
-    def __sub__(self, other: Formula | Matrix) -> Formula:
-        return self + (-other)
+    def as_formula(self) -> Formula:
+        """Return the formula itself."""
+        return self
 
-    def __rmul__(self, factor: float | Gate) -> Formula:
-        if isinstance(factor, Gate):
-            return factor * self
-        return Formula(
-            self.matrix,
-            tuple(replace(m, coefficient=factor * m.coefficient) for m in self.monomials),
-        )
+    @property
+    def written(self) -> str:
+        """How errors call it."""
+        return "a formula"
 
     @property
     def vectors(self) -> frozenset[Vector]:
@@ -177,12 +288,25 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class _Population:
+class _Population(Part):
     """The signals of one side of a synapse."""
 
     activity: Signal
     error: Signal
     one: Signal
+
+    @property
+    def written(self) -> str:
+        """As a user writes it."""
+        return self.activity.population
+
+    @property
+    def hint(self) -> str:
+        """What to write with it instead."""
+        return f"name a signal, {self.written}.activity, {self.written}.error or {self.written}.one"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a population has the signals activity, error and one, not {name!r}.")
 
 
 post = _Population(*(Signal("post", kind) for kind in ("activity", "error", "one")))
@@ -197,10 +321,12 @@ def outer(row: Signal, column: Vector) -> Formula:
     Raises:
         FormulaError: if both vectors are of the same population, or the row is a projection.
     """
-    if not isinstance(row, Signal) or column.population == row.population:
+    fits = isinstance(row, Signal) and isinstance(column, Signal | Projection)
+    if not fits or column.population == row.population:
         raise FormulaError(
-            f"outer() takes a signal of one population and a vector of the other, "
-            f"got {row!r} and {column!r}."
+            f"outer() takes a signal of one population and a vector of the other, got "
+            f"{spelled(row)} and {spelled(column)}; write outer(post.error, pre.activity), or "
+            f"outer(post.activity, W.T @ post.activity)."
         )
     matrix = W if row.population == "post" else B
     return Formula(matrix, (Monomial(1.0, (), row, column),))
@@ -212,11 +338,23 @@ def dot(left: Vector, right: Vector) -> Gate:
     Raises:
         FormulaError: if the vectors are of different populations.
     """
-    if left.population != right.population:
-        raise FormulaError(f"dot() takes two vectors of one population, got {left!r}, {right!r}.")
+    fits = all(isinstance(vector, Signal | Projection) for vector in (left, right))
+    if not fits or left.population != right.population:
+        raise FormulaError(
+            f"dot() takes two vectors of one population, got {spelled(left)} and "
+            f"{spelled(right)}; write dot(post.error, post.activity)."
+        )
     return Gate(left, right)
 
 
 def total(signal: Signal) -> Gate:
-    """Return the gate 1ᵀsignal, the sum of a signal over its population."""
+    """Return the gate 1ᵀsignal, the sum of a signal over its population.
+
+    Raises:
+        FormulaError: if it is no signal.
+    """
+    if not isinstance(signal, Signal | Projection):
+        raise FormulaError(
+            f"total() takes one signal, got {spelled(signal)}; write total(post.error)."
+        )
     return Gate(Signal(signal.population, "one"), signal)

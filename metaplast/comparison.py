@@ -106,7 +106,7 @@ def known_contender(text: str) -> Contender:
         f"{shown(feedback)}.",
     )
     terms = tuple(map(get_term, known.terms))
-    start = torch.tensor([term.initial for term in terms])
+    start = torch.tensor([term.initial for term in terms], dtype=torch.float32, device="cpu")
     usual = known.feedback[0]
     called = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
     return Contender(called, Rule.of(terms, start, feedback or usual), "coefficients")
@@ -228,8 +228,10 @@ def tune(
     search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
     # In double precision, so that files hold the numbers that were tried.
-    rows = torch.tensor(contender.rule.theta, dtype=torch.float64)
-    theta = best[0] * rows if scaled else torch.tensor(best, dtype=torch.float64)
+    if scaled:
+        theta = best[0] * contender.rule.tensor(torch.float64)
+    else:
+        theta = torch.tensor(best, dtype=torch.float64, device="cpu")
     rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
     return replace(contender, rule=rule), search
 

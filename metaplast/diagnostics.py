@@ -8,8 +8,10 @@ from torch import Tensor
 from metaplast.episode import EpisodeBatch
 from metaplast.feedback import get_feedback
 from metaplast.learner import Learner, Operators, State
+from metaplast.torch_settings import own_settings
 
 
+@own_settings()
 @torch.no_grad()
 def error_angles(learner: Learner, state: State, x: Tensor, labels: Tensor) -> Tensor:
     """Return the angles α_ℓ between the errors fed back and backprop's, in degrees.
@@ -57,6 +59,7 @@ def _angle(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(vanishes.squeeze(-1), 90.0, torch.rad2deg(angle))
 
 
+@own_settings()
 @torch.no_grad()
 def term_sizes(
     learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch, steps: int = 16

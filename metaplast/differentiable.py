@@ -42,7 +42,7 @@ class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[mis
         A loss of nothing keeps higher from differentiating the unroll so far at every step, which
         would cost T².
         """
-        nothing = torch.zeros((), requires_grad=True)
+        nothing = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
         options["grad_callback"] = lambda _: signals
         updated: list[Tensor] = super().step(nothing, **options)
         return updated

@@ -25,6 +25,7 @@ from metaplast.rule import Rule
 from metaplast.selection import Fit, Selection, keep_terms, select
 from metaplast.stages import Stages
 from metaplast.term import Term
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import Engine, choose_engine
 
 CONFIG = "config.json"
@@ -177,6 +178,7 @@ class Discovery:
         feedback = own if own in rule.feedback else rule.feedback[0]
         return self.learner_for(tuple(map(get_term, rule.terms)), feedback)
 
+    @own_settings(grad=True)
     def run(self) -> Result:
         """Run all that is left and return the result."""
         _ = self.engine  # a refusal should come before anything is shown
@@ -210,7 +212,8 @@ class Discovery:
         return result
 
     def _loop(self, stage: str, learner: Learner, **options: Any) -> OuterLoop:
-        start = torch.tensor([t.initial for t in learner.terms], dtype=self.config.torch_dtype)
+        initial = [t.initial for t in learner.terms]
+        start = torch.tensor(initial, dtype=self.config.torch_dtype, device="cpu")
         if self.config.theta == "per-layer":
             start = start.expand(learner.network.layers, -1)
         settings = {"settings": self.config.outer, "start": start.clone(), **options}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
-from metaplast.errors import UserError, require_seed, require_within
+from metaplast.checks import checked_batch, require_count
+from metaplast.errors import UserError, require, require_seed, require_within
 
 if TYPE_CHECKING:
     from metaplast.learner import State
@@ -27,12 +28,14 @@ HeldOut = Literal["auto", "classes", "images"]
 class EpisodeBatch:
     """Independent tasks, each learned online from its support set and judged on its query set.
 
+    Tensors are not copied; whole numbers of another kind become int64.
+
     Attributes:
         support_x: images, [episode, step, pixel]; the steps are already in the (shuffled) order
             in which the network meets them.
-        support_y: class indices, [episode, step] int64.
+        support_y: class indices, [episode, step] whole numbers.
         query_x: images, [episode, query, pixel].
-        query_y: class indices [episode, query] int64, or class probabilities
+        query_y: class indices [episode, query], or class probabilities
             [episode, query, class], as `torch.nn.functional.cross_entropy` takes them.
         initial: the weights from which each episode is to be learned, where the task prescribes
             them; None to draw fresh ones.
@@ -44,12 +47,28 @@ class EpisodeBatch:
     query_y: Tensor
     initial: State | None = None
 
+    def __post_init__(self) -> None:
+        """Check every axis.
+
+        Raises:
+            UserError: if tensors are of wrong kind or shape, empty, of different numbers of
+                episodes or pixels, or on different devices.
+        """
+        support_y, query_y = checked_batch(self)
+        object.__setattr__(self, "support_y", support_y)
+        object.__setattr__(self, "query_y", query_y)
+
     @classmethod
     def cat(cls, batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         """Return the episodes of some batches, one after another.
 
         All prescribe initial weights, or none does.
+
+        Raises:
+            UserError: if there is no batch, or they differ in sizes, kind of labels or whether
+                weights are prescribed.
         """
+        _check_alike(batches)
         initial = [batch.initial for batch in batches if batch.initial is not None]
         return cls(
             torch.cat([batch.support_x for batch in batches]),
@@ -89,6 +108,28 @@ class EpisodeBatch:
             self.query_y[index],
             None if self.initial is None else self.initial.select(index),
         )
+
+
+def _check_alike(batches: Sequence[EpisodeBatch]) -> None:
+    """Raise `UserError` unless batches can be put one after another."""
+    require(len(batches) >= 1, "cat() takes at least one episode batch, got none.")
+    kinds = [
+        (
+            *(tuple(x.shape[1:]) for x in (batch.support_x, batch.query_x, batch.query_y)),
+            str(batch.support_x.dtype),
+            str(batch.query_y.dtype),
+            str(batch.support_x.device),
+            batch.initial
+            and [[tuple(matrix.shape[1:]) for matrix in group] for group in batch.initial],
+        )
+        for batch in batches
+    ]
+    require(
+        all(kind == kinds[0] for kind in kinds),
+        "batches to be put together must have the same numbers of images, pixels and classes, one "
+        "kind of labels, one dtype and device, and all or none prescribe weights, got different "
+        "ones.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +178,10 @@ class EpisodeRequest(DataRequest):
             UserError: if ways < 2, shots < 1 or queries < 1, or the seed is none.
         """
         require_seed("--seed", self.seed)
-        require_within("--ways", self.ways, 2)
-        require_within("--shots", self.shots, 1)
-        require_within("--queries", self.queries, 1)
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
+            number = require_count(getattr(self, name), f"--{name}", least)
+            require_within(f"--{name}", number, least)
+            object.__setattr__(self, name, number)
 
 
 class EpisodeSampler(Protocol):

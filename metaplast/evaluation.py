@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaplast.checks import require_batch, require_count, require_tensor
 from metaplast.episode import EpisodeSampler
 from metaplast.learner import Learner
 from metaplast.seeds import generator
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import Engine, Problem
 
 COVERAGE = 0.98
@@ -84,6 +86,7 @@ def bootstrap(values: Tensor, coverage: float = COVERAGE, seed: int = 0) -> Band
     return Band(float(numbers.mean()), float(low), float(high))
 
 
+@own_settings()
 def evaluate(
     learner: Learner,
     theta: Tensor,
@@ -108,12 +111,17 @@ def evaluate(
         purpose: names the random numbers, so that selection and the final test differ.
         chunk: episodes at once.
         observe: called with the number done after each chunk.
+
+    Raises:
+        UserError: if a number is not at least 1, or what the sampler draws does not fit.
     """
+    episodes, chunk = require_count(episodes, "episodes"), require_count(chunk, "chunk")
+    require_tensor(theta, "theta")
     accuracies, losses = [], []
     for index, start in enumerate(range(0, episodes, chunk)):
         size = min(chunk, episodes - start)
         draw = generator(seed, purpose, "episodes", index, device=theta.device)
-        batch = sampler.sample(size, draw).to(theta.dtype)
+        batch = require_batch(sampler.sample(size, draw), size, sampler).to(theta.dtype)
         draw = generator(seed, purpose, "weights", index, device=theta.device)
         problem = Problem(learner, theta, learner.begin(batch, draw), batch)
         outcome = engine.run(problem, gradient=False)

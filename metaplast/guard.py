@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaplast.algebra import MatrixName
 from metaplast.learner import Learner, State
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import Problem
 from metaplast.unroll.batched import first_bad_adjoint
 
@@ -39,6 +40,7 @@ class Divergence:
         return f"non-finite {self.phase} at step {self.step}, {where}{by}"
 
 
+@own_settings()
 @torch.no_grad()
 def diagnose(problem: Problem) -> Divergence:
     """Return where the one episode of `problem` first leaves the finite numbers.

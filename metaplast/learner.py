@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from metaplast.algebra import B, W, pre
+from metaplast.checks import require_count
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.feedback import Feedback, get_feedback
+from metaplast.labels import class_targets
 from metaplast.network import Forward, FullyConnected, Weights
 from metaplast.operator import Operator
 from metaplast.plasticity import Change, Plasticity, change, compile_terms
-from metaplast.term import Synapses, Term, full_update
+from metaplast.term import Synapses, Term, checked_terms, full_update
 
 
 class State(NamedTuple):
@@ -81,6 +83,13 @@ class Learner:
         Raises:
             UserError: if a term occurs twice, or backward terms meet weights they cannot change.
         """
+        require(
+            isinstance(self.network, FullyConnected) and isinstance(self.feedback_name, str),
+            f"a learner is made of a FullyConnected network, the name of a feedback and terms, got "
+            f"{type(self.network).__name__} and {self.feedback_name!r}.",
+        )
+        object.__setattr__(self, "terms", checked_terms(self.terms))
+        get_feedback(self.feedback_name)
         names = [term.name for term in self.terms]
         require(
             len(set(names)) == len(names),
@@ -116,7 +125,12 @@ class Learner:
     def draw(
         self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> State:
-        """Return a fresh state for each of `episodes` episodes."""
+        """Return a fresh state for each of `episodes` episodes.
+
+        Raises:
+            UserError: if the number is not at least 1.
+        """
+        episodes = require_count(episodes, "episodes")
         return State(
             self.network.draw(episodes, generator, dtype),
             self.feedback.draw(self.network, episodes, generator, dtype),
@@ -179,8 +193,11 @@ class Learner:
             state: the matrices before the step.
             x: [episode, pixel].
             label: [episode].
+
+        Raises:
+            UserError: if the labels are no classes of the network's.
         """
-        operators = Operators.of(state)
+        operators, label = Operators.of(state), self._labels(label, x)
         synapses = self.synapses(operators, x, label)
         return [self._updates(operators, layer, ends) for layer, ends in enumerate(synapses)]
 
@@ -215,7 +232,12 @@ class Learner:
         ]
 
     def step(self, state: State, theta: Tensor, x: Tensor, label: Tensor) -> State:
-        """Return the state after learning one example per episode; arguments as in `changes`."""
+        """Return the state after learning one example per episode; arguments as in `changes`.
+
+        Raises:
+            UserError: if the labels are no classes of the network's.
+        """
+        label = self._labels(label, x)
         return self._move(state, *self.changes(Operators.of(state), theta, x, label))
 
     def learn(self, state: State, theta: Tensor, forward: Forward, output_error: Tensor) -> State:
@@ -259,6 +281,13 @@ class Learner:
         moved = zip(backward, state.backward, strict=True)
         return State(weights, tuple(c.apply(m) for c, m in moved))
 
+    def _labels(self, labels: Tensor, x: Tensor) -> Tensor:
+        """Return the labels of images [..., pixel], checked."""
+        classes = self.network.widths[-1]
+        return class_targets(
+            labels, classes, x.shape[:-1], "labels", device=x.device, dtype=x.dtype, nan=True
+        )
+
     def query(self, state: State, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss (nats) and accuracy, means over the query set, [episode] each.
 
@@ -266,6 +295,10 @@ class Learner:
             state: the learned weights.
             x: [episode, query, pixel].
             labels: [episode, query] class indices, or [episode, query, class] probabilities.
+
+        Raises:
+            UserError: if the labels are no classes of the network's.
         """
+        labels = self._labels(labels, x)
         forward = self.network.forward(Operators.of(state).weights, x)
         return self.network.loss(forward, labels), self.network.accuracy(forward, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,18 @@ def class_probabilities(labels: Tensor, classes: int, dtype: torch.dtype) -> Ten
     if labels.is_floating_point():
         return labels.to(dtype)
     return functional.one_hot(labels, classes).to(dtype)
+
+
+def _require_labels(labels: Tensor, outputs: Tensor) -> None:
+    """Raise `UserError` unless labels are of the outputs' shape; a wrong one might broadcast."""
+    shape = outputs.shape if labels.is_floating_point() else outputs.shape[:-1]
+    fits = labels.shape == shape and (labels.is_floating_point() or labels.dtype == torch.int64)
+    if not fits:
+        raise UserError(
+            f"labels must be int64 class indices {tuple(outputs.shape[:-1])} or class "
+            f"probabilities {tuple(outputs.shape)}, got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -119,16 +132,23 @@ class FullyConnected:
         Raises:
             UserError: if there is no layer, a width is below 1 or a name is unknown.
         """
-        require(
-            len(self.widths) >= 2 and min(self.widths) >= 1,
-            f"a network needs an input and an output width, all at least 1, got {self.widths}.",
-        )
+        widths = self.widths if isinstance(self.widths, Sequence) else ()
+        is_whole = all(isinstance(w, Integral) and not isinstance(w, bool) for w in widths)
+        if isinstance(widths, str) or not is_whole or len(widths) < 2 or min(widths) < 1:
+            raise UserError(
+                f"a network needs an input and an output width, all whole numbers of at least 1, "
+                f"got {self.widths!r}; write FullyConnected((784, 100, 10))."
+            )
+        object.__setattr__(self, "widths", tuple(map(int, widths)))
         require(
             max(self.widths) <= MOST_WIDTH and self.layers <= MOST_LAYERS,
             f"a network takes at most {MOST_LAYERS:,} layers and widths of at most "
             f"{MOST_WIDTH:,}, got {self.layers:,} layers of width {shown(max(self.widths))} and "
             f"less; give fewer or smaller --hidden widths.",
         )
+        for name in ("activation", "init"):
+            value = getattr(self, name)
+            require(isinstance(value, str), f"{name} must be text, got {value!r}; write its name.")
         parse_activation(self.activation)
         Init(self.init)
 
@@ -175,11 +195,13 @@ class FullyConnected:
             labels: as `class_probabilities` takes them; p is what it returns.
         """
         output = forward.activities[-1]
+        _require_labels(labels, output)
         return output - class_probabilities(labels, output.shape[-1], output.dtype)
 
     def loss(self, forward: Forward, labels: Tensor) -> Tensor:
         """Return the cross-entropy −Σ_c p_c log y_c in nats, a mean over samples, [episode]."""
         size = forward.logits.shape
+        _require_labels(labels, forward.logits)
         losses = functional.cross_entropy(
             forward.logits.flatten(0, 1), labels.flatten(0, 1), reduction="none"
         )
@@ -187,6 +209,7 @@ class FullyConnected:
 
     def accuracy(self, forward: Forward, labels: Tensor) -> Tensor:
         """Return the share of samples whose largest output is their likeliest class, [episode]."""
+        _require_labels(labels, forward.logits)
         likeliest = labels.argmax(-1) if labels.is_floating_point() else labels
         hits = forward.logits.argmax(-1) == likeliest
         return hits.to(forward.logits.dtype).mean(-1)

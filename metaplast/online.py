@@ -6,12 +6,14 @@ next one's initial weights. So the fast engines serve, and networks learn side b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from metaplast.checks import require_batch, require_count
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require, require_seed, require_within
 from metaplast.evaluation import Band, bootstrap
@@ -19,6 +21,7 @@ from metaplast.learner import Learner, State
 from metaplast.probes import PROBES, Moment, Probe
 from metaplast.seeds import generator
 from metaplast.stream import StreamSampler
+from metaplast.torch_settings import own_settings
 from metaplast.unroll import Problem, choose_engine
 
 # Probes look at this many of the held-out images.
@@ -54,13 +57,23 @@ class OnlineSettings:
         Raises:
             UserError: if a number is out of range or the records do not rise.
         """
-        rising = all(a < b for a, b in zip(self.records, self.records[1:], strict=False))
         require(
-            bool(self.records) and rising and self.records[0] >= 0 and self.records[-1] >= 1,
+            isinstance(self.records, Sequence) and not isinstance(self.records, str),
+            f"records must be a list or tuple of numbers of images, got {self.records!r}.",
+        )
+        records = tuple(require_count(record, "each of records", 0) for record in self.records)
+        rising = all(a < b for a, b in itertools.pairwise(records))
+        require(
+            bool(records) and rising and records[-1] >= 1,
             f"records must be rising numbers of images, the last at least 1, got {self.records}.",
         )
-        require_within("--seeds", self.seeds, 1)
-        require_within("--test-images", self.queries, 1)
+        object.__setattr__(self, "records", records)
+        counts = (("seeds", "--seeds", 1), ("queries", "--test-images", 1))
+        for name, flag, least in (*counts, ("together", "together", 1)):
+            number = require_count(getattr(self, name), flag, least)
+            require_within(flag, number, least)
+            object.__setattr__(self, name, number)
+        object.__setattr__(self, "seed", require_count(self.seed, "--seed", 0))
         require_seed("--seed", self.seed)
 
 
@@ -98,6 +111,7 @@ def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
+@own_settings()
 @torch.no_grad()
 def train_online(
     learner: Learner,
@@ -149,6 +163,8 @@ def _train(
     """Train some of the networks side by side."""
     engine = choose_engine(settings.engine, learner, theta.device)
     course, state = _course(learner, theta, stream, settings, runs)
+    # What cannot be learned is refused here, before the untrained network is measured.
+    Problem(learner, theta, state, course)
     accuracies, losses, found = [], [], {name: list[Tensor]() for name in probes}
     done = 0
     for until in settings.records:
@@ -192,7 +208,13 @@ def _course(
     for run in runs:
         path = (settings.purpose, "images", run)
         draw = generator(settings.seed, *path)
-        courses.append(stream.sample(steps, settings.queries, draw).to(theta.dtype))
+        course = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
+        require(
+            course.steps == steps,
+            f"{type(stream).__name__}.sample() must return as many images as it is asked for, "
+            f"{steps}, got {course.steps}.",
+        )
+        courses.append(course.to(theta.dtype))
         draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
         states.append(learner.draw(1, draw, theta.dtype))
     return EpisodeBatch.cat(courses), State.cat(states)

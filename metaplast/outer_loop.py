@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaplast.checks import require_batch
 from metaplast.diagnostics import error_angles, term_sizes
 from metaplast.episode import EpisodeSampler
 from metaplast.errors import UserError
@@ -23,6 +24,7 @@ from metaplast.guard import diagnose
 from metaplast.learner import Learner
 from metaplast.outer_settings import OuterSettings
 from metaplast.seeds import generator
+from metaplast.torch_settings import own_settings
 from metaplast.trust import COLD, TrustRegion
 from metaplast.unroll import Engine, Outcome, Problem
 
@@ -98,6 +100,7 @@ class OuterLoop:
         device: where tensors live.
     """
 
+    @own_settings(grad=True)
     def __init__(
         self,
         stage: str,
@@ -131,7 +134,9 @@ class OuterLoop:
         optimizer = getattr(torch.optim, settings.optimizer)
         self._optimizer: torch.optim.Optimizer = optimizer([self._u], lr=settings.meta_lr)
         self._nonnegative = torch.tensor(
-            [settings.signs and term.nonnegative for term in learner.terms], device=start.device
+            [settings.signs and term.nonnegative for term in learner.terms],
+            dtype=torch.bool,
+            device=start.device,
         )
 
     @property
@@ -150,7 +155,7 @@ class OuterLoop:
         if self.settings.schedule == "cosine" or not last:
             return self.theta
         rows = [[record.theta[term.name] for term in self.learner.terms] for record in last]
-        mean = torch.tensor(rows, dtype=torch.float64).mean(0).mT
+        mean = torch.tensor(rows, dtype=torch.float64, device="cpu").mean(0).mT
         return mean.to(self._u).reshape(self._u.shape)
 
     @property
@@ -161,7 +166,7 @@ class OuterLoop:
     def problem(self, step: int, size: int, theta: Tensor) -> Problem:
         """Return the episodes and fresh networks of an outer step."""
         draw = generator(self._seed, self._tasks, "episodes", step, device=self._device)
-        batch = self._sampler.sample(size, draw).to(theta.dtype)
+        batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
         draw = generator(self._seed, self._tasks, "weights", step, device=self._device)
         return Problem(self.learner, theta, self.learner.begin(batch, draw), batch)
 
@@ -171,7 +176,8 @@ class OuterLoop:
         The reference are the terms that start above zero; without any, or where every episode
         diverges, all stay as they are.
         """
-        reference = torch.tensor([t.initial != 0 for t in self.learner.terms], device=start.device)
+        starts = [term.initial != 0 for term in self.learner.terms]
+        reference = torch.tensor(starts, dtype=torch.bool, device=start.device)
         if self.settings.scaling == "none" or not reference.any():
             return torch.ones_like(start)
         problem = self.problem(-1 % 2**31, max(4, self.settings.meta_batch), start)
@@ -184,6 +190,7 @@ class OuterLoop:
         scale = (measure / sizes.clamp_min(torch.finfo(start.dtype).tiny)).clamp(max=1.0)
         return scale.expand_as(start).clone()
 
+    @own_settings(grad=True)
     def run_step(self) -> Record:
         """Take one outer step and return its record.
 
@@ -337,6 +344,7 @@ class OuterLoop:
             self._u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])
 
+    @own_settings(grad=True)
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
         progress = self.progress

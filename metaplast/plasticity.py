@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from metaplast.algebra import Formula, Gate, Matrix, Projection, Signal, Vector
-from metaplast.term import DenseFormula, Synapses, Term
+from metaplast.term import DenseFormula, Synapses, Term, dense_update
+from metaplast.torch_settings import own_settings
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Plasticity:
         gates: scalars in use.
         entries: the monomials that fill G.
         decays: the monomials that make up −δ.
-        dense: (term index, formula) of terms outside the algebra.
+        dense: (term index, formula, the term's name) of terms outside the algebra.
     """
 
     matrix: Matrix
@@ -73,7 +74,7 @@ class Plasticity:
     gates: tuple[Gate, ...]
     entries: tuple[Entry, ...]
     decays: tuple[Entry, ...]
-    dense: tuple[tuple[int, DenseFormula], ...]
+    dense: tuple[tuple[int, DenseFormula, str], ...]
     _layouts: dict[tuple[torch.device, torch.dtype], Layout] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -88,7 +89,8 @@ class Plasticity:
         """Return the entries and decays as tensors, made once for each device and dtype."""
         key = (device, dtype)
         if key not in self._layouts:
-            self._layouts[key] = _layout(self, device, dtype)
+            with own_settings():  # Kept for all callers, also those that differentiate.
+                self._layouts[key] = _layout(self, device, dtype)
         return self._layouts[key]
 
     @property
@@ -103,13 +105,14 @@ def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) ->
     none = len(plasticity.gates)
     gates = [[m.gates[d] if d < len(m.gates) else none for m in monomials] for d in range(depth)]
     width = len(plasticity.columns)
-    scatter = torch.zeros(len(plasticity.entries), len(plasticity.rows) * width, dtype=dtype)
+    cells = len(plasticity.rows) * width
+    scatter = torch.zeros(len(plasticity.entries), cells, dtype=dtype, device="cpu")
     for index, entry in enumerate(plasticity.entries):
         scatter[index, entry.cell(width)] = 1
     return Layout(
-        torch.tensor([m.term for m in monomials], device=device),
+        torch.tensor([m.term for m in monomials], device=device, dtype=torch.int64),
         torch.tensor([m.coefficient for m in monomials], device=device, dtype=dtype),
-        tuple(torch.tensor(g, device=device) for g in gates),
+        tuple(torch.tensor(g, device=device, dtype=torch.int64) for g in gates),
         scatter.to(device),
     )
 
@@ -124,12 +127,12 @@ def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
     gates: dict[Gate, int] = {}
     entries: list[Entry] = []
     decays: list[Entry] = []
-    dense: list[tuple[int, DenseFormula]] = []
+    dense: list[tuple[int, DenseFormula, str]] = []
     for index, term in enumerate(terms):
         if term.matrix != matrix:
             continue
         if not isinstance(term.formula, Formula):
-            dense.append((index, term.formula))
+            dense.append((index, term.formula, term.name))
             continue
         for monomial in term.formula.monomials:
             used = tuple(gates.setdefault(gate, len(gates)) for gate in monomial.gates)
@@ -233,8 +236,8 @@ def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
             columns = _tensor(plasticity, strengths) @ readable
     if plasticity.dense:
         updates = [
-            theta[:, index, None, None] * formula.update(synapses)
-            for index, formula in plasticity.dense
+            theta[:, index, None, None] * dense_update(name, formula, synapses)
+            for index, formula, name in plasticity.dense
         ]
         dense = torch.stack(updates).sum(0)
     return Change(growth, rows, columns, dense)

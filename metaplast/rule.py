@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,16 @@ import torch
 from torch import Tensor
 
 from metaplast.algebra import MatrixName
+from metaplast.coefficients import coefficient_rows
 from metaplast.errors import UserError, require
 from metaplast.feedback import get_feedback
 from metaplast.files import read_json, write_json
+from metaplast.labels import Label
 from metaplast.learner import Learner, State
 from metaplast.library import get_term
 from metaplast.network import FullyConnected
 from metaplast.notation import LATEX, TEXT, Notation
-from metaplast.term import Term
+from metaplast.term import Term, checked_terms
 
 FORMAT = "metaplast-rule"
 VERSION = 1
@@ -33,35 +34,44 @@ class Rule:
 
     Attributes:
         terms: the terms, in order.
-        theta: one row of coefficients shared by all layers, or one row for each layer.
+        theta: one row of coefficients shared by all layers, or one row for each layer; lists,
+            NumPy's numbers, an array or a tensor become tuples of floats.
         feedback: where the errors come from.
         provenance: how the rule came about; carried along, not part of equality.
+        per_layer: whether each layer has a row of its own, which a single row does not say; an
+            array or tensor [layer, term] says it.
     """
 
     terms: tuple[Term, ...]
     theta: tuple[tuple[float, ...], ...]
     feedback: str
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    per_layer: bool = False
 
     def __post_init__(self) -> None:
         """Check that coefficients fit the terms.
 
         Raises:
-            UserError: if a row has the wrong length or a value is not finite, or the feedback
-                is unknown.
+            UserError: if a row has the wrong length or a value is not a finite number, a term
+                occurs twice, the feedback is unknown, or a field is of the wrong kind.
         """
+        require(
+            isinstance(self.feedback, str),
+            f"a rule's feedback must be a name, such as 'fixed', got {self.feedback!r}.",
+        )
         get_feedback(self.feedback)
+        require(
+            isinstance(self.provenance, Mapping),
+            f"a rule's provenance must be a dictionary, got {self.provenance!r}.",
+        )
+        object.__setattr__(self, "terms", checked_terms(self.terms))
         names = [term.name for term in self.terms]
         require(len(set(names)) == len(names), f"each term may occur once, got {names}.")
-        for row in self.theta:
-            require(
-                len(row) == len(self.terms),
-                f"a rule of {len(self.terms)} terms needs as many coefficients, got {len(row)}.",
-            )
-            require(
-                all(map(math.isfinite, row)), f"coefficients must be finite numbers, got {row}."
-            )
-        require(bool(self.theta), "a rule needs at least one row of coefficients, got none.")
+        rows, is_matrix = coefficient_rows(self.theta, len(names))
+        # Without terms there is nothing that could differ from layer to layer.
+        object.__setattr__(self, "theta", rows if names else ((),))
+        per_layer = bool(self.per_layer) or is_matrix or len(rows) > 1
+        object.__setattr__(self, "per_layer", per_layer and bool(names))
 
     @classmethod
     def of(
@@ -71,19 +81,22 @@ class Rule:
         feedback: str,
         provenance: Mapping[str, Any] | None = None,
     ) -> Rule:
-        """Return the rule with θ from a tensor, [term] or [layer, term]."""
-        rows = theta.detach().double().reshape(-1, len(terms)) if terms else torch.zeros(1, 0)
-        return cls(terms, tuple(map(tuple, rows.tolist())), feedback, provenance or {})
+        """Return the rule with θ from a tensor, [term] or [layer, term].
+
+        Raises:
+            UserError: if θ is of another shape.
+        """
+        return cls(terms, theta, feedback, provenance or {})  # type: ignore[arg-type]
 
     @property
     def is_per_layer(self) -> bool:
         """True if each layer has coefficients of its own."""
-        return len(self.theta) > 1
+        return self.per_layer
 
     @property
     def coefficients(self) -> dict[str, float | list[float]]:
         """θ by term name: a number, or a list with one for each layer."""
-        columns = list(zip(*self.theta, strict=True))
+        columns = zip(*self.theta, strict=True)
         return {
             term.name: list(column) if self.is_per_layer else column[0]
             for term, column in zip(self.terms, columns, strict=True)
@@ -195,7 +208,7 @@ class Rule:
         self,
         weights: Sequence[Tensor],
         x: Tensor,
-        label: Tensor | int,
+        label: Label,
         backward: Sequence[Tensor] = (),
         *,
         activation: str = "softplus:10",
@@ -210,7 +223,8 @@ class Rule:
         Args:
             weights: W_1 … W_L, each [post, pre]; or [episode, post, pre] for a batch.
             x: one image [pixel]; or one for each episode, [episode, pixel].
-            label: the class, a number; or [episode].
+            label: the class, a whole number, or class probabilities; [episode] or
+                [episode, class] for a batch.
             backward: the feedback's own matrices, each [pre, post] (direct: [neuron, class]), with
                 a leading [episode] as the weights have; none for symmetric feedback.
             activation: of the hidden layers.
@@ -220,7 +234,7 @@ class Rule:
             the rule has backward terms.
 
         Raises:
-            UserError: if shapes do not fit.
+            UserError: if shapes do not fit, or the label is no class of the network's.
         """
         from metaplast.plain import step
 
@@ -288,7 +302,12 @@ def _decode(data: Mapping[str, Any], own: Mapping[str, Term]) -> Rule:
     columns = [v if isinstance(v, list) else [v] for v in data["theta"].values()]
     rows = zip(*columns, strict=True) if columns else [()]
     theta = tuple(tuple(map(_number, row)) for row in rows)
-    return Rule(terms, theta, str(data["feedback"]), dict(data["provenance"]))
+    # A list of one coefficient is a layer's own, a number is shared.
+    lists = {isinstance(value, list) for value in data["theta"].values()}
+    if len(lists) > 1:
+        raise ValueError("some coefficients are lists, others numbers")
+    feedback, provenance = str(data["feedback"]), dict(data["provenance"])
+    return Rule(terms, theta, feedback, provenance, per_layer=True in lists)
 
 
 def _number(value: object) -> float:

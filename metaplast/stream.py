@@ -12,8 +12,9 @@ from typing import Protocol
 
 import torch
 
+from metaplast.checks import require_count
 from metaplast.episode import DataRequest, EpisodeBatch
-from metaplast.errors import require, require_seed, shown
+from metaplast.errors import require_seed
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,8 @@ class StreamRequest(DataRequest):
             UserError: if it is below 2, or the seed is none.
         """
         require_seed("--seed", self.seed)
-        require(
-            self.ways is None or self.ways >= 2,
-            f"--ways must be at least 2, got {shown(self.ways)}; leave it out for all classes.",
-        )
+        if self.ways is not None:
+            object.__setattr__(self, "ways", require_count(self.ways, "--ways", 2))
 
 
 class StreamSampler(Protocol):

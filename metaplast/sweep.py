@@ -97,7 +97,7 @@ class Run:
     def losses(self) -> Tensor:
         """Loss on each task of `judge`, infinite where it diverged, [task]."""
         numbers = [math.inf if x is None else x for x in self.summary["judged"]["loss"]]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
     @property
     def loss(self) -> float:

@@ -160,8 +160,19 @@ def _episodes(case: Case) -> EpisodeBatch:
     if split is not None:
         return split.train.sample(case.episodes, generator)
     counts = (case.steps, CLASSES * QUERIES)
-    images = [torch.rand(case.episodes, n, WIDTHS[0], generator=generator) for n in counts]
-    labels = [torch.randint(CLASSES, (case.episodes, n), generator=generator) for n in counts]
+    cpu = torch.device("cpu")
+    images = [
+        torch.rand(
+            case.episodes, n, WIDTHS[0], generator=generator, dtype=torch.float32, device=cpu
+        )
+        for n in counts
+    ]
+    labels = [
+        torch.randint(
+            CLASSES, (case.episodes, n), generator=generator, dtype=torch.int64, device=cpu
+        )
+        for n in counts
+    ]
     return EpisodeBatch(images[0], labels[0], images[1], labels[1])
 
 
@@ -169,7 +180,7 @@ def make_problem(case: Case) -> Problem:
     """Return the episodes, weights and coefficients of a row; none of its steps does nothing."""
     learner = Learner(FullyConnected(WIDTHS), "fixed", choose_terms(case.rule).terms)
     # So small that the longest unroll stays finite: the time does not depend on it.
-    theta = torch.full((len(learner.terms),), 1e-7)
+    theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
     theta[0] = 1e-4
     state = learner.draw(case.episodes, torch.Generator().manual_seed(1))
     return Problem(learner, theta, state, _episodes(case))

@@ -95,7 +95,9 @@ def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tu
         while len(hand) < min(size, len(terms)):
             fresh = [k for k in deck if k not in hand]
             if not fresh:
-                deck += torch.randperm(len(terms), generator=draw).tolist()
+                deck += torch.randperm(
+                    len(terms), generator=draw, dtype=torch.int64, device="cpu"
+                ).tolist()
                 continue
             deck.remove(fresh[0])
             hand.append(fresh[0])

@@ -105,8 +105,8 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
     draw = generator(0, "export", index)
     widths = learner.network.widths
     start = state = learner.draw(1, draw, torch.float64)
-    images = torch.rand(STEPS, widths[0], generator=draw, dtype=torch.float64)
-    labels = torch.randint(widths[-1], (STEPS,), generator=draw)
+    images = torch.rand(STEPS, widths[0], generator=draw, dtype=torch.float64, device="cpu")
+    labels = torch.randint(widths[-1], (STEPS,), generator=draw, dtype=torch.int64, device="cpu")
     theta = rule.tensor(torch.float64).expand(1, learner.network.layers, len(rule.terms))
     for image, label in zip(images, labels, strict=True):
         state = learner.step(state, theta, image[None], label[None])

@@ -124,7 +124,9 @@ class MetaVariant:
         discovery = Discovery(config)
         witness = Witness(discovery.engine)
         terms = discovery.learner.terms
-        start = torch.tensor([term.initial for term in terms], dtype=config.torch_dtype)
+        start = torch.tensor(
+            [term.initial for term in terms], dtype=config.torch_dtype, device="cpu"
+        )
         outer = OuterLoop(
             SEARCH, discovery.learner, discovery.split.train, witness, config.outer, start,
             seed=seed,

@@ -96,7 +96,8 @@ class OnlineVariant:
         split = course.split(setting)
         settings = replace(course.online(0), seeds=3)
         found, search = tune(
-            known_contender(self.rule), course.network(split), split, settings, torch.zeros(0),
+            known_contender(self.rule), course.network(split), split, settings,
+            torch.zeros(0, dtype=torch.float32, device="cpu"),
             whole=True,
         )  # fmt: skip
         return {
@@ -111,7 +112,8 @@ class OnlineVariant:
         course = self.course(setting)
         split = course.split(setting)
         known = known_contender(self.rule).rule
-        theta = torch.tensor([prepared["theta"][term.name] for term in known.terms])
+        coefficients = [prepared["theta"][term.name] for term in known.terms]
+        theta = torch.tensor(coefficients, dtype=torch.float32, device="cpu")
         learner = Rule.of(known.terms, theta, known.feedback).learner(course.network(split))
         online = course.online(seed)
         run = train_online(learner, theta, split.final, online)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from metaplast.learner import Learner, State
+from metaplast.torch_settings import exact_run, own_settings
 from metaplast.unroll.contract import Engine, Outcome, Problem
 from metaplast.unroll.stepper import Stepper, Taken
 
@@ -45,6 +46,7 @@ class BatchedEngine(Engine):
         """Return one step of the learner, forward and backward."""
         return Stepper(learner)
 
+    @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`."""
         sweep = _Sweep(self.stepper(problem.learner), problem)
@@ -307,7 +309,7 @@ def first_bad_adjoint(problem: Problem) -> tuple[int, int, Tensor]:
         if worst is None or part.abs().max() > worst[2].abs().max():
             worst = (step, int(part.abs().amax((0, 2)).argmax()), part)
 
-    with torch.enable_grad(), contextlib.suppress(_Found):
-        _Sweep(Stepper(problem.learner), problem).differentiate(watch)
+    with own_settings(grad=True), contextlib.suppress(_Found):
+        _Sweep(Stepper(problem.learner), problem.ordinary).differentiate(watch)
     assert worst is not None, "an episode has at least one step"
     return worst

@@ -9,9 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metaplast.checks import require_fit
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
 from metaplast.learner import Learner, State
+from metaplast.torch_settings import is_ordinary, ordinary
 
 
 @dataclass(frozen=True)
@@ -34,72 +36,29 @@ class Problem:
         """Check shapes and types against each other.
 
         Raises:
-            UserError: if they do not fit.
+            UserError: if they do not fit: labels out of range, shapes, dtypes, devices.
         """
-        network, terms = self.learner.network, len(self.learner.terms)
-        allowed = ((terms,), (network.layers, terms))
-        require(
-            tuple(self.theta.shape) in allowed,
-            f"theta must be [term] or [layer, term], that is {allowed[0]} or {allowed[1]}, "
-            f"got {tuple(self.theta.shape)}.",
-        )
-        require(
-            self.episodes.support_x.shape[-1] == network.widths[0],
-            f"the network takes {network.widths[0]} inputs, the episodes have images of "
-            f"{self.episodes.support_x.shape[-1]} pixels; set the network's first width to that.",
-        )
-        self._check_episodes()
-        self._check_state()
-        dtypes = {
-            self.theta.dtype,
-            self.episodes.support_x.dtype,
-            *(w.dtype for w in self.matrices),
-        }
-        require(
-            len(dtypes) == 1,
-            f"theta, weights and images must share one dtype, got {sorted(map(str, dtypes))}; "
-            f"convert them.",
-        )
-
-    def _check_episodes(self) -> None:
-        episodes, classes = self.episodes, self.learner.network.widths[-1]
-        require(episodes.steps >= 1, "an episode needs at least one support image, got none.")
-        require(
-            episodes.query_x.shape[-1] == episodes.support_x.shape[-1],
-            f"support and query images must be of one size, got "
-            f"{episodes.support_x.shape[-1]} and {episodes.query_x.shape[-1]} pixels.",
-        )
-        require(
-            not episodes.support_y.is_floating_point(),
-            f"support labels must be class indices, got {episodes.support_y.dtype}; only query "
-            f"labels may be class probabilities.",
-        )
-        for labels in (episodes.support_y, episodes.query_y):
-            if labels.is_floating_point():
-                _check_probabilities(labels, (*episodes.query_x.shape[:2], classes))
-                continue
-            low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
-            require(
-                low >= 0 and high < classes,
-                f"labels must be from 0 to {classes - 1}, the network's last class, got "
-                f"{low} to {high}; set the network's last width to the number of classes.",
-            )
-
-    def _check_state(self) -> None:
-        network, feedback = self.learner.network, self.learner.feedback
-        widths = network.widths
-        expected = [*zip(widths[1:], widths[:-1], strict=True), *feedback.shapes(network)]
-        wanted = [(self.episodes.episodes, *shape) for shape in expected]
-        got = [tuple(matrix.shape) for matrix in self.matrices]
-        require(
-            got == wanted and len(self.state.weights) == network.layers,
-            f"the weights must be of shapes {wanted}, got {got}; draw them with learner.draw().",
-        )
+        require_fit(self.learner, self.theta, self.state, self.episodes)
+        if self.episodes.query_y.dtype not in (torch.int64, self.theta.dtype):
+            # Probabilities in the images' dtype.
+            object.__setattr__(self, "episodes", self.episodes.to(self.theta.dtype))
 
     @property
     def matrices(self) -> tuple[Tensor, ...]:
         """All the matrices of the state."""
         return (*self.state.weights, *self.state.backward)
+
+    @property
+    def ordinary(self) -> Problem:
+        """The same problem in plain numbers: no tensor with history or made in inference mode."""
+        batch = self.episodes
+        data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+        if all(map(is_ordinary, (self.theta, *self.matrices, *data))):
+            return self
+        state = State(*(tuple(map(ordinary, group)) for group in self.state))
+        support_x, support_y, query_x, query_y = map(ordinary, data)
+        episodes = EpisodeBatch(support_x, support_y, query_x, query_y)
+        return Problem(self.learner, ordinary(self.theta), state, episodes)
 
     @property
     def is_per_layer(self) -> bool:
@@ -124,24 +83,6 @@ class Problem:
         )
 
 
-def _check_probabilities(labels: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise `UserError` unless labels are probabilities [episode, query, class] of this shape."""
-    require(
-        tuple(labels.shape) == shape,
-        f"class probabilities must be [episode, query, class], here {shape}, got "
-        f"{tuple(labels.shape)}; set the network's last width to the number of classes.",
-    )
-    # A not-a-number passes, as in images: the guard reports the episode that it spoils.
-    negative = bool((labels < 0).any())
-    off = (labels.sum(-1) - 1).abs().nan_to_num().max() if labels.numel() else labels.new_zeros(())
-    require(
-        not negative and float(off) <= 1e-3,
-        f"class probabilities must not be negative and sum to 1, got "
-        f"{'a negative one' if negative else f'sums off by {float(off):.2g}'}; "
-        f"normalise them, with a softmax for instance.",
-    )
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What an unroll yields, for each episode apart.
@@ -157,6 +98,25 @@ class Outcome:
     accuracy: Tensor
     theta_gradient: Tensor | None
     final: State
+
+    def __post_init__(self) -> None:
+        """Check that all is of the same episodes.
+
+        Raises:
+            UserError: if it is not.
+        """
+        shapes = [tuple(self.loss.shape), tuple(self.accuracy.shape)]
+        axes = {
+            shapes[0][:1],
+            *(tuple(matrix.shape[:1]) for group in self.final for matrix in group),
+        }
+        if self.theta_gradient is not None:
+            axes.add(tuple(self.theta_gradient.shape[:1]))
+        require(
+            len(shapes[0]) == 1 and shapes[0] == shapes[1] and len(axes) == 1,
+            f"an outcome's loss and accuracy must be [episode], with the same episodes in gradient "
+            f"and weights, got shapes {shapes[0]} and {shapes[1]} and first axes {sorted(axes)}.",
+        )
 
     @property
     def finite(self) -> Tensor:

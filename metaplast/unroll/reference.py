@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from metaplast.differentiable import SignalOptimizer, higher
 from metaplast.learner import Learner, Operators, State
 from metaplast.term import Synapses, Term, full_update
+from metaplast.torch_settings import exact_run
 from metaplast.unroll.contract import Engine, Outcome, Problem
 
 
@@ -24,6 +25,7 @@ class ReferenceEngine(Engine):
     name = "reference"
     summary = "plain autodiff with higher, one episode at a time; any term; slow"
 
+    @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll the episodes one after another; see `Engine.run`."""
         size = problem.episodes.episodes
@@ -92,7 +94,10 @@ class PlasticityOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], terms: Sequence[Term]) -> None:
-        super().__init__(parameters, {"terms": tuple(terms), "theta": torch.zeros(0)})
+        super().__init__(
+            parameters,
+            {"terms": tuple(terms), "theta": torch.zeros(0, dtype=torch.float32, device="cpu")},
+        )
 
 
 class DifferentiablePlasticity(SignalOptimizer):

@@ -1,15 +1,25 @@
 """Formulas mean what they say: synapse by synapse, in plain Python, against every evaluation."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import BACKWARD, FORWARD, TERMS, assert_close, random_problem, random_synapses
+from support import (
+    BACKWARD,
+    FORWARD,
+    TERMS,
+    assert_close,
+    assert_is_one_sentence,
+    random_problem,
+    random_synapses,
+)
 
 from metaplast.algebra import B, Formula, FormulaError, Projection, W, dot, outer, post, pre, total
+from metaplast.errors import UserError
 from metaplast.notation import LATEX, TEXT, equation
 from metaplast.plasticity import change, compile_terms
-from metaplast.term import Term, full_update
+from metaplast.term import DenseFormula, Term, full_update
 from metaplast.unroll import get_engine
 
 by_name = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
@@ -40,7 +50,7 @@ def plain_synapse(monomial, ends, episode, i, j):
         left = plain_vector(gate.left, ends, episode)
         right = plain_vector(gate.right, ends, episode)
         value *= sum(a * b for a, b in zip(left, right, strict=True))
-    if monomial.is_decay:
+    if monomial.row is None:
         return value * ends.operator.tensor[episode, i, j].item()
     row = plain_vector(monomial.row, ends, episode)
     return value * row[i] * plain_vector(monomial.column, ends, episode)[j]
@@ -220,10 +230,137 @@ def test_a_formula_of_another_shape_is_refused_where_it_is_written(write):
 
 @pytest.mark.parametrize("name", ["", "Oja", "my term", "9th", "a-b"])
 def test_a_term_needs_a_name_fit_for_files_and_code(name):
-    from metaplast.errors import UserError
-
     with pytest.raises(UserError, match="lower-case identifier"):
         Term(name, -W, "made up")
+
+
+FORMULA = outer(post.activity, pre.activity)
+GATE = dot(post.error, post.error)
+NOT_IN_THE_ALGEBRA = {
+    "power": lambda: post.activity**2,
+    "product of signals": lambda: post.activity * pre.activity,
+    "sum of signals": lambda: post.activity + pre.activity,
+    "difference of signals": lambda: post.activity - pre.activity,
+    "negative signal": lambda: -post.activity,
+    "number times signal": lambda: 2 * post.activity,
+    "signal over a number": lambda: post.activity / 2,
+    "element": lambda: post.activity[0],
+    "comparison": lambda: post.activity > 0,
+    "truth": lambda: bool(post.activity),
+    "torch's function": lambda: torch.tanh(post.activity),
+    "numpy's function": lambda: np.tanh(post.activity),
+    "number plus formula": lambda: 1 + FORMULA,
+    "formula minus number": lambda: FORMULA - 1,
+    "square of a formula": lambda: FORMULA**2,
+    "product of formulas": lambda: FORMULA * FORMULA,
+    "formula over formula": lambda: FORMULA / FORMULA,
+    "formula over nothing": lambda: FORMULA / 0,
+    "number over formula": lambda: 1 / FORMULA,
+    "formula times truth": lambda: True * FORMULA,
+    "formula times NaN": lambda: float("nan") * FORMULA,
+    "formula times a huge number": lambda: 1e200 * (1e200 * FORMULA),
+    "formula times text": lambda: "2" * FORMULA,
+    "formula times tensor": lambda: torch.tensor(2.0) * FORMULA,
+    "formula times array": lambda: np.ones(3) * FORMULA,
+    "product of gates": lambda: GATE * GATE,
+    "number times gate": lambda: 2 * GATE,
+    "matrix times signal": lambda: W @ pre.activity,
+    "square of the weights": lambda: W**2,
+    "product of weights": lambda: W * W,
+    "transposed as formula": lambda: W.T * 2,
+    "transposed on a number": lambda: W.T @ 2,
+    "outer of populations": lambda: outer(post, pre),
+    "outer of a number": lambda: outer(post.activity, 2),
+    "dot of numbers": lambda: dot(1, 2),
+    "total of a number": lambda: total(3),
+    "a gate carried through another matrix": lambda: dot(W.T @ post.error, pre.error) * B,
+    "function as formula": lambda: Term("t", lambda s: s, "here"),
+    "signal as formula": lambda: Term("t", post.activity, "here"),
+    "no formula": lambda: Term("t", None, "here"),
+    "dense without function": lambda: DenseFormula(W, None, frozenset(), True, "f", "f"),
+    "dense of no matrix": lambda: DenseFormula("W", abs, frozenset(), True, "f", "f"),
+    "dense that reads numbers": lambda: DenseFormula(W, abs, {1}, True, "f", "f"),
+    "dense without text": lambda: DenseFormula(W, abs, frozenset(), True, "", "f"),
+}
+
+
+@pytest.mark.parametrize("write", NOT_IN_THE_ALGEBRA.values(), ids=NOT_IN_THE_ALGEBRA.keys())
+def test_what_the_algebra_does_not_have_is_refused_with_what_works(write):
+    with pytest.raises(FormulaError) as caught:
+        write()
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_signal_that_no_population_has_is_told():
+    with pytest.raises(AttributeError, match="activity, error and one"):
+        post.voltage  # noqa: B018
+
+
+MEANT = {
+    "number behind": (lambda: FORMULA * 2, lambda: 2 * FORMULA),
+    "numpy's number": (lambda: np.float64(2) * FORMULA, lambda: 2 * FORMULA),
+    "numpy's integer": (lambda: FORMULA * np.int64(2), lambda: 2 * FORMULA),
+    "over a number": (lambda: FORMULA / 2, lambda: 0.5 * FORMULA),
+    "gate behind": (lambda: FORMULA * GATE, lambda: GATE * FORMULA),
+    "matrix first": (lambda: W + FORMULA, lambda: 1 * W + FORMULA),
+    "matrix times gate": (lambda: W * GATE, lambda: GATE * W),
+    "plus sign": (lambda: +FORMULA, lambda: FORMULA),
+    "sum": (lambda: sum([FORMULA, W]), lambda: FORMULA + W),
+    "a matrix as formula": (lambda: Term("t", W, "here").formula, lambda: 1 * W),
+}
+
+
+@pytest.mark.parametrize(("written", "meant"), MEANT.values(), ids=MEANT.keys())
+def test_what_has_a_clear_meaning_is_a_formula(written, meant):
+    assert written() == meant()
+
+
+BAD_FIELDS = {
+    "no name": {"name": None},
+    "a keyword as name": {"name": "lambda"},
+    "no citation": {"citation": None},
+    "a number as citation": {"citation": 2016},
+    "a number as summary": {"summary": 1},
+    "one name as aliases": {"aliases": "F0"},
+    "an empty alias": {"aliases": ("",)},
+    "text to start at": {"initial": "0.1"},
+    "a truth to start at": {"initial": True},
+    "NaN to start at": {"initial": float("nan")},
+    "a decay that starts as growth": {"initial": -1.0, "nonnegative": True},
+    "a number as truth": {"nonnegative": 1},
+    "text as truth": {"in_pool": "no"},
+}
+
+
+@pytest.mark.parametrize("fields", BAD_FIELDS.values(), ids=BAD_FIELDS.keys())
+def test_a_term_of_wrong_fields_is_refused(fields):
+    with pytest.raises(UserError) as caught:
+        Term(**{"name": "t", "formula": -W, "citation": "here", **fields})
+    assert_is_one_sentence(caught.value)
+
+
+def test_lists_and_numpy_numbers_make_equal_terms():
+    term = Term("t", -W, "here", aliases=["a"], initial=np.float32(0.5), nonnegative=np.bool_(1))
+    assert term == Term("t", -W, "here", aliases=("a",), initial=0.5, nonnegative=True)
+
+
+RETURNED = {
+    "nothing": lambda s: None,
+    "a number": lambda s: 1.0,
+    "another shape": lambda s: s.operator.tensor.mT,
+    "no episodes": lambda s: s.operator.tensor[0],
+    "another dtype": lambda s: s.operator.tensor.half(),
+}
+
+
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+@pytest.mark.parametrize("update", RETURNED.values(), ids=RETURNED.keys())
+def test_a_dense_term_that_returns_no_update_is_named(update, engine):
+    term = Term("mine", DenseFormula(W, update, frozenset(), True, "f", "f"), "here")
+    problem = random_problem((term,), widths=(4, 3), steps=2)
+    with pytest.raises(UserError, match="mine") as caught:
+        get_engine(engine).run(problem)
+    assert_is_one_sentence(caught.value)
 
 
 # --- notation ---

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from support import TERMS, assert_is_one_sentence, named
@@ -92,6 +93,7 @@ SPOILED = {
     "a truth value as coefficient": (with_theta(oja=True), "damaged"),
     "null as coefficient": (with_theta(oja=None), "damaged"),
     "uneven layers": (with_theta(oja=[1.0, 2.0]), "damaged"),
+    "one coefficient of a layer's own": (with_theta(oja=[1.0]), "damaged"),
     "an endless integer": (with_theta(oja=10**400), "damaged"),
     "NaN": (with_theta(oja=math.nan), "must be finite"),
     "infinity": (with_theta(oja=math.inf), "must be finite"),
@@ -128,6 +130,17 @@ BAD_RULES = {
     "infinity": (BIO, ((1.0, 1.0, -math.inf),), "fixed"),
     "a term twice": (named("oja", "oja"), ((1.0, 2.0),), "fixed"),
     "unknown feedback": (BIO, ((1.0,) * 3,), "nowhere"),
+    "no feedback": (BIO, ((1.0,) * 3,), None),
+    "truths": (BIO, ((True, 1.0, 1.0),), "fixed"),
+    "texts": (BIO, (("1", 1.0, 1.0),), "fixed"),
+    "a text": (BIO, "123", "fixed"),
+    "a number": (BIO, 1.0, "fixed"),
+    "three axes": (BIO, torch.zeros(1, 1, 3), "fixed"),
+    "an endless integer": (BIO, ((10**400, 1.0, 1.0),), "fixed"),
+    "a row and a number": (BIO, ((1.0, 1.0, 1.0), 1.0), "fixed"),
+    "names for terms": (("oja",), ((1.0,),), "fixed"),
+    "a term without a tuple": (BIO[0], ((1.0,),), "fixed"),
+    "a text as provenance": (BIO, ((1.0,) * 3,), "fixed", "here"),
 }
 
 
@@ -189,10 +202,41 @@ def test_per_layer_coefficients_are_printed_below():
     assert tuple(rule.tensor().shape) == (2, 2)
 
 
-def test_a_per_layer_rule_of_one_layer_is_a_shared_one(tmp_path):
-    rule = Rule.of(BIO, torch.ones(1, 3), "fixed")
-    assert not rule.is_per_layer
-    assert tuple(rule.tensor().shape) == (3,)
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 3)], ids=str)
+def test_a_rule_keeps_whether_it_is_per_layer_even_of_one_layer(shape, tmp_path):
+    rule = Rule.of(BIO, torch.ones(shape), "fixed")
+    rule.save(tmp_path / "rule.json")
+    loaded = Rule.load(tmp_path / "rule.json")
+    assert loaded == rule
+    assert loaded.is_per_layer == (len(shape) == 2)
+    assert tuple(loaded.tensor().shape) == shape
+    assert Rule.of(BIO, loaded.tensor(), "fixed") == rule
+    assert isinstance(loaded.coefficients["oja"], list) == (len(shape) == 2)
+
+
+def test_a_shared_rule_is_another_than_a_per_layer_one_of_one_layer():
+    shared, own = (Rule.of(BIO, torch.ones(shape), "fixed") for shape in ((3,), (1, 3)))
+    assert shared != own
+    assert Rule(BIO, ((1, 1, 1),), "fixed", per_layer=True) == own
+
+
+WRITTEN = {
+    "lists": [[1e-3, -0.25, 0.5]],
+    "one list": [1e-3, -0.25, 0.5],
+    "numpy numbers": (np.float64(1e-3), np.float32(-0.25), np.float16(0.5)),
+    "an array": np.array([1e-3, -0.25, 0.5]),
+    "a tensor": torch.tensor([1e-3, -0.25, 0.5], dtype=torch.float64, requires_grad=True),
+    "tensors": [torch.tensor(x, dtype=torch.float64) for x in (1e-3, -0.25, 0.5)],
+}
+
+
+@pytest.mark.parametrize("theta", WRITTEN.values(), ids=WRITTEN.keys())
+def test_coefficients_compare_and_save_as_numbers_whatever_they_are_written_in(theta, tmp_path):
+    rule = Rule(list(BIO), theta, "fixed")
+    assert rule == Rule(BIO, ((1e-3, -0.25, 0.5),), "fixed")
+    assert hash(rule) == hash(Rule(BIO, ((1e-3, -0.25, 0.5),), "fixed"))
+    rule.save(tmp_path / "rule.json")
+    assert Rule.load(tmp_path / "rule.json") == rule
 
 
 def test_a_per_layer_rule_without_terms(tmp_path):

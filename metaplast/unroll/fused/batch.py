@@ -41,8 +41,11 @@ def run_smallest(dtype: torch.dtype) -> None:
     """Unroll the smallest episode there is: numba compiles the kernel, or loads it, on the way."""
     learner = Learner(FullyConnected((1, 1)), "fixed", ())
     state = learner.draw(1, torch.Generator(), dtype)
-    x, label = torch.zeros(1, 1, 1, dtype=dtype), torch.zeros(1, 1, dtype=torch.int64)
-    problem = Problem(learner, torch.zeros(0, dtype=dtype), state, EpisodeBatch(x, label, x, label))
+    x = torch.zeros(1, 1, 1, dtype=dtype, device="cpu")
+    label = torch.zeros(1, 1, dtype=torch.int64, device="cpu")
+    problem = Problem(
+        learner, torch.zeros(0, dtype=dtype, device="cpu"), state, EpisodeBatch(x, label, x, label)
+    )
     Batch(problem, Settings(threads=1), True).run_all()
 
 
@@ -85,7 +88,9 @@ class Batch:
             _prepare(self.problem.theta.dtype)
             _ready.add(self.dtype)
         self.run_all()
-        loss, accuracy = (torch.from_numpy(self.results[:, i].copy()) for i in (0, 1))
+        loss, accuracy = (
+            torch.from_numpy(self.results[:, i].copy()) for i in (unroll.LOSS, unroll.ACCURACY)
+        )
         gradient = self.problem.reduce(torch.from_numpy(self.theta_bar)) if self.gradient else None
         return Outcome(loss, accuracy, gradient, self.final)
 

@@ -17,6 +17,7 @@ import torch
 
 from metaplast.errors import UserError
 from metaplast.learner import Learner
+from metaplast.torch_settings import exact_run
 from metaplast.unroll.contract import Engine, Outcome, Problem
 
 # Largest |rebuilt − real| / max |real| in a matrix for which a gradient is returned.
@@ -75,6 +76,7 @@ class FusedEngine(Engine):
             return "the fused engine needs numba, which is not installed; use --engine batched."
         return None
 
+    @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`.
 

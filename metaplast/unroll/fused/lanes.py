@@ -21,7 +21,6 @@ from numba.extending import intrinsic
 
 cgutils: Any = _cgutils  # Untyped.
 
-PAD = 16
 RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3.
 TERMS = 5  # z̄ and three projections: 0 … 4.
 READ = TERMS
@@ -344,17 +343,10 @@ def _add_multiple(to: Lanes) -> None:
         to.store(to.add(factor, to.load(a, column), to.load(target, column)), target, column)
 
 
-def _product(add: bool) -> Callable[[Lanes], None]:
-    def emit(to: Lanes) -> None:
-        target, a, b = to.pointer(), to.pointer(), to.pointer()
-        with to.columns(to.value()) as (column, _):
-            left, right = to.load(a, column), to.load(b, column)
-            if add:
-                to.store(to.add(left, right, to.load(target, column)), target, column)
-            else:
-                to.store(to.multiply(left, right), target, column)
-
-    return emit
+def _product(to: Lanes) -> None:
+    target, a, b = to.pointer(), to.pointer(), to.pointer()
+    with to.columns(to.value()) as (column, _):
+        to.store(to.multiply(to.load(a, column), to.load(b, column)), target, column)
 
 
 # (M, a, V, x, out, height, columns, g, rank, first, last): for the rows i from first to last, four
@@ -377,5 +369,4 @@ copy = _intrinsic(_copy, 5)  # (source, target, count): target = source.
 clear = _intrinsic(_clear, 3)  # (target, count): target = 0.
 inner = _intrinsic(_inner, 7)  # (a, b, out, count): out_0 = ⟨a, b⟩.
 add_multiple = _intrinsic(_add_multiple, 6)  # (target, a, factor, count): target += factor · a.
-multiply = _intrinsic(_product(False), 7)  # (target, a, b, count): target = a ⊙ b.
-add_product = _intrinsic(_product(True), 7)  # (target, a, b, count): target += a ⊙ b.
+multiply = _intrinsic(_product, 7)  # (target, a, b, count): target = a ⊙ b.
