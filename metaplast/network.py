@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaplast.activation import Activation, parse_activation
-from metaplast.errors import require, shown, unknown_name
+from metaplast.errors import UserError, require, shown, unknown_name
 from metaplast.operator import Operator
 
 Weights = tuple[Tensor, ...]
