@@ -188,7 +188,8 @@ def _array(label: Any) -> Tensor | None:
     except (ValueError, TypeError, RuntimeError, OverflowError):
         return None
     if array.dtype.kind == "u":
-        array = np.minimum(array, _LARGEST)
+        # Beyond int64 a number is out of any range.
+        array = np.minimum(array.astype(np.uint64), np.uint64(_LARGEST))
     kinds = {"u": np.int64, "i": np.int64, "f": np.float64}
     if array.dtype.kind not in kinds:
         return None

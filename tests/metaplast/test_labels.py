@@ -127,3 +127,13 @@ def test_a_learner_refuses_what_is_no_label(labels):
         with pytest.raises(UserError) as caught:
             call()
         assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int64])
+def test_integers_of_every_numpy_kind_are_labels(kind):
+    for label in (kind(3), np.array(3, dtype=kind), np.array([3], dtype=kind)):
+        assert class_index(label, 5) == 3
+    labels = class_targets(np.array([0, 4], dtype=kind), 5, (2,))
+    assert labels.tolist() == [0, 4]
+    with pytest.raises(UserError, match="from 0 to 2"):
+        class_index(np.array(3, dtype=kind), 3)
