@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
+from metaplast.coerce import coerce
 from metaplast.errors import UserError, require, require_seed
 
 if TYPE_CHECKING:
@@ -134,8 +135,10 @@ class EpisodeRequest(DataRequest):
         """Check the sizes.
 
         Raises:
-            UserError: if ways < 2, shots < 1 or queries < 1, or the seed is none.
+            UserError: if ways < 2, shots < 1 or queries < 1, the seed is none, or a value is of
+                a wrong type.
         """
+        coerce(self)
         require_seed("--seed", self.seed)
         require(self.ways >= 2, f"--ways must be at least 2, got {self.ways}; give 2 or more.")
         require(self.shots >= 1, f"--shots must be at least 1, got {self.shots}; give 1 or more.")

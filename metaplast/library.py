@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from metaplast.device import require_device
 from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
 from metaplast.errors import UserError, require, unknown_name
 from metaplast.registry import find, lookup
@@ -182,9 +183,11 @@ def open_source(text: str, request: EpisodeRequest) -> EpisodeSplit:
     """Return the samplers of the source written as `name` or `name:argument`.
 
     Raises:
-        UserError: if the source is unknown, or its data missing, damaged or too small.
+        UserError: if the source is unknown, its data missing, damaged or too small, or the
+            request's device not there.
     """
     source, argument = get_source(text)
+    require_device(request.device)
     return source.split(replace(request, argument=argument))
 
 
@@ -192,7 +195,9 @@ def open_stream(text: str, request: StreamRequest) -> StreamSplit:
     """Return the streams of the source written as `name` or `name:argument`.
 
     Raises:
-        UserError: if the source is unknown, has no stream, or its data will not do.
+        UserError: if the source is unknown, has no stream, its data is invalid, or the request's
+            device is not there.
     """
     source, argument = get_source(text)
+    require_device(request.device)
     return source.stream(replace(request, argument=argument))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaplast.activation import Activation, parse_activation
+from metaplast.coerce import coerce
 from metaplast.errors import UserError, require, unknown_name
 from metaplast.operator import Operator
 
@@ -112,8 +113,10 @@ class FullyConnected:
         """Check every field.
 
         Raises:
-            UserError: if there is no layer, a width is below 1 or a name is unknown.
+            UserError: if there is no layer, a width is below 1, a name is unknown, or a value is
+                of a wrong type.
         """
+        coerce(self)
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise UserError(
                 f"a network needs an input and an output width, all at least 1, got {self.widths}."

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metaplast.coerce import coerce
 from metaplast.episode import EpisodeBatch
-from metaplast.errors import require
+from metaplast.errors import require, require_seed
 from metaplast.evaluation import Band, bootstrap
 from metaplast.learner import Learner, State
 from metaplast.probes import PROBES, Moment, Probe
@@ -52,8 +53,9 @@ class OnlineSettings:
         """Check the values.
 
         Raises:
-            UserError: if a number is out of range or the records do not rise.
+            UserError: if a number is of a wrong type or out of range, or the records do not rise.
         """
+        coerce(self)
         rising = all(a < b for a, b in zip(self.records, self.records[1:], strict=False))
         require(
             bool(self.records) and rising and self.records[0] >= 0 and self.records[-1] >= 1,
@@ -61,7 +63,8 @@ class OnlineSettings:
         )
         require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}.")
         require(self.queries >= 1, f"--test-images must be at least 1, got {self.queries}.")
-        require(self.seed >= 0, f"--seed must be a non-negative whole number, got {self.seed}.")
+        require_seed("--seed", self.seed)
+        require(self.together >= 1, f"together must be at least 1, got {self.together}.")
 
 
 @dataclass(frozen=True)

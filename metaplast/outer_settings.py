@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
-from metaplast.errors import require, require_choice, unknown_name
+from metaplast.coerce import coerce
+from metaplast.errors import require, unknown_name
 
 Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
@@ -52,8 +53,9 @@ class OuterSettings:
         """Check every value.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if one is of a wrong type or out of range.
         """
+        coerce(self)
         require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}.")
         require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
         for flag in ("meta_lr", "l1", "clip"):
@@ -63,9 +65,6 @@ class OuterSettings:
                 math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
                 f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
             )
-        require_choice("--penalty", self.penalty, get_args(Penalty))
-        require_choice("--scaling", self.scaling, get_args(Scaling))
-        require_choice("--schedule", self.schedule, get_args(Schedule))
         if not _is_optimizer(self.optimizer):
             known = [name for name in vars(torch.optim) if _is_optimizer(name)]
             raise unknown_name("optimizer", self.optimizer, known)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from metaplast.coerce import coerce
 from metaplast.episode import DataRequest, EpisodeBatch
 from metaplast.errors import require, require_seed
 
@@ -31,8 +32,9 @@ class StreamRequest(DataRequest):
         """Check the number of classes.
 
         Raises:
-            UserError: if it is below 2, or the seed is none.
+            UserError: if it is below 2, or a value of a wrong type, or the seed is none.
         """
+        coerce(self)
         require_seed("--seed", self.seed)
         require(
             self.ways is None or self.ways >= 2,
