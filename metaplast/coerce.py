@@ -1,14 +1,15 @@
 """Turn what a user gives for a setting into plain Python of the type that the setting has.
 
-Settings are frozen dataclasses. Each calls `coerce(self)` first in `__post_init__`: the type written
-beside a field decides what is taken for it, so that NumPy scalars, lists and paths as text work
-alike everywhere, and a wrong type is refused in one sentence that names the field.
+Settings are frozen dataclasses. Each calls `coerce(self)` first in `__post_init__`: the type
+written beside a field decides what is taken for it, so that NumPy scalars, lists and paths as text
+work alike everywhere, and a wrong type is refused in one sentence that names the field.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ import torch
 
 from metaplast.errors import UserError, require, require_choice
 from metaplast.paths import as_path, shown
+
 
 def coerce(settings: Any) -> None:
     """Replace each field of a dataclass by plain Python of the type written beside it.
@@ -48,8 +50,8 @@ def _fields(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _convert(name: str, value: Any, kind: Any) -> Any:
-    """Return `value` as one of type `kind`."""
+def _convert(name: str, value: Any, kind: Any, *, one: bool = True) -> Any:
+    """Return `value` as one of type `kind`; with `one`, a number is taken for a tuple of itself."""
     origin = get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         return _one_of(name, value, get_args(kind))
@@ -58,7 +60,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         require_choice(f"--{name.replace('_', '-')}", text, get_args(kind))
         return text
     if origin is tuple and len(get_args(kind)) == 2 and get_args(kind)[1] is Ellipsis:
-        return _tuple(name, value, get_args(kind)[0])
+        return _tuple(name, value, get_args(kind)[0], one=one)
     return _CONVERTERS[kind](name, value) if kind in _CONVERTERS else value
 
 
@@ -80,6 +82,11 @@ def plain_scalar(value: Any) -> Any:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return None if value is np.ma.masked else value.item()
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is one number, of whatever kind."""
+    return isinstance(plain_scalar(value), numbers.Number)
 
 
 def whole(name: str, value: Any) -> int:
@@ -123,14 +130,16 @@ def _text(name: str, value: Any) -> str:
     raise _refused(name, "text", value)
 
 
-def _tuple(name: str, value: Any, kind: Any) -> tuple[Any, ...]:
+def _tuple(name: str, value: Any, kind: Any, *, one: bool) -> tuple[Any, ...]:
     if isinstance(value, np.ndarray | torch.Tensor) and value.ndim:
         value = value.tolist()
-    if kind in (int, float) and isinstance(plain_scalar(value), numbers.Number):
+    if one and kind in (int, float) and is_number(value):
         value = (value,)
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise _refused(name, "a list or tuple", value)
-    return tuple(_convert(f"{name}[{index}]", item, kind) for index, item in enumerate(value))
+    return tuple(
+        _convert(f"{name}[{index}]", item, kind, one=False) for index, item in enumerate(value)
+    )
 
 
 def _device(name: str, value: Any) -> torch.device:
@@ -160,6 +169,18 @@ _CONVERTERS: Mapping[Any, Callable[[str, Any], Any]] = {
     torch.device: _device,
     torch.dtype: _dtype,
 }
+
+
+def as_json(value: Any) -> Any:
+    """Return plain data with NumPy's numbers, arrays, tensors and paths in it as JSON has them."""
+    value = plain_scalar(value)
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def from_plain(cls: type, data: object, what: str) -> dict[str, Any]:

@@ -430,7 +430,7 @@ _OPTIONS = ("folder", "observers", "checkpoint_seconds", "split")
 def _sorted_out(
     config: DiscoveryConfig | None, keywords: Mapping[str, Any]
 ) -> tuple[DiscoveryConfig, dict[str, Any]]:
-    """Return the configuration that the keywords of `discover` mean, and what is for `Discovery`."""
+    """Return the configuration that `discover` was given, and what is for `Discovery`."""
     if not isinstance(config, DiscoveryConfig | None):
         raise UserError(
             f"discover takes a DiscoveryConfig or keywords, got {shown(config)}; write "

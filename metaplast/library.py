@@ -165,8 +165,14 @@ def all_sources() -> Mapping[str, EpisodeSource]:
 
 
 def default_source() -> str:
-    """Return the name of the source that is taken when none is named."""
-    return next(name for name, source in all_sources().items() if source.is_default)
+    """Return the name of the source that is taken when none is named.
+
+    Raises:
+        UserError: if no installed package offers one.
+    """
+    names = [name for name, source in all_sources().items() if source.is_default]
+    require(bool(names), "no installed package has a default data set; install metaplast again.")
+    return names[0]
 
 
 def get_source(text: str) -> tuple[EpisodeSource, str]:

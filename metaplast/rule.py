@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaplast.algebra import MatrixName
+from metaplast.coerce import as_json, coerce, is_number
 from metaplast.errors import UserError, require
 from metaplast.feedback import get_feedback
 from metaplast.files import read_json, write_json
@@ -20,6 +20,7 @@ from metaplast.learner import Learner, State
 from metaplast.library import get_term
 from metaplast.network import FullyConnected
 from metaplast.notation import LATEX, TEXT, Notation
+from metaplast.paths import AnyPath, as_path
 from metaplast.term import Term
 
 FORMAT = "metaplast-rule"
@@ -33,7 +34,8 @@ class Rule:
 
     Attributes:
         terms: the terms, in order.
-        theta: one row of coefficients shared by all layers, or one row for each layer.
+        theta: one row of coefficients shared by all layers, or one row for each layer. A list of
+            numbers is taken for one row.
         feedback: where the errors come from.
         provenance: how the rule came about; carried along, not part of equality.
     """
@@ -48,8 +50,11 @@ class Rule:
 
         Raises:
             UserError: if a row has the wrong length or a value is not finite, or the feedback
-                is unknown.
+                is unknown, or a value is of a wrong type.
         """
+        if isinstance(self.theta, Sequence) and all(map(is_number, self.theta)):
+            object.__setattr__(self, "theta", (self.theta,) if self.theta else ())
+        coerce(self)
         get_feedback(self.feedback)
         names = [term.name for term in self.terms]
         require(len(set(names)) == len(names), f"each term may occur once, got {names}.")
@@ -158,12 +163,12 @@ class Rule:
                 }
                 for term in self.terms
             },
-            "provenance": dict(self.provenance),
+            "provenance": as_json(self.provenance),
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write the rule as JSON, atomically."""
-        write_json(path, self.to_json())
+        write_json(as_path(path), self.to_json())
 
     def __repr__(self) -> str:
         """Return the equation with its feedback, for an interactive session."""
@@ -237,7 +242,7 @@ class Rule:
         return _decode(data, {})
 
     @classmethod
-    def load(cls, path: Path, terms: Iterable[Term] = ()) -> Rule:
+    def load(cls, path: AnyPath, terms: Iterable[Term] = ()) -> Rule:
         """Return the rule in a JSON file that `save` wrote.
 
         Args:
@@ -248,6 +253,7 @@ class Rule:
             UserError: if the file is missing, damaged, foreign, of a future version, or names
                 a term that is unknown here or declared otherwise.
         """
+        path = as_path(path)
         data = read_json(path, "a rule")
         require(
             isinstance(data, dict) and data.get("format") == FORMAT,

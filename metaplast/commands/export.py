@@ -99,8 +99,10 @@ def _write(export: Export, target: Path | None) -> None:
     if export.check is not None:
         print(f"{name}: {export.check}", file=sys.stderr)
     if target is None:
-        sys.stdout.write(export.text)
+        # As in a file: what is redirected must be what --output would have written.
         sys.stdout.flush()
+        sys.stdout.buffer.write(export.text.encode())
+        sys.stdout.buffer.flush()
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
