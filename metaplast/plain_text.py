@@ -50,9 +50,8 @@ def _spelled(char: str) -> str:
         return _SPELLED[char]
     name = unicodedata.name(char, "")
     if name.startswith("BOX DRAWINGS"):
-        if name.endswith("HORIZONTAL"):
-            return "-"
-        return "|" if name.endswith(" VERTICAL") else "+"
+        both = " AND " in name
+        return "+" if both else "-" if name.endswith("HORIZONTAL") else "|"
     bare = "".join(c for c in unicodedata.normalize("NFKD", char) if c.isascii())
     return bare or char.encode("ascii", "backslashreplace").decode()
 
@@ -60,7 +59,8 @@ def _spelled(char: str) -> str:
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
     """Return what to write for characters that a stream cannot encode."""
     if not isinstance(error, UnicodeEncodeError):
-        raise error
+        # A stream that is read too: its bytes are shown as they are.
+        return codecs.backslashreplace_errors(error)
     bad = error.object[error.start : error.end]
     # Bytes of a file name that were none of the file system's encoding are written as they were.
     if all("\udc80" <= char <= "\udcff" for char in bad):

@@ -1,5 +1,6 @@
 """Output that cannot show Unicode loses no result: formulas and tables come in ASCII."""
 
+import contextlib
 import io
 import os
 import subprocess
@@ -16,12 +17,15 @@ from metaplast.rule import Rule
 
 
 @pytest.fixture(params=["ascii", "cp1252", "latin-1", "cp437", "utf-8"])
-def stream(request, monkeypatch):
-    """Standard output and error as a pipe of some encoding."""
-    written = io.TextIOWrapper(io.BytesIO(), encoding=request.param, newline="")
-    monkeypatch.setattr(sys, "stdout", written)
-    monkeypatch.setattr(sys, "stderr", written)
-    return written
+def stream(request):
+    """A pipe of some encoding."""
+    return io.TextIOWrapper(io.BytesIO(), encoding=request.param, newline="")
+
+
+@contextlib.contextmanager
+def printed_to(stream):
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield
 
 
 def read(stream):
@@ -53,11 +57,12 @@ def test_what_is_no_ascii_is_spelled(text, spelled):
 
 
 def test_all_tables_and_rules_reach_every_stream(stream):
-    console = make_console()
-    console.out(Rule(named("oja"), ((-0.5,),), "fixed"))
-    for table in library_tables(all_terms().values(), known_rules().values()):
-        console.print(table)
-    print("a plain print: θ, 日", file=sys.stderr)
+    with printed_to(stream):
+        console = make_console()
+        console.out(Rule(named("oja"), ((-0.5,),), "fixed"))
+        for table in library_tables(all_terms().values(), known_rules().values()):
+            console.print(table)
+        print("a plain print: θ, 日", file=sys.stderr)
     text = read(stream)
     unicode = stream.encoding == "utf-8"
     assert ("ΔWₗ = −0.5" if unicode else "Delta W_l = -0.5") in text
@@ -65,16 +70,17 @@ def test_all_tables_and_rules_reach_every_stream(stream):
 
 
 def test_columns_stay_straight(stream):
-    console = make_console()
     library, _ = library_tables(named("oja", "error_hebbian"), ())
-    console.print(library)
+    with printed_to(stream):
+        make_console().print(library)
     table = read(stream).splitlines()[2:-1]
     assert len({len(line) for line in table}) == 1
 
 
 def test_a_strange_file_name_is_written_as_it_was(stream):
-    make_streams_safe()
-    print(os.fsdecode(b"run\xff"))
+    with printed_to(stream):
+        make_streams_safe()
+        print(os.fsdecode(b"run\xff"))
     stream.flush()
     assert stream.buffer.getvalue() == b"run\xff\n"
 
@@ -95,6 +101,7 @@ def test_code_on_standard_output_is_utf_8_like_a_file(tmp_path, stream):
 
     path = tmp_path / "rule.json"
     Rule(named("oja"), ((-0.5,),), "fixed").save(path)
-    export.main([str(path), "--to", "json", "--widths", "4,3,2"])
+    with printed_to(stream):
+        export.main([str(path), "--to", "json", "--widths", "4,3,2"])
     export.main([str(path), "--to", "json", "--widths", "4,3,2", "--output", f"{tmp_path}/a.json"])
     assert (tmp_path / "a.json").read_bytes() in stream.buffer.getvalue()
