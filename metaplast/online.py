@@ -16,6 +16,7 @@ from metaplast.coerce import coerce
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require, require_seed
 from metaplast.evaluation import Band, bootstrap
+from metaplast.input_range import check_episodes
 from metaplast.learner import Learner, State
 from metaplast.probes import PROBES, Moment, Probe
 from metaplast.seeds import generator
@@ -196,6 +197,7 @@ def _course(
         path = (settings.purpose, "images", run)
         draw = generator(settings.seed, *path)
         courses.append(stream.sample(steps, settings.queries, draw).to(theta.dtype))
+        check_episodes(stream, courses[-1])
         draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
         states.append(learner.draw(1, draw, theta.dtype))
     return EpisodeBatch.cat(courses), State.cat(states)
