@@ -64,8 +64,8 @@ def as_labels(name: str, value: Any) -> Array:
     """
     if isinstance(value, Tensor):
         value = _plain_tensor(name, "labels", value)
-        kind, shape = value.dtype, value.shape
-        array = np.empty(shape) if kind.is_floating_point else value.numpy()
+        kind = value.dtype
+        array = (value.double() if kind.is_floating_point else value).numpy()
     else:
         array = _array(name, "labels", value)
         kind = array.dtype
@@ -73,6 +73,11 @@ def as_labels(name: str, value: Any) -> Array:
         return array.astype(str)
     if array.dtype == object:
         return _labels_of_objects(name, array)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise UserError(
+            f"{name}: labels must be integers, but one is missing (NaN) at index "
+            f"{int(np.isnan(array).ravel().argmax())}; remove that image or give its class."
+        )
     # A list without labels is an array of floats; its length is refused elsewhere.
     require(
         array.dtype.kind in "iu" or array.size == 0,
@@ -153,7 +158,7 @@ def _array(name: str, what: str, value: Any) -> Array:
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{name}: {what} must be a tensor or an array of numbers, got "
-            f"{type(value).__name__} ({reason(error)}); convert it first."
+            f"{type(value).__name__} ({_reason(error)}); convert it first."
         ) from error
     require(
         array.dtype != object or array.ndim > 0,
@@ -161,6 +166,10 @@ def _array(name: str, what: str, value: Any) -> Array:
         f"convert it first.",
     )
     return array
+
+
+def _reason(error: Exception) -> str:
+    return reason(error).replace(". ", "; ")
 
 
 def _numbers(name: str, array: Array) -> Array:
@@ -178,5 +187,5 @@ def _numbers(name: str, array: Array) -> Array:
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{name}: images must be a tensor or an array of numbers of one shape, got objects "
-            f"({reason(error)}); convert or resize them first."
+            f"({_reason(error)}); convert or resize them first."
         ) from error

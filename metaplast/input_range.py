@@ -23,7 +23,7 @@ def far_range(x: Tensor) -> tuple[float, float] | None:
     """Return least and largest of inputs that are far from 0 … 1, None if they are not."""
     if not x.numel():
         return None
-    low, high = (float(bound) for bound in x.aminmax())
+    low, high = (float(bound) + 0.0 for bound in x.aminmax())  # No −0.
     size = max(abs(low), abs(high))
     if SMALLEST <= size <= LARGE:
         return None
