@@ -70,7 +70,8 @@ def as_labels(name: str, value: Any) -> Array:
         array = _array(name, "labels", value)
         kind = array.dtype
     if array.dtype.kind in "US":
-        return array.astype(str)
+        texts: Array = array.astype(str)
+        return texts
     if array.dtype == object:
         return _labels_of_objects(name, array)
     if array.dtype.kind == "f" and np.isnan(array).any():
@@ -88,7 +89,8 @@ def as_labels(name: str, value: Any) -> Array:
         array.size == 0 or int(array.max()) < 2**63,
         f"{name}: labels must be below 2^63; renumber them.",
     )
-    return array.astype(np.int64)
+    classes: Array = array.astype(np.int64)
+    return classes
 
 
 def _labels_of_objects(name: str, array: Array) -> Array:

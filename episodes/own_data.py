@@ -124,7 +124,7 @@ def _source(images: Any, labels: Any, name: str, held_out: Any, scale: Scale) ->
         scale=factor,
         held_out_classes=_held_out(name, known, held_out),
         note="" if scale == "auto" else f"scale {scale}",
-        scaling="none" if scale in ("auto", "none") else scale,
+        scaling="none" if scale == "auto" else scale,
         range_is_known=True,
     )
     summary = f"{len(pixels)} images of your own ({pool.classes} classes)"

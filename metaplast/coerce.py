@@ -45,7 +45,7 @@ def coerce(settings: Any) -> None:
 
 
 @cache
-def _fields(cls: type) -> dict[str, Any]:
+def _fields(cls: type[Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 import weakref
 from typing import Any
@@ -20,12 +21,15 @@ LARGEST, SMALLEST = 10.0, 0.05
 
 
 def far_range(x: Tensor) -> tuple[float, float] | None:
-    """Return least and largest of inputs that are far from 0 … 1, None if they are not."""
+    """Return least and largest of inputs that are far from 0 … 1, None if they are not.
+
+    Numbers that are not finite are reported where they make an episode diverge.
+    """
     if not x.numel():
         return None
     low, high = (float(bound) + 0.0 for bound in x.aminmax())  # No −0.
     size = max(abs(low), abs(high))
-    if SMALLEST <= size <= LARGE:
+    if SMALLEST <= size <= LARGE or not math.isfinite(size):
         return None
     rms = float(x.to(torch.float64).square().mean().sqrt())
     return (low, high) if size > LARGEST or rms > LARGE or size < SMALLEST else None
@@ -57,7 +61,7 @@ def check_episodes(sampler: Any, batch: EpisodeBatch) -> None:
         weakref.finalize(sampler, _seen.discard, key).atexit = False
         _seen.add(key)
     order = batch.support_x.flatten(1).abs().amax(1).argsort()
-    bounds = far_range(batch.support_x[order[len(order) // 2]])
+    bounds = far_range(batch.support_x[order[(len(order) - 1) // 2]])
     if bounds is not None:
         mend = "scale them, or make episodes with episodes.from_tensors(…, scale='unit')"
         warn_of_range(*bounds, "the inputs of the episodes", mend, stacklevel=2)

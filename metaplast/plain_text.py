@@ -79,7 +79,7 @@ def make_streams_safe() -> None:
 class AsciiConsole(Console):
     """A console that spells cells in ASCII before it lays them out, so that columns fit."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Return text to be laid out."""
         return super().render_str(to_ascii(text), **options)
 
