@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from metaplast.errors import UserError, unknown_name
 
+# Limits of β: beyond them activities, or βz, leave what float32 holds with any precision.
+FLATTEST, SHARPEST = 1e-4, 1e6
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -83,4 +86,9 @@ def _positive(text: str) -> float:
         value = float("nan")
     if not 0 < value < float("inf"):
         raise UserError(f"softplus takes a positive β, got {text!r}; write softplus:10.")
+    if not FLATTEST <= value <= SHARPEST:
+        raise UserError(
+            f"softplus takes β from {FLATTEST:g} to {SHARPEST:g}, got {text!r}; write softplus:10, "
+            f"or relu for a sharp bend."
+        )
     return value

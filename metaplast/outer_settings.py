@@ -15,6 +15,9 @@ Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
 Schedule = Literal["cosine", "constant"]
 
+# Of step sizes and penalties: far above any use, and far below what leaves the finite numbers.
+LARGEST = 1e6
+
 
 @dataclass(frozen=True)
 class OuterSettings:
@@ -58,6 +61,12 @@ class OuterSettings:
         coerce(self)
         require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}.")
         require(self.meta_batch >= 1, f"--meta-batch must be at least 1, got {self.meta_batch}.")
+        for flag in ("meta_lr", "l1"):
+            require(
+                not getattr(self, flag) > LARGEST,
+                f"--{flag.replace('_', '-')} must be at most {LARGEST:g}, got "
+                f"{getattr(self, flag):g}.",
+            )
         for flag in ("meta_lr", "l1", "clip"):
             value = getattr(self, flag)
             kind = "positive" if flag == "meta_lr" else "non-negative"

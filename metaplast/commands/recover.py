@@ -15,6 +15,7 @@ from metaplast.commands._grid import require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
+from metaplast.device import find_device
 from metaplast.episode import HeldOut, LabelKind
 from metaplast.errors import require
 from metaplast.files import csv_text, new_folder, write_text
@@ -120,6 +121,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         jobs, _ = Jobs.load(options.resume)
     else:
+        if options.ray is None:
+            find_device(options.device)
         jobs = make_jobs(options, new_folder(options.out, "recover"))
         jobs.save()
     done = run_all(jobs, console, processes=options.processes, ray=options.ray)
