@@ -24,7 +24,7 @@ from metaplast.errors import UserError, require, require_choice
 from metaplast.paths import as_path, shown
 
 
-def coerce(settings: Any) -> None:
+def coerce(settings: object) -> None:
     """Replace each field of a dataclass by plain Python of the type written beside it.
 
     - whole numbers: anything that is one, from Python, NumPy or a tensor of one element; a float
