@@ -40,7 +40,8 @@ def coerce(settings: object) -> None:
     Raises:
         UserError: if a field has a value of another type; names field and value.
     """
-    for name, kind in _fields(type(settings)).items():
+    cls: Any = type(settings)
+    for name, kind in _fields(cls).items():
         object.__setattr__(settings, name, _convert(name, getattr(settings, name), kind))
 
 
