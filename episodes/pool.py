@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ class LabelledPool:
         scale: a pixel is worth `scale` times what is stored.
         held_out_classes: [class] the classes the data set itself sets apart for testing, if any.
         note: what people should know about the data, for the description; may be empty.
+        scaling: how inputs are scaled by what the meta-training images are like, once it is
+            decided which these are; see `episodes.scaling`. `scale` does not count then.
+        range_is_known: whether the user knows, or was told, that inputs are far from 0 … 1.
     """
 
     images: Tensor
@@ -26,6 +30,8 @@ class LabelledPool:
     scale: float = 1.0
     held_out_classes: Tensor | None = None
     note: str = ""
+    scaling: Literal["none", "unit", "columns", "standard"] = "none"
+    range_is_known: bool = False
 
     @property
     def classes(self) -> int:

@@ -62,6 +62,11 @@ class PoolSampler:
     classes: Tensor
     counts: Tensor
 
+    @property
+    def range_is_known(self) -> bool:
+        """Whether the range of the inputs needs no warning any more."""
+        return self.pool.range_is_known
+
     @classmethod
     def over(cls, pool: LabelledPool, images: Tensor, request: EpisodeRequest) -> PoolSampler:
         """Return the sampler that draws only from `images`, [image] indices into the pool."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from episodes.pool import LabelledPool
 from episodes.sampler import PoolSampler
+from episodes.scaling import scaled
 from metaplast.episode import EpisodeRequest, EpisodeSplit
 from metaplast.errors import require
 
@@ -46,6 +47,7 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
         held_out, is_test = "classes", _of_classes(name, pool, request, generator)
     else:
         held_out, is_test = "images", _of_images(name, pool, request, generator)
+    pool = scaled(pool, ~is_test, request.dtype)
     on_device = replace(
         pool, images=pool.images.to(request.device), labels=pool.labels.to(request.device)
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from episodes.pool import LabelledPool
 from episodes.sampler import distinct
+from episodes.scaling import scaled
 from episodes.splitting import PARTS, places_in_class
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require
@@ -33,6 +34,11 @@ class PoolStream:
     train: Tensor
     test: Tensor
     request: StreamRequest
+
+    @property
+    def range_is_known(self) -> bool:
+        """Whether the range of the inputs needs no warning any more."""
+        return self.pool.range_is_known
 
     def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
         """Return one episode, see `StreamSampler`."""
@@ -88,6 +94,8 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
     count = counts[pool.labels]
     half = count // 2
+    # Scaled by images that rates are found with: the comparison has none of them.
+    pool = scaled(pool, (place < half) & (place >= (half // PARTS).clamp(min=1)), request.dtype)
     sides: list[PoolStream] = []
     for start, size in ((torch.zeros_like(half), half), (half, count - half)):
         within = place - start

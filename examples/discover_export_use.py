@@ -25,7 +25,7 @@ print(rule)
 # Export: code that needs NumPy alone, run and compared with the engine before it is handed out.
 network = FullyConnected((64, 40, 30, 10))
 exported = export_rule(rule, network, get_exporter("numpy"))
-(folder / "rule.py").write_text(exported.text)
+(folder / "rule.py").write_text(exported.text, encoding="utf-8")
 print(f"rule.py: {exported.check}")
 
 # Use: plain matrices, one image at a time, no metaplast network and no gradient.

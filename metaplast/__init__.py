@@ -1,7 +1,7 @@
 """Meta-learning of synaptic plasticity rules.
 
->>> from metaplast import DiscoveryConfig, discover
->>> print(discover(DiscoveryConfig(terms="bio")).rule)  # doctest: +SKIP
+>>> from metaplast import discover
+>>> print(discover(terms="bio", episodes=200).rule)  # doctest: +SKIP
 """
 
 from importlib.metadata import version

@@ -10,23 +10,25 @@ import torch
 
 from metaplast.errors import UserError, require
 from metaplast.files import write_atomically
+from metaplast.paths import AnyPath, as_path
 
 FORMAT = "metaplast-checkpoint"
 VERSION = 1
 
 
-def save_checkpoint(path: Path, data: dict[str, Any]) -> None:
+def save_checkpoint(path: AnyPath, data: dict[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them, atomically."""
     payload = {"format": FORMAT, "version": VERSION, "data": data}
-    write_atomically(path, lambda stream: torch.save(payload, stream))
+    write_atomically(as_path(path), lambda stream: torch.save(payload, stream))
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: AnyPath) -> dict[str, Any]:
     """Return what `save_checkpoint` wrote; code in the file is never run.
 
     Raises:
         UserError: if the file is missing, damaged, foreign or of another version.
     """
+    path = as_path(path)
     try:
         _verify(path)
         # weights_only refuses everything but tensors and plain containers.

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
+from metaplast.coerce import coerce, from_plain
+from metaplast.device import parse_device
 from metaplast.episode import EpisodeRequest, HeldOut, LabelKind
-from metaplast.errors import require, require_choice, require_within, shown
+from metaplast.errors import require, require_within
 from metaplast.learner import Learner
 from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected
@@ -24,35 +26,6 @@ DtypeName = Literal["float32", "float64"]
 # λ where the user gives none. Proximal: a term moves off zero only if its averaged gradient is
 # steadier than this (docs/discovery.md). Subgradient: that of a pre-release of the published code.
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
-
-
-def find_device(text: str) -> torch.device:
-    """Return the device written after `--device`, checked to be there.
-
-    Raises:
-        UserError: if it is unknown or absent.
-    """
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        device = torch.device("meta")
-    # torch knows a "cpu:5" too: the same device under a name that differs.
-    require(
-        device.type == "cuda" or text == "cpu",
-        f"--device must be cpu, cuda or cuda:NUMBER, got {shown(text)}.",
-    )
-    if device.type == "cpu":
-        return device
-    require(
-        torch.cuda.is_available(),
-        "--device cuda needs a CUDA device, none was found; use --device cpu.",
-    )
-    count = torch.cuda.device_count()
-    require(
-        (device.index or 0) < count,
-        f"--device {text} was not found; the last CUDA device is cuda:{count - 1}.",
-    )
-    return device
 
 
 @dataclass(frozen=True)
@@ -134,16 +107,17 @@ class DiscoveryConfig:
     """Precision of the unroll."""
 
     def __post_init__(self) -> None:
-        """Check what can be checked without data.
+        """Check what can be checked without data, and on any machine.
+
+        Values are taken as `coerce` says: NumPy scalars, lists and paths as text become plain
+        Python; `terms` may be a list of names.
 
         Raises:
-            UserError: if a value is out of range or a name unknown.
+            UserError: if a value is of a wrong type or out of range, or a name unknown.
         """
-        require_choice("--theta", self.theta, get_args(ThetaKind))
-        require_choice("--dtype", self.dtype, get_args(DtypeName))
-        require_choice("--labels", self.labels, get_args(LabelKind))
-        require_choice("--held-out", self.held_out, get_args(HeldOut))
-        require_choice("--penalty", self.penalty, get_args(Penalty))
+        if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
+            object.__setattr__(self, "terms", ",".join(self.terms))
+        coerce(self)
         require_within("--refit", self.refit, 0)
         require_within("--refit-batch", self.refit_batch, 1)
         require_within("--validation", self.validation, 2)
@@ -234,12 +208,12 @@ class DiscoveryConfig:
 
     @property
     def torch_device(self) -> torch.device:
-        """The device, checked to be there.
+        """The device. Whether this machine has it is seen when it is used.
 
         Raises:
-            UserError: if it is unknown or absent.
+            UserError: if it is the name of none.
         """
-        return find_device(self.device)
+        return parse_device(self.device)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -260,18 +234,10 @@ class DiscoveryConfig:
         """Return the configuration that `to_json` wrote.
 
         Raises:
-            UserError: if a field is missing or unknown: another version wrote it.
+            UserError: if a field is missing or unknown: another version wrote it; or if a value
+                is of a wrong type or out of range.
         """
-        known = {f.name for f in fields(cls)}
-        require(
-            set(data) == known,
-            f"the configuration has other fields than this metaplast knows "
-            f"({', '.join(sorted(known ^ set(data)))}); use the version that wrote it.",
-        )
-        plain = dict(data)
-        plain["hidden"] = tuple(plain["hidden"])
-        plain["data_root"] = Path(plain["data_root"]) if plain["data_root"] else None
-        return cls(**plain)
+        return cls(**from_plain(cls, data, "the configuration"))
 
 
 # Field overrides that pin the outer loop of Shervani-Tabar & Rosenbaum 2023; an option given by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,7 @@ from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
 from metaplast.library import KnownRule
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.plain_text import AsciiConsole, make_streams_safe, shows_formulas
 from metaplast.progress import make_bar
 from metaplast.recovery import Recovery
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
@@ -32,11 +34,17 @@ def _stage_name(stage: str) -> str:
 
 
 def make_console() -> Console:
-    """Return the console to print on; in a file or a pipe 140 wide, or as COLUMNS says."""
-    console = Console(highlight=False)
+    """Return the console to print on; in a file or a pipe 140 wide, or as COLUMNS says.
+
+    Where its encoding lacks the signs of formulas, they are spelled in ASCII.
+    """
+    make_streams_safe()
+    encoding = getattr(sys.stdout, "encoding", None)
+    kind = Console if shows_formulas(encoding) else AsciiConsole
+    console = kind(highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS"):
         return console
-    return Console(highlight=False, width=140)
+    return kind(highlight=False, width=140)
 
 
 class ProgressBar:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from metaplast.config import DiscoveryConfig
-from metaplast.episode import EpisodeSampler, EpisodeSplit
-from metaplast.errors import UserError, require
+from metaplast.device import require_device
+from metaplast.episode import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.errors import UserError, require, unknown_name
 from metaplast.evaluation import Evaluation, evaluate
 from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
 from metaplast.outer_loop import OuterLoop, Record, StandstillError
+from metaplast.paths import AnyPath, as_path, make_folder, shown
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
 from metaplast.selection import Fit, Selection, keep_terms, select
@@ -54,7 +55,7 @@ class Discovery:
 
     Args:
         config: what to do.
-        folder: where the checkpoint is kept; None for no checkpoint.
+        folder: where the checkpoint is kept, made if need be; None for no checkpoint.
         observers: who watches.
         checkpoint_seconds: longest time between checkpoints.
         split: episodes to use in the place of the configured source's.
@@ -68,7 +69,7 @@ class Discovery:
         self,
         config: DiscoveryConfig,
         *,
-        folder: Path | None = None,
+        folder: AnyPath | None = None,
         observers: Iterable[Observer] = (),
         checkpoint_seconds: float = 20.0,
         split: EpisodeSplit | None = None,
@@ -76,21 +77,23 @@ class Discovery:
     ) -> None:
         self.config = config
         self.choice = config.choice.extended(terms)
-        self.folder = folder
+        self.folder = None if folder is None else as_path(folder, "folder")
         self._observers = tuple(observers)
-        self.stages = Stages(folder, checkpoint_seconds, self._observe)
+        self.stages = Stages(self.folder, checkpoint_seconds, self._observe)
         self._given_split = split
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
 
     @classmethod
-    def resume(cls, folder: Path, **options: Any) -> Discovery:
+    def resume(cls, folder: AnyPath, **options: Any) -> Discovery:
         """Return the discovery whose checkpoint is in `folder`, ready to go on.
 
         Raises:
-            UserError: if there is no run, or its files are damaged or foreign.
+            UserError: if there is no run, its files are damaged or foreign, or this machine lacks
+                its device.
         """
+        folder = as_path(folder, "folder")
         require(
             (folder / CONFIG).exists(),
             f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
@@ -103,17 +106,20 @@ class Discovery:
                 f"{folder / CONFIG} is not the configuration of a metaplast run ({error}); "
                 f"start the run again."
             ) from None
+        # Before the checkpoint, whose tensors lie on the device.
+        require_device(config.torch_device)
         discovery = cls(config, folder=folder, **options)
         discovery.stages.load()
         return discovery
 
     @classmethod
-    def in_folder(cls, config: DiscoveryConfig, folder: Path, **options: Any) -> Discovery:
+    def in_folder(cls, config: DiscoveryConfig, folder: AnyPath, **options: Any) -> Discovery:
         """Return the discovery that was begun in `folder`, or else begin it there.
 
         Raises:
             UserError: if the folder holds files that are damaged or foreign, or another discovery.
         """
+        folder = as_path(folder, "folder")
         if (folder / CONFIG).exists():
             begun = cls.resume(folder, **options)
             require(
@@ -121,13 +127,14 @@ class Discovery:
                 f"{folder} holds a discovery with other settings; give --out another folder.",
             )
             return begun
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_config(folder, config)
         return cls(config, folder=folder, **options)
 
     @cached_property
     def split(self) -> EpisodeSplit:
         """Episodes for meta-training and for the test, made for this run's network."""
+        require_device(self.config.torch_device)
         split = self._given_split
         if split is None:
             split = open_source(self.config.dataset_name, self.config.request)
@@ -182,6 +189,8 @@ class Discovery:
     def run(self) -> Result:
         """Run all that is left and return the result."""
         _ = self.engine  # a refusal should come before anything is shown
+        if self.folder is not None:
+            make_folder(self.folder)
         for observer in self._observers:
             observer.begin(self)
         search = self.stages.run(SEARCH, self._search)
@@ -378,20 +387,73 @@ class Discovery:
         )
 
 
-def write_config(folder: Path, config: DiscoveryConfig) -> None:
+def write_config(folder: AnyPath, config: DiscoveryConfig) -> None:
     """Write the configuration into a run folder."""
-    write_json(folder / CONFIG, {"config": config.to_json(), "versions": versions()})
+    path = as_path(folder, "folder") / CONFIG
+    write_json(path, {"config": config.to_json(), "versions": versions()})
 
 
-def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:
-    """Discover a rule: `print(discover(...).rule)` shows its equation.
+def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
+    """Discover a rule: `print(discover(terms="bio", episodes=200).rule)` shows its equation.
 
     Args:
         config: what to do; None for the defaults.
-        options: passed to `Discovery`: folder, observers, checkpoint_seconds, split,
-            terms.
+        keywords: fields of `DiscoveryConfig`, which win over those of `config`; and what
+            `Discovery` takes: observers, checkpoint_seconds, and
+
+            - folder: of the run. It is made, and holds the configuration, checkpoint, history,
+              rule and summary. Where it holds this discovery already, that is continued.
+            - split: episodes to use instead of the configured source's, or a source of them, such
+              as `episodes.from_tensors` returns.
+            - terms: names of terms, as in `DiscoveryConfig`; terms of your own, or both in a list.
 
     Raises:
-        UserError: if the configuration or the data will not do.
+        UserError: if a keyword is unknown, or a value, the data or the folder is invalid.
     """
-    return Discovery(config or DiscoveryConfig(), **options).run()
+    from metaplast.outputs import RunFiles
+
+    config, options = _sorted_out(config, keywords)
+    folder = options.pop("folder", None)
+    if folder is None:
+        return Discovery(config, **options).run()
+    folder = as_path(folder, "folder")
+    options["observers"] = (*options.pop("observers", ()), RunFiles(folder))
+    if (folder / CONFIG).exists():
+        return Discovery.in_folder(config, folder, **options).run()
+    discovery = Discovery(config, folder=folder, **options)
+    _ = discovery.engine  # data and engine first: a refusal should leave no folder behind
+    make_folder(folder)
+    write_config(folder, config)
+    return discovery.run()
+
+
+_OPTIONS = ("folder", "observers", "checkpoint_seconds", "split")
+
+
+def _sorted_out(
+    config: DiscoveryConfig | None, keywords: Mapping[str, Any]
+) -> tuple[DiscoveryConfig, dict[str, Any]]:
+    """Return the configuration that `discover` was given, and what is for `Discovery`."""
+    if not isinstance(config, DiscoveryConfig | None):
+        raise UserError(
+            f"discover takes a DiscoveryConfig or keywords, got {shown(config)}; write "
+            f"discover(terms='bio', episodes=200), for instance."
+        )
+    known = {field.name for field in fields(DiscoveryConfig)}
+    for name in keywords:
+        if name not in known and name not in _OPTIONS:
+            raise unknown_name("keyword of discover", name, {*known, *_OPTIONS})
+    settings = {name: value for name, value in keywords.items() if name in known}
+    options = {name: value for name, value in keywords.items() if name in _OPTIONS}
+    given = settings.get("terms")
+    given = [given] if isinstance(given, Term) else given
+    if isinstance(given, list | tuple):
+        options["terms"] = tuple(term for term in given if isinstance(term, Term))
+        settings["terms"] = [name for name in given if not isinstance(name, Term)]
+        if not settings["terms"] and options["terms"]:
+            del settings["terms"]
+    config = replace(config or DiscoveryConfig(), **settings)
+    if isinstance(options.get("split"), EpisodeSource):
+        require_device(config.torch_device)
+        options["split"] = options["split"].split(config.request)
+    return config, options

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
-from metaplast.checks import checked_batch, require_count
+from metaplast.checks import checked_batch
+from metaplast.coerce import coerce
 from metaplast.errors import UserError, require, require_seed, require_within
 
 if TYPE_CHECKING:
@@ -175,13 +176,13 @@ class EpisodeRequest(DataRequest):
         """Check the sizes.
 
         Raises:
-            UserError: if ways < 2, shots < 1 or queries < 1, or the seed is none.
+            UserError: if ways < 2, shots < 1 or queries < 1, the seed is none, or a value is of
+                a wrong type.
         """
+        coerce(self)
         require_seed("--seed", self.seed)
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
-            number = require_count(getattr(self, name), f"--{name}", least)
-            require_within(f"--{name}", number, least)
-            object.__setattr__(self, name, number)
+            require_within(f"--{name}", getattr(self, name), least)
 
 
 class EpisodeSampler(Protocol):

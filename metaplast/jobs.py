@@ -27,6 +27,7 @@ from metaplast.errors import UserError, require, sentence
 from metaplast.files import read_json, write_json
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.outputs import SUMMARY, RunFiles
+from metaplast.paths import AnyPath, as_path
 from metaplast.result import Result
 from metaplast.threads import torch_on_one_thread
 
@@ -58,18 +59,23 @@ class Jobs:
     configs: Mapping[str, DiscoveryConfig]
     extra: Extra | None = None
 
+    def __post_init__(self) -> None:
+        """Take the folder as text too."""
+        object.__setattr__(self, "folder", as_path(self.folder, "folder"))
+
     def save(self, **options: Any) -> None:
         """Write `jobs.json`, with the options of the command beside the configurations."""
         data = {name: config.to_json() for name, config in self.configs.items()}
         write_json(self.folder / JOBS, {"options": options, "jobs": data})
 
     @classmethod
-    def load(cls, folder: Path, extra: Extra | None = None) -> tuple[Jobs, dict[str, Any]]:
+    def load(cls, folder: AnyPath, extra: Extra | None = None) -> tuple[Jobs, dict[str, Any]]:
         """Return the jobs in a folder, and the options that `save` was given.
 
         Raises:
             UserError: if the folder holds no jobs, or its file is damaged.
         """
+        folder = as_path(folder, "folder")
         require(
             (folder / JOBS).exists(),
             f"{folder} holds no jobs ({JOBS} is missing); give --resume the folder that an "
@@ -93,7 +99,7 @@ class Jobs:
     def fraction(self, name: str) -> float:
         """Return how much of a job is done, 0 … 1, as far as its folder tells."""
         with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
-            seen = json.loads((self.folder / name / PROGRESS).read_text())
+            seen = json.loads((self.folder / name / PROGRESS).read_text(encoding="utf-8"))
             return min(1.0, float(seen["done"]) / float(seen["total"]))
         return 0.0
 

@@ -189,7 +189,9 @@ def _array(label: Any) -> Tensor | None:
         return None
     if array.dtype.kind == "u":
         # Beyond int64 a number is out of any range.
-        array = np.minimum(array.astype(np.uint64), np.uint64(_LARGEST))
+        array = np.minimum(np.atleast_1d(array).astype(np.uint64), np.uint64(_LARGEST)).reshape(
+            array.shape
+        )
     kinds = {"u": np.int64, "i": np.int64, "f": np.float64}
     if array.dtype.kind not in kinds:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from metaplast.device import require_device
 from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
 from metaplast.errors import UserError, require, shown, unknown_name
 from metaplast.registry import find, lookup
@@ -164,8 +165,14 @@ def all_sources() -> Mapping[str, EpisodeSource]:
 
 
 def default_source() -> str:
-    """Return the name of the source that is taken when none is named."""
-    return next(name for name, source in all_sources().items() if source.is_default)
+    """Return the name of the source that is taken when none is named.
+
+    Raises:
+        UserError: if no installed package offers one.
+    """
+    names = [name for name, source in all_sources().items() if source.is_default]
+    require(bool(names), "no installed package has a default data set; install metaplast again.")
+    return names[0]
 
 
 def get_source(text: str) -> tuple[EpisodeSource, str]:
@@ -182,9 +189,11 @@ def open_source(text: str, request: EpisodeRequest) -> EpisodeSplit:
     """Return the samplers of the source written as `name` or `name:argument`.
 
     Raises:
-        UserError: if the source is unknown, or its data missing, damaged or too small.
+        UserError: if the source is unknown, its data missing, damaged or too small, or the
+            request's device not there.
     """
     source, argument = get_source(text)
+    require_device(request.device)
     return source.split(replace(request, argument=argument))
 
 
@@ -192,7 +201,9 @@ def open_stream(text: str, request: StreamRequest) -> StreamSplit:
     """Return the streams of the source written as `name` or `name:argument`.
 
     Raises:
-        UserError: if the source is unknown, has no stream, or its data will not do.
+        UserError: if the source is unknown, has no stream, its data is invalid, or the request's
+            device is not there.
     """
     source, argument = get_source(text)
+    require_device(request.device)
     return source.stream(replace(request, argument=argument))

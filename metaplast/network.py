@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaplast.activation import Activation, parse_activation
+from metaplast.coerce import coerce
 from metaplast.errors import UserError, require, shown, unknown_name
 from metaplast.operator import Operator
 
@@ -130,25 +130,21 @@ class FullyConnected:
         """Check every field.
 
         Raises:
-            UserError: if there is no layer, a width is below 1 or a name is unknown.
+            UserError: if there is no layer, a width is below 1, a name is unknown, or a value is
+                of a wrong type.
         """
-        widths = self.widths if isinstance(self.widths, Sequence) else ()
-        is_whole = all(isinstance(w, Integral) and not isinstance(w, bool) for w in widths)
-        if isinstance(widths, str) or not is_whole or len(widths) < 2 or min(widths) < 1:
+        coerce(self)
+        if len(self.widths) < 2 or min(self.widths) < 1:
             raise UserError(
                 f"a network needs an input and an output width, all whole numbers of at least 1, "
                 f"got {self.widths!r}; write FullyConnected((784, 100, 10))."
             )
-        object.__setattr__(self, "widths", tuple(map(int, widths)))
         require(
             max(self.widths) <= MOST_WIDTH and self.layers <= MOST_LAYERS,
             f"a network takes at most {MOST_LAYERS:,} layers and widths of at most "
             f"{MOST_WIDTH:,}, got {self.layers:,} layers of width {shown(max(self.widths))} and "
             f"less; give fewer or smaller --hidden widths.",
         )
-        for name in ("activation", "init"):
-            value = getattr(self, name)
-            require(isinstance(value, str), f"{name} must be text, got {value!r}; write its name.")
         parse_activation(self.activation)
         Init(self.init)
 

@@ -1,4 +1,4 @@
-"""Write formulas for people: plain Unicode text and LaTeX, from the same declared formula."""
+"""Write formulas for people: Unicode text, ASCII and LaTeX, from the same declared formula."""
 
 from __future__ import annotations
 
@@ -89,6 +89,19 @@ TEXT = Notation(
     minus="−",
     space=" ",
     theta="θₗ[{name}]",
+    underscore="_",
+)
+
+# For output that has no Unicode.
+ASCII = Notation(
+    symbols=_SYMBOLS,
+    levels={"post": "_l", "pre": "_{l-1}"},
+    matrix={"W": "W_l", "B": "B_l"},
+    delta="Delta ",
+    transpose="^T",
+    minus="-",
+    space=" ",
+    theta="theta_l[{name}]",
     underscore="_",
 )
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from metaplast.checks import require_batch, require_count
+from metaplast.checks import require_batch
+from metaplast.coerce import coerce
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require, require_seed, require_within
 from metaplast.evaluation import Band, bootstrap
+from metaplast.input_range import check_episodes
 from metaplast.learner import Learner, State
 from metaplast.probes import PROBES, Moment, Probe
 from metaplast.seeds import generator
@@ -55,25 +57,17 @@ class OnlineSettings:
         """Check the values.
 
         Raises:
-            UserError: if a number is out of range or the records do not rise.
+            UserError: if a number is of a wrong type or out of range, or the records do not rise.
         """
+        coerce(self)
+        rising = all(a < b for a, b in itertools.pairwise(self.records))
         require(
-            isinstance(self.records, Sequence) and not isinstance(self.records, str),
-            f"records must be a list or tuple of numbers of images, got {self.records!r}.",
-        )
-        records = tuple(require_count(record, "each of records", 0) for record in self.records)
-        rising = all(a < b for a, b in itertools.pairwise(records))
-        require(
-            bool(records) and rising and records[-1] >= 1,
+            bool(self.records) and rising and self.records[0] >= 0 and self.records[-1] >= 1,
             f"records must be rising numbers of images, the last at least 1, got {self.records}.",
         )
-        object.__setattr__(self, "records", records)
-        counts = (("seeds", "--seeds", 1), ("queries", "--test-images", 1))
-        for name, flag, least in (*counts, ("together", "together", 1)):
-            number = require_count(getattr(self, name), flag, least)
-            require_within(flag, number, least)
-            object.__setattr__(self, name, number)
-        object.__setattr__(self, "seed", require_count(self.seed, "--seed", 0))
+        require_within("--seeds", self.seeds, 1)
+        require_within("--test-images", self.queries, 1)
+        require_within("together", self.together, 1)
         require_seed("--seed", self.seed)
 
 
@@ -215,6 +209,7 @@ def _course(
             f"{steps}, got {course.steps}.",
         )
         courses.append(course.to(theta.dtype))
+        check_episodes(stream, courses[-1])
         draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
         states.append(learner.draw(1, draw, theta.dtype))
     return EpisodeBatch.cat(courses), State.cat(states)

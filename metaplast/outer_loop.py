@@ -21,6 +21,7 @@ from metaplast.diagnostics import error_angles, term_sizes
 from metaplast.episode import EpisodeSampler
 from metaplast.errors import UserError
 from metaplast.guard import diagnose
+from metaplast.input_range import check_episodes
 from metaplast.learner import Learner
 from metaplast.outer_settings import OuterSettings
 from metaplast.seeds import generator
@@ -167,6 +168,7 @@ class OuterLoop:
         """Return the episodes and fresh networks of an outer step."""
         draw = generator(self._seed, self._tasks, "episodes", step, device=self._device)
         batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
+        check_episodes(self._sampler, batch)
         draw = generator(self._seed, self._tasks, "weights", step, device=self._device)
         return Problem(self.learner, theta, self.learner.begin(batch, draw), batch)
 

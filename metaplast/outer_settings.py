@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
-from metaplast.errors import require, require_choice, require_within, unknown_name
+from metaplast.coerce import coerce
+from metaplast.errors import require, require_within, unknown_name
 
 Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
@@ -55,8 +56,9 @@ class OuterSettings:
         """Check every value.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if one is of a wrong type or out of range.
         """
+        coerce(self)
         require_within("--episodes", self.episodes, 1)
         require_within("--meta-batch", self.meta_batch, 1)
         for flag in ("meta_lr", "l1", "clip"):
@@ -72,9 +74,6 @@ class OuterSettings:
                 f"--{flag.replace('_', '-')} must be from {SMALLEST:g} to {LARGEST:g}, got "
                 f"{value:g}.",
             )
-        require_choice("--penalty", self.penalty, get_args(Penalty))
-        require_choice("--scaling", self.scaling, get_args(Scaling))
-        require_choice("--schedule", self.schedule, get_args(Schedule))
         if not _is_optimizer(self.optimizer):
             known = [name for name in vars(torch.optim) if _is_optimizer(name)]
             raise unknown_name("optimizer", self.optimizer, known)

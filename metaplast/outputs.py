@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from metaplast.discovery import CONFIG, Discovery
 from metaplast.errors import require
 from metaplast.files import csv_text, write_json, write_text
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.paths import AnyPath, as_path
 from metaplast.result import Result, versions
 from metaplast.rule import Rule
 
@@ -19,12 +19,13 @@ RULE = "rule.json"
 SUMMARY = "summary.json"
 
 
-def load_rule(folder: Path) -> Rule:
+def load_rule(folder: AnyPath) -> Rule:
     """Return the rule of a finished run.
 
     Raises:
         UserError: if the folder holds none, or it is damaged.
     """
+    folder = as_path(folder, "folder")
     require(
         (folder / RULE).exists() or not (folder / CONFIG).exists(),
         f"the run in {folder} is not finished; go on with it by discover --resume {folder}.",
@@ -43,8 +44,8 @@ class RunFiles:
         folder: of the discovery.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: AnyPath) -> None:
+        self._folder = as_path(folder, "folder")
         self._discovery: Discovery | None = None
 
     def begin(self, discovery: Discovery) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Protocol, TypeVar, runtime_checkable
 
 from metaplast.errors import UserError, unknown_name
+
+OWN = "metaplast"
 
 
 @runtime_checkable
@@ -32,8 +38,11 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     module is read, so that a new term or source is one new file. Objects are the
     module-level instances of `kind`.
 
+    A package that cannot be imported is left out, with a warning.
+
     Raises:
-        UserError: if two different objects claim the same name.
+        UserError: if two different objects claim the same name, or a module of the user's hides a
+            package that comes with metaplast.
     """
     return _find(group, kind)
 
@@ -42,13 +51,59 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
 def _find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     found: dict[str, Item] = {}
     for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
-        for item in _instances(point.load(), kind):
+        for item in _offered(point, kind):
             if found.setdefault(item.name, item) is not item:
                 raise UserError(
                     f"two installed packages register the name {item.name!r} in {group}; "
                     f"uninstall one of them or rename its entry."
                 )
     return MappingProxyType(found)
+
+
+def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
+    """Return what an entry point offers: nothing, with a warning, if its package is broken.
+
+    Raises:
+        UserError: if it is of metaplast itself, and a module of the user's hides that one.
+    """
+    package = "" if point.dist is None else point.dist.name
+    if package == OWN:
+        _refuse_hidden(point.module.partition(".")[0])
+        return list(_instances(point.load(), kind))
+    try:
+        return list(_instances(point.load(), kind))
+    except (Exception, SystemExit) as error:
+        warnings.warn(
+            f"the installed package {package or point.value} could not be loaded, and what it "
+            f"offers is left out ({point.value}: {type(error).__name__}: {error}); mend or "
+            f"uninstall it.",
+            stacklevel=4,
+        )
+        return []
+
+
+def _refuse_hidden(package: str) -> None:
+    """Check that a package that comes with metaplast is what its name imports.
+
+    Python takes a module of that name from the working directory, or from the script's, first.
+
+    Raises:
+        UserError: if a module of the user's hides the package; names its file.
+    """
+    ours = Path(__file__).parent.parent / package
+    loaded = sys.modules.get(package)
+    spec = importlib.util.find_spec(package) if loaded is None else loaded.__spec__
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    if any(Path(place).exists() and ours.exists() and ours.samefile(place) for place in places):
+        return
+    other = getattr(loaded, "__file__", None) if spec is None else spec.origin or places[0]
+    raise UserError(
+        f"the package {package!r}, which comes with metaplast, was not found; install metaplast "
+        f"again."
+        if other is None
+        else f"{other} hides the package {package!r}, which comes with metaplast; rename that file "
+        f"or folder, or start Python elsewhere."
+    )
 
 
 def _instances(target: object, kind: type[Item]) -> Iterator[Item]:

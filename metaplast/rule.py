@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from metaplast.algebra import MatrixName
 from metaplast.coefficients import coefficient_rows
+from metaplast.coerce import as_json
 from metaplast.errors import UserError, require
 from metaplast.feedback import get_feedback
 from metaplast.files import read_json, write_json
@@ -21,6 +21,7 @@ from metaplast.learner import Learner, State
 from metaplast.library import get_term
 from metaplast.network import FullyConnected
 from metaplast.notation import LATEX, TEXT, Notation
+from metaplast.paths import AnyPath, as_path
 from metaplast.term import Term, checked_terms
 
 FORMAT = "metaplast-rule"
@@ -171,12 +172,12 @@ class Rule:
                 }
                 for term in self.terms
             },
-            "provenance": dict(self.provenance),
+            "provenance": as_json(self.provenance),
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write the rule as JSON, atomically."""
-        write_json(path, self.to_json())
+        write_json(as_path(path), self.to_json())
 
     def __repr__(self) -> str:
         """Return the equation with its feedback, for an interactive session."""
@@ -251,7 +252,7 @@ class Rule:
         return _decode(data, {})
 
     @classmethod
-    def load(cls, path: Path, terms: Iterable[Term] = ()) -> Rule:
+    def load(cls, path: AnyPath, terms: Iterable[Term] = ()) -> Rule:
         """Return the rule in a JSON file that `save` wrote.
 
         Args:
@@ -262,6 +263,7 @@ class Rule:
             UserError: if the file is missing, damaged, foreign, of a future version, or names
                 a term that is unknown here or declared otherwise.
         """
+        path = as_path(path)
         data = read_json(path, "a rule")
         require(
             isinstance(data, dict) and data.get("format") == FORMAT,

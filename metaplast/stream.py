@@ -12,9 +12,9 @@ from typing import Protocol
 
 import torch
 
-from metaplast.checks import require_count
+from metaplast.coerce import coerce
 from metaplast.episode import DataRequest, EpisodeBatch
-from metaplast.errors import require_seed
+from metaplast.errors import require_seed, require_within
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class StreamRequest(DataRequest):
         """Check the number of classes.
 
         Raises:
-            UserError: if it is below 2, or the seed is none.
+            UserError: if it is below 2, or a value of a wrong type, or the seed is none.
         """
+        coerce(self)
         require_seed("--seed", self.seed)
         if self.ways is not None:
-            object.__setattr__(self, "ways", require_count(self.ways, "--ways", 2))
+            require_within("--ways", self.ways, 2)
 
 
 class StreamSampler(Protocol):

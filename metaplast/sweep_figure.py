@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaplast.files import write_atomically
+from metaplast.paths import AnyPath, as_path
 from metaplast.result import DISCOVERED
 from metaplast.sweep import Run, frequencies
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw(runs: Sequence[Run], path: Path) -> None:
+def draw(runs: Sequence[Run], path: AnyPath) -> None:
     """Write the figure as PNG, atomically.
 
     Args:
@@ -38,7 +38,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         axes.set_xticks(range(len(penalties)), [f"{l1:g}" for l1 in penalties])
         axes.set_xlabel("L1 penalty λ")
     figure.supxlabel("dots: one run each; solid lines: medians over seeds", size="small")
-    write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=150))
+    write_atomically(as_path(path), lambda stream: figure.savefig(stream, format="png", dpi=150))
 
 
 def _scatter(

@@ -6,11 +6,11 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metaplast.discovery import Discovery
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.paths import AnyPath, as_path
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class TensorBoard:
         folder: of the discovery; events go to its sub-folder `tensorboard`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / FOLDER
+    def __init__(self, folder: AnyPath) -> None:
+        self._folder = as_path(folder, "folder") / FOLDER
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
 
@@ -147,13 +147,13 @@ class TensorBoard:
         return self._offset(stage) + done.get(stage, 0) + 1
 
 
-def summary_writer(folder: Path, purge_step: int | None) -> SummaryWriter:
+def summary_writer(folder: AnyPath, purge_step: int | None) -> SummaryWriter:
     """Return a TensorBoard writer; imported late and quietly, as it may load TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)
+    return SummaryWriter(str(as_path(folder, "folder")), purge_step=purge_step, flush_secs=5)
 
 
 def _hyper_parameters(result: Result) -> dict[str, bool | str | float | int]:

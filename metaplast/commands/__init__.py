@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from metaplast.errors import UserError, unknown_name
+from metaplast.plain_text import make_streams_safe
 
 INTERRUPTED = 130
 
@@ -20,6 +21,7 @@ def command_names() -> list[str]:
 
 def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 2 after a user's mistake, told in one sentence, without a traceback."""
+    make_streams_safe()
     try:
         main(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
@@ -41,6 +43,7 @@ def script(name: str) -> int:
 
 def main() -> int:
     """Run `metaplast NAME …`; return the exit code."""
+    make_streams_safe()
     arguments = sys.argv[1:]
     names = command_names()
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from metaplast.device import find_device
 from metaplast.errors import UserError, require
 from metaplast.jobs import Jobs
 from metaplast.progress import Work
@@ -23,9 +24,12 @@ def run_all(
     """Run the jobs that are left and return the summaries of all that did not fail, by name.
 
     Raises:
-        UserError: if every job failed.
+        UserError: if every job failed, or this machine lacks a device.
     """
     require(processes >= 0, f"--processes must not be negative, got {processes}.")
+    if ray is None:
+        for device in sorted({config.device for config in jobs.configs.values()}):
+            find_device(device)
     count = len(jobs.configs)
     work = Work(console, count, width=len(f"{count}/{count} runs"))
     ended: dict[str, dict[str, Any]] = {}

@@ -200,12 +200,12 @@ def make_run(case: Case, problem: Problem) -> tuple[Callable[[], Any], float | N
 
 def _status(field: str) -> float:
     """Return a memory figure of this process, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
 def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def measure(case: Case) -> dict[str, Any]:

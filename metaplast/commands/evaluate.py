@@ -21,8 +21,9 @@ from metaplast.comparison import (
     gather,
     widths_for_depth,
 )
-from metaplast.config import DtypeName, find_device
+from metaplast.config import DtypeName
 from metaplast.console import make_console
+from metaplast.device import find_device
 from metaplast.errors import require, require_seed, require_within, shown
 from metaplast.files import new_folder
 from metaplast.library import default_source, get_source, open_stream

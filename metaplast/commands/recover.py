@@ -15,6 +15,7 @@ from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
+from metaplast.device import find_device
 from metaplast.discovery import Discovery
 from metaplast.episode import HeldOut, LabelKind
 from metaplast.errors import require_seed, require_within
@@ -133,6 +134,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         jobs, _ = Jobs.load(options.resume)
     else:
+        if options.ray is None:
+            find_device(options.device)
         # The data first: a mistake there should leave no folder.
         jobs = make_jobs(options, Path())
         _ = Discovery(next(iter(jobs.configs.values()))).split

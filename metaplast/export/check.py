@@ -155,8 +155,8 @@ def _execute(folder: Path, exporter: CodeExporter) -> None:
     command = [sys.executable, "-E", "-P", str(_RUNNER), str(folder)]
     try:
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, cwd=folder, timeout=_SECONDS,
-            stdin=subprocess.DEVNULL,
+            command, check=False, capture_output=True, encoding="utf-8", errors="replace",
+            cwd=folder, timeout=_SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise UserError(

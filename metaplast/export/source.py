@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from metaplast.coerce import coerce
 from metaplast.config import DiscoveryConfig
 from metaplast.errors import require
 from metaplast.library import find_known_rule
 from metaplast.network import FullyConnected
 from metaplast.outputs import load_rule
+from metaplast.paths import AnyPath, as_path
 from metaplast.rule import Rule
 
 # The published network but for its last layer; see `DiscoveryConfig.hidden`.
 _INPUTS, _CLASSES = 784, 10
 
 
-def open_rule(path: Path) -> Rule:
+def open_rule(path: AnyPath) -> Rule:
     """Return the rule of a finished run's folder, or in a rule's file.
 
     Raises:
-        UserError: if there is none, or it will not do.
+        UserError: if there is none, or it is invalid.
     """
+    path = as_path(path)
     if path.is_dir():
         return load_rule(path)
     require(
@@ -45,6 +47,14 @@ class Wanted:
     widths: tuple[int, ...] = ()
     activation: str | None = None
     init: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take numbers and lists of any kind.
+
+        Raises:
+            UserError: if a value is of a wrong type.
+        """
+        coerce(self)
 
 
 def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaplast.files import write_atomically, write_text
+from metaplast.paths import AnyPath, as_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,8 +182,9 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     return f"{head.replace('<svg', f'<svg {label}', 1)}>{rest}"
 
 
-def save_figure(figure: Figure, stem: Path) -> None:
+def save_figure(figure: Figure, stem: AnyPath) -> None:
     """Write the figure as `stem`.png and `stem`.svg, dark on white."""
+    stem = as_path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     text = svg(figure, stem.name)
     text = text.replace(INK, _INK_IN_FILES).replace(PAPER, _PAPER_IN_FILES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from metaplast.comparison import Standing
 from metaplast.evaluation import bootstrap
 from metaplast.files import csv_text, write_json, write_text
+from metaplast.paths import AnyPath, as_path
 from metaplast.report.canvas import save_figure
 from metaplast.report.curve import Curve
 from metaplast.report.figures import curves, profiles
@@ -24,8 +24,9 @@ CURVES, RATES, SUMMARY = "curves.csv", "rates.csv", "comparison.json"
 SHOWN = 4
 
 
-def write_tables(folder: Path, standings: Sequence[Standing]) -> None:
+def write_tables(folder: AnyPath, standings: Sequence[Standing]) -> None:
     """Write curves.csv, a row for each network and record, and rates.csv, a row for each trial."""
+    folder = as_path(folder, "folder")
     write_text(folder / CURVES, csv_text(row for s in standings for row in _curve_rows(s)))
     write_text(folder / RATES, csv_text(row for s in standings for row in _rate_rows(s)))
 
@@ -70,7 +71,9 @@ def _rate_rows(standing: Standing) -> list[dict[str, Any]]:
     ]
 
 
-def write_summary(folder: Path, standings: Sequence[Standing], settings: Mapping[str, Any]) -> None:
+def write_summary(
+    folder: AnyPath, standings: Sequence[Standing], settings: Mapping[str, Any]
+) -> None:
     """Write comparison.json: what was asked for, and how every rule did at the end."""
     rules = {}
     for standing in standings:
@@ -87,10 +90,10 @@ def write_summary(folder: Path, standings: Sequence[Standing], settings: Mapping
             "networks": len(run.accuracy),
         }
     data = {"settings": dict(settings), "rules": rules, "versions": versions()}
-    write_json(folder / SUMMARY, data)
+    write_json(as_path(folder, "folder") / SUMMARY, data)
 
 
-def write_figures(folder: Path, standings: Sequence[Standing], chance: float) -> list[str]:
+def write_figures(folder: AnyPath, standings: Sequence[Standing], chance: float) -> list[str]:
     """Write every figure as PNG and SVG; return their names."""
     runs = {s.contender.name: s.run for s in standings}
     samples = next(iter(runs.values())).samples
@@ -125,7 +128,7 @@ def write_figures(folder: Path, standings: Sequence[Standing], chance: float) ->
                 profile, x="layer", y=f"{title}, at the end", log=log, limits=limits
             )
     for name, figure in figures.items():
-        save_figure(figure, folder / name)
+        save_figure(figure, as_path(folder, "folder") / name)
     return list(figures)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from rich.console import Console
 
 from metaplast.discovery import Discovery
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.paths import AnyPath, as_path
 from metaplast.result import Result
 
 
@@ -22,8 +22,8 @@ class ReportFiles:
         console: where a warning goes.
     """
 
-    def __init__(self, folder: Path, console: Console) -> None:
-        self._folder = folder
+    def __init__(self, folder: AnyPath, console: Console) -> None:
+        self._folder = as_path(folder, "folder")
         self._console = console
 
     def begin(self, discovery: Discovery) -> None:

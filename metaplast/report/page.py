@@ -16,6 +16,7 @@ from metaplast.display import coefficient, equation_html, mathml
 from metaplast.evaluation import Band
 from metaplast.files import write_text
 from metaplast.notation import LATEX
+from metaplast.paths import AnyPath, as_path
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
@@ -44,7 +45,7 @@ class Picture:
     caption: str
 
 
-def write_report(folder: Path, terms: Iterable[Term] = ()) -> Path:
+def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
     """Write report.html and the folder of figures into the folder of a finished run.
 
     Args:
@@ -57,6 +58,7 @@ def write_report(folder: Path, terms: Iterable[Term] = ()) -> Path:
     Raises:
         UserError: if the folder holds no finished run.
     """
+    folder = as_path(folder, "folder")
     run = read_run(folder, terms)
     shown = pictures(run)
     for picture in shown:

@@ -19,6 +19,7 @@ from metaplast.evaluation import Band
 from metaplast.files import read_json
 from metaplast.library import get_term
 from metaplast.outputs import HISTORY, RULE, SUMMARY
+from metaplast.paths import AnyPath, as_path
 from metaplast.report.curve import Curve, Numbers
 from metaplast.report.figures import Trajectory
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
@@ -141,7 +142,7 @@ def _number(text: str) -> float:
     return float(text) if text else float("nan")
 
 
-def read_run(folder: Path, terms: Iterable[Term] = ()) -> FinishedRun:
+def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
     """Return what the folder of a finished run holds.
 
     Args:
@@ -151,6 +152,7 @@ def read_run(folder: Path, terms: Iterable[Term] = ()) -> FinishedRun:
     Raises:
         UserError: if files are missing or damaged, or a term is unknown.
     """
+    folder = as_path(folder, "folder")
     require(
         (folder / SUMMARY).exists(),
         f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or go "

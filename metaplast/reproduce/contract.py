@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from metaplast.coerce import coerce
 from metaplast.config import DiscoveryConfig
 from metaplast.registry import find, lookup
 from metaplast.reproduce.table import Row, Table
@@ -31,6 +32,14 @@ class Setting:
     quick: bool = False
     data_root: Path | None = None
     rule: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Take paths as text too.
+
+        Raises:
+            UserError: if a value is of a wrong type.
+        """
+        coerce(self)
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from metaplast.files import read_json, write_text
+from metaplast.paths import AnyPath, as_path
 from metaplast.reproduce.contract import Experiment, all_experiments
 
 PAGE = "README.md"
 
 
-def write_page(folder: Path) -> None:
+def write_page(folder: AnyPath) -> None:
     """Write README.md about all experiments whose results lie in the folder."""
-    write_text(folder / PAGE, page(folder))
+    write_text(as_path(folder, "folder") / PAGE, page(folder))
 
 
-def page(folder: Path) -> str:
+def page(folder: AnyPath) -> str:
     """Return README.md about all experiments whose results lie in the folder."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    folder = as_path(folder, "folder")
     parts = [
         (experiment, read_json(path, "the results of an experiment"))
         for experiment in all_experiments().values()

@@ -18,6 +18,7 @@ from typing import Any
 from metaplast.errors import require
 from metaplast.files import read_json, write_json, write_text
 from metaplast.jobs import guarded, on_cores
+from metaplast.paths import as_path
 from metaplast.reproduce.contract import Experiment, Setting, Variant
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import judge
@@ -37,6 +38,10 @@ class Results:
 
     folder: Path
     setting: Setting
+
+    def __post_init__(self) -> None:
+        """Take the folder as text too."""
+        object.__setattr__(self, "folder", as_path(self.folder, "folder"))
 
     def place(self, variant: Variant) -> Path:
         """Return the folder of a variant."""
@@ -258,7 +263,7 @@ def machine() -> str:
     if info.exists():
         lines: Mapping[str, str] = dict(
             map(str.strip, line.split(":", 1))  # type: ignore[misc]
-            for line in info.read_text().splitlines()
+            for line in info.read_text(encoding="utf-8").splitlines()
             if ":" in line
         )
         name = lines.get("model name", name)

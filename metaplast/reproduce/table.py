@@ -6,12 +6,12 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from metaplast.errors import UserError
 from metaplast.files import csv_text
+from metaplast.paths import AnyPath, as_path
 from metaplast.report.curve import Curve, Numbers
 
 # Values by column. "at" is the place; what has a number for each layer or term is NAME_1, NAME_2, …
@@ -144,14 +144,14 @@ def _cell(value: float | str) -> str:
     return f"{value:.6g}" if math.isfinite(value) else ""
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: AnyPath) -> list[Row]:
     """Return the rows of a CSV file of numbers; an empty cell is no column of its row.
 
     Raises:
         UserError: if the file is damaged.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with as_path(path).open(encoding="utf-8", newline="") as stream:
             return [
                 {column: float(cell) for column, cell in row.items() if cell}
                 for row in csv.DictReader(stream)

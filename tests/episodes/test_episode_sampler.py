@@ -15,7 +15,7 @@ def seeded(seed=0):
 def numbered_images(counts):
     """A source whose images carry their own number as only pixel; class c has counts[c] of them."""
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    return from_tensors(torch.arange(len(labels)).double()[:, None], labels)
+    return from_tensors(torch.arange(len(labels)).double()[:, None], labels, scale="none")
 
 
 def within_five_sigma(counts, draws):

@@ -1,6 +1,8 @@
 """What packages register is found by name; duplicates are refused, misses get a suggestion."""
 
 import importlib
+import os
+import subprocess
 import sys
 
 import pytest
@@ -141,6 +143,59 @@ def test_registering_one_object_twice_is_no_clash(install):
     entries = "[metaplast.terms]\nx = theirs\ny = theirs:covariance\n"
     install("theirs", TERM_MODULE.format(name="covariance"), entries)
     assert "covariance" in all_terms()
+
+
+BROKEN = {
+    "an import": ("import nowhere_to_be_found", "ModuleNotFoundError"),
+    "an exit": ("raise SystemExit(1)", "SystemExit"),
+    "a syntax error": ("def", "SyntaxError"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_package_is_left_out_with_one_warning(source, reason, install):
+    install("theirs", source, "[metaplast.terms]\nx = theirs\n")
+    with pytest.warns(UserWarning, match="package theirs could not be loaded") as caught:
+        found = all_terms()
+    assert reason in str(caught[0].message)
+    assert len(caught) == 1
+    # Told once.
+    assert all_terms() is found
+    assert "oja" in found
+
+
+def test_an_entry_point_to_nothing_is_left_out(install):
+    install("theirs", "x = 1", "[metaplast.episodes]\nx = theirs:gone\n")
+    with pytest.warns(UserWarning, match="package theirs could not be loaded"):
+        assert "digits" in all_sources()
+
+
+@pytest.mark.parametrize("package", ["episodes", "rule_library"])
+@pytest.mark.parametrize("form", ["{}.py", "{}/__init__.py"])
+def test_a_file_that_hides_a_package_of_ours_is_named(package, form, tmp_path):
+    file = tmp_path / form.format(package)
+    file.parent.mkdir(exist_ok=True)
+    # Were it run, the process would end with 3.
+    file.write_text("raise SystemExit(3)")
+    code = (
+        "import sys; from metaplast.commands import discover, guard; "
+        "sys.exit(guard(discover.main, ['--list-terms']))"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": path}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {file} hides the package {package!r}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_of_data_hides_nothing(tmp_path, monkeypatch):
+    (tmp_path / "episodes").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry._find.cache_clear()
+    assert "digits" in all_sources()
 
 
 # --- choosing terms ---

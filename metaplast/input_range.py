@@ -1,0 +1,67 @@
+"""Inputs far from the range that rules and rates are made for are warned of, once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.episode import EpisodeBatch
+
+# Root mean square above which inputs are far too large. That of inputs from 0 to 1 is below 1,
+# and that of standardised ones is 1.
+LARGE = 2.0
+# Above this a single input is far too large, below the other all of them are far too small.
+LARGEST, SMALLEST = 10.0, 0.05
+
+
+def far_range(x: Tensor) -> tuple[float, float] | None:
+    """Return least and largest of inputs that are far from 0 … 1, None if they are not.
+
+    Numbers that are not finite are reported where they make an episode diverge.
+    """
+    if not x.numel():
+        return None
+    low, high = (float(bound) + 0.0 for bound in x.aminmax())  # No −0.
+    size = max(abs(low), abs(high))
+    if SMALLEST <= size <= LARGE or not math.isfinite(size):
+        return None
+    rms = float(x.to(torch.float64).square().mean().sqrt())
+    return (low, high) if size > LARGEST or rms > LARGE or size < SMALLEST else None
+
+
+def warn_of_range(low: float, high: float, what: str, mend: str, stacklevel: int) -> None:
+    """Warn of inputs that are far from 0 … 1."""
+    warnings.warn(
+        f"{what} are from {low:.4g} to {high:.4g}, far from the range 0 to 1 that rules and rates "
+        f"are made for; {mend}.",
+        stacklevel=stacklevel + 1,
+    )
+
+
+_seen: set[int] = set()
+
+
+def check_episodes(sampler: Any, batch: EpisodeBatch) -> None:
+    """Warn if the inputs of a sampler's episodes are far from 0 … 1, once for each sampler.
+
+    The middle one of the episodes counts: a single one that is odd is reported where it diverges.
+    Samplers whose range is known have an attribute `range_is_known` that is true.
+    """
+    key = id(sampler)
+    if key in _seen or getattr(sampler, "range_is_known", False):
+        return
+    # What cannot be referred to weakly is checked again: its number may become another's.
+    with contextlib.suppress(TypeError):
+        weakref.finalize(sampler, _seen.discard, key).atexit = False
+        _seen.add(key)
+    order = batch.support_x.flatten(1).abs().amax(1).argsort()
+    bounds = far_range(batch.support_x[order[(len(order) - 1) // 2]])
+    if bounds is not None:
+        mend = "scale them, or make episodes with episodes.from_tensors(…, scale='unit')"
+        warn_of_range(*bounds, "the inputs of the episodes", mend, stacklevel=2)
