@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from metaplast.bands import BAND
 from metaplast.commands._grid import require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
@@ -165,7 +166,7 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
     """Return complexity against loss, one row for each set of terms."""
     table = Table(title="Rules by complexity", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("complexity", "loss", "above the least, 98 % band", "held out", "runs"):
+    for column in ("complexity", "loss", f"above the least, {BAND}", "held out", "runs"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("terms")
     table.add_column("")
@@ -200,5 +201,5 @@ def reason(found: Sequence[Candidate], pick: Candidate) -> str:
         return f"It has the least loss of all on {tasks} common tasks {simpler} as good ({run})."
     return (
         f"It is the simplest of the {equal} rules whose loss on {tasks} common tasks is not above "
-        f"the least by the 98 % band of the paired difference ({run})."
+        f"the least by the {BAND} of the paired difference ({run})."
     )

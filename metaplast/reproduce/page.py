@@ -6,8 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from metaplast.bands import EARLIER, LEVEL
 from metaplast.files import read_json, write_text
 from metaplast.reproduce.contract import Experiment, all_experiments
+from metaplast.reproduce.verdict import LEAST_SEEDS
 
 PAGE = "README.md"
 
@@ -68,8 +70,10 @@ def number(verdict: dict[str, Any]) -> str:
     """Return a verdict's mean with its band."""
     if verdict["mean"] is None:
         return "not measured"
-    mean, low, high = (f"{verdict[key]:.3g}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}] {verdict['unit']}".strip().replace("-", "−")
+    low, high = (
+        "open" if end is None else f"{end:.3g}" for end in (verdict["low"], verdict["high"])
+    )
+    return f"{verdict['mean']:.3g} [{low}, {high}] {verdict['unit']}".strip().replace("-", "−")
 
 
 def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
@@ -79,6 +83,7 @@ def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
         ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
         for _, summary in parts
     )
+    bands = dict.fromkeys(summary.get("bands", EARLIER) for _, summary in parts)
     seeds = {summary["seeds"] for _, summary in parts}
     usual = all(summary["seeds"] == summary["usual_seeds"] for _, summary in parts)
     every = len(parts) == len(all_experiments())
@@ -89,5 +94,8 @@ def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
         "outcomes": outcomes,
         "machines": list(machines),
         "made_with": list(made),
+        "bands": list(bands),
+        "least_seeds": LEAST_SEEDS,
+        "risk": f"{100 * (1 - LEVEL):.3g} %",
         "quick": any(summary["quick"] for _, summary in parts),
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metaplast.bands import Numbers
 from metaplast.report.canvas import style
-from metaplast.report.curve import Numbers
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.report.curve import Curve, Numbers
+from metaplast.bands import Numbers
+from metaplast.report.curve import Curve
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table

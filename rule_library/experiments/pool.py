@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.report.curve import Numbers
+from metaplast.bands import Numbers
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
