@@ -94,12 +94,11 @@ def test_the_right_weights_change(label):
     assert get_term(label).is_backward == (label in BACKWARD)
 
 
-# Where each term stands: the row of the first publication's table, or equation 9 of the second, which
-# has two backward terms; the others are ours, and say what they were made from.
+# Where each term stands: a row of the first publication's table, or equation 9 of the second,
+# which has two backward terms; the others are ours, and say what they were made from.
+_ROW = r"^Shervani-Tabar & Rosenbaum 2023, candidate term {}\b"
 SOURCES = {
-    **{
-        f"F{row}": rf"^Shervani-Tabar & Rosenbaum 2023, candidate term {row}\b" for row in range(10)
-    },
+    **{f"F{row}": _ROW.format(row) for row in range(10)},
     "backward_hebbian": r"^Shervani-Tabar, Mirhoseini & Rosenbaum 2024, .*eq\. 9",
     "backward_decay": r"^Shervani-Tabar, Mirhoseini & Rosenbaum 2024, .*eq\. 9",
     "backward_error_error": "^the transpose of .* candidate term 2$",
