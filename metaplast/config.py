@@ -13,7 +13,7 @@ import torch
 from metaplast.coerce import coerce, from_plain
 from metaplast.device import parse_device
 from metaplast.episode import EpisodeRequest, HeldOut, LabelKind
-from metaplast.errors import require, require_within
+from metaplast.errors import require, require_within, shown
 from metaplast.learner import Learner
 from metaplast.library import TermChoice, choose_terms, default_source, get_source
 from metaplast.network import FullyConnected

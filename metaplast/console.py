@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, TaskID, TextColumn
 from rich.table import Table
 
+from metaplast.bands import BAND
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
 from metaplast.library import KnownRule
@@ -215,7 +216,7 @@ def heldout_table(result: Result) -> Table:
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
-    for column in ("rule", "accuracy", "98 % band", "diverged"):
+    for column in ("rule", "accuracy", BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")
     for name, evaluation in result.heldout.items():
         band = evaluation.band

@@ -1,47 +1,21 @@
-"""Held-out accuracy with bootstrap bands, all rules on the same episodes and initial weights."""
+"""Held-out accuracy with its band, all rules on the same episodes and initial weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from metaplast.bands import CHANGE, SHARE, Band, mean_band
 from metaplast.checks import require_batch, require_count, require_tensor
 from metaplast.episode import EpisodeSampler
 from metaplast.learner import Learner
 from metaplast.seeds import generator
 from metaplast.torch_settings import own_settings
 from metaplast.unroll import Engine, Problem
-
-COVERAGE = 0.98
-RESAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Band:
-    """A mean over episodes with its percentile bootstrap band.
-
-    Attributes:
-        mean: over episodes.
-        low: lower end of the band.
-        high: upper end.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return a share as percent, with its band."""
-        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-    @property
-    def points(self) -> str:
-        """A difference of shares in points, with its band."""
-        return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
 @dataclass(frozen=True)
@@ -58,32 +32,14 @@ class Evaluation:
     loss: Tensor
     non_finite: int
 
-    @property
+    @cached_property
     def band(self) -> Band:
         """Mean accuracy with its band."""
-        return bootstrap(self.accuracy)
+        return mean_band(self.accuracy, SHARE)
 
-
-def bootstrap(values: Tensor, coverage: float = COVERAGE, seed: int = 0) -> Band:
-    """Return the mean of `values` with its percentile bootstrap band.
-
-    Published curves use 98 % bands of 500 resamples (Shervani-Tabar & Rosenbaum 2023); more
-    resamples make the ends of the band steady.
-
-    Args:
-        values: one for each episode, [episode].
-        coverage: of the band.
-        seed: of the resampling.
-    """
-    numbers = values.double().cpu().numpy()
-    draw = np.random.default_rng(seed)
-    # In blocks, so that many episodes need little memory.
-    blocks = [
-        draw.choice(numbers, size=(100, len(numbers))).mean(axis=1) for _ in range(RESAMPLES // 100)
-    ]
-    tail = (1 - coverage) / 2
-    low, high = np.quantile(np.concatenate(blocks), [tail, 1 - tail])
-    return Band(float(numbers.mean()), float(low), float(high))
+    def change(self, other: Evaluation) -> Band:
+        """Return by how much another rule's accuracy is above this one's, on the same episodes."""
+        return mean_band(other.accuracy - self.accuracy, CHANGE)
 
 
 @own_settings()

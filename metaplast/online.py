@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from metaplast.bands import SHARE, Band, mean_bands
 from metaplast.checks import require_batch
 from metaplast.coerce import coerce
 from metaplast.episode import EpisodeBatch
 from metaplast.errors import require, require_seed, require_within
-from metaplast.evaluation import Band, bootstrap
 from metaplast.input_range import check_episodes
 from metaplast.learner import Learner, State
 from metaplast.probes import PROBES, Moment, Probe
@@ -95,8 +96,13 @@ class OnlineRun:
         return ~torch.isfinite(self.loss).all(1)
 
     def band(self, record: int = -1) -> Band:
-        """Return mean accuracy at a record with its 98 % band; diverged networks count as 0."""
-        return bootstrap(self.accuracy[:, record])
+        """Return mean accuracy at a record with its band; diverged networks count as 0."""
+        return self._bands[record]
+
+    @cached_property
+    def _bands(self) -> list[Band]:
+        ends = mean_bands(self.accuracy.double().cpu().numpy(), SHARE)
+        return [Band(*map(float, each)) for each in zip(*ends, strict=True)]
 
 
 def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:

@@ -33,6 +33,8 @@ from metaplast.unroll import Engine, Outcome, Problem
 EXPLAINED = 5
 # Angles take a tenth of a step with many small episodes; these tell enough.
 ANGLED = 4
+# Names the tasks on which terms are measured before the first step, as no step's.
+CALIBRATION = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class OuterLoop:
         reference = torch.tensor(starts, dtype=torch.bool, device=start.device)
         if self.settings.scaling == "none" or not reference.any():
             return torch.ones_like(start)
-        problem = self.problem(-1 % 2**31, max(4, self.settings.meta_batch), start)
+        problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), start)
         sizes = term_sizes(self.learner, start, problem.state, problem.episodes)
         if not torch.isfinite(sizes).all():
             return torch.ones_like(start)

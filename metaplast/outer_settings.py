@@ -31,7 +31,8 @@ class OuterSettings:
         schedule: of the step size: constant, or a cosine to zero.
         l1: weight λ of the penalty λ‖u‖₁.
         penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
-            zeros; "subgradient" adds λ sign(u) to the gradient, as published.
+            zeros; "subgradient" adds λ sign(u) to the gradient, which is that of
+            the published meta-loss.
         scaling: "down" scales a term down to the size of the reference terms' update, never
             up (cubic terms explode when errors grow); "none" learns θ itself.
         clip: largest norm of one episode's gradient; 0 for no limit.

@@ -106,7 +106,7 @@ def reconstruction_errors(moment: Moment) -> Tensor:
 def orthonormality_errors(moment: Moment) -> Tensor:
     """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
 
-    Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023, fig. 8).
+    Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023).
     """
     errors = [
         (weight.carry(y) - weight.carry(back)).square().sum(-1).mean(-1)

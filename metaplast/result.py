@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 
+from metaplast.bands import Band
 from metaplast.config import DiscoveryConfig
-from metaplast.evaluation import Band, Evaluation, bootstrap
+from metaplast.evaluation import Evaluation
 from metaplast.outer_loop import Record
 from metaplast.recovery import Recovery
 from metaplast.rule import Rule
@@ -68,14 +70,19 @@ class Result:
 
     def loss_without(self, term: str) -> Band:
         """Return the change of held-out accuracy, refitted without a term, with its band."""
-        return self._change(self.without[term])
+        return self._changes["without"][term]
 
     def gain_with(self, term: str) -> Band:
         """Return the change of held-out accuracy with a dropped term put back, with its band."""
-        return self._change(self.added[term])
+        return self._changes["added"][term]
 
-    def _change(self, other: Evaluation) -> Band:
-        return bootstrap(other.accuracy - self.heldout[DISCOVERED].accuracy)
+    @cached_property
+    def _changes(self) -> dict[str, dict[str, Band]]:
+        own, groups = self.heldout[DISCOVERED], {"without": self.without, "added": self.added}
+        return {
+            group: {name: own.change(other) for name, other in found.items()}
+            for group, found in groups.items()
+        }
 
 
 def versions() -> dict[str, str]:

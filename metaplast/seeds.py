@@ -14,6 +14,15 @@ def generator(seed: int, *path: str | int, device: torch.device | str = "cpu") -
     The same seed and path give the same numbers whatever was drawn before, which makes a resumed
     run equal to an uninterrupted one and lets rules meet the same episodes.
     """
-    key = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in path]
-    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    state = _sequence(seed, path).generate_state(1, np.uint64)
     return torch.Generator(device=device).manual_seed(int(state[0]))
+
+
+def numpy_generator(seed: int, *path: str | int) -> np.random.Generator:
+    """Return a generator of NumPy for the purpose that `path` names, as `generator` does."""
+    return np.random.default_rng(_sequence(seed, path))
+
+
+def _sequence(seed: int, path: tuple[str | int, ...]) -> np.random.SeedSequence:
+    key = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in path]
+    return np.random.SeedSequence(seed, spawn_key=key)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metaplast.algebra import Formula, Projection
-from metaplast.evaluation import Band, bootstrap
+from metaplast.bands import CHANGE, Band, mean_band
 from metaplast.term import Term
 
 
@@ -77,7 +77,7 @@ class Fit:
 
     def difference(self, other: Fit) -> Band:
         """Return the mean of this accuracy minus the other's, task by task, with its band."""
-        return bootstrap(self.accuracy - other.accuracy)
+        return mean_band(self.accuracy - other.accuracy, CHANGE)
 
     def is_worse_than(self, other: Fit, least: float) -> bool:
         """Return whether the difference is at least `least`, and its band below zero."""

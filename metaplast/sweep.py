@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaplast.bands import Band, mean_band
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
-from metaplast.evaluation import Band, bootstrap, evaluate
+from metaplast.evaluation import evaluate
 from metaplast.files import csv_text
 from metaplast.library import get_term
 from metaplast.result import DISCOVERED, Result
@@ -147,7 +148,7 @@ def candidates(runs: Iterable[Run]) -> list[Candidate]:
 def _excess(run: Run, least: Run) -> Band | None:
     if not torch.isfinite(run.losses).all():
         return None
-    return bootstrap(run.losses - least.losses)
+    return mean_band(run.losses - least.losses)
 
 
 def recommend(found: Sequence[Candidate]) -> Candidate | None:

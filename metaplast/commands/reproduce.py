@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from metaplast.bands import BAND
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
 from metaplast.commands._options import parse
 from metaplast.console import make_console
@@ -145,7 +146,7 @@ def _verdicts(experiment: Experiment, summary: dict[str, Any]) -> Table:
         title_justify="left",
     )
     table.add_column("claim", overflow="fold")
-    for column in ("true if", "measured [98 % band]", "agree", "verdict"):
+    for column in ("true if", f"measured [{BAND}]", "agree", "verdict"):
         table.add_column(column)
     for verdict in summary["verdicts"]:
         agree = f"{verdict['agree']} of {verdict['seeds']}"

@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from metaplast.bands import BAND
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
@@ -178,7 +179,7 @@ def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: i
         title_justify="left",
         padding=(0, 1, 0, 0),
     )
-    heads = ("com-\nplexity", "loss", "above the least,\n98 % band", "held out", "runs")
+    heads = ("com-\nplexity", "loss", f"above the least,\n{BAND}", "held out", "runs")
     for column in heads:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("terms", overflow="fold")
@@ -213,5 +214,5 @@ def reason(found: Sequence[Candidate], pick: Candidate) -> str:
         return f"It has the least loss of all on {tasks} common tasks {simpler} as good ({run})."
     return (
         f"It is the simplest of the {equal} rules whose loss on {tasks} common tasks is not above "
-        f"the least by the 98 % band of the paired difference ({run})."
+        f"the least by the {BAND} of the paired difference ({run})."
     )

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
+from metaplast.bands import BAND, CHANGE, mean_band
 from metaplast.comparison import Standing
-from metaplast.evaluation import bootstrap
 from metaplast.files import csv_text, write_json, write_text
 from metaplast.paths import AnyPath, as_path
 from metaplast.report.canvas import save_figure
@@ -145,7 +145,7 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
     run = standings[0].run
     chosen = _chosen(run.samples)
     table = Table(
-        title=f"Held-out accuracy of {len(run.accuracy)} networks after n images, % [98 % band]",
+        title=f"Held-out accuracy of {len(run.accuracy)} networks after n images, % [{BAND}]",
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
@@ -242,8 +242,8 @@ def paired_table(standings: Sequence[Standing]) -> Table | None:
         title_justify="left",
     )
     table.add_column("rule", no_wrap=True)
-    table.add_column("difference [98 % band]", justify="right")
+    table.add_column(f"difference [{BAND}]", justify="right")
     for other in standings[1:]:
-        band = bootstrap(first.run.accuracy[:, -1] - other.run.accuracy[:, -1])
-        table.add_row(other.contender.name, band.points)
+        ahead = first.run.accuracy[:, -1] - other.run.accuracy[:, -1]
+        table.add_row(other.contender.name, mean_band(ahead, CHANGE).points)
     return table

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from metaplast.evaluation import COVERAGE
+from metaplast.bands import Ends, Numbers, mean_bands, median_bands
 
-Numbers = npt.NDArray[np.float64]
-# As for the published curves (Shervani-Tabar & Rosenbaum 2023).
-RESAMPLES = 500
+# Most places of a running mean.
+PLACES = 400
 
 
 @dataclass(frozen=True)
@@ -36,57 +33,43 @@ class Curve:
         return cls(*(np.empty(0) for _ in range(4)))
 
     def positive(self) -> Curve:
-        """Return the curve with gaps where its band is not above zero, for a logarithmic axis."""
-        rows = (np.where(self.low > 0, row, np.nan) for row in (self.mean, self.low, self.high))
-        return Curve(self.x, *rows)
+        """Return the curve for a logarithmic axis: gaps where it or its band is not above zero."""
+        mean = np.where(self.mean > 0, self.mean, np.nan)
+        low, high = (np.where(self.low > 0, row, np.nan) for row in (self.low, self.high))
+        return Curve(self.x, mean, low, high)
 
     @classmethod
     def over_networks(cls, x: Sequence[float], values: Numbers, *, median: bool = False) -> Curve:
-        """Return mean or median and its 98 % bootstrap band over networks.
+        """Return mean or median over networks with its band, see `metaplast.bands`.
 
         Args:
             x: places.
-            values: [network, place]; those that are not finite have no part in it.
+            values: [network, place]; those that are not finite have no part in it. Where there are
+                too few for a band, it has a gap.
             median: for quantities of which one network can have a thousand times the others'.
         """
-        values = np.where(np.isfinite(values), values, np.nan)
-        middle = np.nanmedian if median else np.nanmean
-        index = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-        with warnings.catch_warnings():
-            # A place, or a resample of it, where no network has a number: a gap.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            centre, resampled = middle(values, 0), middle(values[index], 1)
-        resampled = np.where(np.isnan(resampled), centre, resampled)
-        return cls(np.asarray(x, float), centre, *_quantiles(resampled))
+        return cls(np.asarray(x, float), *_drawn((median_bands if median else mean_bands)(values)))
 
     @classmethod
     def running(cls, x: Sequence[float], values: Numbers, window: int) -> Curve:
-        """Return the running mean over `window` neighbours and its 98 % bootstrap band."""
-        places = np.arange(len(values))
-        half = window // 2
-        draw = np.random.default_rng(0)
-        means, resampled = [], []
-        for place in places:
-            near = values[max(0, place - half) : place + half + 1]
-            near = near[np.isfinite(near)]
-            if not len(near):
-                means.append(np.nan)
-                resampled.append(np.full(RESAMPLES, np.nan))
-                continue
-            means.append(near.mean())
-            resampled.append(draw.choice(near, (RESAMPLES, len(near))).mean(1))
-        if not means:
+        """Return the running mean over `window` neighbours with its band, see `metaplast.bands`.
+
+        Of more than `PLACES` places some are left out, evenly: no picture shows more.
+        """
+        if not len(values):
             return cls.nothing()
-        return cls(np.asarray(x, float), np.array(means), *_quantiles(np.stack(resampled, 1)))
+        half = window // 2
+        places = np.unique(np.linspace(0, len(values) - 1, min(len(values), PLACES)).round())
+        padded = np.pad(np.asarray(values, float), half, constant_values=np.nan)
+        near = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)[places.astype(int)]
+        return cls(np.asarray(x, float)[places.astype(int)], *_drawn(mean_bands(near.T)))
 
 
-def _quantiles(resampled: Numbers) -> tuple[Numbers, Numbers]:
-    """Return the ends of the band from resampled means, [resample, place]."""
-    tail = (1 - COVERAGE) / 2
-    # A plain quantile of NaN warns; a place without values has no band.
-    low, high = np.quantile(np.nan_to_num(resampled), [tail, 1 - tail], axis=0)
-    gap = np.isnan(resampled).any(0)
-    return np.where(gap, np.nan, low), np.where(gap, np.nan, high)
+def _drawn(ends: Ends) -> Ends:
+    """Return bands to be drawn: open ends are gaps."""
+    mean, low, high = ends
+    gap = ~(np.isfinite(low) & np.isfinite(high))
+    return mean, np.where(gap, np.nan, low), np.where(gap, np.nan, high)
 
 
 def last_of(values: Numbers) -> float:

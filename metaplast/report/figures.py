@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.evaluation import Band
+from metaplast.bands import Band, Numbers
 from metaplast.report.canvas import DASHES, Look, label_ends, looks, new_figure, style
-from metaplast.report.curve import Curve, Numbers, last_of
+from metaplast.report.curve import Curve, last_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def trajectories(
 
 
 def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = False) -> Figure:
-    """Return a figure with a dot and its 98 % band for each name, the first on top.
+    """Return a figure with a dot and its band for each name, the first on top.
 
     Args:
         bands: by name.

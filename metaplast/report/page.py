@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaplast.bands import BAND, Band
 from metaplast.config import DiscoveryConfig
 from metaplast.display import coefficient, equation_html, mathml
-from metaplast.evaluation import Band
 from metaplast.files import write_text
 from metaplast.notation import LATEX
 from metaplast.paths import AnyPath, as_path
@@ -75,7 +75,7 @@ def pictures(run: FinishedRun) -> list[Picture]:
             "comparison",
             whiskers(heldout, x="held-out accuracy, %", mark=DISCOVERED),
             f"Accuracy on {run.summary['test_episodes']} held-out tasks, the same for every rule: "
-            f"mean and 98 % band.",
+            f"mean and {BAND}.",
         )
     ]
     if run.summary["without"]:
@@ -85,7 +85,7 @@ def pictures(run: FinishedRun) -> list[Picture]:
         without = {name: run.band("without", name) for name in order}
         caption = (
             "What each term is for: the change of held-out accuracy when the rule is refitted "
-            "without it, with the 98 % band of the paired difference."
+            f"without it, with the {BAND} of the paired difference."
         )
         figure = whiskers(without, x="change of accuracy without it, points", zero=True)
         shown.append(Picture("ablation", figure, caption))
@@ -123,7 +123,7 @@ def _learning(run: FinishedRun) -> list[Picture]:
         limits = (0.0, 100.0 if column == "accuracy" else None)
         figure = curves(series, x=TASKS, y=title, limits=limits)
         caption = (
-            f"Query {column} on the tasks of meta-training: running mean and its 98 % band. Tasks "
+            f"Query {column} on the tasks of meta-training: running mean and its {BAND}. Tasks "
             f"differ, so this is noisier than the held-out test."
         )
         if run.refit_at is not None and column == "accuracy":
@@ -172,6 +172,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         terms=[_term_row(run, term) for term in run.terms],
         figures=drawn,
         held_out=run.summary["held_out"],
+        band=BAND,
         per_layer=run.rule.is_per_layer,
         divergences=run.summary["divergences"],
         non_finite=run.summary["non_finite_episodes"],

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from metaplast.bands import Band, Numbers
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import CONFIG
 from metaplast.errors import UserError, require
-from metaplast.evaluation import Band
 from metaplast.files import read_json
 from metaplast.library import get_term
 from metaplast.outputs import HISTORY, RULE, SUMMARY
 from metaplast.paths import AnyPath, as_path
-from metaplast.report.curve import Curve, Numbers
+from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
 from metaplast.rule import Rule

@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = (
     *("threshold", "refit", "refit_batch", "validation", "least_effect", "test_episodes"),
 )
 # Seeds that outer loops are chosen on, and nothing else is made with.
-_SEPARATE = (1000, 1001, 1002)
+SEPARATE = (1000, 1001, 1002)
 
 
 class Witness(Engine):
@@ -110,7 +110,7 @@ class MetaVariant:
 
     def _score(self, setting: Setting, loop: str) -> float:
         """Return a loop's mean accuracy on separate seeds, over the last sixth of episodes."""
-        seeds = _SEPARATE[:1] if setting.quick else _SEPARATE
+        seeds = SEPARATE[:1] if setting.quick else SEPARATE
         runs = [self._run(seed, setting, loop) for seed in seeds]
         last = [row["accuracy"] for rows in runs for row in rows[-max(1, len(rows) // 6) :]]
         return sum(last) / len(last)

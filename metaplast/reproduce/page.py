@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from metaplast.bands import EARLIER, LEVEL
 from metaplast.files import read_json, write_text
 from metaplast.paths import AnyPath, as_path
 from metaplast.reproduce.contract import Experiment, all_experiments
+from metaplast.reproduce.verdict import LEAST_SEEDS
 
 PAGE = "README.md"
 
@@ -69,8 +71,10 @@ def number(verdict: dict[str, Any]) -> str:
     """Return a verdict's mean with its band."""
     if verdict["mean"] is None:
         return "not measured"
-    mean, low, high = (f"{verdict[key]:.3g}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}] {verdict['unit']}".strip().replace("-", "−")
+    low, high = (
+        "open" if end is None else f"{end:.3g}" for end in (verdict["low"], verdict["high"])
+    )
+    return f"{verdict['mean']:.3g} [{low}, {high}] {verdict['unit']}".strip().replace("-", "−")
 
 
 def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
         ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
         for _, summary in parts
     )
+    bands = dict.fromkeys(summary.get("bands", EARLIER) for _, summary in parts)
     seeds = {summary["seeds"] for _, summary in parts}
     usual = all(summary["seeds"] == summary["usual_seeds"] for _, summary in parts)
     every = len(parts) == len(all_experiments())
@@ -90,5 +95,8 @@ def _whole(parts: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
         "outcomes": outcomes,
         "machines": list(machines),
         "made_with": list(made),
+        "bands": list(bands),
+        "least_seeds": LEAST_SEEDS,
+        "risk": f"{100 * (1 - LEVEL):.3g} %",
         "quick": any(summary["quick"] for _, summary in parts),
     }

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from metaplast.bands import DESCRIPTION
 from metaplast.errors import require
 from metaplast.files import read_json, write_json, write_text
 from metaplast.jobs import guarded, on_cores
@@ -245,6 +246,7 @@ class Plan:
             "usual_seeds": experiment.seeds,
             "core_seconds": sum(results.seconds(v, seeds) for v in experiment.variants),
             "figures": list(figures),
+            "bands": DESCRIPTION,
             "verdicts": verdicts,
             "diverged": {name: table.diverged(name) for name in table.variants},
             "variants": settings,

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metaplast.bands import Numbers
 from metaplast.errors import UserError
 from metaplast.files import csv_text
 from metaplast.paths import AnyPath, as_path
-from metaplast.report.curve import Curve, Numbers
+from metaplast.report.curve import Curve
 
 # Values by column. "at" is the place; what has a number for each layer or term is NAME_1, NAME_2, …
 Row = Mapping[str, float]
@@ -58,7 +59,7 @@ class Series:
         return Series(self.x, np.where(counts > 0, sums / np.maximum(counts, 1), np.nan))
 
     def curve(self, scale: float = 1.0, window: int = 1, *, median: bool = False) -> Curve:
-        """Return mean (or median) over seeds and 98 % band of the running means."""
+        """Return mean (or median) over seeds of the running means, with its band."""
         values = scale * self.smooth(window).values
         return Curve.over_networks(list(self.x), values, median=median)
 

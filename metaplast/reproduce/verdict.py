@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
-from metaplast.evaluation import Band, bootstrap
-from metaplast.report.curve import Numbers
+from metaplast.bands import ANY, LEVEL, PERCENT, Band, Numbers, mean_band
 from metaplast.reproduce.table import Table
 
-# The range of n values misses their median with probability 2^(1-n): only from 7 seeds on can a
-# band over seeds have 98 % coverage.
-LEAST_SEEDS = 7
+# The range of n values misses their median with probability 2^(1-n): only from 7 seeds on is that
+# below 2 %, and a band over seeds as sure as its level without belief in a distribution.
+LEAST_SEEDS = 1 + math.ceil(-math.log2(1 - LEVEL))
 
 Outcome = Literal["holds", "does not hold", "not decided"]
 
@@ -64,7 +62,8 @@ class Verdict:
         source: where it is made.
         criterion: the range in which it is true.
         unit: of the numbers.
-        mean, low, high: over seeds, with the 98 % bootstrap band; NaN if nothing was measured.
+        mean: over seeds; None if nothing was measured.
+        low, high: ends of its band; None if one seed leaves them open.
         seeds: how many seeds were measured.
         agree: how many of them lie in the range.
         outcome: "holds" if the whole band lies in the range, "does not hold" if none of it does,
@@ -88,7 +87,8 @@ def judge(claim: Claim, table: Table) -> Verdict:
     values = np.asarray(claim.measure(table), float)
     finite = values[np.isfinite(values)]
     agree = int(((finite >= claim.low) & (finite <= claim.high)).sum())
-    band = bootstrap(torch.from_numpy(finite)) if len(finite) else None
+    limits = PERCENT if claim.unit == "%" else ANY
+    band = mean_band(finite, limits) if len(finite) else None
     complete = len(finite) == len(values) >= LEAST_SEEDS
     return Verdict(
         claim=claim.text,
@@ -96,12 +96,16 @@ def judge(claim: Claim, table: Table) -> Verdict:
         criterion=claim.criterion,
         unit=claim.unit,
         mean=None if band is None else band.mean,
-        low=None if band is None else band.low,
-        high=None if band is None else band.high,
+        low=None if band is None else _closed(band.low),
+        high=None if band is None else _closed(band.high),
         seeds=len(values),
         agree=agree,
         outcome=_outcome(claim, band) if band is not None and complete else "not decided",
     )
+
+
+def _closed(end: float) -> float | None:
+    return end if math.isfinite(end) else None
 
 
 def _outcome(claim: Claim, band: Band) -> Outcome:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaplast.bands import Numbers
 from metaplast.config import PRESETS
-from metaplast.report.curve import Curve, Numbers
+from metaplast.report.curve import Curve
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.heldout import RuleVariant, Site
 from metaplast.reproduce.panels import Panel

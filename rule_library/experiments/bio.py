@@ -15,13 +15,13 @@ from rule_library.experiments.shared import (
     overview,
 )  # fmt: skip
 
-_SOURCE = f"{A}, text"
+_SOURCE = f"{A}, inferred: as good as the pool, which comes near BP"
 
 
 bio = Experiment(
     name="bio",
     title="The three surviving terms alone",
-    source=_SOURCE,
+    source=A,
     text="The error-Hebbian term, the error-error term and Oja's rule, meta-learned together without the other seven "
     "and without penalty.",
     variants=(FA, BIO, BP),

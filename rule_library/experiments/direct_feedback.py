@@ -10,13 +10,12 @@ from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
     BP,
-    A,
     ahead,
     learned,
     overview,
 )  # fmt: skip
 
-_SOURCE = f"{A}, fig. S1; the ranges are ours"
+_SOURCE = "ours: nothing on direct feedback is among our sources"
 _STEADY: tuple[str, ...] = ("_steady", ", the outer loop chosen", "; the outer loop is ours")
 
 
@@ -36,7 +35,7 @@ def experiment(
     return Experiment(
         name=name,
         title=f"Direct feedback: the output error goes straight to each layer{title}",
-        source=f"{A}, fig. S1{source}",
+        source=_SOURCE + source,
         text=text,
         variants=(fa, bio, BP),
         claims=(
@@ -55,7 +54,7 @@ def experiment(
 
 direct_feedback = experiment(
     "direct-feedback",
-    "Direct feedback alignment, and the three terms with direct feedback, meta-learned as the others. What the "
-    "supplement concludes is not among our sources in words; the claim is our reading. With the published loop runs can end "
+    "Direct feedback alignment, and the three terms with direct feedback, meta-learned as the others. Experiment "
+    "and claim are ours, after the publications' for feedback layer by layer. With the published loop runs can end "
     "in divergence; `direct-feedback-steady` is the same with the outer loop chosen.",
 )

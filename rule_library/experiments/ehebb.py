@@ -18,7 +18,7 @@ from rule_library.experiments.shared import (
     overview,
 )  # fmt: skip
 
-_SOURCE = f"{A}, fig. 5"
+_SOURCE = A
 
 
 ehebb = Experiment(

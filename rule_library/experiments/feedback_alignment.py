@@ -22,7 +22,8 @@ from rule_library.experiments.shared import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SOURCE = f"{A}, fig. 3"
+_SOURCE = A
+_ANGLES = f"ours: {A} measures these angles; what it says of FA's is not among our sources"
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
@@ -56,7 +57,7 @@ feedback_alignment = Experiment(
         ),
         Claim(
             "FA's errors stay far from BP's: mean angle over the layers",
-            _SOURCE, lambda table: over_layers(table, "feedback_alignment", "angle"), 60, 90, "°",
+            _ANGLES, lambda table: over_layers(table, "feedback_alignment", "angle"), 60, 90, "°",
         ),
     ),
     draw=_draw,

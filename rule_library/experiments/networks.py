@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from metaplast.bands import Numbers
 from metaplast.probes import explained_variance, reconstructed_images, reconstruction_errors
-from metaplast.report.curve import Curve, Numbers
+from metaplast.report.curve import Curve
 from metaplast.reproduce.online import Course, OnlineVariant
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table

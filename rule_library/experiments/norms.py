@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.report.curve import Numbers
+from metaplast.bands import Numbers
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
@@ -19,7 +19,8 @@ from rule_library.experiments.shared import B
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SOURCE, _V3 = f"{B}, fig. 6", f"{B}, v3's abstract"
+_SOURCE, _V3 = f"{B}, fig. 6", f"{B}, v3's abstract; the measure is ours"
+_MEASURED = f"{_SOURCE}; the measure is ours"
 _PANELS = {
     "BP, 5 layers": (BP5, OJA5),
     "BP, naive init": (BP_SMALL, OJA_SMALL),
@@ -59,11 +60,11 @@ norms = Experiment(
     variants=tuple(variant for pair in _PANELS.values() for variant in pair),
     claims=(
         Claim(
-            "10 layers: Oja keeps the hidden layers' norms closer together", _SOURCE,
+            "10 layers: Oja keeps the hidden layers' norms closer together", _MEASURED,
             lambda table: _spread(table, "bp_oja_10_layers") - _spread(table, "bp_10_layers"), high=0, unit="decades",
         ),
         Claim(
-            "naive init: Oja keeps the hidden layers' norms closer together", _SOURCE,
+            "naive init: Oja keeps the hidden layers' norms closer together", _MEASURED,
             lambda table: _spread(table, "bp_oja_naive") - _spread(table, "bp_naive"), high=0, unit="decades",
         ),
         Claim(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.report.curve import Curve, Numbers
+from metaplast.bands import Numbers
+from metaplast.report.curve import Curve
 from metaplast.reproduce.contract import Experiment
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
@@ -27,7 +28,8 @@ from rule_library.experiments.shared import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SOURCE, _ORTHONORMALITY = f"{A}, fig. 7", f"{A}, fig. 8"
+_SOURCE = A
+_ORTHONORMALITY = f"ours: {A} measures it; that Oja lowers it is our reading"
 
 
 def _loss_below(variant: str) -> Callable[[Table], Numbers]:
@@ -94,7 +96,7 @@ def claims(variant: str, note: str = "") -> tuple[Claim, ...]:
 oja = Experiment(
     name="oja",
     title="Oja's rule beside feedback alignment, and the orthonormality of weights",
-    source=f"{A}, figs. 7 and 8",
+    source=_SOURCE,
     text="Oja's rule y_ℓ y_ℓ₋₁ᵀ − y_ℓ y_ℓᵀ W_ℓ is added to feedback alignment. It carries no error: it helps the "
     "forward flow. The orthonormality error is ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖² on the query images after each episode. "
     "With the published loop a single episode that nearly diverges can end a run: its gradient is so large that Adam takes θ away, or stands still "

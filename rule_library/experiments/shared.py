@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaplast.bands import Numbers
 from metaplast.probes import orthonormality_errors
-from metaplast.report.curve import Numbers
 from metaplast.reproduce.meta import MetaVariant
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table

@@ -1,50 +1,17 @@
-"""Bootstrap bands against theory, fair comparison of rules, and the selection of terms."""
+"""Fair comparison of rules, and the selection of terms."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
-from support import Clouds, Poisoned, named, normal
+from support import Clouds, Poisoned, named
 
-from metaplast.evaluation import Band, bootstrap, evaluate
+from metaplast.bands import Band
+from metaplast.evaluation import Evaluation, evaluate
 from metaplast.learner import Learner
 from metaplast.network import FullyConnected
 from metaplast.selection import keep_terms
 from metaplast.unroll import get_engine
 
 NETWORK = FullyConnected((6, 5, 3))
-
-
-@pytest.mark.parametrize(("coverage", "z"), [(0.98, 2.326), (0.9, 1.645)])
-def test_the_band_of_normal_data_is_the_analytic_one(coverage, z):
-    values = 3 + 2 * normal(400)
-    band = bootstrap(values, coverage)
-    half = z * float(values.std(correction=0)) / math.sqrt(400)
-    assert band.mean == pytest.approx(float(values.mean()))
-    assert band.high - band.mean == pytest.approx(half, rel=0.08)
-    assert band.mean - band.low == pytest.approx(half, rel=0.08)
-
-
-def test_the_band_covers_the_truth_as_often_as_it_says():
-    bands = [bootstrap(normal(60, seed=seed), coverage=0.8) for seed in range(100)]
-    covered = sum(band.low <= 0 <= band.high for band in bands)
-    assert 68 <= covered <= 90  # 80 ± 3 standard deviations
-
-
-def test_bands_are_the_same_each_time_and_leave_numpy_alone():
-    state = np.random.get_state()[1].tolist()
-    assert bootstrap(normal(30)) == bootstrap(normal(30))
-    assert bootstrap(normal(30)) != bootstrap(normal(30), seed=1)
-    assert np.random.get_state()[1].tolist() == state
-
-
-def test_the_band_of_equal_numbers_has_no_width():
-    assert bootstrap(torch.full((20,), 0.25)) == Band(0.25, 0.25, 0.25)
-
-
-def test_a_band_prints_as_percent():
-    assert str(Band(0.5, 0.25, 0.755)) == "50.0 % [25.0, 75.5]"
 
 
 class Recorder:
@@ -112,6 +79,28 @@ def test_evaluation_is_learning_and_judging():
     )
     assert result.loss.tolist() == pytest.approx(loss.tolist())
     assert result.accuracy.tolist() == accuracy.tolist()
+
+
+def test_a_band_is_drawn_once(monkeypatch):
+    drawn = []
+
+    def counted(values, limits):
+        drawn.append(len(values))
+        return Band(0.0, 0.0, 0.0)
+
+    monkeypatch.setattr("metaplast.evaluation.mean_band", counted)
+    evaluation = Evaluation(torch.rand(30), torch.rand(30), 0)
+    assert evaluation.band is evaluation.band
+    assert drawn == [30]
+
+
+def test_a_change_is_that_of_each_episode_and_in_the_direction_it_says():
+    accuracies = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.6, 1.0])
+    first, second = (Evaluation(accuracy, torch.zeros(3), 0) for accuracy in accuracies)
+    change = first.change(second)
+    # What the episodes have in common is in both: the difference is certain.
+    assert change.low == pytest.approx(0.1, abs=1e-6)
+    assert change.high == pytest.approx(0.1, abs=1e-6)
 
 
 # --- selection ---

@@ -82,6 +82,7 @@ HEAVY = (
     "torch.utils.tensorboard",
     "torchvision",
     "matplotlib",
+    "scipy",
     "latex2mathml",
 )
 

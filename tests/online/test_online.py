@@ -8,6 +8,7 @@ import episodes
 from metaplast.diagnostics import error_angles
 from metaplast.errors import UserError
 from metaplast.learner import Learner, Operators
+from metaplast.library import open_stream
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineSettings, spaced_records, train_online
 from metaplast.probes import PROBES, term_norms
@@ -127,8 +128,17 @@ def test_probes_measure_what_they_say():
     assert_close(decay, 0.01 * norms)
 
 
-def test_on_real_digits_backprop_learns():
-    split = episodes.from_tensors(*_two_blobs()).stream(StreamRequest())
+def test_backprop_learns_real_digits():
+    split = open_stream("digits", StreamRequest())
+    learner = Learner(FullyConnected((64, 16, 10)), "symmetric", named("error_hebbian"))
+    settings = OnlineSettings((0, 300), seeds=2, queries=100, engine="batched")
+    run = train_online(learner, torch.tensor([0.05]), split.final, settings, probes={})
+    assert run.accuracy[:, 0].max() < 0.3
+    assert run.accuracy[:, 1].min() > 0.5
+
+
+def test_backprop_learns_to_tell_two_clouds_apart():
+    split = episodes.from_tensors(*_two_clouds()).stream(StreamRequest())
     learner = Learner(FullyConnected((2, 8, 2)), "symmetric", named("error_hebbian"))
     run = train_online(
         learner, torch.tensor([0.3]), split.final, OnlineSettings((0, split.images), seeds=3)
@@ -136,7 +146,7 @@ def test_on_real_digits_backprop_learns():
     assert run.band().mean > 0.95
 
 
-def _two_blobs():
+def _two_clouds():
     labels = torch.arange(800) % 2
     noise = 0.1 * torch.randn(800, 2, generator=seeded())
     return torch.stack([labels, 1 - labels], 1) + noise, labels

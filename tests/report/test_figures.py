@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from metaplast.evaluation import Band
+from metaplast.bands import Band
 from metaplast.report import figures
 from metaplast.report.canvas import _spread, inline_svg, look, save_figure
-from metaplast.report.curve import Curve
+from metaplast.report.curve import PLACES, Curve
 from metaplast.report.figures import Trajectory
 from metaplast.reproduce.panels import Panel, _shared_looks
 
@@ -28,8 +28,24 @@ def test_networks_without_a_number_have_no_part_in_a_curve(median):
     curve = Curve.over_networks(range(3), values, median=median)
     middle = np.median if median else np.mean
     np.testing.assert_allclose(curve.mean[:2], [middle(values[:, 0]), middle(values[:4, 1])])
-    assert (curve.low < curve.high)[:2].all()
+    assert curve.low[0] < curve.mean[0] < curve.high[0]
+    # Four values are too few for the band of a median.
+    assert np.isnan(curve.low[1]) == median
     assert np.isnan([curve.mean[2], curve.low[2], curve.high[2]]).all()
+
+
+def test_a_line_over_one_network_has_no_band():
+    curve = Curve.over_networks(range(2), np.array([[1.0, 2.0]]))
+    assert curve.mean.tolist() == [1, 2]
+    assert np.isnan([*curve.low, *curve.high]).all()
+
+
+def test_on_a_logarithmic_axis_a_line_stays_where_only_its_band_goes_below_zero():
+    x = np.arange(3.0)
+    curve = Curve(x, np.array([2.0, 2, -1]), np.array([1.0, -1, -2]), x + 3).positive()
+    np.testing.assert_array_equal(curve.mean, [2, 2, np.nan])
+    np.testing.assert_array_equal(curve.low, [1, np.nan, np.nan])
+    np.testing.assert_array_equal(curve.high, [3, np.nan, np.nan])
 
 
 def test_the_median_is_not_moved_by_one_network():
@@ -55,14 +71,25 @@ def test_a_running_mean_is_the_mean_of_the_neighbours_and_gaps_stay_gaps():
     curve = Curve.running(range(20), values, 5)
     assert curve.mean[10] == 10
     assert curve.mean[0] == 1
-    assert curve.low[10] >= 8
-    assert curve.high[10] <= 12
+    # Five values: Student's t of 4 degrees of freedom, 98 %.
+    half = 3.747 * np.arange(5).std(ddof=1) / np.sqrt(5)
+    assert curve.high[10] - 10 == pytest.approx(half, rel=1e-3)
+    assert 10 - curve.low[10] == pytest.approx(half, rel=1e-3)
     values[4:16] = np.nan
     curve = Curve.running(range(20), values, 5)
     assert np.isnan(curve.mean[8])
     assert np.isnan(curve.low[8])
     assert curve.mean[5] == 3
     assert len(Curve.running([], np.empty(0), 5).x) == 0
+
+
+def test_of_a_long_running_mean_as_many_places_are_drawn_as_can_be_seen():
+    values = np.sin(np.arange(5000.0))
+    curve = Curve.running(range(5000), values, 9)
+    assert len(curve.x) == len(curve.mean) == PLACES
+    assert (curve.x[0], curve.x[-1]) == (0, 4999)
+    place = int(curve.x[200])
+    assert curve.mean[200] == pytest.approx(values[place - 4 : place + 5].mean())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,380 @@
+"""Every claim on a made-up table whose number is known, and results that say what the code says.
+
+A case has numbers of two seeds, of which each measure must give the stated ones: with its sign
+turned, another place or another variant it gives others.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metaplast
+from metaplast.reproduce.contract import all_experiments, get_experiment
+from metaplast.reproduce.page import page
+from metaplast.reproduce.table import Table
+from metaplast.reproduce.verdict import judge
+from rule_library.experiments.networks import COMPONENTS
+
+RESULTS = Path(metaplast.__file__).parents[1] / "docs" / "results"
+
+
+def made(variants):
+    """Return a table: column by column of each variant {place: (number of seed 0, of seed 1)}."""
+    return Table({
+        (variant, seed): [
+            {"at": float(place), column: float(values[seed])}
+            for column, numbers in columns.items()
+            for place, values in numbers.items()
+        ]
+        for variant, columns in variants.items()
+        for seed in (0, 1)
+    })  # fmt: skip
+
+
+def course(start, settled, middle, end):
+    """Return accuracies of a meta-learned rule, in % at each stage, as shares at some places.
+
+    The stages are episodes 1-30, 101-200, 281-320 and 501-600; the last is a mean of two places.
+    """
+    shares = {
+        15: start, 60: (99, 98), 150: settled, 250: (97, 96), 300: middle, 400: (95, 94),
+        550: tuple(x - 2 for x in end), 600: tuple(x + 2 for x in end),
+    }  # fmt: skip
+    return {place: tuple(x / 100 for x in values) for place, values in shares.items()}
+
+
+def late(numbers):
+    """Return a quantity that is `numbers` over the last sixth of 600 episodes, another before."""
+    return {100: (50, 60), 500: (70, 80), 510: tuple(x - 1 for x in numbers),
+            600: tuple(x + 1 for x in numbers)}  # fmt: skip
+
+
+def theta(numbers):
+    """Return coefficients: a mean over the last sixth, not what they are at the very end."""
+    return {100: (9, -9), 550: tuple(2 * x for x in numbers), 600: (0, 0)}
+
+
+# Accuracies of the meta-learned rules, shared by the experiments of the first publication.
+FA = course((20, 21), (24, 23), (22, 23), (25, 27))
+BP = course((30, 33), (66, 65), (68, 67), (70, 72))
+BIO = {"accuracy": course((25, 26), (60, 61), (66, 68), (67, 71))}
+
+
+def oja(name):
+    """Return the numbers of Oja's rule beside FA: two hidden layers and the last one."""
+
+    def errors(first, second):
+        # Powers of ten at both places of the last sixth, so that their mean is one as well.
+        return {column: {100: (5, 5), 550: (value, 10 * value), 600: (value, 10 * value)}
+                for column, value in (("orthonormality_1", first), ("orthonormality_2", second),
+                                      ("orthonormality_3", 1e9))}  # fmt: skip
+
+    return {
+        "feedback_alignment": {"accuracy": FA, "loss": late((3.0, 3.5)), **errors(1e3, 1e1)},
+        name: {"accuracy": course((1, 2), (3, 4), (5, 6), (45, 50)), "loss": late((2.0, 2.75)),
+               **errors(1e2, 1e-1)},
+    }, {
+        "Oja raises accuracy above FA's": (20, 23),
+        "Oja lowers the loss below FA's": (1.0, 0.75),
+        "Oja lowers the orthonormality error: mean over hidden layers of log10(with / without)":
+            (-1.5, -1.5),
+    }  # fmt: skip
+
+
+def plastic(local, bp):
+    """Return the numbers of plastic feedback: a lead for each stretch of 50 episodes."""
+    leads = (9, 8, 3, 7, 6, 5, 4, 6, 5, 7)
+    stretches = {125 + 50 * k: lead for k, lead in enumerate(leads)}
+    accuracy = {place: ((65 + lead) / 100, (60 - lead) / 100) for place, lead in stretches.items()}
+    return {
+        local: {
+            # Before the first 100 episodes it is far behind, which counts for nothing.
+            "accuracy": {50: (0.1, 0.1), **accuracy},
+            "theta_oja": theta((0.5, 0.25)), "theta_error_error": theta((-0.5, 0.75)),
+            "theta_backward_hebbian": theta((0.125, -0.25)),
+        },
+        bp: {"accuracy": {50: (0.6, 0.6), **dict.fromkeys(accuracy, (0.65, 0.6))}},
+    }, {
+        "above BP at the end": (6, -6),
+        "above BP throughout: least lead in 50 episodes in a row after the first 100": (3, -9),
+        "BP reaches 67–69 %": (65, 60),
+        "the local rule reaches about 70.5 %": (71, 54),
+        "θ of Oja's rule is positive": (0.5, 0.25),
+        "θ of the error-error term is negative in our sign": (-0.5, 0.75),
+        "θ of the backward error-Hebbian term is positive": (0.125, -0.25),
+    }  # fmt: skip
+
+
+def direct(end):
+    return {
+        f"direct_feedback_alignment{end}": {"accuracy": FA},
+        f"bio_direct{end}": {"accuracy": course((1, 2), (3, 4), (5, 6), (40, 47))},
+    }, {
+        "with direct feedback too, the three terms are above the error-Hebbian term alone": (15, 20)
+    }  # fmt: skip
+
+
+def online(**ends):
+    """Return networks that learn online: accuracies at the end in %, others before."""
+    return {
+        name: {"accuracy": {0: (0.1, 0.1), 2500: (0.9, 0.8), 5000: tuple(x / 100 for x in end)}}
+        for name, end in ends.items()
+    }
+
+
+def components(of_layers):
+    """Return cumulative variances of layers whose first n components hold at least 95 %."""
+    return {
+        f"variance_{index}": {
+            place: tuple(0.96 if place >= n else 0.94 for n in counts)
+            for place in range(1, COMPONENTS + 1)
+        }
+        for index, counts in enumerate(of_layers, start=1)
+    }
+
+
+def reconstruction(first, second):
+    return {"reconstruction_1": {0: (7, 7), 5000: first}, "reconstruction_2": {5000: second}}
+
+
+def activities(*layers):
+    return {
+        f"activity_norm_{index}": {0: (1, 1), 5000: values}
+        for index, values in enumerate((*layers, (1, 1)), start=1)
+    }
+
+
+def weights(*layers):
+    return {
+        f"weight_norm_{index}": {0: (2, 4), 2500: (100, 100), 5000: values}
+        for index, values in enumerate(layers, start=1)
+    }
+
+
+SIZES = {
+    "error_hebbian": 0.2, "error_error": -0.5, "oja": 0.1, "decay": 0.05, "activity_error": -0.25,
+}  # fmt: skip
+
+# By experiment: the table, and the number of each seed by claim.
+CASES = {
+    "feedback-alignment": (
+        {
+            "feedback_alignment": {"accuracy": FA, "angle_1": late((80, 84)),
+                                   "angle_2": late((60, 70))},
+            "backprop": {"accuracy": BP, "angle_1": late((1, 1)), "angle_2": late((2, 2))},
+        },
+        {
+            "FA reaches about 25 % meta-accuracy": (25, 27),
+            "BP reaches about 70 % meta-accuracy": (70, 72),
+            "FA has settled by about 100 episodes: change from episodes 101–200 to the last 100":
+                (1, 4),
+            "BP has settled by about 100 episodes: change from episodes 101–200 to the last 100":
+                (4, 7),
+            "FA's errors stay far from BP's: mean angle over the layers": (70, 77),
+        },
+    ),
+    "pool": (
+        {
+            "feedback_alignment": {"accuracy": FA},
+            "backprop": {"accuracy": BP},
+            "bio": BIO,
+            "pool": {
+                "accuracy": course((26, 28), (60, 61), (62, 64), (65, 73)),
+                **{
+                    f"theta_{name}": {100: (9, 9), 550: (3 * size, 3 * size), 600: (size, -size)}
+                    for name, size in SIZES.items()
+                },
+            },
+        },
+        {
+            "the pool starts like FA (episodes 1–30)": (6, 7),
+            "the pool is near BP by about 300 episodes (281–320)": (-6, -3),
+            "the pool is near BP at the end": (-5, 1),
+            "bio is as good as the pool": (2, -2),
+            "θ_0, θ_2 and θ_9 survive: the least of the three over the largest |θ|": (0.2, 0.2),
+            "the other seven approach 0: the largest of them over the largest |θ|": (0.5, 0.5),
+            "θ_2 is negative": (-0.5, 0.5),
+        },
+    ),
+    "oja": oja("oja"),
+    "oja-steady": oja("oja_steady"),
+    "bio": (
+        {"feedback_alignment": {"accuracy": FA}, "bio": BIO, "backprop": {"accuracy": BP}},
+        {"bio is near BP at the end": (-3, -1), "bio is far above FA": (42, 44)},
+    ),
+    "ehebb": (
+        {
+            "feedback_alignment": {"accuracy": FA},
+            "ehebb": {
+                "accuracy": course((1, 2), (3, 4), (5, 6), (60, 65)),
+                "theta_error_error": {550: (9, 9), 600: (-0.5, 0.25)},
+                "angle_1": late((40, 50)), "angle_2": late((20, 30)),
+            },
+            "oja": {"angle_1": late((80, 85)), "angle_2": late((70, 85))},
+            "bio": BIO,
+        },
+        {
+            "eHebb is well above FA": (35, 38),
+            "bio is above eHebb": (7, 6),
+            "the coefficient of e_ℓ e_ℓ₋₁ᵀ in the rule is positive (θ_2 of the table negative)":
+                (0.5, -0.25),
+            "eHebb aligns the errors far better than Oja: difference of the mean angles": (45, 45),
+        },
+    ),
+    "direct-feedback": direct(""),
+    "direct-feedback-steady": direct("_steady"),
+    "plastic-feedback": plastic("local_plastic", "backprop"),
+    "plastic-feedback-steady": plastic("local_plastic_steady", "backprop_steady"),
+    "shots": (
+        {
+            f"{rule}_shots_{shots}": {"accuracy": course((1, 2), (3, 4), (5, 6), end)}
+            for shots in (1, 2, 5, 10)
+            for rule, end in (("local_plastic", (40 + shots, 50)), ("backprop", (40, 50 + shots)))
+        },
+        {
+            f"the local rule surpasses BP with {shots} image{'s' * (shots > 1)} a class":
+                (shots, -shots)
+            for shots in (1, 2, 5, 10)
+        },
+    ),
+    "depth": (
+        online(bp_5_layers=(80, 82), bp_oja_5_layers=(75, 85), bp_10_layers=(50, 60),
+               bp_oja_10_layers=(70, 55)),
+        {
+            "5 layers: BP with Oja is slightly below BP": (-5, 3),
+            "10 layers: BP with Oja clearly wins": (20, -5),
+            "BP drops a lot from 5 to 10 layers": (-30, -22),
+        },
+    ),
+    "information": (
+        {
+            "bp_10_layers": {**components([(2, 3), (10, 12), (4, 4), (1, 1)]),
+                             **reconstruction((1e3, 1e2), (1e1, 1e2))},
+            "bp_oja_10_layers": {**components([(7, 8), (30, 25), (5, 5), (2, 2)]),
+                                 **reconstruction((1e1, 1e1), (1e0, 1e3))},
+        },
+        {
+            "Oja lowers the reconstruction error: mean over layers of log10(with / without)":
+                (-1.5, 0.0),
+            "y_3 has 95 % of its variance in about 10 components with BP": (10, 12),
+            "y_3 has 95 % of its variance in about 30 components with BP and Oja": (30, 25),
+        },
+    ),
+    "naive-init": (
+        online(bp_naive=(11, 12), bp_oja_naive=(70, 75), bp_naive_variance=(85, 86),
+               bp_oja_naive_variance=(60, 62)),
+        {
+            "standard deviation 0.01: BP has learned nothing after 5000 images": (11, 12),
+            "standard deviation 0.01: BP with Oja learns": (70, 75),
+            "variance 0.01: BP has learned nothing after 5000 images": (85, 86),
+            "variance 0.01: BP with Oja learns": (60, 62),
+        },
+    ),
+    "norms": (
+        {
+            "bp_10_layers": activities((1e3, 1e2), (1e-1, 1e0)),
+            "bp_oja_10_layers": activities((1e1, 1e2), (1e0, 1e-3)),
+            "bp_naive": activities((1e-2, 1e0), (1e-14, 1e1)),
+            "bp_oja_naive": activities((1e1, 1e0), (1e2, 1e3)),
+            # Growth of the mean norm over layers: 3 and 2 without Oja's rule, 2 and 2.5 with it.
+            "fa_5_layers": weights((5, 6), (7, 10)),
+            "fa_oja_5_layers": weights((2, 12), (6, 8)),
+        },
+        {
+            "10 layers: Oja keeps the hidden layers' norms closer together": (-3, 3),
+            # Below 1e-12 a norm is taken for 1e-12.
+            "naive init: Oja keeps the hidden layers' norms closer together": (-9, 2),
+            "FA's weights grow more without Oja: growth of their mean norm, points more than with":
+                (100, -50),
+        },
+    ),
+    "beyond": (
+        {
+            "discovered": {"accuracy_emnist": {1: (0.73, 0.70)}, "accuracy_mnist": {1: (0.8, 0.6)},
+                           "accuracy_omniglot": {1: (0.4, 0.5)}},
+            "bio_published": {"accuracy_emnist": {1: (0.70, 0.72)},
+                              "accuracy_mnist": {1: (0.1, 0.2)}},
+            "bp_published": {"accuracy_emnist": {1: (0.66, 0.71)},
+                             "accuracy_mnist": {1: (0.75, 0.62)},
+                             "accuracy_omniglot": {1: (0.52, 0.44)}},
+        },
+        {
+            "the discovered rule is above bio on EMNIST classes never met": (3, -2),
+            "the discovered rule is above BP there": (7, -1),
+            "the discovered rule is above BP on MNIST": (5, -2),
+            "the discovered rule is above BP on Omniglot": (-12, 6),
+        },
+    ),
+}  # fmt: skip
+CLAIMS = [
+    pytest.param(experiment, claim, id=f"{experiment.name}: {claim.text}")
+    for experiment in all_experiments().values()
+    for claim in experiment.claims
+]
+
+
+@pytest.mark.parametrize("name", all_experiments())
+def test_every_claim_has_a_case(name):
+    claims = [claim.text for claim in get_experiment(name).claims]
+    assert sorted(claims) == sorted(CASES[name][1])
+
+
+@pytest.mark.parametrize(("experiment", "claim"), CLAIMS)
+def test_a_measure_gives_the_number_that_its_table_was_made_for(experiment, claim):
+    variants, wanted = CASES[experiment.name]
+    found = np.asarray(claim.measure(made(variants)), float)
+    np.testing.assert_allclose(found, wanted[claim.text], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_case_would_pass_with_its_sign_turned(name):
+    assert all(any(abs(n) > 1e-3 for n in numbers) for numbers in CASES[name][1].values())
+
+
+@pytest.mark.parametrize(("experiment", "claim"), CLAIMS)
+def test_a_claim_names_its_source_and_a_range_with_an_end(experiment, claim):
+    assert claim.low < claim.high
+    assert np.isfinite([claim.low, claim.high]).any()
+    known = ("Shervani-Tabar & Rosenbaum 2023", "Shervani-Tabar et al. 2024", "ours")
+    assert claim.source.startswith(known)
+
+
+# --- the results in the repository ---
+
+STORED = sorted(path.stem for path in RESULTS.glob("*.json"))
+
+
+def test_every_experiment_has_results():
+    assert sorted(all_experiments()) == STORED
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_results_say_what_the_code_claims(name):
+    verdicts = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["verdicts"]
+    claims = get_experiment(name).claims
+    for verdict, claim in zip(verdicts, claims, strict=True):
+        said = (verdict["claim"], verdict["source"], verdict["criterion"], verdict["unit"])
+        assert said == (claim.text, claim.source, claim.criterion, claim.unit)
+        low, high = verdict["low"], verdict["high"]
+        outcome = "not decided"
+        if claim.low <= low and high <= claim.high:
+            outcome = "holds"
+        elif high < claim.low or low > claim.high:
+            outcome = "does not hold"
+        assert verdict["outcome"] == outcome
+        # Most seeds are on the side that the verdict takes.
+        if outcome != "not decided":
+            assert (verdict["agree"] > verdict["seeds"] / 2) == (outcome == "holds")
+
+
+def test_the_page_of_results_is_made_of_the_stored_ones():
+    assert (RESULTS / "README.md").read_text("utf-8") == page(RESULTS)
+
+
+def test_a_verdict_of_the_made_up_numbers_is_the_claims_own():
+    claim = get_experiment("bio").claims[0]
+    verdict = judge(claim, made(CASES["bio"][0]))
+    assert (verdict.mean, verdict.agree, verdict.seeds) == (pytest.approx(-2), 2, 2)
+    assert verdict.outcome == "not decided"

@@ -1,0 +1,129 @@
+"""Which images an experiment's variants meet; what is chosen is chosen on separate ones."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from sides import Sources
+
+from metaplast.reproduce import heldout, meta, online
+from metaplast.reproduce.contract import Setting, all_experiments, get_experiment
+from metaplast.reproduce.heldout import RuleVariant
+from metaplast.reproduce.meta import SEPARATE, MetaVariant
+from metaplast.reproduce.online import OnlineVariant
+
+QUICK = Setting(quick=True)
+VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
+KINDS = (MetaVariant, OnlineVariant, RuleVariant)
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    found = Sources()
+    monkeypatch.setattr("metaplast.discovery.open_source", found.open)
+    monkeypatch.setattr(heldout, "open_source", found.open)
+    monkeypatch.setattr(online, "open_stream", found.stream)
+    return found
+
+
+def test_every_variant_is_of_a_kind_that_is_looked_at_here():
+    assert {type(variant) for variant in VARIANTS.values()} == set(KINDS)
+
+
+def test_a_meta_learned_rule_meets_the_meta_training_side_alone(sources, tmp_path):
+    variant = VARIANTS["feedback_alignment"]
+    assert variant.prepare(QUICK, tmp_path) == {}
+    rows = variant.run(3, QUICK, {})
+    assert sources.sides == ["train"] * len(rows)
+    assert [request.seed for request in sources.requests] == [3]
+
+
+def test_an_outer_loop_is_chosen_on_seeds_that_nothing_else_is_made_with(sources, tmp_path):
+    variant = VARIANTS["oja_steady"]
+    variant = replace(
+        variant, full={**variant.full, **variant.quick, "episodes": 3}, quick={"episodes": 3},
+        loops=dict(list(variant.loops.items())[:2]),
+    )  # fmt: skip
+    prepared = variant.prepare(Setting(), tmp_path)
+    assert set(sources.sides) == {"train"}
+    assert [request.seed for request in sources.requests] == list(SEPARATE) * 2
+    chosen_on = sources.seeds("train")
+    sources.log.clear()
+    sources.requests.clear()
+    variant.run(0, Setting(), prepared)
+    assert [request.seed for request in sources.requests] == [0]
+    assert not chosen_on & sources.seeds("train")
+
+
+@pytest.mark.parametrize("name", all_experiments())
+def test_no_seed_of_an_experiment_is_one_that_outer_loops_are_chosen_on(name):
+    assert not set(range(get_experiment(name).seeds)) & set(SEPARATE)
+
+
+def test_the_loop_that_is_chosen_does_best_at_the_end_on_the_separate_seeds(monkeypatch, tmp_path):
+    # Accuracy of each loop by seed, made up: "late" is better at the end, "early" before.
+    def course(self, seed, setting, loop):
+        assert seed in SEPARATE
+        end = {"early": 0.5, "late": 0.6}[loop]
+        start = {"early": 0.9, "late": 0.1}[loop]
+        return [{"at": float(i), "accuracy": start if i < 10 else end} for i in range(12)]
+
+    monkeypatch.setattr(meta.MetaVariant, "_run", course)
+    variant = MetaVariant("made_up", {}, loops={"early": {}, "late": {}})
+    found = variant.prepare(Setting(), tmp_path)
+    assert found["loop"] == "late"
+    assert found["tried"] == pytest.approx({"early": 0.5, "late": 0.6})
+
+
+def test_networks_that_learn_online_have_coefficients_from_the_tuning_half(sources, tmp_path):
+    variant = VARIANTS["bp_5_layers"]
+    prepared = variant.prepare(QUICK, tmp_path)
+    assert set(sources.sides) == {"tuning"}
+    tuned = sources.seeds("tuning")
+    sources.log.clear()
+    variant = replace(variant, tables={}, shown={}, final={})
+    variant.run(0, QUICK, prepared)
+    assert set(sources.sides) == {"final"}
+    # The images that are looked at in the end are those the network was tested on.
+    assert len(sources.seeds("final")) == 1
+    assert not tuned & sources.seeds("final")
+
+
+def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path):
+    variant = VARIANTS["discovered"]
+    config = variant.config(QUICK)
+    small = {"terms": "error_hebbian,oja", "refit": 4, "validation": 4, "test_episodes": 4}
+    variant = replace(variant, quick={**variant.quick, "hidden": (5,), "episodes": 4, **small})
+    prepared = variant.prepare(QUICK, tmp_path)
+    first = sources.sides.index("test")
+    assert "train" not in sources.sides[first:]
+    learned = sources.seeds("train") | sources.seeds("test")
+    found_with = sources.requests[0]
+    sources.log.clear()
+    sources.requests.clear()
+    site = replace(variant.quick_sites[0], depth=2, hidden=(5,))
+    variant = replace(variant, quick_sites=(site,))
+    for seed in (0, 5):
+        variant.run(seed, QUICK, prepared)
+    assert set(sources.sides) == {"test"}
+    assert not learned & sources.seeds("test"), "other tasks than those of the discovery's own test"
+    assert len(sources.seeds("test")) == 2
+    # One split for all, that of the discovery: what it held out is what is tested on.
+    assert {request.seed for request in sources.requests} == {found_with.seed} == {config.seed}
+    assert {request.held_out for request in sources.requests} == {found_with.held_out}
+
+
+def test_all_rules_of_a_comparison_meet_the_same_held_out_tasks(sources):
+    names = [v.name for v in get_experiment("beyond").variants]
+    assert len(names) == 5
+    assert len({VARIANTS[name].sites for name in names}) == 1
+    assert {VARIANTS[name].config(Setting()).seed for name in names} == {0}
+    assert {VARIANTS[name].config(Setting()).held_out for name in names} == {"auto"}
+
+
+def test_a_witness_changes_nothing_of_what_is_measured():
+    variant = VARIANTS["feedback_alignment"]
+    bare = replace(variant, probes={})
+    torch.manual_seed(0)
+    for seen, plain in zip(variant.run(0, QUICK, {}), bare.run(0, QUICK, {}), strict=True):
+        assert {key: seen[key] for key in plain} == plain
