@@ -74,6 +74,16 @@ def with_formula(formula):
     return write
 
 
+def with_old_formula(formula):
+    """Write a term as earlier versions did, by its text only."""
+
+    def write(data):
+        data["terms"]["oja"] = {"formula": formula, "locality": "local", "citation": "Oja 1982"}
+        return json.dumps(data)
+
+    return write
+
+
 SPOILED = {
     "empty": (lambda _: "", "is not JSON"),
     "cut short": (lambda data: json.dumps(data)[:100], "is not JSON"),
@@ -97,7 +107,9 @@ SPOILED = {
     "infinity": (with_theta(oja=math.inf), "Infinity, which is not a number"),
     "unknown feedback": (change(feedback="fixd"), "did you mean 'fixed'"),
     "unknown term": (with_theta(ojja=1.0), "did you mean 'oja'"),
-    "changed formula": (with_formula("yₗ yₗ₋₁ᵀ"), "was written when oja meant"),
+    "changed formula": (with_old_formula("yₗ yₗ₋₁ᵀ"), "was written when oja meant"),
+    "changed text of a formula": (with_formula("yₗ yₗ₋₁ᵀ"), "but its monomials mean"),
+    "a formula that is no text": (with_formula(3), "'formula' of the term oja has the wrong type"),
 }
 
 
