@@ -16,18 +16,18 @@ from metaplast.config import DiscoveryConfig
 from metaplast.episode import EpisodeSampler, EpisodeSplit
 from metaplast.errors import UserError, require
 from metaplast.evaluation import Evaluation, evaluate
-from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
 from metaplast.outer_loop import OuterLoop, Record, StandstillError
+from metaplast.own import Own, OwnData, require_fit
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
+from metaplast.run_config import CONFIG, Asked, identity_of, read_config, write_config
 from metaplast.selection import Fit, Selection, keep_terms, select
-from metaplast.stages import Stages
+from metaplast.stages import CHECKPOINT, Stages
 from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
 
-CONFIG = "config.json"
 # Names the random numbers of the test.
 HELDOUT = "heldout"
 
@@ -53,10 +53,13 @@ class Discovery:
 
     Args:
         config: what to do.
-        folder: where the checkpoint is kept; None for no checkpoint.
+        folder: where the checkpoint is kept, and what was asked for; made if it is not there.
+            None for no checkpoint.
         observers: who watches.
         checkpoint_seconds: longest time between checkpoints.
-        split: episodes to use in the place of the configured source's.
+        split: episodes to use instead of the configured source's; recorded as data of your own.
+            They must be made for the configuration's ways, shots and queries; the sizes of
+            episodes from a sampler of your own class are recorded as they are.
         terms: candidate terms of your own, besides the configured ones.
 
     Attributes:
@@ -67,7 +70,7 @@ class Discovery:
         self,
         config: DiscoveryConfig,
         *,
-        folder: Path | None = None,
+        folder: Path | str | None = None,
         observers: Iterable[Observer] = (),
         checkpoint_seconds: float = 20.0,
         split: EpisodeSplit | None = None,
@@ -75,54 +78,148 @@ class Discovery:
     ) -> None:
         self.config = config
         self.choice = config.choice.extended(terms)
-        self.folder = folder
+        self.folder = None if folder is None else Path(folder)
         self._observers = tuple(observers)
-        self.stages = Stages(folder, checkpoint_seconds, self._observe)
+        self.stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)
         self._given_split = split
+        self._own_terms = tuple(terms)
+        # What the folder says was asked for; None until that is written or read.
+        self._identity: Mapping[str, Any] | None = None
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
 
     @classmethod
-    def resume(cls, folder: Path, **options: Any) -> Discovery:
-        """Return the discovery whose checkpoint is in `folder`, ready to go on.
+    def resume(
+        cls,
+        folder: Path | str,
+        *,
+        split: EpisodeSplit | None = None,
+        terms: Sequence[Term] = (),
+        **options: Any,
+    ) -> Discovery:
+        """Return the discovery whose checkpoint is in `folder`, ready to continue.
+
+        Args:
+            folder: of the run.
+            split: the data, where the run was given its own; they must be the same ones.
+            terms: terms of your own again; needed only for torch functions.
+            options: as for `Discovery`.
 
         Raises:
-            UserError: if there is no run, or its files are damaged or foreign.
+            UserError: if there is no run, its files are damaged, foreign or were changed, or data
+                or terms lack or are others.
         """
-        require(
-            (folder / CONFIG).exists(),
-            f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
-        )
-        data = read_json(folder / CONFIG, "the configuration of a run")
-        try:
-            config = DiscoveryConfig.from_json(data["config"])
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder / CONFIG} is not the configuration of a metaplast run ({error}); "
-                f"start the run again."
-            ) from None
-        discovery = cls(config, folder=folder, **options)
+        folder = Path(folder)
+        return cls._continued(folder, read_config(folder), split, terms, options)
+
+    @classmethod
+    def _continued(
+        cls,
+        folder: Path,
+        asked: Asked,
+        split: EpisodeSplit | None,
+        terms: Sequence[Term],
+        options: dict[str, Any],
+    ) -> Discovery:
+        if asked.own is not None:
+            asked.own.require_data(split is not None, str(folder))
+            terms = asked.own.candidates(terms, str(folder))
+        discovery = cls(asked.config, folder=folder, split=split, terms=terms, **options)
+        discovery._identity = asked.identity
         discovery.stages.load()
+        if asked.own is not None:
+            asked.own.require_same_data(discovery.own.data, str(folder))
         return discovery
 
     @classmethod
-    def in_folder(cls, config: DiscoveryConfig, folder: Path, **options: Any) -> Discovery:
+    def in_folder(
+        cls,
+        config: DiscoveryConfig,
+        folder: Path | str,
+        *,
+        split: EpisodeSplit | None = None,
+        terms: Sequence[Term] = (),
+        **options: Any,
+    ) -> Discovery:
         """Return the discovery that was begun in `folder`, or else begin it there.
 
         Raises:
             UserError: if the folder holds files that are damaged or foreign, or another discovery.
         """
+        folder = Path(folder)
         if (folder / CONFIG).exists():
-            begun = cls.resume(folder, **options)
+            asked = read_config(folder)
             require(
-                begun.config == config,
+                asked.config == config,
                 f"{folder} holds a discovery with other settings; give --out another folder.",
             )
-            return begun
-        folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, config)
-        return cls(config, folder=folder, **options)
+            return cls._continued(folder, asked, split, terms, options)
+        discovery = cls(config, folder=folder, split=split, terms=terms, **options)
+        discovery._begin_folder()
+        return discovery
+
+    def placed(self, folder: Path, **options: Any) -> Discovery:
+        """Return the same discovery in a folder, with the data that are already open.
+
+        Args:
+            folder: of the run.
+            options: observers and checkpoint_seconds, as for `Discovery`.
+        """
+        again = Discovery(
+            self.config, folder=folder, split=self._given_split, terms=self._own_terms, **options
+        )
+        if "split" in vars(self):
+            vars(again)["split"] = self.split
+        return again
+
+    def _begin_folder(self) -> None:
+        """Make the folder and write down what was asked for, unless the run is a continued one.
+
+        Raises:
+            UserError: if the folder holds another run, or one that would be lost.
+        """
+        if self.folder is None or self._identity is not None:
+            return
+        self._identity = identity_of(self.config, self.own.to_json())
+        if (self.folder / CONFIG).exists():
+            asked = read_config(self.folder)
+            require(
+                asked.config == self.config
+                and (asked.own is None or asked.identity == self._identity),
+                f"{self.folder} holds a run with other settings, data or terms; give another "
+                f"folder.",
+            )
+        require(
+            not (self.folder / CHECKPOINT).exists(),
+            f"{self.folder} holds a run that has begun; continue it by "
+            f"Discovery.resume({str(self.folder)!r}), or give another folder.",
+        )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_config(self.folder, self.config, self.own)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the folder {self.folder}: {error.strerror}; give a writable one."
+            ) from None
+
+    @cached_property
+    def own(self) -> Own:
+        """What was given from Python: a record of the data, and the terms."""
+        given = self._given_split is not None
+        data = OwnData.of(self.split, self.config.torch_device) if given else None
+        return Own(data, self._own_terms)
+
+    @property
+    def description(self) -> str:
+        """The data in one line; those of one's own with sizes and digest."""
+        return self.split.description if self.own.data is None else self.own.data.line
+
+    @property
+    def terms_line(self) -> str:
+        """What was asked for as candidate terms."""
+        more = f" and own terms: {self.own.names}" if self._own_terms else ""
+        return self.config.terms + more
 
     @cached_property
     def split(self) -> EpisodeSplit:
@@ -130,6 +227,8 @@ class Discovery:
         split = self._given_split
         if split is None:
             split = open_source(self.config.dataset_name, self.config.request)
+        else:
+            require_fit(split, self.config)
         network = self.config.network(split.inputs, split.outputs)
         return split.bind(network, self.config.feedback_name)
 
@@ -178,8 +277,13 @@ class Discovery:
         return self.learner_for(tuple(map(get_term, rule.terms)), feedback)
 
     def run(self) -> Result:
-        """Run all that is left and return the result."""
+        """Run all that is left and return the result.
+
+        Raises:
+            UserError: if the data, the engine or the folder do not fit.
+        """
         _ = self.engine  # a refusal should come before anything is shown
+        self._begin_folder()
         for observer in self._observers:
             observer.begin(self)
         search = self.stages.run(SEARCH, self._search)
@@ -344,9 +448,10 @@ class Discovery:
     ) -> Result:
         feedback, pool = search.learner.feedback_name, search.learner.terms
         scale = search.progress.scale.reshape(-1, len(pool))
-        provenance = {
-            "dataset": self.config.dataset_name,
-            "data": self.split.description,
+        own = self.own
+        provenance: dict[str, Any] = {
+            "dataset": self.config.dataset_name if own.data is None else own.data.label,
+            "data": self.description,
             "widths": list(self.learner.network.widths),
             "activation": self.config.activation,
             "init": self.config.init,
@@ -355,6 +460,10 @@ class Discovery:
             "versions": versions(),
             "heldout_accuracy": heldout[DISCOVERED].band.mean,
         }
+        if own.data is not None:
+            provenance["own_data"] = own.data.digest
+        if own.terms:
+            provenance["own_terms"] = [term.name for term in own.terms]
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
             searched=Rule.of(pool, search.fitted, feedback, provenance),
@@ -369,15 +478,11 @@ class Discovery:
             config=self.config,
             engine=self.engine.name,
             held_out=self.split.held_out,
-            description=self.split.description,
+            description=self.description,
             seconds=self.stages.seconds,
             planted=self.split.planted,
+            own=own,
         )
-
-
-def write_config(folder: Path, config: DiscoveryConfig) -> None:
-    """Write the configuration into a run folder."""
-    write_json(folder / CONFIG, {"config": config.to_json(), "versions": versions()})
 
 
 def discover(config: DiscoveryConfig | None = None, **options: Any) -> Result:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from metaplast.config import DiscoveryConfig
 from metaplast.evaluation import Band, Evaluation, bootstrap
 from metaplast.outer_loop import Record
+from metaplast.own import Own
 from metaplast.recovery import Recovery
 from metaplast.rule import Rule
 
@@ -39,6 +40,7 @@ class Result:
         description: of the data.
         seconds: wall time, interruptions left out.
         planted: the rule that made the query labels, where one did.
+        own: data and terms that were given from Python.
     """
 
     rule: Rule
@@ -55,6 +57,12 @@ class Result:
     description: str
     seconds: float
     planted: Rule | None = None
+    own: Own = field(default_factory=Own)
+
+    @property
+    def dataset(self) -> str:
+        """The configured data set, or the name of the data that were given."""
+        return self.config.dataset_name if self.own.data is None else self.own.data.label
 
     @property
     def kept(self) -> tuple[str, ...]:

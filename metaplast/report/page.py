@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -230,12 +230,12 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
-        f"labels {config['labels']}; {run.summary['held_out']} held out for the test",
+        "tasks": f"{_sizes(run, config, shots)}; {run.summary['held_out']} held out for the test",
         "network": f"{'-'.join(map(str, provenance['widths']))}, {config['activation']}, "
         f"{config['init']}",
         "feedback": run.rule.feedback,
-        "candidates": f"{config['terms']} ({len(run.terms)} terms), θ {config['theta']}",
+        "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
+        f"θ {config['theta']}",
         "search": f"{config['episodes']} tasks, {config['meta_batch']} in a step, "
         f"{config['optimizer']} {config['meta_lr']:g}, {config['penalty']} penalty",
         "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
@@ -246,3 +246,18 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "time": f"{run.summary['seconds']:.0f} s",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
+    """Return the sizes of a task: as asked for, or as a sampler of one's own has them."""
+    own = None if run.own is None else run.own.data
+    if own is not None and not own.is_asked:
+        return f"{own.support} support and {own.queries} query images, by {own.sampler}"
+    return (
+        f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
+        f"labels {config['labels']}"
+    )
+
+
+def _own_terms(run: FinishedRun) -> str:
+    return f" and own terms: {run.own.names}" if run.own is not None and run.own.terms else ""

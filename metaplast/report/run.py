@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CONFIG
 from metaplast.errors import UserError, require
 from metaplast.evaluation import Band
 from metaplast.files import read_json
 from metaplast.library import get_term
 from metaplast.outputs import HISTORY, RULE, SUMMARY
+from metaplast.own import Own, own_terms
 from metaplast.report.curve import Curve, Numbers
 from metaplast.report.figures import Trajectory
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
 from metaplast.rule import Rule
+from metaplast.run_config import CONFIG, config_digest, read_config
 from metaplast.term import Term
 
 # Running means are over about one part in this many of a stage.
@@ -40,6 +41,7 @@ class FinishedRun:
         summary: the outcome, see `metaplast.outputs.summary`.
         rows: of history.csv.
         terms: all candidates.
+        own: data and terms given from Python; None in folders of earlier versions.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class FinishedRun:
     summary: Mapping[str, Any]
     rows: tuple[Mapping[str, str], ...]
     terms: tuple[Term, ...]
+    own: Own | None = None
 
     @cached_property
     def stages(self) -> dict[str, list[Mapping[str, str]]]:
@@ -120,7 +123,9 @@ class FinishedRun:
 
     @property
     def command(self) -> str:
-        """The command that does this run again."""
+        """The command that does this run again; a call from Python where data or terms are own."""
+        if self.own is not None and (self.own.data is not None or self.own.terms):
+            return self._call(self.own)
         words = ["metaplast", "discover"]
         for field in fields(DiscoveryConfig):
             value = self.config["config"].get(field.name)
@@ -135,6 +140,20 @@ class FinishedRun:
                 text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
                 words += [flag, text]
         return shlex.join(words)
+
+    def _call(self, own: Own) -> str:
+        asked = DiscoveryConfig.from_json(self.config["config"])
+        changed = [
+            f"{field.name}={getattr(asked, field.name)!r}"
+            for field in fields(DiscoveryConfig)
+            if getattr(asked, field.name) != field.default
+        ]
+        given = [] if own.data is None else [f"split=…  # {own.data.line}"]
+        if own.terms:
+            given.insert(0, f"terms=[{own.names}],")
+        return f"discover(\n    DiscoveryConfig({', '.join(changed)}),\n    " + (
+            "\n    ".join(given) + "\n)"
+        )
 
 
 def _number(text: str) -> float:
@@ -156,15 +175,20 @@ def read_run(folder: Path, terms: Iterable[Term] = ()) -> FinishedRun:
         f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or go "
         f"on with an interrupted one: discover --resume {folder}.",
     )
-    own = {term.name: term for term in terms}
     summary = read_json(folder / SUMMARY, "the summary of a run")
     config = read_json(folder / CONFIG, "the configuration of a run")
-    rule = Rule.load(folder / RULE, own.values())
+    asked = read_config(folder)
+    own = own_terms(asked.own, terms)
+    rule = Rule.load(folder / RULE, terms, to_print=True)
     try:
+        require(
+            summary.get("config") in (None, config_digest(asked.config)),
+            f"{folder / CONFIG} was changed after the run; put it back, or start a new run.",
+        )
         rows = tuple(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)
-        run = FinishedRun(folder, config, rule, summary, rows, candidates)
+        run = FinishedRun(folder, config, rule, summary, rows, candidates, asked.own)
         _ = run.rules, run.command
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
