@@ -120,6 +120,7 @@ class Jobs:
             done = self.folder / name / DONE
             if done.exists():
                 summary = read_json(done, "the summary of a job")
+                require(isinstance(summary, dict), f"{done} is damaged; remove it to do it again.")
                 require(
                     summary.get("config") in (None, config_digest(self.configs[name])),
                     f"{self.folder / JOBS} was changed after {name} was done; put it back, or "
