@@ -90,7 +90,7 @@ class PoolSampler:
         request, found = self.request, Digest("pool")
         found.plain([request.ways, request.shots, request.queries, request.labels])
         found.tensor(self.pool.labels[self.members])
-        for part in torch.split(self.members, _DIGESTED):  # type: ignore[no-untyped-call]
+        for part in torch.split(self.members, _DIGESTED):
             found.tensor(self._pixels(part))
         return found.value()
 

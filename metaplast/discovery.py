@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metaplast.config import DiscoveryConfig
 from metaplast.episode import EpisodeSampler, EpisodeSplit
-from metaplast.errors import UserError, require
+from metaplast.errors import require
 from metaplast.evaluation import Evaluation, evaluate
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
@@ -22,11 +22,13 @@ from metaplast.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.own import Own, OwnData, require_fit
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
-from metaplast.run_config import CONFIG, Asked, identity_of, read_config, write_config
+from metaplast.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.selection import Fit, Selection, keep_terms, select
 from metaplast.stages import CHECKPOINT, Stages
 from metaplast.term import Term
 from metaplast.unroll import Engine, choose_engine
+
+__all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "discover", "write_config"]
 
 # Names the random numbers of the test.
 HELDOUT = "heldout"
@@ -174,34 +176,10 @@ class Discovery:
         return again
 
     def _begin_folder(self) -> None:
-        """Make the folder and write down what was asked for, unless the run is a continued one.
-
-        Raises:
-            UserError: if the folder holds another run, or one that would be lost.
-        """
-        if self.folder is None or self._identity is not None:
-            return
-        self._identity = identity_of(self.config, self.own.to_json())
-        if (self.folder / CONFIG).exists():
-            asked = read_config(self.folder)
-            require(
-                asked.config == self.config
-                and (asked.own is None or asked.identity == self._identity),
-                f"{self.folder} holds a run with other settings, data or terms; give another "
-                f"folder.",
-            )
-        require(
-            not (self.folder / CHECKPOINT).exists(),
-            f"{self.folder} holds a run that has begun; continue it by "
-            f"Discovery.resume({str(self.folder)!r}), or give another folder.",
-        )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_config(self.folder, self.config, self.own)
-        except OSError as error:
-            raise UserError(
-                f"cannot write to the folder {self.folder}: {error.strerror}; give a writable one."
-            ) from None
+        """Make the folder and write down what was asked for, unless the run is a continued one."""
+        if self.folder is not None and self._identity is None:
+            begun = (self.folder / CHECKPOINT).exists()
+            self._identity = begin_folder(self.folder, self.config, self.own, begun=begun)
 
     @cached_property
     def own(self) -> Own:

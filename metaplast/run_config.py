@@ -86,6 +86,43 @@ def read_config(folder: Path) -> Asked:
     return Asked(config, own, identity_of(config, data.get("own")))
 
 
+def begin_folder(
+    folder: Path, config: DiscoveryConfig, own: Own, *, begun: bool
+) -> Mapping[str, Any]:
+    """Make the folder of a new run, write down what was asked for, and return it as plain data.
+
+    Args:
+        folder: of the run.
+        config: what to do.
+        own: data and terms given from Python.
+        begun: whether the folder has a checkpoint, of a run that would be lost.
+
+    Raises:
+        UserError: if the folder holds another run or one that has begun, or cannot be written.
+    """
+    identity = identity_of(config, own.to_json())
+    if (folder / CONFIG).exists():
+        asked = read_config(folder)
+        same = asked.config == config and (asked.own is None or asked.identity == identity)
+        require(
+            same,
+            f"{folder} holds a run with other settings, data or terms; give another folder.",
+        )
+    require(
+        not begun,
+        f"{folder} holds a run that has begun; continue it by "
+        f"Discovery.resume({str(folder)!r}), or give another folder.",
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, config, own)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the folder {folder}: {error.strerror}; give a writable one."
+        ) from None
+    return identity
+
+
 def config_digest(config: DiscoveryConfig) -> str:
     """Return a digest of all that decides the outcome of a run."""
     data = {k: v for k, v in config.to_json().items() if k not in _PLACES}

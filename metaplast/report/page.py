@@ -13,6 +13,7 @@ import numpy as np
 
 from metaplast.config import DiscoveryConfig
 from metaplast.display import coefficient, equation_html, mathml
+from metaplast.errors import UserError
 from metaplast.evaluation import Band
 from metaplast.files import write_text
 from metaplast.notation import LATEX
@@ -58,10 +59,19 @@ def write_report(folder: Path, terms: Iterable[Term] = ()) -> Path:
         UserError: if the folder holds no finished run.
     """
     run = read_run(folder, terms)
-    shown = pictures(run)
+    try:
+        shown = pictures(run)
+        page = render(run, shown)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Numbers and names in the files are read where they are drawn.
+        raise UserError(
+            f"{folder} is damaged or was written by another version of metaplast "
+            f"({type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}); do the "
+            f"run again."
+        ) from error
     for picture in shown:
         save_figure(picture.figure, folder / FIGURES / picture.name)
-    write_text(folder / PAGE, render(run, shown))
+    write_text(folder / PAGE, page)
     return folder / PAGE
 
 

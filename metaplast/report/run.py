@@ -16,6 +16,7 @@ from metaplast.config import DiscoveryConfig
 from metaplast.errors import UserError, require
 from metaplast.evaluation import Band
 from metaplast.files import read_json
+from metaplast.formula_data import check, entry
 from metaplast.library import get_term
 from metaplast.outputs import HISTORY, RULE, SUMMARY
 from metaplast.own import Own, own_terms
@@ -26,6 +27,12 @@ from metaplast.rule import Rule
 from metaplast.run_config import CONFIG, config_digest, read_config
 from metaplast.term import Term
 
+# What a report reads of the summary, besides numbers within.
+_SUMMARY: Mapping[str, type | tuple[type, ...]] = {
+    "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
+    "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
+    "seconds": (int, float),
+}  # fmt: skip
 # Running means are over about one part in this many of a stage.
 WINDOWS = 10
 
@@ -185,6 +192,9 @@ def read_run(folder: Path, terms: Iterable[Term] = ()) -> FinishedRun:
             summary.get("config") in (None, config_digest(asked.config)),
             f"{folder / CONFIG} was changed after the run; put it back, or start a new run.",
         )
+        for key, kind in _SUMMARY.items():
+            found = entry(summary, key, kind, SUMMARY)
+            check(bool(found) or key != "heldout", f"{SUMMARY} has no held-out test")
         rows = tuple(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)

@@ -260,6 +260,24 @@ def test_a_damaged_or_unfinished_run_is_refused_with_a_sentence(folder, tmp_path
     assert_is_one_sentence(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("heldout", {"discovered": 3}), ("heldout", []), ("divergences", 3), ("seconds", "long"),
+     ("without", {"oja": {}}), ("before_refit", {"F0": "large"})],
+)  # fmt: skip
+def test_a_summary_with_wrong_content_is_refused(folder, tmp_path, field, value):
+    for path in folder.glob("*.*"):
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    summary = json.loads((folder / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {field: value}))
+    (tmp_path / "report.html").unlink()
+    with pytest.raises(UserError, match="is damaged") as refused:
+        write_report(tmp_path)
+    assert_is_one_sentence(refused.value)
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_the_default_configuration_has_the_shortest_command(tmp_path, folder):
     write_config(tmp_path, DiscoveryConfig())
     copy_results(folder, tmp_path)
