@@ -203,6 +203,7 @@ def plant(
         description=f"{'; '.join(rule.equation().splitlines())}, planted on {base.description}",
         planted=rule,
         binding=None,
+        name="planted",
     )
 
 
