@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metaplast.digest import Digest, sampler_digest
 from metaplast.episode import (
     EpisodeBatch,
     EpisodeRequest,
@@ -30,6 +31,7 @@ from metaplast.errors import UserError, require, shown
 from metaplast.learner import Learner, Operators, State
 from metaplast.library import choose_terms, get_term, open_source
 from metaplast.network import FullyConnected
+from metaplast.own import request_of
 from metaplast.rule import Rule
 from metaplast.seeds import generator
 from metaplast.term import Term
@@ -80,6 +82,21 @@ class PlantedSampler:
     base: EpisodeSampler
     teacher: Learner
     theta: Tensor
+
+    @property
+    def request(self) -> EpisodeRequest | None:
+        """What the source of the images was asked for."""
+        return request_of(self.base)
+
+    def digest(self) -> str:
+        """Return a digest of the images, the planted rule and the network that labels them."""
+        teacher, found = self.teacher, Digest("planted")
+        network = teacher.network
+        found.plain([list(network.widths), network.activation, network.init])
+        found.plain([teacher.feedback_name, [term.spell() for term in teacher.terms]])
+        found.plain(sampler_digest(self.base, self.theta.device))
+        found.tensor(self.theta)
+        return found.value()
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes, with the weights they are to be learned from."""
@@ -202,6 +219,7 @@ def plant(
         description=f"{'; '.join(rule.equation().splitlines())}, planted on {base.description}",
         planted=rule,
         binding=None,
+        name="planted",
     )
 
 

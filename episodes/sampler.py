@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from episodes.pool import LabelledPool
+from metaplast.digest import Digest
 from metaplast.episode import EpisodeBatch, EpisodeRequest
+
+# Images that are turned into numbers at once for a digest.
+_DIGESTED = 4096
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
@@ -87,6 +91,15 @@ class PoolSampler:
         return EpisodeBatch(
             self._pixels(support), support_y, self._pixels(query), query_y.contiguous()
         )
+
+    def digest(self) -> str:
+        """Return a digest of the images and labels that may be drawn, and of the request."""
+        request, found = self.request, Digest("pool")
+        found.plain([request.ways, request.shots, request.queries, request.labels])
+        found.tensor(self.pool.labels[self.members])
+        for part in torch.split(self.members, _DIGESTED):
+            found.tensor(self._pixels(part))
+        return found.value()
 
     def _classes(self, episodes: int, generator: torch.Generator) -> Tensor:
         """Return which of `self.classes` each episode has: [episode, way]."""

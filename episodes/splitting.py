@@ -62,6 +62,7 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
         inputs=pool.pixels,
         outputs=pool.classes if request.labels == "global" else request.ways,
         description=_describe(name, pool, held_out, train, test),
+        name=name,
     )
 
 

@@ -158,6 +158,7 @@ class TaskSetSource(EpisodeSource):
             outputs=request.ways,
             description=f"{name}: task sets of {request.ways} classes with labels remapped; the "
             f"test task set has {self.held_out} held out",
+            name=name,
         )
 
 

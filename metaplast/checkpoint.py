@@ -30,6 +30,7 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
     """
     path = as_path(path)
     try:
+        require(path.is_file(), f"{path} is not a regular file; give --resume the folder of a run.")
         _verify(path)
         # weights_only refuses everything but tensors and plain containers.
         payload = torch.load(path, weights_only=True)
@@ -38,6 +39,8 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
             f"cannot read a checkpoint from {path}: {error.strerror}; give --resume the folder "
             f"of an interrupted run."
         ) from None
+    except UserError:
+        raise
     except Exception:
         # A damaged pickle fails in as many ways as its bytes can be wrong.
         raise UserError(
@@ -48,8 +51,8 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
         f"{path} is not a metaplast checkpoint; give --resume the folder of a run.",
     )
     require(
-        payload.get("version") == VERSION,
-        f"{path} has checkpoint version {payload.get('version')!r}, this metaplast reads "
+        type(payload.get("version")) is int and payload["version"] == VERSION,
+        f"{path} has checkpoint version {str(payload.get('version'))[:40]!r}, this metaplast reads "
         f"version {VERSION}; install the metaplast that wrote it.",
     )
     data = payload.get("data")
@@ -61,6 +64,9 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
 def _verify(path: Path) -> None:
     """Compare checksums, which torch writes but does not read."""
     with zipfile.ZipFile(path) as archive:
+        # torch compresses nothing: what is compressed is foreign, and may be endless.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise zipfile.BadZipFile(path.name)
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(damaged)

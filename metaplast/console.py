@@ -120,12 +120,13 @@ def show_config(console: Console, discovery: Discovery) -> None:
     table.add_column(style="bold")
     table.add_column()
     rows = {
-        "data": discovery.split.description,
+        "data": discovery.description,
         "episodes": f"{config.ways} ways, {config.request.shots} shots, {config.queries} queries; "
         f"held out: {discovery.split.held_out}; labels {config.labels}",
         "network": f"{'-'.join(map(str, network.widths))}, {config.activation}, {config.init}",
         "feedback": config.feedback_name,
-        "terms": f"{config.terms} ({len(discovery.learner.terms)} candidates), θ {config.theta}",
+        "terms": f"{discovery.terms_line} ({len(discovery.learner.terms)} candidates), "
+        f"θ {config.theta}",
         "outer loop": _outer_line(config),
         "engine": f"{discovery.engine.name}, {config.device}, {config.dtype}, seed {config.seed}",
     }

@@ -16,20 +16,22 @@ from metaplast.device import require_device
 from metaplast.episode import EpisodeSampler, EpisodeSource, EpisodeSplit
 from metaplast.errors import UserError, require, unknown_name
 from metaplast.evaluation import Evaluation, evaluate
-from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
 from metaplast.outer_loop import OuterLoop, Record, StandstillError
-from metaplast.paths import AnyPath, as_path, make_folder, shown
+from metaplast.own import Own, OwnData, require_fit
+from metaplast.paths import AnyPath, as_path, shown
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
+from metaplast.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.selection import Fit, Selection, keep_terms, select
-from metaplast.stages import Stages
+from metaplast.stages import CHECKPOINT, Stages
 from metaplast.term import Term
 from metaplast.torch_settings import own_settings
 from metaplast.unroll import Engine, choose_engine
 
-CONFIG = "config.json"
+__all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "discover", "write_config"]
+
 # Names the random numbers of the test.
 HELDOUT = "heldout"
 
@@ -55,10 +57,13 @@ class Discovery:
 
     Args:
         config: what to do.
-        folder: where the checkpoint is kept, made if need be; None for no checkpoint.
+        folder: where the checkpoint is kept, and what was asked for; made if need be. None for no
+            checkpoint.
         observers: who watches.
         checkpoint_seconds: longest time between checkpoints.
-        split: episodes to use in the place of the configured source's.
+        split: episodes to use instead of the configured source's; recorded as data of your own.
+            They must be made for the configuration's ways, shots and queries; the sizes of
+            episodes from a sampler of your own class are recorded as they are.
         terms: candidate terms of your own, besides the configured ones.
 
     Attributes:
@@ -79,41 +84,70 @@ class Discovery:
         self.choice = config.choice.extended(terms)
         self.folder = None if folder is None else as_path(folder, "folder")
         self._observers = tuple(observers)
-        self.stages = Stages(self.folder, checkpoint_seconds, self._observe)
+        self.stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)
         self._given_split = split
+        self._own_terms = tuple(terms)
+        # What the folder says was asked for; None until that is written or read.
+        self._identity: Mapping[str, Any] | None = None
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
 
     @classmethod
-    def resume(cls, folder: AnyPath, **options: Any) -> Discovery:
-        """Return the discovery whose checkpoint is in `folder`, ready to go on.
+    def resume(
+        cls,
+        folder: AnyPath,
+        *,
+        split: EpisodeSplit | None = None,
+        terms: Sequence[Term] = (),
+        **options: Any,
+    ) -> Discovery:
+        """Return the discovery whose checkpoint is in `folder`, ready to continue.
+
+        Args:
+            folder: of the run.
+            split: the data, where the run was given its own; they must be the same ones.
+            terms: terms of your own again; needed only for torch functions.
+            options: as for `Discovery`.
 
         Raises:
-            UserError: if there is no run, its files are damaged or foreign, or this machine lacks
-                its device.
+            UserError: if there is no run, its files are damaged, foreign or were changed, data
+                or terms lack or are others, or this machine lacks the run's device.
         """
         folder = as_path(folder, "folder")
-        require(
-            (folder / CONFIG).exists(),
-            f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
-        )
-        data = read_json(folder / CONFIG, "the configuration of a run")
-        try:
-            config = DiscoveryConfig.from_json(data["config"])
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder / CONFIG} is not the configuration of a metaplast run ({error}); "
-                f"start the run again."
-            ) from None
+        return cls._continued(folder, read_config(folder), split, terms, options)
+
+    @classmethod
+    def _continued(
+        cls,
+        folder: Path,
+        asked: Asked,
+        split: EpisodeSplit | None,
+        terms: Sequence[Term],
+        options: dict[str, Any],
+    ) -> Discovery:
         # Before the checkpoint, whose tensors lie on the device.
-        require_device(config.torch_device)
-        discovery = cls(config, folder=folder, **options)
+        require_device(asked.config.torch_device)
+        if asked.own is not None:
+            asked.own.require_data(split is not None, str(folder))
+            terms = asked.own.candidates(terms, str(folder))
+        discovery = cls(asked.config, folder=folder, split=split, terms=terms, **options)
+        discovery._identity = asked.identity
         discovery.stages.load()
+        if asked.own is not None:
+            asked.own.require_same_data(discovery.own.data, str(folder))
         return discovery
 
     @classmethod
-    def in_folder(cls, config: DiscoveryConfig, folder: AnyPath, **options: Any) -> Discovery:
+    def in_folder(
+        cls,
+        config: DiscoveryConfig,
+        folder: AnyPath,
+        *,
+        split: EpisodeSplit | None = None,
+        terms: Sequence[Term] = (),
+        **options: Any,
+    ) -> Discovery:
         """Return the discovery that was begun in `folder`, or else begin it there.
 
         Raises:
@@ -121,15 +155,53 @@ class Discovery:
         """
         folder = as_path(folder, "folder")
         if (folder / CONFIG).exists():
-            begun = cls.resume(folder, **options)
+            asked = read_config(folder)
             require(
-                begun.config == config,
+                asked.config == config,
                 f"{folder} holds a discovery with other settings; give --out another folder.",
             )
-            return begun
-        make_folder(folder)
-        write_config(folder, config)
-        return cls(config, folder=folder, **options)
+            return cls._continued(folder, asked, split, terms, options)
+        discovery = cls(config, folder=folder, split=split, terms=terms, **options)
+        discovery._begin_folder()
+        return discovery
+
+    def placed(self, folder: Path, **options: Any) -> Discovery:
+        """Return the same discovery in a folder, with the data that are already open.
+
+        Args:
+            folder: of the run.
+            options: observers and checkpoint_seconds, as for `Discovery`.
+        """
+        again = Discovery(
+            self.config, folder=folder, split=self._given_split, terms=self._own_terms, **options
+        )
+        if "split" in vars(self):
+            vars(again)["split"] = self.split
+        return again
+
+    def _begin_folder(self) -> None:
+        """Make the folder and write down what was asked for, unless the run is a continued one."""
+        if self.folder is not None and self._identity is None:
+            begun = (self.folder / CHECKPOINT).exists()
+            self._identity = begin_folder(self.folder, self.config, self.own, begun=begun)
+
+    @cached_property
+    def own(self) -> Own:
+        """What was given from Python: a record of the data, and the terms."""
+        given = self._given_split is not None
+        data = OwnData.of(self.split, self.config.torch_device) if given else None
+        return Own(data, self._own_terms)
+
+    @property
+    def description(self) -> str:
+        """The data in one line; those of one's own with sizes and digest."""
+        return self.split.description if self.own.data is None else self.own.data.line
+
+    @property
+    def terms_line(self) -> str:
+        """What was asked for as candidate terms."""
+        more = f" and own terms: {self.own.names}" if self._own_terms else ""
+        return self.config.terms + more
 
     @cached_property
     def split(self) -> EpisodeSplit:
@@ -138,6 +210,8 @@ class Discovery:
         split = self._given_split
         if split is None:
             split = open_source(self.config.dataset_name, self.config.request)
+        else:
+            require_fit(split, self.config)
         network = self.config.network(split.inputs, split.outputs)
         return split.bind(network, self.config.feedback_name)
 
@@ -187,10 +261,13 @@ class Discovery:
 
     @own_settings(grad=True)
     def run(self) -> Result:
-        """Run all that is left and return the result."""
+        """Run all that is left and return the result.
+
+        Raises:
+            UserError: if the data, the engine or the folder do not fit.
+        """
         _ = self.engine  # a refusal should come before anything is shown
-        if self.folder is not None:
-            make_folder(self.folder)
+        self._begin_folder()
         for observer in self._observers:
             observer.begin(self)
         search = self.stages.run(SEARCH, self._search)
@@ -356,9 +433,10 @@ class Discovery:
     ) -> Result:
         feedback, pool = search.learner.feedback_name, search.learner.terms
         scale = search.progress.scale.reshape(-1, len(pool))
-        provenance = {
-            "dataset": self.config.dataset_name,
-            "data": self.split.description,
+        own = self.own
+        provenance: dict[str, Any] = {
+            "dataset": self.config.dataset_name if own.data is None else own.data.label,
+            "data": self.description,
             "widths": list(self.learner.network.widths),
             "activation": self.config.activation,
             "init": self.config.init,
@@ -367,6 +445,10 @@ class Discovery:
             "versions": versions(),
             "heldout_accuracy": heldout[DISCOVERED].band.mean,
         }
+        if own.data is not None:
+            provenance["own_data"] = own.data.digest
+        if own.terms:
+            provenance["own_terms"] = [term.name for term in own.terms]
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
             searched=Rule.of(pool, search.fitted, feedback, provenance),
@@ -381,16 +463,11 @@ class Discovery:
             config=self.config,
             engine=self.engine.name,
             held_out=self.split.held_out,
-            description=self.split.description,
+            description=self.description,
             seconds=self.stages.seconds,
             planted=self.split.planted,
+            own=own,
         )
-
-
-def write_config(folder: AnyPath, config: DiscoveryConfig) -> None:
-    """Write the configuration into a run folder."""
-    path = as_path(folder, "folder") / CONFIG
-    write_json(path, {"config": config.to_json(), "versions": versions()})
 
 
 def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
@@ -420,11 +497,7 @@ def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
     options["observers"] = (*options.pop("observers", ()), RunFiles(folder))
     if (folder / CONFIG).exists():
         return Discovery.in_folder(config, folder, **options).run()
-    discovery = Discovery(config, folder=folder, **options)
-    _ = discovery.engine  # data and engine first: a refusal should leave no folder behind
-    make_folder(folder)
-    write_config(folder, config)
-    return discovery.run()
+    return Discovery(config, folder=folder, **options).run()
 
 
 _OPTIONS = ("folder", "observers", "checkpoint_seconds", "split")

@@ -207,6 +207,7 @@ class EpisodeSplit:
             compared with it.
         binding: makes the split anew for a network and the name of a feedback; None where
             episodes do not depend on who learns them.
+        name: what the source calls the data; empty if it has no name.
     """
 
     train: EpisodeSampler
@@ -217,6 +218,7 @@ class EpisodeSplit:
     description: str
     planted: Rule | None = None
     binding: Callable[[FullyConnected, str], EpisodeSplit] | None = None
+    name: str = ""
 
     def bind(self, network: FullyConnected, feedback: str) -> EpisodeSplit:
         """Return the split for a network that learns with errors from `feedback`.

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from metaplast.errors import UserError
+from metaplast.strict_json import MAX_BYTES, parse_json
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -54,21 +56,28 @@ def csv_text(rows: Iterable[Mapping[str, object]]) -> str:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Return the contents of a JSON file.
+    """Return the contents of a JSON file, read strictly: see `strict_json`.
 
     Raises:
-        UserError: if the file cannot be read or is not JSON; `what` says what was expected.
+        UserError: if the file cannot be read, is a folder or a pipe, or is not JSON; `what` says
+            what was expected.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"cannot read {what} from {path}: {error.strerror}; check the path."
-        ) from None
-    except ValueError:
-        raise UserError(
-            f"{path} should hold {what} as JSON, but is not JSON; was it cut short?"
-        ) from None
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise UserError(f"cannot read {what} from {path}: it is {kind}; give a file.")
+        if status.st_size > MAX_BYTES:
+            raise UserError(
+                f"{path} should hold {what}, but has {status.st_size} bytes, more than any such "
+                f"file; check the path."
+            )
+        raw = path.read_bytes()
+    except (OSError, ValueError) as error:
+        # A path with a null character is a ValueError.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"cannot read {what} from {path}: {reason}; check the path.") from None
+    return parse_json(raw, str(path), what)
 
 
 def new_folder(out: Path | None, kind: str = "") -> Path:

@@ -29,6 +29,7 @@ from metaplast.outer_loop import OuterLoop, Record
 from metaplast.outputs import SUMMARY, RunFiles
 from metaplast.paths import AnyPath, as_path
 from metaplast.result import Result
+from metaplast.run_config import config_digest
 from metaplast.threads import torch_on_one_thread
 
 JOBS = "jobs.json"
@@ -124,7 +125,14 @@ class Jobs:
         for name in self.configs:
             done = self.folder / name / DONE
             if done.exists():
-                yield name, read_json(done, "the summary of a job")
+                summary = read_json(done, "the summary of a job")
+                require(isinstance(summary, dict), f"{done} is damaged; remove it to do it again.")
+                require(
+                    summary.get("config") in (None, config_digest(self.configs[name])),
+                    f"{self.folder / JOBS} was changed after {name} was done; put it back, or "
+                    f"start the command again in a new folder.",
+                )
+                yield name, summary
             else:
                 left.append(name)
         calls = {

@@ -20,9 +20,11 @@ from metaplast.checks import require_batch
 from metaplast.diagnostics import error_angles, term_sizes
 from metaplast.episode import EpisodeSampler
 from metaplast.errors import UserError
+from metaplast.formula_data import check
 from metaplast.guard import diagnose
 from metaplast.input_range import check_episodes
 from metaplast.learner import Learner
+from metaplast.loop_state import require_state
 from metaplast.outer_settings import OuterSettings
 from metaplast.seeds import generator
 from metaplast.torch_settings import own_settings
@@ -131,6 +133,7 @@ class OuterLoop:
         self._device = device
         if scale is None:
             scale = self.measure_scale(start)
+        check(scale.shape == start.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = TrustRegion(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(start / scale, scale, trust=trust)
         self._u = torch.nn.Parameter(self.progress.u.clone())
@@ -350,8 +353,16 @@ class OuterLoop:
 
     @own_settings(grad=True)
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        progress = self.progress
+        """Continue from what `state` returned, and `loop_state.read_stages` passed.
+
+        Raises:
+            DataError: if it does not fit this loop.
+        """
+        progress, settings = self.progress, self.settings
+        names = [term.name for term in self.learner.terms]
+        require_state(
+            state, self._u.detach(), names, settings.steps, settings.meta_batch, self._optimizer
+        )
         progress.scale = state["scale"]
         progress.history = [Record(**record) for record in state["history"]]
         progress.divergences = list(state["divergences"])

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from metaplast.discovery import CONFIG, Discovery
+from metaplast.discovery import Discovery
 from metaplast.errors import require
 from metaplast.files import csv_text, write_json, write_text
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.paths import AnyPath, as_path
 from metaplast.result import Result, versions
 from metaplast.rule import Rule
+from metaplast.run_config import CONFIG, config_digest
 
 HISTORY = "history.csv"
 RULE = "rule.json"
@@ -104,8 +105,10 @@ def summary(result: Result) -> dict[str, Any]:
         "added": {name: asdict(result.gain_with(name)) for name in result.added},
         "recovery": _recovery(result),
         "held_out": result.held_out,
-        "dataset": result.config.dataset_name,
+        "dataset": result.dataset,
         "data": result.description,
+        "own": result.own.to_json(),
+        "config": config_digest(result.config),
         "test_episodes": result.config.test_episodes,
         "episodes": result.config.episodes,
         "non_finite_episodes": sum(record.non_finite for record in result.history),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 
@@ -11,6 +11,7 @@ from metaplast.bands import Band
 from metaplast.config import DiscoveryConfig
 from metaplast.evaluation import Evaluation
 from metaplast.outer_loop import Record
+from metaplast.own import Own
 from metaplast.recovery import Recovery
 from metaplast.rule import Rule
 
@@ -41,6 +42,7 @@ class Result:
         description: of the data.
         seconds: wall time, interruptions left out.
         planted: the rule that made the query labels, where one did.
+        own: data and terms that were given from Python.
     """
 
     rule: Rule
@@ -57,6 +59,12 @@ class Result:
     description: str
     seconds: float
     planted: Rule | None = None
+    own: Own = field(default_factory=Own)
+
+    @property
+    def dataset(self) -> str:
+        """The configured data set, or the name of the data that were given."""
+        return self.config.dataset_name if self.own.data is None else self.own.data.label
 
     @property
     def kept(self) -> tuple[str, ...]:

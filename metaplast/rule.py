@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,20 +11,18 @@ from torch import Tensor
 
 from metaplast.algebra import MatrixName
 from metaplast.coefficients import coefficient_rows
-from metaplast.coerce import as_json
 from metaplast.errors import UserError, require
 from metaplast.feedback import get_feedback
 from metaplast.files import read_json, write_json
+from metaplast.formula_data import DataError
 from metaplast.labels import Label
 from metaplast.learner import Learner, State
-from metaplast.library import get_term
 from metaplast.network import FullyConnected
 from metaplast.notation import LATEX, TEXT, Notation
 from metaplast.paths import AnyPath, as_path
+from metaplast.rule_data import read_rule, require_rule, rule_data
 from metaplast.term import Term, checked_terms
 
-FORMAT = "metaplast-rule"
-VERSION = 1
 MATRICES: tuple[MatrixName, ...] = ("W", "B")
 
 
@@ -157,23 +154,8 @@ class Rule:
         return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data from which `load` makes the rule again."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "feedback": self.feedback,
-            "equation": self.equation(),
-            "theta": self.coefficients,
-            "terms": {
-                term.name: {
-                    "formula": term.spell(),
-                    "locality": term.locality,
-                    "citation": term.citation,
-                }
-                for term in self.terms
-            },
-            "provenance": as_json(self.provenance),
-        }
+        """Return plain data from which `load` makes the rule again, with its terms' formulas."""
+        return rule_data(self)
 
     def save(self, path: AnyPath) -> None:
         """Write the rule as JSON, atomically."""
@@ -243,44 +225,45 @@ class Rule:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rule:
-        """Return the rule that `to_json` wrote, of installed terms.
+        """Return the rule that `to_json` wrote.
 
         Raises:
-            UserError: if a term is unknown here or declared otherwise.
-            KeyError, TypeError, ValueError: if something else wrote it.
+            UserError: if something else wrote it, or a term is unknown here.
         """
-        return _decode(data, {})
+        return cls._decoded(data, "the data of the rule")
 
     @classmethod
-    def load(cls, path: AnyPath, terms: Iterable[Term] = ()) -> Rule:
+    def load(cls, path: AnyPath, terms: Iterable[Term] = (), *, to_print: bool = False) -> Rule:
         """Return the rule in a JSON file that `save` wrote.
+
+        A term is the one in `terms`, or the installed one, if that means what the file says, else
+        what the file says.
 
         Args:
             path: the file.
-            terms: terms of your own that no installed package offers.
+            terms: terms of your own; those that are torch functions, which a file cannot carry,
+                must be given here or be installed.
+            to_print: whether such functions may be missing: the rule can then not be run.
 
         Raises:
-            UserError: if the file is missing, damaged, foreign, of a future version, or names
-                a term that is unknown here or declared otherwise.
+            UserError: if the file is missing, damaged, foreign, of a future version, or has
+                a term that is unknown here or was given as something else.
         """
         path = as_path(path)
         data = read_json(path, "a rule")
-        require(
-            isinstance(data, dict) and data.get("format") == FORMAT,
-            f"{path} is not a metaplast rule; give the rule.json of a run folder.",
-        )
-        version = data.get("version")
-        require(
-            version == VERSION,
-            f"{path} has rule version {version!r}, this metaplast reads version {VERSION}; "
-            f"install a newer metaplast.",
-        )
+        require_rule(data, str(path))
+        return cls._decoded(data, str(path), terms, to_print=to_print)
+
+    @classmethod
+    def _decoded(
+        cls, data: Any, name: str, terms: Iterable[Term] = (), *, to_print: bool = False
+    ) -> Rule:
         try:
-            return _decode(data, {term.name: term for term in terms})
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise UserError(
-                f"{path} is damaged ({type(error).__name__}: {error}); write it again from its run."
-            ) from error
+            return cls(*read_rule(data, terms, to_print=to_print))
+        except DataError as error:
+            raise UserError(f"{name} is damaged ({error}); write it again from its run.") from error
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]:
@@ -290,29 +273,3 @@ def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]
     if single and body.startswith(notation.minus):
         negative, body = not negative, body.removeprefix(notation.minus)
     return (notation.minus if negative else "+"), body
-
-
-def _decode(data: Mapping[str, Any], own: Mapping[str, Term]) -> Rule:
-    terms = tuple(own[name] if name in own else get_term(name) for name in data["theta"])
-    for term in terms:
-        written = data["terms"][term.name]["formula"]
-        require(
-            written == term.spell(),
-            f"the rule was written when {term.name} meant {written!r}, here it means "
-            f"{term.spell()!r}; use the version of the term library that wrote it.",
-        )
-    columns = [v if isinstance(v, list) else [v] for v in data["theta"].values()]
-    rows = zip(*columns, strict=True) if columns else [()]
-    theta = tuple(tuple(map(_number, row)) for row in rows)
-    # A list of one coefficient is a layer's own, a number is shared.
-    lists = {isinstance(value, list) for value in data["theta"].values()}
-    if len(lists) > 1:
-        raise ValueError("some coefficients are lists, others numbers")
-    feedback, provenance = str(data["feedback"]), dict(data["provenance"])
-    return Rule(terms, theta, feedback, provenance, per_layer=True in lists)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"a coefficient must be a number, got {json.dumps(value)}")
-    return float(value)

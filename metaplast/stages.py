@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ from torch import Tensor
 
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
+from metaplast.formula_data import DataError
+from metaplast.loop_state import read_seconds, read_stages
 from metaplast.outer_loop import OuterLoop, Record
+from metaplast.run_config import require_identity
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -23,6 +26,7 @@ class Stages:
         folder: where the checkpoint is kept; None for no checkpoint.
         interval: longest time between checkpoints, in seconds.
         observe: sees every outer step.
+        identity: returns what was asked for as plain data, which goes into the checkpoint.
 
     Attributes:
         loops: the stages that this process began or went on with, by name, in order.
@@ -33,9 +37,11 @@ class Stages:
         folder: Path | None,
         interval: float,
         observe: Callable[[OuterLoop, Record], None],
+        identity: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> None:
         self.loops: dict[str, OuterLoop] = {}
         self._folder, self._interval, self._show = folder, interval, observe
+        self._identity = identity
         self._earlier: dict[str, dict[str, Any]] = {}
         self._elapsed = 0.0
         self._saved_at = self._began_at = time.monotonic()
@@ -44,17 +50,20 @@ class Stages:
         """Take up what an earlier part of the run left in the folder, if it left anything.
 
         Raises:
-            UserError: if the checkpoint is damaged.
+            UserError: if the checkpoint is damaged, or that of another run.
         """
         if self._folder is None or not (self._folder / CHECKPOINT).exists():
             return
         data = load_checkpoint(self._folder / CHECKPOINT)
         try:
-            self._earlier, self._elapsed = dict(data["stages"]), float(data["seconds"])
-        except (KeyError, TypeError, ValueError):
+            self._earlier, self._elapsed = read_stages(data), read_seconds(data)
+        except DataError as error:
             raise UserError(
-                f"the checkpoint in {self._folder} is damaged; start the run again."
+                f"the checkpoint in {self._folder} is damaged ({error}); start the run again."
             ) from None
+        identity = self._identity()
+        if identity is not None:
+            require_identity(data.get("asked"), identity, self._folder)
 
     @property
     def done(self) -> dict[str, int]:
@@ -101,9 +110,10 @@ class Stages:
         try:
             loop = make()
             loop.restore(self._earlier[name])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        except DataError as error:
             raise UserError(
-                f"the checkpoint in {self._folder} does not fit its run; start the run again."
+                f"the checkpoint in {self._folder} does not fit its run ({error}); start the run "
+                f"again."
             ) from None
         return loop
 
@@ -118,4 +128,5 @@ class Stages:
         if self._folder is None:
             return
         stages = self._earlier | {name: loop.state() for name, loop in self.loops.items()}
-        save_checkpoint(self._folder / CHECKPOINT, {"stages": stages, "seconds": self.seconds})
+        data = {"stages": stages, "seconds": self.seconds, "asked": self._identity()}
+        save_checkpoint(self._folder / CHECKPOINT, data)

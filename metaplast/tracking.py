@@ -160,7 +160,7 @@ def _hyper_parameters(result: Result) -> dict[str, bool | str | float | int]:
     """Return what was asked for, defaults filled in, in the types that TensorBoard takes."""
     config = result.config
     data = config.to_json() | {
-        "dataset": config.dataset_name,
+        "dataset": result.dataset,
         "feedback": config.feedback_name,
         "l1": config.penalty_weight,
         "engine": result.engine,

@@ -13,12 +13,13 @@ from rich.console import Console
 from metaplast.commands._options import parse, parse_known
 from metaplast.config import PRESETS, DiscoveryConfig
 from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
-from metaplast.discovery import Discovery, write_config
+from metaplast.discovery import Discovery
 from metaplast.errors import require
 from metaplast.files import new_folder
 from metaplast.library import all_terms, known_rules
 from metaplast.outputs import RunFiles
 from metaplast.report.observer import ReportFiles
+from metaplast.run_config import write_config
 from metaplast.tracking import FOLDER, TensorBoard
 
 PresetName = Literal["default", "paper"]
@@ -98,18 +99,17 @@ def main(arguments: Sequence[str]) -> None:
 def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:
     """Return the discovery, new or resumed, with everyone who watches it."""
     bar = ProgressBar(console, quiet=options.quiet)
-    resumed, split = options.resume, None
+    resumed = options.resume
+    trial = None
     if resumed is None:
         # Data and engine first: a mistake there should leave no folder behind.
         trial = Discovery(options.config)
-        _, split = trial.engine, trial.split
+        _ = trial.engine
     folder = resumed or new_folder(options.out)
     # The report reads what RunFiles writes.
     observers = (bar, RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
     every = options.checkpoint_seconds
-    if resumed is not None:
+    if trial is None:
         return Discovery.resume(folder, observers=observers, checkpoint_seconds=every), bar
     write_config(folder, options.config)
-    return Discovery(
-        options.config, folder=folder, observers=observers, checkpoint_seconds=every, split=split
-    ), bar
+    return trial.placed(folder, observers=observers, checkpoint_seconds=every), bar

@@ -118,6 +118,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
     console = make_console()
     contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
+    _require_data(options, contenders)
     like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=find_device(options.device))
     split = _open(options, like)
     network = options.network(split.inputs, split.outputs)
@@ -141,6 +142,21 @@ def main(arguments: Sequence[str]) -> None:
             f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
             f"figures (PNG, SVG): {', '.join(names)}",
         )  # fmt: skip
+
+
+def _require_data(options: EvaluateOptions, contenders: Sequence[Contender]) -> None:
+    """Have the data named where a rule was found on data that no command has.
+
+    Raises:
+        UserError: if they are not.
+    """
+    for contender in contenders:
+        found_on = contender.rule.provenance
+        require(
+            bool(options.dataset) or "own_data" not in found_on,
+            f"the rule {contender.name} was found on {found_on.get('dataset')}, which only Python "
+            f"has; name the data to train on by --dataset.",
+        )
 
 
 def _open(options: EvaluateOptions, like: torch.Tensor) -> StreamSplit:

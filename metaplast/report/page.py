@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from metaplast.bands import BAND, Band
 from metaplast.config import DiscoveryConfig
 from metaplast.display import coefficient, equation_html, mathml
+from metaplast.errors import UserError
 from metaplast.files import write_text
 from metaplast.notation import LATEX
 from metaplast.paths import AnyPath, as_path
@@ -60,10 +61,19 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
     """
     folder = as_path(folder, "folder")
     run = read_run(folder, terms)
-    shown = pictures(run)
+    try:
+        shown = pictures(run)
+        page = render(run, shown)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Numbers and names in the files are read where they are drawn.
+        raise UserError(
+            f"{folder} is damaged or was written by another version of metaplast "
+            f"({type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}); do the "
+            f"run again."
+        ) from error
     for picture in shown:
         save_figure(picture.figure, folder / FIGURES / picture.name)
-    write_text(folder / PAGE, render(run, shown))
+    write_text(folder / PAGE, page)
     return folder / PAGE
 
 
@@ -233,12 +243,12 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
-        f"labels {config['labels']}; {run.summary['held_out']} held out for the test",
+        "tasks": f"{_sizes(run, config, shots)}; {run.summary['held_out']} held out for the test",
         "network": f"{'-'.join(map(str, provenance['widths']))}, {config['activation']}, "
         f"{config['init']}",
         "feedback": run.rule.feedback,
-        "candidates": f"{config['terms']} ({len(run.terms)} terms), θ {config['theta']}",
+        "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
+        f"θ {config['theta']}",
         "search": f"{config['episodes']} tasks, {config['meta_batch']} in a step, "
         f"{config['optimizer']} {config['meta_lr']:g}, {config['penalty']} penalty",
         "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
@@ -249,3 +259,18 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "time": f"{run.summary['seconds']:.0f} s",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
+    """Return the sizes of a task: as asked for, or as a sampler of one's own has them."""
+    own = None if run.own is None else run.own.data
+    if own is not None and not own.is_asked:
+        return f"{own.support} support and {own.queries} query images, by {own.sampler}"
+    return (
+        f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
+        f"labels {config['labels']}"
+    )
+
+
+def _own_terms(run: FinishedRun) -> str:
+    return f" and own terms: {run.own.names}" if run.own is not None and run.own.terms else ""

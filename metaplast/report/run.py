@@ -14,18 +14,26 @@ import numpy as np
 
 from metaplast.bands import Band, Numbers
 from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CONFIG
 from metaplast.errors import UserError, require
 from metaplast.files import read_json
+from metaplast.formula_data import check, entry
 from metaplast.library import get_term
 from metaplast.outputs import HISTORY, RULE, SUMMARY
+from metaplast.own import Own, own_terms
 from metaplast.paths import AnyPath, as_path
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
 from metaplast.rule import Rule
+from metaplast.run_config import CONFIG, config_digest, read_config
 from metaplast.term import Term
 
+# What a report reads of the summary, besides numbers within.
+_SUMMARY: Mapping[str, type | tuple[type, ...]] = {
+    "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
+    "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
+    "seconds": (int, float),
+}  # fmt: skip
 # Running means are over about one part in this many of a stage.
 WINDOWS = 10
 
@@ -41,6 +49,7 @@ class FinishedRun:
         summary: the outcome, see `metaplast.outputs.summary`.
         rows: of history.csv.
         terms: all candidates.
+        own: data and terms given from Python; None in folders of earlier versions.
     """
 
     folder: Path
@@ -49,6 +58,7 @@ class FinishedRun:
     summary: Mapping[str, Any]
     rows: tuple[Mapping[str, str], ...]
     terms: tuple[Term, ...]
+    own: Own | None = None
 
     @cached_property
     def stages(self) -> dict[str, list[Mapping[str, str]]]:
@@ -121,7 +131,9 @@ class FinishedRun:
 
     @property
     def command(self) -> str:
-        """The command that does this run again."""
+        """The command that does this run again; a call from Python where data or terms are own."""
+        if self.own is not None and (self.own.data is not None or self.own.terms):
+            return self._call(self.own)
         words = ["metaplast", "discover"]
         for field in fields(DiscoveryConfig):
             value = self.config["config"].get(field.name)
@@ -136,6 +148,20 @@ class FinishedRun:
                 text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
                 words += [flag, text]
         return shlex.join(words)
+
+    def _call(self, own: Own) -> str:
+        asked = DiscoveryConfig.from_json(self.config["config"])
+        changed = [
+            f"{field.name}={getattr(asked, field.name)!r}"
+            for field in fields(DiscoveryConfig)
+            if getattr(asked, field.name) != field.default
+        ]
+        given = [] if own.data is None else [f"split=…  # {own.data.line}"]
+        if own.terms:
+            given.insert(0, f"terms=[{own.names}],")
+        return f"discover(\n    DiscoveryConfig({', '.join(changed)}),\n    " + (
+            "\n    ".join(given) + "\n)"
+        )
 
 
 def _number(text: str) -> float:
@@ -158,15 +184,23 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or go "
         f"on with an interrupted one: discover --resume {folder}.",
     )
-    own = {term.name: term for term in terms}
     summary = read_json(folder / SUMMARY, "the summary of a run")
     config = read_json(folder / CONFIG, "the configuration of a run")
-    rule = Rule.load(folder / RULE, own.values())
+    asked = read_config(folder)
+    own = own_terms(asked.own, terms)
+    rule = Rule.load(folder / RULE, terms, to_print=True)
     try:
+        require(
+            summary.get("config") in (None, config_digest(asked.config)),
+            f"{folder / CONFIG} was changed after the run; put it back, or start a new run.",
+        )
+        for key, kind in _SUMMARY.items():
+            found = entry(summary, key, kind, SUMMARY)
+            check(bool(found) or key != "heldout", f"{SUMMARY} has no held-out test")
         rows = tuple(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)
-        run = FinishedRun(folder, config, rule, summary, rows, candidates)
+        run = FinishedRun(folder, config, rule, summary, rows, candidates, asked.own)
         _ = run.rules, run.command
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(

@@ -326,7 +326,7 @@ def test_a_name_in_a_file_must_be_that_of_a_term(payload, tmp_path):
     data["theta"][payload] = 1.0
     data["terms"][payload] = data["terms"]["oja"]
     path.write_text(json.dumps(data))
-    with pytest.raises(UserError, match="unknown term"):
+    with pytest.raises(UserError, match="must be a lower-case identifier"):
         Rule.load(path)
 
 

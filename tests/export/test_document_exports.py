@@ -14,7 +14,7 @@ from pylatexenc.latexwalker import (
     LatexWalker,
     LatexWalkerParseError,
 )
-from support import FORWARD, TERMS, named, random_synapses
+from support import FORWARD, named, random_synapses
 from test_code_exports import CASES, PAYLOADS, network, rule
 
 from metaplast import Rule, notation
@@ -154,15 +154,7 @@ def test_markdown_gives_each_coefficient():
 # --- JSON ---
 
 
-# A file names terms, so it loads back where they are installed; another's are refused elsewhere.
-INSTALLED = [case for case, (given, _) in DOCUMENTS.items() if set(given.terms) <= set(TERMS)]
-
-
-def test_all_documents_but_one_are_of_installed_terms():
-    assert set(DOCUMENTS) - set(INSTALLED) == {"every part of the algebra"}
-
-
-@pytest.mark.parametrize("case", INSTALLED)
+@pytest.mark.parametrize("case", DOCUMENTS)
 def test_json_loads_back_as_the_rule(case, tmp_path):
     given, net = DOCUMENTS[case]
     text = export_rule(given, net, JSON).text

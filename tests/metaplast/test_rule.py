@@ -75,6 +75,16 @@ def with_formula(formula):
     return write
 
 
+def with_old_formula(formula):
+    """Write a term as earlier versions did, by its text only."""
+
+    def write(data):
+        data["terms"]["oja"] = {"formula": formula, "locality": "local", "citation": "Oja 1982"}
+        return json.dumps(data)
+
+    return write
+
+
 SPOILED = {
     "empty": (lambda _: "", "is not JSON"),
     "cut short": (lambda data: json.dumps(data)[:100], "is not JSON"),
@@ -94,12 +104,14 @@ SPOILED = {
     "null as coefficient": (with_theta(oja=None), "damaged"),
     "uneven layers": (with_theta(oja=[1.0, 2.0]), "damaged"),
     "one coefficient of a layer's own": (with_theta(oja=[1.0]), "damaged"),
-    "an endless integer": (with_theta(oja=10**400), "damaged"),
-    "NaN": (with_theta(oja=math.nan), "must be finite"),
-    "infinity": (with_theta(oja=math.inf), "must be finite"),
+    "an endless integer": (with_theta(oja=10**400), "whole number of 401 digits"),
+    "NaN": (with_theta(oja=math.nan), "NaN, which is not a number"),
+    "infinity": (with_theta(oja=math.inf), "Infinity, which is not a number"),
     "unknown feedback": (change(feedback="fixd"), "did you mean 'fixed'"),
     "unknown term": (with_theta(ojja=1.0), "did you mean 'oja'"),
-    "changed formula": (with_formula("yₗ yₗ₋₁ᵀ"), "was written when oja meant"),
+    "changed formula": (with_old_formula("yₗ yₗ₋₁ᵀ"), "was written when oja meant"),
+    "changed text of a formula": (with_formula("yₗ yₗ₋₁ᵀ"), "but its monomials mean"),
+    "a formula that is no text": (with_formula(3), "'formula' of the term oja has the wrong type"),
 }
 
 
@@ -117,7 +129,7 @@ def test_a_missing_file_and_a_binary_one_are_refused(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         Rule.load(tmp_path / "rule.json")
     (tmp_path / "rule.json").write_bytes(b"\x80\x81\xff")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not UTF-8"):
         Rule.load(tmp_path / "rule.json")
 
 

@@ -162,6 +162,15 @@ def test_the_command_on_the_page_is_that_of_the_run(folder, shown):
     assert read_options(words[2:]).config == read_options(SMALL).config
 
 
+def copy_results(folder, target):
+    """Copy what a run found, as earlier versions wrote it: no digest of its configuration."""
+    for name in ("rule.json", "history.csv"):
+        (target / name).write_bytes((folder / name).read_bytes())
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["config"]
+    (target / "summary.json").write_text(json.dumps(summary))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -172,8 +181,7 @@ def test_the_command_on_the_page_is_that_of_the_run(folder, shown):
 def test_any_configuration_comes_back_from_its_command(arguments, tmp_path, folder):
     config = read_options(arguments).config
     write_config(tmp_path, config)
-    for name in ("summary.json", "rule.json", "history.csv"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    copy_results(folder, tmp_path)
     again = read_options(shlex.split(read_run(tmp_path).command)[2:]).config
     assert again == config
 
@@ -215,11 +223,10 @@ def test_terms_of_one_s_own_reach_the_report(tmp_path):
     config = read_options([*SMALL, "--terms=F0,F2"]).config
     write_config(tmp_path, config)
     Discovery(config, folder=tmp_path, observers=[RunFiles(tmp_path)], terms=[mine]).run()
-    with pytest.raises(UserError, match="hebbian_of_mine"):
-        write_report(tmp_path)
-    text = write_report(tmp_path, [mine]).read_text()
-    assert "hebbian_of_mine" in text
-    assert "Hebb &amp; &lt;i&gt;1949" in text
+    for terms in ((), [mine]):
+        text = write_report(tmp_path, terms).read_text()
+        assert "hebbian_of_mine" in text
+        assert "Hebb &amp; &lt;i&gt;1949" in text
 
 
 def test_a_report_that_fails_is_a_warning_and_the_run_stands(tmp_path, monkeypatch, capsys):
@@ -253,8 +260,25 @@ def test_a_damaged_or_unfinished_run_is_refused_with_a_sentence(folder, tmp_path
     assert_is_one_sentence(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("heldout", {"discovered": 3}), ("heldout", []), ("divergences", 3), ("seconds", "long"),
+     ("without", {"oja": {}}), ("before_refit", {"F0": "large"})],
+)  # fmt: skip
+def test_a_summary_with_wrong_content_is_refused(folder, tmp_path, field, value):
+    for path in folder.glob("*.*"):
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    summary = json.loads((folder / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {field: value}))
+    (tmp_path / "report.html").unlink()
+    with pytest.raises(UserError, match="is damaged") as refused:
+        write_report(tmp_path)
+    assert_is_one_sentence(refused.value)
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_the_default_configuration_has_the_shortest_command(tmp_path, folder):
     write_config(tmp_path, DiscoveryConfig())
-    for name in ("summary.json", "rule.json", "history.csv"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    copy_results(folder, tmp_path)
     assert read_run(tmp_path).command == "metaplast discover"

@@ -1,0 +1,166 @@
+"""What a run folder says of what was asked for: written when it begins, compared ever after."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaplast.config import DiscoveryConfig
+from metaplast.digest import SHOWN, plain_digest
+from metaplast.errors import UserError, require
+from metaplast.files import read_json, write_json
+from metaplast.own import Own, read_own
+from metaplast.result import versions
+
+CONFIG = "config.json"
+
+# Where data lie may change: a run can go on where its folder was moved to.
+_PLACES = ("data_root",)
+
+
+def write_config(folder: Path, config: DiscoveryConfig, own: Own | None = None) -> None:
+    """Write what was asked for into a run folder.
+
+    Args:
+        folder: of the run.
+        config: what to do.
+        own: data and terms given from Python; None if that is not known yet.
+    """
+    data: dict[str, Any] = {"config": config.to_json(), "versions": versions()}
+    if own is not None:
+        data["own"] = own.to_json()
+    write_json(folder / CONFIG, data)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run folder says was asked for.
+
+    Attributes:
+        config: the configuration.
+        own: data and terms given from Python; None in folders of earlier versions.
+        identity: both as plain data, as checkpoints hold them.
+    """
+
+    config: DiscoveryConfig
+    own: Own | None
+    identity: Mapping[str, Any]
+
+
+def identity_of(config: DiscoveryConfig, own: Any) -> dict[str, Any]:
+    """Return what was asked for as plain data, for a checkpoint."""
+    plain: dict[str, Any] = json.loads(json.dumps({"config": config.to_json(), "own": own}))
+    return plain
+
+
+def read_config(folder: Path) -> Asked:
+    """Return what a run folder says was asked for.
+
+    Raises:
+        UserError: if there is no run, or the file is damaged or foreign.
+    """
+    path = folder / CONFIG
+    require(
+        path.exists(),
+        f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
+    )
+    data = read_json(path, "the configuration of a run")
+    require(
+        isinstance(data, dict) and isinstance(data.get("config"), dict),
+        f"{path} is not the configuration of a metaplast run; start the run again.",
+    )
+    try:
+        config = DiscoveryConfig.from_json(data["config"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise UserError(
+            f"{path} is not the configuration of a metaplast run ({reason}); start the run again."
+        ) from None
+    own = read_own(data, path)
+    return Asked(config, own, identity_of(config, data.get("own")))
+
+
+def begin_folder(
+    folder: Path, config: DiscoveryConfig, own: Own, *, begun: bool
+) -> Mapping[str, Any]:
+    """Make the folder of a new run, write down what was asked for, and return it as plain data.
+
+    Args:
+        folder: of the run.
+        config: what to do.
+        own: data and terms given from Python.
+        begun: whether the folder has a checkpoint, of a run that would be lost.
+
+    Raises:
+        UserError: if the folder holds another run or one that has begun, or cannot be written.
+    """
+    identity = identity_of(config, own.to_json())
+    if (folder / CONFIG).exists():
+        asked = read_config(folder)
+        same = asked.config == config and (asked.own is None or asked.identity == identity)
+        require(
+            same,
+            f"{folder} holds a run with other settings, data or terms; give another folder.",
+        )
+    require(
+        not begun,
+        f"{folder} holds a run that has begun; continue it by "
+        f"Discovery.resume({str(folder)!r}), or give another folder.",
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, config, own)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the folder {folder}: {error.strerror}; give a writable one."
+        ) from None
+    return identity
+
+
+def config_digest(config: DiscoveryConfig) -> str:
+    """Return a digest of all that decides the outcome of a run."""
+    data = {k: v for k, v in config.to_json().items() if k not in _PLACES}
+    return plain_digest("configuration", data)[:SHOWN]
+
+
+def require_identity(begun: object, now: Mapping[str, Any], folder: Path) -> None:
+    """Check that a run is continued as it was begun.
+
+    Args:
+        begun: what its checkpoint says was asked for; None in checkpoints of earlier versions.
+        now: what its folder says now.
+        folder: of the run.
+
+    Raises:
+        UserError: if the two differ, naming in what.
+    """
+    if begun is None and now["own"] is None:
+        warnings.warn(
+            f"the checkpoint in {folder} was written by an earlier version, which did not keep "
+            f"the configuration in it: a change of {CONFIG} since then cannot be seen.",
+            stacklevel=5,
+        )
+        return
+    if not isinstance(begun, dict) or not isinstance(begun.get("config"), dict):
+        raise UserError(
+            f"the checkpoint in {folder} does not say what run it is of; start the run again."
+        )
+    before, after = begun["config"], now["config"]
+    changes = [
+        f"{name} was {before.get(name)!r:.60}, is {after.get(name)!r:.60}"
+        for name in sorted(before.keys() | after.keys(), key=str)
+        if before.get(name) != after.get(name) and name not in _PLACES
+    ]
+    if begun.get("own") != now["own"]:
+        changes.append("own data and terms")
+    require(
+        not changes,
+        f"{folder / CONFIG} was changed after the run began ({'; '.join(changes)}); put it back, "
+        f"or start a new run.",
+    )

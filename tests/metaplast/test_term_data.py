@@ -1,0 +1,195 @@
+"""A rule's file carries what its terms mean, and nothing that is wrong in it is believed."""
+
+import copy
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from support import TERMS, assert_is_one_sentence, named
+
+from metaplast import B, DenseFormula, Rule, Term, W, dot, outer, post, pre, total
+from metaplast.errors import UserError
+from metaplast.formula_data import formula_data, is_same_formula, read_formula
+from metaplast.term_data import read_term, term_data
+
+MINE = Term(
+    "mine",
+    0.1234567 * (total(post.error) * (dot(W.T @ post.activity, pre.error) * W))
+    - 2 * (dot(pre.activity, W.T @ post.error) * outer(post.one, W.T @ post.activity))
+    + outer(post.error, pre.activity),
+    "a notebook", summary="a test", aliases=("M1",), initial=0.5, nonnegative=True, in_pool=False,
+)  # fmt: skip
+BACK = Term("back", outer(pre.activity, post.error) - 0.5 * B, "a notebook")
+DENSE = Term(
+    "dense",
+    DenseFormula(
+        W, lambda s: torch.einsum("ei,ej->eij", s.post_error, s.pre_activity**2),
+        frozenset((post.error, pre.activity)), True, "eₗ (yₗ₋₁²)ᵀ", r"e_\ell (y_{\ell-1}^2)^{\top}",
+    ),
+    "here",
+)  # fmt: skip
+
+
+def written(*terms):
+    """Return the rule's file as data."""
+    return json.loads(json.dumps(Rule.of(terms, torch.ones(len(terms)), "plastic").to_json()))
+
+
+def put(tmp_path, data):
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("term", [*TERMS, MINE, BACK], ids=lambda term: term.name)
+def test_a_term_comes_back_whole(term):
+    assert read_term(term.name, json.loads(json.dumps(term_data(term)))) == term
+
+
+def test_a_term_of_one_s_own_loads_where_it_was_never_registered(tmp_path):
+    given = Rule((MINE, *named("oja"), BACK), ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), "plastic")
+    given.save(tmp_path / "rule.json")
+    loaded = Rule.load(tmp_path / "rule.json")
+    assert loaded == given
+    assert str(loaded) == str(given)
+    assert loaded.terms[1] is named("oja")[0], "the registered one, where it means the same"
+
+
+def test_the_same_sum_in_another_order_is_the_registered_term(tmp_path):
+    data = written(*named("oja"))
+    data["terms"]["oja"]["monomials"].reverse()
+    data["terms"]["oja"]["formula"] = "−yₗ yₗᵀ Wₗ + yₗ yₗ₋₁ᵀ"
+    assert Rule.load(put(tmp_path, data)).terms == named("oja")
+
+
+def test_formulas_are_compared_as_sums():
+    oja = named("oja")[0].formula
+    assert is_same_formula(oja, 0.5 * oja + 0.5 * oja)
+    assert not is_same_formula(oja, 1.0000001 * oja), "their texts are the same"
+    gate = dot(post.error, post.activity)
+    assert is_same_formula(gate * W, dot(post.activity, post.error) * W)
+
+
+def test_a_name_that_means_something_else_is_the_file_s_and_said(tmp_path):
+    other = Term("oja", outer(post.error, pre.error), "another library")
+    Rule.of((other,), torch.tensor([0.5]), "fixed").save(tmp_path / "rule.json")
+    with pytest.warns(UserWarning, match="as its file says") as warned:
+        loaded = Rule.load(tmp_path / "rule.json")
+    assert loaded.terms == (other,)
+    assert len(warned) == 1
+
+
+def test_a_term_that_is_given_must_be_the_file_s(tmp_path):
+    Rule.of((MINE,), torch.tensor([0.5]), "fixed").save(tmp_path / "rule.json")
+    assert Rule.load(tmp_path / "rule.json", [MINE]).terms == (MINE,)
+    nearly = replace(MINE, formula=1.0000001 * MINE.formula)
+    with pytest.raises(UserError, match="was written when mine meant") as caught:
+        Rule.load(tmp_path / "rule.json", [nearly])
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_torch_function_must_be_given(tmp_path):
+    path = tmp_path / "rule.json"
+    Rule.of((DENSE,), torch.tensor([0.5]), "fixed").save(path)
+    with pytest.raises(UserError, match=r"terms=\[dense\]") as caught:
+        Rule.load(path)
+    assert_is_one_sentence(caught.value)
+    assert Rule.load(path, [DENSE]).terms == (DENSE,)
+    other = replace(DENSE, formula=replace(DENSE.formula, update=lambda s: s.operator.tensor))
+    with pytest.raises(UserError, match="gives other values") as caught:
+        Rule.load(path, [other])
+    assert_is_one_sentence(caught.value)
+    shown = Rule.load(path, to_print=True)
+    assert str(shown) == "ΔWₗ = 0.5 eₗ (yₗ₋₁²)ᵀ"
+    with pytest.raises(UserError, match="torch function"):
+        shown.terms[0].formula.update(None)
+
+
+WRONG = (None, True, -1, 10**400, "text", [], [[]], {}, {"kind": "error"}, ["post", "pre"])
+
+
+def places(data, path=()):
+    """Yield the path of every value in a tree."""
+    yield path
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from places(value, (*path, key))
+
+
+def changed(data, path, value):
+    data = copy.deepcopy(data)
+    target = data
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return data
+
+
+def refusal(path):
+    try:
+        Rule.load(path)
+    except UserError as error:
+        return error
+
+
+SMALL = Term("small", dot(W.T @ post.error, pre.error) * outer(post.one, pre.activity), "here")
+
+
+def test_every_malformed_piece_is_refused_in_a_sentence_that_names_the_file(tmp_path):
+    data = written(SMALL)
+    refused = 0
+    for path, value in itertools.product(list(places(data))[1:], WRONG):
+        if path[0] in ("provenance", "equation") or path[-1] == "locality":
+            continue
+        file = tmp_path / "rule.json"
+        try:
+            file.write_text(json.dumps(changed(data, path, value)), encoding="utf-8")
+        except ValueError:  # too many digits for Python itself
+            continue
+        error = refusal(file)
+        if error is not None:
+            assert_is_one_sentence(error)
+            assert str(file) in str(error)
+            refused += 1
+    assert refused > 200
+
+
+def test_pieces_that_lack_are_refused(tmp_path):
+    data = written(SMALL)
+    for path in list(places(data))[1:]:
+        if not isinstance(path[-1], str) or path[0] == "equation":
+            continue
+        spoiled = changed(data, path, None)
+        target = spoiled
+        for key in path[:-1]:
+            target = target[key]
+        del target[path[-1]]
+        optional = {"locality", "summary", "aliases", "initial", "nonnegative", "in_pool"}
+        if path[-1] in optional or path == ("theta", "small"):
+            Rule.load(put(tmp_path, spoiled))
+            continue
+        with pytest.raises(UserError, match=r"rule\.json") as caught:
+            Rule.load(put(tmp_path, spoiled))
+        assert_is_one_sentence(caught.value)
+
+
+def test_sizes_are_bounded(tmp_path):
+    data = written(SMALL)
+    small = data["terms"]["small"]
+    gate = small["monomials"][0]["gates"][0]
+    many = changed(data, ("terms", "small", "monomials"), small["monomials"] * 1001)
+    gates = changed(data, ("terms", "small", "monomials", 0, "gates"), [gate] * 17)
+    layers = changed(data, ("theta", "small"), [1.0] * 10_001)
+    for spoiled in (many, gates, layers):
+        with pytest.raises(UserError, match="is damaged") as caught:
+            Rule.load(put(tmp_path, spoiled))
+        assert_is_one_sentence(caught.value)
+
+
+def test_a_projection_goes_through_the_term_s_own_matrix():
+    data = formula_data(SMALL.formula)
+    data["matrix"] = "B"
+    with pytest.raises(ValueError, match="through transposed B"):
+        read_formula(data, "it")
