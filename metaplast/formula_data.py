@@ -80,12 +80,16 @@ def formula_data(formula: Formula) -> dict[str, Any]:
             {
                 "coefficient": float(monomial.coefficient),
                 "gates": [[_vector(gate.left), _vector(gate.right)] for gate in monomial.gates],
-                "row": monomial.row and _vector(monomial.row),
-                "column": monomial.column and _vector(monomial.column),
+                "row": _optional(monomial.row),
+                "column": _optional(monomial.column),
             }
             for monomial in formula.monomials
         ],
     }
+
+
+def _optional(vector: Vector | None) -> dict[str, str] | None:
+    return None if vector is None else _vector(vector)
 
 
 def _vector(vector: Vector) -> dict[str, str]:
