@@ -67,7 +67,7 @@ WRONG = {
     ],
     float: ["0.1", True, None, [0.1], {}, 1j, 10**400, np.ones(2)],
     bool: ["no", 0, 1, None, 1.0, []],
-    str: [3, None, 3.5, b"oja", True, {"a": 1}, object()],
+    str: [3, None, 3.5, b"oja", True, {"a": 1}, type],
     tuple: ["10,5", b"10", {10, 5}, {10: 5}, None, [10.5], [True], [[10], [5]], ["10"], len],
     Path: ["", b"a", 3, True, [], "a\0b"],
 }

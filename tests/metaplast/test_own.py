@@ -342,7 +342,10 @@ def test_a_folder_is_made_and_may_be_a_text(tmp_path):
 def test_a_run_is_not_begun_over_another(tmp_path):
     folder = interrupted(tmp_path / "run")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert "holds a run that has begun" in refusal(discover, CONFIGURATION, folder=folder)
+    assert "holds a run that has begun" in refusal(Discovery(CONFIGURATION, folder=folder).run)
+    own = Discovery(CONFIGURATION, folder=folder, split=wine())
+    assert "other settings, data or terms" in refusal(own.run)
+    # discover() with a folder continues the discovery in it, on its own data only.
     said = refusal(discover, CONFIGURATION, folder=folder, split=wine())
-    assert "other settings, data or terms" in said
+    assert "leave it out, or start a new run" in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
