@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from metaplast.evaluation import Evaluation, evaluate
 from metaplast.files import read_json, write_json
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
+from metaplast.locks import locked, require_free
+from metaplast.memory import episode_bytes, require_memory
 from metaplast.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result, versions
 from metaplast.rule import Rule
@@ -79,6 +82,7 @@ class Discovery:
         self._observers = tuple(observers)
         self.stages = Stages(folder, checkpoint_seconds, self._observe)
         self._given_split = split
+        self._resumed = False
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
@@ -94,6 +98,7 @@ class Discovery:
             (folder / CONFIG).exists(),
             f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
         )
+        require_free(folder)
         data = read_json(folder / CONFIG, "the configuration of a run")
         try:
             config = DiscoveryConfig.from_json(data["config"])
@@ -104,6 +109,7 @@ class Discovery:
             ) from None
         discovery = cls(config, folder=folder, **options)
         discovery.stages.load()
+        discovery._resumed = True
         return discovery
 
     @classmethod
@@ -178,7 +184,39 @@ class Discovery:
         return self.learner_for(tuple(map(get_term, rule.terms)), feedback)
 
     def run(self) -> Result:
-        """Run all that is left and return the result."""
+        """Run all that is left and return the result; the folder is locked meanwhile.
+
+        Raises:
+            UserError: if another process uses the folder, or the machine has too little memory.
+        """
+        self.check_memory()
+        with nullcontext() if self.folder is None else locked(self.folder, make=True):
+            if self._resumed:
+                # Another process may have gone on since it was looked at.
+                self.stages.load()
+            return self._run()
+
+    def check_memory(self, at_once: int = 1) -> None:
+        """Refuse what cannot fit into memory, before anything is made.
+
+        Args:
+            at_once: how many such discoveries share the memory.
+
+        Raises:
+            UserError: if it does not fit.
+        """
+        config, device = self.config, self.config.torch_device
+        widths = self.learner.network.widths
+        # Whoever gives a split decides how many images an episode has.
+        images = config.ways if self._given_split is None else 0
+        steps, queries = images * config.request.shots, images * config.queries
+        counts = {"--meta-batch": config.meta_batch}
+        counts |= {"--refit-batch": config.refit_batch} if self._refit else {}
+        each = episode_bytes(self.learner, self.engine.name, steps, queries, config.torch_dtype)
+        for flag, episodes in counts.items():
+            require_memory(each, episodes, flag, widths, device, at_once=at_once)
+
+    def _run(self) -> Result:
         _ = self.engine  # a refusal should come before anything is shown
         for observer in self._observers:
             observer.begin(self)

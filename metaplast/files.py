@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import stat
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from typing import IO, Any
 
 from metaplast.errors import UserError
 
+# Held by the process that uses a folder; see `metaplast.locks`.
+LOCK = ".metaplast.lock"
 # What a temporary file is called, so that a later command knows one that a kill left behind.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 
@@ -36,9 +39,11 @@ class FileError(UserError, OSError):
     what = mend = ""
 
     @classmethod
-    def of(cls, path: Path, error: OSError) -> FileError:
-        """Return the error for a file that could not be written."""
-        what, mend = f"cannot write {path}: {error.strerror or error}", remedy(error)
+    def of(
+        cls, path: Path, error: OSError, verb: str = "write", mend: str | None = None
+    ) -> FileError:
+        """Return the error for a file, or with another `verb` a folder, that cannot be written."""
+        what, mend = f"cannot {verb} {path}: {error.strerror or error}", mend or remedy(error)
         made = cls(f"{what}; {mend}.")
         made.what, made.mend = what, mend
         made.errno, made.strerror, made.filename = error.errno, error.strerror, str(path)
@@ -132,9 +137,19 @@ def _write_all(stream: IO[bytes], contents: memoryview) -> None:
         contents = contents[stream.write(contents) :]
 
 
-def is_temporary(path: Path) -> bool:
+def is_temporary(name: str) -> bool:
     """Return whether a file's name is that of a temporary file of ours."""
-    return _TEMPORARY.fullmatch(path.name) is not None
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporaries(folder: Path, depth: int = 3) -> None:
+    """Remove what killed processes left in a folder of ours, and a little below, by its name."""
+    for place, below, names in os.walk(folder):
+        if len(Path(place).relative_to(folder).parts) >= depth:
+            below.clear()
+        for name in filter(is_temporary, names):
+            with contextlib.suppress(OSError):
+                Path(place, name).unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -201,26 +216,29 @@ def new_folder(out: Path | None, kind: str = "") -> Path:
 
 
 def claim_folder(path: Path) -> None:
-    """Make `path` an empty folder of our own.
+    """Make `path` an empty folder of our own; what a killed command left at its start is nothing.
 
     Raises:
         UserError: if it holds something already, or cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.iterdir())
         with tempfile.TemporaryFile(dir=path):
             pass
+        occupied = any(not is_left_over(each) for each in path.iterdir())
     except OSError as error:
         raise _unwritable(path, error) from None
     if occupied:
         raise UserError(
             f"the folder {path} is not empty; give --out a new folder, or continue the run in it "
-            f"with --resume {path}."
+            f"with --resume {shlex.quote(str(path))}."
         )
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write to the folder {path}: {error.strerror}; give --out a writable folder."
-    )
+def is_left_over(path: Path) -> bool:
+    """Return whether a file is a lock or temporary file of ours: a folder of these is empty."""
+    return path.name == LOCK or (is_temporary(path.name) and path.is_file())
+
+
+def _unwritable(path: Path, error: OSError) -> FileError:
+    return FileError.of(path, error, "write to the folder", "give --out a writable folder")

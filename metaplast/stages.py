@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,18 @@ from typing import Any
 from torch import Tensor
 
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.errors import UserError
+from metaplast.errors import UserError, require
 from metaplast.outer_loop import OuterLoop, Record
 
 CHECKPOINT = "checkpoint.pt"
+
+
+def require_interval(name: str, seconds: float) -> None:
+    """Raise `UserError` unless a time between checkpoints is a finite number of at least 0."""
+    require(
+        math.isfinite(seconds) and seconds >= 0,
+        f"{name} must be a finite number of seconds, 0 or more, got {seconds}.",
+    )
 
 
 class Stages:
@@ -21,7 +30,7 @@ class Stages:
 
     Args:
         folder: where the checkpoint is kept; None for no checkpoint.
-        interval: longest time between checkpoints, in seconds.
+        interval: longest time between checkpoints, in seconds, finite.
         observe: sees every outer step.
 
     Attributes:
@@ -34,6 +43,7 @@ class Stages:
         interval: float,
         observe: Callable[[OuterLoop, Record], None],
     ) -> None:
+        require_interval("checkpoint_seconds", interval)
         self.loops: dict[str, OuterLoop] = {}
         self._folder, self._interval, self._show = folder, interval, observe
         self._earlier: dict[str, dict[str, Any]] = {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metaplast.discovery import Discovery
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.trouble import trouble
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -34,6 +36,7 @@ class TensorBoard:
         self._folder = folder / FOLDER
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
+        self._is_lost = False
 
     def begin(self, discovery: Discovery) -> None:
         """Remember the run, whose layout and earlier steps are needed later."""
@@ -41,6 +44,9 @@ class TensorBoard:
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the scalars of one outer step; the trials of the selection have no charts."""
+        self._try(lambda: self._record(loop, record))
+
+    def _record(self, loop: OuterLoop, record: Record) -> None:
         if record.stage.startswith(SELECT):
             return
         writer, name = self._writer(record.stage)
@@ -70,6 +76,25 @@ class TensorBoard:
 
     def finish(self, result: Result) -> None:
         """Write the final rule, held-out accuracies and hyper-parameters, and close the files."""
+        self._try(lambda: self._finish(result))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Do without charts where the machine refuses them: they never end a run."""
+        if self._is_lost:
+            return
+        try:
+            write()
+        except (OSError, RuntimeError) as error:
+            found = trouble(error)
+            if found is None:
+                raise
+            self._is_lost = True
+            print(
+                f"warning: TensorBoard's files end here, as {found.what}; the run continues.",
+                file=sys.stderr,
+            )
+
+    def _finish(self, result: Result) -> None:
         self._end_curves(result)
         for name, evaluation in result.heldout.items():
             writer, _ = self._writer(SEARCH if name == DISCOVERED else name)

@@ -8,9 +8,36 @@ from typing import Any
 
 from rich.console import Console
 
+from metaplast.config import DiscoveryConfig
+from metaplast.discovery import Discovery
 from metaplast.errors import UserError, require
-from metaplast.jobs import Jobs
+from metaplast.jobs import Jobs, cores, require_ray
 from metaplast.progress import Work
+
+
+def check_workers(processes: int, ray: str | None) -> None:
+    """Refuse workers that cannot be, before anything is made.
+
+    Raises:
+        UserError: if their number is negative, or Ray is not installed.
+    """
+    require(processes >= 0, f"--processes must not be negative, got {processes}.")
+    if ray is not None:
+        require_ray()
+
+
+def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:
+    """Refuse discoveries whose data, engine or memory is not there, before a folder is made.
+
+    The data are loaded here once, so that a download happens once.
+
+    Raises:
+        UserError: if one of them is not there.
+    """
+    # Runs of one command differ in penalty, seed and planted rule.
+    trial = Discovery(next(iter(configs.values())))
+    _ = trial.split
+    trial.check_memory(1 if ray else min(processes or cores(), len(configs)))
 
 
 def run_all(
@@ -21,7 +48,6 @@ def run_all(
     Raises:
         UserError: if every job failed.
     """
-    require(processes >= 0, f"--processes must not be negative, got {processes}.")
     count = len(jobs.configs)
     work = Work(console, count, width=len(f"{count}/{count} runs"))
     ended: dict[str, dict[str, Any]] = {}
@@ -30,17 +56,13 @@ def run_all(
         work.settle(sum(1.0 if name in ended else jobs.fraction(name) for name in jobs.configs))
         work.name(f"{len(ended)}/{count} runs")
 
-    try:
-        with work:
+    with work:
+        tick()
+        for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
+            ended[name] = summary
             tick()
-            for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
-                ended[name] = summary
-                tick()
-                verdict = summary.get("error") or _outcome(summary)
-                work.line(f"{len(ended)}/{count}  {name}: {verdict}")
-    except KeyboardInterrupt:
-        console.out(f"Interrupted. Go on with:  --resume {shlex.quote(str(jobs.folder))}")
-        raise
+            verdict = summary.get("error") or _outcome(summary)
+            work.line(f"{len(ended)}/{count}  {name}: {verdict}")
     good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
     if not good:
         raise UserError(f"every run failed; the first: {next(iter(ended.values()))['error']}")

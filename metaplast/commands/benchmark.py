@@ -20,10 +20,12 @@ from metaplast.commands._options import parse
 from metaplast.console import make_console
 from metaplast.episode import EpisodeBatch, EpisodeRequest
 from metaplast.errors import require
+from metaplast.family import worker_ends_with_parent
 from metaplast.files import write_json
 from metaplast.learner import Learner
 from metaplast.library import choose_terms, open_source
 from metaplast.network import FullyConnected
+from metaplast.trouble import trouble
 from metaplast.unroll import Problem, get_engine
 from metaplast.unroll.fused import FusedEngine, Settings
 
@@ -191,7 +193,14 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def _work(connection: Any, case: Case) -> None:
-    connection.send(measure(case))
+    worker_ends_with_parent()
+    try:
+        connection.send(measure(case))
+    except Exception as error:
+        found = trouble(error)
+        if found is None:
+            raise
+        connection.send({"error": found.sentence()})
 
 
 def _apart(case: Case) -> dict[str, Any] | None:
@@ -209,6 +218,9 @@ def _apart(case: Case) -> dict[str, Any] | None:
         row: dict[str, Any] = receiver.recv()
     except EOFError:
         return None
+    except BaseException:
+        process.kill()
+        raise
     finally:
         process.join()
     return row
@@ -259,6 +271,9 @@ def main(arguments: Sequence[str]) -> None:
         row = _apart(case)
         if row is None:
             console.print(f"{case.engine} on {case.rule}: failed, see above.", style="red")
+            continue
+        if "error" in row:
+            console.out(f"{case.engine} on {case.rule}: {row['error']}")
             continue
         rows.append(row)
         console.print(
