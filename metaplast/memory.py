@@ -18,9 +18,15 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def episode_bytes(
-    learner: Learner, engine: str, steps: int, queries: int, dtype: torch.dtype
+    learner: Learner,
+    engine: str,
+    steps: int,
+    queries: int,
+    dtype: torch.dtype,
+    *,
+    gradient: bool = True,
 ) -> int:
-    """Return about how much memory one episode takes in an outer step, rather too little.
+    """Return about how much memory one episode takes while it is unrolled, rather too little.
 
     Args:
         learner: network and feedback.
@@ -28,13 +34,16 @@ def episode_bytes(
         steps: support images.
         queries: query images.
         dtype: of all numbers.
+        gradient: whether there is a way back.
     """
     widths = learner.network.widths
     weights = sum(a * b for a, b in itertools.pairwise(widths))
     backward = sum(a * b for a, b in learner.feedback.shapes(learner.network))
     # Drawn and learned weights; the adjoint; what is kept to go back.
     copies = 2
-    if engine in ("batched", "compiled"):
+    if not gradient:
+        pass
+    elif engine in ("batched", "compiled"):
         copies += 2 + math.ceil(steps / max(1, 2 * math.isqrt(steps)))
     elif engine == "reference":
         copies += steps
@@ -66,12 +75,14 @@ def require_memory(
     """
     room = available_bytes(device)
     need = each * count * at_once
-    processes = f" in each of {at_once} processes" if at_once > 1 else ""
+    widths_text = "-".join(map(str, widths))
+    processes = f", in {at_once} processes," if at_once > 1 else ""
     lower = "--processes, " if at_once > 1 else ""
     require(
         room is None or need <= room,
-        f"{flag} {count} with the widths {'-'.join(map(str, widths))} needs about {_spell(need)} "
-        f"of memory{processes}, and {_spell(room or 0)} is free; lower {lower}{flag}, --hidden or the number of images.",
+        f"{flag} {count} with the widths {widths_text}{processes} needs about {_spell(need)} of "
+        f"memory, and {_spell(room or 0)} is free; lower {lower}{flag}, --hidden or the number of "
+        f"images.",
     )
 
 

@@ -47,18 +47,21 @@ def trouble(error: BaseException) -> Trouble | None:
         return Trouble(error.what, error.mend)
     if isinstance(error, UserError):
         return None
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | ValueError) and any(w in text for w in _MEMORY_WORDS)
-    ):
+    if _is_about(error, (MemoryError,), errno.ENOMEM, _MEMORY_WORDS):
         return Trouble("the memory of this machine does not suffice", _MEMORY_HELP)
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return Trouble("the memory of this machine does not suffice", _MEMORY_HELP)
-    if isinstance(error, RuntimeError | BlockingIOError) and any(w in text for w in _THREAD_WORDS):
+    if _is_about(error, (), errno.EAGAIN, _THREAD_WORDS):
         return Trouble("the system starts no more threads or processes", _THREADS_HELP)
-    if isinstance(error, OSError):
-        return _of_file(error)
-    return None
+    return _of_file(error) if isinstance(error, OSError) else None
+
+
+def _is_about(
+    error: BaseException, kinds: tuple[type, ...], number: int, words: tuple[str, ...]
+) -> bool:
+    """Return whether an error is of some kinds, has a number, or says so in torch's words."""
+    if isinstance(error, kinds) or (isinstance(error, OSError) and error.errno == number):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | ValueError) and any(word in text for word in words)
 
 
 def _of_file(error: OSError) -> Trouble:

@@ -105,18 +105,12 @@ def main(arguments: Sequence[str]) -> None:
     settings = _settings(options, split)
     for contender in contenders:
         check_depth(contender, network)
-        choose_engine(options.engine, contender.rule.learner(network), like.device)
-    for contender in contenders:
-        each = episode_bytes(
-            contender.rule.learner(network),
-            "fused",
-            settings.records[-1],
-            settings.queries,
-            like.dtype,
-        )
-        require_memory(
-            each, min(settings.seeds, settings.together), "--seeds", network.widths, like.device
-        )
+        learner = contender.rule.learner(network)
+        engine = choose_engine(options.engine, learner, like.device)
+        images = settings.records[-1], settings.queries
+        each = episode_bytes(learner, engine.name, *images, like.dtype, gradient=False)
+        together = min(settings.seeds, settings.together)
+        require_memory(each, together, "--seeds", network.widths, like.device)
     standings: list[Standing] = []
     with own_folder(options.out, "evaluate") as folder:
         if not options.quiet:
