@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import assert_is_one_sentence, seeded
+from support import LIGHT, assert_is_one_sentence, seeded
 
 from metaplast import files
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
 from metaplast.files import (
+    LOCK,
     FileError,
     claim_folder,
     new_folder,
@@ -25,6 +26,7 @@ from metaplast.files import (
     write_json,
     write_text,
 )
+from metaplast.locks import locked
 
 
 def entries(folder):
@@ -85,12 +87,8 @@ def test_a_device_is_written_to():
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("piped", [False, True])
 def test_standard_output_keeps_what_is_printed_before_and_after(tmp_path, name, piped):
-    light = (
-        "import types, sys; sys.modules['metaplast'] = types.ModuleType('metaplast'); "
-        f"sys.modules['metaplast'].__path__ = [{str(Path(files.__file__).parent)!r}]; "
-    )
     code = (
-        light + "from pathlib import Path; from metaplast.files import write_text; "
+        LIGHT + "from pathlib import Path; from metaplast.files import write_text; "
         f"print('before'); write_text(Path({name!r}), 'text\\n'); print('after')"
     )
     with (tmp_path / "out").open("wb") as out:
@@ -161,6 +159,13 @@ def test_a_folder_is_claimed_once(tmp_path):
     folder = tmp_path / "runs" / "first"
     claim_folder(folder)
     claim_folder(folder)  # still empty
+    assert entries(folder) == []
+    # What a command leaves that was killed while it wrote its first file.
+    for name in (".config.json.0123456789abcdef", LOCK):
+        (folder / name).write_text("{")
+    claim_folder(folder)
+    with locked(folder):
+        assert entries(folder) == [LOCK]
     assert entries(folder) == []
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="is not empty") as caught:
