@@ -242,7 +242,7 @@ def test_ctrl_c_while_the_heavy_parts_are_loaded_is_one_line(tmp_path):
 def test_an_interrupt_that_a_module_turned_into_an_error_is_one():
     def main(_):
         try:
-            raise KeyboardInterrupt
+            signal.default_int_handler()
         except KeyboardInterrupt:
             raise ImportError("numpy could not be loaded") from None
 
