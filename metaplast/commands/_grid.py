@@ -65,7 +65,11 @@ def run_all(
             work.line(f"{len(ended)}/{count}  {name}: {verdict}")
     good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
     if not good:
-        raise UserError(f"every run failed; the first: {next(iter(ended.values()))['error']}")
+        first = next(iter(ended.values()))["error"].rstrip(".")
+        raise UserError(
+            f"every run failed, the first with: {first}; --resume "
+            f"{shlex.quote(str(jobs.folder))} tries them again."
+        )
     return good
 
 

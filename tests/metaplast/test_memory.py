@@ -29,7 +29,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(monkeypatch):
     require_memory(100, 10, "--meta-batch", (4, 2), CPU)
     for count, at_once in ((11, 1), (4, 3)):
         with pytest.raises(
-            UserError, match=r"--meta-batch .* the widths 4-2.* of memory"
+            UserError, match=r"--meta-batch .* widths 4-2.* of memory"
         ) as caught:
             require_memory(100, count, "--meta-batch", (4, 2), CPU, at_once=at_once)
         assert_is_one_sentence(caught.value)
