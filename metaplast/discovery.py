@@ -137,6 +137,9 @@ class Discovery:
         if split is None:
             split = open_source(self.config.dataset_name, self.config.request)
         network = self.config.network(split.inputs, split.outputs)
+        feedback = self.config.feedback_name
+        # Before the first matrix is made.
+        self._require_memory(Learner(network, feedback, self.choice.terms))
         return split.bind(network, self.config.feedback_name)
 
     @cached_property
@@ -189,7 +192,7 @@ class Discovery:
         Raises:
             UserError: if another process uses the folder, or the machine has too little memory.
         """
-        self.check_memory()
+        _ = self.split
         with nullcontext() if self.folder is None else locked(self.folder, make=True):
             if self._resumed:
                 # Another process may have gone on since it was looked at.
@@ -205,14 +208,17 @@ class Discovery:
         Raises:
             UserError: if it does not fit.
         """
+        self._require_memory(self.learner, at_once)
+
+    def _require_memory(self, learner: Learner, at_once: int = 1) -> None:
         config, device = self.config, self.config.torch_device
-        widths = self.learner.network.widths
+        widths, engine = learner.network.widths, choose_engine(config.engine, learner, device)
         # Whoever gives a split decides how many images an episode has.
         images = config.ways if self._given_split is None else 0
         steps, queries = images * config.request.shots, images * config.queries
         counts = {"--meta-batch": config.meta_batch}
         counts |= {"--refit-batch": config.refit_batch} if self._refit else {}
-        each = episode_bytes(self.learner, self.engine.name, steps, queries, config.torch_dtype)
+        each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype)
         for flag, episodes in counts.items():
             require_memory(each, episodes, flag, widths, device, at_once=at_once)
 

@@ -3,6 +3,8 @@
 `tests/campaigns/kill.py` does this many times, at random moments.
 """
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from support import LIGHT
 
+from metaplast import files
 from metaplast.commands import discover, guard, sweep
 from metaplast.files import LOCK
 
@@ -70,7 +73,7 @@ def without_seconds(path):
     return [line.split(",")[:-2] for line in path.read_text().splitlines()]
 
 
-def test_a_killed_sweep_leaves_no_process_and_resumes_to_the_same(tmp_path, capsys):
+def test_a_killed_sweep_leaves_no_process_and_resumes_to_the_same(tmp_path, monkeypatch, capsys):
     grid = [*SMALL, "--l1=0,0.1", "--seeds=1", "--processes=2"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     assert guard(sweep.main, [*grid, f"--out={whole}"]) == 0
@@ -89,6 +92,20 @@ def test_a_killed_sweep_leaves_no_process_and_resumes_to_the_same(tmp_path, caps
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert without_seconds(out / "runs.csv") == without_seconds(whole / "runs.csv")
     assert not [path for path in out.rglob(".*") if path.is_file()]
+    real, _ = files._replace, capsys.readouterr()
+
+    def full(path, *arguments):
+        if path.name == "runs.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, *arguments)
+
+    monkeypatch.setattr(files, "_replace", full)
+    assert guard(sweep.main, [f"--resume={whole}"]) == 2
+    printed = capsys.readouterr()
+    assert f"runs.csv: {os.strerror(errno.ENOSPC)}" in printed.err
+    assert f"continue with metaplast sweep --resume {whole}.\n" in printed.err
+    for table in ("Rules by complexity", "Recommended"):
+        assert table in printed.out, "what cannot be written is shown"
 
 
 SUICIDE = (

@@ -60,9 +60,8 @@ def fail_to_write(monkeypatch, name, number):
 # --- disk and folder ---
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_result_that_cannot_be_written_is_shown(tmp_path, monkeypatch, capsys, number):
-    fail_to_write(monkeypatch, "rule.json", number)
+def test_a_result_that_cannot_be_written_is_shown(tmp_path, monkeypatch, capsys):
+    fail_to_write(monkeypatch, "rule.json", errno.EDQUOT)
     assert run(*SMALL, "--quiet", f"--out={tmp_path / 'run'}") == 2
     again = f"continue with metaplast discover --resume {tmp_path / 'run'}"
     printed = assert_told(capsys, "rule.json", "free some space", again)
@@ -82,18 +81,9 @@ def test_a_checkpoint_that_cannot_be_written_ends_a_run_in_a_sentence(
 
 
 def test_a_folder_may_be_deleted_in_the_middle(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ProgressBar, "record", lambda *_: shutil.rmtree(tmp_path / "run"))
+    monkeypatch.setattr(ProgressBar, "record", lambda *_: shutil.rmtree(tmp_path / "run", True))
     assert run(*SMALL, f"--out={tmp_path / 'run'}") == 2
     assert_told(capsys, "cannot write", "No such file")
-
-
-def test_tables_that_cannot_be_written_are_shown(tmp_path, monkeypatch, capsys):
-    fail_to_write(monkeypatch, "runs.csv", errno.ENOSPC)
-    arguments = [*SMALL, "--l1=0", "--seeds=1", "--processes=1", f"--out={tmp_path / 'sweep'}"]
-    assert guard(sweep.main, arguments) == 2
-    printed = assert_told(capsys, "runs.csv", f"metaplast sweep --resume {tmp_path / 'sweep'}")
-    assert "Rules by complexity" in printed
-    assert "Recommended" in printed
 
 
 # --- memory and threads ---
@@ -106,6 +96,7 @@ REFUSALS = [
     RuntimeError("Storage size calculation overflowed with sizes=[100000000000, 100000000000]"),
     RuntimeError("can't start new thread"),
     BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    OSError(errno.ENOSPC, "No space left on device"),
     OSError(errno.EMFILE, "Too many open files"),
     OSError(errno.EIO, "Input/output error", "/a/file"),
     OSError("no number"),
@@ -227,6 +218,7 @@ def test_a_signal_keeps_the_work_and_says_how_to_continue(tmp_path, monkeypatch,
 def test_ctrl_c_while_the_heavy_parts_are_loaded_is_one_line(tmp_path):
     heavy = tmp_path / "metaplast"
     heavy.mkdir()
+    (heavy / "__init__.py").touch()
     (heavy / "commands.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n")
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -242,7 +234,7 @@ def test_ctrl_c_while_the_heavy_parts_are_loaded_is_one_line(tmp_path):
 def test_an_interrupt_that_a_module_turned_into_an_error_is_one():
     def main(_):
         try:
-            signal.default_int_handler()
+            signal.default_int_handler(signal.SIGINT, None)
         except KeyboardInterrupt:
             raise ImportError("numpy could not be loaded") from None
 

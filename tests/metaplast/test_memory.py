@@ -28,9 +28,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
     require_memory(100, 10, "--meta-batch", (4, 2), CPU)
     for count, at_once in ((11, 1), (4, 3)):
-        with pytest.raises(
-            UserError, match=r"--meta-batch .* widths 4-2.* of memory"
-        ) as caught:
+        with pytest.raises(UserError, match=r"--meta-batch .* widths 4-2.* of memory") as caught:
             require_memory(100, count, "--meta-batch", (4, 2), CPU, at_once=at_once)
         assert_is_one_sentence(caught.value)
     assert "in 3 processes, needs about 1.2 kB" in str(caught.value)
