@@ -81,7 +81,11 @@ def test_a_checkpoint_that_cannot_be_written_ends_a_run_in_a_sentence(
 
 
 def test_a_folder_may_be_deleted_in_the_middle(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ProgressBar, "record", lambda *_: shutil.rmtree(tmp_path / "run", True))
+    def record(self, loop, record):
+        if record.step == 1:
+            shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr(ProgressBar, "record", record)
     assert run(*SMALL, f"--out={tmp_path / 'run'}") == 2
     assert_told(capsys, "cannot write", "No such file")
 
