@@ -6,7 +6,9 @@ import logging
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,12 +174,25 @@ class TensorBoard:
         return self._offset(stage) + done.get(stage, 0) + 1
 
 
+@cache
+def _let_writers_end_quietly() -> None:
+    """Print no traceback where a writer's thread ends: its error is raised by the next write."""
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__module__.partition(".")[0] != "tensorboard":
+            before(args)
+
+    threading.excepthook = tell
+
+
 def summary_writer(folder: Path, purge_step: int | None) -> SummaryWriter:
     """Return a TensorBoard writer; imported late and quietly, as it may load TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from torch.utils.tensorboard import SummaryWriter
 
+    _let_writers_end_quietly()
     return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)
 
 

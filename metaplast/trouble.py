@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 
 from metaplast.errors import UserError
@@ -68,5 +69,6 @@ def _of_file(error: OSError) -> Trouble:
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return Trouble(f"too many files are open ({reason})", "raise the limit (ulimit -n)")
-    where = f" {error.filename}" if error.filename else ""
+    named = isinstance(error.filename, str | bytes) and error.filename
+    where = f" {os.fsdecode(error.filename)}" if named else ""
     return Trouble(f"cannot use the file{where}: {reason}", remedy(error))
