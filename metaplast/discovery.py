@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from metaplast.errors import UserError, require, unknown_name
 from metaplast.evaluation import Evaluation, evaluate
 from metaplast.learner import Learner
 from metaplast.library import KnownRule, baselines, get_term, open_source
+from metaplast.locks import locked, require_free
+from metaplast.memory import episode_bytes, require_memory
 from metaplast.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.own import Own, OwnData, require_fit
 from metaplast.paths import AnyPath, as_path, shown
@@ -90,6 +93,7 @@ class Discovery:
         self._own_terms = tuple(terms)
         # What the folder says was asked for; None until that is written or read.
         self._identity: Mapping[str, Any] | None = None
+        self._resumed = False
         # Guesses for the progress bar until selection is over.
         pool = len(self.choice.terms)
         self._trials_left, self._tried = 2 * pool + 1, pool if self._refit else 0
@@ -116,7 +120,9 @@ class Discovery:
                 or terms lack or are others, or this machine lacks the run's device.
         """
         folder = as_path(folder, "folder")
-        return cls._continued(folder, read_config(folder), split, terms, options)
+        asked = read_config(folder)
+        require_free(folder)
+        return cls._continued(folder, asked, split, terms, options)
 
     @classmethod
     def _continued(
@@ -135,6 +141,7 @@ class Discovery:
         discovery = cls(asked.config, folder=folder, split=split, terms=terms, **options)
         discovery._identity = asked.identity
         discovery.stages.load()
+        discovery._resumed = True
         if asked.own is not None:
             asked.own.require_same_data(discovery.own.data, str(folder))
         return discovery
@@ -214,6 +221,9 @@ class Discovery:
         else:
             require_fit(split, self.config)
         network = self.config.network(split.inputs, split.outputs)
+        feedback = self.config.feedback_name
+        # Before the first matrix is made.
+        self._require_memory(Learner(network, feedback, self.choice.terms))
         return split.bind(network, self.config.feedback_name)
 
     @cached_property
@@ -262,12 +272,43 @@ class Discovery:
 
     @own_settings(grad=True)
     def run(self) -> Result:
-        """Run all that is left and return the result.
+        """Run all that is left and return the result; the folder is locked meanwhile.
 
         Raises:
-            UserError: if the data, the engine or the folder do not fit.
+            UserError: if the data, the engine or the folder do not fit, another process uses the
+                folder, or the machine has too little memory.
         """
-        _ = self.engine  # a refusal should come before anything is shown
+        _ = self.engine  # a refusal should come before anything is made or shown
+        with nullcontext() if self.folder is None else locked(self.folder, make=True):
+            if self._resumed:
+                # Another process may have continued it since it was looked at.
+                self.stages.load()
+            return self._run()
+
+    def check_memory(self, at_once: int = 1) -> None:
+        """Refuse what cannot fit into memory, before anything is made.
+
+        Args:
+            at_once: how many such discoveries share the memory.
+
+        Raises:
+            UserError: if it does not fit.
+        """
+        self._require_memory(self.learner, at_once)
+
+    def _require_memory(self, learner: Learner, at_once: int = 1) -> None:
+        config, device = self.config, self.config.torch_device
+        widths, engine = learner.network.widths, choose_engine(config.engine, learner, device)
+        # Whoever gives a split decides how many images an episode has.
+        images = config.ways if self._given_split is None else 0
+        steps, queries = images * config.request.shots, images * config.queries
+        counts = {"--meta-batch": config.meta_batch}
+        counts |= {"--refit-batch": config.refit_batch} if self._refit else {}
+        each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype)
+        for flag, episodes in counts.items():
+            require_memory(each, episodes, flag, widths, device, at_once=at_once)
+
+    def _run(self) -> Result:
         self._begin_folder()
         for observer in self._observers:
             observer.begin(self)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import itertools
 import json
 import os
+import re
 import secrets
+import shlex
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -18,20 +23,134 @@ from typing import IO, Any
 from metaplast.errors import UserError
 from metaplast.strict_json import MAX_BYTES, parse_json
 
+# Held by the process that uses a folder; see `metaplast.locks`.
+LOCK = ".metaplast.lock"
+# What a temporary file is called, so that a later command knows one that a kill left behind.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+
+
+class FileError(UserError, OSError):
+    """A file that cannot be written: a sentence for the user, and an `OSError` for callers.
+
+    Attributes:
+        what: what happened.
+        mend: what to do about it.
+    """
+
+    what = mend = ""
+
+    @classmethod
+    def of(
+        cls, path: Path, error: OSError, verb: str = "write", mend: str | None = None
+    ) -> FileError:
+        """Return the error for a file, or with another `verb` a folder, that cannot be written."""
+        what, mend = f"cannot {verb} {path}: {error.strerror or error}", mend or remedy(error)
+        made = cls(f"{what}; {mend}.")
+        made.what, made.mend = what, mend
+        made.errno, made.strerror, made.filename = error.errno, error.strerror, str(path)
+        return made
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do about a failure to write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space there"
+    if error.errno == errno.ENOENT:
+        return "make its folder, which is not there"
+    return "check the path, and who may write there"
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file through a temporary one beside it, so that a reader never sees half of it."""
-    # Not `tempfile`, whose files none but their owner may read, whatever the umask.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    """Write a file through a temporary one beside it, so that a reader never sees half of it.
+
+    A symbolic link is followed. What is no regular file (a device, a named pipe, standard output)
+    is written to, and never replaced.
+
+    Raises:
+        FileError: if it cannot be written.
+    """
+    # In memory first: whatever fails in here, or fails in a library's words, leaves no file.
+    contents = io.BytesIO()
+    write(contents)
+    try:
+        _put(path, contents.getbuffer())
+    except OSError as error:
+        raise FileError.of(path, error) from None
+
+
+def _put(path: Path, contents: memoryview) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        status = None
+    if status is not None:
+        descriptor = _descriptor(path, status)
+        if descriptor is not None or not stat.S_ISREG(status.st_mode):
+            with open(path if descriptor is None else descriptor, "wb", buffering=0) as stream:  # noqa: PTH123
+                _write_all(stream, contents)
+            return
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    _replace(Path(os.path.realpath(path)), contents, status)
+
+
+def _replace(path: Path, contents: memoryview, old: os.stat_result | None) -> None:
+    """Put a new file where there is none, or a regular one."""
+    # Not `tempfile`, whose files none but their owner may read, whatever the umask. File systems
+    # limit a name's bytes.
+    name = os.fsdecode(os.fsencode(path.name)[:200])
+    temporary = path.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as stream:
-            write(stream)
+            stream.write(contents)
             stream.flush()
             os.fsync(stream.fileno())
+        if old is not None:
+            temporary.chmod(stat.S_IMODE(old.st_mode))
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def _descriptor(path: Path, status: os.stat_result) -> int | None:
+    """Return a copy of the open file that a path names, None if it names none.
+
+    After `--output /dev/stdout > file` another opening would overwrite what is printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            if os.path.samestat(status, os.fstat(stream.fileno())):
+                stream.flush()
+                return os.dup(stream.fileno())
+    if path.name.isdecimal() and re.fullmatch(r"/proc/\d+/fd", os.path.realpath(path.parent)):
+        return os.dup(int(path.name))
+    return None
+
+
+def _write_all(stream: IO[bytes], contents: memoryview) -> None:
+    """Write to a device or pipe, which may take less at a time."""
+    while contents:
+        contents = contents[stream.write(contents) :]
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file's name is that of a temporary file of ours."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporaries(folder: Path, depth: int = 3) -> None:
+    """Remove what killed processes left in a folder of ours, and a little below, by its name."""
+    for place, below, names in os.walk(folder):
+        if len(Path(place).relative_to(folder).parts) >= depth:
+            below.clear()
+        for name in filter(is_temporary, names):
+            with contextlib.suppress(OSError):
+                Path(place, name).unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,26 +224,29 @@ def new_folder(out: Path | None, kind: str = "") -> Path:
 
 
 def claim_folder(path: Path) -> None:
-    """Make `path` an empty folder of our own.
+    """Make `path` an empty folder of our own; what a killed command left at its start is nothing.
 
     Raises:
         UserError: if it holds something already, or cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.iterdir())
         with tempfile.TemporaryFile(dir=path):
             pass
+        occupied = any(not is_left_over(each) for each in path.iterdir())
     except OSError as error:
         raise _unwritable(path, error) from None
     if occupied:
         raise UserError(
             f"the folder {path} is not empty; give --out a new folder, or continue the run in it "
-            f"with --resume {path}."
+            f"with --resume {shlex.quote(str(path))}."
         )
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write to the folder {path}: {error.strerror}; give --out a writable folder."
-    )
+def is_left_over(path: Path) -> bool:
+    """Return whether a file is a lock or temporary file of ours: a folder of these is empty."""
+    return path.name == LOCK or (is_temporary(path.name) and path.is_file())
+
+
+def _unwritable(path: Path, error: OSError) -> FileError:
+    return FileError.of(path, error, "write to the folder", "give --out a writable folder")

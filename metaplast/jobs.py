@@ -24,13 +24,16 @@ from typing import Any
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery, Observer
 from metaplast.errors import UserError, require, sentence
+from metaplast.family import INTERRUPTS, interrupts_held, worker_ends_with_parent
 from metaplast.files import read_json, write_json
+from metaplast.locks import locked
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.outputs import SUMMARY, RunFiles
 from metaplast.paths import AnyPath, as_path
 from metaplast.result import Result
 from metaplast.run_config import config_digest
 from metaplast.threads import torch_on_one_thread
+from metaplast.trouble import trouble
 
 JOBS = "jobs.json"
 # A job's summary, with what `Jobs.extra` adds; written last, so it means that all is done.
@@ -44,6 +47,8 @@ Extra = Callable[[Result], dict[str, Any]]
 
 # Set in a worker that was told to stop: it must not begin with its next job.
 _stopped = threading.Event()
+# What a worker is calling, so that it knows whether an interrupt has anything to end.
+_working: list[Callable[..., Any]] = []
 
 
 @dataclass(frozen=True)
@@ -192,11 +197,15 @@ def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, An
     """
     if _stopped.is_set():
         raise KeyboardInterrupt
+    _working.append(function)
     try:
         with torch_on_one_thread():
             return function(*call)
     except Exception as error:
-        return {"error": sentence(error)}
+        found = trouble(error)
+        return {"error": sentence(error) if found is None else found.sentence()}
+    finally:
+        _working.pop()
 
 
 def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[str, Any]:
@@ -209,11 +218,13 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
     """
     place = Path(folder)
     observers: list[Observer] = [RunFiles(place), Heartbeat(place)]
-    discovery = Discovery.in_folder(DiscoveryConfig.from_json(config), place, observers=observers)
-    result = discovery.run()
-    done: dict[str, Any] = read_json(place / SUMMARY, "the summary of a run")
-    done |= {} if extra is None else extra(result)
-    write_json(place / DONE, done)
+    # The worker of a command that was just killed may still be ending.
+    with locked(place, patience=10.0, make=True):
+        begun = Discovery.in_folder(DiscoveryConfig.from_json(config), place, observers=observers)
+        result = begun.run()
+        done: dict[str, Any] = read_json(place / SUMMARY, "the summary of a run")
+        done |= {} if extra is None else extra(result)
+        write_json(place / DONE, done)
     return done
 
 
@@ -250,11 +261,12 @@ def on_cores(
     workers = min(processes or cores(), len(calls))
     # Started afresh: a fork of a process with torch's and numba's threads may hang.
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_heed_interrupts)
-    futures: dict[Future[dict[str, Any]], str] = {
-        executor.submit(guarded, function, *call): name for name, call in calls.items()
-    }
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    futures: dict[Future[dict[str, Any]], str] = {}
     try:
+        with interrupts_held():
+            for name, call in calls.items():
+                futures[executor.submit(guarded, function, *call)] = name
         while futures:
             finished, _ = wait(futures, TICK, FIRST_COMPLETED)
             tick()
@@ -275,26 +287,39 @@ def on_cores(
         executor.shutdown(cancel_futures=True)
 
 
-def _heed_interrupts() -> None:
-    """Have the first interrupt of a worker end its job, which saves it, and all that follow."""
+def _begin_worker() -> None:
+    """Have a worker end with its parent, and an interrupt end its job, which saves it."""
+    worker_ends_with_parent()
+    for each in INTERRUPTS:
+        signal.signal(each, _stop)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
-    def stop(*_: object) -> None:
-        if not _stopped.is_set():
-            _stopped.set()
-            raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, stop)
+def _stop(*_: object) -> None:
+    """Stop the job at hand, once, and let none begin; between two jobs there is nothing to stop."""
+    first = not _stopped.is_set()
+    _stopped.set()
+    if first and _working:
+        raise KeyboardInterrupt
+
+
+def require_ray() -> None:
+    """Raise `UserError` if Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "--ray needs the package ray, which is not installed; install metaplast[ray]."
+        ) from None
 
 
 def _on_ray(
     calls: Calls, address: str, tick: Callable[[], None]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        import ray
-    except ImportError:
-        raise UserError(
-            "--ray needs the package ray, which is not installed; install metaplast[ray]."
-        ) from None
+    require_ray()
+    import ray
+
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.errors import UserError
+from metaplast.errors import UserError, require
 from metaplast.formula_data import DataError
 from metaplast.loop_state import read_seconds, read_stages
 from metaplast.outer_loop import OuterLoop, Record
@@ -19,12 +20,20 @@ from metaplast.run_config import require_identity
 CHECKPOINT = "checkpoint.pt"
 
 
+def require_interval(name: str, seconds: float) -> None:
+    """Raise `UserError` unless a time between checkpoints is a finite number of at least 0."""
+    require(
+        math.isfinite(seconds) and seconds >= 0,
+        f"{name} must be a finite number of seconds, 0 or more, got {seconds}.",
+    )
+
+
 class Stages:
     """Runs outer loops, each a stage with a name, and keeps a checkpoint of all of them.
 
     Args:
         folder: where the checkpoint is kept; None for no checkpoint.
-        interval: longest time between checkpoints, in seconds.
+        interval: longest time between checkpoints, in seconds, finite.
         observe: sees every outer step.
         identity: returns what was asked for as plain data, which goes into the checkpoint.
 
@@ -39,6 +48,7 @@ class Stages:
         observe: Callable[[OuterLoop, Record], None],
         identity: Callable[[], Mapping[str, Any] | None] = lambda: None,
     ) -> None:
+        require_interval("checkpoint_seconds", interval)
         self.loops: dict[str, OuterLoop] = {}
         self._folder, self._interval, self._show = folder, interval, observe
         self._identity = identity

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from metaplast.discovery import Discovery
 from metaplast.outer_loop import OuterLoop, Record
 from metaplast.paths import AnyPath, as_path
 from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.trouble import trouble
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -34,6 +38,7 @@ class TensorBoard:
         self._folder = as_path(folder, "folder") / FOLDER
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
+        self._is_lost = False
 
     def begin(self, discovery: Discovery) -> None:
         """Remember the run, whose layout and earlier steps are needed later."""
@@ -41,6 +46,9 @@ class TensorBoard:
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the scalars of one outer step; the trials of the selection have no charts."""
+        self._try(lambda: self._record(loop, record))
+
+    def _record(self, loop: OuterLoop, record: Record) -> None:
         if record.stage.startswith(SELECT):
             return
         writer, name = self._writer(record.stage)
@@ -70,6 +78,25 @@ class TensorBoard:
 
     def finish(self, result: Result) -> None:
         """Write the final rule, held-out accuracies and hyper-parameters, and close the files."""
+        self._try(lambda: self._finish(result))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Do without charts where the machine refuses them: they never end a run."""
+        if self._is_lost:
+            return
+        try:
+            write()
+        except (OSError, RuntimeError) as error:
+            found = trouble(error)
+            if found is None:
+                raise
+            self._is_lost = True
+            print(
+                f"warning: TensorBoard's files end here, as {found.what}; the run continues.",
+                file=sys.stderr,
+            )
+
+    def _finish(self, result: Result) -> None:
         self._end_curves(result)
         for name, evaluation in result.heldout.items():
             writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
@@ -147,12 +174,25 @@ class TensorBoard:
         return self._offset(stage) + done.get(stage, 0) + 1
 
 
+@cache
+def _let_writers_end_quietly() -> None:
+    """Print no traceback where a writer's thread ends: its error is raised by the next write."""
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__module__.partition(".")[0] != "tensorboard":
+            before(args)
+
+    threading.excepthook = tell
+
+
 def summary_writer(folder: AnyPath, purge_step: int | None) -> SummaryWriter:
     """Return a TensorBoard writer; imported late and quietly, as it may load TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from torch.utils.tensorboard import SummaryWriter
 
+    _let_writers_end_quietly()
     return SummaryWriter(str(as_path(folder, "folder")), purge_step=purge_step, flush_secs=5)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from metaplast.commands import script
+from metaplast_cli import script
 
 if __name__ == "__main__":
     sys.exit(script("recover"))

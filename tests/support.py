@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from metaplast.episode import EpisodeBatch
@@ -16,6 +18,14 @@ from metaplast.unroll import Problem
 TERMS = tuple(all_terms().values())
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
+
+
+# For scripts of other processes: parts of metaplast that need no torch load in no time.
+LIGHT = f"""
+import sys, types
+sys.modules["metaplast"] = types.ModuleType("metaplast")
+sys.modules["metaplast"].__path__ = [{str(Path(__file__).parents[1] / "metaplast")!r}]
+"""
 
 
 def named(*names):

@@ -6,11 +6,17 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from metaplast.commands._streams import dropping_output
 from metaplast.errors import UserError, unknown_name
+from metaplast.family import Terminated, signals_as_interrupts
 from metaplast.plain_text import make_streams_safe
+from metaplast.trouble import trouble
 
-INTERRUPTED = 130
+INTERRUPTED, MISTAKE = 130, 2
+# A process that ended by a signal has this, plus the signal's number, as its exit code.
+SIGNALLED = 128
 
 
 def command_names() -> list[str]:
@@ -20,38 +26,81 @@ def command_names() -> list[str]:
 
 
 def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 2 after a user's mistake, told in one sentence, without a traceback."""
+    """Run a command and return its exit code.
+
+    A user's mistake, and what the machine refuses (memory, disk, threads), are told in one sentence
+    without a traceback: 2. An interrupt gives 130, another signal 128 plus its number. Output that
+    nobody reads any more is dropped, and the command runs to its end.
+    """
     make_streams_safe()
+    with signals_as_interrupts(), dropping_output() as (output, _):
+        code = _code(main, sys.argv[1:] if arguments is None else arguments)
+        output.flush()
+        if output.loss is not None and code == 0:
+            _tell(f"standard output could not be written: {output.loss.strerror}.")
+            code = MISTAKE
+    return code
+
+
+def _code(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     try:
-        main(sys.argv[1:] if arguments is None else arguments)
+        main(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (head, less) went away: nothing is left to say.
-        sys.stderr.close()
-        return 0
+        _tell(str(error))
+        return MISTAKE
+    except KeyboardInterrupt as stop:
+        return _stopped(stop)
+    except Exception as error:
+        hidden = _interrupt_in(error)
+        if hidden is not None:
+            return _stopped(hidden)
+        found = trouble(error)
+        if found is None:
+            raise
+        _tell(found.sentence())
+        return MISTAKE
     return 0
+
+
+def _tell(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    """Return the exit code of an interrupt; say that there was one, if nobody has."""
+    if not getattr(stop, "__notes__", ()):
+        print("Interrupted.", file=sys.stderr)
+    return SIGNALLED + stop.number if isinstance(stop, Terminated) else INTERRUPTED
+
+
+def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the interrupt that an error was made of: modules do that while they are loaded."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def script(name: str) -> int:
     """Run the command called `name` with the arguments of the process; return its exit code."""
-    return guard(importlib.import_module(f"{__name__}.{name}").main)
+    return find([name, *sys.argv[1:]])()
 
 
 def main() -> int:
     """Run `metaplast NAME …`; return the exit code."""
-    make_streams_safe()
-    arguments = sys.argv[1:]
+    return find(sys.argv[1:])()
+
+
+def find(arguments: Sequence[str]) -> Callable[[], int]:
+    """Return what `metaplast` is to do with some arguments, all that it needs loaded."""
     names = command_names()
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: metaplast {{{','.join(names)}}} [options]")
-        print("Each command explains its options with --help.")
-        return 0
-    if arguments[0] not in names:
-        print(f"error: {unknown_name('command', arguments[0], names)}", file=sys.stderr)
-        return 2
-    module = importlib.import_module(f"{__name__}.{arguments[0]}")
-    return guard(module.main, arguments[1:])
+    if arguments and arguments[0] in names:
+        module = importlib.import_module(f"{__name__}.{arguments[0]}")
+        return partial(guard, module.main, arguments[1:])
+    return partial(guard, partial(_explain, names), arguments)
+
+
+def _explain(names: Sequence[str], arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] not in ("-h", "--help"):
+        raise unknown_name("command", arguments[0], names)
+    print(f"usage: metaplast {{{','.join(names)}}} [options]")
+    print("Each command explains its options with --help.")

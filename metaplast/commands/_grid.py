@@ -8,14 +8,41 @@ from typing import Any
 
 from rich.console import Console
 
+from metaplast.config import DiscoveryConfig
 from metaplast.device import find_device
+from metaplast.discovery import Discovery
 from metaplast.errors import UserError, require
-from metaplast.jobs import Jobs
+from metaplast.jobs import Jobs, cores, require_ray
 from metaplast.progress import Work
 
 # More runs than these are a slip of the finger: each has a folder, and takes seconds or more.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
+
+
+def check_workers(processes: int, ray: str | None) -> None:
+    """Refuse workers that cannot be, before anything is made.
+
+    Raises:
+        UserError: if their number is negative, or Ray is not installed.
+    """
+    require(processes >= 0, f"--processes must not be negative, got {processes}.")
+    if ray is not None:
+        require_ray()
+
+
+def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:
+    """Refuse discoveries whose data, engine or memory is not there, before a folder is made.
+
+    The data are loaded here once, so that a download happens once.
+
+    Raises:
+        UserError: if one of them is not there.
+    """
+    # Runs of one command differ in penalty, seed and planted rule.
+    trial = Discovery(next(iter(configs.values())))
+    _ = trial.split
+    trial.check_memory(1 if ray else min(processes or cores(), len(configs)))
 
 
 def run_all(
@@ -26,7 +53,6 @@ def run_all(
     Raises:
         UserError: if every job failed, or this machine lacks a device.
     """
-    require(processes >= 0, f"--processes must not be negative, got {processes}.")
     if ray is None:
         for device in sorted({config.device for config in jobs.configs.values()}):
             find_device(device)
@@ -38,20 +64,20 @@ def run_all(
         work.settle(sum(1.0 if name in ended else jobs.fraction(name) for name in jobs.configs))
         work.name(f"{len(ended)}/{count} runs")
 
-    try:
-        with work:
+    with work:
+        tick()
+        for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
+            ended[name] = summary
             tick()
-            for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
-                ended[name] = summary
-                tick()
-                verdict = summary.get("error") or _outcome(summary)
-                work.line(f"{len(ended)}/{count}  {name}: {verdict}")
-    except KeyboardInterrupt:
-        console.out(f"Interrupted. Go on with:  --resume {shlex.quote(str(jobs.folder))}")
-        raise
+            verdict = summary.get("error") or _outcome(summary)
+            work.line(f"{len(ended)}/{count}  {name}: {verdict}")
     good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
     if not good:
-        raise UserError(f"every run failed; the first: {next(iter(ended.values()))['error']}")
+        first = next(iter(ended.values()))["error"].rstrip(".")
+        raise UserError(
+            f"every run failed, the first with: {first}; --resume "
+            f"{shlex.quote(str(jobs.folder))} tries them again."
+        )
     return good
 
 

@@ -21,11 +21,13 @@ from metaplast.commands._timings import table
 from metaplast.console import make_console
 from metaplast.episode import EpisodeBatch, EpisodeRequest, EpisodeSplit
 from metaplast.errors import UserError, require, require_within, sentence
+from metaplast.family import worker_ends_with_parent
 from metaplast.files import write_json
 from metaplast.jobs import cores
 from metaplast.learner import Learner
 from metaplast.library import choose_terms, get_source, open_source
 from metaplast.network import FullyConnected
+from metaplast.trouble import trouble
 from metaplast.unroll import Problem, get_engine
 from metaplast.unroll.fused import FusedEngine, Settings
 from metaplast.words import words
@@ -242,10 +244,12 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def _work(connection: Any, case: Case) -> None:
+    worker_ends_with_parent()
     try:
         connection.send(measure(case))
     except Exception as error:  # It ends this row, not the others.
-        connection.send({"error": sentence(error)})
+        found = trouble(error)
+        connection.send({"error": sentence(error) if found is None else found.sentence()})
 
 
 def _apart(case: Case) -> dict[str, Any]:
@@ -263,6 +267,9 @@ def _apart(case: Case) -> dict[str, Any]:
         row: dict[str, Any] = receiver.recv()
     except EOFError:
         return {"error": "its process died, perhaps for lack of memory"}
+    except BaseException:
+        process.kill()
+        raise
     finally:
         process.join()
     return row

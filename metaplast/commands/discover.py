@@ -6,20 +6,23 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
+from metaplast.commands._ends import continued_by, resume_command
+from metaplast.commands._folders import held, own_folder
 from metaplast.commands._options import parse, parse_known
 from metaplast.config import PRESETS, DiscoveryConfig
 from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
-from metaplast.discovery import Discovery
-from metaplast.errors import require
-from metaplast.files import new_folder
+from metaplast.discovery import Discovery, Observer
 from metaplast.library import all_terms, known_rules
+from metaplast.outer_loop import OuterLoop, Record
 from metaplast.outputs import RunFiles
 from metaplast.report.observer import ReportFiles
+from metaplast.result import Result
 from metaplast.run_config import write_config
+from metaplast.stages import require_interval
 from metaplast.tracking import FOLDER, TensorBoard
 
 PresetName = Literal["default", "paper"]
@@ -72,44 +75,77 @@ def main(arguments: Sequence[str]) -> None:
         for table in library_tables(all_terms().values(), known_rules().values()):
             console.print(table)
         return
-    require(
-        options.checkpoint_seconds >= 0,
-        f"--checkpoint-seconds must not be negative, got {options.checkpoint_seconds}.",
-    )
-    discovery, bar = _prepare(options, console)
-    if not options.quiet:
-        show_config(console, discovery)
+    require_interval("--checkpoint-seconds", options.checkpoint_seconds)
+    resumed, trial = options.resume, None
+    if resumed is None:
+        # Data, engine and memory first: a mistake there should leave no folder behind.
+        trial = Discovery(options.config)
+        _ = trial.engine
+        trial.check_memory()
+    with held(resumed) if resumed is not None else own_folder(options.out) as folder:
+        _discover(options, console, folder, trial)
+
+
+def _discover(
+    options: DiscoverOptions, console: Console, folder: Path, trial: Discovery | None
+) -> None:
+    """Run a discovery in its folder, new or resumed, and show the result."""
+    bar, last = ProgressBar(console, quiet=options.quiet), _LastResult()
     try:
-        result = discovery.run()
-    except KeyboardInterrupt:
-        bar.close()
-        resume = f"--resume {shlex.quote(str(discovery.folder))}"
-        console.out(f"Interrupted. Go on with:  {resume}")
+        with continued_by(console, resume_command("discover", folder)):
+            try:
+                result = _run(options, console, folder, trial, [last, bar])
+            finally:
+                bar.close()
+    except BaseException:
+        if last.result is not None:
+            # It could not be written, or not all of it: shown it is not lost.
+            show_result(console, last.result)
         raise
-    finally:
-        bar.close()
     show_result(console, result)
     if not options.quiet:
-        folder = discovery.folder
         logs = shlex.quote(f"{folder}/{FOLDER}")
         console.out(f"Results in {folder}, with report.html; θ in detail:  "
                     f"tensorboard --logdir {logs}")  # fmt: skip
 
 
-def _prepare(options: DiscoverOptions, console: Console) -> tuple[Discovery, ProgressBar]:
-    """Return the discovery, new or resumed, with everyone who watches it."""
-    bar = ProgressBar(console, quiet=options.quiet)
-    resumed = options.resume
-    trial = None
-    if resumed is None:
-        # Data and engine first: a mistake there should leave no folder behind.
-        trial = Discovery(options.config)
-        _ = trial.engine
-    folder = resumed or new_folder(options.out)
+def _run(
+    options: DiscoverOptions,
+    console: Console,
+    folder: Path,
+    trial: Discovery | None,
+    watching: Sequence[Observer],
+) -> Result:
+    """Run the discovery with everyone who watches it."""
     # The report reads what RunFiles writes.
-    observers = (bar, RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
+    files = (RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
     every = options.checkpoint_seconds
+    shared: dict[str, Any] = {"observers": (*watching, *files), "checkpoint_seconds": every}
     if trial is None:
-        return Discovery.resume(folder, observers=observers, checkpoint_seconds=every), bar
-    write_config(folder, options.config)
-    return trial.placed(folder, observers=observers, checkpoint_seconds=every), bar
+        discovery = Discovery.resume(folder, **shared)
+    else:
+        write_config(folder, options.config)
+        discovery = trial.placed(folder, **shared)
+    if not options.quiet:
+        show_config(console, discovery)
+    return discovery.run()
+
+
+class _LastResult:
+    """Remembers the result, whatever becomes of its files."""
+
+    def __init__(self) -> None:
+        self.result: Result | None = None
+
+    def begin(self, discovery: Discovery) -> None:
+        """See the beginning; there is nothing to do."""
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """See one outer step; there is nothing to do."""
+
+    def tested(self, name: str, episodes: int) -> None:
+        """See progress of the held-out test; there is nothing to do."""
+
+    def finish(self, result: Result) -> None:
+        """Remember the result."""
+        self.result = result

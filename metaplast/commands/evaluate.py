@@ -11,6 +11,8 @@ import torch
 import tyro
 from rich.console import Console
 
+from metaplast.commands._ends import continued_by
+from metaplast.commands._folders import own_folder
 from metaplast.commands._options import parse
 from metaplast.comparison import (
     TUNING_SEEDS,
@@ -25,8 +27,8 @@ from metaplast.config import DtypeName
 from metaplast.console import make_console
 from metaplast.device import find_device
 from metaplast.errors import require, require_seed, require_within, shown
-from metaplast.files import new_folder
 from metaplast.library import default_source, get_source, open_stream
+from metaplast.memory import episode_bytes, require_memory
 from metaplast.network import FullyConnected
 from metaplast.online import OnlineSettings, spaced_records
 from metaplast.progress import Work
@@ -125,18 +127,28 @@ def main(arguments: Sequence[str]) -> None:
     settings = _settings(options, split)
     for contender in contenders:
         check_depth(contender, network)
-        choose_engine(options.engine, contender.rule.learner(network), like.device)
-    folder = new_folder(options.out, "evaluate")
-    if not options.quiet:
-        _show_settings(console, split, network, settings)
-    try:
-        standings = _train_all(console, options, contenders, network, split, settings, like, folder)
-    except KeyboardInterrupt:
-        console.out(f"Interrupted. The rules that were finished are in {folder}.")
-        raise
-    report.write_summary(folder, standings, _plain(options, network, settings, split))
-    names = report.write_figures(folder, standings, 1 / split.outputs)
-    _show(console, standings)
+        learner = contender.rule.learner(network)
+        engine = choose_engine(options.engine, learner, like.device)
+        images = settings.records[-1], settings.queries
+        each = episode_bytes(learner, engine.name, *images, like.dtype, gradient=False)
+        together = min(settings.seeds, settings.together)
+        require_memory(each, together, "--seeds", network.widths, like.device)
+    standings: list[Standing] = []
+    with own_folder(options.out, "evaluate") as folder:
+        if not options.quiet:
+            _show_settings(console, split, network, settings)
+        kept = f"The rules that were finished are in {folder}."
+        try:
+            with continued_by(console, "the same command and another --out", kept):
+                _train_all(
+                    console, options, contenders, network, split, settings, like, folder, standings
+                )
+                report.write_summary(folder, standings, _plain(options, network, settings, split))
+                names = report.write_figures(folder, standings, 1 / split.outputs)
+        finally:
+            # Also what could not be written.
+            if standings:
+                _show(console, standings)
     if not options.quiet:
         console.out(
             f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
@@ -201,9 +213,9 @@ def _train_all(
     settings: OnlineSettings,
     like: torch.Tensor,
     folder: Path,
-) -> list[Standing]:
+    standings: list[Standing],
+) -> None:
     """Train with each rule in turn; what is done is on disk before the next begins."""
-    standings: list[Standing] = []
     images = settings.records[-1]
     trial = images * min(settings.seeds, TUNING_SEEDS)
     guesses = [trial * _trials(c) + images * settings.seeds for c in contenders]
@@ -219,7 +231,6 @@ def _train_all(
             work.settle(sum(guesses[: index + 1]))
             found = f"found by {len(standing.trials)} trials, " if standing.trials else ""
             work.line(f"{contender.name}: {found}{standing.run.band()}")
-    return standings
 
 
 def _trials(contender: Contender) -> int:

@@ -9,17 +9,26 @@ from typing import Any
 
 import torch
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
-from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
+from metaplast.commands._ends import continued_by, resume_command
+from metaplast.commands._folders import held, own_folder
+from metaplast.commands._grid import (
+    MOST_PROCESSES,
+    MOST_RUNS,
+    check_jobs,
+    check_workers,
+    require_all,
+    run_all,
+)
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
 from metaplast.device import find_device
-from metaplast.discovery import Discovery
 from metaplast.episode import HeldOut, LabelKind
 from metaplast.errors import require_seed, require_within
-from metaplast.files import csv_text, new_folder, write_text
+from metaplast.files import csv_text, write_text
 from metaplast.jobs import Jobs
 from metaplast.library import all_sources
 from metaplast.seeds import generator
@@ -130,19 +139,31 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option will not do.
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
-    console = make_console()
+    check_workers(options.processes, options.ray)
     if options.resume is not None:
-        jobs, _ = Jobs.load(options.resume)
-    else:
-        if options.ray is None:
-            find_device(options.device)
-        # The data first: a mistake there should leave no folder.
-        jobs = make_jobs(options, Path())
-        _ = Discovery(next(iter(jobs.configs.values()))).split
-        jobs = replace(jobs, folder=new_folder(options.out, "recover"))
+        with held(options.resume) as folder:
+            _recover(Jobs.load(folder)[0], options)
+        return
+    if options.ray is None:
+        find_device(options.device)
+    jobs = make_jobs(options, Path())
+    check_jobs(jobs.configs, options.processes, options.ray)
+    with own_folder(options.out, "recover") as folder:
+        jobs = replace(jobs, folder=folder)
         jobs.save()
-    done = run_all(jobs, console, processes=options.processes, ray=options.ray)
-    write_text(jobs.folder / TABLE, table_csv(done))
+        _recover(jobs, options)
+
+
+def _recover(jobs: Jobs, options: RecoverOptions) -> None:
+    console = make_console()
+    with continued_by(console, resume_command("recover", jobs.folder)):
+        done = run_all(jobs, console, processes=options.processes, ray=options.ray)
+        _show(jobs, console, done)
+    require_all(jobs, done)
+
+
+def _show(jobs: Jobs, console: Console, done: dict[str, dict[str, Any]]) -> None:
+    """Print what was recovered, and write the table."""
     console.print(recovery_overview(done))
     planted = {term for summary in done.values() for term in summary["recovery"]["rule"]}
     exact = sum(is_exact(summary) for summary in done.values())
@@ -151,8 +172,9 @@ def main(arguments: Sequence[str]) -> None:
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
         f"{len(planted)} different terms planted",
     )
+    # At the end: what cannot be written is shown all the same.
+    write_text(jobs.folder / TABLE, table_csv(done))
     console.out(f"Results in {jobs.folder}")
-    require_all(jobs, done)
 
 
 def is_exact(summary: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from metaplast.commands._folders import held
 from metaplast.commands._options import parse
 from metaplast.console import make_console
 from metaplast.errors import UserError
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     from metaplast.report.page import write_report
 
     try:
-        page = write_report(options.run)
+        with held(options.run):
+            page = write_report(options.run)
     except OSError as error:
         raise UserError(
             f"cannot write a report into {options.run}: {error.strerror}; check the folder."

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from metaplast.bands import BAND
+from metaplast.commands._ends import continued_by
+from metaplast.commands._folders import common_folder
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
 from metaplast.commands._options import parse
 from metaplast.console import make_console
@@ -89,23 +91,25 @@ def main(arguments: Sequence[str]) -> None:
         console.print(_list())
         return
     plan = options.plan
+    plan.check()
+    with common_folder(plan.results.folder), continued_by(console, "the same command"):
+        failed = _reproduce(console, plan, options.processes)
+    if failed:
+        name, sentence = next(iter(failed.items()))
+        raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")
+
+
+def _reproduce(console: Console, plan: Plan, processes: int) -> dict[str, str]:
+    """Run what is missing, and conclude; return a sentence for each part that failed."""
     folder = plan.results.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the folder {folder}: {error.strerror}; give --out a writable folder."
-        ) from None
-    failed = _run(console, plan, options.processes)
+    failed = _run(console, plan, processes)
     for experiment in plan.experiments:
         if plan.is_whole(experiment):
             summary = plan.conclude(experiment)
             console.print(_verdicts(experiment, summary))
     write_page(folder)
     console.out(f"Tables, figures and {PAGE} in {folder}")
-    if failed:
-        name, sentence = next(iter(failed.items()))
-        raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")
+    return failed
 
 
 def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
@@ -122,11 +126,7 @@ def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
             work.name(f"{done}/{total} parts")
             work.line(f"{done}/{total}  {name}{': ' + error if error else ''}")
 
-        try:
-            return plan.run(processes=processes, observe=observe)
-        except KeyboardInterrupt:
-            console.out("Interrupted. The same command goes on from here.")
-            raise
+        return plan.run(processes=processes, observe=observe)
 
 
 def _list() -> Table:

@@ -14,13 +14,21 @@ from rich.console import Console
 from rich.table import Table
 
 from metaplast.bands import BAND
-from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, require_all, run_all
+from metaplast.commands._ends import continued_by, resume_command
+from metaplast.commands._folders import held, own_folder
+from metaplast.commands._grid import (
+    MOST_PROCESSES,
+    MOST_RUNS,
+    check_jobs,
+    check_workers,
+    require_all,
+    run_all,
+)
 from metaplast.commands._options import parse
 from metaplast.config import DiscoveryConfig
 from metaplast.console import make_console
-from metaplast.discovery import Discovery
 from metaplast.errors import require, require_seed, require_within, shown
-from metaplast.files import new_folder, write_text
+from metaplast.files import write_text
 from metaplast.jobs import Jobs
 from metaplast.outer_settings import OuterSettings
 from metaplast.outputs import RULE
@@ -115,21 +123,27 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option or the data will not do.
     """
     options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
-    console = make_console()
+    check_workers(options.processes, options.ray)
     if options.resume is not None:
-        jobs, saved = Jobs.load(options.resume)
-        require("first_seed" in saved, f"{options.resume} is not the folder of a sweep.")
-        jobs = replace(jobs, extra=partial(judge, seed=int(saved["first_seed"])))
-    else:
-        # The data first: a mistake there should leave no folder, and a download happen once.
-        configs = options.configs()
-        _ = Discovery(next(iter(configs.values()))).split
-        folder = new_folder(options.out, "sweep")
+        with held(options.resume) as folder:
+            jobs, saved = Jobs.load(folder)
+            require("first_seed" in saved, f"{folder} is not the folder of a sweep.")
+            _sweep(replace(jobs, extra=partial(judge, seed=int(saved["first_seed"]))), options)
+        return
+    configs = options.configs()
+    check_jobs(configs, options.processes, options.ray)
+    with own_folder(options.out, "sweep") as folder:
         jobs = Jobs(folder, configs, partial(judge, seed=options.first_seed))
         jobs.save(first_seed=options.first_seed)
-    done = run_all(jobs, console, processes=options.processes, ray=options.ray)
-    runs = [Run.of(name, jobs.configs[name], summary) for name, summary in done.items()]
-    show(console, runs, jobs.folder)
+        _sweep(jobs, options)
+
+
+def _sweep(jobs: Jobs, options: SweepOptions) -> None:
+    console = make_console()
+    with continued_by(console, resume_command("sweep", jobs.folder)):
+        done = run_all(jobs, console, processes=options.processes, ray=options.ray)
+        runs = [Run.of(name, jobs.configs[name], summary) for name, summary in done.items()]
+        show(console, runs, jobs.folder)
     require_all(jobs, done)
 
 
@@ -138,22 +152,24 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     # Here, not above: matplotlib is heavy.
     from metaplast.sweep_figure import draw
 
-    write_text(folder / RUNS, runs_csv(runs))
-    write_text(folder / TERMS, terms_csv(runs))
-    draw(runs, folder / FIGURE)
     found = candidates(runs)
     pick = recommend(found)
     console.print()
     console.print(frequency_table(runs))
     console.print(candidate_table(found, pick, len(runs)))
+    rule = None if pick is None else Rule.load(folder / pick.best.name / RULE)
     if pick is None:
         console.print("No rule is recommended: every one diverged on some task.")
     else:
-        rule = Rule.load(folder / pick.best.name / RULE)
-        rule.save(folder / RULE)
         console.print("[bold]Recommended[/bold]")
         console.out(rule)
         console.out(reason(found, pick))
+    # At the end: what cannot be written is shown all the same.
+    if rule is not None:
+        rule.save(folder / RULE)
+    write_text(folder / RUNS, runs_csv(runs))
+    write_text(folder / TERMS, terms_csv(runs))
+    draw(runs, folder / FIGURE)
     console.out(f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}")
 
 

@@ -195,7 +195,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
             f"{folder / CONFIG} was changed after the run; put it back, or start a new run.",
         )
         for key, kind in _SUMMARY.items():
-            found = entry(summary, key, kind, SUMMARY)
+            found: Any = entry(summary, key, kind, SUMMARY)
             check(bool(found) or key != "heldout", f"{SUMMARY} has no held-out test")
         rows = tuple(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
         names = list(summary["before_refit"])

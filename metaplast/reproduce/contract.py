@@ -71,6 +71,9 @@ class Variant(Protocol):
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return all that decides its numbers, but the seed, as plain data."""
 
+    def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
+        """Return what opens the data that it reads, by the name of the data set."""
+
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return what is found on separate data before any seed is run, as plain data.
 

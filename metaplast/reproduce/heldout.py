@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from metaplast.comparison import widths_for_depth
 from metaplast.config import DiscoveryConfig
 from metaplast.discovery import Discovery
-from metaplast.episode import EpisodeRequest, LabelKind
+from metaplast.episode import EpisodeRequest, EpisodeSplit, LabelKind
 from metaplast.errors import require
 from metaplast.evaluation import evaluate
 from metaplast.library import open_source
@@ -46,8 +47,8 @@ class Site:
     hidden: tuple[int, ...] = (170, 130, 100, 70)
     episodes: int = 25
 
-    def accuracy(self, rule: Rule, seed: int, setting: Setting) -> tuple[float, int]:
-        """Return the mean accuracy over held-out episodes, and how many of them diverged."""
+    def split(self, setting: Setting) -> EpisodeSplit:
+        """Return the episodes."""
         request = EpisodeRequest(
             shots=self.shots,
             queries=self.queries,
@@ -56,7 +57,11 @@ class Site:
             # One split for all seeds, that of the discovery: its test side is held out.
             seed=0,
         )
-        split = open_source(self.dataset, request)
+        return open_source(self.dataset, request)
+
+    def accuracy(self, rule: Rule, seed: int, setting: Setting) -> tuple[float, int]:
+        """Return the mean accuracy over held-out episodes, and how many of them diverged."""
+        split = self.split(setting)
         widths = (split.inputs, *widths_for_depth(self.hidden, self.depth), split.outputs)
         learner = rule.learner(FullyConnected(widths))
         theta = rule.tensor()
@@ -114,6 +119,16 @@ class RuleVariant:
         found = {"find": decisive(self.config(setting))}
         sites = [plain(asdict(site)) for site in self._sites(setting)]
         return (found if given is None else {"rule": given.to_json()}) | {"sites": sites}
+
+    def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
+        """Return what opens the data of the discovery, where there is one, and of the sites."""
+        sites: dict[str, Callable[[], object]] = {
+            site.dataset: partial(site.split, setting) for site in self._sites(setting)
+        }
+        if self._given(setting) is not None:
+            return sites
+        config = self.config(setting)
+        return {**sites, config.dataset_name: lambda: Discovery(config).split}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return the rule, discovered unless it is given; an interrupted discovery goes on."""

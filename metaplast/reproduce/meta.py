@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,6 +100,11 @@ class MetaVariant:
         config = decisive(self.config(setting, 0), _WITHOUT_EFFECT)
         loops = {name: plain(changes) for name, changes in self.loops.items()}
         return config | {"measured": sorted(self.probes)} | ({"loops": loops} if loops else {})
+
+    def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
+        """Return what opens its data."""
+        config = self.config(setting, 0)
+        return {config.dataset_name: lambda: Discovery(config).split}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Find the outer loop, if there are several; θ is learned anew for each seed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,11 @@ class OnlineVariant:
         """Return all that decides the numbers."""
         measured = sorted({*PROBES, *self.final, *self.tables, *self.shown})
         return {"rule": self.rule, **plain(asdict(self.course(setting))), "measured": measured}
+
+    def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
+        """Return what opens its data."""
+        course = self.course(setting)
+        return {f"stream {course.dataset}": lambda: course.split(setting)}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return the coefficients, none zero, that do best on images used for nothing else."""

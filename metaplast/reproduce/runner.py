@@ -156,6 +156,19 @@ class Plan:
                 )
         return found
 
+    def check(self) -> None:
+        """Refuse what cannot be run, before anything is made.
+
+        Raises:
+            UserError: if data are not there, or the folder or two variants do not fit.
+        """
+        unprepared, seeds = self.missing()
+        setting = self.results.setting
+        left = [*unprepared, *(variant for variant, _ in seeds)]
+        data = {name: each for v in left for name, each in v.data(setting).items()}
+        for opened in data.values():
+            opened()
+
     def missing(self) -> tuple[list[Variant], list[tuple[Variant, int]]]:
         """Return the variants to prepare, and the seeds to run, in order."""
         variants = self.variants

@@ -1,18 +1,24 @@
 """Files are whole or not there, and checkpoints hold plain data that never runs."""
 
 import json
+import os
 import pickle
+import stat
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
-from support import assert_is_one_sentence, seeded
+from support import LIGHT, assert_is_one_sentence, seeded
 
 from metaplast import files
 from metaplast.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.errors import UserError
 from metaplast.files import (
+    LOCK,
+    FileError,
     claim_folder,
     new_folder,
     read_json,
@@ -20,6 +26,7 @@ from metaplast.files import (
     write_json,
     write_text,
 )
+from metaplast.locks import locked
 
 
 def entries(folder):
@@ -38,6 +45,78 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert entries(tmp_path) == ["kept.txt"]
+
+
+def test_a_symbolic_link_is_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "target.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    for text in ("first", "second"):  # made, then replaced
+        write_text(link, text)
+        assert link.is_symlink()
+        assert target.read_text() == text
+    assert entries(tmp_path) == ["elsewhere", "link.txt"]
+    assert entries(tmp_path / "elsewhere") == ["target.txt"]
+    (tmp_path / "round.txt").symlink_to("round.txt")
+    with pytest.raises(FileError, match="cannot write") as caught:
+        write_text(tmp_path / "round.txt", "x")
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_pipe_is_written_to(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert entries(tmp_path) == ["pipe"]
+
+
+def test_a_device_is_written_to():
+    before = Path("/dev/null").stat()
+    write_text(Path("/dev/null"), "gone")
+    assert os.path.samestat(before, Path("/dev/null").stat())
+    with pytest.raises(FileError, match="No space left on device; free some space") as caught:
+        write_text(Path("/dev/full"), "x")
+    assert_is_one_sentence(caught.value)
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_standard_output_keeps_what_is_printed_before_and_after(tmp_path, name, piped):
+    code = (
+        LIGHT + "from pathlib import Path; from metaplast.files import write_text; "
+        f"print('before'); write_text(Path({name!r}), 'text\\n'); print('after')"
+    )
+    with (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE if piped else out
+        )
+    printed = done.stdout if piped else (tmp_path / "out").read_bytes()
+    assert printed == b"before\ntext\nafter\n"
+
+
+def test_a_file_keeps_its_mode_and_may_have_the_longest_name(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write_text(path, "old")
+    path.chmod(0o600)
+    write_text(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert entries(tmp_path) == ["x" * 255]
+
+
+def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path, tmp_path / "none" / "x", tmp_path / ("x" * 256)):
+        with pytest.raises(FileError, match="cannot write") as caught:
+            write_text(path, "x")
+        assert_is_one_sentence(caught.value)
+        assert isinstance(caught.value, OSError)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert entries(tmp_path) == ["folder"]
 
 
 def test_others_may_read_a_file_as_any_other_of_the_user(tmp_path):
@@ -80,6 +159,13 @@ def test_a_folder_is_claimed_once(tmp_path):
     folder = tmp_path / "runs" / "first"
     claim_folder(folder)
     claim_folder(folder)  # still empty
+    assert entries(folder) == []
+    # What a command leaves that was killed while it wrote its first file.
+    for name in (".config.json.0123456789abcdef", LOCK):
+        (folder / name).write_text("{")
+    claim_folder(folder)
+    with locked(folder):
+        assert entries(folder) == [LOCK]
     assert entries(folder) == []
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="is not empty") as caught:

@@ -102,8 +102,16 @@ class Batch:
             for episode in range(count):
                 self._run_episode(episode)
             return
-        with torch_on_one_thread(), ThreadPoolExecutor(threads) as pool:
-            list(pool.map(self._run_episode, range(count)))
+        with torch_on_one_thread():
+            try:
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(self._run_episode, range(count)))
+            except RuntimeError as error:
+                if "start new thread" not in str(error):
+                    raise
+                # The system gives no more threads: a long run does not end for that.
+                for episode in range(count):
+                    self._run_episode(episode)
 
     def _used(self, episode: int) -> npt.NDArray[np.bool_]:
         """Return which pixels are not dropped: those not zero in every image of an episode."""

@@ -74,6 +74,11 @@ class FusedEngine(Engine):
             import numba  # noqa: F401
         except ImportError:
             return "the fused engine needs numba, which is not installed; use --engine batched."
+        except ValueError as error:
+            raise UserError(
+                f"numba cannot be loaded ({error}); check the environment variable "
+                f"NUMBA_NUM_THREADS, and start again."
+            ) from None
         return None
 
     @exact_run

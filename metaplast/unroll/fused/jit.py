@@ -6,9 +6,9 @@ This module imports numba; nothing else does until the engine is first used.
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from numba.core import event
+
+from metaplast.family import run_module
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -95,7 +97,8 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
     if _loads(function, call):
         return
     print(_LINE, file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", module, *to], check=False)
+    with suppress(OSError):
+        run_module(module, *to)
     if not _loads(function, call):
         call()  # Nowhere to keep it, or no processes: rather other digits than no result.
 

@@ -1,0 +1,47 @@
+"""How a command ends early: what is kept, and the command that continues it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from metaplast.errors import UserError
+from metaplast.trouble import trouble
+
+
+def resume_command(name: str, folder: Path) -> str:
+    """Return the command that continues a run."""
+    return f"metaplast {name} --resume {shlex.quote(str(folder))}"
+
+
+@contextmanager
+def continued_by(console: Console, again: str, kept: str = "") -> Iterator[None]:
+    """Say how to continue what an interrupt, or the machine, ends in here.
+
+    Args:
+        console: where to print.
+        again: the command that continues.
+        kept: what to say instead of it after an interrupt.
+
+    Raises:
+        UserError: for what the machine refused: memory, disk space, threads.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        text = f"Interrupted. {kept or f'Continue with:  {again}'}"
+        console.out(text)
+        if getattr(sys.stdout, "error", None) is not None:
+            print(text, file=sys.stderr)  # Nobody reads standard output any more.
+        stop.add_note(text)
+        raise
+    except Exception as error:
+        found = trouble(error)
+        if found is None:
+            raise
+        raise UserError(found.sentence(again)) from error

@@ -1,0 +1,81 @@
+"""Output that nobody can take any more is dropped: it never ends a run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+# The reader (head, less) has left, or the terminal is gone: by somebody's wish.
+_LEFT = (errno.EPIPE, errno.EIO)
+
+
+class Output:
+    """A stream that drops what cannot be written.
+
+    Args:
+        stream: where to write; None drops all, as of a process without standard output.
+
+    Attributes:
+        error: the first that writing met.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.error: OSError | None = None
+        self._stream = io.StringIO() if stream is None else stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, if it can be."""
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write texts, if they can be."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write what waits, if it can be."""
+        with self._dropping():
+            self._stream.flush()
+
+    @property
+    def loss(self) -> OSError | None:
+        """Why output was lost that somebody still wanted, None if all is well."""
+        error = self.error
+        return None if error is None or error.errno in _LEFT else error
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+            # What still waits in the buffer goes nowhere too, now and when Python ends.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
+@contextmanager
+def dropping_output() -> Iterator[tuple[Output, Output]]:
+    """Replace standard output and error meanwhile by streams that drop what cannot be written."""
+    before = sys.stdout, sys.stderr
+    streams = Output(sys.stdout), Output(sys.stderr)
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    try:
+        yield streams
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdout, sys.stderr = before

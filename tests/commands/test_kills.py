@@ -1,0 +1,135 @@
+"""After `kill -9` no process goes on, nothing is lost, and what is resumed ends the same.
+
+`tests/campaigns/kill.py` does this many times, at random moments.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import LIGHT
+
+from metaplast import files
+from metaplast.commands import discover, guard, sweep
+from metaplast.files import LOCK
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SMALL = [
+    "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
+    "--refit=0", "--validation=4", "--test-episodes=4", "--engine=batched",
+    "--terms=error_hebbian,oja",
+]  # fmt: skip
+
+WORKER = (
+    LIGHT
+    + """
+import multiprocessing, time
+from metaplast.family import worker_ends_with_parent
+
+def work():
+    worker_ends_with_parent()
+    print("working", flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=work)
+    process.start()
+    process.join()
+"""
+)
+MODULE = (
+    LIGHT
+    + """
+import time
+from metaplast.family import module_ends_with_parent
+
+module_ends_with_parent()
+print("working", flush=True)
+time.sleep(600)
+"""
+)
+STARTER = LIGHT + "from metaplast.family import run_module; run_module('child')"
+
+
+@pytest.mark.parametrize("files", [{"main.py": WORKER}, {"main.py": STARTER, "child.py": MODULE}])
+def test_processes_end_with_the_one_that_started_them(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with subprocess.Popen(
+        [sys.executable, "main.py"], cwd=tmp_path, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout.readline() == b"working\n"
+        parent.kill()
+        # The other process has this pipe too: its end is told when both are gone.
+        assert parent.communicate(timeout=60) == (b"", None)
+
+
+def without_seconds(path):
+    return [line.split(",")[:-2] for line in path.read_text().splitlines()]
+
+
+def test_a_killed_sweep_leaves_no_process_and_resumes_to_the_same(tmp_path, monkeypatch, capsys):
+    grid = [*SMALL, "--l1=0,0.1", "--seeds=1", "--processes=2"]
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    assert guard(sweep.main, [*grid, f"--out={whole}"]) == 0
+    runs = ["l1=0_seed=0", "l1=0.1_seed=0"]
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "sweep.py"), *grid, f"--out={out}"], stdout=subprocess.PIPE
+    ) as victim:
+        until = time.monotonic() + 300
+        while not (out / runs[0] / "checkpoint.pt").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        victim.kill()
+        victim.communicate(timeout=60)
+    assert not (out / "runs.csv").exists(), "the sweep was over before it could be killed"
+    assert guard(sweep.main, [f"--resume={out}", "--processes=2"]) == 0
+    for name in (f"{run}/{file}" for run in runs for file in ("history.csv", "rule.json")):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert without_seconds(out / "runs.csv") == without_seconds(whole / "runs.csv")
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+    real, _ = files._replace, capsys.readouterr()
+
+    def full(path, *arguments):
+        if path.name == "runs.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, *arguments)
+
+    monkeypatch.setattr(files, "_replace", full)
+    assert guard(sweep.main, [f"--resume={whole}"]) == 2
+    printed = capsys.readouterr()
+    assert f"runs.csv: {os.strerror(errno.ENOSPC)}" in printed.err
+    assert f"continue with metaplast sweep --resume {whole}.\n" in printed.err
+    for table in ("Rules by complexity", "Recommended"):
+        assert table in printed.out, "what cannot be written is shown"
+
+
+SUICIDE = (
+    LIGHT
+    + """
+import os, signal
+from pathlib import Path
+from metaplast.files import write_json
+from metaplast.locks import locked
+
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+with locked(Path("run"), make=True):
+    write_json(Path("run/config.json"), {})
+"""
+)
+
+
+def test_a_folder_of_left_overs_is_as_good_as_new(tmp_path, monkeypatch, capsys):
+    done = subprocess.run([sys.executable, "-c", SUICIDE], check=False, cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert len(left) == 2
+    assert left[1] == LOCK
+    monkeypatch.chdir(tmp_path)
+    assert guard(discover.main, [*SMALL, "--quiet", "--out=run"]) == 0
+    assert not [path for path in Path("run").rglob(".*") if path.is_file()]
+    assert (tmp_path / "run" / "summary.json").exists()
