@@ -98,6 +98,11 @@ def random_problem(
     return Problem(learner, theta.to(dtype), state, batch)
 
 
+def matrices_of(state):
+    """Return all the matrices of a state: the forward ones, then the backward ones."""
+    return [*state.weights, *state.backward]
+
+
 class Clouds:
     """A sampler of easy tasks: in each episode, one Gaussian cloud for each class."""
 

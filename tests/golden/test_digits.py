@@ -1,0 +1,28 @@
+"""Engines and a short discovery give the digits written before the code was rearranged."""
+
+import json
+
+import pytest
+from golden.digits import FILE, cases, discovery_digits, engine_digits
+
+WRITTEN = json.loads(FILE.read_text(encoding="utf-8"))
+CASES = {name: (engine, options) for name, engine, options in cases()}
+
+
+def assert_same_digits(found, written):
+    assert len(found) == len(written)
+    scale = max(map(abs, written))
+    assert max(abs(a - b) for a, b in zip(found, written, strict=True)) <= 1e-12 * scale
+
+
+def test_every_case_is_written():
+    assert set(WRITTEN) == {*CASES, "discovery"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_engine(name):
+    assert_same_digits(engine_digits(*CASES[name]), WRITTEN[name])
+
+
+def test_discovery():
+    assert_same_digits(discovery_digits(), WRITTEN["discovery"])
