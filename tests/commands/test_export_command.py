@@ -164,7 +164,7 @@ MISTAKES = {
         ("--to", "numpy"), spoil(init="xavier:1"), "takes no parameter",
     ),
     "provenance: widths without end": (
-        ("--to", "numpy"), spoil(widths=[10**12, 10**12]), "too large to run the code on",
+        ("--to", "numpy"), spoil(widths=[10**6, 10**6]), "too large to run the code on",
     ),
     "no folder for the file": (
         ("--to", "json", "--output", "/no/such/folder/rule.json"), None, "make it first",
