@@ -147,7 +147,7 @@ def test_clusters_are_told_apart_by_their_centres(dimension):
     assert ((batch.query_x > -0.5) & (batch.query_x < 1.5)).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("argument", ["x", "0", "8,1", "8,9,10", "-3", "4,"])
+@pytest.mark.parametrize("argument", ["x", "0", "8,1", "8,9,10", "-3", "4,,5"])
 def test_clusters_refuse_strange_arguments(argument):
     with pytest.raises(UserError, match="clusters takes a dimension"):
         SOURCES["clusters"].split(request_of(argument=argument))

@@ -15,7 +15,7 @@ def numbered_source(classes=4, each=20):
     """A data set in which an image's pixels are its own number, thrice."""
     number = torch.arange(classes * each, dtype=torch.float32)
     return episodes.from_tensors(
-        number[:, None].expand(-1, 3), torch.arange(classes * each) % classes
+        number[:, None].expand(-1, 3), torch.arange(classes * each) % classes, scale="none"
     )
 
 
