@@ -229,13 +229,11 @@ def test_a_stream_is_one_episode_of_as_many_images_as_are_asked_for(drawn):
     "make",
     [
         lambda: OnlineSettings((1.5,)),
-        lambda: OnlineSettings(5),
         lambda: OnlineSettings("12"),
         lambda: OnlineSettings((0,)),
         lambda: OnlineSettings((2, 1)),
         lambda: OnlineSettings((1,), seeds=True),
         lambda: OnlineSettings((1,), together=0),
-        lambda: OnlineSettings((1,), queries=1.0),
         lambda: EpisodeRequest(ways=2.5),
         lambda: EpisodeRequest(shots=True),
         lambda: EpisodeRequest(queries="3"),

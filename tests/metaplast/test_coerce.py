@@ -137,7 +137,7 @@ OTHERS = {
     "experiments": (lambda: Setting(data_root="d"), lambda: Setting(data_root=Path("d"))),
     "export": (lambda: Wanted([4, 3, 2]), lambda: Wanted((4, 3, 2))),
     "rule": (
-        lambda: Rule(list(named("oja")), np.array([[0.5]], np.float32), np.str_("fixed")),
+        lambda: Rule(list(named("oja")), np.array([0.5], np.float32), np.str_("fixed")),
         lambda: Rule(named("oja"), ((0.5,),), "fixed"),
     ),
     "rule of one row": (
@@ -164,9 +164,9 @@ REFUSED = {
     "records": lambda: OnlineSettings(records="12"),
     "--seed": lambda: OnlineSettings(records=(1,), seed=2**64),
     "together": lambda: OnlineSettings(records=(1,), together=0),
-    "theta[0][0]": lambda: Rule(named("oja"), (("a",),), "fixed"),
-    "theta": lambda: Rule(named("oja"), None, "fixed"),
-    "feedback": lambda: Rule(named("oja"), ((1.0,),), 3),
+    "coefficients must be finite": lambda: Rule(named("oja"), (("a",),), "fixed"),
+    "coefficients must be one row": lambda: Rule(named("oja"), None, "fixed"),
+    "a rule's feedback": lambda: Rule(named("oja"), ((1.0,),), 3),
 }
 
 

@@ -12,6 +12,7 @@ from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, discover
 from metaplast.errors import UserError
 from metaplast.report.page import write_report
 from metaplast.rule import Rule
+from metaplast.run_config import config_digest
 
 TINY = {
     "hidden": [5, 4], "ways": 3, "shots": 2, "queries": 2, "episodes": 4, "meta_batch": 2,
@@ -48,7 +49,7 @@ def test_terms_are_names_or_terms(terms, candidates):
 def test_a_source_may_stand_for_its_split():
     source = episodes.from_tensors(torch.rand(60, 6), torch.arange(60) % 3)
     result = discover(terms="error_hebbian", split=source, **TINY)
-    assert result.description.startswith("tensors: 3 classes")
+    assert result.description.startswith("own data: tensors: 3 classes")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_a_folder_of_a_discovery_is_made_before_anything_is_computed(tmp_path):
     Discovery(config, folder=str(tmp_path / "d"), split=SPLIT).run()
     assert (tmp_path / "d" / "checkpoint.pt").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make the folder") as caught:
+    with pytest.raises(UserError, match="cannot write to the folder") as caught:
         Discovery(config, folder=tmp_path / "file" / "d", split=SPLIT).run()
     assert_is_one_sentence(caught.value)
 
@@ -128,6 +129,10 @@ def test_a_run_from_a_machine_with_cuda_is_reported_here(no_cuda, tmp_path):
     data = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     data["config"]["device"] = "cuda:1"
     (tmp_path / "config.json").write_text(json.dumps(data), encoding="utf-8")
+    # As if the whole run had been on that machine: its summary knows its configuration.
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    summary["config"] = config_digest(replace(CUDA, device="cuda:1"))
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     assert "cuda:1" in write_report(tmp_path).read_text(encoding="utf-8")
     with pytest.raises(UserError, match="none was found"):
         Discovery.resume(tmp_path, split=SPLIT)

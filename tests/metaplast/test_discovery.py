@@ -155,7 +155,7 @@ def _list(value):
 
 @pytest.mark.parametrize("theta", ["shared", "per-layer"])
 def test_no_term_may_survive(theta):
-    config = DiscoveryConfig(terms="error_error,oja", theta=theta, l1=1e9, **TINY)
+    config = DiscoveryConfig(terms="error_error,oja", theta=theta, l1=1e6, **TINY)
     result = discover(config, split=SPLIT)
     assert result.kept == ()
     assert str(result.rule) == "ΔWₗ = 0"
