@@ -30,7 +30,10 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
     """
     path = as_path(path)
     try:
-        require(path.is_file(), f"{path} is not a regular file; give --resume the folder of a run.")
+        require(
+            path.is_file() or not path.exists(),
+            f"{path} is not a regular file; give --resume the folder of a run.",
+        )
         _verify(path)
         # weights_only refuses everything but tensors and plain containers.
         payload = torch.load(path, weights_only=True)

@@ -190,7 +190,7 @@ def probe(formula: DenseFormula) -> list[float] | None:
 
     def wave(start: float, *shape: int) -> torch.Tensor:
         count = math.prod(shape)
-        values = start + torch.arange(count, dtype=torch.float64)
+        values = start + torch.arange(count, dtype=torch.float64, device="cpu")
         return (0.5 + 0.4 * torch.sin(1.7 * values)).reshape(shape)
 
     sizes = {"post": 3, "pre": 2}

@@ -43,7 +43,7 @@ def check_state(
     for name, own in group["rule"].items():
         other = saved.get("rule", {}).get(name, own)
         require(_same(other, own), _differs(name, _show(other, own), _show(own, other)))
-    theta, own = saved["theta"].cpu(), torch.as_tensor(group["theta"]).cpu()
+    theta, own = saved["theta"].cpu(), torch.as_tensor(group["theta"], device="cpu")
     require(
         theta.shape == own.shape and torch.equal(theta, own.to(theta.dtype)),
         _differs("θ", theta.tolist(), own.tolist()),
