@@ -32,7 +32,8 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
     try:
         require(
             path.is_file() or not path.exists(),
-            f"{path} is not a regular file; give --resume the folder of a run.",
+            f"cannot read a checkpoint from {path}: it is not a regular file; give --resume the "
+            f"folder of a run.",
         )
         _verify(path)
         # weights_only refuses everything but tensors and plain containers.
