@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -127,7 +126,7 @@ class Discovery:
     @classmethod
     def _continued(
         cls,
-        folder: Path,
+        folder: AnyPath,
         asked: Asked,
         split: EpisodeSplit | None,
         terms: Sequence[Term],
@@ -173,7 +172,7 @@ class Discovery:
         discovery._begin_folder()
         return discovery
 
-    def placed(self, folder: Path, **options: Any) -> Discovery:
+    def placed(self, folder: AnyPath, **options: Any) -> Discovery:
         """Return the same discovery in a folder, with the data that are already open.
 
         Args:

@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from metaplast.config import DiscoveryConfig
@@ -14,6 +13,7 @@ from metaplast.digest import SHOWN, plain_digest
 from metaplast.errors import UserError, require
 from metaplast.files import read_json, write_json
 from metaplast.own import Own, read_own
+from metaplast.paths import AnyPath, as_path
 from metaplast.result import versions
 
 CONFIG = "config.json"
@@ -22,7 +22,7 @@ CONFIG = "config.json"
 _PLACES = ("data_root",)
 
 
-def write_config(folder: Path, config: DiscoveryConfig, own: Own | None = None) -> None:
+def write_config(folder: AnyPath, config: DiscoveryConfig, own: Own | None = None) -> None:
     """Write what was asked for into a run folder.
 
     Args:
@@ -33,7 +33,7 @@ def write_config(folder: Path, config: DiscoveryConfig, own: Own | None = None) 
     data: dict[str, Any] = {"config": config.to_json(), "versions": versions()}
     if own is not None:
         data["own"] = own.to_json()
-    write_json(folder / CONFIG, data)
+    write_json(as_path(folder, "folder") / CONFIG, data)
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def identity_of(config: DiscoveryConfig, own: Any) -> dict[str, Any]:
     return plain
 
 
-def read_config(folder: Path) -> Asked:
+def read_config(folder: AnyPath) -> Asked:
     """Return what a run folder says was asked for.
 
     Raises:
         UserError: if there is no run, or the file is damaged or foreign.
     """
-    path = folder / CONFIG
+    path = as_path(folder, "folder") / CONFIG
     require(
         path.exists(),
         f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
@@ -87,7 +87,7 @@ def read_config(folder: Path) -> Asked:
 
 
 def begin_folder(
-    folder: Path, config: DiscoveryConfig, own: Own, *, begun: bool
+    folder: AnyPath, config: DiscoveryConfig, own: Own, *, begun: bool
 ) -> Mapping[str, Any]:
     """Make the folder of a new run, write down what was asked for, and return it as plain data.
 
@@ -100,7 +100,7 @@ def begin_folder(
     Raises:
         UserError: if the folder holds another run or one that has begun, or cannot be written.
     """
-    identity = identity_of(config, own.to_json())
+    folder, identity = as_path(folder, "folder"), identity_of(config, own.to_json())
     if (folder / CONFIG).exists():
         asked = read_config(folder)
         same = asked.config == config and (asked.own is None or asked.identity == identity)
@@ -129,7 +129,16 @@ def config_digest(config: DiscoveryConfig) -> str:
     return plain_digest("configuration", data)[:SHOWN]
 
 
-def require_identity(begun: object, now: Mapping[str, Any], folder: Path) -> None:
+def warn_of_earlier(folder: AnyPath) -> None:
+    """Warn that a checkpoint does not hold the configuration it belongs to."""
+    warnings.warn(
+        f"the checkpoint in {folder} was written by an earlier version, which did not keep the "
+        f"configuration in it: a change of {CONFIG} since then cannot be seen.",
+        stacklevel=5,
+    )
+
+
+def require_identity(begun: object, now: Mapping[str, Any], folder: AnyPath) -> None:
     """Check that a run is continued as it was begun.
 
     Args:
@@ -141,11 +150,6 @@ def require_identity(begun: object, now: Mapping[str, Any], folder: Path) -> Non
         UserError: if the two differ, naming in what.
     """
     if begun is None and now["own"] is None:
-        warnings.warn(
-            f"the checkpoint in {folder} was written by an earlier version, which did not keep "
-            f"the configuration in it: a change of {CONFIG} since then cannot be seen.",
-            stacklevel=5,
-        )
         return
     if not isinstance(begun, dict) or not isinstance(begun.get("config"), dict):
         raise UserError(

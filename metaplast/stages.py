@@ -15,7 +15,7 @@ from metaplast.errors import UserError, require
 from metaplast.formula_data import DataError
 from metaplast.loop_state import read_seconds, read_stages
 from metaplast.outer_loop import OuterLoop, Record
-from metaplast.run_config import require_identity
+from metaplast.run_config import require_identity, warn_of_earlier
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -52,6 +52,7 @@ class Stages:
         self.loops: dict[str, OuterLoop] = {}
         self._folder, self._interval, self._show = folder, interval, observe
         self._identity = identity
+        self._told = False
         self._earlier: dict[str, dict[str, Any]] = {}
         self._elapsed = 0.0
         self._saved_at = self._began_at = time.monotonic()
@@ -71,9 +72,12 @@ class Stages:
             raise UserError(
                 f"the checkpoint in {self._folder} is damaged ({error}); start the run again."
             ) from None
-        identity = self._identity()
+        identity, begun = self._identity(), data.get("asked")
         if identity is not None:
-            require_identity(data.get("asked"), identity, self._folder)
+            require_identity(begun, identity, self._folder)
+            if begun is None and not self._told:
+                self._told = True
+                warn_of_earlier(self._folder)
 
     @property
     def done(self) -> dict[str, int]:
