@@ -78,6 +78,6 @@ def unroll(
     Raises:
         UserError: if shapes do not fit, or the engine is unknown or refuses the learner.
     """
-    device = episodes.support_x.device
     problem = Problem(learner, theta, state, episodes)
+    device = episodes.support_x.device
     return choose_engine(engine, learner, device).run(problem, gradient=gradient)
