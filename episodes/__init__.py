@@ -1,7 +1,7 @@
-"""Where episodes come from: data sets, synthetic classes, a user's own data, task sets.
+"""Sources of episodes: data sets, synthetic classes, a user's own data, task sets.
 
-Registered sources are found through the entry point group `metaplast.episodes`; the three
-functions here make a source of data that only the user has.
+Registered sources are found through the entry point group `metaplast.episodes`. The three functions
+here make a source of the user's own data.
 """
 
 from episodes.own_data import from_dataset, from_tensors

@@ -1,6 +1,6 @@
-"""A user's own data as plain tensors: from tensors, arrays, data frames, lists, of any kind.
+"""Convert a user's own data of any kind (tensors, arrays, data frames, lists) to plain tensors.
 
-Everything is copied, onto the CPU: what the user later does to the data changes nothing.
+Everything is copied to the CPU, so later changes to the user's data have no effect.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from episodes.storage import reason
-from metaplast.coerce import plain_scalar
-from metaplast.errors import UserError, require
-from metaplast.paths import shown
+from metaplast.base.coerce import plain_scalar
+from metaplast.base.errors import UserError, require
+from metaplast.base.paths import shown
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -30,7 +30,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
             frame, SciPy matrix, or lists of numbers.
 
     Raises:
-        UserError: if these are no real numbers, or some are missing.
+        UserError: if these are not real numbers, or some are missing.
     """
     if isinstance(value, Tensor):
         return _plain_tensor(name, "images", value)
@@ -44,7 +44,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
     )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    # In the machine's byte order and rows first, which torch asks for; always a copy.
+    # In the machine's byte order and with rows first, as torch requires; always a copy.
     array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     if array.dtype in (np.uint16, np.uint32, np.uint64):
         array = array.astype(np.int64 if array.dtype != np.uint64 else np.float64)
@@ -59,8 +59,8 @@ def as_labels(name: str, value: Any) -> Array:
         value: a tensor, array, series or list of whole numbers, or of text.
 
     Raises:
-        UserError: if a label is neither, or missing. Floats, which may be measurements, and True
-            and False are no labels either.
+        UserError: if a label is of another type, or missing. Floats, which may be measurements, and
+            True and False are not labels either.
     """
     if isinstance(value, Tensor):
         value = _plain_tensor(name, "labels", value)
@@ -79,7 +79,7 @@ def as_labels(name: str, value: Any) -> Array:
             f"{name}: labels must be integers, but one is missing (NaN) at index "
             f"{int(np.isnan(array).ravel().argmax())}; remove that image or give its class."
         )
-    # A list without labels is an array of floats; its length is refused elsewhere.
+    # An empty list of labels is an array of floats; its length is refused elsewhere.
     require(
         array.dtype.kind in "iu" or array.size == 0,
         f"{name}: labels must be integers, got {kind}; convert them with labels.long(), or "
@@ -94,7 +94,7 @@ def as_labels(name: str, value: Any) -> Array:
 
 
 def _labels_of_objects(name: str, array: Array) -> Array:
-    """Return labels that are Python objects as numbers, or as text if all of them are text."""
+    """Return labels that are Python objects as numbers, or as text if all are text."""
     flat = [plain_scalar(label) for label in array.ravel()]
     if flat and all(isinstance(label, str) for label in flat):
         return np.array(flat, dtype=str).reshape(array.shape)
@@ -103,7 +103,7 @@ def _labels_of_objects(name: str, array: Array) -> Array:
         require(
             whole and -(2**63) <= label < 2**63,
             f"{name}: labels must be integers, or all text, got {shown(label)} at index {index}; "
-            f"mend or remove what is missing or of another kind.",
+            f"fix or remove what is missing or of another kind.",
         )
     return np.array(flat, dtype=np.int64).reshape(array.shape)
 
@@ -138,7 +138,7 @@ def _plain_tensor(name: str, what: str, value: Tensor) -> Tensor:
 
 
 def _array(name: str, what: str, value: Any) -> Array:
-    """Return anything that is like an array as one, nothing missing in it."""
+    """Return anything array-like as an array, after checking that nothing is missing in it."""
     if isinstance(value, np.ma.MaskedArray):
         rows = np.ma.getmaskarray(value)
         row = int(rows.reshape(len(rows), -1).any(1).argmax()) if rows.any() else None

@@ -1,4 +1,4 @@
-"""Synthetic classes: Gaussian clouds about random centres, in any dimension."""
+"""Synthetic classes: Gaussian clouds around random centres, in any dimension."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import torch
 
 from episodes.pool import LabelledPool
 from episodes.source import PoolSource
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError, require, shown
-from metaplast.words import words
+from metaplast.base.errors import UserError, require, shown
+from metaplast.base.words import words
+from metaplast.tasks.request import EpisodeRequest
 
 DIMENSION = 32
 CLASSES = 64
 
-#: Largest dimension times classes; each class has `IMAGES` and more.
+#: Largest product of dimension and number of classes; each class has at least `IMAGES` images.
 MOST = 10**6
 
-#: Largest number of pixels of all images; 2 GB.
+#: Largest number of pixels in all images; 2 GB.
 MOST_NUMBERS = 5 * 10**8
 
-#: Least number of images of a class; more where shots and queries ask for more.
+#: Least number of images of a class; more if shots and queries require more.
 IMAGES = 500
 
-#: Standard deviation of a class along every axis, and the middle of all centres: nearly every
-#: number is then in [0, 1], as a pixel would be.
+#: Standard deviation of a class along every axis, and the mean of all centres: nearly every number
+#: is then in [0, 1], like a pixel.
 NOISE = 0.25
 MIDDLE = 0.5
 
-#: Separates the stream of the data from that of the split, which has the same seed.
+#: Separates the random numbers of the data from those of the split, which has the same seed.
 STREAM = 0x5EED
 
 
 def _load(request: EpisodeRequest) -> LabelledPool:
-    """Return classes with centres uniform in a cube about `MIDDLE`.
+    """Return classes whose centres are uniform in a cube around `MIDDLE`.
 
-    The cube shrinks as 1/√dimension, so that the distance of two centres, and with it the
+    The cube shrinks as 1/√dimension, so that the distance between two centres, and with it the
     difficulty, is about the same in every dimension from 8 up.
     """
     dimension, classes = _sizes(request.argument)

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 × 8 pixels that come with scikit-learn: nothing to download."""
+"""Handwritten digits of 8 × 8 pixels that come with scikit-learn: no download needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from episodes.pool import LabelledPool
 from episodes.source import PoolSource
-from metaplast.episode import EpisodeRequest
+from metaplast.tasks.request import EpisodeRequest
 
 #: The brightest pixel of scikit-learn's digits.
 BRIGHTEST = 16

@@ -1,4 +1,4 @@
-"""Read the idx files of the MNIST family, packed with gzip or not."""
+"""Read the idx files of the MNIST family, compressed with gzip or not."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from episodes.storage import check_file, reason, unreadable
-from metaplast.errors import UserError, require
+from metaplast.base.errors import UserError, require
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
-#: First bytes of a file: two zeros, the code of unsigned bytes, the number of axes.
+#: First bytes of a file: two zeros, the type code of unsigned bytes, the number of axes.
 BYTES = b"\0\0\x08"
 
-#: No file of this format holds more; one that says so is damaged, or made to fill the memory.
+#: No file of this format holds more; one that claims to is damaged, or made to fill the memory.
 MOST = 4 * 2**30
 
-#: Bytes read at once, so that a file that is too short is found before its memory is asked for.
+#: Bytes read at once, so that a file that is too short is found before memory is allocated.
 CHUNK = 2**22
 
 
@@ -42,7 +42,7 @@ def read_part(folder: Path, prefix: str, classes: int) -> tuple[Tensor, Tensor]:
 
     Raises:
         UserError: if a file is missing or damaged, their numbers of images differ, an image has no
-            pixel, or a label is out of range.
+            pixels, or a label is out of range.
     """
     images, labels = _read(folder, prefix, IMAGES), _read(folder, prefix, LABELS)
     require(
@@ -67,10 +67,10 @@ def read_part(folder: Path, prefix: str, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def _find(folder: Path, prefix: str, kind: str) -> Path | None:
-    """Return the file of one kind, packed or not, None if there is none.
+    """Return the file of one kind, compressed or not, None if there is no such file.
 
     Raises:
-        UserError: if something else than a file has its name.
+        UserError: if something other than a file has its name.
     """
     for file in (folder / f"{prefix}-{kind}", folder / f"{prefix}-{kind}.gz"):
         if check_file(file):
@@ -105,7 +105,7 @@ def _array(stream: IO[bytes] | gzip.GzipFile, axes: int) -> Tensor:
     """Return the array in an idx file of unsigned bytes, [size of each axis].
 
     Raises:
-        ValueError: if the file is of another kind, or has fewer or more bytes than it says.
+        ValueError: if the file is of another kind, or its length differs from what its header says.
     """
     head = stream.read(4 + 4 * axes)
     if head[:4] != BYTES + bytes([axes]):

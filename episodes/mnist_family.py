@@ -1,4 +1,4 @@
-"""What the data sets in the format of MNIST have in common."""
+"""Shared code for the data sets in the format of MNIST."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from episodes.idx import IMAGES, present, read_part
 from episodes.pool import LabelledPool, numbered
 from episodes.source import PoolSource
 from episodes.storage import data_root, download
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import require
+from metaplast.base.errors import require
+from metaplast.tasks.request import EpisodeRequest
 
 #: The brightest pixel of a byte image.
 BRIGHTEST = 255
@@ -37,10 +37,10 @@ class IdxFiles:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, request: EpisodeRequest) -> LabelledPool:
-        """Return all images of the parts that are there, downloading both if none is.
+        """Return all images of the parts that exist; if none does, download both.
 
-        EMNIST comes with a small test part that is enough for episodes, so that a folder with
-        one part is used as it is, and the note says so.
+        EMNIST comes with a small test part that is enough for episodes. A folder with only one part
+        is therefore used as it is, and the note says so.
 
         Raises:
             UserError: if files are missing and cannot be downloaded, or are damaged.
@@ -77,7 +77,7 @@ class IdxFiles:
 
 
 def mnist_like(name: str, summary: str, dataset: str) -> PoolSource:
-    """Return the source of a data set with the very files of MNIST."""
+    """Return the source of a data set with the same file names as MNIST."""
     return PoolSource(name, summary, IdxFiles(dataset, {"train": "train", "test": "t10k"}).load)
 
 

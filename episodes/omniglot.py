@@ -29,29 +29,29 @@ from episodes.storage import (
     reason,
     unreadable,
 )
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError, require, shown
+from metaplast.base.errors import UserError, require, shown
+from metaplast.tasks.request import EpisodeRequest
 
-#: torchvision's name of the folder.
+#: torchvision's name for the folder.
 FOLDER = "omniglot-py"
 
-#: Rows and columns an image is resized to, as is usual in few-shot learning.
+#: Rows and columns to which images are resized, as is usual in few-shot learning.
 SIDE = 28
 
-#: Bytes and pixels along a side that no drawing has; the real ones have some 200 and 105.
+#: Limits on bytes and pixels per side of a drawing; the real ones have about 200 and 105.
 MOST_BYTES = 2**20
 MOST_SIDE = 1024
 
-#: Drawings in a part that are more than any; the real parts have 19,280 and 13,180.
+#: Limit on the drawings in a part; the real parts have 19,280 and 13,180.
 MOST_DRAWINGS = 10**6
 
-#: Bytes of all drawings of a part, unpacked; the real ones have some 5 million.
+#: Limit on the unpacked bytes of all drawings of a part; the real ones have about 5 million.
 MOST_TOTAL = 2**28
 
-#: What the cached arrays are.
+#: Data types of the cached arrays.
 KINDS = {"images": np.uint8, "labels": np.int64}
 
-#: Changes when the cached arrays are made in another way.
+#: Must change whenever the cached arrays are made differently.
 RECIPE = f"lanczos{SIDE}-1"
 
 
@@ -136,7 +136,7 @@ def _loose(folder: Path) -> Mapping[str, bytes]:
 def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, bytes]:
     """Return the drawings in a zip file, PART/ALPHABET/CHARACTER/NAME.png; nothing is unpacked.
 
-    What is not in the folder PART, such as what an operating system adds, is left out.
+    Entries outside the folder PART, such as those that an operating system adds, are left out.
     """
     inside: dict[str, zipfile.ZipInfo] = {}
     for entry in packed.infolist():
@@ -150,12 +150,12 @@ def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, b
         )
         inside["/".join(parts[1:])] = entry
     _check_sizes(archive, {name: entry.file_size for name, entry in inside.items()})
-    # No more is read of an entry than the size it says it has.
+    # Of each entry, read no more than the size it claims.
     return {name: packed.read(inside[name]) for name in sorted(inside)}
 
 
 def _check_sizes(place: Path, sizes: Mapping[str, int]) -> None:
-    """Refuse what is no set of drawings but would fill the memory, before it is read."""
+    """Refuse input that is not a set of drawings but would fill the memory, before reading it."""
     name = max(sizes, key=lambda each: sizes[each], default="")
     largest, total = sizes.get(name, 0), sum(sizes.values())
     require(
@@ -178,7 +178,7 @@ def _image(path: Path, content: bytes) -> Any:
     from PIL import Image
 
     try:
-        # PIL warns of a picture with very many pixels before its size can be asked for.
+        # PIL warns of very large pictures before their size can be checked.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(content), formats=("PNG",))

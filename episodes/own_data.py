@@ -1,4 +1,4 @@
-"""Sources made of a user's own tensors or map-style data set."""
+"""Sources made from a user's own tensors or map-style data set."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from episodes.arrays import Array, as_inputs, as_labels, scalars
 from episodes.pool import LabelledPool
 from episodes.scaling import require_scaling
 from episodes.source import PoolSource
-from metaplast.episode import EpisodeSource
-from metaplast.errors import UserError, require
-from metaplast.input_range import far_range, warn_of_range
-from metaplast.paths import shown
+from metaplast.base.errors import UserError, require
+from metaplast.base.paths import shown
+from metaplast.tasks.input_range import far_range, warn_of_range
+from metaplast.tasks.source import EpisodeSource
 
 Scale = Literal["auto", "none", "unit", "columns", "standard"]
 
@@ -24,7 +24,7 @@ _MEND = (
     "give scale='unit' to bring all inputs into one range, scale='columns' to bring each input "
     "into its own, or scale='none' if this is meant"
 )
-# Bytes whose brightest is below this are no usual images.
+# Byte images whose brightest pixel is below this are unusual.
 DARK = 17
 
 
@@ -54,22 +54,22 @@ def from_tensors(
         labels: [image] classes: integers from 0 up, or text. Classes are numbered in the order of
             their labels.
         name: what messages and descriptions call the data.
-        held_out_classes: labels of the classes to keep for the test, one or several in any
-            collection; by default the request decides.
-        scale: what is done to the inputs.
+        held_out_classes: labels of the classes to hold out for the test: one label, or several in
+            any collection; by default the request decides.
+        scale: how the inputs are scaled.
 
-            - "auto": bytes (uint8) are divided by 255, other numbers are taken as they are. A
-              warning says if they are then far from 0 … 1.
-            - "none": numbers are taken as they are, bytes too.
+            - "auto": bytes (uint8) are divided by 255, other numbers are unchanged. A warning is
+              given if they are then far from 0 … 1.
+            - "none": all numbers are unchanged, including bytes.
             - "unit": one range for all inputs is mapped to 0 … 1, as for images.
             - "columns": the range of each input is mapped to 0 … 1, as for measurements.
             - "standard": each input gets mean 0 and standard deviation 1.
 
-            The last three are fitted on images of meta-training only (in a stream: on images that
-            rates are found with), so that others may leave the range.
+            The last three are fitted only on images of meta-training (in a stream: on the images
+            used to tune rates), so other images may leave the range.
 
     Raises:
-        UserError: if a shape, a label or a pixel is not as above.
+        UserError: if a shape, a label or a pixel does not meet these requirements.
     """
     return _source(images, labels, name, held_out_classes, scale)
 
@@ -91,7 +91,8 @@ def from_dataset(
         scale: as for `from_tensors`.
 
     Raises:
-        UserError: if it is no such data set, an item is no such pair, or images differ in shape.
+        UserError: if `dataset` is not such a data set, an item is not such a pair, or image shapes
+            differ.
     """
     images: list[Tensor] = []
     labels: list[Array] = []
@@ -179,13 +180,13 @@ def _kind(image: Tensor) -> str:
 
 
 def _compare_rows(name: str, images: Any, labels: Any) -> None:
-    """Warn if a data frame and a series name their rows otherwise: rows are matched by place."""
+    """Warn if a data frame and a series index their rows differently: rows match by position."""
     if not (hasattr(images, "iloc") and hasattr(labels, "iloc")) or len(images) != len(labels):
         return
     if not images.index.equals(labels.index):
         warnings.warn(
-            f"{name}: images and labels have other row names (index); they are matched by place, "
-            f"so check that both are in the same order.",
+            f"{name}: images and labels have different row names (index); they are matched by "
+            f"place, so check that both are in the same order.",
             stacklevel=4,
         )
 
@@ -207,7 +208,7 @@ def _check_labels(name: str, labels: Array) -> None:
 
 
 def _check_pixels(name: str, images: Tensor, scale: Scale) -> tuple[Tensor, float]:
-    """Return images of a type that a pool may hold, and what a pixel is to be multiplied by."""
+    """Return images of a type that a pool can hold, and the factor to multiply pixels by."""
     if images.dtype == torch.bool:
         images = images.to(torch.uint8)
         return images, 1.0
@@ -239,7 +240,7 @@ def _require_finite(name: str, images: Tensor) -> None:
     require(
         bool(finite.all()),
         f"{name}: pixels must be finite, got NaN or infinity in {int((~finite).sum())} images, the "
-        f"first at index {int((~finite).int().argmax())}; mend or remove them.",
+        f"first at index {int((~finite).int().argmax())}; fix or remove them.",
     )
 
 

@@ -1,12 +1,12 @@
 """Episodes whose query labels come from a network that learned by a known rule.
 
-The teacher starts from the same weights and feedback as the learner and meets the same support set;
-the query labels p are its softmax outputs. The learner's loss, the cross-entropy with them,
+The teacher starts from the same weights and feedback as the learner and sees the same support set.
+The query labels p are its softmax outputs. The learner's loss, the cross-entropy with them,
 
     H(p, q) = H(p) + KL(p ‖ q),
 
-is least where its outputs q are p: at the planted coefficients. So it is known what discovery
-should find. Coefficients that are not given are drawn, see `teacher_rule`.
+is least if its outputs q equal p, that is, at the planted coefficients. So it is known which rule
+discovery should find. Coefficients that are not given are drawn, see `teacher_rule`.
 """
 
 from __future__ import annotations
@@ -19,38 +19,36 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metaplast.digest import Digest, sampler_digest
-from metaplast.episode import (
-    EpisodeBatch,
-    EpisodeRequest,
-    EpisodeSampler,
-    EpisodeSource,
-    EpisodeSplit,
-)
-from metaplast.errors import UserError, require, shown
-from metaplast.learner import Learner, Operators, State
-from metaplast.library import choose_terms, get_term, open_source
-from metaplast.network import FullyConnected
-from metaplast.own import request_of
-from metaplast.rule import Rule
-from metaplast.seeds import generator
-from metaplast.term import Term
-from metaplast.torch_settings import own_settings
-from metaplast.unroll import unroll
-from metaplast.words import words
+from metaplast.base.errors import UserError, require, shown
+from metaplast.base.seeds import generator
+from metaplast.base.torch_settings import own_settings
+from metaplast.base.words import words
+from metaplast.discovery.own import request_of
+from metaplast.engines import unroll
+from metaplast.rules.rule import Rule
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State, View
+from metaplast.systems.system import System
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.digest import Digest, sampler_digest
+from metaplast.tasks.library import open_source
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.terms.library import choose_terms, get_term
+from metaplast.terms.term import Term
 
-#: Where images and support labels come from if the user names no source.
+#: Source of images and support labels if the user names none.
 BASE = "clusters"
 
 #: Episodes on which a rule is tried before it is planted.
 TRIED = 64
 
-#: A drawn rule must be finite even where all its coefficients are larger by this factor: a teacher
-#: on the brink would diverge in some of the many episodes to come.
+#: A drawn rule must stay finite even if all its coefficients are multiplied by this factor: a
+#: teacher near divergence would diverge in some of the many episodes.
 MARGIN = 1.5
 
-#: How far a drawn term alone moves the outputs, KL(without ‖ with) in nats, and by what factor the
-#: coefficients are then varied. Beyond about 0.05 rules of several terms begin to diverge.
+#: How far a single drawn term moves the outputs, KL(without ‖ with) in nats, and by what factor the
+#: coefficients are then varied. Beyond about 0.05, rules of several terms begin to diverge.
 EFFECT = 0.005
 SPREAD = 2.0
 
@@ -62,7 +60,7 @@ _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.j
 
 @dataclass(frozen=True)
 class Plan:
-    """What a user asks to plant: terms, and θ as in `Rule`, or None where it is to be drawn."""
+    """The user's request: terms, and θ as in `Rule`, or None if it is to be drawn."""
 
     terms: tuple[Term, ...]
     theta: tuple[tuple[float, ...], ...] | None = None
@@ -71,10 +69,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class PlantedSampler:
-    """Episodes of another sampler, their queries labelled by a teacher.
+    """Episodes of another sampler, with queries labelled by a teacher.
 
     Attributes:
-        base: gives images and support labels.
+        base: provides images and support labels.
         teacher: network, feedback and terms of the planted rule.
         theta: its coefficients, [term] or [layer, term].
     """
@@ -85,7 +83,7 @@ class PlantedSampler:
 
     @property
     def request(self) -> EpisodeRequest | None:
-        """What the source of the images was asked for."""
+        """The request to the source of the images."""
         return request_of(self.base)
 
     def digest(self) -> str:
@@ -128,22 +126,22 @@ def taught(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -
         batch: the episodes; their query labels do not matter.
     """
     final = unroll(teacher, theta, state, batch, gradient=False).final
-    forward = teacher.network.forward(Operators.of(final).weights, batch.query_x)
-    return forward.activities[-1]
+    output = teacher.system.output(View.of(final), batch.query_x)
+    return teacher.system.objective.activity(output)
 
 
 class PlantedSource(EpisodeSource):
-    """Episodes of another source, their queries labelled by a network with a known rule."""
+    """Episodes of another source, with queries labelled by a network with a known rule."""
 
     name = "planted"
     summary = "labels from a known rule: planted:RULE.json, planted:bio or planted:F0=0.01,F9=0.002"
     is_planting = True
 
     def split(self, request: EpisodeRequest) -> EpisodeSplit:
-        """Read the rule and open the source it is planted on.
+        """Read the rule and open the source on which it is planted.
 
         Raises:
-            UserError: if the rule cannot be read, or the other source will not do.
+            UserError: if the rule cannot be read, or the other source is invalid.
         """
         text, at, source = request.argument.rpartition("@")
         rule, source = (text, source) if at else (source, BASE)
@@ -152,8 +150,8 @@ class PlantedSource(EpisodeSource):
         base = open_source(source, request)
         require(base.binding is None, f"rules are planted on data, not on {source}; {_HELP}.")
 
-        def bind(network: FullyConnected, feedback: str) -> EpisodeSplit:
-            return plant(plan, base, Learner(network, feedback, plan.terms), request)
+        def bind(system: System) -> EpisodeSplit:
+            return plant(plan, base, Learner(system, plan.terms), request)
 
         return replace(base, binding=bind)
 
@@ -162,7 +160,7 @@ def read_plan(text: str) -> Plan:
     """Return the rule written as a file, a known rule, names, or names with coefficients.
 
     Raises:
-        UserError: if it is none of these, or no coefficient differs from zero.
+        UserError: if it has none of these forms, or all coefficients are zero.
     """
     if text.endswith(".json"):
         rule = Rule.load(Path(text))
@@ -191,7 +189,7 @@ def read_plan(text: str) -> Plan:
 
 
 def _without_zeros(plan: Plan) -> Plan:
-    """Return the rule without the terms that do nothing: discovery should not find them."""
+    """Return the rule without terms that have no effect, which discovery should not find."""
     assert plan.theta is not None
     kept = [k for k in range(len(plan.terms)) if any(row[k] for row in plan.theta)]
     require(bool(kept), f"every coefficient of the planted rule is zero; {_HELP}.")
@@ -226,20 +224,20 @@ def plant(
 def teacher_rule(
     plan: Plan, sampler: EpisodeSampler, teacher: Learner, request: EpisodeRequest
 ) -> Rule:
-    """Return the rule to plant; coefficients that are not given follow from the request's seed.
+    """Return the rule to plant; coefficients that are not given are drawn by the request's seed.
 
-    A drawn coefficient has a random sign, and a size at which its term alone moves the outputs by
-    about `EFFECT` (a backward term: added to the forward ones). It is drawn anew until no
-    episode diverges and no term can be left out unnoticed.
+    A drawn coefficient has a random sign, and a size at which the term by itself moves the outputs
+    by about `EFFECT` (a backward term: when added to the forward terms). Coefficients are redrawn
+    until no episode diverges and removing any term has a noticeable effect.
 
     Args:
         plan: what to plant.
-        sampler: gives images and support labels.
+        sampler: provides images and support labels.
         teacher: network, feedback and the plan's terms.
         request: of the source.
 
     Raises:
-        UserError: if a given rule diverges, or no draw will do.
+        UserError: if a given rule diverges, or no draw succeeds.
     """
     draw = generator(request.seed, "planted", device=request.device)
     batch, state = _fresh(sampler, teacher, TRIED, draw, torch.float64)
@@ -272,7 +270,7 @@ Outputs = Callable[[Tensor], Tensor]
 
 
 def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> Tensor | None:
-    """Return coefficients that are tame, [term]; None if no draw is."""
+    """Return coefficients with which the teacher is stable, [term]; None if no draw succeeds."""
     sizes: dict[tuple[int, float], float] = {}
     for _ in range(DRAWS):
         theta = torch.zeros(len(terms), dtype=torch.float64, device=draw.device)
@@ -284,7 +282,7 @@ def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> T
             if terms[k].is_backward:
                 size = _effective(outputs, theta, k, sign)
             else:
-                # Alone, so that the size is found once for each sign.
+                # Each term by itself, so that its size is found only once for each sign.
                 if (k, sign) not in sizes:
                     sizes[k, sign] = _effective(outputs, torch.zeros_like(theta), k, sign)
                 size = sizes[k, sign]
@@ -301,13 +299,13 @@ def _effective(outputs: Outputs, theta: Tensor, index: int, sign: float) -> floa
     for _ in range(10):
         middle = (low + high) / 2
         theta[index] = sign * 10**middle
-        # A diverging teacher moves infinitely far.
+        # A diverging teacher counts as an infinite effect.
         low, high = (middle, high) if divergence(before, outputs(theta)) < EFFECT else (low, middle)
     return float(10.0**low)
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
-    """Return KL(p ‖ q) in nats, a mean over all queries; infinity where one is not finite.
+    """Return KL(p ‖ q) in nats, a mean over all queries; infinity if one is not finite.
 
     Args:
         p: probabilities, [..., class].
@@ -319,7 +317,7 @@ def divergence(p: Tensor, q: Tensor) -> float:
 
 
 def _is_tame(outputs: Outputs, theta: Tensor) -> bool:
-    """Return whether no episode is near divergence, and each term is missed when left out."""
+    """Return whether no episode is near divergence, and removing any term has an effect."""
     if not torch.isfinite(outputs(MARGIN * theta)).all():
         return False
     target = outputs(theta)

@@ -1,4 +1,4 @@
-"""A labelled pool of images: what every data set is turned into before episodes are drawn."""
+"""A labelled pool of images: every data set becomes one before episodes are drawn."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LabelledPool:
-    """All images of a data set, of both sides of the split.
+    """All images of a data set, from both sides of the split.
 
     Attributes:
-        images: [image, pixel]; uint8 where the data set has bytes (a quarter of the memory of
+        images: [image, pixel]; uint8 if the data set has bytes (a quarter of the memory of
             float32), else floating point.
         labels: [image] int64, 0 … classes-1, each class at least once.
-        scale: a pixel is worth `scale` times what is stored.
-        held_out_classes: [class] the classes the data set itself sets apart for testing, if any.
-        note: what people should know about the data, for the description; may be empty.
-        scaling: how inputs are scaled by what the meta-training images are like, once it is
-            decided which these are; see `episodes.scaling`. `scale` does not count then.
+        scale: the value of a pixel is `scale` times the stored number.
+        held_out_classes: [class] the classes that the data set itself reserves for testing, if any.
+        note: a human-readable remark for the description; may be empty.
+        scaling: how inputs are scaled by statistics of the meta-training images, once the split is
+            decided; see `episodes.scaling`. `scale` is then ignored.
         range_is_known: whether the user knows, or was told, that inputs are far from 0 … 1.
     """
 

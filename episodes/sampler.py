@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from episodes.pool import LabelledPool
-from metaplast.digest import Digest
-from metaplast.episode import EpisodeBatch, EpisodeRequest
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.digest import Digest
+from metaplast.tasks.request import EpisodeRequest
 
-# Images that are turned into numbers at once for a digest.
+# Number of images converted to numbers at once for a digest.
 _DIGESTED = 4096
 
 
@@ -29,7 +30,8 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.de
 def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Return `number` different integers below each size, in random order: [row, number].
 
-    Every ordered choice is equally likely: the places of the largest of independent uniform keys.
+    Every ordered choice is equally likely: it takes the positions of the largest of independent
+    uniform keys.
 
     Args:
         sizes: [row] int64, each at least `number`.
@@ -68,7 +70,7 @@ class PoolSampler:
 
     @property
     def range_is_known(self) -> bool:
-        """Whether the range of the inputs needs no warning any more."""
+        """Whether the range of the inputs needs no further warning."""
         return self.pool.range_is_known
 
     @classmethod

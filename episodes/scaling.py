@@ -1,4 +1,4 @@
-"""Scale the inputs of a labelled pool by what its meta-training images are like."""
+"""Scale the inputs of a labelled pool by statistics of its meta-training images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes.pool import LabelledPool
-from metaplast.errors import require
+from metaplast.base.errors import require
 
 #: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
 #: standard deviation of each input.
@@ -19,13 +19,14 @@ Scaling = Literal["none", "unit", "columns", "standard"]
 def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
     """Return the pool with inputs x replaced by (x − shift) / size, fitted on some of its images.
 
-    With `scaling` "unit" shift is the least input of all, and size their range; with "columns" the
-    same for each input; with "standard" they are each input's mean and standard deviation. An
-    input that never varies becomes 0. Images outside the fit may so leave 0 … 1.
+    With `scaling` "unit", shift is the least input of all and size is their range. With "columns"
+    the same holds for each input separately. With "standard" they are each input's mean and
+    standard deviation. An input that never varies becomes 0. Images outside the fit may leave 0 …
+    1.
 
     Args:
         pool: all images, on the CPU.
-        fit: [image] bool, the images that may be looked at: never those held out.
+        fit: [image] bool, the images used for the fit: never those held out.
         dtype: of the result.
     """
     if pool.scaling == "none":
@@ -37,7 +38,7 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
         shift, size = seen.amin(0), seen.amax(0) - seen.amin(0)
     else:
         shift, size = seen.min(), seen.max() - seen.min()
-    # What never varies tells nothing, whatever rounding makes of it.
+    # An input that never varies carries no information, whatever rounding makes of it.
     varies = size > 1e-12 * seen.abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
     size = torch.where(varies, size, torch.inf)
     images = ((pool.images.double() - shift) / size).to(dtype)
@@ -48,7 +49,7 @@ def require_scaling(name: str, scale: object) -> None:
     """Check the name of a scaling.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it is unknown.
     """
     known = ("auto", *get_args(Scaling))
     require(

@@ -1,4 +1,4 @@
-"""The source made of a function that loads a labelled pool."""
+"""The source made from a function that loads a labelled pool."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from episodes.pool import LabelledPool
 from episodes.splitting import split_pool
 from episodes.stream import split_stream
-from metaplast.episode import EpisodeRequest, EpisodeSource, EpisodeSplit
-from metaplast.errors import require
-from metaplast.stream import StreamRequest, StreamSplit
+from metaplast.base.errors import require
+from metaplast.tasks.request import EpisodeRequest, StreamRequest
+from metaplast.tasks.source import EpisodeSource, EpisodeSplit
+from metaplast.tasks.stream import StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,7 @@ class PoolSource(EpisodeSource):
 
     Attributes:
         load: returns the pool for a request.
-        takes_argument: whether `--dataset name:argument` means anything to `load`.
+        takes_argument: whether `load` uses the argument of `--dataset name:argument`.
     """
 
     name: str

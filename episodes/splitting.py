@@ -11,26 +11,27 @@ from torch import Tensor
 from episodes.pool import LabelledPool
 from episodes.sampler import PoolSampler
 from episodes.scaling import scaled
-from metaplast.episode import EpisodeRequest, EpisodeSplit
-from metaplast.errors import require
+from metaplast.base.errors import require
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSplit
 
-#: "auto" holds out classes where there are at least this many times as many classes as ways, so
-#: that neither side is left with one or two possible episodes.
+#: "auto" holds out classes if there are at least this many times as many classes as ways, so that
+#: neither side has only one or two possible episodes.
 CLASSES_PER_WAY = 4
 
-#: One part in this many is held out.
+#: One in this many parts is held out.
 PARTS = 4
 
 
 def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> EpisodeSplit:
     """Return samplers over two parts of `pool` that share no class or no image.
 
-    The parts are decided by `request.seed`, or by the data set where it names its test classes.
+    The parts are decided by `request.seed`, or by the data set if it names its test classes.
 
     Args:
         name: the source, for messages.
         pool: all images.
-        request: what the user asks for.
+        request: the user's request.
 
     Raises:
         UserError: if there are too few classes for the ways, or too few images of a class for
@@ -100,7 +101,7 @@ def _of_images(
 ) -> Tensor:
     """Return which images are held out, of every class: [image] bool, on the CPU.
 
-    One part in `PARTS` of each class, but enough for an episode on either side.
+    One part in `PARTS` of each class, but at least enough for an episode on either side.
     """
     _require_images(name, pool, request, sides=2)
     needed = request.shots + request.queries
@@ -111,7 +112,7 @@ def _of_images(
 
 
 def places_in_class(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image's place, from 0, in a random order of the images of its class: [image]."""
+    """Return each image's rank, from 0, in a random order of the images of its class: [image]."""
     # Sort by class, ties in the order of a random shuffle.
     order = torch.randperm(len(labels), generator=generator, dtype=torch.int64, device="cpu")
     order = order[labels[order].argsort(stable=True)]
@@ -125,7 +126,7 @@ def places_in_class(labels: Tensor, generator: torch.Generator) -> Tensor:
 def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, sides: int) -> None:
     """Check that the smallest class has enough images for an episode on each of its sides.
 
-    A held-out class is on one side; where images are held out every class is on both.
+    A held-out class is on one side; if images are held out, every class is on both.
     """
     counts = torch.bincount(pool.labels)
     smallest, has = int(counts.argmin()), int(counts.min())

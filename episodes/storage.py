@@ -1,4 +1,4 @@
-"""Where data sets lie on disk, how they are fetched, and a cache of what is slow to prepare."""
+"""Where data sets are stored, how they are downloaded, and a cache for slow preparations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.episode import DataRequest
-from metaplast.errors import UserError, require
+from metaplast.base.errors import UserError, require
+from metaplast.tasks.request import DataRequest
 
-#: Environment variable naming the folder of data sets, where `--data-root` is not given.
+#: Environment variable with the folder of data sets, used if `--data-root` is not given.
 DATA_VARIABLE = "METAPLAST_DATA"
 
-#: What readers of packed files raise where one is damaged, encrypted or packed in another way.
+#: Exceptions of readers if a compressed file is damaged, encrypted or in another format.
 DAMAGE = (
     EOFError,
     LookupError,
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
     """Return the user's cache folder for metaplast; it need not exist.
 
     Raises:
-        UserError: if the user has no home folder, and names no other.
+        UserError: if the user has no home folder and no other folder is set.
     """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
@@ -51,7 +51,7 @@ def cache_folder() -> Path:
     except RuntimeError:
         raise UserError(
             f"there is no home folder for {str(caches)!r}; set XDG_CACHE_HOME to a folder for data "
-            f"that may be fetched again."
+            f"that can be downloaded again."
         ) from None
 
 
@@ -68,7 +68,7 @@ def data_root(request: DataRequest) -> Path:
         root, named_by = Path(variable), DATA_VARIABLE
     else:
         return cache_folder() / "data"
-    with contextlib.suppress(RuntimeError):  # There is no such user.
+    with contextlib.suppress(RuntimeError):  # The user does not exist.
         root = root.expanduser()
     require(
         root.is_dir(),
@@ -79,18 +79,19 @@ def data_root(request: DataRequest) -> Path:
 
 
 def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
-    """Let `fetch` write a data set into an empty folder and move its files under `root`.
+    """Let `fetch` download a data set into an empty folder, then move its files under `root`.
 
-    What lies under `root` is therefore always whole, also after an interrupted download. (Where a
-    folder of the data set is already there, its files are whole, and arrive one by one.)
+    The files under `root` are therefore always complete, even after an interrupted download. (If a
+    folder of the data set already exists, its files are complete and the new ones arrive one by
+    one.)
 
     Args:
-        fetch: downloads into the folder it is given.
+        fetch: downloads into the folder that it is given.
         root: the data root.
-        expected: the path under `root`, for people, of what was not there.
+        expected: human-readable path under `root` of what was not there.
 
     Raises:
-        UserError: if the download fails; says what to put where.
+        UserError: if the download fails; says which files to put where.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def check_file(file: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         require(
             not file.is_symlink(),
-            f"{str(file)!r} is a link to a file that is not there; mend or remove it.",
+            f"{str(file)!r} is a link to a file that is not there; fix or remove it.",
         )
         return False
     except OSError as error:
@@ -133,7 +134,7 @@ def unreadable(file: Path, error: OSError) -> UserError:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move what is in one folder to another; a folder that is not there yet arrives at once."""
+    """Move the contents of one folder to another; a folder that is new there arrives at once."""
     for path in sorted(source.iterdir()):
         place = target / path.name
         if path.is_dir() and place.is_dir():
@@ -148,15 +149,15 @@ def reason(error: Exception) -> str:
 
 
 def prepared(name: str, kinds: Mapping[str, npt.DTypeLike], make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays `make` returns, kept in the cache folder under `name`.
+    """Return the arrays that `make` returns, kept in the cache folder under `name`.
 
-    The name must change with whatever the arrays are made from. A cache that cannot be read, or
-    holds arrays of other names or types than `kinds` says, is made again, and one that cannot be
-    written is done without.
+    The name must change with everything the arrays are made from. A cache that cannot be read, or
+    holds arrays of names or types other than in `kinds`, is made again. If the cache cannot be
+    written, the arrays are returned without it.
     """
     file = cache_folder() / "prepared" / f"{name}.npz"
     try:
-        # Opened here, since NumPy leaves a damaged file open.
+        # Opened here, because NumPy leaves a damaged file open.
         with file.open("rb") as content, np.load(content, allow_pickle=False) as kept:
             arrays = dict(kept)
             if kinds == {key: array.dtype for key, array in arrays.items()}:
@@ -170,7 +171,7 @@ def prepared(name: str, kinds: Mapping[str, npt.DTypeLike], make: Callable[[], A
 
 
 def _write(file: Path, arrays: Arrays) -> None:
-    """Write `arrays` so that `file` is at any moment absent or whole."""
+    """Write `arrays` so that at any moment `file` is either absent or complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         draft = Path(folder) / file.name

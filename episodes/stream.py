@@ -11,11 +11,12 @@ from episodes.pool import LabelledPool
 from episodes.sampler import distinct
 from episodes.scaling import scaled
 from episodes.splitting import PARTS, places_in_class
-from metaplast.episode import EpisodeBatch
-from metaplast.errors import require
-from metaplast.stream import StreamRequest, StreamSplit
+from metaplast.base.errors import require
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.request import StreamRequest
+from metaplast.tasks.stream import StreamSplit
 
-#: Each half needs an image to learn from and one held out, of every class.
+#: Every class needs one image to learn from and one held out, in each half.
 LEAST = 4
 
 
@@ -37,7 +38,7 @@ class PoolStream:
 
     @property
     def range_is_known(self) -> bool:
-        """Whether the range of the inputs needs no warning any more."""
+        """Whether the range of the inputs needs no further warning."""
         return self.pool.range_is_known
 
     def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
@@ -75,7 +76,7 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     Args:
         name: the source, for messages.
         pool: all images, on the CPU.
-        request: what the user asks for; its seed decides the halves.
+        request: the user's request; its seed decides the halves.
 
     Raises:
         UserError: if there are fewer classes than ways, or too few images of a class.
@@ -94,7 +95,7 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
     count = counts[pool.labels]
     half = count // 2
-    # Scaled by images that rates are found with: the comparison has none of them.
+    # Scaled by the images used to tune rates, none of which are in the comparison.
     pool = scaled(pool, (place < half) & (place >= (half // PARTS).clamp(min=1)), request.dtype)
     sides: list[PoolStream] = []
     for start, size in ((torch.zeros_like(half), half), (half, count - half)):

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from episodes.sampler import shuffled, uniform
 from episodes.storage import DAMAGE, data_root, reason
-from metaplast.episode import EpisodeBatch, EpisodeRequest, EpisodeSource, EpisodeSplit
-from metaplast.errors import UserError, require, unknown_name
+from metaplast.base.errors import UserError, require, unknown_name
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 
 
 class TaskSet(Protocol):
-    """What is used of learn2learn's Taskset (and of its older name, TaskDataset)."""
+    """The parts that we use of learn2learn's Taskset (and of its older name, TaskDataset)."""
 
     num_tasks: int
 
@@ -31,10 +33,10 @@ class TaskSet(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TaskSetSampler:
-    """Turns tasks into episodes: the first shots of each class are support, the rest query.
+    """Turns tasks into episodes: the first shots of each class are support, the rest are queries.
 
-    learn2learn draws from Python's, NumPy's and torch's global generators. They are seeded from
-    the generator given to `sample` for the time of the draw, and put back.
+    learn2learn draws from the global generators of Python, NumPy and torch. During a draw they are
+    seeded from the generator given to `sample`; their states are restored afterwards.
 
     Attributes:
         tasks: each task holds shots + queries images of each of ways classes.
@@ -71,8 +73,8 @@ class TaskSetSampler:
         )
         number = self.tasks.num_tasks
         index = 0 if number == -1 else seed % number
-        # A finite task set draws each task once and keeps it: what task it is may then depend on
-        # its index alone, never on the order in which tasks are first met.
+        # A finite task set draws each task once and keeps it, so a task may depend only on its
+        # index, never on the order in which tasks are first used.
         with global_seed(seed if number == -1 else self.request.seed + index):
             task = self.tasks[index]
         try:
@@ -92,9 +94,9 @@ class TaskSetSampler:
         return images.flatten(1), labels.long()
 
     def _arranged(self, given: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return places in the task, class by class, and new labels: [episode, way, image] each.
+        """Return positions in the task, class by class, and new labels: [episode, way, image] each.
 
-        The images of a class come in random order, and so do the numbers of the classes.
+        The images of a class are in random order, and so are the numbers of the classes.
         """
         ways = self.request.ways
         noise = uniform(tuple(given.shape), generator, given.device).double()
@@ -105,8 +107,8 @@ class TaskSetSampler:
         even = bool((first == last).all() and (first[:, 1:] != last[:, :-1]).all())
         require(
             even,
-            f"a task must have {index.shape[2]} images of each of {ways} classes, got another "
-            f"division; use NWays and KShots with these numbers.",
+            f"a task must have {index.shape[2]} images of each of {ways} classes, got other "
+            f"numbers; use NWays and KShots with these numbers.",
         )
         number = uniform((len(given), ways), generator, given.device).argsort(dim=1)
         return index, number[:, :, None].expand_as(index)
@@ -114,7 +116,7 @@ class TaskSetSampler:
 
 @dataclass(frozen=True, eq=False)
 class TaskSetSource(EpisodeSource):
-    """Episodes of two task sets, which bring their own split.
+    """Episodes of two task sets, which define their own split.
 
     Attributes:
         load: returns the task sets for meta-training and for the held-out test.
@@ -141,7 +143,7 @@ class TaskSetSource(EpisodeSource):
             f"{request.held_out} were asked for; leave that choice at auto.",
         )
         train, test = (TaskSetSampler(tasks, request) for tasks in self.load(request))
-        # One task of each, so that one that does not fit is found here and not in mid-run.
+        # One task of each, so that a task that does not fit is found now and not in mid-run.
         seed = torch.Generator().manual_seed(request.seed)
         pixels = {sampler.sample(1, seed).support_x.shape[2] for sampler in (train, test)}
         require(
@@ -175,14 +177,14 @@ def from_task_sets(
         train: for meta-training; each task has shots + queries images of each of ways classes.
         test: the same for the held-out test.
         name: what messages and descriptions call them.
-        held_out: what the two task sets do not share; this is your word, it is not checked.
+        held_out: what the two task sets do not share; we rely on you, it is not checked.
     """
     return TaskSetSource(name, "task sets of your own", lambda _: (train, test), held_out)
 
 
 @contextlib.contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch, and put them back at the end."""
+    """Seed the global generators of Python, NumPy and torch, and restore them at the end."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -197,7 +199,7 @@ def global_seed(seed: int) -> Iterator[None]:
 
 def _learn2learn() -> ModuleType:
     try:
-        # Its dependency gym prints a notice to standard error when imported.
+        # gym, a dependency, prints a notice to standard error when imported.
         with contextlib.redirect_stderr(io.StringIO()):
             import learn2learn
     except ImportError as error:
@@ -209,7 +211,7 @@ def _learn2learn() -> ModuleType:
 
 
 def _benchmark(request: EpisodeRequest) -> tuple[TaskSet, TaskSet]:
-    """Return the benchmark task sets that learn2learn has under `request.argument`."""
+    """Return learn2learn's benchmark task sets named `request.argument`."""
     benchmarks = _learn2learn().vision.benchmarks
     known = list(benchmarks.list_tasksets())
     if request.argument not in known:
@@ -239,7 +241,7 @@ def _benchmark(request: EpisodeRequest) -> tuple[TaskSet, TaskSet]:
 
 
 def _check_sizes(tasks: Any, request: EpisodeRequest) -> None:
-    """Check that the data of `tasks` has classes and images enough."""
+    """Check that the data of `tasks` have enough classes and images."""
     members = tasks.dataset.labels_to_indices
     has = min(len(indices) for indices in members.values())
     needed = request.shots + request.queries
@@ -256,10 +258,10 @@ def _check_sizes(tasks: Any, request: EpisodeRequest) -> None:
 
 
 def _keep_to_own_classes(tasks: Any) -> None:
-    """Let `tasks` draw only from the classes of its own data.
+    """Make `tasks` draw only from the classes of its own data.
 
-    In learn2learn 0.2.0 the transforms of the omniglot benchmark draw from the classes of the
-    whole data set, so that its train, validation and test task sets share all of them.
+    In learn2learn 0.2.0 the transforms of the omniglot benchmark draw from the classes of the whole
+    data set, so its train, validation and test task sets share all of them.
     """
     for transform in tasks.task_transforms:
         if hasattr(transform, "filter_labels"):

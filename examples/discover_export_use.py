@@ -1,4 +1,4 @@
-"""Discover a rule, keep it in a file, and train a network with it in your own loop.
+"""Discover a rule, save it to a file, and train a network with it in your own loop.
 
 uv run python examples/discover_export_use.py
 """
@@ -22,18 +22,18 @@ rule = discover(config).rule
 rule.save(folder / "rule.json")
 print(rule)
 
-# Export: code that needs NumPy alone, run and compared with the engine before it is handed out.
+# Export: code that needs only NumPy; it is run and compared with the engine before it is returned.
 network = FullyConnected((64, 40, 30, 10))
 exported = export_rule(rule, network, get_exporter("numpy"))
 (folder / "rule.py").write_text(exported.text, encoding="utf-8")
 print(f"rule.py: {exported.check}")
 
-# Use: plain matrices, one image at a time, no metaplast network and no gradient.
+# Use: plain matrices, one image at a time, without a metaplast network and without gradients.
 rule = Rule.load(folder / "rule.json")
 images, labels = load_digits(return_X_y=True)
 images, labels = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
 start = rule.learner(network).draw(1, torch.Generator().manual_seed(0))
-weights, backward = ([matrix[0] for matrix in group] for group in start)
+weights, backward = ([matrix[0] for matrix in group] for group in (start.weights, start.backward))
 for x, label in zip(images[:1000], labels[:1000], strict=True):
     weights, backward = rule.step(weights, x, label, backward)
 

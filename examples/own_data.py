@@ -1,4 +1,4 @@
-"""Your own data: tensors become tasks to discover on, and a stream to train networks on.
+"""Your own data: tensors become tasks for discovery, and a stream to train networks on.
 
 uv run python examples/own_data.py
 """
@@ -8,10 +8,10 @@ from sklearn.datasets import load_wine
 
 import episodes
 from metaplast import DiscoveryConfig, FullyConnected, discover
-from metaplast.online import OnlineSettings, train_online
-from metaplast.stream import StreamRequest
+from metaplast.online.train import OnlineSettings, train_online
+from metaplast.tasks.request import StreamRequest
 
-# Anything with rows of numbers and labels will do: here 178 wines, 13 measurements, 3 kinds.
+# Any rows of numbers with labels work: here 178 wines, 13 measurements, 3 classes.
 table, labels = load_wine(return_X_y=True)
 pixels = torch.tensor(table, dtype=torch.float32)
 pixels = (pixels - pixels.amin(0)) / (pixels.amax(0) - pixels.amin(0))

@@ -4,30 +4,107 @@
 >>> print(discover(terms="bio", episodes=200).rule)  # doctest: +SKIP
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from metaplast.algebra import B, W, dot, outer, post, pre, total
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery, discover
-from metaplast.episode import (
-    EpisodeBatch,
-    EpisodeRequest,
-    EpisodeSampler,
-    EpisodeSource,
-    EpisodeSplit,
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from metaplast import _moved
+
+if TYPE_CHECKING:
+    from metaplast.base.errors import UserError as UserError
+    from metaplast.discovery.config import DiscoveryConfig as DiscoveryConfig
+    from metaplast.discovery.discover import discover as discover
+    from metaplast.discovery.result import Result as Result
+    from metaplast.discovery.run import Discovery as Discovery
+    from metaplast.engines import Outcome as Outcome
+    from metaplast.engines import Problem as Problem
+    from metaplast.engines import unroll as unroll
+    from metaplast.meta.evaluation import evaluate as evaluate
+    from metaplast.online.train import OnlineSettings as OnlineSettings
+    from metaplast.online.train import train_online as train_online
+    from metaplast.rules.optimizer import RuleOptimizer as RuleOptimizer
+    from metaplast.rules.rule import Rule as Rule
+    from metaplast.systems.feedback import Feedback as Feedback
+    from metaplast.systems.fully_connected import FullyConnected as FullyConnected
+    from metaplast.systems.learner import Learner as Learner
+    from metaplast.systems.objective import Objective as Objective
+    from metaplast.systems.state import State as State
+    from metaplast.systems.system import Examples as Examples
+    from metaplast.systems.system import System as System
+    from metaplast.tasks.batch import EpisodeBatch as EpisodeBatch
+    from metaplast.tasks.library import open_source as open_source
+    from metaplast.tasks.library import open_stream as open_stream
+    from metaplast.tasks.request import EpisodeRequest as EpisodeRequest
+    from metaplast.tasks.request import StreamRequest as StreamRequest
+    from metaplast.tasks.source import EpisodeSampler as EpisodeSampler
+    from metaplast.tasks.source import EpisodeSource as EpisodeSource
+    from metaplast.tasks.source import EpisodeSplit as EpisodeSplit
+    from metaplast.terms.algebra import B as B
+    from metaplast.terms.algebra import W as W
+    from metaplast.terms.algebra import dot as dot
+    from metaplast.terms.algebra import outer as outer
+    from metaplast.terms.algebra import post as post
+    from metaplast.terms.algebra import pre as pre
+    from metaplast.terms.algebra import total as total
+    from metaplast.terms.library import KnownRule as KnownRule
+    from metaplast.terms.library import all_terms as all_terms
+    from metaplast.terms.library import get_term as get_term
+    from metaplast.terms.library import known_rules as known_rules
+    from metaplast.terms.term import DenseFormula as DenseFormula
+    from metaplast.terms.term import Synapses as Synapses
+    from metaplast.terms.term import Term as Term
+
+# Where each public name lies. A name is loaded when it is first asked for: importing metaplast
+# takes no time, and Ctrl-C is heeded while a command loads.
+_HOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "B": "terms.algebra",
+        "DenseFormula": "terms.term",
+        "Discovery": "discovery.run",
+        "DiscoveryConfig": "discovery.config",
+        "EpisodeBatch": "tasks.batch",
+        "EpisodeRequest": "tasks.request",
+        "EpisodeSampler": "tasks.source",
+        "EpisodeSource": "tasks.source",
+        "EpisodeSplit": "tasks.source",
+        "Examples": "systems.system",
+        "Feedback": "systems.feedback",
+        "FullyConnected": "systems.fully_connected",
+        "KnownRule": "terms.library",
+        "Learner": "systems.learner",
+        "Objective": "systems.objective",
+        "OnlineSettings": "online.train",
+        "Outcome": "engines",
+        "Problem": "engines",
+        "Result": "discovery.result",
+        "Rule": "rules.rule",
+        "RuleOptimizer": "rules.optimizer",
+        "State": "systems.state",
+        "StreamRequest": "tasks.request",
+        "Synapses": "terms.term",
+        "System": "systems.system",
+        "Term": "terms.term",
+        "UserError": "base.errors",
+        "W": "terms.algebra",
+        "all_terms": "terms.library",
+        "discover": "discovery.discover",
+        "dot": "terms.algebra",
+        "evaluate": "meta.evaluation",
+        "get_term": "terms.library",
+        "known_rules": "terms.library",
+        "open_source": "tasks.library",
+        "open_stream": "tasks.library",
+        "outer": "terms.algebra",
+        "post": "terms.algebra",
+        "pre": "terms.algebra",
+        "total": "terms.algebra",
+        "train_online": "online.train",
+        "unroll": "engines",
+    }
 )
-from metaplast.errors import UserError
-from metaplast.evaluation import evaluate
-from metaplast.learner import Learner, State
-from metaplast.library import KnownRule, all_terms, get_term, known_rules, open_source
-from metaplast.network import FullyConnected
-from metaplast.optimizer import RuleOptimizer
-from metaplast.result import Result
-from metaplast.rule import Rule
-from metaplast.term import DenseFormula, Synapses, Term
-from metaplast.unroll import Outcome, Problem, unroll
-
-__version__ = version("metaplast")
 
 __all__ = [
     "B",
@@ -39,16 +116,22 @@ __all__ = [
     "EpisodeSampler",
     "EpisodeSource",
     "EpisodeSplit",
+    "Examples",
+    "Feedback",
     "FullyConnected",
     "KnownRule",
     "Learner",
+    "Objective",
+    "OnlineSettings",
     "Outcome",
     "Problem",
     "Result",
     "Rule",
     "RuleOptimizer",
     "State",
+    "StreamRequest",
     "Synapses",
+    "System",
     "Term",
     "UserError",
     "W",
@@ -59,9 +142,29 @@ __all__ = [
     "get_term",
     "known_rules",
     "open_source",
+    "open_stream",
     "outer",
     "post",
     "pre",
     "total",
+    "train_online",
     "unroll",
 ]
+
+# Names of 0.1, for one release.
+_moved.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = importlib.import_module("importlib.metadata").version("metaplast")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"metaplast.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'metaplast' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,1 +1,1 @@
-"""Candidate plasticity terms and published rules, registered as anyone's could be."""
+"""Candidate plasticity terms and published rules, registered like those of any other package."""

@@ -3,8 +3,8 @@
 Shapes: B is [pre, post]; its row side is the presynaptic layer, which receives the error.
 """
 
-from metaplast.algebra import B, outer, post, pre
-from metaplast.term import Term
+from metaplast.terms.algebra import B, outer, post, pre
+from metaplast.terms.term import Term
 
 _EQ9 = "Shervani-Tabar, Mirhoseini & Rosenbaum 2024, arXiv:2408.08408, eq. 9"
 _KOLEN = "Kolen & Pollack 1994, doi:10.1109/ICNN.1994.374486"

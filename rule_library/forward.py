@@ -1,12 +1,12 @@
 """The pool of ten candidate terms for the forward weights.
 
 Shervani-Tabar & Rosenbaum, Nature Communications 14:1805 (2023), doi:10.1038/s41467-023-37562-1,
-table of candidate terms F0 … F9. Signs are those of the table: in it the learned coefficient of
+table of candidate terms F0 … F9. Signs follow the table, in which the learned coefficient of
 `error_error` is negative.
 """
 
-from metaplast.algebra import W, dot, outer, post, pre, total
-from metaplast.term import Term
+from metaplast.terms.algebra import W, dot, outer, post, pre, total
+from metaplast.terms.term import Term
 
 _POOL = "Shervani-Tabar & Rosenbaum 2023, candidate term"
 

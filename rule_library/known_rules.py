@@ -1,6 +1,6 @@
 """Published rules by name, each a list of terms."""
 
-from metaplast.library import KnownRule
+from metaplast.terms.library import KnownRule
 
 _A = "Shervani-Tabar & Rosenbaum 2023, doi:10.1038/s41467-023-37562-1"
 _B = "Shervani-Tabar, Mirhoseini & Rosenbaum 2024, arXiv:2408.08408"

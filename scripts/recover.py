@@ -2,7 +2,7 @@
 
 import sys
 
-from metaplast_cli import script
+from metaplast._start import script
 
 if __name__ == "__main__":
     sys.exit(script("recover"))

@@ -1,8 +1,8 @@
-"""Write the report of a finished discovery again; the same as `metaplast report`."""
+"""Rewrite the report of a finished discovery; the same as `metaplast report`."""
 
 import sys
 
-from metaplast_cli import script
+from metaplast._start import script
 
 if __name__ == "__main__":
     sys.exit(script("report"))

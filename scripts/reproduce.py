@@ -1,8 +1,8 @@
-"""Run published experiments again; the same as `metaplast reproduce`."""
+"""Rerun published experiments; the same as `metaplast reproduce`."""
 
 import sys
 
-from metaplast_cli import script
+from metaplast._start import script
 
 if __name__ == "__main__":
     sys.exit(script("reproduce"))

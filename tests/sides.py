@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from support import Clouds
 
-from metaplast.episode import EpisodeSplit
-from metaplast.stream import StreamSplit
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.tasks.stream import StreamSplit
 
 
 class Side(Clouds):

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import torch
 
-from metaplast.episode import EpisodeBatch
-from metaplast.errors import UserError
-from metaplast.learner import Learner
-from metaplast.library import all_terms
-from metaplast.network import FullyConnected
-from metaplast.operator import Operator
-from metaplast.term import Synapses
-from metaplast.unroll import Problem
+from metaplast.base.errors import UserError
+from metaplast.engines import Problem
+from metaplast.systems.feedback import all_feedbacks
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.terms.algebra import post, pre
+from metaplast.terms.library import all_terms
+from metaplast.terms.operator import Operator
+from metaplast.terms.term import Synapses
 
+FEEDBACKS = tuple(all_feedbacks())
 TERMS = tuple(all_terms().values())
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
@@ -41,15 +44,16 @@ def normal(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
-def random_synapses(matrix, *, episodes=2, posts=4, pres=3, seed=0):
+def random_synapses(matrix, *, episodes=2, posts=4, pres=3, occurrences=1, weight=1.0, seed=0):
     """Return random signals of both signs at the ends of a random `matrix`."""
     sizes = {"post": posts, "pre": pres}
     weights = normal(episodes, sizes[matrix.rows], sizes[matrix.columns], seed=seed)
     ends = [
-        normal(episodes, size, seed=seed + 1 + i)
+        normal(episodes, occurrences, size, seed=seed + 1 + i)
         for i, size in enumerate((posts, posts, pres, pres))
     ]
-    return Synapses(Operator(weights), *ends)
+    kinds = (post.activity, post.error, pre.activity, pre.error)
+    return Synapses(Operator(weights), dict(zip(kinds, ends, strict=True)), weight)
 
 
 def random_batch(inputs, outputs, *, steps, episodes, queries, seed=0, dtype=torch.float64):
@@ -80,12 +84,12 @@ def random_problem(
     dtype=torch.float64,
 ):
     """Return a problem with random weights, tasks and coefficients of about `size`."""
-    learner = Learner(FullyConnected(tuple(widths), activation), feedback, tuple(terms))
+    learner = Learner.on_stack(FullyConnected(tuple(widths), activation), feedback, tuple(terms))
     shape = (learner.network.layers, len(terms)) if per_layer else (len(terms),)
     theta = size * normal(*shape, seed=seed + 1)
     # Drawn in float64 whatever the dtype, so that precisions can be compared.
     state = learner.draw(episodes, seeded(seed), torch.float64)
-    state = type(state)(*(tuple(m.to(dtype) for m in group) for group in state))
+    state = state.to(dtype)
     batch = random_batch(
         widths[0],
         widths[-1],
@@ -98,9 +102,14 @@ def random_problem(
     return Problem(learner, theta.to(dtype), state, batch)
 
 
+def begin(learner, batch, generator):
+    """Return the state from which a learner begins a batch, in the batch's precision."""
+    return learner.begin(batch.episodes, batch.initial, generator, batch.support_x.dtype)
+
+
 def matrices_of(state):
     """Return all the matrices of a state: the forward ones, then the backward ones."""
-    return [*state.weights, *state.backward]
+    return list(state.matrices.values())
 
 
 class Clouds:

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from metaplast.base.errors import UserError, unknown_name
+from metaplast.base.family import Terminated, signals_as_interrupts
+from metaplast.base.plain_text import make_streams_safe
+from metaplast.base.trouble import trouble
 from metaplast.commands._streams import dropping_output
-from metaplast.errors import UserError, unknown_name
-from metaplast.family import Terminated, signals_as_interrupts
-from metaplast.plain_text import make_streams_safe
-from metaplast.trouble import trouble
 
 INTERRUPTED, MISTAKE = 130, 2
-# A process that ended by a signal has this, plus the signal's number, as its exit code.
+# A process that a signal ended has this plus the signal's number as its exit code.
 SIGNALLED = 128
 
 
@@ -28,9 +28,10 @@ def command_names() -> list[str]:
 def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    A user's mistake, and what the machine refuses (memory, disk, threads), are told in one sentence
-    without a traceback: 2. An interrupt gives 130, another signal 128 plus its number. Output that
-    nobody reads any more is dropped, and the command runs to its end.
+    A user's mistake, or a resource that the machine refuses (memory, disk, threads), is printed in
+    one sentence without a traceback; the exit code is 2. An interrupt gives 130, any other signal
+    128 plus its number. If nobody reads the output any more, it is dropped and the command runs to
+    its end.
     """
     make_streams_safe()
     with signals_as_interrupts(), dropping_output() as (output, _):
@@ -67,14 +68,14 @@ def _tell(sentence: str) -> None:
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of an interrupt; say that there was one, if nobody has."""
+    """Return the exit code of an interrupt; print that there was one if nothing has yet."""
     if not getattr(stop, "__notes__", ()):
         print("Interrupted.", file=sys.stderr)
     return SIGNALLED + stop.number if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the interrupt that an error was made of: modules do that while they are loaded."""
+    """Return the interrupt that caused an error: modules wrap interrupts while they are loaded."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
@@ -91,7 +92,7 @@ def main() -> int:
 
 
 def find(arguments: Sequence[str]) -> Callable[[], int]:
-    """Return what `metaplast` is to do with some arguments, all that it needs loaded."""
+    """Return the function that `metaplast` runs for some arguments, with its modules loaded."""
     names = command_names()
     if arguments and arguments[0] in names:
         module = importlib.import_module(f"{__name__}.{arguments[0]}")

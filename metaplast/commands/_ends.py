@@ -1,4 +1,4 @@
-"""How a command ends early: what is kept, and the command that continues it."""
+"""What a command prints when it ends early: what is kept, and the command that continues it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from metaplast.errors import UserError
-from metaplast.trouble import trouble
+from metaplast.base.errors import UserError
+from metaplast.base.trouble import trouble
 
 
 def resume_command(name: str, folder: Path) -> str:
@@ -21,15 +21,15 @@ def resume_command(name: str, folder: Path) -> str:
 
 @contextmanager
 def continued_by(console: Console, again: str, kept: str = "") -> Iterator[None]:
-    """Say how to continue what an interrupt, or the machine, ends in here.
+    """Print how to continue when an interrupt or a lack of resources ends the code within.
 
     Args:
         console: where to print.
-        again: the command that continues.
-        kept: what to say instead of it after an interrupt.
+        again: the command that continues the work.
+        kept: what to print instead after an interrupt.
 
     Raises:
-        UserError: for what the machine refused: memory, disk space, threads.
+        UserError: if the machine ran out of memory, disk space or threads.
     """
     try:
         yield

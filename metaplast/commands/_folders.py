@@ -1,4 +1,4 @@
-"""The folder of a command: made when all is checked, locked, and gone if nothing came of it."""
+"""The folder of a command: made after all checks, locked, and removed if it stays empty."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from metaplast.files import claim_folder, new_folder
-from metaplast.locks import locked
+from metaplast.base.files import claim_folder, new_folder
+from metaplast.base.locks import locked
 
 
 @contextmanager
 def own_folder(out: Path | None, kind: str = "") -> Iterator[Path]:
     """Make and hold an empty folder: `out`, or runs/KIND-<time>.
 
-    If the command fails before anything is in it, what was made here is removed again.
+    If the command fails before it writes anything, the folders made here are removed again.
 
     Raises:
-        UserError: if `out` holds something already, is in use, or nothing can be written there.
+        UserError: if `out` is not empty, is in use, or nothing can be written there.
     """
     made = _missing(Path("runs") if out is None else out)
     folder = new_folder(out, kind)
     made = [folder, *made] if out is None else made
     try:
         with locked(folder):
-            # Another command may have used it since it was found empty.
+            # Another command may have used it since we found it empty.
             claim_folder(folder)
             yield folder
     except BaseException:
@@ -35,7 +35,7 @@ def own_folder(out: Path | None, kind: str = "") -> Iterator[Path]:
 
 @contextmanager
 def common_folder(path: Path) -> Iterator[Path]:
-    """Make and hold a folder that may hold results already; see `own_folder`."""
+    """Make and hold a folder that may already hold results; see `own_folder`."""
     made = _missing(path)
     try:
         with locked(path, make=True):
@@ -46,19 +46,19 @@ def common_folder(path: Path) -> Iterator[Path]:
 
 
 def held(folder: Path) -> AbstractContextManager[Path]:
-    """Hold the folder of an earlier command; what is none is left to whoever reads it."""
+    """Hold the folder of an earlier command; if there is none, its reader reports that."""
     return locked(folder) if folder.is_dir() else nullcontext(folder)
 
 
 def _missing(path: Path) -> list[Path]:
-    """Return a path and the folders above it that are not there, the deepest first."""
+    """Return those of a path and its parents that do not exist, deepest first."""
     with contextlib.suppress(OSError):
         return [each for each in (path, *path.parents) if not each.exists()]
     return []
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove folders that are empty, the deepest first."""
+    """Remove the folders that are empty, deepest first."""
     with contextlib.suppress(OSError):
         for each in folders:
             each.rmdir()

@@ -1,4 +1,4 @@
-"""What commands that run many discoveries share: folder, workers, one display of progress."""
+"""What commands that run many discoveries share: folder, workers, one progress display."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from rich.console import Console
 
-from metaplast.config import DiscoveryConfig
-from metaplast.device import find_device
-from metaplast.discovery import Discovery
-from metaplast.errors import UserError, require
-from metaplast.jobs import Jobs, cores, require_ray
-from metaplast.progress import Work
+from metaplast.base.device import find_device
+from metaplast.base.errors import UserError, require
+from metaplast.batch_jobs.pool import Jobs, cores, require_ray
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.watch.progress import Work
 
-# More runs than these are a slip of the finger: each has a folder, and takes seconds or more.
+# More runs would be a typing error: each has a folder and takes seconds or more.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 
 
 def check_workers(processes: int, ray: str | None) -> None:
-    """Refuse workers that cannot be, before anything is made.
+    """Refuse invalid workers before anything is made.
 
     Raises:
         UserError: if their number is negative, or Ray is not installed.
@@ -32,14 +32,14 @@ def check_workers(processes: int, ray: str | None) -> None:
 
 
 def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:
-    """Refuse discoveries whose data, engine or memory is not there, before a folder is made.
+    """Refuse discoveries without data, engine or memory before a folder is made.
 
-    The data are loaded here once, so that a download happens once.
+    The data are loaded here once, so that they are downloaded only once.
 
     Raises:
-        UserError: if one of them is not there.
+        UserError: if one of them is missing.
     """
-    # Runs of one command differ in penalty, seed and planted rule.
+    # Runs of one command differ only in penalty, seed and planted rule.
     trial = Discovery(next(iter(configs.values())))
     _ = trial.split
     trial.check_memory(1 if ray else min(processes or cores(), len(configs)))
@@ -48,10 +48,10 @@ def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str 
 def run_all(
     jobs: Jobs, console: Console, *, processes: int, ray: str | None
 ) -> dict[str, dict[str, Any]]:
-    """Run the jobs that are left and return the summaries of all that did not fail, by name.
+    """Run the remaining jobs and return the summaries of all that did not fail, by name.
 
     Raises:
-        UserError: if every job failed, or this machine lacks a device.
+        UserError: if every job failed, or this machine does not have a device.
     """
     if ray is None:
         for device in sorted({config.device for config in jobs.configs.values()}):
@@ -86,8 +86,8 @@ def require_all(jobs: Jobs, good: Mapping[str, object]) -> None:
     bad = [name for name in jobs.configs if name not in good]
     if bad:
         raise UserError(
-            f"{len(bad)} of {len(jobs.configs)} runs failed, {bad[0]} first; the reasons stand "
-            f"above, and --resume {shlex.quote(str(jobs.folder))} tries them again."
+            f"{len(bad)} of {len(jobs.configs)} runs failed, {bad[0]} first; the reasons "
+            f"are shown above, and --resume {shlex.quote(str(jobs.folder))} tries them again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Command-line options from frozen dataclasses, by way of tyro; each mistake is one sentence."""
+"""Command-line options from frozen dataclasses, through tyro; each mistake is one sentence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from metaplast.errors import UserError, require, shown
-from metaplast.words import words
+from metaplast.base.errors import UserError, require, shown
+from metaplast.base.words import words
 
 Options = TypeVar("Options")
 
-# How a list without entries is written.
+# How an empty list is written.
 NONE = "none"
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SHELLS = ("bash", "fish", "tcsh", "zsh")
@@ -37,7 +37,7 @@ def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Opti
         **options: of `tyro.cli`; `prog` is the command's name.
 
     Raises:
-        UserError: if an option is unknown, or lacks its value, or has a wrong one.
+        UserError: if an option is unknown, has no value or has an invalid one.
     """
     given, unknown = parse_known(kind, arguments, **options)
     if unknown:
@@ -48,10 +48,10 @@ def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Opti
 def parse_known(
     kind: type[Options], arguments: Sequence[str], **options: Any
 ) -> tuple[Options, list[str]]:
-    """Return the options that `kind` has, and the words that are none of them.
+    """Return the options of `kind`, and the words that belong to none of them.
 
     Raises:
-        UserError: if an option lacks its value, or has a wrong one.
+        UserError: if an option has no value or an invalid one.
     """
     if arguments and arguments[0].startswith("--tyro-"):
         require(
@@ -59,7 +59,7 @@ def parse_known(
             f"{arguments[0]} takes the name of a shell: {', '.join(_SHELLS)}.",
         )
     told = io.StringIO()
-    # Help is as wide as the terminal; a message is read as a whole, so no line of it may break.
+    # Help is as wide as the terminal. A message is parsed as a whole, so its lines must not break.
     helps = any(word in ("-h", "--help") for word in arguments)
     wide = contextlib.nullcontext() if helps else _wide()
     try:
@@ -76,7 +76,7 @@ def parse_known(
 
 @contextlib.contextmanager
 def _wide() -> Iterator[None]:
-    """Have tyro believe that the terminal is so wide that no message of it breaks."""
+    """Make tyro believe that the terminal is wide enough for every message."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100000"
     try:
@@ -89,7 +89,7 @@ def _wide() -> Iterator[None]:
 
 
 def registry() -> tyro.constructors.ConstructorRegistry:
-    """Return tyro's registry of types, with our ways to read numbers, lists and paths."""
+    """Return tyro's registry of types, with our own parsers for numbers, lists and paths."""
     made = tyro.constructors.ConstructorRegistry()
 
     @made.primitive_rule
@@ -98,7 +98,7 @@ def registry() -> tyro.constructors.ConstructorRegistry:
         if kind in (int, float, Path) or (kind is str and optional):
             return _one(kind, optional=optional)
         entry = get_args(kind)
-        # By what is in it: with a default of two entries tyro writes the type in another way.
+        # Matched by element type: with a default of two entries, tyro writes the type differently.
         if get_origin(kind) is tuple and entry in ((int, ...), (float, ...)):
             return _several(entry[0])
         return None
@@ -174,7 +174,7 @@ def _number(text: str) -> float:
         raise ValueError(f"must be a number, such as 0.01, got {shown(text)}") from None
     digits = re.split("e", text, flags=re.IGNORECASE)[0]
     if value == 0 and re.search("[1-9]", digits):
-        raise ValueError(f"must not be so near to zero, got {shown(text)}; write 0 for zero")
+        raise ValueError(f"must not be so close to zero, got {shown(text)}; write 0 for zero")
     return value
 
 
@@ -205,7 +205,7 @@ _READERS: dict[Any, Callable[[str], Any]] = {
 
 
 def _flags(kind: type[Any]) -> list[str]:
-    """Return the options of a dataclass, with those of a dataclass within it."""
+    """Return the options of a dataclass, including those of nested dataclasses."""
     hints, bare = get_type_hints(kind, include_extras=True), get_type_hints(kind)
     found = []
     for field in fields(kind):
@@ -223,7 +223,7 @@ def _flags(kind: type[Any]) -> list[str]:
 def _strange(
     unknown: Sequence[str], arguments: Sequence[str], flags: Sequence[str], prog: str
 ) -> UserError:
-    """Return the error for words that no option takes; it speaks of the first."""
+    """Return the error for words that no option accepts; it names the first."""
     word = unknown[0]
     name = word.partition("=")[0].replace("_", "-")
     if word.startswith("-") and name.strip("-"):
@@ -241,14 +241,14 @@ def _strange(
 
 
 def _sentence(told: str, prog: str) -> str:
-    """Return what tyro told, a box of several lines in Unicode or ASCII, as one sentence."""
+    """Return tyro's message, a box of several lines in Unicode or ASCII, as one sentence."""
     rows = []
     for line in _COLOUR.sub("", told).splitlines():
         inside = line[1:-1].strip()
         if line[:1] not in ("│", "|"):
-            continue  # The frame, or what was told before.
+            continue  # The frame, or output before it.
         if not inside.strip("─-"):
-            break  # A rule: what follows is help.
+            break  # A horizontal line: help follows it.
         rows.append(inside)
     text = " ".join(" ".join(rows).split()).rstrip(".")
     for pattern, form in _FORMS:
@@ -263,7 +263,7 @@ def _choices(found: re.Match[str], _: str) -> str:
     return f"{found[2]} must be {' or '.join(names)}, got {shown(found[1])}."
 
 
-# What tyro 1 says, and how we say it; what it says otherwise is told as it is.
+# Messages of tyro 1, and how we phrase them; other messages are passed on unchanged.
 _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Error parsing (\S+): (.*)", lambda m, _: f"{m[1]} {m[2]}."),
     (

@@ -1,6 +1,7 @@
-"""What the engines are timed against: the same unroll as scripts are usually written.
+"""Peers that the engines are timed against: the same unroll as scripts usually write it.
 
-Both evaluate each monomial of a formula as a full outer product and differentiate through all that.
+Both evaluate each monomial of a formula as a full outer product and differentiate through all of
+it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metaplast.algebra import Formula, Projection, Signal, Vector
-from metaplast.learner import Learner
-from metaplast.unroll import Problem
+from metaplast.engines import Problem
+from metaplast.systems.learner import Learner
+from metaplast.terms.algebra import Formula, Projection, Signal, Vector
 
 Run = Callable[[], Any]
 _MEGABYTE = 2.0**20
@@ -38,7 +39,7 @@ def _update(terms: Any, theta: Any, matrix: Any, values: Any, outer: Any) -> Any
 
 
 def _reader(signals: Any, matrix: Any) -> Callable[[Vector], Any]:
-    """Return the function that looks a vector up."""
+    """Return the function that looks up a vector."""
 
     def read(vector: Vector) -> Any:
         if isinstance(vector, Projection):
@@ -105,14 +106,14 @@ def _segment(steps: int) -> int:
 
 
 def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
-    """Return the same in JAX: `lax.scan`, `jit`, segments of √T steps recomputed backward.
+    """Return the same loop in JAX: `lax.scan`, `jit`, segments of √T steps recomputed backward.
 
     Args:
         problem: what to unroll.
         vectorised: all episodes at once by `vmap`, or only the first.
 
     Returns:
-        The call to be timed, compiled, and the working memory that the compiler plans, in MB.
+        The compiled call to be timed, and the working memory in MB that the compiler plans.
     """
     import jax  # type: ignore[import-not-found,unused-ignore]
     import jax.numpy as jnp  # type: ignore[import-not-found,unused-ignore]

@@ -1,4 +1,4 @@
-"""Whether files can be written where options say, found out before anything is computed."""
+"""Check that files can be written where options say, before anything is computed."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import stat
 import tempfile
 from pathlib import Path
 
-from metaplast.errors import UserError, require, shown
+from metaplast.base.errors import UserError, require, shown
 
 
 def require_writable(flag: str, path: Path | None) -> None:
     """Raise `UserError` unless a file can be written at `path`.
 
-    Nothing is left behind, and a file that is there is not touched.
+    Nothing is left behind, and an existing file is not touched.
     """
     if path is None:
         return
     require(not path.is_dir(), f"{flag} takes a file, {shown(str(path))} is a folder; name a file.")
     target = path.resolve()
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-        return  # A device or a pipe: there is nothing beside it to write.
+        return  # A device or a pipe: no temporary file is written beside it.
     require(
         target.parent.is_dir(),
-        f"cannot write {shown(str(path))}, as there is no folder {shown(str(path.parent))}; make "
-        f"it first, or give {flag} another file.",
+        f"cannot write {shown(str(path))}, because there is no folder {shown(str(path.parent))}; "
+        f"make it first, or give {flag} another file.",
     )
     _try(flag, path, target.parent)
 
 
 def require_folder(flag: str, path: Path) -> None:
-    """Raise `UserError` unless files can be written into a folder at `path`, there or not yet."""
+    """Raise `UserError` unless files can be written into a folder, which need not exist yet."""
     require(
         path.is_dir() or not os.path.lexists(path),
         f"{flag} needs a folder here, {shown(str(path))} is a file; give {flag} a folder.",
@@ -42,7 +42,7 @@ def require_folder(flag: str, path: Path) -> None:
 
 
 def _try(flag: str, path: Path, folder: Path) -> None:
-    """Raise `UserError` unless a file can be made in `folder`, on the way to `path`."""
+    """Raise `UserError` unless a file can be made in `folder`, as a step towards `path`."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

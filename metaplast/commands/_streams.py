@@ -1,4 +1,4 @@
-"""Output that nobody can take any more is dropped: it never ends a run."""
+"""Output that nobody can read any more is dropped: it never ends a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-# The reader (head, less) has left, or the terminal is gone: by somebody's wish.
+# The reader (head, less) has left, or the terminal has closed: somebody wanted that.
 _LEFT = (errno.EPIPE, errno.EIO)
 
 
@@ -19,10 +19,10 @@ class Output:
     """A stream that drops what cannot be written.
 
     Args:
-        stream: where to write; None drops all, as of a process without standard output.
+        stream: where to write; None drops everything, as in a process without standard output.
 
     Attributes:
-        error: the first that writing met.
+        error: the first error in writing.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -33,24 +33,24 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, if it can be."""
+        """Write a text, if possible."""
         with self._dropping():
             self._stream.write(text)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write texts, if they can be."""
+        """Write texts, if possible."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what waits, if it can be."""
+        """Write the buffered output, if possible."""
         with self._dropping():
             self._stream.flush()
 
     @property
     def loss(self) -> OSError | None:
-        """Why output was lost that somebody still wanted, None if all is well."""
+        """The error that lost output which somebody still wanted, None if there is none."""
         error = self.error
         return None if error is None or error.errno in _LEFT else error
 
@@ -60,7 +60,7 @@ class Output:
             yield
         except OSError as error:
             self.error = self.error or error
-            # What still waits in the buffer goes nowhere too, now and when Python ends.
+            # Discard the buffer too, both now and when Python exits.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
@@ -69,7 +69,7 @@ class Output:
 
 @contextmanager
 def dropping_output() -> Iterator[tuple[Output, Output]]:
-    """Replace standard output and error meanwhile by streams that drop what cannot be written."""
+    """Temporarily replace standard output and error by streams that drop what they cannot write."""
     before = sys.stdout, sys.stderr
     streams = Output(sys.stdout), Output(sys.stderr)
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)

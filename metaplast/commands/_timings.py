@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 def table(rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> Table:
-    """Return a table that fits in 80 columns, no name cut.
+    """Return a table that fits in 80 columns without cutting names.
 
     Its last column says how many times longer a row takes than the fastest with the same rule and
     number of steps.

@@ -1,4 +1,4 @@
-"""Time every engine and its peers on the paper's network; memory and first-call cost besides."""
+"""Time every engine and its peers on the paper's network, including memory and first-call cost."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from typing import Any
 
 import torch
 
+from metaplast.base.errors import UserError, require, require_within, sentence
+from metaplast.base.family import worker_ends_with_parent
+from metaplast.base.files import write_json
+from metaplast.base.trouble import trouble
+from metaplast.base.words import words
+from metaplast.batch_jobs.pool import cores
 from metaplast.commands import _peers
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_writable
 from metaplast.commands._timings import table
-from metaplast.console import make_console
-from metaplast.episode import EpisodeBatch, EpisodeRequest, EpisodeSplit
-from metaplast.errors import UserError, require, require_within, sentence
-from metaplast.family import worker_ends_with_parent
-from metaplast.files import write_json
-from metaplast.jobs import cores
-from metaplast.learner import Learner
-from metaplast.library import choose_terms, get_source, open_source
-from metaplast.network import FullyConnected
-from metaplast.trouble import trouble
-from metaplast.unroll import Problem, get_engine
-from metaplast.unroll.fused import FusedEngine, Settings
-from metaplast.words import words
+from metaplast.engines import Problem, get_engine
+from metaplast.engines.fused import FusedEngine, Settings
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.library import get_source, open_source
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.library import choose_terms
+from metaplast.watch.console import make_console
 
 WIDTHS = (784, 170, 130, 100, 70, 47)
 CLASSES, QUERIES = 5, 10
@@ -45,22 +48,22 @@ class BenchmarkOptions:
     json: Path | None = None
     """File for the rows, as a JSON list."""
     repeats: int = 5
-    """Timed calls of each row, 3 at most of the slow ones; the median is reported."""
+    """Timed calls of each row, at most 3 of the slow ones; the median is reported."""
     episodes: int = 16
-    """Episodes in a call, where an engine takes several."""
+    """Episodes in a call, for engines that take several."""
     threads: int = 2
     """Cores to use; the fused engine is also timed on one."""
     steps: tuple[int, ...] = (250, 1000, 4000, 10000)
-    """Numbers of online steps; the peers are timed at the first alone."""
+    """Numbers of online steps; the peers are timed only at the first."""
     engines: str = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
-    """Which to time, by name."""
+    """Which engines and peers to time, by name."""
     dataset: str | None = None
-    """A source of episodes, such as emnist, to measure what dropping dark pixels gains on it."""
+    """A source of episodes, such as emnist, to measure what dropping dark pixels saves on it."""
     data_root: Path | None = None
     """Folder with data sets."""
 
     def __post_init__(self) -> None:
-        """Check what would otherwise be found out after minutes, but for the data.
+        """Check now, except for the data, what would otherwise fail after minutes.
 
         Raises:
             UserError: if a number is out of range, an engine unknown, or no file can be written.
@@ -85,13 +88,13 @@ class BenchmarkOptions:
 
     @property
     def wanted(self) -> list[str]:
-        """The engines to time, each once."""
+        """The engines to time, without repetitions."""
         return list(dict.fromkeys(words("--engines", self.engines, "engine")))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: who unrolls what."""
+    """One row of the table: which engine unrolls which problem."""
 
     engine: str
     rule: str
@@ -112,7 +115,7 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
         for engine in wanted:
             slow = engine in ("eager-loop", "reference")
             if slow and rule == ALL:
-                continue  # Minutes a call.
+                continue  # Minutes per call.
             count = 1 if slow or engine == "jax" else options.episodes
             repeats = min(options.repeats, 3) if slow else options.repeats
             yield Case(engine, rule, first, count, options.threads, repeats)
@@ -132,7 +135,7 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
 
 
 def check_data(case: Case) -> EpisodeSplit | None:
-    """Return the episodes of a row's data set, None where it has none.
+    """Return the episodes of a row's data set, None if it has no data set.
 
     Raises:
         UserError: if the data cannot be read, or do not fit the network.
@@ -179,9 +182,9 @@ def _episodes(case: Case) -> EpisodeBatch:
 
 
 def make_problem(case: Case) -> Problem:
-    """Return the episodes, weights and coefficients of a row; none of its steps does nothing."""
-    learner = Learner(FullyConnected(WIDTHS), "fixed", choose_terms(case.rule).terms)
-    # So small that the longest unroll stays finite: the time does not depend on it.
+    """Return the episodes, weights and coefficients of a row; no step leaves weights unchanged."""
+    learner = Learner.on_stack(FullyConnected(WIDTHS), "fixed", choose_terms(case.rule).terms)
+    # So small that the longest unroll stays finite; the time does not depend on the values.
     theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
     theta[0] = 1e-4
     state = learner.draw(case.episodes, torch.Generator().manual_seed(1))
@@ -189,7 +192,7 @@ def make_problem(case: Case) -> Problem:
 
 
 def make_run(case: Case, problem: Problem) -> tuple[Callable[[], Any], float | None]:
-    """Return the call to be timed, and its peak memory in MB if that is known beforehand."""
+    """Return the call to be timed, and its peak memory in MB if that is known in advance."""
     if case.engine == "eager-loop":
         return _peers.eager_loop(problem), None
     if case.engine in PEERS:
@@ -211,15 +214,15 @@ def _reset_peak() -> None:
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Return one row: median seconds an episode, peak memory an episode and first-call cost.
+    """Return one row: median seconds per episode, peak memory per episode and first-call cost.
 
-    Peak memory is that of a call above what the process held before it; what only compiling takes
-    is left out.
+    Peak memory is what a call needs beyond what the process held before it. Memory that only
+    compilation needs is not counted.
     """
     torch.set_num_threads(case.threads)
     problem = make_problem(case)
     before = time.perf_counter()
-    # The fused engine keeps its memory for the next call: let a small problem compile it.
+    # The fused engine keeps its memory for the next call, so a small problem compiles it.
     small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
     run, planned = make_run(case, make_problem(small) if small else problem)
     run()
@@ -247,13 +250,13 @@ def _work(connection: Any, case: Case) -> None:
     worker_ends_with_parent()
     try:
         connection.send(measure(case))
-    except Exception as error:  # It ends this row, not the others.
+    except Exception as error:  # An error ends only this row.
         found = trouble(error)
         connection.send({"error": sentence(error) if found is None else found.sentence()})
 
 
 def _apart(case: Case) -> dict[str, Any]:
-    """Return a row measured in a process of its own, or {"error": why there is none}."""
+    """Return a row measured in a separate process, or {"error": why there is none}."""
     os.environ |= {
         "OMP_NUM_THREADS": str(case.threads),
         "XLA_FLAGS": "" if case.threads > 1 else "--xla_cpu_multi_thread_eigen=false",
@@ -266,7 +269,7 @@ def _apart(case: Case) -> dict[str, Any]:
     try:
         row: dict[str, Any] = receiver.recv()
     except EOFError:
-        return {"error": "its process died, perhaps for lack of memory"}
+        return {"error": "its process died, perhaps because it ran out of memory"}
     except BaseException:
         process.kill()
         raise

@@ -13,17 +13,23 @@ from rich.console import Console
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._options import parse, parse_known
-from metaplast.config import PRESETS, DiscoveryConfig
-from metaplast.console import ProgressBar, library_tables, make_console, show_config, show_result
-from metaplast.discovery import Discovery, Observer
-from metaplast.library import all_terms, known_rules
-from metaplast.outer_loop import OuterLoop, Record
-from metaplast.outputs import RunFiles
+from metaplast.discovery.config import PRESETS, DiscoveryConfig
+from metaplast.discovery.result import Result
+from metaplast.discovery.run import Discovery, Observer
+from metaplast.discovery.run_config import write_config
+from metaplast.discovery.run_folder import RunFiles
+from metaplast.discovery.stages import require_interval
+from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.report.observer import ReportFiles
-from metaplast.result import Result
-from metaplast.run_config import write_config
-from metaplast.stages import require_interval
-from metaplast.tracking import FOLDER, TensorBoard
+from metaplast.terms.library import all_terms, known_rules
+from metaplast.watch.console import (
+    ProgressBar,
+    library_tables,
+    make_console,
+    show_config,
+    show_result,
+)
+from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
 PresetName = Literal["default", "paper"]
 
@@ -33,29 +39,29 @@ class DiscoverOptions(DiscoveryConfig):
     """Discover a plasticity rule and test it on held-out tasks."""
 
     preset: PresetName = "default"
-    """paper pins the published outer loop; options given by hand win."""
+    """paper selects the published outer loop; options given explicitly override it."""
     out: Path | None = None
-    """Folder for the results; without it runs/<time>."""
+    """Folder for the results; default: runs/<time>."""
     resume: Path | None = None
-    """Folder of an interrupted run to go on with; other options are taken from it."""
+    """Folder of an interrupted run to continue; its other options are reused."""
     checkpoint_seconds: float = 20.0
     """Longest time between checkpoints."""
     quiet: bool = False
-    """Print nothing but the result."""
+    """Print only the result."""
     list_terms: bool = False
-    """Print the term library and the known rules, and stop."""
+    """Print the term library and the known rules, then exit."""
 
 
 @dataclass(frozen=True)
 class _PresetOnly:
-    """Reads --preset before all else, since it changes the other options' defaults."""
+    """Read --preset first, because it changes the defaults of the other options."""
 
     preset: PresetName = "default"
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
-    """Return the options of the command line, those of the preset where none are given."""
-    # Help, and completion for a shell, are about all options.
+    """Return the options of the command line, with those of the preset as defaults."""
+    # Help and shell completion must show all options.
     wanted = [a for a in arguments if a not in ("-h", "--help")]
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
     early, _ = parse_known(_PresetOnly, [] if completes else wanted, prog="discover")
@@ -67,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option, the data or a folder will not do.
+        UserError: if an option, the data or a folder is invalid.
     """
     options = read_options(arguments)
     console = make_console()
@@ -78,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     require_interval("--checkpoint-seconds", options.checkpoint_seconds)
     resumed, trial = options.resume, None
     if resumed is None:
-        # Data, engine and memory first: a mistake there should leave no folder behind.
+        # Check data, engine and memory first: an error there should leave no folder behind.
         trial = Discovery(options.config)
         _ = trial.engine
         trial.check_memory()
@@ -99,7 +105,7 @@ def _discover(
                 bar.close()
     except BaseException:
         if last.result is not None:
-            # It could not be written, or not all of it: shown it is not lost.
+            # Writing the result failed in part or in full: showing it keeps it from being lost.
             show_result(console, last.result)
         raise
     show_result(console, result)
@@ -116,7 +122,7 @@ def _run(
     trial: Discovery | None,
     watching: Sequence[Observer],
 ) -> Result:
-    """Run the discovery with everyone who watches it."""
+    """Run the discovery with all its observers."""
     # The report reads what RunFiles writes.
     files = (RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
     every = options.checkpoint_seconds
@@ -132,19 +138,19 @@ def _run(
 
 
 class _LastResult:
-    """Remembers the result, whatever becomes of its files."""
+    """Remembers the result, even if its files cannot be written."""
 
     def __init__(self) -> None:
         self.result: Result | None = None
 
     def begin(self, discovery: Discovery) -> None:
-        """See the beginning; there is nothing to do."""
+        """Do nothing when the run begins."""
 
     def record(self, loop: OuterLoop, record: Record) -> None:
-        """See one outer step; there is nothing to do."""
+        """Do nothing at an outer step."""
 
     def tested(self, name: str, episodes: int) -> None:
-        """See progress of the held-out test; there is nothing to do."""
+        """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
         """Remember the result."""

@@ -11,10 +11,15 @@ import torch
 import tyro
 from rich.console import Console
 
+from metaplast.base.device import find_device
+from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import own_folder
 from metaplast.commands._options import parse
-from metaplast.comparison import (
+from metaplast.discovery.config import DtypeName
+from metaplast.engines import choose_engine, get_engine
+from metaplast.engines.memory_need import episode_bytes, require_memory
+from metaplast.online.comparison import (
     TUNING_SEEDS,
     Contender,
     Standing,
@@ -23,19 +28,15 @@ from metaplast.comparison import (
     gather,
     widths_for_depth,
 )
-from metaplast.config import DtypeName
-from metaplast.console import make_console
-from metaplast.device import find_device
-from metaplast.errors import require, require_seed, require_within, shown
-from metaplast.library import default_source, get_source, open_stream
-from metaplast.memory import episode_bytes, require_memory
-from metaplast.network import FullyConnected
-from metaplast.online import OnlineSettings, spaced_records
-from metaplast.progress import Work
+from metaplast.online.train import OnlineSettings, spaced_records
+from metaplast.online.tuning import COARSE, GRID, ROUNDS
 from metaplast.report import comparison as report
-from metaplast.stream import StreamRequest, StreamSplit
-from metaplast.tuning import COARSE, GRID, ROUNDS
-from metaplast.unroll import choose_engine, get_engine
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.tasks.library import default_source, get_source, open_stream
+from metaplast.tasks.request import StreamRequest
+from metaplast.tasks.stream import StreamSplit
+from metaplast.watch.console import make_console
+from metaplast.watch.progress import Work
 
 MOST = 5000
 
@@ -44,47 +45,47 @@ MOST = 5000
 class EvaluateOptions:
     """Train fresh networks online with rules and compare them, on the same data in the same order.
 
-    Known rules, the baselines among them, first get their best coefficients on separate data.
+    Known rules, including the baselines, first get their best coefficients on separate data.
     """
 
     rules: tyro.conf.Positional[tuple[str, ...]] = ()
     """rule.json files, run folders, or known rules: NAME or NAME:FEEDBACK."""
     dataset: str = ""
-    """Where images come from; name or name:argument. Empty takes the default source."""
+    """Source of images: name or name:argument. If empty, the default source."""
     data_root: Path | None = None
-    """Folder with data sets; without it METAPLAST_DATA, then a cache folder."""
+    """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
     samples: int | None = None
-    """Images each network learns from; without it one pass over the data, at most 5000."""
+    """Images that each network learns from; default: one pass over the data, at most 5000."""
     ways: int | None = None
-    """Classes each network meets, drawn anew; without it all of them."""
+    """Classes that each network sees, drawn anew for each network; default: all of them."""
     hidden: tuple[int, ...] = (170, 130, 100, 70)
     """Widths of the hidden layers."""
     depth: int | None = None
-    """Number of weight matrices; the profile of --hidden is stretched to it."""
+    """Number of weight matrices; the profile of --hidden is stretched to this depth."""
     activation: str = "softplus:10"
-    """Of the hidden layers: softplus:BETA, tanh or relu."""
+    """Activation of the hidden layers: softplus:BETA, tanh or relu."""
     init: str = "xavier"
     """How weights are drawn: xavier or normal:STD."""
     seeds: int = 5
     """Networks for each rule, each with its own weights and images."""
     test_images: int = 1000
-    """Held-out images on which accuracy is measured, at most."""
+    """Largest number of held-out images on which accuracy is measured."""
     baselines: str = "usual"
-    """Known rules to compare with: usual, none, or names with commas."""
+    """Known rules to compare with: usual, none, or names separated by commas."""
     fit_scale: bool = False
-    """Let given rules take part a second time, times a factor found like a baseline's rate."""
+    """Also compare each given rule times a factor, which is tuned like a baseline's rate."""
     seed: int = 0
-    """Of every random number."""
+    """Seed of all random numbers."""
     engine: str = "auto"
-    """Who unrolls; all engines give the same answer."""
+    """Engine that unrolls; all engines give the same answer."""
     device: str = "cpu"
     """cpu or cuda."""
     dtype: DtypeName = "float32"
-    """Precision."""
+    """Precision of the computation."""
     out: Path | None = None
-    """Folder for the results; without it runs/evaluate-<time>."""
+    """Folder for the results; default: runs/evaluate-<time>."""
     quiet: bool = False
-    """Print nothing but the results."""
+    """Print only the results."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without rules and data.
@@ -106,7 +107,7 @@ class EvaluateOptions:
         get_source(self.dataset or default_source())
 
     def network(self, inputs: int, outputs: int) -> FullyConnected:
-        """Return the network for images and classes of these numbers."""
+        """Return the network for these numbers of inputs and classes."""
         hidden = widths_for_depth(self.hidden, self.depth)
         return FullyConnected((inputs, *hidden, outputs), self.activation, self.init)
 
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option, a rule, the data or a folder will not do.
+        UserError: if an option, a rule, the data or a folder is invalid.
     """
     options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
     console = make_console()
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str]) -> None:
         images = settings.records[-1], settings.queries
         each = episode_bytes(learner, engine.name, *images, like.dtype, gradient=False)
         together = min(settings.seeds, settings.together)
-        require_memory(each, together, "--seeds", network.widths, like.device)
+        require_memory(each, together, "--seeds", network.description, like.device)
     standings: list[Standing] = []
     with own_folder(options.out, "evaluate") as folder:
         if not options.quiet:
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str]) -> None:
                 report.write_summary(folder, standings, _plain(options, network, settings, split))
                 names = report.write_figures(folder, standings, 1 / split.outputs)
         finally:
-            # Also what could not be written.
+            # Includes results that could not be written.
             if standings:
                 _show(console, standings)
     if not options.quiet:
@@ -157,17 +158,17 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _require_data(options: EvaluateOptions, contenders: Sequence[Contender]) -> None:
-    """Have the data named where a rule was found on data that no command has.
+    """Require a data set name if a rule was found on data that no command can open.
 
     Raises:
-        UserError: if they are not.
+        UserError: if none is named.
     """
     for contender in contenders:
         found_on = contender.rule.provenance
         require(
             bool(options.dataset) or "own_data" not in found_on,
             f"the rule {contender.name} was found on {found_on.get('dataset')}, which only Python "
-            f"has; name the data to train on by --dataset.",
+            f"has; name the data to train on with --dataset.",
         )
 
 
@@ -215,7 +216,7 @@ def _train_all(
     folder: Path,
     standings: list[Standing],
 ) -> None:
-    """Train with each rule in turn; what is done is on disk before the next begins."""
+    """Train with each rule in turn; the results so far are on disk before the next rule begins."""
     images = settings.records[-1]
     trial = images * min(settings.seeds, TUNING_SEEDS)
     guesses = [trial * _trials(c) + images * settings.seeds for c in contenders]
@@ -261,7 +262,7 @@ def _show(console: Console, standings: Sequence[Standing]) -> None:
 def _plain(
     options: EvaluateOptions, network: FullyConnected, settings: OnlineSettings, split: StreamSplit
 ) -> dict[str, Any]:
-    """Return what was asked for, defaults filled in, as plain data."""
+    """Return the options, with defaults filled in, as plain data."""
     return {
         "dataset": options.dataset or default_source(),
         "data": split.description,

@@ -1,4 +1,4 @@
-"""Export a rule: as code that stands alone, as LaTeX, Markdown or JSON."""
+"""Export a rule: as stand-alone code, as LaTeX, Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Annotated
 
 import tyro
 
+from metaplast.base.errors import UserError, require
+from metaplast.base.files import write_text
+from metaplast.base.words import words
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_folder, require_writable
-from metaplast.discovery import CONFIG
-from metaplast.errors import UserError, require
+from metaplast.discovery.run import CONFIG
+from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY
+from metaplast.discovery.stages import CHECKPOINT
 from metaplast.export import (
     Export,
     Exporter,
@@ -24,11 +28,7 @@ from metaplast.export import (
     network_of,
     open_rule,
 )
-from metaplast.files import write_text
-from metaplast.outputs import HISTORY, RULE, SUMMARY
-from metaplast.rule import Rule
-from metaplast.stages import CHECKPOINT
-from metaplast.words import words
+from metaplast.rules.rule import Rule
 
 ALL = "all"
 
@@ -40,15 +40,15 @@ class ExportOptions:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_RULE")]
     """Folder of a finished run, or a rule.json."""
     to: tuple[str, ...] = ()
-    """One or several formats, by name; all stands for all of them."""
+    """One or several formats, by name; all means every format."""
     output: Path | None = None
-    """File, or with several formats a folder; without it standard output."""
+    """File, or a folder for several formats; default: standard output."""
     widths: tuple[int, ...] = ()
-    """Inputs, hidden layers, classes; without it the network the rule was found in."""
+    """Inputs, hidden layers, classes; default: the network in which the rule was found."""
     activation: str | None = None
-    """Of the hidden layers; without it that of the network the rule was found in."""
+    """Activation of the hidden layers; default: as in the network in which the rule was found."""
     init: str | None = None
-    """How the weights of the demonstration are drawn; without it as where the rule was found."""
+    """How the weights of the demonstration are drawn; default: as where the rule was found."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     _spare(options.source, targets)
     rule = _open(options.source)
     network = network_of(rule, Wanted(options.widths, options.activation, options.init))
-    # All are made and checked before the first is written.
+    # All exports are made and checked before the first is written.
     exports = [export_rule(rule, network, exporter) for exporter in exporters]
     for export, target in zip(exports, targets, strict=True):
         _write(export, target)
@@ -90,14 +90,14 @@ def _exporters(names: Sequence[str]) -> list[Exporter]:
         f"--to names no format; choose from {', '.join(all_exporters())}, or all.",
     )
     wanted = [name for text in names for name in words("--to", text, "format")]
-    # Each name is looked up, also beside "all".
+    # Each name is looked up, even beside "all".
     chosen = dict.fromkeys(get_exporter(name) for name in wanted if name.lower() != ALL)
     is_all = any(name.lower() == ALL for name in wanted)
     return list(all_exporters().values()) if is_all else list(chosen)
 
 
 def _targets(options: ExportOptions, exporters: Sequence[Exporter]) -> list[Path | None]:
-    """Return the file of each export; None stands for standard output."""
+    """Return the file of each export; None means standard output."""
     output = options.output
     if output is None:
         return [None] * len(exporters)
@@ -113,7 +113,7 @@ def _targets(options: ExportOptions, exporters: Sequence[Exporter]) -> list[Path
 
 
 def _spare(source: Path, targets: Sequence[Path | None]) -> None:
-    """Raise `UserError` if a file would replace what the rule comes from, or another one."""
+    """Raise `UserError` if a file would replace the rule's own source, or another export."""
     own = [source, *(source / name for name in (RULE, CONFIG, CHECKPOINT, HISTORY, SUMMARY))]
     written: list[Path] = []
     for target in targets:
@@ -140,7 +140,7 @@ def _write(export: Export, target: Path | None) -> None:
     if export.check is not None:
         print(f"{name}: {export.check}", file=sys.stderr)
     if target is None:
-        # As in a file: what is redirected must be what --output would have written.
+        # As in a file: redirected output must equal what --output would have written.
         sys.stdout.flush()
         sys.stdout.buffer.write(export.text.encode())
         sys.stdout.buffer.flush()

@@ -12,6 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from metaplast.base.device import find_device
+from metaplast.base.errors import require_seed, require_within
+from metaplast.base.files import csv_text, write_text
+from metaplast.base.seeds import generator
+from metaplast.batch_jobs.pool import Jobs
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import (
@@ -23,16 +28,11 @@ from metaplast.commands._grid import (
     run_all,
 )
 from metaplast.commands._options import parse
-from metaplast.config import DiscoveryConfig
-from metaplast.console import make_console
-from metaplast.device import find_device
-from metaplast.episode import HeldOut, LabelKind
-from metaplast.errors import require_seed, require_within
-from metaplast.files import csv_text, write_text
-from metaplast.jobs import Jobs
-from metaplast.library import all_sources
-from metaplast.seeds import generator
-from metaplast.term import Term
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.tasks.library import all_sources
+from metaplast.tasks.request import HeldOut, LabelKind
+from metaplast.terms.term import Term
+from metaplast.watch.console import make_console
 
 TABLE = "recovery.csv"
 
@@ -41,41 +41,41 @@ TABLE = "recovery.csv"
 class RecoverOptions(DiscoveryConfig):
     """Plant random rules and see whether discovery recovers their terms and coefficients.
 
-    Options are those of a discovery, with defaults that make a rule take seconds.
+    Options are those of a discovery, with defaults that make each rule take only seconds.
     """
 
     rules: int = 20
-    """How many rules to plant; each has its own seed, from --seed on."""
+    """How many rules to plant; rule i has seed --seed + i."""
     most_terms: int = 4
-    """Rules have 1 to this many terms."""
+    """Each rule has between 1 and this many terms."""
     processes: int = 0
-    """Runs at once, one thread each; 0 for one on each core."""
+    """Runs in parallel, one thread each; 0 for one per core."""
     ray: str | None = None
     """Address of a Ray cluster to run on; auto finds one."""
     out: Path | None = None
-    """Folder for the runs and the table; without it runs/recover-<time>."""
+    """Folder for the runs and the table; default: runs/recover-<time>."""
     resume: Path | None = None
-    """Folder of an interrupted command to go on with; other options are taken from it."""
+    """Folder of an interrupted command to continue; its other options are reused."""
     hidden: tuple[int, ...] = (16, 12)
     """Widths of the hidden layers."""
     dataset: str = ""
-    """Where images and support labels come from; empty for small synthetic classes."""
+    """Source of images and support labels; if empty, small synthetic classes."""
     shots: int = 10
     """Support images of each class."""
     labels: LabelKind = "remapped"
-    """Each class's own output neuron, or classes renumbered in each episode."""
+    """global: each class has its own output neuron; remapped: renumbered in each episode."""
     held_out: HeldOut = "images"
-    """What the held-out test must not share with meta-training."""
+    """What the held-out test must not share with meta-training: classes or images."""
     test_episodes: int = 50
     """Held-out tasks."""
     episodes: int = 800
-    """Tasks met while searching."""
+    """Tasks in the search."""
     meta_batch: int = 2
-    """Tasks in one outer step; few are enough, as at the planted rule every task is solved."""
+    """Tasks per outer step; a few suffice, because at the planted rule every task is solved."""
     refit: int = 400
-    """Tasks met in each refit without penalty; 0 leaves selection to the threshold alone."""
+    """Tasks in each refit without penalty; with 0, only the threshold selects terms."""
     refit_batch: int = 2
-    """Tasks in one outer step of a refit."""
+    """Tasks per outer step of a refit."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without data.
@@ -91,11 +91,11 @@ class RecoverOptions(DiscoveryConfig):
 
 
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
-    """Return the terms of random rules, of 1 to `most` terms, as many of each size.
+    """Return the terms of random rules of 1 to `most` terms, with equally many rules of each size.
 
-    Terms are dealt from shuffled decks of the whole pool, so that all are used before any is used
-    again; a rule that would get a term twice leaves it for the next rule. The small rules come
-    first, so that those of one term differ.
+    Terms are dealt from shuffled decks of the whole pool, so that every term is used before any is
+    used again; a rule that would get a term twice leaves it for the next rule. The small rules come
+    first, so that rules of one term differ.
     """
     draw = generator(seed, "supports")
     deck: list[int] = []
@@ -122,7 +122,7 @@ def make_jobs(options: RecoverOptions, folder: Path) -> Jobs:
     rules = supports(options.choice.terms, options.rules, options.most_terms, options.seed)
     configs = {}
     for index, names in enumerate(rules):
-        # A name alone may be that of a known rule; with a comma it is a list of terms.
+        # A single name may be that of a known rule; with a comma it is a list of terms.
         config = replace(
             options.config,
             dataset=f"{source}:{','.join(names)},{base}",
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option will not do.
+        UserError: if an option is invalid.
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
     check_workers(options.processes, options.ray)
@@ -172,7 +172,7 @@ def _show(jobs: Jobs, console: Console, done: dict[str, dict[str, Any]]) -> None
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
         f"{len(planted)} different terms planted",
     )
-    # At the end: what cannot be written is shown all the same.
+    # At the end: even what cannot be written is shown.
     write_text(jobs.folder / TABLE, table_csv(done))
     console.out(f"Results in {jobs.folder}")
 
@@ -203,7 +203,7 @@ def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
 
 
 def table_csv(done: dict[str, dict[str, Any]]) -> str:
-    """Return one row for each coefficient, planted or found."""
+    """Return one row for each planted or found coefficient."""
     rows = []
     for name, summary in done.items():
         recovery, found = summary["recovery"], summary["rule"]

@@ -1,4 +1,4 @@
-"""Write the report of a finished discovery again, from the files in its folder."""
+"""Rewrite the report of a finished discovery from the files in its folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import tyro
 
+from metaplast.base.errors import UserError
 from metaplast.commands._folders import held
 from metaplast.commands._options import parse
-from metaplast.console import make_console
-from metaplast.errors import UserError
+from metaplast.watch.console import make_console
 
 
 @dataclass(frozen=True)

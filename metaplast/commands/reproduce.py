@@ -1,4 +1,4 @@
-"""Run published experiments again: numbers, figures, and a verdict on each claim."""
+"""Rerun published experiments: numbers, figures, and a verdict on each claim."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.bands import BAND
+from metaplast.base.bands import BAND
+from metaplast.base.errors import UserError, require_within
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
 from metaplast.commands._options import parse
-from metaplast.console import make_console
-from metaplast.errors import UserError, require_within
-from metaplast.progress import Work
-from metaplast.reproduce.contract import Experiment, Setting, all_experiments, get_experiment
+from metaplast.reproduce.experiment import Experiment, Setting, all_experiments, get_experiment
 from metaplast.reproduce.page import PAGE, number, write_page
 from metaplast.reproduce.runner import Plan, Results
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.watch.console import make_console
+from metaplast.watch.progress import Work
 
 ALL = "all"
 QUICK_SEEDS = 2
@@ -31,32 +31,32 @@ QUICK_SEEDS = 2
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """Run published experiments again, and say which claims hold.
+    """Rerun published experiments, and report which claims hold.
 
-    What is already in the folder is not computed again: a command that was interrupted goes on,
-    and more seeds are added to those that are there.
+    Results that are already in the folder are not computed again: an interrupted command continues,
+    and more seeds are added to the existing ones.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Experiments, or all; without any, they are listed."""
+    """Experiments, or all; if none is given, list them."""
     quick: bool = False
-    """A tiny version, in seconds, on data that needs no files: to see that everything runs."""
+    """A tiny version on data that needs no files: takes seconds and shows that everything runs."""
     seeds: int = 0
     """Seeds of each experiment; 0 for the published number (2 with --quick)."""
     processes: int = 0
-    """Runs at once, one thread each; 0 for one on each core."""
+    """Runs in parallel, one thread each; 0 for one per core."""
     data_root: Path | None = None
-    """Folder with data sets; without it METAPLAST_DATA, then a cache folder."""
+    """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
     rule: Path | None = None
-    """A rule.json for experiments about a discovered rule."""
+    """A rule.json, for experiments on a discovered rule."""
     out: Path | None = None
-    """Folder for the results; without it runs/reproduce, or runs/reproduce-quick."""
+    """Folder for the results; default: runs/reproduce, or runs/reproduce-quick."""
 
     def __post_init__(self) -> None:
         """Check the numbers and the rule.
 
         Raises:
-            UserError: if a number is negative, or the file of the rule is none.
+            UserError: if a number is negative, or the rule's file is invalid.
         """
         if self.rule is not None:
             Rule.load(self.rule)
@@ -65,14 +65,14 @@ class ReproduceOptions:
 
     @property
     def experiments(self) -> list[Experiment]:
-        """The experiments that are named, each once."""
+        """The named experiments, without repetitions."""
         if ALL in self.names:
             return list(all_experiments().values())
         return list(dict.fromkeys(map(get_experiment, self.names)))
 
     @property
     def plan(self) -> Plan:
-        """What is to be done."""
+        """The work to be done."""
         folder = self.out or Path("runs") / ("reproduce-quick" if self.quick else "reproduce")
         setting = Setting(self.quick, self.data_root, self.rule)
         seeds = self.seeds or (QUICK_SEEDS if self.quick else 0)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option, the data or the folder will not do, or a part failed.
+        UserError: if an option, the data or the folder is invalid, or a part failed.
     """
     options = parse(ReproduceOptions, arguments, prog="reproduce", description=__doc__)
     console = make_console()
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _reproduce(console: Console, plan: Plan, processes: int) -> dict[str, str]:
-    """Run what is missing, and conclude; return a sentence for each part that failed."""
+    """Run what is missing, and write the conclusions; return a sentence for each failed part."""
     folder = plan.results.folder
     failed = _run(console, plan, processes)
     for experiment in plan.experiments:

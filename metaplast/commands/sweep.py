@@ -13,7 +13,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.bands import BAND
+from metaplast.base.bands import BAND
+from metaplast.base.errors import require, require_seed, require_within, shown
+from metaplast.base.files import write_text
+from metaplast.batch_jobs.pool import Jobs
+from metaplast.batch_jobs.sweep import (
+    Candidate,
+    Run,
+    candidates,
+    frequencies,
+    judge,
+    recommend,
+    runs_csv,
+    terms_csv,
+)
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import (
@@ -25,28 +38,15 @@ from metaplast.commands._grid import (
     run_all,
 )
 from metaplast.commands._options import parse
-from metaplast.config import DiscoveryConfig
-from metaplast.console import make_console
-from metaplast.errors import require, require_seed, require_within, shown
-from metaplast.files import write_text
-from metaplast.jobs import Jobs
-from metaplast.outer_settings import OuterSettings
-from metaplast.outputs import RULE
-from metaplast.rule import Rule
-from metaplast.sweep import (
-    Candidate,
-    Run,
-    candidates,
-    frequencies,
-    judge,
-    recommend,
-    runs_csv,
-    terms_csv,
-)
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run_folder import RULE
+from metaplast.meta.settings import OuterSettings
+from metaplast.rules.rule import Rule
+from metaplast.watch.console import make_console
 
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
-# Given by the grid, not by hand.
+# The grid sets these, not the user.
 _Gridded = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 
@@ -66,19 +66,19 @@ class SweepOptions:
     """
 
     l1: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
-    """Penalties, with commas."""
+    """Penalties, separated by commas."""
     seeds: int = 5
-    """How many seeds for each penalty."""
+    """Number of seeds for each penalty."""
     first_seed: int = 0
-    """The seeds are this and those that follow."""
+    """The first seed; the others follow it."""
     processes: int = 0
-    """Runs at once, one thread each; 0 for one on each core."""
+    """Runs in parallel, one thread each; 0 for one per core."""
     ray: str | None = None
     """Address of a Ray cluster to run on; auto finds one."""
     out: Path | None = None
-    """Folder for the runs, tables and figure; without it runs/sweep-<time>."""
+    """Folder for the runs, tables and figure; default: runs/sweep-<time>."""
     resume: Path | None = None
-    """Folder of an interrupted sweep to go on with; other options are taken from it."""
+    """Folder of an interrupted sweep to continue; its other options are reused."""
     run: tyro.conf.OmitArgPrefixes[_EachRun] = field(default_factory=_EachRun)
     """Every run."""
 
@@ -101,10 +101,10 @@ class SweepOptions:
         require_seed("--first-seed and --seeds: the last seed", self.first_seed + self.seeds - 1)
 
     def configs(self) -> dict[str, DiscoveryConfig]:
-        """Return one discovery for each penalty and seed, by a name that may be a folder's.
+        """Return one discovery for each penalty and seed, by a name that is valid for a folder.
 
         Raises:
-            UserError: if a penalty or a seed will not do.
+            UserError: if a penalty or a seed is invalid.
         """
         seeds = range(self.first_seed, self.first_seed + self.seeds)
         return {
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        UserError: if an option or the data will not do.
+        UserError: if an option or the data are invalid.
     """
     options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
     check_workers(options.processes, options.ray)
@@ -149,8 +149,8 @@ def _sweep(jobs: Jobs, options: SweepOptions) -> None:
 
 def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     """Print and write the tables, the figure and the recommended rule."""
-    # Here, not above: matplotlib is heavy.
-    from metaplast.sweep_figure import draw
+    # Imported here, not above: matplotlib is heavy.
+    from metaplast.report.sweep_figure import draw
 
     found = candidates(runs)
     pick = recommend(found)
@@ -164,7 +164,7 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
         console.print("[bold]Recommended[/bold]")
         console.out(rule)
         console.out(reason(found, pick))
-    # At the end: what cannot be written is shown all the same.
+    # At the end: even what cannot be written is shown.
     if rule is not None:
         rule.save(folder / RULE)
     write_text(folder / RUNS, runs_csv(runs))
@@ -187,8 +187,8 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 
 
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
-    """Return complexity against loss, one row for each set of terms."""
-    # So narrow that the terms have room in 80 columns.
+    """Return a table of complexity and loss, one row for each set of terms."""
+    # Narrow enough to leave room for the terms in 80 columns.
     table = Table(
         title="Rules by complexity",
         box=box.SIMPLE_HEAD,

@@ -1,12 +1,12 @@
-"""Take a rule away: as code that stands alone, as an equation, as data.
+"""Export a rule: as stand-alone code, as an equation, as data.
 
 An exporter is one small file in `formats/`, found through the entry-point group
-`metaplast.exporters`. Code is run and compared with the engine before it is handed out.
+`metaplast.exporters`. Code is run and compared with the engine before it is returned.
 """
 
-from metaplast.export.contract import CodeExporter, Exporter, all_exporters, get_exporter
 from metaplast.export.export import Export, export_rule
-from metaplast.export.source import Wanted, network_of, open_rule
+from metaplast.export.exporter import CodeExporter, Exporter, all_exporters, get_exporter
+from metaplast.export.network_choice import Wanted, network_of, open_rule
 
 __all__ = [
     "CodeExporter",

@@ -1,7 +1,7 @@
-"""Runs generated code, in a process of its own: `python -E -P _runner.py FOLDER`.
+"""Run generated code in a separate process: `python -E -P _runner.py FOLDER`.
 
 The folder holds exported.py, driver.py and start0.npz, start1.npz …; end0.npz … are written to it.
-Then the code is tried with what it must refuse.
+Then the code is tested with inputs that it must refuse.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ def load(path: Path) -> ModuleType:
     """Return the module in a file."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no module")
+        raise ImportError(f"{path} is not a module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
@@ -25,7 +25,7 @@ def load(path: Path) -> ModuleType:
 
 
 def run(folder: Path) -> None:
-    """Learn the examples of every start and write where that leads."""
+    """Learn the examples from every start and write the final state of each."""
     driver = load(folder / "driver.py")
     code = load(folder / "exported.py")
     for path in sorted(folder.glob("start*.npz")):
@@ -56,6 +56,6 @@ def require_refused(mistakes: Mapping[str, Callable[[], object]]) -> None:
 
 
 if __name__ == "__main__":
-    # Code must stand alone: an import of metaplast is an error here.
+    # The code must be self-contained: importing metaplast is an error here.
     sys.modules["metaplast"] = None  # type: ignore[assignment]
     run(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Run generated code in a process of its own and compare it with the engine."""
+"""Run generated code in a separate process and compare it with the engine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metaplast.errors import UserError, require
-from metaplast.export.contract import CodeExporter
+from metaplast.base.errors import UserError, require
+from metaplast.base.seeds import generator
+from metaplast.export.exporter import CodeExporter
 from metaplast.export.text import one_line
-from metaplast.learner import Learner, State
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
-from metaplast.seeds import generator
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.systems.system import Examples
 
 TOLERANCE = 1e-10
 STEPS = 5
@@ -32,13 +34,12 @@ _SECONDS = 600
 
 @dataclass(frozen=True)
 class Check:
-    """How far generated code was from the engine.
+    """The difference between generated code and the engine.
 
     Attributes:
-        steps: learned from each random state.
+        steps: number learned from each random state.
         states: number of random states.
-        difference: the largest in any weight, relative to the largest weight where that is
-            above 1.
+        difference: the largest in any weight, relative to the largest weight if that is above 1.
     """
 
     steps: int
@@ -46,7 +47,7 @@ class Check:
     difference: float
 
     def __str__(self) -> str:
-        """Return what was compared, for people."""
+        """Return a human-readable description of the comparison."""
         return (
             f"checked against the engine over {self.steps} steps from each of {self.states} "
             f"random states, largest difference {self.difference:.1g}"
@@ -55,7 +56,7 @@ class Check:
 
 @dataclass(frozen=True)
 class _Trial:
-    """One random state with the examples to be learned from it, and the engine's answer."""
+    """One random state with the examples to learn from it, and the engine's result."""
 
     start: State
     images: torch.Tensor
@@ -82,7 +83,7 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
         f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
         f"--widths for one of at most {MOST_WEIGHTS}, the code serves larger ones too.",
     )
-    learner = Learner(network, rule.feedback, rule.terms)
+    learner = Learner.on_stack(network, rule.feedback, rule.terms)
     trials = [_trial(learner, rule, index) for index in range(STATES)]
     ends = _run(source, exporter, trials)
     difference = max(
@@ -101,7 +102,7 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
 
 
 def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
-    """Return a random state, examples, and where the engine gets from there."""
+    """Return a random state, examples, and the engine's final state."""
     draw = generator(0, "export", index)
     widths = learner.network.widths
     start = state = learner.draw(1, draw, torch.float64)
@@ -109,9 +110,9 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
     labels = torch.randint(widths[-1], (STEPS,), generator=draw, dtype=torch.int64, device="cpu")
     theta = rule.tensor(torch.float64).expand(1, learner.network.layers, len(rule.terms))
     for image, label in zip(images, labels, strict=True):
-        state = learner.step(state, theta, image[None], label[None])
+        state = learner.step(state, theta, Examples(image[None], label[None]))
     require(
-        all(bool(torch.isfinite(m).all()) for group in state for m in group),
+        all(bool(torch.isfinite(m).all()) for m in state.matrices.values()),
         f"the rule diverges within {STEPS} steps from random weights, so that code cannot be "
         f"compared with it; export a rule that learns.",
     )
@@ -119,7 +120,7 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
 
 
 def _matrices(state: State) -> list[np.ndarray]:
-    return [matrix[0].numpy() for group in state for matrix in group]
+    return [matrix[0].numpy() for matrix in state.matrices.values()]
 
 
 def _distance(expected: np.ndarray, got: np.ndarray) -> float:
@@ -130,7 +131,7 @@ def _distance(expected: np.ndarray, got: np.ndarray) -> float:
 
 
 def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[list[np.ndarray]]:
-    """Return the matrices that the code ends with from each trial's start."""
+    """Return the matrices with which the code ends from each trial's start."""
     with tempfile.TemporaryDirectory(prefix="metaplast-export-") as name:
         folder = Path(name)
         (folder / "exported.py").write_text(source, encoding="utf-8")
@@ -150,8 +151,8 @@ def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[
 
 
 def _execute(folder: Path, exporter: CodeExporter) -> None:
-    # Neither the user's folder (-P) nor environment variables (-E) change what is run; -I would
-    # also hide packages that were installed with pip's --user.
+    # Neither the user's folder (-P) nor environment variables (-E) can change what is run; -I would
+    # also hide packages installed with pip's --user.
     command = [sys.executable, "-E", "-P", str(_RUNNER), str(folder)]
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What documents say about a rule: equation, table of coefficients, network, provenance."""
+"""The contents of documents about a rule: equation, table of coefficients, network, provenance."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from metaplast.algebra import pre
 from metaplast.export.spelling import nonlinearity, pathway
 from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
-from metaplast.network import FullyConnected
-from metaplast.notation import LATEX
-from metaplast.rule import MATRICES, Rule
+from metaplast.rules.rule import MATRICES, Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.objective import Objective, get_objective
+from metaplast.terms.algebra import pre
+from metaplast.terms.notation import LATEX
 
 
 @dataclass(frozen=True)
 class Row:
-    """A term's row in the table: everything but formula and θ is already escaped.
+    """A term's row in the table; every field except formula and θ is already escaped.
 
     Attributes:
         name: of the term.
         formula: in LaTeX.
-        theta: one coefficient for each layer, or one for all, in LaTeX.
+        theta: in LaTeX, one coefficient per layer, or one for all.
         locality: its label.
         citation: where it was published.
     """
@@ -42,14 +43,14 @@ def document(
     escape: Callable[[object], str],
     **syntax: str,
 ) -> str:
-    """Return the document that a template makes of a rule.
+    """Return the document about a rule, made from a template.
 
     Args:
         template: file in `templates/`.
         rule: of declared terms.
-        network: gives layers and activation.
-        escape: makes text that came from elsewhere safe for the format.
-        syntax: delimiters of the template, where the usual ones mean something in the format.
+        network: provides layers and activation.
+        escape: makes foreign text safe for the format.
+        syntax: delimiters of the template, if the usual ones have a meaning in the format.
     """
     return fill(template, _context(rule, network, escape), {"math": markdown_math}, **syntax)
 
@@ -68,13 +69,14 @@ def _context(
         "sigma": nonlinearity(activation.kind).latex,
         "beta": f"{activation.beta:g}" if activation.kind == "softplus" else "",
         "pathway": pathway(rule.feedback),
+        "output_error": objective_of(rule).error_latex,
         "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
         "provenance": [(escape(key), escape(value)) for key, value in origin(rule)],
     }
 
 
 def _equations(rule: Rule) -> list[str]:
-    """Return the lines of the aligned equations, a term on each."""
+    """Return the lines of the aligned equations, one term per line."""
     lines = []
     for matrix in MATRICES:
         parts = rule.summands(matrix, LATEX)
@@ -91,3 +93,8 @@ def _row(rule: Rule, index: int, escape: Callable[[object], str]) -> Row:
     return Row(
         escape(term.name), term.spell(LATEX), theta, escape(term.locality), escape(term.citation)
     )
+
+
+def objective_of(rule: Rule) -> Objective:
+    """Return the objective that a rule was found with; the cross-entropy where it names none."""
+    return get_objective(str(rule.provenance.get("objective", "cross-entropy")))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaplast.errors import require
+from metaplast.base.errors import require
 from metaplast.export.check import Check, check
-from metaplast.export.contract import CodeExporter, Exporter, declared, get_exporter
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.export.exporter import CodeExporter, Exporter, declared, get_exporter
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Export:
     """A rule in one format.
 
     Attributes:
-        exporter: who wrote it.
-        text: what is to be written.
-        check: how far the code was from the engine; None for what is not code.
+        exporter: the exporter that wrote it.
+        text: the text to be written.
+        check: the difference between the code and the engine; None for formats without code.
     """
 
     exporter: Exporter
@@ -31,12 +31,12 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -
 
     Args:
         rule: of declared terms.
-        network: gives layers and activation.
+        network: provides layers and activation.
         exporter: of the format, or the format's name.
 
     Raises:
-        UserError: if the rule does not fit the network or the format, or code could not be
-            checked, or it does not do what the engine does.
+        UserError: if the rule does not fit the network or the format, or code cannot be checked, or
+            its results differ from the engine's.
     """
     if isinstance(exporter, str):
         exporter = get_exporter(exporter)
@@ -47,7 +47,7 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -
         f"the rule has coefficients for {len(rule.theta)} layers, the network has "
         f"{network.layers}; give --widths with {len(rule.theta) + 1} numbers.",
     )
-    # A rule's file may hold halves of characters, which UTF-8 cannot: they stay escaped.
+    # A rule's file may hold unpaired surrogates, which UTF-8 cannot encode: they stay escaped.
     text = exporter.write(rule, network).encode(errors="backslashreplace").decode()
     if not isinstance(exporter, CodeExporter):
         return Export(exporter, text, None)

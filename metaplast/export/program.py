@@ -1,4 +1,4 @@
-"""Generate programs: what follows from a rule and a network, put into a template."""
+"""Generate programs: fill a template with a rule and a network."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from metaplast.algebra import MatrixName, pre
-from metaplast.export.contract import declared
+from metaplast.base.errors import require
+from metaplast.export.exporter import declared
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
-from metaplast.export.spelling import nonlinearity, pathway
+from metaplast.export.spelling import coded_pathway, nonlinearity
 from metaplast.export.template import fill
 from metaplast.export.text import one_line, plain
-from metaplast.feedback import get_feedback
-from metaplast.network import FullyConnected, Init
-from metaplast.notation import TEXT
-from metaplast.rule import MATRICES, Rule
-from metaplast.term import Term
+from metaplast.rules.rule import MATRICES, Rule
+from metaplast.systems.feedback import get_feedback
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.initialisation import Init
+from metaplast.terms.algebra import MatrixName, pre
+from metaplast.terms.notation import TEXT
+from metaplast.terms.term import Term
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,18 @@ class TermCode:
 
 
 def _wrap(text: str) -> list[str]:
-    # Only at spaces, so that a formula's minus signs do not end a line.
+    # Break only at spaces, so that a minus sign in a formula does not end a line.
     return textwrap.wrap(one_line(text), LINE - 2, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
 class Side:
-    """What a rule does to one kind of matrix.
+    """The part of a rule that changes one kind of matrix.
 
     Attributes:
         matrix: "W" or "B".
-        terms: that change it.
-        signals: names of the variables that they read.
+        terms: those that change it.
+        signals: names of the variables that the terms read.
         equation: of the change, in lines.
     """
 
@@ -63,12 +65,12 @@ class Side:
     signals: tuple[str, ...]
     equation: tuple[str, ...]
 
-    # How the signals, the matrices and their list are called where all layers are at hand.
+    # Names of the signals, the matrices and their list in code that has all layers.
     places = {"y_post": "y[k + 1]", "e_post": "e[k + 1]", "y_pre": "y[k]", "e_pre": "e[k]"}  # noqa: RUF012
 
     @property
     def group(self) -> str:
-        """What the matrices are, and the list that holds them."""
+        """A description of the matrices, and the name of the list that holds them."""
         return "weights" if self.matrix == "W" else "feedback"
 
     @property
@@ -78,14 +80,14 @@ class Side:
 
 
 def program(template: str, rule: Rule, network: FullyConnected, library: str) -> str:
-    """Return the program that a template makes of a rule.
+    """Return the program for a rule, made from a template.
 
-    Nothing that came from a file gets into it but through `literal`, and numbers.
+    Text from a file gets into it only through `literal`; otherwise only numbers do.
 
     Args:
         template: file in `templates/`.
         rule: of declared terms.
-        network: gives layers and activation.
+        network: provides layers and activation.
         library: what the program calls its array library.
     """
     filters = {"xp": lambda code: code.format(xp=library)}
@@ -93,9 +95,10 @@ def program(template: str, rule: Rule, network: FullyConnected, library: str) ->
 
 
 def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any]:
+    refuse_other_systems(rule)
     sides = [side for side in (_side(rule, name, library) for name in MATRICES) if side.terms]
     activation = network.nonlinearity
-    own = bool(get_feedback(rule.feedback).shapes(network))
+    own = bool(get_feedback(rule.feedback).shapes(network.widths))
     backward = any(term.is_backward for term in rule.terms)
     names = layer_names(network)
     return {
@@ -112,7 +115,7 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
         "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
         "sigma": nonlinearity(activation.kind),
         "beta": repr(activation.beta) if activation.kind == "softplus" else "",
-        "pathway": pathway(rule.feedback),
+        "pathway": coded_pathway(rule.feedback),
         "feedback": rule.feedback,
         "own_feedback": own,
         "direct": rule.feedback == "direct",
@@ -132,7 +135,7 @@ def layer_names(network: FullyConnected) -> list[str]:
 
 
 def equation_lines(rule: Rule, matrices: Sequence[MatrixName] = MATRICES) -> list[str]:
-    """Return the rule's equations, each on one line if it fits, else a line for each term."""
+    """Return the rule's equations, each on one line if it fits, else one line per term."""
     lines = []
     for matrix in matrices:
         left = f"{TEXT.delta}{TEXT.matrix[matrix]} = "
@@ -162,7 +165,7 @@ def _side(rule: Rule, matrix: MatrixName, library: str) -> Side:
 
 
 def _theta(rule: Rule, layers: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return for each layer, or for all, the terms' names and coefficients."""
+    """Return the names and coefficients of the terms, for each layer or for all."""
     names = [term.name for term in rule.terms]
     rows = [
         [(name, repr(float(v))) for name, v in zip(names, row, strict=True)] for row in rule.theta
@@ -172,19 +175,30 @@ def _theta(rule: Rule, layers: Sequence[str]) -> list[tuple[str, list[tuple[str,
 
 @dataclass(frozen=True)
 class _Draw:
-    """How weights are drawn: the standard deviation as code, empty for Xavier's uniform ones."""
+    """How weights are drawn: the standard deviation as code, empty for Xavier's uniform weights."""
 
     std: str
 
     @classmethod
     def of(cls, network: FullyConnected) -> _Draw:
-        """Return how the network draws."""
+        """Return how the network draws its weights."""
         std = Init(network.init).std
         return cls("" if std is None else repr(std))
 
     @property
     def text(self) -> str:
-        """The same in words."""
+        """The same as text."""
         if self.std:
             return f"normal with standard deviation {self.std}"
         return "uniform in ±√(6 / (rows + columns))"
+
+
+def refuse_other_systems(rule: Rule) -> None:
+    """Raise `UserError` if the rule is of a system or an objective that programs do not have."""
+    for key, own in (("system", "fully-connected"), ("objective", "cross-entropy")):
+        found = rule.provenance.get(key, own)
+        require(
+            found == own,
+            f"a program can be written for the {key} {own}, and the rule was found with {found}; "
+            f"export it as latex, markdown or json.",
+        )

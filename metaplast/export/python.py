@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from metaplast.algebra import Formula, Gate, Matrix, Monomial, Projection, Signal, Vector
+from metaplast.terms.algebra import Formula, Gate, Matrix, Monomial, Projection, Signal, Vector
 
-# Room for code that is indented once, of 100 columns.
+# Width for code that is indented once, in 100 columns.
 LINE = 96
 _LETTERS = {"activity": "y", "error": "e"}
 
@@ -24,7 +24,7 @@ def signals(formula: Formula) -> frozenset[str]:
 def statements(target: str, factor: str, formula: Formula, library: str) -> list[str]:
     """Return lines of code that add factor · formula to a matrix.
 
-    One line where that fits; else one for each monomial; else a line for each of its factors.
+    One line if it fits; else one line per monomial; else one line per factor.
 
     Args:
         target: name of the matrix that is changed.
@@ -60,7 +60,7 @@ def _sign(monomial: Monomial) -> str:
 
 
 def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
-    """Spell the factors of a monomial, without its sign."""
+    """Write the factors of a monomial, without its sign."""
     factors = [] if abs(monomial.coefficient) == 1 else [repr(abs(float(monomial.coefficient)))]
     factors += [_gate(gate, library) for gate in monomial.gates]
     if monomial.row is None or monomial.column is None:
@@ -71,7 +71,7 @@ def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
 
 def _vector(vector: Vector, library: str) -> str:
     if isinstance(vector, Projection):
-        # uᵀM, as the equation has it.
+        # uᵀM, as in the equation.
         return f"{_vector(vector.signal, library)} @ {vector.matrix.name}"
     if vector.kind == "one":
         return f"{library}.ones_like({variable(vector)})"
@@ -91,20 +91,20 @@ def _gate(gate: Gate, library: str) -> str:
 
 
 def literal(value: object) -> str:
-    """Return plain data as one Python literal that evaluates to it and can do nothing else."""
+    """Return plain data as one Python literal, which can only evaluate to the data."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, str):
         text = repr(value)
-        # Without quotes inside, the outer ones may be exchanged for the usual ones.
+        # Without inner quotes, the outer ones can be replaced by the usual ones.
         return text if "'" in value or '"' in value else f'"{text[1:-1]}"'
     return repr(value)
 
 
 def wrapped(value: object, width: int = 80) -> str:
-    """Return plain data as a literal, a long text as several that Python joins."""
+    """Return plain data as a literal; a long text as several literals that Python joins."""
     if not isinstance(value, str) or len(value) <= width:
         return literal(value)
     pieces = textwrap.wrap(value, width, drop_whitespace=False, replace_whitespace=False,

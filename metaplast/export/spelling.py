@@ -1,6 +1,6 @@
-"""How activations and feedback pathways are spelled, in code and on paper.
+"""How activations and feedback pathways are written, in code and in formulas.
 
-`{xp}` stands for the array library: numpy, torch and jax.numpy share these names.
+`{xp}` is the array library: numpy, torch and jax.numpy share these names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from metaplast.errors import require
+from metaplast.base.errors import require
+from metaplast.systems.feedback import get_feedback
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             latex=(r"\log(1 + \exp(\beta z))/\beta", r"1 - \exp(-\beta y)"),
             module="nn.Softplus(beta=BETA, threshold=40.0)",
             kind="nn.Softplus",
-            # Beyond its threshold torch takes softplus for linear: off by exp(−20)/β at most.
+            # Beyond its threshold torch treats softplus as linear: off by at most exp(−20)/β.
             same=" and module.beta == BETA and module.threshold >= 20",
         ),
         "tanh": Nonlinearity(
@@ -69,14 +70,14 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Pathway:
-    """Where the error of the layer below comes from.
+    """The source of the error of the layer below.
 
     Attributes:
         carry: code of the error carried to layer k, before it is multiplied by σ'; `weights[k]`
             leads from layer k to k + 1 of L.
         text: the same as an equation.
         latex: the same as LaTeX.
-        note: what the matrices are.
+        note: a description of the matrices.
     """
 
     carry: str
@@ -85,67 +86,41 @@ class Pathway:
     note: str
 
 
-_CHAIN = "eₗ₋₁ = (Bₗ eₗ) ⊙ σ′(zₗ₋₁)"
-_CHAIN_LATEX = r"e_{\ell-1} = (B_{\ell}\, e_{\ell}) \odot \sigma'(z_{\ell-1})"
-_SYMMETRIC = Pathway(
-    "weights[k].T @ e[k + 1]",
-    "eₗ₋₁ = (Wₗᵀ eₗ) ⊙ σ′(zₗ₋₁)",
-    r"e_{\ell-1} = (W_{\ell}^{\top}\, e_{\ell}) \odot \sigma'(z_{\ell-1})",
-    "the feedback is the transpose of the weights, as in backpropagation",
-)
-PATHWAYS: Mapping[str, Pathway] = MappingProxyType(
-    {
-        "fixed": Pathway(
-            "feedback[k] @ e[k + 1]",
-            _CHAIN,
-            _CHAIN_LATEX,
-            "the feedback matrices are random and fixed",
-        ),
-        "plastic": Pathway(
-            "feedback[k] @ e[k + 1]",
-            _CHAIN,
-            _CHAIN_LATEX,
-            "the feedback matrices are random at first and plastic",
-        ),
-        "symmetric": _SYMMETRIC,
-        # They differ in the meta-gradient alone.
-        "symmetric-detached": _SYMMETRIC,
-        "sign-symmetric": Pathway(
-            "({xp}.abs(feedback[k]) * {xp}.sign(weights[k].T)) @ e[k + 1]",
-            "eₗ₋₁ = ((|Bₗ| ⊙ sign Wₗᵀ) eₗ) ⊙ σ′(zₗ₋₁)",
-            r"e_{\ell-1} = ((\lvert B_{\ell} \rvert \odot \operatorname{sign} W_{\ell}^{\top})\, "
-            r"e_{\ell}) \odot \sigma'(z_{\ell-1})",
-            "the feedback has random fixed magnitudes and the signs of the weights",
-        ),
-        "direct": Pathway(
-            "feedback[k] @ e[L]",
-            "eₗ = (Dₗ e_L) ⊙ σ′(zₗ)",
-            r"e_{\ell} = (D_{\ell}\, e_{L}) \odot \sigma'(z_{\ell})",
-            "the feedback matrices are random and fixed and carry the output error "
-            "straight to each layer",
-        ),
-    }
-)
-
-
 def pathway(feedback: str) -> Pathway:
-    """Return the spelling of a feedback.
+    """Return how a document spells a feedback.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such feedback.
+    """
+    found = get_feedback(feedback)
+    mere = found.name.replace("-", " ")
+    return Pathway(
+        found.code or "",
+        found.equation or f"eₗ from the feedback {mere}",
+        found.latex or rf"e_{{\ell}} \text{{ from the feedback {mere}}}",
+        found.note or found.summary,
+    )
+
+
+def coded_pathway(feedback: str) -> Pathway:
+    """Return how a program spells a feedback.
+
+    Raises:
+        UserError: if no program can be written with it.
     """
     require(
-        feedback in PATHWAYS,
-        f"a rule with feedback {feedback} cannot be exported; choose one of {', '.join(PATHWAYS)}.",
+        get_feedback(feedback).code is not None,
+        f"a rule with the feedback {feedback} cannot be exported as code, as the feedback gives no "
+        f"code of its own; export it as latex, markdown or json.",
     )
-    return PATHWAYS[feedback]
+    return pathway(feedback)
 
 
 def nonlinearity(kind: str) -> Nonlinearity:
-    """Return the spelling of an activation.
+    """Return the code and formulas of an activation.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there are none.
     """
     require(
         kind in NONLINEARITIES,

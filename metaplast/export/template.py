@@ -14,13 +14,13 @@ def fill(
     filters: Mapping[str, Callable[[str], str]],
     **syntax: str,
 ) -> str:
-    """Return a template filled in; a name that the context lacks is an error.
+    """Return a filled-in template; a name that the context does not have is an error.
 
     Args:
         name: of the file in `templates/`.
-        context: what the template's names stand for.
-        filters: functions that the template applies.
-        syntax: its delimiters, where the usual ones mean something in the format.
+        context: the values of the template's names.
+        filters: functions for use in the template.
+        syntax: its delimiters, if the usual ones have a meaning in the format.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("metaplast.export"),
@@ -28,7 +28,7 @@ def fill(
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        # Nothing here is HTML: what is foreign is made safe before it gets here.
+        # Nothing here is HTML: foreign text is made safe before it gets here.
         autoescape=False,
         **syntax,  # type: ignore[arg-type]
     )

@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, made safe for where it is put."""
+"""Make foreign text safe for the place where it is inserted."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from metaplast.errors import UserError, require
-from metaplast.rule import Rule
+from metaplast.base.errors import UserError, require
+from metaplast.rules.rule import Rule
 
-# Python reads at most 100 brackets within each other, and the program has some of its own.
+# Python parses at most 100 nested brackets, and the program has some of its own.
 DEEPEST = 50
 
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
-    # The dollar of the text's own font; newer LaTeX's \$ wants another one.
+    # The dollar of the text's own font; newer LaTeX's \$ requires another one.
     "$": r"{\char36}",
     "&": r"\&",
     "#": r"\#",
@@ -41,21 +41,22 @@ _LATEX = {
     "µ": r"$\mu$",
     "°": r"$^{\circ}$",
 }
-# What LaTeX sets with its default fonts besides ASCII: these, and letters with one of the accents
-# grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, long umlaut, caron, cedilla.
+# The characters besides ASCII that LaTeX sets with its default fonts: these, and letters with one
+# of the accents grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, long umlaut,
+# caron, cedilla.
 _LETTERS = frozenset("ßæÆøØåÅœŒłŁ")
 _LAST = 0x17F
 _ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
 
 
 def one_line(text: object) -> str:
-    """Return text on one line, without characters that do not show."""
+    """Return text on one line, without invisible characters."""
     shown = "".join(c if c.isprintable() else " " for c in str(text))
     return " ".join(shown.split())
 
 
 def latex(text: object) -> str:
-    """Return text that LaTeX sets as it stands."""
+    """Return text escaped for LaTeX."""
     return "".join(_LATEX.get(c) or _latin(c) for c in one_line(text))
 
 
@@ -73,15 +74,15 @@ def _latin(character: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return text that Markdown shows as it stands, also inside a table, and as no HTML."""
+    """Return text escaped for Markdown, including inside a table, and without HTML."""
     return re.sub(r"([\\`*_{}\[\]<>|~$&])", r"\\\1", one_line(text))
 
 
 def markdown_math(formula: str) -> str:
-    """Return a LaTeX formula without backslashes that Markdown would take for its own.
+    """Return a LaTeX formula without backslashes that Markdown would interpret.
 
-    Readers that do not know formulas turn a backslash and a sign into the sign, and so a thin
-    space into a comma.
+    Markdown readers without formulas turn a backslash and a sign into the sign, and so a thin space
+    into a comma.
     """
     return formula.replace(r"\,", r"\thinspace").replace(r"\_", " ")
 
@@ -90,7 +91,7 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return a rule's provenance as plain data.
 
     Raises:
-        UserError: if it holds anything that JSON cannot.
+        UserError: if it holds anything that JSON cannot represent.
     """
     try:
         text = json.dumps(dict(provenance), allow_nan=False, default=_number)
@@ -109,7 +110,7 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: object) -> object:
-    """Return a NumPy number or array as Python's."""
+    """Return a NumPy number or array as plain Python."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"it holds a {type(value).__name__}")
@@ -129,7 +130,7 @@ def _depth(data: object) -> int:
 
 
 def origin(rule: Rule) -> list[tuple[str, str]]:
-    """Return where a rule came from as pairs of a heading and one line of text."""
+    """Return a rule's provenance as pairs of a heading and one line of text."""
     return [
         (one_line(key), one_line(_flat(value))) for key, value in plain(rule.provenance).items()
     ]

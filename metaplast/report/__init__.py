@@ -1,1 +1,1 @@
-"""Figures and pages that show what was found."""
+"""Figures and pages that show the results."""

@@ -1,7 +1,8 @@
-"""How figures look, and how they become files and parts of a page.
+"""The style of figures, and their conversion to files and parts of a page.
 
-A figure is drawn once. Ink and paper are two colours used for nothing else, so that the finished
-SVG can take the page's own (`currentColor`), which is readable in light, in dark and in print.
+A figure is drawn once. Ink and paper are two colours used for nothing else, so that the page's own
+colour (`currentColor`) can replace them in the finished SVG. This is readable in light and dark
+mode and in print.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from metaplast.files import write_atomically, write_text
-from metaplast.paths import AnyPath, as_path
+from metaplast.base.files import write_atomically, write_text
+from metaplast.base.paths import AnyPath, as_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ _DPI = 200
 
 # Okabe & Ito 2008, without black (the ink) and yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Lines differ in dashes too: colour alone does not survive a grey print.
+# Lines differ in dashes too: colours cannot be told apart in a grey print.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
 
 _STYLE: dict[Any, Any] = {
@@ -65,18 +66,18 @@ class Look:
 
 
 def look(index: int) -> Look:
-    """Return the look of the index-th line of a figure; repeats after 30."""
+    """Return the style of the index-th line of a figure; repeats after 30."""
     return Look(COLOURS[index % len(COLOURS)], DASHES[(index // 1) % len(DASHES)])
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each name, the same wherever the names are the same."""
+    """Return a style for each name; the same names always get the same styles."""
     return {name: look(index) for index, name in enumerate(names)}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Use our style for what is drawn within."""
+    """Use our style for everything drawn within."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
@@ -95,12 +96,12 @@ def new_figure(
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows: int = 1) -> None:
-    """Write names beside the ends of lines, moved apart where they would touch.
+    """Write names beside the ends of lines; names that would overlap are moved apart.
 
     Args:
-        axes: whose lines end at its right side; limits are final.
-        ends: height, name, look and opacity of each.
-        rows: of panels in the figure.
+        axes: the axes whose lines end at the right side; limits are final.
+        ends: height, name, style and opacity of each.
+        rows: number of rows of panels in the figure.
     """
     if not ends:
         return
@@ -124,9 +125,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows:
 
 
 def _spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return rising places at least `gap` apart, near the values and within the limits if they fit.
+    """Return rising positions at least `gap` apart, near the values and within limits if they fit.
 
-    Values that are too close become a block about their mean; blocks that meet are joined.
+    Values that are too close form a block around their mean; blocks that touch are joined.
     """
     blocks: list[list[float]] = []
     for value in values:
@@ -135,7 +136,7 @@ def _spread(values: Sequence[float], gap: float, low: float, high: float) -> lis
             last = blocks.pop()
             blocks[-1] += last
     places = [_start(block, gap) + i * gap for block in blocks for i in range(len(block))]
-    # Push back what went beyond the top, then what that pushed beyond the bottom.
+    # Push back what exceeds the top, then what that pushes below the bottom.
     places = [min(place, high - (len(places) - 1 - i) * gap) for i, place in enumerate(places)]
     return [max(place, low + i * gap) for i, place in enumerate(places)]
 
@@ -149,10 +150,10 @@ def _end(block: Sequence[float], gap: float) -> float:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Return the figure as SVG with ink and paper still to be replaced.
+    """Return the figure as SVG with placeholders for ink and paper.
 
     Args:
-        figure: what to draw.
+        figure: the figure.
         name: makes ids unique on a page with several figures.
     """
     import matplotlib as mpl

@@ -11,21 +11,21 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from metaplast.bands import BAND, CHANGE, mean_band
-from metaplast.comparison import Standing
-from metaplast.files import csv_text, write_json, write_text
-from metaplast.paths import AnyPath, as_path
+from metaplast.base.bands import BAND, CHANGE, mean_band
+from metaplast.base.files import csv_text, write_json, write_text
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.result import versions
+from metaplast.online.comparison import Standing
 from metaplast.report.canvas import save_figure
 from metaplast.report.curve import Curve
 from metaplast.report.figures import curves, profiles
-from metaplast.result import versions
 
 CURVES, RATES, SUMMARY = "curves.csv", "rates.csv", "comparison.json"
 SHOWN = 4
 
 
 def write_tables(folder: AnyPath, standings: Sequence[Standing]) -> None:
-    """Write curves.csv, a row for each network and record, and rates.csv, a row for each trial."""
+    """Write curves.csv, one row per network and record, and rates.csv, one row per trial."""
     folder = as_path(folder, "folder")
     write_text(folder / CURVES, csv_text(row for s in standings for row in _curve_rows(s)))
     write_text(folder / RATES, csv_text(row for s in standings for row in _rate_rows(s)))
@@ -52,7 +52,7 @@ def _curve_rows(standing: Standing) -> list[dict[str, Any]]:
 
 
 def _cell(value: Tensor) -> float | str:
-    """Return a number for a CSV file; nothing where there is no finite one."""
+    """Return a number for a CSV file; empty if it is missing or not finite."""
     number = float(value)
     return float(f"{number:.6g}") if math.isfinite(number) else ""
 
@@ -74,7 +74,7 @@ def _rate_rows(standing: Standing) -> list[dict[str, Any]]:
 def write_summary(
     folder: AnyPath, standings: Sequence[Standing], settings: Mapping[str, Any]
 ) -> None:
-    """Write comparison.json: what was asked for, and how every rule did at the end."""
+    """Write comparison.json: the options, and every rule's results at the end."""
     rules = {}
     for standing in standings:
         band, run = standing.run.band(), standing.run
@@ -117,7 +117,7 @@ def write_figures(folder: AnyPath, standings: Sequence[Standing], chance: float)
         "update_norm": "norm of one update ‖ΔW‖",
     }
     for name, title in titles.items():
-        # The softmax of the last layer is about 1, far below the rest.
+        # The softmax of the last layer is about 1, far below the other norms.
         last = -1 if name == "activity_norm" else None
         profile = {rule: _profile(run.measures[name][..., :last]) for rule, run in runs.items()}
         profile = {rule: curve for rule, curve in profile.items() if len(curve.x)}
@@ -141,7 +141,7 @@ def _profile(values: Tensor) -> Curve:
 
 
 def accuracy_table(standings: Sequence[Standing]) -> Table:
-    """Return accuracy with its band after some numbers of images, and how many diverged."""
+    """Return accuracy with its band at some numbers of images, and how many networks diverged."""
     run = standings[0].run
     chosen = _chosen(run.samples)
     table = Table(
@@ -149,9 +149,10 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
-    table.add_column("rule", no_wrap=True)
+    table.add_column("rule", overflow="fold")
     for record in chosen:
-        table.add_column(f"n = {run.samples[record]}", justify="right", no_wrap=True)
+        # Where there is no room a number and its band take two lines; none is cut.
+        table.add_column(f"n = {run.samples[record]}", justify="right")
     table.add_column("diverged", justify="right")
     for standing in standings:
         cells = []
@@ -165,7 +166,7 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
 
 
 def _chosen(samples: Sequence[int]) -> list[int]:
-    """Return a few records, evenly spread over the learning curve, the last among them."""
+    """Return a few records, evenly spread over the learning curve, including the last."""
     last = len(samples) - 1
     wanted = (round(last * i / SHOWN) for i in range(1, SHOWN + 1))
     return sorted({max(place, min(1, last)) for place in wanted})
@@ -195,7 +196,7 @@ def _shown(value: float | list[float]) -> str:
 
 
 def diagnostics_table(standings: Sequence[Standing]) -> Table:
-    """Return angles and norms layer by layer at the end, means over the finite networks."""
+    """Return angles and norms per layer at the end, means over the finite networks."""
     table = Table(
         title="At the end, layer by layer from the input",
         box=box.SIMPLE_HEAD,
@@ -230,7 +231,7 @@ def rate_warnings(standings: Sequence[Standing]) -> list[str]:
 
 
 def paired_table(standings: Sequence[Standing]) -> Table | None:
-    """Return how much the first rule is ahead of each other at the end, network by network."""
+    """Return the lead of the first rule over each other at the end, network by network."""
     if len(standings) < 2:
         return None
     first = standings[0]

@@ -1,4 +1,4 @@
-"""Lines with bands, from the numbers of many networks or of neighbouring tasks."""
+"""Lines with bands, from many networks or from neighbouring tasks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaplast.bands import Ends, Numbers, mean_bands, median_bands
+from metaplast.base.bands import Ends, Numbers, mean_bands, median_bands
 
-# Most places of a running mean.
+# Largest number of points in a running mean.
 PLACES = 400
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line with a band about it.
+    """A line with a band around it.
 
     Attributes:
         x: places, rising.
-        mean, low, high: heights (a median's, if that was asked for); NaN leaves a gap.
+        mean, low, high: heights (of the median, if that was requested); NaN leaves a gap.
     """
 
     x: Numbers
@@ -33,28 +33,28 @@ class Curve:
         return cls(*(np.empty(0) for _ in range(4)))
 
     def positive(self) -> Curve:
-        """Return the curve for a logarithmic axis: gaps where it or its band is not above zero."""
+        """Return the curve for a logarithmic axis: gaps where it or its band is not positive."""
         mean = np.where(self.mean > 0, self.mean, np.nan)
         low, high = (np.where(self.low > 0, row, np.nan) for row in (self.low, self.high))
         return Curve(self.x, mean, low, high)
 
     @classmethod
     def over_networks(cls, x: Sequence[float], values: Numbers, *, median: bool = False) -> Curve:
-        """Return mean or median over networks with its band, see `metaplast.bands`.
+        """Return mean or median over networks with its band; see `metaplast.base.bands`.
 
         Args:
             x: places.
-            values: [network, place]; those that are not finite have no part in it. Where there are
-                too few for a band, it has a gap.
-            median: for quantities of which one network can have a thousand times the others'.
+            values: [network, place]; non-finite values are ignored. Where there are too few for a
+                band, the band has a gap.
+            median: for quantities that in one network can be a thousand times those of others.
         """
         return cls(np.asarray(x, float), *_drawn((median_bands if median else mean_bands)(values)))
 
     @classmethod
     def running(cls, x: Sequence[float], values: Numbers, window: int) -> Curve:
-        """Return the running mean over `window` neighbours with its band, see `metaplast.bands`.
+        """Return the running mean over `window` neighbours with its band; see `base.bands`.
 
-        Of more than `PLACES` places some are left out, evenly: no picture shows more.
+        If there are more than `PLACES` places, some are left out evenly: no picture shows more.
         """
         if not len(values):
             return cls.nothing()
@@ -66,7 +66,7 @@ class Curve:
 
 
 def _drawn(ends: Ends) -> Ends:
-    """Return bands to be drawn: open ends are gaps."""
+    """Return the bands to draw: open ends are gaps."""
     mean, low, high = ends
     gap = ~(np.isfinite(low) & np.isfinite(high))
     return mean, np.where(gap, np.nan, low), np.where(gap, np.nan, high)

@@ -1,4 +1,4 @@
-"""The kinds of figures that reports and comparisons are made of: small functions, plain data in."""
+"""The kinds of figures in reports and comparisons: small functions of plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.bands import Band, Numbers
+from metaplast.base.bands import Band, Numbers
 from metaplast.report.canvas import DASHES, Look, label_ends, looks, new_figure, style
 from metaplast.report.curve import Curve, last_of
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FADED = 0.35
-# Ordered, and of middling lightness.
+# Ordered, and of medium lightness.
 LAYER_COLOURS = ("#1f78c8", "#1a9c8c", "#a8952a", "#d9602b")
 
 
@@ -62,10 +62,10 @@ def curves(
 
 @dataclass(frozen=True)
 class Trajectory:
-    """How one term's coefficients moved.
+    """The path of one term's coefficients.
 
     Attributes:
-        x: tasks met.
+        x: number of tasks so far.
         values: coefficients, [place, layer]; one layer if they are shared.
         final: the coefficients in the rule that was kept, [layer]; none if the term was dropped.
     """
@@ -84,7 +84,7 @@ def trajectories(
         terms: by name.
         x: label of the horizontal axis.
         y: label of the vertical one, written above it.
-        marks: names of places at which a thin vertical line stands, such as the refit.
+        marks: names of places to mark with a thin vertical line, such as the refit.
     """
     with style():
         figure, (axes,) = new_figure(height=3.8)
@@ -121,13 +121,13 @@ def trajectories(
 
 
 def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = False) -> Figure:
-    """Return a figure with a dot and its band for each name, the first on top.
+    """Return a figure with a dot and its band for each name, the first at the top.
 
     Args:
         bands: by name.
         x: label of the horizontal axis; values are drawn times 100.
-        mark: the name to be drawn in colour; "" for all.
-        zero: whether a line marks zero, else the axis begins there.
+        mark: the name to draw in colour; "" for all.
+        zero: whether a line marks zero; otherwise the axis begins there.
     """
     with style():
         figure, (axes,) = new_figure(height=0.75 + 0.3 * max(2, len(bands)))
@@ -156,7 +156,7 @@ def by_layer(
     panels: Mapping[str, Sequence[Curve]], *, x: str, y: str, first: int = 1,
     limits: tuple[float | None, float | None] = (None, None),
 ) -> Figure:  # fmt: skip
-    """Return panels side by side, in each one line for each layer.
+    """Return panels side by side, each with one line per layer.
 
     Args:
         panels: curves of layers first, first + 1, …, by the panel's name.
@@ -185,7 +185,7 @@ def by_layer(
 
 
 def layer_look(index: int, layers: int) -> Look:
-    """Return the look of a layer: from blue at the input to red, all visible on black and white."""
+    """Return the style of a layer: blue at the input to red, all visible on black and white."""
     from matplotlib.colors import LinearSegmentedColormap, to_hex
 
     scale = LinearSegmentedColormap.from_list("layers", LAYER_COLOURS)
@@ -196,7 +196,7 @@ def profiles(
     series: Mapping[str, Curve], *, x: str, y: str, log: bool = False,
     limits: tuple[float | None, float | None] = (None, None),
 ) -> Figure:  # fmt: skip
-    """Return a figure of a quantity layer by layer, a line with marks for each name."""
+    """Return a figure of a quantity per layer, a line with marks for each name."""
     from matplotlib.ticker import MaxNLocator
 
     with style():
@@ -220,7 +220,7 @@ def profiles(
 
 
 def plain_log_axis(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with plain numbers, more of them in a short range."""
+    """Make the vertical axis logarithmic, with plain numbers, and more of them in a short range."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")

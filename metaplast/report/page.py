@@ -1,4 +1,4 @@
-"""The report of a discovery: one page that needs nothing else, and its figures as files."""
+"""The report of a discovery: one self-contained page, and its figures as files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.bands import BAND, Band
-from metaplast.config import DiscoveryConfig
-from metaplast.display import coefficient, equation_html, mathml
-from metaplast.errors import UserError
-from metaplast.files import write_text
-from metaplast.notation import LATEX
-from metaplast.paths import AnyPath, as_path
+from metaplast.base.bands import BAND, Band
+from metaplast.base.errors import UserError
+from metaplast.base.files import write_text
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
-from metaplast.result import DISCOVERED
-from metaplast.term import Term
+from metaplast.rules.notebook import coefficient, equation_html, mathml
+from metaplast.terms.notation import LATEX
+from metaplast.terms.term import Term
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE, FIGURES = "report.html", "figures"
-TASKS = "tasks met in meta-training"
+TASKS = "tasks seen in meta-training"
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Picture:
 
     Attributes:
         name: of its files.
-        figure: what is drawn.
-        caption: what it shows, one or two sentences.
+        figure: the drawing.
+        caption: a description in one or two sentences.
     """
 
     name: str
@@ -51,7 +51,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
 
     Args:
         folder: of the run.
-        terms: terms of your own that no installed package offers.
+        terms: your own terms that no installed package offers.
 
     Returns:
         The page's path.
@@ -65,7 +65,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
         shown = pictures(run)
         page = render(run, shown)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # Numbers and names in the files are read where they are drawn.
+        # Numbers and names in the files are read where they are used.
         raise UserError(
             f"{folder} is damaged or was written by another version of metaplast "
             f"({type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}); do the "
@@ -78,7 +78,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
 
 
 def pictures(run: FinishedRun) -> list[Picture]:
-    """Return the report's figures, those for which there is data."""
+    """Return the report's figures, as far as there is data for them."""
     heldout = {name: run.band("heldout", name) for name in run.summary["heldout"]}
     shown = [
         Picture(
@@ -90,12 +90,12 @@ def pictures(run: FinishedRun) -> list[Picture]:
     ]
     if run.summary["without"]:
         names = run.summary["without"]
-        # Those that are missed most come first.
+        # The terms that are missed most come first.
         order = sorted(names, key=lambda name: run.band("without", name).mean)
         without = {name: run.band("without", name) for name in order}
         caption = (
-            "What each term is for: the change of held-out accuracy when the rule is refitted "
-            f"without it, with the {BAND} of the paired difference."
+            "The contribution of each term: the change of held-out accuracy when the rule is "
+            f"refitted without it, with the {BAND} of the paired difference."
         )
         figure = whiskers(without, x="change of accuracy without it, points", zero=True)
         shown.append(Picture("ablation", figure, caption))
@@ -151,7 +151,7 @@ def _angles(run: FinishedRun) -> list[Picture]:
             panels[name] = lines
     if not panels:
         return []
-    figure = by_layer(panels, x="tasks met", y="angle, degrees", limits=(0, None))
+    figure = by_layer(panels, x="tasks seen", y="angle, degrees", limits=(0, None))
     caption = (
         "Angle between the errors that are fed back and backprop's, after learning each task, "
         "for every hidden layer; 90° is no better than chance."
@@ -214,7 +214,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     kept = term.name in run.rule.coefficients
     change = ""
     for group, words in (("without", "without it"), ("added", "with it")):
-        # Runs of earlier versions did not try dropped terms again.
+        # Runs of earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
             change = f"{words} {run.band(group, term.name).points}".replace("-", "−")
     return {
@@ -237,15 +237,14 @@ def _range_of(value: float | list[float]) -> str:
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """Return where the rule comes from, in words."""
+    """Return a description of where the rule comes from."""
     config, provenance = run.config["config"], run.rule.provenance
     shots = DiscoveryConfig.from_json(config).request.shots
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
         "tasks": f"{_sizes(run, config, shots)}; {run.summary['held_out']} held out for the test",
-        "network": f"{'-'.join(map(str, provenance['widths']))}, {config['activation']}, "
-        f"{config['init']}",
+        "network": _network(config, provenance),
         "feedback": run.rule.feedback,
         "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
         f"θ {config['theta']}",
@@ -262,7 +261,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
 
 
 def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
-    """Return the sizes of a task: as asked for, or as a sampler of one's own has them."""
+    """Return the sizes of a task: as requested, or as a user's own sampler has them."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
@@ -274,3 +273,12 @@ def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
 
 def _own_terms(run: FinishedRun) -> str:
     return f" and own terms: {run.own.names}" if run.own is not None and run.own.terms else ""
+
+
+def _network(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """Return what learned, in words."""
+    if "system" in provenance:
+        parts = (f"{k} {v}" for k, v in provenance.items() if k in ("widths", "activation", "init"))
+        return ", ".join((str(provenance["system"]), *parts))
+    widths = "-".join(map(str, provenance["widths"]))
+    return f"{widths}, {config['activation']}, {config['init']}"

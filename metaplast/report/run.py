@@ -1,4 +1,4 @@
-"""Read the folder of a finished discovery, all that its report is made of."""
+"""Read the folder of a finished discovery: everything that its report needs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from metaplast.bands import Band, Numbers
-from metaplast.config import DiscoveryConfig
-from metaplast.errors import UserError, require
-from metaplast.files import read_json
-from metaplast.formula_data import check, entry
-from metaplast.library import get_term
-from metaplast.outputs import HISTORY, RULE, SUMMARY
-from metaplast.own import Own, own_terms
-from metaplast.paths import AnyPath, as_path
+from metaplast.base.bands import Band, Numbers
+from metaplast.base.errors import UserError, require
+from metaplast.base.files import read_json
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.own import Own, own_terms
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT
+from metaplast.discovery.run_config import CONFIG, config_digest, read_config
+from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
-from metaplast.result import DISCOVERED, REFIT, SEARCH, SELECT
-from metaplast.rule import Rule
-from metaplast.run_config import CONFIG, config_digest, read_config
-from metaplast.term import Term
+from metaplast.rules.rule import Rule
+from metaplast.terms.formula_data import check, entry
+from metaplast.terms.library import get_term
+from metaplast.terms.term import Term
 
-# What a report reads of the summary, besides numbers within.
+# What a report reads from the summary, except for the numbers inside these.
 _SUMMARY: Mapping[str, type | tuple[type, ...]] = {
     "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
     "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
@@ -40,16 +40,16 @@ WINDOWS = 10
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """What a run folder holds.
+    """The contents of a run folder.
 
     Attributes:
-        folder: where.
-        config: what was asked for, by field name; and the versions.
+        folder: its path.
+        config: the configuration by field name, and the versions.
         rule: the discovered rule.
-        summary: the outcome, see `metaplast.outputs.summary`.
+        summary: the outcome, see `metaplast.discovery.run_folder.summary`.
         rows: of history.csv.
         terms: all candidates.
-        own: data and terms given from Python; None in folders of earlier versions.
+        own: data and terms passed from Python; None in folders of earlier versions.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ class FinishedRun:
 
     @cached_property
     def rules(self) -> dict[str, list[tuple[float, Mapping[str, str]]]]:
-        """The rows of each rule with the tasks it has met: the refit follows the search."""
+        """The rows of each rule with its number of tasks so far: the refit follows the search."""
         found = {
             name: [(float(row["episodes"]), row) for row in rows]
             for name, rows in self.stages.items()
@@ -84,7 +84,7 @@ class FinishedRun:
 
     @property
     def refit_at(self) -> float | None:
-        """Tasks met when the refit began, None without one."""
+        """Number of tasks when the refit began, None without a refit."""
         if REFIT not in self.stages or SEARCH not in self.stages:
             return None
         return float(self.stages[SEARCH][-1]["episodes"])
@@ -102,7 +102,7 @@ class FinishedRun:
         return [self.curve(rule, name) for name in columns]
 
     def trajectory(self, term: str) -> Trajectory:
-        """Return how a term's coefficients moved in search and refit."""
+        """Return the path of a term's coefficients in search and refit."""
         layers = self._columns(term)
         found = [
             (place, [_number(row.get(name, "")) for name in layers])
@@ -131,7 +131,7 @@ class FinishedRun:
 
     @property
     def command(self) -> str:
-        """The command that does this run again; a call from Python where data or terms are own."""
+        """The command that repeats this run; a call from Python if it has own data or terms."""
         if self.own is not None and (self.own.data is not None or self.own.terms):
             return self._call(self.own)
         words = ["metaplast", "discover"]
@@ -145,7 +145,8 @@ class FinishedRun:
             if isinstance(value, bool):
                 words.append(flag if value else f"--no-{flag[2:]}")
             else:
-                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                listed = isinstance(value, list)
+                text = ",".join(map(str, value)) or "none" if listed else str(value)
                 words += [flag, text]
         return shlex.join(words)
 
@@ -169,11 +170,11 @@ def _number(text: str) -> float:
 
 
 def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
-    """Return what the folder of a finished run holds.
+    """Return the contents of the folder of a finished run.
 
     Args:
         folder: of the run.
-        terms: terms of your own that no installed package offers.
+        terms: your own terms that no installed package offers.
 
     Raises:
         UserError: if files are missing or damaged, or a term is unknown.
@@ -181,8 +182,8 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
     folder = as_path(folder, "folder")
     require(
         (folder / SUMMARY).exists(),
-        f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or go "
-        f"on with an interrupted one: discover --resume {folder}.",
+        f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or "
+        f"continue an interrupted one: discover --resume {folder}.",
     )
     summary = read_json(folder / SUMMARY, "the summary of a run")
     config = read_json(folder / CONFIG, "the configuration of a run")
@@ -212,5 +213,5 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
 
 
 def finite(values: Numbers) -> bool:
-    """Return whether anything is there to be drawn."""
+    """Return whether there is anything to draw."""
     return bool(np.isfinite(values).any())

@@ -1,4 +1,4 @@
-"""Published experiments, run again: what an experiment is, who runs it, what becomes of its claims.
+"""Rerun published experiments: their definition, their execution, the verdicts on their claims.
 
 The experiments themselves are found through the entry point group `metaplast.experiments`.
 """

@@ -1,4 +1,4 @@
-"""Variants that find a rule once, and test it on held-out episodes of several kinds."""
+"""Variants that find a rule once and test it on held-out episodes of several kinds."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metaplast.comparison import widths_for_depth
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery
-from metaplast.episode import EpisodeRequest, EpisodeSplit, LabelKind
-from metaplast.errors import require
-from metaplast.evaluation import evaluate
-from metaplast.library import open_source
-from metaplast.network import FullyConnected
-from metaplast.reproduce.contract import Setting, decisive, plain
+from metaplast.base.errors import require
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.engines import choose_engine
+from metaplast.meta.evaluation import evaluate
+from metaplast.online.comparison import widths_for_depth
+from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
-from metaplast.rule import Rule
-from metaplast.unroll import choose_engine
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.tasks.library import open_source
+from metaplast.tasks.request import EpisodeRequest, LabelKind
+from metaplast.tasks.source import EpisodeSplit
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a rule is tested.
+    """A place where a rule is tested.
 
     Attributes:
-        column: of the accuracies.
+        column: name of the accuracies' column.
         dataset: name of the source.
-        at: place in the table, such as the depth.
-        depth: number of weight matrices; the widths of `hidden` are stretched to it.
+        at: position in the table, such as the depth.
+        depth: number of weight matrices; the widths of `hidden` are stretched to this depth.
         shots, queries: images of each class.
-        labels: each class its own output neuron, or renumbered in each episode.
+        labels: whether each class has its own output neuron, or classes are renumbered in each
+            episode.
         hidden: widths of the hidden layers.
-        episodes: held-out tasks of one seed.
+        episodes: number of held-out tasks per seed.
     """
 
     column: str
@@ -54,7 +56,7 @@ class Site:
             queries=self.queries,
             labels=self.labels,
             data_root=setting.data_root,
-            # One split for all seeds, that of the discovery: its test side is held out.
+            # One split for all seeds, the discovery's: its test side is held out.
             seed=0,
         )
         return open_source(self.dataset, request)
@@ -79,11 +81,11 @@ class RuleVariant:
 
     Attributes:
         name: of the variant.
-        full: fields of `DiscoveryConfig` to find the rule with.
+        full: fields of `DiscoveryConfig` for finding the rule.
         sites: where it is tested.
         quick: fields that differ in the quick version.
-        quick_sites: where it is tested then.
-        takes_file: whether the rule that the user gives takes the place of a discovery.
+        quick_sites: where it is tested in the quick version.
+        takes_file: whether a rule given by the user replaces the discovery.
     """
 
     name: str
@@ -108,20 +110,20 @@ class RuleVariant:
         seed = rule.provenance.get("seed", own.seed)
         require(
             seed == own.seed or rule.provenance.get("dataset") != own.dataset_name,
-            f"{setting.rule} was found with --seed {seed}, and met classes that are held out here; "
-            f"give a rule found with --seed {own.seed}.",
+            f"{setting.rule} was found with --seed {seed}, and has seen classes that are held out "
+            f"here; give a rule found with --seed {own.seed}.",
         )
         return rule
 
     def settings(self, setting: Setting) -> dict[str, Any]:
-        """Return all that decides the numbers: how the rule is found or what it is, and sites."""
+        """Return all that determines the numbers: the rule or how it is found, and the sites."""
         given = self._given(setting)
         found = {"find": decisive(self.config(setting))}
         sites = [plain(asdict(site)) for site in self._sites(setting)]
         return (found if given is None else {"rule": given.to_json()}) | {"sites": sites}
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
-        """Return what opens the data of the discovery, where there is one, and of the sites."""
+        """Return functions that open the data of the discovery, if there is one, and the sites."""
         sites: dict[str, Callable[[], object]] = {
             site.dataset: partial(site.split, setting) for site in self._sites(setting)
         }
@@ -131,7 +133,7 @@ class RuleVariant:
         return {**sites, config.dataset_name: lambda: Discovery(config).split}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return the rule, discovered unless it is given; an interrupted discovery goes on."""
+        """Return the given rule, or discover it; an interrupted discovery continues."""
         rule = self._given(setting)
         if rule is None:
             rule = Discovery.in_folder(self.config(setting), folder / "discovery").run().rule

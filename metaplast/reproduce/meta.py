@@ -11,31 +11,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metaplast.config import PRESETS, DiscoveryConfig
-from metaplast.discovery import Discovery
-from metaplast.outer_loop import OuterLoop, Record, StandstillError
-from metaplast.probes import Moment, Probe
-from metaplast.reproduce.contract import Setting, decisive, plain
+from metaplast.discovery.config import PRESETS, DiscoveryConfig
+from metaplast.discovery.result import SEARCH
+from metaplast.discovery.run import Discovery
+from metaplast.engines import Engine, Outcome, Problem
+from metaplast.meta.outer_loop import OuterLoop, Record, StandstillError
+from metaplast.online.probes import Moment, Probe
+from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
-from metaplast.result import SEARCH
-from metaplast.unroll import Engine, Outcome, Problem
 
 PUBLISHED = PRESETS["paper"]
-# Fields of `DiscoveryConfig` that are given elsewhere, or come after the search, which is all that
-# is run here.
+# Fields of `DiscoveryConfig` that are set elsewhere, or that belong to later stages; only the
+# search is run here.
 _WITHOUT_EFFECT = (
     "seed",
     *("threshold", "refit", "refit_batch", "validation", "least_effect", "test_episodes"),
 )
-# Seeds that outer loops are chosen on, and nothing else is made with.
+# Seeds for choosing among outer loops; they are used for nothing else.
 SEPARATE = (1000, 1001, 1002)
 
 
 class Witness(Engine):
-    """An engine that remembers what it was asked last, and what it answered.
+    """An engine that remembers its last problem and outcome.
 
     Args:
-        engine: that computes.
+        engine: the engine that computes.
     """
 
     name: ClassVar[str] = "witness"
@@ -46,7 +46,7 @@ class Witness(Engine):
         self.last: tuple[Problem, Outcome] | None = None
 
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
-        """Return the engine's answer."""
+        """Return the engine's outcome."""
         outcome = self._engine.run(problem, gradient=gradient)
         self.last = problem, outcome
         return outcome
@@ -78,8 +78,8 @@ class MetaVariant:
         name: of the variant.
         full: fields of `DiscoveryConfig` that differ from the published outer loop.
         quick: fields that differ from `full` in the quick version.
-        probes: what else is measured in the networks at the end of each episode.
-        loops: outer loops to choose from, each by what it is called and fields that differ from
+        probes: further measurements in the networks at the end of each episode.
+        loops: outer loops to choose from, each with its name and the fields that differ from
             `full`; empty for `full` as it is.
     """
 
@@ -90,24 +90,24 @@ class MetaVariant:
     loops: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def config(self, setting: Setting, seed: int, loop: str = "") -> DiscoveryConfig:
-        """Return what is run for a seed, with one of the outer loops to choose from."""
+        """Return the configuration for a seed, with one of the outer loops to choose from."""
         changes = {**PUBLISHED, **self.full, **(self.quick if setting.quick else {})}
         changes |= self.loops.get(loop, {})
         return DiscoveryConfig(**changes, data_root=setting.data_root, seed=seed)
 
     def settings(self, setting: Setting) -> dict[str, Any]:
-        """Return all that decides the numbers."""
+        """Return everything that determines the numbers."""
         config = decisive(self.config(setting, 0), _WITHOUT_EFFECT)
         loops = {name: plain(changes) for name, changes in self.loops.items()}
         return config | {"measured": sorted(self.probes)} | ({"loops": loops} if loops else {})
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
-        """Return what opens its data."""
+        """Return a function that opens its data."""
         config = self.config(setting, 0)
         return {config.dataset_name: lambda: Discovery(config).split}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Find the outer loop, if there are several; θ is learned anew for each seed."""
+        """Choose the outer loop if there are several; each seed then learns θ from the start."""
         if not self.loops:
             return {}
         tried = {loop: self._score(setting, loop) for loop in self.loops}
@@ -145,7 +145,7 @@ class MetaVariant:
         try:
             outer.run(observe)
         except StandstillError:
-            # Every episode diverges, so that θ stands still: the rest would do the same.
+            # Every episode diverges, so θ no longer changes: the remaining steps would do the same.
             last = outer.progress.history[-1]
             lost = {f"theta_{name}": values[0] for name, values in last.theta.items()}
             # The step that raised was not observed.
@@ -157,7 +157,7 @@ class MetaVariant:
 
 
 def _row(record: Record, measured: Mapping[str, list[float]]) -> Row:
-    """Return what one outer step saw; an episode that diverged has classified nothing rightly."""
+    """Return the record of one outer step; a diverged episode counts as accuracy 0."""
     row = {
         AT: float(record.episodes),
         "accuracy": 0.0 if math.isnan(record.accuracy) else record.accuracy,

@@ -1,4 +1,4 @@
-"""Variants that train fresh networks online by a known rule, its coefficients found before."""
+"""Variants that train fresh networks online by a known rule with tuned coefficients."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaplast.comparison import known_contender, tune, widths_for_depth
-from metaplast.library import open_stream
-from metaplast.network import FullyConnected
-from metaplast.online import OnlineSettings, spaced_records, train_online
-from metaplast.probes import PROBES, Moment, Probe
-from metaplast.reproduce.contract import Setting, plain
+from metaplast.base.seeds import generator
+from metaplast.online.comparison import known_contender, tune, widths_for_depth
+from metaplast.online.probes import PROBES, Moment, Probe
+from metaplast.online.train import OnlineSettings, spaced_records, train_online
+from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
-from metaplast.rule import Rule
-from metaplast.seeds import generator
-from metaplast.stream import StreamRequest, StreamSplit
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.tasks.library import open_stream
+from metaplast.tasks.request import StreamRequest
+from metaplast.tasks.stream import StreamSplit
 
 
 @dataclass(frozen=True)
 class Course:
-    """What networks learn online.
+    """The task that networks learn online.
 
     Attributes:
         dataset: name of the source.
         samples: images learned, one by one.
-        depth: number of weight matrices; the widths of `hidden` are stretched to it.
+        depth: number of weight matrices; the widths of `hidden` are stretched to this depth.
         hidden: widths of the hidden layers.
         init: how weights are drawn.
-        queries: held-out images.
-        records: how often everything is measured.
+        queries: number of held-out images.
+        records: number of times that everything is measured.
     """
 
     dataset: str
@@ -46,7 +47,7 @@ class Course:
     records: int = 20
 
     def split(self, setting: Setting) -> StreamSplit:
-        """Return the images to find coefficients on, and those to train on."""
+        """Return the images for tuning coefficients, and those for training."""
         return open_stream(self.dataset, StreamRequest(data_root=setting.data_root))
 
     def network(self, split: StreamSplit) -> FullyConnected:
@@ -66,11 +67,11 @@ class OnlineVariant:
     Attributes:
         name: of the variant.
         rule: a known rule, NAME or NAME:FEEDBACK.
-        full: what is learned.
-        quick: what differs in the quick version.
-        final: what is measured at the end alone, on all held-out images, [network, …].
-        tables: the same, but rows of their own, at 1, 2, …: [network, place, column].
-        shown: as `tables`, of seed 0 alone, for pictures.
+        full: the task.
+        quick: fields that differ in the quick version.
+        final: measurements made only at the end, on all held-out images, [network, …].
+        tables: the same, but in separate rows, at 1, 2, …: [network, place, column].
+        shown: like `tables`, but only for seed 0, for pictures.
     """
 
     name: str
@@ -82,16 +83,16 @@ class OnlineVariant:
     shown: Mapping[str, Probe] = field(default_factory=dict)
 
     def course(self, setting: Setting) -> Course:
-        """Return what is learned."""
+        """Return the task."""
         return replace(self.full, **self.quick) if setting.quick else self.full
 
     def settings(self, setting: Setting) -> dict[str, Any]:
-        """Return all that decides the numbers."""
+        """Return everything that determines the numbers."""
         measured = sorted({*PROBES, *self.final, *self.tables, *self.shown})
         return {"rule": self.rule, **plain(asdict(self.course(setting))), "measured": measured}
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
-        """Return what opens its data."""
+        """Return a function that opens its data."""
         course = self.course(setting)
         return {f"stream {course.dataset}": lambda: course.split(setting)}
 
@@ -127,7 +128,7 @@ class OnlineVariant:
             | _numbered({name: values[0, i] for name, values in run.measures.items()})
             for i, samples in enumerate(run.samples)
         ]
-        # The same images that `train_online` drew: they depend on the seed alone.
+        # The same images that `train_online` drew: they depend only on the seed.
         draw = generator(seed, online.purpose, "images", 0)
         batch = split.final.sample(course.samples, course.queries, draw)
         moment = Moment(learner, theta, run.final, batch.query_x, batch.query_y)

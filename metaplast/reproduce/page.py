@@ -1,26 +1,26 @@
-"""The page of a folder of results: every experiment that is there, and one table of all claims."""
+"""The page of a results folder: every experiment in it, and one table of all claims."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
-from metaplast.bands import EARLIER, LEVEL
-from metaplast.files import read_json, write_text
-from metaplast.paths import AnyPath, as_path
-from metaplast.reproduce.contract import Experiment, all_experiments
+from metaplast.base.bands import EARLIER, LEVEL
+from metaplast.base.files import read_json, write_text
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.reproduce.experiment import Experiment, all_experiments
 from metaplast.reproduce.verdict import LEAST_SEEDS
 
 PAGE = "README.md"
 
 
 def write_page(folder: AnyPath) -> None:
-    """Write README.md about all experiments whose results lie in the folder."""
+    """Write README.md about all experiments whose results are in the folder."""
     write_text(as_path(folder, "folder") / PAGE, page(folder))
 
 
 def page(folder: AnyPath) -> str:
-    """Return README.md about all experiments whose results lie in the folder."""
+    """Return README.md about all experiments whose results are in the folder."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     folder = as_path(folder, "folder")
@@ -43,7 +43,7 @@ def page(folder: AnyPath) -> str:
 
 
 def cell(text: object) -> str:
-    """Return a text that may stand in a cell of a Markdown table: a bar would end it."""
+    """Return a text escaped for a cell of a Markdown table: a bar would end the cell."""
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 

@@ -1,4 +1,4 @@
-"""Figures of several panels, as publications print them."""
+"""Figures of several panels, like those in publications."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Panel:
     """One panel.
 
     Attributes:
-        title: what the lines show, written above.
+        title: a description of the lines, written above.
         x: label of the horizontal axis.
-        lines: by name; names that occur in several panels look the same in all.
+        lines: by name; a name that occurs in several panels looks the same in all.
         limits: of the vertical axis.
-        log: whether that is logarithmic.
+        log: whether that axis is logarithmic.
         level: height and name of a level to mark.
         marks: whether every point has a dot.
-        layered: whether lines are layers, coloured from the input to the output.
+        layered: whether the lines are layers, coloured from the input to the output.
         faded: names of lines that matter less; they have no band.
     """
 
@@ -53,8 +53,8 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
     Args:
         panels: in reading order.
         columns: most panels in a row.
-        first: names that have the first colours, whether they occur or not, so that several
-            figures agree. Others take a colour that no line beside them has, if one is left.
+        first: names that get the first colours, whether they occur or not, so that several figures
+            agree. Other names get a colour that no line beside them has, if one is left.
     """
     from matplotlib.figure import Figure
 
@@ -78,7 +78,7 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
 
 
 def _shared_looks(panels: Sequence[Panel], first: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each line that is no layer and not faded, the same in all panels."""
+    """Return a style for each line that is neither a layer nor faded, the same in all panels."""
     beside = [[n for n in p.lines if n not in p.faded] for p in panels if not p.layered]
     shared = looks(first)
     for name in dict.fromkeys(n for names in beside for n in names if n not in first):
@@ -109,7 +109,7 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     axes.set(xlabel=panel.x, title=panel.title, ylim=panel.limits)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02 if panel.marks else 0)
-    # A line that has left the panel is named at the edge where it left.
+    # A line that leaves the panel is named at the edge where it leaves.
     low, high = axes.get_ylim()
     ends = [
         (min(max(last_of(c.mean), low), high), name, how[name], 0.6 if name in panel.faded else 1.0)

@@ -1,8 +1,8 @@
-"""Run what is missing of some experiments, many parts at once, and conclude those that are whole.
+"""Run the missing parts of some experiments, many at once, and conclude the complete ones.
 
-A folder of results holds `parts/VARIANT/`, with `variant.json` (settings, and what was found on
-separate data) and a CSV file and a small JSON file for each seed; the latter is written last. So a
-command that is started again, or with more seeds, computes only what is not there.
+A results folder holds `parts/VARIANT/`, with `variant.json` (settings, and what was found on
+separate data) and a CSV file and a small JSON file per seed; the JSON file is written last. So a
+command that is restarted, or started with more seeds, computes only what is missing.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metaplast.bands import DESCRIPTION
-from metaplast.errors import require
-from metaplast.files import read_json, write_json, write_text
-from metaplast.jobs import guarded, on_cores
-from metaplast.paths import as_path
-from metaplast.reproduce.contract import Experiment, Setting, Variant
+from metaplast.base.bands import DESCRIPTION
+from metaplast.base.errors import require
+from metaplast.base.files import read_json, write_json, write_text
+from metaplast.base.paths import as_path
+from metaplast.batch_jobs.pool import guarded, on_cores
+from metaplast.discovery.result import versions
+from metaplast.reproduce.experiment import Experiment, Setting, Variant
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import judge
-from metaplast.result import versions
 
 PARTS, VARIANT = "parts", "variant.json"
 
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results.
+    """A results folder.
 
     Attributes:
-        folder: of everything.
-        setting: what all experiments share.
+        folder: its path.
+        setting: the settings that all experiments share.
     """
 
     folder: Path
     setting: Setting
 
     def __post_init__(self) -> None:
-        """Take the folder as text too."""
+        """Accept the folder as text too."""
         object.__setattr__(self, "folder", as_path(self.folder, "folder"))
 
     def place(self, variant: Variant) -> Path:
@@ -53,11 +53,11 @@ class Results:
         return read_rows(self.place(variant) / f"seed-{seed}.csv")
 
     def is_done(self, variant: Variant, seed: int) -> bool:
-        """Return whether the numbers of a seed are there."""
+        """Return whether the numbers of a seed exist."""
         return (self.place(variant) / f"seed-{seed}.json").exists()
 
     def prepared(self, variant: Variant) -> dict[str, Any] | None:
-        """Return what was found before the seeds, None if that is still to do.
+        """Return what was found before the seeds, None if that has not been done.
 
         Raises:
             UserError: if the folder was made with other settings.
@@ -75,14 +75,14 @@ class Results:
         return found
 
     def seconds(self, variant: Variant, seeds: Iterable[int]) -> float:
-        """Return the time that the seeds of a variant took on one core."""
+        """Return the time of a variant's seeds on one core."""
         paths = [self.place(variant) / VARIANT]
         paths += [self.place(variant) / f"seed-{seed}.json" for seed in seeds]
         return float(sum(read_json(path, "times")["seconds"] for path in paths))
 
 
 def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str, Any]:
-    """Find what a variant needs before its seeds, and keep it; return {}."""
+    """Find what a variant needs before its seeds, and save it; return {}."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -94,7 +94,7 @@ def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str
 
 
 def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict[str, Any]:
-    """Compute the numbers of one seed, and keep them; return {}."""
+    """Compute the numbers of one seed, and save them; return {}."""
     place = Path(folder)
     began = time.monotonic()
     prepared = read_json(place / VARIANT, "the settings of a variant")["prepared"]
@@ -111,7 +111,7 @@ def _answers(
     processes: int,
     tick: Callable[[], None],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield names and answers of calls as they end; one at a time needs no other process."""
+    """Yield names and answers of calls as they end; a single process runs them here."""
     if processes != 1:
         yield from on_cores(function, calls, processes, tick)
         return
@@ -122,11 +122,11 @@ def _answers(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be computed.
+    """The work to be done.
 
     Attributes:
-        results: where.
-        experiments: which.
+        results: the folder.
+        experiments: the experiments.
         seeds: number of seeds; 0 for each experiment's own.
     """
 
@@ -140,10 +140,10 @@ class Plan:
 
     @property
     def variants(self) -> dict[str, Variant]:
-        """Return the variants by name, each once.
+        """Return the variants by name, without repetitions.
 
         Raises:
-            UserError: if two that differ have one name.
+            UserError: if two different variants have the same name.
         """
         found: dict[str, Variant] = {}
         for experiment in self.experiments:
@@ -160,7 +160,7 @@ class Plan:
         """Refuse what cannot be run, before anything is made.
 
         Raises:
-            UserError: if data are not there, or the folder or two variants do not fit.
+            UserError: if data are missing, or the folder or two variants do not fit.
         """
         unprepared, seeds = self.missing()
         setting = self.results.setting
@@ -190,11 +190,11 @@ class Plan:
         observe: Callable[[str, str | None], None] = lambda *_: None,
         tick: Callable[[], None] = lambda: None,
     ) -> dict[str, str]:
-        """Compute what is missing; return a sentence for each part that failed.
+        """Compute what is missing; return a sentence for each failed part.
 
         Args:
-            processes: how many parts at once; 0 for one on each core.
-            observe: called with each part's name and, if it failed, why.
+            processes: how many parts in parallel; 0 for one per core.
+            observe: called with each part's name and, if it failed, the reason.
             tick: called every now and then.
         """
         unprepared, _ = self.missing()
@@ -218,7 +218,7 @@ class Plan:
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:
-        """Return whether everything of an experiment is there."""
+        """Return whether all results of an experiment exist."""
         return all(
             self.results.is_done(variant, seed)
             for variant in experiment.variants
@@ -234,10 +234,10 @@ class Plan:
         })  # fmt: skip
 
     def conclude(self, experiment: Experiment) -> dict[str, Any]:
-        """Write the table, the figures and the verdicts of an experiment that is whole.
+        """Write the table, the figures and the verdicts of a complete experiment.
 
         Returns:
-            What was written as NAME.json.
+            The contents of NAME.json.
         """
         from metaplast.report.canvas import save_figure
 

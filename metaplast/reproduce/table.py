@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaplast.bands import Numbers
-from metaplast.errors import UserError
-from metaplast.files import csv_text
-from metaplast.paths import AnyPath, as_path
+from metaplast.base.bands import Numbers
+from metaplast.base.errors import UserError
+from metaplast.base.files import csv_text
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.report.curve import Curve
 
-# Values by column. "at" is the place; what has a number for each layer or term is NAME_1, NAME_2, …
+# Values by column. "at" is the place; quantities per layer or term are NAME_1, NAME_2, …
 Row = Mapping[str, float]
 AT, DIVERGED = "at", "diverged"
 VARIANT, SEED = "variant", "seed"
@@ -34,7 +34,7 @@ class Series:
     values: Numbers
 
     def between(self, low: float, high: float) -> Numbers:
-        """Return each seed's mean over the places low < x ≤ high, NaN without any, [seed]."""
+        """Return each seed's mean over the places low < x ≤ high, NaN if there are none, [seed]."""
         inside = self.values[:, (self.x > low) & (self.x <= high)]
         return np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan
                          for row in inside])  # fmt: skip
@@ -46,7 +46,7 @@ class Series:
         return self.between(self.x[-1] * (1 - share), self.x[-1])
 
     def smooth(self, window: int) -> Series:
-        """Return running means over `window` places, each over what is finite there."""
+        """Return running means over `window` places, each over the finite values."""
         if window <= 1:
             return self
         finite = np.isfinite(self.values)
@@ -68,8 +68,8 @@ class Table:
     """All rows of an experiment.
 
     Args:
-        parts: rows by variant and seed. Rows of several kinds may lie together, as long as one
-            column belongs to one kind.
+        parts: rows by variant and seed. Rows of several kinds may be mixed, as long as each column
+            belongs to one kind.
     """
 
     def __init__(self, parts: Mapping[tuple[str, int], Sequence[Row]]) -> None:
@@ -120,7 +120,7 @@ class Table:
         )
 
     def diverged(self, variant: str) -> tuple[int, int]:
-        """Return how many rows of a variant hold a divergence, and how many could."""
+        """Return how many rows of a variant contain a divergence, and out of how many."""
         rows = [row for (name, _), part in self.parts.items() if name == variant for row in part]
         counted = [row[DIVERGED] for row in rows if DIVERGED in row]
         return sum(number > 0 for number in counted), len(counted)
@@ -135,7 +135,7 @@ class Table:
 
 
 def rows_to_csv(rows: Iterable[Mapping[str, float | str]]) -> str:
-    """Return rows as CSV, to six digits; what is missing or not finite is empty."""
+    """Return rows as CSV, to six digits; missing and non-finite values are empty."""
     return csv_text({column: _cell(value) for column, value in row.items()} for row in rows)
 
 
@@ -146,7 +146,7 @@ def _cell(value: float | str) -> str:
 
 
 def read_rows(path: AnyPath) -> list[Row]:
-    """Return the rows of a CSV file of numbers; an empty cell is no column of its row.
+    """Return the rows of a CSV file of numbers; an empty cell means that its row lacks the column.
 
     Raises:
         UserError: if the file is damaged.

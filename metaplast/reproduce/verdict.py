@@ -1,4 +1,4 @@
-"""What a publication claims, as a number for each seed, and whether the numbers agree."""
+"""A publication's claims, as a number for each seed, and whether the numbers agree with them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from metaplast.bands import ANY, LEVEL, PERCENT, Band, Numbers, mean_band
+from metaplast.base.bands import ANY, LEVEL, PERCENT, Band, Numbers, mean_band
 from metaplast.reproduce.table import Table
 
-# The range of n values misses their median with probability 2^(1-n): only from 7 seeds on is that
-# below 2 %, and a band over seeds as sure as its level without belief in a distribution.
+# The range of n values misses their median with probability 2^(1-n). Only from 7 seeds on is that
+# below 2 %, and a band over seeds keeps its level without an assumption about the distribution.
 LEAST_SEEDS = 1 + math.ceil(-math.log2(1 - LEVEL))
 
 Outcome = Literal["holds", "does not hold", "not decided"]
@@ -21,13 +21,13 @@ Outcome = Literal["holds", "does not hold", "not decided"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, and the range in which its number has to lie.
+    """A statement, and the range in which its number must lie.
 
     Attributes:
-        text: the statement, for people.
+        text: the statement, in human-readable form.
         source: where it is made; says so if it is not printed there.
         measure: from the numbers of an experiment to one number for each seed, [seed].
-        low: least value at which the claim is true.
+        low: least value for which the claim is true.
         high: largest value.
         unit: of the number; "%" and "points" are shares times 100.
     """
@@ -41,7 +41,7 @@ class Claim:
 
     @property
     def criterion(self) -> str:
-        """The range, for people."""
+        """The range, as human-readable text."""
         low, high = f"{self.low:g}", f"{self.high:g}"
         unit = f" {self.unit}" if self.unit else ""
         if math.isinf(self.low):
@@ -55,7 +55,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim.
+    """The outcome of a claim.
 
     Attributes:
         claim: the statement.
@@ -67,7 +67,7 @@ class Verdict:
         seeds: how many seeds were measured.
         agree: how many of them lie in the range.
         outcome: "holds" if the whole band lies in the range, "does not hold" if none of it does,
-            else, or with too few seeds for such a band, "not decided".
+            and otherwise, or with too few seeds for such a band, "not decided".
     """
 
     claim: str
@@ -83,7 +83,7 @@ class Verdict:
 
 
 def judge(claim: Claim, table: Table) -> Verdict:
-    """Return what the numbers of an experiment say about a claim."""
+    """Return the verdict of an experiment's numbers on a claim."""
     values = np.asarray(claim.measure(table), float)
     finite = values[np.isfinite(values)]
     agree = int(((finite >= claim.low) & (finite <= claim.high)).sum())

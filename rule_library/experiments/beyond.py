@@ -1,4 +1,4 @@
-"""What neither paper shows: the discovered rule beside theirs, on other data and at other depths."""
+"""Beyond the papers: the discovered rule compared with theirs, on other data and depths."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.bands import Numbers
-from metaplast.config import PRESETS
+from metaplast.base.bands import Numbers
+from metaplast.discovery.config import PRESETS
 from metaplast.report.curve import Curve
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.heldout import RuleVariant, Site
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
@@ -50,7 +50,7 @@ def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
 
 
 def _published(name: str, terms: str) -> RuleVariant:
-    # Classes are held out here, as for the discovered rule, and not images as in the papers.
+    # Classes are held out here, as for the discovered rule; the papers hold out images.
     return _rule(name, terms, **{**PRESETS["paper"], "held_out": "auto"})
 
 

@@ -1,10 +1,10 @@
-"""The three surviving terms alone."""
+"""Only the three surviving terms."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
     BIO,

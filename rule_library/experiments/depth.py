@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
     BP,
@@ -22,12 +22,12 @@ _STEADY: tuple[str, ...] = ("_steady", ", the outer loop chosen", "; the outer l
 def experiment(
     name: str, text: str, steady: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Experiment:
-    """Return direct feedback alignment beside the three terms with direct feedback.
+    """Return direct feedback alignment compared with the three terms with direct feedback.
 
     Args:
         name: of the experiment.
         text: about it.
-        steady: outer loops to choose from for both; None for the published one.
+        steady: outer loops to choose from for both variants; None for the published one.
     """
     end, title, source = _STEADY if steady else ("", "", "")
     fa = learned(f"direct_feedback_alignment{end}", "direct_feedback_alignment", steady)

@@ -1,4 +1,4 @@
-"""Direct feedback, the outer loop chosen on separate seeds."""
+"""Direct feedback, with the outer loop chosen on separate seeds."""
 
 from __future__ import annotations
 

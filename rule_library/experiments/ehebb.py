@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
     BIO,

@@ -1,11 +1,11 @@
-"""Feedback alignment and backprop, their rates meta-learned."""
+"""Feedback alignment and backprop, with meta-learned rates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim

@@ -1,4 +1,4 @@
-"""What deep layers still tell of the image."""
+"""The information about the image in deep layers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.bands import Numbers
+from metaplast.base.bands import Numbers
 from metaplast.report.canvas import style
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
@@ -32,7 +32,7 @@ _FIG2 = f"{B}, fig. 2"
 _FIG3 = f"{B}, text and fig. 3; 95 % is ours, for almost all"
 _LABELS = {"bp_10_layers": "BP", "bp_oja_10_layers": "BP and Oja"}
 _ENOUGH = 0.95
-# Place of y_3 among the layers of a network of 10.
+# Position of y_3 among the layers of a network of 10.
 _Y3 = LAYERS[10].index(3)
 
 
@@ -68,7 +68,7 @@ def _draw(table: Table) -> Mapping[str, Figure]:
 
 
 def _pictures(table: Table, layers: int) -> Figure:
-    """Return images and what is left of them in some layers, one row for each rule."""
+    """Return images and their reconstructions from some layers, one row for each rule."""
     from matplotlib.figure import Figure
 
     rows = ("image", *(f"y_{layer}" for layer in LAYERS[layers]))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metaplast.bands import Numbers
-from metaplast.probes import explained_variance, reconstructed_images, reconstruction_errors
+from metaplast.base.bands import Numbers
+from metaplast.online.probes import explained_variance, reconstructed_images, reconstruction_errors
 from metaplast.report.curve import Curve
 from metaplast.reproduce.online import Course, OnlineVariant
 from metaplast.reproduce.panels import Panel
@@ -22,7 +22,7 @@ TINY: Mapping[str, Any] = {
     "dataset": "digits", "samples": 60, "hidden": (12, 10), "queries": 40, "records": 4,
 }  # fmt: skip
 
-# Layers whose activities are looked into.
+# Layers whose activities are examined.
 LAYERS: Mapping[int, tuple[int, ...]] = {5: (1, 2, 3, 4), 10: (1, 3, 7, 9)}
 COMPONENTS, IMAGES = 50, 6
 
@@ -31,7 +31,7 @@ FA_ONLINE, OJA_FA_ONLINE = "feedback_alignment", "oja:fixed"
 
 
 def network(name: str, rule: str, course: Course) -> OnlineVariant:
-    """Return networks that learn by one rule, with everything that is measured in them."""
+    """Return networks that learn by one rule, with all their measurements."""
     layers = LAYERS[course.depth]
     return OnlineVariant(
         name,
@@ -58,7 +58,7 @@ def end(variant: str) -> Callable[[Table], Numbers]:
 
 
 def lead(variant: str, other: str) -> Callable[[Table], Numbers]:
-    """Return the measure of how far a variant is ahead of another at the end, points."""
+    """Return the measure of a variant's lead over another at the end, points."""
     return lambda table: end(variant)(table) - end(other)(table)
 
 
@@ -78,6 +78,6 @@ def layer_panel(table: Table, title: str, column: str, variant: str) -> Panel:
 
 
 def profile(table: Table, column: str, variant: str) -> Curve:
-    """Return a quantity at the end against the layer."""
+    """Return a quantity at the end as a function of the layer."""
     values = np.stack([series.last() for series in table.numbered(variant, column)], 1)
     return Curve.over_networks(list(range(1, values.shape[1] + 1)), values)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.bands import Numbers
-from metaplast.reproduce.contract import Experiment
+from metaplast.base.bands import Numbers
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
@@ -30,14 +30,14 @@ _PANELS = {
 
 
 def _spread(table: Table, variant: str) -> Numbers:
-    """Return how far apart the norms of the hidden layers are at the end, decades, [seed]."""
+    """Return the spread of the norms of the hidden layers at the end, decades, [seed]."""
     hidden = table.numbered(variant, "activity_norm")[:-1]
     logs = np.stack([np.log10(np.maximum(series.last(), 1e-12)) for series in hidden])
     return logs.max(0) - logs.min(0)  # type: ignore[no-any-return]
 
 
 def _growth(table: Table, variant: str) -> Numbers:
-    """Return by what factor the mean norm of the weights has grown, [seed]."""
+    """Return the factor by which the mean norm of the weights has grown, [seed]."""
     weights = [series.values for series in table.numbered(variant, "weight_norm")]
     mean = np.mean(weights, axis=0)
     return mean[:, -1] / mean[:, 0]  # type: ignore[no-any-return]

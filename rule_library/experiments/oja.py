@@ -1,4 +1,4 @@
-"""Oja's rule beside feedback alignment, and what it does to the weights."""
+"""Oja's rule compared with feedback alignment, and its effect on the weights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.bands import Numbers
+from metaplast.base.bands import Numbers
 from metaplast.report.curve import Curve
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
@@ -82,7 +82,7 @@ def draw(table: Table, variant: str = "oja") -> Mapping[str, Figure]:
 
 
 def claims(variant: str, note: str = "") -> tuple[Claim, ...]:
-    """Return what is claimed of Oja's rule, about a variant of it."""
+    """Return the claims about Oja's rule, for one of its variants."""
     return (
         Claim("Oja raises accuracy above FA's", _SOURCE + note, ahead(variant, "feedback_alignment"), 0, unit="points"),
         Claim("Oja lowers the loss below FA's", _SOURCE + note, _loss_below(variant), 0, unit="nats"),

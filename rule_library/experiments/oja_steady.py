@@ -1,10 +1,10 @@
-"""Oja's rule beside feedback alignment, the outer loop chosen on separate seeds."""
+"""Oja's rule compared with feedback alignment, with the outer loop chosen on separate seeds."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from rule_library.experiments.oja import claims, draw
 from rule_library.experiments.shared import BP, FA, LOOPS, A, learned
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaplast.bands import Numbers
+from metaplast.base.bands import Numbers
 from metaplast.report.curve import Curve
-from metaplast.reproduce.contract import Experiment
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from metaplast.reproduce.meta import MetaVariant
 
 _FIG8, _V3 = f"{B}, fig. 8", f"{B}, v3's abstract"
-# The figure's numbers and the coefficients are not printed: these came out of one seed of ours.
+# The papers do not print the figure's numbers or the coefficients: these come from one of our
+# seeds.
 _TRIAL = "ours: a trial of one seed, in no paper"
 _LOCAL, _BP = "local, plastic feedback", "BP"
 _TERMS = (
@@ -96,7 +97,7 @@ plastic_feedback = _experiment(
     BP,
 )
 
-# The two rules, the outer loop of each chosen on separate seeds, by their candidate terms.
+# The two rules by their candidate terms, the outer loop of each chosen on separate seeds.
 _RULES = {"local_plastic": _LOCAL, "backprop": _BP}
 _USUAL = 50
 

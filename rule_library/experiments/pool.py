@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.bands import Numbers
-from metaplast.reproduce.contract import Experiment
+from metaplast.base.bands import Numbers
+from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.shared import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SOURCE = A
-# With the published outer loop alone the pool diverges, whatever λ; see the text below.
+# With only the published outer loop the pool diverges, for every λ; see the text below.
 _MENDED: Mapping[str, Any] = {
     "penalty": "proximal",
     "scaling": "down",

@@ -1,4 +1,4 @@
-"""What experiments share: the two settings, the published rules as variants, common panels."""
+"""Shared parts of the experiments: the two settings, the published rules as variants, panels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.bands import Numbers
-from metaplast.probes import orthonormality_errors
+from metaplast.base.bands import Numbers
+from metaplast.online.probes import orthonormality_errors
 from metaplast.reproduce.meta import MetaVariant
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
@@ -25,9 +25,10 @@ TINY: Mapping[str, Any] = {
     "meta_lr": 5e-3,
 }  # fmt: skip
 
-# Meta-episodes; the papers' curves begin to be flat after about 100.
+# Meta-episodes; the papers' curves flatten after about 100.
 SETTLED, END = 100, 600
-# Neighbouring episodes that curves are smoothed over: 20 seeds of 50 query images each are noisy.
+# Number of neighbouring episodes over which curves are smoothed: 20 seeds of 50 query images are
+# noisy.
 WINDOW = 15
 
 
@@ -47,7 +48,7 @@ LOOPS: Mapping[str, Mapping[str, Any]] = {
 def learned(
     name: str, terms: str, loops: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
 ) -> MetaVariant:
-    """Return a rule meta-learned on EMNIST with the published outer loop, or the best of several."""
+    """Return a rule meta-learned on EMNIST with the published outer loop or the best of some."""
     probes = {"orthonormality": orthonormality_errors}
     quick = dict(TINY)
     if "shots" in changes:
@@ -73,14 +74,14 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """Return what figures call a variant."""
+    """Return the name of a variant in figures."""
     return LABELS.get(name, name.replace("_", " "))
 
 
 def accuracy(table: Table, variant: str, low: float, high: float) -> Numbers:
     """Return a variant's mean meta-accuracy over some episodes in %, [seed].
 
-    The quick version has fewer episodes: it takes all of them.
+    The quick version has fewer episodes and takes all of them.
     """
     series = table.series(variant, "accuracy")
     low = low if series.x[-1] > low else 0
@@ -93,7 +94,7 @@ def final(variant: str) -> Callable[[Table], Numbers]:
 
 
 def ahead(variant: str, other: str, low: float = END - 100, high: float = END) -> Any:
-    """Return the measure of how far a variant is ahead of another, points, seed by seed."""
+    """Return the measure of a variant's lead over another, points, seed by seed."""
     return lambda table: accuracy(table, variant, low, high) - accuracy(table, other, low, high)
 
 
@@ -111,14 +112,14 @@ def over_layers(table: Table, variant: str, column: str) -> Numbers:
 
 
 def accuracy_panel(table: Table, variants: Mapping[str, str] | None = None) -> Panel:
-    """Return meta-accuracy against meta-episodes."""
+    """Return meta-accuracy as a function of meta-episodes."""
     return _curves(table, "accuracy", "meta-accuracy, %", 100, (0, 100), variants)
 
 
 def loss_panel(table: Table, variants: Mapping[str, str] | None = None) -> Panel:
-    """Return the meta-loss without its penalty; what diverges leaves the panel at the top.
+    """Return the meta-loss without its penalty; diverging curves leave the panel at the top.
 
-    The median over seeds: in the mean one that is about to diverge would hide all others.
+    The median over seeds is drawn: in the mean, one diverging seed would hide all others.
     """
     title = "query cross-entropy, nats, median"
     return _curves(table, "loss", title, 1, (0, 5), variants, median=True)
@@ -137,12 +138,12 @@ def _curves(
 
 
 def panels(chosen: Sequence[Panel], columns: int = 2) -> Figure:
-    """Return a figure in which rules have the colours that they have in all figures."""
+    """Return a figure in which each rule has the same colour as in all other figures."""
     return figure_of(chosen, columns=columns, first=ORDER)
 
 
 def theta_panel(table: Table, variant: str, title: str = "", faded: Sequence[str] = ()) -> Panel:
-    """Return the coefficients of a variant against meta-episodes."""
+    """Return the coefficients of a variant as a function of meta-episodes."""
     lines = {name: series.curve() for name, series in table.named(variant, "theta_").items()}
     return Panel(
         title or f"θ, {label(variant)}", "meta-episodes", lines, level=(0, ""), faded=faded
@@ -150,7 +151,7 @@ def theta_panel(table: Table, variant: str, title: str = "", faded: Sequence[str
 
 
 def angle_panel(table: Table, variant: str, shown: str = "") -> Panel:
-    """Return a variant's angles to backprop's errors, layer by layer; `shown` is what it is called."""
+    """Return a variant's angles to backprop's errors, layer by layer; `shown` is its name."""
     lines = {
         f"layer {layer}": series.curve(window=WINDOW)
         for layer, series in enumerate(table.numbered(variant, "angle"), start=1)
@@ -170,8 +171,8 @@ def overview(
     Args:
         table: the numbers.
         variant: whose coefficients and angles are shown.
-        labels: which accuracies and losses, and what they are called; None for all.
-        theta: the panel of coefficients in the place of the variant's.
+        labels: variants to show, with their names; None for all.
+        theta: the panel of coefficients to draw instead of the variant's.
     """
     curves = [accuracy_panel(table, labels), loss_panel(table, labels)]
     shown = (labels or {}).get(variant) or label(variant)

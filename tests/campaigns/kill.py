@@ -108,7 +108,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def coefficients(folder: Path) -> dict[str, object]:
     """Return θ of every stage of every run below a folder."""
-    from metaplast.checkpoint import load_checkpoint
+    from metaplast.base.checkpoint import load_checkpoint
 
     found = {}
     for path in sorted(folder.rglob("checkpoint.pt")):

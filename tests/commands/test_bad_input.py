@@ -10,6 +10,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
+from metaplast.batch_jobs.pool import Jobs
 from metaplast.commands import guard
 from metaplast.commands.benchmark import BenchmarkOptions
 from metaplast.commands.discover import DiscoverOptions
@@ -19,11 +20,10 @@ from metaplast.commands.recover import RecoverOptions
 from metaplast.commands.report import ReportOptions
 from metaplast.commands.reproduce import ReproduceOptions
 from metaplast.commands.sweep import SweepOptions
-from metaplast.config import DiscoveryConfig
-from metaplast.jobs import Jobs
-from metaplast.library import get_term
+from metaplast.discovery.config import DiscoveryConfig
 from metaplast.reproduce.runner import Plan
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.terms.library import get_term
 
 COMMANDS = {
     "discover": DiscoverOptions,
@@ -258,7 +258,7 @@ def test_there_are_many_cases():
 def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.delenv("METAPLAST_DATA", raising=False)
-    monkeypatch.setattr("metaplast.discovery.Discovery.run", no_work)
+    monkeypatch.setattr("metaplast.discovery.run.Discovery.run", no_work)
     monkeypatch.setattr(Jobs, "run", no_work)
     monkeypatch.setattr(Plan, "run", no_work)
     monkeypatch.setattr("metaplast.commands.evaluate.compete", no_work)

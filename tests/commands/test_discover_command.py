@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from metaplast.checkpoint import load_checkpoint
+from metaplast.base.checkpoint import load_checkpoint
 from metaplast.commands import discover as command
 from metaplast.commands import guard, main
 from metaplast.commands.discover import read_options
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = [

@@ -9,9 +9,9 @@ import torch
 
 from metaplast.commands import evaluate as command
 from metaplast.commands import guard
-from metaplast.comparison import widths_for_depth
-from metaplast.library import choose_terms
-from metaplast.rule import Rule
+from metaplast.online.comparison import widths_for_depth
+from metaplast.rules.rule import Rule
+from metaplast.terms.library import choose_terms
 
 SMALL = ["--hidden=6,5", "--samples=40", "--seeds=3", "--test-images=50"]
 
@@ -89,7 +89,10 @@ def test_figures_are_written_as_png_and_svg(folder):
         assert "direct feedback alignment" in svg
 
 
-def test_the_same_command_gives_the_same_numbers_and_prints_them(folder, tmp_path, capsys):
+def test_the_same_command_gives_the_same_numbers_and_prints_them(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "140")
     rule = save_rule(tmp_path / "mine.json")
     assert run(rule, *SMALL, "--baselines=backprop", "--out", tmp_path / "out") == 0
     old = [row for row in read(folder / "curves.csv") if row["rule"] in ("mine", "backprop")]

@@ -11,10 +11,10 @@ from support import named
 
 from metaplast import Rule
 from metaplast.commands import command_names, export, guard
-from metaplast.discovery import CONFIG
+from metaplast.discovery.run import CONFIG
+from metaplast.discovery.run_folder import RULE
 from metaplast.export import all_exporters
-from metaplast.export.contract import CodeExporter
-from metaplast.outputs import RULE
+from metaplast.export.exporter import CodeExporter
 
 BIO = named("error_hebbian", "error_error", "oja")
 FORMATS = ("jax", "json", "latex", "markdown", "numpy", "torch")

@@ -13,8 +13,8 @@ from metaplast.commands import sweep as sweep_command
 from metaplast.commands._options import parse
 from metaplast.commands.recover import RecoverOptions, make_jobs, supports
 from metaplast.commands.sweep import SweepOptions
-from metaplast.library import choose_terms
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.terms.library import choose_terms
 
 SMALL = [
     "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",

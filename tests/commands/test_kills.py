@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support import LIGHT
 
-from metaplast import files
+from metaplast.base import files
+from metaplast.base.files import LOCK
 from metaplast.commands import discover, guard, sweep
-from metaplast.files import LOCK
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = [
@@ -29,7 +29,7 @@ WORKER = (
     LIGHT
     + """
 import multiprocessing, time
-from metaplast.family import worker_ends_with_parent
+from metaplast.base.family import worker_ends_with_parent
 
 def work():
     worker_ends_with_parent()
@@ -46,14 +46,14 @@ MODULE = (
     LIGHT
     + """
 import time
-from metaplast.family import module_ends_with_parent
+from metaplast.base.family import module_ends_with_parent
 
 module_ends_with_parent()
 print("working", flush=True)
 time.sleep(600)
 """
 )
-STARTER = LIGHT + "from metaplast.family import run_module; run_module('child')"
+STARTER = LIGHT + "from metaplast.base.family import run_module; run_module('child')"
 
 
 @pytest.mark.parametrize("files", [{"main.py": WORKER}, {"main.py": STARTER, "child.py": MODULE}])
@@ -113,8 +113,8 @@ SUICIDE = (
     + """
 import os, signal
 from pathlib import Path
-from metaplast.files import write_json
-from metaplast.locks import locked
+from metaplast.base.files import write_json
+from metaplast.base.locks import locked
 
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 with locked(Path("run"), make=True):

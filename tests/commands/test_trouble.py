@@ -13,15 +13,16 @@ import pytest
 import torch
 from support import assert_close, random_problem
 
-import metaplast_cli
-from metaplast import files, memory
+from metaplast import _start
+from metaplast.base import files
+from metaplast.base.trouble import trouble
 from metaplast.commands import discover, guard, recover, reproduce, sweep
-from metaplast.console import ProgressBar
-from metaplast.outer_loop import OuterLoop
-from metaplast.rule import Rule
-from metaplast.stages import CHECKPOINT
-from metaplast.trouble import trouble
-from metaplast.unroll.fused.engine import FusedEngine, Settings
+from metaplast.discovery.stages import CHECKPOINT
+from metaplast.engines import memory_need as memory
+from metaplast.engines.fused.engine import FusedEngine, Settings
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.rules.rule import Rule
+from metaplast.watch.console import ProgressBar
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -226,10 +227,11 @@ def test_ctrl_c_while_the_heavy_parts_are_loaded_is_one_line(tmp_path):
     heavy = tmp_path / "metaplast"
     heavy.mkdir()
     (heavy / "__init__.py").touch()
+    (heavy / "_start.py").write_text(Path(_start.__file__).read_text(encoding="utf-8"))
     (heavy / "commands.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n")
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "import metaplast_cli; metaplast_cli.main()"
+        "from metaplast._start import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path,
@@ -252,10 +254,10 @@ def test_an_interrupt_that_a_module_turned_into_an_error_is_one():
 def test_numbers_of_threads_are_checked(name, monkeypatch):
     for value in ("0", "-1", "abc", "1.5", "1e3", "9" * 30, "²", "0,1"):
         monkeypatch.setenv(name, value)
-        assert f"{name} must be" in metaplast_cli.wrong_threads()
+        assert f"{name} must be" in _start.wrong_threads()
     for value in ("1", " 8 ", "", *(["4,2"] if name.startswith("OMP") else [])):
         monkeypatch.setenv(name, value)
-        assert metaplast_cli.wrong_threads() is None
+        assert _start.wrong_threads() is None
 
 
 # --- output ---

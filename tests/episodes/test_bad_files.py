@@ -12,9 +12,10 @@ from PIL import Image
 from support import assert_is_one_sentence
 
 from episodes import omniglot, storage
-from metaplast.episode import EpisodeRequest, EpisodeSource
-from metaplast.errors import UserError
-from metaplast.registry import find
+from metaplast.base.errors import UserError
+from metaplast.base.registry import find
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSource
 
 SOURCES = find("metaplast.episodes", EpisodeSource)
 LABELS = np.repeat(np.arange(4, dtype=np.uint8), 10)

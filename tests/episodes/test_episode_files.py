@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from metaplast.config import DiscoveryConfig
-from metaplast.episode import EpisodeRequest, EpisodeSource
-from metaplast.errors import UserError
-from metaplast.registry import find
+from metaplast.base.errors import UserError
+from metaplast.base.registry import find
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSource
 
 SOURCES = find("metaplast.episodes", EpisodeSource)
 CLASSES, EACH = 4, 10

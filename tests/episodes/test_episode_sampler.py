@@ -5,7 +5,7 @@ import torch
 
 from episodes import from_tensors
 from episodes.sampler import distinct
-from metaplast.episode import EpisodeRequest
+from metaplast.tasks.request import EpisodeRequest
 
 
 def seeded(seed=0):

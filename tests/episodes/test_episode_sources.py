@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaplast.episode import EpisodeRequest, EpisodeSource
-from metaplast.errors import UserError
-from metaplast.registry import find
+from metaplast.base.errors import UserError
+from metaplast.base.registry import find
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSource
 
 SOURCES = find("metaplast.episodes", EpisodeSource)
 EMBEDDED = ["digits", "clusters"]

@@ -7,8 +7,8 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from episodes import from_dataset, from_tensors
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError
+from metaplast.base.errors import UserError
+from metaplast.tasks.request import EpisodeRequest
 
 REQUEST = EpisodeRequest(ways=2, shots=2, queries=1)
 LABELS = torch.arange(4).repeat(8)

@@ -11,9 +11,8 @@ from scipy import sparse
 from support import assert_is_one_sentence
 
 from episodes import from_dataset, from_tensors
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError
-from metaplast.stream import StreamRequest
+from metaplast.base.errors import UserError
+from metaplast.tasks.request import EpisodeRequest, StreamRequest
 
 REQUEST = EpisodeRequest(ways=2, shots=2, queries=1, held_out="images")
 # Halves and quarters, which every floating-point type holds exactly.

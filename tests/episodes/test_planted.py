@@ -1,17 +1,20 @@
 """Episodes labelled by a teacher that learned by a known rule."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from support import assert_is_one_sentence, seeded
+from support import assert_is_one_sentence, begin, seeded
 
 from episodes.planted import EFFECT, divergence, read_plan, taught
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError
-from metaplast.learner import Learner
-from metaplast.library import get_term, open_source
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
-from metaplast.unroll import Problem, get_engine
+from metaplast.base.errors import UserError
+from metaplast.engines import Problem, get_engine
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.tasks.library import open_source
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.terms.library import get_term
 
 REQUEST = EpisodeRequest(
     ways=3, shots=4, queries=4, labels="remapped", held_out="images", dtype=torch.float64
@@ -23,7 +26,9 @@ BIO = ("error_hebbian", "error_error", "oja")
 
 def planted(rule, *, base=BASE, network=NETWORK, feedback="fixed", seed=0, **changes):
     request = EpisodeRequest(**{**vars(REQUEST), "seed": seed, **changes})
-    return open_source(f"planted:{rule}@{base}", request).bind(network, feedback)
+    return open_source(f"planted:{rule}@{base}", request).bind(
+        replace(network, feedback_name=feedback)
+    )
 
 
 def names(plan):
@@ -58,12 +63,12 @@ def test_what_is_no_rule_is_refused(text):
 def test_the_planted_rule_is_the_least_of_the_loss(side, engine):
     split = planted("F0=0.02,F9=0.01,F3=0.003")
     batch = getattr(split, side).sample(3, seeded())
-    learner = Learner(NETWORK, "fixed", split.planted.terms)
+    learner = Learner.on_stack(NETWORK, "fixed", split.planted.terms)
     theta = split.planted.tensor(torch.float64)
-    state = learner.begin(batch, seeded(1))
+    state = begin(learner, batch, seeded(1))
     outcome = get_engine(engine).run(Problem(learner, theta, state, batch))
     assert outcome.theta_gradient.abs().max() < 1e-12
-    assert outcome.accuracy.tolist() == [1, 1, 1]
+    assert outcome.score.tolist() == [1, 1, 1]
     for k in range(3):
         for sign in (-1, 1):
             other = theta.clone()
@@ -84,7 +89,7 @@ def test_the_same_seed_gives_the_same_rule_and_episodes():
 @pytest.mark.parametrize("seed", range(4))
 def test_no_drawn_term_can_be_left_out_unnoticed(seed):
     split = planted("F1,F3,F7,F9", seed=seed)
-    learner = Learner(NETWORK, "fixed", split.planted.terms)
+    learner = Learner.on_stack(NETWORK, "fixed", split.planted.terms)
     theta = split.planted.tensor(torch.float64)
     assert theta[1] > 0, "a decay that decays"
     batch = split.train.sample(100, seeded(9))
@@ -99,7 +104,7 @@ def test_no_drawn_term_can_be_left_out_unnoticed(seed):
 def test_backward_terms_are_planted_where_feedback_is_plastic():
     split = planted("F0,backward_hebbian", feedback="plastic")
     batch = split.train.sample(20, seeded())
-    learner = Learner(NETWORK, "plastic", split.planted.terms)
+    learner = Learner.on_stack(NETWORK, "plastic", split.planted.terms)
     without = split.planted.tensor(torch.float64) * torch.tensor([1.0, 0.0])
     assert divergence(batch.query_y, taught(learner, without, batch.initial, batch)) > EFFECT / 10
     with pytest.raises(UserError, match="plastic"):
@@ -134,8 +139,8 @@ def test_divergence_is_that_of_kullback_and_leibler():
 def test_a_learner_whose_teacher_has_no_backward_weights_draws_its_own(feedback):
     # Feedback alignment is compared on the same tasks, whatever the feedback of the rule.
     batch = planted("F0=0.02", feedback=feedback).train.sample(2, seeded())
-    rival = Learner(NETWORK, "fixed", (get_term("F0"),))
-    state = rival.begin(batch, seeded(1))
+    rival = Learner.on_stack(NETWORK, "fixed", (get_term("F0"),))
+    state = begin(rival, batch, seeded(1))
     shapes = [tuple(b.shape[1:]) for b in state.backward]
     assert shapes == [tuple(b.shape[1:]) for b in rival.draw(1, seeded()).backward]
     theta = torch.tensor([0.02], dtype=torch.float64)

@@ -6,9 +6,9 @@ import torch
 from support import assert_is_one_sentence, seeded
 
 import episodes
-from metaplast.errors import UserError
-from metaplast.library import get_source, open_stream
-from metaplast.stream import StreamRequest
+from metaplast.base.errors import UserError
+from metaplast.tasks.library import get_source, open_stream
+from metaplast.tasks.request import StreamRequest
 
 
 def numbered_source(classes=4, each=20):

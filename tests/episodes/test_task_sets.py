@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import TensorDataset
 
 from episodes import from_task_sets
-from metaplast.episode import EpisodeRequest, EpisodeSource
-from metaplast.errors import UserError
-from metaplast.registry import find
+from metaplast.base.errors import UserError
+from metaplast.base.registry import find
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSource
 
 LEARN2LEARN = find("metaplast.episodes", EpisodeSource)["learn2learn"]
 REQUEST = EpisodeRequest(ways=3, shots=2, queries=1)

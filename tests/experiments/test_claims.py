@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import metaplast
-from metaplast.reproduce.contract import all_experiments, get_experiment
+from metaplast.reproduce.experiment import all_experiments, get_experiment
 from metaplast.reproduce.page import page
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import judge

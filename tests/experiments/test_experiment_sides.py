@@ -7,7 +7,7 @@ import torch
 from sides import Sources
 
 from metaplast.reproduce import heldout, meta, online
-from metaplast.reproduce.contract import Setting, all_experiments, get_experiment
+from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
 from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
 from metaplast.reproduce.online import OnlineVariant
@@ -20,7 +20,7 @@ KINDS = (MetaVariant, OnlineVariant, RuleVariant)
 @pytest.fixture
 def sources(monkeypatch):
     found = Sources()
-    monkeypatch.setattr("metaplast.discovery.open_source", found.open)
+    monkeypatch.setattr("metaplast.discovery.run.open_source", found.open)
     monkeypatch.setattr(heldout, "open_source", found.open)
     monkeypatch.setattr(online, "open_stream", found.stream)
     return found

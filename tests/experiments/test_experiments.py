@@ -8,7 +8,7 @@ import pytest
 
 from metaplast.commands import guard
 from metaplast.commands import reproduce as reproduce_command
-from metaplast.reproduce.contract import Setting, all_experiments, get_experiment
+from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
 from metaplast.reproduce.page import page
 from metaplast.reproduce.runner import Plan, Results, prepare_variant
 

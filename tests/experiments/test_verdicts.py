@@ -7,10 +7,8 @@ import pytest
 import torch
 from support import assert_close, assert_is_one_sentence, named, seeded
 
-from metaplast.errors import UserError
-from metaplast.learner import Learner
-from metaplast.network import FullyConnected
-from metaplast.probes import (
+from metaplast.base.errors import UserError
+from metaplast.online.probes import (
     Moment,
     explained_variance,
     orthonormality_errors,
@@ -21,6 +19,8 @@ from metaplast.report.curve import Curve
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import LEAST_SEEDS, Claim, judge
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
 
 
 def table_of(numbers):
@@ -110,7 +110,7 @@ def test_diverged_episodes_are_counted():
 
 
 def moment():
-    learner = Learner(FullyConnected((6, 5, 4, 3)), "fixed", named("error_hebbian"))
+    learner = Learner.on_stack(FullyConnected((6, 5, 4, 3)), "fixed", named("error_hebbian"))
     state = learner.draw(2, seeded(), torch.float64)
     x = torch.rand(2, 7, 6, generator=seeded(1), dtype=torch.float64)
     labels = torch.randint(3, (2, 7), generator=seeded(2))

@@ -10,13 +10,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import FORWARD, TERMS, assert_is_one_sentence, named, normal
+from support import FEEDBACKS, FORWARD, TERMS, assert_is_one_sentence, named, normal
 
 from metaplast import FullyConnected, Rule, Term, UserError, dot, outer, post, pre, total
-from metaplast.algebra import B, W
 from metaplast.export import CodeExporter, _runner, all_exporters, check, export_rule
-from metaplast.feedback import FEEDBACKS
-from metaplast.term import DenseFormula
+from metaplast.terms.algebra import B, W
+from metaplast.terms.term import DenseFormula
 
 CODE = {name: e for name, e in all_exporters().items() if isinstance(e, CodeExporter)}
 BIO = named("error_hebbian", "error_error", "oja")

@@ -17,9 +17,10 @@ from pylatexenc.latexwalker import (
 from support import FORWARD, named, random_synapses
 from test_code_exports import CASES, PAYLOADS, network, rule
 
-from metaplast import Rule, notation
+from metaplast import Rule
 from metaplast.export import all_exporters, export_rule
-from metaplast.term import full_update
+from metaplast.terms import notation
+from metaplast.terms.term import full_update
 
 LATEX, MARKDOWN, JSON = (all_exporters()[name] for name in ("latex", "markdown", "json"))
 BIO = named("error_hebbian", "error_error", "oja")
@@ -175,7 +176,7 @@ def vector(spec, ends, matrix):
         ("post", "one"): torch.ones_like(ends.post_error),
         ("pre", "one"): torch.ones_like(ends.pre_error),
     }  # fmt: skip
-    value = values[spec["population"], spec["kind"]][0]
+    value = values[spec["population"], spec["kind"]][0, 0]
     return matrix.T @ value if "through" in spec else value
 
 

@@ -12,12 +12,12 @@ import torch
 from support import assert_close, assert_is_one_sentence, named, normal
 from torch import nn
 
-import metaplast.differentiable
+import metaplast.rules.differentiable
 from metaplast import Rule, RuleOptimizer, UserError
-from metaplast.model_signals import _hooks, _places
-from metaplast.optimizer import FEEDBACK
+from metaplast.rules.model_signals import _hooks, _places
+from metaplast.rules.optimizer import FEEDBACK
 
-higher = metaplast.differentiable.higher
+higher = metaplast.rules.differentiable.higher
 
 RULE = Rule(
     named("error_hebbian", "oja", "backward_hebbian", "backward_oja"),

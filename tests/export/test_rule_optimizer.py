@@ -5,18 +5,17 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support import assert_close, assert_is_one_sentence, named, normal, random_problem
+from support import FEEDBACKS, assert_close, assert_is_one_sentence, named, normal, random_problem
 from torch import nn
 from torch.nn.utils import prune
 
-import metaplast.differentiable
+import metaplast.rules.differentiable
 from metaplast import Rule, RuleOptimizer, UserError
-from metaplast.feedback import FEEDBACKS
-from metaplast.model_description import describe
-from metaplast.optimizer import FEEDBACK
-from metaplast.unroll import get_engine
+from metaplast.engines import get_engine
+from metaplast.rules.model_description import describe
+from metaplast.rules.optimizer import FEEDBACK
 
-higher = metaplast.differentiable.higher
+higher = metaplast.rules.differentiable.higher
 
 TERMS = named("error_hebbian", "error_error", "decay", "gated_error_hebbian", "oja")
 PLASTIC = (*TERMS, *named("backward_hebbian", "backward_oja"))

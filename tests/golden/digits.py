@@ -23,7 +23,7 @@ import torch
 from support import BACKWARD, FORWARD, matrices_of, named, normal, random_problem
 
 from metaplast import DiscoveryConfig, discover
-from metaplast.unroll import get_engine
+from metaplast.engines import get_engine
 
 FILE = Path(__file__).with_suffix(".json")
 FEEDBACKS = ("fixed", "symmetric", "symmetric-detached", "direct", "sign-symmetric", "plastic")

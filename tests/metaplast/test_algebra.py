@@ -15,54 +15,73 @@ from support import (
     random_synapses,
 )
 
-from metaplast.algebra import B, Formula, FormulaError, Projection, W, dot, outer, post, pre, total
-from metaplast.errors import UserError
-from metaplast.notation import LATEX, TEXT, equation
-from metaplast.plasticity import change, compile_terms
-from metaplast.term import DenseFormula, Term, full_update
-from metaplast.unroll import get_engine
+from metaplast.base.errors import UserError
+from metaplast.engines import get_engine
+from metaplast.terms.algebra import (
+    B,
+    Formula,
+    FormulaError,
+    Projection,
+    W,
+    dot,
+    outer,
+    post,
+    pre,
+    total,
+)
+from metaplast.terms.compiled import change, compile_terms
+from metaplast.terms.notation import LATEX, TEXT, equation
+from metaplast.terms.term import DenseFormula, Term, full_update
 
 by_name = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 # A dense term has no declared formula, so nothing else to be compared with.
 DECLARED = [term for term in TERMS if isinstance(term.formula, Formula)]
 
 
-def plain_vector(vector, ends, episode):
-    """Return a signal or projection as a list of numbers."""
+def plain_vector(vector, ends, episode, k):
+    """Return a signal or projection at occurrence k as a list of numbers."""
     if isinstance(vector, Projection):
         matrix = ends.operator.tensor[episode].tolist()
-        rows = plain_vector(vector.signal, ends, episode)
+        rows = plain_vector(vector.signal, ends, episode, k)
         return [
-            sum(matrix[k][j] * rows[k] for k in range(len(rows))) for j in range(len(matrix[0]))
+            sum(matrix[i][j] * rows[i] for i in range(len(rows))) for j in range(len(matrix[0]))
         ]
     activity, error = {
         "post": (ends.post_activity, ends.post_error),
         "pre": (ends.pre_activity, ends.pre_error),
     }[vector.population]
     values = {"activity": activity, "error": error, "one": torch.ones_like(activity)}
-    return values[vector.kind][episode].tolist()
+    return values[vector.kind][episode, k].tolist()
 
 
-def plain_synapse(monomial, ends, episode, i, j):
-    """Return what one monomial adds to the synapse (i, j)."""
+def plain_synapse(monomial, ends, episode, k, i, j):
+    """Return what one monomial adds to the synapse (i, j) at occurrence k."""
     value = monomial.coefficient
     for gate in monomial.gates:
-        left = plain_vector(gate.left, ends, episode)
-        right = plain_vector(gate.right, ends, episode)
+        left = plain_vector(gate.left, ends, episode, k)
+        right = plain_vector(gate.right, ends, episode, k)
         value *= sum(a * b for a, b in zip(left, right, strict=True))
     if monomial.row is None:
         return value * ends.operator.tensor[episode, i, j].item()
-    row = plain_vector(monomial.row, ends, episode)
-    return value * row[i] * plain_vector(monomial.column, ends, episode)[j]
+    row = plain_vector(monomial.row, ends, episode, k)
+    return value * row[i] * plain_vector(monomial.column, ends, episode, k)[j]
 
 
 def plain_update(formula, ends):
-    """Return ΔM of a formula, one synapse at a time."""
+    """Return ΔM of a formula, one synapse at a time: a sum over occurrences, each weighted.
+
+    A plain multiple of the matrix acts once an example, however many occurrences that has.
+    """
     update = torch.zeros_like(ends.operator.tensor)
+    occurrences = range(ends.post_activity.shape[1])
     for episode, i, j in torch.cartesian_prod(*map(torch.arange, update.shape)).tolist():
-        update[episode, i, j] = sum(
-            plain_synapse(m, ends, episode, i, j) for m in formula.monomials
-        )
+        for m in formula.monomials:
+            if m.row is None and not m.gates:
+                update[episode, i, j] += plain_synapse(m, ends, episode, 0, i, j)
+                continue
+            update[episode, i, j] += ends.weight * sum(
+                plain_synapse(m, ends, episode, k, i, j) for k in occurrences
+            )
     return update
 
 
@@ -74,9 +93,11 @@ def compiled_update(terms, theta, ends):
 
 
 @pytest.mark.parametrize("term", DECLARED, ids=lambda term: term.name)
-@pytest.mark.parametrize("seed", [0, 10])
-def test_a_term_is_its_formula_synapse_by_synapse(term, seed):
-    ends = random_synapses(term.matrix, seed=seed)
+@pytest.mark.parametrize(
+    ("seed", "occurrences", "weight"), [(0, 1, 1.0), (10, 3, 1.0), (5, 2, 0.3)]
+)
+def test_a_term_is_its_formula_synapse_by_synapse(term, seed, occurrences, weight):
+    ends = random_synapses(term.matrix, seed=seed, occurrences=occurrences, weight=weight)
     expected = plain_update(term.formula, ends)
     assert_close(full_update(term, ends), expected)
     assert_close(compiled_update([term], torch.ones(1).double(), ends), expected)
@@ -182,9 +203,9 @@ def others_matter(term):
         "pre_activity": "pre", "pre_error": "pre",
     }  # fmt: skip
     for name, population in places.items():
-        for neuron in range(getattr(before, name).shape[1]):
+        for neuron in range(getattr(before, name).shape[-1]):
             after = random_synapses(term.matrix, episodes=1)
-            getattr(after, name)[0, neuron] += 1
+            getattr(after, name)[0, 0, neuron] += 1
             moved = full_update(term, after)[0] != reference
             axis = 0 if term.matrix.rows == population else 1
             moved.select(axis, neuron).zero_()

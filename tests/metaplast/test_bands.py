@@ -12,7 +12,7 @@ from scipy import stats
 from support import normal
 
 import metaplast
-from metaplast.bands import (
+from metaplast.base.bands import (
     BAND,
     CHANGE,
     DESCRIPTION,
@@ -143,7 +143,7 @@ def test_one_value_that_differs_leaves_a_band_about_the_mean(count):
 
 def test_where_the_bootstrap_has_no_answer_the_band_is_students(monkeypatch):
     values, nothing = normal(30).numpy(), np.full((2, 1), np.nan)
-    monkeypatch.setattr("metaplast.bands._bootstrap", lambda values, level: nothing)
+    monkeypatch.setattr("metaplast.base.bands._bootstrap", lambda values, level: nothing)
     band = mean_band(values)
     half = stats.t.ppf(0.99, 29) * values.std(ddof=1) / math.sqrt(30)
     assert (band.low, band.high) == pytest.approx((values.mean() - half, values.mean() + half))

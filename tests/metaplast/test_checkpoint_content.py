@@ -8,14 +8,15 @@ import pytest
 import torch
 from support import Clouds, assert_is_one_sentence
 
-from metaplast.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery, discover
-from metaplast.episode import EpisodeSplit
-from metaplast.errors import UserError
-from metaplast.formula_data import DataError
-from metaplast.loop_state import read_seconds, read_stages
-from metaplast.stages import CHECKPOINT
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.errors import UserError
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.discover import discover
+from metaplast.discovery.run import Discovery
+from metaplast.discovery.stages import CHECKPOINT
+from metaplast.meta.loop_state import read_seconds, read_stages
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.formula_data import DataError
 
 CONFIG = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,

@@ -9,11 +9,10 @@ import torch
 from support import Clouds, assert_is_one_sentence, named, random_problem, seeded
 
 from metaplast import EpisodeBatch, FullyConnected, State, UserError, evaluate, unroll
-from metaplast.checks import require_count
-from metaplast.episode import EpisodeRequest
-from metaplast.online import OnlineSettings, train_online
-from metaplast.stream import StreamRequest
-from metaplast.unroll import Outcome, get_engine
+from metaplast.base.tensors import require_count
+from metaplast.engines import Outcome, get_engine
+from metaplast.online.train import OnlineSettings, train_online
+from metaplast.tasks.request import EpisodeRequest, StreamRequest
 
 TERMS = named("error_hebbian", "oja")
 ENGINES = ["reference", "batched", "fused"]
@@ -103,14 +102,12 @@ FITS = {
     ),
     "weights of other episodes": lambda p: replace(p, state=p.state.select(slice(1))),
     "weights of other episodes in one matrix": lambda p: replace(
-        p, state=State(p.state.weights, tuple(m[:1] for m in p.state.backward))
+        p, state=State.stack(p.state.weights, [m[:1] for m in p.state.backward])
     ),
-    "weights as a list": lambda p: replace(p, state=list(p.state)),
-    "weights as bare matrices": lambda p: replace(
-        p, state=State(*p.state.weights, p.state.backward)
-    ),
+    "weights as a list": lambda p: replace(p, state=list(p.state.matrices.values())),
+    "weights as bare matrices": lambda p: replace(p, state=dict(p.state.matrices)),
     "weights of another network": lambda p: replace(
-        p, state=State(tuple(m.mT for m in p.state.weights), p.state.backward)
+        p, state=State.stack([m.mT for m in p.state.weights], p.state.backward)
     ),
     "no learner": lambda p: replace(p, learner=FullyConnected((4, 3))),
     "no episodes": lambda p: replace(p, episodes=tuple(vars(p.episodes).values())),

@@ -11,12 +11,12 @@ import torch
 from support import assert_is_one_sentence, named
 
 from metaplast import DiscoveryConfig, EpisodeRequest, FullyConnected, Rule
-from metaplast.errors import UserError
-from metaplast.export.source import Wanted
-from metaplast.online import OnlineSettings
-from metaplast.outer_settings import OuterSettings
-from metaplast.reproduce.contract import Setting
-from metaplast.stream import StreamRequest
+from metaplast.base.errors import UserError
+from metaplast.export.network_choice import Wanted
+from metaplast.meta.settings import OuterSettings
+from metaplast.online.train import OnlineSettings
+from metaplast.reproduce.experiment import Setting
+from metaplast.tasks.request import StreamRequest
 
 MEANT = [
     *(("episodes", value, 8) for value in (

@@ -9,8 +9,8 @@ import pytest
 import torch
 from support import assert_is_one_sentence
 
-from metaplast.config import DEFAULT_L1, PRESETS, DiscoveryConfig
-from metaplast.errors import UserError
+from metaplast.base.errors import UserError
+from metaplast.discovery.config import DEFAULT_L1, PRESETS, DiscoveryConfig
 
 BAD = {
     "unknown term": ({"terms": "ojja"}, "did you mean 'oja'"),
@@ -92,7 +92,7 @@ def test_a_configuration_of_another_version_is_refused(change):
 
 def test_the_defaults_are_the_published_setting():
     config = DiscoveryConfig()
-    network = config.network(784, 47)
+    network = config.build_system(784, 47)
     assert network.widths == (784, 170, 130, 100, 70, 47)
     assert (network.activation, network.init) == ("softplus:10", "xavier")
     assert (config.ways, config.request.shots, config.queries) == (5, 50, 10)

@@ -6,22 +6,23 @@ import pytest
 import torch
 from support import named, normal, seeded
 
-from metaplast.diagnostics import error_angles
-from metaplast.learner import Learner, State
-from metaplast.network import FullyConnected
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.systems.system import Examples
 
 WIDTHS = (4, 3, 5, 2)
 
 
 def angles_of(feedback, change=lambda state: state, widths=WIDTHS, dtype=torch.float64):
-    learner = Learner(FullyConnected(widths, "tanh"), feedback, named("error_hebbian"))
+    learner = Learner.on_stack(FullyConnected(widths, "tanh"), feedback, named("error_hebbian"))
     state = change(learner.draw(2, seeded(), dtype))
     x, labels = normal(2, 6, widths[0], seed=1, dtype=dtype), torch.arange(12).view(2, 6) % 2
-    return learner, state, x, labels, error_angles(learner, state, x, labels)
+    return learner, state, x, labels, learner.error_angles(state, Examples(x, labels))
 
 
 def backward_of(factor):
-    return lambda state: State(state.weights, tuple(factor * w.mT for w in state.weights))
+    return lambda state: State.stack(state.weights, tuple(factor * w.mT for w in state.weights))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -36,13 +37,14 @@ def test_backprop_is_at_no_angle_to_itself(feedback, widths, dtype):
 def test_a_small_angle_is_no_noise():
     """The acos of a cosine can tell no angle below 0.02 degrees from 0 in float32."""
     turn, p, q = 1e-4, *torch.eye(3)[:2]
-    learner = Learner(FullyConnected((4, 3, 2), "tanh"), "fixed", named("error_hebbian"))
+    learner = Learner.on_stack(FullyConnected((4, 3, 2), "tanh"), "fixed", named("error_hebbian"))
     # Dark images: e_L = (-1/2, 1/2) and all slopes are 1; Wᵀ e_L = -p, and B e_L is turned from it.
     weight = torch.stack([p, -p])
     feedback = torch.stack([p + turn * q, -p - turn * q], -1)
     drawn = learner.draw(1, seeded())
-    state = State((drawn.weights[0], weight[None]), (drawn.backward[0], feedback[None]))
-    angles = error_angles(learner, state, torch.zeros(1, 1, 4), torch.zeros(1, 1).long())
+    state = State.stack((drawn.weights[0], weight[None]), (drawn.backward[0], feedback[None]))
+    query = Examples(torch.zeros(1, 1, 4), torch.zeros(1, 1).long())
+    angles = learner.error_angles(state, query)
     assert angles.item() == pytest.approx(math.degrees(turn), rel=1e-4)
 
 
@@ -88,7 +90,7 @@ def test_a_vanishing_error_counts_as_a_right_angle():
 
 def test_two_vanishing_errors_count_as_a_right_angle():
     def silent(state):
-        return State(tuple(0 * weight for weight in state.weights), state.backward)
+        return State.stack(tuple(0 * weight for weight in state.weights), state.backward)
 
     *_, angles = angles_of("symmetric", silent)
     assert angles.flatten().tolist() == [90.0] * 4

@@ -9,10 +9,10 @@ from support import Clouds, assert_is_one_sentence, named
 
 import episodes
 from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, discover
-from metaplast.errors import UserError
+from metaplast.base.errors import UserError
+from metaplast.discovery.run_config import config_digest
 from metaplast.report.page import write_report
-from metaplast.rule import Rule
-from metaplast.run_config import config_digest
+from metaplast.rules.rule import Rule
 
 TINY = {
     "hidden": [5, 4], "ways": 3, "shots": 2, "queries": 2, "episodes": 4, "meta_batch": 2,

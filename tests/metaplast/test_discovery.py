@@ -8,14 +8,15 @@ import pytest
 import torch
 from support import Clouds, assert_is_one_sentence
 
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CONFIG, Discovery, discover, write_config
-from metaplast.episode import EpisodeSplit
-from metaplast.errors import UserError
-from metaplast.outer_loop import StandstillError
-from metaplast.result import SEARCH
-from metaplast.rule import Rule
-from metaplast.stages import CHECKPOINT, Stages
+from metaplast.base.errors import UserError
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.discover import discover
+from metaplast.discovery.result import SEARCH
+from metaplast.discovery.run import CONFIG, Discovery, write_config
+from metaplast.discovery.stages import CHECKPOINT, Stages
+from metaplast.meta.outer_loop import StandstillError
+from metaplast.rules.rule import Rule
+from metaplast.tasks.source import EpisodeSplit
 
 TINY = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
@@ -322,13 +323,13 @@ def cut_checkpoint(folder):
 
 
 def empty_checkpoint(folder):
-    from metaplast.checkpoint import save_checkpoint
+    from metaplast.base.checkpoint import save_checkpoint
 
     save_checkpoint(folder / CHECKPOINT, {})
 
 
 def other_checkpoint(folder):
-    from metaplast.checkpoint import save_checkpoint
+    from metaplast.base.checkpoint import save_checkpoint
 
     save_checkpoint(folder / CHECKPOINT, {"stages": {"search": {"u": 1}}, "seconds": 1.0})
 

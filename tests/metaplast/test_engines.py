@@ -9,24 +9,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import (
+    FEEDBACKS,
     FORWARD,
     TERMS,
     assert_close,
     assert_is_one_sentence,
+    matrices_of,
     named,
     random_problem,
 )
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metaplast.algebra import B, W, post, pre
-from metaplast.errors import UserError
-from metaplast.feedback import FEEDBACKS
-from metaplast.learner import State
-from metaplast.plasticity import Change
-from metaplast.term import DenseFormula, Term
-from metaplast.unroll import ENGINES, get_engine, unroll
-from metaplast.unroll.batched import _WayBack
+from metaplast.base.errors import UserError
+from metaplast.engines import ENGINES, get_engine, unroll
+from metaplast.engines.batched import _WayBack
+from metaplast.systems.state import State
+from metaplast.terms.algebra import B, W, post, pre
+from metaplast.terms.compiled import Change
+from metaplast.terms.term import DenseFormula, Term
 
 ACTIVATIONS = ["softplus:10", "softplus:2", "tanh", "relu"]
 FORWARD_NAMES = [term.name for term in FORWARD]
@@ -64,9 +65,9 @@ BACKWARD_BOUND = Term(
 def assert_agree(actual, expected, tolerance=1e-9):
     """Check loss, accuracy, gradient and learned weights."""
     assert_close(actual.loss, expected.loss, tolerance)
-    assert torch.equal(actual.accuracy, expected.accuracy)
+    assert torch.equal(actual.score, expected.score)
     assert_close(actual.theta_gradient, expected.theta_gradient, tolerance)
-    for a, b in zip(sum(actual.final, ()), sum(expected.final, ()), strict=True):
+    for a, b in zip(matrices_of(actual.final), matrices_of(expected.final), strict=True):
         assert_close(a, b, tolerance)
 
 
@@ -198,10 +199,14 @@ def test_without_gradient_the_loss_is_the_same(engine):
 @pytest.mark.parametrize("engine", ["reference", "batched"])
 def test_inputs_are_left_as_they_were(engine):
     problem = random_problem(TERMS, feedback="plastic")
-    before = [m.clone() for m in problem.matrices]
+    before = [m.clone() for m in problem.state.matrices.values()]
     outcome = get_engine(engine).run(problem)
-    assert all(torch.equal(a, b) for a, b in zip(before, problem.matrices, strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(before, sum(outcome.final, ()), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, problem.state.matrices.values(), strict=True)
+    )
+    assert not any(
+        torch.equal(a, b) for a, b in zip(before, matrices_of(outcome.final), strict=True)
+    )
     assert not outcome.loss.requires_grad
     assert not outcome.theta_gradient.requires_grad
 
@@ -211,11 +216,9 @@ def test_inputs_are_left_as_they_were(engine):
 def test_a_rule_without_terms_learns_nothing(engine, per_layer):
     problem = random_problem((), per_layer=per_layer)
     outcome = get_engine(engine).run(problem)
-    loss, accuracy = problem.learner.query(
-        problem.state, problem.episodes.query_x, problem.episodes.query_y
-    )
+    loss, accuracy = problem.learner.query(problem.state, problem.episodes.query)
     assert_close(outcome.loss, loss, 1e-14)
-    assert torch.equal(outcome.accuracy, accuracy)
+    assert torch.equal(outcome.score, accuracy)
     assert tuple(outcome.theta_gradient.shape) == (2, *problem.theta.shape)
 
 
@@ -235,10 +238,9 @@ def test_final_state_is_that_of_repeated_steps():
     problem = random_problem(TERMS, feedback="plastic", steps=4)
     state = problem.state
     for t in range(4):
-        x, label = problem.episodes.support_x[:, t], problem.episodes.support_y[:, t]
-        state = problem.learner.step(state, problem.episode_theta, x, label)
+        state = problem.learner.step(state, problem.episode_theta, problem.episodes.example(t))
     final = get_engine("batched").run(problem).final
-    for a, b in zip(sum(final, ()), sum(state, ()), strict=True):
+    for a, b in zip(matrices_of(final), matrices_of(state), strict=True):
         assert_close(a, b, 1e-13)
 
 
@@ -274,7 +276,8 @@ def test_memory_grows_with_the_square_root_of_the_steps(feedback):
         problem = random_problem(
             named(*names), feedback=feedback, widths=(24, 24, 24), steps=steps, size=1e-3
         )
-        matrices = problem.matrices if feedback == "plastic" else problem.state.weights
+        state = problem.state
+        matrices = matrices_of(state) if feedback == "plastic" else state.weights
         state = sum(m.numel() * m.element_size() for m in matrices)
         with LiveMatrices(least=2 * 24 * 24) as live:
             get_engine("batched").run(problem)
@@ -370,9 +373,9 @@ MISFITS = {
     ),
     "mixed dtypes": lambda p: replace(p, theta=p.theta.float()),
     "weights of fewer episodes": lambda p: replace(p, state=p.state.select(slice(1))),
-    "no backward weights": lambda p: replace(p, state=State(p.state.weights, ())),
+    "no backward weights": lambda p: replace(p, state=State.stack(p.state.weights, ())),
     "weights of another network": lambda p: replace(
-        p, state=State(p.state.weights[::-1], p.state.backward)
+        p, state=State.stack(p.state.weights[::-1], p.state.backward)
     ),
     "a label beyond the last class": lambda p: replace(
         p, episodes=replace(p.episodes, support_y=p.episodes.support_y + 9)

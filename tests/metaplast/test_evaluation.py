@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from support import Clouds, Poisoned, named
+from support import Clouds, Poisoned, matrices_of, named
 
-from metaplast.bands import Band
-from metaplast.evaluation import Evaluation, evaluate
-from metaplast.learner import Learner
-from metaplast.network import FullyConnected
-from metaplast.selection import keep_terms
-from metaplast.unroll import get_engine
+from metaplast.base.bands import Band
+from metaplast.discovery.selection import keep_terms
+from metaplast.engines import get_engine
+from metaplast.meta.evaluation import Evaluation, evaluate
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
 
 NETWORK = FullyConnected((6, 5, 3))
 
@@ -27,7 +27,7 @@ class Recorder:
 
 
 def evaluated(names, theta, feedback="fixed", *, sampler=None, **options):
-    recorder, learner = Recorder(), Learner(NETWORK, feedback, named(*names))
+    recorder, learner = Recorder(), Learner.on_stack(NETWORK, feedback, named(*names))
     theta = torch.tensor(theta, dtype=torch.float64)
     options = {"episodes": 7, "seed": 3, "chunk": 3, **options}
     return recorder.seen, evaluate(learner, theta, sampler or Clouds(), recorder, **options)
@@ -41,7 +41,10 @@ def test_all_rules_meet_the_same_episodes_and_initial_weights():
     for a, b, c in zip(one, two, three, strict=True):
         assert torch.equal(a.episodes.support_x, b.episodes.support_x)
         assert torch.equal(a.episodes.query_y, c.episodes.query_y)
-        assert all(torch.equal(x, y) for x, y in zip(a.matrices, b.matrices, strict=True))
+        assert all(
+            torch.equal(x, y)
+            for x, y in zip(matrices_of(a.state), matrices_of(b.state), strict=True)
+        )
         assert all(torch.equal(x, y) for x, y in zip(a.state.weights, c.state.weights, strict=True))
     assert not torch.equal(first.loss, second.loss)
     assert len(first.accuracy) == 7
@@ -72,11 +75,8 @@ def test_evaluation_is_learning_and_judging():
     (problem,) = seen
     state = problem.state
     for t in range(problem.episodes.steps):
-        x, label = problem.episodes.support_x[:, t], problem.episodes.support_y[:, t]
-        state = problem.learner.step(state, problem.episode_theta, x, label)
-    loss, accuracy = problem.learner.query(
-        state, problem.episodes.query_x, problem.episodes.query_y
-    )
+        state = problem.learner.step(state, problem.episode_theta, problem.episodes.example(t))
+    loss, accuracy = problem.learner.query(state, problem.episodes.query)
     assert result.loss.tolist() == pytest.approx(loss.tolist())
     assert result.accuracy.tolist() == accuracy.tolist()
 
@@ -88,7 +88,7 @@ def test_a_band_is_drawn_once(monkeypatch):
         drawn.append(len(values))
         return Band(0.0, 0.0, 0.0)
 
-    monkeypatch.setattr("metaplast.evaluation.mean_band", counted)
+    monkeypatch.setattr("metaplast.meta.evaluation.mean_band", counted)
     evaluation = Evaluation(torch.rand(30), torch.rand(30), 0)
     assert evaluation.band is evaluation.band
     assert drawn == [30]

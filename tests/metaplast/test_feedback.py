@@ -2,12 +2,15 @@
 
 import pytest
 import torch
-from support import assert_close, named, normal, seeded
+from support import FEEDBACKS, assert_close, named, normal, seeded
 
-from metaplast.errors import UserError
-from metaplast.feedback import FEEDBACKS, get_feedback
-from metaplast.learner import Learner, Operators, State
-from metaplast.network import FullyConnected
+from metaplast.base.errors import UserError
+from metaplast.systems.feedback import get_feedback
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples
+from metaplast.terms.algebra import pre
 
 WIDTHS = (5, 4, 6, 3)
 EPISODES = 2
@@ -16,7 +19,7 @@ ACTIVATIONS = ["softplus:10", "tanh", "relu"]
 
 def draw(feedback, activation="softplus:10", terms=("error_hebbian", "error_error")):
     """Return a learner, its state, and one example for each of two episodes."""
-    learner = Learner(FullyConnected(WIDTHS, activation), feedback, named(*terms))
+    learner = Learner.on_stack(FullyConnected(WIDTHS, activation), feedback, named(*terms))
     state = learner.draw(EPISODES, seeded(4), torch.float64)
     x = torch.rand(EPISODES, WIDTHS[0], generator=seeded(5), dtype=torch.float64)
     return learner, state, x, torch.tensor([2, 0])
@@ -24,12 +27,13 @@ def draw(feedback, activation="softplus:10", terms=("error_hebbian", "error_erro
 
 def errors_of(learner, state, x, label):
     """Return e_0 … e_L, each [episode, neuron]."""
-    synapses = learner.synapses(Operators.of(state), x, label)
-    return [s.pre_error for s in synapses] + [synapses[-1].post_error]
+    shown = learner.system.present(View.of(state), Examples(x, label), learner.reads).synapses
+    forward = [shown[name] for name in ("W1", "W2", "W3")]
+    return [s.pre_error[:, 0] for s in forward] + [forward[-1].post_error[:, 0]]
 
 
 def activities_of(learner, state, x):
-    forward = learner.network.forward(Operators.of(state).weights, x[:, None])
+    forward = learner.network.forward(View.of(state).weights, x[:, None])
     return [y.squeeze(1) for y in forward.activities]
 
 
@@ -49,7 +53,7 @@ def test_symmetric_errors_are_gradients_of_the_loss(feedback, activation):
     for error, gradient in zip(errors[1:], gradients[1:], strict=True):
         assert_close(error, gradient)
     # The input has no activation: e_0 is its gradient times the gain of x taken as an activity.
-    assert_close(errors[0], gradients[0] * learner.network.nonlinearity.gain(x))
+    assert_close(errors[0], gradients[0] * learner.network.nonlinearity.derivative(x))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -57,10 +61,10 @@ def test_symmetric_errors_are_gradients_of_the_loss(feedback, activation):
 def test_error_hebbian_with_symmetric_feedback_is_gradient_descent(feedback, activation):
     learner, state, x, label = draw(feedback, activation, terms=("error_hebbian",))
     leaves = tuple(w.clone().requires_grad_() for w in state.weights)
-    loss, _ = learner.query(State(leaves, ()), x[:, None], label[:, None])
+    loss, _ = learner.query(State.stack(leaves), Examples(x[:, None], label[:, None]))
     gradients = torch.autograd.grad(loss.sum(), leaves)
     theta = torch.full((EPISODES, 3, 1), 0.1, dtype=torch.float64)
-    after = learner.step(state, theta, x, label)
+    after = learner.step(state, theta, Examples(x, label))
     for weight, moved, gradient in zip(state.weights, after.weights, gradients, strict=True):
         assert_close(moved, weight - 0.1 * gradient)
 
@@ -71,7 +75,7 @@ def carry(matrix, error):
 
 def by_hand(feedback, learner, state, x, label):
     """Return e_0 … e_L written out, one line for each feedback."""
-    gain = learner.network.nonlinearity.gain
+    gain = learner.network.nonlinearity.derivative
     y = activities_of(learner, state, x)
     errors = [y[-1] - torch.nn.functional.one_hot(label, WIDTHS[-1])]
     for level in (2, 1, 0):
@@ -103,8 +107,8 @@ def test_errors_are_those_written_out_by_hand(feedback, activation):
 def test_the_input_error_is_left_out_where_no_term_reads_it(feedback):
     learner, state, x, label = draw(feedback, terms=("error_hebbian", "oja"))
     full, *_ = draw(feedback)
-    assert learner.lowest_error == 1
-    assert full.lowest_error == 0
+    assert pre.error not in learner.reads
+    assert pre.error in full.reads
     errors, complete = (errors_of(one, state, x, label) for one in (learner, full))
     assert not errors[0].any()
     assert complete[0].any()
@@ -124,11 +128,11 @@ SHAPES = {
 
 @pytest.mark.parametrize("feedback", FEEDBACKS)
 def test_backward_weights_are_drawn_like_forward_ones(feedback):
-    network = FullyConnected(WIDTHS, init="normal:0.5")
-    drawn = get_feedback(feedback).draw(network, 3, seeded())
+    network = FullyConnected(WIDTHS, init="normal:0.5", feedback_name=feedback)
+    drawn = network.draw(3, seeded()).backward
     assert [tuple(m.shape[1:]) for m in drawn] == SHAPES[feedback]
     assert all(len(m) == 3 for m in drawn)
-    many = get_feedback(feedback).draw(network, 200, seeded())
+    many = network.draw(200, seeded()).backward
     assert all(m.std().item() == pytest.approx(0.5, rel=0.05) for m in many)
 
 
@@ -142,24 +146,25 @@ def test_images_of_any_sign_give_finite_errors(feedback):
 def test_plastic_feedback_moves_and_all_others_stay():
     learner, state, x, label = draw("plastic", terms=("error_hebbian", "backward_hebbian"))
     theta = torch.full((EPISODES, 3, 2), 0.1, dtype=torch.float64)
-    after = learner.step(state, theta, x, label)
+    after = learner.step(state, theta, Examples(x, label))
     e, y = errors_of(learner, state, x, label), activities_of(learner, state, x)
     for level, (before, moved) in enumerate(zip(state.backward, after.backward, strict=True)):
         expected = -0.1 * torch.einsum("er,ec->erc", y[level], e[level + 1])
         assert_close(moved - before, expected)
     fixed, *_ = draw("fixed", terms=("error_hebbian",))
-    assert fixed.step(state, theta[..., :1], x, label).backward is state.backward
+    after = fixed.step(state, theta[..., :1], Examples(x, label))
+    assert all(a is b for a, b in zip(after.backward, state.backward, strict=True))
 
 
 @pytest.mark.parametrize("feedback", [name for name in FEEDBACKS if name != "plastic"])
 def test_backward_terms_need_plastic_feedback(feedback):
     with pytest.raises(UserError, match="--feedback plastic"):
-        Learner(FullyConnected(WIDTHS), feedback, named("error_hebbian", "backward_decay"))
+        Learner.on_stack(FullyConnected(WIDTHS), feedback, named("error_hebbian", "backward_decay"))
 
 
 def test_a_term_may_occur_once_only():
     with pytest.raises(UserError, match="once"):
-        Learner(FullyConnected(WIDTHS), "fixed", named("oja", "oja"))
+        Learner.on_stack(FullyConnected(WIDTHS), "fixed", named("oja", "oja"))
 
 
 def test_unknown_feedback_suggests_the_nearest():

@@ -13,10 +13,10 @@ import pytest
 import torch
 from support import LIGHT, assert_is_one_sentence, seeded
 
-from metaplast import files
-from metaplast.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.errors import UserError
-from metaplast.files import (
+from metaplast.base import files
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.errors import UserError
+from metaplast.base.files import (
     LOCK,
     FileError,
     claim_folder,
@@ -26,7 +26,7 @@ from metaplast.files import (
     write_json,
     write_text,
 )
-from metaplast.locks import locked
+from metaplast.base.locks import locked
 
 
 def entries(folder):
@@ -88,7 +88,7 @@ def test_a_device_is_written_to():
 @pytest.mark.parametrize("piped", [False, True])
 def test_standard_output_keeps_what_is_printed_before_and_after(tmp_path, name, piped):
     code = (
-        LIGHT + "from pathlib import Path; from metaplast.files import write_text; "
+        LIGHT + "from pathlib import Path; from metaplast.base.files import write_text; "
         f"print('before'); write_text(Path({name!r}), 'text\\n'); print('after')"
     )
     with (tmp_path / "out").open("wb") as out:

@@ -10,18 +10,26 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support import BACKWARD, FORWARD, TERMS, assert_is_one_sentence, named, random_problem
+from support import (
+    BACKWARD,
+    FEEDBACKS,
+    FORWARD,
+    TERMS,
+    assert_is_one_sentence,
+    matrices_of,
+    named,
+    random_problem,
+)
 
-from metaplast.algebra import B, W, dot, outer, post, pre
-from metaplast.errors import UserError
-from metaplast.feedback import FEEDBACKS
-from metaplast.learner import Learner
-from metaplast.network import FullyConnected
-from metaplast.plasticity import compile_terms
-from metaplast.term import DenseFormula, Term
-from metaplast.unroll import get_engine
-from metaplast.unroll.fused import FusedEngine, ReversalError, Settings
-from metaplast.unroll.fused.program import build, may_drop
+from metaplast.base.errors import UserError
+from metaplast.engines import get_engine
+from metaplast.engines.fused import FusedEngine, ReversalError, Settings
+from metaplast.engines.fused.program import build, may_drop
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.terms.algebra import B, W, dot, outer, post, pre
+from metaplast.terms.compiled import compile_terms
+from metaplast.terms.term import DenseFormula, Term
 
 ACTIVATIONS = ["softplus:10", "softplus:2", "tanh", "relu"]
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -30,7 +38,7 @@ SIDES = {"W": (W, post, pre), "B": (B, pre, post)}
 
 def assert_agree(actual, expected, tolerance):
     """Compare loss, accuracy, gradient and learned weights, relative to the largest number."""
-    learned = zip(sum(actual.final, ()), sum(expected.final, ()), strict=True)
+    learned = zip(matrices_of(actual.final), matrices_of(expected.final), strict=True)
     pairs = [(actual.loss, expected.loss), *learned]
     if expected.theta_gradient is not None:
         pairs.append((actual.theta_gradient, expected.theta_gradient))
@@ -117,7 +125,7 @@ def test_agrees_in_single_precision(problem):
     double = replace(
         problem,
         theta=problem.theta.double(),
-        state=type(problem.state)(*(tuple(m.double() for m in g) for g in problem.state)),
+        state=problem.state.to(torch.float64),
         episodes=problem.episodes.to(torch.float64),
     )
     expected = get_engine("batched").run(double)
@@ -185,7 +193,9 @@ def test_divergence_is_seen_and_leaves_other_episodes_alone(scale):
 
 @pytest.mark.parametrize("feedback", FEEDBACKS)
 def test_dropping_dark_pixels_changes_nothing(feedback):
-    terms = [t for t in FORWARD if may_drop(Learner(FullyConnected((2, 2)), feedback, (t,)))]
+    terms = [
+        t for t in FORWARD if may_drop(Learner.on_stack(FullyConnected((2, 2)), feedback, (t,)))
+    ]
     assert len(terms) == len(FORWARD)
     if feedback == "plastic":
         terms += BACKWARD
@@ -201,14 +211,18 @@ def test_pixels_that_a_gate_sums_over_are_not_dropped():
     projected = W.T @ post.activity
     for gate in (dot(projected, projected), dot(projected, pre.one), dot(pre.one, pre.one)):
         term = Term("summing", gate * outer(post.error, pre.activity), citation="nobody")
-        assert not may_drop(Learner(FullyConnected((3, 2)), "fixed", (term,)))
-    assert not may_drop(Learner(FullyConnected((3, 2), "tanh"), "fixed", named("error_error")))
-    assert may_drop(Learner(FullyConnected((3, 2), "tanh"), "fixed", named("oja")))
+        assert not may_drop(Learner.on_stack(FullyConnected((3, 2)), "fixed", (term,)))
+    assert not may_drop(
+        Learner.on_stack(FullyConnected((3, 2), "tanh"), "fixed", named("error_error"))
+    )
+    assert may_drop(Learner.on_stack(FullyConnected((3, 2), "tanh"), "fixed", named("oja")))
 
 
 def test_products_with_the_weights_are_formed_only_where_a_term_needs_them():
     def count(*names):
-        side = build(Learner(FullyConnected((9, 8, 7)), "fixed", named(*names)), 9, "f8").forward
+        side = build(
+            Learner.on_stack(FullyConnected((9, 8, 7)), "fixed", named(*names)), 9, "f8"
+        ).forward
         return [int((jobs[0, :, 0] >= 0).sum()) for jobs in (side.early, side.late)]
 
     assert count("error_hebbian", "error_error", "decay") == [0, 0]
@@ -218,12 +232,12 @@ def test_products_with_the_weights_are_formed_only_where_a_term_needs_them():
 
 
 def test_memory_grows_by_vectors_not_by_weights():
-    from metaplast.unroll.fused.memory import Arena, Sizes, allocate
+    from metaplast.engines.fused.memory import Arena, Sizes, allocate
 
     paper = FullyConnected((784, 170, 130, 100, 70, 47))
 
     def megabytes(terms, steps):
-        program = build(Learner(paper, "fixed", terms), 784, "f4")
+        program = build(Learner.on_stack(paper, "fixed", terms), 784, "f4")
         memory = allocate(Arena(), program, "f4", Sizes(steps, 50, 0, 0), gradient=True)
         groups = [*memory, *memory.forward, *memory.backward]
         total = sum(part.nbytes for part in groups if hasattr(part, "nbytes"))
@@ -241,7 +255,7 @@ def test_without_gradient_the_loss_is_the_same():
     full, plain = (FusedEngine().run(problem, gradient=g) for g in (True, False))
     assert plain.theta_gradient is None
     assert torch.equal(plain.loss, full.loss)
-    for a, b in zip(sum(plain.final, ()), sum(full.final, ()), strict=True):
+    for a, b in zip(matrices_of(plain.final), matrices_of(full.final), strict=True):
         assert torch.equal(a, b)
 
 
@@ -257,11 +271,11 @@ def test_the_first_run_on_a_machine_gives_what_later_runs_give(tmp_path):
     code = """
 import torch
 from support import FORWARD, random_problem
-from metaplast.unroll.fused import FusedEngine
+from metaplast.engines.fused import FusedEngine
 widths = (64, 170, 100, 10)
 problem = random_problem(FORWARD, widths=widths, steps=100, size=1e-3, dtype=torch.float32)
 outcome = FusedEngine().run(problem)
-numbers = torch.cat([outcome.loss, outcome.theta_gradient.flatten(), outcome.final[0][1].flatten()])
+numbers = torch.cat([outcome.loss, outcome.theta_gradient.flatten(), outcome.final.weights[1].flatten()])
 print(numbers.numpy().tobytes().hex())
 """
     paths = [str(Path(__file__).parents[1]), *sys.path]
@@ -284,7 +298,9 @@ print(numbers.numpy().tobytes().hex())
 
 def test_what_it_cannot_serve_is_refused_in_one_sentence():
     dense = DenseFormula(W, lambda s: s.operator.tensor, frozenset(), True, "W", "W")
-    learner = Learner(FullyConnected((3, 2)), "fixed", (Term("dense", dense, citation="nobody"),))
+    learner = Learner.on_stack(
+        FullyConnected((3, 2)), "fixed", (Term("dense", dense, citation="nobody"),)
+    )
     sentences = [
         FusedEngine().refusal(learner, torch.device("cpu")),
         FusedEngine().refusal(replace(learner, terms=FORWARD), torch.device("cuda")),
@@ -296,7 +312,7 @@ def test_what_it_cannot_serve_is_refused_in_one_sentence():
 
 
 def test_importing_metaplast_imports_no_numba():
-    code = "import metaplast, metaplast.unroll.fused, sys; assert 'numba' not in sys.modules"
+    code = "import metaplast, metaplast.engines.fused, sys; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -304,6 +320,8 @@ def test_compile_terms_is_all_the_kernel_is_given():
     """A term under another name gives the same program: the kernel knows no term."""
     network = FullyConnected((4, 3, 2))
     renamed = tuple(replace(term, name=f"x{i}") for i, term in enumerate(FORWARD))
-    a, b = (build(Learner(network, "fixed", terms), 4, "f8") for terms in (FORWARD, renamed))
+    a, b = (
+        build(Learner.on_stack(network, "fixed", terms), 4, "f8") for terms in (FORWARD, renamed)
+    )
     assert compile_terms(FORWARD, W) == compile_terms(renamed, W)
     assert all((x == y).all() for x, y in zip(a.forward[:5], b.forward[:5], strict=True))

@@ -14,11 +14,11 @@ import episodes
 import metaplast
 import rule_library
 from metaplast import DiscoveryConfig, FullyConnected, Learner, Rule, discover, evaluate
-from metaplast.library import open_source, open_stream
-from metaplast.online import OnlineSettings, train_online
-from metaplast.stream import StreamRequest
-from metaplast.torch_settings import own_settings
-from metaplast.unroll import get_engine
+from metaplast.base.torch_settings import own_settings
+from metaplast.engines import get_engine
+from metaplast.online.train import OnlineSettings, train_online
+from metaplast.tasks.library import open_source, open_stream
+from metaplast.tasks.request import StreamRequest
 
 
 @contextlib.contextmanager
@@ -140,10 +140,10 @@ def single_images():
         OnlineSettings((0, 5), seeds=2, queries=10, engine="batched"),
     )
     state = learner.draw(1, seeded())
-    weights, backward = ([m[0] for m in group] for group in state)
+    weights, backward = ([m[0] for m in group] for group in (state.weights, state.backward))
     stepped = rule.step(weights, batch.support_x.new_ones(64) / 3, 1, backward)
     judged = evaluate(
-        Learner(FullyConnected((4, 3)), "fixed", named("decay")), rule.tensor()[:1] ** 2,
+        Learner.on_stack(FullyConnected((4, 3)), "fixed", named("decay")), rule.tensor()[:1] ** 2,
         clusters.test, get_engine("batched"), episodes=3, seed=0,
     )  # fmt: skip
     return numbers(
@@ -200,9 +200,7 @@ def test_tensors_that_require_grad_are_taken_as_numbers(engine):
     usual = get_engine(engine).run(problem)
     batch = problem.episodes
     batch = replace(batch, support_x=batch.support_x.clone().requires_grad_())
-    state = type(problem.state)(
-        *(tuple(m.clone().requires_grad_() for m in g) for g in problem.state)
-    )
+    state = problem.state.map(lambda matrix: matrix.clone().requires_grad_())
     theta = problem.theta.clone().requires_grad_()
     outcome = get_engine(engine).run(replace(problem, episodes=batch, state=state, theta=theta))
     assert torch.equal(outcome.theta_gradient, usual.theta_gradient)

@@ -6,7 +6,8 @@ import torch
 from support import assert_is_one_sentence, named, normal
 
 from metaplast import FullyConnected, Rule, UserError
-from metaplast.labels import class_index, class_targets
+from metaplast.systems.labels import class_index, class_targets
+from metaplast.systems.system import Examples
 
 CLASSES = 3
 WHOLE = {
@@ -119,9 +120,9 @@ def test_a_learner_refuses_what_is_no_label(labels):
     state, x = LEARNER.draw(1, torch.Generator()), torch.ones(1, 4)
     theta = RULE.tensor().expand(1, 1, 1)
     calls = (
-        lambda: LEARNER.step(state, theta, x, labels),
-        lambda: LEARNER.updates(state, x, labels),
-        lambda: LEARNER.query(state, x[None], labels if labels is None else labels[None]),
+        lambda: LEARNER.step(state, theta, Examples(x, labels)),
+        lambda: LEARNER.updates(state, Examples(x, labels)),
+        lambda: LEARNER.query(state, Examples(x[None], labels if labels is None else labels[None])),
     )
     for call in calls:
         with pytest.raises(UserError) as caught:

@@ -9,18 +9,18 @@ import threading
 import pytest
 from support import LIGHT, assert_is_one_sentence
 
-from metaplast import locks
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import CONFIG, Discovery, write_config
-from metaplast.errors import UserError
-from metaplast.files import LOCK
-from metaplast.locks import locked, require_free
+from metaplast.base import locks
+from metaplast.base.errors import UserError
+from metaplast.base.files import LOCK
+from metaplast.base.locks import locked, require_free
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import CONFIG, Discovery, write_config
 
 HOLD = (
     LIGHT
     + """
 from pathlib import Path
-from metaplast.locks import locked
+from metaplast.base.locks import locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)

@@ -4,17 +4,23 @@ import pytest
 import torch
 from support import assert_is_one_sentence, named
 
-from metaplast import memory
-from metaplast.errors import UserError
-from metaplast.learner import Learner
-from metaplast.memory import _group_bytes, _spell, available_bytes, episode_bytes, require_memory
-from metaplast.network import FullyConnected
+from metaplast.base.errors import UserError
+from metaplast.engines import memory_need as memory
+from metaplast.engines.memory_need import (
+    _group_bytes,
+    _spell,
+    available_bytes,
+    episode_bytes,
+    require_memory,
+)
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
 
 CPU = torch.device("cpu")
 
 
 def test_an_episode_takes_its_weights_and_images():
-    learner = Learner(FullyConnected((4, 3, 2)), "fixed", named("error_hebbian"))
+    learner = Learner.on_stack(FullyConnected((4, 3, 2)), "fixed", named("error_hebbian"))
     weights, images = 4 * 3 + 3 * 2, (7 + 5) * 4
     for engine, gradient, copies in (
         ("fused", True, 2), ("batched", True, 2 + 2 + 2), ("reference", True, 9),
@@ -26,14 +32,14 @@ def test_an_episode_takes_its_weights_and_images():
 
 def test_what_does_not_fit_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
-    require_memory(100, 10, "--meta-batch", (4, 2), CPU)
+    require_memory(100, 10, "--meta-batch", "4-2", CPU)
     for count, at_once in ((11, 1), (4, 3)):
-        with pytest.raises(UserError, match=r"--meta-batch .* widths 4-2.* of memory") as caught:
-            require_memory(100, count, "--meta-batch", (4, 2), CPU, at_once=at_once)
+        with pytest.raises(UserError, match=r"--meta-batch .* network 4-2.* of memory") as caught:
+            require_memory(100, count, "--meta-batch", "4-2", CPU, at_once=at_once)
         assert_is_one_sentence(caught.value)
     assert "in 3 processes, needs about 1.2 kB" in str(caught.value)
     monkeypatch.setattr(memory, "available_bytes", lambda device: None)
-    require_memory(10**30, 1, "--meta-batch", (4, 2), CPU)
+    require_memory(10**30, 1, "--meta-batch", "4-2", CPU)
 
 
 def test_limits_of_a_container_count(tmp_path):

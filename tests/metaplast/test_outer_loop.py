@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import Clouds, Poisoned, assert_close, assert_is_one_sentence, named
+from support import Clouds, Poisoned, assert_close, assert_is_one_sentence, matrices_of, named
 
-from metaplast.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.errors import UserError
-from metaplast.learner import Learner
-from metaplast.network import FullyConnected
-from metaplast.outer_loop import EXPLAINED, OuterLoop, StandstillError
-from metaplast.outer_settings import OuterSettings
-from metaplast.trust import TrustRegion
-from metaplast.unroll import Outcome, get_engine
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.errors import UserError
+from metaplast.engines import Outcome, get_engine
+from metaplast.meta.backtracking import TrustRegion
+from metaplast.meta.outer_loop import EXPLAINED, OuterLoop, StandstillError
+from metaplast.meta.settings import OuterSettings
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
 
 NETWORK = FullyConnected((6, 5, 3))
 TERMS = ("error_hebbian", "error_error", "decay")
@@ -50,7 +50,7 @@ class Quadratic:
 
 
 def loop_of(engine, settings=PLAIN, *, start=(0.5, 0.5, 0.5), terms=TERMS, sampler=None, **options):
-    learner = Learner(NETWORK, "fixed", named(*terms))
+    learner = Learner.on_stack(NETWORK, "fixed", named(*terms))
     theta = torch.tensor(start, dtype=torch.float64)
     return OuterLoop("search", learner, sampler or Clouds(), engine, settings, theta, **options)
 
@@ -151,7 +151,7 @@ def test_the_step_size_follows_half_a_cosine():
 
 def test_scaling_measures_updates_and_goes_down_only():
     loop = real_loop(REAL)
-    from metaplast.diagnostics import term_sizes
+    from metaplast.meta.scale import term_sizes
 
     problem = loop.problem(-1 % 2**31, 4, loop.theta)
     sizes = term_sizes(loop.learner, loop.theta, problem.state, problem.episodes)
@@ -183,21 +183,22 @@ def test_gradients_are_taken_to_scaled_theta():
 
 
 def test_measured_sizes_are_root_mean_squares_of_updates():
-    from metaplast.diagnostics import term_sizes
-    from metaplast.learner import Operators
-    from metaplast.term import full_update
+    from metaplast.meta.scale import term_sizes
+    from metaplast.systems.state import View
+    from metaplast.terms.term import full_update
 
     loop = real_loop(REAL)
     learner, theta = loop.learner, torch.tensor([0.1, -0.2, 0.01], dtype=torch.float64)
     problem = loop.problem(0, 3, theta)
     squares, state = torch.zeros(2, 3).double(), problem.state
     for t in range(4):
-        x, label = problem.episodes.support_x[:, t], problem.episodes.support_y[:, t]
-        for layer, ends in enumerate(learner.synapses(Operators.of(state), x, label)):
+        example = problem.episodes.example(t)
+        shown = learner.system.present(View.of(state), example, learner.reads)
+        for layer, ends in enumerate(shown.synapses.values()):
             for k, term in enumerate(learner.terms):
                 for episode in range(3):
                     squares[layer, k] += (full_update(term, ends)[episode] ** 2).sum() / 12
-        state = learner.step(state, problem.episode_theta, x, label)
+        state = learner.step(state, problem.episode_theta, example)
     sizes = term_sizes(learner, theta, problem.state, problem.episodes, steps=4)
     assert_close(sizes, squares.sqrt())
 
@@ -215,7 +216,7 @@ def test_diverging_episodes_are_counted_excluded_and_explained():
     assert record.non_finite == 1
     kept = torch.tensor([0, 2])
     assert record.loss == pytest.approx(float(outcome.loss[kept].mean()))
-    assert record.accuracy == pytest.approx(float(outcome.accuracy[kept].mean()))
+    assert record.accuracy == pytest.approx(float(outcome.score[kept].mean()))
     gradients = outcome.theta_gradient[kept] * loop.progress.scale
     norms = gradients.norm(dim=1, keepdim=True).clamp(min=1.0)
     assert record.gradient_norm == pytest.approx(float((gradients / norms).mean(0).norm()))
@@ -428,12 +429,15 @@ def test_loops_of_one_name_meet_the_same_tasks_and_weights():
         loop_of(engine, replace(PLAIN, episodes=3), tasks=tasks).run()
     for one, same, other in zip(*(engine.seen for engine in engines), strict=True):
         assert torch.equal(one.episodes.support_x, same.episodes.support_x)
-        assert all(torch.equal(a, b) for a, b in zip(one.matrices, same.matrices, strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(matrices_of(one.state), matrices_of(same.state), strict=True)
+        )
         assert not torch.equal(one.episodes.support_x, other.episodes.support_x)
-        assert not torch.equal(one.matrices[0], other.matrices[0])
+        assert not torch.equal(matrices_of(one.state)[0], matrices_of(other.state)[0])
     first, second, _ = engines[0].seen
     assert not torch.equal(first.episodes.support_x, second.episodes.support_x)
-    assert not torch.equal(first.matrices[0], second.matrices[0])
+    assert not torch.equal(matrices_of(first.state)[0], matrices_of(second.state)[0])
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD", "RMSprop"])
@@ -444,7 +448,7 @@ def test_a_restored_loop_goes_on_bit_for_bit(tmp_path, optimizer, per_layer):
     settings = replace(REAL, optimizer=optimizer)
 
     def make(scale=None):
-        learner = Learner(NETWORK, "fixed", named(*TERMS))
+        learner = Learner.on_stack(NETWORK, "fixed", named(*TERMS))
         engine = get_engine("batched")
         return OuterLoop("search", learner, Poisoned([1]), engine, settings, start, scale=scale)
 

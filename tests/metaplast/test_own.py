@@ -10,22 +10,23 @@ from support import Clouds, assert_is_one_sentence
 
 import episodes
 from metaplast import DenseFormula, DiscoveryConfig, Rule, Term, W, outer, post, pre
-from metaplast.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.errors import UserError
+from metaplast.batch_jobs.pool import DONE, JOBS, Jobs
 from metaplast.commands import discover as discover_command
 from metaplast.commands import evaluate as evaluate_command
 from metaplast.commands import export as export_command
 from metaplast.commands import guard
 from metaplast.commands import report as report_command
-from metaplast.console import make_console, show_config
-from metaplast.discovery import Discovery, discover
-from metaplast.episode import EpisodeSplit
-from metaplast.errors import UserError
-from metaplast.jobs import DONE, JOBS, Jobs
-from metaplast.outputs import RunFiles
+from metaplast.discovery.discover import discover
+from metaplast.discovery.run import Discovery
+from metaplast.discovery.run_config import CONFIG, write_config
+from metaplast.discovery.run_folder import RunFiles
+from metaplast.discovery.stages import CHECKPOINT
 from metaplast.report.page import write_report
 from metaplast.report.run import read_run
-from metaplast.run_config import CONFIG, write_config
-from metaplast.stages import CHECKPOINT
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.watch.console import make_console, show_config
 
 CONFIGURATION = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=6, meta_batch=2,

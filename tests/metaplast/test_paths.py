@@ -15,23 +15,23 @@ import episodes
 import metaplast
 import rule_library
 from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, Rule, discover, open_source
-from metaplast.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.discovery import write_config
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError
-from metaplast.export.source import open_rule
-from metaplast.jobs import Jobs
-from metaplast.outputs import RunFiles, load_rule
-from metaplast.paths import as_path, make_folder
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.errors import UserError
+from metaplast.base.paths import as_path, make_folder
+from metaplast.batch_jobs.pool import Jobs
+from metaplast.discovery.run import write_config
+from metaplast.discovery.run_folder import RunFiles, load_rule
+from metaplast.export.network_choice import open_rule
 from metaplast.report.canvas import save_figure
 from metaplast.report.observer import ReportFiles
 from metaplast.report.page import write_report
 from metaplast.report.run import read_run
-from metaplast.reproduce.contract import Setting
+from metaplast.reproduce.experiment import Setting
 from metaplast.reproduce.page import page, write_page
 from metaplast.reproduce.runner import Results
 from metaplast.reproduce.table import read_rows
-from metaplast.tracking import TensorBoard
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.watch.tensorboard import TensorBoard
 
 TINY = {
     "terms": "error_hebbian", "hidden": (4,), "ways": 3, "shots": 2, "queries": 2, "episodes": 2,
@@ -42,13 +42,14 @@ SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", 6, 3, "clouds")
 # Not for users: the tools for files, which others call with paths of their own, and the readers
 # of data sets, whose folder comes from a request.
 INNER = (
-    "metaplast.files", "metaplast.paths", "metaplast.locks", "metaplast.strict_json",
-    "metaplast.commands", "metaplast.export.check", "metaplast.export._runner", "metaplast.stages",
+    "metaplast.base.files", "metaplast.base.paths", "metaplast.base.locks",
+    "metaplast.base.strict_json", "metaplast.commands", "metaplast.export.check",
+    "metaplast.export._runner", "metaplast.discovery.stages",
     "metaplast.reproduce.meta", "metaplast.reproduce.heldout", "metaplast.reproduce.online",
     "episodes.",
 )  # fmt: skip
 # Begun by a job, in its own folder.
-OWN = ("metaplast.jobs.Heartbeat",)
+OWN = ("metaplast.batch_jobs.pool.Heartbeat",)
 
 
 def modules():

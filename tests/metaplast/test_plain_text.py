@@ -9,11 +9,11 @@ import sys
 import pytest
 from support import TERMS, named
 
-from metaplast.console import library_tables, make_console
-from metaplast.library import all_terms, known_rules
-from metaplast.notation import ASCII
-from metaplast.plain_text import make_streams_safe, to_ascii
-from metaplast.rule import Rule
+from metaplast.base.plain_text import make_streams_safe, to_ascii
+from metaplast.rules.rule import Rule
+from metaplast.terms.library import all_terms, known_rules
+from metaplast.terms.notation import ASCII
+from metaplast.watch.console import library_tables, make_console
 
 
 @pytest.fixture(params=["ascii", "cp1252", "latin-1", "cp437", "utf-8"])

@@ -11,14 +11,14 @@ import pytest
 import torch
 from support import Clouds
 
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import discover
-from metaplast.episode import EpisodeSplit
-from metaplast.learner import Learner, State
-from metaplast.library import get_term
-from metaplast.network import FullyConnected
-from metaplast.recovery import Recovery
-from metaplast.rule import Rule
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.discover import discover
+from metaplast.rules.recovery import Recovery
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.library import get_term
 
 WIDTHS, BETA = (8, 7, 6, 3), 10.0
 
@@ -73,7 +73,7 @@ class Teacher(Clouds):
 
     def learn(self, episodes, generator):
         batch = super().sample(episodes, generator)
-        start = Learner(FullyConnected(WIDTHS), "fixed", ()).draw(
+        start = Learner.on_stack(FullyConnected(WIDTHS), "fixed", ()).draw(
             episodes, generator, torch.float64
         )
         weights = list(start.weights)
@@ -90,7 +90,7 @@ class Teacher(Clouds):
                 for i, w in enumerate(weights)
             ]  # fmt: skip
         labels = self.forward([w[:, None] for w in weights], batch.query_x)[-1]
-        return replace(batch, query_y=labels, initial=State(*start))
+        return replace(batch, query_y=labels, initial=start)
 
 
 def recover(rule, formulas=FORMULAS, terms="all", **options):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from metaplast.library import get_term
-from metaplast.recovery import Recovery
-from metaplast.rule import Rule
+from metaplast.rules.recovery import Recovery
+from metaplast.rules.rule import Rule
+from metaplast.terms.library import get_term
 
 
 def rule(*rows, terms=("error_hebbian", "oja")):

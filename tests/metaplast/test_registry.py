@@ -8,21 +8,12 @@ import sys
 import pytest
 from support import FORWARD, TERMS, assert_is_one_sentence
 
-from metaplast import registry
-from metaplast.episode import EpisodeRequest
-from metaplast.errors import UserError
-from metaplast.library import (
-    all_sources,
-    all_terms,
-    baselines,
-    choose_terms,
-    default_source,
-    get_source,
-    get_term,
-    known_rules,
-    open_source,
-)
-from metaplast.rule import Rule
+from metaplast.base import registry
+from metaplast.base.errors import UserError
+from metaplast.rules.rule import Rule
+from metaplast.tasks.library import all_sources, default_source, get_source, open_source
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.terms.library import all_terms, baselines, choose_terms, get_term, known_rules
 
 RULES = known_rules()
 PUBLISHED = {
@@ -231,7 +222,7 @@ def test_published_rules_are_made_of_their_terms(rule):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
 def test_contract_of_a_known_rule(rule):
-    from metaplast.feedback import get_feedback
+    from metaplast.systems.feedback import get_feedback
 
     terms = [get_term(name) for name in rule.terms]
     assert len(set(terms)) == len(terms) > 0

@@ -8,9 +8,9 @@ import pytest
 import torch
 from support import TERMS, assert_is_one_sentence, named
 
-from metaplast.errors import UserError
-from metaplast.notation import LATEX
-from metaplast.rule import Rule
+from metaplast.base.errors import UserError
+from metaplast.rules.rule import Rule
+from metaplast.terms.notation import LATEX
 
 BIO = named("error_hebbian", "error_error", "oja")
 LOCAL = named("error_hebbian", "decay", "backward_hebbian", "backward_decay")

@@ -5,7 +5,7 @@ import torch
 from support import TERMS, assert_close, assert_is_one_sentence, named, seeded
 
 from metaplast import FullyConnected, Rule, UserError
-from metaplast.notation import LATEX
+from metaplast.terms.notation import LATEX
 
 NETWORK = FullyConnected((5, 4, 4, 3))
 
@@ -48,7 +48,7 @@ def plain_loop(rule, weights, backward, x, label):
 def test_a_step_equals_a_plain_loop_over_synapses():
     rule = rule_of("error_hebbian", "oja", theta=[0.1, 0.05])
     state = drawn(rule)
-    weights, backward = ([m[0] for m in group] for group in state)
+    weights, backward = ([m[0] for m in group] for group in (state.weights, state.backward))
     before = [w.clone() for w in weights]
     x = torch.rand(5, generator=seeded(), dtype=torch.float64)
     got, same = rule.step(weights, x, 2, backward)
@@ -68,7 +68,7 @@ def test_a_batch_is_one_step_for_each_episode(feedback):
     label = torch.tensor([0, 2, 1])
     together = rule.step(state.weights, x, label, state.backward, activation="tanh")
     for i in range(3):
-        one = [[m[i] for m in group] for group in state]
+        one = [[m[i] for m in group] for group in (state.weights, state.backward)]
         alone = rule.step(one[0], x[i], label[i], one[1], activation="tanh")
         for a, b in zip(
             (*together.weights, *together.backward), (*alone.weights, *alone.backward), strict=True
@@ -81,14 +81,15 @@ def test_a_batch_is_one_step_for_each_episode(feedback):
 def test_coefficients_of_each_layer_reach_their_layer():
     rule = rule_of("error_hebbian", theta=[[0.0], [0.1], [0.0]])
     state = drawn(rule)
-    weights, backward = ([m[0] for m in group] for group in state)
+    weights, backward = ([m[0] for m in group] for group in (state.weights, state.backward))
     after, _ = rule.step(weights, torch.rand(5, dtype=torch.float64), 1, backward)
     assert [torch.equal(a, b) for a, b in zip(after, weights, strict=True)] == [True, False, True]
 
 
 def test_shapes_that_do_not_fit_are_one_sentence():
     rule = rule_of("error_hebbian")
-    (w1, w2, w3), backward = ([m[0] for m in group] for group in drawn(rule))
+    state = drawn(rule)
+    (w1, w2, w3), backward = ([m[0] for m in group] for group in (state.weights, state.backward))
     x = torch.rand(5, dtype=torch.float64)
     wrong = [
         ([], x, 1, ()),

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from metaplast.seeds import generator
+from metaplast.base.seeds import generator
 
 PATHS = [
     (),

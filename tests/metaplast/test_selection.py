@@ -6,9 +6,9 @@ import pytest
 import torch
 from support import named
 
-from metaplast.algebra import W, outer, post, pre
-from metaplast.selection import Fit, complexity, eliminate, select
-from metaplast.term import DenseFormula, Term
+from metaplast.discovery.selection import Fit, complexity, eliminate, select
+from metaplast.terms.algebra import W, outer, post, pre
+from metaplast.terms.term import DenseFormula, Term
 
 TERMS = named("gated_activity_error", "oja", "summed_error_hebbian", "error_hebbian", "error_error")
 GATED, OJA, SUMMED, HEBBIAN, ERRORS = range(5)

@@ -9,13 +9,14 @@ import torch
 from sides import Side, Sources
 from support import Clouds, named
 
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery
-from metaplast.episode import EpisodeRequest, EpisodeSplit
-from metaplast.learner import Learner
-from metaplast.library import open_source
-from metaplast.network import FullyConnected
-from metaplast.sweep import candidates, judge, recommend
+from metaplast.batch_jobs.sweep import candidates, judge, recommend
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.tasks.library import open_source
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSplit
 
 TINY = DiscoveryConfig(
     terms="error_hebbian,error_error,oja", hidden=(5,), episodes=8, meta_batch=2, refit=4,
@@ -102,7 +103,7 @@ def test_planting_keeps_the_sides_apart(monkeypatch):
     sources = Sources()
     monkeypatch.setattr("episodes.planted.open_source", partial(sources.open, inputs=6))
     split = open_source("planted:F0=0.02", EpisodeRequest())
-    bound = split.bind(FullyConnected((6, 5, 3)), "fixed")
+    bound = split.bind(FullyConnected((6, 5, 3)))
     draw = torch.Generator().manual_seed(0)
     assert "test" not in sources.sides, "the planted rule is drawn on the meta-training side"
     for side in ("train", "test"):
@@ -122,7 +123,7 @@ def result():
 
 def judged(result, monkeypatch, seed=0):
     sources = Sources()
-    monkeypatch.setattr("metaplast.discovery.open_source", sources.open)
+    monkeypatch.setattr("metaplast.discovery.run.open_source", sources.open)
     return judge(result, seed=seed)["judged"], sources
 
 
@@ -169,7 +170,7 @@ def test_the_recommended_rule_does_not_depend_on_held_out_accuracy():
 
 def test_a_log_of_sides_tells_them_apart():
     log = []
-    learner = Learner(FullyConnected((6, 5, 3)), "fixed", named("oja"))
+    learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named("oja"))
     draw = torch.Generator().manual_seed(1)
     batch = Side("train", log).sample(2, draw)
     assert batch.support_x.shape[-1] == learner.network.widths[0]

@@ -4,12 +4,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import FORWARD, assert_close, assert_is_one_sentence, normal, random_problem, seeded
+from support import (
+    FORWARD,
+    assert_close,
+    assert_is_one_sentence,
+    begin,
+    matrices_of,
+    normal,
+    random_problem,
+    seeded,
+)
 
-from metaplast.errors import UserError
-from metaplast.learner import Learner, Operators
-from metaplast.network import FullyConnected
-from metaplast.unroll import get_engine
+from metaplast.base.errors import UserError
+from metaplast.engines import get_engine
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import View
 
 ENGINES = ["reference", "batched", "fused"]
 
@@ -31,7 +41,7 @@ def test_engines_agree_on_probabilities(seed, per_layer):
     for name in ENGINES[1:]:
         outcome = get_engine(name).run(problem)
         assert_close(outcome.loss, expected.loss)
-        assert torch.equal(outcome.accuracy, expected.accuracy)
+        assert torch.equal(outcome.score, expected.accuracy)
         assert_close(outcome.theta_gradient, expected.theta_gradient)
 
 
@@ -50,7 +60,7 @@ def test_a_sure_label_is_the_class_itself(engine):
 def test_the_gradient_vanishes_where_the_labels_are_the_learners_own_outputs(engine):
     problem = soft_problem()
     final = get_engine(engine).run(problem).final
-    forward = problem.learner.network.forward(Operators.of(final).weights, problem.episodes.query_x)
+    forward = problem.learner.network.forward(View.of(final).weights, problem.episodes.query_x)
     own = forward.activities[-1]
     outcome = get_engine(engine).run(
         replace(problem, episodes=replace(problem.episodes, query_y=own))
@@ -58,7 +68,7 @@ def test_the_gradient_vanishes_where_the_labels_are_the_learners_own_outputs(eng
     entropy = -(own * own.log()).sum(-1).mean(-1)
     assert_close(outcome.loss, entropy, 1e-12)
     assert outcome.theta_gradient.abs().max() < 1e-12
-    assert outcome.accuracy.tolist() == [1, 1]
+    assert outcome.score.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -88,13 +98,14 @@ def test_prescribed_weights_are_taken_in_the_place_of_fresh_ones():
     problem = soft_problem()
     learner, batch = problem.learner, problem.episodes
     given = replace(batch, initial=problem.state)
-    state = learner.begin(given, seeded(5))
-    assert all(a is b for a, b in zip(sum(state, ()), sum(problem.state, ()), strict=True))
-    fresh = learner.begin(batch, seeded(5))
+    state = begin(learner, given, seeded(5))
+    assert all(a is b for a, b in zip(matrices_of(state), matrices_of(problem.state), strict=True))
+    fresh = begin(learner, batch, seeded(5))
     assert not torch.equal(fresh.weights[0], state.weights[0])
     # Backprop has no backward weights of its own.
-    symmetric = Learner(learner.network, "symmetric", learner.terms)
-    assert symmetric.begin(given, seeded(5)) == (problem.state.weights, ())
+    symmetric = Learner.on_stack(learner.network, "symmetric", learner.terms)
+    own = begin(symmetric, given, seeded(5))
+    assert tuple(own.matrices) == ("W1", "W2", "W3")
 
 
 def test_prescribed_weights_and_labels_go_where_their_episodes_go():
@@ -111,6 +122,6 @@ def test_prescribed_weights_and_labels_go_where_their_episodes_go():
 
 def test_labels_of_another_number_of_classes_do_not_fit_the_network():
     problem = soft_problem()
-    wider = Learner(FullyConnected((6, 5, 4, 4)), "fixed", problem.learner.terms)
+    wider = Learner.on_stack(FullyConnected((6, 5, 4, 4)), "fixed", problem.learner.terms)
     with pytest.raises(UserError, match="probabilities"):
         replace(problem, learner=wider)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from support import assert_is_one_sentence
 
-from metaplast.errors import UserError
-from metaplast.files import read_json
+from metaplast.base.errors import UserError
+from metaplast.base.files import read_json
 
 WRONG = {
     "empty": (b"", "is not JSON"),

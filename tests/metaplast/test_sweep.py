@@ -12,12 +12,12 @@ from dataclasses import replace
 import pytest
 from support import assert_is_one_sentence
 
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery
-from metaplast.errors import UserError
-from metaplast.jobs import DONE, Heartbeat, Jobs, run_job
-from metaplast.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
-from metaplast.sweep_figure import draw
+from metaplast.base.errors import UserError
+from metaplast.batch_jobs.pool import DONE, Heartbeat, Jobs, run_job
+from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.report.sweep_figure import draw
 
 TINY = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,
@@ -87,20 +87,22 @@ def test_an_interrupt_ends_the_workers_and_begins_nothing(tmp_path):
     )
     (tmp_path / "main.py").write_text(
         "import sys\n"
-        "from metaplast.jobs import on_cores\n"
+        "from metaplast.batch_jobs.pool import on_cores\n"
         "from slow import wait\n"
         "if __name__ == '__main__':\n"
         "    calls = {str(k): (k, sys.argv[1]) for k in range(8)}\n"
         "    list(on_cores(wait, calls, 2))\n"
     )
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "main.py"), str(begun)], stderr=subprocess.DEVNULL
-    )
+        [sys.executable, str(tmp_path / "main.py"), str(begun)], stderr=subprocess.DEVNULL,
+        # A shell that runs the tests in the background has them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while len(list(begun.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=300) != 0
     assert len(list(begun.iterdir())) == 2
 
 

@@ -10,9 +10,9 @@ import torch
 from support import TERMS, assert_is_one_sentence, named
 
 from metaplast import B, DenseFormula, Rule, Term, W, dot, outer, post, pre, total
-from metaplast.errors import UserError
-from metaplast.formula_data import formula_data, is_same_formula, read_formula
-from metaplast.term_data import read_term, term_data
+from metaplast.base.errors import UserError
+from metaplast.terms.formula_data import formula_data, is_same_formula, read_formula
+from metaplast.terms.term_data import read_term, term_data
 
 MINE = Term(
     "mine",

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from support import Clouds, Poisoned
 
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery
-from metaplast.episode import EpisodeSplit
-from metaplast.tracking import FOLDER, TensorBoard
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

@@ -5,15 +5,16 @@ import torch
 from support import Clouds, assert_close, assert_is_one_sentence, named, seeded
 
 import episodes
-from metaplast.diagnostics import error_angles
-from metaplast.errors import UserError
-from metaplast.learner import Learner, Operators
-from metaplast.library import open_stream
-from metaplast.network import FullyConnected
-from metaplast.online import OnlineSettings, spaced_records, train_online
-from metaplast.probes import PROBES, term_norms
-from metaplast.seeds import generator
-from metaplast.stream import StreamRequest
+from metaplast.base.errors import UserError
+from metaplast.base.seeds import generator
+from metaplast.online.probes import PROBES, term_norms
+from metaplast.online.train import OnlineSettings, spaced_records, train_online
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import View
+from metaplast.systems.system import Examples
+from metaplast.tasks.library import open_stream
+from metaplast.tasks.request import StreamRequest
 
 WIDTHS = (6, 5, 4, 3)
 
@@ -26,7 +27,7 @@ class CloudStream:
 
 
 def learner_of(*names, feedback="fixed"):
-    return Learner(FullyConnected(WIDTHS), feedback, named(*names))
+    return Learner.on_stack(FullyConnected(WIDTHS), feedback, named(*names))
 
 
 def settings(records=(0, 4, 9), **options):
@@ -46,13 +47,11 @@ def test_training_equals_a_plain_loop_over_single_examples(engine, names):
         for step in range(10):
             if step in run.samples:
                 record = run.samples.index(step)
-                loss, accuracy = learner.query(state, batch.query_x, batch.query_y)
+                loss, accuracy = learner.query(state, batch.query)
                 assert_close(run.loss[network, record], loss[0])
                 assert float(run.accuracy[network, record]) == pytest.approx(float(accuracy[0]))
             if step < 9:
-                state = learner.step(
-                    state, each, batch.support_x[:, step], batch.support_y[:, step]
-                )
+                state = learner.step(state, each, batch.example(step))
         for got, wanted in zip(run.final.weights, state.weights, strict=True):
             assert_close(got[network], wanted[0])
 
@@ -111,16 +110,17 @@ def test_probes_measure_what_they_say():
     network = 1
     state = run.final.select(slice(network, network + 1))
     batch = CloudStream().sample(9, 7, generator(0, "online", "images", network))
-    angles = error_angles(learner, state, batch.query_x, batch.query_y)
+    angles = learner.error_angles(state, batch.query)
     assert_close(run.measures["angle"][network, -1], angles[0])
     norms = torch.stack([w[0].square().sum().sqrt() for w in state.weights])
     assert_close(run.measures["weight_norm"][network, -1], norms)
-    forward = learner.network.forward(Operators.of(state).weights, batch.query_x)
+    forward = learner.network.forward(View.of(state).weights, batch.query_x)
     sizes = torch.stack([y[0].square().sum(1).sqrt().mean() for y in forward.activities[1:]])
     assert_close(run.measures["activity_norm"][network, -1], sizes)
     updates = []
     for i in range(7):
-        after = learner.step(state, theta.expand(1, 3, 3), batch.query_x[:, i], batch.query_y[:, i])
+        example = Examples(batch.query_x[:, i], batch.query_y[:, i])
+        after = learner.step(state, theta.expand(1, 3, 3), example)
         pairs = zip(after.weights, state.weights, strict=True)
         updates.append(torch.stack([(b - a)[0].norm() for b, a in pairs]))
     assert_close(run.measures["update_norm"][network, -1], torch.stack(updates).mean(0))
@@ -130,7 +130,7 @@ def test_probes_measure_what_they_say():
 
 def test_backprop_learns_real_digits():
     split = open_stream("digits", StreamRequest())
-    learner = Learner(FullyConnected((64, 16, 10)), "symmetric", named("error_hebbian"))
+    learner = Learner.on_stack(FullyConnected((64, 16, 10)), "symmetric", named("error_hebbian"))
     settings = OnlineSettings((0, 300), seeds=2, queries=100, engine="batched")
     run = train_online(learner, torch.tensor([0.05]), split.final, settings, probes={})
     assert run.accuracy[:, 0].max() < 0.3
@@ -139,7 +139,7 @@ def test_backprop_learns_real_digits():
 
 def test_backprop_learns_to_tell_two_clouds_apart():
     split = episodes.from_tensors(*_two_clouds()).stream(StreamRequest())
-    learner = Learner(FullyConnected((2, 8, 2)), "symmetric", named("error_hebbian"))
+    learner = Learner.on_stack(FullyConnected((2, 8, 2)), "symmetric", named("error_hebbian"))
     run = train_online(
         learner, torch.tensor([0.3]), split.final, OnlineSettings((0, split.images), seeds=3)
     )

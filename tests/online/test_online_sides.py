@@ -8,9 +8,9 @@ from sides import Sources
 
 from metaplast.commands import evaluate as evaluate_command
 from metaplast.commands import guard
-from metaplast.comparison import compete, known_contender, tune
-from metaplast.network import FullyConnected
-from metaplast.online import OnlineSettings
+from metaplast.online.comparison import compete, known_contender, tune
+from metaplast.online.train import OnlineSettings
+from metaplast.systems.fully_connected import FullyConnected
 
 NETWORK = FullyConnected((6, 5, 3))
 SETTINGS = OnlineSettings((0, 3), seeds=2, queries=3)

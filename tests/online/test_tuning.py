@@ -5,7 +5,7 @@ import math
 import pytest
 from support import named
 
-from metaplast.tuning import GRID, Score, Search, Trial
+from metaplast.online.tuning import GRID, Score, Search, Trial
 
 
 def search(terms, height):

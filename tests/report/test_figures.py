@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from metaplast.bands import Band
+from metaplast.base.bands import Band
 from metaplast.report import figures
 from metaplast.report.canvas import _spread, inline_svg, look, save_figure
 from metaplast.report.curve import PLACES, Curve

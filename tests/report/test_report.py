@@ -11,18 +11,18 @@ import pytest
 from support import assert_is_one_sentence
 
 from metaplast import Term, outer, post, pre
+from metaplast.base.errors import UserError
 from metaplast.commands import discover as discover_command
 from metaplast.commands import guard
 from metaplast.commands import report as report_command
 from metaplast.commands.discover import read_options
-from metaplast.config import DiscoveryConfig
-from metaplast.discovery import Discovery, write_config
-from metaplast.errors import UserError
-from metaplast.outputs import RunFiles
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery, write_config
+from metaplast.discovery.run_folder import RunFiles
 from metaplast.report import page
 from metaplast.report.page import write_report
 from metaplast.report.run import read_run
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
 
 SMALL = [
     "--episodes=24",
@@ -175,7 +175,7 @@ def copy_results(folder, target):
     "arguments",
     [
         ["--no-signs", "--l1=0.1", "--theta=per-layer"],
-        ["--preset=paper", "--hidden=", "--data-root=/a b/c"],
+        ["--preset=paper", "--hidden=none", "--data-root=/a b/c"],
     ],
 )
 def test_any_configuration_comes_back_from_its_command(arguments, tmp_path, folder):

@@ -11,8 +11,8 @@ import pytest
 import torch
 from support import assert_close, random_synapses
 
-from metaplast.library import all_terms, get_term
-from metaplast.term import full_update
+from metaplast.terms.library import all_terms, get_term
+from metaplast.terms.term import full_update
 
 
 def net(y, M, e):
@@ -71,7 +71,7 @@ def test_a_term_is_its_published_formula(label):
     ends = random_synapses(term.matrix, episodes=1, seed=7)
     M = ends.operator.tensor[0].tolist()
     signals = [
-        s[0].tolist()
+        s[0, 0].tolist()
         for s in (ends.post_activity, ends.post_error, ends.pre_activity, ends.pre_error)
     ]
     expected = [[TABLE[label](M, *signals, i, j) for j in range(len(M[0]))] for i in range(len(M))]

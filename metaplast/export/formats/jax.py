@@ -1,17 +1,17 @@
 """Export as a JAX program."""
 
-from metaplast.export.contract import CodeExporter
+from metaplast.export.exporter import CodeExporter
 from metaplast.export.program import program
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 class JaxExporter(CodeExporter):
-    """Pure functions, compiled by jit, a whole task by scan."""
+    """Pure functions, compiled by jit; a whole task by scan."""
 
     name = "jax"
     suffix = ".py"
-    summary = "a program that needs JAX alone: pure functions under jit, a task under scan"
+    summary = "a program that needs only JAX: pure functions under jit, a task under scan"
     package = "jax"
     driver = '''
 import jax

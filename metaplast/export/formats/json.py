@@ -1,16 +1,15 @@
 """Export as JSON."""
 
 import json
-from dataclasses import asdict
 
-from metaplast.export.contract import Exporter, declared
+from metaplast.export.exporter import Exporter, declared
 from metaplast.export.text import plain
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 class JsonExporter(Exporter):
-    """A rule's file, with its network, and each formula as data for programs that know no text."""
+    """A rule's file with its network, and each formula as data, for programs that parse no text."""
 
     name = "json"
     suffix = ".json"
@@ -21,7 +20,8 @@ class JsonExporter(Exporter):
         data = rule.to_json()
         for term in rule.terms:
             declared(term)
-        data["network"] = asdict(network) | {"widths": list(network.widths)}
+        spec = network.spec()
+        data["network"] = {name: spec[name] for name in ("widths", "activation", "init")}
         data["provenance"] = plain(rule.provenance)
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -1,14 +1,14 @@
 """Export as a LaTeX document."""
 
-from metaplast.export.contract import Exporter
 from metaplast.export.document import document
+from metaplast.export.exporter import Exporter
 from metaplast.export.text import latex
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 class LatexExporter(Exporter):
-    """A document that compiles as it is; its parts can be pasted."""
+    """A document that compiles as it is; its parts can be copied into others."""
 
     name = "latex"
     suffix = ".tex"
@@ -19,7 +19,7 @@ class LatexExporter(Exporter):
         """Return the document; see `Exporter.write`."""
         return document(
             "latex.tex.jinja", rule, network, latex,
-            # Braces and percent signs are LaTeX's own.
+            # Braces and percent signs belong to LaTeX.
             block_start_string="<%", block_end_string="%>",
             variable_start_string="<<", variable_end_string=">>",
             comment_start_string="<#", comment_end_string="#>",

@@ -1,10 +1,10 @@
 """Export as Markdown."""
 
-from metaplast.export.contract import Exporter
 from metaplast.export.document import document
+from metaplast.export.exporter import Exporter
 from metaplast.export.text import markdown
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 class MarkdownExporter(Exporter):

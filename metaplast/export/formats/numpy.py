@@ -1,9 +1,9 @@
 """Export as a NumPy program."""
 
-from metaplast.export.contract import CodeExporter
+from metaplast.export.exporter import CodeExporter
 from metaplast.export.program import program
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 class NumpyExporter(CodeExporter):
@@ -11,7 +11,7 @@ class NumpyExporter(CodeExporter):
 
     name = "numpy"
     suffix = ".py"
-    summary = "a program that needs NumPy alone: plain functions, one example a step"
+    summary = "a program that needs only NumPy: plain functions, one example a step"
     package = "numpy"
     driver = '''
 import numpy as np

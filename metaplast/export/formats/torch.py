@@ -1,9 +1,9 @@
 """Export as a PyTorch program."""
 
-from metaplast.export.contract import CodeExporter
+from metaplast.export.exporter import CodeExporter
 from metaplast.export.program import program
-from metaplast.network import FullyConnected
-from metaplast.rule import Rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 
 
 class TorchExporter(CodeExporter):
@@ -11,7 +11,7 @@ class TorchExporter(CodeExporter):
 
     name = "torch"
     suffix = ".py"
-    summary = "a program that needs PyTorch alone: a torch.optim.Optimizer for an nn.Sequential"
+    summary = "a program that needs only PyTorch: a torch.optim.Optimizer for an nn.Sequential"
     aliases = ("pytorch",)
     package = "torch"
     driver = '''

@@ -1,0 +1,107 @@
+"""Deprecated module names of version 0.1: importing one warns and gives the module's new home.
+
+Kept for one release. Modules that lay directly in `metaplast/` have moved into folders.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+_PLAIN = {
+    "base": "checkpoint errors files registry seeds threads",
+    "terms": "algebra notation operator term",
+    "systems": "activation feedback learner",
+    "rules": "differentiable optimizer recovery rule",
+    "meta": "evaluation outer_loop",
+    "discovery": "config result selection stages",
+    "watch": "console progress",
+    "online": "comparison probes tuning",
+    "batch_jobs": "sweep",
+    "report": "sweep_figure",
+}
+_RENAMED = {
+    "diagnostics": ("systems.diagnostics", "meta.scale"),
+    "display": ("rules.notebook",),
+    "episode": ("tasks.source", "tasks.batch", "tasks.request"),
+    "guard": ("meta.divergence",),
+    "jobs": ("batch_jobs.pool",),
+    "library": ("terms.library", "tasks.library"),
+    "network": ("systems.fully_connected", "systems.initialisation"),
+    "outer_settings": ("meta.settings",),
+    "outputs": ("discovery.run_folder",),
+    "plain": ("systems.single_step",),
+    "plasticity": ("terms.compiled",),
+    "stream": ("tasks.stream", "tasks.request"),
+    "tracking": ("watch.tensorboard",),
+    "trust": ("meta.backtracking",),
+    "unroll": ("engines",),
+    "unroll.batched": ("engines.batched",),
+    "unroll.contract": ("engines.contract",),
+    "unroll.engines": ("engines.choose",),
+    "unroll.fused": ("engines.fused",),
+    "unroll.reference": ("engines.reference",),
+    "unroll.stepper": ("engines.stepper",),
+}
+MOVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: (f"{folder}.{name}",) for folder, names in _PLAIN.items() for name in names.split()}
+    | _RENAMED
+)
+
+
+class _Finder(MetaPathFinder):
+    """Finds a module by its old name."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, old = fullname.partition(".")
+        if package != "metaplast" or old not in MOVED:
+            return None
+        is_package = any(name.startswith(f"{old}.") for name in MOVED)
+        return ModuleSpec(fullname, _Loader(old), is_package=is_package)
+
+
+class _CallableModule(ModuleType):
+    """A module that is called as the function whose name it takes in its package."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the function."""
+        return vars(self)["unroll"](*arguments, **options)
+
+
+class _Loader(Loader):
+    """Fills a module of an old name with the contents of the new ones."""
+
+    def __init__(self, old: str) -> None:
+        self._old = old
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return an empty module; that of `unroll` hides a function of the same name."""
+        kind = _CallableModule if self._old == "unroll" else ModuleType
+        return kind(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        places = [f"metaplast.{new}" for new in MOVED[self._old]]
+        warnings.warn(
+            f"metaplast.{self._old} moved to {' and '.join(places)}; the next "
+            f"release removes the old name.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        for place in places:
+            found = vars(importlib.import_module(place))
+            names = {name: value for name, value in found.items() if not name.startswith("__")}
+            vars(module).update(names)
+
+
+def install() -> None:
+    """Make old names importable; called once, by `metaplast` itself."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

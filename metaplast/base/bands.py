@@ -1,0 +1,180 @@
+"""Means and medians with confidence bands: one level and one method for the whole package.
+
+The level is that of the published curves (Shervani-Tabar & Rosenbaum 2023, 98 %). Everything that
+names it, such as a caption or the head of a column, prints it from here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from metaplast.base.seeds import numpy_generator
+
+Numbers = npt.NDArray[np.float64]
+Ends = tuple[Numbers, Numbers, Numbers]
+Limits = tuple[float, float]
+
+LEVEL = 0.98
+BAND = f"{100 * LEVEL:g} % band"
+RESAMPLES = 10_000
+# With at least this many values, a bootstrap covers better than Student's t if the values are
+# skewed, and about as well if they are not. A bootstrap of fewer values never leaves their range,
+# so its bands are too narrow.
+ENOUGH = 10
+# How pages of results describe their bands.
+DESCRIPTION = (
+    f"{BAND}s, of a mean Student's t below {ENOUGH} values and from {ENOUGH} on a BCa bootstrap of "
+    f"{RESAMPLES:,} resamples, widened for the sample's size, of a median order statistics"
+)
+# How to describe stored results whose bands have no recorded method.
+EARLIER = (
+    "98 % percentile bootstrap bands, as an earlier version made them: with 20 seeds about a tenth "
+    "narrower than today's"
+)
+# The possible range of a share, of a share in percent, and of a difference of shares.
+SHARE, PERCENT, CHANGE = (0.0, 1.0), (0.0, 100.0), (-1.0, 1.0)
+ANY = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A mean with its confidence band.
+
+    Attributes:
+        mean: of the values.
+        low: lower end of the band; the lower limit of what is possible if one value leaves it open.
+        high: upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return a share as percent, with its band."""
+        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    @property
+    def points(self) -> str:
+        """A difference of shares in points, with its band."""
+        return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
+def mean_band(values: Tensor | Numbers, limits: Limits = ANY, level: float = LEVEL) -> Band:
+    """Return the mean of `values` with its band, see `mean_bands`.
+
+    Args:
+        values: one for each episode, network or seed, at least one, [value].
+        limits: the possible range of the mean, such as `SHARE`.
+        level: how often such a band covers the truth.
+    """
+    numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    ends = mean_bands(numbers.astype(float)[:, None], limits, level)
+    return Band(*(float(end[0]) for end in ends))
+
+
+def mean_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> Ends:
+    """Return means and the lower and upper ends of their bands, [place] each.
+
+    Below `ENOUGH` values the band is Student's, mean ± t s/√n: resampled means of five values
+    hardly leave their range, so bootstrap bands with a nominal level of 98 % cover 89 %. From
+    `ENOUGH` values on, the band is the BCa bootstrap of `scipy.stats.bootstrap`, which follows
+    skewed values. Its level is raised until a bootstrap of normal values is as wide as Student's
+    band (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). At a nominal 98 %,
+    coverage is 97 to 98 % for normal values at any n; for exponential values it is 93 % at n = 5,
+    95 % at 10 and 97 % at 20.
+
+    A single value says nothing about the spread: its band is everything that `limits` allow. Equal
+    values have a band of zero width, because no method can tell how they would vary. If BCa returns
+    NaN, the band is Student's.
+
+    Args:
+        values: [value, place]; values that are not finite are ignored. A place with no finite value
+            is NaN. The order of the values does not matter.
+        limits: the possible range of the means: bands are cut there.
+        level: how often such a band covers the truth.
+    """
+    return _by_count(values, lambda part: _mean_bands(part, level), limits)
+
+
+def median_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> Ends:
+    """Return medians and the ends of their bands, [place] each, like `mean_bands`.
+
+    The ends are order statistics (David & Nagaraja 2003), which cover under any distribution. No
+    two of n values do so if 2^(1-n) > 1 - level, that is below 7 values for 98 %: the band is then
+    everything that `limits` allow.
+    """
+    return _by_count(values, lambda part: _median_bands(part, level), limits)
+
+
+def _by_count(values: Numbers, bands: Callable[[Numbers], Ends], limits: Limits) -> Ends:
+    """Return bands place by place, those with equally many finite values at once."""
+    # NaN sorts last, so the first rows of a column are its finite values.
+    ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
+    counts = np.isfinite(ordered).sum(0)
+    found = np.full((3, values.shape[1]), np.nan)
+    for count in set(counts.tolist()) - {0}:
+        places = counts == count
+        middle, low, high = bands(ordered[:count, places])
+        found[:, places] = middle, np.maximum(low, limits[0]), np.minimum(high, limits[1])
+    return found[0], found[1], found[2]
+
+
+def _mean_bands(values: Numbers, level: float) -> Ends:
+    count, mean = len(values), values.mean(0)
+    # Rounding: the mean of equal values may differ from them.
+    equal = values[0] == values[-1]
+    mean = np.where(equal, values[0], mean)
+    low, high = np.full((2, len(mean)), [[-np.inf], [np.inf]])
+    if count > 1:
+        half = _student(count, level) * values.std(0, ddof=1) / math.sqrt(count)
+        low, high = np.where(equal, mean, mean - half), np.where(equal, mean, mean + half)
+    if count >= ENOUGH and not equal.all():
+        ends = _bootstrap(values[:, ~equal], level)
+        low[~equal], high[~equal] = (
+            np.where(np.isfinite(end), end, old[~equal])
+            for end, old in zip(ends, (low, high), strict=True)
+        )
+    return mean, low, high
+
+
+def _student(count: int, level: float) -> float:
+    """Return half the width of Student's band in standard errors."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + level) / 2, count - 1))
+
+
+def _bootstrap(values: Numbers, level: float) -> tuple[Numbers, Numbers]:
+    """Return the ends of BCa bands at the widened level, NaN where there are none."""
+    from scipy import stats
+
+    width = _student(len(values), level) * math.sqrt(len(values) / (len(values) - 1))
+    with warnings.catch_warnings():
+        # If BCa finds no spread in the values, it warns and returns NaN.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = stats.bootstrap(
+            (values,), np.mean, axis=0, vectorized=True, method="BCa", n_resamples=RESAMPLES,
+            batch=100, confidence_level=1 - 2 * float(stats.norm.cdf(-width)),
+            rng=numpy_generator(0, "bands"),
+        ).confidence_interval  # fmt: skip
+    return np.asarray(interval.low), np.asarray(interval.high)
+
+
+def _median_bands(values: Numbers, level: float) -> Ends:
+    from scipy import stats
+
+    # The rank, counted from 1, of the lower end among the sorted values: the median lies below it
+    # with a probability of at most (1 - level) / 2. 0: no such rank.
+    place = int(stats.binom.ppf((1 - level) / 2, len(values), 0.5))
+    median = np.median(values, 0)
+    if not place:
+        return median, np.full_like(median, -np.inf), np.full_like(median, np.inf)
+    return median, values[place - 1], values[-place]

@@ -1,0 +1,210 @@
+"""Convert what a user gives for a setting into plain Python of the setting's type.
+
+Settings are frozen dataclasses. Each calls `coerce(self)` first in `__post_init__`. The type
+annotation of a field decides which values it accepts: NumPy scalars, lists and paths as text work
+everywhere, and a value of a wrong type is refused in one sentence that names the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import torch
+
+from metaplast.base.errors import UserError, require, require_choice
+from metaplast.base.paths import as_path, shown
+
+
+def coerce(settings: object) -> None:
+    """Replace the value of each field of a dataclass by plain Python of its annotated type.
+
+    - whole numbers: any whole number from Python, NumPy or a tensor of one element, including a
+      float without a fraction, such as 1e3. True and False are invalid.
+    - numbers: any real number, from the same sources. True and False are invalid.
+    - bool: True or False, also NumPy's.
+    - text: str; names of devices and dtypes may be torch's own objects.
+    - Path: text or any path object.
+    - tuples: any list, tuple, range or array of valid elements; a single number becomes a tuple of
+      one.
+
+    Fields of other types are left as they are.
+
+    Raises:
+        UserError: if a field has a value of another type; names field and value.
+    """
+    cls: Any = type(settings)
+    for name, kind in _fields(cls).items():
+        object.__setattr__(settings, name, _convert(name, getattr(settings, name), kind))
+
+
+@cache
+def _fields(cls: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _convert(name: str, value: Any, kind: Any, *, one: bool = True) -> Any:
+    """Return `value` as one of type `kind`; with `one`, a number becomes a tuple of one."""
+    origin = get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _one_of(name, value, get_args(kind))
+    if origin is Literal:
+        text = _text(name, value)
+        require_choice(f"--{name.replace('_', '-')}", text, get_args(kind))
+        return text
+    if origin is tuple and len(get_args(kind)) == 2 and get_args(kind)[1] is Ellipsis:
+        return _tuple(name, value, get_args(kind)[0], one=one)
+    return _CONVERTERS[kind](name, value) if kind in _CONVERTERS else value
+
+
+def _one_of(name: str, value: Any, kinds: Sequence[Any]) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    (kind,) = (k for k in kinds if k is not type(None))
+    return _convert(name, value, kind)
+
+
+def _refused(name: str, expected: str, value: object) -> UserError:
+    return UserError(f"{name} must be {expected}, got {shown(value)} ({type(value).__name__}).")
+
+
+def plain_scalar(value: Any) -> Any:
+    """Return a scalar of NumPy, or a 0-d array or tensor, as a Python number, others as is."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().item() if value.dim() == 0 and not value.is_meta else value
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return None if value is np.ma.masked else value.item()
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is one number, of any kind."""
+    return isinstance(plain_scalar(value), numbers.Number)
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a whole number as int.
+
+    Raises:
+        UserError: if it is not one.
+    """
+    plain = plain_scalar(value)
+    if isinstance(plain, numbers.Integral) and not isinstance(plain, bool):
+        return int(plain)
+    if isinstance(plain, float) and plain.is_integer():
+        return int(plain)
+    raise _refused(name, "a whole number", value)
+
+
+def _real(name: str, value: Any) -> float:
+    plain = plain_scalar(value)
+    if isinstance(plain, numbers.Real) and not isinstance(plain, bool):
+        try:
+            return float(plain)
+        except OverflowError:
+            raise _refused(name, "a number that a float can hold", value) from None
+    raise _refused(name, "a number", value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    plain = plain_scalar(value)
+    if isinstance(plain, bool):
+        return plain
+    raise _refused(name, "True or False", value)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    raise _refused(name, "text", value)
+
+
+def _tuple(name: str, value: Any, kind: Any, *, one: bool) -> tuple[Any, ...]:
+    if isinstance(value, np.ndarray | torch.Tensor) and value.ndim:
+        value = value.tolist()
+    if one and kind in (int, float) and is_number(value):
+        value = (value,)
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise _refused(name, "a list or tuple", value)
+    return tuple(
+        _convert(f"{name}[{index}]", item, kind, one=False) for index, item in enumerate(value)
+    )
+
+
+def _device(name: str, value: Any) -> torch.device:
+    try:
+        return torch.device(value)
+    except (RuntimeError, TypeError, ValueError, OverflowError):
+        raise _refused(name, "a device such as cpu or cuda", value) from None
+
+
+def _dtype(name: str, value: Any) -> torch.dtype:
+    found = getattr(torch, value, None) if isinstance(value, str) else value
+    if isinstance(found, torch.dtype) and found.is_floating_point:
+        return found
+    raise _refused(name, "torch.float32 or torch.float64", value)
+
+
+def _path(name: str, value: Any) -> Path:
+    return as_path(value, name)
+
+
+_CONVERTERS: Mapping[Any, Callable[[str, Any], Any]] = {
+    int: whole,
+    float: _real,
+    bool: _flag,
+    str: _text,
+    Path: _path,
+    torch.device: _device,
+    torch.dtype: _dtype,
+}
+
+
+def as_json(value: Any) -> Any:
+    """Return plain data with NumPy numbers, arrays, tensors and paths in it converted for JSON."""
+    value = plain_scalar(value)
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def from_plain(cls: type, data: object, what: str) -> dict[str, Any]:
+    """Return the fields of a dataclass from plain data: every field must be there, and no others.
+
+    Args:
+        cls: the dataclass.
+        data: what a JSON file holds.
+        what: what it should be, for error messages.
+
+    Raises:
+        UserError: if `data` is not an object, or a field is missing or unknown.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(
+            f"{what} must be an object of fields by name, got {shown(data)}; use the file as it "
+            f"was written."
+        )
+    known = {f.name for f in dataclasses.fields(cls)}
+    require(
+        set(data) == known,
+        f"{what} has other fields than this metaplast knows "
+        f"({', '.join(sorted(map(str, known ^ set(data))))}); use the version that wrote it.",
+    )
+    return dict(data)

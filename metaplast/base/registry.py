@@ -1,0 +1,138 @@
+"""Find the terms, rules and episode sources that installed packages register as entry points."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Protocol, TypeVar, runtime_checkable
+
+from metaplast.base.errors import UserError, unknown_name
+
+OWN = "metaplast"
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Anything that can be registered: it has a name and possibly aliases."""
+
+    @property
+    def name(self) -> str:
+        """The name users write."""
+
+
+Item = TypeVar("Item", bound=Named)
+
+
+def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
+    """Return every registered object of class `kind`, by name, in a stable order.
+
+    An entry point of `group` names a package, a module or one object. Every module of a package is
+    imported, so a new term or source is one new file. Objects are the module-level instances of
+    `kind`.
+
+    A package that cannot be imported is skipped with a warning.
+
+    Raises:
+        UserError: if two different objects claim the same name, or a user's module hides a package
+            that comes with metaplast.
+    """
+    return _find(group, kind)
+
+
+@cache
+def _find(group: str, kind: type[Item]) -> Mapping[str, Item]:
+    found: dict[str, Item] = {}
+    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
+        for item in _offered(point, kind):
+            if found.setdefault(item.name, item) is not item:
+                raise UserError(
+                    f"two installed packages register the name {item.name!r} in {group}; "
+                    f"uninstall one of them or rename its entry."
+                )
+    return MappingProxyType(found)
+
+
+def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
+    """Return what an entry point offers; if its package is broken, warn and return nothing.
+
+    Raises:
+        UserError: if it belongs to metaplast itself, and a user's module hides it.
+    """
+    package = "" if point.dist is None else point.dist.name
+    if package == OWN:
+        _refuse_hidden(point.module.partition(".")[0])
+        return list(_instances(point.load(), kind))
+    try:
+        return list(_instances(point.load(), kind))
+    except (Exception, SystemExit) as error:
+        warnings.warn(
+            f"the installed package {package or point.value} could not be loaded, and what it "
+            f"offers is left out ({point.value}: {type(error).__name__}: {error}); fix or "
+            f"uninstall it.",
+            stacklevel=4,
+        )
+        return []
+
+
+def _refuse_hidden(package: str) -> None:
+    """Check that importing the name of a package that comes with metaplast gives that package.
+
+    Python first looks for a module of that name in the working directory or the script's directory.
+
+    Raises:
+        UserError: if a user's module hides the package; names its file.
+    """
+    ours = Path(__file__).parents[2] / package
+    loaded = sys.modules.get(package)
+    spec = importlib.util.find_spec(package) if loaded is None else loaded.__spec__
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    if any(Path(place).exists() and ours.exists() and ours.samefile(place) for place in places):
+        return
+    other = getattr(loaded, "__file__", None) if spec is None else spec.origin or places[0]
+    raise UserError(
+        f"the package {package!r}, which comes with metaplast, was not found; install metaplast "
+        f"again."
+        if other is None
+        else f"{other} hides the package {package!r}, which comes with metaplast; rename that file "
+        f"or folder, or start Python elsewhere."
+    )
+
+
+def _instances(target: object, kind: type[Item]) -> Iterator[Item]:
+    if isinstance(target, kind):
+        yield target
+    elif isinstance(target, ModuleType):
+        for module in _modules(target):
+            for value in vars(module).values():
+                if isinstance(value, kind):
+                    yield value
+
+
+def _modules(module: ModuleType) -> Iterator[ModuleType]:
+    yield module
+    if hasattr(module, "__path__"):
+        for info in sorted(pkgutil.iter_modules(module.__path__), key=lambda i: i.name):
+            yield importlib.import_module(f"{module.__name__}.{info.name}")
+
+
+def lookup(noun: str, name: str, known: Mapping[str, Item]) -> Item:
+    """Return `known[name]`, accepting aliases and any case.
+
+    Raises:
+        UserError: if nothing has that name; suggests the nearest.
+    """
+    names = {item_name.lower(): item for item_name, item in known.items()}
+    for item in known.values():
+        for alias in getattr(item, "aliases", ()):
+            names.setdefault(alias.lower(), item)
+    if name.lower() not in names:
+        raise unknown_name(noun, name, names)
+    return names[name.lower()]

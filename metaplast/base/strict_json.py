@@ -1,0 +1,91 @@
+"""Strict JSON reading: unique names, finite numbers, bounded nesting; errors of one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from metaplast.base.errors import UserError
+
+# Far above the largest file that we ever write, far below what would exhaust the memory.
+MAX_BYTES = 2**28
+
+
+class _InvalidError(ValueError):
+    """An error in a text that the json module would accept."""
+
+
+def parse_json(raw: bytes, name: str, what: str) -> Any:
+    """Return the value in a JSON text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    Args:
+        raw: the text's bytes; a byte order mark is skipped.
+        name: of the text, for messages, such as a path.
+        what: what the text should hold, for messages.
+
+    Raises:
+        UserError: if it is not JSON, names something twice, has a number that is not finite, or
+            is nested too deep.
+    """
+    try:
+        text = raw.decode(json.detect_encoding(raw))
+        data = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
+        if "\\ud" in text.lower():
+            # json accepts half a surrogate pair, but writing it again would fail.
+            json.dumps(data, ensure_ascii=False).encode()
+    except _InvalidError as error:
+        raise UserError(
+            f"{name} should hold {what} as JSON, but {error}; fix the file, or write it again."
+        ) from None
+    except RecursionError:
+        raise UserError(
+            f"{name} should hold {what}, but is JSON nested too deep; write it again."
+        ) from None
+    except UnicodeError:
+        raise UserError(
+            f"{name} should hold {what} as JSON, but is not UTF-8 text; save it as UTF-8."
+        ) from None
+    except ValueError as error:
+        place = ""
+        if isinstance(error, json.JSONDecodeError):
+            place = f" (line {error.lineno}, column {error.colno})"
+        raise UserError(
+            f"{name} should hold {what} as JSON, but is not JSON{place}; was it cut short?"
+        ) from None
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _InvalidError(f"it has {key[:80]!r} twice")
+            seen.add(key)
+    return found
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise _InvalidError(f"it has {word}, which is not a number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise _InvalidError(f"it has {digits[:40]}, which is too large a number")
+    return value
+
+
+def _whole(digits: str) -> int:
+    # Longer literals are not floats, and Python refuses to parse integers from 4300 digits on.
+    if len(digits) > 300:
+        raise _InvalidError(f"it has a whole number of {len(digits)} digits")
+    return int(digits)

@@ -1,0 +1,74 @@
+"""Errors for exhausted resources of a machine: what ran out, and what helps."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from metaplast.base.errors import UserError
+from metaplast.base.files import FileError, remedy
+
+_MEMORY_HELP = (
+    "lower --hidden, --meta-batch, --refit-batch, --shots or --processes, or use a machine with "
+    "more memory"
+)
+_THREADS_HELP = "end other processes, or raise the limit of processes (ulimit -u)"
+# Messages of torch's allocators and C++, in lower case; they raise RuntimeError.
+_MEMORY_WORDS = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "storage size calculation overflowed",
+    "integer multiplication overflow",
+    "invalid buffer size",
+    "array is too big",
+)
+_THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What the machine refused and what helps; each is half of a sentence."""
+
+    what: str
+    mend: str
+
+    def sentence(self, resume: str = "") -> str:
+        """Return both as one sentence, with the command that continues what was begun."""
+        again = f", then continue with {resume}" if resume else ""
+        return f"{self.what}; {self.mend}{again}."
+
+
+def trouble(error: BaseException) -> Trouble | None:
+    """Return what the machine refused if that caused the error, else None."""
+    if isinstance(error, FileError):
+        return Trouble(error.what, error.mend)
+    if isinstance(error, UserError):
+        return None
+    if _is_about(error, (MemoryError,), errno.ENOMEM, _MEMORY_WORDS):
+        return Trouble("this machine does not have enough memory", _MEMORY_HELP)
+    if _is_about(error, (), errno.EAGAIN, _THREAD_WORDS):
+        return Trouble("the system cannot start more threads or processes", _THREADS_HELP)
+    return _of_file(error) if isinstance(error, OSError) else None
+
+
+def _is_about(
+    error: BaseException, kinds: tuple[type, ...], number: int, words: tuple[str, ...]
+) -> bool:
+    """Return whether an error has one of some types, an error number or a torch message."""
+    if isinstance(error, kinds) or (isinstance(error, OSError) and error.errno == number):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | ValueError) and any(word in text for word in words)
+
+
+def _of_file(error: OSError) -> Trouble:
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Trouble(f"too many files are open ({reason})", "raise the limit (ulimit -n)")
+    named = isinstance(error.filename, str | bytes) and error.filename
+    where = f" {os.fsdecode(error.filename)}" if named else ""
+    return Trouble(f"cannot use the file{where}: {reason}", remedy(error))

@@ -1,0 +1,33 @@
+"""Lists that users write as one word: names or numbers with commas."""
+
+from __future__ import annotations
+
+import re
+
+from metaplast.base.errors import require, shown
+
+_BETWEEN = re.compile(r"\s*,\s*|\s+")
+
+
+def words(flag: str, text: str, noun: str = "entry") -> list[str]:
+    """Return the entries of a list such as `F0,F2` or `20, 10`.
+
+    Entries are separated by a comma, by spaces or by both; one comma may follow the last.
+
+    Args:
+        flag: the option, for messages.
+        text: as the user wrote it.
+        noun: what an entry is.
+
+    Raises:
+        UserError: if the list is empty, or there is nothing between two commas.
+    """
+    found = _BETWEEN.split(text.strip())
+    if len(found) > 1 and not found[-1]:
+        found.pop()
+    require(any(found), f"{flag} names no {noun}, got {shown(text)}; write a list with commas.")
+    require(
+        all(found),
+        f"{flag} has an empty entry, got {shown(text)}; put one comma between entries.",
+    )
+    return found

@@ -1,0 +1,346 @@
+"""Many discoveries at once, each in its own folder: on this machine's cores or on Ray.
+
+A folder of jobs holds `jobs.json` and one run folder per job. A finished job has a `job.json`; an
+interrupted one continues from its checkpoint. So a command that is restarted in the same folder
+does only the remaining work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaplast.base.errors import UserError, require, sentence
+from metaplast.base.family import INTERRUPTS, interrupts_held, worker_ends_with_parent
+from metaplast.base.files import read_json, write_json
+from metaplast.base.locks import locked
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.threads import torch_on_one_thread
+from metaplast.base.trouble import trouble
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import Result
+from metaplast.discovery.run import Discovery, Observer
+from metaplast.discovery.run_config import config_digest
+from metaplast.discovery.run_folder import SUMMARY, RunFiles
+from metaplast.meta.outer_loop import OuterLoop, Record
+
+JOBS = "jobs.json"
+# A job's summary with what `Jobs.extra` adds; it is written last, so it marks the job as finished.
+DONE = "job.json"
+PROGRESS = "progress.json"
+# Seconds between two checks of the jobs' progress.
+TICK = 0.5
+
+# What a job may add to its summary.
+Extra = Callable[[Result], dict[str, Any]]
+
+# Set in a worker that was told to stop: it must not begin its next job.
+_stopped = threading.Event()
+# What a worker is calling, so that it knows whether there is anything to interrupt.
+_working: list[Callable[..., Any]] = []
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Discoveries to run, and their folder.
+
+    Attributes:
+        folder: holds one run folder for each job.
+        configs: what to run, by name; the name becomes the folder's.
+        extra: a module-level function that receives each result; what it returns is added to the
+            summary.
+    """
+
+    folder: Path
+    configs: Mapping[str, DiscoveryConfig]
+    extra: Extra | None = None
+
+    def __post_init__(self) -> None:
+        """Accept the folder as text too."""
+        object.__setattr__(self, "folder", as_path(self.folder, "folder"))
+
+    def save(self, **options: Any) -> None:
+        """Write `jobs.json`, with the options of the command beside the configurations."""
+        data = {name: config.to_json() for name, config in self.configs.items()}
+        write_json(self.folder / JOBS, {"options": options, "jobs": data})
+
+    @classmethod
+    def load(cls, folder: AnyPath, extra: Extra | None = None) -> tuple[Jobs, dict[str, Any]]:
+        """Return the jobs in a folder, and the options that `save` wrote.
+
+        Raises:
+            UserError: if the folder holds no jobs, or its file is damaged.
+        """
+        folder = as_path(folder, "folder")
+        require(
+            (folder / JOBS).exists(),
+            f"{folder} holds no jobs ({JOBS} is missing); give --resume the folder that an "
+            f"earlier command wrote.",
+        )
+        data = read_json(folder / JOBS, "the jobs of a command")
+        try:
+            configs = {
+                name: DiscoveryConfig.from_json(config) for name, config in data["jobs"].items()
+            }
+            options = dict(data["options"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{folder / JOBS} is damaged ({error}); start the command again in a new folder."
+            ) from None
+        for name in configs:
+            # The name becomes a path.
+            require(Path(name).name == name, f"{folder / JOBS} has a job with the name {name!r}.")
+        return cls(folder, configs, extra), options
+
+    def fraction(self, name: str) -> float:
+        """Return how much of a job is done, 0 … 1, as far as its folder shows."""
+        with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
+            seen = json.loads((self.folder / name / PROGRESS).read_text(encoding="utf-8"))
+            return min(1.0, float(seen["done"]) / float(seen["total"]))
+        return 0.0
+
+    def run(
+        self,
+        *,
+        processes: int = 0,
+        ray: str | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each job's name and summary as it ends; a job that failed has an "error".
+
+        Args:
+            processes: how many in parallel; 0 for one per core. Each uses one thread.
+            ray: address of a Ray cluster to run on instead; "auto" finds one.
+            tick: called every now and then while jobs run.
+
+        Raises:
+            UserError: if a worker dies, or Ray is not available.
+        """
+        left = []
+        for name in self.configs:
+            done = self.folder / name / DONE
+            if done.exists():
+                summary = read_json(done, "the summary of a job")
+                require(isinstance(summary, dict), f"{done} is damaged; remove it to do it again.")
+                require(
+                    summary.get("config") in (None, config_digest(self.configs[name])),
+                    f"{self.folder / JOBS} was changed after {name} was done; put it back, or "
+                    f"start the command again in a new folder.",
+                )
+                yield name, summary
+            else:
+                left.append(name)
+        calls = {
+            name: (self.configs[name].to_json(), str((self.folder / name).resolve()), self.extra)
+            for name in left
+        }
+        yield from _on_ray(calls, ray, tick) if ray else on_cores(run_job, calls, processes, tick)
+
+
+class Heartbeat:
+    """Writes the progress of a discovery now and then, for the process that waits for it.
+
+    Args:
+        folder: of the discovery.
+        seconds: between two writes.
+    """
+
+    def __init__(self, folder: Path, seconds: float = 2.0) -> None:
+        self._folder, self._seconds = folder, seconds
+        self._done, self._written = 0, 0.0
+        self._discovery: Discovery | None = None
+
+    def begin(self, discovery: Discovery) -> None:
+        """Start from what earlier parts of the run have done."""
+        self._discovery = discovery
+        self._done = sum(discovery.stages.done.values())
+        self._beat()
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Count the episodes of one outer step."""
+        self._done += loop.settings.meta_batch
+        self._beat()
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Count some tested episodes."""
+        self._done += episodes
+        self._beat()
+
+    def finish(self, result: Result) -> None:
+        """Do nothing: the summary contains the result."""
+
+    def _beat(self) -> None:
+        if self._discovery is None or time.monotonic() - self._written < self._seconds:
+            return
+        self._written = time.monotonic()
+        total = max(1, self._discovery.total_episodes)
+        write_json(self._folder / PROGRESS, {"done": self._done, "total": total})
+
+
+def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, Any]:
+    """Return what a function returns, computed on one torch thread.
+
+    A failure is returned as {"error": sentence}: it ends only this call.
+
+    Raises:
+        KeyboardInterrupt: without calling anything, in a worker that was told to stop.
+    """
+    if _stopped.is_set():
+        raise KeyboardInterrupt
+    _working.append(function)
+    try:
+        with torch_on_one_thread():
+            return function(*call)
+    except Exception as error:
+        found = trouble(error)
+        return {"error": sentence(error) if found is None else found.sentence()}
+    finally:
+        _working.pop()
+
+
+def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[str, Any]:
+    """Run a discovery, or the rest of it; return its summary.
+
+    Args:
+        config: as `DiscoveryConfig.to_json` gives it.
+        folder: of the run.
+        extra: see `Jobs`.
+    """
+    place = Path(folder)
+    observers: list[Observer] = [RunFiles(place), Heartbeat(place)]
+    # The worker of a command that was just killed may still be ending.
+    with locked(place, patience=10.0, make=True):
+        begun = Discovery.in_folder(DiscoveryConfig.from_json(config), place, observers=observers)
+        result = begun.run()
+        done: dict[str, Any] = read_json(place / SUMMARY, "the summary of a run")
+        done |= {} if extra is None else extra(result)
+        write_json(place / DONE, done)
+    return done
+
+
+# Arguments of each call, by name.
+Calls = Mapping[str, tuple[Any, ...]]
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def on_cores(
+    function: Callable[..., dict[str, Any]],
+    calls: Calls,
+    processes: int,
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Call a module-level function many times, in processes; yield names and answers as they end.
+
+    Args:
+        function: what to call; see `guarded`.
+        calls: arguments of each call, by name.
+        processes: how many in parallel; 0 for one per core.
+        tick: called every now and then.
+
+    Raises:
+        UserError: if a worker dies.
+    """
+    if not calls:
+        return
+    workers = min(processes or cores(), len(calls))
+    # Spawned: a fork of a process with the threads of torch and numba may hang.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    futures: dict[Future[dict[str, Any]], str] = {}
+    try:
+        with interrupts_held():
+            for name, call in calls.items():
+                futures[executor.submit(guarded, function, *call)] = name
+        while futures:
+            finished, _ = wait(futures, TICK, FIRST_COMPLETED)
+            tick()
+            for future in finished:
+                yield futures.pop(future), future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps because it ran out of memory; finished work is "
+            "kept: start again with fewer --processes (and --resume, where the command has it)."
+        ) from None
+    except BaseException:
+        # Ctrl-C reaches the workers too; a signal sent only to this process does not.
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGINT)
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """Make a worker end with its parent, and an interrupt end its job, which saves its state."""
+    worker_ends_with_parent()
+    for each in INTERRUPTS:
+        signal.signal(each, _stop)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+
+
+def _stop(*_: object) -> None:
+    """Stop the current job, once, and start no other; between two jobs there is nothing to stop."""
+    first = not _stopped.is_set()
+    _stopped.set()
+    if first and _working:
+        raise KeyboardInterrupt
+
+
+def require_ray() -> None:
+    """Raise `UserError` if Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "--ray needs the package ray, which is not installed; install metaplast[ray]."
+        ) from None
+
+
+def _on_ray(
+    calls: Calls, address: str, tick: Callable[[], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    require_ray()
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"no Ray cluster was found at {address!r} ({type(error).__name__}); start one with "
+            f"`ray start --head`, or leave --ray out."
+        ) from None
+    remote = ray.remote(num_cpus=1, max_retries=2)(guarded)
+    waiting = {remote.remote(run_job, *call): name for name, call in calls.items()}
+    try:
+        while waiting:
+            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
+            tick()
+            for reference in finished:
+                name = waiting.pop(reference)
+                try:
+                    yield name, ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    yield name, {"error": f"Ray: {type(error).__name__}"}
+    finally:
+        for reference in waiting:
+            ray.cancel(reference)
+        ray.shutdown()

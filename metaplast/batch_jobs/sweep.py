@@ -1,0 +1,201 @@
+"""A grid of penalties and seeds: the rule of each run, how often terms are kept, the best rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.base.bands import Band, mean_band
+from metaplast.base.files import csv_text
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import DISCOVERED, Result
+from metaplast.discovery.run import Discovery
+from metaplast.discovery.selection import complexity
+from metaplast.engines import choose_engine
+from metaplast.meta.evaluation import evaluate
+from metaplast.terms.library import get_term
+
+
+def judge(result: Result, *, seed: int) -> dict[str, Any]:
+    """Return a rule's loss and accuracy on tasks that are the same for every run of a sweep.
+
+    The tasks are drawn from the meta-training side of the split that `seed` makes, as many as
+    selection uses: choosing among rules must not use that split's held-out tasks. Runs with another
+    seed hold out other tasks, some of which appear here.
+
+    Args:
+        result: of a run, whose own seed may differ.
+        seed: the sweep's first seed.
+
+    Returns:
+        {"judged": {"loss": …, "accuracy": …}}, one number per task; a non-finite loss is None.
+    """
+    config = replace(result.config, seed=seed)
+    discovery = Discovery(config)
+    learner = discovery.learner_for(result.rule.terms, result.rule.feedback)
+    evaluation = evaluate(
+        learner,
+        result.rule.tensor(config.torch_dtype, config.torch_device),
+        discovery.split.train,
+        choose_engine(config.engine, learner, config.torch_device),
+        episodes=config.validation,
+        seed=seed,
+        purpose="judge",
+    )
+    losses = [loss if math.isfinite(loss) else None for loss in evaluation.loss.tolist()]
+    return {"judged": {"loss": losses, "accuracy": evaluation.accuracy.tolist()}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep.
+
+    Attributes:
+        name: of its folder.
+        l1: penalty.
+        seed: of all its random numbers.
+        summary: as in `summary.json`, with what `judge` returned.
+    """
+
+    name: str
+    l1: float
+    seed: int
+    summary: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: str, config: DiscoveryConfig, summary: dict[str, Any]) -> Run:
+        """Return the run with this configuration and summary."""
+        return cls(name, config.penalty_weight, config.seed, summary)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the rule's terms."""
+        return tuple(self.summary["kept"])
+
+    @property
+    def searched(self) -> int:
+        """Number of terms that the search left nonzero."""
+        return sum(_is_nonzero(value) for value in self.summary["before_refit"].values())
+
+    @property
+    def accuracy(self) -> float:
+        """Mean held-out accuracy."""
+        return float(self.summary["heldout"][DISCOVERED]["mean"])
+
+    @property
+    def complexity(self) -> int:
+        """Size of the formulas of the rule's terms; see `selection.complexity`."""
+        return sum(complexity(get_term(name)) for name in self.kept)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """Loss on each task of `judge`, infinite where it diverged, [task]."""
+        numbers = [math.inf if x is None else x for x in self.summary["judged"]["loss"]]
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+
+    @property
+    def loss(self) -> float:
+        """Mean of `losses` in nats."""
+        return float(self.losses.mean())
+
+
+def _is_nonzero(value: float | Sequence[float]) -> bool:
+    return any(value) if isinstance(value, list) else value != 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A set of terms that at least one run ended with.
+
+    Attributes:
+        best: of the runs that ended with it, the one with the least loss.
+        runs: how many there are.
+        excess: loss of the best run minus the least loss of all, task by task, with its band; None
+            if one of its tasks diverged.
+    """
+
+    best: Run
+    runs: int
+    excess: Band | None
+
+    @property
+    def is_equal(self) -> bool:
+        """True if its loss is not above the least, by the band of the paired difference."""
+        return self.excess is not None and self.excess.low <= 0
+
+
+def candidates(runs: Iterable[Run]) -> list[Candidate]:
+    """Return every set of terms that runs ended with, simplest first."""
+    groups: dict[frozenset[str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(frozenset(run.kept), []).append(run)
+    bests = [min(group, key=lambda run: run.loss) for group in groups.values()]
+    least = min(bests, key=lambda run: run.loss)
+    made = [
+        Candidate(best, len(group), _excess(best, least))
+        for best, group in zip(bests, groups.values(), strict=True)
+    ]
+    return sorted(made, key=lambda c: (c.best.complexity, c.best.loss))
+
+
+def _excess(run: Run, least: Run) -> Band | None:
+    if not torch.isfinite(run.losses).all():
+        return None
+    return mean_band(run.losses - least.losses)
+
+
+def recommend(found: Sequence[Candidate]) -> Candidate | None:
+    """Return the simplest rule that is as good as the best; None if every rule diverged."""
+    return next((candidate for candidate in found if candidate.is_equal), None)
+
+
+def frequencies(runs: Sequence[Run]) -> dict[str, dict[float, float]]:
+    """Return the share of seeds that kept each candidate term, by term, then by penalty."""
+    penalties = sorted({run.l1 for run in runs})
+    names = dict.fromkeys(name for run in runs for name in run.summary["before_refit"])
+    table: dict[str, dict[float, float]] = {name: {} for name in names}
+    for l1 in penalties:
+        group = [run for run in runs if run.l1 == l1]
+        for name in names:
+            table[name][l1] = sum(name in run.kept for run in group) / len(group)
+    return table
+
+
+def runs_csv(runs: Sequence[Run]) -> str:
+    """Return one row for each run."""
+    rivals = [name for name in runs[0].summary["heldout"] if name != DISCOVERED]
+    rows = []
+    for run in runs:
+        test = run.summary["heldout"]
+        own = test[DISCOVERED]
+        row: dict[str, object] = {"l1": run.l1, "seed": run.seed, "terms_searched": run.searched}
+        row |= {"terms_kept": len(run.kept), "complexity": run.complexity, "accuracy": own["mean"]}
+        row |= {"accuracy_low": own["low"], "accuracy_high": own["high"]}
+        row |= {"diverged": own["non_finite"]}
+        row |= {f"accuracy_{rival}": test[rival]["mean"] for rival in rivals}
+        row |= {"judged_loss": run.loss, "seconds": run.summary["seconds"], "run": run.name}
+        rows.append(row)
+    return csv_text(rows)
+
+
+def terms_csv(runs: Sequence[Run]) -> str:
+    """Return one row for each run, candidate term and, if θ is per layer, layer."""
+    rows = []
+    for run in runs:
+        final = run.summary["rule"]
+        for term, searched in run.summary["before_refit"].items():
+            kept = term in final
+            before = searched if isinstance(searched, list) else [searched]
+            after = final.get(term, [0.0] * len(before))
+            after = after if isinstance(after, list) else [after]
+            for layer, pair in enumerate(zip(before, after, strict=True), start=1):
+                place = layer if isinstance(searched, list) else ""
+                row = {"l1": run.l1, "seed": run.seed, "term": term, "layer": place}
+                rows.append(row | {"searched": pair[0], "theta": pair[1], "kept": int(kept)})
+    return csv_text(rows)

@@ -1,0 +1,294 @@
+"""Data and terms passed from Python, which the configuration of a discovery does not name.
+
+They are recorded with the run, shown wherever its data are shown, and required again when the run
+is continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+
+from metaplast.base.errors import UserError, require
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.digest import SHOWN, Digestible, batch_digest, fixed_batch, plain_digest
+from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.source import EpisodeSampler, EpisodeSplit
+from metaplast.terms.formula_data import DataError, check, entry
+from metaplast.terms.term import Term
+from metaplast.terms.term_data import is_declared, means_the_same, read_term, term_data
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Data passed as a split.
+
+    Attributes:
+        name: what the source calls the data; if it has no name, the class of the sampler.
+        description: the split's own.
+        sampler: class of the sampler.
+        held_out: "classes" or "images".
+        inputs: pixels of an image.
+        outputs: width of the last layer.
+        support: support images in an episode.
+        queries: query images in an episode.
+        train: digest of the meta-training side.
+        test: digest of the held-out side.
+        is_asked: whether the episodes were made for the sizes of the configuration; samplers of a
+            user's own class do not tell.
+    """
+
+    name: str
+    description: str
+    sampler: str
+    held_out: str
+    inputs: int
+    outputs: int
+    support: int
+    queries: int
+    train: str
+    test: str
+    is_asked: bool
+
+    @classmethod
+    def of(cls, split: EpisodeSplit, device: torch.device) -> OwnData:
+        """Return the record of a split.
+
+        If a sampler does not report its data, a few episodes of each side identify it.
+        """
+        kind = type(split.train).__name__
+        # First the side that is used first.
+        train, sizes = _side(split.train, device)
+        test, _ = _side(split.test, device)
+        return cls(
+            split.name or kind, split.description, kind, split.held_out, split.inputs,
+            split.outputs, *sizes, train, test, request_of(split.train) is not None,
+        )  # fmt: skip
+
+    @property
+    def digest(self) -> str:
+        """Digest of both sides."""
+        return plain_digest("split", [self.train, self.test])[:SHOWN]
+
+    @property
+    def label(self) -> str:
+        """The label shown instead of a data set's name."""
+        return f"own data: {self.name}"
+
+    @property
+    def line(self) -> str:
+        """Name, sizes and digest."""
+        drawn = "" if self.description.startswith(self.name) else f", drawn by {self.sampler}"
+        return (
+            f"own data: {self.description}{drawn} ({self.inputs} inputs, {self.outputs} outputs, "
+            f"{self.support} support and {self.queries} query images in a task, digest "
+            f"{self.digest})"
+        )
+
+    def differences(self, other: OwnData) -> list[str]:
+        """Return a description of how `other` differs, other than in names and descriptions."""
+        found = [
+            f"{words} {getattr(other, name)} instead of {getattr(self, name)}"
+            for name, words in _WORDS.items()
+            if getattr(self, name) != getattr(other, name)
+        ]
+        for side, words in (("train", "meta-training"), ("test", "held-out")):
+            if getattr(self, side) != getattr(other, side) and not found:
+                found.append(f"other {words} images or labels")
+        return found
+
+
+_WORDS = {
+    "sampler": "sampler", "held_out": "held out", "inputs": "inputs", "outputs": "outputs",
+    "support": "support images", "queries": "query images",
+}  # fmt: skip
+
+
+def _side(sampler: EpisodeSampler, device: torch.device) -> tuple[str, tuple[int, int]]:
+    """Return the digest of a side, and the numbers of support and query images in an episode."""
+    request = request_of(sampler)
+    if request is not None and isinstance(sampler, Digestible):
+        return sampler.digest(), (request.ways * request.shots, request.ways * request.queries)
+    batch = fixed_batch(sampler, device)
+    if not isinstance(batch, EpisodeBatch):
+        raise UserError(
+            f"{type(sampler).__name__}.sample must return an EpisodeBatch, got "
+            f"{type(batch).__name__}."
+        )
+    sizes = batch.support_x.shape[1], batch.query_x.shape[1]
+    return sampler.digest() if isinstance(sampler, Digestible) else batch_digest(batch), sizes
+
+
+def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
+    """Return the request to a sampler's source, None for a sampler without one."""
+    request = getattr(sampler, "request", None)
+    return request if isinstance(request, EpisodeRequest) else None
+
+
+def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
+    """Check that a split was made for the sizes of a configuration.
+
+    Samplers of a user's own class do not say what they were made for: their sizes are recorded as
+    they are.
+
+    Raises:
+        UserError: if it was made for other sizes.
+    """
+    wanted = config.request
+    for sampler in (split.train, split.test):
+        made = request_of(sampler)
+        if made is None:
+            continue
+        for name in ("ways", "shots", "queries", "labels", "device"):
+            has, asks = getattr(made, name), getattr(wanted, name)
+            if name == "device":
+                has, asks = has.type, asks.type
+            require(
+                has == asks,
+                f"the split was made for {name} = {has}, but the configuration asks for {asks}; "
+                f"make it with source.split(config.request).",
+            )
+    require(
+        config.held_out in ("auto", split.held_out),
+        f"the split holds out {split.held_out}, but the configuration asks to hold out "
+        f"{config.held_out}; make it with source.split(config.request).",
+    )
+
+
+@dataclass(frozen=True)
+class Own:
+    """Data and terms passed to a run from Python.
+
+    Attributes:
+        data: record of the split; None if the configuration names the data.
+        terms: candidate terms besides the configured ones.
+    """
+
+    data: OwnData | None = None
+    terms: tuple[Term, ...] = ()
+    _written: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+
+    @property
+    def names(self) -> str:
+        """The names of the terms, for use in a sentence."""
+        return ", ".join(term.name for term in self.terms)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads back."""
+        return {
+            "data": None if self.data is None else asdict(self.data),
+            "terms": {term.name: term_data(term) for term in self.terms},
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Own:
+        """Return what `to_json` wrote; torch functions become terms that can only be printed.
+
+        Raises:
+            DataError: if the data have another format.
+            UserError: if the name of a term is invalid.
+        """
+        written = entry(data, "terms", dict, "the record of own data and terms")
+        check("data" in data, "the record of own data and terms has no 'data'")
+        terms = tuple(read_term(name, each) for name, each in written.items())
+        return cls(None if data["data"] is None else _read_data(data["data"]), terms, written)
+
+    def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
+        """Return the terms with which to continue a run: those passed again, or those recorded.
+
+        Raises:
+            UserError: if other terms are passed, or a torch function is not.
+        """
+        names = {term.name for term in self.terms}
+        strange = [term.name for term in given if term.name not in names]
+        require(
+            not strange,
+            f"the run in {folder} was not begun with the term {', '.join(strange)}; leave it out, "
+            f"or start a new run.",
+        )
+        own = {term.name: term for term in given}
+        return tuple(self._candidate(term, own.get(term.name), folder) for term in self.terms)
+
+    def _candidate(self, term: Term, given: Term | None, folder: str) -> Term:
+        data = self._written.get(term.name) or term_data(term)
+        if given is None:
+            require(
+                is_declared(data),
+                f"the run in {folder} has the term {term.name}, a torch function, which only "
+                f"Python can give it again: Discovery.resume({folder!r}, terms=[{term.name}]).",
+            )
+            return term
+        same = means_the_same(given, data)
+        same = same and (given.initial, given.nonnegative) == (term.initial, term.nonnegative)
+        require(
+            same,
+            f"the term {term.name} is not the one that the run in {folder} was begun with, "
+            f"{term.spell()!r}; give that one, or start a new run.",
+        )
+        return given
+
+    def require_data(self, given: bool, folder: str) -> None:
+        """Check that data are passed if and only if a run needs them.
+
+        Raises:
+            UserError: if they are missing, or not needed.
+        """
+        if self.data is None:
+            require(
+                not given,
+                f"the run in {folder} is on the data that its configuration names, but a split is "
+                f"given; leave it out, or start a new run.",
+            )
+            return
+        require(
+            given,
+            f"the run in {folder} is on {self.data.label} (digest {self.data.digest}), which only "
+            f"Python can give it again: Discovery.resume({folder!r}, split=…).",
+        )
+
+    def require_same_data(self, other: OwnData | None, folder: str) -> None:
+        """Check that data passed again are those of the run.
+
+        Raises:
+            UserError: if they differ; says in what.
+        """
+        if self.data is None or other is None:
+            return
+        found = self.data.differences(other)
+        require(
+            not found,
+            f"the data given are not those that the run in {folder} was begun with: "
+            f"{', '.join(found)}; give those, or start a new run.",
+        )
+
+
+def _read_data(data: Any) -> OwnData:
+    where = "the record of own data"
+    kinds: dict[Any, type[Any]] = {"int": int, "bool": bool, "str": str}
+    return OwnData(
+        **{each.name: entry(data, each.name, kinds[each.type], where) for each in fields(OwnData)}
+    )
+
+
+def read_own(data: Mapping[str, Any], path: object) -> Own | None:
+    """Return the run file's record of its own data and terms; None for earlier versions' files.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    if "own" not in data:
+        return None
+    try:
+        return Own.from_json(data["own"])
+    except DataError as error:
+        raise UserError(f"{path} is damaged ({error}); start the run again.") from None
+
+
+def own_terms(own: Own | None, given: Iterable[Term] = ()) -> dict[str, Term]:
+    """Return the run's own terms by name; terms that are passed again come first."""
+    recorded = () if own is None else own.terms
+    return {term.name: term for term in (*recorded, *given)}

@@ -1,0 +1,102 @@
+"""The result of a discovery."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+
+from metaplast.base.bands import Band
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.own import Own
+from metaplast.meta.evaluation import Evaluation
+from metaplast.meta.outer_loop import Record
+from metaplast.rules.recovery import Recovery
+from metaplast.rules.rule import Rule
+
+# Names of the stages of a run, and of the discovered rule in the test. Trials of the selection are
+# numbered after SELECT in the order in which they are first run.
+SEARCH = "search"
+REFIT = "refit"
+SELECT = "select"
+DISCOVERED = "discovered"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a discovery.
+
+    Attributes:
+        rule: the kept terms, refitted.
+        searched: all candidate terms as the penalised search left them.
+        scale: units in which the search compared terms, by name.
+        history: one record for each outer step, all stages in order.
+        heldout: evaluation on held-out episodes by rule name; "discovered" first.
+        without: evaluation of the rule refitted without each of its terms, on the same episodes.
+        added: evaluation of the rule refitted with each dropped term put back, on the same
+            episodes.
+        divergences: explanations of the first episodes that diverged.
+        config: the configuration.
+        engine: name of the engine.
+        held_out: whether "classes" or "images" were held out.
+        description: of the data.
+        seconds: wall time without interruptions.
+        planted: the rule that made the query labels, if there is one.
+        own: data and terms passed from Python.
+    """
+
+    rule: Rule
+    searched: Rule
+    scale: dict[str, list[float]]
+    history: tuple[Record, ...]
+    heldout: dict[str, Evaluation]
+    without: dict[str, Evaluation]
+    added: dict[str, Evaluation]
+    divergences: tuple[str, ...]
+    config: DiscoveryConfig
+    engine: str
+    held_out: str
+    description: str
+    seconds: float
+    planted: Rule | None = None
+    own: Own = field(default_factory=Own)
+
+    @property
+    def dataset(self) -> str:
+        """The configured data set, or the name of the data that were passed."""
+        return self.config.dataset_name if self.own.data is None else self.own.data.label
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the terms in the rule."""
+        return tuple(term.name for term in self.rule.terms)
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """Comparison with the planted rule, if there is one."""
+        return None if self.planted is None else Recovery(self.planted, self.rule)
+
+    def loss_without(self, term: str) -> Band:
+        """Return the change of held-out accuracy after refitting without a term, with its band."""
+        return self._changes["without"][term]
+
+    def gain_with(self, term: str) -> Band:
+        """Return the change of held-out accuracy with a dropped term put back, with its band."""
+        return self._changes["added"][term]
+
+    @cached_property
+    def _changes(self) -> dict[str, dict[str, Band]]:
+        own, groups = self.heldout[DISCOVERED], {"without": self.without, "added": self.added}
+        return {
+            group: {name: own.change(other) for name, other in found.items()}
+            for group, found in groups.items()
+        }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("metaplast", "torch", "numpy")},
+    }

@@ -1,0 +1,140 @@
+"""The files of a run folder: history, rule and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from metaplast.base.errors import require
+from metaplast.base.files import csv_text, write_json, write_text
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.result import Result, versions
+from metaplast.discovery.run import Discovery
+from metaplast.discovery.run_config import CONFIG, config_digest
+from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.rules.rule import Rule
+
+HISTORY = "history.csv"
+RULE = "rule.json"
+SUMMARY = "summary.json"
+
+
+def load_rule(folder: AnyPath) -> Rule:
+    """Return the rule of a finished run.
+
+    Raises:
+        UserError: if the folder holds none, or it is damaged.
+    """
+    folder = as_path(folder, "folder")
+    require(
+        (folder / RULE).exists() or not (folder / CONFIG).exists(),
+        f"the run in {folder} is not finished; go on with it by discover --resume {folder}.",
+    )
+    require(
+        (folder / RULE).exists(),
+        f"{folder} holds no {RULE}; give the folder of a run, or a rule's file.",
+    )
+    return Rule.load(folder / RULE)
+
+
+class RunFiles:
+    """Writes history.csv at the end of every stage, rule.json and summary.json at the end.
+
+    Args:
+        folder: of the discovery.
+    """
+
+    def __init__(self, folder: AnyPath) -> None:
+        self._folder = as_path(folder, "folder")
+        self._discovery: Discovery | None = None
+
+    def begin(self, discovery: Discovery) -> None:
+        """Remember the discovery whose history is written."""
+        self._discovery = discovery
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Write the history at the end of a stage."""
+        if loop.is_done and self._discovery is not None:
+            write_text(self._folder / HISTORY, history_csv(self._discovery.stages.history()))
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Do nothing during the held-out test."""
+
+    def finish(self, result: Result) -> None:
+        """Write history, rule and summary."""
+        write_text(self._folder / HISTORY, history_csv(result.history))
+        result.rule.save(self._folder / RULE)
+        write_json(self._folder / SUMMARY, summary(result))
+
+
+def history_csv(records: Iterable[Record]) -> str:
+    """Return the records as CSV: one row per outer step, one column per coefficient."""
+    return csv_text(map(_row, records))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row = {k: v for k, v in vars(record).items() if k not in ("theta", "angles")}
+    row |= {f"angle_{layer}": value for layer, value in enumerate(record.angles, start=1)}
+    for term, values in record.theta.items():
+        if len(values) == 1:
+            row[f"theta_{term}"] = values[0]
+        else:
+            row |= {f"theta_{term}_{i}": value for i, value in enumerate(values, start=1)}
+    return row
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """Return the outcome of a run as plain data."""
+    return {
+        "rule": result.rule.coefficients,
+        "equation": str(result.rule),
+        "kept": list(result.kept),
+        "before_refit": result.searched.coefficients,
+        "heldout": {
+            name: {
+                "mean": evaluation.band.mean,
+                "low": evaluation.band.low,
+                "high": evaluation.band.high,
+                "loss": _finite_mean(evaluation.loss),
+                "non_finite": evaluation.non_finite,
+            }
+            for name, evaluation in result.heldout.items()
+        },
+        "without": {name: asdict(result.loss_without(name)) for name in result.without},
+        "added": {name: asdict(result.gain_with(name)) for name in result.added},
+        "recovery": _recovery(result),
+        "held_out": result.held_out,
+        "dataset": result.dataset,
+        "data": result.description,
+        "own": result.own.to_json(),
+        "config": config_digest(result.config),
+        "test_episodes": result.config.test_episodes,
+        "episodes": result.config.episodes,
+        "non_finite_episodes": sum(record.non_finite for record in result.history),
+        "divergences": list(result.divergences),
+        "seconds": result.seconds,
+        "engine": result.engine,
+        "seed": result.config.seed,
+        "versions": versions(),
+    }
+
+
+def _recovery(result: Result) -> dict[str, Any] | None:
+    """Return the comparison with the planted rule, None if there is none."""
+    recovery = result.recovery
+    if recovery is None:
+        return None
+    return {
+        "rule": recovery.planted.coefficients,
+        "equation": recovery.planted.equation(),
+        "errors": recovery.errors,
+        "missing": list(recovery.missing),
+        "extra": list(recovery.extra),
+        "recovered": recovery.is_recovered,
+    }
+
+
+def _finite_mean(values: Any) -> float | None:
+    finite = values[values.isfinite()]
+    return float(finite.mean()) if len(finite) else None

@@ -1,0 +1,212 @@
+"""Choose the terms to keep: a size threshold, then elimination on validation tasks.
+
+An L1 penalty by itself leaves redundant terms: several candidates do nearly the same, and the
+penalty has no reason to prefer one. So the terms that survive the search are tried one by one, the
+most complex first. A term is dropped if the rule, refitted without it, is not worse on the same
+validation tasks, by the band of the paired difference. A term is also dropped if the loss is
+smaller than a least effect: with many tasks even negligible effects, such as an unconverged refit,
+become significant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metaplast.base.bands import CHANGE, Band, mean_band
+from metaplast.terms.algebra import Formula, Projection
+from metaplast.terms.term import Term
+
+
+def keep_terms(u: Tensor, terms: Sequence[Term], threshold: float) -> list[int]:
+    """Return the positions of the terms whose scaled coefficient is not negligible.
+
+    A term is kept if max_ℓ |u_ℓ| > threshold · max over all terms. Units matter: u is θ divided by
+    the term's scale, so that equal u means updates of about equal size.
+
+    Args:
+        u: scaled coefficients, [term] or [layer, term].
+        terms: as long as the last axis of u.
+        threshold: share of the largest, 0 … 1.
+    """
+    if not terms:
+        return []
+    sizes = u.abs().reshape(-1, len(terms)).amax(0)
+    return [k for k in range(len(terms)) if sizes[k] > threshold * sizes.max()]
+
+
+def complexity(term: Term) -> int:
+    """Return the size of a term's formula: monomials, gates and projections.
+
+    A dense term, which is outside the algebra, counts as more complex than any declared one.
+    """
+    if not isinstance(term.formula, Formula):
+        return 100
+    parts = 0
+    for monomial in term.formula.monomials:
+        vectors = [monomial.column, *(v for g in monomial.gates for v in (g.left, g.right))]
+        parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
+    return parts
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted rule of some of the terms, with its accuracy on the validation tasks.
+
+    Attributes:
+        kept: positions of its terms in the pool.
+        theta: their coefficients, [term] or [layer, term].
+        accuracy: on each validation task, the same tasks for every fit, [episode].
+    """
+
+    kept: tuple[int, ...]
+    theta: Tensor
+    accuracy: Tensor
+
+    def trimmed(self) -> Fit:
+        """Return the rule without the terms whose coefficients are all zero, unless all are."""
+        used = self.theta.reshape(-1, len(self.kept)).ne(0).any(0).nonzero().flatten().tolist()
+        return self.only([self.kept[i] for i in used]) if used else self
+
+    def only(self, kept: Sequence[int]) -> Fit:
+        """Return a subset of its terms with their coefficients."""
+        places = [self.kept.index(k) for k in kept]
+        return Fit(tuple(kept), self.theta[..., places], self.accuracy)
+
+    def difference(self, other: Fit) -> Band:
+        """Return the mean of this accuracy minus the other's, task by task, with its band."""
+        return mean_band(self.accuracy - other.accuracy, CHANGE)
+
+    def is_worse_than(self, other: Fit, least: float) -> bool:
+        """Return whether the difference is at least `least`, and its band below zero."""
+        difference = self.difference(other)
+        return difference.high < 0 and difference.mean <= -least
+
+
+def eliminate(
+    start: Fit,
+    terms: Sequence[Term],
+    refit: Callable[[Fit, int], Fit],
+    best: Fit | None = None,
+    least: float = 0.0,
+) -> tuple[Fit, dict[int, Fit]]:
+    """Drop terms one by one until every remaining term is missed.
+
+    A term is missed if the refit without it is worse than the best fit so far: the difference is at
+    least the least effect, and its band lies below zero. Comparing with the best fit, not the last
+    one, keeps small losses from adding up. The pass over the terms is repeated until every
+    remaining one has been tried against the final rule.
+
+    Args:
+        start: all candidates, fitted.
+        terms: the pool that positions refer to.
+        refit: returns the fit without the term at a position.
+        best: the best fit so far; None for `start`.
+        least: the least effect, a share of accuracy.
+
+    Returns:
+        The final fit, and for each of its terms the fit without it.
+    """
+    current, best = start, _best([start, best or start])
+    queue = sorted(start.kept, key=lambda k: -complexity(terms[k]))
+    missed: dict[int, Fit] = {}
+    while queue and len(current.kept) > 1:
+        position = queue.pop(0)
+        if position not in current.kept:  # A refit brought its coefficient to zero.
+            continue
+        without = refit(current, position)
+        if without.is_worse_than(best, least):
+            missed[position] = without
+            continue
+        current = without
+        best = _best([best, current])
+        # The rule has changed: terms missed so far are tried again, after the others.
+        queue += missed
+        missed = {}
+    return current, missed
+
+
+def _best(fits: Sequence[Fit]) -> Fit:
+    return max(fits, key=lambda fit: float(fit.accuracy.mean()))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rule that selection chose, and the evidence for it.
+
+    Every fit in it is one refit away from the same coefficients and uses the same tasks, so that
+    none is better only because it was trained longer.
+
+    Attributes:
+        fit: the rule.
+        missed: for each of its terms, the fit without it.
+        spare: for each term of the pool that was dropped, the fit with it put back.
+    """
+
+    fit: Fit
+    missed: Mapping[int, Fit]
+    spare: Mapping[int, Fit]
+
+
+def select(
+    start: Fit,
+    terms: Sequence[Term],
+    refit_without: Callable[[Fit, int], Fit],
+    refit_with: Callable[[Fit, int], Fit],
+    refit: Callable[[Fit], Fit],
+    fresh: Callable[[Fit, int], Fit],
+    least: float = 0.0,
+    rounds: int = 3,
+) -> Selection:
+    """Drop terms that are not missed, then try to put each dropped one back.
+
+    The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of
+    its terms must still be missed. No other term, put back, may make the rule better, by the least
+    effect and with the band above zero, both here and on fresh tasks that had no part in the
+    choice: the best of many may win by luck. If a neighbour wins, elimination restarts from it; the
+    rule of the last round is final.
+
+    Args:
+        start: the candidates, fitted.
+        terms: the pool that positions refer to.
+        refit_without: returns the fit without the term at a position.
+        refit_with: returns the fit with the term at a position put back.
+        refit: returns the fit of the same terms after one more refit.
+        fresh: returns the same rule with its accuracy on other tasks, new ones in each round.
+        least: the least effect, a share of accuracy.
+        rounds: the largest number of elimination rounds.
+    """
+    best = start
+    for turn in range(rounds):
+        last = turn == rounds - 1
+        left, missed = eliminate(start, terms, refit_without, best, least)
+        fit = refit(left)
+        # The refit may have brought another term's coefficient to zero.
+        left = left.only(fit.kept)
+        missed = {k: without for k, without in missed.items() if k in fit.kept}
+        best = _best([best, fit])
+        needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
+        if needless and not last:
+            start = _best(needless)
+            continue
+        spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
+        if last:
+            break
+        better = [other for other in spare.values() if fit.is_worse_than(other, least)]
+        gains = _confirmed(fit, better, fresh, turn, least)
+        if not gains:
+            break
+        start = _best(gains)
+    return Selection(fit, missed, spare)
+
+
+def _confirmed(
+    fit: Fit, better: Sequence[Fit], fresh: Callable[[Fit, int], Fit], turn: int, least: float
+) -> list[Fit]:
+    """Return the fits that are also better than `fit` on the fresh tasks of a round."""
+    if not better:
+        return []
+    again = fresh(fit, turn)
+    return [other for other in better if again.is_worse_than(fresh(other, turn), least)]

@@ -1,0 +1,6 @@
+"""Unroll episodes with any engine: online learning, the query loss and its exact gradient to θ."""
+
+from metaplast.engines.choose import ENGINES, choose_engine, get_engine, unroll
+from metaplast.engines.contract import Engine, Outcome, Problem
+
+__all__ = ["ENGINES", "Engine", "Outcome", "Problem", "choose_engine", "get_engine", "unroll"]

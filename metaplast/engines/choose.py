@@ -1,0 +1,84 @@
+"""The engines by name; the module of an engine is imported when the engine is first requested."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import UserError, unknown_name
+from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.tasks.batch import EpisodeBatch
+
+# Name → module:class. `auto` takes the first in AUTO that serves the problem.
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {
+        "reference": "metaplast.engines.reference:ReferenceEngine",
+        "batched": "metaplast.engines.batched:BatchedEngine",
+        "fused": "metaplast.engines.fused.engine:FusedEngine",
+        "compiled": "metaplast.engines.batched:CompiledEngine",
+    }
+)
+AUTO = ("fused", "batched")
+
+
+@cache
+def get_engine(name: str) -> Engine:
+    """Return the engine called `name`.
+
+    Raises:
+        UserError: if there is no such engine; suggests the nearest name.
+    """
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ("auto", *ENGINES))
+    module, _, attribute = ENGINES[name].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), attribute)()
+    return engine
+
+
+def choose_engine(name: str, learner: Learner, device: torch.device) -> Engine:
+    """Return the engine called `name`, or for "auto" the fastest that serves the learner.
+
+    Raises:
+        UserError: if the name is unknown or the engine refuses the learner.
+    """
+    if name != "auto":
+        engine = get_engine(name)
+        refusal = engine.refusal(learner, device)
+        if refusal is not None:
+            raise UserError(refusal)
+        return engine
+    return next(e for e in map(get_engine, AUTO) if e.refusal(learner, device) is None)
+
+
+def unroll(
+    learner: Learner,
+    theta: Tensor,
+    state: State,
+    episodes: EpisodeBatch,
+    *,
+    engine: str = "auto",
+    gradient: bool = True,
+) -> Outcome:
+    """Return loss, accuracy and the exact gradient to θ of each episode.
+
+    Args:
+        learner: network, feedback and the rule's terms.
+        theta: the rule's coefficients, [term] or [layer, term].
+        state: explicit initial weights, as `learner.draw` gives them.
+        episodes: support and query sets.
+        engine: "auto" or the name of an engine; all give the same answer.
+        gradient: whether to differentiate.
+
+    Raises:
+        UserError: if shapes do not fit, or the engine is unknown or refuses the learner.
+    """
+    problem = Problem(learner, theta, state, episodes)
+    device = episodes.support_x.device
+    return choose_engine(engine, learner, device).run(problem, gradient=gradient)

@@ -1,0 +1,152 @@
+"""The interface of every engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import require
+from metaplast.base.torch_settings import is_ordinary, ordinary
+from metaplast.engines.fit import require_fit
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.tasks.batch import EpisodeBatch
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Episodes to unroll: the learner, its θ, its initial weights and the data.
+
+    Attributes:
+        learner: network, feedback and terms.
+        theta: [term] shared by all sites, or [site, term].
+        state: initial weights of each episode.
+        episodes: support and query sets.
+    """
+
+    learner: Learner
+    theta: Tensor
+    state: State
+    episodes: EpisodeBatch
+
+    def __post_init__(self) -> None:
+        """Check shapes and types against each other.
+
+        Raises:
+            UserError: if they do not fit: labels out of range, shapes, dtypes, devices.
+        """
+        require_fit(self.learner, self.theta, self.state, self.episodes)
+        if self.episodes.query_y.dtype not in (torch.int64, self.theta.dtype):
+            # Probabilities have the images' dtype.
+            object.__setattr__(self, "episodes", self.episodes.to(self.theta.dtype))
+
+    @property
+    def ordinary(self) -> Problem:
+        """The same problem in plain tensors: none with history or made in inference mode."""
+        batch = self.episodes
+        data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
+        tensors = (*self.state.matrices.values(), *self.state.carry.values(), *data)
+        if all(map(is_ordinary, (self.theta, *tensors))):
+            return self
+        support_x, support_y, query_x, query_y = map(ordinary, data)
+        episodes = EpisodeBatch(support_x, support_y, query_x, query_y)
+        return Problem(self.learner, ordinary(self.theta), self.state.map(ordinary), episodes)
+
+    @property
+    def is_per_layer(self) -> bool:
+        """True if each layer has coefficients of its own."""
+        return self.theta.dim() == 2
+
+    @property
+    def episode_theta(self) -> Tensor:
+        """θ as [episode, site, term], a fresh tensor without history."""
+        theta = self.theta.detach()
+        shape = (self.episodes.episodes, self.learner.sites, theta.shape[-1])
+        return theta.expand(shape).clone()
+
+    def reduce(self, gradient: Tensor) -> Tensor:
+        """Return the gradient to θ as θ is shaped: [episode, term] or [episode, site, term]."""
+        return gradient if self.is_per_layer else gradient.sum(1)
+
+    def select(self, index: Tensor | slice) -> Problem:
+        """Return the same problem for the episodes at `index`."""
+        return Problem(
+            self.learner, self.theta, self.state.select(index), self.episodes.select(index)
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of an unroll, separately for each episode.
+
+    Attributes:
+        loss: the objective's loss, mean over the query set, [episode].
+        score: the objective's score, mean over the query set, [episode]; larger is better.
+        theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape]; None if not requested.
+        final: the learned weights.
+    """
+
+    loss: Tensor
+    score: Tensor
+    theta_gradient: Tensor | None
+    final: State
+
+    def __post_init__(self) -> None:
+        """Check that all tensors are of the same episodes.
+
+        Raises:
+            UserError: if they are not.
+        """
+        shapes = [tuple(self.loss.shape), tuple(self.score.shape)]
+        axes = {
+            shapes[0][:1],
+            *(tuple(matrix.shape[:1]) for matrix in self.final.matrices.values()),
+        }
+        if self.theta_gradient is not None:
+            axes.add(tuple(self.theta_gradient.shape[:1]))
+        require(
+            len(shapes[0]) == 1 and shapes[0] == shapes[1] and len(axes) == 1,
+            f"an outcome's loss and score must be [episode], with the same episodes in gradient "
+            f"and weights, got shapes {shapes[0]} and {shapes[1]} and first axes {sorted(axes)}.",
+        )
+
+    @property
+    def accuracy(self) -> Tensor:
+        """The score, by its name for classification."""
+        return self.score
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether loss and gradient of each episode are finite, [episode]."""
+        finite = torch.isfinite(self.loss)
+        if self.theta_gradient is not None:
+            finite &= torch.isfinite(self.theta_gradient).flatten(1).all(1)
+        return finite
+
+
+class Engine(ABC):
+    """Computes the outcome of a problem. All engines give the same answer.
+
+    Attributes:
+        name: as written after `--engine`.
+        summary: one line for `--help`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll every episode; with `gradient`, differentiate its query loss to θ exactly.
+
+        Raises:
+            UserError: if the engine does not serve the problem; names an alternative.
+        """
+
+    def refusal(self, learner: Learner, device: torch.device) -> str | None:
+        """Return why this engine cannot serve `learner` on `device`, None if it can."""
+        return None

@@ -1,0 +1,90 @@
+"""Whether the four parts of an unroll fit each other: checked once, before any engine runs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from metaplast.base.errors import require
+from metaplast.base.tensors import DTYPES, require_one, require_tensor, type_name
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.checks import require_state
+
+
+def require_fit(learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch) -> None:
+    """Raise `UserError` unless the four parts of an unroll fit each other.
+
+    The batch itself was checked when it was made. This checks the shapes of θ and the weights, the
+    targets that the objective accepts, dtypes and devices.
+    """
+    for part, kind in ((learner, Learner), (episodes, EpisodeBatch)):
+        require(
+            isinstance(part, kind),
+            f"an unroll takes a learner, theta, a state and an episode batch, got "
+            f"{type_name(part)} where a {kind.__name__} belongs.",
+        )
+    require_tensor(theta, "theta")
+    terms = len(learner.terms)
+    allowed = ((terms,), (learner.sites, terms))
+    require(
+        tuple(theta.shape) in allowed,
+        f"theta must be [term] or [site, term], that is {allowed[0]} or {allowed[1]}, "
+        f"got {tuple(theta.shape)}.",
+    )
+    _require_inputs(learner, episodes)
+    for examples, what in ((episodes.support, "support"), (episodes.query, "query")):
+        learner.system.objective.targets(
+            examples.target,
+            tuple(examples.input.shape[:2]),
+            learner.system.outputs,
+            what=f"{what} labels",
+            dtype=episodes.support_x.dtype,
+            device=examples.target.device,
+            online=what == "support",
+        )
+    require_state(state)
+    _require_shapes(learner, state, episodes.episodes)
+    parts = [theta, *state.matrices.values(), *state.carry.values(), episodes.support_x]
+    found = {part.dtype for part in parts}
+    require(
+        len(found) == 1,
+        f"theta, weights and images must share one dtype, got {sorted(map(str, found))}; "
+        f"convert them.",
+    )
+    require(
+        theta.dtype in DTYPES,
+        f"engines compute in float32 or float64, got {theta.dtype}; convert theta, weights and "
+        f"images.",
+    )
+    require_one("device", {str(part.device) for part in parts}, "theta, weights and images")
+
+
+def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
+    system, shape = learner.system, tuple(episodes.support_x.shape)
+    require(
+        len(shape) == 2 + system.input_axes,
+        f"an input of the system {system.name} has {system.input_axes} axes after episode and "
+        f"image, got support images of shape {shape}; flatten each image to a row of pixels."
+        if system.input_axes == 1
+        else f"an input of the system {system.name} has {system.input_axes} axes after episode "
+        f"and step, got support inputs of shape {shape}; give them as [episode, step, …].",
+    )
+    require(
+        shape[-1] == system.inputs,
+        f"the network takes {system.inputs} inputs, the episodes have images of {shape[-1]} "
+        f"pixels; set the network's first width to that.",
+    )
+
+
+def _require_shapes(learner: Learner, state: State, episodes: int) -> None:
+    system = learner.system
+    wanted: dict[str, tuple[int, ...]] = {
+        name: (episodes, *shape) for name, shape in system.shapes.items()
+    }
+    wanted |= {name: (episodes, length) for name, length in system.carried.items()}
+    got = {name: tuple(x.shape) for name, x in {**state.matrices, **state.carry}.items()}
+    require(
+        got == wanted,
+        f"the weights must be of shapes {wanted}, got {got}; draw them with learner.draw().",
+    )

@@ -1,0 +1,122 @@
+"""The fused engine: one episode per core, weights that stay in its cache, none stored per step.
+
+Reversible: a step changes a matrix by M⁺ = (1 + g) M + Σ a ⊗ V_a, so the backward sweep computes
+
+    M = (M⁺ − Σ a ⊗ V_a) / (1 + g)
+
+from only the vectors of the step. It keeps copies of the weights (checkpoints) every few hundred
+steps, and wherever decay would make the division inexact. Every checkpoint is compared with the
+rebuilt weights; if they differ, the episode is rerun with more checkpoints, up to one per step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from metaplast.base.errors import UserError
+from metaplast.base.torch_settings import exact_run
+from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.objectives.cross_entropy import CrossEntropy
+
+# Largest |rebuilt − real| / max |real| in a matrix for which a gradient is returned.
+TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+class ReversalError(UserError):
+    """The weights rebuilt in the backward sweep differ from the real ones: no gradient."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that trade memory, speed and precision of the engine.
+
+    Attributes:
+        threads: episodes in parallel; None takes torch's number of threads.
+        drop_pixels: leave out input pixels that are zero in every image of an episode.
+        spacing: largest number of steps between two kept copies of the weights.
+        decay_spacing: the same for rules with decay, which round every weight at every step.
+        limit: largest factor by which undoing the steps between two copies may amplify an error.
+        most_kept: largest total bytes of kept copies up to which an episode whose weights could not
+            be rebuilt is rerun, with copies at shorter intervals.
+    """
+
+    threads: int | None = None
+    drop_pixels: bool = True
+    spacing: int = 500
+    decay_spacing: int = 100
+    limit: float = 8.0
+    most_kept: int = 2**29
+
+
+class FusedEngine(Engine):
+    """One episode per core, compiled by numba; exact and reversible."""
+
+    name = "fused"
+    summary = "one episode a core, compiled, reversible; CPU only; any declared term"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def refusal(self, learner: Learner, device: torch.device) -> str | None:
+        """Return why this engine cannot serve `learner` on `device`, None if it can."""
+        if device.type != "cpu":
+            return f"the fused engine runs on the CPU, not on {device}; use --engine batched."
+        refusal = _refusal(learner)
+        if refusal is not None:
+            return refusal
+        dense = learner.forward_plasticity.dense + learner.backward_plasticity.dense
+        if dense:
+            name = learner.terms[dense[0][0]].name
+            return (
+                f"the fused engine takes declared formulas only, and {name} is a dense torch "
+                f"function; use --engine batched, or leave the term out."
+            )
+        try:
+            import numba  # noqa: F401
+        except ImportError:
+            return "the fused engine needs numba, which is not installed; use --engine batched."
+        except ValueError as error:
+            raise UserError(
+                f"numba cannot be loaded ({error}); check the environment variable "
+                f"NUMBA_NUM_THREADS, and start again."
+            ) from None
+        return None
+
+    @exact_run
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll all episodes; see `Engine.run`.
+
+        If undoing the steps of an episode is too inexact, as near divergence, the episode is
+        unrolled again with more kept copies of the weights, up to one per step.
+
+        Raises:
+            ReversalError: if the copies would take more than `Settings.most_kept`.
+        """
+        from metaplast.engines.fused.batch import Batch
+
+        return Batch(problem, self.settings, gradient).run()
+
+
+def _refusal(learner: Learner) -> str | None:
+    """Return why the kernel does not serve a learner's system, None if it does."""
+    system = learner.system
+    if type(system) is not FullyConnected:
+        return (
+            f"the fused engine serves the fully connected network only, got the system "
+            f"{system.name}; use --engine batched."
+        )
+    if type(system.objective) is not CrossEntropy:
+        return (
+            f"the fused engine serves the cross-entropy only, got --objective "
+            f"{system.objective.name}; use --engine batched."
+        )
+    if system.feedback.kernel is None:
+        return (
+            f"the fused engine does not know the feedback {system.feedback.name}; "
+            f"use --engine batched."
+        )
+    return None

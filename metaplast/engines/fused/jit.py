@@ -1,0 +1,113 @@
+"""How the fused kernel is compiled: flags, the disk cache, and the compiling process.
+
+This module imports numba; it is imported only when the engine is first used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core import event
+
+from metaplast.base.family import run_module
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Full fast math would let the compiler assume that no NaN occurs; these four flags do not.
+FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
+# numba compiles a function again for each literal argument, but not for these.
+NO, ZERO, ONE = (cast(int, np.int64(value)) for value in (-1, 0, 1))
+_LINE = "metaplast: compiling the fused engine, once; it is kept on disk for the next run …"
+
+
+def compiled(function: Function) -> Function:
+    """Return `function` compiled by numba on first use, without the interpreter lock."""
+    return cast(Function, _jit(function, cached=False))
+
+
+def inlined(function: Function) -> Function:
+    """Return `function` to be compiled as part of its callers.
+
+    For functions that only call others. numba optimises everything below a function again at each
+    level of calls, so deep nesting would multiply the compile time.
+    """
+    return cast(Function, numba.njit(inline="always")(function))
+
+
+def entry_point(function: Function) -> Function:
+    """Return `function` compiled and kept on disk across runs.
+
+    numba identifies a cached function only by its own file; the name given here changes with any
+    file of the kernel, so that stale code is never run.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{_fingerprint()}"
+    return cast(Function, _jit(function, cached=True))
+
+
+def _jit(function: Callable[..., Any], *, cached: bool) -> Any:
+    njit: Any = numba.njit  # numba's stub omits two of the options.
+    # Wrappers of inner functions would be compiled for nothing. The caller owns every array, so
+    # counting references to them (`_nrt`) would only cost time, above all compile time.
+    return njit(
+        fastmath=set(FAST), error_model="numpy", nogil=True, cache=cached,
+        no_cpython_wrapper=not cached, no_cfunc_wrapper=True, _nrt=False,
+    )(function)  # fmt: skip
+
+
+@cache
+def _fingerprint() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+class _NotOnDiskError(Exception):
+    """A kernel would have had to be compiled."""
+
+
+class _Refusal(event.Listener):
+    """Raises `_NotOnDiskError` where numba is about to compile a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def on_start(self, event: event.Event) -> None:
+        if event.data["dispatcher"] is self._function:
+            raise _NotOnDiskError
+
+    def on_end(self, event: event.Event) -> None:
+        """Do nothing: the compilation that ended was done for other callers."""
+
+
+def load(function: Callable[..., Any], call: Callable[[], None], module: str, *to: str) -> None:
+    """Load `function` from disk for the argument types that `call` gives it; compile it if needed.
+
+    What is not on disk is compiled by another process, `python -m module *to`, after a line to
+    stderr that says so. numba joins inner functions by name: in the process that compiles, the
+    kernel would run copies of them that were optimised separately and round differently from those
+    stored with it, so the first run on a machine would give other digits than later ones.
+    """
+    if _loads(function, call):
+        return
+    print(_LINE, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        run_module(module, *to)
+    if not _loads(function, call):
+        call()  # No cache or subprocess: compile here; the last digits may differ.
+
+
+def _loads(function: Callable[..., Any], call: Callable[[], None]) -> bool:
+    """Make a call that must not compile `function`; return whether that worked."""
+    try:
+        with event.install_listener("numba:compile", _Refusal(function)):
+            call()
+    except _NotOnDiskError:
+        return False
+    return True

@@ -1,0 +1,143 @@
+"""One pass over a matrix, forward or backward, and everything done to its rows in that pass.
+
+Rows are processed in blocks that are small enough to stay in the innermost cache while several
+loops of `lanes` pass over them. Padded rows are zero and change nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from metaplast.engines.fused import lanes
+from metaplast.engines.fused.jit import compiled
+from metaplast.engines.fused.memory import Pending
+from metaplast.engines.fused.program import ERROR, RELU, SOFTMAX, SOFTPLUS, TANH, Integers, Numbers
+
+_dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
+_project = lanes.project(8)
+
+
+@compiled
+def carry(
+    m: Numbers, at: int, height: int, width: int, x: Numbers, x_at: int, out: Numbers, out_at: int
+) -> None:
+    """Add M x to out."""
+    for i in range(0, height, 4):
+        _add_dot(m, at + i * width, x, x_at, out, out_at + i, width)
+
+
+@compiled
+def project(
+    m: Numbers, at: int, height: int, width: int, u: Numbers, u_at: int, p: Numbers, p_at: int
+) -> None:
+    """Add Mᵀ u to p."""
+    for i in range(0, height, 8):
+        _project(m, at + i * width, u, u_at + i, p, p_at, width)
+
+
+@compiled
+def block_of(width: int) -> int:
+    """Return how many rows, a multiple of eight, fit in the innermost cache together."""
+    return max(8, 4096 // width // 8 * 8)
+
+
+@compiled
+def project_rows(
+    m: Numbers, at: int, first: int, last: int, width: int, u: Numbers, u_at: int, p: Numbers,
+    p_at: int,
+) -> None:  # fmt: skip
+    """Add Σ u_i M_i over a block of rows to p."""
+    for i in range(first, last, 8):
+        _project(m, at + i * width, u, u_at + i, p, p_at, width)
+
+
+@compiled
+def add_dots(
+    m: Numbers, at: int, first: int, last: int, width: int, d: Numbers, jobs: Integers
+) -> None:
+    """ū += M p̄ for each job p = Mᵀu, over a block of rows."""
+    job = 0
+    while jobs[job, 0] >= 0:
+        for row in range(first, last, 4):
+            _add_dot(m, at + row * width, d, jobs[job, 1], d, jobs[job, 0] + row, width)
+        job += 1
+
+
+@compiled
+def _softplus(s: Numbers, z: int, y: int, k: int, count: int, beta: Any) -> None:
+    """Set y = log(1 + exp(βz))/β and k = σ'(z), both from exp(−|βz|)."""
+    one, zero = s.dtype.type(1), s.dtype.type(0)
+    for i in range(count):
+        t = beta * s[z + i]
+        u = np.exp(-abs(t))
+        positive = t if t > zero else zero
+        s[y + i] = (positive + np.log1p(u)) / beta
+        s[k + i] = (one if t >= zero else u) / (one + u)
+
+
+@compiled
+def activate(mode: int, s: Numbers, z: int, y: int, k: int, count: int, beta: Any) -> None:
+    """Set activity y and gain k from the net input z, or error y from carried error z and k."""
+    one, zero = s.dtype.type(1), s.dtype.type(0)
+    if mode == SOFTPLUS:
+        _softplus(s, z, y, k, count, beta)
+    elif mode == TANH:
+        for i in range(count):
+            value = np.tanh(s[z + i])
+            s[y + i] = value
+            s[k + i] = one - value * value
+    elif mode == RELU:
+        for i in range(count):
+            value = s[z + i]
+            s[y + i] = zero if value < zero else value
+            s[k + i] = one if value > zero else zero
+    elif mode == ERROR:
+        for i in range(count):
+            s[y + i] = s[z + i] * s[k + i]
+
+
+@compiled
+def advance(
+    m: Numbers, at: int, rows: int, height: int, width: int, rank: int, a: Numbers, v: Numbers,
+    place: int, scale: Any, pending: bool, s: Numbers, base: int, x: int, z: int, mode: int,
+    y: int, k: int, beta: Any, jobs: Integers,
+) -> None:  # fmt: skip
+    """Apply the pending change to M, form z = M x, its activation, and each job's Mᵀu."""
+    job = 0
+    while jobs[job, 0] >= 0:
+        lanes.clear(s, base + jobs[job, 1], width)
+        job += 1
+    block = block_of(width)
+    for i in range(0, rows, block):
+        last = min(i + block, height)
+        if pending:
+            lanes.update_dot(
+                m, at, a, place, v, place, s, base + x, s, base + z, height, width, scale, rank, i,
+                last,
+            )  # fmt: skip
+        else:
+            for part in range(i, last, 4):
+                _dot(m, at + part * width, s, base + x, s, base + z + part, width)
+        count = min(block, rows - i)
+        activate(mode, s, base + z + i, base + y + i, base + k + i, count, beta)
+        if mode != SOFTMAX:
+            for done in range(job):
+                u, p = base + jobs[done, 0], base + jobs[done, 1]
+                for part in range(i, last, 8):
+                    _project(m, at + part * width, s, u + part, s, p, width)
+
+
+@compiled
+def contract(
+    m: Numbers, m_bar: Numbers, at: int, height: int, width: int, rank: int,
+    change: Pending, place: int, bar: int, layer: int,
+) -> None:  # fmt: skip
+    """Form the adjoint of a step's change from M̄ and M, which is the matrix before the step."""
+    one, left = m.dtype.type(1), change.a
+    lanes.retreat(
+        m, at, m_bar, at, left, 0, left, 0, change.a, place, change.v, place, change.a_bar, bar,
+        change.v_bar, bar, change.growth_bar, layer, height, width, one, one, lanes.READ, rank, 0,
+        height,
+    )  # fmt: skip

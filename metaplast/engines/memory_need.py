@@ -1,0 +1,141 @@
+"""Estimate whether a computation fits into memory, and refuse it before anything is made."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+
+import torch
+
+from metaplast.base.errors import require
+from metaplast.systems.learner import Learner
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def episode_bytes(
+    learner: Learner,
+    engine: str,
+    steps: int,
+    queries: int,
+    dtype: torch.dtype,
+    *,
+    gradient: bool = True,
+) -> int:
+    """Return roughly how much memory unrolling one episode takes, erring on the low side.
+
+    Args:
+        learner: network and feedback.
+        engine: its name.
+        steps: support images.
+        queries: query images.
+        dtype: of all numbers.
+        gradient: whether there is a backward sweep.
+    """
+    system = learner.system
+    moving = learner.moving
+    weights = sum(a * b for name, (a, b) in system.shapes.items() if name in moving)
+    fixed = sum(a * b for name, (a, b) in system.shapes.items() if name not in moving)
+    # Drawn and learned weights; the adjoint; what is kept for the backward sweep.
+    copies = 2
+    if not gradient:
+        pass
+    elif engine in ("batched", "compiled"):
+        copies += 2 + math.ceil(steps / max(1, 2 * math.isqrt(steps)))
+    elif engine == "reference":
+        copies += steps
+    numbers = copies * weights + fixed + (steps + queries) * system.inputs
+    return numbers * dtype.itemsize
+
+
+def require_memory(
+    each: int,
+    count: int,
+    flag: str,
+    system: str,
+    device: torch.device,
+    *,
+    at_once: int = 1,
+) -> None:
+    """Refuse what needs more memory than there is; if that is unknown, refuse nothing.
+
+    Args:
+        each: bytes of one episode or network.
+        count: how many are in memory together.
+            flag: the option that says so.
+        system: what learns, in words.
+        device: where.
+            at_once: how many processes share the memory.
+
+    Raises:
+        UserError: if it does not fit.
+    """
+    room = available_bytes(device)
+    need = each * count * at_once
+    processes = f", in {at_once} processes," if at_once > 1 else ""
+    lower = "--processes, " if at_once > 1 else ""
+    require(
+        room is None or need <= room,
+        f"{flag} {count} with the network {system}{processes} needs about {_spell(need)} of "
+        f"memory, and {_spell(room or 0)} is free; lower {lower}{flag}, --hidden or the number of "
+        f"images.",
+    )
+
+
+def available_bytes(device: torch.device | None = None) -> int | None:
+    """Return how much memory is free here, None if the system does not report it."""
+    if device is not None and device.type == "cuda":
+        spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + spare
+    found = [_machine_bytes(), *_group_bytes()]
+    return min((room for room in found if room is not None), default=None)
+
+
+def _machine_bytes() -> int | None:
+    """Return the machine's free memory, including swap."""
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        rows = (line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        sizes = {key: int(text.split()[0]) for key, text in rows}
+        return 1024 * (sizes["MemAvailable"] + sizes.get("SwapFree", 0))
+    return None
+
+
+def _group_bytes(root: Path = _CGROUPS, groups: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Return the free memory of each control group of this process, such as in containers."""
+    rooms = []
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = groups.read_text().splitlines()
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            base, most, used = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, most, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        place = base / path.strip("/")
+        # A container may see its own group as the root. Every parent group has a limit too.
+        for folder in (base, *(p for p in (place, *place.parents) if base in p.parents)):
+            with contextlib.suppress(OSError, ValueError):
+                limit = int((folder / most).read_text())
+                taken = int((folder / used).read_text()) - _cache_bytes(folder)
+                rooms.append(max(0, limit - max(0, taken)))
+    return rooms
+
+
+def _cache_bytes(folder: Path) -> int:
+    """Return how much of a group's use is file cache, which is released when needed."""
+    with contextlib.suppress(OSError, ValueError):
+        rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))
+    return 0
+
+
+def _spell(count: float) -> str:
+    """Return a number of bytes as text."""
+    power = min(4, max(0, math.floor(math.log10(max(count, 1))) // 3))
+    number = count / 1000**power
+    return f"{number:,.0f} TB" if number >= 1000 else f"{number:.3g} {_UNITS[power]}"

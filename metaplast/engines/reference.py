@@ -1,0 +1,134 @@
+"""The oracle: one episode at a time, plain autodiff through a `higher` optimizer.
+
+It shares only the system with the fast engines: each term's update is written out as a full matrix,
+term by term, and autograd differentiates the whole unroll.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metaplast.base.torch_settings import exact_run
+from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.rules.differentiable import SignalOptimizer, higher
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples, Group, Presented
+from metaplast.terms.term import Term, full_update
+
+
+class ReferenceEngine(Engine):
+    """Plain autodiff through `higher`, one episode at a time: slow and obvious, the oracle."""
+
+    name = "reference"
+    summary = "plain autodiff with higher, one episode at a time; any term; slow"
+
+    @exact_run
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll the episodes one after another; see `Engine.run`."""
+        size = problem.episodes.episodes
+        outcomes = [self._episode(problem.select(slice(i, i + 1)), gradient) for i in range(size)]
+        gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
+        return Outcome(
+            torch.cat([o.loss for o in outcomes]),
+            torch.cat([o.score for o in outcomes]),
+            torch.cat(gradients) if gradient else None,
+            State.cat([o.final for o in outcomes]),
+        )
+
+    def _episode(self, problem: Problem, gradient: bool) -> Outcome:
+        learner, episodes = problem.learner, problem.episodes
+        theta = problem.episode_theta.requires_grad_(gradient)
+        module = PlasticModule(learner, problem.state)
+        optimizer = PlasticityOptimizer(module.parameters(), learner)
+        carry = problem.state.carry
+        with higher.innerloop_ctx(
+            module, optimizer, track_higher_grads=gradient, override={"theta": [theta]}
+        ) as (functional_module, differentiable):
+            for t in range(episodes.steps):
+                presented = functional_module(episodes.example(t), carry)
+                differentiable.step_by(module.by_parameter(presented))
+                carry = presented.carry
+            final = State(module.named(tuple(functional_module.parameters())), carry)
+            loss, score = learner.query(final, episodes.query)
+        change = None
+        if gradient:
+            (change,) = torch.autograd.grad(
+                loss.sum(), theta, allow_unused=True, materialize_grads=True
+            )
+            change = problem.reduce(change)
+        detached = final.map(torch.Tensor.detach)
+        return Outcome(loss.detach(), score.detach(), change, detached)
+
+
+class PlasticModule(nn.Module):
+    """A learner's matrices as parameters; its forward pass returns their synapses."""
+
+    def __init__(self, learner: Learner, state: State) -> None:
+        super().__init__()
+        self.learner = learner
+        self.names = tuple(state.matrices)
+        matrices = [nn.Parameter(m.detach().clone()) for m in state.matrices.values()]
+        self.matrices = nn.ParameterList(matrices)
+
+    def named(self, matrices: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return matrices in the order of the parameters, by their names."""
+        return dict(zip(self.names, matrices, strict=True))
+
+    def by_parameter(self, presented: Presented) -> list[Any]:
+        """Return each parameter's signals for the example; None if nothing happened there."""
+        found: dict[str, Any] = {**presented.synapses, **presented.own}
+        return [found.get(name) for name in self.names]
+
+    def forward(self, example: Examples, carry: Mapping[str, Tensor]) -> Presented:
+        """Return what one example does."""
+        state = State(self.named(tuple(self.matrices)), carry)
+        return self.learner.system.present(View.of(state), example, self.learner.reads)
+
+
+class PlasticityOptimizer(torch.optim.Optimizer):
+    """Marks the parameters that a plasticity rule changes; `higher` runs its differentiable twin.
+
+    Args:
+        parameters: the system's matrices in order, each [1, row, column].
+        learner: says which terms change which parameter; the twin receives θ, to be differentiated.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], learner: Learner) -> None:
+        groups = {group.name: group for group in learner.system.groups}
+        places = tuple(groups.get(name) for name in learner.system.shapes)
+        # The twin receives θ.
+        theta = torch.zeros(0, dtype=torch.float32, device="cpu")
+        super().__init__(parameters, {"terms": learner.terms, "places": places, "theta": theta})
+
+
+class DifferentiablePlasticity(SignalOptimizer):
+    """W ← W + Σ_k θ_k F^k, each F^k a full matrix, all of it on the autograd tape."""
+
+    def _update(self, grouped_grads: Any, **_: Any) -> None:
+        # higher passes signals instead of gradients.
+        for group, shown in zip(self.param_groups, grouped_grads, strict=True):
+            parts = zip(group["params"], group["places"], shown, strict=True)
+            for index, (matrix, place, one) in enumerate(parts):
+                if one is None:
+                    continue
+                if place is None:
+                    group["params"][index] = one.apply(matrix)
+                else:
+                    terms = group["terms"]
+                    group["params"][index] = matrix + _total(terms, group["theta"], place, one)
+
+
+def _total(terms: tuple[Term, ...], theta: Tensor, place: Group, synapses: Any) -> Any:
+    return sum(
+        theta[:, place.site, k, None, None] * full_update(term, synapses)
+        for k, term in enumerate(terms)
+        if term.matrix == place.matrix
+    )
+
+
+higher.register_optim(PlasticityOptimizer, DifferentiablePlasticity)

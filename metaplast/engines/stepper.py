@@ -1,0 +1,259 @@
+"""One step of a learner and its adjoint, for many episodes at once.
+
+A step changes M by low-rank factors, M⁺ = (1 + g) M + Σ a ⊗ V_a. Its adjoint is the gradient of
+the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and Mᵀ u from which the signals are made
+(`operator.Tape`), and
+
+    M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
+
+is also one low-rank update in place. No matrix-sized temporary is made. Vectors that a system
+carries from step to step are part of the same scalar, ⟨c̄⁺, c⁺⟩.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.systems.learner import Learner, Step
+from metaplast.systems.state import View
+from metaplast.systems.system import Examples
+from metaplast.terms.compiled import Change
+from metaplast.terms.operator import Product, Tape, Tapped
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Taken(NamedTuple):
+    """The result of a step: each moving matrix's change, the products formed on the way, and the
+    carried vectors."""
+
+    changes: list[Change]
+    products: list[Tensor]
+    carry: list[Tensor]
+
+    def numel(self) -> int:
+        """Return how many numbers it holds."""
+        changed = sum(change.numel() for change in self.changes)
+        vectors = (*self.products, *self.carry)
+        return changed + sum(vector.numel() for vector in vectors)
+
+
+class Before(NamedTuple):
+    """The state at the start of a step: all matrices, and the carried vectors."""
+
+    matrices: Sequence[Tensor]
+    carry: Sequence[Tensor]
+
+
+class _Slot(NamedTuple):
+    """Where a product's gradient goes: to which matrix, if it moves, and on which side."""
+
+    matrix: int | None
+    is_projection: bool
+
+
+class _Pull(NamedTuple):
+    """The map of an adjoint over one step: M̄ ← (1 + growth) M̄ + rowsᵀ · columns + dense.
+
+    `theta` is θ's part of the gradient, [episode, site, term]; `carry` is the adjoint of the
+    carried vectors before the step. The others hold one entry for each moving matrix, or None if
+    there is nothing to do.
+    """
+
+    theta: Tensor
+    carry: list[Tensor]
+    growth: list[Tensor | None]
+    rows: list[Tensor | None]
+    columns: list[Tensor | None]
+    dense: Sequence[Tensor | None]
+
+    def apply(self, adjoint: Sequence[Tensor]) -> None:
+        """Carry the adjoint over the step, in place, one pass for each matrix."""
+        for matrix, *change in zip(adjoint, *self[2:], strict=True):
+            Change(*change).apply(matrix, out=matrix)
+
+
+class Stepper:
+    """One step of a learner, forward and backward, on flat lists: moving matrices, then fixed ones.
+
+    Args:
+        learner: the learner that takes the step.
+        wrap: what to do to the two functions, such as compiling them.
+
+    Attributes:
+        moving: names of the matrices that a step changes.
+        fixed: names of the others.
+        carried: names of the vectors that the system carries from step to step.
+        has_dense: whether a change is dense: it may depend on its matrix in any way and cannot be
+            undone.
+    """
+
+    def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
+        self.learner = learner
+        self.moving = learner.moving
+        shapes = learner.system.shapes
+        self.fixed = tuple(name for name in shapes if name not in self.moving)
+        self.carried = tuple(learner.system.carried)
+        # Evaluated before tracing: torch cannot trace the lock of a cached property.
+        _ = learner.reads, learner.changing, learner.system.groups
+        self.has_dense = any(learner.plasticity(group).dense for group in learner.changing)
+        self.take = wrap(self._take)
+        self._pull = wrap(self._differentiate)
+        # The products of a step, and which matrices grow, follow from the learner; one trial shows
+        # them.
+        self._slots: list[_Slot] = []
+        self._grows: list[bool] = []
+
+    def _view(self, before: Before, tape: Tape) -> View:
+        """Return the state with matrices that record their products on a tape."""
+        names = (*self.moving, *self.fixed)
+        count = len(self.moving)
+        operators = {
+            name: Tapped(matrix, i if i < count else None, tape)
+            for i, (name, matrix) in enumerate(zip(names, before.matrices, strict=True))
+        }
+        ordered = {name: operators[name] for name in self.learner.system.shapes}
+        return View(ordered, dict(zip(self.carried, before.carry, strict=True)))
+
+    def _step(self, before: Before, theta: Tensor, example: Examples, tape: Tape) -> Step:
+        return self.learner.changes(self._view(before, tape), theta, example)
+
+    def _take(self, before: Before, theta: Tensor, example: Examples) -> Taken:
+        """Return the result of the step."""
+        tape = Tape()
+        step = self._step(before, theta, example, tape)
+        return Taken(
+            [step.changes[name] for name in self.moving],
+            [product.value for product in tape.products],
+            [step.carry[name] for name in self.carried],
+        )
+
+    def _scalar(
+        self,
+        before: Before,
+        theta: Tensor,
+        example: Examples,
+        adjoint: Before,
+        tape: Tape,
+    ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
+        """Return ⟨adjoint, result of the step⟩, each matrix's growth, and the products formed."""
+        step = self._step(before, theta, example, tape)
+        changes = [step.changes[name] for name in self.moving]
+        moving = before.matrices[: len(self.moving)]
+        parts = [
+            change.contract(matrix.detach(), bar)
+            for change, matrix, bar in zip(changes, moving, adjoint.matrices, strict=True)
+        ]
+        parts += [
+            (bar * step.carry[name]).sum()
+            for name, bar in zip(self.carried, adjoint.carry, strict=True)
+        ]
+        growth = [None if c.growth is None else c.growth.detach() for c in changes]
+        return torch.stack(parts).sum(), growth, tape.products
+
+    def _differentiate(
+        self,
+        before: Before,
+        theta: Tensor,
+        example: Examples,
+        adjoint: Before,
+        products: list[Tensor],
+    ) -> _Pull:
+        """Return the map of `adjoint` over a step; gradients are taken within it, in one graph."""
+        count = len(self.moving)
+        moving, fixed = list(before.matrices[:count]), list(before.matrices[count:])
+
+        def scalar(
+            theta: Tensor, known: list[Tensor], carry: list[Tensor], dense: list[Tensor]
+        ) -> tuple[Tensor, Any]:
+            start = Before([*(dense or moving), *fixed], carry)
+            value, growth, recalled = self._scalar(start, theta, example, adjoint, Tape(known))
+            # A differentiated function may return only tensors.
+            present = [rate for rate in growth if rate is not None]
+            return value, (present, [product.given for product in recalled])
+
+        (theta_part, to_products, carry, dense), (present, given) = _gradient(
+            scalar, theta, products, list(before.carry), moving if self.has_dense else []
+        )
+        rates = iter(present)
+        growth = [next(rates) if grows else None for grows in self._grows]
+        rows, columns = _gather(self._slots, given, to_products, count)
+        return _Pull(theta_part, carry, growth, rows, columns, dense or [None] * count)
+
+    def vjp(
+        self,
+        before: Before,
+        theta: Tensor,
+        example: Examples,
+        adjoint: Before,
+        products: list[Tensor],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Carry the adjoint of the state after a step to before it, in place.
+
+        Args:
+            before: the state before the step.
+            theta: [episode, site, term].
+            example: of the step.
+            adjoint: of the moving state after the step; on return, its matrices are those before
+                the step.
+            products: the products formed when the step was taken.
+
+        Returns:
+            θ's part of the gradient, and the adjoint of the carried vectors before the step.
+        """
+        if not self.moving and not self.carried:
+            return torch.zeros_like(theta), []
+        if not self._grows:
+            _, growth, formed = self._scalar(before, theta, example, adjoint, Tape())
+            self._slots = [_Slot(p.matrix, p.is_projection) for p in formed]
+            self._grows = [rate is not None for rate in growth]
+        pull: _Pull = self._pull(before, theta, example, adjoint, products)
+        pull.apply(adjoint.matrices)
+        return pull.theta, pull.carry
+
+
+Gradient = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
+
+
+def _gradient(
+    scalar: Callable[..., tuple[Tensor, Any]],
+    theta: Tensor,
+    *groups: list[Tensor],
+) -> tuple[Gradient, Any]:
+    """Return the gradient of a function to θ and three lists, and its other results."""
+    if torch.compiler.is_compiling():
+        # Traced into the one graph; without a compiler, this doubles the time of every operation.
+        traced: tuple[Gradient, Any] = torch.func.grad(scalar, argnums=(0, 1, 2, 3), has_aux=True)(
+            theta, *groups
+        )
+        return traced
+    first = theta.detach().requires_grad_()
+    leaves = [[tensor.detach().requires_grad_() for tensor in group] for group in groups]
+    with torch.enable_grad():
+        value, rest = scalar(first, *leaves)
+    flat = [first, *(leaf for group in leaves for leaf in group)]
+    found = iter(torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True))
+    theta_part = next(found)
+    parts = [[next(found) for _ in group] for group in leaves]
+    return (theta_part, parts[0], parts[1], parts[2]), rest
+
+
+def _gather(
+    slots: Sequence[_Slot], given: Sequence[Tensor], gradients: Sequence[Tensor], matrices: int
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Return the factors of Σ p̄ ⊗ x + Σ u ⊗ p̄ for each matrix."""
+    rows: list[Tensor | None] = []
+    columns: list[Tensor | None] = []
+    for index in range(matrices):
+        pairs = [
+            (vector, gradient) if slot.is_projection else (gradient, vector)
+            for slot, vector, gradient in zip(slots, given, gradients, strict=True)
+            if slot.matrix == index
+        ]
+        rows.append(torch.cat([row for row, _ in pairs], 1) if pairs else None)
+        columns.append(torch.cat([column for _, column in pairs], 1) if pairs else None)
+    return rows, columns

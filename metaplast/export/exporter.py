@@ -1,0 +1,83 @@
+"""The interface of an exporter, and the search for installed ones."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from metaplast.base.errors import UserError
+from metaplast.base.registry import find, lookup
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.terms.algebra import Formula
+from metaplast.terms.term import Term
+
+EXPORTERS = "metaplast.exporters"
+
+
+class Exporter(ABC):
+    """Writes a rule in one format.
+
+    Attributes:
+        name: as written after `--to`.
+        suffix: of the file, with its dot.
+        summary: one line for `--help`.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    summary: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def write(self, rule: Rule, network: FullyConnected) -> str:
+        """Return the rule, for this network, as text that ends with a newline.
+
+        Raises:
+            UserError: if the rule cannot be written in this format.
+        """
+
+
+class CodeExporter(Exporter):
+    """Writes a program, which is run and compared with the engine before anyone receives it.
+
+    Attributes:
+        package: what the program imports; without it the program cannot be checked.
+        driver: Python source of `drive(code, weights, feedback, images, labels)`. It receives the
+            program as a module and float64 NumPy arrays, learns the examples one by one, and
+            returns the final matrices: those of `weights`, then those of `feedback`. It may also
+            define `mistakes(code, weights, feedback, x)`, which returns functions by name, each of
+            which gives the program an input that it must refuse.
+    """
+
+    package: ClassVar[str]
+    driver: ClassVar[str]
+
+
+def declared(term: Term) -> Formula:
+    """Return a term's formula.
+
+    Raises:
+        UserError: if it has none, because a torch function cannot be written in another form.
+    """
+    if not isinstance(term.formula, Formula):
+        raise UserError(
+            f"{term.name} is given as a torch function and not as a formula, so that it cannot be "
+            f"written in another form; export a rule of declared terms."
+        )
+    return term.formula
+
+
+def all_exporters() -> Mapping[str, Exporter]:
+    """Return every installed exporter by name."""
+    return find(EXPORTERS, Exporter)  # type: ignore[type-abstract]
+
+
+def get_exporter(name: str) -> Exporter:
+    """Return the exporter called `name`.
+
+    Raises:
+        UserError: if there is no such exporter; suggests the nearest.
+    """
+    return lookup("export format", name, all_exporters())

@@ -1,0 +1,87 @@
+"""The source of the rule to export, and the network it is exported for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaplast.base.coerce import coerce
+from metaplast.base.errors import require
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run_folder import load_rule
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.terms.library import find_known_rule
+
+# The published network except for its last layer; see `DiscoveryConfig.hidden`.
+_INPUTS, _CLASSES = 784, 10
+
+
+def open_rule(path: AnyPath) -> Rule:
+    """Return the rule of a finished run's folder, or in a rule's file.
+
+    Raises:
+        UserError: if there is no rule, or it is invalid.
+    """
+    path = as_path(path)
+    if path.is_dir():
+        return load_rule(path)
+    require(
+        path.exists() or find_known_rule(str(path)) is None,
+        f"{path} is a known rule, which has no coefficients until they are learned; run "
+        f"discover --terms {path} and give its folder.",
+    )
+    return Rule.load(path)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The network that a user requested; missing values are taken from the rule's own network.
+
+    Attributes:
+        widths: inputs, hidden layers, classes; empty for the rule's own.
+        activation: of the hidden layers; None for the rule's own.
+        init: how weights are drawn; None for the rule's own.
+    """
+
+    widths: tuple[int, ...] = ()
+    activation: str | None = None
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        """Convert numbers and lists of any kind.
+
+        Raises:
+            UserError: if a value is of a wrong type.
+        """
+        coerce(self)
+
+
+def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:
+    """Return the network for which a rule is exported: the one it was found in, or a default.
+
+    Raises:
+        UserError: if the rule's provenance and the request do not describe a network.
+    """
+    own = rule.provenance
+    default = DiscoveryConfig()
+    widths = wanted.widths or _widths(own.get("widths")) or (_INPUTS, *default.hidden, _CLASSES)
+    activation = wanted.activation or own.get("activation", default.activation)
+    init = wanted.init or own.get("init", default.init)
+    require(
+        isinstance(activation, str) and isinstance(init, str),
+        "the rule's provenance gives its activation or init not as a text; give --activation "
+        "and --init.",
+    )
+    return FullyConnected(tuple(widths), activation, init)
+
+
+def _widths(value: object) -> tuple[int, ...]:
+    """Return the layer widths in a rule's provenance, empty if there are none."""
+    if value is None:
+        return ()
+    require(
+        isinstance(value, list) and all(type(width) is int for width in value),
+        "the rule's provenance gives its layers' widths not as whole numbers; give --widths.",
+    )
+    return tuple(value)  # type: ignore[arg-type]

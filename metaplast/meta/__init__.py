@@ -1,0 +1,13 @@
+"""Meta-learning θ: the outer loop, its settings, backtracking, and evaluation on tasks."""
+
+from metaplast.meta.evaluation import Evaluation, evaluate
+from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.settings import OuterSettings
+
+__all__ = [
+    "Evaluation",
+    "OuterLoop",
+    "OuterSettings",
+    "Record",
+    "evaluate",
+]

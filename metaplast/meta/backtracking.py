@@ -1,0 +1,52 @@
+"""A trust region for coefficients: if tasks diverge, go back and take smaller steps from there.
+
+Rules learn near the edge of divergence: with larger coefficients errors grow at every online
+step, and a gradient from there says little. So an outer step that causes divergence is undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+# The initial radius while no coefficient is known yet: Adam moves all of them at full speed.
+COLD = 0.25
+SHRINK, GROW, LEAST = 0.5, 1.25, 1 / 16
+
+
+@dataclass
+class TrustRegion:
+    """The last coefficients without divergence, and the size of the next step.
+
+    Attributes:
+        radius: factor on the step size, at most 1.
+        home: the first coefficients with which all tasks stayed finite.
+        safe: the last such coefficients; after further divergence, a point between them and home.
+    """
+
+    radius: float = 1.0
+    home: Tensor | None = None
+    safe: Tensor | None = None
+
+    def passed(self, u: Tensor) -> None:
+        """Remember coefficients with which all tasks of a step stayed finite."""
+        self.safe = u.clone()
+        if self.home is None:
+            self.home = self.safe
+        self.radius = min(1.0, GROW * self.radius)
+
+    def failed(self, u: Tensor) -> Tensor | None:
+        """Return where to continue after tasks diverged; None if no safe point is known yet."""
+        if self.safe is None or self.home is None:
+            return None
+        self.radius = max(LEAST, SHRINK * self.radius)
+        back = (u + self.safe) / 2
+        # If that diverges too, go further back the next time.
+        self.safe = (self.safe + self.home) / 2
+        return back
+
+    def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return dict(vars(self))

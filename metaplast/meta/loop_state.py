@@ -1,0 +1,186 @@
+"""The state of an outer loop in a checkpoint, checked before the loop continues from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.terms.formula_data import check, entry, number
+
+# The format of `OuterLoop.state`.
+_PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
+_NUMBERS = ("loss", "accuracy", "l1_norm", "gradient_norm")
+_COUNTS = ("step", "episodes", "active", "non_finite")
+# State of torch's optimizers that is never negative.
+_SQUARES = frozenset(
+    ("step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "exp_inf")
+)
+
+
+def read_seconds(data: Mapping[str, Any]) -> float:
+    """Return the wall time in a checkpoint.
+
+    Raises:
+        DataError: if it is invalid.
+    """
+    seconds = number(entry(data, "seconds", (int, float), "it"), "'seconds'")
+    check(seconds >= 0, f"'seconds' must not be negative, got {seconds:g}")
+    return seconds
+
+
+def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the states of all stages in a checkpoint, each complete in itself.
+
+    Raises:
+        DataError: if one has the wrong parts, types, sizes or numbers.
+    """
+    stages = entry(data, "stages", dict, "it")
+    for name, state in stages.items():
+        check(isinstance(name, str), f"the name of a stage is {str(name)[:40]!r}")
+        where = f"the stage {name[:80]!r}"
+        check(isinstance(state, dict), f"{where} is not a dictionary")
+        check(set(state) == set(_PARTS), f"{where} has other parts than {', '.join(_PARTS)}")
+        _check_tensors(state, where)
+        _check_history(name, state, where)
+        check(isinstance(state["optimizer"], dict), f"the optimizer of {where} is not a dictionary")
+    return dict(stages)
+
+
+def _check_tensors(state: Mapping[str, Any], where: str) -> None:
+    u = _tensor(state["u"], f"'u' of {where}")
+    check(u.dim() in (1, 2), f"'u' of {where} has shape {tuple(u.shape)}")
+    scale = _tensor(state["scale"], f"'scale' of {where}", u)
+    check(bool((scale > 0).all()), f"'scale' of {where} must be positive")
+    trust = entry(state, "trust", dict, where)
+    check(set(trust) == {"radius", "home", "safe"}, f"the trust region of {where} has other parts")
+    radius = number(trust["radius"], f"the radius of {where}")
+    check(0 < radius <= 1, f"the radius of {where} must be above 0 and at most 1, got {radius:g}")
+    for part in ("home", "safe"):
+        if trust[part] is not None:
+            _tensor(trust[part], f"{part!r} of {where}", u)
+
+
+def _tensor(value: Any, where: str, like: Tensor | None = None) -> Tensor:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided
+    if not plain or value.dtype not in (torch.float32, torch.float64):
+        check(False, f"{where} must be a tensor of float32 or float64")
+    if like is not None:
+        check(
+            value.shape == like.shape and value.dtype == like.dtype,
+            f"{where} must have shape {tuple(like.shape)} and {like.dtype}, got "
+            f"{tuple(value.shape)} and {value.dtype}",
+        )
+    check(bool(value.isfinite().all()), f"{where} must be finite")
+    return value  # type: ignore[no-any-return]
+
+
+def _check_history(name: str, state: Mapping[str, Any], where: str) -> None:
+    step, history = entry(state, "step", int, where), entry(state, "history", list, where)
+    check(step == len(history), f"{where} is at step {step}, but has {len(history)} records")
+    divergences = entry(state, "divergences", list, where)
+    texts = all(isinstance(text, str) for text in divergences)
+    check(texts, f"the divergences of {where} are not text")
+    for index, record in enumerate(history):
+        place = f"record {index} of {where}"
+        _check_record(record, place)
+        check(record["stage"] == name, f"{place} is of another stage")
+        check(record["step"] == index, f"{place} is of step {record['step']}")
+        check(bool(divergences) or not record["non_finite"], f"{where} explains no divergence")
+
+
+def _check_record(record: Any, place: str) -> None:
+    entry(record, "stage", str, place)
+    for key in _NUMBERS:
+        # The mean over no finite episode is NaN.
+        entry(record, key, float, place)
+    for key in _COUNTS:
+        check(entry(record, key, int, place) >= 0, f"{key!r} of {place} is negative")
+    angles = record.get("angles", [])
+    check(_are_floats(angles), f"the angles of {place} are not a list of numbers")
+    theta = entry(record, "theta", dict, place)
+    whole = all(isinstance(key, str) and _are_floats(value) for key, value in theta.items())
+    check(whole, f"the coefficients of {place} are not lists of numbers by name")
+    known = {"stage", "angles", "theta", *_NUMBERS, *_COUNTS}
+    check(set(record) | {"angles"} == known, f"{place} has other parts than it should")
+
+
+def _are_floats(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is float for value in values)
+
+
+def require_state(
+    state: Mapping[str, Any],
+    u: Tensor,
+    names: Sequence[str],
+    steps: int,
+    meta_batch: int,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Check that a state that `read_stages` accepted fits the loop that will continue from it.
+
+    Args:
+        state: of the stage.
+        u: coefficients of the loop, for shape and dtype.
+        names: of its terms.
+        steps: of the whole loop.
+        meta_batch: tasks in a step.
+        optimizer: of the loop, fresh.
+
+    Raises:
+        DataError: if it does not fit.
+    """
+    for part in ("u", "scale"):
+        _tensor(state[part], f"{part!r}", u)
+    check(state["step"] <= steps, f"it is at step {state['step']} of {steps}")
+    rows = u.shape[0] if u.dim() > 1 else 1
+    for index, record in enumerate(state["history"]):
+        theta = record["theta"]
+        fits = list(theta) == list(names) and all(len(row) == rows for row in theta.values())
+        check(fits, f"record {index} has coefficients of other terms or layers")
+        check(record["episodes"] == (index + 1) * meta_batch, f"record {index} counts other tasks")
+        check(record["non_finite"] <= meta_batch, f"record {index} has too many divergences")
+    _check_optimizer(state["optimizer"], u, optimizer)
+
+
+def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    where = "the optimizer"
+    groups = entry(saved, "param_groups", list, where)
+    check(len(groups) == 1 and isinstance(groups[0], dict), f"{where} must have exactly one group")
+    fresh = optimizer.state_dict()["param_groups"][0]
+    for key in fresh.keys() & groups[0].keys() - {"lr"}:
+        # Compared as text, because the value may be anything.
+        check(repr(groups[0][key]) == repr(fresh[key]), f"{where} has another {key}")
+    check("params" in groups[0] and "lr" in groups[0], f"{where} lacks parameters or step size")
+    number(groups[0]["lr"], f"the step size of {where}")
+    state = entry(saved, "state", dict, where)
+    check(set(state) <= {0}, f"{where} has states of other parameters")
+    # None before the first step, and after a step that was undone.
+    if state and state[0] != {}:
+        _check_moments(state[0], _moments(u, optimizer))
+
+
+def _moments(u: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return what an optimizer of this kind keeps for a parameter like `u` after a step."""
+    parameter = torch.nn.Parameter(torch.zeros_like(u))
+    parameter.grad = torch.zeros_like(u)
+    twin = type(optimizer)([parameter], lr=1e-3)  # type: ignore[call-arg]
+    twin.step()
+    kept: dict[str, Any] = twin.state_dict()["state"].get(0, {})
+    return kept
+
+
+def _check_moments(saved: Any, kept: Mapping[str, Any]) -> None:
+    where = "the optimizer"
+    check(isinstance(saved, dict) and set(saved) == set(kept), f"{where} keeps other moments")
+    for key, like in kept.items():
+        value = saved[key]
+        check(type(value) is type(like), f"{key!r} of {where} has the wrong type")
+        if isinstance(like, Tensor):
+            _tensor(value, f"{key!r} of {where}", like)
+            check(key not in _SQUARES or bool((value >= 0).all()), f"{key!r} is negative")
+        elif isinstance(like, int | float):
+            check(math.isfinite(value), f"{key!r} of {where} must be finite")

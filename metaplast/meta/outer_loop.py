@@ -1,0 +1,391 @@
+"""The outer loop: sample episodes, unroll them, take a penalised step on θ, keep a record.
+
+θ is learned in scaled units u, θ = scale ⊙ u, so that one step size and one penalty suit terms
+whose updates differ in size by orders of magnitude.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import UserError
+from metaplast.base.seeds import generator
+from metaplast.base.torch_settings import own_settings
+from metaplast.engines import Engine, Outcome, Problem
+from metaplast.meta.backtracking import COLD, TrustRegion
+from metaplast.meta.divergence import diagnose
+from metaplast.meta.loop_state import require_state
+from metaplast.meta.scale import term_sizes
+from metaplast.meta.settings import OuterSettings
+from metaplast.systems.learner import Learner
+from metaplast.systems.system import Examples
+from metaplast.tasks.checks import require_batch
+from metaplast.tasks.input_range import check_episodes
+from metaplast.tasks.source import EpisodeSampler
+from metaplast.terms.formula_data import check
+
+# Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
+EXPLAINED = 5
+# With many small episodes, angles take a tenth of a step's time; this many are enough.
+ANGLED = 4
+# Names the tasks on which terms are measured before the first step; no step uses them.
+CALIBRATION = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of one outer step, before θ changes.
+
+    Attributes:
+        stage: which part of the run.
+        step: outer step, from 0.
+        episodes: number of tasks so far, including these.
+        loss: query cross-entropy in nats, mean over the finite episodes.
+        accuracy: query accuracy, mean over the finite episodes.
+        l1_norm: ‖u‖₁ in scaled units.
+        active: number of terms that are not zero.
+        non_finite: episodes that diverged in this step.
+        gradient_norm: of the averaged gradient to u.
+        theta: coefficients by term name, one value or one for each layer.
+        angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
+            the first four finite episodes.
+    """
+
+    stage: str
+    step: int
+    episodes: int
+    loss: float
+    accuracy: float
+    l1_norm: float
+    active: int
+    non_finite: int
+    gradient_norm: float
+    theta: dict[str, list[float]]
+    angles: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Progress:
+    """The changing part of an outer loop: everything that a checkpoint needs."""
+
+    u: Tensor
+    scale: Tensor
+    step: int = 0
+    history: list[Record] = field(default_factory=list)
+    divergences: list[str] = field(default_factory=list)
+    trust: TrustRegion = field(default_factory=TrustRegion)
+
+
+class StandstillError(UserError):
+    """Every episode of many outer steps diverged, so the search makes no progress."""
+
+
+class OuterLoop:
+    """Learns the coefficients of a learner's terms on the episodes of a sampler.
+
+    Args:
+        stage: name of this part of the run.
+        learner: network, feedback and terms.
+        sampler: meta-training episodes.
+        engine: computes the gradients.
+        settings: of the learning of θ.
+        start: initial θ, [term] or [layer, term].
+        scale: units of θ, shaped like `start`; None to measure them.
+        tasks: names the random numbers; loops with the same name see the same tasks.
+        tied: whether all layers of a per-layer θ move together, like a shared θ.
+        cold: whether the first steps are short, because nothing is known of θ yet.
+        seed: of all random numbers.
+        device: where tensors live.
+    """
+
+    @own_settings(grad=True)
+    def __init__(
+        self,
+        stage: str,
+        learner: Learner,
+        sampler: EpisodeSampler,
+        engine: Engine,
+        settings: OuterSettings,
+        start: Tensor,
+        *,
+        scale: Tensor | None = None,
+        tasks: str = "search",
+        tied: bool = False,
+        cold: bool = True,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.stage = stage
+        self.learner = learner
+        self.settings = settings
+        self._sampler = sampler
+        self._tasks = tasks
+        self._tied = tied and start.dim() > 1
+        self._engine = engine
+        self._seed = seed
+        self._device = device
+        if scale is None:
+            scale = self.measure_scale(start)
+        check(scale.shape == start.shape, f"a scale for θ has shape {tuple(scale.shape)}")
+        trust = TrustRegion(COLD if cold and settings.backtrack else 1.0)
+        self.progress = Progress(start / scale, scale, trust=trust)
+        self._u = torch.nn.Parameter(self.progress.u.clone())
+        optimizer = getattr(torch.optim, settings.optimizer)
+        self._optimizer: torch.optim.Optimizer = optimizer([self._u], lr=settings.meta_lr)
+        self._nonnegative = torch.tensor(
+            [settings.signs and term.nonnegative for term in learner.terms],
+            dtype=torch.bool,
+            device=start.device,
+        )
+
+    @property
+    def theta(self) -> Tensor:
+        """The coefficients now, [term] or [layer, term]."""
+        return self._u.detach() * self.progress.scale
+
+    @property
+    def fitted(self) -> Tensor:
+        """The final coefficients of the loop, [term] or [layer, term].
+
+        A cosine schedule settles, so they are the last ones. With a constant step size θ keeps
+        jittering with every task, so they are the mean over the last fifth of the steps (Polyak
+        averaging).
+        """
+        last = self.progress.history[-max(1, self.settings.steps // 5) :]
+        if self.settings.schedule == "cosine" or not last:
+            return self.theta
+        rows = [[record.theta[term.name] for term in self.learner.terms] for record in last]
+        mean = torch.tensor(rows, dtype=torch.float64, device="cpu").mean(0).mT
+        return mean.to(self._u).reshape(self._u.shape)
+
+    @property
+    def is_done(self) -> bool:
+        """True after the last step."""
+        return self.progress.step >= self.settings.steps
+
+    def problem(self, step: int, size: int, theta: Tensor) -> Problem:
+        """Return the episodes and fresh networks of an outer step."""
+        draw = generator(self._seed, self._tasks, "episodes", step, device=self._device)
+        batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
+        check_episodes(self._sampler, batch)
+        draw = generator(self._seed, self._tasks, "weights", step, device=self._device)
+        return Problem(
+            self.learner, theta, self.learner.begin(size, batch.initial, draw, theta.dtype), batch
+        )
+
+    def measure_scale(self, start: Tensor) -> Tensor:
+        """Return the units of θ: min(1, size of the reference terms' update / the term's).
+
+        The reference terms are those that start above zero; if there are none, or every episode
+        diverges, all units stay as they are.
+        """
+        starts = [term.initial != 0 for term in self.learner.terms]
+        reference = torch.tensor(starts, dtype=torch.bool, device=start.device)
+        if self.settings.scaling == "none" or not reference.any():
+            return torch.ones_like(start)
+        problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), start)
+        sizes = term_sizes(self.learner, start, problem.state, problem.episodes)
+        if not torch.isfinite(sizes).all():
+            return torch.ones_like(start)
+        if start.dim() == 1 or self._tied:
+            sizes = sizes.square().mean(0).sqrt()
+        measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
+        scale = (measure / sizes.clamp_min(torch.finfo(start.dtype).tiny)).clamp(max=1.0)
+        return scale.expand_as(start).clone()
+
+    @own_settings(grad=True)
+    def run_step(self) -> Record:
+        """Take one outer step and return its record.
+
+        Raises:
+            UserError: if every episode diverges for many consecutive steps, so that θ cannot move.
+        """
+        progress, theta = self.progress, self.theta
+        problem = self.problem(progress.step, self.settings.meta_batch, theta)
+        outcome = self._engine.run(problem)
+        finite = outcome.finite
+        explained = self._explain(problem, finite)
+        gradient = self._gradient(outcome, finite)
+        record = self._record(problem, outcome, finite, gradient)
+        with self._whole_or_not_at_all():
+            if not self._went_back(finite) and finite.any():
+                self._update(gradient)
+            progress.step += 1
+            progress.history.append(record)
+            progress.divergences.extend(explained)
+        self._refuse_standstill()
+        return record
+
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
+        progress = self.progress
+        before = copy.deepcopy(self._moving())
+        lengths = len(progress.history), len(progress.divergences)
+        try:
+            yield
+        except BaseException:
+            del progress.history[lengths[0] :], progress.divergences[lengths[1] :]
+            self._put(before)
+            raise
+
+    def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
+        bad = (~finite).nonzero().flatten().tolist()
+        if not bad or len(self.progress.divergences) >= EXPLAINED:
+            return []
+        first = problem.select(slice(bad[0], bad[0] + 1))
+        return [f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"]
+
+    def _refuse_standstill(self, limit: int = 50) -> None:
+        last = self.progress.history[-limit:]
+        if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
+            raise StandstillError(
+                f"every episode of the last {limit} outer steps diverged "
+                f"({self.progress.divergences[-1]}); lower --meta-lr or --shots, or leave that "
+                f"term out."
+            )
+
+    def _gradient(self, outcome: Outcome, finite: Tensor) -> Tensor:
+        """Return the mean over finite episodes of the clipped gradient to u; one row if tied."""
+        if outcome.theta_gradient is None:
+            raise ValueError("the outer loop needs a gradient")
+        if not finite.any():
+            return torch.zeros_like(self._u)
+        gradients = outcome.theta_gradient[finite] * self.progress.scale
+        if self._tied:
+            gradients = gradients.sum(1, keepdim=True)
+        if self.settings.clip:
+            norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+            factors = (self.settings.clip / norms).clamp(max=1.0)
+            gradients = gradients * factors.view(-1, *[1] * self._u.dim())
+        return gradients.mean(0)
+
+    def _went_back(self, finite: Tensor) -> bool:
+        """Undo the last step if a task diverged after it; return whether it was undone."""
+        trust, u = self.progress.trust, self._u.detach()
+        if not self.settings.backtrack:
+            return False
+        if finite.all():
+            trust.passed(u)
+            return False
+        back = trust.failed(u)
+        if back is None:
+            return False
+        u.copy_(back)
+        self.progress.u = back
+        # Reset the optimizer state; otherwise its momentum would repeat the step.
+        self._optimizer.state.clear()
+        return True
+
+    def _update(self, gradient: Tensor) -> None:
+        settings, u = self.settings, self._u
+        rate = settings.meta_lr * self.progress.trust.radius
+        if settings.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / settings.steps))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with torch.no_grad():
+            u.grad = gradient.expand_as(u).clone()
+            if settings.penalty == "subgradient":
+                u.grad += settings.l1 * u.sign()
+            self._optimizer.step()
+            if settings.penalty == "proximal":
+                u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
+            u.copy_(torch.where(self._nonnegative, u.clamp(min=0), u))
+            self.progress.u = u.detach().clone()
+
+    @torch.no_grad()
+    def _record(
+        self, problem: Problem, outcome: Outcome, finite: Tensor, gradient: Tensor
+    ) -> Record:
+        u = self._u.detach()
+        rows = problem.theta.reshape(-1, len(self.learner.terms))
+        names = [term.name for term in self.learner.terms]
+        some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
+        query = Examples(batch.query_x[some], batch.query_y[some])
+        angles = self.learner.error_angles(outcome.final.select(some), query) if len(some) else None
+        return Record(
+            stage=self.stage,
+            step=self.progress.step,
+            episodes=(self.progress.step + 1) * self.settings.meta_batch,
+            loss=_mean(outcome.loss[finite]),
+            accuracy=_mean(outcome.score[finite]),
+            l1_norm=float(u.abs().sum()),
+            active=int((u.reshape(-1, len(names)) != 0).any(0).sum()),
+            non_finite=int((~finite).sum()),
+            gradient_norm=float(gradient.norm()),
+            theta={name: rows[:, k].tolist() for k, name in enumerate(names)},
+            angles=[] if angles is None else angles.mean(0).tolist(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a checkpoint needs: plain containers, numbers and tensors."""
+        progress = self.progress
+        return {
+            **self._moving(),
+            "scale": progress.scale,
+            "history": [vars(record) for record in progress.history],
+            "divergences": progress.divergences,
+        }
+
+    def _moving(self) -> dict[str, Any]:
+        """Return what a step changes, except for the lists that it appends to."""
+        progress = self.progress
+        return {
+            "u": progress.u,
+            "step": progress.step,
+            "trust": progress.trust.state(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def _put(self, moving: dict[str, Any]) -> None:
+        progress = self.progress
+        progress.u, progress.step = moving["u"], moving["step"]
+        progress.trust = TrustRegion(**moving["trust"])
+        with torch.no_grad():
+            self._u.copy_(moving["u"])
+        self._optimizer.load_state_dict(moving["optimizer"])
+
+    @own_settings(grad=True)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state` returned and `loop_state.read_stages` accepted.
+
+        Raises:
+            DataError: if it does not fit this loop.
+        """
+        progress, settings = self.progress, self.settings
+        names = [term.name for term in self.learner.terms]
+        require_state(
+            state, self._u.detach(), names, settings.steps, settings.meta_batch, self._optimizer
+        )
+        progress.scale = state["scale"]
+        progress.history = [Record(**record) for record in state["history"]]
+        progress.divergences = list(state["divergences"])
+        self._put(state)
+
+    def run(self, observe: Callable[[OuterLoop, Record], None] | None = None) -> None:
+        """Take all remaining steps; `observe` is called after each.
+
+        Raises:
+            StandstillError: if every episode diverged for many consecutive steps, here or in the
+                part of the run that is continued.
+        """
+        if self.progress.history:
+            self._refuse_standstill()
+        while not self.is_done:
+            record = self.run_step()
+            if observe is not None:
+                observe(self, record)
+
+
+def _mean(values: Tensor) -> float:
+    """Return the mean; NaN for an empty list, which tables and JSON writers treat as missing."""
+    return float(values.mean()) if len(values) else math.nan

@@ -1,0 +1,50 @@
+"""The size of each term's update: the units in which terms compete."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaplast.base.torch_settings import own_settings
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.systems.system import Examples
+from metaplast.tasks.batch import EpisodeBatch
+
+
+@own_settings()
+@torch.no_grad()
+def term_sizes(
+    learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch, steps: int = 16
+) -> Tensor:
+    """Return the size of each term's update F while the rule learns, [site, term].
+
+    This is the root mean square of ‖F‖_F over episodes and the first `steps` online steps. Episodes
+    that diverge in these steps are left out; NaN if all do.
+
+    Args:
+        learner: system and terms.
+        theta: the rule that learns, [term] or [site, term].
+        state: initial weights.
+        episodes: the episodes to learn.
+        steps: how many steps to measure.
+    """
+    theta = theta.expand(episodes.episodes, learner.sites, theta.shape[-1])
+    squares = torch.zeros_like(theta)
+    steps = min(steps, episodes.steps)
+    for t in range(steps):
+        squares += _squares(learner, state, episodes.example(t), squares)
+        state = learner.step(state, theta, episodes.example(t))
+    finite = torch.isfinite(squares).flatten(1).all(1)
+    return (squares[finite].mean(0) / steps).sqrt()
+
+
+def _squares(learner: Learner, state: State, example: Examples, like: Tensor) -> Tensor:
+    """Return ‖F‖²_F of every term at every site after one example, [episode, site, term]."""
+    found = torch.zeros_like(like)
+    updates = learner.updates(state, example)
+    for group in learner.system.groups:
+        terms = [k for k, term in enumerate(learner.terms) if term.matrix == group.matrix]
+        for k, update in zip(terms, updates[group.name], strict=True):
+            found[:, group.site, k] += update.square().sum((-1, -2))
+    return found

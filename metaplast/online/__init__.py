@@ -1,0 +1,8 @@
+"""Fresh systems that learn online by a given rule: training, probes, tuning, comparison."""
+
+from metaplast.online.train import OnlineSettings, train_online
+
+__all__ = [
+    "OnlineSettings",
+    "train_online",
+]

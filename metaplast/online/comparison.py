@@ -1,0 +1,263 @@
+"""Compare rules that train networks online: the same networks, images and order for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import UserError, require, require_within, shown, unknown_name
+from metaplast.base.words import words
+from metaplast.discovery.run_folder import RULE, load_rule
+from metaplast.online.train import OnlineRun, OnlineSettings, train_online
+from metaplast.online.tuning import Scale, Score, Search, Trial
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
+from metaplast.tasks.stream import StreamSplit
+from metaplast.terms.library import find_known_rule, get_term, known_rules, online_baselines
+
+# Rates are tuned on fewer networks and held-out images than the comparison, because there are many.
+TUNING_SEEDS = 3
+TUNING_IMAGES = 500
+
+
+Fit = Literal["nothing", "coefficients", "scale"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A rule in a comparison.
+
+    Attributes:
+        name: label in tables and figures.
+        rule: with its coefficients; if they are fitted, the initial ones may mean nothing.
+        fit: what is found on separate data first: "nothing", all "coefficients", or one "scale"
+            that multiplies them.
+    """
+
+    name: str
+    rule: Rule
+    fit: Fit = "nothing"
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether anything is found on separate data."""
+        return self.fit != "nothing"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The results of a contender.
+
+    Attributes:
+        contender: the rule, with the coefficients that were used.
+        run: accuracies, losses and measures of its networks.
+        searched: names of what was found on separate data; empty for a rule used as it is.
+        trials: all the values of these that were tried.
+        at_edge: names of those whose best value lies at the end of the range tried.
+    """
+
+    contender: Contender
+    run: OnlineRun
+    searched: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    at_edge: tuple[str, ...] = ()
+
+
+def read_contender(text: str) -> Contender:
+    """Return the rule given as a file, a run folder, or a known rule, NAME or NAME:FEEDBACK.
+
+    Raises:
+        UserError: if it is none of these, or the file is damaged.
+    """
+    require(
+        bool(text.strip()),
+        "a rule to compare has an empty name; give a file, a run folder or a known rule.",
+    )
+    path = Path(text)
+    if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
+        return known_contender(text)
+    if path.is_dir():
+        return Contender(path.resolve().name, load_rule(path))
+    if path.exists() or path.suffix:
+        name = path.resolve().parent.name if path.name == RULE else path.stem
+        return Contender(name, Rule.load(path))
+    raise unknown_name("rule (no file or folder either)", text, known_rules())
+
+
+def known_contender(text: str) -> Contender:
+    """Return a known rule, written NAME or NAME:FEEDBACK, with coefficients still to be found.
+
+    Raises:
+        UserError: if it is unknown, or the rule does not go with the feedback.
+    """
+    name, _, feedback = text.partition(":")
+    known = find_known_rule(name)
+    if known is None:
+        raise unknown_name("known rule", name, known_rules())
+    require(
+        feedback in ("", *known.feedback),
+        f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got "
+        f"{shown(feedback)}.",
+    )
+    terms = tuple(map(get_term, known.terms))
+    start = torch.tensor([term.initial for term in terms], dtype=torch.float32, device="cpu")
+    usual = known.feedback[0]
+    called = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
+    return Contender(called, Rule.of(terms, start, feedback or usual), "coefficients")
+
+
+def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> list[Contender]:
+    """Return the rules and their baselines, without repetitions and with distinct names.
+
+    Args:
+        rules: files, run folders or names of known rules.
+        baselines: "usual", "none", or names of known rules with commas.
+        fit_scale: whether rules with coefficients take part a second time, rescaled.
+
+    Raises:
+        UserError: if a name is unknown or nothing is left to train.
+    """
+    given = [read_contender(text) for text in rules]
+    found = []
+    for contender in given:
+        found.append(contender)
+        if fit_scale and not contender.is_tuned:
+            name = f"{contender.name}, rescaled"
+            found.append(replace(contender, name=name, fit="scale"))
+    if baselines == "usual":
+        names = [rule.name for rule in online_baselines()]
+    else:
+        names = [] if baselines == "none" else words("--baselines", baselines, "rule")
+    found += [known_contender(name) for name in names]
+    require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
+    contenders: dict[str, Contender] = {}
+    for contender in found:
+        if contender.fit == "coefficients" and contenders.get(contender.name) == contender:
+            continue
+        name, number = contender.name, 2
+        while name in contenders:
+            name, number = f"{contender.name} ({number})", number + 1
+        contenders[name] = replace(contender, name=name)
+    return list(contenders.values())
+
+
+def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:
+    """Return hidden widths for a network of `depth` weight matrices, shaped like `hidden`.
+
+    The profile of `hidden` is stretched linearly to depth − 1 layers (our choice: the papers do
+    not print the widths of deeper networks).
+
+    Raises:
+        UserError: if the depth is below 1, or there is no profile to stretch.
+    """
+    if depth is None:
+        return tuple(hidden)
+    require_within("--depth", depth, 1, MOST_LAYERS)
+    if depth == 1:
+        return ()
+    require(bool(hidden), "--depth above 1 needs a width for hidden layers; give --hidden.")
+    places = np.linspace(0, len(hidden) - 1, depth - 1)
+    return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
+
+
+def check_depth(contender: Contender, network: FullyConnected) -> None:
+    """Refuse a rule with per-layer coefficients for a network of another depth.
+
+    Raises:
+        UserError: if the number of layers differs.
+    """
+    rows = len(contender.rule.theta)
+    if contender.rule.is_per_layer and rows != network.layers:
+        raise UserError(
+            f"the rule {contender.name} has coefficients for each of {rows} layers, the network "
+            f"has {network.layers} layers; give --depth {rows}, or discover a rule with --theta "
+            f"shared."
+        )
+
+
+def tune(
+    contender: Contender,
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: Tensor,
+    observe: Callable[[Trial], None] | None = None,
+    *,
+    whole: bool = False,
+) -> tuple[Contender, Search]:
+    """Return a rule with the coefficients that do best on the tuning half, and the search.
+
+    Args:
+        contender: the rule, and what has to be found.
+        network: as in the comparison.
+        split: only `split.tuning` is used.
+        settings: as in the comparison; networks and images differ.
+        like: gives dtype and device.
+        observe: called after each trial.
+        whole: whether every term must take part; see `Search`.
+    """
+    learner = contender.rule.learner(network)
+    separate = replace(
+        settings,
+        records=settings.records[-1:],
+        seeds=min(settings.seeds, TUNING_SEEDS),
+        queries=min(settings.queries, TUNING_IMAGES),
+        purpose="tuning",
+    )
+    own = contender.rule.tensor(like.dtype, like.device)
+    scaled = contender.fit == "scale"
+
+    def theta_of(values: tuple[float, ...]) -> Tensor:
+        return values[0] * own if scaled else like.new_tensor(values)
+
+    def attempt(values: tuple[float, ...]) -> Trial:
+        run = train_online(learner, theta_of(values), split.tuning, separate, probes={})
+        loss = float(run.loss[:, -1].nan_to_num(torch.inf).mean())
+        score = Score(float(run.accuracy[:, -1].mean()), -loss)
+        trial = Trial(values, score, int(run.diverged.sum()))
+        if observe is not None:
+            observe(trial)
+        return trial
+
+    search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
+    best = search.run().theta
+    # In double precision, so that files hold the numbers that were tried.
+    if scaled:
+        theta = best[0] * contender.rule.tensor(torch.float64)
+    else:
+        theta = torch.tensor(best, dtype=torch.float64, device="cpu")
+    rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
+    return replace(contender, rule=rule), search
+
+
+def compete(
+    contender: Contender,
+    network: FullyConnected,
+    split: StreamSplit,
+    settings: OnlineSettings,
+    like: Tensor,
+    observe_trial: Callable[[Trial], None] | None = None,
+    observe: Callable[[int], None] | None = None,
+) -> Standing:
+    """Return a contender's results on the final half, after tuning if it needs that.
+
+    Raises:
+        UserError: if the rule does not fit the network.
+    """
+    check_depth(contender, network)
+    found: Search | None = None
+    if contender.is_tuned:
+        contender, found = tune(contender, network, split, settings, like, observe_trial)
+    learner = contender.rule.learner(network)
+    theta = contender.rule.tensor(like.dtype, like.device)
+    run = train_online(learner, theta, split.final, settings, observe=observe)
+    if found is None:
+        return Standing(contender, run)
+    names = tuple(each.name for each in found.terms)
+    return Standing(contender, run, names, tuple(found.trials.values()), tuple(found.at_edge))

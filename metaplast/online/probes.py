@@ -1,0 +1,188 @@
+"""Measurements in networks while they learn: one small function for each quantity.
+
+A probe takes a `Moment` and returns one number or one row of numbers for each network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples
+from metaplast.terms.algebra import W
+from metaplast.terms.operator import Operator
+
+# Sizes of changes are means over this many images: each takes full matrices.
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Networks at one point of their training.
+
+    Attributes:
+        learner: network, feedback and terms.
+        theta: coefficients, [term] or [layer, term].
+        state: the weights.
+        x: held-out images, [network, image, pixel].
+        labels: [network, image].
+    """
+
+    learner: Learner
+    theta: Tensor
+    state: State
+    x: Tensor
+    labels: Tensor
+
+    @property
+    def site_theta(self) -> Tensor:
+        """θ as [site, term]."""
+        return self.theta.expand(self.learner.sites, self.theta.shape[-1])
+
+    @property
+    def query(self) -> Examples:
+        """The held-out images with their labels."""
+        return Examples(self.x, self.labels)
+
+    @property
+    def activities(self) -> tuple[Tensor, ...]:
+        """y_0 … y_L of the held-out images, each [network, image, neuron]."""
+        return self.learner.network.forward(View.of(self.state).weights, self.x).activities
+
+
+Probe = Callable[[Moment], Tensor]
+
+
+def angles(moment: Moment) -> Tensor:
+    """Return the angles of the errors fed back to backprop's, deg, [network, layer 1 … L-1]."""
+    return moment.learner.error_angles(moment.state, moment.query)
+
+
+def activity_norms(moment: Moment) -> Tensor:
+    """Return ‖y_ℓ‖₂, a mean over the images, [network, layer 1 … L]."""
+    return torch.stack([y.norm(dim=-1).mean(-1) for y in moment.activities[1:]], -1)
+
+
+def weight_norms(moment: Moment) -> Tensor:
+    """Return the Frobenius norms ‖W_ℓ‖, [network, layer 1 … L]."""
+    return torch.stack([w.flatten(1).norm(dim=1) for w in moment.state.weights], -1)
+
+
+def term_norms(moment: Moment) -> Tensor:
+    """Return ‖θ_k F^k‖ of each term, a mean over a few images, [network, layer 1 … L, term]."""
+    return _update_norms(moment)[..., :-1]
+
+
+def update_norms(moment: Moment) -> Tensor:
+    """Return ‖ΔW_ℓ‖ of one step, a mean over a few images, [network, layer 1 … L]."""
+    return _update_norms(moment)[..., -1]
+
+
+def _update_norms(moment: Moment) -> Tensor:
+    """Return the norms of each term's update and, last, of all updates of W together."""
+    images = min(EXAMPLES, moment.x.shape[1])
+    examples = (Examples(moment.x[:, i], moment.labels[:, i]) for i in range(images))
+    return torch.stack([_norms_of(moment, example) for example in examples]).mean(0)
+
+
+def _norms_of(moment: Moment, example: Examples) -> Tensor:
+    """Return the norms after one image, [network, layer, term]; last, of all W updates together."""
+    learner, theta = moment.learner, moment.site_theta
+    norms = moment.x.new_zeros(len(moment.x), learner.sites, len(learner.terms) + 1)
+    updates = learner.updates(moment.state, example)
+    for group in learner.system.groups:
+        total = torch.zeros_like(moment.state.matrices[group.name])
+        terms = [k for k, term in enumerate(learner.terms) if term.matrix == group.matrix]
+        for k, raw in zip(terms, updates[group.name], strict=True):
+            update = theta[group.site, k] * raw
+            norms[:, group.site, k] = update.flatten(1).norm(dim=1)
+            total = total + update
+        if group.matrix == W:
+            norms[:, group.site, -1] = total.flatten(1).norm(dim=1)
+    return norms
+
+
+def reconstruction_errors(moment: Moment) -> Tensor:
+    """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+
+    It tells how well a layer's activities reconstruct its input (Shervani-Tabar et al. 2024,
+    arXiv:2408.08408, fig. 2).
+    """
+    errors = [(y - back).square().sum(-1).mean(-1) for y, back, _ in _reconstructions(moment)]
+    return torch.stack(errors, -1)
+
+
+def orthonormality_errors(moment: Moment) -> Tensor:
+    """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+
+    Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023).
+    """
+    errors = [
+        (weight.matmul(y) - weight.matmul(back)).square().sum(-1).mean(-1)
+        for y, back, weight in _reconstructions(moment)
+    ]
+    return torch.stack(errors, -1)
+
+
+def explained_variance(moment: Moment, layers: Sequence[int], components: int) -> Tensor:
+    """Return the share of variance in the first principal components of y_ℓ over the images.
+
+    Args:
+        moment: with more images than components.
+        layers: numbers ℓ of the layers.
+        components: how many components to report.
+
+    Returns:
+        [network, component, layer], rising to 1; 1 if a layer has fewer neurons.
+    """
+    y = moment.activities
+    shares = []
+    for layer in layers:
+        centred = y[layer] - y[layer].mean(1, keepdim=True)
+        variance = torch.linalg.svdvals(centred.double()).square()
+        share = (variance / variance.sum(-1, keepdim=True)).cumsum(-1)[:, :components]
+        missing = components - share.shape[1]
+        shares.append(torch.cat([share, share.new_ones(len(share), missing)], 1))
+    return torch.stack(shares, -1)
+
+
+def reconstructed_images(moment: Moment, layers: Sequence[int], images: int) -> Tensor:
+    """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ for each of some layers.
+
+    Returns:
+        [network, pixel, picture]: the images themselves, then those of the first layer, ….
+    """
+    weights = View.of(moment.state).weights
+    x = moment.x[:, :images]
+    y = [activity[:, :images] for activity in moment.activities]
+    pictures = [x]
+    for layer in layers:
+        back = y[layer]
+        for weight in reversed(weights[:layer]):
+            back = weight.transposed(back)
+        pictures.append(back)
+    return torch.cat(pictures, 1).mT
+
+
+def _reconstructions(moment: Moment) -> list[tuple[Tensor, Tensor, Operator]]:
+    """Return y_{ℓ-1}, its reconstruction W_ℓᵀ y_ℓ [network, image, neuron] and W_ℓ, by layer."""
+    weights, y = View.of(moment.state).weights, moment.activities
+    return [
+        (y[i], weight.transposed(y[i + 1]), weight) for i, weight in enumerate(weights)
+    ]  # fmt: skip
+
+
+PROBES: Mapping[str, Probe] = MappingProxyType(
+    {
+        "angle": angles,
+        "activity_norm": activity_norms,
+        "weight_norm": weight_norms,
+        "update_norm": update_norms,
+    }
+)

@@ -1,0 +1,222 @@
+"""Train fresh networks online with a given rule, image by image, and record the results.
+
+No gradient is taken: each stretch between two records is one unroll, and its learned weights are
+the initial weights of the next. So the fast engines can be used, and networks learn side by side.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from metaplast.base.bands import SHARE, Band, mean_bands
+from metaplast.base.coerce import coerce
+from metaplast.base.errors import require, require_seed, require_within
+from metaplast.base.seeds import generator
+from metaplast.base.torch_settings import own_settings
+from metaplast.engines import Problem, choose_engine
+from metaplast.online.probes import PROBES, Moment, Probe
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.checks import require_batch
+from metaplast.tasks.input_range import check_episodes
+from metaplast.tasks.stream import StreamSampler
+
+# Probes use this many of the held-out images.
+PROBED = 100
+
+
+@dataclass(frozen=True)
+class OnlineSettings:
+    """How networks are trained; the same for every rule of a comparison.
+
+    Attributes:
+        records: rising numbers of images after which everything is measured; the last is the length
+            of the training. 0 is the untrained network.
+        seeds: networks, each with its own weights, images and order.
+        queries: held-out images that accuracy and loss are measured on.
+        seed: of all random numbers.
+        purpose: names the random numbers: another purpose gives other networks and orders.
+        engine: the engine that unrolls; "auto" takes the fastest.
+        together: networks trained at once; changes only the memory, not the results.
+    """
+
+    records: tuple[int, ...]
+    seeds: int = 5
+    queries: int = 1000
+    seed: int = 0
+    purpose: str = "online"
+    engine: str = "auto"
+    together: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: if a number is of a wrong type or out of range, or the records do not rise.
+        """
+        coerce(self)
+        rising = all(a < b for a, b in itertools.pairwise(self.records))
+        require(
+            bool(self.records) and rising and self.records[0] >= 0 and self.records[-1] >= 1,
+            f"records must be rising numbers of images, the last at least 1, got {self.records}.",
+        )
+        require_within("--seeds", self.seeds, 1)
+        require_within("--test-images", self.queries, 1)
+        require_within("together", self.together, 1)
+        require_seed("--seed", self.seed)
+
+
+@dataclass(frozen=True)
+class OnlineRun:
+    """Results of networks that learned by one rule.
+
+    Attributes:
+        samples: numbers of images at which everything was measured, [record].
+        accuracy: share of held-out images classified correctly; 0 once diverged, [network, record].
+        loss: cross-entropy in nats; not finite once diverged, [network, record].
+        measures: results of the probes, by name, [network, record, …].
+        final: the learned weights.
+    """
+
+    samples: tuple[int, ...]
+    accuracy: Tensor
+    loss: Tensor
+    measures: Mapping[str, Tensor]
+    final: State
+
+    @property
+    def diverged(self) -> Tensor:
+        """Which networks have non-finite weights, [network]."""
+        return ~torch.isfinite(self.loss).all(1)
+
+    def band(self, record: int = -1) -> Band:
+        """Return mean accuracy at a record with its band; diverged networks count as 0."""
+        return self._bands[record]
+
+    @cached_property
+    def _bands(self) -> list[Band]:
+        ends = mean_bands(self.accuracy.double().cpu().numpy(), SHARE)
+        return [Band(*map(float, each)) for each in zip(*ends, strict=True)]
+
+
+def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:
+    """Return 0 and about `number` rising counts up to `samples`, denser where learning is fast."""
+    counts = {round(samples * (i / number) ** 2) for i in range(number + 1)}
+    return tuple(sorted(counts))
+
+
+@own_settings()
+@torch.no_grad()
+def train_online(
+    learner: Learner,
+    theta: Tensor,
+    stream: StreamSampler,
+    settings: OnlineSettings,
+    *,
+    probes: Mapping[str, Probe] = PROBES,
+    observe: Callable[[int], None] | None = None,
+) -> OnlineRun:
+    """Train fresh networks by a rule, and return their results.
+
+    Networks, images and order depend only on the settings and the network's number: every rule sees
+    the same ones, and more seeds add networks without changing the others.
+
+    Args:
+        learner: network, feedback and terms.
+        theta: [term] or [layer, term]; its dtype and device are those of the training.
+        stream: source of the images.
+        settings: how many networks, images and records.
+        probes: what to measure at each record besides accuracy and loss.
+        observe: called with the number of images learned after each stretch.
+
+    Raises:
+        UserError: if shapes do not fit, or the engine refuses the learner.
+    """
+    parts = []
+    for first in range(0, settings.seeds, settings.together):
+        runs = range(first, min(first + settings.together, settings.seeds))
+        parts.append(_train(learner, theta, stream, settings, runs, probes, observe))
+    return OnlineRun(
+        settings.records,
+        torch.cat([part.accuracy for part in parts]),
+        torch.cat([part.loss for part in parts]),
+        {name: torch.cat([part.measures[name] for part in parts]) for name in probes},
+        State.cat([part.final for part in parts]),
+    )
+
+
+def _train(
+    learner: Learner,
+    theta: Tensor,
+    stream: StreamSampler,
+    settings: OnlineSettings,
+    runs: Sequence[int],
+    probes: Mapping[str, Probe],
+    observe: Callable[[int], None] | None,
+) -> OnlineRun:
+    """Train some of the networks side by side."""
+    engine = choose_engine(settings.engine, learner, theta.device)
+    course, state = _course(learner, theta, stream, settings, runs)
+    # Refuse what cannot be learned here, before the untrained network is measured.
+    Problem(learner, theta, state, course)
+    accuracies, losses, found = [], [], {name: list[Tensor]() for name in probes}
+    done = 0
+    for until in settings.records:
+        if until == 0:
+            loss, accuracy = learner.query(state, course.query)
+        else:
+            stretch = replace(
+                course,
+                support_x=course.support_x[:, done:until],
+                support_y=course.support_y[:, done:until],
+            )
+            outcome = engine.run(Problem(learner, theta, state, stretch), gradient=False)
+            state, loss, accuracy = outcome.final, outcome.loss, outcome.score
+        # If the weights are NaN, the largest output means nothing.
+        accuracies.append(torch.where(torch.isfinite(loss), accuracy, 0))
+        losses.append(loss)
+        moment = Moment(
+            learner, theta, state, course.query_x[:, :PROBED], course.query_y[:, :PROBED]
+        )
+        for name, probe in probes.items():
+            found[name].append(probe(moment))
+        if observe is not None:
+            observe((until - done) * len(runs))
+        done = until
+    measures = {name: torch.stack(values, 1) for name, values in found.items()}
+    return OnlineRun(
+        settings.records, torch.stack(accuracies, 1), torch.stack(losses, 1), measures, state
+    )
+
+
+def _course(
+    learner: Learner,
+    theta: Tensor,
+    stream: StreamSampler,
+    settings: OnlineSettings,
+    runs: Sequence[int],
+) -> tuple[EpisodeBatch, State]:
+    """Return the images and the initial weights of some networks."""
+    steps = settings.records[-1]
+    courses, states = [], []
+    for run in runs:
+        path = (settings.purpose, "images", run)
+        draw = generator(settings.seed, *path)
+        course = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
+        require(
+            course.steps == steps,
+            f"{type(stream).__name__}.sample() must return as many images as it is asked for, "
+            f"{steps}, got {course.steps}.",
+        )
+        courses.append(course.to(theta.dtype))
+        check_episodes(stream, courses[-1])
+        draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
+        states.append(learner.draw(1, draw, theta.dtype))
+    return EpisodeBatch.cat(courses), State.cat(states)

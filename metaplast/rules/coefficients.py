@@ -1,0 +1,70 @@
+"""Convert a rule's coefficients from any format to plain numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from metaplast.base.errors import UserError, require
+
+Rows = tuple[tuple[float, ...], ...]
+
+
+def coefficient_rows(theta: object, terms: int) -> tuple[Rows, bool]:
+    """Return rows of coefficients, and whether they were given as a matrix [layer, term].
+
+    Args:
+        theta: rows of numbers, one row, or an array or tensor [term] or [layer, term].
+        terms: how many coefficients a row has.
+
+    Raises:
+        UserError: if it is anything else, or a number is not finite.
+    """
+    expected = "coefficients must be one row of numbers, or one row for each layer"
+    plain = _plain(theta)
+    is_matrix = plain is not theta and isinstance(plain, list) and _depth(theta) == 2
+    if not isinstance(plain, Sequence) or isinstance(plain, str):
+        raise UserError(f"{expected}, got {plain!r}; write ((0.1, 0.2),).")
+    rows = [_plain(row) for row in plain]
+    is_row = not any(isinstance(row, Sequence) for row in rows)
+    if is_row and (rows or (plain is not theta and not terms)):
+        rows = [rows]
+    require(bool(rows), "a rule needs at least one row of coefficients, got none.")
+    return tuple(_row(row, terms, expected) for row in rows), is_matrix
+
+
+def _row(row: Any, terms: int, expected: str) -> tuple[float, ...]:
+    if not isinstance(row, Sequence) or isinstance(row, str):
+        raise UserError(f"{expected}, got {row!r} where a row belongs; write ((0.1, 0.2),).")
+    require(
+        len(row) == terms,
+        f"a rule of {terms} terms needs as many coefficients, got {len(row)}.",
+    )
+    return tuple(map(_number, row))
+
+
+def _number(value: Any) -> float:
+    value = _plain(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    try:
+        if is_number and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise UserError(f"coefficients must be finite numbers, got {str(value)[:60]}.")
+
+
+def _plain(value: Any) -> Any:
+    """Return a tensor or array as lists or a number, and anything else as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().tolist()
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _depth(theta: Any) -> int:
+    return int(theta.ndim)

@@ -1,0 +1,234 @@
+"""A rule as a `torch.optim.Optimizer` for an ordinary `nn.Sequential`.
+
+Its differentiable twin, for loops written with `higher`, is in `metaplast.rules.differentiable`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metaplast.base.errors import require
+from metaplast.rules.model_description import describe, linear_layers
+from metaplast.rules.model_signals import ModelSignals, forward_of
+from metaplast.rules.optimizer_state import check_state, complete_state, identity
+from metaplast.rules.optimizer_step import (
+    HALF,
+    computing_dtype,
+    learn,
+    require_factor,
+    strength,
+    targets,
+)
+from metaplast.rules.rule import Rule
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+
+FEEDBACK = "feedback"
+
+
+class RuleOptimizer(torch.optim.Optimizer):
+    """Trains a model by a plasticity rule.
+
+        optimizer = RuleOptimizer(model, rule)
+        model(x)  # [input], or [example, input]
+        optimizer.step(label)  # its class index, or one for each example
+
+    The optimizer uses the signals of the model's last call in training mode: the input of layer ℓ
+    is y_{ℓ-1}, the model's output is z_L. From these and the label it runs the rule's own error
+    pass. No loss is backpropagated and no gradient is read. n examples change the weights by the
+    mean of their individual changes, with all signals taken before any weight changes. Nothing is
+    stored on the model: it can be copied, pickled and saved, and a copy's calls are ignored.
+
+    A layer whose weight does not require gradient is frozen: neither its weight nor its feedback
+    changes. The feedback's weights are in the optimizer's state, under "feedback" of each layer's
+    weight, [pre, post] (direct feedback: [pre, class]), and so in its `state_dict`.
+
+    Args:
+        model: Linear layers without biases, one kind of activation between them, with logits as its
+            output; Flatten and Identity may occur anywhere.
+        rule: what changes the weights.
+        lr: a factor on the rule's θ; `torch.optim.lr_scheduler` can change it.
+        init: how the feedback's weights are drawn, "xavier" or "normal:STD".
+        activation: its σ' is used for the synthetic input error e_0 in a model of a single layer,
+            which has no activation of its own.
+        generator: draws the feedback's weights; None takes a new one with seed 0.
+
+    Raises:
+        UserError: if the model is of another kind, or the rule does not fit it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rule: Rule,
+        *,
+        lr: float = 1.0,
+        init: str = "xavier",
+        activation: str = "softplus:10",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        require(isinstance(rule, Rule), f"rule must be a Rule, got a {type(rule).__name__}.")
+        self.model = model
+        network = describe(model, init, activation)
+        self.learner = Learner.on_stack(network, rule.feedback, rule.terms)
+        layers = self.learner.network.layers
+        require(
+            not rule.is_per_layer or len(rule.theta) == layers,
+            f"the rule has coefficients for {len(rule.theta)} layers, the model has {layers}; "
+            f"give a model of as many layers.",
+        )
+        require_factor(lr)
+        weights = [layer.weight for layer in linear_layers(model)]
+        with torch.inference_mode(False):  # what is made there could not be changed elsewhere
+            theta = rule.tensor(torch.float64, weights[0].device)
+            super().__init__(weights, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
+            self._draw_feedback(weights, generator)
+        self._watch()
+        self._warn_of_coarse_weights(weights[0].dtype, stacklevel=3)
+
+    def step(  # type: ignore[override]
+        self, label: Any = None, *, closure: Callable[[], Any] | None = None
+    ) -> Any:
+        """Learn from the model's last call in training mode; each call can be learned from once.
+
+        Args:
+            label: the example's class, a whole number or a vector of probabilities; after a call
+                with [n, input], n classes or [n, class] probabilities. A function is a closure.
+            closure: calls the model and returns what `label` is.
+
+        Returns:
+            What the closure returned, None without one.
+
+        Raises:
+            UserError: if the model has not been called since the last step, the label is invalid,
+                or the model is no longer the one that the optimizer was made for.
+        """
+        if callable(label):
+            require(closure is None, "a step takes one closure, got two; give one.")
+            label, closure = None, label
+        if closure is None:
+            self._learn(label)
+            return None
+        require(label is None, "a step takes a label or a closure, got both; give one of them.")
+        self._signals.drop()
+        with torch.enable_grad():
+            returned = closure()
+        self._learn(returned)
+        return returned
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse any parameters except the model's weights, which the constructor passes."""
+        require(
+            not self.param_groups,
+            "a RuleOptimizer trains the weights of one model and takes no more parameters; make "
+            "another optimizer for them.",
+        )
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the feedback's weights and `lr` from a `state_dict` of the same rule.
+
+        Raises:
+            UserError: if it is of another rule or network; says what differs.
+        """
+        group = self.param_groups[0]
+        feedback = [self.state[weight].get(FEEDBACK) for weight in group["params"]]
+        saved = check_state(state_dict, group, {FEEDBACK: feedback})
+        require_factor(saved.get("lr", 1.0))
+        super().load_state_dict(complete_state(state_dict, group))
+        # θ is the same; the state's copy may have lower precision or be on another device.
+        self.param_groups[0]["theta"] = group["theta"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy; the model is copied with it."""
+        return {**super().__getstate__(), "model": self.model, "learner": self.learner}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy; `load_state_dict` also calls this, with fewer entries."""
+        super().__setstate__(state)
+        if "model" in state:
+            self._watch()
+
+    def _watch(self) -> None:
+        self._warned = False
+        self._signals = ModelSignals(self.model, linear_layers(self.model))
+
+    def _draw_feedback(self, weights: list[Tensor], generator: torch.Generator | None) -> None:
+        require(
+            generator is None or isinstance(generator, torch.Generator),
+            f"generator must be a torch.Generator, got a {type(generator).__name__}; make one by "
+            f"torch.Generator().manual_seed(0).",
+        )
+        generator = generator or torch.Generator(weights[0].device).manual_seed(0)
+        dtype = computing_dtype(weights[0].dtype)
+        own = State.stack([weight[None] for weight in weights])
+        drawn = self.learner.system.complete(own, 1, generator, dtype)
+        for weight, matrix in zip(weights, drawn.backward, strict=False):
+            self.state[weight][FEEDBACK] = matrix[0].to(weight)
+
+    def _warn_of_coarse_weights(self, dtype: torch.dtype, stacklevel: int) -> None:
+        if dtype in HALF and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the model's weights are {dtype}: changes below about "
+                f"{torch.finfo(dtype).eps / 2:.1g} of a weight are lost in rounding; keep the "
+                f"weights in float32, and use torch.autocast for speed.",
+                stacklevel=stacklevel,
+            )
+
+    def _learn(self, label: Any) -> None:
+        weights = self._weights()
+        self._warn_of_coarse_weights(weights[0].dtype, stacklevel=5)  # torch wraps `step`
+        call = self._signals.call()
+        network, dtype = self.learner.network, computing_dtype(weights[0].dtype)
+        with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
+            forward = forward_of(call, network.widths, dtype)
+            output_error = network.objective.error(forward.output, targets(label, forward))
+            after = learn(
+                self.learner, strength(self.param_groups[0], weights[0], dtype),
+                [weight.to(dtype) for weight in weights],
+                [None if matrix is None else matrix.to(dtype) for matrix in self._feedback()],
+                forward, output_error,
+            )  # fmt: skip
+            self._store(after)
+        self._signals.drop()
+
+    def _weights(self) -> list[Tensor]:
+        """Return the weights, after checking that they are still the model's."""
+        own = self.learner.network
+        described = describe(self.model, own.init, own.activation)
+        network = replace(described, feedback_name=own.feedback_name)
+        weights: list[Tensor] = self.param_groups[0]["params"]
+        now = [layer.weight for layer in linear_layers(self.model)]
+        require(
+            network == own and all(a is b for a, b in zip(weights, now, strict=True)),
+            "the model's layers, weights or activation were replaced after the optimizer was made; "
+            "make a new RuleOptimizer for it.",
+        )
+        return weights
+
+    def _feedback(self) -> list[Tensor | None]:
+        """Return the feedback's weights, moved to the model's current device."""
+        found: list[Tensor | None] = []
+        for weight in self.param_groups[0]["params"]:
+            kept = self.state[weight]
+            if FEEDBACK in kept:
+                kept[FEEDBACK] = kept[FEEDBACK].to(weight)
+            found.append(kept.get(FEEDBACK))
+        return found
+
+    def _store(self, after: State) -> None:
+        """Change the weights, and the feedback, of all layers that are not frozen."""
+        weights = self.param_groups[0]["params"]
+        for weight, matrix in zip(weights, after.weights, strict=True):
+            if weight.requires_grad:
+                weight.copy_(matrix[0])
+        for weight, matrix in zip(weights, after.backward, strict=False):
+            if weight.requires_grad:
+                self.state[weight][FEEDBACK].copy_(matrix[0])

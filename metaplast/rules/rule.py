@@ -1,0 +1,277 @@
+"""A plasticity rule: ordered, named terms with their coefficients θ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import UserError, require
+from metaplast.base.files import read_json, write_json
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.rules.coefficients import coefficient_rows
+from metaplast.rules.rule_data import read_rule, require_rule, rule_data
+from metaplast.systems.feedback import get_feedback
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.labels import Label
+from metaplast.systems.learner import Learner
+from metaplast.systems.single_step import Stepped, step
+from metaplast.terms.algebra import MatrixName
+from metaplast.terms.formula_data import DataError
+from metaplast.terms.notation import LATEX, TEXT, Notation
+from metaplast.terms.term import Term, checked_terms
+
+MATRICES: tuple[MatrixName, ...] = ("W", "B")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """ΔM = Σ_k θ_k F^k for the forward and, with backward terms, the backward weights.
+
+    Attributes:
+        terms: the terms, in order.
+        theta: one row of coefficients shared by all layers, or one row per layer; lists, NumPy
+            numbers, an array or a tensor become tuples of floats.
+        feedback: the source of the errors.
+        provenance: how the rule was found; not part of equality.
+        per_layer: whether each layer has its own row. A single row leaves this open; an array or
+            tensor [layer, term] implies it.
+    """
+
+    terms: tuple[Term, ...]
+    theta: tuple[tuple[float, ...], ...]
+    feedback: str
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    per_layer: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that coefficients fit the terms.
+
+        Raises:
+            UserError: if a row has the wrong length or a value is not a finite number, a term
+                occurs twice, the feedback is unknown, or a field is of the wrong kind.
+        """
+        require(
+            isinstance(self.feedback, str),
+            f"a rule's feedback must be a name, such as 'fixed', got {self.feedback!r}.",
+        )
+        get_feedback(self.feedback)
+        require(
+            isinstance(self.provenance, Mapping),
+            f"a rule's provenance must be a dictionary, got {self.provenance!r}.",
+        )
+        object.__setattr__(self, "terms", checked_terms(self.terms))
+        names = [term.name for term in self.terms]
+        require(len(set(names)) == len(names), f"each term may occur once, got {names}.")
+        rows, is_matrix = coefficient_rows(self.theta, len(names))
+        # Without terms, nothing can differ from layer to layer.
+        object.__setattr__(self, "theta", rows if names else ((),))
+        per_layer = bool(self.per_layer) or is_matrix or len(rows) > 1
+        object.__setattr__(self, "per_layer", per_layer and bool(names))
+
+    @classmethod
+    def of(
+        cls,
+        terms: tuple[Term, ...],
+        theta: Tensor,
+        feedback: str,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Rule:
+        """Return the rule with θ from a tensor, [term] or [layer, term].
+
+        Raises:
+            UserError: if θ has another shape.
+        """
+        return cls(terms, theta, feedback, provenance or {})  # type: ignore[arg-type]
+
+    @property
+    def is_per_layer(self) -> bool:
+        """True if each layer has its own coefficients."""
+        return self.per_layer
+
+    @property
+    def coefficients(self) -> dict[str, float | list[float]]:
+        """θ by term name: a number, or a list with one for each layer."""
+        columns = zip(*self.theta, strict=True)
+        return {
+            term.name: list(column) if self.is_per_layer else column[0]
+            for term, column in zip(self.terms, columns, strict=True)
+        }
+
+    def tensor(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Return θ as [term] if it is shared, else [layer, term]."""
+        theta = torch.tensor(self.theta, dtype=dtype, device=device)
+        return theta if self.is_per_layer else theta[0]
+
+    def equation(self, notation: Notation = TEXT) -> str:
+        """Return the rule as one equation for each matrix that it changes."""
+        lines = [self._side(matrix, notation) for matrix in MATRICES]
+        lines = [line for line in lines if line]
+        return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
+
+    def summands(
+        self, matrix: MatrixName, notation: Notation = TEXT
+    ) -> tuple[tuple[str, str], ...]:
+        """Return sign and rest of each term's part of a matrix's equation, in order."""
+        parts = []
+        for index, term in enumerate(self.terms):
+            if term.matrix.name != matrix:
+                continue
+            body = term.spell(notation)
+            if self.is_per_layer:
+                lead, body = _merge_signs(1.0, body, notation)
+                factor = notation.coefficient(term.name)
+            else:
+                theta = self.theta[0][index]
+                lead, body = _merge_signs(theta, body, notation)
+                factor = notation.number(abs(theta))
+            compound = any(f" {sign} " in body for sign in ("+", notation.minus))
+            body = f"({body})" if compound else body
+            parts.append((lead, factor + notation.space + body))
+        return tuple(parts)
+
+    def _side(self, matrix: MatrixName, notation: Notation) -> str:
+        parts = self.summands(matrix, notation)
+        if not parts:
+            return ""
+        first = "" if parts[0][0] == "+" else parts[0][0]
+        text = first + parts[0][1] + "".join(f" {lead} {part}" for lead, part in parts[1:])
+        return f"{notation.delta}{notation.matrix[matrix]} = {text}"
+
+    def __str__(self) -> str:
+        """Return the equation, with the coefficients of each layer below it if they differ."""
+        if not self.is_per_layer:
+            return self.equation()
+        rows = [
+            f"  {TEXT.coefficient(name)} = [{', '.join(f'{v:.4g}' for v in values)}]"
+            for name, values in self.coefficients.items()
+            if isinstance(values, list)
+        ]
+        return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data from which `load` restores the rule, including its terms' formulas."""
+        return rule_data(self)
+
+    def save(self, path: AnyPath) -> None:
+        """Write the rule as JSON, atomically."""
+        write_json(as_path(path), self.to_json())
+
+    def __repr__(self) -> str:
+        """Return the equation with its feedback, for interactive sessions."""
+        return f"<Rule, {self.feedback} feedback: {'; '.join(str(self).splitlines())}>"
+
+    def _repr_latex_(self) -> str:
+        """Return the equation for notebooks."""
+        lines = [line.replace(" = ", " &= ", 1) for line in self.equation(LATEX).splitlines()]
+        body = r" \\ ".join(lines)
+        return rf"$\displaystyle \begin{{aligned}} {body} \end{{aligned}}$"
+
+    def _repr_markdown_(self) -> str:
+        """Return the equation and a table of the terms, for notebooks."""
+        from metaplast.rules.notebook import rule_markdown
+
+        return rule_markdown(self)
+
+    def _repr_html_(self) -> str:
+        """Return the equation and a table of the terms, for notebooks."""
+        from metaplast.rules.notebook import rule_html
+
+        return rule_html(self)
+
+    def learner(self, network: FullyConnected) -> Learner:
+        """Return the learner made of a network and this rule; θ is `tensor()`."""
+        return Learner.on_stack(network, self.feedback, self.terms)
+
+    def step(
+        self,
+        weights: Sequence[Tensor],
+        x: Tensor,
+        label: Label,
+        backward: Sequence[Tensor] = (),
+        *,
+        activation: str = "softplus:10",
+    ) -> Stepped:
+        """Return the weights after learning one example by this rule, on plain tensors.
+
+            W_ℓ ← W_ℓ + Σ_k θ_k F^k(y_ℓ, e_ℓ, y_{ℓ-1}, e_{ℓ-1}, W_ℓ),
+
+        with all activities y and errors e taken before any weight changes. Nothing is changed in
+        place, and gradients flow through to the weights.
+
+        Args:
+            weights: W_1 … W_L, each [post, pre]; or [episode, post, pre] for a batch.
+            x: one image [pixel]; or one per episode, [episode, pixel].
+            label: the class, a whole number, or class probabilities; [episode] or
+                [episode, class] for a batch.
+            backward: the feedback's own matrices, each [pre, post] (direct: [neuron, class]), with
+                a leading [episode] if the weights have one; none for symmetric feedback.
+            activation: of the hidden layers.
+
+        Returns:
+            `weights` and `backward` after the step, with the same shapes; `backward` changes only
+            if the rule has backward terms.
+
+        Raises:
+            UserError: if shapes do not fit, or the label is not one of the network's classes.
+        """
+        return step(
+            self.terms, lambda like: self.tensor(like.dtype, like.device), self.feedback,
+            weights, x, label, backward, activation,
+        )  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Rule:
+        """Return the rule that `to_json` wrote.
+
+        Raises:
+            UserError: if the data have another format, or a term is unknown here.
+        """
+        return cls._decoded(data, "the data of the rule")
+
+    @classmethod
+    def load(cls, path: AnyPath, terms: Iterable[Term] = (), *, to_print: bool = False) -> Rule:
+        """Return the rule in a JSON file that `save` wrote.
+
+        A term is the one in `terms`, or the installed one, if its meaning matches the file;
+        otherwise it is read from the file.
+
+        Args:
+            path: the file.
+            terms: terms of your own; torch functions, which a file cannot hold, must be given here
+                or be installed.
+            to_print: whether such functions may be missing; the rule can then not be run.
+
+        Raises:
+            UserError: if the file is missing, damaged, foreign, of a future version, or has
+                a term that is unknown here or was given as something else.
+        """
+        path = as_path(path)
+        data = read_json(path, "a rule")
+        require_rule(data, str(path))
+        return cls._decoded(data, str(path), terms, to_print=to_print)
+
+    @classmethod
+    def _decoded(
+        cls, data: Any, name: str, terms: Iterable[Term] = (), *, to_print: bool = False
+    ) -> Rule:
+        try:
+            return cls(*read_rule(data, terms, to_print=to_print))
+        except DataError as error:
+            raise UserError(f"{name} is damaged ({error}); write it again from its run.") from error
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
+
+def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]:
+    """Return the sign of a coefficient combined with a term's one leading minus, and the rest."""
+    negative = theta < 0
+    single = f" {notation.minus} " not in body and " + " not in body
+    if single and body.startswith(notation.minus):
+        negative, body = not negative, body.removeprefix(notation.minus)
+    return (notation.minus if negative else "+"), body

@@ -1,0 +1,42 @@
+"""Systems that learn, the feedbacks that bring their errors, and the objectives of their outputs.
+
+System, feedback and objective are each an abstract class (`system`, `feedback`, `objective`). One
+implementation is one file, found through an entry point.
+"""
+
+from metaplast.systems.feedback import (
+    ChainFeedback,
+    ErrorPass,
+    Feedback,
+    all_feedbacks,
+    get_feedback,
+)
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.kind import SystemKind, SystemRequest, all_systems, get_system
+from metaplast.systems.learner import Learner
+from metaplast.systems.objective import Objective, all_objectives, get_objective
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples, Group, Presented, System
+
+__all__ = [
+    "ChainFeedback",
+    "ErrorPass",
+    "Examples",
+    "Feedback",
+    "FullyConnected",
+    "Group",
+    "Learner",
+    "Objective",
+    "Presented",
+    "State",
+    "System",
+    "SystemKind",
+    "SystemRequest",
+    "View",
+    "all_feedbacks",
+    "all_objectives",
+    "all_systems",
+    "get_feedback",
+    "get_objective",
+    "get_system",
+]

@@ -1,0 +1,100 @@
+"""Activation functions, each with its derivative written as a function of the activity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metaplast.base.errors import require, shown, unknown_name
+
+# Limits of softplus's β: beyond these, log 2/β (its value at 0) and the exponentials of the
+# derivative fall outside what single precision resolves.
+SMALLEST, LARGEST = 1e-3, 1e6
+
+
+@dataclass(frozen=True)
+class Activation:
+    """σ and its derivative σ' as a function of y = σ(z).
+
+    `derivative` is also evaluated on inputs, for the synthetic input error e_0. Values outside the
+    activation's range are first clamped to it, so that inputs of any sign stay finite.
+
+    Attributes:
+        name: as written after `--activation`, with its parameter.
+        kind: the family, "softplus", "tanh" or "relu".
+        beta: sharpness of softplus; 1 for the others.
+        apply: z → y.
+        derivative: y → σ'(z).
+    """
+
+    name: str
+    kind: str
+    beta: float
+    apply: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+
+def softplus(beta: float) -> Activation:
+    """Return y = log(1 + exp(βz))/β, with σ' = 1 − exp(−βy) exactly (Shervani-Tabar &
+    Rosenbaum 2023, eq. 24)."""
+    return Activation(
+        name=f"softplus:{beta:g}",
+        kind="softplus",
+        beta=beta,
+        # The threshold bounds the rounding error of the linear branch by exp(-40)/β.
+        apply=lambda z: functional.softplus(z, beta=beta, threshold=40.0),
+        derivative=lambda y: -torch.expm1(-beta * y.clamp(min=0)),
+    )
+
+
+def tanh() -> Activation:
+    """Return y = tanh z, with σ' = 1 − y²."""
+    return Activation(
+        "tanh", "tanh", 1.0, apply=torch.tanh, derivative=lambda y: 1 - y.clamp(-1, 1).square()
+    )
+
+
+def relu() -> Activation:
+    """Return y = max(z, 0), with σ' = 1 where y > 0 and 0 elsewhere."""
+    return Activation(
+        "relu", "relu", 1.0, apply=torch.relu, derivative=lambda y: (y > 0).to(y.dtype)
+    )
+
+
+def parse_activation(text: str) -> Activation:
+    """Return the activation written as `softplus`, `softplus:β`, `tanh` or `relu`.
+
+    Raises:
+        UserError: if the name is unknown, or β is not a number in the range of `softplus`.
+    """
+    kind, colon, parameter = text.partition(":")
+    plain = {"tanh": tanh, "relu": relu}
+    if kind == "softplus":
+        require(
+            bool(parameter) or not colon,
+            f"--activation softplus: needs a number after its colon, got {shown(text)}; write "
+            f"softplus:10.",
+        )
+        return softplus(_sharpness(parameter or "10"))
+    if kind not in plain:
+        raise unknown_name("activation", kind, ("softplus", *plain))
+    require(not colon, f"{kind} takes no parameter, got {shown(text)}; write {kind!r}.")
+    return plain[kind]()
+
+
+def _sharpness(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    require(
+        SMALLEST <= value <= LARGEST,
+        f"--activation softplus takes a positive β from {SMALLEST:g} to {LARGEST:g}, got "
+        f"{shown(text)}; write softplus:10.",
+    )
+    return value

@@ -1,0 +1,1 @@
+"""Feedbacks, one per file; found through the entry point group `metaplast.feedbacks`."""

@@ -1,0 +1,26 @@
+"""Feedback alignment."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from metaplast.systems.feedback import ChainFeedback, ErrorPass
+
+
+class Fixed(ChainFeedback):
+    """B_ℓ random and fixed: feedback alignment (Lillicrap et al. 2016)."""
+
+    name = "fixed"
+    summary = "B random and fixed, feedback alignment"
+    kernel = "own"
+    code = "feedback[k] @ e[k + 1]"
+    equation = "eₗ₋₁ = (Bₗ eₗ) ⊙ σ′(zₗ₋₁)"
+    latex = r"e_{\ell-1} = (B_{\ell}\, e_{\ell}) \odot \sigma'(z_{\ell-1})"
+    note = "the feedback matrices are random and fixed"
+
+    def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
+        """Return B_ℓ e_ℓ."""
+        return given.backward[layer].matmul(error)
+
+
+fixed = Fixed()

@@ -1,0 +1,32 @@
+"""Backpropagation, with the true meta-gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from metaplast.systems.feedback import ChainFeedback, ErrorPass, Shape
+
+
+class Symmetric(ChainFeedback):
+    """B_ℓ = W_ℓᵀ: backpropagation; the meta-gradient flows through the transpose."""
+
+    name = "symmetric"
+    summary = "B = Wᵀ, backpropagation, with the true meta-gradient"
+    kernel = "symmetric"
+    code = "weights[k].T @ e[k + 1]"
+    equation = "eₗ₋₁ = (Wₗᵀ eₗ) ⊙ σ′(zₗ₋₁)"
+    latex = r"e_{\ell-1} = (W_{\ell}^{\top}\, e_{\ell}) \odot \sigma'(z_{\ell-1})"
+    note = "the feedback is the transpose of the weights, as in backpropagation"
+
+    def shapes(self, widths: Sequence[int]) -> tuple[Shape, ...]:
+        """Return nothing: this feedback has no matrices of its own."""
+        return ()
+
+    def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
+        """Return W_ℓᵀ e_ℓ."""
+        return given.weights[layer].transposed(error)
+
+
+symmetric = Symmetric()

@@ -1,0 +1,294 @@
+"""The fully connected stack: layers without biases, an output, and errors from a feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.base.coerce import coerce
+from metaplast.base.errors import UserError, require, shown
+from metaplast.systems.activation import Activation, parse_activation
+from metaplast.systems.diagnostics import angle
+from metaplast.systems.feedback import ErrorPass, Feedback, get_feedback
+from metaplast.systems.initialisation import Init
+from metaplast.systems.kind import SystemKind, SystemRequest, require_no_argument
+from metaplast.systems.objective import Objective, get_objective
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.terms.algebra import B, Signal, W, post, pre
+from metaplast.terms.operator import Operator
+from metaplast.terms.term import Synapses
+
+MOST_WIDTH, MOST_LAYERS = 1_000_000, 1000
+
+
+class Forward(NamedTuple):
+    """Signals of a forward pass.
+
+    `activities` are y_0 = x, …, y_L, each [episode, sample, neuron]; `output` = z_L.
+    """
+
+    activities: tuple[Tensor, ...]
+    output: Tensor
+
+
+@dataclass(frozen=True)
+class FullyConnected(System):
+    """A stack of fully connected layers without biases.
+
+        z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L as the objective says.
+
+    Its errors e_0 … e_L come from a feedback. Terms read y and e on both sides of W_ℓ and, if the
+    feedback is plastic, of B_ℓ.
+
+    Attributes:
+        widths: n_0 (inputs), hidden widths, n_L (outputs).
+        activation: of the hidden layers, as `parse_activation` reads it.
+        init: how weights are drawn, as `Init` reads it.
+        feedback_name: the source of the errors.
+        objective_name: the objective of the output.
+    """
+
+    widths: tuple[int, ...]
+    activation: str = "softplus:10"
+    init: str = "xavier"
+    feedback_name: str = "fixed"
+    objective_name: str = "cross-entropy"
+
+    name = "fully-connected"
+    summary = "a stack of fully connected layers"
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            UserError: if there is no layer, a width is below 1, a name is unknown, or a value is
+                of a wrong type.
+        """
+        coerce(self)
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise UserError(
+                f"a network needs an input and an output width, all whole numbers of at least 1, "
+                f"got {self.widths!r}; write FullyConnected((784, 100, 10))."
+            )
+        require(
+            max(self.widths) <= MOST_WIDTH and self.layers <= MOST_LAYERS,
+            f"a network takes at most {MOST_LAYERS:,} layers and widths of at most "
+            f"{MOST_WIDTH:,}, got {self.layers:,} layers of width {shown(max(self.widths))} and "
+            f"less; give fewer or smaller --hidden widths.",
+        )
+        parse_activation(self.activation)
+        Init(self.init)
+        _ = self.feedback, self.objective
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the fields only: what is cached holds functions without a name."""
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def layers(self) -> int:
+        """Number L of weight matrices."""
+        return len(self.widths) - 1
+
+    @property
+    def inputs(self) -> int:
+        """Width n_0."""
+        return self.widths[0]
+
+    @property
+    def outputs(self) -> int:
+        """Width n_L."""
+        return self.widths[-1]
+
+    @cached_property
+    def nonlinearity(self) -> Activation:
+        """The hidden layers' activation function."""
+        return parse_activation(self.activation)
+
+    @cached_property
+    def feedback(self) -> Feedback:
+        """The source of the errors."""
+        return get_feedback(self.feedback_name)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The objective of the output."""
+        return get_objective(self.objective_name)
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """W1 … WL, each [post, pre], then the feedback's own matrices."""
+        weights = zip(self.widths[1:], self.widths[:-1], strict=True)
+        named = {f"W{i}": shape for i, shape in enumerate(weights, 1)}
+        own = self.feedback.shapes(self.widths)
+        return named | {f"B{i}": shape for i, shape in enumerate(own, 1)}
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Every W_ℓ, and every B_ℓ of a plastic feedback; W_ℓ and B_ℓ read the same row of θ."""
+        matrices = (W, B) if self.feedback.is_plastic else (W,)
+        return tuple(
+            Group(f"{matrix.name}{site + 1}", matrix, site, OFFERED)
+            for matrix in matrices
+            for site in range(self.layers)
+        )
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The layers "1" … "L"."""
+        return tuple(str(i) for i in range(1, self.layers + 1))
+
+    def draw(
+        self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> State:
+        """Return freshly drawn matrices, W's first."""
+        return State(self._draw(self.shapes, episodes, generator, dtype))
+
+    def complete(
+        self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
+    ) -> State:
+        """Return prescribed matrices and draw the missing ones, such as the feedback's."""
+        missing = [name for name in self.shapes if name not in initial.matrices]
+        found = {**initial.matrices, **self._draw(missing, episodes, generator, dtype)}
+        return State({name: found[name] for name in self.shapes})
+
+    def _draw(
+        self, names: Iterable[str], episodes: int, generator: torch.Generator, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        init = Init(self.init)
+        return {n: init.draw((episodes, *self.shapes[n]), generator, dtype) for n in names}
+
+    def forward(self, weights: Sequence[Operator], x: Tensor) -> Forward:
+        """Return the signals for inputs x.
+
+        Args:
+            weights: W_1 … W_L.
+            x: [episode, sample, input].
+        """
+        activate = self.nonlinearity.apply
+        activities = [x]
+        for weight in weights[:-1]:
+            activities.append(activate(weight.matmul(activities[-1])))
+        output = weights[-1].matmul(activities[-1])
+        return Forward((*activities, self.objective.activity(output)), output)
+
+    def output(self, view: View, inputs: Tensor) -> Tensor:
+        """Return z_L, [episode, sample, output]."""
+        return self.forward(view.weights, inputs).output
+
+    def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
+        """Return y and e on both sides of each matrix after one example."""
+        forward = self.forward(view.weights, example.input.unsqueeze(1))
+        error = self.objective.error(forward.output, example.target.unsqueeze(1))
+        return self.synapses(view, forward, error, reads)
+
+    def synapses(
+        self,
+        view: View,
+        forward: Forward,
+        output_error: Tensor,
+        reads: frozenset[Signal],
+        weight: float = 1.0,
+    ) -> Presented:
+        """Return the signals at the synapses after a forward pass.
+
+        Args:
+            view: the matrices before the step.
+            forward: signals of the examples, each [episode, sample, neuron].
+            output_error: e_L, [episode, sample, output].
+            reads: the signals that the terms read.
+            weight: of each sample: 1 for a sum of their changes, 1/n for the mean.
+        """
+        y = forward.activities
+        # Only terms need the synthetic input error; it is skipped if none reads it.
+        lowest = 0 if pre.error in reads else 1
+        e = self._errors(self.feedback, view, forward, output_error, lowest)
+        synapses = {}
+        for group in self.groups:
+            below, above = group.site, group.site + 1
+            signals = {
+                post.activity: y[above],
+                post.error: e[above],
+                pre.activity: y[below],
+                pre.error: e[below],
+            }
+            synapses[group.name] = Synapses(view.matrices[group.name], signals, weight)
+        return Presented(synapses)
+
+    def _errors(
+        self, feedback: Feedback, view: View, forward: Forward, output_error: Tensor, lowest: int
+    ) -> tuple[Tensor, ...]:
+        return feedback.errors(
+            ErrorPass(
+                view.weights,
+                view.backward,
+                forward.activities,
+                output_error,
+                self.nonlinearity.derivative,
+                lowest,
+            )
+        )
+
+    def error_angles(self, view: View, query: Examples) -> Tensor:
+        """Return the angles α_ℓ in degrees between the errors fed back and backprop's.
+
+            α_ℓ = ∠( mean over the batch of e_ℓ,  mean over the batch of e_ℓ^BP ),   ℓ = 1 … L-1,
+
+        where e^BP uses the same activities with B replaced by Wᵀ (Shervani-Tabar & Rosenbaum 2023).
+
+        Returns:
+            [episode, layer]; 90 if an error vanishes.
+        """
+        forward = self.forward(view.weights, query.input)
+        output_error = self.objective.error(forward.output, query.target)
+        means = [
+            [e.mean(1) for e in self._errors(one, view, forward, output_error, 1)[1:-1]]
+            for one in (self.feedback, get_feedback("symmetric"))
+        ]
+        angles = [angle(a, b) for a, b in zip(*means, strict=True)]
+        return torch.stack(angles, -1) if angles else query.input.new_zeros(len(query.input), 0)
+
+    @property
+    def description(self) -> str:
+        """Widths, activation and how weights are drawn."""
+        return f"{'-'.join(map(str, self.widths))}, {self.activation}, {self.init}"
+
+    def spec(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {
+            "system": self.name,
+            "widths": list(self.widths),
+            "activation": self.activation,
+            "init": self.init,
+            "feedback": self.feedback_name,
+            "objective": self.objective_name,
+        }
+
+
+OFFERED = frozenset({post.activity, post.error, pre.activity, pre.error})
+
+
+class FullyConnectedKind(SystemKind):
+    """Makes fully connected stacks."""
+
+    name = FullyConnected.name
+    summary = FullyConnected.summary
+
+    def build(self, request: SystemRequest) -> FullyConnected:
+        """Return the stack with the data's widths around the hidden ones."""
+        require_no_argument(self, request)
+        return FullyConnected(
+            (request.inputs, *request.hidden, request.outputs),
+            request.activation,
+            request.init,
+            request.feedback,
+            request.objective,
+        )
+
+
+fully_connected = FullyConnectedKind()

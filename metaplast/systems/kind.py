@@ -1,0 +1,83 @@
+"""Kinds of systems: the names for `--system`, and how each makes a system for a data set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metaplast.base.errors import require
+from metaplast.base.registry import find, lookup
+from metaplast.systems.system import System
+
+SYSTEMS = "metaplast.systems"
+DEFAULT = "fully-connected"
+
+
+@dataclass(frozen=True)
+class SystemRequest:
+    """The request to a kind of system; each kind reads the fields that it needs.
+
+    Attributes:
+        inputs: length of an input's last axis.
+        outputs: number of output neurons.
+        hidden: widths of hidden layers or populations.
+        activation: of hidden neurons, as `parse_activation` reads it.
+        init: how weights are drawn, as `Init` reads it.
+        feedback: name of the feedback.
+        objective: name of the objective.
+        argument: what follows the colon in `--system name:argument`.
+    """
+
+    inputs: int
+    outputs: int
+    hidden: tuple[int, ...] = ()
+    activation: str = "softplus:10"
+    init: str = "xavier"
+    feedback: str = "fixed"
+    objective: str = "cross-entropy"
+    argument: str = ""
+
+
+class SystemKind(ABC):
+    """Makes the systems of one kind. Each is one file with one instance, found by an entry point.
+
+    Attributes:
+        name: as written after `--system`.
+        summary: one line for `--help`.
+    """
+
+    name: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+
+    @abstractmethod
+    def build(self, request: SystemRequest) -> System:
+        """Return the system for a data set.
+
+        Raises:
+            UserError: if the request asks for something that the kind does not have.
+        """
+
+
+def all_systems() -> Mapping[str, SystemKind]:
+    """Return every installed kind of system by name."""
+    return find(SYSTEMS, SystemKind)  # type: ignore[type-abstract]
+
+
+def get_system(text: str) -> tuple[SystemKind, str]:
+    """Return the kind written as `name` or `name:argument`, and the argument.
+
+    Raises:
+        UserError: if there is no kind with that name; suggests the nearest.
+    """
+    name, _, argument = text.partition(":")
+    return lookup("system", name or DEFAULT, all_systems()), argument
+
+
+def require_no_argument(kind: SystemKind, request: SystemRequest) -> None:
+    """Raise `UserError` if the request has an argument; for kinds that take none."""
+    require(
+        not request.argument,
+        f"--system {kind.name} takes no argument, got {request.argument!r}; write {kind.name}.",
+    )

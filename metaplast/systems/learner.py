@@ -1,0 +1,264 @@
+"""A learner: a system and the terms of a rule, as one differentiable online step.
+
+Engines and the outer loop use only this interface: `draw` returns a state, `step` learns one
+example, `query` evaluates the state. The contents of the state are up to the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import UserError, require
+from metaplast.base.tensors import require_count, type_name
+from metaplast.base.torch_settings import own_settings
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.terms.algebra import B, Signal, W
+from metaplast.terms.compiled import Change, Plasticity, change, compile_terms
+from metaplast.terms.term import Term, checked_terms, full_update
+
+
+class Step(NamedTuple):
+    """The effect of one example: low-rank changes by matrix, and all carried vectors."""
+
+    changes: Mapping[str, Change]
+    carry: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A system that learns online by a rule made of `terms`.
+
+    Attributes:
+        system: provides the signals.
+        terms: the candidate terms; θ is given at each call, [episode, site, term].
+    """
+
+    system: System
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together.
+
+        Raises:
+            UserError: if a term occurs twice, or reads or changes something that the system does
+                not offer.
+        """
+        require(
+            isinstance(self.system, System),
+            f"a learner is made of a system and terms, got {type_name(self.system)}; write "
+            f"Learner(FullyConnected((784, 100, 10)), terms).",
+        )
+        object.__setattr__(self, "terms", checked_terms(self.terms))
+        names = [term.name for term in self.terms]
+        require(
+            len(set(names)) == len(names),
+            f"each term may occur once in a rule, got {', '.join(names)}; remove the repeats.",
+        )
+        self._check_backward()
+        for term in self.terms:
+            self._check_signals(term)
+
+    @classmethod
+    def on_stack(cls, network: FullyConnected, feedback: str, terms: Iterable[Term]) -> Learner:
+        """Return the learner of a fully connected stack with errors from `feedback`."""
+        require(
+            isinstance(network, FullyConnected) and isinstance(feedback, str),
+            f"a learner is made of a FullyConnected network, the name of a feedback and terms, got "
+            f"{type(network).__name__} and {feedback!r}.",
+        )
+        return cls(replace(network, feedback_name=feedback), tuple(terms))
+
+    def _check_backward(self) -> None:
+        backward = [term.name for term in self.terms if term.is_backward]
+        if not backward or any(group.matrix == B for group in self.system.groups):
+            return
+        if isinstance(self.system, FullyConnected):
+            raise UserError(
+                f"backward terms ({', '.join(backward)}) change plastic backward weights, got "
+                f"--feedback {self.system.feedback_name}; use --feedback plastic or leave the "
+                f"terms out."
+            )
+        raise UserError(
+            f"backward terms ({', '.join(backward)}) change plastic backward weights, of which "
+            f"the system {self.system.name} has none; leave the terms out."
+        )
+
+    def _check_signals(self, term: Term) -> None:
+        groups = [group for group in self.system.groups if group.matrix == term.matrix]
+        for group in groups:
+            missing = sorted(map(_spelled, term.signals - group.offers))
+            offered = ", ".join(sorted(map(_spelled, group.offers)))
+            require(
+                not missing,
+                f"the term {term.name} reads {', '.join(missing)}, which the system "
+                f"{self.system.name} does not offer at {group.name}; it offers {offered}.",
+            )
+
+    @property
+    def network(self) -> FullyConnected:
+        """The system, if it is a fully connected stack.
+
+        Raises:
+            UserError: if it is another system.
+        """
+        require(
+            isinstance(self.system, FullyConnected),
+            f"this needs a fully connected network, got the system {self.system.name}.",
+        )
+        assert isinstance(self.system, FullyConnected)
+        return self.system
+
+    @property
+    def feedback_name(self) -> str:
+        """The source of the errors of a fully connected stack; "" for other systems."""
+        return self.system.feedback_name if isinstance(self.system, FullyConnected) else ""
+
+    @property
+    def sites(self) -> int:
+        """Number of rows of θ if each site has its own coefficients."""
+        return len(self.system.sites)
+
+    @cached_property
+    def forward_plasticity(self) -> Plasticity:
+        """The compiled terms on the forward weights."""
+        return compile_terms(self.terms, W)
+
+    @cached_property
+    def backward_plasticity(self) -> Plasticity:
+        """The compiled terms on the backward weights."""
+        return compile_terms(self.terms, B)
+
+    def plasticity(self, group: Group) -> Plasticity:
+        """Return the compiled terms on a group's matrix."""
+        return self.forward_plasticity if group.matrix == W else self.backward_plasticity
+
+    @cached_property
+    def changing(self) -> tuple[Group, ...]:
+        """The groups that at least one term changes."""
+        return tuple(g for g in self.system.groups if not self.plasticity(g).is_empty)
+
+    @cached_property
+    def moving(self) -> tuple[str, ...]:
+        """Names of all matrices that a step changes, through a rule or the system itself."""
+        names = {*(group.name for group in self.changing), *self.system.own}
+        return tuple(name for name in self.system.shapes if name in names)
+
+    @cached_property
+    def reads(self) -> frozenset[Signal]:
+        """The signals that the terms read."""
+        return frozenset(signal for term in self.terms for signal in term.signals)
+
+    def draw(
+        self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> State:
+        """Return a fresh state for each of `episodes` episodes.
+
+        Raises:
+            UserError: if the number is not at least 1.
+        """
+        return self.system.draw(require_count(episodes, "episodes"), generator, dtype)
+
+    def begin(
+        self,
+        episodes: int,
+        initial: State | None,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> State:
+        """Return the state from which episodes are learned: prescribed, or freshly drawn.
+
+        Matrices that the system has but `initial` lacks, such as the feedback's own, are drawn;
+        those that the system does not have are left out.
+        """
+        if initial is None:
+            return self.system.draw(episodes, generator, dtype)
+        return self.system.complete(initial, episodes, generator, dtype)
+
+    def changes(self, view: View, theta: Tensor, example: Examples) -> Step:
+        """Return what one example changes; every signal is taken before any weight changes.
+
+        Args:
+            view: the state before the step.
+            theta: [episode, site, term].
+            example: one for each episode.
+        """
+        return self.changes_of(theta, self.system.present(view, example, self.reads))
+
+    def changes_of(self, theta: Tensor, presented: Presented) -> Step:
+        """Return the changes by an example that has already been presented."""
+        changes = {
+            group.name: change(
+                self.plasticity(group), theta[:, group.site], presented.synapses[group.name]
+            )
+            for group in self.changing
+        }
+        return Step(changes | dict(presented.own), presented.carry)
+
+    def step(self, state: State, theta: Tensor, example: Examples) -> State:
+        """Return the state after learning one example per episode; arguments as in `changes`.
+
+        Raises:
+            UserError: if the objective does not accept the targets.
+        """
+        return moved(state, self.changes(View.of(state), theta, self._checked(example, 1)))
+
+    def _checked(self, examples: Examples, axes: int) -> Examples:
+        """Return examples with targets as engines need them; `axes` come before a sample's own."""
+        inputs = examples.input
+        targets = self.system.objective.targets(
+            examples.target, tuple(inputs.shape[:axes]), self.system.outputs,
+            what="labels", dtype=inputs.dtype, device=inputs.device,
+        )  # fmt: skip
+        return Examples(inputs, targets)
+
+    def updates(self, state: State, example: Examples) -> dict[str, Iterator[Tensor]]:
+        """Return each group's updates F of the terms, one after another on demand.
+
+        Each is a full matrix, [episode, row, column], for the terms on the group's own matrix, in
+        the order of `terms`. It is for diagnosis: it shares no code with the compiled terms.
+        """
+        example = self._checked(example, 1)
+        presented = self.system.present(View.of(state), example, self.reads)
+        return {group.name: self._updates(group, presented) for group in self.system.groups}
+
+    def _updates(self, group: Group, presented: Presented) -> Iterator[Tensor]:
+        for term in self.terms:
+            if term.matrix == group.matrix:
+                yield full_update(term, presented.synapses[group.name])
+
+    def query(self, state: State, query: Examples) -> tuple[Tensor, Tensor]:
+        """Return loss and score, means over the query set, [episode] each.
+
+        Raises:
+            UserError: if the objective does not accept the targets.
+        """
+        objective, query = self.system.objective, self._checked(query, 2)
+        output = self.system.output(View.of(state), query.input)
+        loss = objective.loss(output, query.target).mean(-1)
+        return loss, objective.score(output, query.target).mean(-1)
+
+    def error_angles(self, state: State, query: Examples) -> Tensor:
+        """Return the system's error angles, in degrees; see `System.error_angles`."""
+        with own_settings(), torch.no_grad():
+            return self.system.error_angles(View.of(state), self._checked(query, 2))
+
+
+def moved(state: State, step: Step) -> State:
+    """Return the state after a step."""
+    matrices = {
+        name: step.changes[name].apply(matrix) if name in step.changes else matrix
+        for name, matrix in state.matrices.items()
+    }
+    return State(matrices, step.carry)
+
+
+def _spelled(signal: Signal) -> str:
+    return f"{signal.population}.{signal.kind}"

@@ -1,0 +1,104 @@
+"""The objective of a system: the loss, its gradient at the output, and the reported score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metaplast.base.registry import find, lookup
+
+OBJECTIVES = "metaplast.objectives"
+
+
+class Objective(ABC):
+    """A loss on a system's output, and a score that tells how good the output is.
+
+    Laws of every objective, checked by one test suite:
+
+    - `error` is the gradient of `loss` to the output: ∂loss/∂z, for each sample separately;
+    - `loss`, `error` and `score` treat samples independently: they take no mean over samples;
+    - the score is larger when the output is better;
+    - nothing is random and nothing depends on torch's global state.
+
+    Shapes: output z [episode, sample, neuron], the net input of the last layer; a target is what
+    `targets` returns.
+
+    Attributes:
+        name: as written after `--objective`.
+        summary: one line for `--help`.
+        score_name: name of the score, such as "accuracy".
+        percent: whether the score is a share, shown as a percentage.
+        worst: the score of an episode that diverged.
+            least_effect: how much score a term must be worth to be kept, unless the user says.
+        error_latex: e_L in LaTeX, for documents.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    score_name: ClassVar[str]
+    percent: ClassVar[bool] = False
+    worst: ClassVar[float]
+    least_effect: ClassVar[float]
+    error_latex: ClassVar[str] = r"\partial\,\text{loss} / \partial z_{L}"
+
+    @abstractmethod
+    def activity(self, output: Tensor) -> Tensor:
+        """Return the activity of the output neurons, the signal that terms read, [..., neuron]."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, [episode, sample]."""
+
+    @abstractmethod
+    def error(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return ∂loss/∂output of each sample, [episode, sample, neuron]."""
+
+    @abstractmethod
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the score of each sample's output, [episode, sample]; larger is better."""
+
+    @abstractmethod
+    def targets(
+        self,
+        given: object,
+        shape: Sequence[int],
+        neurons: int,
+        *,
+        what: str = "the target",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        online: bool = False,
+    ) -> Tensor:
+        """Return targets in the format of the other methods, [*shape] or [*shape, neuron].
+
+        Args:
+            given: the user's targets: a tensor, an array, a number.
+            shape: (), (episode,) or (episode, sample).
+            neurons: number of outputs.
+            what: names them in errors.
+            dtype: for targets that are not whole numbers.
+            device: of the result.
+            online: whether the targets are learned one by one, which every engine must support.
+
+        Raises:
+            UserError: if they are not targets of this objective.
+        """
+
+
+def all_objectives() -> Mapping[str, Objective]:
+    """Return every installed objective by name."""
+    return find(OBJECTIVES, Objective)  # type: ignore[type-abstract]
+
+
+def get_objective(name: str) -> Objective:
+    """Return the objective with this name or alias.
+
+    Raises:
+        UserError: if there is no such objective; suggests the nearest name.
+    """
+    return lookup("objective", name, all_objectives())

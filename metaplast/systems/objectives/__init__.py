@@ -1,0 +1,1 @@
+"""Objectives, one per file; found through the entry point group `metaplast.objectives`."""

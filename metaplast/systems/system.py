@@ -1,0 +1,175 @@
+"""The interface of a system: what learns, the signals at its synapses, and its output."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.systems.objective import Objective
+from metaplast.systems.state import State, View
+from metaplast.terms.algebra import Matrix, Signal
+from metaplast.terms.compiled import Change
+from metaplast.terms.term import Synapses
+
+
+class Examples(NamedTuple):
+    """Inputs and targets: one step's example [episode, …], or a set of them [episode, sample, …].
+
+    `input` of the fully connected stack is [..., neuron]; a target is what the objective says.
+    """
+
+    input: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """A matrix that a rule changes, and the signals that terms may read at its synapses.
+
+    Attributes:
+        name: of the matrix in `State.matrices`, such as "W1" or "recurrent".
+        matrix: which terms change it: those on `algebra.W` or those on `algebra.B`.
+        site: which row of θ it reads; a forward and a backward matrix of a layer share one.
+        offers: the signals that terms may read here.
+    """
+
+    name: str
+    matrix: Matrix
+    site: int
+    offers: frozenset[Signal]
+
+
+@dataclass(frozen=True, eq=False)
+class Presented:
+    """The effects of one example.
+
+    Attributes:
+        synapses: of each group, by its name.
+        own: low-rank changes that the system makes itself, by the matrix's name.
+        carry: the vectors to take to the next step, all of `State.carry`.
+    """
+
+    synapses: Mapping[str, Synapses]
+    own: Mapping[str, Change] = field(default_factory=dict)
+    carry: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class System(ABC):
+    """What learns: matrices, the processing of an example, and the output.
+
+    Laws of every system, checked by one test suite:
+
+    - a system is a frozen, hashable value: two equal ones behave the same;
+    - `present` and `output` use a matrix only through its `Operator`: products with vectors,
+      `constant` for products without gradient, `tensor` only for dense formulas;
+    - all signals are taken before any weight changes, and `present` changes nothing;
+    - episodes are independent: no operation mixes the first axis;
+    - only `draw` is random, through the generator that it is given;
+    - the synapses of a group hold every signal that is both offered by the group and in `reads`.
+
+    Given these laws, every engine except the fused one serves the system: gradients are exact, and
+    memory grows with the square root of the number of steps.
+
+    Attributes:
+        name: as written after `--system`.
+        summary: one line for `--help`.
+        input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
+            sequence [time, feature].
+    """
+
+    name: str
+    summary: str
+    input_axes: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def objective(self) -> Objective:
+        """The objective of the output."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """Rows and columns of every matrix of the state, by name and in order."""
+
+    @property
+    def carried(self) -> Mapping[str, int]:
+        """Length of every vector that is carried from step to step, by name."""
+        return {}
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Matrices that the system changes by itself, by name."""
+        return ()
+
+    @property
+    @abstractmethod
+    def groups(self) -> tuple[Group, ...]:
+        """The matrices that rules change, those on `algebra.W` first."""
+
+    @property
+    @abstractmethod
+    def sites(self) -> tuple[str, ...]:
+        """Names of the rows of θ if each site has its own coefficients."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> int:
+        """Length of an input's last axis."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Number of output neurons."""
+
+    @abstractmethod
+    def draw(self, episodes: int, generator: torch.Generator, dtype: torch.dtype) -> State:
+        """Return a fresh state for each of `episodes` episodes, on the generator's device."""
+
+    def complete(
+        self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
+    ) -> State:
+        """Return a prescribed state: missing matrices are drawn, unknown ones left out."""
+        drawn = self.draw(episodes, generator, dtype)
+        found = {**drawn.matrices, **initial.matrices}
+        return State({name: found[name] for name in self.shapes}, {**drawn.carry, **initial.carry})
+
+    @abstractmethod
+    def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
+        """Return the effects of one example, before anything changes.
+
+        Args:
+            view: the state.
+            example: one for each episode, [episode, …].
+            reads: the signals that the rule's terms read; the system need not compute others.
+        """
+
+    @abstractmethod
+    def output(self, view: View, inputs: Tensor) -> Tensor:
+        """Return the net input of the output neurons, [episode, sample, neuron].
+
+        Args:
+            view: the state.
+            inputs: [episode, sample, …].
+        """
+
+    def error_angles(self, view: View, query: Examples) -> Tensor:
+        """Return the angles of the errors used to the true gradient's, degrees, [episode, …].
+
+        Used only for the record of a run. Without an implementation, a system returns none.
+        """
+        return query.input.new_zeros(len(query.input), 0)
+
+    @property
+    def description(self) -> str:
+        """The system in a few words, for tables and messages."""
+        parts = (f"{key} {value}" for key, value in self.spec().items() if key != "system")
+        return ", ".join((self.name, *parts))
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Return the system as plain data, for rule files, provenance and reports."""

@@ -1,0 +1,157 @@
+"""Checks that an episode batch is complete, so that every engine can rely on it.
+
+A batch is checked where it is made; `engines.fit` checks that it fits the learner and θ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from metaplast.base.errors import UserError, require
+from metaplast.base.tensors import require_one, require_tensor, type_name
+from metaplast.systems.labels import whole_numbers
+from metaplast.systems.state import State
+
+if TYPE_CHECKING:
+    from metaplast.tasks.batch import EpisodeBatch
+
+
+def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
+    """Return the targets of inputs [episode, sample, …]: int64 classes, or vectors.
+
+    Args:
+        targets: [episode, sample] whole numbers, or [episode, sample, output] floating point: class
+            probabilities, or other vectors that the objective accepts.
+        inputs: the inputs to which they belong.
+        what: "support" or "query".
+
+    Raises:
+        UserError: if their number differs from that of the inputs, or they are of another kind.
+    """
+    require_tensor(targets, f"{what} labels")
+    shape, wanted = tuple(targets.shape), tuple(inputs.shape[:2])
+    vectors = "class probabilities [episode, query, class]"
+    if targets.is_floating_point() and len(shape) != 2:
+        require(
+            len(shape) >= 3 and shape[:2] == wanted and targets.numel() > 0,
+            f"class probabilities and other targets that are vectors must be [episode, query, "
+            f"class], that is one row for each {what} image, {wanted[0]} × {wanted[1]}, got shape "
+            f"{shape}; give one row for each image.",
+        )
+        return targets
+    indices = whole_numbers(targets)
+    if indices is None:
+        raise UserError(
+            f"{what} labels must be class indices (whole numbers) or {vectors}, got "
+            f"{targets.dtype}; convert them with .long() if they are classes."
+        )
+    require(
+        shape == wanted,
+        f"{what} labels must be [episode, image] class indices or {vectors}, one for each {what} "
+        f"image, that is {wanted}, got {shape}; give one for each image"
+        + ("." if len(shape) < 3 else ", or probabilities as floating point."),
+    )
+    return indices
+
+
+def _require_inputs(inputs: Tensor, what: str) -> None:
+    require_tensor(inputs, f"{what} images")
+    require(
+        inputs.dim() >= 3,
+        f"{what} images must be [episode, image, pixel], got shape {tuple(inputs.shape)}; flatten "
+        f"each image to a row of pixels and give the episodes an axis.",
+    )
+    require(
+        inputs.is_floating_point(),
+        f"{what} images must be floating point, in [0, 1] as a rule, got {inputs.dtype}; convert "
+        f"them, bytes by .float() / 255.",
+    )
+    require(
+        inputs.numel() >= 1,
+        f"an episode batch needs at least one episode with at least one {what} image of one pixel, "
+        f"got {what} images of shape {tuple(inputs.shape)}.",
+    )
+
+
+def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+    """Return a batch's support and query targets, whole numbers as int64.
+
+    Raises:
+        UserError: if tensors have a wrong type or shape, are empty, have different numbers of
+            episodes or pixels, or are on different devices.
+    """
+    _require_inputs(batch.support_x, "support")
+    _require_inputs(batch.query_x, "query")
+    support, query = tuple(batch.support_x.shape), tuple(batch.query_x.shape)
+    require(
+        support[0] == query[0],
+        f"support and query must be of the same episodes, got {support[0]} and {query[0]} "
+        f"episodes; give each episode both.",
+    )
+    require(
+        support[2:] == query[2:],
+        f"support and query images must be of one size, got {_size(support)} and {_size(query)} "
+        f"pixels.",
+    )
+    support_y = checked_targets(batch.support_y, batch.support_x, "support")
+    query_y = checked_targets(batch.query_y, batch.query_x, "query")
+    tensors = [batch.support_x, support_y, batch.query_x, query_y]
+    if batch.initial is not None:
+        require_state(batch.initial)
+        matrices = list(batch.initial.matrices.values())
+        _require_episodes(matrices, support[0])
+        tensors += matrices
+    require_one("device", {str(tensor.device) for tensor in tensors}, "images, labels and weights")
+    require_one(
+        "dtype",
+        {str(x.dtype) for x in (batch.support_x, batch.query_x)},
+        "support and query images",
+    )
+    return support_y, query_y
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape[2:]))
+
+
+def require_state(state: object) -> None:
+    """Raise `UserError` unless `state` is a state of dense tensors."""
+    if not isinstance(state, State):
+        raise UserError(
+            f"weights must be a State, got {type_name(state)}; draw one with learner.draw(), or "
+            f"write State.stack(weights, backward) with a list of matrices each."
+        )
+    for tensor in (*state.matrices.values(), *state.carry.values()):
+        require_tensor(tensor, "each matrix of a state")
+
+
+def _require_episodes(matrices: list[Tensor], episodes: int) -> None:
+    got = [tuple(matrix.shape) for matrix in matrices]
+    require(
+        all(len(shape) == 3 and shape[0] == episodes for shape in got),
+        f"prescribed weights must be [episode, row, column] for {episodes} episodes, got shapes "
+        f"{got}.",
+    )
+
+
+def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch:
+    """Return what a sampler drew, after checking it.
+
+    Raises:
+        UserError: if it is not a batch, or has another number of episodes than requested.
+    """
+    from metaplast.tasks.batch import EpisodeBatch
+
+    name = type(sampler).__name__
+    if not isinstance(batch, EpisodeBatch):
+        raise UserError(
+            f"{name}.sample() must return an EpisodeBatch, got {type_name(batch)}; return one."
+        )
+    require(
+        batch.episodes == episodes,
+        f"{name}.sample() must return as many episodes as it is asked for, {episodes}, got "
+        f"{batch.episodes}.",
+    )
+    return batch

@@ -1,0 +1,96 @@
+"""Digests of data: they identify the tensors of a run's tasks, whatever their memory layout.
+
+A digest is the SHA-256 of shapes and values, with the values in the precision of the run. So the
+same data stored in another type with the same numbers have the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from metaplast.base.seeds import generator
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.source import EpisodeSampler
+
+# Number of letters of a digest that are shown.
+SHOWN = 12
+# Number of episodes that identify a sampler which cannot report its data.
+DRAWN = 4
+
+
+@runtime_checkable
+class Digestible(Protocol):
+    """A sampler that can report a digest of its data."""
+
+    def digest(self) -> str:
+        """Return a digest of everything that determines its episodes."""
+
+
+class Digest:
+    """Accumulates plain data and tensors.
+
+    Args:
+        kind: what the digest is of; digests of different kinds never agree.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._hash = hashlib.sha256()
+        self.plain(kind)
+
+    def plain(self, data: Any) -> None:
+        """Add JSON data."""
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        self._hash.update(text.encode() + b"\0")
+
+    def tensor(self, values: Tensor) -> None:
+        """Add a tensor: its shape and its values in row-major order, 0 and −0 alike."""
+        self.plain(list(values.shape))
+        values = values.detach().cpu()
+        if values.dtype not in (torch.float32, torch.float64):
+            values = values.double() if values.is_floating_point() else values.long()
+        array = (values + 0).contiguous().numpy()
+        self._hash.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+    def value(self) -> str:
+        """Return the digest of everything added, 64 hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
+def plain_digest(kind: str, data: Any) -> str:
+    """Return the digest of JSON data."""
+    digest = Digest(kind)
+    digest.plain(data)
+    return digest.value()
+
+
+def sampler_digest(sampler: EpisodeSampler, device: torch.device | str = "cpu") -> str:
+    """Return the digest of a sampler's data; if it has none, of a few fixed episodes.
+
+    Args:
+        sampler: draws episodes.
+        device: where episodes are made.
+    """
+    if isinstance(sampler, Digestible):
+        return sampler.digest()
+    return batch_digest(fixed_batch(sampler, device))
+
+
+def fixed_batch(sampler: EpisodeSampler, device: torch.device | str) -> EpisodeBatch:
+    """Return some episodes, always the same ones."""
+    return sampler.sample(DRAWN, generator(0, "digest", device=device))
+
+
+def batch_digest(batch: EpisodeBatch) -> str:
+    """Return the digest of episodes."""
+    digest = Digest("episodes")
+    initial = batch.initial
+    tensors = [batch.support_x, batch.support_y, batch.query_x, batch.query_y]
+    tensors += [] if initial is None else [*initial.weights, *initial.backward]
+    for tensor in tensors:
+        digest.tensor(tensor)
+    return digest.value()

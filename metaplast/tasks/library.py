@@ -1,0 +1,65 @@
+"""Every data set that installed packages offer, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from metaplast.base.device import require_device
+from metaplast.base.errors import require
+from metaplast.base.registry import find, lookup
+from metaplast.tasks.request import EpisodeRequest, StreamRequest
+from metaplast.tasks.source import EpisodeSource, EpisodeSplit
+from metaplast.tasks.stream import StreamSplit
+
+EPISODES = "metaplast.episodes"
+
+
+def all_sources() -> Mapping[str, EpisodeSource]:
+    """Return every installed episode source by name."""
+    return find(EPISODES, EpisodeSource)  # type: ignore[type-abstract]
+
+
+def default_source() -> str:
+    """Return the name of the default source.
+
+    Raises:
+        UserError: if no installed package offers one.
+    """
+    names = [name for name, source in all_sources().items() if source.is_default]
+    require(bool(names), "no installed package has a default data set; install metaplast again.")
+    return names[0]
+
+
+def get_source(text: str) -> tuple[EpisodeSource, str]:
+    """Return the source written as `name` or `name:argument`, and the argument.
+
+    Raises:
+        UserError: if there is no source with that name; suggests the nearest.
+    """
+    name, _, argument = text.partition(":")
+    return lookup("data set", name, all_sources()), argument
+
+
+def open_source(text: str, request: EpisodeRequest) -> EpisodeSplit:
+    """Return the samplers of the source written as `name` or `name:argument`.
+
+    Raises:
+        UserError: if the source is unknown, its data are missing, damaged or too small, or the
+            request's device is not available.
+    """
+    source, argument = get_source(text)
+    require_device(request.device)
+    return source.split(replace(request, argument=argument))
+
+
+def open_stream(text: str, request: StreamRequest) -> StreamSplit:
+    """Return the streams of the source written as `name` or `name:argument`.
+
+    Raises:
+        UserError: if the source is unknown, has no stream, its data are invalid, or the request's
+            device is not available.
+    """
+    source, argument = get_source(text)
+    require_device(request.device)
+    return source.stream(replace(request, argument=argument))

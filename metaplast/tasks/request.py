@@ -1,0 +1,92 @@
+"""A user's request to a source of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from metaplast.base.coerce import coerce
+from metaplast.base.errors import require_seed, require_within
+
+LabelKind = Literal["global", "remapped"]
+
+
+HeldOut = Literal["auto", "classes", "images"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """The part of a request that is common to all sources: which data, and in what form.
+
+    Attributes:
+        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
+        argument: what follows the colon in `--dataset source:argument`.
+        seed: decides the split, and the data of synthetic sources.
+        device: where episodes are made.
+        dtype: of the images.
+    """
+
+    data_root: Path | None = None
+    argument: str = ""
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class EpisodeRequest(DataRequest):
+    """A user's request to an episode source.
+
+    Attributes:
+        ways: classes in an episode, all distinct.
+        shots: support images of each class.
+        queries: query images of each class.
+        labels: "global" keeps each class's own index (the paper's 47-way head), "remapped"
+            numbers the classes of an episode 0 … ways-1.
+        held_out: what meta-test episodes must not share with meta-training: whole "classes" or only
+            "images"; "auto" means classes if the source has enough of them.
+    """
+
+    ways: int = 5
+    shots: int = 50
+    queries: int = 10
+    labels: LabelKind = "global"
+    held_out: HeldOut = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            UserError: if ways < 2, shots < 1 or queries < 1, the seed is invalid, or a value is of
+                a wrong type.
+        """
+        coerce(self)
+        require_seed("--seed", self.seed)
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
+            require_within(f"--{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True)
+class StreamRequest(DataRequest):
+    """A user's request to a source's stream.
+
+    Attributes:
+        ways: number of classes that each network sees, drawn anew for each and renumbered 0 …
+            ways-1; None for all classes of the data.
+    """
+
+    ways: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the number of classes.
+
+        Raises:
+            UserError: if it is below 2, a value is of a wrong type, or the seed is invalid.
+        """
+        coerce(self)
+        require_seed("--seed", self.seed)
+        if self.ways is not None:
+            require_within("--ways", self.ways, 2)

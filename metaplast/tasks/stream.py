@@ -1,0 +1,46 @@
+"""The interface of streams of single images, for networks that learn online from scratch.
+
+An episode holds a few classes; a stream holds all of them (or `ways` drawn ones), in random order,
+with other images held out. Its two halves share no image: one is for tuning learning rates, the
+other for comparing rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from metaplast.tasks.batch import EpisodeBatch
+
+
+class StreamSampler(Protocol):
+    """Draws the images that one network sees; all randomness comes from the generator."""
+
+    def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return one episode: `steps` images in order, and at most `queries` held-out ones.
+
+        If there are fewer images than steps they are repeated, in a new order each time.
+        """
+
+
+@dataclass(frozen=True)
+class StreamSplit:
+    """Two streams that share no image.
+
+    Attributes:
+        tuning: for tuning learning rates.
+        final: for the comparison.
+        images: how many different images a network of `final` can learn from.
+        inputs: pixels of an image.
+        outputs: number of classes.
+        description: one human-readable line.
+    """
+
+    tuning: StreamSampler
+    final: StreamSampler
+    images: int
+    inputs: int
+    outputs: int
+    description: str

@@ -1,0 +1,302 @@
+"""Compile a rule's terms into one plasticity tensor, so that all terms together cost one step.
+
+With rows a ∈ {y, e, 1} and columns r ∈ {y, e, 1, Mᵀy, Mᵀe} of a matrix M, any sum of terms is
+
+    G_ab = Σ_k θ_k c_k gate_k,      δ = −Σ_d θ_d c_d gate_d,
+    V_a  = Σ_b G_ab r_b,            M ← (1 − δ) M + Σ_a a ⊗ V_a:
+
+one update of rank at most 3, whatever the number of terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.base.torch_settings import own_settings
+from metaplast.terms.algebra import Formula, Gate, Matrix, Projection, Signal, Vector
+from metaplast.terms.term import DenseFormula, Synapses, Term, dense_update
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One monomial's entry in the tensor: θ[term] · coefficient · Π gates, at (row, column).
+
+    `gates` index `Plasticity.gates`; decay entries have row = column = None.
+    """
+
+    term: int
+    coefficient: float
+    gates: tuple[int, ...]
+    row: int | None
+    column: int | None
+
+    def cell(self, width: int) -> int:
+        """Return the entry's position in G in row-major order, with `width` columns per row."""
+        return (self.row or 0) * width + (self.column or 0)
+
+
+class Layout(NamedTuple):
+    """A plasticity's entries, then decays, as tensors.
+
+    `terms` [monomial] and `coefficients` [monomial] give θ's index and factor; each of `gates`
+    [monomial] indexes the gates, where the last index means no gate; `scatter` [entry, cell] sums
+    entries into the cells of G.
+    """
+
+    terms: Tensor
+    coefficients: Tensor
+    gates: tuple[Tensor, ...]
+    scatter: Tensor
+
+
+@dataclass(frozen=True)
+class Plasticity:
+    """Everything that the terms of a rule do to one matrix, in declared form.
+
+    Attributes:
+        matrix: the matrix that changes.
+        rows: row-side signals in use; their order is the first axis of G.
+        columns: column-side vectors in use; the second axis of G.
+        gates: scalars in use.
+        entries: the monomials that fill G.
+        decays: the monomials that make up −δ.
+        dense: (term index, formula, the term's name) of terms outside the algebra.
+    """
+
+    matrix: Matrix
+    rows: tuple[Signal, ...]
+    columns: tuple[Vector, ...]
+    gates: tuple[Gate, ...]
+    entries: tuple[Entry, ...]
+    decays: tuple[Entry, ...]
+    dense: tuple[tuple[int, DenseFormula, str], ...]
+    _layouts: dict[tuple[torch.device, torch.dtype], Layout] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """Every vector that the tensor's rows, columns and gates read."""
+        sides = (side for gate in self.gates for side in (gate.left, gate.right))
+        return (*self.rows, *self.columns, *sides)
+
+    def layout(self, device: torch.device, dtype: torch.dtype) -> Layout:
+        """Return the entries and decays as tensors, made once for each device and dtype."""
+        key = (device, dtype)
+        if key not in self._layouts:
+            with own_settings():  # Kept for all callers, including those that differentiate.
+                self._layouts[key] = _layout(self, device, dtype)
+        return self._layouts[key]
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no term changes the matrix."""
+        return not (self.entries or self.decays or self.dense)
+
+
+def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) -> Layout:
+    monomials = (*plasticity.entries, *plasticity.decays)
+    depth = max((len(m.gates) for m in monomials), default=0)
+    none = len(plasticity.gates)
+    gates = [[m.gates[d] if d < len(m.gates) else none for m in monomials] for d in range(depth)]
+    width = len(plasticity.columns)
+    cells = len(plasticity.rows) * width
+    scatter = torch.zeros(len(plasticity.entries), cells, dtype=dtype, device="cpu")
+    for index, entry in enumerate(plasticity.entries):
+        scatter[index, entry.cell(width)] = 1
+    return Layout(
+        torch.tensor([m.term for m in monomials], device=device, dtype=torch.int64),
+        torch.tensor([m.coefficient for m in monomials], device=device, dtype=dtype),
+        tuple(torch.tensor(g, device=device, dtype=torch.int64) for g in gates),
+        scatter.to(device),
+    )
+
+
+def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
+    """Return the plasticity tensor's layout for the terms that change `matrix`.
+
+    Term indices in the result are positions in `terms`, which include the terms of the other
+    matrix.
+    """
+    rows: dict[Signal, int] = {}
+    columns: dict[Vector, int] = {}
+    gates: dict[Gate, int] = {}
+    entries: list[Entry] = []
+    decays: list[Entry] = []
+    dense: list[tuple[int, DenseFormula, str]] = []
+    for index, term in enumerate(terms):
+        if term.matrix != matrix:
+            continue
+        if not isinstance(term.formula, Formula):
+            dense.append((index, term.formula, term.name))
+            continue
+        for monomial in term.formula.monomials:
+            used = tuple(gates.setdefault(gate, len(gates)) for gate in monomial.gates)
+            if monomial.row is None or monomial.column is None:
+                decays.append(Entry(index, monomial.coefficient, used, None, None))
+                continue
+            row = rows.setdefault(monomial.row, len(rows))
+            column = columns.setdefault(monomial.column, len(columns))
+            entries.append(Entry(index, monomial.coefficient, used, row, column))
+    return Plasticity(
+        matrix, tuple(rows), tuple(columns), tuple(gates), tuple(entries), tuple(decays),
+        tuple(dense),
+    )  # fmt: skip
+
+
+class Change(NamedTuple):
+    """One step's change of a matrix, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
+
+    `growth` [episode] is −δ; `rows` [episode, factor, row] and `columns` [episode, factor, column]
+    hold a and V_a of every occurrence, one after another. Each is None if no term needs it.
+    """
+
+    growth: Tensor | None
+    rows: Tensor | None
+    columns: Tensor | None
+    dense: Tensor | None
+
+    def apply(self, matrix: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the matrix after the step, [episode, row, column], in `out` if that is given."""
+        if self.growth is not None:
+            matrix = torch.mul(matrix, (1 + self.growth)[:, None, None], out=out)
+        if self.rows is not None and self.columns is not None:
+            matrix = torch.baddbmm(matrix, self.rows.mT, self.columns, out=out)
+        if self.dense is not None:
+            matrix = torch.add(matrix, self.dense, out=out)
+        if out is not None and matrix is not out:
+            matrix = out.copy_(matrix)
+        return matrix
+
+    def numel(self) -> int:
+        """Return how many numbers the factors hold."""
+        return sum(factor.numel() for factor in self if factor is not None)
+
+    def undo(self, matrix: Tensor) -> None:
+        """Undo the change in place: M ← (M⁺ − rowsᵀ · columns) / (1 + growth).
+
+        Raises:
+            ValueError: for a dense change, which may depend on M in any way.
+        """
+        if self.dense is not None:
+            raise ValueError("a dense change cannot be undone")
+        if self.rows is not None and self.columns is not None:
+            matrix.baddbmm_(self.rows.mT, self.columns, alpha=-1)
+        if self.growth is not None:
+            matrix.div_((1 + self.growth)[:, None, None])
+
+    def contract(self, matrix: Tensor, adjoint: Tensor) -> Tensor:
+        """Return a scalar whose gradient to the factors is that of ⟨adjoint, change⟩.
+
+        The products with the adjoint are formed here, in the fast memory order, and held constant;
+        matrix and adjoint get no gradient.
+        """
+        scalar = adjoint.new_zeros(())
+        if self.growth is not None:
+            scalar = scalar + (self.growth * (adjoint * matrix).sum((-1, -2))).sum()
+        if self.rows is not None and self.columns is not None:
+            to_rows = self.columns.detach() @ adjoint.mT
+            to_columns = self.rows.detach() @ adjoint
+            scalar = scalar + (self.rows * to_rows).sum() + (self.columns * to_columns).sum()
+        if self.dense is not None:
+            scalar = scalar + (adjoint * self.dense).sum()
+        return scalar
+
+
+def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
+    """Return the change that one step of the rule makes to a matrix.
+
+    Args:
+        plasticity: the compiled terms.
+        theta: coefficients of all the rule's terms, [episode, term].
+        synapses: signals before the change.
+    """
+    vectors = _vectors(plasticity, synapses)
+    growth = rows = columns = dense = None
+    if plasticity.entries or plasticity.decays:
+        strengths, count = _strengths(plasticity, theta, vectors), len(plasticity.entries)
+        if plasticity.decays:
+            growth = _growth(plasticity, strengths[..., count:], synapses.weight)
+        if plasticity.entries:
+            entries = _weighted(strengths[..., :count], synapses.weight)
+            rows = torch.stack([vectors[row] for row in plasticity.rows], -2)
+            readable = torch.stack([vectors[column] for column in plasticity.columns], -2)
+            columns = (_tensor(plasticity, entries) @ readable).flatten(1, 2)
+            rows = rows.flatten(1, 2)
+    if plasticity.dense:
+        updates = [
+            theta[:, index, None, None] * _dense(name, formula, synapses)
+            for index, formula, name in plasticity.dense
+        ]
+        dense = torch.stack(updates).sum(0)
+    return Change(growth, rows, columns, dense)
+
+
+def _dense(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:
+    """Return the sum of a dense update over occurrences, [episode, row, column]."""
+    parts = [
+        _weighted(dense_update(name, formula, one), one.weight) for one in synapses.occurrences()
+    ]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+def _weighted(value: Tensor, weight: float) -> Tensor:
+    return value if weight == 1 else weight * value
+
+
+def _growth(plasticity: Plasticity, strengths: Tensor, weight: float) -> Tensor:
+    """Return −δ of each episode: gated decays summed over occurrences, ungated ones once.
+
+    `strengths` is [episode, occurrence, decay].
+    """
+    total = _weighted(strengths, weight).sum(1)
+    if strengths.shape[1] == 1 and weight == 1:
+        return total.sum(-1)
+    ungated = [not decay.gates for decay in plasticity.decays]
+    once = torch.tensor(ungated, dtype=torch.bool, device=total.device)
+    return torch.where(once, strengths[:, 0], total).sum(-1)
+
+
+def _strengths(plasticity: Plasticity, theta: Tensor, vectors: dict[Vector, Tensor]) -> Tensor:
+    """Return θ · coefficient · Π gates of each entry, then of each decay, at each occurrence.
+
+    Shape: [episode, occurrence, monomial].
+    """
+    layout = plasticity.layout(theta.device, theta.dtype)
+    count = next(iter(vectors.values())).shape[1] if vectors else 1
+    strengths = (theta[:, layout.terms] * layout.coefficients)[:, None]
+    if not plasticity.gates:
+        return strengths.expand(-1, count, -1)
+    left = [vectors[gate.left] * vectors[gate.right] for gate in plasticity.gates]
+    ones = theta.new_ones(theta.shape[0], count)
+    factors = torch.stack([*(product.sum(-1) for product in left), ones], -1)
+    for gate in layout.gates:
+        strengths = strengths * factors[..., gate]
+    return strengths
+
+
+def _tensor(plasticity: Plasticity, strengths: Tensor) -> Tensor:
+    """Return G at each occurrence, [episode, occurrence, row, column]."""
+    layout = plasticity.layout(strengths.device, strengths.dtype)
+    # One product for all episodes, whatever the number of occurrences.
+    cells = strengths.flatten(0, 1) @ layout.scatter
+    shape = (*strengths.shape[:2], len(plasticity.rows), len(plasticity.columns))
+    return cells.view(shape)
+
+
+def _vectors(plasticity: Plasticity, synapses: Synapses) -> dict[Vector, Tensor]:
+    """Return every vector in use, [episode, occurrence, neuron]; all products in one pass."""
+    needed = dict.fromkeys(plasticity.vectors)
+    projected = [vector for vector in needed if isinstance(vector, Projection)]
+    values: dict[Vector, Tensor] = {v: synapses.signal(v) for v in needed if isinstance(v, Signal)}
+    if not projected:
+        return values
+    rows = torch.stack([synapses.signal(p.signal) for p in projected], -2)
+    arrived = synapses.operator.transposed(rows.flatten(1, 2))
+    parts = arrived.view(*rows.shape[:3], -1).unbind(-2)
+    return {**values, **dict(zip(projected, parts, strict=True))}

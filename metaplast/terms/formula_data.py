@@ -1,0 +1,223 @@
+"""Terms as plain data, so that a file contains the definition of its terms.
+
+A formula is written as its matrix and monomials:
+
+    {"matrix": "W", "monomials": [{"coefficient": -1.0, "gates": [], "row": e, "column": y}]}
+
+with a signal as {"population": "post", "kind": "error"}, a projection Mᵀu as that of u with
+"through": "transposed W", a gate ⟨left, right⟩ as a pair of vectors, and row = column = null if the
+monomial multiplies the matrix itself. Nothing that is read is evaluated as code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+
+from metaplast.terms.algebra import (
+    B,
+    Formula,
+    Gate,
+    Matrix,
+    Monomial,
+    Projection,
+    Signal,
+    Vector,
+    W,
+    post,
+    pre,
+)
+from metaplast.terms.operator import Operator
+from metaplast.terms.term import DenseFormula, Synapses
+
+# Far above any sensible formula, far below what would take long to run.
+MOST_MONOMIALS, MOST_GATES = 1000, 16
+
+MATRICES: Mapping[str, Matrix] = {"W": W, "B": B}
+_POPULATIONS, _KINDS = ("post", "pre"), ("activity", "error", "one")
+
+
+class DataError(ValueError):
+    """An error in data that should describe a rule or a term."""
+
+
+def check(condition: bool, sentence: str) -> None:
+    """Raise `DataError` unless `condition` holds."""
+    if not condition:
+        raise DataError(sentence)
+
+
+Kind = TypeVar("Kind")
+
+
+def entry(data: Any, key: str, kind: type[Kind] | tuple[type[Kind], ...], where: str) -> Kind:
+    """Return `data[key]`, checked to be of a type.
+
+    Raises:
+        DataError: if `data` is not a mapping, does not have the key, or has another type there.
+    """
+    check(isinstance(data, Mapping), f"{where} must be an object with {key!r}")
+    check(key in data, f"{where} has no {key!r}")
+    value = data[key]
+    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    check(right, f"{key!r} of {where} has the wrong type, {type(value).__name__}")
+    return value  # type: ignore[no-any-return]
+
+
+def number(value: Any, where: str) -> float:
+    """Return a finite number.
+
+    Raises:
+        DataError: if the value is not one.
+    """
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    check(plain, f"{where} must be a number, got {str(value)[:40]!r}")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    check(math.isfinite(found), f"{where} must be a finite number, got {str(value)[:40]}")
+    return found
+
+
+def formula_data(formula: Formula) -> dict[str, Any]:
+    """Return a formula as data: coefficient · Π ⟨left, right⟩ · row ⊗ column, or · the matrix."""
+    return {
+        "matrix": formula.matrix.name,
+        "monomials": [
+            {
+                "coefficient": float(monomial.coefficient),
+                "gates": [[_vector(gate.left), _vector(gate.right)] for gate in monomial.gates],
+                "row": _optional(monomial.row),
+                "column": _optional(monomial.column),
+            }
+            for monomial in formula.monomials
+        ],
+    }
+
+
+def _optional(vector: Vector | None) -> dict[str, str] | None:
+    return None if vector is None else _vector(vector)
+
+
+def _vector(vector: Vector) -> dict[str, str]:
+    """Return a signal as data; a signal carried by the transposed matrix names the matrix."""
+    if isinstance(vector, Projection):
+        return _vector(vector.signal) | {"through": f"transposed {vector.matrix.name}"}
+    return {"population": vector.population, "kind": vector.kind}
+
+
+def read_formula(data: Any, where: str) -> Formula:
+    """Return the formula that `formula_data` wrote.
+
+    Args:
+        data: the data.
+        where: name of the term in messages.
+
+    Raises:
+        DataError: if the data have another format.
+    """
+    matrix = read_matrix(data, where)
+    monomials = entry(data, "monomials", list, where)
+    check(bool(monomials), f"{where} has no monomials")
+    check(len(monomials) <= MOST_MONOMIALS, f"{where} has more than {MOST_MONOMIALS} monomials")
+    return Formula(matrix, tuple(_monomial(part, matrix, where) for part in monomials))
+
+
+def read_matrix(data: Any, where: str) -> Matrix:
+    """Return the matrix that a term changes.
+
+    Raises:
+        DataError: if it is neither W nor B.
+    """
+    name = entry(data, "matrix", str, where)
+    check(name in MATRICES, f"the matrix of {where} must be W or B, got {name[:40]!r}")
+    return MATRICES[name]
+
+
+def _monomial(data: Any, matrix: Matrix, where: str) -> Monomial:
+    coefficient = number(entry(data, "coefficient", (int, float), where), f"a factor of {where}")
+    gates = entry(data, "gates", list, where)
+    check(len(gates) <= MOST_GATES, f"{where} has more than {MOST_GATES} gates in a monomial")
+    read = tuple(_gate(gate, matrix, where) for gate in gates)
+    check("row" in data and "column" in data, f"{where} has a monomial without row or column")
+    if data["row"] is None and data["column"] is None:
+        return Monomial(coefficient, read)
+    row = _read_vector(data["row"], matrix, where)
+    column = _read_vector(data["column"], matrix, where)
+    fits = row.population == matrix.rows and column.population == matrix.columns
+    if not isinstance(row, Signal) or not fits:
+        raise DataError(
+            f"{where} has an outer product that is not of a {matrix.rows} signal and a "
+            f"{matrix.columns} vector, the sides of {matrix.name}"
+        )
+    return Monomial(coefficient, read, row, column)
+
+
+def _gate(data: Any, matrix: Matrix, where: str) -> Gate:
+    check(isinstance(data, list) and len(data) == 2, f"a gate of {where} must be a pair of vectors")
+    left, right = (_read_vector(side, matrix, where) for side in data)
+    check(left.population == right.population, f"a gate of {where} joins two populations")
+    return Gate(left, right)
+
+
+def _read_vector(data: Any, matrix: Matrix, where: str) -> Vector:
+    place = f"a vector of {where}"
+    population, kind = entry(data, "population", str, place), entry(data, "kind", str, place)
+    check(
+        population in _POPULATIONS and kind in _KINDS,
+        f"{place} must be activity, error or one of post or pre, got {kind[:40]!r} of "
+        f"{population[:40]!r}",
+    )
+    signal = Signal(population, kind)  # type: ignore[arg-type]
+    if "through" not in data:
+        return signal
+    carried = data["through"] == f"transposed {matrix.name}" and population == matrix.rows
+    check(carried, f"{place} can only be a {matrix.rows} signal through transposed {matrix.name}")
+    return Projection(matrix, signal)
+
+
+def is_same_formula(one: Formula, other: Formula) -> bool:
+    """Return whether two formulas are the same sum, in any order of monomials and gates."""
+    return one.matrix == other.matrix and _sum(one) == _sum(other)
+
+
+def _sum(formula: Formula) -> dict[Any, float]:
+    found: dict[Any, float] = defaultdict(float)
+    for m in formula.monomials:
+        gates = sorted(sorted((repr(gate.left), repr(gate.right))) for gate in m.gates)
+        found[repr(gates), m.row, m.column] += float(m.coefficient)
+    return {key: value for key, value in found.items() if value}
+
+
+def probe(formula: DenseFormula) -> list[float] | None:
+    """Return a torch function's result for fixed signals, to identify it; None if it fails.
+
+    Three post and two pre neurons: the six numbers of ΔM, row by row.
+    """
+
+    def wave(start: float, *shape: int) -> torch.Tensor:
+        count = math.prod(shape)
+        values = start + torch.arange(count, dtype=torch.float64, device="cpu")
+        return (0.5 + 0.4 * torch.sin(1.7 * values)).reshape(shape)
+
+    sizes = {"post": 3, "pre": 2}
+    shape = sizes[formula.matrix.rows], sizes[formula.matrix.columns]
+    signals = {
+        post.activity: wave(1, 1, 3),
+        post.error: wave(5, 1, 3) - 0.5,
+        pre.activity: wave(9, 1, 2),
+        pre.error: wave(12, 1, 2) - 0.5,
+    }
+    try:
+        with torch.no_grad():
+            found = formula.update(Synapses(Operator(wave(20, 1, *shape) - 0.5), signals))
+        values = [float(value) for value in found.expand(1, *shape).flatten()]
+    except Exception:
+        # A user's own function may fail in any way; if that matters, the run reports it.
+        return None
+    return values if all(map(math.isfinite, values)) else None

@@ -1,0 +1,127 @@
+"""Write formulas in human-readable form (Unicode, ASCII, LaTeX) from one declared formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaplast.terms.algebra import Formula, Gate, Monomial, Projection, Signal, Vector
+
+_SYMBOLS = {"activity": "y", "error": "e", "one": "1"}
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How one output format writes the parts of an equation."""
+
+    symbols: dict[str, str]
+    levels: dict[str, str]
+    matrix: dict[str, str]
+    delta: str
+    transpose: str
+    minus: str
+    space: str
+    theta: str
+    underscore: str
+    word: str = "{name}"
+    power: str = "e{exponent:+03d}"
+
+    def signal(self, signal: Signal) -> str:
+        """Write a signal with its layer index; ones carry none."""
+        symbol = self.symbols.get(signal.kind) or self.word.format(name=signal.kind)
+        return symbol if signal.kind == "one" else symbol + self.levels[signal.population]
+
+    def row_vector(self, vector: Vector) -> str:
+        """Write vectorᵀ: yᵀ for a signal, uᵀM for a projection Mᵀu."""
+        if isinstance(vector, Projection):
+            return self.space.join(
+                (self.signal(vector.signal) + self.transpose, self.matrix[vector.matrix.name])
+            )
+        return self.signal(vector) + self.transpose
+
+    def column_vector(self, vector: Vector) -> str:
+        """Write a vector as it is: y for a signal, Mᵀu for a projection."""
+        if isinstance(vector, Projection):
+            matrix = self.matrix[vector.matrix.name] + self.transpose
+            return self.space.join((matrix, self.signal(vector.signal)))
+        return self.signal(vector)
+
+    def gate(self, gate: Gate) -> str:
+        """Write the scalar leftᵀ right, a projection first: uᵀ M v."""
+        left, right = gate.left, gate.right
+        if isinstance(right, Projection):
+            left, right = right, left
+        return f"({self.row_vector(left)}{self.space}{self.column_vector(right)})"
+
+    def factors(self, monomial: Monomial, matrix: str) -> str:
+        """Write a monomial without its coefficient."""
+        gates = [self.gate(g) for g in monomial.gates]
+        if monomial.row is None or monomial.column is None:
+            return self.space.join([*gates, self.matrix[matrix]])
+        return self.space.join(
+            [*gates, self.signal(monomial.row), self.row_vector(monomial.column)]
+        )
+
+    def coefficient(self, name: str) -> str:
+        """Write a coefficient that differs from layer to layer."""
+        return self.theta.format(name=name.replace("_", self.underscore))
+
+    def number(self, value: float) -> str:
+        """Write a number to four digits."""
+        mantissa, is_small, exponent = f"{value:.4g}".partition("e")
+        return mantissa + (self.power.format(exponent=int(exponent)) if is_small else "")
+
+    def formula(self, formula: Formula) -> str:
+        """Write a sum of monomials."""
+        parts = []
+        for index, monomial in enumerate(formula.monomials):
+            sign = self.minus if monomial.coefficient < 0 else "+"
+            size = "" if abs(monomial.coefficient) == 1 else f"{abs(monomial.coefficient):g} "
+            lead = f" {sign} " if index else (sign if sign == self.minus else "")
+            parts.append(lead + size + self.factors(monomial, formula.matrix.name))
+        return "".join(parts)
+
+
+TEXT = Notation(
+    symbols=_SYMBOLS,
+    levels={"post": "ₗ", "pre": "ₗ₋₁"},
+    matrix={"W": "Wₗ", "B": "Bₗ"},
+    delta="Δ",
+    transpose="ᵀ",
+    minus="−",
+    space=" ",
+    theta="θₗ[{name}]",
+    underscore="_",
+)
+
+# For outputs without Unicode.
+ASCII = Notation(
+    symbols=_SYMBOLS,
+    levels={"post": "_l", "pre": "_{l-1}"},
+    matrix={"W": "W_l", "B": "B_l"},
+    delta="Delta ",
+    transpose="^T",
+    minus="-",
+    space=" ",
+    theta="theta_l[{name}]",
+    underscore="_",
+)
+
+LATEX = Notation(
+    symbols={"activity": "y", "error": "e", "one": r"\mathbf{1}"},
+    levels={"post": r"_{\ell}", "pre": r"_{\ell-1}"},
+    matrix={"W": r"W_{\ell}", "B": r"B_{\ell}"},
+    delta=r"\Delta ",
+    transpose=r"^{\top}",
+    minus="-",
+    space=r"\, ",
+    theta=r"\theta_{{\ell,\text{{{name}}}}}",
+    underscore=r"\_",
+    word=r"\mathrm{{{name}}}",
+    power=r" \times 10^{{{exponent}}}",
+)
+
+
+def equation(formula: Formula, notation: Notation = TEXT) -> str:
+    """Return the whole equation, such as `ΔWₗ = −eₗ yₗ₋₁ᵀ`."""
+    left = notation.delta + notation.matrix[formula.matrix.name]
+    return f"{left} = {notation.formula(formula)}"

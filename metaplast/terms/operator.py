@@ -1,0 +1,144 @@
+"""Weight matrices as the signals use them: only through products with vectors.
+
+A network, a feedback and the declared terms use a matrix only through M x and Mᵀ u. So the gradient
+to M is a sum of outer products, one for each product formed. A `Tape` records them; the batched
+engine then adds all of them in one pass, instead of one pass and a temporary each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Operator:
+    """A batch of matrices, [episode, row, column]."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    @property
+    def tensor(self) -> Tensor:
+        """The matrices themselves, differentiable; for dense terms."""
+        return self._tensor
+
+    @property
+    def constant(self) -> Tensor:
+        """The matrices, held constant in the gradient."""
+        return self._tensor.detach()
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return M x: [episode, sample, column] → [episode, sample, row]."""
+        return x @ self._tensor.mT
+
+    def transposed(self, u: Tensor) -> Tensor:
+        """Return Mᵀ u: [episode, sample, row] → [episode, sample, column]."""
+        return u @ self._tensor
+
+
+class _Affine(torch.autograd.Function):
+    """start + given · right with `right` constant, forward and backward one library call each.
+
+    torch's compiler turns a product with a single row (a step has many of these) into loops that
+    recompute the row for every column, ten times slower; it leaves a product added to something to
+    the library.
+    """
+
+    @staticmethod
+    def forward(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
+        return torch.baddbmm(start, given, right)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,
+        inputs: tuple[Tensor, Tensor, Tensor],
+        output: Tensor,  # noqa: ARG004 - torch's name
+    ) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,), (right,) = gradients, ctx.saved_tensors
+        return gradient, torch.baddbmm(_zero(gradient), gradient, right.mT), None
+
+
+class _Recalled(_Affine):
+    """The same if start + given · right is known: its value replaces the start."""
+
+    @staticmethod
+    def forward(
+        start: Tensor,
+        given: Tensor,  # noqa: ARG004
+        right: Tensor,  # noqa: ARG004
+    ) -> Tensor:
+        return start.clone()
+
+
+def _zero(like: Tensor) -> Tensor:
+    """Return a zero for each episode, to which any product can be added."""
+    return like.new_zeros(len(like), 1, 1)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product that was formed: of which matrix (None for a fixed one), how, and from what."""
+
+    matrix: int | None
+    is_projection: bool
+    given: Tensor
+    value: Tensor
+
+
+class Tape:
+    """Records the products of one step; forms them, or recalls them.
+
+    With p̄ the gradient to a recalled product, the gradient to M is Σ p̄ ⊗ x over products M x plus
+    Σ u ⊗ p̄ over products Mᵀ u.
+
+    Args:
+        known: the products, in the order in which an earlier tape of the same step formed them:
+            then no matrix has to be read for them. None to form them.
+    """
+
+    def __init__(self, known: Sequence[Tensor] | None = None) -> None:
+        self._known = known
+        self.products: list[Product] = []
+
+    def record(
+        self, matrix: int | None, is_projection: bool, given: Tensor, right: Tensor
+    ) -> Tensor:
+        """Return given · right and record how it was formed."""
+        value: Tensor
+        if self._known is None:
+            value = _Affine.apply(_zero(given), given, right)
+        else:
+            value = _Recalled.apply(self._known[len(self.products)], given, right)
+        self.products.append(Product(matrix, is_projection, given.detach(), value))
+        return value
+
+
+class Tapped(Operator):
+    """Matrices that record their products on a tape; constant, except for dense terms' `tensor`.
+
+    Args:
+        tensor: the matrices.
+        index: their index on the tape; None for matrices that are fixed.
+        tape: records the products.
+    """
+
+    def __init__(self, tensor: Tensor, index: int | None, tape: Tape) -> None:
+        super().__init__(tensor)
+        self._index = index
+        self._tape = tape
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return M x."""
+        return self._tape.record(self._index, False, x, self.constant.mT)
+
+    def transposed(self, u: Tensor) -> Tensor:
+        """Return Mᵀ u."""
+        return self._tape.record(self._index, True, u, self.constant)

@@ -1,0 +1,361 @@
+"""A candidate plasticity term: a formula, its publication, and how it may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from keyword import iskeyword
+from math import isfinite
+from numbers import Real
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaplast.base.errors import UserError, require
+from metaplast.terms.algebra import (
+    B,
+    Formula,
+    FormulaError,
+    Matrix,
+    Monomial,
+    Population,
+    Projection,
+    Signal,
+    Vector,
+    W,
+    post,
+    pre,
+)
+from metaplast.terms.notation import LATEX, TEXT, Notation
+from metaplast.terms.operator import Operator
+from metaplast.terms.written import WORKS, spelled
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """The effects of one example at the synapses of one matrix, before anything changes.
+
+    An *occurrence* is anything that happens several times within an example: a time step, a
+    position of a convolution, a sample of a mini-batch. The update is the sum over occurrences, all
+    with the same weight.
+
+    Attributes:
+        operator: the matrix, [episode, row, column].
+        signals: the vectors of each population, [episode, occurrence, neuron]; without the
+            occurrence axis in the results of `occurrences`.
+        weight: of each occurrence: 1 for a sum, 1/K for a mean over K samples.
+    """
+
+    operator: Operator
+    signals: Mapping[Signal, Tensor]
+    weight: float = 1.0
+
+    def at(self, operator: Operator) -> Synapses:
+        """Return the same signals at another matrix between the same two populations."""
+        return replace(self, operator=operator)
+
+    def signal(self, signal: Signal) -> Tensor:
+        """Return the value of a signal; there are as many ones as the population has neurons."""
+        if signal.kind == "one":
+            return torch.ones_like(self._any(signal.population))
+        return self.signals[signal]
+
+    def _any(self, population: Population) -> Tensor:
+        return next(value for key, value in self.signals.items() if key.population == population)
+
+    def occurrences(self) -> Iterator[Synapses]:
+        """Yield the synapses at each occurrence, signals as [episode, neuron]."""
+        count = next(iter(self.signals.values())).shape[1]
+        for k in range(count):
+            one = {key: value[:, k] for key, value in self.signals.items()}
+            yield Synapses(self.operator, one, self.weight)
+
+    @property
+    def post_activity(self) -> Tensor:
+        """y of the post population."""
+        return self.signals[post.activity]
+
+    @property
+    def post_error(self) -> Tensor:
+        """e of the post population."""
+        return self.signals[post.error]
+
+    @property
+    def pre_activity(self) -> Tensor:
+        """y of the pre population."""
+        return self.signals[pre.activity]
+
+    @property
+    def pre_error(self) -> Tensor:
+        """e of the pre population."""
+        return self.signals[pre.error]
+
+
+@dataclass(frozen=True)
+class DenseFormula:
+    """A term outside the algebra: any differentiable torch function of the synapses' signals.
+
+    Engines that need the declared form refuse it; the others run it.
+
+    Attributes:
+        matrix: the matrix that it changes, `algebra.W` or `algebra.B`.
+        update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
+            [episode, row, column]; `synapses.operator.tensor` is M.
+        vectors: the signals that it reads.
+        is_local: whether each synapse needs only its own two neurons and weight.
+        text: the right-hand side of the equation in Unicode.
+        latex: the same in LaTeX.
+    """
+
+    matrix: Matrix
+    update: Callable[[Synapses], Tensor]
+    vectors: frozenset[Vector]
+    is_local: bool
+    text: str
+    latex: str
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            FormulaError: if one is of the wrong kind.
+        """
+        vectors = self.vectors
+        kinds = (
+            ("matrix", self.matrix in (W, B), "algebra.W or algebra.B"),
+            ("update", callable(self.update), "a function of Synapses"),
+            (
+                "vectors",
+                isinstance(vectors, frozenset | set | tuple | list)
+                and all(isinstance(vector, Signal | Projection) for vector in vectors),
+                "the signals that it reads, such as {post.error, pre.activity}",
+            ),
+            ("is_local", isinstance(self.is_local, bool), "True or False"),
+            ("text", isinstance(self.text, str) and bool(self.text), "its equation as text"),
+            ("latex", isinstance(self.latex, str) and bool(self.latex), "its equation in LaTeX"),
+        )
+        for name, is_right, expected in kinds:
+            if not is_right:
+                raise FormulaError(
+                    f"a DenseFormula's {name} must be {expected}, got "
+                    f"{spelled(getattr(self, name))}."
+                )
+        object.__setattr__(self, "vectors", frozenset(vectors))
+
+
+@dataclass(frozen=True)
+class Term:
+    """A candidate term of a plasticity rule, ΔM = θ · formula.
+
+    Attributes:
+        name: its name in the field; rules and files use it as a key.
+        formula: the one declaration from which everything else is derived.
+        citation: publication and equation.
+        summary: its effect, in a few words.
+        aliases: other names accepted on input, such as "F0".
+        initial: θ at which meta-learning starts.
+        nonnegative: whether θ < 0 makes no physical sense (a decay that amplifies).
+        in_pool: whether `--terms all` (forward terms) or `all+backward` includes it.
+    """
+
+    name: str
+    formula: Formula | DenseFormula
+    citation: str
+    summary: str = ""
+    aliases: tuple[str, ...] = ()
+    initial: float = 0.0
+    nonnegative: bool = False
+    in_pool: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every field; the name becomes part of files and generated code.
+
+        Raises:
+            UserError: if the name is not a lower-case identifier, the formula is invalid, or
+                another field is of the wrong kind.
+        """
+        name = self.name
+        require(
+            isinstance(name, str)
+            and name.isidentifier()
+            and name.islower()
+            and not iskeyword(name),
+            f"a term's name must be a lower-case identifier, got {name!r}; rename the term.",
+        )
+        object.__setattr__(self, "formula", _checked_formula(name, self.formula))
+        for what in ("citation", "summary"):
+            value = getattr(self, what)
+            require(
+                isinstance(value, str),
+                f"{name}: a term's {what} must be text, got {spelled(value)}; write it in quotes.",
+            )
+        aliases = self.aliases
+        require(
+            isinstance(aliases, tuple | list) and all(isinstance(a, str) and a for a in aliases),
+            f'{name}: aliases must be a tuple of names, such as ("F0",), got {aliases!r}.',
+        )
+        object.__setattr__(self, "aliases", tuple(aliases))
+        self._check_start()
+
+    def _check_start(self) -> None:
+        for what in ("nonnegative", "in_pool"):
+            value = getattr(self, what)
+            require(
+                isinstance(value, bool | np.bool_),
+                f"{self.name}: {what} must be True or False, got {spelled(value)}.",
+            )
+            object.__setattr__(self, what, bool(value))
+        initial = self.initial
+        require(
+            isinstance(initial, Real) and not isinstance(initial, bool) and isfinite(initial),
+            f"{self.name}: a term's initial coefficient must be a finite number, got "
+            f"{spelled(initial)}.",
+        )
+        object.__setattr__(self, "initial", float(initial))
+        require(
+            not self.nonnegative or self.initial >= 0,
+            f"{self.name}: a coefficient that is never negative cannot start at {self.initial:g}; "
+            f"start it at 0 or more.",
+        )
+
+    @property
+    def matrix(self) -> Matrix:
+        """The weights that the term changes: forward `W` or backward `B`."""
+        return self.formula.matrix
+
+    @property
+    def is_backward(self) -> bool:
+        """True if the term changes the backward weights."""
+        return self.matrix.name == "B"
+
+    @property
+    def is_local(self) -> bool:
+        """True if each synapse needs only y, e of its two neurons and its own weight."""
+        return self.formula.is_local
+
+    @property
+    def locality(self) -> str:
+        """The locality label printed in tables."""
+        return "local" if self.is_local else "non-local"
+
+    @property
+    def signals(self) -> frozenset[Signal]:
+        """The signals that the term reads, except for ones, which need not be offered."""
+        return frozenset(
+            vector
+            for vector in self.formula.vectors
+            if isinstance(vector, Signal) and vector.kind != "one"
+        )
+
+    def reads(self, signal: Signal) -> bool:
+        """Return whether the term needs `signal`."""
+        return signal in self.formula.vectors
+
+    def spell(self, notation: Notation = TEXT) -> str:
+        """Return the right-hand side of the term's equation."""
+        if isinstance(self.formula, DenseFormula):
+            return self.formula.latex if notation is LATEX else self.formula.text
+        return notation.formula(self.formula)
+
+
+def _checked_formula(name: str, formula: object) -> Formula | DenseFormula:
+    """Return a term's formula; a matrix is converted to one.
+
+    Raises:
+        FormulaError: if it is invalid.
+    """
+    if isinstance(formula, Matrix):
+        formula = formula.as_formula()
+    if isinstance(formula, DenseFormula) or (isinstance(formula, Formula) and formula.monomials):
+        return formula
+    raise FormulaError(
+        f"{name}: a term needs a formula, got {spelled(formula)}; {WORKS}, and any torch function "
+        f"of the signals is DenseFormula(W, function, …)."
+    )
+
+
+def checked_terms(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Return terms as a tuple.
+
+    Raises:
+        UserError: if they are not terms.
+    """
+    require(
+        isinstance(terms, Iterable) and not isinstance(terms, str),
+        f"terms must be a tuple of terms, got {spelled(terms)}; write (term,) or "
+        f"(get_term('oja'),).",
+    )
+    terms = tuple(terms)
+    wrong = [term for term in terms if not isinstance(term, Term)]
+    require(
+        not wrong,
+        f"terms must be Terms, got {spelled(next(iter(wrong), None))} among them; get_term(name) "
+        f"returns a registered one.",
+    )
+    return terms
+
+
+def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:
+    """Return the update of a dense term, [episode, row, column].
+
+    Raises:
+        UserError: if its function returns anything else.
+    """
+    update = formula.update(synapses)
+    matrix = synapses.operator.tensor
+    if not isinstance(update, Tensor):
+        raise UserError(
+            f"{name}: the update must be a tensor of the shape of its matrix, "
+            f"{tuple(matrix.shape)}, got {spelled(update)}."
+        )
+    kind, wanted = ((x.shape, x.dtype, x.device) for x in (update, matrix))
+    if kind != wanted:
+        raise UserError(
+            f"{name}: the update must be [episode, row, column] as its matrix, "
+            f"{tuple(wanted[0])} of {wanted[1]} on {wanted[2]}, got {tuple(kind[0])} of {kind[1]} "
+            f"on {kind[2]}."
+        )
+    return update
+
+
+def full_update(term: Term, synapses: Synapses) -> Tensor:
+    """Return the term's update F, [episode, row, column], monomial by monomial.
+
+    The plain way, with one full matrix per monomial and occurrence: for the reference engine,
+    calibration and diagnosis, which must not share code with the compiled terms.
+    """
+    formula, matrix = term.formula, synapses.operator.tensor
+    update = torch.zeros_like(matrix)
+    if not isinstance(formula, Formula):
+        for one in synapses.occurrences():
+            update = update + one.weight * dense_update(term.name, formula, one)
+        return update
+    for monomial in formula.monomials:
+        if monomial.is_ungated_decay:
+            update = update + monomial.coefficient * matrix
+            continue
+        for one in synapses.occurrences():
+            update = update + _weighted(monomial.coefficient * _part(monomial, one), one.weight)
+    return update
+
+
+def _weighted(part: Tensor, weight: float) -> Tensor:
+    return part if weight == 1 else weight * part
+
+
+def _part(monomial: Monomial, synapses: Synapses) -> Tensor:
+    """Return Π gates · (row ⊗ column), or · M, at one occurrence, [episode, row, column]."""
+    matrix = synapses.operator.tensor
+
+    def value(vector: Vector) -> Tensor:
+        if isinstance(vector, Projection):
+            return torch.einsum("erc,er->ec", matrix, value(vector.signal))
+        return synapses.signal(vector)
+
+    part = matrix
+    if monomial.row is not None and monomial.column is not None:
+        part = torch.einsum("er,ec->erc", value(monomial.row), value(monomial.column))
+    for gate in monomial.gates:
+        part = part * (value(gate.left) * value(gate.right)).sum(-1)[:, None, None]
+    return part

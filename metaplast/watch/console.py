@@ -1,0 +1,282 @@
+"""The terminal output: configuration, progress, the rule, tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, TaskID, TextColumn
+from rich.table import Table
+
+from metaplast.base.bands import BAND
+from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.run import Discovery
+from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.rules.recovery import Recovery
+from metaplast.terms.library import KnownRule
+from metaplast.terms.term import Term
+from metaplast.watch.progress import make_bar
+
+_STAGES = {SEARCH: "searching", REFIT: "refitting"}
+
+
+def _stage_name(stage: str) -> str:
+    """Return the human-readable name of a stage."""
+    if stage.startswith(SELECT):
+        return stage.partition(": ")[2]
+    return _STAGES.get(stage, stage)
+
+
+def make_console() -> Console:
+    """Return the console to print on; in a file or a pipe it is 140 wide, or as COLUMNS says.
+
+    If its encoding lacks the signs of formulas, they are written in ASCII.
+    """
+    make_streams_safe()
+    encoding = getattr(sys.stdout, "encoding", None)
+    kind = Console if shows_formulas(encoding) else AsciiConsole
+    console = kind(highlight=False)
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        return console
+    return kind(highlight=False, width=140)
+
+
+class ProgressBar:
+    """Shows the progress of a discovery, with loss, accuracy and the number of active terms.
+
+    Args:
+        console: where to print.
+        quiet: whether to print nothing until the end.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        status = TextColumn("episodes  {task.fields[status]}")
+        self._bar = make_bar(console, MofNCompleteColumn(), status, width=28, quiet=quiet)
+        self._plain = not quiet and not console.is_terminal
+        self._task: TaskID | None = None
+        self._discovery: Discovery | None = None
+
+    def begin(self, discovery: Discovery) -> None:
+        """Start the bar at the progress of earlier parts of the run."""
+        self._discovery = discovery
+        done = sum(discovery.stages.done.values())
+        self._task = self._bar.add_task(
+            "starting", total=discovery.total_episodes, completed=done, status=""
+        )
+        self._bar.start()
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Advance the bar by one outer step."""
+        name = _stage_name(record.stage)
+        status = (
+            f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
+        )
+        self._move(loop.settings.meta_batch, name, status)
+        # Without a terminal a bar cannot be redrawn, so a line is printed now and then.
+        every = max(1, loop.settings.steps // 5)
+        if self._plain and (loop.is_done or (record.step + 1) % every == 0):
+            self._console.out(
+                f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, {self._left()}",
+            )
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Advance the bar by some held-out tasks."""
+        self._move(episodes, f"testing {_stage_name(name)}", "")
+
+    def finish(self, result: Result) -> None:
+        """Remove the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar, also after an interrupt."""
+        self._bar.stop()
+
+    def _move(self, episodes: int, name: str, status: str) -> None:
+        if self._task is None or self._discovery is None:
+            return
+        total = self._discovery.total_episodes
+        self._bar.update(self._task, advance=episodes, total=total, description=name, status=status)
+
+    def _left(self) -> str:
+        if self._task is None:
+            return ""
+        remaining = self._bar.tasks[self._task].time_remaining
+        return "time left unknown" if remaining is None else f"about {remaining:.0f} s left"
+
+
+def show_config(console: Console, discovery: Discovery) -> None:
+    """Print the configuration of the run."""
+    config = discovery.config
+    system = discovery.learner.system
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    rows = {
+        "data": discovery.description,
+        "episodes": f"{config.ways} ways, {config.request.shots} shots, {config.queries} queries; "
+        f"held out: {discovery.split.held_out}; labels {config.labels}",
+        "network": system.description,
+        "feedback": config.feedback_name,
+        "terms": f"{discovery.terms_line} ({len(discovery.learner.terms)} candidates), "
+        f"θ {config.theta}",
+        "outer loop": _outer_line(config),
+        "engine": f"{discovery.engine.name}, {config.device}, {config.dtype}, seed {config.seed}",
+    }
+    if discovery.folder is not None:
+        rows["folder"] = str(discovery.folder)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table, highlight=False)
+    console.print()
+
+
+def _outer_line(config: DiscoveryConfig) -> str:
+    outer = config.outer
+    clip = f"clip {outer.clip:g}" if outer.clip else "no clipping"
+    return (
+        f"{outer.steps} steps of {outer.meta_batch} episodes, {outer.optimizer} "
+        f"{outer.meta_lr:g} ({outer.schedule}), L1 {outer.l1:g} ({outer.penalty}), {clip}"
+    )
+
+
+def show_result(console: Console, result: Result) -> None:
+    """Print the rule, which terms were kept or dropped, and the held-out comparison."""
+    console.print("[bold]Discovered rule[/bold]")
+    console.out(result.rule)
+    console.print()
+    console.print(terms_table(result))
+    console.print(heldout_table(result))
+    if result.recovery is not None:
+        console.print(recovery_table(result.recovery))
+    show_divergences(console, result)
+
+
+def show_divergences(console: Console, result: Result, most: int = 3) -> None:
+    """Print how many episodes diverged in training, and where the first ones did."""
+    counts = Counter[bool]()
+    for record in result.history:
+        counts[record.stage.startswith(SELECT)] += record.non_finite
+    if counts[False]:
+        console.out(f"{counts[False]} training episodes diverged and were left out; the first:")
+        trained = [text for text in result.divergences if not text.startswith(SELECT)]
+        for text in trained[:most]:
+            console.out(f"  {text}")
+    if counts[True]:
+        console.out(f"{counts[True]} diverged while selection tried other rules.")
+
+
+def terms_table(result: Result) -> Table:
+    """Return a table of all candidates: θ, kept or dropped, the accuracy lost without the term."""
+    table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("term", overflow="fold")
+    table.add_column("formula", overflow="fold")
+    table.add_column("θ searched", justify="right")
+    table.add_column("θ", justify="right")
+    table.add_column("")
+    table.add_column("change of accuracy", justify="right")
+    table.add_column("locality")
+    found, final = result.searched.coefficients, result.rule.coefficients
+    for term in result.searched.terms:
+        kept = term.name in result.kept
+        table.add_row(
+            term.name,
+            term.spell(),
+            _number(found[term.name]),
+            _number(final[term.name]) if kept else "–",
+            "kept" if kept else "dropped",
+            _ablation(result, term.name),
+            term.locality,
+            style=None if kept else "dim",
+        )
+    return table
+
+
+def _ablation(result: Result, term: str) -> str:
+    """Return the change of held-out accuracy, in points, without a kept or with a dropped term."""
+    if term in result.without:
+        return f"without it {result.loss_without(term).points}"
+    if term in result.added:
+        return f"with it {result.gain_with(term).points}"
+    return ""
+
+
+def heldout_table(result: Result) -> Table:
+    """Return a table of accuracies on the same held-out episodes."""
+    table = Table(
+        title=f"Accuracy on {result.config.test_episodes} held-out episodes",
+        caption=f"{result.held_out} never seen in meta-training",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    for column in ("rule", "accuracy", BAND, "diverged"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for name, evaluation in result.heldout.items():
+        band = evaluation.band
+        table.add_row(
+            name,
+            f"{100 * band.mean:.1f} %",
+            f"{100 * band.low:.1f} – {100 * band.high:.1f} %",
+            str(evaluation.non_finite),
+            style="bold" if name == DISCOVERED else None,
+        )
+    return table
+
+
+def recovery_table(recovery: Recovery) -> Table:
+    """Return a table of planted and recovered coefficients."""
+    table = Table(
+        title="The planted rule",
+        caption=str(recovery),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    for column in ("term", "planted θ", "recovered θ", "error"):
+        table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
+    planted, found = recovery.planted.coefficients, recovery.found.coefficients
+    for name in dict.fromkeys([*planted, *found]):
+        table.add_row(
+            name,
+            _number(planted[name]) if name in planted else "–",
+            _number(found[name]) if name in found else "–",
+            f"{recovery.errors[name]:.1%}" if name in planted else "not planted",
+        )
+    return table
+
+
+def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Table]:
+    """Return the term library and the known rules as tables."""
+    library = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("name", "alias", "update", "locality", "source"):
+        library.add_column(column, overflow="fold")
+    for term in sorted(terms, key=lambda t: t.is_backward):
+        matrix = "ΔBₗ" if term.is_backward else "ΔWₗ"
+        library.add_row(
+            term.name,
+            ", ".join(term.aliases),
+            f"{matrix} = {term.spell()}",
+            term.locality,
+            term.citation,
+        )
+    known = Table(title="Known rules", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("name", "terms", "feedback", "source"):
+        known.add_column(column, overflow="fold")
+    for rule in rules:
+        known.add_row(rule.name, ", ".join(rule.terms), rule.feedback[0], rule.citation)
+    return [library, known]
+
+
+def _number(value: Any) -> str:
+    """Return a coefficient, or the range of those of all layers."""
+    if isinstance(value, list):
+        return f"{min(value):.4g} … {max(value):.4g}"
+    return f"{value:.4g}"

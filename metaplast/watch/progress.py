@@ -1,0 +1,91 @@
+"""A progress bar for work whose amount is known, or guessed and corrected on the way."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool) -> Progress:
+    """Return a bar with the current task, the amount done, time elapsed and time left.
+
+    Args:
+        console: where to print; the bar is shown only in a terminal.
+        amount: columns that show the amount done.
+        width: of the text before the bar.
+        quiet: whether to print nothing.
+    """
+    return Progress(
+        TextColumn(f"{{task.description:<{width}}}"),
+        BarColumn(bar_width=None),
+        *amount,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+class Work:
+    """Shows how much is done and how long the rest will take; use it in a `with` statement.
+
+    Args:
+        console: where to print.
+        total: units of work in total.
+        width: of the text that describes the current work.
+        quiet: whether to print nothing.
+    """
+
+    def __init__(
+        self, console: Console, total: float, *, width: int = 34, quiet: bool = False
+    ) -> None:
+        self._console, self._quiet = console, quiet
+        share = TextColumn("{task.percentage:3.0f} %")
+        self._bar = make_bar(console, share, width=width, quiet=quiet)
+        self._task = self._bar.add_task("starting", total=total)
+
+    def __enter__(self) -> Work:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the bar, also after an interrupt."""
+        self._bar.stop()
+
+    def name(self, text: str) -> None:
+        """Show what is being done."""
+        self._bar.update(self._task, description=text)
+
+    def advance(self, amount: float) -> None:
+        """Add finished work."""
+        self._bar.update(self._task, advance=amount)
+
+    def settle(self, done: float) -> None:
+        """Correct a guess: `done` units are finished, whatever was counted."""
+        self._bar.update(self._task, completed=done)
+
+    def line(self, text: str) -> None:
+        """Print a line, with the time left if no bar can show it."""
+        if self._quiet:
+            return
+        remaining = self._bar.tasks[self._task].time_remaining
+        left = (
+            "" if self._console.is_terminal or not remaining else f"; about {remaining:.0f} s left"
+        )
+        self._console.out(text + left)

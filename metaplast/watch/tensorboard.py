@@ -1,0 +1,212 @@
+"""TensorBoard output; no other module depends on TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.trouble import trouble
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.run import Discovery
+from metaplast.meta.outer_loop import OuterLoop, Record
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"
+
+
+class TensorBoard:
+    """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
+
+    The search and the refit form the run "discovered"; each baseline is a separate run, so that
+    loss and accuracy of all of them are in one chart. TensorBoard colours lines by run, so each
+    candidate term is also a run, which distinguishes its θ in the chart of all coefficients.
+
+    Args:
+        folder: of the discovery; events go to its sub-folder `tensorboard`.
+    """
+
+    def __init__(self, folder: AnyPath) -> None:
+        self._folder = as_path(folder, "folder") / FOLDER
+        self._writers: dict[str, SummaryWriter] = {}
+        self._discovery: Discovery | None = None
+        self._is_lost = False
+
+    def begin(self, discovery: Discovery) -> None:
+        """Remember the run, whose layout and earlier steps are needed later."""
+        self._discovery = discovery
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Write the scalars of one outer step; the trials of the selection have no charts."""
+        self._try(lambda: self._record(loop, record))
+
+    def _record(self, loop: OuterLoop, record: Record) -> None:
+        if record.stage.startswith(SELECT):
+            return
+        writer, name = self._writer(record.stage)
+        step = self._offset(record.stage) + record.episodes
+        scalars: dict[str, float] = {
+            "meta/loss": record.loss,
+            "meta/accuracy": record.accuracy,
+            "meta/gradient_norm": record.gradient_norm,
+            "rule/l1_norm": record.l1_norm,
+            "rule/active_terms": record.active,
+            "guard/non_finite_episodes": self._count(loop),
+        }
+        for term, values in record.theta.items():
+            target = self._term_writer(record.stage, term) if name == DISCOVERED else writer
+            self._write_theta(target, term, values, step)
+        angles = enumerate(record.angles, start=1)
+        scalars |= {f"angle/layer_{layer}": value for layer, value in angles}
+        for tag, value in scalars.items():
+            if math.isfinite(value):
+                writer.add_scalar(tag, value, step)
+        if loop.is_done:
+            for each in self._writers.values():
+                each.flush()
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Do nothing during the held-out test, which has no chart."""
+
+    def finish(self, result: Result) -> None:
+        """Write the final rule, held-out accuracies and hyper-parameters, and close the files."""
+        self._try(lambda: self._finish(result))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Give up charts if the machine refuses them: they never end a run."""
+        if self._is_lost:
+            return
+        try:
+            write()
+        except (OSError, RuntimeError) as error:
+            found = trouble(error)
+            if found is None:
+                raise
+            self._is_lost = True
+            print(
+                f"warning: TensorBoard's files end here, because {found.what}; the run continues.",
+                file=sys.stderr,
+            )
+
+    def _finish(self, result: Result) -> None:
+        self._end_curves(result)
+        for name, evaluation in result.heldout.items():
+            writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
+            writer.add_scalar("heldout/accuracy", evaluation.band.mean, 0)
+        writer, _ = self._writer(SEARCH)
+        # Two blanks end a line in Markdown.
+        writer.add_text("rule/equation", "  \n".join(str(result.rule).splitlines()), 0)
+        metrics = {
+            f"heldout/{name}": evaluation.band.mean for name, evaluation in result.heldout.items()
+        }
+        metrics["rule/kept_terms"] = float(len(result.kept))
+        writer.add_hparams(_hyper_parameters(result), metrics, run_name=".")
+        for each in self._writers.values():
+            each.close()
+
+    def _end_curves(self, result: Result) -> None:
+        """End each term's curve at its final coefficient, zero if selection dropped it."""
+        met = {record.stage: record.episodes for record in result.history}
+        step = met.get(SEARCH, 0) + met.get(REFIT, 0)
+        final = result.rule.coefficients
+        for term, before in result.searched.coefficients.items():
+            value = final.get(term, 0.0)
+            layers = len(before) if isinstance(before, list) else 1
+            values = value if isinstance(value, list) else [value] * layers
+            self._write_theta(self._term_writer(SEARCH, term), term, values, step + 1)
+
+    def _write_theta(
+        self, writer: SummaryWriter, term: str, values: Sequence[float], step: int
+    ) -> None:
+        for layer, value in enumerate(values, start=1):
+            tag = f"theta/{term}" if len(values) == 1 else f"theta/{term}/layer_{layer}"
+            writer.add_scalar(tag, value, step)
+
+    def _count(self, loop: OuterLoop) -> int:
+        """Return how many episodes have diverged so far; the refit follows the search."""
+        loops = [loop]
+        if loop.stage == REFIT and self._discovery is not None:
+            loops.append(self._discovery.stages.loops[SEARCH])
+        return sum(record.non_finite for each in loops for record in each.progress.history)
+
+    def _offset(self, stage: str) -> int:
+        """Return where a stage begins on the episode axis: the refit follows the search."""
+        if stage != REFIT or self._discovery is None:
+            return 0
+        outer = self._discovery.config.outer
+        return outer.steps * outer.meta_batch
+
+    def _writer(self, stage: str) -> tuple[SummaryWriter, str]:
+        name = DISCOVERED if stage in (SEARCH, REFIT) else stage
+        if name not in self._writers:
+            self._writers[name] = self._open(stage, name)
+        return self._writers[name], name
+
+    def _term_writer(self, stage: str, term: str) -> SummaryWriter:
+        """Return the writer of one candidate term's run."""
+        name = f"terms/{term}"
+        if name not in self._writers:
+            self._writers[name] = summary_writer(self._folder / name, self._purge_step(stage))
+        return self._writers[name]
+
+    def _open(self, stage: str, name: str) -> SummaryWriter:
+        writer = summary_writer(self._folder / name, self._purge_step(stage))
+        if name == DISCOVERED:
+            multiline = {"all coefficients": ["Multiline", ["^theta/"]]}
+            angles = {"angle to backprop, degrees": ["Multiline", ["^angle/"]]}
+            writer.add_custom_scalars({"theta": multiline, "errors": angles})
+        return writer
+
+    def _purge_step(self, stage: str) -> int | None:
+        """Return the episode from which an interrupted part's events are void, None for none."""
+        if self._discovery is None or not self._discovery.stages.done:
+            return None
+        done = self._discovery.stages.done
+        stage = REFIT if stage == SEARCH and REFIT in done else stage
+        return self._offset(stage) + done.get(stage, 0) + 1
+
+
+@cache
+def _let_writers_end_quietly() -> None:
+    """Print no traceback if a writer's thread ends: the next write raises its error."""
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__module__.partition(".")[0] != "tensorboard":
+            before(args)
+
+    threading.excepthook = tell
+
+
+def summary_writer(folder: AnyPath, purge_step: int | None) -> SummaryWriter:
+    """Return a TensorBoard writer; imported late and quietly, because it may load TensorFlow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    from torch.utils.tensorboard import SummaryWriter
+
+    _let_writers_end_quietly()
+    return SummaryWriter(str(as_path(folder, "folder")), purge_step=purge_step, flush_secs=5)
+
+
+def _hyper_parameters(result: Result) -> dict[str, bool | str | float | int]:
+    """Return the configuration, with defaults filled in, in types that TensorBoard accepts."""
+    config = result.config
+    data = config.to_json() | {
+        "dataset": result.dataset,
+        "feedback": config.feedback_name,
+        "l1": config.penalty_weight,
+        "engine": result.engine,
+    }
+    del data["data_root"]
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in data.items()
+    }

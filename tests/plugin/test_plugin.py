@@ -1,0 +1,218 @@
+"""A package of one's own brings a system, a feedback, an objective and a term.
+
+It is installed beside metaplast, of which no line is changed, and discovers, reports and exports.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from metaplast.base.errors import UserError
+from metaplast.systems.kind import get_system
+
+PLUGIN = '''
+"""A system with a signal of its own, a feedback, a loss, and a term that reads the signal."""
+
+from dataclasses import dataclass
+
+import torch
+
+from metaplast import Term, outer, post, pre
+from metaplast.systems import (
+    ChainFeedback, FullyConnected, Group, Objective, Presented, State, SystemKind, get_feedback,
+    get_objective,
+)
+from metaplast.terms import Synapses, W
+
+SURPRISE = post.signal("surprise")
+
+
+@dataclass(frozen=True)
+class Surprised(FullyConnected):
+    """The stack, which also offers how far each activity is from its layer's mean."""
+
+    name = "surprised"
+    summary = "a stack that offers surprise"
+
+    @property
+    def groups(self):
+        return tuple(
+            Group(g.name, g.matrix, g.site, g.offers | {SURPRISE}) for g in super().groups
+        )
+
+    def present(self, view, example, reads):
+        shown = super().present(view, example, reads)
+        more = {}
+        for name, one in shown.synapses.items():
+            y = one.post_activity
+            signals = {**one.signals, SURPRISE: y - y.mean(-1, keepdim=True)}
+            more[name] = Synapses(one.operator, signals, one.weight)
+        return Presented(more, shown.own, shown.carry)
+
+
+class SurprisedKind(SystemKind):
+    name = Surprised.name
+    summary = Surprised.summary
+
+    def build(self, request):
+        widths = (request.inputs, *request.hidden, request.outputs)
+        return Surprised(
+            widths, request.activation, request.init, request.feedback, request.objective
+        )
+
+
+class Halved(ChainFeedback):
+    """Half of what fixed random matrices carry down."""
+
+    name = "halved"
+    summary = "fixed random feedback, half as strong"
+
+    def below(self, layer, error, given):
+        return 0.5 * given.backward[layer].matmul(error)
+
+
+class Brier(Objective):
+    """loss = sum of (y - p)^2 over classes, y = softmax(z), scored by accuracy."""
+
+    name = "brier"
+    summary = "classes: softmax and the Brier score"
+    score_name = "accuracy"
+    percent = True
+    worst = 0.0
+    least_effect = 0.002
+
+    def _targets(self, output, target):
+        if target.is_floating_point():
+            return target
+        return torch.nn.functional.one_hot(target, output.shape[-1]).to(output.dtype)
+
+    def activity(self, output):
+        return torch.softmax(output, -1)
+
+    def loss(self, output, target):
+        return (self.activity(output) - self._targets(output, target)).square().sum(-1)
+
+    def error(self, output, target):
+        y = self.activity(output)
+        difference = 2 * (y - self._targets(output, target))
+        return y * (difference - (y * difference).sum(-1, keepdim=True))
+
+    def score(self, output, target):
+        return get_objective("cross-entropy").score(output, target)
+
+    def targets(self, given, shape, neurons, **options):
+        return get_objective("cross-entropy").targets(given, shape, neurons, **options)
+
+
+surprised = SurprisedKind()
+halved = Halved()
+brier = Brier()
+surprise_hebbian = Term(
+    "surprise_hebbian", outer(SURPRISE, pre.activity), "made up", "what surprises, wires",
+)
+'''
+POINTS = """
+[metaplast.systems]
+mine = plugin_of_ours
+[metaplast.feedbacks]
+mine = plugin_of_ours
+[metaplast.objectives]
+mine = plugin_of_ours
+[metaplast.terms]
+mine = plugin_of_ours
+"""
+OPTIONS = [
+    "--system", "surprised", "--feedback", "halved", "--objective", "brier",
+    "--terms", "F0,surprise_hebbian,F3", "--hidden", "6", "--shots", "3", "--queries", "3",
+    "--episodes", "8", "--meta-batch", "4", "--refit", "8", "--refit-batch", "4",
+    "--validation", "4", "--test-episodes", "4", "--engine", "batched",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return a folder with the package, as an installer would lay it down."""
+    folder = tmp_path_factory.mktemp("installed")
+    (folder / "plugin_of_ours.py").write_text(PLUGIN, encoding="utf-8")
+    metadata = folder / "plugin_of_ours-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: plugin-of-ours\nVersion: 1.0\n", encoding="utf-8"
+    )
+    (metadata / "entry_points.txt").write_text(POINTS, encoding="utf-8")
+    return folder
+
+
+def run(installed, folder, *arguments):
+    paths = [str(installed), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from metaplast.commands import main; sys.exit(main())",
+         *arguments],
+        cwd=folder, env=environment, capture_output=True, check=False, text=True, encoding="utf-8",
+        timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def discovered(installed, tmp_path_factory):
+    """Return a folder in which a discovery was run with everything of the package."""
+    folder = tmp_path_factory.mktemp("work")
+    done = run(installed, folder, "discover", *OPTIONS, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_it_is_listed(installed, tmp_path):
+    done = run(installed, tmp_path, "discover", "--list-terms")
+    assert "surprise_hebbian" in done.stdout
+
+
+def test_it_discovers(discovered):
+    folder, printed = discovered
+    assert "surprise_hebbian" in printed
+    rule = json.loads((folder / "run" / "rule.json").read_text(encoding="utf-8"))
+    assert rule["feedback"] == "halved"
+    assert rule["provenance"]["system"] == "surprised"
+    assert rule["provenance"]["objective"] == "brier"
+
+
+def test_it_is_resumed_and_reported(installed, discovered):
+    folder, _ = discovered
+    assert run(installed, folder, "discover", "--resume", "run").returncode == 0
+    done = run(installed, folder, "report", "run")
+    assert done.returncode == 0, done.stderr
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "surprise_hebbian" in page
+    assert "surprised" in page
+
+
+@pytest.mark.parametrize("format_name", ["json", "latex", "markdown"])
+def test_its_rule_is_exported(installed, discovered, format_name):
+    folder, _ = discovered
+    done = run(installed, folder, "export", "run", "--to", format_name)
+    assert done.returncode == 0, done.stderr
+    assert "surprise" in done.stdout
+
+
+def test_code_that_nobody_wrote_is_refused_in_a_sentence(installed, discovered):
+    folder, _ = discovered
+    done = run(installed, folder, "export", "run", "--to", "numpy")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_fused_engine_refuses_it(installed, tmp_path):
+    done = run(installed, tmp_path, "discover", *OPTIONS[:-1], "fused", "--out", "run")
+    assert done.returncode == 2
+    assert "--engine batched" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_system_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="did you mean 'fully-connected'"):
+        get_system("fully-conected")

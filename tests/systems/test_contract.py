@@ -1,0 +1,219 @@
+"""Every system keeps the laws of the contract, and every torch engine is exact on it."""
+
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+import torch
+from support import assert_close, assert_is_one_sentence, matrices_of, normal, seeded
+from systems.settings import SETTINGS
+
+from metaplast.base.errors import UserError
+from metaplast.engines import Problem, get_engine
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State, View
+from metaplast.systems.system import Examples, Presented
+from metaplast.terms.algebra import W, outer, post, pre
+from metaplast.terms.term import Synapses, Term, full_update
+
+each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+
+
+def problem_of(setting, *, per_site=False, episodes=2, steps=5, size=None):
+    learner = Learner(setting.system, setting.terms)
+    shape = (learner.sites, len(setting.terms)) if per_site else (len(setting.terms),)
+    theta = (setting.size if size is None else size) * normal(*shape, seed=3)
+    state = learner.draw(episodes, seeded(5), torch.float64)
+    return Problem(learner, theta, state, setting.batch(episodes, steps))
+
+
+@each
+def test_a_system_is_a_frozen_value(setting):
+    system = setting.system
+    assert hash(system) == hash(replace(system))
+    assert system == replace(system)
+    with pytest.raises(FrozenInstanceError):
+        setattr(system, fields(system)[0].name, None)
+
+
+@each
+def test_every_group_has_a_matrix_and_a_site(setting):
+    system = setting.system
+    for group in system.groups:
+        assert group.name in system.shapes
+        assert 0 <= group.site < len(system.sites)
+    state = system.draw(2, seeded(), torch.float64)
+    shapes = {name: tuple(m.shape[1:]) for name, m in state.matrices.items()}
+    assert shapes == dict(system.shapes)
+    assert {name: v.shape[1] for name, v in state.carry.items()} == dict(system.carried)
+
+
+@each
+def test_what_is_offered_and_read_is_presented(setting):
+    problem = problem_of(setting)
+    learner = problem.learner
+    shown = learner.system.present(
+        View.of(problem.state), problem.episodes.example(0), learner.reads
+    )
+    for group in learner.system.groups:
+        signals = shown.synapses[group.name].signals
+        assert set(signals) >= group.offers & learner.reads
+        sizes = dict(zip((group.matrix.rows, group.matrix.columns),
+                         learner.system.shapes[group.name], strict=True))  # fmt: skip
+        for signal, value in signals.items():
+            assert value.shape[0] == 2
+            assert value.shape[2] == sizes[signal.population]
+
+
+@each
+def test_presenting_changes_nothing(setting):
+    problem = problem_of(setting)
+    before = [m.clone() for m in matrices_of(problem.state)]
+    problem.learner.system.present(
+        View.of(problem.state), problem.episodes.example(0), problem.learner.reads
+    )
+    for a, b in zip(before, matrices_of(problem.state), strict=True):
+        assert torch.equal(a, b)
+
+
+@each
+def test_episodes_are_independent(setting):
+    problem = problem_of(setting, episodes=3)
+    together = get_engine("batched").run(problem)
+    alone = get_engine("batched").run(problem.select(slice(1, 2)))
+    assert_close(together.loss[1:2], alone.loss, 1e-12)
+    assert_close(together.theta_gradient[1:2], alone.theta_gradient, 1e-10)
+
+
+@each
+@pytest.mark.parametrize("per_site", [False, True], ids=["shared", "per-site"])
+def test_batched_is_the_reference(setting, per_site):
+    problem = problem_of(setting, per_site=per_site)
+    expected = get_engine("reference").run(problem)
+    actual = get_engine("batched").run(problem)
+    assert_close(actual.loss, expected.loss)
+    assert_close(actual.score, expected.score)
+    assert_close(actual.theta_gradient, expected.theta_gradient)
+    assert expected.theta_gradient.abs().max() > 1e-6
+    for a, b in zip(matrices_of(actual.final), matrices_of(expected.final), strict=True):
+        assert_close(a, b)
+    for name, vector in expected.final.carry.items():
+        assert_close(actual.final.carry[name], vector)
+
+
+@each
+def test_the_gradient_is_that_of_finite_differences(setting):
+    problem = problem_of(setting)
+    gradient = get_engine("batched").run(problem).theta_gradient
+    step = 1e-6
+    for k in range(len(problem.theta)):
+        nudge = torch.zeros_like(problem.theta)
+        nudge[k] = step
+        up, down = (
+            get_engine("batched").run(replace(problem, theta=problem.theta + sign * nudge),
+                                      gradient=False).loss
+            for sign in (1, -1)
+        )  # fmt: skip
+        assert_close(gradient[:, k], (up - down) / (2 * step), 1e-6)
+
+
+@each
+def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
+    """Nothing of the engines: full matrices, one term after another, autograd through it all."""
+    problem = problem_of(setting, steps=4)
+    learner, system = problem.learner, problem.learner.system
+    theta = problem.episode_theta.requires_grad_()
+    state = problem.state
+    for t in range(4):
+        shown = system.present(View.of(state), problem.episodes.example(t), learner.reads)
+        matrices = dict(state.matrices)
+        for group in system.groups:
+            for k, term in enumerate(learner.terms):
+                if term.matrix == group.matrix:
+                    update = full_update(term, shown.synapses[group.name])
+                    strength = theta[:, group.site, k, None, None]
+                    matrices[group.name] = matrices[group.name] + strength * update
+        for name, change in shown.own.items():
+            matrices[name] = matrices[name] + change.rows.mT @ change.columns
+        state = State(matrices, shown.carry)
+    query = problem.episodes.query
+    loss = system.objective.loss(system.output(View.of(state), query.input), query.target).mean(-1)
+    (expected,) = torch.autograd.grad(loss.sum(), theta)
+    actual = get_engine("batched").run(problem)
+    assert_close(actual.loss, loss.detach())
+    assert_close(actual.theta_gradient, expected.sum(1))
+
+
+@each
+def test_a_long_episode_is_undone_to_where_it_began(setting):
+    """More steps than a segment holds: starts are kept, steps between them undone."""
+    problem = problem_of(setting, steps=23, size=1e-3)
+    expected = get_engine("reference").run(problem)
+    actual = get_engine("batched").run(problem)
+    assert_close(actual.theta_gradient, expected.theta_gradient, 1e-8)
+
+
+def repeated(system, times):
+    """Return a system that presents every example K times over, each with weight 1/K."""
+    kind = type(system)
+
+    def present(self, view, example, reads):
+        shown = kind.present(self, view, example, reads)
+        more = {
+            name: Synapses(
+                s.operator,
+                {key: v.repeat(1, times, 1) for key, v in s.signals.items()},
+                s.weight / times,
+            )
+            for name, s in shown.synapses.items()
+        }
+        return Presented(more, shown.own, shown.carry)
+
+    made = type(kind.__name__, (kind,), {"present": present})
+    return made(**{field.name: getattr(system, field.name) for field in fields(system)})
+
+
+@each
+@pytest.mark.parametrize("times", [1, 3])
+def test_equal_occurrences_of_weight_one_in_k_are_one(setting, times):
+    problem = problem_of(setting)
+    learner = Learner(repeated(setting.system, times), setting.terms)
+    step = [
+        one.step(problem.state, problem.episode_theta, problem.episodes.example(0))
+        for one in (problem.learner, learner)
+    ]
+    for a, b in zip(*map(matrices_of, step), strict=True):
+        assert_close(a, b, 1e-12)
+
+
+@each
+def test_a_term_that_reads_what_is_not_offered_is_refused(setting):
+    reward = Term("rewarded", outer(post.signal("reward"), pre.activity), "made up")
+    with pytest.raises(
+        UserError, match=r"reads post\.reward.* it offers .*post\.activity"
+    ) as caught:
+        Learner(setting.system, (reward,))
+    assert_is_one_sentence(caught.value)
+
+
+@each
+def test_the_fused_engine_serves_the_stack_with_classes_only(setting):
+    learner = Learner(setting.system, setting.terms)
+    refusal = get_engine("fused").refusal(learner, torch.device("cpu"))
+    serves = setting.system.name == "fully-connected" and setting.make_target is None
+    assert (refusal is None) == serves
+    if refusal is not None:
+        assert "--engine batched" in refusal
+
+
+def test_an_ungated_decay_acts_once_an_example():
+    """However many occurrences an example has."""
+    setting = SETTINGS["recurrent"]
+    decay = next(t for t in setting.terms if t.name == "decay")
+    learner = Learner(setting.system, (decay,))
+    state = learner.draw(1, seeded(), torch.float64)
+    theta = torch.full((1, 3, 1), 0.25, dtype=torch.float64)
+    after = learner.step(
+        state, theta, Examples(torch.rand(1, 4, 3).double(), torch.zeros(1).long())
+    )
+    assert_close(after.matrices["recurrent"], 0.75 * state.matrices["recurrent"], 1e-14)
+    assert decay.matrix == W

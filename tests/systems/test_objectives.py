@@ -1,0 +1,83 @@
+"""Every objective keeps its laws: the error is the loss's gradient, a better output scores more."""
+
+import math
+
+import pytest
+import torch
+from support import assert_close, assert_is_one_sentence, normal, seeded
+
+from metaplast.base.errors import UserError
+from metaplast.systems.objective import all_objectives, get_objective
+
+OBJECTIVES = all_objectives()
+each = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+
+
+def targets(objective, samples=(2, 5), neurons=3, seed=1):
+    """Return random targets of the kind that an objective takes: classes, else vectors."""
+    classes = torch.randint(neurons, samples, generator=seeded(seed))
+    try:
+        return objective.targets(classes, samples, neurons)
+    except UserError:
+        vectors = normal(*samples, neurons, seed=seed)
+        return objective.targets(vectors, samples, neurons, dtype=torch.float64)
+
+
+@each
+def test_the_error_is_the_gradient_of_the_loss(objective):
+    output, target = normal(2, 5, 3).requires_grad_(), targets(objective)
+    loss = objective.loss(output, target)
+    assert tuple(loss.shape) == (2, 5)
+    (expected,) = torch.autograd.grad(loss.sum(), output)
+    assert_close(objective.error(output.detach(), target), expected, 1e-12)
+
+
+@each
+def test_samples_are_independent(objective):
+    output, target = normal(2, 5, 3), targets(objective)
+    for method in (objective.loss, objective.error, objective.score):
+        whole = method(output, target)
+        assert_close(method(output[:, 2:3], target[:, 2:3]), whole[:, 2:3], 1e-14)
+
+
+@each
+def test_the_score_is_larger_where_the_output_went_down_the_gradient(objective):
+    output, target = normal(2, 5, 3), targets(objective)
+    better = output
+    for _ in range(400):
+        better = better - 0.1 * objective.error(better, target)
+    assert objective.score(better, target).mean() > objective.score(output, target).mean()
+    assert objective.worst <= objective.score(output, target).min()
+    assert 0 < objective.least_effect < 1
+
+
+@each
+@pytest.mark.parametrize("samples", [(2, 4), (1, 5), (5,)])
+def test_targets_of_another_shape_are_refused(objective, samples):
+    with pytest.raises(UserError) as caught:
+        objective.targets(targets(objective), samples, 3)
+    assert_is_one_sentence(caught.value)
+
+
+def test_the_cross_entropy_is_that_of_a_plain_loop():
+    objective = get_objective("cross-entropy")
+    output, target = normal(1, 4, 3), torch.tensor([[0, 2, 1, 1]])
+    for sample in range(4):
+        z = output[0, sample].tolist()
+        expected = -math.log(math.exp(z[target[0, sample]]) / sum(map(math.exp, z)))
+        assert float(objective.loss(output, target)[0, sample]) == pytest.approx(expected)
+
+
+def test_the_squared_error_is_that_of_a_plain_loop():
+    objective = get_objective("mse")
+    output, target = normal(1, 4, 3), normal(1, 4, 3, seed=9)
+    for sample in range(4):
+        pairs = zip(output[0, sample].tolist(), target[0, sample].tolist(), strict=True)
+        squares = [(a - b) ** 2 for a, b in pairs]
+        assert float(objective.loss(output, target)[0, sample]) == pytest.approx(sum(squares) / 2)
+        assert float(objective.score(output, target)[0, sample]) == pytest.approx(-sum(squares) / 3)
+
+
+def test_targets_that_are_no_numbers_are_refused():
+    with pytest.raises(UserError, match="NaN"):
+        get_objective("mse").targets(torch.full((1, 2, 3), math.nan), (1, 2), 3)
