@@ -275,7 +275,8 @@ from metaplast.engines.fused import FusedEngine
 widths = (64, 170, 100, 10)
 problem = random_problem(FORWARD, widths=widths, steps=100, size=1e-3, dtype=torch.float32)
 outcome = FusedEngine().run(problem)
-numbers = torch.cat([outcome.loss, outcome.theta_gradient.flatten(), outcome.final.weights[1].flatten()])
+learned = outcome.final.weights[1]
+numbers = torch.cat([outcome.loss, outcome.theta_gradient.flatten(), learned.flatten()])
 print(numbers.numpy().tobytes().hex())
 """
     paths = [str(Path(__file__).parents[1]), *sys.path]
