@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -150,13 +151,29 @@ class Selection:
     spare: Mapping[int, Fit]
 
 
+class Refitter(Protocol):
+    """Trains rules that differ from a fit by one term, and measures them.
+
+    Every method but `fresh` measures accuracy on the same validation tasks.
+    """
+
+    def without(self, fit: Fit, position: int) -> Fit:
+        """Return the refit without the term at a position of the pool."""
+
+    def put_back(self, fit: Fit, position: int) -> Fit:
+        """Return the refit with the term at a position of the pool put back."""
+
+    def again(self, fit: Fit) -> Fit:
+        """Return the refit of the same terms."""
+
+    def fresh(self, fit: Fit, turn: int) -> Fit:
+        """Return the same rule, measured on other tasks: new ones in each round."""
+
+
 def select(
     start: Fit,
     terms: Sequence[Term],
-    refit_without: Callable[[Fit, int], Fit],
-    refit_with: Callable[[Fit, int], Fit],
-    refit: Callable[[Fit], Fit],
-    fresh: Callable[[Fit, int], Fit],
+    refits: Refitter,
     least: float = 0.0,
     rounds: int = 3,
 ) -> Selection:
@@ -171,18 +188,15 @@ def select(
     Args:
         start: the candidates, fitted.
         terms: the pool that positions refer to.
-        refit_without: returns the fit without the term at a position.
-        refit_with: returns the fit with the term at a position put back.
-        refit: returns the fit of the same terms after one more refit.
-        fresh: returns the same rule with its accuracy on other tasks, new ones in each round.
+        refits: trains and measures each rule that is tried.
         least: the least effect, a share of accuracy.
         rounds: the largest number of elimination rounds.
     """
     best = start
     for turn in range(rounds):
         last = turn == rounds - 1
-        left, missed = eliminate(start, terms, refit_without, best, least)
-        fit = refit(left)
+        left, missed = eliminate(start, terms, refits.without, best, least)
+        fit = refits.again(left)
         # The refit may have brought another term's coefficient to zero.
         left = left.only(fit.kept)
         missed = {k: without for k, without in missed.items() if k in fit.kept}
@@ -191,11 +205,11 @@ def select(
         if needless and not last:
             start = _best(needless)
             continue
-        spare = {k: refit_with(left, k) for k in range(len(terms)) if k not in fit.kept}
+        spare = {k: refits.put_back(left, k) for k in range(len(terms)) if k not in fit.kept}
         if last:
             break
         better = [other for other in spare.values() if fit.is_worse_than(other, least)]
-        gains = _confirmed(fit, better, fresh, turn, least)
+        gains = _confirmed(fit, better, refits, turn, least)
         if not gains:
             break
         start = _best(gains)
@@ -203,10 +217,10 @@ def select(
 
 
 def _confirmed(
-    fit: Fit, better: Sequence[Fit], fresh: Callable[[Fit, int], Fit], turn: int, least: float
+    fit: Fit, better: Sequence[Fit], refits: Refitter, turn: int, least: float
 ) -> list[Fit]:
     """Return the fits that are also better than `fit` on the fresh tasks of a round."""
     if not better:
         return []
-    again = fresh(fit, turn)
-    return [other for other in better if again.is_worse_than(fresh(other, turn), least)]
+    again = refits.fresh(fit, turn)
+    return [other for other in better if again.is_worse_than(refits.fresh(other, turn), least)]

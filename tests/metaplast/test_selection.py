@@ -92,35 +92,41 @@ def test_a_dense_term_is_the_most_complex():
     assert complexity(term) > complexity(Term("two", outer(post.one, pre.one), citation="none"))
 
 
+class Made:
+    """Refits that a function makes up, from the current fit and the terms to keep."""
+
+    def __init__(self, fit, fresh=lambda current, turn: current):
+        self.fit, self.fresh = fit, fresh
+
+    def without(self, current, k):
+        return self.fit(current, tuple(i for i in current.kept if i != k))
+
+    def put_back(self, current, k):
+        return self.fit(current, tuple(sorted([*current.kept, k])))
+
+    def again(self, current):
+        return self.fit(current, current.kept)
+
+
 def chosen(fit, start, fresh=lambda current, turn: current, least=0.0):
     """Select among rules whose fits are known for every set of terms."""
-    return select(
-        fit(start),
-        TERMS,
-        lambda current, k: fit([i for i in current.kept if i != k]),
-        lambda current, k: fit(sorted([*current.kept, k])),
-        lambda current: fit(current.kept),
-        fresh,
-        least,
-    )
+    return select(fit(start), TERMS, Made(lambda current, kept: fit(kept), fresh), least)
 
 
 def test_a_term_whose_coefficient_the_last_refit_brings_to_zero_is_dropped():
     fit = fitter(lambda kept: 0.2 + 0.2 * len(kept & {HEBBIAN, ERRORS, OJA}))
     put_back = []
 
-    def refit_with(current, k):
-        put_back.append((k, current.kept))
-        return fit(sorted([*current.kept, k]))
+    class Last(Made):
+        def put_back(self, current, k):
+            put_back.append((k, current.kept))
+            return super().put_back(current, k)
 
-    selection = select(
-        fit((HEBBIAN, ERRORS, OJA)),
-        TERMS,
-        lambda current, k: fit([i for i in current.kept if i != k]),
-        refit_with,
-        lambda current: Fit((HEBBIAN, ERRORS), torch.zeros(2), fit(current.kept).accuracy),
-        lambda current, turn: current,
-    )
+        def again(self, current):
+            return Fit((HEBBIAN, ERRORS), torch.zeros(2), fit(current.kept).accuracy)
+
+    refits = Last(lambda current, kept: fit(kept))
+    selection = select(fit((HEBBIAN, ERRORS, OJA)), TERMS, refits)
     assert selection.fit.kept == (HEBBIAN, ERRORS)
     assert set(selection.missed) == {HEBBIAN, ERRORS}
     assert set(selection.spare) == set(range(len(TERMS))) - {HEBBIAN, ERRORS}
@@ -160,11 +166,7 @@ def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
         return Fit(kept, theta, (0.1 * theta[0]).repeat(EPISODES))
 
     start = Fit((HEBBIAN,), torch.zeros(1), torch.zeros(EPISODES))
-    selection = select(
-        start, TERMS, lambda current, k: trained(current, tuple(i for i in current.kept if i != k)),
-        lambda current, k: trained(current, tuple(sorted([*current.kept, k]))),
-        lambda current: trained(current, current.kept), lambda current, turn: current,
-    )  # fmt: skip
+    selection = select(start, TERMS, Made(trained))
     assert selection.fit.kept == (HEBBIAN,)
     assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
 

@@ -1,0 +1,125 @@
+"""The outer loops of a discovery, and the evaluation of the rules that they find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import SEARCH
+from metaplast.discovery.stages import Stages
+from metaplast.engines import Engine, choose_engine
+from metaplast.meta.evaluation import Evaluation, evaluate
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.systems.learner import Learner
+from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.library import KnownRule, get_term
+from metaplast.terms.term import Term
+
+# Names the random numbers of the test.
+HELDOUT = "heldout"
+
+
+class Counter(Protocol):
+    """Counts evaluated tasks."""
+
+    def __call__(self, name: str, episodes: int) -> None:
+        """Receive the number of newly evaluated tasks of a rule."""
+
+
+class Loops:
+    """Makes outer loops for one configuration, and evaluates rules on its tasks.
+
+    Args:
+        config: the configuration.
+        split: episodes for meta-training and for the test.
+        stages: run the loops; they know the scales of loops that an earlier process began.
+        tested: receives each evaluated task.
+    """
+
+    def __init__(
+        self, config: DiscoveryConfig, split: EpisodeSplit, stages: Stages, tested: Counter
+    ) -> None:
+        self.config, self.split, self.stages = config, split, stages
+        self._tested = tested
+
+    def learner(self, terms: Sequence[Term], feedback: str | None = None) -> Learner:
+        """Return a learner with these terms; its feedback is the configured one if None."""
+        system = self.config.build_system(self.split.inputs, self.split.outputs, feedback)
+        return Learner(system, tuple(terms))
+
+    def known_learner(self, rule: KnownRule) -> Learner:
+        """Return the learner of a known rule, with the configured feedback if the rule allows."""
+        own = self.config.feedback_name
+        # Without backward terms, plastic feedback is fixed feedback.
+        own = "fixed" if own == "plastic" else own
+        feedback = own if own in rule.feedback else rule.feedback[0]
+        return self.learner([get_term(name) for name in rule.terms], feedback)
+
+    def engine(self, learner: Learner) -> Engine:
+        """Return the configured engine for a learner."""
+        return choose_engine(self.config.engine, learner, self.config.torch_device)
+
+    def make(
+        self, stage: str, learner: Learner, start: Tensor | None = None, **options: Any
+    ) -> OuterLoop:
+        """Return the outer loop of a stage.
+
+        Args:
+            stage: its name.
+            learner: what it trains.
+            start: θ to start from, on the run's device; None for the terms' initial coefficients.
+            options: as for `OuterLoop`; the settings are those of the search by default.
+        """
+        device = self.config.torch_device
+        start = self._initial(learner).to(device) if start is None else start.clone()
+        settings = {"settings": self.config.outer, **options}
+        scale = self.stages.scale(stage)
+        if scale is not None:
+            settings["scale"] = scale.to(device)
+        return OuterLoop(
+            stage, learner, self.split.train, self.engine(learner),
+            seed=self.config.seed, device=device, start=start, **settings,
+        )  # fmt: skip
+
+    def search(self, learner: Learner, *, tied: bool) -> OuterLoop:
+        """Return the search among all terms of a learner.
+
+        Args:
+            learner: with all candidate terms.
+            tied: whether all layers share θ. Per-layer coefficients begin with the refits: many
+                candidates times many layers, all moving at once, end where most tasks diverge.
+        """
+        return self.make(SEARCH, learner, tied=tied)
+
+    def known(self, rule: KnownRule) -> OuterLoop:
+        """Return the loop that learns the coefficients of a known rule, without penalty."""
+        settings = replace(self.config.outer, l1=0.0)
+        return self.make(rule.name, self.known_learner(rule), settings=settings)
+
+    def evaluate(self, name: str, learner: Learner, theta: Tensor, purpose: str) -> Evaluation:
+        """Evaluate a rule on meta-training tasks, or on held-out ones if the purpose is the test.
+
+        Args:
+            name: of the rule, for observers.
+            learner: with its terms.
+            theta: their coefficients, [term] or [layer, term].
+            purpose: names the random numbers, and so the tasks.
+        """
+        config, final = self.config, purpose == HELDOUT
+        return evaluate(
+            learner, theta, self.split.test if final else self.split.train, self.engine(learner),
+            episodes=config.test_episodes if final else config.validation, seed=config.seed,
+            purpose=purpose, observe=lambda episodes: self._tested(name, episodes),
+        )  # fmt: skip
+
+    def _initial(self, learner: Learner) -> Tensor:
+        initial = [term.initial for term in learner.terms]
+        start = torch.tensor(initial, dtype=self.config.torch_dtype, device="cpu")
+        if self.config.theta == "per-layer":
+            return start.expand(learner.sites, -1).clone()
+        return start

@@ -1,0 +1,53 @@
+"""What a rule file says about the run that the rule came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaplast.discovery.config import OBJECTIVE, DiscoveryConfig
+from metaplast.discovery.own import Own
+from metaplast.discovery.result import versions
+from metaplast.systems.kind import DEFAULT
+from metaplast.systems.system import System
+
+
+def provenance_of(
+    config: DiscoveryConfig,
+    own: Own,
+    description: str,
+    system: System,
+    engine: str,
+    accuracy: float,
+) -> dict[str, Any]:
+    """Return the record of a run for its rule file.
+
+    Args:
+        config: of the run.
+        own: data and terms passed from Python.
+        description: the data in one line.
+        system: what learned.
+        engine: name of the engine.
+        accuracy: of the rule on held-out tasks, 0 to 1.
+    """
+    data: dict[str, Any] = {
+        "dataset": config.dataset_name if own.data is None else own.data.label,
+        "data": description,
+        **_described(system, config),
+        "seed": config.seed,
+        "engine": engine,
+        "versions": versions(),
+        "heldout_accuracy": accuracy,
+    }
+    if own.data is not None:
+        data["own_data"] = own.data.digest
+    if own.terms:
+        data["own_terms"] = [term.name for term in own.terms]
+    return data
+
+
+def _described(system: System, config: DiscoveryConfig) -> dict[str, Any]:
+    """Return what describes a system; for the default one, only what version 1 wrote."""
+    spec = system.spec()
+    if config.system == DEFAULT and config.objective == OBJECTIVE:
+        return {name: spec[name] for name in ("widths", "activation", "init")}
+    return spec

@@ -1,0 +1,85 @@
+"""Refits of parts of the pool, which selection compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from metaplast.discovery.loops import Loops
+from metaplast.discovery.result import REFIT, SELECT
+from metaplast.discovery.selection import Fit
+from metaplast.meta.outer_loop import OuterLoop, StandstillError
+from metaplast.systems.learner import Learner
+
+
+class Refits:
+    """Trains parts of the pool without penalty, and measures them on validation tasks.
+
+    Args:
+        loops: make the loops, and evaluate rules.
+        search: the search; its terms are the pool.
+    """
+
+    def __init__(self, loops: Loops, search: OuterLoop) -> None:
+        self._loops, self._search = loops, search
+        self._pool = search.learner.terms
+        self._trials = 0
+
+    def start(self, kept: Sequence[int]) -> Fit:
+        """Return the fit of the terms that survived the search.
+
+        Raises:
+            StandstillError: if every task diverges.
+        """
+        return self._refit(REFIT, kept, self._search.fitted[..., kept])
+
+    def without(self, fit: Fit, position: int) -> Fit:
+        """Return the fit without the term at a position of the pool."""
+        rest = [k for k in fit.kept if k != position]
+        return self._try(f"without {self._pool[position].name}", rest, fit.only(rest).theta)
+
+    def put_back(self, fit: Fit, position: int) -> Fit:
+        """Return the fit with a dropped term put back; its coefficient starts at zero."""
+        more = sorted([*fit.kept, position])
+        theta = fit.theta.new_zeros(*fit.theta.shape[:-1], len(more))
+        theta[..., [more.index(k) for k in fit.kept]] = fit.theta
+        return self._try(f"with {self._pool[position].name}", more, theta)
+
+    def again(self, fit: Fit) -> Fit:
+        """Return the fit of the same terms after one more refit."""
+        return self._try("as it is", fit.kept, fit.theta)
+
+    def fresh(self, fit: Fit, turn: int) -> Fit:
+        """Return the same rule, measured on tasks that only this round uses."""
+        purpose = "confirmation" + " again" * turn
+        return self._measured("confirmation", fit.kept, fit.theta, purpose)
+
+    def learner(self, kept: Sequence[int]) -> Learner:
+        """Return the learner with the terms at some positions of the pool."""
+        return self._loops.learner([self._pool[k] for k in kept])
+
+    def _try(self, what: str, kept: Sequence[int], theta: Tensor) -> Fit:
+        """Return a refit; if all of its tasks diverge, the fit with the worst score."""
+        self._trials += 1
+        try:
+            return self._refit(f"{SELECT} {self._trials}: {what}", kept, theta)
+        except StandstillError:
+            return Fit(tuple(kept), theta, theta.new_zeros(self._loops.config.validation))
+
+    def _refit(self, stage: str, kept: Sequence[int], theta: Tensor) -> Fit:
+        learner = self.learner(kept)
+        scale = self._search.progress.scale[..., list(kept)]
+        loop = self._loops.stages.run(
+            stage,
+            lambda: self._loops.make(
+                stage, learner, theta, settings=self._loops.config.refit_outer, scale=scale,
+                tasks=REFIT, cold=False,
+            ),
+        )  # fmt: skip
+        # A decay that was clamped at zero is not part of the rule.
+        return self._measured(stage, kept, loop.fitted, "validation").trimmed()
+
+    def _measured(self, name: str, kept: Sequence[int], theta: Tensor, purpose: str) -> Fit:
+        found = self._loops.evaluate(name, self.learner(kept), theta, purpose)
+        return Fit(tuple(kept), theta, found.accuracy)

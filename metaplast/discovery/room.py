@@ -1,0 +1,36 @@
+"""Refuse a discovery that does not fit into memory, before anything is computed."""
+
+from __future__ import annotations
+
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.engines import choose_engine
+from metaplast.engines.memory_need import episode_bytes, require_memory
+from metaplast.systems.learner import Learner
+
+
+def require_room(
+    config: DiscoveryConfig, learner: Learner, *, refits: bool, own_data: bool, at_once: int
+) -> None:
+    """Check that the outer steps of a discovery fit into memory.
+
+    Args:
+        config: the configuration.
+        learner: with all candidate terms.
+        refits: whether selection refits the candidates.
+        own_data: whether a split was passed; it alone decides how many images an episode has, so
+            only the network counts.
+        at_once: how many such discoveries share the memory.
+
+    Raises:
+        UserError: if they do not fit.
+    """
+    device = config.torch_device
+    engine = choose_engine(config.engine, learner, device)
+    images = 0 if own_data else config.ways
+    steps, queries = images * config.request.shots, images * config.queries
+    counts = {"--meta-batch": config.meta_batch}
+    if refits:
+        counts["--refit-batch"] = config.refit_batch
+    each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype)
+    for flag, episodes in counts.items():
+        require_memory(each, episodes, flag, learner.system.description, device, at_once=at_once)
