@@ -23,7 +23,7 @@ from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import EpisodeRequest, HeldOut, LabelKind
 from metaplast.terms.library import TermChoice, choose_terms
 
-# What configurations of earlier versions mean, which do not name it.
+# The objective of configurations from version 1, which do not name one.
 OBJECTIVE = "cross-entropy"
 
 ThetaKind = Literal["shared", "per-layer"]
@@ -38,8 +38,8 @@ DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 class DiscoveryConfig:
     """All settings that decide the outcome of a discovery.
 
-    Defaults are the published setting, except for the data set, what is held out and the outer
-    loop, which is our own.
+    The defaults are the published setting, except for the data set, the held-out part and the
+    outer loop, which are ours.
     """
 
     terms: str = "all"
@@ -52,11 +52,11 @@ class DiscoveryConfig:
     """One set of coefficients for all layers, or one per layer. A pool is searched with one set for
     all layers, and the remaining candidates are refitted per layer."""
     feedback: str | None = None
-    """Where errors come from; without it the usual one for the terms (fixed random)."""
-    system: str = "fully-connected"
+    """Where errors come from; by default the usual feedback for the terms (fixed random)."""
+    system: str = DEFAULT
     """What learns; name or name:argument."""
-    objective: str = "cross-entropy"
-    """What the output is for: a loss, its gradient, and the score that rules are judged by."""
+    objective: str = OBJECTIVE
+    """The loss, its gradient at the output, and the score by which rules are compared."""
     hidden: tuple[int, ...] = (170, 130, 100, 70)
     """Widths of the hidden layers."""
     activation: str = "softplus:10"
@@ -72,7 +72,7 @@ class DiscoveryConfig:
     labels: LabelKind = "global"
     """global: each class has its own output neuron; remapped: renumbered in each episode."""
     held_out: HeldOut = "auto"
-    """What the held-out test must not share with meta-training: classes or images."""
+    """What the test does not share with meta-training: classes or images."""
     episodes: int = 600
     """Tasks in the search."""
     meta_batch: int = 4
@@ -90,19 +90,19 @@ class DiscoveryConfig:
     scaling: Scaling = "down"
     """Whether terms with large updates are scaled down before they compete."""
     clip: float = 1.0
-    """Largest norm of the gradient of one episode; 0 for no limit."""
+    """Largest norm of the gradient of one episode; 0 disables clipping."""
     signs: bool = True
-    """Keep decay terms from turning into growth."""
+    """Whether coefficients of decay terms are kept from changing sign."""
     backtrack: bool = True
-    """If a task diverges, undo the last step and take shorter ones."""
+    """Whether a divergent task undoes the last step and shortens the next ones."""
     threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
     refit: int = 800
-    """Tasks in each refit without penalty; with 0, only the threshold selects terms."""
+    """Tasks in each refit without penalty; if 0, only the threshold selects terms."""
     refit_batch: int = 16
     """Tasks per outer step of a refit; more than in the search, because refits are compared."""
     validation: int = 400
-    """Tasks, none of them the test's, on which selection compares rules with and without a term."""
+    """Meta-training tasks on which selection compares rules with and without a term."""
     least_effect: float = 0.002
     """A term is kept only if removing it loses at least this share of accuracy."""
     test_episodes: int = 400
@@ -117,13 +117,13 @@ class DiscoveryConfig:
     """Precision of the unroll."""
 
     def __post_init__(self) -> None:
-        """Check what can be checked without data, and on any machine.
+        """Check everything that needs neither data nor a particular machine.
 
         Values are converted by `coerce`: NumPy scalars, lists and paths as text become plain
         Python; `terms` may be a list of names.
 
         Raises:
-            UserError: if a value is of a wrong type or out of range, or a name unknown.
+            UserError: if a value has the wrong type or is out of range, or a name is unknown.
         """
         if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
             object.__setattr__(self, "terms", ",".join(self.terms))
@@ -150,9 +150,9 @@ class DiscoveryConfig:
         objective = get_objective(self.objective)
         require(
             objective.percent,
-            f"--objective {objective.name} is scored by {objective.score_name}, and discovery "
-            f"compares rules by a share of right answers; use the engines (metaplast.unroll) for "
-            f"it, or an objective that is scored by a share.",
+            f"--objective {objective.name} is scored by {objective.score_name}, but discovery "
+            f"compares rules by accuracy; choose cross-entropy, or call metaplast.unroll "
+            f"yourself.",
         )
         Learner(self.build_system(1, 2), self.choice.terms)
         if self.engine != "auto":
@@ -161,12 +161,12 @@ class DiscoveryConfig:
 
     @property
     def config(self) -> DiscoveryConfig:
-        """The settings that decide the outcome, without the options that a command adds."""
+        """These settings without the options that a command adds."""
         return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
 
     @property
     def choice(self) -> TermChoice:
-        """The candidate terms; of a whole pool, those that the system can serve."""
+        """The candidate terms; from a pool, only those whose signals the system offers."""
         offered = (group.offers for group in self.build_system(1, 2).groups)
         return choose_terms(self.terms).served(frozenset().union(*offered))
 
@@ -182,7 +182,7 @@ class DiscoveryConfig:
 
     @property
     def penalty_weight(self) -> float:
-        """λ: as given, or the default, which is 0 for known rules: they need no selection."""
+        """λ: as configured, or the default, which is 0 for known rules: they need no selection."""
         if self.l1 is not None:
             return self.l1
         return DEFAULT_L1[self.penalty] if self.choice.is_pool else 0.0
@@ -226,10 +226,10 @@ class DiscoveryConfig:
 
     @property
     def torch_device(self) -> torch.device:
-        """The device; its existence on this machine is checked when it is used.
+        """The device; whether this machine has it is checked only when it is used.
 
         Raises:
-            UserError: if no device has that name.
+            UserError: if the name is not a device.
         """
         return parse_device(self.device)
 
@@ -239,7 +239,7 @@ class DiscoveryConfig:
         return torch.float64 if self.dtype == "float64" else torch.float32
 
     def build_system(self, inputs: int, outputs: int, feedback: str | None = None) -> System:
-        """Return what learns, for inputs and outputs of these numbers.
+        """Return the system for these numbers of inputs and outputs.
 
         Args:
             inputs: length of an input's last axis.
@@ -261,26 +261,25 @@ class DiscoveryConfig:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` reads back."""
+        """Return plain data for `from_json`."""
         data = asdict(self)
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DiscoveryConfig:
-        """Return the configuration that `to_json` wrote.
+        """Read a configuration that `to_json` wrote.
 
         Raises:
             UserError: if a field is missing or unknown, because another version wrote it; or if a
-                value is of a wrong type or out of range.
+                value has the wrong type or is out of range.
         """
         if isinstance(data, Mapping):
-            # Runs of earlier versions had one system and one objective.
+            # Version 1 had one system and one objective.
             data = {"system": DEFAULT, "objective": OBJECTIVE, **data}
         return cls(**from_plain(cls, data, "the configuration"))
 
 
-# Overrides that select the outer loop of Shervani-Tabar & Rosenbaum 2023; explicit options override
-# them.
+# Settings of the outer loop of Shervani-Tabar & Rosenbaum 2023; explicit options win over them.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "paper": {

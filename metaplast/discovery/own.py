@@ -1,7 +1,7 @@
-"""Data and terms passed from Python, which the configuration of a discovery does not name.
+"""Data and terms that a user passes from Python, and that the configuration does not name.
 
-They are recorded with the run, shown wherever its data are shown, and required again when the run
-is continued.
+The run records them and shows them with its data. To continue the run, the user passes the same
+ones again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class OwnData:
     """Data passed as a split.
 
     Attributes:
-        name: what the source calls the data; if it has no name, the class of the sampler.
-        description: the split's own.
+        name: the name of the split, or the class of its sampler if it has no name.
+        description: the description of the split.
         sampler: class of the sampler.
         held_out: "classes" or "images".
         inputs: pixels of an image.
@@ -38,8 +38,8 @@ class OwnData:
         queries: query images in an episode.
         train: digest of the meta-training side.
         test: digest of the held-out side.
-        is_asked: whether the episodes were made for the sizes of the configuration; samplers of a
-            user's own class do not tell.
+        is_asked: whether the split came from a source, and so has the sizes of the configuration;
+            a sampler of the user's own class does not say.
     """
 
     name: str
@@ -58,10 +58,10 @@ class OwnData:
     def of(cls, split: EpisodeSplit, device: torch.device) -> OwnData:
         """Return the record of a split.
 
-        If a sampler does not report its data, a few episodes of each side identify it.
+        A sampler that cannot report its data is identified by a few episodes from each side.
         """
         kind = type(split.train).__name__
-        # First the side that is used first.
+        # In the order in which the run uses them.
         train, sizes = _side(split.train, device)
         test, _ = _side(split.test, device)
         return cls(
@@ -90,7 +90,7 @@ class OwnData:
         )
 
     def differences(self, other: OwnData) -> list[str]:
-        """Return a description of how `other` differs, other than in names and descriptions."""
+        """Return how `other` differs, one phrase for each difference; names do not count."""
         found = [
             f"{words} {getattr(other, name)} instead of {getattr(self, name)}"
             for name, words in _WORDS.items()
@@ -124,7 +124,7 @@ def _side(sampler: EpisodeSampler, device: torch.device) -> tuple[str, tuple[int
 
 
 def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
-    """Return the request to a sampler's source, None for a sampler without one."""
+    """Return the request that a sampler was made for; None if the user wrote its class."""
     request = getattr(sampler, "request", None)
     return request if isinstance(request, EpisodeRequest) else None
 
@@ -132,11 +132,11 @@ def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
 def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
     """Check that a split was made for the sizes of a configuration.
 
-    Samplers of a user's own class do not say what they were made for: their sizes are recorded as
-    they are.
+    A sampler of the user's own class has no request, so nothing is checked; the run records the
+    sizes of its episodes.
 
     Raises:
-        UserError: if it was made for other sizes.
+        UserError: if the split was made for other sizes.
     """
     wanted = config.request
     for sampler in (split.train, split.test):
@@ -165,7 +165,7 @@ class Own:
 
     Attributes:
         data: record of the split; None if the configuration names the data.
-        terms: candidate terms besides the configured ones.
+        terms: candidate terms, in addition to the configured ones.
     """
 
     data: OwnData | None = None
@@ -174,11 +174,11 @@ class Own:
 
     @property
     def names(self) -> str:
-        """The names of the terms, for use in a sentence."""
+        """The names of the terms, separated by commas."""
         return ", ".join(term.name for term in self.terms)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` reads back."""
+        """Return plain data for `from_json`."""
         return {
             "data": None if self.data is None else asdict(self.data),
             "terms": {term.name: term_data(term) for term in self.terms},
@@ -186,10 +186,10 @@ class Own:
 
     @classmethod
     def from_json(cls, data: Any) -> Own:
-        """Return what `to_json` wrote; torch functions become terms that can only be printed.
+        """Read what `to_json` wrote; a torch function becomes a term that can only be printed.
 
         Raises:
-            DataError: if the data have another format.
+            DataError: if the format is wrong.
             UserError: if the name of a term is invalid.
         """
         written = entry(data, "terms", dict, "the record of own data and terms")
@@ -198,16 +198,16 @@ class Own:
         return cls(None if data["data"] is None else _read_data(data["data"]), terms, written)
 
     def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
-        """Return the terms with which to continue a run: those passed again, or those recorded.
+        """Return the terms of a run that continues: passed again, or read from the record.
 
         Raises:
-            UserError: if other terms are passed, or a torch function is not.
+            UserError: if a passed term is not one of the run's, or a torch function is missing.
         """
         names = {term.name for term in self.terms}
         strange = [term.name for term in given if term.name not in names]
         require(
             not strange,
-            f"the run in {folder} was not begun with the term {', '.join(strange)}; leave it out, "
+            f"the run in {folder} does not have the term {', '.join(strange)}; leave it out, "
             f"or start a new run.",
         )
         own = {term.name: term for term in given}
@@ -218,21 +218,21 @@ class Own:
         if given is None:
             require(
                 is_declared(data),
-                f"the run in {folder} has the term {term.name}, a torch function, which only "
-                f"Python can give it again: Discovery.resume({folder!r}, terms=[{term.name}]).",
+                f"the run in {folder} has the term {term.name}, a torch function; pass it again "
+                f"from Python: Discovery.resume({folder!r}, terms=[{term.name}]).",
             )
             return term
         same = means_the_same(given, data)
         same = same and (given.initial, given.nonnegative) == (term.initial, term.nonnegative)
         require(
             same,
-            f"the term {term.name} is not the one that the run in {folder} was begun with, "
-            f"{term.spell()!r}; give that one, or start a new run.",
+            f"the term {term.name} is not the one that the run in {folder} started with, "
+            f"{term.spell()!r}; pass that one, or start a new run.",
         )
         return given
 
     def require_data(self, given: bool, folder: str) -> None:
-        """Check that data are passed if and only if a run needs them.
+        """Check that data are passed if and only if the run was started with passed data.
 
         Raises:
             UserError: if they are missing, or not needed.
@@ -240,29 +240,29 @@ class Own:
         if self.data is None:
             require(
                 not given,
-                f"the run in {folder} is on the data that its configuration names, but a split is "
-                f"given; leave it out, or start a new run.",
+                f"the run in {folder} uses the data that its configuration names, but a split was "
+                f"passed; leave it out, or start a new run.",
             )
             return
         require(
             given,
-            f"the run in {folder} is on {self.data.label} (digest {self.data.digest}), which only "
-            f"Python can give it again: Discovery.resume({folder!r}, split=…).",
+            f"the run in {folder} uses {self.data.label} (digest {self.data.digest}); pass the "
+            f"data again from Python: Discovery.resume({folder!r}, split=…).",
         )
 
     def require_same_data(self, other: OwnData | None, folder: str) -> None:
-        """Check that data passed again are those of the run.
+        """Check that the data passed again are the run's data.
 
         Raises:
-            UserError: if they differ; says in what.
+            UserError: if they differ; the message says how.
         """
         if self.data is None or other is None:
             return
         found = self.data.differences(other)
         require(
             not found,
-            f"the data given are not those that the run in {folder} was begun with: "
-            f"{', '.join(found)}; give those, or start a new run.",
+            f"the run in {folder} started with other data: {', '.join(found)}; pass the same "
+            f"data, or start a new run.",
         )
 
 
@@ -275,7 +275,7 @@ def _read_data(data: Any) -> OwnData:
 
 
 def read_own(data: Mapping[str, Any], path: object) -> Own | None:
-    """Return the run file's record of its own data and terms; None for earlier versions' files.
+    """Return a run file's record of passed data and terms; None in files of earlier versions.
 
     Raises:
         UserError: if the file is damaged.
@@ -289,6 +289,6 @@ def read_own(data: Mapping[str, Any], path: object) -> Own | None:
 
 
 def own_terms(own: Own | None, given: Iterable[Term] = ()) -> dict[str, Term]:
-    """Return the run's own terms by name; terms that are passed again come first."""
+    """Return the run's own terms by name; a term passed again replaces the recorded one."""
     recorded = () if own is None else own.terms
     return {term.name: term for term in (*recorded, *given)}

@@ -54,20 +54,20 @@ class Observer(Protocol):
 
 
 class Discovery:
-    """The order of a discovery's parts; `Stages` runs its outer loops and keeps them on disk.
+    """A discovery: it calls the parts in order; `Stages` runs and saves the outer loops.
 
     Args:
         config: the configuration.
         folder: holds the checkpoint and the configuration; made if needed. None for no checkpoint.
         observers: objects that observe the run.
         checkpoint_seconds: longest time between checkpoints.
-        split: episodes to use instead of the configured source's; recorded as your own data. They
-            must be made for the configuration's ways, shots and queries; the sizes of episodes from
-            a sampler of your own class are recorded as they are.
-        terms: candidate terms of your own, besides the configured ones.
+        split: episodes to use instead of the configured source's; recorded as your own data. Their
+            ways, shots and queries must be the configured ones. For a sampler of your own class
+            the run records the sizes of its episodes.
+        terms: candidate terms of your own, in addition to the configured ones.
 
     Attributes:
-        stages: the outer loops: what they have done so far, including in earlier parts of the run.
+        stages: the outer loops, including those that an earlier process ran.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Discovery:
 
         Args:
             folder: of the run.
-            split: the data, if the run was given its own; they must be the same.
+            split: the same data again, if the run started with passed data.
             terms: terms of your own again; needed only for torch functions.
             options: as for `Discovery`.
 
@@ -150,7 +150,7 @@ class Discovery:
         terms: Sequence[Term] = (),
         **options: Any,
     ) -> Discovery:
-        """Return the discovery that was begun in `folder`; if there is none, begin it.
+        """Return the discovery in `folder`, ready to continue; start one if there is none.
 
         Raises:
             UserError: if the folder holds damaged or foreign files, or another discovery.
@@ -168,7 +168,7 @@ class Discovery:
         return discovery
 
     def placed(self, folder: AnyPath, **options: Any) -> Discovery:
-        """Return the same discovery in a folder, with the data that are already open.
+        """Return this discovery in a folder, with its data already open.
 
         Args:
             folder: of the run.
@@ -196,7 +196,7 @@ class Discovery:
 
     @property
     def description(self) -> str:
-        """The data in one line; the user's own data with sizes and digest."""
+        """The data in one line; for passed data with sizes and digest."""
         return self.split.description if self.own.data is None else self.own.data.line
 
     @property
@@ -235,7 +235,7 @@ class Discovery:
 
     @property
     def total_episodes(self) -> int:
-        """Number of tasks in the whole run; until selection is over, its share is a guess."""
+        """Number of tasks in the whole run; an estimate until selection has ended."""
         search, refit = self.config.outer, self.config.refit_outer
         known = (1 + len(self._rivals)) * search.steps * search.meta_batch
         known += (1 + len(baselines())) * self.config.test_episodes
@@ -255,7 +255,7 @@ class Discovery:
 
     @property
     def _rivals(self) -> list[KnownRule]:
-        """The baselines other than the searched rule itself; with a pool, all of them."""
+        """The baselines to learn: all but the searched rule itself."""
         pool = self.choice.is_pool
         known = self._loops.known_learner
         return [rule for rule in baselines() if pool or known(rule) != self.learner]
@@ -266,13 +266,13 @@ class Discovery:
 
     @own_settings(grad=True)
     def run(self) -> Result:
-        """Run everything that remains and return the result; the folder is locked during the run.
+        """Run what is left to do and return the result; the folder is locked during the run.
 
         Raises:
             UserError: if the data, the engine or the folder do not fit, another process uses the
                 folder, or the machine has too little memory.
         """
-        _ = self.engine  # Refuse before anything is made or shown.
+        _ = self.engine  # Refuses an engine that does not fit, before the run starts.
         with nullcontext() if self.folder is None else locked(self.folder, make=True):
             if self._resumed:
                 # Another process may have continued it since we looked.
@@ -280,7 +280,7 @@ class Discovery:
             return self._run()
 
     def check_memory(self, at_once: int = 1) -> None:
-        """Refuse what cannot fit into memory before anything is made.
+        """Check that the run fits into memory.
 
         Args:
             at_once: how many such discoveries share the memory.
@@ -343,7 +343,7 @@ class Discovery:
     def _test_fits(
         self, kind: str, search: OuterLoop, fits: Mapping[int, Fit]
     ) -> dict[str, Evaluation]:
-        """Return each fit's evaluation on the held-out episodes, by the term it concerns."""
+        """Return the evaluation of each fit on held-out episodes, by the term it tests."""
         pool, found = search.learner.terms, {}
         for k, fit in fits.items():
             learner = self._loops.learner([pool[i] for i in fit.kept])

@@ -1,4 +1,4 @@
-"""The configuration in a run folder: written when the run begins, compared when it continues."""
+"""The configuration in a run folder: written at the start, compared when the run continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLACES = ("data_root",)
 
 
 def write_config(folder: AnyPath, config: DiscoveryConfig, own: Own | None = None) -> None:
-    """Write what was asked for into a run folder.
+    """Write a configuration into a run folder.
 
     Args:
         folder: of the run.
@@ -43,7 +43,7 @@ class Asked:
     Attributes:
         config: the configuration.
         own: data and terms passed from Python; None in folders of earlier versions.
-        identity: both as plain data, as checkpoints hold them.
+        identity: both as plain data, as in checkpoints.
     """
 
     config: DiscoveryConfig
@@ -58,7 +58,7 @@ def identity_of(config: DiscoveryConfig, own: Any) -> dict[str, Any]:
 
 
 def read_config(folder: AnyPath) -> Asked:
-    """Return what a run folder says was asked for.
+    """Return the configuration recorded in a run folder.
 
     Raises:
         UserError: if there is no run, or the file is damaged or foreign.
@@ -95,10 +95,10 @@ def begin_folder(
         folder: of the run.
         config: the configuration.
         own: data and terms passed from Python.
-        begun: whether the folder has the checkpoint of a run, which would be lost.
+        begun: whether the folder has a checkpoint, which a new run would overwrite.
 
     Raises:
-        UserError: if the folder holds another run or one that has begun, or cannot be written.
+        UserError: if the folder already holds a run, or cannot be written.
     """
     folder, identity = as_path(folder, "folder"), identity_of(config, own.to_json())
     if (folder / CONFIG).exists():
@@ -110,7 +110,7 @@ def begin_folder(
         )
     require(
         not begun,
-        f"{folder} holds a run that has begun; continue it with "
+        f"{folder} already holds a run; continue it with "
         f"Discovery.resume({str(folder)!r}), or give another folder.",
     )
     try:
@@ -124,22 +124,22 @@ def begin_folder(
 
 
 def config_digest(config: DiscoveryConfig) -> str:
-    """Return a digest of all that decides the outcome of a run."""
+    """Return a digest of the settings that decide the outcome of a run."""
     data = {k: v for k, v in config.to_json().items() if k not in _PLACES}
     return plain_digest("configuration", data)[:SHOWN]
 
 
 def warn_of_earlier(folder: AnyPath) -> None:
-    """Warn that a checkpoint does not hold the configuration it belongs to."""
+    """Warn that a checkpoint does not contain its configuration."""
     warnings.warn(
-        f"the checkpoint in {folder} was written by an earlier version, which did not keep the "
-        f"configuration in it: a change of {CONFIG} since then cannot be seen.",
+        f"the checkpoint in {folder} was written by an earlier version and does not contain the "
+        f"configuration, so metaplast cannot tell whether {CONFIG} was changed since.",
         stacklevel=5,
     )
 
 
 def require_identity(begun: object, now: Mapping[str, Any], folder: AnyPath) -> None:
-    """Check that a run is continued as it was begun.
+    """Check that a run continues with the configuration it started with.
 
     Args:
         begun: the configuration in its checkpoint; None in checkpoints of earlier versions.
@@ -147,13 +147,13 @@ def require_identity(begun: object, now: Mapping[str, Any], folder: AnyPath) -> 
         folder: of the run.
 
     Raises:
-        UserError: if the two differ; says in what.
+        UserError: if the two differ; the message says how.
     """
     if begun is None and now["own"] is None:
         return
     if not isinstance(begun, dict) or not isinstance(begun.get("config"), dict):
         raise UserError(
-            f"the checkpoint in {folder} does not say what run it is of; start the run again."
+            f"the checkpoint in {folder} does not say which run it belongs to; start the run again."
         )
     before, after = begun["config"], now["config"]
     changes = [
@@ -166,6 +166,6 @@ def require_identity(begun: object, now: Mapping[str, Any], folder: AnyPath) -> 
     path = as_path(folder, "folder") / CONFIG
     require(
         not changes,
-        f"{path} was changed after the run began ({'; '.join(changes)}); put it back, "
+        f"{path} was changed after the run started ({'; '.join(changes)}); change it back, "
         f"or start a new run.",
     )

@@ -29,11 +29,11 @@ def load_rule(folder: AnyPath) -> Rule:
     folder = as_path(folder, "folder")
     require(
         (folder / RULE).exists() or not (folder / CONFIG).exists(),
-        f"the run in {folder} is not finished; go on with it by discover --resume {folder}.",
+        f"the run in {folder} is not finished; continue it with discover --resume {folder}.",
     )
     require(
         (folder / RULE).exists(),
-        f"{folder} holds no {RULE}; give the folder of a run, or a rule's file.",
+        f"{folder} has no {RULE}; give the folder of a run, or a rule file.",
     )
     return Rule.load(folder / RULE)
 

@@ -1,11 +1,11 @@
 """Choose the terms to keep: a size threshold, then elimination on validation tasks.
 
 An L1 penalty by itself leaves redundant terms: several candidates do nearly the same, and the
-penalty has no reason to prefer one. So the terms that survive the search are tried one by one, the
-most complex first. A term is dropped if the rule, refitted without it, is not worse on the same
-validation tasks, by the band of the paired difference. A term is also dropped if the loss is
-smaller than a least effect: with many tasks even negligible effects, such as an unconverged refit,
-become significant.
+penalty has no reason to prefer one. So selection tries the terms that survive the search one by
+one, the most complex first. It refits the rule without the term and compares accuracy on the same
+validation tasks. It keeps the term only if the band of the paired difference lies below zero and
+the loss is at least the least effect: with many tasks even negligible effects, such as an
+unconverged refit, become significant.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def eliminate(
     best: Fit | None = None,
     least: float = 0.0,
 ) -> tuple[Fit, dict[int, Fit]]:
-    """Drop terms one by one until every remaining term is missed.
+    """Drop terms one by one until the rule needs each remaining one.
 
     A term is missed if the refit without it is worse than the best fit so far: the difference is at
     least the least effect, and its band lies below zero. Comparing with the best fit, not the last
@@ -137,8 +137,8 @@ def _best(fits: Sequence[Fit]) -> Fit:
 class Selection:
     """The rule that selection chose, and the evidence for it.
 
-    Every fit in it is one refit away from the same coefficients and uses the same tasks, so that
-    none is better only because it was trained longer.
+    Every fit is one refit away from the same coefficients and uses the same tasks, so that no fit
+    is better only because it was trained longer.
 
     Attributes:
         fit: the rule.

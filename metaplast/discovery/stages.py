@@ -1,4 +1,4 @@
-"""Stages of a run: outer loops one after another, kept on disk, resumed after a kill."""
+"""Stages of a run: outer loops, one after another, with a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def require_interval(name: str, seconds: float) -> None:
 
 
 class Stages:
-    """Runs outer loops, each a named stage, and keeps a checkpoint of all of them.
+    """Runs outer loops, each a named stage, and saves all of them in one checkpoint.
 
     Args:
         folder: where the checkpoint is kept; None for no checkpoint.
         interval: longest time between checkpoints, in seconds, finite.
-        observe: sees every outer step.
+        observe: receives the record of every outer step.
         identity: returns the configuration as plain data, which goes into the checkpoint.
 
     Attributes:
-        loops: the stages that this process began or resumed, by name, in order.
+        loops: the stages that this process started or resumed, by name, in order.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Stages:
         self._saved_at = self._began_at = time.monotonic()
 
     def load(self) -> None:
-        """Resume from what an earlier part of the run left in the folder, if anything.
+        """Load the checkpoint, if there is one, so that `run` resumes from it.
 
         Raises:
             UserError: if the checkpoint is damaged, or belongs to another run.
@@ -98,15 +98,15 @@ class Stages:
             yield from loop.progress.history
 
     def scale(self, name: str) -> Tensor | None:
-        """Return the scale of θ that an earlier part of the run gave a stage, None without one."""
+        """Return the scale of θ of a stage in the checkpoint; None if the stage is not in it."""
         return self._earlier[name]["scale"] if name in self._earlier else None
 
     def run(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
-        """Run the loop of a stage to its end, from where an earlier run left it, and return it.
+        """Run the loop of a stage to its end, from its checkpoint if there is one, and return it.
 
         Args:
             name: of the stage.
-            make: makes its loop.
+            make: makes the loop.
 
         Raises:
             UserError: if the checkpoint does not fit the loop.

@@ -137,7 +137,7 @@ MISTAKES = {
     "no format": ((), None, "--to names no format; choose from jax, json"),
     "an unknown format": (("--to", "nunpy"), None, "did you mean 'numpy'?"),
     "an unfinished run": (
-        ("--to", "numpy"), lambda run: (run / RULE).unlink(), "is not finished; go on with it",
+        ("--to", "numpy"), lambda run: (run / RULE).unlink(), "is not finished; continue it with",
     ),
     "a foreign folder": (
         ("--to", "numpy"),

@@ -195,8 +195,8 @@ def test_a_run_on_own_data_continues_on_nothing_else(tmp_path, capsys):
 
 def test_a_run_on_configured_data_takes_no_split_and_no_other_term(tmp_path):
     folder = interrupted(tmp_path / "run")
-    assert "is on the data that" in refusal(Discovery.resume, folder, split=wine())
-    assert "not begun with the term mine" in refusal(Discovery.resume, folder, terms=[MINE])
+    assert "uses the data that" in refusal(Discovery.resume, folder, split=wine())
+    assert "does not have the term mine" in refusal(Discovery.resume, folder, terms=[MINE])
 
 
 def test_another_term_of_the_same_name_is_refused(tmp_path):
@@ -273,7 +273,7 @@ def test_an_edited_configuration_is_not_believed(field, value, tmp_path):
     edited(folder, **{field: value})
     said = refusal(Discovery.resume, folder)
     assert f"{field} was " in said
-    assert "was changed after the run began" in said
+    assert "was changed after the run started" in said
 
 
 def test_data_may_have_moved(tmp_path):
@@ -308,7 +308,7 @@ def test_checkpoints_of_earlier_versions_continue_with_a_warning(tmp_path):
     data = load_checkpoint(folder / CHECKPOINT)
     del data["asked"]
     save_checkpoint(folder / CHECKPOINT, data)
-    assert "does not say what run it is of" in refusal(Discovery.resume, folder)
+    assert "does not say which run it belongs to" in refusal(Discovery.resume, folder)
     write_config(folder, CONFIGURATION)
     with pytest.warns(UserWarning, match="written by an earlier version") as warned:
         discovery = Discovery.resume(folder)
@@ -343,7 +343,7 @@ def test_a_folder_is_made_and_may_be_a_text(tmp_path):
 def test_a_run_is_not_begun_over_another(tmp_path):
     folder = interrupted(tmp_path / "run")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert "holds a run that has begun" in refusal(Discovery(CONFIGURATION, folder=folder).run)
+    assert "already holds a run" in refusal(Discovery(CONFIGURATION, folder=folder).run)
     own = Discovery(CONFIGURATION, folder=folder, split=wine())
     assert "other settings, data or terms" in refusal(own.run)
     # discover() with a folder continues the discovery in it, on its own data only.
