@@ -22,7 +22,7 @@ from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
 from metaplast.terms.algebra import B, Signal, W, post, pre
 from metaplast.terms.operator import Operator
-from metaplast.terms.term import Synapses
+from metaplast.terms.synapses import Synapses
 
 MOST_WIDTH, MOST_LAYERS = 1_000_000, 1000
 

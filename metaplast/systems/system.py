@@ -14,7 +14,7 @@ from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 from metaplast.terms.algebra import Matrix, Signal
 from metaplast.terms.compiled import Change
-from metaplast.terms.term import Synapses
+from metaplast.terms.synapses import Synapses
 
 
 class Examples(NamedTuple):

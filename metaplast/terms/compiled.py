@@ -19,7 +19,9 @@ from torch import Tensor
 
 from metaplast.base.torch_settings import own_settings
 from metaplast.terms.algebra import Formula, Gate, Matrix, Projection, Signal, Vector
-from metaplast.terms.term import DenseFormula, Synapses, Term, dense_update
+from metaplast.terms.dense_formula import DenseFormula, dense_update
+from metaplast.terms.synapses import Synapses
+from metaplast.terms.term import Term
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from metaplast.terms.algebra import (
     post,
     pre,
 )
+from metaplast.terms.dense_formula import DenseFormula
 from metaplast.terms.operator import Operator
-from metaplast.terms.term import DenseFormula, Synapses
+from metaplast.terms.synapses import Synapses
 
 # Far above any sensible formula, far below what would take long to run.
 MOST_MONOMIALS, MOST_GATES = 1000, 16

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError
 from metaplast.terms.algebra import Formula
+from metaplast.terms.dense_formula import DenseFormula
 from metaplast.terms.formula_data import (
     check,
     entry,
@@ -21,7 +22,8 @@ from metaplast.terms.formula_data import (
     read_matrix,
 )
 from metaplast.terms.notation import LATEX
-from metaplast.terms.term import DenseFormula, Synapses, Term
+from metaplast.terms.synapses import Synapses
+from metaplast.terms.term import Term
 
 # Limit on a name's length: it becomes part of tables and generated code.
 MOST_LETTERS = 100
