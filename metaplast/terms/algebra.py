@@ -33,6 +33,7 @@ from metaplast.terms.formula import (
     Signal,
     Transposed,
     Vector,
+    is_kind,
 )
 from metaplast.terms.written import FormulaError, Part, spelled
 
@@ -70,7 +71,7 @@ class _Population(Part):
         Raises:
             FormulaError: if the kind is not a lower-case identifier.
         """
-        if not (isinstance(kind, str) and kind.isidentifier() and kind.islower()):
+        if not is_kind(kind):
             raise FormulaError(f"a kind of signal is a lower-case identifier, got {kind!r}.")
         return Signal(self.name, kind)
 

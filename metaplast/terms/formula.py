@@ -25,6 +25,11 @@ _VECTORS = (
 )
 
 
+def is_kind(name: object) -> bool:
+    """Return whether a name is valid for a kind of signal: a lower-case identifier."""
+    return isinstance(name, str) and name.isidentifier() and name.islower()
+
+
 class _Vector(Part):
     @property
     def hint(self) -> str:
