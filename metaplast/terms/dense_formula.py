@@ -23,7 +23,7 @@ class DenseFormula:
         matrix: the matrix that it changes, `algebra.W` or `algebra.B`.
         update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
             [episode, row, column]; `synapses.operator.tensor` is M.
-        vectors: the signals that it reads.
+        vectors: the signals that it reads; those of projections are added.
         is_local: whether each synapse needs only its own two neurons and weight.
         text: the right-hand side of the equation in Unicode.
         latex: the same in LaTeX.
@@ -62,11 +62,12 @@ class DenseFormula:
                     f"a DenseFormula's {name} must be {expected}, got "
                     f"{spelled(getattr(self, name))}."
                 )
-        object.__setattr__(self, "vectors", frozenset(vectors))
+        projected = {vector.signal for vector in vectors if isinstance(vector, Projection)}
+        object.__setattr__(self, "vectors", frozenset(vectors) | projected)
 
 
 def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:
-    """Return the update of a dense term, [episode, row, column].
+    """Return the update by a dense term, [episode, row, column].
 
     Raises:
         UserError: if its function returns anything else.
@@ -81,7 +82,7 @@ def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor
     kind, wanted = ((x.shape, x.dtype, x.device) for x in (update, matrix))
     if kind != wanted:
         raise UserError(
-            f"{name}: the update must be [episode, row, column] as its matrix, "
+            f"{name}: the update must be [episode, row, column] like its matrix, "
             f"{tuple(wanted[0])} of {wanted[1]} on {wanted[2]}, got {tuple(kind[0])} of {kind[1]} "
             f"on {kind[2]}."
         )

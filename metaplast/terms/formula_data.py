@@ -5,8 +5,8 @@ A formula is written as its matrix and monomials:
     {"matrix": "W", "monomials": [{"coefficient": -1.0, "gates": [], "row": e, "column": y}]}
 
 A signal is {"population": "post", "kind": "error"}. A projection Mᵀu is the signal u with one more
-entry, "through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial multiplies the matrix
-itself, row and column are null. Nothing in a file is evaluated as code.
+entry, "through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial
+multiplies the matrix itself, row and column are null. Nothing in a file is evaluated as code.
 """
 
 from __future__ import annotations
