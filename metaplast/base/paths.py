@@ -29,17 +29,3 @@ def as_path(value: AnyPath, name: str = "the path") -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{name} must be a path, as text or pathlib.Path, got {shown(value)}.")
     return Path(value)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents if they do not exist.
-
-    Raises:
-        UserError: if that is impossible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; give one that can be written."
-        ) from None

@@ -27,24 +27,6 @@ _LARGEST = 2**63 - 1
 Label = Tensor | np.ndarray[Any, Any] | Sequence[Any] | int | np.integer[Any]
 
 
-def class_index(label: object, classes: int, what: str = "the label") -> int:
-    """Return a class as a Python int.
-
-    Args:
-        label: a whole number; a tensor or array of one such number may have any shape.
-        classes: how many there are.
-        what: names the label in errors.
-
-    Raises:
-        UserError: if it is anything else, or not from 0 to classes − 1.
-    """
-    values = _numbers(label, f"{what} must be {_index(classes)}")
-    if values.is_floating_point() or values.numel() != 1:
-        raise UserError(f"{what} must be {_index(classes)}, got {_shown(label)}; {_hint(values)}.")
-    require_in_range(values, classes, what)
-    return int(values)
-
-
 def class_targets(
     labels: object,
     classes: int,
@@ -75,7 +57,9 @@ def class_targets(
     """
     shape = tuple(shape)
     if not shape:
-        expected = f"{what} must be {_index(classes)}, or {classes} probabilities"
+        expected = (
+            f"{what} must be a whole number from 0 to {classes - 1}, or {classes} probabilities"
+        )
     else:
         expected = (
             f"{what} must be whole numbers from 0 to {classes - 1} of shape {shape}, or "
@@ -145,10 +129,6 @@ def whole_numbers(labels: Tensor) -> Tensor | None:
     if kind == torch.bool or kind.is_floating_point or kind.is_complex:
         return None
     return labels.to(torch.int64)
-
-
-def _index(classes: int) -> str:
-    return f"a whole number from 0 to {classes - 1}"
 
 
 def _hint(values: Tensor) -> str:

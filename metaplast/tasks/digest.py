@@ -1,7 +1,7 @@
 """Digests that identify the data of a run's tasks, whatever their memory layout.
 
-A digest is the SHA-256 of shapes and values, with the values in the precision of the run. Storing the
-same numbers in another type does not change it.
+A digest is the SHA-256 of shapes and values, with the values in the precision of the run. Storing
+the same numbers in another type does not change it.
 """
 
 from __future__ import annotations
