@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import torch
 
-from metaplast.base.errors import UserError, require, require_choice
-from metaplast.base.paths import as_path, shown
+from metaplast.base.errors import UserError, require, require_choice, shown
+from metaplast.base.paths import as_path
 
 
 def coerce(settings: object) -> None:

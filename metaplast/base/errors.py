@@ -35,8 +35,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def shown(value: object) -> str:
-    """Return a user's value as a message shows it: on one line, and cut if it is long."""
-    text = repr(value)
+    """Return a user's value as a message shows it: one line, no full stop inside, cut if long."""
+    text = " ".join(repr(value).split()).replace(". ", " ")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 

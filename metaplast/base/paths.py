@@ -5,18 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from metaplast.base.errors import UserError
+from metaplast.base.errors import UserError, shown
 
 AnyPath = str | os.PathLike[str]
-
-#: How many characters of a value an error message shows.
-SHOWN = 60
-
-
-def shown(value: object) -> str:
-    """Return a value as a message shows it: one line, cut short, without sentence endings."""
-    text = " ".join(repr(value).split()).replace(". ", " ")
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def as_path(value: AnyPath, name: str = "the path") -> Path:
