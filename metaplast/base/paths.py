@@ -1,4 +1,4 @@
-"""Paths as a user gives them: text or any path object."""
+"""Paths from a user: text or any path object."""
 
 from __future__ import annotations
 
