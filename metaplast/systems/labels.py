@@ -1,4 +1,4 @@
-"""Labels: a class, as a whole number in range, or a vector of class probabilities.
+"""Labels: a class as a whole number in range, or a vector of class probabilities.
 
 A whole number is a Python or NumPy integer, or an integer tensor or array, signed or not.
 Probabilities are not negative and sum to 1, with one for each class; a one-hot vector of whole
@@ -44,10 +44,10 @@ def class_targets(
             [*shape, class].
         classes: how many there are.
         shape: () for one example, (n,) for n examples.
-        what: names the labels in errors.
+        what: the name of the labels in errors.
         device: of the result.
         dtype: of probabilities.
-        nan: whether NaN probabilities are accepted, as in data whose episode they spoil.
+        nan: whether NaN probabilities are accepted; their episode then diverges.
 
     Returns:
         [*shape] int64, or [*shape, class] in `dtype`.
@@ -66,7 +66,7 @@ def class_targets(
             f"probabilities of shape {(*shape, classes)}"
         )
     values = _numbers(labels, expected)
-    # A vector over one class is read as an index: only an index can be wrong.
+    # A vector of one whole number is read as an index: of one class, only an index can be wrong.
     is_rows = tuple(values.shape) == (*shape, classes) and (
         values.is_floating_point() or classes > 1 or bool(shape)
     )
@@ -101,7 +101,7 @@ def require_probabilities(
 
     Args:
         rows: the probabilities.
-        what: names them in the error.
+        what: their name in the error.
         nan: whether NaN is accepted.
     """
     if not rows.numel():
@@ -122,7 +122,7 @@ def require_probabilities(
 
 
 def whole_numbers(labels: Tensor) -> Tensor | None:
-    """Return integer labels, signed or not, as int64; None for other kinds."""
+    """Return integer labels, signed or not, as int64; None if they are of another kind."""
     if labels.dtype == torch.int64:
         return labels
     kind = labels.dtype
@@ -148,19 +148,19 @@ def _numbers(label: object, expected: str) -> Tensor:
 
 
 def _tensor(label: Any) -> Tensor | None:
-    """Return anything that holds numbers as a tensor, None for anything else."""
+    """Return numbers of any kind as a tensor, None for anything else."""
     if isinstance(label, Tensor):
         usable = label.layout == torch.strided and label.device.type != "meta"
         return label.detach() if usable else None
     if isinstance(label, numbers.Integral) and not isinstance(label, bool):
-        # Beyond int64, a number is out of any range.
+        # A number beyond int64 is out of any range.
         value = max(-_LARGEST, min(_LARGEST, int(label)))
         return torch.tensor(value, dtype=torch.int64, device="cpu")
     return _array(label)
 
 
 def _array(label: Any) -> Tensor | None:
-    """Return an array, or what NumPy converts to one, as a tensor; None if it holds no numbers."""
+    """Return a value that NumPy can convert to an array as a tensor; None if not of numbers."""
     has_bools = isinstance(label, list | tuple) and any(map(_is_bool, _flat(label)))
     if has_bools or np.ma.is_masked(label):
         return None
@@ -169,7 +169,7 @@ def _array(label: Any) -> Tensor | None:
     except (ValueError, TypeError, RuntimeError, OverflowError):
         return None
     if array.dtype.kind == "u":
-        # Beyond int64, a number is out of any range.
+        # A number beyond int64 is out of any range.
         array = np.minimum(np.atleast_1d(array).astype(np.uint64), np.uint64(_LARGEST)).reshape(
             array.shape
         )
