@@ -1,6 +1,8 @@
 """The parts of a rule: an algebra of signals, terms written in it, and their compiled form.
 
-A term is declared once as a formula; evaluation, printing, locality and exported code follow."""
+A term is declared once as a formula; evaluation, printing, locality and exported code follow from
+it.
+"""
 
 from metaplast.terms.algebra import B, W, dot, outer, post, pre, total
 from metaplast.terms.dense_formula import DenseFormula

@@ -36,7 +36,7 @@ class Synapses:
         return replace(self, operator=operator)
 
     def signal(self, signal: Signal) -> Tensor:
-        """Return the value of a signal; there are as many ones as the population has neurons."""
+        """Return the value of a signal, with a one for each neuron if it is `one`."""
         if signal.kind == "one":
             return torch.ones_like(self._any(signal.population))
         return self.signals[signal]

@@ -35,13 +35,13 @@ class Term:
     """A candidate term of a plasticity rule, ΔM = θ · formula.
 
     Attributes:
-        name: its name in the field; rules and files use it as a key.
-        formula: the one declaration from which everything else is derived.
+        name: its name in the field, and its key in rules and files.
+        formula: the declaration from which everything else is derived.
         citation: publication and equation.
         summary: its effect, in a few words.
         aliases: other names accepted on input, such as "F0".
-        initial: θ at which meta-learning starts.
-        nonnegative: whether θ < 0 makes no physical sense (a decay that amplifies).
+        initial: θ at the start of meta-learning.
+        nonnegative: whether θ < 0 makes no physical sense, such as a decay that amplifies.
         in_pool: whether `--terms all` (forward terms) or `all+backward` includes it.
     """
 
@@ -55,7 +55,7 @@ class Term:
     in_pool: bool = True
 
     def __post_init__(self) -> None:
-        """Check every field; the name becomes part of files and generated code.
+        """Check every field; files and generated code contain the name.
 
         Raises:
             UserError: if the name is not a lower-case identifier, the formula is invalid, or
@@ -127,7 +127,7 @@ class Term:
 
     @property
     def signals(self) -> frozenset[Signal]:
-        """The signals that the term reads, except for ones, which need not be offered."""
+        """The signals that the term reads, except ones, which every system has."""
         return frozenset(
             vector
             for vector in self.formula.vectors
@@ -146,7 +146,7 @@ class Term:
 
 
 def _checked_formula(name: str, formula: object) -> Formula | DenseFormula:
-    """Return a term's formula; a matrix is converted to one.
+    """Return a term's formula; a matrix becomes one.
 
     Raises:
         FormulaError: if it is invalid.
@@ -185,8 +185,8 @@ def checked_terms(terms: Iterable[Term]) -> tuple[Term, ...]:
 def full_update(term: Term, synapses: Synapses) -> Tensor:
     """Return the term's update F, [episode, row, column], monomial by monomial.
 
-    The plain way, with one full matrix per monomial and occurrence: for the reference engine,
-    calibration and diagnosis, which must not share code with the compiled terms.
+    It forms one full matrix per monomial and occurrence. The reference engine, calibration and
+    diagnosis use it, because they must not share code with the compiled terms.
     """
     formula, matrix = term.formula, synapses.operator.tensor
     update = torch.zeros_like(matrix)
