@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from metaplast.terms.synapses import Synapses as Synapses
     from metaplast.terms.term import Term as Term
 
-# Where each public name lies. A name is loaded when it is first asked for: importing metaplast
-# takes no time, and Ctrl-C is heeded while a command loads.
+# The module of each public name. A name is imported on first use, so `import metaplast` is fast and
+# Ctrl-C works while a command loads.
 _HOMES: Mapping[str, str] = MappingProxyType(
     {
         "B": "terms.algebra",
@@ -151,7 +151,7 @@ __all__ = [
     "unroll",
 ]
 
-# Names of 0.1, for one release.
+# Support the module names of 0.1 for one release.
 _moved.install()
 
 
