@@ -15,8 +15,7 @@ from torch import Tensor
 
 from episodes.storage import reason
 from metaplast.base.coerce import plain_scalar
-from metaplast.base.errors import UserError, require
-from metaplast.base.paths import shown
+from metaplast.base.errors import UserError, require, shown
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

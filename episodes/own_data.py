@@ -13,8 +13,7 @@ from episodes.arrays import Array, as_inputs, as_labels, scalars
 from episodes.pool import LabelledPool
 from episodes.scaling import require_scaling
 from episodes.source import PoolSource
-from metaplast.base.errors import UserError, require
-from metaplast.base.paths import shown
+from metaplast.base.errors import UserError, require, shown
 from metaplast.tasks.input_range import far_range, warn_of_range
 from metaplast.tasks.source import EpisodeSource
 

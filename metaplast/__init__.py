@@ -49,20 +49,20 @@ if TYPE_CHECKING:
     from metaplast.terms.algebra import post as post
     from metaplast.terms.algebra import pre as pre
     from metaplast.terms.algebra import total as total
+    from metaplast.terms.dense_formula import DenseFormula as DenseFormula
     from metaplast.terms.library import KnownRule as KnownRule
     from metaplast.terms.library import all_terms as all_terms
     from metaplast.terms.library import get_term as get_term
     from metaplast.terms.library import known_rules as known_rules
-    from metaplast.terms.term import DenseFormula as DenseFormula
-    from metaplast.terms.term import Synapses as Synapses
+    from metaplast.terms.synapses import Synapses as Synapses
     from metaplast.terms.term import Term as Term
 
-# Where each public name lies. A name is loaded when it is first asked for: importing metaplast
-# takes no time, and Ctrl-C is heeded while a command loads.
+# The module of each public name. A name is imported on first use, so `import metaplast` is fast and
+# Ctrl-C works while a command loads.
 _HOMES: Mapping[str, str] = MappingProxyType(
     {
         "B": "terms.algebra",
-        "DenseFormula": "terms.term",
+        "DenseFormula": "terms.dense_formula",
         "Discovery": "discovery.run",
         "DiscoveryConfig": "discovery.config",
         "EpisodeBatch": "tasks.batch",
@@ -84,7 +84,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "RuleOptimizer": "rules.optimizer",
         "State": "systems.state",
         "StreamRequest": "tasks.request",
-        "Synapses": "terms.term",
+        "Synapses": "terms.synapses",
         "System": "systems.system",
         "Term": "terms.term",
         "UserError": "base.errors",
@@ -151,7 +151,7 @@ __all__ = [
     "unroll",
 ]
 
-# Names of 0.1, for one release.
+# Support the module names of 0.1 for one release.
 _moved.install()
 
 

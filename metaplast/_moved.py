@@ -1,6 +1,6 @@
-"""Deprecated module names of version 0.1: importing one warns and gives the module's new home.
+"""Deprecated module names of version 0.1: importing one warns and loads the module's new home.
 
-Kept for one release. Modules that lay directly in `metaplast/` have moved into folders.
+Kept for one release. Modules directly in `metaplast/` have moved into folders.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MOVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 class _Finder(MetaPathFinder):
-    """Finds a module by its old name."""
+    """Finds modules by their old names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -69,7 +69,7 @@ class _Finder(MetaPathFinder):
 
 
 class _CallableModule(ModuleType):
-    """A module that is called as the function whose name it takes in its package."""
+    """The module `metaplast.unroll`, which is called like the function whose name it takes."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call the function."""
@@ -77,13 +77,13 @@ class _CallableModule(ModuleType):
 
 
 class _Loader(Loader):
-    """Fills a module of an old name with the contents of the new ones."""
+    """Fills a module with an old name from its new modules."""
 
     def __init__(self, old: str) -> None:
         self._old = old
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return an empty module; that of `unroll` hides a function of the same name."""
+        """Return an empty module; `unroll` is callable, because it hides that function."""
         kind = _CallableModule if self._old == "unroll" else ModuleType
         return kind(spec.name)
 
@@ -102,6 +102,6 @@ class _Loader(Loader):
 
 
 def install() -> None:
-    """Make old names importable; called once, by `metaplast` itself."""
+    """Make old names importable; `metaplast` calls this once."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

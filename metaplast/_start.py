@@ -1,4 +1,4 @@
-"""The start of every command: light, so that Ctrl-C is heeded while the heavy parts are loaded."""
+"""The start of every command. It imports little, so that Ctrl-C works while the rest is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 INTERRUPTED, MISTAKE = 130, 2
-# Read by OpenMP and numba while they are loaded; OpenMP takes one number for each level.
+# OpenMP and numba read these while they load; OpenMP takes one number for each nesting level.
 _THREADS = {"OMP_NUM_THREADS": r"\d+(\s*,\s*\d+)*", "NUMBA_NUM_THREADS": r"\d+"}
 _MOST_THREADS = 65536
 
@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def script(name: str) -> int:
-    """Run the command called `name` with the arguments of the process; return its exit code."""
+    """Run the command `name` with the arguments of the process; return its exit code."""
     return _start([name, *sys.argv[1:]])
 
 
@@ -37,7 +37,7 @@ def _start(arguments: list[str]) -> int:
 
 
 def wrong_threads() -> str | None:
-    """Return what is wrong with the variables that set numbers of threads; None if all is well."""
+    """Return what is wrong with the variables that set numbers of threads, else None."""
     for name, pattern in _THREADS.items():
         value = os.environ.get(name, "").strip()
         if not value:
@@ -47,14 +47,14 @@ def wrong_threads() -> str | None:
         if not numbers or not all(1 <= int(each[:9]) <= _MOST_THREADS for each in numbers):
             return (
                 f"the environment variable {name} must be a whole number of threads from 1 to "
-                f"{_MOST_THREADS}, got {value!r}; set another, or unset it."
+                f"{_MOST_THREADS}, got {value!r}; set another number, or unset it."
             )
     return None
 
 
 @contextmanager
 def _ending_at_once() -> Iterator[None]:
-    """Have Ctrl-C end the process without a traceback: nothing is begun yet."""
+    """Have Ctrl-C end the process without a traceback, because no work has started."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
@@ -65,6 +65,6 @@ def _ending_at_once() -> Iterator[None]:
 
 
 def _end(*_: object) -> None:
-    # An exception would go through modules that are half loaded, which make other errors of it.
+    # An exception would pass through half-loaded modules, which could turn it into other errors.
     os.write(2, b"Interrupted.\n")
     os._exit(INTERRUPTED)

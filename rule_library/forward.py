@@ -49,7 +49,7 @@ presynaptic_error = Term(
     name="presynaptic_error",
     formula=-outer(post.one, pre.error),
     citation=f"{_POOL} 4",
-    summary="the presynaptic error alone, the same for all postsynaptic neurons",
+    summary="only the presynaptic error, the same for all postsynaptic neurons",
     aliases=("F4",),
 )
 

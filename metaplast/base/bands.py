@@ -1,7 +1,7 @@
 """Means and medians with confidence bands: one level and one method for the whole package.
 
-The level is that of the published curves (Shervani-Tabar & Rosenbaum 2023, 98 %). Everything that
-names it, such as a caption or the head of a column, prints it from here.
+The level is the one of the published curves, 98 % (Shervani-Tabar & Rosenbaum 2023). Captions and
+column heads that show the level take it from here.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ RESAMPLES = 10_000
 ENOUGH = 10
 # How pages of results describe their bands.
 DESCRIPTION = (
-    f"{BAND}s, of a mean Student's t below {ENOUGH} values and from {ENOUGH} on a BCa bootstrap of "
-    f"{RESAMPLES:,} resamples, widened for the sample's size, of a median order statistics"
+    f"{BAND}s: for a mean, Student's t below {ENOUGH} values, and a BCa bootstrap of {RESAMPLES:,} "
+    f"resamples, widened for small samples, from {ENOUGH} on; for a median, order statistics"
 )
 # How to describe stored results whose bands have no recorded method.
 EARLIER = (
-    "98 % percentile bootstrap bands, as an earlier version made them: with 20 seeds about a tenth "
+    "98 % percentile bootstrap bands, made by an earlier version: with 20 seeds about a tenth "
     "narrower than today's"
 )
 # The possible range of a share, of a share in percent, and of a difference of shares.
@@ -49,7 +49,7 @@ class Band:
 
     Attributes:
         mean: of the values.
-        low: lower end of the band; the lower limit of what is possible if one value leaves it open.
+        low: lower end of the band; with a single value, the lowest possible mean.
         high: upper end.
     """
 
@@ -73,7 +73,7 @@ def mean_band(values: Tensor | Numbers, limits: Limits = ANY, level: float = LEV
     Args:
         values: one for each episode, network or seed, at least one, [value].
         limits: the possible range of the mean, such as `SHARE`.
-        level: how often such a band covers the truth.
+        level: the share of such bands that cover the truth.
     """
     numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     ends = mean_bands(numbers.astype(float)[:, None], limits, level)
@@ -91,15 +91,15 @@ def mean_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> E
     coverage is 97 to 98 % for normal values at any n; for exponential values it is 93 % at n = 5,
     95 % at 10 and 97 % at 20.
 
-    A single value says nothing about the spread: its band is everything that `limits` allow. Equal
+    A single value says nothing about the spread: its band is the whole range of `limits`. Equal
     values have a band of zero width, because no method can tell how they would vary. If BCa returns
     NaN, the band is Student's.
 
     Args:
         values: [value, place]; values that are not finite are ignored. A place with no finite value
             is NaN. The order of the values does not matter.
-        limits: the possible range of the means: bands are cut there.
-        level: how often such a band covers the truth.
+        limits: the possible range of the means; bands are cut to it.
+        level: the share of such bands that cover the truth.
     """
     return _by_count(values, lambda part: _mean_bands(part, level), limits)
 
@@ -107,15 +107,15 @@ def mean_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> E
 def median_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> Ends:
     """Return medians and the ends of their bands, [place] each, like `mean_bands`.
 
-    The ends are order statistics (David & Nagaraja 2003), which cover under any distribution. No
-    two of n values do so if 2^(1-n) > 1 - level, that is below 7 values for 98 %: the band is then
-    everything that `limits` allow.
+    The ends are order statistics (David & Nagaraja 2003), which cover under any distribution. If
+    2^(1-n) > 1 - level (below 7 values for 98 %), no two of the n values do so: the band is then
+    the whole range of `limits`.
     """
     return _by_count(values, lambda part: _median_bands(part, level), limits)
 
 
 def _by_count(values: Numbers, bands: Callable[[Numbers], Ends], limits: Limits) -> Ends:
-    """Return bands place by place, those with equally many finite values at once."""
+    """Return the bands of all places, computed together for places with as many finite values."""
     # NaN sorts last, so the first rows of a column are its finite values.
     ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
     counts = np.isfinite(ordered).sum(0)
@@ -129,7 +129,7 @@ def _by_count(values: Numbers, bands: Callable[[Numbers], Ends], limits: Limits)
 
 def _mean_bands(values: Numbers, level: float) -> Ends:
     count, mean = len(values), values.mean(0)
-    # Rounding: the mean of equal values may differ from them.
+    # Because of rounding, the mean of equal values may differ from them.
     equal = values[0] == values[-1]
     mean = np.where(equal, values[0], mean)
     low, high = np.full((2, len(mean)), [[-np.inf], [np.inf]])
@@ -153,12 +153,12 @@ def _student(count: int, level: float) -> float:
 
 
 def _bootstrap(values: Numbers, level: float) -> tuple[Numbers, Numbers]:
-    """Return the ends of BCa bands at the widened level, NaN where there are none."""
+    """Return the ends of BCa bands at the widened level; NaN if BCa fails."""
     from scipy import stats
 
     width = _student(len(values), level) * math.sqrt(len(values) / (len(values) - 1))
     with warnings.catch_warnings():
-        # If BCa finds no spread in the values, it warns and returns NaN.
+        # If the values have no spread, BCa warns and returns NaN.
         warnings.simplefilter("ignore", RuntimeWarning)
         interval = stats.bootstrap(
             (values,), np.mean, axis=0, vectorized=True, method="BCa", n_resamples=RESAMPLES,

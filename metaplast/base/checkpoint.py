@@ -1,4 +1,4 @@
-"""Save and load the state of a run: written whole or not at all, and only plain data."""
+"""Save and load the state of a run: plain data only, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
     """Return what `save_checkpoint` wrote; code in the file is never run.
 
     Raises:
-        UserError: if the file is missing, damaged, foreign or of another version.
+        UserError: if the file is missing, damaged, of another version or not a checkpoint.
     """
     path = as_path(path)
     try:
@@ -66,10 +66,10 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
 
 
 def _verify(path: Path) -> None:
-    """Compare the checksums, which torch writes but does not verify."""
+    """Verify the checksums, which torch writes but does not verify."""
     with zipfile.ZipFile(path) as archive:
-        # torch does not compress its files: a compressed one is foreign, and may expand without
-        # limit.
+        # torch does not compress its files: a compressed one is not ours, and could expand
+        # without limit.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise zipfile.BadZipFile(path.name)
         damaged = archive.testzip()

@@ -1,4 +1,4 @@
-"""Convert what a user gives for a setting into plain Python of the setting's type.
+"""Convert a user's value for a setting into plain Python of the setting's type.
 
 Settings are frozen dataclasses. Each calls `coerce(self)` first in `__post_init__`. The type
 annotation of a field decides which values it accepts: NumPy scalars, lists and paths as text work
@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import torch
 
-from metaplast.base.errors import UserError, require, require_choice
-from metaplast.base.paths import as_path, shown
+from metaplast.base.errors import UserError, require, require_choice, shown
+from metaplast.base.paths import as_path
 
 
 def coerce(settings: object) -> None:
@@ -53,7 +53,7 @@ def _fields(cls: type[Any]) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any, kind: Any, *, one: bool = True) -> Any:
-    """Return `value` as one of type `kind`; with `one`, a number becomes a tuple of one."""
+    """Return `value` as type `kind`; with `one`, a number becomes a tuple of one."""
     origin = get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         return _one_of(name, value, get_args(kind))
@@ -78,7 +78,7 @@ def _refused(name: str, expected: str, value: object) -> UserError:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Return a scalar of NumPy, or a 0-d array or tensor, as a Python number, others as is."""
+    """Return a NumPy scalar or a 0-d array or tensor as a Python number, other values unchanged."""
     if isinstance(value, torch.Tensor):
         return value.detach().item() if value.dim() == 0 and not value.is_meta else value
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
@@ -174,7 +174,7 @@ _CONVERTERS: Mapping[Any, Callable[[str, Any], Any]] = {
 
 
 def as_json(value: Any) -> Any:
-    """Return plain data with NumPy numbers, arrays, tensors and paths in it converted for JSON."""
+    """Return plain data for JSON: NumPy numbers, arrays, tensors and paths are converted."""
     value = plain_scalar(value)
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
@@ -186,20 +186,20 @@ def as_json(value: Any) -> Any:
 
 
 def from_plain(cls: type, data: object, what: str) -> dict[str, Any]:
-    """Return the fields of a dataclass from plain data: every field must be there, and no others.
+    """Return the fields of a dataclass from plain data, which must have exactly these fields.
 
     Args:
         cls: the dataclass.
-        data: what a JSON file holds.
-        what: what it should be, for error messages.
+        data: the contents of a JSON file.
+        what: name of the expected data, for error messages.
 
     Raises:
         UserError: if `data` is not an object, or a field is missing or unknown.
     """
     if not isinstance(data, Mapping):
         raise UserError(
-            f"{what} must be an object of fields by name, got {shown(data)}; use the file as it "
-            f"was written."
+            f"{what} must be an object of fields by name, got {shown(data)}; use the file "
+            f"unchanged."
         )
     known = {f.name for f in dataclasses.fields(cls)}
     require(

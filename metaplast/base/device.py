@@ -1,4 +1,4 @@
-"""Devices by name: what a name says, and whether this machine has such a device."""
+"""Devices by name, and whether this machine has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from metaplast.base.errors import require
 
 
 def parse_device(text: str) -> torch.device:
-    """Return the device written after `--device`, whether or not this machine has it.
+    """Return the device named by `--device`, whether or not this machine has it.
 
     Raises:
         UserError: if computations cannot run on a device of this kind.
@@ -37,8 +37,8 @@ def require_device(device: torch.device) -> None:
         return
     require(
         torch.cuda.is_available(),
-        "--device cuda needs a CUDA device, none was found; use --device cpu, or a machine that "
-        "has one.",
+        "--device cuda needs a CUDA device, but none was found; use --device cpu, or a machine "
+        "that has one.",
     )
     count = torch.cuda.device_count()
     require(
@@ -48,7 +48,7 @@ def require_device(device: torch.device) -> None:
 
 
 def find_device(text: str) -> torch.device:
-    """Return the device written after `--device`, after checking that this machine has it.
+    """Return the device named by `--device`, after checking that this machine has it.
 
     Raises:
         UserError: if it is unknown or absent.

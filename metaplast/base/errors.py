@@ -1,19 +1,19 @@
-"""Errors that a user can fix, each one sentence long."""
+"""Errors that a user can fix, each one sentence."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-# Longer user texts are cut in messages, so that a message stays one sentence.
+# Longer user texts are cut in messages.
 LONGEST = 80
 
-# No count from a user may be larger: it would be a typing error, or work that never ends.
+# The largest count a user may give: a larger one is a typing error, or work that never ends.
 MOST = 10**9
 
 
 class UserError(Exception):
-    """A mistake that the user can fix: says what was expected, what was given and how to fix it.
+    """A mistake that the user can fix; says what was expected, what was given and how to fix it.
 
     Commands print it without a traceback and exit with code 2.
     """
@@ -35,13 +35,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def shown(value: object) -> str:
-    """Return a user's value as a message shows it: on one line, and cut if it is long."""
-    text = repr(value)
+    """Return a user's value as a message shows it: one line, no full stop inside, cut if long."""
+    text = " ".join(repr(value).split()).replace(". ", " ")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 
 def sentence(error: Exception) -> str:
-    """Return an error as text: a user's mistake as it is, any other error with its type."""
+    """Return an error as text; any error but a `UserError` with its type."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 

@@ -36,8 +36,8 @@ def end_with_parent(parent: int, gone: Callable[[], object]) -> None:
         # Faster than the thread, and independent of what the interpreter is doing.
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if hasattr(os, "getppid") and os.name == "posix" and os.getppid() != parent:
-        os._exit(1)  # The parent ended before all this.
+    if os.name == "posix" and os.getppid() != parent:
+        os._exit(1)  # The parent ended before the lines above took effect.
 
 
 def worker_ends_with_parent() -> None:
@@ -65,9 +65,9 @@ def run_module(module: str, *arguments: str) -> None:
 
 
 def module_ends_with_parent() -> None:
-    """Call `end_with_parent` in a process that `run_module` started: its input ends then.
+    """Call `end_with_parent` in a process that `run_module` started: stdin ends with the parent.
 
-    In a process started by hand, do nothing.
+    Do nothing in a process that a user started.
     """
     if not sys.stdin.isatty():
         end_with_parent(os.getppid(), lambda: os.read(0, 1))
@@ -75,7 +75,7 @@ def module_ends_with_parent() -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Start processes that receive no interrupt before they are ready to handle it."""
+    """Hold interrupts while processes start, until they are ready to handle them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -86,7 +86,7 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# Signals that ask a process to end, as far as the system has them.
+# The signals that ask a process to end, on systems that have them.
 INTERRUPTS: Sequence[signal.Signals] = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
@@ -102,10 +102,10 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """Have the first SIGTERM or SIGHUP raise `Terminated`, so that work is saved; ignore others.
+    """Have the first SIGTERM or SIGHUP raise `Terminated`, so that work is saved; ignore the next.
 
-    Signals that are ignored already (by nohup, say) stay ignored. Outside the main thread nothing
-    is changed.
+    Signals that are already ignored (by nohup, for instance) stay ignored. Outside the main thread,
+    nothing changes.
     """
     before: dict[signal.Signals, Any] = {}
 

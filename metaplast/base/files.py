@@ -23,9 +23,9 @@ from typing import IO, Any
 from metaplast.base.errors import UserError
 from metaplast.base.strict_json import MAX_BYTES, parse_json
 
-# Held by the process that uses a folder; see `metaplast.base.locks`.
+# Name of the lock file; see `metaplast.base.locks`.
 LOCK = ".metaplast.lock"
-# The pattern of a temporary file's name, so that a later command recognises one left by a kill.
+# Names of temporary files: a later command recognises those that a killed one left.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
@@ -43,7 +43,7 @@ class FileError(UserError, OSError):
     def of(
         cls, path: Path, error: OSError, verb: str = "write", mend: str | None = None
     ) -> FileError:
-        """Return the error for a file (with another `verb`, a folder) that cannot be written."""
+        """Return the error for a file that cannot be written; other verbs suit folders."""
         what, mend = f"cannot {verb} {path}: {error.strerror or error}", mend or remedy(error)
         made = cls(f"{what}; {mend}.")
         made.what, made.mend = what, mend
@@ -59,12 +59,12 @@ def remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space there"
     if error.errno == errno.ENOENT:
-        return "make its folder, which is not there"
-    return "check the path, and who may write there"
+        return "create its folder first"
+    return "check the path and its permissions"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file through a temporary one beside it, so that readers never see half of it.
+    """Write a temporary file and rename it, so that readers never see half a file.
 
     A symbolic link is followed. Anything but a regular file (a device, a named pipe, standard
     output) is written to and never replaced.
@@ -99,8 +99,8 @@ def _put(path: Path, contents: memoryview) -> None:
 
 def _replace(path: Path, contents: memoryview, old: os.stat_result | None) -> None:
     """Create a new file, or replace a regular one."""
-    # Not `tempfile`: only their owner may read its files, whatever the umask. File systems limit
-    # the bytes of a name.
+    # `tempfile` would ignore the umask and make files that only their owner may read. Names are
+    # cut, because file systems limit their length in bytes.
     name = os.fsdecode(os.fsencode(path.name)[:200])
     temporary = path.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
@@ -118,9 +118,9 @@ def _replace(path: Path, contents: memoryview, old: os.stat_result | None) -> No
 
 
 def _descriptor(path: Path, status: os.stat_result) -> int | None:
-    """Return a duplicate of the open file that a path names, None if it names none.
+    """Return a duplicate of the open file to which a path refers; None if there is none.
 
-    After `--output /dev/stdout > file`, opening the path again would overwrite what is printed.
+    After `--output /dev/stdout > file`, opening the path again would overwrite printed text.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
@@ -133,18 +133,18 @@ def _descriptor(path: Path, status: os.stat_result) -> int | None:
 
 
 def _write_all(stream: IO[bytes], contents: memoryview) -> None:
-    """Write to a device or pipe, which may accept only part of the data at a time."""
+    """Write to a device or pipe, which may take only part of the data at a time."""
     while contents:
         contents = contents[stream.write(contents) :]
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file name is that of one of our temporary files."""
+    """Return whether a file name belongs to one of our temporary files."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_temporaries(folder: Path, depth: int = 3) -> None:
-    """Remove temporary files that killed processes left in a run folder and just below it."""
+    """Remove temporary files that killed processes left in a run folder and its subfolders."""
     for place, below, names in os.walk(folder):
         if len(Path(place).relative_to(folder).parts) >= depth:
             below.clear()
@@ -159,7 +159,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Write indented JSON atomically; NaN and infinity raise an error, as JSON has neither."""
+    """Write indented JSON atomically; NaN and infinity, which JSON lacks, raise ValueError."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -175,11 +175,11 @@ def csv_text(rows: Iterable[Mapping[str, object]]) -> str:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Return the contents of a JSON file, read strictly: see `strict_json`.
+    """Return the contents of a JSON file, read strictly; see `strict_json`.
 
     Raises:
-        UserError: if the file cannot be read, is a folder or a pipe, or is not JSON; `what` says
-            what was expected.
+        UserError: if the file cannot be read, is a folder or a pipe, or is not JSON; `what` names
+            the expected contents.
     """
     try:
         status = path.stat()
@@ -202,7 +202,7 @@ def read_json(path: Path, what: str) -> Any:
 def new_folder(out: Path | None, kind: str = "") -> Path:
     """Create and return a new, empty run folder: `out`, or runs/KIND-<time>.
 
-    Commands that start in the same second get different folders: making a folder is atomic.
+    Commands that start in the same second get different folders, because mkdir is atomic.
 
     Raises:
         UserError: if `out` is not empty, or nothing can be written there.
@@ -244,7 +244,7 @@ def claim_folder(path: Path) -> None:
 
 
 def is_left_over(path: Path) -> bool:
-    """Return whether a file is one of our lock or temporary files, which are not contents."""
+    """Return whether a file is a lock or temporary file of ours, which do not count as contents."""
     return path.name == LOCK or (is_temporary(path.name) and path.is_file())
 
 

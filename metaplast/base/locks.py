@@ -1,4 +1,4 @@
-"""Run folders are locked while in use: two processes never write one run, and a kill frees it."""
+"""Locks on run folders: two processes never write to one run. A killed process frees its lock."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ try:
 except ImportError:  # Windows: folders are not locked there.
     fcntl = None  # type: ignore[assignment]
 
-# The locks that this process holds: how many times each, and by which thread.
+# The locks that this process holds: for each, how many times and by which thread.
 _held: dict[str, tuple[int, int]] = {}
 _changing = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.clear)
-# Errors of file systems without locks: an unlocked run is better than no run.
+# Errors of file systems without locks; an unlocked run is better than none.
 _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
@@ -38,16 +38,16 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 def locked(folder: Path, *, patience: float = 0.0, make: bool = False) -> Iterator[Path]:
     """Hold a folder, and remove the temporary files that a killed process left in it.
 
-    A thread may lock again what it already holds. The lock ends with the process: `kill -9` frees
-    it. On file systems without locks, and on Windows, nothing is locked.
+    A thread may lock a folder again that it already holds. The lock ends with the process, even
+    after `kill -9`. On file systems without locks, and on Windows, nothing is locked.
 
     Args:
-        folder: the folder to hold; it is returned.
+        folder: the folder to hold; the context returns it.
         patience: seconds to wait for a process that is about to end.
-        make: whether to make the folder if it is not there.
+        make: whether to make the folder if it does not exist.
 
     Raises:
-        UserError: if another process or thread holds it, or nothing can be written there.
+        UserError: if another process or thread holds it, or it cannot be written.
     """
     key, me = os.path.realpath(folder), threading.get_ident()
     with _changing:
@@ -152,7 +152,7 @@ def _signature() -> dict[str, Any]:
 
 
 def _read(stream: IO[bytes]) -> dict[str, Any]:
-    """Return who signed a lock file; {} if it cannot be read."""
+    """Return the signature in a lock file; {} if it cannot be read."""
     stream.seek(0)
     with contextlib.suppress(ValueError, RecursionError):
         data = json.loads(stream.read(10_000))

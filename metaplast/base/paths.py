@@ -1,22 +1,13 @@
-"""Paths as a user gives them: text or any path object."""
+"""Paths from a user: text or any path object."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from metaplast.base.errors import UserError
+from metaplast.base.errors import UserError, shown
 
 AnyPath = str | os.PathLike[str]
-
-#: How many characters of a value an error message shows.
-SHOWN = 60
-
-
-def shown(value: object) -> str:
-    """Return a value as a message shows it: one line, cut short, without sentence endings."""
-    text = " ".join(repr(value).split()).replace(". ", " ")
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def as_path(value: AnyPath, name: str = "the path") -> Path:
@@ -29,17 +20,3 @@ def as_path(value: AnyPath, name: str = "the path") -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{name} must be a path, as text or pathlib.Path, got {shown(value)}.")
     return Path(value)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents if they do not exist.
-
-    Raises:
-        UserError: if that is impossible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; give one that can be written."
-        ) from None

@@ -1,8 +1,8 @@
 """ASCII versions of formulas and tables for outputs that cannot show Unicode.
 
 A terminal, pipe or file may have an encoding such as cp1252, latin-1 or ascii. After
-`make_streams_safe`, standard output and standard error replace characters that they cannot encode
-by ASCII. Files are always UTF-8.
+`make_streams_safe`, standard output and standard error write ASCII for characters that they cannot
+encode. Files are always UTF-8.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _spelled(char: str) -> str:
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
     """Return the replacement for characters that a stream cannot encode."""
     if not isinstance(error, UnicodeEncodeError):
-        # This stream is also read: its bytes are shown as they are.
+        # A decoding error: show the bytes as escapes.
         return codecs.backslashreplace_errors(error)
     bad = error.object[error.start : error.end]
     # Bytes of a file name that are invalid in the file system's encoding are written unchanged.
@@ -70,7 +70,7 @@ def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def make_streams_safe() -> None:
-    """Let standard output and error write characters outside their encoding in ASCII, not fail."""
+    """Have standard output and error write ASCII for characters that they cannot encode."""
     codecs.register_error(ERRORS, _spell)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -86,7 +86,7 @@ class AsciiConsole(Console):
 
 
 def shows_formulas(encoding: str | None) -> bool:
-    """Return whether an encoding has all characters of our formulas and tables."""
+    """Return whether an encoding has all characters that our formulas and tables use."""
     try:
         "Δθₗ₋₁ᵀ−–…·│━".encode(encoding or "utf-8")
     except (UnicodeError, LookupError):

@@ -1,4 +1,4 @@
-"""Find the terms, rules and episode sources that installed packages register as entry points."""
+"""Find what installed packages register as entry points: terms, rules, data sets and so on."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ OWN = "metaplast"
 
 @runtime_checkable
 class Named(Protocol):
-    """Anything that can be registered: it has a name and possibly aliases."""
+    """Anything that can be registered: it has a name, and may have aliases."""
 
     @property
     def name(self) -> str:
-        """The name users write."""
+        """The name that users write."""
 
 
 Item = TypeVar("Item", bound=Named)
 
 
 def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
-    """Return every registered object of class `kind`, by name, in a stable order.
+    """Return every registered instance of `kind` by name, in a stable order.
 
-    An entry point of `group` names a package, a module or one object. Every module of a package is
-    imported, so a new term or source is one new file. Objects are the module-level instances of
-    `kind`.
+    An entry point of `group` refers to a package, a module or one object. In packages and modules,
+    every module-level instance of `kind` counts. All modules of a package are imported, so adding a
+    term or a source takes one new file.
 
-    A package that cannot be imported is skipped with a warning.
+    If a package cannot be imported, it is skipped with a warning.
 
     Raises:
-        UserError: if two different objects claim the same name, or a user's module hides a package
-            that comes with metaplast.
+        UserError: if two different objects have the same name, or a user's module hides one of
+            metaplast's own packages.
     """
     return _find(group, kind)
 
@@ -64,7 +64,7 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
     """Return what an entry point offers; if its package is broken, warn and return nothing.
 
     Raises:
-        UserError: if it belongs to metaplast itself, and a user's module hides it.
+        UserError: if the package is metaplast's own and a user's module hides it.
     """
     package = "" if point.dist is None else point.dist.name
     if package == OWN:
@@ -74,21 +74,21 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
         return list(_instances(point.load(), kind))
     except (Exception, SystemExit) as error:
         warnings.warn(
-            f"the installed package {package or point.value} could not be loaded, and what it "
-            f"offers is left out ({point.value}: {type(error).__name__}: {error}); fix or "
-            f"uninstall it.",
+            f"the installed package {package or point.value} could not be loaded and is ignored "
+            f"({point.value}: {type(error).__name__}: {error}); fix or uninstall it.",
             stacklevel=4,
         )
         return []
 
 
 def _refuse_hidden(package: str) -> None:
-    """Check that importing the name of a package that comes with metaplast gives that package.
+    """Check that a user's module does not hide one of metaplast's own packages.
 
-    Python first looks for a module of that name in the working directory or the script's directory.
+    Python searches the working directory or the script's directory first, so a user's file called
+    `episodes.py` would be imported instead of our package.
 
     Raises:
-        UserError: if a user's module hides the package; names its file.
+        UserError: if that happens; names the file.
     """
     ours = Path(__file__).parents[2] / package
     loaded = sys.modules.get(package)
@@ -97,12 +97,14 @@ def _refuse_hidden(package: str) -> None:
     if any(Path(place).exists() and ours.exists() and ours.samefile(place) for place in places):
         return
     other = getattr(loaded, "__file__", None) if spec is None else spec.origin or places[0]
+    if other is None:
+        raise UserError(
+            f"the package {package!r}, which comes with metaplast, was not found; install "
+            f"metaplast again."
+        )
     raise UserError(
-        f"the package {package!r}, which comes with metaplast, was not found; install metaplast "
-        f"again."
-        if other is None
-        else f"{other} hides the package {package!r}, which comes with metaplast; rename that file "
-        f"or folder, or start Python elsewhere."
+        f"{other} hides the package {package!r}, which comes with metaplast; rename that file or "
+        f"folder, or start Python in another folder."
     )
 
 
@@ -123,16 +125,27 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
             yield importlib.import_module(f"{module.__name__}.{info.name}")
 
 
+def match(name: str, known: Mapping[str, Item]) -> Item | None:
+    """Return the item with this name or alias, in any case; None if nothing has it."""
+    return _by_lower_case(known).get(name.lower())
+
+
 def lookup(noun: str, name: str, known: Mapping[str, Item]) -> Item:
-    """Return `known[name]`, accepting aliases and any case.
+    """Return the item with this name or alias, in any case.
 
     Raises:
         UserError: if nothing has that name; suggests the nearest.
     """
-    names = {item_name.lower(): item for item_name, item in known.items()}
+    found = match(name, known)
+    if found is None:
+        raise unknown_name(noun, name, _by_lower_case(known))
+    return found
+
+
+def _by_lower_case(known: Mapping[str, Item]) -> dict[str, Item]:
+    """Return items by names and aliases in lower case; a name wins over another's alias."""
+    names = {name.lower(): item for name, item in known.items()}
     for item in known.values():
         for alias in getattr(item, "aliases", ()):
             names.setdefault(alias.lower(), item)
-    if name.lower() not in names:
-        raise unknown_name(noun, name, names)
-    return names[name.lower()]
+    return names

@@ -1,4 +1,4 @@
-"""Named random generators: one for each purpose, so that results do not depend on call order."""
+"""Random generators, one for each named purpose, so that results do not depend on call order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 def generator(seed: int, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return the generator for the purpose that `path` names, such as ("search", "step", 7).
 
-    The same seed and path give the same numbers, whatever was drawn before. So a resumed run equals
-    an uninterrupted one, and different rules see the same episodes.
+    The same seed and path always give the same numbers. So a resumed run equals an uninterrupted
+    one, and different rules see the same episodes.
     """
     state = _sequence(seed, path).generate_state(1, np.uint64)
     return torch.Generator(device=device).manual_seed(int(state[0]))

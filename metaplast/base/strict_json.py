@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 
 from metaplast.base.errors import UserError
 
-# Far above the largest file that we ever write, far below what would exhaust the memory.
+# Far above the largest file that we write, far below one that would exhaust the memory.
 MAX_BYTES = 2**28
 
 
 class _InvalidError(ValueError):
-    """An error in a text that the json module would accept."""
+    """An error that the json module would accept."""
 
 
 def parse_json(raw: bytes, name: str, what: str) -> Any:
@@ -21,12 +21,12 @@ def parse_json(raw: bytes, name: str, what: str) -> Any:
 
     Args:
         raw: the text's bytes; a byte order mark is skipped.
-        name: of the text, for messages, such as a path.
-        what: what the text should hold, for messages.
+        name: of the text, such as a path, for messages.
+        what: the expected contents, for messages.
 
     Raises:
-        UserError: if it is not JSON, names something twice, has a number that is not finite, or
-            is nested too deep.
+        UserError: if it is not JSON, has a name twice or a number that is not finite, or is nested
+            too deep.
     """
     try:
         text = raw.decode(json.detect_encoding(raw))
@@ -46,7 +46,7 @@ def parse_json(raw: bytes, name: str, what: str) -> Any:
         ) from None
     except RecursionError:
         raise UserError(
-            f"{name} should hold {what}, but is JSON nested too deep; write it again."
+            f"{name} should hold {what}, but its JSON is nested too deep; write it again."
         ) from None
     except UnicodeError:
         raise UserError(
@@ -85,7 +85,7 @@ def _finite(digits: str) -> float:
 
 
 def _whole(digits: str) -> int:
-    # Longer literals are not floats, and Python refuses to parse integers from 4300 digits on.
+    # Longer numbers do not fit a float, and Python refuses to parse integers of over 4300 digits.
     if len(digits) > 300:
         raise _InvalidError(f"it has a whole number of {len(digits)} digits")
     return int(digits)

@@ -1,4 +1,4 @@
-"""Check counts and tensors from a user; each error is one sentence."""
+"""Checks of counts and tensors from a user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def require_tensor(value: object, what: str) -> None:
 
 
 def require_one(kind: str, found: set[str], what: str) -> None:
-    """Raise `UserError` unless all values found for a property are the same."""
+    """Raise `UserError` unless only one value was found for a property."""
     require(
         len(found) == 1,
         f"{what} must share one {kind}, got {' and '.join(sorted(found))}; convert them.",

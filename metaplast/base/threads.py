@@ -1,4 +1,4 @@
-"""How many threads torch starts."""
+"""The number of torch's threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-    """Keep torch from starting threads besides ours, also in threads that first use it here."""
+    """Keep torch from starting threads of its own, also in threads that first use it here."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

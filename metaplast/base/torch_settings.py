@@ -1,4 +1,4 @@
-"""Torch's global settings while metaplast computes: always ours, never the user's.
+"""Torch's global settings while metaplast computes: ours, whatever the user has set.
 
 Results must not depend on settings made elsewhere in a notebook. Every new tensor gets an explicit
 dtype and device. The settings that cannot be passed explicitly are set here during a computation
@@ -18,7 +18,7 @@ import torch.backends.mkldnn
 from torch import Tensor
 
 _CPU = torch.device("cpu")
-# The smallest positive number: it becomes zero if denormals are flushed.
+# The smallest positive number; it becomes zero if denormals are flushed.
 _DENORMAL = torch.tensor([5e-324], dtype=torch.float64, device=_CPU)
 _BACKENDS: Any = torch.backends
 _PRODUCTS: tuple[Any, ...] = (_BACKENDS.cuda.matmul, _BACKENDS.mkldnn.matmul)
@@ -45,7 +45,7 @@ def own_settings(*, grad: bool | None = None) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.is_anomaly_enabled():
-            # Anomaly mode raises at the first non-finite gradient, which our own guard reports.
+            # Anomaly mode would raise at a non-finite gradient, which our own guard reports.
             stack.enter_context(torch.autograd.set_detect_anomaly(False))
         if torch.get_default_device() != _CPU:
             stack.enter_context(_CPU)
@@ -57,7 +57,7 @@ def own_settings(*, grad: bool | None = None) -> Iterator[None]:
 
 
 def exact_run(run: Run) -> Run:
-    """Have an engine's `run` compute with our settings, on tensors that autograd accepts."""
+    """Decorate an engine's `run`: compute with our settings, on tensors that autograd accepts."""
 
     @wraps(run)
     def exact(engine: Any, problem: Any, *, gradient: bool = True) -> Any:
@@ -73,7 +73,7 @@ def is_ordinary(tensor: Tensor) -> bool:
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """Return a tensor as plain numbers: without history, and not an inference-mode tensor."""
+    """Return a tensor as plain numbers, without history or inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 

@@ -1,4 +1,4 @@
-"""Errors for exhausted resources of a machine: what ran out, and what helps."""
+"""Errors of a machine that runs out of resources: what ran out, and what helps."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Trouble:
     mend: str
 
     def sentence(self, resume: str = "") -> str:
-        """Return both as one sentence, with the command that continues what was begun."""
+        """Return both as one sentence, with the command that continues the run."""
         again = f", then continue with {resume}" if resume else ""
         return f"{self.what}; {self.mend}{again}."
 
 
 def trouble(error: BaseException) -> Trouble | None:
-    """Return what the machine refused if that caused the error, else None."""
+    """Return the machine's refusal if it caused the error, else None."""
     if isinstance(error, FileError):
         return Trouble(error.what, error.mend)
     if isinstance(error, UserError):
@@ -58,7 +58,7 @@ def trouble(error: BaseException) -> Trouble | None:
 def _is_about(
     error: BaseException, kinds: tuple[type, ...], number: int, words: tuple[str, ...]
 ) -> bool:
-    """Return whether an error has one of some types, an error number or a torch message."""
+    """Return whether an error has one of these types, this number or one of these messages."""
     if isinstance(error, kinds) or (isinstance(error, OSError) and error.errno == number):
         return True
     text = str(error).lower()

@@ -1,4 +1,4 @@
-"""Lists that users write as one word: names or numbers with commas."""
+"""Lists of names or numbers that users write as one argument."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _BETWEEN = re.compile(r"\s*,\s*|\s+")
 def words(flag: str, text: str, noun: str = "entry") -> list[str]:
     """Return the entries of a list such as `F0,F2` or `20, 10`.
 
-    Entries are separated by a comma, by spaces or by both; one comma may follow the last.
+    Entries are separated by commas, spaces or both; a comma may follow the last one.
 
     Args:
         flag: the option, for messages.
-        text: as the user wrote it.
-        noun: what an entry is.
+        text: the list as the user wrote it.
+        noun: the word for an entry, for messages.
 
     Raises:
-        UserError: if the list is empty, or there is nothing between two commas.
+        UserError: if the list or one of its entries is empty.
     """
     found = _BETWEEN.split(text.strip())
     if len(found) > 1 and not found[-1]:

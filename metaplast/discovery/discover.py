@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from metaplast.base.device import require_device
-from metaplast.base.errors import UserError, unknown_name
-from metaplast.base.paths import as_path, shown
+from metaplast.base.errors import UserError, shown, unknown_name
+from metaplast.base.paths import as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery

@@ -1,7 +1,7 @@
-"""Systems that learn, the feedbacks that bring their errors, and the objectives of their outputs.
+"""Systems that learn, the feedbacks that supply errors, and the objectives of outputs.
 
-System, feedback and objective are each an abstract class (`system`, `feedback`, `objective`). One
-implementation is one file, found through an entry point.
+Each has an abstract class, in `system`, `feedback` and `objective`. An implementation is one file,
+found through an entry point.
 """
 
 from metaplast.systems.feedback import (

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from metaplast.base.errors import require, shown, unknown_name
 
-# Limits of softplus's β: beyond these, log 2/β (its value at 0) and the exponentials of the
-# derivative fall outside what single precision resolves.
+# Limits of softplus's β: beyond them, single precision does not resolve log 2/β (its value at 0)
+# and the exponentials of the derivative.
 SMALLEST, LARGEST = 1e-3, 1e6
 
 
@@ -25,7 +25,7 @@ class Activation:
     activation's range are first clamped to it, so that inputs of any sign stay finite.
 
     Attributes:
-        name: as written after `--activation`, with its parameter.
+        name: the text after `--activation`, with its parameter.
         kind: the family, "softplus", "tanh" or "relu".
         beta: sharpness of softplus; 1 for the others.
         apply: z → y.

@@ -1,7 +1,8 @@
-"""The interface of a feedback, the source of the errors of the hidden layers.
+"""The interface of a feedback, the source of the hidden layers' errors.
 
 A feedback turns the signals of a forward pass and the output error e_L into the errors
-e_0 … e_L of every layer of a fully connected stack. All but the direct one carry them down a chain,
+e_0 … e_L of all layers of a fully connected stack. All feedbacks except the direct one carry errors
+down layer by layer,
 
     e_{ℓ-1} = (B_ℓ e_ℓ) ⊙ σ'(z_{ℓ-1}),     e_0 = (B_1 e_1) ⊙ σ'(x)   (the synthetic input error),
 
@@ -32,11 +33,11 @@ class ErrorPass:
 
     Attributes:
         weights: W_1 … W_L.
-        backward: the feedback's own matrices, of the shapes that it requested.
+        backward: the feedback's own matrices, with the shapes that it requested.
         activities: y_0 … y_L, each [episode, sample, neuron].
         output_error: e_L, [episode, sample, neuron].
         derivative: y → σ'(z).
-        lowest: 0 if e_0 is needed, 1 if it is not.
+        lowest: 0 if e_0 is needed, else 1.
     """
 
     weights: Sequence[Operator]
@@ -48,7 +49,7 @@ class ErrorPass:
 
     @property
     def levels(self) -> range:
-        """The layers ℓ below the output whose errors are needed, from the lowest."""
+        """The layers ℓ below the output whose errors are needed, lowest first."""
         return range(self.lowest, len(self.weights))
 
     def slope(self, level: int) -> Tensor:
@@ -64,22 +65,24 @@ class ErrorPass:
 class Feedback(ABC):
     """Turns signals into errors.
 
-    Laws: errors depend on the matrices only through products; the top error is `output_error`
-        itself; nothing is changed; no gradient flows through what the feedback holds constant.
+    Laws of every feedback:
+
+    - errors depend on the matrices only through products, and the top error is `output_error`;
+    - `errors` changes nothing, and no gradient flows through what the feedback holds constant.
 
     Attributes:
-        name: as written after `--feedback`.
+        name: the text after `--feedback`.
         summary: one line for `--help`.
         is_plastic: whether backward terms may change its matrices.
-            kernel: how the fused engine carries errors: "own" through matrices of its own, "direct"
-            straight from the output through matrices of its own, "signed", "symmetric" or
-            "detached"; None if it cannot, and other engines serve instead.
-        code: NumPy code of the error carried to layer k, before it is multiplied by σ', with
-            {xp} for the array library; `weights[k]` leads from layer k to k + 1 of L. None if no
-            program can be written.
-        equation: the same as an equation in Unicode; "" for a mere name.
+        kernel: how the fused engine carries errors: "own" through the feedback's own matrices,
+            "direct" through its own matrices straight from the output, "signed", "symmetric" or
+            "detached"; None if only other engines support this feedback.
+        code: NumPy code of the error carried to layer k, before it is multiplied by σ', with {xp}
+            for the array library; `weights[k]` leads from layer k to k + 1. None if rules with this
+            feedback cannot be exported as code.
+        equation: the same as an equation in Unicode; "" to print only the name.
         latex: the same in LaTeX.
-        note: what the matrices are, for documents.
+        note: a description of the matrices, for documents.
     """
 
     name: ClassVar[str]
@@ -92,7 +95,7 @@ class Feedback(ABC):
     note: ClassVar[str] = ""
 
     def shapes(self, widths: Sequence[int]) -> tuple[Shape, ...]:
-        """Return the shape of each of its own matrices, from the lowest: those of W_ℓᵀ."""
+        """Return the shapes of its own matrices, lowest layer first; by default those of W_ℓᵀ."""
         return tuple(itertools.pairwise(widths))
 
     @abstractmethod
@@ -108,7 +111,7 @@ class ChainFeedback(Feedback):
         """Return B_ℓ e_ℓ, [episode, sample, pre], for ℓ = layer + 1."""
 
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
-        """Return e_0 … e_L, see `Feedback.errors`."""
+        """Return e_0 … e_L; see `Feedback.errors`."""
         errors = [given.output_error]
         for level in reversed(given.levels):
             errors.insert(0, self.below(level, errors[0], given) * given.slope(level))
@@ -121,7 +124,7 @@ def all_feedbacks() -> Mapping[str, Feedback]:
 
 
 def get_feedback(name: str) -> Feedback:
-    """Return the feedback called `name`.
+    """Return the feedback with this name.
 
     Raises:
         UserError: if there is no such feedback; suggests the nearest name.

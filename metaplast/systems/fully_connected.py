@@ -22,7 +22,7 @@ from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
 from metaplast.terms.algebra import B, Signal, W, post, pre
 from metaplast.terms.operator import Operator
-from metaplast.terms.term import Synapses
+from metaplast.terms.synapses import Synapses
 
 MOST_WIDTH, MOST_LAYERS = 1_000_000, 1000
 
@@ -41,7 +41,7 @@ class Forward(NamedTuple):
 class FullyConnected(System):
     """A stack of fully connected layers without biases.
 
-        z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L as the objective says.
+        z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L given by the objective.
 
     Its errors e_0 … e_L come from a feedback. Terms read y and e on both sides of W_ℓ and, if the
     feedback is plastic, of B_ℓ.
@@ -50,7 +50,7 @@ class FullyConnected(System):
         widths: n_0 (inputs), hidden widths, n_L (outputs).
         activation: of the hidden layers, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
-        feedback_name: the source of the errors.
+        feedback_name: the feedback, which supplies the errors.
         objective_name: the objective of the output.
     """
 
@@ -67,8 +67,8 @@ class FullyConnected(System):
         """Check every field.
 
         Raises:
-            UserError: if there is no layer, a width is below 1, a name is unknown, or a value is
-                of a wrong type.
+            UserError: if there is no layer, a width is below 1, a name is unknown, or a value has a
+                wrong type.
         """
         coerce(self)
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -79,15 +79,15 @@ class FullyConnected(System):
         require(
             max(self.widths) <= MOST_WIDTH and self.layers <= MOST_LAYERS,
             f"a network takes at most {MOST_LAYERS:,} layers and widths of at most "
-            f"{MOST_WIDTH:,}, got {self.layers:,} layers of width {shown(max(self.widths))} and "
-            f"less; give fewer or smaller --hidden widths.",
+            f"{MOST_WIDTH:,}, got {self.layers:,} layers of widths up to "
+            f"{shown(max(self.widths))}; give fewer or smaller --hidden widths.",
         )
         parse_activation(self.activation)
         Init(self.init)
         _ = self.feedback, self.objective
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the fields only: what is cached holds functions without a name."""
+        """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property
@@ -235,7 +235,7 @@ class FullyConnected(System):
         )
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
-        """Return the angles α_ℓ in degrees between the errors fed back and backprop's.
+        """Return the angles α_ℓ in degrees between the feedback's errors and backprop's.
 
             α_ℓ = ∠( mean over the batch of e_ℓ,  mean over the batch of e_ℓ^BP ),   ℓ = 1 … L-1,
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaplast.base.errors import require, shown, unknown_name
 
-# Limits of STD: with smaller weights nothing is learned, larger ones have no finite product.
+# Limits of STD: smaller weights learn nothing, and products of larger ones overflow.
 LEAST_STD, MOST_STD = 1e-6, 1e3
 
 
@@ -19,8 +19,8 @@ LEAST_STD, MOST_STD = 1e-6, 1e3
 class Init:
     """How weights are drawn: "xavier" (uniform) or "normal:STD".
 
-    Xavier: U(±√(6/(n_in + n_out))). Both are used in Shervani-Tabar & Rosenbaum 2023 and
-        Shervani-Tabar et al. 2024.
+    Xavier weights are U(±√(6/(n_in + n_out))). Shervani-Tabar & Rosenbaum 2023 and Shervani-Tabar
+    et al. 2024 use both.
     """
 
     text: str = "xavier"

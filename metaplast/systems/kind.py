@@ -1,4 +1,4 @@
-"""Kinds of systems: the names for `--system`, and how each makes a system for a data set."""
+"""Kinds of systems: their names for `--system`, and how each makes a system for a data set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SystemRequest:
         init: how weights are drawn, as `Init` reads it.
         feedback: name of the feedback.
         objective: name of the objective.
-        argument: what follows the colon in `--system name:argument`.
+        argument: the text after the colon in `--system name:argument`.
     """
 
     inputs: int
@@ -40,10 +40,10 @@ class SystemRequest:
 
 
 class SystemKind(ABC):
-    """Makes the systems of one kind. Each is one file with one instance, found by an entry point.
+    """Makes systems of one kind. Each kind is one file with one instance, found by an entry point.
 
     Attributes:
-        name: as written after `--system`.
+        name: the text after `--system`.
         summary: one line for `--help`.
     """
 
@@ -56,7 +56,7 @@ class SystemKind(ABC):
         """Return the system for a data set.
 
         Raises:
-            UserError: if the request asks for something that the kind does not have.
+            UserError: if the kind does not support the request.
         """
 
 

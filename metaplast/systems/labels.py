@@ -1,4 +1,4 @@
-"""Labels: a class, as a whole number in range, or a vector of class probabilities.
+"""Labels: a class as a whole number in range, or a vector of class probabilities.
 
 A whole number is a Python or NumPy integer, or an integer tensor or array, signed or not.
 Probabilities are not negative and sum to 1, with one for each class; a one-hot vector of whole
@@ -27,24 +27,6 @@ _LARGEST = 2**63 - 1
 Label = Tensor | np.ndarray[Any, Any] | Sequence[Any] | int | np.integer[Any]
 
 
-def class_index(label: object, classes: int, what: str = "the label") -> int:
-    """Return a class as a Python int.
-
-    Args:
-        label: a whole number; a tensor or array of one such number may have any shape.
-        classes: how many there are.
-        what: names the label in errors.
-
-    Raises:
-        UserError: if it is anything else, or not from 0 to classes − 1.
-    """
-    values = _numbers(label, f"{what} must be {_index(classes)}")
-    if values.is_floating_point() or values.numel() != 1:
-        raise UserError(f"{what} must be {_index(classes)}, got {_shown(label)}; {_hint(values)}.")
-    require_in_range(values, classes, what)
-    return int(values)
-
-
 def class_targets(
     labels: object,
     classes: int,
@@ -62,10 +44,10 @@ def class_targets(
             [*shape, class].
         classes: how many there are.
         shape: () for one example, (n,) for n examples.
-        what: names the labels in errors.
+        what: the name of the labels in errors.
         device: of the result.
         dtype: of probabilities.
-        nan: whether NaN probabilities are accepted, as in data whose episode they spoil.
+        nan: whether NaN probabilities are accepted; their episode then diverges.
 
     Returns:
         [*shape] int64, or [*shape, class] in `dtype`.
@@ -75,14 +57,16 @@ def class_targets(
     """
     shape = tuple(shape)
     if not shape:
-        expected = f"{what} must be {_index(classes)}, or {classes} probabilities"
+        expected = (
+            f"{what} must be a whole number from 0 to {classes - 1}, or {classes} probabilities"
+        )
     else:
         expected = (
             f"{what} must be whole numbers from 0 to {classes - 1} of shape {shape}, or "
             f"probabilities of shape {(*shape, classes)}"
         )
     values = _numbers(labels, expected)
-    # A vector over one class is read as an index: only an index can be wrong.
+    # A vector of one whole number is read as an index: of one class, only an index can be wrong.
     is_rows = tuple(values.shape) == (*shape, classes) and (
         values.is_floating_point() or classes > 1 or bool(shape)
     )
@@ -117,7 +101,7 @@ def require_probabilities(
 
     Args:
         rows: the probabilities.
-        what: names them in the error.
+        what: their name in the error.
         nan: whether NaN is accepted.
     """
     if not rows.numel():
@@ -138,17 +122,13 @@ def require_probabilities(
 
 
 def whole_numbers(labels: Tensor) -> Tensor | None:
-    """Return integer labels, signed or not, as int64; None for other kinds."""
+    """Return integer labels, signed or not, as int64; None if they are of another kind."""
     if labels.dtype == torch.int64:
         return labels
     kind = labels.dtype
     if kind == torch.bool or kind.is_floating_point or kind.is_complex:
         return None
     return labels.to(torch.int64)
-
-
-def _index(classes: int) -> str:
-    return f"a whole number from 0 to {classes - 1}"
 
 
 def _hint(values: Tensor) -> str:
@@ -168,19 +148,19 @@ def _numbers(label: object, expected: str) -> Tensor:
 
 
 def _tensor(label: Any) -> Tensor | None:
-    """Return anything that holds numbers as a tensor, None for anything else."""
+    """Return numbers of any kind as a tensor, None for anything else."""
     if isinstance(label, Tensor):
         usable = label.layout == torch.strided and label.device.type != "meta"
         return label.detach() if usable else None
     if isinstance(label, numbers.Integral) and not isinstance(label, bool):
-        # Beyond int64, a number is out of any range.
+        # A number beyond int64 is out of any range.
         value = max(-_LARGEST, min(_LARGEST, int(label)))
         return torch.tensor(value, dtype=torch.int64, device="cpu")
     return _array(label)
 
 
 def _array(label: Any) -> Tensor | None:
-    """Return an array, or what NumPy converts to one, as a tensor; None if it holds no numbers."""
+    """Return a value that NumPy can convert to an array as a tensor; None if not of numbers."""
     has_bools = isinstance(label, list | tuple) and any(map(_is_bool, _flat(label)))
     if has_bools or np.ma.is_masked(label):
         return None
@@ -189,7 +169,7 @@ def _array(label: Any) -> Tensor | None:
     except (ValueError, TypeError, RuntimeError, OverflowError):
         return None
     if array.dtype.kind == "u":
-        # Beyond int64, a number is out of any range.
+        # A number beyond int64 is out of any range.
         array = np.minimum(np.atleast_1d(array).astype(np.uint64), np.uint64(_LARGEST)).reshape(
             array.shape
         )

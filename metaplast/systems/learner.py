@@ -26,7 +26,7 @@ from metaplast.terms.term import Term, checked_terms, full_update
 
 
 class Step(NamedTuple):
-    """The effect of one example: low-rank changes by matrix, and all carried vectors."""
+    """The effect of one example: low-rank changes by matrix name, and all carried vectors."""
 
     changes: Mapping[str, Change]
     carry: Mapping[str, Tensor]
@@ -38,7 +38,7 @@ class Learner:
 
     Attributes:
         system: provides the signals.
-        terms: the candidate terms; θ is given at each call, [episode, site, term].
+        terms: the candidate terms; each call takes θ, [episode, site, term].
     """
 
     system: System
@@ -48,12 +48,12 @@ class Learner:
         """Check that the parts fit together.
 
         Raises:
-            UserError: if a term occurs twice, or reads or changes something that the system does
-                not offer.
+            UserError: if a term occurs twice, or the system does not offer what a term reads or
+                changes.
         """
         require(
             isinstance(self.system, System),
-            f"a learner is made of a system and terms, got {type_name(self.system)}; write "
+            f"a learner takes a system and terms, got {type_name(self.system)}; write "
             f"Learner(FullyConnected((784, 100, 10)), terms).",
         )
         object.__setattr__(self, "terms", checked_terms(self.terms))
@@ -71,7 +71,7 @@ class Learner:
         """Return the learner of a fully connected stack with errors from `feedback`."""
         require(
             isinstance(network, FullyConnected) and isinstance(feedback, str),
-            f"a learner is made of a FullyConnected network, the name of a feedback and terms, got "
+            f"a learner takes a FullyConnected network, the name of a feedback and terms, got "
             f"{type(network).__name__} and {feedback!r}.",
         )
         return cls(replace(network, feedback_name=feedback), tuple(terms))
@@ -87,15 +87,15 @@ class Learner:
                 f"terms out."
             )
         raise UserError(
-            f"backward terms ({', '.join(backward)}) change plastic backward weights, of which "
-            f"the system {self.system.name} has none; leave the terms out."
+            f"backward terms ({', '.join(backward)}) change plastic backward weights, which the "
+            f"system {self.system.name} does not have; leave the terms out."
         )
 
     def _check_signals(self, term: Term) -> None:
         groups = [group for group in self.system.groups if group.matrix == term.matrix]
         for group in groups:
-            missing = sorted(map(_spelled, term.signals - group.offers))
-            offered = ", ".join(sorted(map(_spelled, group.offers)))
+            missing = sorted(signal.written for signal in term.signals - group.offers)
+            offered = ", ".join(sorted(signal.written for signal in group.offers))
             require(
                 not missing,
                 f"the term {term.name} reads {', '.join(missing)}, which the system "
@@ -118,7 +118,7 @@ class Learner:
 
     @property
     def feedback_name(self) -> str:
-        """The source of the errors of a fully connected stack; "" for other systems."""
+        """Name of a fully connected stack's feedback; "" for other systems."""
         return self.system.feedback_name if isinstance(self.system, FullyConnected) else ""
 
     @property
@@ -147,7 +147,7 @@ class Learner:
 
     @cached_property
     def moving(self) -> tuple[str, ...]:
-        """Names of all matrices that a step changes, through a rule or the system itself."""
+        """Names of all matrices that a step changes, through the rule or the system itself."""
         names = {*(group.name for group in self.changing), *self.system.own}
         return tuple(name for name in self.system.shapes if name in names)
 
@@ -173,17 +173,17 @@ class Learner:
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> State:
-        """Return the state from which episodes are learned: prescribed, or freshly drawn.
+        """Return the state with which episodes start: prescribed, or freshly drawn.
 
-        Matrices that the system has but `initial` lacks, such as the feedback's own, are drawn;
-        those that the system does not have are left out.
+        Matrices that `initial` lacks, such as the feedback's own, are drawn; matrices that the
+        system does not have are left out.
         """
         if initial is None:
             return self.system.draw(episodes, generator, dtype)
         return self.system.complete(initial, episodes, generator, dtype)
 
     def changes(self, view: View, theta: Tensor, example: Examples) -> Step:
-        """Return what one example changes; every signal is taken before any weight changes.
+        """Return the changes by one example; all signals are computed before any weight changes.
 
         Args:
             view: the state before the step.
@@ -193,7 +193,7 @@ class Learner:
         return self.changes_of(theta, self.system.present(view, example, self.reads))
 
     def changes_of(self, theta: Tensor, presented: Presented) -> Step:
-        """Return the changes by an example that has already been presented."""
+        """Return the changes by an example that the system has already presented."""
         changes = {
             group.name: change(
                 self.plasticity(group), theta[:, group.site], presented.synapses[group.name]
@@ -220,10 +220,10 @@ class Learner:
         return Examples(inputs, targets)
 
     def updates(self, state: State, example: Examples) -> dict[str, Iterator[Tensor]]:
-        """Return each group's updates F of the terms, one after another on demand.
+        """Return the updates F by the terms on each group, computed one by one on demand.
 
         Each is a full matrix, [episode, row, column], for the terms on the group's own matrix, in
-        the order of `terms`. It is for diagnosis: it shares no code with the compiled terms.
+        the order of `terms`. This is for diagnosis: it shares no code with the compiled terms.
         """
         example = self._checked(example, 1)
         presented = self.system.present(View.of(state), example, self.reads)
@@ -258,7 +258,3 @@ def moved(state: State, step: Step) -> State:
         for name, matrix in state.matrices.items()
     }
     return State(matrices, step.carry)
-
-
-def _spelled(signal: Signal) -> str:
-    return f"{signal.population}.{signal.kind}"

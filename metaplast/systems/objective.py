@@ -15,25 +15,25 @@ OBJECTIVES = "metaplast.objectives"
 
 
 class Objective(ABC):
-    """A loss on a system's output, and a score that tells how good the output is.
+    """A loss on a system's output, and a score of the output's quality.
 
     Laws of every objective, checked by one test suite:
 
-    - `error` is the gradient of `loss` to the output: ∂loss/∂z, for each sample separately;
+    - `error` is the gradient of `loss` with respect to the output, ∂loss/∂z, of each sample;
     - `loss`, `error` and `score` treat samples independently: they take no mean over samples;
     - the score is larger when the output is better;
-    - nothing is random and nothing depends on torch's global state.
+    - no method is random or depends on torch's global state.
 
     Shapes: output z [episode, sample, neuron], the net input of the last layer; a target is what
     `targets` returns.
 
     Attributes:
-        name: as written after `--objective`.
+        name: the text after `--objective`.
         summary: one line for `--help`.
         score_name: name of the score, such as "accuracy".
         percent: whether the score is a share, shown as a percentage.
         worst: the score of an episode that diverged.
-            least_effect: how much score a term must be worth to be kept, unless the user says.
+        least_effect: the least gain in score for which a term is kept, unless the user sets it.
         error_latex: e_L in LaTeX, for documents.
     """
 
@@ -77,16 +77,16 @@ class Objective(ABC):
         """Return targets in the format of the other methods, [*shape] or [*shape, neuron].
 
         Args:
-            given: the user's targets: a tensor, an array, a number.
+            given: the user's targets: a tensor, an array or a number.
             shape: (), (episode,) or (episode, sample).
             neurons: number of outputs.
             what: names them in errors.
-            dtype: for targets that are not whole numbers.
+            dtype: of the result, unless the targets are class indices.
             device: of the result.
-            online: whether the targets are learned one by one, which every engine must support.
+            online: whether they are learned one by one, so that every engine must support them.
 
         Raises:
-            UserError: if they are not targets of this objective.
+            UserError: if they are invalid for this objective.
         """
 
 

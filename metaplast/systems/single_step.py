@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from metaplast.base.errors import require
-from metaplast.base.tensors import require_tensor
+from metaplast.base.tensors import require_tensor, type_name
 from metaplast.base.torch_settings import own_settings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.labels import Label, class_targets
@@ -40,12 +40,12 @@ def step(
 
     Args:
         terms: of the rule.
-        theta: function from a tensor, for its dtype and device, to θ as [term] or [layer, term].
+        theta: returns θ, [term] or [layer, term], with the dtype and device of a given tensor.
         feedback: the source of the errors.
         weights: as in `Rule.step`, like the other arguments.
 
     Raises:
-        UserError: if shapes do not fit, or the label is invalid.
+        UserError: if shapes do not match, or the label is invalid.
     """
     weights, backward = _matrices(weights, "weights"), _matrices(backward, "backward")
     require_tensor(x, "x")
@@ -70,7 +70,7 @@ def step(
 def _matrices(given: Sequence[Tensor], what: str) -> Sequence[Tensor]:
     require(
         isinstance(given, Sequence),
-        f"{what} must be a list or tuple of matrices, got a {type(given).__name__}; write one.",
+        f"{what} must be a list or tuple of matrices, got {type_name(given)}; write one.",
     )
     for matrix in given:
         require_tensor(matrix, f"each of {what}")
@@ -86,7 +86,7 @@ def _check_shapes(state: State, x: Tensor) -> None:
         )
         and all(a[-2] == b[-1] for a, b in itertools.pairwise(shapes)),
         f"weights must be W_1 … W_L, each [post, pre] or [episode, post, pre], each as wide as "
-        f"the layer below, got {[tuple(s) for s in shapes]}.",
+        f"the layer below, got {shapes}.",
     )
     episodes, _, pixels = shapes[0]
     require(
@@ -104,12 +104,12 @@ def _check_shapes(state: State, x: Tensor) -> None:
 
 
 def _check_rule(theta: Tensor, learner: Learner, state: State) -> None:
-    layers = learner.network.layers
-    require(
-        theta.dim() == 1 or len(theta) == layers,
-        f"the rule has coefficients for each of {len(theta)} layers, got {layers} weight matrices.",
-    )
     network = learner.network
+    require(
+        theta.dim() == 1 or len(theta) == network.layers,
+        f"the rule has coefficients for each of {len(theta)} layers, got {network.layers} weight "
+        f"matrices.",
+    )
     shapes = network.feedback.shapes(network.widths)
     episodes = len(state.weights[0])
     require(

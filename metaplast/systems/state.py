@@ -16,11 +16,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What changes while a task is learned.
+    """Everything that changes while a task is learned.
 
     Attributes:
         matrices: [episode, row, column], with the system's own names, in its own order.
-        carry: vectors that the system takes from one step to the next, [episode, neuron]; most
+        carry: vectors that the system carries from one step to the next, [episode, neuron]; most
             systems have none.
     """
 
@@ -42,7 +42,7 @@ class State:
     def backward(self) -> tuple[Tensor, ...]:
         """The feedback's own matrices of a fully connected stack, each [episode, pre, post].
 
-        With direct feedback [episode, neuron, class]; empty if the feedback has none.
+        With direct feedback they are [episode, neuron, class]. Empty if the feedback has none.
         """
         return numbered("B", self.matrices)
 
@@ -60,7 +60,7 @@ class State:
 
     @classmethod
     def cat(cls, states: Sequence[State]) -> State:
-        """Return the episodes of some states, one after another."""
+        """Return the episodes of all states, concatenated in order."""
         first = states[0]
         return cls(
             {name: torch.cat([s.matrices[name] for s in states]) for name in first.matrices},
@@ -78,7 +78,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A state as used by the signals: matrices only through their products with vectors."""
+    """A state whose matrices can only be multiplied with vectors, as signals need it."""
 
     matrices: Mapping[str, Operator]
     carry: Mapping[str, Tensor] = field(default_factory=dict)

@@ -14,13 +14,13 @@ from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 from metaplast.terms.algebra import Matrix, Signal
 from metaplast.terms.compiled import Change
-from metaplast.terms.term import Synapses
+from metaplast.terms.synapses import Synapses
 
 
 class Examples(NamedTuple):
     """Inputs and targets: one step's example [episode, …], or a set of them [episode, sample, …].
 
-    `input` of the fully connected stack is [..., neuron]; a target is what the objective says.
+    The fully connected stack takes inputs [..., neuron]; the objective determines the targets.
     """
 
     input: Tensor
@@ -33,8 +33,8 @@ class Group:
 
     Attributes:
         name: of the matrix in `State.matrices`, such as "W1" or "recurrent".
-        matrix: which terms change it: those on `algebra.W` or those on `algebra.B`.
-        site: which row of θ it reads; a forward and a backward matrix of a layer share one.
+        matrix: the terms that change it: those on `algebra.W` or those on `algebra.B`.
+        site: its row of θ; the forward and the backward matrix of a layer share one.
         offers: the signals that terms may read here.
     """
 
@@ -51,7 +51,7 @@ class Presented:
     Attributes:
         synapses: of each group, by its name.
         own: low-rank changes that the system makes itself, by the matrix's name.
-        carry: the vectors to take to the next step, all of `State.carry`.
+        carry: all vectors of `State.carry` for the next step.
     """
 
     synapses: Mapping[str, Synapses]
@@ -64,19 +64,19 @@ class System(ABC):
 
     Laws of every system, checked by one test suite:
 
-    - a system is a frozen, hashable value: two equal ones behave the same;
+    - a system is a frozen, hashable value, and equal systems behave the same;
     - `present` and `output` use a matrix only through its `Operator`: products with vectors,
       `constant` for products without gradient, `tensor` only for dense formulas;
-    - all signals are taken before any weight changes, and `present` changes nothing;
+    - all signals are computed before any weight changes, and `present` changes nothing;
     - episodes are independent: no operation mixes the first axis;
-    - only `draw` is random, through the generator that it is given;
-    - the synapses of a group hold every signal that is both offered by the group and in `reads`.
+    - only `draw` and `complete` are random, through the given generator;
+    - the synapses of a group hold every signal that is in `reads` and that the group offers.
 
-    Given these laws, every engine except the fused one serves the system: gradients are exact, and
-    memory grows with the square root of the number of steps.
+    Every engine except the fused one supports a system that obeys them, with exact gradients, and
+    memory that grows with the square root of the number of steps.
 
     Attributes:
-        name: as written after `--system`.
+        name: the text after `--system`.
         summary: one line for `--help`.
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
@@ -133,7 +133,7 @@ class System(ABC):
     def complete(
         self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
     ) -> State:
-        """Return a prescribed state: missing matrices are drawn, unknown ones left out."""
+        """Return a prescribed state, with missing matrices drawn and unknown ones left out."""
         drawn = self.draw(episodes, generator, dtype)
         found = {**drawn.matrices, **initial.matrices}
         return State({name: found[name] for name in self.shapes}, {**drawn.carry, **initial.carry})
@@ -158,9 +158,9 @@ class System(ABC):
         """
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
-        """Return the angles of the errors used to the true gradient's, degrees, [episode, …].
+        """Return the angles of the errors to those of the true gradient, degrees, [episode, …].
 
-        Used only for the record of a run. Without an implementation, a system returns none.
+        Only a run's record uses them. By default, a system has none.
         """
         return query.input.new_zeros(len(query.input), 0)
 

@@ -1,4 +1,4 @@
-"""The data to learn: batches of episodes, streams of single examples, and the sources of both."""
+"""The data to learn: batches of episodes, streams of single images, and the sources of both."""
 
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.library import all_sources, get_source, open_source, open_stream

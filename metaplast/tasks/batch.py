@@ -18,7 +18,7 @@ from metaplast.tasks.checks import checked_batch
 class EpisodeBatch:
     """Independent tasks; each is learned online from its support set and tested on its query set.
 
-    Tensors are not copied; whole numbers of other types become int64.
+    Tensors are not copied, but integer labels of other types become int64.
 
     Attributes:
         support_x: images, [episode, step, pixel]; the steps are already in the (shuffled) order in
@@ -27,8 +27,7 @@ class EpisodeBatch:
         query_x: images, [episode, query, pixel].
         query_y: class indices [episode, query], or class probabilities
             [episode, query, class], as `torch.nn.functional.cross_entropy` takes them.
-        initial: the weights from which each episode is to be learned, if the task prescribes them;
-            None to draw new ones.
+        initial: the weights with which each episode starts; None to draw new ones.
     """
 
     support_x: Tensor
@@ -50,13 +49,11 @@ class EpisodeBatch:
 
     @classmethod
     def cat(cls, batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
-        """Return the episodes of some batches, one after another.
-
-        Either all of them prescribe initial weights, or none does.
+        """Return the episodes of all batches, concatenated in order.
 
         Raises:
-            UserError: if there is no batch, or they differ in sizes, kind of labels or whether
-                weights are prescribed.
+            UserError: if there is no batch, or sizes, kinds of labels, dtypes, devices or the
+                prescribed weights of the batches differ.
         """
         _check_alike(batches)
         initial = [batch.initial for batch in batches if batch.initial is not None]
@@ -65,7 +62,7 @@ class EpisodeBatch:
             torch.cat([batch.support_y for batch in batches]),
             torch.cat([batch.query_x for batch in batches]),
             torch.cat([batch.query_y for batch in batches]),
-            initial[0].cat(initial) if initial else None,
+            State.cat(initial) if initial else None,
         )
 
     @property
@@ -120,20 +117,23 @@ class EpisodeBatch:
 def _check_alike(batches: Sequence[EpisodeBatch]) -> None:
     """Raise `UserError` unless batches can be concatenated."""
     require(len(batches) >= 1, "cat() takes at least one episode batch, got none.")
-    kinds = [
-        (
-            *(tuple(x.shape[1:]) for x in (batch.support_x, batch.query_x, batch.query_y)),
-            str(batch.support_x.dtype),
-            str(batch.query_y.dtype),
-            str(batch.support_x.device),
-            batch.initial
-            and {name: tuple(m.shape[1:]) for name, m in batch.initial.matrices.items()},
-        )
-        for batch in batches
-    ]
+    first, *others = map(_kinds, batches)
     require(
-        all(kind == kinds[0] for kind in kinds),
-        "batches to be put together must have the same numbers of images, pixels and classes, one "
-        "kind of labels, one dtype and device, and all or none prescribe weights, got different "
-        "ones.",
+        all(kinds == first for kinds in others),
+        "cat() takes batches with the same numbers of images, pixels and classes, the same kind of "
+        "labels, dtype and device, and the same prescribed weights or none, got different ones.",
     )
+
+
+def _kinds(batch: EpisodeBatch) -> dict[str, tuple[object, ...]]:
+    """Return shape, dtype and device of every tensor, without the episodes' axis."""
+    tensors = {
+        "support_x": batch.support_x,
+        "support_y": batch.support_y,
+        "query_x": batch.query_x,
+        "query_y": batch.query_y,
+    }
+    if batch.initial is not None:
+        tensors |= {f"matrix {name}": m for name, m in batch.initial.matrices.items()}
+        tensors |= {f"vector {name}": v for name, v in batch.initial.carry.items()}
+    return {name: (x.shape[1:], x.dtype, x.device) for name, x in tensors.items()}

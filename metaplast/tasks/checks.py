@@ -1,6 +1,6 @@
 """Checks that an episode batch is complete, so that every engine can rely on it.
 
-A batch is checked where it is made; `engines.fit` checks that it fits the learner and θ.
+A batch is checked when it is made; `engines.fit` checks that it fits the learner and θ.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
     Args:
         targets: [episode, sample] whole numbers, or [episode, sample, output] floating point: class
             probabilities, or other vectors that the objective accepts.
-        inputs: the inputs to which they belong.
+        inputs: their inputs.
         what: "support" or "query".
 
     Raises:
-        UserError: if their number differs from that of the inputs, or they are of another kind.
+        UserError: if there are more or fewer targets than inputs, or they are of another kind.
     """
     require_tensor(targets, f"{what} labels")
     shape, wanted = tuple(targets.shape), tuple(inputs.shape[:2])
@@ -36,9 +36,9 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
     if targets.is_floating_point() and len(shape) != 2:
         require(
             len(shape) >= 3 and shape[:2] == wanted and targets.numel() > 0,
-            f"class probabilities and other targets that are vectors must be [episode, query, "
-            f"class], that is one row for each {what} image, {wanted[0]} × {wanted[1]}, got shape "
-            f"{shape}; give one row for each image.",
+            f"class probabilities and other target vectors must be [episode, query, class], that "
+            f"is one row for each {what} image, {wanted[0]} × {wanted[1]}, got shape {shape}; give "
+            f"one row for each image.",
         )
         return targets
     indices = whole_numbers(targets)
@@ -87,13 +87,13 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
     support, query = tuple(batch.support_x.shape), tuple(batch.query_x.shape)
     require(
         support[0] == query[0],
-        f"support and query must be of the same episodes, got {support[0]} and {query[0]} "
+        f"support and query must have the same number of episodes, got {support[0]} and {query[0]} "
         f"episodes; give each episode both.",
     )
     require(
         support[2:] == query[2:],
-        f"support and query images must be of one size, got {_size(support)} and {_size(query)} "
-        f"pixels.",
+        f"support and query images must have the same size, got {_size(support)} and "
+        f"{_size(query)} pixels.",
     )
     support_y = checked_targets(batch.support_y, batch.support_x, "support")
     query_y = checked_targets(batch.query_y, batch.query_x, "query")
@@ -137,10 +137,10 @@ def _require_episodes(matrices: list[Tensor], episodes: int) -> None:
 
 
 def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch:
-    """Return what a sampler drew, after checking it.
+    """Return the batch that a sampler drew, after checking it.
 
     Raises:
-        UserError: if it is not a batch, or has another number of episodes than requested.
+        UserError: if it is not a batch, or does not have the requested number of episodes.
     """
     from metaplast.tasks.batch import EpisodeBatch
 
@@ -151,7 +151,7 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
         )
     require(
         batch.episodes == episodes,
-        f"{name}.sample() must return as many episodes as it is asked for, {episodes}, got "
+        f"{name}.sample() must return the requested number of episodes, {episodes}, got "
         f"{batch.episodes}.",
     )
     return batch

@@ -1,7 +1,7 @@
-"""Digests of data: they identify the tensors of a run's tasks, whatever their memory layout.
+"""Digests that identify the data of a run's tasks, whatever their memory layout.
 
-A digest is the SHA-256 of shapes and values, with the values in the precision of the run. So the
-same data stored in another type with the same numbers have the same digest.
+A digest is the SHA-256 of shapes and values, with the values in the precision of the run. Storing
+the same numbers in another type does not change it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from metaplast.base.seeds import generator
+from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.source import EpisodeSampler
 
-# Number of letters of a digest that are shown.
+# Number of characters of a digest that are shown.
 SHOWN = 12
-# Number of episodes that identify a sampler which cannot report its data.
+# Number of episodes that identify a sampler without a digest of its own.
 DRAWN = 4
 
 
@@ -35,7 +36,7 @@ class Digest:
     """Accumulates plain data and tensors.
 
     Args:
-        kind: what the digest is of; digests of different kinds never agree.
+        kind: of data; digests of different kinds never agree.
     """
 
     def __init__(self, kind: str) -> None:
@@ -69,7 +70,7 @@ def plain_digest(kind: str, data: Any) -> str:
 
 
 def sampler_digest(sampler: EpisodeSampler, device: torch.device | str = "cpu") -> str:
-    """Return the digest of a sampler's data; if it has none, of a few fixed episodes.
+    """Return the sampler's own digest or, if it has none, that of a few fixed episodes.
 
     Args:
         sampler: draws episodes.
@@ -88,9 +89,20 @@ def fixed_batch(sampler: EpisodeSampler, device: torch.device | str) -> EpisodeB
 def batch_digest(batch: EpisodeBatch) -> str:
     """Return the digest of episodes."""
     digest = Digest("episodes")
-    initial = batch.initial
-    tensors = [batch.support_x, batch.support_y, batch.query_x, batch.query_y]
-    tensors += [] if initial is None else [*initial.weights, *initial.backward]
-    for tensor in tensors:
+    for tensor in (batch.support_x, batch.support_y, batch.query_x, batch.query_y):
         digest.tensor(tensor)
+    if batch.initial is not None:
+        _add_state(digest, batch.initial)
     return digest.value()
+
+
+def _add_state(digest: Digest, state: State) -> None:
+    """Add a state: the matrices of a stack without names, as ever, then all others with theirs."""
+    stack = [*state.weights, *state.backward]
+    for tensor in stack:
+        digest.tensor(tensor)
+    added = set(map(id, stack))
+    for name, tensor in {**state.matrices, **state.carry}.items():
+        if id(tensor) not in added:
+            digest.plain(name)
+            digest.tensor(tensor)

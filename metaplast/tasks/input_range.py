@@ -1,4 +1,4 @@
-"""Warn once of inputs far from the range for which rules and rates are made."""
+"""Warn once about inputs far from the range for which rules and rates are made."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from metaplast.tasks.batch import EpisodeBatch
 # Root mean square above which inputs are far too large. It is below 1 for inputs from 0 to 1, and 1
 # for standardised inputs.
 LARGE = 2.0
-# Above this limit a single input is far too large; below the other, all inputs are far too small.
+# A single input above the first limit is far too large; inputs all below the second are far too
+# small.
 LARGEST, SMALLEST = 10.0, 0.05
 
 
 def far_range(x: Tensor) -> tuple[float, float] | None:
     """Return the least and largest input if they are far from 0 … 1, else None.
 
-    Non-finite numbers are reported where they make an episode diverge.
+    Non-finite numbers are not: the run reports them when an episode diverges.
     """
     if not x.numel():
         return None
@@ -36,7 +37,7 @@ def far_range(x: Tensor) -> tuple[float, float] | None:
 
 
 def warn_of_range(low: float, high: float, what: str, mend: str, stacklevel: int) -> None:
-    """Warn of inputs that are far from 0 … 1."""
+    """Warn about inputs that are far from 0 … 1."""
     warnings.warn(
         f"{what} are from {low:.4g} to {high:.4g}, far from the range 0 to 1 that rules and rates "
         f"are made for; {mend}.",
@@ -51,7 +52,7 @@ def check_episodes(sampler: Any, batch: EpisodeBatch) -> None:
     """Warn if the inputs of a sampler's episodes are far from 0 … 1, once for each sampler.
 
     The median over the episodes decides: a single odd episode is reported where it diverges.
-    Samplers whose range is known have a true attribute `range_is_known`.
+    Samplers whose range has been checked set `range_is_known` to True.
     """
     key = id(sampler)
     if key in _seen or getattr(sampler, "range_is_known", False):

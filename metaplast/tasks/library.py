@@ -1,4 +1,4 @@
-"""Every data set that installed packages offer, by name."""
+"""The data sets of all installed packages, by name."""
 
 from __future__ import annotations
 

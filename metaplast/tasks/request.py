@@ -12,19 +12,17 @@ from metaplast.base.coerce import coerce
 from metaplast.base.errors import require_seed, require_within
 
 LabelKind = Literal["global", "remapped"]
-
-
 HeldOut = Literal["auto", "classes", "images"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataRequest:
-    """The part of a request that is common to all sources: which data, and in what form.
+    """The part of a request that all sources share: which data, and in what form.
 
     Attributes:
-        data_root: folder with data sets; None takes METAPLAST_DATA or the cache folder.
-        argument: what follows the colon in `--dataset source:argument`.
-        seed: decides the split, and the data of synthetic sources.
+        data_root: folder with data sets; None for METAPLAST_DATA or the cache folder.
+        argument: the text after the colon in `--dataset source:argument`.
+        seed: determines the split, and the data of synthetic sources.
         device: where episodes are made.
         dtype: of the images.
     """
@@ -34,6 +32,15 @@ class DataRequest:
     seed: int = 0
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        """Convert every field to its type, and check the seed.
+
+        Raises:
+            UserError: if a value has a wrong type, or the seed is invalid.
+        """
+        coerce(self)
+        require_seed("--seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class EpisodeRequest(DataRequest):
         queries: query images of each class.
         labels: "global" keeps each class's own index (the paper's 47-way head), "remapped"
             numbers the classes of an episode 0 … ways-1.
-        held_out: what meta-test episodes must not share with meta-training: whole "classes" or only
+        held_out: whether meta-test episodes have other "classes" than meta-training or only other
             "images"; "auto" means classes if the source has enough of them.
     """
 
@@ -60,11 +67,10 @@ class EpisodeRequest(DataRequest):
         """Check the sizes.
 
         Raises:
-            UserError: if ways < 2, shots < 1 or queries < 1, the seed is invalid, or a value is of
-                a wrong type.
+            UserError: if ways < 2, shots < 1 or queries < 1, the seed is invalid, or a value has a
+                wrong type.
         """
-        coerce(self)
-        require_seed("--seed", self.seed)
+        super().__post_init__()
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
             require_within(f"--{name}", getattr(self, name), least)
 
@@ -74,8 +80,8 @@ class StreamRequest(DataRequest):
     """A user's request to a source's stream.
 
     Attributes:
-        ways: number of classes that each network sees, drawn anew for each and renumbered 0 …
-            ways-1; None for all classes of the data.
+        ways: number of classes that each network sees, drawn separately for each network and
+            renumbered 0 … ways-1; None for all classes of the data.
     """
 
     ways: int | None = None
@@ -84,9 +90,8 @@ class StreamRequest(DataRequest):
         """Check the number of classes.
 
         Raises:
-            UserError: if it is below 2, a value is of a wrong type, or the seed is invalid.
+            UserError: if it is below 2, a value has a wrong type, or the seed is invalid.
         """
-        coerce(self)
-        require_seed("--seed", self.seed)
+        super().__post_init__()
         if self.ways is not None:
             require_within("--ways", self.ways, 2)

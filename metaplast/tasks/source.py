@@ -1,4 +1,4 @@
-"""The interface of episode samplers and of the sources that supply them."""
+"""The interfaces of episode samplers and of the sources that supply them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EpisodeSampler(Protocol):
-    """Draws episodes; all randomness comes from the generator it is given."""
+    """Draws episodes; all randomness comes from the given generator."""
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes."""
@@ -29,20 +29,19 @@ class EpisodeSampler(Protocol):
 
 @dataclass(frozen=True)
 class EpisodeSplit:
-    """Episodes for meta-training and for the held-out test, which share no class or no image.
+    """Episodes for meta-training and for the held-out test, which share no classes or no images.
 
     Attributes:
         train: for meta-training and selection.
         test: only for the held-out test.
-        held_out: "classes" if no class is in both, "images" if no image is.
+        held_out: "classes" if the two share no class, "images" if they share no image.
         inputs: pixels of an image.
         outputs: width of the last layer.
         description: one human-readable line: source, classes, images.
-        planted: the rule that made the query labels, if there is one; what discovery finds is
-            compared with it.
-            binding: makes the split anew for a system; None where
-            episodes do not depend on who learns them.
-            name: what the source calls the data; empty if it has no name.
+        planted: the rule that made the query labels, if any; the discovered rule is compared with
+            it.
+        binding: returns the split for a system; None if the episodes are the same for all systems.
+        name: of the data; empty if they have none.
     """
 
     train: EpisodeSampler
@@ -59,20 +58,20 @@ class EpisodeSplit:
         """Return the split for a system that learns it.
 
         Raises:
-            UserError: if the episodes do not fit such a system.
+            UserError: if the episodes do not fit the system.
         """
         return self if self.binding is None else self.binding(system)
 
 
 class EpisodeSource(ABC):
-    """A data set, or anything else, from which episodes come.
+    """A data set, or anything else that supplies episodes.
 
     Attributes:
-        name: what users write after `--dataset`.
+        name: the text after `--dataset`.
         summary: one line for `--help` and the docs.
-        is_default: exactly one registered source is taken when none is named.
+        is_default: whether it is used if the user names none; true of exactly one source.
         shots: support images of each class if the user gives no number; fewer if classes are small.
-        is_planting: whether its argument is a rule, which then makes the query labels.
+        is_planting: whether its argument is a rule, which makes the query labels.
     """
 
     name: str
@@ -91,12 +90,12 @@ class EpisodeSource(ABC):
         """
 
     def stream(self, request: StreamRequest) -> StreamSplit:
-        """Load the data and return streams of single images; sources of images offer this.
+        """Load the data and return streams of single images; only sources of images have them.
 
         Raises:
             UserError: if the source supplies only separate tasks, or its data are invalid.
         """
         raise UserError(
-            f"{self.name} supplies separate tasks and no stream of single images, which online "
-            f"training needs; choose a data set of labelled images."
+            f"{self.name} supplies separate tasks, but online training needs a stream of single "
+            f"images; choose a data set of labelled images."
         )

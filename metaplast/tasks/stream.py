@@ -1,6 +1,6 @@
 """The interface of streams of single images, for networks that learn online from scratch.
 
-An episode holds a few classes; a stream holds all of them (or `ways` drawn ones), in random order,
+An episode holds a few classes. A stream holds all classes (or `ways` drawn ones) in random order,
 with other images held out. Its two halves share no image: one is for tuning learning rates, the
 other for comparing rules.
 """
@@ -21,7 +21,7 @@ class StreamSampler(Protocol):
     def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
         """Return one episode: `steps` images in order, and at most `queries` held-out ones.
 
-        If there are fewer images than steps they are repeated, in a new order each time.
+        If there are fewer images than steps, images are repeated, in a new order each time.
         """
 
 
@@ -32,7 +32,7 @@ class StreamSplit:
     Attributes:
         tuning: for tuning learning rates.
         final: for the comparison.
-        images: how many different images a network of `final` can learn from.
+        images: number of different images from which a network of `final` can learn.
         inputs: pixels of an image.
         outputs: number of classes.
         description: one human-readable line.

@@ -1,4 +1,4 @@
-"""Compile a rule's terms into one plasticity tensor, so that all terms together cost one step.
+"""Compile a rule's terms into one plasticity tensor, so that all terms cost one update together.
 
 With rows a ∈ {y, e, 1} and columns r ∈ {y, e, 1, Mᵀy, Mᵀe} of a matrix M, any sum of terms is
 
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from metaplast.base.torch_settings import own_settings
 from metaplast.terms.algebra import Formula, Gate, Matrix, Projection, Signal, Vector
-from metaplast.terms.term import DenseFormula, Synapses, Term, dense_update
+from metaplast.terms.dense_formula import DenseFormula, dense_update
+from metaplast.terms.synapses import Synapses
+from metaplast.terms.term import Term
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Entry:
 class Layout(NamedTuple):
     """A plasticity's entries, then decays, as tensors.
 
-    `terms` [monomial] and `coefficients` [monomial] give θ's index and factor; each of `gates`
-    [monomial] indexes the gates, where the last index means no gate; `scatter` [entry, cell] sums
+    `terms` [monomial] and `coefficients` [monomial] are the index into θ and the factor. Each of
+    `gates` [monomial] indexes the gates; the last index means no gate. `scatter` [entry, cell] sums
     entries into the cells of G.
     """
 
@@ -56,7 +58,7 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Plasticity:
-    """Everything that the terms of a rule do to one matrix, in declared form.
+    """The effect of a rule's terms on one matrix, in declared form.
 
     Attributes:
         matrix: the matrix that changes.
@@ -89,7 +91,7 @@ class Plasticity:
         """Return the entries and decays as tensors, made once for each device and dtype."""
         key = (device, dtype)
         if key not in self._layouts:
-            with own_settings():  # Kept for all callers, including those that differentiate.
+            with own_settings():  # Cached for all callers, including those that differentiate.
                 self._layouts[key] = _layout(self, device, dtype)
         return self._layouts[key]
 
@@ -153,7 +155,7 @@ class Change(NamedTuple):
     """One step's change of a matrix, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
 
     `growth` [episode] is −δ; `rows` [episode, factor, row] and `columns` [episode, factor, column]
-    hold a and V_a of every occurrence, one after another. Each is None if no term needs it.
+    hold a and V_a of all occurrences, concatenated. Each is None if no term needs it.
     """
 
     growth: Tensor | None
@@ -162,7 +164,7 @@ class Change(NamedTuple):
     dense: Tensor | None
 
     def apply(self, matrix: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the matrix after the step, [episode, row, column], in `out` if that is given."""
+        """Return the matrix after the step, [episode, row, column], in `out` if given."""
         if self.growth is not None:
             matrix = torch.mul(matrix, (1 + self.growth)[:, None, None], out=out)
         if self.rows is not None and self.columns is not None:
@@ -174,14 +176,14 @@ class Change(NamedTuple):
         return matrix
 
     def numel(self) -> int:
-        """Return how many numbers the factors hold."""
+        """Return the number of elements of all factors."""
         return sum(factor.numel() for factor in self if factor is not None)
 
     def undo(self, matrix: Tensor) -> None:
         """Undo the change in place: M ← (M⁺ − rowsᵀ · columns) / (1 + growth).
 
         Raises:
-            ValueError: for a dense change, which may depend on M in any way.
+            ValueError: if the change is dense, because it may depend on M in any way.
         """
         if self.dense is not None:
             raise ValueError("a dense change cannot be undone")
@@ -191,10 +193,10 @@ class Change(NamedTuple):
             matrix.div_((1 + self.growth)[:, None, None])
 
     def contract(self, matrix: Tensor, adjoint: Tensor) -> Tensor:
-        """Return a scalar whose gradient to the factors is that of ⟨adjoint, change⟩.
+        """Return a scalar with the same gradient to the factors as ⟨adjoint, change⟩.
 
-        The products with the adjoint are formed here, in the fast memory order, and held constant;
-        matrix and adjoint get no gradient.
+        The products with the adjoint are computed here, in the fast memory order, and held
+        constant. Matrix and adjoint get no gradient.
         """
         scalar = adjoint.new_zeros(())
         if self.growth is not None:
@@ -209,7 +211,7 @@ class Change(NamedTuple):
 
 
 def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
-    """Return the change that one step of the rule makes to a matrix.
+    """Return the change of a matrix in one step of the rule.
 
     Args:
         plasticity: the compiled terms.
@@ -250,7 +252,7 @@ def _weighted(value: Tensor, weight: float) -> Tensor:
 
 
 def _growth(plasticity: Plasticity, strengths: Tensor, weight: float) -> Tensor:
-    """Return −δ of each episode: gated decays summed over occurrences, ungated ones once.
+    """Return −δ of each episode: gated decays summed over occurrences, ungated decays once.
 
     `strengths` is [episode, occurrence, decay].
     """
@@ -283,14 +285,14 @@ def _strengths(plasticity: Plasticity, theta: Tensor, vectors: dict[Vector, Tens
 def _tensor(plasticity: Plasticity, strengths: Tensor) -> Tensor:
     """Return G at each occurrence, [episode, occurrence, row, column]."""
     layout = plasticity.layout(strengths.device, strengths.dtype)
-    # One product for all episodes, whatever the number of occurrences.
+    # One product for all episodes and occurrences.
     cells = strengths.flatten(0, 1) @ layout.scatter
     shape = (*strengths.shape[:2], len(plasticity.rows), len(plasticity.columns))
     return cells.view(shape)
 
 
 def _vectors(plasticity: Plasticity, synapses: Synapses) -> dict[Vector, Tensor]:
-    """Return every vector in use, [episode, occurrence, neuron]; all products in one pass."""
+    """Return every vector in use, [episode, occurrence, neuron]; one pass forms all products."""
     needed = dict.fromkeys(plasticity.vectors)
     projected = [vector for vector in needed if isinstance(vector, Projection)]
     values: dict[Vector, Tensor] = {v: synapses.signal(v) for v in needed if isinstance(v, Signal)}

@@ -4,9 +4,9 @@ A formula is written as its matrix and monomials:
 
     {"matrix": "W", "monomials": [{"coefficient": -1.0, "gates": [], "row": e, "column": y}]}
 
-with a signal as {"population": "post", "kind": "error"}, a projection Mᵀu as that of u with
-"through": "transposed W", a gate ⟨left, right⟩ as a pair of vectors, and row = column = null if the
-monomial multiplies the matrix itself. Nothing that is read is evaluated as code.
+A signal is {"population": "post", "kind": "error"}. A projection Mᵀu is the signal u with one more
+entry, "through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial
+multiplies the matrix itself, row and column are null. Nothing in a file is evaluated as code.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ from metaplast.terms.algebra import (
     post,
     pre,
 )
+from metaplast.terms.dense_formula import DenseFormula
+from metaplast.terms.formula import is_kind
 from metaplast.terms.operator import Operator
-from metaplast.terms.term import DenseFormula, Synapses
+from metaplast.terms.synapses import Synapses
 
-# Far above any sensible formula, far below what would take long to run.
+# Far above any sensible formula, far below one that would take long to run.
 MOST_MONOMIALS, MOST_GATES = 1000, 16
+# Limit on a name's length: it becomes part of tables and generated code.
+MOST_LETTERS = 100
 
 MATRICES: Mapping[str, Matrix] = {"W": W, "B": B}
-_POPULATIONS, _KINDS = ("post", "pre"), ("activity", "error", "one")
+_POPULATIONS = ("post", "pre")
 
 
 class DataError(ValueError):
@@ -105,7 +109,7 @@ def _optional(vector: Vector | None) -> dict[str, str] | None:
 
 
 def _vector(vector: Vector) -> dict[str, str]:
-    """Return a signal as data; a signal carried by the transposed matrix names the matrix."""
+    """Return a vector as data; a projection also names its matrix."""
     if isinstance(vector, Projection):
         return _vector(vector.signal) | {"through": f"transposed {vector.matrix.name}"}
     return {"population": vector.population, "kind": vector.kind}
@@ -169,8 +173,8 @@ def _read_vector(data: Any, matrix: Matrix, where: str) -> Vector:
     place = f"a vector of {where}"
     population, kind = entry(data, "population", str, place), entry(data, "kind", str, place)
     check(
-        population in _POPULATIONS and kind in _KINDS,
-        f"{place} must be activity, error or one of post or pre, got {kind[:40]!r} of "
+        population in _POPULATIONS and is_kind(kind) and len(kind) <= MOST_LETTERS,
+        f"{place} must be a signal of post or pre, such as activity or error, got {kind[:40]!r} of "
         f"{population[:40]!r}",
     )
     signal = Signal(population, kind)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Everything that installed packages offer: terms, known rules, episode sources, by name."""
+"""The terms and known rules of all installed packages, by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
-from metaplast.base.registry import find, lookup
+from metaplast.base.registry import find, lookup, match
 from metaplast.base.words import words
 from metaplast.terms.algebra import Signal
 from metaplast.terms.term import Term
@@ -23,11 +23,11 @@ class KnownRule:
     Attributes:
         name: as written after `--terms`.
         terms: names of its terms.
-        feedback: the feedbacks that it makes sense with, the usual one first.
+        feedback: the feedbacks with which it makes sense, the usual one first.
         summary: one line for `--help`.
         citation: publication.
-        is_baseline: whether every discovery is compared with it.
-        is_online_baseline: whether rules that train networks online are compared with it too.
+        is_baseline: whether it is a baseline for every discovery.
+        is_online_baseline: whether it is also a baseline for online training.
     """
 
     name: str
@@ -63,9 +63,9 @@ class TermChoice:
         return replace(self, terms=(*self.terms, *terms), is_pool=True)
 
     def served(self, offered: frozenset[Signal]) -> TermChoice:
-        """Return the choice without the terms of a whole pool that read what is not offered.
+        """Return the choice without the pool's terms that read signals which are not offered.
 
-        Terms that the user named stay, and are refused where they cannot be served.
+        Terms that the user named stay: if their signals are missing, the learner refuses them.
         """
         if self.text not in (POOL, POOL_WITH_BACKWARD):
             return self
@@ -118,11 +118,8 @@ def online_baselines() -> tuple[KnownRule, ...]:
 
 
 def find_known_rule(name: str) -> KnownRule | None:
-    """Return the known rule with this name or alias, in any case, None if there is none."""
-    for rule in known_rules().values():
-        if name.lower() in (rule.name, *rule.aliases):
-            return rule
-    return None
+    """Return the known rule with this name or alias, in any case; None if no rule has it."""
+    return match(name, known_rules())
 
 
 def choose_terms(text: str) -> TermChoice:
@@ -156,7 +153,7 @@ def choose_terms(text: str) -> TermChoice:
 
 
 def _term_or_rule_error(name: str) -> Term:
-    """Return the one term named; on failure, the error also suggests rules and pools."""
+    """Return the term with this name; if it is unknown, the error also suggests rules and pools."""
     try:
         return get_term(name)
     except UserError:

@@ -1,12 +1,10 @@
-"""Write formulas in human-readable form (Unicode, ASCII, LaTeX) from one declared formula."""
+"""Write formulas in human-readable form: Unicode, ASCII or LaTeX."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metaplast.terms.algebra import Formula, Gate, Monomial, Projection, Signal, Vector
-
-_SYMBOLS = {"activity": "y", "error": "e", "one": "1"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Notation:
     power: str = "e{exponent:+03d}"
 
     def signal(self, signal: Signal) -> str:
-        """Write a signal with its layer index; ones carry none."""
+        """Write a signal with its layer index; ones have none."""
         symbol = self.symbols.get(signal.kind) or self.word.format(name=signal.kind)
         return symbol if signal.kind == "one" else symbol + self.levels[signal.population]
 
@@ -39,14 +37,14 @@ class Notation:
         return self.signal(vector) + self.transpose
 
     def column_vector(self, vector: Vector) -> str:
-        """Write a vector as it is: y for a signal, Mᵀu for a projection."""
+        """Write a vector: y for a signal, Mᵀu for a projection."""
         if isinstance(vector, Projection):
             matrix = self.matrix[vector.matrix.name] + self.transpose
             return self.space.join((matrix, self.signal(vector.signal)))
         return self.signal(vector)
 
     def gate(self, gate: Gate) -> str:
-        """Write the scalar leftᵀ right, a projection first: uᵀ M v."""
+        """Write the scalar leftᵀ right, with a projection first: uᵀ M v."""
         left, right = gate.left, gate.right
         if isinstance(right, Projection):
             left, right = right, left
@@ -82,7 +80,7 @@ class Notation:
 
 
 TEXT = Notation(
-    symbols=_SYMBOLS,
+    symbols={"activity": "y", "error": "e", "one": "1"},
     levels={"post": "ₗ", "pre": "ₗ₋₁"},
     matrix={"W": "Wₗ", "B": "Bₗ"},
     delta="Δ",
@@ -94,20 +92,18 @@ TEXT = Notation(
 )
 
 # For outputs without Unicode.
-ASCII = Notation(
-    symbols=_SYMBOLS,
+ASCII = replace(
+    TEXT,
     levels={"post": "_l", "pre": "_{l-1}"},
     matrix={"W": "W_l", "B": "B_l"},
     delta="Delta ",
     transpose="^T",
     minus="-",
-    space=" ",
     theta="theta_l[{name}]",
-    underscore="_",
 )
 
 LATEX = Notation(
-    symbols={"activity": "y", "error": "e", "one": r"\mathbf{1}"},
+    symbols=TEXT.symbols | {"one": r"\mathbf{1}"},
     levels={"post": r"_{\ell}", "pre": r"_{\ell-1}"},
     matrix={"W": r"W_{\ell}", "B": r"B_{\ell}"},
     delta=r"\Delta ",

@@ -1,8 +1,8 @@
-"""Weight matrices as the signals use them: only through products with vectors.
+"""Weight matrices that are used only through products with vectors.
 
-A network, a feedback and the declared terms use a matrix only through M x and Mᵀ u. So the gradient
-to M is a sum of outer products, one for each product formed. A `Tape` records them; the batched
-engine then adds all of them in one pass, instead of one pass and a temporary each.
+Networks, feedbacks and declared terms use a matrix only through M x and Mᵀ u. So the gradient to M
+is a sum of outer products, one for each of these products. A `Tape` records them. The batched
+engine then adds all of them in one pass, instead of one pass and a temporary matrix each.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Operator:
 
 
 class _Affine(torch.autograd.Function):
-    """start + given · right with `right` constant, forward and backward one library call each.
+    """start + given · right with `right` constant, one library call each forward and backward.
 
     torch's compiler turns a product with a single row (a step has many of these) into loops that
-    recompute the row for every column, ten times slower; it leaves a product added to something to
-    the library.
+    recompute the row for every column, which is ten times slower. If the product is added to
+    something, the compiler leaves it to the library.
     """
 
     @staticmethod
@@ -67,7 +67,7 @@ class _Affine(torch.autograd.Function):
 
 
 class _Recalled(_Affine):
-    """The same if start + given · right is known: its value replaces the start."""
+    """The same if the value of start + given · right is known: `start` is this value."""
 
     @staticmethod
     def forward(
@@ -79,13 +79,13 @@ class _Recalled(_Affine):
 
 
 def _zero(like: Tensor) -> Tensor:
-    """Return a zero for each episode, to which any product can be added."""
+    """Return a zero for each episode, which broadcasts when a product is added."""
     return like.new_zeros(len(like), 1, 1)
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product that was formed: of which matrix (None for a fixed one), how, and from what."""
+    """A product on the tape: its matrix (None for a fixed one), kind, given factor and value."""
 
     matrix: int | None
     is_projection: bool
@@ -94,14 +94,14 @@ class Product:
 
 
 class Tape:
-    """Records the products of one step; forms them, or recalls them.
+    """Computes and records the products of one step, or recalls known ones.
 
     With p̄ the gradient to a recalled product, the gradient to M is Σ p̄ ⊗ x over products M x plus
     Σ u ⊗ p̄ over products Mᵀ u.
 
     Args:
-        known: the products, in the order in which an earlier tape of the same step formed them:
-            then no matrix has to be read for them. None to form them.
+        known: the products in the order in which an earlier tape of the same step computed them,
+            so that no matrix has to be read. None to compute them.
     """
 
     def __init__(self, known: Sequence[Tensor] | None = None) -> None:
@@ -111,7 +111,7 @@ class Tape:
     def record(
         self, matrix: int | None, is_projection: bool, given: Tensor, right: Tensor
     ) -> Tensor:
-        """Return given · right and record how it was formed."""
+        """Return given · right and record the product."""
         value: Tensor
         if self._known is None:
             value = _Affine.apply(_zero(given), given, right)

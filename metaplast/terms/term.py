@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from keyword import iskeyword
 from math import isfinite
 from numbers import Real
@@ -12,136 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import require
 from metaplast.terms.algebra import (
-    B,
     Formula,
     FormulaError,
     Matrix,
     Monomial,
-    Population,
     Projection,
     Signal,
     Vector,
-    W,
-    post,
-    pre,
 )
+from metaplast.terms.dense_formula import DenseFormula, dense_update
 from metaplast.terms.notation import LATEX, TEXT, Notation
-from metaplast.terms.operator import Operator
+from metaplast.terms.synapses import Synapses
 from metaplast.terms.written import WORKS, spelled
 
-
-@dataclass(frozen=True)
-class Synapses:
-    """The effects of one example at the synapses of one matrix, before anything changes.
-
-    An *occurrence* is anything that happens several times within an example: a time step, a
-    position of a convolution, a sample of a mini-batch. The update is the sum over occurrences, all
-    with the same weight.
-
-    Attributes:
-        operator: the matrix, [episode, row, column].
-        signals: the vectors of each population, [episode, occurrence, neuron]; without the
-            occurrence axis in the results of `occurrences`.
-        weight: of each occurrence: 1 for a sum, 1/K for a mean over K samples.
-    """
-
-    operator: Operator
-    signals: Mapping[Signal, Tensor]
-    weight: float = 1.0
-
-    def at(self, operator: Operator) -> Synapses:
-        """Return the same signals at another matrix between the same two populations."""
-        return replace(self, operator=operator)
-
-    def signal(self, signal: Signal) -> Tensor:
-        """Return the value of a signal; there are as many ones as the population has neurons."""
-        if signal.kind == "one":
-            return torch.ones_like(self._any(signal.population))
-        return self.signals[signal]
-
-    def _any(self, population: Population) -> Tensor:
-        return next(value for key, value in self.signals.items() if key.population == population)
-
-    def occurrences(self) -> Iterator[Synapses]:
-        """Yield the synapses at each occurrence, signals as [episode, neuron]."""
-        count = next(iter(self.signals.values())).shape[1]
-        for k in range(count):
-            one = {key: value[:, k] for key, value in self.signals.items()}
-            yield Synapses(self.operator, one, self.weight)
-
-    @property
-    def post_activity(self) -> Tensor:
-        """y of the post population."""
-        return self.signals[post.activity]
-
-    @property
-    def post_error(self) -> Tensor:
-        """e of the post population."""
-        return self.signals[post.error]
-
-    @property
-    def pre_activity(self) -> Tensor:
-        """y of the pre population."""
-        return self.signals[pre.activity]
-
-    @property
-    def pre_error(self) -> Tensor:
-        """e of the pre population."""
-        return self.signals[pre.error]
-
-
-@dataclass(frozen=True)
-class DenseFormula:
-    """A term outside the algebra: any differentiable torch function of the synapses' signals.
-
-    Engines that need the declared form refuse it; the others run it.
-
-    Attributes:
-        matrix: the matrix that it changes, `algebra.W` or `algebra.B`.
-        update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
-            [episode, row, column]; `synapses.operator.tensor` is M.
-        vectors: the signals that it reads.
-        is_local: whether each synapse needs only its own two neurons and weight.
-        text: the right-hand side of the equation in Unicode.
-        latex: the same in LaTeX.
-    """
-
-    matrix: Matrix
-    update: Callable[[Synapses], Tensor]
-    vectors: frozenset[Vector]
-    is_local: bool
-    text: str
-    latex: str
-
-    def __post_init__(self) -> None:
-        """Check every field.
-
-        Raises:
-            FormulaError: if one is of the wrong kind.
-        """
-        vectors = self.vectors
-        kinds = (
-            ("matrix", self.matrix in (W, B), "algebra.W or algebra.B"),
-            ("update", callable(self.update), "a function of Synapses"),
-            (
-                "vectors",
-                isinstance(vectors, frozenset | set | tuple | list)
-                and all(isinstance(vector, Signal | Projection) for vector in vectors),
-                "the signals that it reads, such as {post.error, pre.activity}",
-            ),
-            ("is_local", isinstance(self.is_local, bool), "True or False"),
-            ("text", isinstance(self.text, str) and bool(self.text), "its equation as text"),
-            ("latex", isinstance(self.latex, str) and bool(self.latex), "its equation in LaTeX"),
-        )
-        for name, is_right, expected in kinds:
-            if not is_right:
-                raise FormulaError(
-                    f"a DenseFormula's {name} must be {expected}, got "
-                    f"{spelled(getattr(self, name))}."
-                )
-        object.__setattr__(self, "vectors", frozenset(vectors))
+__all__ = ["DenseFormula", "Synapses", "Term", "checked_terms", "full_update"]
 
 
 @dataclass(frozen=True)
@@ -149,13 +35,13 @@ class Term:
     """A candidate term of a plasticity rule, ΔM = θ · formula.
 
     Attributes:
-        name: its name in the field; rules and files use it as a key.
-        formula: the one declaration from which everything else is derived.
+        name: its name in the field, and its key in rules and files.
+        formula: the declaration from which everything else is derived.
         citation: publication and equation.
         summary: its effect, in a few words.
         aliases: other names accepted on input, such as "F0".
-        initial: θ at which meta-learning starts.
-        nonnegative: whether θ < 0 makes no physical sense (a decay that amplifies).
+        initial: θ at the start of meta-learning.
+        nonnegative: whether θ < 0 makes no physical sense, such as a decay that amplifies.
         in_pool: whether `--terms all` (forward terms) or `all+backward` includes it.
     """
 
@@ -169,7 +55,7 @@ class Term:
     in_pool: bool = True
 
     def __post_init__(self) -> None:
-        """Check every field; the name becomes part of files and generated code.
+        """Check every field; files and generated code contain the name.
 
         Raises:
             UserError: if the name is not a lower-case identifier, the formula is invalid, or
@@ -241,7 +127,7 @@ class Term:
 
     @property
     def signals(self) -> frozenset[Signal]:
-        """The signals that the term reads, except for ones, which need not be offered."""
+        """The signals that the term reads, except ones, which every system has."""
         return frozenset(
             vector
             for vector in self.formula.vectors
@@ -260,7 +146,7 @@ class Term:
 
 
 def _checked_formula(name: str, formula: object) -> Formula | DenseFormula:
-    """Return a term's formula; a matrix is converted to one.
+    """Return a term's formula; a matrix becomes one.
 
     Raises:
         FormulaError: if it is invalid.
@@ -296,34 +182,11 @@ def checked_terms(terms: Iterable[Term]) -> tuple[Term, ...]:
     return terms
 
 
-def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:
-    """Return the update of a dense term, [episode, row, column].
-
-    Raises:
-        UserError: if its function returns anything else.
-    """
-    update = formula.update(synapses)
-    matrix = synapses.operator.tensor
-    if not isinstance(update, Tensor):
-        raise UserError(
-            f"{name}: the update must be a tensor of the shape of its matrix, "
-            f"{tuple(matrix.shape)}, got {spelled(update)}."
-        )
-    kind, wanted = ((x.shape, x.dtype, x.device) for x in (update, matrix))
-    if kind != wanted:
-        raise UserError(
-            f"{name}: the update must be [episode, row, column] as its matrix, "
-            f"{tuple(wanted[0])} of {wanted[1]} on {wanted[2]}, got {tuple(kind[0])} of {kind[1]} "
-            f"on {kind[2]}."
-        )
-    return update
-
-
 def full_update(term: Term, synapses: Synapses) -> Tensor:
     """Return the term's update F, [episode, row, column], monomial by monomial.
 
-    The plain way, with one full matrix per monomial and occurrence: for the reference engine,
-    calibration and diagnosis, which must not share code with the compiled terms.
+    It forms one full matrix per monomial and occurrence. The reference engine, calibration and
+    diagnosis use it, because they must not share code with the compiled terms.
     """
     formula, matrix = term.formula, synapses.operator.tensor
     update = torch.zeros_like(matrix)

@@ -1,4 +1,4 @@
-"""Whole terms as plain data: the formula, and how the term is used and cited."""
+"""Whole terms as plain data: formula, use and citation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError
 from metaplast.terms.algebra import Formula
+from metaplast.terms.dense_formula import DenseFormula
 from metaplast.terms.formula_data import (
+    MOST_LETTERS,
     check,
     entry,
     formula_data,
@@ -21,14 +23,12 @@ from metaplast.terms.formula_data import (
     read_matrix,
 )
 from metaplast.terms.notation import LATEX
-from metaplast.terms.term import DenseFormula, Synapses, Term
-
-# Limit on a name's length: it becomes part of tables and generated code.
-MOST_LETTERS = 100
+from metaplast.terms.synapses import Synapses
+from metaplast.terms.term import Term
 
 
 def term_data(term: Term) -> dict[str, Any]:
-    """Return a term as plain data; for a torch function only its text and its results."""
+    """Return a term as plain data; of a torch function, only its text and some results."""
     data: dict[str, Any] = {
         "formula": term.spell(),
         "locality": term.locality,
@@ -55,7 +55,7 @@ def is_declared(data: Mapping[str, Any]) -> bool:
 def read_term(name: str, data: Mapping[str, Any]) -> Term:
     """Return the term that `term_data` wrote.
 
-    A torch function, which no file can hold, becomes a term that can be printed but refuses to run.
+    No file can hold a torch function: it becomes a term that can be printed but refuses to run.
 
     Raises:
         DataError: if the data have another format.
@@ -98,14 +98,14 @@ def _stand_in(name: str, text: str, data: Mapping[str, Any], where: str) -> Dens
 
 
 def refuse_function(name: str) -> NoReturn:
-    """Raise the error that a torch function is needed, which no file holds.
+    """Raise the error for a torch function, which a file cannot contain.
 
     Raises:
         UserError: always.
     """
     raise UserError(
-        f"the term {name} is a torch function, which a file cannot carry, and no installed package "
-        f"offers it; give it from Python, as in Rule.load(path, terms=[{name}])."
+        f"the term {name} is a torch function, which a file cannot contain, and no installed "
+        f"package offers it; give it from Python, as in Rule.load(path, terms=[{name}])."
     )
 
 
@@ -113,7 +113,7 @@ def means_the_same(term: Term, data: Mapping[str, Any]) -> bool:
     """Return whether a term matches data in `term_data`'s format, or in its earlier format.
 
     Raises:
-        DataError: if the data are not of a term.
+        DataError: if the data do not describe a term.
     """
     if is_declared(data):
         read = read_term(term.name, data).formula

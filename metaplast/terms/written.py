@@ -1,7 +1,7 @@
-"""Errors for every operation that the algebra does not have, each one sentence.
+"""Errors for every operation that the algebra does not define, each one sentence.
 
-Python calls these methods if a part of a formula does not define an operation, so that a mistake is
-reported where it is written. Operations with tensors and NumPy functions are also caught here.
+Python calls these methods if a part of a formula does not define an operation, so the traceback
+ends at the user's mistake. Operations with tensors and NumPy functions also end here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ WORKS = (
 
 
 class FormulaError(UserError, TypeError):
-    """A formula that is not of the declared form; raised where the term is written."""
+    """A formula that is not a sum of monomials; raised where the term is written."""
 
 
 def factor_of(value: object) -> float:
-    """Return the number that a formula is multiplied by.
+    """Return a number as a formula's factor.
 
     Raises:
         FormulaError: if it is not a finite real number; a bool is invalid.
@@ -33,7 +33,7 @@ def factor_of(value: object) -> float:
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise FormulaError(
             f"a formula is multiplied by a finite number or a gate, got {spelled(value)}; "
-            f"write 0.5 * outer(post.activity, pre.activity), a tensor as float(…)."
+            f"write 0.5 * outer(post.activity, pre.activity), and a tensor as float(…)."
         )
     return float(value)
 
@@ -77,14 +77,14 @@ class Part:
         return WORKS
 
     def refuse(self, operation: str) -> NoReturn:
-        """Raise `FormulaError` for an operation that the algebra does not have.
+        """Raise `FormulaError` for an operation that the algebra does not define.
 
         Raises:
             FormulaError: always.
         """
         raise FormulaError(
-            f"{operation} is no formula: {self.hint}; any other function of the signals is a "
-            f"DenseFormula."
+            f"{operation} is not a formula: {self.hint}; write any other function of the signals "
+            f"as a DenseFormula."
         )
 
     __add__, __radd__ = _binary("+"), _binary("+", reflected=True)

@@ -81,7 +81,7 @@ def test_bytes_are_scaled_and_dtype_kept():
 
 def test_a_source_of_tasks_alone_refuses_with_a_sentence():
     source, _ = get_source("learn2learn:omniglot")
-    with pytest.raises(UserError, match="no stream of single images") as refused:
+    with pytest.raises(UserError, match="needs a stream of single images") as refused:
         source.stream(StreamRequest())
     assert_is_one_sentence(refused.value)
 

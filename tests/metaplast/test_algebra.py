@@ -384,6 +384,13 @@ def test_a_dense_term_that_returns_no_update_is_named(update, engine):
     assert_is_one_sentence(caught.value)
 
 
+def test_a_dense_term_reads_the_signals_that_its_projections_carry():
+    vectors = {W.T @ post.error, pre.activity}
+    term = Term("mine", DenseFormula(W, lambda s: None, vectors, False, "f", "f"), "here")
+    assert term.signals == {post.error, pre.activity}
+    assert term.reads(post.error)
+
+
 # --- notation ---
 
 WRITTEN = {

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from support import BACKWARD, FORWARD, matrices_of, random_problem
+from support import BACKWARD, FORWARD, assert_is_one_sentence, matrices_of, random_problem
 
+from metaplast import UserError
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.digest import batch_digest
 
 
 def parts_of(whole):
@@ -35,3 +37,42 @@ def test_batches_are_put_together_as_they_were(prescribed):
         assert again.initial is None
         return
     assert all(map(torch.equal, matrices_of(again.initial), matrices_of(whole.initial)))
+
+
+CLASSES, WIDE = torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, 3)
+STATE = State({"W1": torch.zeros(1, 3, 4)}, {"trace": torch.zeros(1, 3)})
+UNLIKE = {
+    "support vectors": ({"support_y": WIDE}, {"support_y": torch.ones(1, 2, 5)}),
+    "support kinds": ({"support_y": WIDE}, {"support_y": CLASSES}),
+    "weights": ({"initial": STATE}, {}),
+    "carried vectors": ({"initial": STATE}, {"initial": State(STATE.matrices)}),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), UNLIKE.values(), ids=UNLIKE.keys())
+def test_batches_that_differ_are_not_put_together(one, other):
+    x = torch.zeros(1, 2, 4)
+    given = {"support_x": x, "support_y": CLASSES, "query_x": x, "query_y": CLASSES}
+    batches = [EpisodeBatch(**{**given, **changes}) for changes in (one, other)]
+    with pytest.raises(UserError) as caught:
+        EpisodeBatch.cat(batches)
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_digest_is_of_all_prescribed_weights():
+    x = torch.zeros(1, 2, 4)
+
+    def digest(**changes):
+        matrices = {"W1": torch.zeros(1, 3, 4), "recurrent": torch.zeros(1, 3, 3)}
+        carry = {"trace": torch.zeros(1, 3)}
+        matrices |= {name: v for name, v in changes.items() if name in matrices}
+        carry |= {name: v for name, v in changes.items() if name in carry}
+        return batch_digest(EpisodeBatch(x, CLASSES, x, CLASSES, State(matrices, carry)))
+
+    digests = {
+        digest(),
+        digest(W1=torch.ones(1, 3, 4)),
+        digest(recurrent=torch.ones(1, 3, 3)),
+        digest(trace=torch.ones(1, 3)),
+    }
+    assert len(digests) == 4

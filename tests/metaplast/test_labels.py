@@ -6,7 +6,7 @@ import torch
 from support import assert_is_one_sentence, named, normal
 
 from metaplast import FullyConnected, Rule, UserError
-from metaplast.systems.labels import class_index, class_targets
+from metaplast.systems.labels import class_targets
 from metaplast.systems.system import Examples
 
 CLASSES = 3
@@ -57,25 +57,21 @@ each_refused = pytest.mark.parametrize("label", NONE.values(), ids=NONE.keys())
 
 @pytest.mark.parametrize("label", WHOLE.values(), ids=WHOLE.keys())
 def test_whole_numbers_of_any_kind_are_one_class(label):
-    assert class_index(label, CLASSES) == 2
     target = class_targets(label, CLASSES)
     assert (target.dtype, target.shape, target.item()) == (torch.int64, (), 2)
 
 
 @pytest.mark.parametrize("label", PROBABILITIES.values(), ids=PROBABILITIES.keys())
-def test_probabilities_are_a_label_but_no_class(label):
+def test_probabilities_are_a_label(label):
     target = class_targets(label, CLASSES, dtype=torch.float64)
     torch.testing.assert_close(target, torch.tensor([0.2, 0.8, 0.0], dtype=torch.float64))
-    with pytest.raises(UserError, match="whole number"):
-        class_index(label, CLASSES)
 
 
 @each_refused
 def test_what_is_no_label_is_refused(label):
-    for read in (class_index, class_targets):
-        with pytest.raises(UserError) as caught:
-            read(label, CLASSES)
-        assert_is_one_sentence(caught.value)
+    with pytest.raises(UserError) as caught:
+        class_targets(label, CLASSES)
+    assert_is_one_sentence(caught.value)
 
 
 def test_several_labels_must_be_of_the_examples_shape():
@@ -133,8 +129,8 @@ def test_a_learner_refuses_what_is_no_label(labels):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int64])
 def test_integers_of_every_numpy_kind_are_labels(kind):
     for label in (kind(3), np.array(3, dtype=kind), np.array([3], dtype=kind)):
-        assert class_index(label, 5) == 3
+        assert class_targets(label, 5).item() == 3
     labels = class_targets(np.array([0, 4], dtype=kind), 5, (2,))
     assert labels.tolist() == [0, 4]
     with pytest.raises(UserError, match="from 0 to 2"):
-        class_index(np.array(3, dtype=kind), 3)
+        class_targets(np.array(3, dtype=kind), 3)

@@ -17,7 +17,7 @@ import rule_library
 from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, Rule, discover, open_source
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError
-from metaplast.base.paths import as_path, make_folder
+from metaplast.base.paths import as_path
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.discovery.run import write_config
 from metaplast.discovery.run_folder import RunFiles, load_rule
@@ -136,10 +136,3 @@ def test_what_is_no_path_is_refused_in_one_sentence(path):
         with pytest.raises(UserError, match="must be a path") as caught:
             use(path)
         assert_is_one_sentence(caught.value)
-
-
-def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make the folder") as caught:
-        make_folder(tmp_path / "file" / "below")
-    assert_is_one_sentence(caught.value)

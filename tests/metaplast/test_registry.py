@@ -264,6 +264,21 @@ def test_rules_have_aliases_in_any_case(alias, rule):
     assert not choice.is_pool
 
 
+RULE_MODULE = """
+from metaplast import KnownRule
+
+mixed = KnownRule("MixedCase", ("oja",), ("fixed",), "a rule", "made up", aliases=("MC",))
+"""
+
+
+@pytest.mark.parametrize("name", ["MixedCase", "mixedcase", "mc", "MC"])
+def test_a_rule_of_another_package_is_found_in_any_case(name, install):
+    install("mixed_rules", RULE_MODULE, "[metaplast.terms]\nmixed = mixed_rules\n")
+    choice = choose_terms(name)
+    assert [term.name for term in choice.terms] == ["oja"]
+    assert not choice.is_pool
+
+
 MISSES = {
     "ojja": "did you mean 'oja'",
     "eror_hebbian": "did you mean 'error_hebbian'",

@@ -22,6 +22,10 @@ MINE = Term(
     "a notebook", summary="a test", aliases=("M1",), initial=0.5, nonnegative=True, in_pool=False,
 )  # fmt: skip
 BACK = Term("back", outer(pre.activity, post.error) - 0.5 * B, "a notebook")
+DRIVEN = Term(
+    "driven", dot(post.error, post.signal("drive")) * outer(post.signal("drive"), pre.activity),
+    "a notebook",
+)  # fmt: skip
 DENSE = Term(
     "dense",
     DenseFormula(
@@ -43,7 +47,7 @@ def put(tmp_path, data):
     return path
 
 
-@pytest.mark.parametrize("term", [*TERMS, MINE, BACK], ids=lambda term: term.name)
+@pytest.mark.parametrize("term", [*TERMS, MINE, BACK, DRIVEN], ids=lambda term: term.name)
 def test_a_term_comes_back_whole(term):
     assert read_term(term.name, json.loads(json.dumps(term_data(term)))) == term
 

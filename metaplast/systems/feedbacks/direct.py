@@ -28,7 +28,7 @@ class Direct(Feedback):
         return tuple((width, widths[-1]) for width in widths[:-1])
 
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
-        """Return e_0 … e_L, see `Feedback.errors`."""
+        """Return e_0 … e_L; see `Feedback.errors`."""
         carried = [
             given.backward[level].matmul(given.output_error) * given.slope(level)
             for level in given.levels

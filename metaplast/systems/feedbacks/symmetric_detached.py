@@ -9,7 +9,7 @@ from metaplast.systems.feedbacks.symmetric import Symmetric
 
 
 class SymmetricDetached(Symmetric):
-    """B_ℓ = W_ℓᵀ, held constant in the meta-gradient, as the published code does."""
+    """B_ℓ = W_ℓᵀ, held constant in the meta-gradient, as in the published code."""
 
     name = "symmetric-detached"
     summary = "B = Wᵀ, no meta-gradient through it (as the published code)"

@@ -61,8 +61,7 @@ class CrossEntropy(Objective):
     ) -> Tensor:
         """Return class indices, int64, or probabilities; see `labels.class_targets`.
 
-        NaN probabilities are accepted, as in images: the episode that they spoil is reported as
-        diverged.
+        NaN probabilities are accepted, as in images: the run reports their episode as diverged.
         """
         found = class_targets(given, neurons, shape, what, device=device, dtype=dtype, nan=True)
         require(
@@ -77,7 +76,7 @@ def class_probabilities(labels: Tensor, classes: int, dtype: torch.dtype) -> Ten
     """Return labels as probabilities, [..., class].
 
     Args:
-        labels: class indices [...] int64, or already probabilities [..., class].
+        labels: class indices [...] int64, or probabilities [..., class].
         classes: how many there are.
         dtype: of the result.
     """

@@ -1,0 +1,89 @@
+"""Terms outside the algebra: any differentiable torch function of the signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metaplast.base.errors import UserError
+from metaplast.terms.algebra import B, FormulaError, Matrix, Projection, Signal, Vector, W
+from metaplast.terms.synapses import Synapses
+from metaplast.terms.written import spelled
+
+
+@dataclass(frozen=True)
+class DenseFormula:
+    """A term outside the algebra: any differentiable torch function of the synapses' signals.
+
+    Engines that need the declared form refuse it; the others run it.
+
+    Attributes:
+        matrix: the matrix that it changes, `algebra.W` or `algebra.B`.
+        update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
+            [episode, row, column]; `synapses.operator.tensor` is M.
+        vectors: the signals that it reads; those of projections are added.
+        is_local: whether each synapse needs only its own two neurons and weight.
+        text: the right-hand side of the equation in Unicode.
+        latex: the same in LaTeX.
+    """
+
+    matrix: Matrix
+    update: Callable[[Synapses], Tensor]
+    vectors: frozenset[Vector]
+    is_local: bool
+    text: str
+    latex: str
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            FormulaError: if one is of the wrong kind.
+        """
+        vectors = self.vectors
+        kinds = (
+            ("matrix", self.matrix in (W, B), "algebra.W or algebra.B"),
+            ("update", callable(self.update), "a function of Synapses"),
+            (
+                "vectors",
+                isinstance(vectors, frozenset | set | tuple | list)
+                and all(isinstance(vector, Signal | Projection) for vector in vectors),
+                "the signals that it reads, such as {post.error, pre.activity}",
+            ),
+            ("is_local", isinstance(self.is_local, bool), "True or False"),
+            ("text", isinstance(self.text, str) and bool(self.text), "its equation as text"),
+            ("latex", isinstance(self.latex, str) and bool(self.latex), "its equation in LaTeX"),
+        )
+        for name, is_right, expected in kinds:
+            if not is_right:
+                raise FormulaError(
+                    f"a DenseFormula's {name} must be {expected}, got "
+                    f"{spelled(getattr(self, name))}."
+                )
+        projected = {vector.signal for vector in vectors if isinstance(vector, Projection)}
+        object.__setattr__(self, "vectors", frozenset(vectors) | projected)
+
+
+def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:
+    """Return the update by a dense term, [episode, row, column].
+
+    Raises:
+        UserError: if its function returns anything else.
+    """
+    update = formula.update(synapses)
+    matrix = synapses.operator.tensor
+    if not isinstance(update, Tensor):
+        raise UserError(
+            f"{name}: the update must be a tensor of the shape of its matrix, "
+            f"{tuple(matrix.shape)}, got {spelled(update)}."
+        )
+    kind, wanted = ((x.shape, x.dtype, x.device) for x in (update, matrix))
+    if kind != wanted:
+        raise UserError(
+            f"{name}: the update must be [episode, row, column] like its matrix, "
+            f"{tuple(wanted[0])} of {wanted[1]} on {wanted[2]}, got {tuple(kind[0])} of {kind[1]} "
+            f"on {kind[2]}."
+        )
+    return update

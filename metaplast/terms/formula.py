@@ -1,0 +1,278 @@
+"""What a formula is: signals, matrices, gates and monomials, and the operations between them.
+
+`metaplast.terms.algebra` holds the names with which users write one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NoReturn
+
+from metaplast.terms.written import FormulaError, Part, factor_of, spelled
+
+Population = Literal["post", "pre"]
+# The signals of a population. The algebra knows three kinds; a system may offer others, which terms
+# read as `post.signal("drive")`.
+Kind = str
+MatrixName = Literal["W", "B"]
+
+_VECTORS = (
+    "combine vectors with outer(post.error, pre.activity), their outer product, or "
+    "dot(post.error, post.error), a sum over one population; numbers multiply the result, as in "
+    "0.5 * outer(post.error, pre.activity)"
+)
+
+
+def is_kind(name: object) -> bool:
+    """Return whether a name is valid for a kind of signal: a lower-case identifier."""
+    return isinstance(name, str) and name.isidentifier() and name.islower()
+
+
+class _Vector(Part):
+    @property
+    def hint(self) -> str:
+        """What to write instead of an unsupported operation."""
+        return _VECTORS
+
+
+@dataclass(frozen=True)
+class Signal(_Vector):
+    """A vector of a neuron population: activity y, error e, ones, or a kind of the system's own."""
+
+    population: Population
+    kind: Kind
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        return f"{self.population}.{self.kind}"
+
+
+@dataclass(frozen=True)
+class Projection(_Vector):
+    """Mᵀ·signal: a row-side signal carried through the matrix to its column side."""
+
+    matrix: Matrix
+    signal: Signal
+
+    @property
+    def population(self) -> Population:
+        """Where the projected vector arrives."""
+        return self.matrix.columns
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        return f"({self.matrix.name}.T @ {self.signal.written})"
+
+
+Vector = Signal | Projection
+
+
+class Summand(Part, ABC):
+    """Anything that can be added to formulas: a formula, or a matrix, which converts to one."""
+
+    @abstractmethod
+    def as_formula(self) -> Formula:
+        """Return the formula."""
+
+    def __neg__(self) -> Formula:
+        return self * -1.0
+
+    def __pos__(self) -> Formula:
+        return self.as_formula()
+
+    def __add__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} + {spelled(other)}")
+        mine, others = self.as_formula(), other.as_formula()
+        if mine.matrix != others.matrix:
+            raise FormulaError(
+                f"a formula changes one matrix; this one adds {mine.matrix.name} and "
+                f"{others.matrix.name}; write two terms."
+            )
+        return Formula(mine.matrix, mine.monomials + others.monomials)
+
+    def __radd__(self, other: object) -> Formula:
+        # The start value of sum().
+        if isinstance(other, int) and not isinstance(other, bool) and other == 0:
+            return self.as_formula()
+        self.refuse(f"{spelled(other)} + {self.written}")
+
+    def __sub__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} - {spelled(other)}")
+        return self + (-other)
+
+    def __mul__(self, factor: float | Gate) -> Formula:
+        if isinstance(factor, Gate):
+            return self._each(lambda m: replace(m, gates=(factor, *m.gates)))
+        if isinstance(factor, Part):
+            self.refuse(f"{self.written} * {factor.written}")
+        number = factor_of(factor)
+        return self._each(lambda m: replace(m, coefficient=number * m.coefficient))
+
+    def __rmul__(self, factor: float | Gate) -> Formula:
+        return self * factor
+
+    def __truediv__(self, divisor: float) -> Formula:
+        if isinstance(divisor, Part) or not (number := factor_of(divisor)):
+            self.refuse(f"{self.written} / {spelled(divisor)}")
+        return self._each(lambda m: replace(m, coefficient=m.coefficient / number))
+
+    def _each(self, changed: Callable[[Monomial], Monomial]) -> Formula:
+        """Return the formula with `changed` applied to every monomial."""
+        formula = self.as_formula()
+        return Formula(formula.matrix, tuple(map(changed, formula.monomials)))
+
+
+@dataclass(frozen=True)
+class Matrix(Summand):
+    """The weights a term changes: `W` [post, pre] or `B` [pre, post]."""
+
+    name: MatrixName
+    rows: Population
+    columns: Population
+
+    @property
+    def T(self) -> Transposed:  # noqa: N802 - the mathematical name
+        """The transpose, to be applied to a row-side signal with `@`."""
+        return Transposed(self)
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        return self.name
+
+    def as_formula(self) -> Formula:
+        """Return the formula that is the matrix itself."""
+        return Formula(self, (Monomial(1.0),))
+
+    def __matmul__(self, other: object) -> NoReturn:
+        raise FormulaError(
+            f"{self.name} @ {spelled(other)} is not a formula; only the transpose acts on a "
+            f"signal, as in {self.name}.T @ {self.rows}.activity."
+        )
+
+
+@dataclass(frozen=True)
+class Transposed(Part):
+    """The transpose of a matrix, to be multiplied by a vector."""
+
+    matrix: Matrix
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        return f"{self.matrix.name}.T"
+
+    @property
+    def hint(self) -> str:
+        """What to write instead of an unsupported operation."""
+        return f"{self.written} acts on a signal: {self.written} @ {self.matrix.rows}.activity"
+
+    def __matmul__(self, signal: Signal) -> Projection:
+        if not isinstance(signal, Signal) or signal.population != self.matrix.rows:
+            raise FormulaError(
+                f"{self.matrix.name}.T acts on a {self.matrix.rows} signal, got "
+                f"{spelled(signal)}; write {self.written} @ {self.matrix.rows}.activity or "
+                f".error."
+            )
+        return Projection(self.matrix, signal)
+
+
+@dataclass(frozen=True)
+class Gate(Part):
+    """A scalar ⟨left, right⟩ that multiplies a monomial; both vectors are of one population."""
+
+    left: Vector
+    right: Vector
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        return f"dot({self.left.written}, {self.right.written})"
+
+    @property
+    def hint(self) -> str:
+        """What to write instead of an unsupported operation."""
+        return (
+            "a gate multiplies a formula, such as gate * outer(post.error, pre.activity); put "
+            "numbers and further gates before it, as in 0.5 * (gate * (gate * formula))"
+        )
+
+    def __mul__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} * {spelled(other)}")
+        return other * self
+
+
+@dataclass(frozen=True)
+class Monomial:
+    """coefficient · Π gates · (row ⊗ column), or · the matrix itself if row is None."""
+
+    coefficient: float
+    gates: tuple[Gate, ...] = ()
+    row: Signal | None = None
+    column: Vector | None = None
+
+    @property
+    def is_ungated_decay(self) -> bool:
+        """True if the monomial is a multiple of the matrix: it acts once per example."""
+        return self.row is None and not self.gates
+
+
+@dataclass(frozen=True)
+class Formula(Summand):
+    """A sum of monomials that all change the same matrix."""
+
+    matrix: Matrix
+    monomials: tuple[Monomial, ...]
+
+    def __post_init__(self) -> None:
+        """Check that every vector is available at the synapses of the matrix.
+
+        Raises:
+            FormulaError: if a projection uses another matrix, or a number is not finite.
+        """
+        for monomial in self.monomials:
+            factor_of(monomial.coefficient)
+        foreign = [v for v in self.vectors if isinstance(v, Projection) and v.matrix != self.matrix]
+        if foreign:
+            raise FormulaError(
+                f"a term that changes {self.matrix.name} can only read projections through "
+                f"{self.matrix.name}, got {foreign[0].written}; use {self.matrix.name}.T."
+            )
+
+    def as_formula(self) -> Formula:
+        """Return the formula itself."""
+        return self
+
+    @property
+    def written(self) -> str:
+        """The name in error messages."""
+        return "a formula"
+
+    @property
+    def vectors(self) -> frozenset[Vector]:
+        """Every vector that the formula reads, including gates and projected signals."""
+        found: set[Vector] = set()
+        for monomial in self.monomials:
+            parts = [monomial.row, monomial.column]
+            parts += [side for gate in monomial.gates for side in (gate.left, gate.right)]
+            found |= {part for part in parts if part is not None}
+        found |= {v.signal for v in found if isinstance(v, Projection)}
+        return frozenset(found)
+
+    @property
+    def is_local(self) -> bool:
+        """True if each synapse needs only y and e of its two neurons and its own weight.
+
+        A projection Mᵀy sums over a neuron's other synapses, and a gate sums over a layer: neither
+        is local.
+        """
+        return not any(
+            monomial.gates or isinstance(monomial.column, Projection) for monomial in self.monomials
+        )

@@ -1,0 +1,72 @@
+"""The signals at the synapses of one matrix, as plasticity terms read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metaplast.terms.algebra import Population, Signal, post, pre
+from metaplast.terms.operator import Operator
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """The effects of one example at the synapses of one matrix, before anything changes.
+
+    An *occurrence* is anything that happens several times within an example: a time step, a
+    position of a convolution, a sample of a mini-batch. The update is the sum over occurrences, all
+    with the same weight.
+
+    Attributes:
+        operator: the matrix, [episode, row, column].
+        signals: the vectors of each population, [episode, occurrence, neuron]; without the
+            occurrence axis in the results of `occurrences`.
+        weight: of each occurrence: 1 for a sum, 1/K for a mean over K samples.
+    """
+
+    operator: Operator
+    signals: Mapping[Signal, Tensor]
+    weight: float = 1.0
+
+    def at(self, operator: Operator) -> Synapses:
+        """Return the same signals at another matrix between the same two populations."""
+        return replace(self, operator=operator)
+
+    def signal(self, signal: Signal) -> Tensor:
+        """Return the value of a signal, with a one for each neuron if it is `one`."""
+        if signal.kind == "one":
+            return torch.ones_like(self._any(signal.population))
+        return self.signals[signal]
+
+    def _any(self, population: Population) -> Tensor:
+        return next(value for key, value in self.signals.items() if key.population == population)
+
+    def occurrences(self) -> Iterator[Synapses]:
+        """Yield the synapses at each occurrence, signals as [episode, neuron]."""
+        count = next(iter(self.signals.values())).shape[1]
+        for k in range(count):
+            one = {key: value[:, k] for key, value in self.signals.items()}
+            yield Synapses(self.operator, one, self.weight)
+
+    @property
+    def post_activity(self) -> Tensor:
+        """y of the post population."""
+        return self.signals[post.activity]
+
+    @property
+    def post_error(self) -> Tensor:
+        """e of the post population."""
+        return self.signals[post.error]
+
+    @property
+    def pre_activity(self) -> Tensor:
+        """y of the pre population."""
+        return self.signals[pre.activity]
+
+    @property
+    def pre_error(self) -> Tensor:
+        """e of the pre population."""
+        return self.signals[pre.error]
