@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from metaplast.base.device import find_device
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import UserError
 from metaplast.batch_jobs.pool import Jobs, cores, require_ray
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
@@ -20,25 +20,16 @@ MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 
 
-def check_workers(processes: int, ray: str | None) -> None:
-    """Refuse invalid workers before anything is made.
-
-    Raises:
-        UserError: if their number is negative, or Ray is not installed.
-    """
-    require(processes >= 0, f"--processes must not be negative, got {processes}.")
-    if ray is not None:
-        require_ray()
-
-
 def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:
-    """Refuse discoveries without data, engine or memory before a folder is made.
+    """Check workers, data, device, engine and memory before a folder is made.
 
-    The data are loaded here once, so that they are downloaded only once.
+    This loads the data once, so that the workers do not all download them.
 
     Raises:
         UserError: if one of them is missing.
     """
+    if ray is not None:
+        require_ray()
     # Runs of one command differ only in penalty, seed and planted rule.
     trial = Discovery(next(iter(configs.values())))
     _ = trial.split

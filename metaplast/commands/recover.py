@@ -12,7 +12,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.base.device import find_device
 from metaplast.base.errors import require_seed, require_within
 from metaplast.base.files import csv_text, write_text
 from metaplast.base.seeds import generator
@@ -23,7 +22,6 @@ from metaplast.commands._grid import (
     MOST_PROCESSES,
     MOST_RUNS,
     check_jobs,
-    check_workers,
     require_all,
     run_all,
 )
@@ -139,13 +137,10 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option is invalid.
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
-    check_workers(options.processes, options.ray)
     if options.resume is not None:
         with held(options.resume) as folder:
             _recover(Jobs.load(folder)[0], options)
         return
-    if options.ray is None:
-        find_device(options.device)
     jobs = make_jobs(options, Path())
     check_jobs(jobs.configs, options.processes, options.ray)
     with own_folder(options.out, "recover") as folder:

@@ -33,7 +33,6 @@ from metaplast.commands._grid import (
     MOST_PROCESSES,
     MOST_RUNS,
     check_jobs,
-    check_workers,
     require_all,
     run_all,
 )
@@ -123,7 +122,6 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option or the data are invalid.
     """
     options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
-    check_workers(options.processes, options.ray)
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
