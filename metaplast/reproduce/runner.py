@@ -109,14 +109,12 @@ def _answers(
     function: Callable[..., dict[str, Any]],
     calls: Mapping[str, tuple[Any, ...]],
     processes: int,
-    tick: Callable[[], None],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield names and answers of calls as they end; a single process runs them here."""
     if processes != 1:
-        yield from on_cores(function, calls, processes, tick)
+        yield from on_cores(function, calls, processes)
         return
     for name, call in calls.items():
-        tick()
         yield name, guarded(function, *call)
 
 
@@ -188,14 +186,12 @@ class Plan:
         *,
         processes: int = 0,
         observe: Callable[[str, str | None], None] = lambda *_: None,
-        tick: Callable[[], None] = lambda: None,
     ) -> dict[str, str]:
         """Compute what is missing; return a sentence for each failed part.
 
         Args:
             processes: how many parts in parallel; 0 for one per core.
             observe: called with each part's name and, if it failed, the reason.
-            tick: called every now and then.
         """
         unprepared, _ = self.missing()
         setting, place = self.results.setting, self.results.place
@@ -208,13 +204,13 @@ class Plan:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        collect(_answers(prepare_variant, first, processes, tick))
+        collect(_answers(prepare_variant, first, processes))
         seeds = {
             f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
             for v, seed in self.missing()[1]
             if self.results.prepared(v) is not None
         }
-        collect(_answers(run_seed, seeds, processes, tick))
+        collect(_answers(run_seed, seeds, processes))
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:
@@ -276,10 +272,8 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines: Mapping[str, str] = dict(
-            map(str.strip, line.split(":", 1))  # type: ignore[misc]
-            for line in info.read_text(encoding="utf-8").splitlines()
-            if ":" in line
-        )
-        name = lines.get("model name", name)
+        for line in info.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
     return f"{name}, {os.cpu_count()} cores"
