@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _DPI = 200
 
 # Okabe & Ito 2008, without black (the ink) and yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# For what is not a result: levels, zero lines, marks.
+GREY = "#888888"
 # Lines differ in dashes too: colours cannot be told apart in a grey print.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
 
@@ -67,7 +70,7 @@ class Look:
 
 def look(index: int) -> Look:
     """Return the style of the index-th line of a figure; repeats after 30."""
-    return Look(COLOURS[index % len(COLOURS)], DASHES[(index // 1) % len(DASHES)])
+    return Look(COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)])
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
@@ -100,9 +103,10 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows:
 
     Args:
         axes: the axes whose lines end at the right side; limits are final.
-        ends: height, name, style and opacity of each.
+        ends: height, name, style and opacity of each; those without a finite height are left out.
         rows: number of rows of panels in the figure.
     """
+    ends = [end for end in ends if math.isfinite(end[0])]
     if not ends:
         return
     right = axes.get_xlim()[1], axes.get_ylim()[1]  # Reading the limits settles them.

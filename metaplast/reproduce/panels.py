@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from metaplast.report.canvas import COLOURS, Look, label_ends, look, looks, style
+from metaplast.report.canvas import COLOURS, GREY, Look, label_ends, look, looks, style
 from metaplast.report.curve import Curve, last_of
 from metaplast.report.figures import FADED, draw_curve, layer_look, plain_log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-GREY = "#888888"
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,6 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     ends = [
         (min(max(last_of(c.mean), low), high), name, how[name], 0.6 if name in panel.faded else 1.0)
         for name, c in lines.items()
-        if np.isfinite(last_of(c.mean))
     ]
     if panel.level is not None and panel.level[1]:
         ends.append((*panel.level, Look(GREY), 0.8))
