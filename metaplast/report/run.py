@@ -118,9 +118,7 @@ class FinishedRun:
 
     def _columns(self, term: str) -> list[str]:
         value = self.summary["before_refit"][term]
-        if not isinstance(value, list):
-            return [f"theta_{term}"]
-        if len(value) == 1:
+        if not isinstance(value, list) or len(value) == 1:
             return [f"theta_{term}"]
         return [f"theta_{term}_{layer}" for layer in range(1, len(value) + 1)]
 
@@ -157,12 +155,12 @@ class FinishedRun:
             for field in fields(DiscoveryConfig)
             if getattr(asked, field.name) != field.default
         ]
-        given = [] if own.data is None else [f"split=…  # {own.data.line}"]
+        lines = [f"DiscoveryConfig({', '.join(changed)}),"]
         if own.terms:
-            given.insert(0, f"terms=[{own.names}],")
-        return f"discover(\n    DiscoveryConfig({', '.join(changed)}),\n    " + (
-            "\n    ".join(given) + "\n)"
-        )
+            lines.append(f"terms=[{own.names}],")
+        if own.data is not None:
+            lines.append(f"split=…  # {own.data.line}")
+        return "\n    ".join(["discover(", *lines]) + "\n)"
 
 
 def _number(text: str) -> float:
@@ -183,7 +181,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
     require(
         (folder / SUMMARY).exists(),
         f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or "
-        f"continue an interrupted one: discover --resume {folder}.",
+        f"continue an interrupted one: discover --resume {shlex.quote(str(folder))}.",
     )
     summary = read_json(folder / SUMMARY, "the summary of a run")
     config = read_json(folder / CONFIG, "the configuration of a run")
