@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from metaplast.base.files import write_atomically
@@ -50,18 +51,16 @@ def _scatter(
     **style: Any,
 ) -> None:
     """Draw a dot for each run and a line through the medians over seeds."""
-    places, medians = [], []
+    medians = []
     for place, l1 in enumerate(penalties):
         values = sorted(value(run) for run in runs if run.l1 == l1)
-        middle = len(values) // 2
-        medians.append((values[middle] + values[~middle]) / 2)
-        places.append(place)
+        medians.append(median(values))
         # Side by side, so that equal values are all visible.
         shifts = [0.03 * (i - (len(values) - 1) / 2) for i in range(len(values))]
         axes.plot(
             [place + shift for shift in shifts], values, "o", ms=4, alpha=0.55, color=style["color"]
         )
-    axes.plot(places, medians, "-", **style)
+    axes.plot(range(len(penalties)), medians, "-", **style)
 
 
 def _legend_below(axes: Axes) -> None:
