@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from episodes.arrays import Array, as_inputs, as_labels, scalars
-from episodes.pool import LabelledPool
+from episodes.pool import LabelledPool, Scaling
 from episodes.scaling import require_scaling
 from episodes.source import PoolSource
 from metaplast.base.errors import UserError, require
@@ -18,7 +18,7 @@ from metaplast.base.paths import shown
 from metaplast.tasks.input_range import far_range, warn_of_range
 from metaplast.tasks.source import EpisodeSource
 
-Scale = Literal["auto", "none", "unit", "columns", "standard"]
+Scale = Literal["auto"] | Scaling
 
 _MEND = (
     "give scale='unit' to bring all inputs into one range, scale='columns' to bring each input "

@@ -8,6 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+#: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
+#: standard deviation of each input.
+Scaling = Literal["none", "unit", "columns", "standard"]
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledPool:
@@ -30,7 +34,7 @@ class LabelledPool:
     scale: float = 1.0
     held_out_classes: Tensor | None = None
     note: str = ""
-    scaling: Literal["none", "unit", "columns", "standard"] = "none"
+    scaling: Scaling = "none"
     range_is_known: bool = False
 
     @property

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from episodes.pool import LabelledPool
+from episodes.pool import LabelledPool, Scaling
 from metaplast.base.errors import require
-
-#: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
-#: standard deviation of each input.
-Scaling = Literal["none", "unit", "columns", "standard"]
 
 
 def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
