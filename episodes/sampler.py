@@ -50,6 +50,21 @@ def shuffled(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, 
     return x.gather(1, order), y.gather(1, order)
 
 
+def support_and_queries(
+    index: Tensor, label: Tensor, shots: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return indices and labels of the support, shuffled, then of the queries, class by class.
+
+    Args:
+        index: [episode, way, image]; the first `shots` images of each class are support.
+        label: shaped like `index`.
+        shots: support images of each class.
+        generator: the only source of randomness.
+    """
+    support = shuffled(index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator)
+    return *support, index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
+
+
 @dataclass(frozen=True, eq=False)
 class PoolSampler:
     """Draws ways classes, then shots + queries images of each, all without repetition.
@@ -82,14 +97,13 @@ class PoolSampler:
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes: support shuffled, query class by class."""
-        ways, shots = self.request.ways, self.request.shots
+        ways = self.request.ways
         chosen = self._classes(episodes, generator)
         index = self._images(chosen.flatten(), generator).view(episodes, ways, -1)
         label = self._labels(chosen)[:, :, None].expand_as(index)
-        support, support_y = shuffled(
-            index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
+        support, support_y, query, query_y = support_and_queries(
+            index, label, self.request.shots, generator
         )
-        query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
         return EpisodeBatch(
             self._pixels(support), support_y, self._pixels(query), query_y.contiguous()
         )

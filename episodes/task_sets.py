@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from episodes.sampler import shuffled, uniform
+from episodes.sampler import support_and_queries, uniform
 from episodes.storage import DAMAGE, data_root, reason
 from metaplast.base.errors import UserError, require, unknown_name
 from metaplast.tasks.batch import EpisodeBatch
@@ -56,11 +56,9 @@ class TaskSetSampler:
         images = torch.stack([x for x, _ in drawn]).to(self.request.device, self.request.dtype)
         given = torch.stack([y for _, y in drawn]).to(self.request.device)
         index, label = self._arranged(given, generator)
-        shots = self.request.shots
-        support, support_y = shuffled(
-            index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
+        support, support_y, query, query_y = support_and_queries(
+            index, label, self.request.shots, generator
         )
-        query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
         row = torch.arange(episodes, dtype=torch.int64, device=self.request.device)[:, None]
         return EpisodeBatch(images[row, support], support_y, images[row, query], query_y)
 
