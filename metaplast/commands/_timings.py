@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
+
+from metaplast.base.tables import new_table
 
 
 def table(rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> Table:
@@ -23,12 +24,9 @@ def table(rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> Table:
     for row in rows:
         key, seconds = (row["rule"], row["steps"]), row["seconds_per_episode"]
         fastest[key] = min(fastest.get(key, seconds), seconds)
-    made = Table(
-        title="Seconds and MB an episode, the first call, and times as long as the fastest",
-        caption=_caption(rows),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    made = new_table(
+        "Seconds and MB an episode, the first call, and times as long as the fastest",
+        _caption(rows),
         padding=(0, 1, 0, 0),
     )
     for head in ("engine", "rule"):

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.errors import require_seed, require_within
 from metaplast.base.files import csv_text, write_text
 from metaplast.base.seeds import generator
+from metaplast.base.tables import new_table
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
@@ -179,7 +179,7 @@ def is_exact(summary: dict[str, Any]) -> bool:
 
 def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
     """Return a table of the planted rules and what was recovered."""
-    table = Table(title="Planted rules", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Planted rules")
     table.add_column("rule")
     table.add_column("recovered", no_wrap=True)
     table.add_column("not planted, or missing", overflow="fold")

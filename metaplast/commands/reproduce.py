@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.errors import UserError, require_within
+from metaplast.base.tables import new_table
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
@@ -130,7 +130,7 @@ def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
 
 
 def _list() -> Table:
-    table = Table(title="Experiments", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Experiments")
     for column in ("name", "what", "published in"):
         table.add_column(column, overflow="fold")
     for experiment in all_experiments().values():
@@ -139,11 +139,8 @@ def _list() -> Table:
 
 
 def _verdicts(experiment: Experiment, summary: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"{experiment.name}: {experiment.title} ({experiment.source}), "
-        f"{summary['seeds']} seeds",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    table = new_table(
+        f"{experiment.name}: {experiment.title} ({experiment.source}), {summary['seeds']} seeds"
     )
     table.add_column("claim", overflow="fold")
     for column in ("true if", f"measured [{BAND}]", "agree", "verdict"):

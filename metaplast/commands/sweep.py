@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.files import write_text
+from metaplast.base.tables import new_table
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.batch_jobs.sweep import (
     Candidate,
@@ -173,7 +173,7 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
 
 def frequency_table(runs: Sequence[Run]) -> Table:
     """Return how often each term is kept, for each penalty."""
-    table = Table(title="Seeds that keep a term", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Seeds that keep a term")
     table.add_column("term", no_wrap=True)
     penalties = sorted({run.l1 for run in runs})
     for l1 in penalties:
@@ -187,12 +187,7 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
     """Return a table of complexity and loss, one row for each set of terms."""
     # Narrow enough to leave room for the terms in 80 columns.
-    table = Table(
-        title="Rules by complexity",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-    )
+    table = new_table("Rules by complexity", padding=(0, 1, 0, 0))
     heads = ("com-\nplexity", "loss", f"above the least,\n{BAND}", "held out", "runs")
     for column in heads:
         table.add_column(column, justify="right", no_wrap=True)

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TaskID, TextColumn
 from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
+from metaplast.base.tables import new_table
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
@@ -175,7 +175,7 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
 
 def terms_table(result: Result) -> Table:
     """Return a table of all candidates: θ, kept or dropped, the accuracy lost without the term."""
-    table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Terms")
     table.add_column("term", overflow="fold")
     table.add_column("formula", overflow="fold")
     table.add_column("θ searched", justify="right")
@@ -210,12 +210,9 @@ def _ablation(result: Result, term: str) -> str:
 
 def heldout_table(result: Result) -> Table:
     """Return a table of accuracies on the same held-out episodes."""
-    table = Table(
-        title=f"Accuracy on {result.config.test_episodes} held-out episodes",
-        caption=f"{result.held_out} never seen in meta-training",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    table = new_table(
+        f"Accuracy on {result.config.test_episodes} held-out episodes",
+        f"{result.held_out} never seen in meta-training",
     )
     for column in ("rule", "accuracy", BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")
@@ -233,13 +230,7 @@ def heldout_table(result: Result) -> Table:
 
 def recovery_table(recovery: Recovery) -> Table:
     """Return a table of planted and recovered coefficients."""
-    table = Table(
-        title="The planted rule",
-        caption=str(recovery),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
+    table = new_table("The planted rule", str(recovery))
     for column in ("term", "planted θ", "recovered θ", "error"):
         table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
     planted, found = recovery.planted.coefficients, recovery.found.coefficients
@@ -255,7 +246,7 @@ def recovery_table(recovery: Recovery) -> Table:
 
 def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Table]:
     """Return the term library and the known rules as tables."""
-    library = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    library = new_table("Terms")
     for column in ("name", "alias", "update", "locality", "source"):
         library.add_column(column, overflow="fold")
     for term in sorted(terms, key=lambda t: t.is_backward):
@@ -267,7 +258,7 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
             term.locality,
             term.citation,
         )
-    known = Table(title="Known rules", box=box.SIMPLE_HEAD, title_justify="left")
+    known = new_table("Known rules")
     for column in ("name", "terms", "feedback", "source"):
         known.add_column(column, overflow="fold")
     for rule in rules:
