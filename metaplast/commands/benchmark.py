@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from metaplast.base.errors import UserError, require, require_within, sentence
+from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.family import worker_ends_with_parent
 from metaplast.base.files import write_json
-from metaplast.base.trouble import trouble
+from metaplast.base.trouble import explained
 from metaplast.base.words import words
 from metaplast.batch_jobs.pool import cores
 from metaplast.commands import _peers
@@ -251,8 +251,7 @@ def _work(connection: Any, case: Case) -> None:
     try:
         connection.send(measure(case))
     except Exception as error:  # An error ends only this row.
-        found = trouble(error)
-        connection.send({"error": sentence(error) if found is None else found.sentence()})
+        connection.send({"error": explained(error)})
 
 
 def _apart(case: Case) -> dict[str, Any]:
