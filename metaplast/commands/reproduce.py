@@ -33,14 +33,14 @@ QUICK_SEEDS = 2
 class ReproduceOptions:
     """Rerun published experiments, and report which claims hold.
 
-    Results that are already in the folder are not computed again: an interrupted command continues,
-    and more seeds are added to the existing ones.
+    Results that are already in the folder are kept: an interrupted command continues, and more
+    seeds are added to the existing ones.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Experiments, or all; if none is given, list them."""
+    """Names of experiments, or all; without a name, list them."""
     quick: bool = False
-    """A tiny version on data that needs no files: takes seconds and shows that everything runs."""
+    """Run a tiny version on data that needs no files: it shows in seconds that everything works."""
     seeds: int = 0
     """Seeds of each experiment; 0 for the published number (2 with --quick)."""
     processes: int = 0
@@ -72,7 +72,7 @@ class ReproduceOptions:
 
     @property
     def plan(self) -> Plan:
-        """The work to be done."""
+        """The work to do."""
         folder = self.out or Path("runs") / ("reproduce-quick" if self.quick else "reproduce")
         setting = Setting(self.quick, self.data_root, self.rule)
         seeds = self.seeds or (QUICK_SEEDS if self.quick else 0)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _reproduce(console: Console, plan: Plan, processes: int) -> dict[str, str]:
-    """Run what is missing, and write the conclusions; return a sentence for each failed part."""
+    """Run the missing parts and write the conclusions; return an error for each failed part."""
     folder = plan.results.folder
     failed = _run(console, plan, processes)
     for experiment in plan.experiments:

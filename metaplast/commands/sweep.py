@@ -45,13 +45,13 @@ from metaplast.watch.console import make_console
 
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
-# The grid sets these, not the user.
+# The user gives these to the grid, not to a run.
 _Gridded = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 
 @dataclass(frozen=True)
 class _EachRun(DiscoveryConfig):
-    """What all runs of the grid share."""
+    """The options that all runs of the grid share."""
 
     l1: Annotated[float | None, *_Gridded] = None
     seed: Annotated[int, *_Gridded] = 0
@@ -100,7 +100,7 @@ class SweepOptions:
         require_seed("--first-seed and --seeds: the last seed", self.first_seed + self.seeds - 1)
 
     def configs(self) -> dict[str, DiscoveryConfig]:
-        """Return one discovery for each penalty and seed, by a name that is valid for a folder.
+        """Return one discovery for each penalty and seed; each key is a valid folder name.
 
         Raises:
             UserError: if a penalty or a seed is invalid.
@@ -157,12 +157,12 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     console.print(candidate_table(found, pick, len(runs)))
     rule = None if pick is None else Rule.load(folder / pick.best.name / RULE)
     if pick is None:
-        console.print("No rule is recommended: every one diverged on some task.")
+        console.print("No rule is recommended, because every rule diverged on some task.")
     else:
         console.print("[bold]Recommended[/bold]")
         console.out(rule)
         console.out(reason(found, pick))
-    # At the end: even what cannot be written is shown.
+    # Written last, so that the results are shown even if they cannot be written.
     if rule is not None:
         rule.save(folder / RULE)
     write_text(folder / RUNS, runs_csv(runs))
