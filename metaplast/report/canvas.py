@@ -1,8 +1,8 @@
 """The style of figures, and their conversion to files and parts of a page.
 
-A figure is drawn once. Ink and paper are two colours used for nothing else, so that the page's own
-colour (`currentColor`) can replace them in the finished SVG. This is readable in light and dark
-mode and in print.
+Each figure is drawn once, with two colours for ink and paper that nothing else uses. In the
+finished SVG the page's own colour (`currentColor`) replaces them, so that the figure is readable in
+light mode, dark mode and print.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DPI = 200
 
 # Okabe & Ito 2008, without black (the ink) and yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# For what is not a result: levels, zero lines, marks.
+# Levels, zero lines and other marks that are not results.
 GREY = "#888888"
 # Lines differ in dashes too: colours cannot be told apart in a grey print.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
@@ -174,7 +174,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """Return the figure for a page: in the page's colours, on its paper, as wide as its column.
+    """Return the figure for a page: in the page's colours and as wide as its column.
 
     The page may set the CSS variables --c0, --c1, … to lighter or darker versions of `COLOURS`.
     """

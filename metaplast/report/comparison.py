@@ -149,7 +149,7 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
     )
     table.add_column("rule", overflow="fold")
     for record in chosen:
-        # Where there is no room a number and its band take two lines; none is cut.
+        # In a narrow terminal the band moves to a second line; nothing is cut.
         table.add_column(f"n = {run.samples[record]}", justify="right")
     table.add_column("diverged", justify="right")
     for standing in standings:
@@ -215,17 +215,17 @@ def _layers(values: Tensor, form: str) -> str:
 
 
 def rate_warnings(standings: Sequence[Standing]) -> list[str]:
-    """Return a sentence for each coefficient whose best value is the outermost one tried."""
+    """Return a warning for each coefficient whose best value is at the end of its range."""
     return [
-        f"warning: the best {term} of {standing.contender.name} is at the end of the range that "
-        f"was tried; its true best may lie beyond."
+        f"warning: the best {term} of {standing.contender.name} is at the end of the range "
+        f"tried; a better one may lie beyond it."
         for standing in standings
         for term in standing.at_edge
     ]
 
 
 def paired_table(standings: Sequence[Standing]) -> Table | None:
-    """Return the lead of the first rule over each other at the end, network by network."""
+    """Return the first rule's lead over each other rule at the end, paired by network."""
     if len(standings) < 2:
         return None
     first = standings[0]

@@ -1,4 +1,4 @@
-"""The kinds of figures in reports and comparisons: small functions of plain data."""
+"""The kinds of figures in reports and comparisons, as functions of plain data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FADED = 0.35
-# Ordered, and of medium lightness.
+# From input to output, all of medium lightness.
 LAYER_COLOURS = ("#1f78c8", "#1a9c8c", "#a8952a", "#d9602b")
 
 
@@ -67,7 +67,7 @@ class Trajectory:
     Attributes:
         x: number of tasks so far.
         values: coefficients, [place, layer]; one layer if they are shared.
-        final: the coefficients in the rule that was kept, [layer]; none if the term was dropped.
+        final: the coefficients in the final rule, [layer]; None if the term was dropped.
     """
 
     x: Numbers
@@ -78,7 +78,7 @@ class Trajectory:
 def trajectories(
     terms: Mapping[str, Trajectory], *, x: str, y: str, marks: Mapping[str, float] | None = None
 ) -> Figure:
-    """Return a figure of coefficients over meta-training; those of dropped terms are faded.
+    """Return a figure of coefficients over meta-training; dropped terms are faded.
 
     Args:
         terms: by name.
@@ -127,7 +127,7 @@ def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = 
         bands: by name.
         x: label of the horizontal axis; values are drawn times 100.
         mark: the name to draw in colour; "" for all.
-        zero: whether a line marks zero; otherwise the axis begins there.
+        zero: whether a line marks zero; otherwise the axis begins at zero.
     """
     with style():
         figure, (axes,) = new_figure(height=0.75 + 0.3 * max(2, len(bands)))

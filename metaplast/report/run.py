@@ -28,13 +28,13 @@ from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
 
-# What a report reads from the summary, except for the numbers inside these.
+# The parts of the summary that a report reads, with their types.
 _SUMMARY: Mapping[str, type | tuple[type, ...]] = {
     "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
     "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
     "seconds": (int, float),
 }  # fmt: skip
-# Running means are over about one part in this many of a stage.
+# A running mean is over about one part in this many of the curve.
 WINDOWS = 10
 
 
@@ -84,7 +84,7 @@ class FinishedRun:
 
     @property
     def refit_at(self) -> float | None:
-        """Number of tasks when the refit began, None without a refit."""
+        """Number of tasks before the refit; None without a refit."""
         if REFIT not in self.stages or SEARCH not in self.stages:
             return None
         return float(self.stages[SEARCH][-1]["episodes"])
@@ -102,7 +102,7 @@ class FinishedRun:
         return [self.curve(rule, name) for name in columns]
 
     def trajectory(self, term: str) -> Trajectory:
-        """Return the path of a term's coefficients in search and refit."""
+        """Return the path of a term's coefficients during search and refit."""
         layers = self._columns(term)
         found = [
             (place, [_number(row.get(name, "")) for name in layers])

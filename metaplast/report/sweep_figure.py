@@ -22,7 +22,7 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
         runs: of the sweep.
         path: of the file.
     """
-    # The object interface: no window, no global state.
+    # No pyplot: it keeps global state and may open a window.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,8 +35,7 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
     shown = _draw_frequencies(heat, runs, penalties)
     figure.colorbar(shown, ax=heat, label="share of seeds", shrink=0.9)
     for axes in (terms, accuracy, heat):
-        # Penalties may be zero and differ by factors, so each gets one position, whatever its
-        # value.
+        # Evenly spaced: penalties differ by factors, and one may be zero.
         axes.set_xticks(range(len(penalties)), [f"{l1:g}" for l1 in penalties])
         axes.set_xlabel("L1 penalty λ")
     figure.supxlabel("dots: one run each; solid lines: medians over seeds", size="small")
@@ -55,7 +54,7 @@ def _scatter(
     for place, l1 in enumerate(penalties):
         values = sorted(value(run) for run in runs if run.l1 == l1)
         medians.append(median(values))
-        # Side by side, so that equal values are all visible.
+        # Side by side, so that equal values do not hide each other.
         shifts = [0.03 * (i - (len(values) - 1) / 2) for i in range(len(values))]
         axes.plot(
             [place + shift for shift in shifts], values, "o", ms=4, alpha=0.55, color=style["color"]
@@ -64,7 +63,7 @@ def _scatter(
 
 
 def _legend_below(axes: Axes) -> None:
-    """Put the legend where it covers nothing."""
+    """Put the legend below the axes, where it covers nothing."""
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 

@@ -21,13 +21,13 @@ class Panel:
     """One panel.
 
     Attributes:
-        title: a description of the lines, written above.
+        title: a description of the lines, written above them.
         x: label of the horizontal axis.
         lines: by name; a name that occurs in several panels looks the same in all.
         limits: of the vertical axis.
         log: whether that axis is logarithmic.
         level: height and name of a level to mark.
-        marks: whether every point has a dot.
+        marks: whether each point has a dot.
         layered: whether the lines are layers, coloured from the input to the output.
         faded: names of lines that matter less; they have no band.
     """
@@ -49,8 +49,8 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
     Args:
         panels: in reading order.
         columns: most panels in a row.
-        first: names that get the first colours, whether they occur or not, so that several figures
-            agree. Other names get a colour that no line beside them has, if one is left.
+        first: names that get the first colours even if they do not occur, so that figures agree.
+            Any other name gets a colour that no line beside it has, if one is left.
     """
     from matplotlib.figure import Figure
 

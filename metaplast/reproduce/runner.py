@@ -1,8 +1,8 @@
-"""Run the missing parts of some experiments, many at once, and conclude the complete ones.
+"""Run the missing parts of experiments in parallel, and conclude the complete experiments.
 
 A results folder holds `parts/VARIANT/`, with `variant.json` (settings, and what was found on
-separate data) and a CSV file and a small JSON file per seed; the JSON file is written last. So a
-command that is restarted, or started with more seeds, computes only what is missing.
+separate data), and for each seed a CSV file and a small JSON file, which is written last. A command
+that is restarted, or started with more seeds, therefore computes only what is missing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Results:
         return (self.place(variant) / f"seed-{seed}.json").exists()
 
     def prepared(self, variant: Variant) -> dict[str, Any] | None:
-        """Return what was found before the seeds, None if that has not been done.
+        """Return what was found before the seeds were run, None if that is not done yet.
 
         Raises:
             UserError: if the folder was made with other settings.
@@ -120,7 +120,7 @@ def _answers(
 
 @dataclass(frozen=True)
 class Plan:
-    """The work to be done.
+    """The work to do.
 
     Attributes:
         results: the folder.
@@ -155,10 +155,10 @@ class Plan:
         return found
 
     def check(self) -> None:
-        """Refuse what cannot be run, before anything is made.
+        """Check everything that a run needs, before anything is made.
 
         Raises:
-            UserError: if data are missing, or the folder or two variants do not fit.
+            UserError: if data are missing, the folder has other settings, or two variants clash.
         """
         unprepared, seeds = self.missing()
         setting = self.results.setting
@@ -187,7 +187,7 @@ class Plan:
         processes: int = 0,
         observe: Callable[[str, str | None], None] = lambda *_: None,
     ) -> dict[str, str]:
-        """Compute what is missing; return a sentence for each failed part.
+        """Compute the missing parts; return an error for each part that failed.
 
         Args:
             processes: how many parts in parallel; 0 for one per core.

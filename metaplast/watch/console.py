@@ -35,9 +35,9 @@ def _stage_name(stage: str) -> str:
 
 
 def make_console() -> Console:
-    """Return the console to print on; in a file or a pipe it is 140 wide, or as COLUMNS says.
+    """Return the console to print on; in a file or pipe, COLUMNS or 140 columns wide.
 
-    If its encoding lacks the signs of formulas, they are written in ASCII.
+    If its encoding lacks the characters of formulas, they are written in ASCII.
     """
     make_streams_safe()
     encoding = getattr(sys.stdout, "encoding", None)
@@ -53,7 +53,7 @@ class ProgressBar:
 
     Args:
         console: where to print.
-        quiet: whether to print nothing until the end.
+        quiet: whether to show nothing.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
@@ -80,7 +80,7 @@ class ProgressBar:
             f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
         )
         self._move(loop.settings.meta_batch, name, status)
-        # Without a terminal a bar cannot be redrawn, so a line is printed now and then.
+        # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
         every = max(1, loop.settings.steps // 5)
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
             self._console.out(
@@ -160,7 +160,7 @@ def show_result(console: Console, result: Result) -> None:
 
 
 def show_divergences(console: Console, result: Result, most: int = 3) -> None:
-    """Print how many episodes diverged in training, and where the first ones did."""
+    """Print how many episodes diverged in training, and where the first of them diverged."""
     counts = Counter[bool]()
     for record in result.history:
         counts[record.stage.startswith(SELECT)] += record.non_finite
@@ -174,7 +174,7 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
 
 
 def terms_table(result: Result) -> Table:
-    """Return a table of all candidates: θ, kept or dropped, the accuracy lost without the term."""
+    """Return a table of all candidates: θ, kept or dropped, effect on held-out accuracy."""
     table = new_table("Terms")
     table.add_column("term", overflow="fold")
     table.add_column("formula", overflow="fold")
@@ -267,7 +267,7 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
 
 
 def _number(value: Any) -> str:
-    """Return a coefficient, or the range of those of all layers."""
+    """Return a coefficient, or its range over the layers."""
     if isinstance(value, list):
         return f"{min(value):.4g} … {max(value):.4g}"
     return f"{value:.4g}"
