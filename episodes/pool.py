@@ -1,4 +1,4 @@
-"""A labelled pool of images: every data set becomes one before episodes are drawn."""
+"""A labelled pool of images: the form in which every data set provides its images."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class LabelledPool:
         scale: the value of a pixel is `scale` times the stored number.
         held_out_classes: [class] the classes that the data set itself reserves for testing, if any.
         note: a human-readable remark for the description; may be empty.
-        scaling: how inputs are scaled by statistics of the meta-training images, once the split is
+        scaling: how to scale inputs by statistics of the meta-training images, once the split is
             decided; see `episodes.scaling`. `scale` is then ignored.
-        range_is_known: whether the user knows, or was told, that inputs are far from 0 … 1.
+        range_is_known: whether the user needs no warning about inputs far from 0 … 1.
     """
 
     images: Tensor

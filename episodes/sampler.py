@@ -1,4 +1,4 @@
-"""Draw episodes from a labelled pool, all episodes of a batch at once."""
+"""Draw episodes from a labelled pool, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGESTED = 4096
 def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
     """Return numbers uniform on [0, 1) of `shape` on `device`.
 
-    They are drawn where the generator lives, so that a CPU generator gives the same episodes on
+    They are drawn on the generator's device, so that a CPU generator gives the same episodes on
     every device.
     """
     return torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device).to(
@@ -30,7 +30,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.de
 def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Return `number` different integers below each size, in random order: [row, number].
 
-    Every ordered choice is equally likely: it takes the positions of the largest of independent
+    Every ordered choice is equally likely: these are the positions of the largest of independent
     uniform keys.
 
     Args:

@@ -15,10 +15,10 @@ from metaplast.base.errors import require
 def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
     """Return the pool with inputs x replaced by (x − shift) / size, fitted on some of its images.
 
-    With `scaling` "unit", shift is the least input of all and size is their range. With "columns"
-    the same holds for each input separately. With "standard" they are each input's mean and
-    standard deviation. An input that never varies becomes 0. Images outside the fit may leave 0 …
-    1.
+    With "unit", shift is the smallest of all inputs and size is their range. With "columns" this
+    holds for each input separately. With "standard", shift and size are each input's mean and
+    standard deviation. An input that never varies becomes 0. Other images than those of the fit may
+    leave the range from 0 to 1.
 
     Args:
         pool: all images, on the CPU.
@@ -34,7 +34,7 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
         shift, size = seen.amin(0), seen.amax(0) - seen.amin(0)
     else:
         shift, size = seen.min(), seen.max() - seen.min()
-    # An input that never varies carries no information, whatever rounding makes of it.
+    # An input varies only if its range exceeds rounding errors.
     varies = size > 1e-12 * seen.abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
     size = torch.where(varies, size, torch.inf)
     images = ((pool.images.double() - shift) / size).to(dtype)
