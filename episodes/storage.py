@@ -81,8 +81,8 @@ def data_root(request: DataRequest) -> Path:
 def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
     """Let `fetch` download a data set into an empty folder, then move its files under `root`.
 
-    So files under `root` are always complete, even after an interrupted download. If a folder of the
-    data set already exists, the new files arrive in it one by one.
+    So files under `root` are always complete, even after an interrupted download. If a folder of
+    the data set already exists, the new files arrive in it one by one.
 
     Args:
         fetch: downloads into the folder that it is given.
