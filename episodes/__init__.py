@@ -1,7 +1,7 @@
 """Sources of episodes: data sets, synthetic classes, a user's own data, task sets.
 
 Registered sources are found through the entry point group `metaplast.episodes`. The three functions
-here make a source of the user's own data.
+here turn a user's own data into a source.
 """
 
 from episodes.own_data import from_dataset, from_tensors

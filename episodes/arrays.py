@@ -29,7 +29,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
             frame, SciPy matrix, or lists of numbers.
 
     Raises:
-        UserError: if these are not real numbers, or some are missing.
+        UserError: if they are not real numbers, or some are missing.
     """
     if isinstance(value, Tensor):
         return _plain_tensor(name, "images", value)
@@ -43,7 +43,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
     )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    # In the machine's byte order and with rows first, as torch requires; always a copy.
+    # A copy in the machine's byte order, rows first, as torch requires.
     array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     if array.dtype in (np.uint16, np.uint32, np.uint64):
         array = array.astype(np.int64 if array.dtype != np.uint64 else np.float64)
@@ -51,15 +51,15 @@ def as_inputs(name: str, value: Any) -> Tensor:
 
 
 def as_labels(name: str, value: Any) -> Array:
-    """Return labels as an array of int64, or of text, of the shape given.
+    """Return labels as an array of int64 or text, in their own shape.
 
     Args:
         name: of the data, for messages.
         value: a tensor, array, series or list of whole numbers, or of text.
 
     Raises:
-        UserError: if a label is of another type, or missing. Floats, which may be measurements, and
-            True and False are not labels either.
+        UserError: if a label is missing or of another type. Floats, which may be measurements, and
+            booleans are refused too.
     """
     if isinstance(value, Tensor):
         value = _plain_tensor(name, "labels", value)
@@ -102,7 +102,7 @@ def _labels_of_objects(name: str, array: Array) -> Array:
         require(
             whole and -(2**63) <= label < 2**63,
             f"{name}: labels must be integers, or all text, got {shown(label)} at index {index}; "
-            f"fix or remove what is missing or of another kind.",
+            f"fix or remove it.",
         )
     return np.array(flat, dtype=np.int64).reshape(array.shape)
 
@@ -137,7 +137,7 @@ def _plain_tensor(name: str, what: str, value: Tensor) -> Tensor:
 
 
 def _array(name: str, what: str, value: Any) -> Array:
-    """Return anything array-like as an array, after checking that nothing is missing in it."""
+    """Return anything array-like as an array, after checking that no value is masked."""
     if isinstance(value, np.ma.MaskedArray):
         rows = np.ma.getmaskarray(value)
         row = int(rows.reshape(len(rows), -1).any(1).argmax()) if rows.any() else None
@@ -181,7 +181,7 @@ def _numbers(name: str, array: Array) -> Array:
             if not inner and not isinstance(item, numbers.Real | np.bool_):
                 raise UserError(
                     f"{name}: images must be numbers, got {shown(item)} at index {index}; convert "
-                    f"or remove it, and columns of text too."
+                    f"or remove it, and any column of text."
                 )
     try:
         return np.array(array.tolist(), dtype=np.float64)

@@ -21,11 +21,11 @@ MOST = 10**6
 #: Largest number of pixels in all images; 2 GB.
 MOST_NUMBERS = 5 * 10**8
 
-#: Least number of images of a class; more if shots and queries require more.
+#: Least number of images of a class; there are more if shots and queries require more.
 IMAGES = 500
 
-#: Standard deviation of a class along every axis, and the mean of all centres: nearly every number
-#: is then in [0, 1], like a pixel.
+#: Standard deviation of a class along every axis, and mean of all centres: with these, nearly every
+#: number is in [0, 1], like a pixel.
 NOISE = 0.25
 MIDDLE = 0.5
 
@@ -36,8 +36,8 @@ STREAM = 0x5EED
 def _load(request: EpisodeRequest) -> LabelledPool:
     """Return classes whose centres are uniform in a cube around `MIDDLE`.
 
-    The cube shrinks as 1/√dimension, so that the distance between two centres, and with it the
-    difficulty, is about the same in every dimension from 8 up.
+    The cube shrinks as 1/√dimension, so that the distance between two centres, and thus the
+    difficulty, is about the same in all dimensions from 8 up.
     """
     dimension, classes = _sizes(request.argument)
     images = max(IMAGES, 2 * (request.shots + request.queries))
@@ -70,7 +70,7 @@ def _sizes(argument: str) -> tuple[int, int]:
     dimension, classes = [*numbers, *(DIMENSION, CLASSES)[len(numbers) :]][:2]
     if len(numbers) > 2 or dimension < 1 or classes < 2:
         raise UserError(
-            f"clusters takes a dimension of at least 1 and perhaps a number of classes of at "
+            f"clusters takes a dimension of at least 1, optionally with a number of classes of at "
             f"least 2, got {shown(argument)}; write --dataset clusters:{DIMENSION},{CLASSES}."
         )
     require(

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 × 8 pixels that come with scikit-learn: no download needed."""
+"""Handwritten digits of 8 × 8 pixels, which come with scikit-learn: no download is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data i
 
 DIGITS = PoolSource(
     name="digits",
-    summary="1,797 handwritten digits of 8 × 8 pixels, embedded in scikit-learn (10 classes)",
+    summary="1,797 handwritten digits of 8 × 8 pixels, part of scikit-learn (10 classes)",
     load=_load,
     is_default=True,
 )

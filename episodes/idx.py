@@ -20,7 +20,7 @@ IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 #: First bytes of a file: two zeros, the type code of unsigned bytes, the number of axes.
 BYTES = b"\0\0\x08"
 
-#: No file of this format holds more; one that claims to is damaged, or made to fill the memory.
+#: No real file holds more; one that claims to is damaged, or made to fill the memory.
 MOST = 4 * 2**30
 
 #: Bytes read at once, so that a file that is too short is found before memory is allocated.
@@ -82,8 +82,8 @@ def _read(folder: Path, prefix: str, kind: str) -> Tensor:
     file = _find(folder, prefix, kind)
     if file is None:
         raise UserError(
-            f"expected {str(folder / f'{prefix}-{kind}')!r} (or the same with .gz), which is not "
-            f"there; put it beside the other files of the data set."
+            f"expected {str(folder / f'{prefix}-{kind}')!r} (or the same with .gz), which is "
+            f"missing; put it beside the other files of the data set."
         )
     axes = 3 if kind == IMAGES else 1
     try:
@@ -96,8 +96,8 @@ def _read(folder: Path, prefix: str, kind: str) -> Tensor:
         if isinstance(error, OSError) and error.errno is not None:
             raise unreadable(file, error) from None
         raise UserError(
-            f"{str(file)!r} is not a whole idx file ({reason(error)}); delete it and download it "
-            f"again."
+            f"{str(file)!r} is not a complete idx file ({reason(error)}); delete it and download "
+            f"it again."
         ) from error
 
 
@@ -115,7 +115,7 @@ def _array(stream: IO[bytes] | gzip.GzipFile, axes: int) -> Tensor:
     sizes = [int(size) for size in np.frombuffer(head, ">u4", offset=4)]
     needed = math.prod(sizes)
     if needed > MOST:
-        raise ValueError(f"it says that it holds {needed:,} bytes, more than {MOST:,}")
+        raise ValueError(f"its header says {needed:,} bytes, more than {MOST:,}")
     content = bytearray()
     while len(content) <= needed:
         chunk = stream.read(min(CHUNK, needed + 1 - len(content)))
@@ -124,5 +124,5 @@ def _array(stream: IO[bytes] | gzip.GzipFile, axes: int) -> Tensor:
         content += chunk
     if len(content) != needed:
         found = "more" if len(content) > needed else f"{len(content):,}"
-        raise ValueError(f"it says that it holds {needed:,} bytes, and has {found}")
+        raise ValueError(f"its header says {needed:,} bytes, but it has {found}")
     return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(sizes))

@@ -27,7 +27,7 @@ class IdxFiles:
     Attributes:
         dataset: class in `torchvision.datasets`, whose name is also the folder's.
         parts: names of the parts of the data ("train", "test") to prefixes of their files.
-        classes: how many there are; labels are 0 … classes-1.
+        classes: number of classes; labels are 0 … classes-1.
         options: further arguments of the class.
     """
 
@@ -39,8 +39,8 @@ class IdxFiles:
     def load(self, request: EpisodeRequest) -> LabelledPool:
         """Return all images of the parts that exist; if none does, download both.
 
-        EMNIST comes with a small test part that is enough for episodes. A folder with only one part
-        is therefore used as it is, and the note says so.
+        EMNIST's small test part is enough for episodes, so a folder with only one part is used as
+        it is, and the note says so.
 
         Raises:
             UserError: if files are missing and cannot be downloaded, or are damaged.

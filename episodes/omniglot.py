@@ -51,7 +51,7 @@ MOST_TOTAL = 2**28
 #: Data types of the cached arrays.
 KINDS = {"images": np.uint8, "labels": np.int64}
 
-#: Must change whenever the cached arrays are made differently.
+#: Change this whenever the cached arrays are made differently.
 RECIPE = f"lanczos{SIDE}-1"
 
 
@@ -115,7 +115,7 @@ def _drawings(folder: Path) -> Mapping[str, bytes]:
         if isinstance(error, OSError) and error.errno is not None:
             raise unreadable(archive, error) from None
         raise UserError(
-            f"{str(archive)!r} is not a whole zip file without a password ({reason(error)}); "
+            f"{str(archive)!r} is not a complete zip file without a password ({reason(error)}); "
             f"delete it and download it again."
         ) from error
 
@@ -136,7 +136,7 @@ def _loose(folder: Path) -> Mapping[str, bytes]:
 def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, bytes]:
     """Return the drawings in a zip file, PART/ALPHABET/CHARACTER/NAME.png; nothing is unpacked.
 
-    Entries outside the folder PART, such as those that an operating system adds, are left out.
+    Entries outside the folder PART, such as those that operating systems add, are ignored.
     """
     inside: dict[str, zipfile.ZipInfo] = {}
     for entry in packed.infolist():
@@ -150,12 +150,12 @@ def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, b
         )
         inside["/".join(parts[1:])] = entry
     _check_sizes(archive, {name: entry.file_size for name, entry in inside.items()})
-    # Of each entry, read no more than the size it claims.
+    # zipfile reads no more of an entry than the size that was checked.
     return {name: packed.read(inside[name]) for name in sorted(inside)}
 
 
 def _check_sizes(place: Path, sizes: Mapping[str, int]) -> None:
-    """Refuse input that is not a set of drawings but would fill the memory, before reading it."""
+    """Refuse files that would fill the memory, and thus are no drawings, before reading them."""
     name = max(sizes, key=lambda each: sizes[each], default="")
     largest, total = sizes.get(name, 0), sum(sizes.values())
     require(
@@ -193,7 +193,7 @@ def _image(path: Path, content: bytes) -> Any:
         Image.DecompressionBombWarning,
     ) as error:
         raise UserError(
-            f"{str(path)!r} is not a whole PNG file ({reason(error)}); delete its folder and "
+            f"{str(path)!r} is not a complete PNG file ({reason(error)}); delete its folder and "
             f"download the data set again."
         ) from error
     return 255 - np.asarray(small, dtype=np.uint8).ravel()

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from episodes.arrays import Array, as_inputs, as_labels, scalars
-from episodes.pool import LabelledPool
+from episodes.pool import LabelledPool, Scaling
 from episodes.scaling import require_scaling
 from episodes.source import PoolSource
 from metaplast.base.errors import UserError, require, shown
 from metaplast.tasks.input_range import far_range, warn_of_range
 from metaplast.tasks.source import EpisodeSource
 
-Scale = Literal["auto", "none", "unit", "columns", "standard"]
+Scale = Literal["auto"] | Scaling
 
 _MEND = (
     "give scale='unit' to bring all inputs into one range, scale='columns' to bring each input "
@@ -53,12 +53,12 @@ def from_tensors(
         labels: [image] classes: integers from 0 up, or text. Classes are numbered in the order of
             their labels.
         name: what messages and descriptions call the data.
-        held_out_classes: labels of the classes to hold out for the test: one label, or several in
-            any collection; by default the request decides.
+        held_out_classes: labels of the classes to hold out for the test: one label, or any
+            collection of labels; by default the request decides.
         scale: how the inputs are scaled.
 
-            - "auto": bytes (uint8) are divided by 255, other numbers are unchanged. A warning is
-              given if they are then far from 0 … 1.
+            - "auto": bytes (uint8) are divided by 255, other numbers are unchanged. A warning says
+              so if they are then far from 0 … 1.
             - "none": all numbers are unchanged, including bytes.
             - "unit": one range for all inputs is mapped to 0 … 1, as for images.
             - "columns": the range of each input is mapped to 0 … 1, as for measurements.
@@ -143,7 +143,7 @@ def _length(name: str, dataset: Any) -> int:
     )
     require(
         length > 0,
-        f"{name} must hold (image, label) pairs, got an empty data set; give it some.",
+        f"{name} must hold (image, label) pairs, got an empty data set; give one with images.",
     )
     return int(length)
 
@@ -185,7 +185,7 @@ def _compare_rows(name: str, images: Any, labels: Any) -> None:
     if not images.index.equals(labels.index):
         warnings.warn(
             f"{name}: images and labels have different row names (index); they are matched by "
-            f"place, so check that both are in the same order.",
+            f"position, so check that both are in the same order.",
             stacklevel=4,
         )
 
@@ -203,7 +203,7 @@ def _check_labels(name: str, labels: Array) -> None:
     if labels.dtype.kind == "U":
         return
     least = int(labels.min())
-    require(least >= 0, f"{name}: labels must be 0 or more, got {least}; remove or renumber it.")
+    require(least >= 0, f"{name}: labels must be 0 or more, got {least}; remove or renumber them.")
 
 
 def _check_pixels(name: str, images: Tensor, scale: Scale) -> tuple[Tensor, float]:
@@ -256,7 +256,7 @@ def _held_out(name: str, known: Array, chosen: Any) -> Tensor | None:
     ]
     require(
         not strange,
-        f"{name}: held_out_classes must be labels that occur, got {shown(strange)}; choose among "
+        f"{name}: held_out_classes must be labels in the data, got {shown(strange)}; choose among "
         f"{known[0]} … {known[-1]}.",
     )
     return torch.tensor(

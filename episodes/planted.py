@@ -5,8 +5,8 @@ The query labels p are its softmax outputs. The learner's loss, the cross-entrop
 
     H(p, q) = H(p) + KL(p ‖ q),
 
-is least if its outputs q equal p, that is, at the planted coefficients. So it is known which rule
-discovery should find. Coefficients that are not given are drawn, see `teacher_rule`.
+is least if its outputs q equal p, that is, at the planted coefficients. So we know which rule
+discovery should find. `teacher_rule` draws the coefficients that are not given.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MARGIN = 1.5
 EFFECT = 0.005
 SPREAD = 2.0
 
-#: How often coefficients are drawn before giving up.
+#: Number of draws of coefficients before giving up.
 DRAWS = 50
 
 _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.json"
@@ -60,7 +60,7 @@ _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.j
 
 @dataclass(frozen=True)
 class Plan:
-    """The user's request: terms, and θ as in `Rule`, or None if it is to be drawn."""
+    """The rule that the user asked for: terms, and θ as in `Rule`, or None to draw it."""
 
     terms: tuple[Term, ...]
     theta: tuple[tuple[float, ...], ...] | None = None
@@ -97,7 +97,7 @@ class PlantedSampler:
         return found.value()
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
-        """Return `episodes` fresh episodes, with the weights they are to be learned from."""
+        """Return `episodes` fresh episodes, with the initial weights of their networks."""
         batch, state = _fresh(self.base, self.teacher, episodes, generator, self.theta.dtype)
         labels = taught(self.teacher, self.theta, state, batch)
         return replace(batch, query_y=labels, initial=state)
@@ -173,7 +173,7 @@ def read_plan(text: str) -> Plan:
         values = tuple(float(value) for _, _, value in pairs)
     except ValueError:
         raise UserError(
-            f"each term needs a number after =, or none of them, got {shown(text)}; {_HELP}."
+            f"either every term or no term needs a number after =, got {shown(text)}; {_HELP}."
         ) from None
     require(
         all(math.isfinite(value) for value in values),
@@ -189,7 +189,7 @@ def read_plan(text: str) -> Plan:
 
 
 def _without_zeros(plan: Plan) -> Plan:
-    """Return the rule without terms that have no effect, which discovery should not find."""
+    """Return the rule without its zero coefficients, whose terms discovery should not find."""
     assert plan.theta is not None
     kept = [k for k in range(len(plan.terms)) if any(row[k] for row in plan.theta)]
     require(bool(kept), f"every coefficient of the planted rule is zero; {_HELP}.")
@@ -259,8 +259,8 @@ def teacher_rule(
     coefficients = _draw(outputs, teacher.terms, draw)
     require(
         coefficients is not None,
-        f"found no coefficients for {names} at which the teacher neither diverges nor ignores a "
-        f"term; give them as in planted:F0=0.01,F9=0.002, or take another --seed.",
+        f"found no coefficients for {names} with which the teacher neither diverges nor ignores a "
+        f"term; give them as in planted:F0=0.01,F9=0.002, or try another --seed.",
     )
     assert coefficients is not None
     return Rule.of(teacher.terms, coefficients, teacher.feedback_name)
@@ -282,7 +282,7 @@ def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> T
             if terms[k].is_backward:
                 size = _effective(outputs, theta, k, sign)
             else:
-                # Each term by itself, so that its size is found only once for each sign.
+                # Independent of the other terms, so it is found only once for each sign.
                 if (k, sign) not in sizes:
                     sizes[k, sign] = _effective(outputs, torch.zeros_like(theta), k, sign)
                 size = sizes[k, sign]

@@ -1,4 +1,4 @@
-"""A labelled pool of images: every data set becomes one before episodes are drawn."""
+"""A labelled pool of images: the form in which every data set provides its images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+#: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
+#: standard deviation of each input.
+Scaling = Literal["none", "unit", "columns", "standard"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +24,9 @@ class LabelledPool:
         scale: the value of a pixel is `scale` times the stored number.
         held_out_classes: [class] the classes that the data set itself reserves for testing, if any.
         note: a human-readable remark for the description; may be empty.
-        scaling: how inputs are scaled by statistics of the meta-training images, once the split is
+        scaling: how to scale inputs by statistics of the meta-training images, once the split is
             decided; see `episodes.scaling`. `scale` is then ignored.
-        range_is_known: whether the user knows, or was told, that inputs are far from 0 … 1.
+        range_is_known: whether the user needs no warning about inputs far from 0 … 1.
     """
 
     images: Tensor
@@ -30,7 +34,7 @@ class LabelledPool:
     scale: float = 1.0
     held_out_classes: Tensor | None = None
     note: str = ""
-    scaling: Literal["none", "unit", "columns", "standard"] = "none"
+    scaling: Scaling = "none"
     range_is_known: bool = False
 
     @property

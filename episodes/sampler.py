@@ -1,4 +1,4 @@
-"""Draw episodes from a labelled pool, all episodes of a batch at once."""
+"""Draw episodes from a labelled pool, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGESTED = 4096
 def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
     """Return numbers uniform on [0, 1) of `shape` on `device`.
 
-    They are drawn where the generator lives, so that a CPU generator gives the same episodes on
+    They are drawn on the generator's device, so that a CPU generator gives the same episodes on
     every device.
     """
     return torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device).to(
@@ -30,7 +30,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.de
 def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Return `number` different integers below each size, in random order: [row, number].
 
-    Every ordered choice is equally likely: it takes the positions of the largest of independent
+    Every ordered choice is equally likely: these are the positions of the largest of independent
     uniform keys.
 
     Args:
@@ -48,6 +48,21 @@ def shuffled(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, 
     """Return `x` and `y` [episode, step] in a random order, the same for both."""
     order = uniform(tuple(x.shape), generator, x.device).argsort(dim=1)
     return x.gather(1, order), y.gather(1, order)
+
+
+def support_and_queries(
+    index: Tensor, label: Tensor, shots: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return indices and labels of the support, shuffled, then of the queries, class by class.
+
+    Args:
+        index: [episode, way, image]; the first `shots` images of each class are support.
+        label: shaped like `index`.
+        shots: support images of each class.
+        generator: the only source of randomness.
+    """
+    support = shuffled(index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator)
+    return *support, index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +97,13 @@ class PoolSampler:
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes: support shuffled, query class by class."""
-        ways, shots = self.request.ways, self.request.shots
+        ways = self.request.ways
         chosen = self._classes(episodes, generator)
         index = self._images(chosen.flatten(), generator).view(episodes, ways, -1)
         label = self._labels(chosen)[:, :, None].expand_as(index)
-        support, support_y = shuffled(
-            index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
+        support, support_y, query, query_y = support_and_queries(
+            index, label, self.request.shots, generator
         )
-        query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
         return EpisodeBatch(
             self._pixels(support), support_y, self._pixels(query), query_y.contiguous()
         )

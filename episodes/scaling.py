@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from episodes.pool import LabelledPool
+from episodes.pool import LabelledPool, Scaling
 from metaplast.base.errors import require
-
-#: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
-#: standard deviation of each input.
-Scaling = Literal["none", "unit", "columns", "standard"]
 
 
 def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
     """Return the pool with inputs x replaced by (x − shift) / size, fitted on some of its images.
 
-    With `scaling` "unit", shift is the least input of all and size is their range. With "columns"
-    the same holds for each input separately. With "standard" they are each input's mean and
-    standard deviation. An input that never varies becomes 0. Images outside the fit may leave 0 …
-    1.
+    With "unit", shift is the smallest of all inputs and size is their range. With "columns" this
+    holds for each input separately. With "standard", shift and size are each input's mean and
+    standard deviation. An input that never varies becomes 0. Other images than those of the fit may
+    leave the range from 0 to 1.
 
     Args:
         pool: all images, on the CPU.
@@ -38,7 +34,7 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
         shift, size = seen.amin(0), seen.amax(0) - seen.amin(0)
     else:
         shift, size = seen.min(), seen.max() - seen.min()
-    # An input that never varies carries no information, whatever rounding makes of it.
+    # An input varies only if its range exceeds rounding errors.
     varies = size > 1e-12 * seen.abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
     size = torch.where(varies, size, torch.inf)
     images = ((pool.images.double() - shift) / size).to(dtype)

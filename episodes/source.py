@@ -1,4 +1,4 @@
-"""The source made from a function that loads a labelled pool."""
+"""A source made from a function that loads a labelled pool."""
 
 from __future__ import annotations
 

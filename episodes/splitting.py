@@ -15,8 +15,8 @@ from metaplast.base.errors import require
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.tasks.source import EpisodeSplit
 
-#: "auto" holds out classes if there are at least this many times as many classes as ways, so that
-#: neither side has only one or two possible episodes.
+#: "auto" holds out classes if there are at least this many classes per way. With fewer, one side
+#: might have only one or two possible episodes.
 CLASSES_PER_WAY = 4
 
 #: One in this many parts is held out.
@@ -101,7 +101,7 @@ def _of_images(
 ) -> Tensor:
     """Return which images are held out, of every class: [image] bool, on the CPU.
 
-    One part in `PARTS` of each class, but at least enough for an episode on either side.
+    One part in `PARTS` of each class, and enough for an episode on either side.
     """
     _require_images(name, pool, request, sides=2)
     needed = request.shots + request.queries

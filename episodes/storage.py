@@ -1,4 +1,4 @@
-"""Where data sets are stored, how they are downloaded, and a cache for slow preparations."""
+"""Where data sets are stored, how they are downloaded, and a cache for slow conversions."""
 
 from __future__ import annotations
 
@@ -81,14 +81,13 @@ def data_root(request: DataRequest) -> Path:
 def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
     """Let `fetch` download a data set into an empty folder, then move its files under `root`.
 
-    The files under `root` are therefore always complete, even after an interrupted download. (If a
-    folder of the data set already exists, its files are complete and the new ones arrive one by
-    one.)
+    So files under `root` are always complete, even after an interrupted download. If a folder of
+    the data set already exists, the new files arrive in it one by one.
 
     Args:
         fetch: downloads into the folder that it is given.
         root: the data root.
-        expected: human-readable path under `root` of what was not there.
+        expected: path under `root` of the missing file, for messages.
 
     Raises:
         UserError: if the download fails; says which files to put where.
@@ -100,16 +99,16 @@ def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None
             _merge(Path(folder), root)
     except (*DAMAGE, http.client.HTTPException) as error:
         raise UserError(
-            f"expected {str(root / expected)!r}, which is not there and could not be downloaded "
+            f"expected {str(root / expected)!r}, which is missing and could not be downloaded "
             f"({reason(error)}); put it there, or give --data-root the folder that has it."
         ) from error
 
 
 def check_file(file: Path) -> bool:
-    """Return whether a regular file is at `file`, False if nothing is there.
+    """Return whether there is a regular file at `file`.
 
     Raises:
-        UserError: if something else is there: a folder, a pipe, a broken link.
+        UserError: if there is anything else: a folder, a pipe, a broken link.
     """
     try:
         mode = file.stat().st_mode
@@ -129,12 +128,12 @@ def check_file(file: Path) -> bool:
 
 
 def unreadable(file: Path, error: OSError) -> UserError:
-    """Return the error for a file that the system does not let us read."""
+    """Return the error for a file that the system refuses to read."""
     return UserError(f"cannot read {str(file)!r}: {error.strerror}; check the file.")
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move the contents of one folder to another; a folder that is new there arrives at once."""
+    """Move the contents of one folder to another; a folder that is new arrives as a whole."""
     for path in sorted(source.iterdir()):
         place = target / path.name
         if path.is_dir() and place.is_dir():
@@ -151,9 +150,9 @@ def reason(error: Exception) -> str:
 def prepared(name: str, kinds: Mapping[str, npt.DTypeLike], make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays that `make` returns, kept in the cache folder under `name`.
 
-    The name must change with everything the arrays are made from. A cache that cannot be read, or
-    holds arrays of names or types other than in `kinds`, is made again. If the cache cannot be
-    written, the arrays are returned without it.
+    The name must change with everything the arrays are made from. A cache file that cannot be read,
+    or holds other names or types than `kinds`, is replaced. If it cannot be written, the arrays are
+    returned anyway. Neither is reported: the arrays are right, and the user has nothing to do.
     """
     file = cache_folder() / "prepared" / f"{name}.npz"
     try:

@@ -16,13 +16,13 @@ from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.request import StreamRequest
 from metaplast.tasks.stream import StreamSplit
 
-#: Every class needs one image to learn from and one held out, in each half.
+#: In each half, every class needs one image to learn from and one that is held out.
 LEAST = 4
 
 
 @dataclass(frozen=True, eq=False)
 class PoolStream:
-    """Draws images of all classes, or of `ways` drawn ones, without repetition within a pass.
+    """Draws images of all classes, or of `ways` random ones, without repetition within a pass.
 
     Attributes:
         pool: images and labels.
@@ -95,7 +95,7 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
     count = counts[pool.labels]
     half = count // 2
-    # Scaled by the images used to tune rates, none of which are in the comparison.
+    # Fitted on images used to tune rates, because none of them is in the comparison.
     pool = scaled(pool, (place < half) & (place >= (half // PARTS).clamp(min=1)), request.dtype)
     sides: list[PoolStream] = []
     for start, size in ((torch.zeros_like(half), half), (half, count - half)):

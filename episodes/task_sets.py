@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from episodes.sampler import shuffled, uniform
+from episodes.sampler import support_and_queries, uniform
 from episodes.storage import DAMAGE, data_root, reason
 from metaplast.base.errors import UserError, require, unknown_name
 from metaplast.tasks.batch import EpisodeBatch
@@ -23,7 +23,7 @@ from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 
 
 class TaskSet(Protocol):
-    """The parts that we use of learn2learn's Taskset (and of its older name, TaskDataset)."""
+    """The parts of learn2learn's Taskset (formerly TaskDataset) that we use."""
 
     num_tasks: int
 
@@ -56,11 +56,9 @@ class TaskSetSampler:
         images = torch.stack([x for x, _ in drawn]).to(self.request.device, self.request.dtype)
         given = torch.stack([y for _, y in drawn]).to(self.request.device)
         index, label = self._arranged(given, generator)
-        shots = self.request.shots
-        support, support_y = shuffled(
-            index[:, :, :shots].flatten(1), label[:, :, :shots].flatten(1), generator
+        support, support_y, query, query_y = support_and_queries(
+            index, label, self.request.shots, generator
         )
-        query, query_y = index[:, :, shots:].flatten(1), label[:, :, shots:].flatten(1)
         row = torch.arange(episodes, dtype=torch.int64, device=self.request.device)[:, None]
         return EpisodeBatch(images[row, support], support_y, images[row, query], query_y)
 
@@ -139,11 +137,11 @@ class TaskSetSource(EpisodeSource):
         """
         require(
             request.held_out in ("auto", self.held_out),
-            f"{self.name} brings its own split, which holds out {self.held_out}, but held-out "
-            f"{request.held_out} were asked for; leave that choice at auto.",
+            f"{self.name} has its own split, which holds out {self.held_out}, but you asked for "
+            f"held-out {request.held_out}; leave that choice at auto.",
         )
         train, test = (TaskSetSampler(tasks, request) for tasks in self.load(request))
-        # One task of each, so that a task that does not fit is found now and not in mid-run.
+        # Draw one task of each, to find a task that does not fit now and not during the run.
         seed = torch.Generator().manual_seed(request.seed)
         pixels = {sampler.sample(1, seed).support_x.shape[2] for sampler in (train, test)}
         require(
@@ -177,7 +175,7 @@ def from_task_sets(
         train: for meta-training; each task has shots + queries images of each of ways classes.
         test: the same for the held-out test.
         name: what messages and descriptions call them.
-        held_out: what the two task sets do not share; we rely on you, it is not checked.
+        held_out: what the two task sets do not share; this is not checked.
     """
     return TaskSetSource(name, "task sets of your own", lambda _: (train, test), held_out)
 

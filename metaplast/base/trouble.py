@@ -6,7 +6,7 @@ import errno
 import os
 from dataclasses import dataclass
 
-from metaplast.base.errors import UserError
+from metaplast.base.errors import UserError, sentence
 from metaplast.base.files import FileError, remedy
 
 _MEMORY_HELP = (
@@ -53,6 +53,12 @@ def trouble(error: BaseException) -> Trouble | None:
     if _is_about(error, (), errno.EAGAIN, _THREAD_WORDS):
         return Trouble("the system cannot start more threads or processes", _THREADS_HELP)
     return _of_file(error) if isinstance(error, OSError) else None
+
+
+def explained(error: Exception) -> str:
+    """Return an error as text: what the machine refused and what helps, or `errors.sentence`."""
+    found = trouble(error)
+    return sentence(error) if found is None else found.sentence()
 
 
 def _is_about(

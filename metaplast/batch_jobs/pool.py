@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaplast.base.errors import UserError, require, sentence
+from metaplast.base.errors import UserError, require
 from metaplast.base.family import INTERRUPTS, interrupts_held, worker_ends_with_parent
 from metaplast.base.files import read_json, write_json
 from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.threads import torch_on_one_thread
-from metaplast.base.trouble import trouble
+from metaplast.base.trouble import explained
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery, Observer
@@ -203,8 +203,7 @@ def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, An
         with torch_on_one_thread():
             return function(*call)
     except Exception as error:
-        found = trouble(error)
-        return {"error": sentence(error) if found is None else found.sentence()}
+        return {"error": explained(error)}
     finally:
         _working.pop()
 

@@ -15,7 +15,7 @@ from metaplast.base.trouble import trouble
 from metaplast.commands._streams import dropping_output
 
 INTERRUPTED, MISTAKE = 130, 2
-# A process that a signal ended has this plus the signal's number as its exit code.
+# If a signal ends a process, the exit code is this plus the number of the signal.
 SIGNALLED = 128
 
 
@@ -28,8 +28,8 @@ def command_names() -> list[str]:
 def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    A user's mistake, or a resource that the machine refuses (memory, disk, threads), is printed in
-    one sentence without a traceback; the exit code is 2. An interrupt gives 130, any other signal
+    A user's mistake, or a lack of memory, disk space or threads, is printed in one sentence
+    without a traceback; the exit code is 2. An interrupt gives 130, any other signal
     128 plus its number. If nobody reads the output any more, it is dropped and the command runs to
     its end.
     """
@@ -68,14 +68,14 @@ def _tell(sentence: str) -> None:
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of an interrupt; print that there was one if nothing has yet."""
+    """Return the exit code of an interrupt; report the interrupt if nothing has reported it yet."""
     if not getattr(stop, "__notes__", ()):
         print("Interrupted.", file=sys.stderr)
     return SIGNALLED + stop.number if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the interrupt that caused an error: modules wrap interrupts while they are loaded."""
+    """Return the interrupt behind an error: a module that is being imported may wrap it."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error

@@ -1,4 +1,4 @@
-"""What a command prints when it ends early: what is kept, and the command that continues it."""
+"""The message of a command that ends early: what is kept, and how to continue."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def resume_command(name: str, folder: Path) -> str:
 
 @contextmanager
 def continued_by(console: Console, again: str, kept: str = "") -> Iterator[None]:
-    """Print how to continue when an interrupt or a lack of resources ends the code within.
+    """Print how to continue if an interrupt or a lack of resources ends the enclosed code.
 
     Args:
         console: where to print.
         again: the command that continues the work.
-        kept: what to print instead after an interrupt.
+        kept: text to print after an interrupt, instead of `again`.
 
     Raises:
         UserError: if the machine ran out of memory, disk space or threads.

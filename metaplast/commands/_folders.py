@@ -1,4 +1,4 @@
-"""The folder of a command: made after all checks, locked, and removed if it stays empty."""
+"""A command's folder: made after all checks, locked, and removed if it stays empty."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def own_folder(out: Path | None, kind: str = "") -> Iterator[Path]:
             claim_folder(folder)
             yield folder
     except BaseException:
-        remove_empty(made)
+        _remove_empty(made)
         raise
 
 
@@ -41,23 +41,23 @@ def common_folder(path: Path) -> Iterator[Path]:
         with locked(path, make=True):
             yield path
     except BaseException:
-        remove_empty(made)
+        _remove_empty(made)
         raise
 
 
 def held(folder: Path) -> AbstractContextManager[Path]:
-    """Hold the folder of an earlier command; if there is none, its reader reports that."""
+    """Hold the folder of an earlier command; if it is missing, whatever reads it reports that."""
     return locked(folder) if folder.is_dir() else nullcontext(folder)
 
 
 def _missing(path: Path) -> list[Path]:
-    """Return those of a path and its parents that do not exist, deepest first."""
+    """Return a path and its parents, deepest first, as far as they do not exist."""
     with contextlib.suppress(OSError):
         return [each for each in (path, *path.parents) if not each.exists()]
     return []
 
 
-def remove_empty(folders: list[Path]) -> None:
+def _remove_empty(folders: list[Path]) -> None:
     """Remove the folders that are empty, deepest first."""
     with contextlib.suppress(OSError):
         for each in folders:

@@ -1,4 +1,4 @@
-"""What commands that run many discoveries share: folder, workers, one progress display."""
+"""Shared by the commands that run many discoveries: limits, checks and the progress bar."""
 
 from __future__ import annotations
 
@@ -9,36 +9,27 @@ from typing import Any
 from rich.console import Console
 
 from metaplast.base.device import find_device
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import UserError
 from metaplast.batch_jobs.pool import Jobs, cores, require_ray
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.watch.progress import Work
 
-# More runs would be a typing error: each has a folder and takes seconds or more.
+# More runs are a typing error: each has a folder and takes at least seconds.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 
 
-def check_workers(processes: int, ray: str | None) -> None:
-    """Refuse invalid workers before anything is made.
-
-    Raises:
-        UserError: if their number is negative, or Ray is not installed.
-    """
-    require(processes >= 0, f"--processes must not be negative, got {processes}.")
-    if ray is not None:
-        require_ray()
-
-
 def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:
-    """Refuse discoveries without data, engine or memory before a folder is made.
+    """Check workers, data, device, engine and memory before a folder is made.
 
-    The data are loaded here once, so that they are downloaded only once.
+    This loads the data once, so that the workers do not all download them.
 
     Raises:
         UserError: if one of them is missing.
     """
+    if ray is not None:
+        require_ray()
     # Runs of one command differ only in penalty, seed and planted rule.
     trial = Discovery(next(iter(configs.values())))
     _ = trial.split
@@ -51,7 +42,7 @@ def run_all(
     """Run the remaining jobs and return the summaries of all that did not fail, by name.
 
     Raises:
-        UserError: if every job failed, or this machine does not have a device.
+        UserError: if every job failed, or this machine lacks a device.
     """
     if ray is None:
         for device in sorted({config.device for config in jobs.configs.values()}):
@@ -82,11 +73,11 @@ def run_all(
 
 
 def require_all(jobs: Jobs, good: Mapping[str, object]) -> None:
-    """Raise `UserError` if a job is not among those that did not fail."""
+    """Raise `UserError` if a job is not in `good`, the jobs that did not fail."""
     bad = [name for name in jobs.configs if name not in good]
     if bad:
         raise UserError(
-            f"{len(bad)} of {len(jobs.configs)} runs failed, {bad[0]} first; the reasons "
+            f"{len(bad)} of {len(jobs.configs)} runs failed, the first being {bad[0]}; the reasons "
             f"are shown above, and --resume {shlex.quote(str(jobs.folder))} tries them again."
         )
 

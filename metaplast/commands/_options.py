@@ -1,4 +1,4 @@
-"""Command-line options from frozen dataclasses, through tyro; each mistake is one sentence."""
+"""Read command-line options into dataclasses with tyro, and report a mistake in one sentence."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def parse_known(
             f"{arguments[0]} takes the name of a shell: {', '.join(_SHELLS)}.",
         )
     told = io.StringIO()
-    # Help is as wide as the terminal. A message is parsed as a whole, so its lines must not break.
+    # Help is as wide as the terminal. A message is parsed below, so its lines must not break.
     helps = any(word in ("-h", "--help") for word in arguments)
     wide = contextlib.nullcontext() if helps else _wide()
     try:
@@ -76,7 +76,7 @@ def parse_known(
 
 @contextlib.contextmanager
 def _wide() -> Iterator[None]:
-    """Make tyro believe that the terminal is wide enough for every message."""
+    """Tell tyro that the terminal is wide enough for every message."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100000"
     try:
@@ -107,7 +107,7 @@ def registry() -> tyro.constructors.ConstructorRegistry:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """Return T and True for `T | None`, anything else as it is and False."""
+    """Return T and True for `T | None`; return any other type unchanged, and False."""
     if get_origin(kind) in (Union, UnionType):
         parts = [part for part in get_args(kind) if part is not NoneType]
         if len(parts) == 1 and NoneType in get_args(kind):
@@ -174,7 +174,7 @@ def _number(text: str) -> float:
         raise ValueError(f"must be a number, such as 0.01, got {shown(text)}") from None
     digits = re.split("e", text, flags=re.IGNORECASE)[0]
     if value == 0 and re.search("[1-9]", digits):
-        raise ValueError(f"must not be so close to zero, got {shown(text)}; write 0 for zero")
+        raise ValueError(f"is too close to zero, got {shown(text)}; write 0 for zero")
     return value
 
 

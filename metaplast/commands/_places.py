@@ -1,4 +1,4 @@
-"""Check that files can be written where options say, before anything is computed."""
+"""Check that the output of a command can be written, before anything is computed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def require_writable(flag: str, path: Path | None) -> None:
     """
     if path is None:
         return
-    require(not path.is_dir(), f"{flag} takes a file, {shown(str(path))} is a folder; name a file.")
+    require(
+        not path.is_dir(), f"{flag} takes a file, but {shown(str(path))} is a folder; name a file."
+    )
     target = path.resolve()
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         return  # A device or a pipe: no temporary file is written beside it.
@@ -33,7 +35,7 @@ def require_folder(flag: str, path: Path) -> None:
     """Raise `UserError` unless files can be written into a folder, which need not exist yet."""
     require(
         path.is_dir() or not os.path.lexists(path),
-        f"{flag} needs a folder here, {shown(str(path))} is a file; give {flag} a folder.",
+        f"{flag} needs a folder here, but {shown(str(path))} is a file; give {flag} a folder.",
     )
     there = path.resolve()
     while not there.exists():
@@ -48,6 +50,5 @@ def _try(flag: str, path: Path, folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"cannot write {shown(str(path))}: {error.strerror}; give {flag} a place that is "
-            f"writable."
+            f"cannot write {shown(str(path))}: {error.strerror}; give {flag} a writable place."
         ) from None

@@ -1,4 +1,4 @@
-"""Output that nobody can read any more is dropped: it never ends a run."""
+"""Drop output that cannot be written, so that it never ends a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-# The reader (head, less) has left, or the terminal has closed: somebody wanted that.
+# The reader (head, less) ended, or the terminal was closed: that was on purpose.
 _LEFT = (errno.EPIPE, errno.EIO)
 
 
@@ -50,7 +50,7 @@ class Output:
 
     @property
     def loss(self) -> OSError | None:
-        """The error that lost output which somebody still wanted, None if there is none."""
+        """The error that lost output somebody still wanted, or None."""
         error = self.error
         return None if error is None or error.errno in _LEFT else error
 
@@ -69,7 +69,7 @@ class Output:
 
 @contextmanager
 def dropping_output() -> Iterator[tuple[Output, Output]]:
-    """Temporarily replace standard output and error by streams that drop what they cannot write."""
+    """Replace standard output and error, for a while, by streams that drop what fails."""
     before = sys.stdout, sys.stderr
     streams = Output(sys.stdout), Output(sys.stderr)
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)

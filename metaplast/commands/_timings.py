@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
+
+from metaplast.base.tables import new_table
 
 
 def table(rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> Table:
     """Return a table that fits in 80 columns without cutting names.
 
-    Its last column says how many times longer a row takes than the fastest with the same rule and
-    number of steps.
+    The last column is a row's time divided by that of the fastest row with the same rule and number
+    of steps.
 
     Args:
         rows: as `measure` returns them.
-        rules: how the table calls each rule.
+        rules: the name of each rule in the table.
     """
     fastest: dict[Any, float] = {}
     for row in rows:
         key, seconds = (row["rule"], row["steps"]), row["seconds_per_episode"]
         fastest[key] = min(fastest.get(key, seconds), seconds)
-    made = Table(
-        title="Seconds and MB an episode, the first call, and times as long as the fastest",
-        caption=_caption(rows),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    made = new_table(
+        "Time and memory per episode, first call, and time relative to the fastest",
+        _caption(rows),
         padding=(0, 1, 0, 0),
     )
     for head in ("engine", "rule"):

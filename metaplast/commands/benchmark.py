@@ -1,4 +1,4 @@
-"""Time every engine and its peers on the paper's network, including memory and first-call cost."""
+"""Measure time, memory and first-call cost of each engine and its peers, on the paper's network."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from metaplast.base.errors import UserError, require, require_within, sentence
+from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.family import worker_ends_with_parent
 from metaplast.base.files import write_json
-from metaplast.base.trouble import trouble
+from metaplast.base.trouble import explained
 from metaplast.base.words import words
 from metaplast.batch_jobs.pool import cores
 from metaplast.commands import _peers
@@ -48,25 +48,26 @@ class BenchmarkOptions:
     json: Path | None = None
     """File for the rows, as a JSON list."""
     repeats: int = 5
-    """Timed calls of each row, at most 3 of the slow ones; the median is reported."""
+    """Timed calls of each row, at most 3 for slow engines; the median is reported."""
     episodes: int = 16
-    """Episodes in a call, for engines that take several."""
+    """Episodes per call, for engines that take several."""
     threads: int = 2
     """Cores to use; the fused engine is also timed on one."""
     steps: tuple[int, ...] = (250, 1000, 4000, 10000)
-    """Numbers of online steps; the peers are timed only at the first."""
+    """Numbers of online steps; the peers are timed only with the first number."""
     engines: str = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
-    """Which engines and peers to time, by name."""
+    """Names of the engines and peers to time."""
     dataset: str | None = None
-    """A source of episodes, such as emnist, to measure what dropping dark pixels saves on it."""
+    """A source of episodes, such as emnist, on which to measure what dropping dark pixels saves."""
     data_root: Path | None = None
     """Folder with data sets."""
 
     def __post_init__(self) -> None:
-        """Check now, except for the data, what would otherwise fail after minutes.
+        """Check everything but the data now: an error would otherwise come after minutes.
 
         Raises:
-            UserError: if a number is out of range, an engine unknown, or no file can be written.
+            UserError: if a number is out of range, an engine is unknown, or the file cannot be
+                written.
         """
         require_within("--repeats", self.repeats, 1, 1000)
         require_within("--episodes", self.episodes, 1, 10_000)
@@ -108,7 +109,7 @@ class Case:
 
 
 def cases(options: BenchmarkOptions) -> Iterator[Case]:
-    """Return what is to be measured."""
+    """Return the rows to measure."""
     wanted = options.wanted
     first, *longer = options.steps
     for rule in (PUBLISHED, ALL):
@@ -135,7 +136,7 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
 
 
 def check_data(case: Case) -> EpisodeSplit | None:
-    """Return the episodes of a row's data set, None if it has no data set.
+    """Return the episodes of a row's data set, or None without a data set.
 
     Raises:
         UserError: if the data cannot be read, or do not fit the network.
@@ -182,7 +183,7 @@ def _episodes(case: Case) -> EpisodeBatch:
 
 
 def make_problem(case: Case) -> Problem:
-    """Return the episodes, weights and coefficients of a row; no step leaves weights unchanged."""
+    """Return the episodes, weights and coefficients of a row; every step changes the weights."""
     learner = Learner.on_stack(FullyConnected(WIDTHS), "fixed", choose_terms(case.rule).terms)
     # So small that the longest unroll stays finite; the time does not depend on the values.
     theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
@@ -192,7 +193,7 @@ def make_problem(case: Case) -> Problem:
 
 
 def make_run(case: Case, problem: Problem) -> tuple[Callable[[], Any], float | None]:
-    """Return the call to be timed, and its peak memory in MB if that is known in advance."""
+    """Return the call to time, and its peak memory in MB if that is known in advance."""
     if case.engine == "eager-loop":
         return _peers.eager_loop(problem), None
     if case.engine in PEERS:
@@ -216,13 +217,13 @@ def _reset_peak() -> None:
 def measure(case: Case) -> dict[str, Any]:
     """Return one row: median seconds per episode, peak memory per episode and first-call cost.
 
-    Peak memory is what a call needs beyond what the process held before it. Memory that only
-    compilation needs is not counted.
+    Peak memory is the memory of a call beyond what the process held before it. Memory for
+    compilation is not counted.
     """
     torch.set_num_threads(case.threads)
     problem = make_problem(case)
     before = time.perf_counter()
-    # The fused engine keeps its memory for the next call, so a small problem compiles it.
+    # Compile the fused engine on a small problem: it keeps its memory for the next call.
     small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
     run, planned = make_run(case, make_problem(small) if small else problem)
     run()
@@ -251,12 +252,11 @@ def _work(connection: Any, case: Case) -> None:
     try:
         connection.send(measure(case))
     except Exception as error:  # An error ends only this row.
-        found = trouble(error)
-        connection.send({"error": sentence(error) if found is None else found.sentence()})
+        connection.send({"error": explained(error)})
 
 
 def _apart(case: Case) -> dict[str, Any]:
-    """Return a row measured in a separate process, or {"error": why there is none}."""
+    """Measure a row in a separate process; return it, or {"error": reason}."""
     os.environ |= {
         "OMP_NUM_THREADS": str(case.threads),
         "XLA_FLAGS": "" if case.threads > 1 else "--xla_cpu_multi_thread_eigen=false",
@@ -287,8 +287,9 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(BenchmarkOptions, arguments, prog="benchmark", description=__doc__)
     console, rows = make_console(), list[dict[str, Any]]()
     chosen = list(cases(options))
-    for case in chosen:
-        check_data(case)
+    with_data = next((case for case in chosen if case.dataset is not None), None)
+    if with_data is not None:
+        check_data(with_data)  # All such rows have the same data.
     failed: dict[str, str] = {}
     for case in chosen:
         if case.engine.startswith("jax") and importlib.util.find_spec("jax") is None:
@@ -302,7 +303,7 @@ def main(arguments: Sequence[str]) -> None:
         rows.append(row)
         console.print(
             f"{case.engine}, {case.steps} steps, {case.threads} threads: "
-            f"{row['seconds_per_episode']:.4f} s an episode", style="dim",
+            f"{row['seconds_per_episode']:.4f} s per episode", style="dim",
         )  # fmt: skip
     if rows:
         console.print(table(rows, {PUBLISHED: PUBLISHED, ALL: "all ten"}))

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     require_interval("--checkpoint-seconds", options.checkpoint_seconds)
     resumed, trial = options.resume, None
     if resumed is None:
-        # Check data, engine and memory first: an error there should leave no folder behind.
+        # Check data, engine and memory first, so that an error leaves no folder behind.
         trial = Discovery(options.config)
         _ = trial.engine
         trial.check_memory()
@@ -105,7 +105,7 @@ def _discover(
                 bar.close()
     except BaseException:
         if last.result is not None:
-            # Writing the result failed in part or in full: showing it keeps it from being lost.
+            # Some files could not be written, so this may be the only copy of the result.
             show_result(console, last.result)
         raise
     show_result(console, result)

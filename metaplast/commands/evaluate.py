@@ -57,7 +57,7 @@ class EvaluateOptions:
     samples: int | None = None
     """Images that each network learns from; default: one pass over the data, at most 5000."""
     ways: int | None = None
-    """Classes that each network sees, drawn anew for each network; default: all of them."""
+    """Number of classes for each network, drawn separately for each; default: all classes."""
     hidden: tuple[int, ...] = (170, 130, 100, 70)
     """Widths of the hidden layers."""
     depth: int | None = None
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str]) -> None:
     with own_folder(options.out, "evaluate") as folder:
         if not options.quiet:
             _show_settings(console, split, network, settings)
-        kept = f"The rules that were finished are in {folder}."
+        kept = f"Finished rules are in {folder}."
         try:
             with continued_by(console, "the same command and another --out", kept):
                 _train_all(
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str]) -> None:
                 report.write_summary(folder, standings, _plain(options, network, settings, split))
                 names = report.write_figures(folder, standings, 1 / split.outputs)
         finally:
-            # Includes results that could not be written.
+            # Show results even if they could not be written.
             if standings:
                 _show(console, standings)
     if not options.quiet:
@@ -216,7 +216,7 @@ def _train_all(
     folder: Path,
     standings: list[Standing],
 ) -> None:
-    """Train with each rule in turn; the results so far are on disk before the next rule begins."""
+    """Train with each rule in turn, and write its results before the next rule begins."""
     images = settings.records[-1]
     trial = images * min(settings.seeds, TUNING_SEEDS)
     guesses = [trial * _trials(c) + images * settings.seeds for c in contenders]
@@ -235,7 +235,7 @@ def _train_all(
 
 
 def _trials(contender: Contender) -> int:
-    """Return about how many coefficients will be tried."""
+    """Return the approximate number of trials of a contender."""
     if not contender.is_tuned:
         return 0
     others = 0 if contender.fit == "scale" else len(contender.rule.terms) - 1

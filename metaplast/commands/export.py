@@ -40,7 +40,7 @@ class ExportOptions:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_RULE")]
     """Folder of a finished run, or a rule.json."""
     to: tuple[str, ...] = ()
-    """One or several formats, by name; all means every format."""
+    """Names of one or several formats; all means every format."""
     output: Path | None = None
     """File, or a folder for several formats; default: standard output."""
     widths: tuple[int, ...] = ()
@@ -48,7 +48,7 @@ class ExportOptions:
     activation: str | None = None
     """Activation of the hidden layers; default: as in the network in which the rule was found."""
     init: str | None = None
-    """How the weights of the demonstration are drawn; default: as where the rule was found."""
+    """How the demonstration draws its weights; default: as in the network of the rule."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     _spare(options.source, targets)
     rule = _open(options.source)
     network = network_of(rule, Wanted(options.widths, options.activation, options.init))
-    # All exports are made and checked before the first is written.
+    # Make and check all exports before writing the first.
     exports = [export_rule(rule, network, exporter) for exporter in exporters]
     for export, target in zip(exports, targets, strict=True):
         _write(export, target)
@@ -74,8 +74,8 @@ def _open(source: Path) -> Rule:
         return open_rule(source)
     except OSError as error:
         raise UserError(
-            f"cannot read a rule from {source}: {error.strerror}; check the path, and who may "
-            f"read it."
+            f"cannot read a rule from {source}: {error.strerror}; check the path and its "
+            f"permissions."
         ) from None
 
 
@@ -90,7 +90,7 @@ def _exporters(names: Sequence[str]) -> list[Exporter]:
         f"--to names no format; choose from {', '.join(all_exporters())}, or all.",
     )
     wanted = [name for text in names for name in words("--to", text, "format")]
-    # Each name is looked up, even beside "all".
+    # Look up every name, even if "all" is among them.
     chosen = dict.fromkeys(get_exporter(name) for name in wanted if name.lower() != ALL)
     is_all = any(name.lower() == ALL for name in wanted)
     return list(all_exporters().values()) if is_all else list(chosen)
@@ -121,12 +121,12 @@ def _spare(source: Path, targets: Sequence[Path | None]) -> None:
             continue
         require(
             not any(_is_same(target, file) for file in own),
-            f"{target} is the rule's own file, or another of its run, and would be lost; give "
-            f"--output another place.",
+            f"{target} is the rule's own file or belongs to its run, and would be overwritten; "
+            f"give --output another place.",
         )
         require(
             not any(_is_same(target, other) for other in written),
-            f"{target} leads to the same file as another format's; give --output another folder.",
+            f"{target} is the same file as that of another format; give --output another folder.",
         )
         written.append(target)
 
@@ -140,7 +140,7 @@ def _write(export: Export, target: Path | None) -> None:
     if export.check is not None:
         print(f"{name}: {export.check}", file=sys.stderr)
     if target is None:
-        # As in a file: redirected output must equal what --output would have written.
+        # Bytes, so that redirected output equals the file that --output would write.
         sys.stdout.flush()
         sys.stdout.buffer.write(export.text.encode())
         sys.stdout.buffer.flush()
@@ -150,6 +150,6 @@ def _write(export: Export, target: Path | None) -> None:
         write_text(target, export.text)
     except OSError as error:
         raise UserError(
-            f"cannot write {target}: {error.strerror}; give --output a place that is writable."
+            f"cannot write {target}: {error.strerror}; give --output a writable place."
         ) from None
     print(f"{name}: written to {target}", file=sys.stderr)

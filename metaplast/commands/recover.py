@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.base.device import find_device
 from metaplast.base.errors import require_seed, require_within
 from metaplast.base.files import csv_text, write_text
 from metaplast.base.seeds import generator
+from metaplast.base.tables import new_table
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
@@ -23,7 +22,6 @@ from metaplast.commands._grid import (
     MOST_PROCESSES,
     MOST_RUNS,
     check_jobs,
-    check_workers,
     require_all,
     run_all,
 )
@@ -41,7 +39,7 @@ TABLE = "recovery.csv"
 class RecoverOptions(DiscoveryConfig):
     """Plant random rules and see whether discovery recovers their terms and coefficients.
 
-    Options are those of a discovery, with defaults that make each rule take only seconds.
+    The options are those of a discovery, with defaults for which each rule takes only seconds.
     """
 
     rules: int = 20
@@ -65,13 +63,13 @@ class RecoverOptions(DiscoveryConfig):
     labels: LabelKind = "remapped"
     """global: each class has its own output neuron; remapped: renumbered in each episode."""
     held_out: HeldOut = "images"
-    """What the held-out test must not share with meta-training: classes or images."""
+    """What the held-out test does not share with meta-training: classes or images."""
     test_episodes: int = 50
     """Held-out tasks."""
     episodes: int = 800
     """Tasks in the search."""
     meta_batch: int = 2
-    """Tasks per outer step; a few suffice, because at the planted rule every task is solved."""
+    """Tasks per outer step; a few suffice, because the planted rule solves every task."""
     refit: int = 400
     """Tasks in each refit without penalty; with 0, only the threshold selects terms."""
     refit_batch: int = 2
@@ -93,9 +91,9 @@ class RecoverOptions(DiscoveryConfig):
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
     """Return the terms of random rules of 1 to `most` terms, with equally many rules of each size.
 
-    Terms are dealt from shuffled decks of the whole pool, so that every term is used before any is
-    used again; a rule that would get a term twice leaves it for the next rule. The small rules come
-    first, so that rules of one term differ.
+    Terms are dealt from shuffled decks of the whole pool, so every term is used before any is used
+    again. A rule that would get a term twice leaves it for the next rule. Small rules come first,
+    so that rules of one term differ.
     """
     draw = generator(seed, "supports")
     deck: list[int] = []
@@ -122,7 +120,7 @@ def make_jobs(options: RecoverOptions, folder: Path) -> Jobs:
     rules = supports(options.choice.terms, options.rules, options.most_terms, options.seed)
     configs = {}
     for index, names in enumerate(rules):
-        # A single name may be that of a known rule; with a comma it is a list of terms.
+        # The comma makes it a list of terms: a single name might be a known rule.
         config = replace(
             options.config,
             dataset=f"{source}:{','.join(names)},{base}",
@@ -139,13 +137,10 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option is invalid.
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
-    check_workers(options.processes, options.ray)
     if options.resume is not None:
         with held(options.resume) as folder:
             _recover(Jobs.load(folder)[0], options)
         return
-    if options.ray is None:
-        find_device(options.device)
     jobs = make_jobs(options, Path())
     check_jobs(jobs.configs, options.processes, options.ray)
     with own_folder(options.out, "recover") as folder:
@@ -172,7 +167,7 @@ def _show(jobs: Jobs, console: Console, done: dict[str, dict[str, Any]]) -> None
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
         f"{len(planted)} different terms planted",
     )
-    # At the end: even what cannot be written is shown.
+    # Written last, so that the table is shown even if it cannot be written.
     write_text(jobs.folder / TABLE, table_csv(done))
     console.out(f"Results in {jobs.folder}")
 
@@ -183,8 +178,8 @@ def is_exact(summary: dict[str, Any]) -> bool:
 
 
 def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
-    """Return a table of the planted rules and what was recovered."""
-    table = Table(title="Planted rules", box=box.SIMPLE_HEAD, title_justify="left")
+    """Return a table of the planted rules and of how well they were recovered."""
+    table = new_table("Planted rules")
     table.add_column("rule")
     table.add_column("recovered", no_wrap=True)
     table.add_column("not planted, or missing", overflow="fold")

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
             page = write_report(options.run)
     except OSError as error:
         raise UserError(
-            f"cannot write a report into {options.run}: {error.strerror}; check the folder."
+            f"cannot write a report into {options.run}: {error.strerror}; check the "
+            f"folder and its permissions."
         ) from None
     make_console().out(f"Report in {page}")

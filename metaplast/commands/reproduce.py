@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.errors import UserError, require_within
+from metaplast.base.tables import new_table
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
@@ -33,14 +33,14 @@ QUICK_SEEDS = 2
 class ReproduceOptions:
     """Rerun published experiments, and report which claims hold.
 
-    Results that are already in the folder are not computed again: an interrupted command continues,
-    and more seeds are added to the existing ones.
+    Results that are already in the folder are kept: an interrupted command continues, and more
+    seeds are added to the existing ones.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Experiments, or all; if none is given, list them."""
+    """Names of experiments, or all; without a name, list them."""
     quick: bool = False
-    """A tiny version on data that needs no files: takes seconds and shows that everything runs."""
+    """Run a tiny version on data that needs no files: it shows in seconds that everything works."""
     seeds: int = 0
     """Seeds of each experiment; 0 for the published number (2 with --quick)."""
     processes: int = 0
@@ -72,7 +72,7 @@ class ReproduceOptions:
 
     @property
     def plan(self) -> Plan:
-        """The work to be done."""
+        """The work to do."""
         folder = self.out or Path("runs") / ("reproduce-quick" if self.quick else "reproduce")
         setting = Setting(self.quick, self.data_root, self.rule)
         seeds = self.seeds or (QUICK_SEEDS if self.quick else 0)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _reproduce(console: Console, plan: Plan, processes: int) -> dict[str, str]:
-    """Run what is missing, and write the conclusions; return a sentence for each failed part."""
+    """Run the missing parts and write the conclusions; return an error for each failed part."""
     folder = plan.results.folder
     failed = _run(console, plan, processes)
     for experiment in plan.experiments:
@@ -130,7 +130,7 @@ def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
 
 
 def _list() -> Table:
-    table = Table(title="Experiments", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Experiments")
     for column in ("name", "what", "published in"):
         table.add_column(column, overflow="fold")
     for experiment in all_experiments().values():
@@ -139,11 +139,8 @@ def _list() -> Table:
 
 
 def _verdicts(experiment: Experiment, summary: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"{experiment.name}: {experiment.title} ({experiment.source}), "
-        f"{summary['seeds']} seeds",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    table = new_table(
+        f"{experiment.name}: {experiment.title} ({experiment.source}), {summary['seeds']} seeds"
     )
     table.add_column("claim", overflow="fold")
     for column in ("true if", f"measured [{BAND}]", "agree", "verdict"):

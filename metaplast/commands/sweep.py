@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.files import write_text
+from metaplast.base.tables import new_table
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.batch_jobs.sweep import (
     Candidate,
@@ -33,7 +33,6 @@ from metaplast.commands._grid import (
     MOST_PROCESSES,
     MOST_RUNS,
     check_jobs,
-    check_workers,
     require_all,
     run_all,
 )
@@ -46,13 +45,13 @@ from metaplast.watch.console import make_console
 
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
-# The grid sets these, not the user.
+# The user gives these to the grid, not to a run.
 _Gridded = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 
 @dataclass(frozen=True)
 class _EachRun(DiscoveryConfig):
-    """What all runs of the grid share."""
+    """The options that all runs of the grid share."""
 
     l1: Annotated[float | None, *_Gridded] = None
     seed: Annotated[int, *_Gridded] = 0
@@ -101,7 +100,7 @@ class SweepOptions:
         require_seed("--first-seed and --seeds: the last seed", self.first_seed + self.seeds - 1)
 
     def configs(self) -> dict[str, DiscoveryConfig]:
-        """Return one discovery for each penalty and seed, by a name that is valid for a folder.
+        """Return one discovery for each penalty and seed; each key is a valid folder name.
 
         Raises:
             UserError: if a penalty or a seed is invalid.
@@ -123,7 +122,6 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option or the data are invalid.
     """
     options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
-    check_workers(options.processes, options.ray)
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
@@ -159,12 +157,12 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     console.print(candidate_table(found, pick, len(runs)))
     rule = None if pick is None else Rule.load(folder / pick.best.name / RULE)
     if pick is None:
-        console.print("No rule is recommended: every one diverged on some task.")
+        console.print("No rule is recommended, because every rule diverged on some task.")
     else:
         console.print("[bold]Recommended[/bold]")
         console.out(rule)
         console.out(reason(found, pick))
-    # At the end: even what cannot be written is shown.
+    # Written last, so that the results are shown even if they cannot be written.
     if rule is not None:
         rule.save(folder / RULE)
     write_text(folder / RUNS, runs_csv(runs))
@@ -175,7 +173,7 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
 
 def frequency_table(runs: Sequence[Run]) -> Table:
     """Return how often each term is kept, for each penalty."""
-    table = Table(title="Seeds that keep a term", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Seeds that keep a term")
     table.add_column("term", no_wrap=True)
     penalties = sorted({run.l1 for run in runs})
     for l1 in penalties:
@@ -189,12 +187,7 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
     """Return a table of complexity and loss, one row for each set of terms."""
     # Narrow enough to leave room for the terms in 80 columns.
-    table = Table(
-        title="Rules by complexity",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-    )
+    table = new_table("Rules by complexity", padding=(0, 1, 0, 0))
     heads = ("com-\nplexity", "loss", f"above the least,\n{BAND}", "held out", "runs")
     for column in heads:
         table.add_column(column, justify="right", no_wrap=True)

@@ -1,14 +1,15 @@
 """The style of figures, and their conversion to files and parts of a page.
 
-A figure is drawn once. Ink and paper are two colours used for nothing else, so that the page's own
-colour (`currentColor`) can replace them in the finished SVG. This is readable in light and dark
-mode and in print.
+Each figure is drawn once, with two colours for ink and paper that nothing else uses. In the
+finished SVG the page's own colour (`currentColor`) replaces them, so that the figure is readable in
+light mode, dark mode and print.
 """
 
 from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _DPI = 200
 
 # Okabe & Ito 2008, without black (the ink) and yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Levels, zero lines and other marks that are not results.
+GREY = "#888888"
 # Lines differ in dashes too: colours cannot be told apart in a grey print.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
 
@@ -67,7 +70,7 @@ class Look:
 
 def look(index: int) -> Look:
     """Return the style of the index-th line of a figure; repeats after 30."""
-    return Look(COLOURS[index % len(COLOURS)], DASHES[(index // 1) % len(DASHES)])
+    return Look(COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)])
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
@@ -100,9 +103,10 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows:
 
     Args:
         axes: the axes whose lines end at the right side; limits are final.
-        ends: height, name, style and opacity of each.
+        ends: height, name, style and opacity of each; those without a finite height are left out.
         rows: number of rows of panels in the figure.
     """
+    ends = [end for end in ends if math.isfinite(end[0])]
     if not ends:
         return
     right = axes.get_xlim()[1], axes.get_ylim()[1]  # Reading the limits settles them.
@@ -170,7 +174,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """Return the figure for a page: in the page's colours, on its paper, as wide as its column.
+    """Return the figure for a page: in the page's colours and as wide as its column.
 
     The page may set the CSS variables --c0, --c1, … to lighter or darker versions of `COLOURS`.
     """

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from rich import box
 from rich.table import Table
 from torch import Tensor
 
 from metaplast.base.bands import BAND, CHANGE, mean_band
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.tables import new_table
 from metaplast.discovery.result import versions
 from metaplast.online.comparison import Standing
 from metaplast.report.canvas import save_figure
@@ -144,14 +144,12 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
     """Return accuracy with its band at some numbers of images, and how many networks diverged."""
     run = standings[0].run
     chosen = _chosen(run.samples)
-    table = Table(
-        title=f"Held-out accuracy of {len(run.accuracy)} networks after n images, % [{BAND}]",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    table = new_table(
+        f"Held-out accuracy of {len(run.accuracy)} networks after n images, % [{BAND}]"
     )
     table.add_column("rule", overflow="fold")
     for record in chosen:
-        # Where there is no room a number and its band take two lines; none is cut.
+        # In a narrow terminal the band moves to a second line; nothing is cut.
         table.add_column(f"n = {run.samples[record]}", justify="right")
     table.add_column("diverged", justify="right")
     for standing in standings:
@@ -174,7 +172,7 @@ def _chosen(samples: Sequence[int]) -> list[int]:
 
 def coefficients_table(standings: Sequence[Standing]) -> Table:
     """Return the coefficients of each rule, and where they come from."""
-    table = Table(title="Coefficients", box=box.SIMPLE_HEAD, title_justify="left")
+    table = new_table("Coefficients")
     for column in ("rule", "feedback", "θ", "from"):
         table.add_column(column, overflow="fold")
     for standing in standings:
@@ -197,11 +195,7 @@ def _shown(value: float | list[float]) -> str:
 
 def diagnostics_table(standings: Sequence[Standing]) -> Table:
     """Return angles and norms per layer at the end, means over the finite networks."""
-    table = Table(
-        title="At the end, layer by layer from the input",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
+    table = new_table("At the end, layer by layer from the input")
     table.add_column("rule", no_wrap=True)
     for column in ("angle to backprop, °", "‖y‖", "‖W‖", "‖ΔW‖"):
         table.add_column(column)
@@ -221,26 +215,22 @@ def _layers(values: Tensor, form: str) -> str:
 
 
 def rate_warnings(standings: Sequence[Standing]) -> list[str]:
-    """Return a sentence for each coefficient whose best value is the outermost one tried."""
+    """Return a warning for each coefficient whose best value is at the end of its range."""
     return [
-        f"warning: the best {term} of {standing.contender.name} is at the end of the range that "
-        f"was tried; its true best may lie beyond."
+        f"warning: the best {term} of {standing.contender.name} is at the end of the range "
+        f"tried; a better one may lie beyond it."
         for standing in standings
         for term in standing.at_edge
     ]
 
 
 def paired_table(standings: Sequence[Standing]) -> Table | None:
-    """Return the lead of the first rule over each other at the end, network by network."""
+    """Return the first rule's lead over each other rule at the end, paired by network."""
     if len(standings) < 2:
         return None
     first = standings[0]
-    table = Table(
-        title=f"{first.contender.name} minus each other rule, points",
-        caption="same networks, images and order",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    table = new_table(
+        f"{first.contender.name} minus each other rule, points", "same networks, images and order"
     )
     table.add_column("rule", no_wrap=True)
     table.add_column(f"difference [{BAND}]", justify="right")

@@ -19,7 +19,7 @@ class Curve:
 
     Attributes:
         x: places, rising.
-        mean, low, high: heights (of the median, if that was requested); NaN leaves a gap.
+        mean, low, high: heights; `mean` may hold medians. NaN leaves a gap.
     """
 
     x: Numbers
@@ -33,7 +33,7 @@ class Curve:
         return cls(*(np.empty(0) for _ in range(4)))
 
     def positive(self) -> Curve:
-        """Return the curve for a logarithmic axis: gaps where it or its band is not positive."""
+        """Return the curve for a logarithmic axis: what is not positive becomes a gap."""
         mean = np.where(self.mean > 0, self.mean, np.nan)
         low, high = (np.where(self.low > 0, row, np.nan) for row in (self.low, self.high))
         return Curve(self.x, mean, low, high)
@@ -44,9 +44,9 @@ class Curve:
 
         Args:
             x: places.
-            values: [network, place]; non-finite values are ignored. Where there are too few for a
-                band, the band has a gap.
-            median: for quantities that in one network can be a thousand times those of others.
+            values: [network, place]; non-finite values are ignored. With too few values, the band
+                has a gap.
+            median: whether to draw the median, for quantities that are huge in a few networks.
         """
         return cls(np.asarray(x, float), *_drawn((median_bands if median else mean_bands)(values)))
 
@@ -54,7 +54,7 @@ class Curve:
     def running(cls, x: Sequence[float], values: Numbers, window: int) -> Curve:
         """Return the running mean over `window` neighbours with its band; see `base.bands`.
 
-        If there are more than `PLACES` places, some are left out evenly: no picture shows more.
+        Of more than `PLACES` places, only that many are kept, evenly spread: no picture shows more.
         """
         if not len(values):
             return cls.nothing()

@@ -1,4 +1,4 @@
-"""The kinds of figures in reports and comparisons: small functions of plain data."""
+"""The kinds of figures in reports and comparisons, as functions of plain data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metaplast.base.bands import Band, Numbers
-from metaplast.report.canvas import DASHES, Look, label_ends, looks, new_figure, style
+from metaplast.report.canvas import DASHES, GREY, Look, label_ends, look, looks, new_figure, style
 from metaplast.report.curve import Curve, last_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FADED = 0.35
-# Ordered, and of medium lightness.
+# From input to output, all of medium lightness.
 LAYER_COLOURS = ("#1f78c8", "#1a9c8c", "#a8952a", "#d9602b")
 
 
@@ -50,13 +50,13 @@ def curves(
         for name, curve in series.items():
             draw_curve(axes, curve, how[name])
         if floor is not None:
-            axes.axhline(floor[0], color="#888888", linewidth=0.8, linestyle=(0, (1, 2)))
+            axes.axhline(floor[0], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.set(xlabel=x, title=y, ylim=limits)
         axes.margins(x=0)
-        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
+        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items()]
         if floor is not None:
-            ends.append((floor[0], floor[1], Look("#888888"), 0.8))
-        label_ends(axes, [end for end in ends if np.isfinite(end[0])])
+            ends.append((floor[0], floor[1], Look(GREY), 0.8))
+        label_ends(axes, ends)
     return figure
 
 
@@ -67,7 +67,7 @@ class Trajectory:
     Attributes:
         x: number of tasks so far.
         values: coefficients, [place, layer]; one layer if they are shared.
-        final: the coefficients in the rule that was kept, [layer]; none if the term was dropped.
+        final: the coefficients in the final rule, [layer]; None if the term was dropped.
     """
 
     x: Numbers
@@ -78,7 +78,7 @@ class Trajectory:
 def trajectories(
     terms: Mapping[str, Trajectory], *, x: str, y: str, marks: Mapping[str, float] | None = None
 ) -> Figure:
-    """Return a figure of coefficients over meta-training; those of dropped terms are faded.
+    """Return a figure of coefficients over meta-training; dropped terms are faded.
 
     Args:
         terms: by name.
@@ -93,7 +93,7 @@ def trajectories(
         ends = []
         for name, line in terms.items():
             kept = line.final is not None
-            style_of = how.get(name, Look("#888888"))
+            style_of = how.get(name, Look(GREY))
             opacity = 1.0 if kept else FADED
             axes.plot(
                 line.x, line.values, color=style_of.colour, linestyle=style_of.dashes,
@@ -108,9 +108,9 @@ def trajectories(
                 ends.append((float(largest), name, style_of, 1.0))
             elif len(line.x):
                 ends.append((float(line.values[-1].mean()), name, style_of, 0.6))
-        axes.axhline(0, color="#888888", linewidth=0.7, zorder=1)
+        axes.axhline(0, color=GREY, linewidth=0.7, zorder=1)
         for text, place in (marks or {}).items():
-            axes.axvline(place, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)))
+            axes.axvline(place, color=GREY, linewidth=0.7, linestyle=(0, (1, 2)))
             axes.annotate(
                 text, (place, 1), xycoords=("data", "axes fraction"), fontsize=8, ha="left",
                 va="top", xytext=(3, 0), textcoords="offset points",
@@ -127,13 +127,13 @@ def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = 
         bands: by name.
         x: label of the horizontal axis; values are drawn times 100.
         mark: the name to draw in colour; "" for all.
-        zero: whether a line marks zero; otherwise the axis begins there.
+        zero: whether a line marks zero; otherwise the axis begins at zero.
     """
     with style():
         figure, (axes,) = new_figure(height=0.75 + 0.3 * max(2, len(bands)))
         places = range(len(bands))[::-1]
         for place, (name, band) in zip(places, bands.items(), strict=True):
-            colour = looks([""])[""].colour if name == mark or not mark else "#888888"
+            colour = look(0).colour if name == mark or not mark else GREY
             axes.plot([100 * band.low, 100 * band.high], [place, place], color=colour, linewidth=2)
             axes.plot([100 * band.mean], [place], marker="o", markersize=5.5, color=colour)
             axes.annotate(
@@ -144,9 +144,9 @@ def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = 
         axes.set(xlabel=x, ylim=(-0.6, len(bands) - 0.2))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color="#888888", alpha=0.25, linewidth=0.6)
+        axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
         if zero:
-            axes.axvline(0, color="#888888", linewidth=0.9)
+            axes.axvline(0, color=GREY, linewidth=0.9)
         else:
             axes.set_xlim(left=0)
     return figure
@@ -168,8 +168,8 @@ def by_layer(
     with style():
         figure, axes = new_figure(len(panels), width=4.8)
         most = max(map(len, panels.values()), default=1)
+        how = [layer_look(i, most) for i in range(most)]
         for place, (each, (name, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
-            how = [layer_look(i, most) for i in range(most)]
             for index, curve in enumerate(lines):
                 draw_curve(each, curve, how[index])
             each.set(xlabel=x, title=f"{'' if place else y}\n{name}".replace("_", " "), ylim=limits)
@@ -178,9 +178,8 @@ def by_layer(
                 ends = [
                     (last_of(c.mean), f"layer {first + i}", how[i], 1.0)
                     for i, c in enumerate(lines)
-                    if len(c.x)
                 ]
-                label_ends(each, [end for end in ends if np.isfinite(end[0])])
+                label_ends(each, ends)
     return figure
 
 
@@ -214,8 +213,8 @@ def profiles(
             plain_log_axis(axes)
         axes.set(xlabel=x, title=y, ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items() if len(c.x)]
-        label_ends(axes, [end for end in ends if np.isfinite(end[0])])
+        ends = [(last_of(c.mean), name, how[name], 1.0) for name, c in series.items()]
+        label_ends(axes, ends)
     return figure
 
 

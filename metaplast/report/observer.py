@@ -19,7 +19,7 @@ class ReportFiles:
 
     Args:
         folder: of the discovery.
-        console: where a warning goes.
+        console: where to print a warning.
     """
 
     def __init__(self, folder: AnyPath, console: Console) -> None:

@@ -78,7 +78,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
 
 
 def pictures(run: FinishedRun) -> list[Picture]:
-    """Return the report's figures, as far as there is data for them."""
+    """Return the report's figures, without those for which the run has no data."""
     heldout = {name: run.band("heldout", name) for name in run.summary["heldout"]}
     shown = [
         Picture(
@@ -90,11 +90,11 @@ def pictures(run: FinishedRun) -> list[Picture]:
     ]
     if run.summary["without"]:
         names = run.summary["without"]
-        # The terms that are missed most come first.
+        # The most important terms come first.
         order = sorted(names, key=lambda name: run.band("without", name).mean)
         without = {name: run.band("without", name) for name in order}
         caption = (
-            "The contribution of each term: the change of held-out accuracy when the rule is "
+            "The contribution of each term: how held-out accuracy changes when the rule is "
             f"refitted without it, with the {BAND} of the paired difference."
         )
         figure = whiskers(without, x="change of accuracy without it, points", zero=True)
@@ -109,7 +109,7 @@ def _trajectories(run: FinishedRun) -> Picture:
     marks = {} if run.refit_at is None else {"refit": run.refit_at}
     lines = {term.name: run.trajectory(term.name) for term in run.terms}
     figure = trajectories(lines, x=TASKS, y="coefficient θ", marks=marks)
-    caption = "Coefficients over meta-training; dots are those of the rule above"
+    caption = "Coefficients over meta-training; dots are the rule above"
     if run.refit_at is None:
         caption += "."
     else:
@@ -117,7 +117,7 @@ def _trajectories(run: FinishedRun) -> Picture:
             ", refitted after the last term was dropped. The lines of dropped terms are faded."
         )
     if run.rule.is_per_layer:
-        caption += " Each term has a line for each layer, and its name is at the largest."
+        caption += " Each term has one line per layer; its name is beside the largest coefficient."
     return Picture("theta", figure, caption)
 
 
@@ -134,16 +134,16 @@ def _learning(run: FinishedRun) -> list[Picture]:
         figure = curves(series, x=TASKS, y=title, limits=limits)
         caption = (
             f"Query {column} on the tasks of meta-training: running mean and its {BAND}. Tasks "
-            f"differ, so this is noisier than the held-out test."
+            f"differ from step to step, so this is noisier than the held-out test."
         )
         if run.refit_at is not None and column == "accuracy":
-            caption += f" From {run.refit_at:.0f} tasks on the rule is refitted."
+            caption += f" The refit begins after {run.refit_at:.0f} tasks."
         found.append(Picture(column, figure, caption))
     return found
 
 
 def _angles(run: FinishedRun) -> list[Picture]:
-    """Return the angles of every rule whose errors are not backprop's own."""
+    """Return the angles of every rule whose errors differ from backprop's."""
     panels = {}
     for name in run.rules:
         lines = [curve for curve in run.angles(name) if finite(curve.mean)]
@@ -153,8 +153,8 @@ def _angles(run: FinishedRun) -> list[Picture]:
         return []
     figure = by_layer(panels, x="tasks seen", y="angle, degrees", limits=(0, None))
     caption = (
-        "Angle between the errors that are fed back and backprop's, after learning each task, "
-        "for every hidden layer; 90° is no better than chance."
+        "Angle between the errors fed back and backprop's errors, for every hidden layer, after "
+        "each task; 90° is no better than chance."
     )
     return [Picture("angles", figure, caption)]
 
@@ -214,7 +214,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     kept = term.name in run.rule.coefficients
     change = ""
     for group, words in (("without", "without it"), ("added", "with it")):
-        # Runs of earlier versions did not put dropped terms back.
+        # Earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
             change = f"{words} {run.band(group, term.name).points}".replace("-", "−")
     return {
@@ -230,14 +230,14 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
 
 
 def _range_of(value: float | list[float]) -> str:
-    """Return a coefficient, or the range of those of all layers."""
+    """Return a coefficient, or its range over the layers."""
     if isinstance(value, list):
         return f"{coefficient(min(value))} … {coefficient(max(value))}"
     return coefficient(value)
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """Return a description of where the rule comes from."""
+    """Return where the rule comes from, by name of the fact."""
     config, provenance = run.config["config"], run.rule.provenance
     shots = DiscoveryConfig.from_json(config).request.shots
     versions = run.config.get("versions", {})
@@ -261,7 +261,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
 
 
 def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
-    """Return the sizes of a task: as requested, or as a user's own sampler has them."""
+    """Return the sizes of a task: as requested, or those of a user's own sampler."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
@@ -276,7 +276,7 @@ def _own_terms(run: FinishedRun) -> str:
 
 
 def _network(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
-    """Return what learned, in words."""
+    """Return a description of the network or system that learned."""
     if "system" in provenance:
         parts = (f"{k} {v}" for k, v in provenance.items() if k in ("widths", "activation", "init"))
         return ", ".join((str(provenance["system"]), *parts))

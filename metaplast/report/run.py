@@ -28,13 +28,13 @@ from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
 
-# What a report reads from the summary, except for the numbers inside these.
+# The parts of the summary that a report reads, with their types.
 _SUMMARY: Mapping[str, type | tuple[type, ...]] = {
     "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
     "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
     "seconds": (int, float),
 }  # fmt: skip
-# Running means are over about one part in this many of a stage.
+# A running mean is over about one part in this many of the curve.
 WINDOWS = 10
 
 
@@ -84,7 +84,7 @@ class FinishedRun:
 
     @property
     def refit_at(self) -> float | None:
-        """Number of tasks when the refit began, None without a refit."""
+        """Number of tasks before the refit; None without a refit."""
         if REFIT not in self.stages or SEARCH not in self.stages:
             return None
         return float(self.stages[SEARCH][-1]["episodes"])
@@ -102,7 +102,7 @@ class FinishedRun:
         return [self.curve(rule, name) for name in columns]
 
     def trajectory(self, term: str) -> Trajectory:
-        """Return the path of a term's coefficients in search and refit."""
+        """Return the path of a term's coefficients during search and refit."""
         layers = self._columns(term)
         found = [
             (place, [_number(row.get(name, "")) for name in layers])
@@ -118,9 +118,7 @@ class FinishedRun:
 
     def _columns(self, term: str) -> list[str]:
         value = self.summary["before_refit"][term]
-        if not isinstance(value, list):
-            return [f"theta_{term}"]
-        if len(value) == 1:
+        if not isinstance(value, list) or len(value) == 1:
             return [f"theta_{term}"]
         return [f"theta_{term}_{layer}" for layer in range(1, len(value) + 1)]
 
@@ -157,12 +155,12 @@ class FinishedRun:
             for field in fields(DiscoveryConfig)
             if getattr(asked, field.name) != field.default
         ]
-        given = [] if own.data is None else [f"split=…  # {own.data.line}"]
+        lines = [f"DiscoveryConfig({', '.join(changed)}),"]
         if own.terms:
-            given.insert(0, f"terms=[{own.names}],")
-        return f"discover(\n    DiscoveryConfig({', '.join(changed)}),\n    " + (
-            "\n    ".join(given) + "\n)"
-        )
+            lines.append(f"terms=[{own.names}],")
+        if own.data is not None:
+            lines.append(f"split=…  # {own.data.line}")
+        return "\n    ".join(["discover(", *lines]) + "\n)"
 
 
 def _number(text: str) -> float:
@@ -183,7 +181,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
     require(
         (folder / SUMMARY).exists(),
         f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or "
-        f"continue an interrupted one: discover --resume {folder}.",
+        f"continue an interrupted one: discover --resume {shlex.quote(str(folder))}.",
     )
     summary = read_json(folder / SUMMARY, "the summary of a run")
     config = read_json(folder / CONFIG, "the configuration of a run")

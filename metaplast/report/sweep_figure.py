@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from metaplast.base.files import write_atomically
@@ -21,7 +22,7 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
         runs: of the sweep.
         path: of the file.
     """
-    # The object interface: no window, no global state.
+    # No pyplot: it keeps global state and may open a window.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,8 +35,7 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
     shown = _draw_frequencies(heat, runs, penalties)
     figure.colorbar(shown, ax=heat, label="share of seeds", shrink=0.9)
     for axes in (terms, accuracy, heat):
-        # Penalties may be zero and differ by factors, so each gets one position, whatever its
-        # value.
+        # Evenly spaced: penalties differ by factors, and one may be zero.
         axes.set_xticks(range(len(penalties)), [f"{l1:g}" for l1 in penalties])
         axes.set_xlabel("L1 penalty λ")
     figure.supxlabel("dots: one run each; solid lines: medians over seeds", size="small")
@@ -50,22 +50,20 @@ def _scatter(
     **style: Any,
 ) -> None:
     """Draw a dot for each run and a line through the medians over seeds."""
-    places, medians = [], []
+    medians = []
     for place, l1 in enumerate(penalties):
         values = sorted(value(run) for run in runs if run.l1 == l1)
-        middle = len(values) // 2
-        medians.append((values[middle] + values[~middle]) / 2)
-        places.append(place)
-        # Side by side, so that equal values are all visible.
+        medians.append(median(values))
+        # Side by side, so that equal values do not hide each other.
         shifts = [0.03 * (i - (len(values) - 1) / 2) for i in range(len(values))]
         axes.plot(
             [place + shift for shift in shifts], values, "o", ms=4, alpha=0.55, color=style["color"]
         )
-    axes.plot(places, medians, "-", **style)
+    axes.plot(range(len(penalties)), medians, "-", **style)
 
 
 def _legend_below(axes: Axes) -> None:
-    """Put the legend where it covers nothing."""
+    """Put the legend below the axes, where it covers nothing."""
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 

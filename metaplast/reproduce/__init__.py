@@ -1,4 +1,4 @@
 """Rerun published experiments: their definition, their execution, the verdicts on their claims.
 
-The experiments themselves are found through the entry point group `metaplast.experiments`.
+Experiments are found through the entry point group `metaplast.experiments`.
 """

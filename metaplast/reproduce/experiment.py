@@ -43,14 +43,14 @@ class Setting:
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they are read back from a JSON file, with tuples as lists."""
+    """Return settings as a JSON file would return them: with lists instead of tuples."""
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()
     }
 
 
 def decisive(config: DiscoveryConfig, without: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the fields of a configuration that decide the numbers of a variant, as plain data."""
+    """Return the fields of a configuration that determine a variant's numbers, as plain data."""
     fields = plain(config.to_json())
     for name in ("data_root", "engine", *without):
         del fields[name]
@@ -72,12 +72,12 @@ class Variant(Protocol):
         """Return everything except the seed that determines its numbers, as plain data."""
 
     def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
-        """Return functions that open the data that it reads, by the name of the data set."""
+        """Return functions that open its data, by the name of the data set."""
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return what is found on separate data before any seed is run, as plain data.
 
-        `folder` is its own; an interrupted preparation continues from it.
+        `folder` belongs to this variant; an interrupted preparation continues from it.
         """
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
@@ -90,13 +90,13 @@ class Experiment:
 
     Attributes:
         name: as written in the command.
-        title: of its part of the results page.
+        title: of its section of the results page.
         source: publication and figure.
-        text: a paragraph: what is done, what to look for, what we chose.
+        text: a paragraph on what is done, what to look for and what we chose.
         variants: the curves.
         claims: the publication's claims.
-        draw: functions from the numbers to figures, by the suffix of their file name ("" for the
-            main one).
+        draw: makes figures from the numbers, by the suffix of their file name ("" for the main
+            one).
         seeds: default number of seeds.
     """
 

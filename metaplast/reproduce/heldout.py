@@ -56,7 +56,7 @@ class Site:
             queries=self.queries,
             labels=self.labels,
             data_root=setting.data_root,
-            # One split for all seeds, the discovery's: its test side is held out.
+            # All seeds use the split of the discovery, so its test side is really held out.
             seed=0,
         )
         return open_source(self.dataset, request)
@@ -110,13 +110,13 @@ class RuleVariant:
         seed = rule.provenance.get("seed", own.seed)
         require(
             seed == own.seed or rule.provenance.get("dataset") != own.dataset_name,
-            f"{setting.rule} was found with --seed {seed}, and has seen classes that are held out "
+            f"{setting.rule} was found with --seed {seed} and has seen classes that are held out "
             f"here; give a rule found with --seed {own.seed}.",
         )
         return rule
 
     def settings(self, setting: Setting) -> dict[str, Any]:
-        """Return all that determines the numbers: the rule or how it is found, and the sites."""
+        """Return everything that determines the numbers: the rule (or its search), the sites."""
         given = self._given(setting)
         found = {"find": decisive(self.config(setting))}
         sites = [plain(asdict(site)) for site in self._sites(setting)]

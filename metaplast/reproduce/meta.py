@@ -1,4 +1,4 @@
-"""Variants that meta-learn θ and record each meta-episode."""
+"""Variants that meta-learn θ and record every meta-episode."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 
 PUBLISHED = PRESETS["paper"]
-# Fields of `DiscoveryConfig` that are set elsewhere, or that belong to later stages; only the
-# search is run here.
+# Fields of `DiscoveryConfig` that are set elsewhere or belong to later stages: only the search runs
+# here.
 _WITHOUT_EFFECT = (
     "seed",
     *("threshold", "refit", "refit_batch", "validation", "least_effect", "test_episodes"),
@@ -39,7 +39,7 @@ class Witness(Engine):
     """
 
     name: ClassVar[str] = "witness"
-    summary: ClassVar[str] = "another engine, its last answer kept"
+    summary: ClassVar[str] = "another engine whose last answer is kept"
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -53,7 +53,7 @@ class Witness(Engine):
 
     @torch.no_grad()
     def measure(self, probe: Probe) -> list[float]:
-        """Return a probe's numbers in the learned networks, a mean over the finite episodes."""
+        """Return a probe's numbers in the learned networks, averaged over the finite episodes."""
         if self.last is None:
             return []
         problem, outcome = self.last

@@ -70,7 +70,7 @@ class OnlineVariant:
         full: the task.
         quick: fields that differ in the quick version.
         final: measurements made only at the end, on all held-out images, [network, …].
-        tables: the same, but in separate rows, at 1, 2, …: [network, place, column].
+        tables: like `final`, but in separate rows at 1, 2, …: [network, place, column].
         shown: like `tables`, but only for seed 0, for pictures.
     """
 
@@ -97,7 +97,7 @@ class OnlineVariant:
         return {f"stream {course.dataset}": lambda: course.split(setting)}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return the coefficients, none zero, that do best on images used for nothing else."""
+        """Return the best coefficients, all nonzero, on images used for nothing else."""
         course = self.course(setting)
         split = course.split(setting)
         settings = replace(course.online(0), seeds=3)

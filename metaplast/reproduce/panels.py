@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from metaplast.report.canvas import COLOURS, Look, label_ends, look, looks, style
+from metaplast.report.canvas import COLOURS, GREY, Look, label_ends, look, looks, style
 from metaplast.report.curve import Curve, last_of
 from metaplast.report.figures import FADED, draw_curve, layer_look, plain_log_axis
 
@@ -17,21 +15,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GREY = "#888888"
-
 
 @dataclass(frozen=True)
 class Panel:
     """One panel.
 
     Attributes:
-        title: a description of the lines, written above.
+        title: a description of the lines, written above them.
         x: label of the horizontal axis.
         lines: by name; a name that occurs in several panels looks the same in all.
         limits: of the vertical axis.
         log: whether that axis is logarithmic.
         level: height and name of a level to mark.
-        marks: whether every point has a dot.
+        marks: whether each point has a dot.
         layered: whether the lines are layers, coloured from the input to the output.
         faded: names of lines that matter less; they have no band.
     """
@@ -53,8 +49,8 @@ def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str]
     Args:
         panels: in reading order.
         columns: most panels in a row.
-        first: names that get the first colours, whether they occur or not, so that several figures
-            agree. Other names get a colour that no line beside them has, if one is left.
+        first: names that get the first colours even if they do not occur, so that figures agree.
+            Any other name gets a colour that no line beside it has, if one is left.
     """
     from matplotlib.figure import Figure
 
@@ -114,7 +110,6 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     ends = [
         (min(max(last_of(c.mean), low), high), name, how[name], 0.6 if name in panel.faded else 1.0)
         for name, c in lines.items()
-        if np.isfinite(last_of(c.mean))
     ]
     if panel.level is not None and panel.level[1]:
         ends.append((*panel.level, Look(GREY), 0.8))

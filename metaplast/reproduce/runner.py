@@ -1,8 +1,8 @@
-"""Run the missing parts of some experiments, many at once, and conclude the complete ones.
+"""Run the missing parts of experiments in parallel, and conclude the complete experiments.
 
 A results folder holds `parts/VARIANT/`, with `variant.json` (settings, and what was found on
-separate data) and a CSV file and a small JSON file per seed; the JSON file is written last. So a
-command that is restarted, or started with more seeds, computes only what is missing.
+separate data), and for each seed a CSV file and a small JSON file, which is written last. A command
+that is restarted, or started with more seeds, therefore computes only what is missing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Results:
         return (self.place(variant) / f"seed-{seed}.json").exists()
 
     def prepared(self, variant: Variant) -> dict[str, Any] | None:
-        """Return what was found before the seeds, None if that has not been done.
+        """Return what was found before the seeds were run, None if that is not done yet.
 
         Raises:
             UserError: if the folder was made with other settings.
@@ -109,20 +109,18 @@ def _answers(
     function: Callable[..., dict[str, Any]],
     calls: Mapping[str, tuple[Any, ...]],
     processes: int,
-    tick: Callable[[], None],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield names and answers of calls as they end; a single process runs them here."""
     if processes != 1:
-        yield from on_cores(function, calls, processes, tick)
+        yield from on_cores(function, calls, processes)
         return
     for name, call in calls.items():
-        tick()
         yield name, guarded(function, *call)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The work to be done.
+    """The work to do.
 
     Attributes:
         results: the folder.
@@ -157,10 +155,10 @@ class Plan:
         return found
 
     def check(self) -> None:
-        """Refuse what cannot be run, before anything is made.
+        """Check everything that a run needs, before anything is made.
 
         Raises:
-            UserError: if data are missing, or the folder or two variants do not fit.
+            UserError: if data are missing, the folder has other settings, or two variants clash.
         """
         unprepared, seeds = self.missing()
         setting = self.results.setting
@@ -188,14 +186,12 @@ class Plan:
         *,
         processes: int = 0,
         observe: Callable[[str, str | None], None] = lambda *_: None,
-        tick: Callable[[], None] = lambda: None,
     ) -> dict[str, str]:
-        """Compute what is missing; return a sentence for each failed part.
+        """Compute the missing parts; return an error for each part that failed.
 
         Args:
             processes: how many parts in parallel; 0 for one per core.
             observe: called with each part's name and, if it failed, the reason.
-            tick: called every now and then.
         """
         unprepared, _ = self.missing()
         setting, place = self.results.setting, self.results.place
@@ -208,13 +204,13 @@ class Plan:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        collect(_answers(prepare_variant, first, processes, tick))
+        collect(_answers(prepare_variant, first, processes))
         seeds = {
             f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
             for v, seed in self.missing()[1]
             if self.results.prepared(v) is not None
         }
-        collect(_answers(run_seed, seeds, processes, tick))
+        collect(_answers(run_seed, seeds, processes))
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:
@@ -276,10 +272,8 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines: Mapping[str, str] = dict(
-            map(str.strip, line.split(":", 1))  # type: ignore[misc]
-            for line in info.read_text(encoding="utf-8").splitlines()
-            if ":" in line
-        )
-        name = lines.get("model name", name)
+        for line in info.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
     return f"{name}, {os.cpu_count()} cores"

@@ -27,7 +27,7 @@ class Series:
 
     Attributes:
         x: places, rising.
-        values: [seed, place]; NaN where there is none.
+        values: [seed, place]; NaN if missing.
     """
 
     x: Numbers
@@ -120,7 +120,7 @@ class Table:
         )
 
     def diverged(self, variant: str) -> tuple[int, int]:
-        """Return how many rows of a variant contain a divergence, and out of how many."""
+        """Return how many rows of a variant contain a divergence, and how many rows count."""
         rows = [row for (name, _), part in self.parts.items() if name == variant for row in part]
         counted = [row[DIVERGED] for row in rows if DIVERGED in row]
         return sum(number > 0 for number in counted), len(counted)
@@ -146,7 +146,7 @@ def _cell(value: float | str) -> str:
 
 
 def read_rows(path: AnyPath) -> list[Row]:
-    """Return the rows of a CSV file of numbers; an empty cell means that its row lacks the column.
+    """Return the rows of a CSV file of numbers, without the columns whose cells are empty.
 
     Raises:
         UserError: if the file is damaged.

@@ -12,8 +12,8 @@ import numpy as np
 from metaplast.base.bands import ANY, LEVEL, PERCENT, Band, Numbers, mean_band
 from metaplast.reproduce.table import Table
 
-# The range of n values misses their median with probability 2^(1-n). Only from 7 seeds on is that
-# below 2 %, and a band over seeds keeps its level without an assumption about the distribution.
+# The range of n values misses their median with probability 2^(1-n). From 7 seeds on this is below
+# 2 %, so a band over seeds keeps its level whatever the distribution.
 LEAST_SEEDS = 1 + math.ceil(-math.log2(1 - LEVEL))
 
 Outcome = Literal["holds", "does not hold", "not decided"]
@@ -25,10 +25,10 @@ class Claim:
 
     Attributes:
         text: the statement, in human-readable form.
-        source: where it is made; says so if it is not printed there.
+        source: where it is made, with a remark if it is not printed there.
         measure: from the numbers of an experiment to one number for each seed, [seed].
-        low: least value for which the claim is true.
-        high: largest value.
+        low: least value for which the claim holds.
+        high: largest such value.
         unit: of the number; "%" and "points" are shares times 100.
     """
 
@@ -63,11 +63,11 @@ class Verdict:
         criterion: the range in which it is true.
         unit: of the numbers.
         mean: over seeds; None if nothing was measured.
-        low, high: ends of its band; None if one seed leaves them open.
+        low, high: ends of its band; None if a single seed leaves them open.
         seeds: how many seeds were measured.
         agree: how many of them lie in the range.
-        outcome: "holds" if the whole band lies in the range, "does not hold" if none of it does,
-            and otherwise, or with too few seeds for such a band, "not decided".
+        outcome: "holds" if the whole band lies in the range, "does not hold" if no part of it
+            does; otherwise, or with too few seeds, "not decided".
     """
 
     claim: str

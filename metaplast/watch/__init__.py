@@ -1,1 +1,1 @@
-"""Observers of a run: terminal, progress bar, TensorBoard, and the files of a run folder."""
+"""Observers of a run that people watch: terminal, progress bar and TensorBoard."""

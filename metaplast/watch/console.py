@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TaskID, TextColumn
 from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
+from metaplast.base.tables import new_table
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
@@ -35,9 +35,9 @@ def _stage_name(stage: str) -> str:
 
 
 def make_console() -> Console:
-    """Return the console to print on; in a file or a pipe it is 140 wide, or as COLUMNS says.
+    """Return the console to print on; in a file or pipe, COLUMNS or 140 columns wide.
 
-    If its encoding lacks the signs of formulas, they are written in ASCII.
+    If its encoding lacks the characters of formulas, they are written in ASCII.
     """
     make_streams_safe()
     encoding = getattr(sys.stdout, "encoding", None)
@@ -53,7 +53,7 @@ class ProgressBar:
 
     Args:
         console: where to print.
-        quiet: whether to print nothing until the end.
+        quiet: whether to show nothing.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
@@ -80,7 +80,7 @@ class ProgressBar:
             f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
         )
         self._move(loop.settings.meta_batch, name, status)
-        # Without a terminal a bar cannot be redrawn, so a line is printed now and then.
+        # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
         every = max(1, loop.settings.steps // 5)
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
             self._console.out(
@@ -160,7 +160,7 @@ def show_result(console: Console, result: Result) -> None:
 
 
 def show_divergences(console: Console, result: Result, most: int = 3) -> None:
-    """Print how many episodes diverged in training, and where the first ones did."""
+    """Print how many episodes diverged in training, and where the first of them diverged."""
     counts = Counter[bool]()
     for record in result.history:
         counts[record.stage.startswith(SELECT)] += record.non_finite
@@ -174,8 +174,8 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
 
 
 def terms_table(result: Result) -> Table:
-    """Return a table of all candidates: θ, kept or dropped, the accuracy lost without the term."""
-    table = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    """Return a table of all candidates: θ, kept or dropped, effect on held-out accuracy."""
+    table = new_table("Terms")
     table.add_column("term", overflow="fold")
     table.add_column("formula", overflow="fold")
     table.add_column("θ searched", justify="right")
@@ -210,12 +210,9 @@ def _ablation(result: Result, term: str) -> str:
 
 def heldout_table(result: Result) -> Table:
     """Return a table of accuracies on the same held-out episodes."""
-    table = Table(
-        title=f"Accuracy on {result.config.test_episodes} held-out episodes",
-        caption=f"{result.held_out} never seen in meta-training",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    table = new_table(
+        f"Accuracy on {result.config.test_episodes} held-out episodes",
+        f"{result.held_out} never seen in meta-training",
     )
     for column in ("rule", "accuracy", BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")
@@ -233,13 +230,7 @@ def heldout_table(result: Result) -> Table:
 
 def recovery_table(recovery: Recovery) -> Table:
     """Return a table of planted and recovered coefficients."""
-    table = Table(
-        title="The planted rule",
-        caption=str(recovery),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
+    table = new_table("The planted rule", str(recovery))
     for column in ("term", "planted θ", "recovered θ", "error"):
         table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
     planted, found = recovery.planted.coefficients, recovery.found.coefficients
@@ -255,7 +246,7 @@ def recovery_table(recovery: Recovery) -> Table:
 
 def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Table]:
     """Return the term library and the known rules as tables."""
-    library = Table(title="Terms", box=box.SIMPLE_HEAD, title_justify="left")
+    library = new_table("Terms")
     for column in ("name", "alias", "update", "locality", "source"):
         library.add_column(column, overflow="fold")
     for term in sorted(terms, key=lambda t: t.is_backward):
@@ -267,7 +258,7 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
             term.locality,
             term.citation,
         )
-    known = Table(title="Known rules", box=box.SIMPLE_HEAD, title_justify="left")
+    known = new_table("Known rules")
     for column in ("name", "terms", "feedback", "source"):
         known.add_column(column, overflow="fold")
     for rule in rules:
@@ -276,7 +267,7 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
 
 
 def _number(value: Any) -> str:
-    """Return a coefficient, or the range of those of all layers."""
+    """Return a coefficient, or its range over the layers."""
     if isinstance(value, list):
         return f"{min(value):.4g} … {max(value):.4g}"
     return f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""A progress bar for work whose amount is known, or guessed and corrected on the way."""
+"""A progress bar for work whose amount is known, or is guessed and later corrected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool)
     Args:
         console: where to print; the bar is shown only in a terminal.
         amount: columns that show the amount done.
-        width: of the text before the bar.
+        width: of the text to the left of the bar.
         quiet: whether to print nothing.
     """
     return Progress(
@@ -77,7 +77,7 @@ class Work:
         self._bar.update(self._task, advance=amount)
 
     def settle(self, done: float) -> None:
-        """Correct a guess: `done` units are finished, whatever was counted."""
+        """Replace the count of finished work by the right number."""
         self._bar.update(self._task, completed=done)
 
     def line(self, text: str) -> None:

@@ -26,9 +26,9 @@ FOLDER = "tensorboard"
 class TensorBoard:
     """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
 
-    The search and the refit form the run "discovered"; each baseline is a separate run, so that
-    loss and accuracy of all of them are in one chart. TensorBoard colours lines by run, so each
-    candidate term is also a run, which distinguishes its θ in the chart of all coefficients.
+    The search and the refit form the run "discovered"; each baseline is a separate run, so that one
+    chart compares their losses or accuracies. TensorBoard colours lines by run, so each candidate
+    term is also a run: its θ gets its own colour in the chart of all coefficients.
 
     Args:
         folder: of the discovery; events go to its sub-folder `tensorboard`.
@@ -45,7 +45,7 @@ class TensorBoard:
         self._discovery = discovery
 
     def record(self, loop: OuterLoop, record: Record) -> None:
-        """Write the scalars of one outer step; the trials of the selection have no charts."""
+        """Write the scalars of one outer step, but not of the selection's trials."""
         self._try(lambda: self._record(loop, record))
 
     def _record(self, loop: OuterLoop, record: Record) -> None:
@@ -74,14 +74,14 @@ class TensorBoard:
                 each.flush()
 
     def tested(self, name: str, episodes: int) -> None:
-        """Do nothing during the held-out test, which has no chart."""
+        """Do nothing: the held-out test has no chart."""
 
     def finish(self, result: Result) -> None:
         """Write the final rule, held-out accuracies and hyper-parameters, and close the files."""
         self._try(lambda: self._finish(result))
 
     def _try(self, write: Callable[[], None]) -> None:
-        """Give up charts if the machine refuses them: they never end a run."""
+        """Stop writing if the machine refuses it: charts never end a run."""
         if self._is_lost:
             return
         try:
@@ -166,7 +166,7 @@ class TensorBoard:
         return writer
 
     def _purge_step(self, stage: str) -> int | None:
-        """Return the episode from which an interrupted part's events are void, None for none."""
+        """Return the first episode that a resumed run writes again, None in a new run."""
         if self._discovery is None or not self._discovery.stages.done:
             return None
         done = self._discovery.stages.done
@@ -176,7 +176,7 @@ class TensorBoard:
 
 @cache
 def _let_writers_end_quietly() -> None:
-    """Print no traceback if a writer's thread ends: the next write raises its error."""
+    """Print no traceback if a writer's thread fails: the next write raises the error."""
     before = threading.excepthook
 
     def tell(args: threading.ExceptHookArgs) -> None:
@@ -187,7 +187,7 @@ def _let_writers_end_quietly() -> None:
 
 
 def summary_writer(folder: AnyPath, purge_step: int | None) -> SummaryWriter:
-    """Return a TensorBoard writer; imported late and quietly, because it may load TensorFlow."""
+    """Return a TensorBoard writer; imported only now, because it may load TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from torch.utils.tensorboard import SummaryWriter

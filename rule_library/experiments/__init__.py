@@ -1,1 +1,1 @@
-"""Published experiments, one module each; each names its terms, data and claims."""
+"""Published experiments: one module each, with its terms, data and claims."""

@@ -20,7 +20,7 @@ _SOURCE = f"{A}, inferred: as good as the pool, which comes near BP"
 
 bio = Experiment(
     name="bio",
-    title="The three surviving terms alone",
+    title="Only the three surviving terms",
     source=A,
     text="The error-Hebbian term, the error-error term and Oja's rule, meta-learned together without the other seven "
     "and without penalty.",

@@ -41,8 +41,8 @@ depth = Experiment(
     name="depth",
     title="Backprop with and without Oja's rule in networks of 5 and 10 layers",
     source=_SOURCE,
-    text="Networks learn 5000 MNIST images online, one by one, and are tested on 1000 others. The papers do not print their coefficients: "
-    "each variant's are found by a grid of all its coefficients, none of them zero, on images that are used for nothing else, with 3 networks. The widths of 10 layers are those of 5 "
+    text="Networks learn 5000 MNIST images online, one by one, and are tested on 1000 others. The papers do not print their coefficients, "
+    "so we find those of each variant by a grid search over nonzero values, with 3 networks, on images that are used for nothing else. The widths of 10 layers are the widths of 5 layers, "
     "stretched linearly (our choice).",
     variants=(BP5, OJA5, BP10, OJA10),
     claims=(

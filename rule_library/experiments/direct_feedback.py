@@ -16,18 +16,18 @@ from rule_library.experiments.shared import (
 )  # fmt: skip
 
 _SOURCE = "ours: nothing on direct feedback is among our sources"
-_STEADY: tuple[str, ...] = ("_steady", ", the outer loop chosen", "; the outer loop is ours")
+_STEADY: tuple[str, ...] = ("_steady", ", with the outer loop chosen", "; the outer loop is ours")
 
 
 def experiment(
     name: str, text: str, steady: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Experiment:
-    """Return direct feedback alignment compared with the three terms with direct feedback.
+    """Return the comparison of direct feedback alignment and the three terms with direct feedback.
 
     Args:
         name: of the experiment.
         text: about it.
-        steady: outer loops to choose from for both variants; None for the published one.
+        steady: outer loops from which each variant chooses; None for the published loop.
     """
     end, title, source = _STEADY if steady else ("", "", "")
     fa = learned(f"direct_feedback_alignment{end}", "direct_feedback_alignment", steady)
@@ -54,7 +54,7 @@ def experiment(
 
 direct_feedback = experiment(
     "direct-feedback",
-    "Direct feedback alignment, and the three terms with direct feedback, meta-learned as the others. Experiment "
-    "and claim are ours, after the publications' for feedback layer by layer. With the published loop runs can end "
-    "in divergence; `direct-feedback-steady` is the same with the outer loop chosen.",
+    "Direct feedback alignment, and the three terms with direct feedback, are meta-learned like the other rules. Experiment "
+    "and claim are ours, modelled on the published ones for layer-by-layer feedback. With the published loop, runs can end "
+    "in divergence; `direct-feedback-steady` is the same experiment with the outer loop chosen on separate seeds.",
 )

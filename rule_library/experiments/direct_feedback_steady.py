@@ -7,7 +7,7 @@ from rule_library.experiments.shared import LOOPS
 
 direct_feedback_steady = experiment(
     "direct-feedback-steady",
-    "As `direct-feedback`, but with the outer loop that does best on separate seeds, for direct feedback alignment and for the "
-    "three terms each.",
+    "As `direct-feedback`, but direct feedback alignment and the three terms each use the outer loop that does best for them on "
+    "separate seeds.",
     steady=LOOPS,
 )

@@ -25,8 +25,8 @@ ehebb = Experiment(
     name="ehebb",
     title="eHebb: the error-Hebbian and the error-error term",
     source=_SOURCE,
-    text="With fixed random feedback the term −e_ℓ e_ℓ₋₁ᵀ, its coefficient negative, aligns the errors that are fed back "
-    "with backprop's. Runs of Oja (without the error-error term) can collapse, see `oja`: the angles of such a run say little.",
+    text="With fixed random feedback, the term −e_ℓ e_ℓ₋₁ᵀ with a negative coefficient aligns the errors fed back "
+    "with backprop's errors. Runs of Oja (without the error-error term) can collapse (see `oja`); the angles of such a run mean little.",
     variants=(FA, EHEBB, OJA, BIO, BP),
     claims=(
         Claim("eHebb is well above FA", _SOURCE, ahead("ehebb", "feedback_alignment"), 10, unit="points"),

@@ -37,11 +37,11 @@ def _draw(table: Table) -> Mapping[str, Figure]:
 
 feedback_alignment = Experiment(
     name="feedback-alignment",
-    title="Feedback alignment and backprop, their rates meta-learned",
+    title="Feedback alignment and backprop with meta-learned rates",
     source=_SOURCE,
     text="One coefficient, the rate θ of −e yᵀ, is meta-learned with fixed random feedback (FA) and with "
-    "symmetric feedback (BP). Accuracy, loss and angles are those of each meta-episode before θ changes, the "
-    "curves running means over 15 episodes. In the released code no meta-gradient flows through B = Wᵀ; "
+    "symmetric feedback (BP). Accuracy, loss and angles are measured in each meta-episode before θ changes; the "
+    "curves are running means over 15 episodes. In the released code no meta-gradient flows through B = Wᵀ; "
     "here it does.",
     variants=(FA, BP),
     claims=(

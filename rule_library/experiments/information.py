@@ -1,4 +1,4 @@
-"""The information about the image in deep layers."""
+"""Information about the image in deep layers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _Y3 = LAYERS[10].index(3)
 
 
 def _components(table: Table, variant: str) -> Numbers:
-    """Return how many components of y_3 hold nearly all (95 %) of its variance, [seed]."""
+    """Return how many components of y_3 hold 95 % of its variance, [seed]."""
     share = table.numbered(variant, "variance")[_Y3].values
     return (share < _ENOUGH).sum(1) + 1.0  # type: ignore[no-any-return]
 
@@ -93,10 +93,10 @@ def _pictures(table: Table, layers: int) -> Figure:
 
 information = Experiment(
     name="information",
-    title="What deep layers still tell of the image",
+    title="What deep layers still reveal about the image",
     source=f"{B}, figs. 2 to 4",
-    text="After 5000 images, on 1000 others. The reconstruction error is J_ℓ = mean ‖y_ℓ₋₁ − W_ℓᵀ y_ℓ‖². Images are reconstructed by "
-    "W_1ᵀ … W_ℓᵀ y_ℓ, each drawn in its own range of grey (seed 0); how the paper reconstructs them is not among our sources.",
+    text="Measured after 5000 images, on 1000 others. The reconstruction error is J_ℓ = mean ‖y_ℓ₋₁ − W_ℓᵀ y_ℓ‖². Images are reconstructed by "
+    "W_1ᵀ … W_ℓᵀ y_ℓ, each drawn in its own range of grey (seed 0). Our sources do not say how the paper reconstructs them.",
     variants=(BP5, OJA5, BP10, OJA10),
     claims=(
         Claim("Oja lowers the reconstruction error: mean over layers of log10(with / without)", _FIG2, _reconstruction, high=0, unit="decades"),

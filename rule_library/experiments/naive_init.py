@@ -60,7 +60,7 @@ naive_init = Experiment(
     name="naive-init",
     title="Initial weights N(0, 0.01), 5 layers",
     source=f"{B}, fig. 5 and S1",
-    text="As `depth`, with all weights drawn from N(0, 0.01). Whether 0.01 is a standard deviation or a variance is not said, so both are run. "
+    text="As `depth`, with all weights drawn from N(0, 0.01). Our sources do not say whether 0.01 is a standard deviation or a variance, so we run both. "
     "Norms of updates are means over 8 held-out images.",
     variants=(BP_SMALL, OJA_SMALL, _BP_VARIANCE, _OJA_VARIANCE),
     claims=(

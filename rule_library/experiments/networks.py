@@ -1,4 +1,4 @@
-"""The networks that learn MNIST online, which several experiments share."""
+"""Networks that learn MNIST online, shared by several experiments."""
 
 from __future__ import annotations
 

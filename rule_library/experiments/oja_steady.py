@@ -12,7 +12,7 @@ _OJA = learned("oja_steady", "oja", LOOPS)
 
 oja_steady = Experiment(
     name="oja-steady",
-    title="Oja's rule beside feedback alignment, the outer loop chosen",
+    title="Oja's rule compared with feedback alignment, with the outer loop chosen",
     source=f"{A}; the outer loop is ours",
     text="As `oja`, but with the outer loop that does best on separate seeds.",
     variants=(FA, _OJA, BP),

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from metaplast.reproduce.meta import MetaVariant
 
 _FIG8, _V3 = f"{B}, fig. 8", f"{B}, v3's abstract"
-# The papers do not print the figure's numbers or the coefficients: these come from one of our
+# The papers print neither the figure's numbers nor the coefficients: these come from one of our
 # seeds.
 _TRIAL = "ours: a trial of one seed, in no paper"
 _LOCAL, _BP = "local, plastic feedback", "BP"
 _TERMS = (
     "Forward weights learn by the error-Hebbian and the error-error term, Oja's rule and decay; backward weights by the "
-    "transposed error-Hebbian term and decay of their own. All six coefficients are meta-learned"
+    "transposed error-Hebbian term and their own decay. All six coefficients are meta-learned"
 )
 
 
@@ -91,13 +91,13 @@ def _experiment(
 LOCAL = learned("local_plastic", "local_plastic")
 plastic_feedback = _experiment(
     "plastic-feedback",
-    "with the outer loop that is published for fixed feedback, in which the local rule often diverges; `plastic-feedback-steady` is "
-    "the same with the outer loop chosen.",
+    "with the outer loop published for fixed feedback, with which the local rule often diverges; `plastic-feedback-steady` is "
+    "the same experiment with the outer loop chosen on separate seeds.",
     LOCAL,
     BP,
 )
 
-# The two rules by their candidate terms, the outer loop of each chosen on separate seeds.
+# The two rules by their candidate terms; the outer loop of each is chosen on separate seeds.
 _RULES = {"local_plastic": _LOCAL, "backprop": _BP}
 _USUAL = 50
 
@@ -112,10 +112,10 @@ def _with(rule: str, shots: int = _USUAL) -> MetaVariant:
 
 plastic_feedback_steady = _experiment(
     "plastic-feedback-steady",
-    "with the outer loop that does best on separate seeds, for the local rule and for BP each.",
+    "with the outer loop that does best on separate seeds, chosen separately for the local rule and for BP.",
     _with("local_plastic"),
     _with("backprop"),
-    title=", the outer loop chosen",
+    title=", with the outer loop chosen",
     source="; the outer loop is ours",
 )
 
@@ -150,8 +150,8 @@ shots = Experiment(
     name="shots",
     title="The local rule and backprop on scarce data",
     source=_V3,
-    text="The same two rules, meta-learned anew for each number of training images of a class, with the outer loop that does best on "
-    "separate seeds. Accuracy is the mean over the last 100 meta-episodes. Only the abstract of v3 is among our sources; which numbers of images count as scarce (1 to 10) is our reading.",
+    text="The same two rules are meta-learned again for each number of training images per class, with the outer loop that does best on "
+    "separate seeds. Accuracy is the mean over the last 100 meta-episodes. Of v3 only the abstract is among our sources; that 1 to 10 images count as scarce is our reading.",
     variants=tuple(_with(rule, number) for number in _ALL for rule in _RULES),
     claims=tuple(
         Claim(

@@ -1,4 +1,4 @@
-"""Shared parts of the experiments: the two settings, the published rules as variants, panels."""
+"""Shared by the experiments: the two settings, the published rules as variants, panels."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TINY: Mapping[str, Any] = {
 
 # Meta-episodes; the papers' curves flatten after about 100.
 SETTLED, END = 100, 600
-# Number of neighbouring episodes over which curves are smoothed: 20 seeds of 50 query images are
-# noisy.
+# Number of neighbouring episodes over which curves are smoothed, because 20 seeds of 50 query images
+# are noisy.
 WINDOW = 15
 
 
@@ -48,7 +48,7 @@ LOOPS: Mapping[str, Mapping[str, Any]] = {
 def learned(
     name: str, terms: str, loops: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
 ) -> MetaVariant:
-    """Return a rule meta-learned on EMNIST with the published outer loop or the best of some."""
+    """Return a rule meta-learned on EMNIST, with the published outer loop or the best of `loops`."""
     probes = {"orthonormality": orthonormality_errors}
     quick = dict(TINY)
     if "shots" in changes:
@@ -171,8 +171,8 @@ def overview(
     Args:
         table: the numbers.
         variant: whose coefficients and angles are shown.
-        labels: variants to show, with their names; None for all.
-        theta: the panel of coefficients to draw instead of the variant's.
+        labels: names of the variants to show; None for all variants.
+        theta: a panel to draw instead of the variant's coefficients.
     """
     curves = [accuracy_panel(table, labels), loss_panel(table, labels)]
     shown = (labels or {}).get(variant) or label(variant)

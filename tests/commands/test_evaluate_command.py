@@ -167,7 +167,7 @@ def test_interrupted_a_comparison_keeps_what_is_finished(tmp_path, monkeypatch, 
     out = tmp_path / "out"
     rule = save_rule(tmp_path / "mine.json")
     assert run(rule, *SMALL, "--baselines=backprop", "--quiet", "--out", out) == 130
-    assert f"finished are in {out}" in " ".join(capsys.readouterr().out.split())
+    assert f"Finished rules are in {out}" in " ".join(capsys.readouterr().out.split())
     assert {row["rule"] for row in read(out / "curves.csv")} == {"mine"}
 
 

@@ -70,7 +70,7 @@ def test_runs_that_fail_are_told_in_the_exit_code(tmp_path, capsys):
     assert guard(sweep_command.main, [f"--resume={out}"]) == 2
     captured = capsys.readouterr()
     assert "recommended" in captured.out
-    assert "1 of 2 runs failed, broken first" in captured.err
+    assert "1 of 2 runs failed, the first being broken;" in captured.err
 
 
 def test_recover_says_what_it_recovered(tmp_path, capsys):

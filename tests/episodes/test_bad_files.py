@@ -118,7 +118,7 @@ def test_a_damaged_gzip_file_is_named(damage, raw, tmp_path):
     content = whole(raw)
     (raw / IMAGES).unlink()
     (raw / f"{IMAGES}.gz").write_bytes(damage(gzip.compress(content)))
-    assert f"{IMAGES}.gz' is not a whole idx file" in refusal(tmp_path)
+    assert f"{IMAGES}.gz' is not a complete idx file" in refusal(tmp_path)
 
 
 def test_no_more_is_unpacked_than_a_file_says_it_holds(raw, tmp_path):
@@ -193,11 +193,11 @@ def add(drawings, name, content, method=zipfile.ZIP_DEFLATED):
 
 ONE = "images_background/Greek/character9/0.png"
 STRANGE = {
-    "not-a-picture": (ONE, b"no picture", "character9/0.png' is not a whole PNG file"),
-    "cut-short": (ONE, png()[:60], "character9/0.png' is not a whole PNG file"),
-    "another-format": (ONE, png(form="BMP"), "character9/0.png' is not a whole PNG file"),
+    "not-a-picture": (ONE, b"no picture", "character9/0.png' is not a complete PNG file"),
+    "cut-short": (ONE, png()[:60], "character9/0.png' is not a complete PNG file"),
+    "another-format": (ONE, png(form="BMP"), "character9/0.png' is not a complete PNG file"),
     "large": (ONE, png((3000, 2)), "above 1024"),
-    "bomb-of-pixels": (ONE, png((12_000, 12_000)), "character9/0.png' is not a whole PNG file"),
+    "bomb-of-pixels": (ONE, png((12_000, 12_000)), "character9/0.png' is not a complete PNG file"),
     "bomb": (ONE, bytes(2 * omniglot.MOST_BYTES), "must hold small drawings, got 21 files"),
     "path-upwards": ("images_background/../../evil.png", png(), "ALPHABET/CHARACTER"),
     "too-shallow": ("images_background/0.png", png(), "ALPHABET/CHARACTER"),
@@ -263,7 +263,7 @@ def packed_otherwise(content):
 def test_a_damaged_archive_is_named(damage, drawings, tmp_path):
     archive = drawings / "images_evaluation.zip"
     archive.write_bytes(damage(archive.read_bytes()))
-    assert f"{str(archive)!r} is not a whole zip file" in refusal(tmp_path, "omniglot")
+    assert f"{str(archive)!r} is not a complete zip file" in refusal(tmp_path, "omniglot")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "broken-link"])

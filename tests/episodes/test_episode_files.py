@@ -158,7 +158,7 @@ def test_damaged_idx_files_are_named(kind, packed, how, root):
         write_idx(root / "MNIST" / "raw", prefix, packed)
     file = root / "MNIST" / "raw" / f"t10k-{kind}{'.gz' if packed else ''}"
     file.write_bytes(damage(file.read_bytes(), how))
-    with pytest.raises(UserError, match="is not a whole idx file") as caught:
+    with pytest.raises(UserError, match="is not a complete idx file") as caught:
         SOURCES["mnist"].split(small(root))
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -169,7 +169,7 @@ def test_a_truncated_file_inside_a_whole_gz(root):
         write_idx(root / "MNIST" / "raw", prefix, packed=True)
     file = root / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-5]))
-    with pytest.raises(UserError, match="is not a whole idx file"):
+    with pytest.raises(UserError, match="is not a complete idx file"):
         SOURCES["mnist"].split(small(root))
 
 
@@ -262,7 +262,7 @@ def test_damaged_omniglot_files_are_named(packed, root):
     folder = root / "omniglot-py"
     file = next(iter(sorted(folder.rglob("*.zip" if packed else "*.png"))))
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(UserError, match=r"is not a whole (zip|PNG) file") as caught:
+    with pytest.raises(UserError, match=r"is not a complete (zip|PNG) file") as caught:
         SOURCES["omniglot"].split(small(root))
     assert str(file) in str(caught.value)
 

@@ -104,7 +104,7 @@ def test_bad_datasets_are_refused(items, sentence):
 
 
 def test_strange_held_out_classes_are_refused():
-    with pytest.raises(UserError, match=r"labels that occur, got \[9\]; choose among 0 … 3"):
+    with pytest.raises(UserError, match=r"labels in the data, got \[9\]; choose among 0 … 3"):
         from_tensors(IMAGES, LABELS, held_out_classes=[1, 9])
 
 

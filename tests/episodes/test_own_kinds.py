@@ -154,7 +154,7 @@ def test_held_out_classes_of_text_are_named():
 
 @pytest.mark.parametrize("chosen", [[9], [True], [[1, 2]], [None], "1", [1.5], [float("nan")]])
 def test_held_out_classes_that_do_not_occur_are_refused(chosen):
-    with pytest.raises(UserError, match="held_out_classes must be labels that occur") as caught:
+    with pytest.raises(UserError, match="held_out_classes must be labels in the data") as caught:
         from_tensors(IMAGES, LABELS, held_out_classes=chosen)
     assert_is_one_sentence(caught.value)
 
@@ -260,7 +260,7 @@ def test_data_are_copied(kind):
 def test_row_names_that_differ_are_warned_of():
     frame, series = pd.DataFrame(TABLE), pd.Series(INDEX)
     from_tensors(frame.iloc[::-1], series.iloc[::-1])
-    with pytest.warns(UserWarning, match="matched by place"):
+    with pytest.warns(UserWarning, match="matched by position"):
         from_tensors(frame.iloc[::-1], series)
 
 

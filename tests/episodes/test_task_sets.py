@@ -128,7 +128,7 @@ def test_tasks_that_do_not_fit(tasks, sentence):
 
 def test_another_split_than_their_own_is_refused():
     request = EpisodeRequest(ways=3, shots=2, queries=1, held_out="images")
-    with pytest.raises(UserError, match="brings its own split, which holds out classes"):
+    with pytest.raises(UserError, match="has its own split, which holds out classes"):
         from_task_sets(StandIn(), StandIn()).split(request)
 
 
