@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DRAWING = ROOT / "docs" / "images" / "house.svg"
 
-# From the ground up: a folder imports only folders before it. What each is, in a few words.
+# From the ground up, with a short description: a folder imports only folders listed before it.
 FLOORS: dict[str, str] = {
     "base": "errors, files, seeds, threads",
     "terms": "the algebra, and terms written in it",
@@ -23,8 +23,8 @@ FLOORS: dict[str, str] = {
     "tasks": "episodes, streams and their sources",
     "engines": "the unroll and its exact gradient",
     "meta": "the outer loop that learns theta",
-    "discovery": "search, selection, comparison, test",
-    "watch": "terminal, TensorBoard, run folders",
+    "discovery": "search, selection, comparison, test, run folder",
+    "watch": "terminal, progress bar, TensorBoard",
     "online": "fresh systems that learn by a rule",
     "batch_jobs": "many runs at once",
     "export": "a rule as code, equation, data",
@@ -35,7 +35,7 @@ FLOORS: dict[str, str] = {
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Yield the dotted names of the modules that a file imports, wherever in it."""
+    """Yield the dotted names of the modules that a file imports, anywhere in the file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -55,7 +55,7 @@ def folder_imports() -> dict[str, set[str]]:
 
 
 def drawing() -> str:
-    """Return the drawing as SVG: one floor a folder, what it imports written beside it."""
+    """Return the drawing as SVG: one floor per folder, with its imports beside it."""
     height, width, left = 34, 880, 150
     floors = list(FLOORS)
     lines = [

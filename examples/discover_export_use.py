@@ -14,7 +14,7 @@ from metaplast.export import export_rule, get_exporter
 
 folder = Path(tempfile.mkdtemp())
 
-# Discover: small, so that it takes seconds.
+# Discover: a small run that takes seconds.
 config = DiscoveryConfig(
     terms="bio", hidden=(40, 30), shots=30, episodes=160, test_episodes=20, meta_lr=3e-3
 )
@@ -28,7 +28,7 @@ exported = export_rule(rule, network, get_exporter("numpy"))
 (folder / "rule.py").write_text(exported.text, encoding="utf-8")
 print(f"rule.py: {exported.check}")
 
-# Use: plain matrices, one image at a time, without a metaplast network and without gradients.
+# Use: learn on plain matrices, one image at a time, without gradients.
 rule = Rule.load(folder / "rule.json")
 images, labels = load_digits(return_X_y=True)
 images, labels = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
@@ -41,4 +41,4 @@ y = images[1000:]
 for matrix in weights[:-1]:
     y = torch.nn.functional.softplus(y @ matrix.T, beta=10)
 correct = (y @ weights[-1].T).argmax(1) == labels[1000:]
-print(f"{100 * correct.float().mean():.1f} % of {len(correct)} other digits read rightly")
+print(f"{100 * correct.float().mean():.1f} % of {len(correct)} other digits classified correctly")

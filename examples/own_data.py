@@ -1,4 +1,4 @@
-"""Your own data: tensors become tasks for discovery, and a stream to train networks on.
+"""Your own data: tensors become tasks for discovery, and a stream for training networks.
 
 uv run python examples/own_data.py
 """

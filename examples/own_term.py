@@ -1,4 +1,4 @@
-"""A term of your own: declare it, let it compete with published terms, and see whether it is kept.
+"""A term of your own: declare it, let it compete with published terms, see whether it is kept.
 
 uv run python examples/own_term.py
 """
@@ -14,7 +14,7 @@ error_decay = Term(
 )
 hebbian = Term("hebbian", outer(post.activity, pre.activity), citation="Hebb 1949")
 
-# Small, so that it takes seconds; for a real search, pass only `terms`.
+# A small run that takes seconds; for a real search, keep the defaults.
 config = DiscoveryConfig(
     terms="F0,F2", hidden=(20,), shots=15, episodes=60, refit=20, validation=12, test_episodes=20
 )

@@ -13,7 +13,7 @@ PROMISES = {
     "own_term": r"(?s)error_hebbian .*error_error .*error_decay +non-local (kept|dropped) +−.*W"
     r".*hebbian +local +(kept|dropped) +y",
     "own_data": r"after 272 wines: [6-9]\d\.\d %",
-    "discover_export_use": r"[5-9]\d\.\d % of 797 other digits read rightly",
+    "discover_export_use": r"[5-9]\d\.\d % of 797 other digits classified correctly",
 }
 
 
