@@ -1,7 +1,7 @@
 """Many discoveries at once, each in its own folder: on this machine's cores or on Ray.
 
-A folder of jobs holds `jobs.json` and one run folder per job. A finished job has a `job.json`; an
-interrupted one continues from its checkpoint. So a command that is restarted in the same folder
+A folder of jobs holds `jobs.json` and one run folder per job. A finished job has a `job.json`. An
+interrupted job continues from its checkpoint, so a command that is restarted in the same folder
 does only the remaining work.
 """
 
@@ -39,15 +39,15 @@ JOBS = "jobs.json"
 # A job's summary with what `Jobs.extra` adds; it is written last, so it marks the job as finished.
 DONE = "job.json"
 PROGRESS = "progress.json"
-# Seconds between two checks of the jobs' progress.
+# Seconds between two checks of the jobs.
 TICK = 0.5
 
-# What a job may add to its summary.
+# Returns entries to add to a job's summary.
 Extra = Callable[[Result], dict[str, Any]]
 
-# Set in a worker that was told to stop: it must not begin its next job.
+# Set in a worker that was told to stop: it must not start another job.
 _stopped = threading.Event()
-# What a worker is calling, so that it knows whether there is anything to interrupt.
+# The function that a worker is running, if any: only then is there something to interrupt.
 _working: list[Callable[..., Any]] = []
 
 
@@ -58,8 +58,7 @@ class Jobs:
     Attributes:
         folder: holds one run folder for each job.
         configs: what to run, by name; the name becomes the folder's.
-        extra: a module-level function that receives each result; what it returns is added to the
-            summary.
+        extra: a module-level function of a result, whose entries are added to the job's summary.
     """
 
     folder: Path
@@ -99,12 +98,15 @@ class Jobs:
                 f"{folder / JOBS} is damaged ({error}); start the command again in a new folder."
             ) from None
         for name in configs:
-            # The name becomes a path.
-            require(Path(name).name == name, f"{folder / JOBS} has a job with the name {name!r}.")
+            require(
+                Path(name).name == name and name not in ("", ".."),
+                f"{folder / JOBS} is damaged (a job cannot have a folder called {name!r}); start "
+                f"the command again in a new folder.",
+            )
         return cls(folder, configs, extra), options
 
     def fraction(self, name: str) -> float:
-        """Return how much of a job is done, 0 … 1, as far as its folder shows."""
+        """Return how much of a job is done, from 0 to 1, according to its folder."""
         with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
             seen = json.loads((self.folder / name / PROGRESS).read_text(encoding="utf-8"))
             return min(1.0, float(seen["done"]) / float(seen["total"]))
@@ -122,7 +124,7 @@ class Jobs:
         Args:
             processes: how many in parallel; 0 for one per core. Each uses one thread.
             ray: address of a Ray cluster to run on instead; "auto" finds one.
-            tick: called every now and then while jobs run.
+            tick: called about every `TICK` seconds while jobs run.
 
         Raises:
             UserError: if a worker dies, or Ray is not available.
@@ -132,7 +134,9 @@ class Jobs:
             done = self.folder / name / DONE
             if done.exists():
                 summary = read_json(done, "the summary of a job")
-                require(isinstance(summary, dict), f"{done} is damaged; remove it to do it again.")
+                require(
+                    isinstance(summary, dict), f"{done} is damaged; delete it to repeat the job."
+                )
                 require(
                     summary.get("config") in (None, config_digest(self.configs[name])),
                     f"{self.folder / JOBS} was changed after {name} was done; put it back, or "
@@ -149,11 +153,11 @@ class Jobs:
 
 
 class Heartbeat:
-    """Writes the progress of a discovery now and then, for the process that waits for it.
+    """Writes the progress of a discovery to its folder, for the process that waits for it.
 
     Args:
         folder: of the discovery.
-        seconds: between two writes.
+        seconds: least time between two writes.
     """
 
     def __init__(self, folder: Path, seconds: float = 2.0) -> None:
@@ -162,7 +166,7 @@ class Heartbeat:
         self._discovery: Discovery | None = None
 
     def begin(self, discovery: Discovery) -> None:
-        """Start from what earlier parts of the run have done."""
+        """Count what earlier parts of the run have done."""
         self._discovery = discovery
         self._done = sum(discovery.stages.done.values())
         self._beat()
@@ -189,12 +193,10 @@ class Heartbeat:
 
 
 def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, Any]:
-    """Return what a function returns, computed on one torch thread.
-
-    A failure is returned as {"error": sentence}: it ends only this call.
+    """Return a function's result, computed on one torch thread; an error as {"error": sentence}.
 
     Raises:
-        KeyboardInterrupt: without calling anything, in a worker that was told to stop.
+        KeyboardInterrupt: in a worker that was told to stop; then the function is not called.
     """
     if _stopped.is_set():
         raise KeyboardInterrupt
@@ -209,7 +211,7 @@ def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, An
 
 
 def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[str, Any]:
-    """Run a discovery, or the rest of it; return its summary.
+    """Run or continue a discovery, and return its summary.
 
     Args:
         config: as `DiscoveryConfig.to_json` gives it.
@@ -218,7 +220,7 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
     """
     place = Path(folder)
     observers: list[Observer] = [RunFiles(place), Heartbeat(place)]
-    # The worker of a command that was just killed may still be ending.
+    # A worker of a command that was just killed may still hold the lock.
     with locked(place, patience=10.0, make=True):
         begun = Discovery.in_folder(DiscoveryConfig.from_json(config), place, observers=observers)
         result = begun.run()
@@ -245,13 +247,13 @@ def on_cores(
     processes: int,
     tick: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Call a module-level function many times, in processes; yield names and answers as they end.
+    """Call a module-level function in parallel processes; yield each name and result as it ends.
 
     Args:
-        function: what to call; see `guarded`.
+        function: called through `guarded`.
         calls: arguments of each call, by name.
         processes: how many in parallel; 0 for one per core.
-        tick: called every now and then.
+        tick: called about every `TICK` seconds.
 
     Raises:
         UserError: if a worker dies.
@@ -259,7 +261,7 @@ def on_cores(
     if not calls:
         return
     workers = min(processes or cores(), len(calls))
-    # Spawned: a fork of a process with the threads of torch and numba may hang.
+    # Not forked: a fork of a process with threads of torch and numba may hang.
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
     futures: dict[Future[dict[str, Any]], str] = {}
@@ -274,21 +276,23 @@ def on_cores(
                 yield futures.pop(future), future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process died, perhaps because it ran out of memory; finished work is "
-            "kept: start again with fewer --processes (and --resume, where the command has it)."
+            "a worker process died, perhaps because it ran out of memory; finished work is kept, "
+            "so start again with fewer --processes (and with --resume if the command has it)."
         ) from None
     except BaseException:
         # Ctrl-C reaches the workers too; a signal sent only to this process does not.
         for child in multiprocessing.active_children():
-            if child.pid is not None:
-                os.kill(child.pid, signal.SIGINT)
+            # A worker may end in the meantime.
+            with contextlib.suppress(ProcessLookupError):
+                if child.pid is not None:
+                    os.kill(child.pid, signal.SIGINT)
         raise
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:
-    """Make a worker end with its parent, and an interrupt end its job, which saves its state."""
+    """Make a worker end with its parent, and its job end, with its state saved, at an interrupt."""
     worker_ends_with_parent()
     for each in INTERRUPTS:
         signal.signal(each, _stop)
@@ -297,7 +301,7 @@ def _begin_worker() -> None:
 
 
 def _stop(*_: object) -> None:
-    """Stop the current job, once, and start no other; between two jobs there is nothing to stop."""
+    """Interrupt the current job, if there is one and this is the first signal; start no other."""
     first = not _stopped.is_set()
     _stopped.set()
     if first and _working:
@@ -325,7 +329,7 @@ def _on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no Ray cluster was found at {address!r} ({type(error).__name__}); start one with "
-            f"`ray start --head`, or leave --ray out."
+            f"`ray start --head`, or omit --ray."
         ) from None
     remote = ray.remote(num_cpus=1, max_retries=2)(guarded)
     waiting = {remote.remote(run_job, *call): name for name, call in calls.items()}

@@ -1,4 +1,4 @@
-"""A grid of penalties and seeds: the rule of each run, how often terms are kept, the best rule."""
+"""A grid of penalties and seeds: each run's rule, how often each term is kept, the best rule."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from metaplast.terms.library import get_term
 def judge(result: Result, *, seed: int) -> dict[str, Any]:
     """Return a rule's loss and accuracy on tasks that are the same for every run of a sweep.
 
-    The tasks are drawn from the meta-training side of the split that `seed` makes, as many as
-    selection uses: choosing among rules must not use that split's held-out tasks. Runs with another
-    seed hold out other tasks, some of which appear here.
+    The tasks come from the meta-training side of the split for `seed`, because choosing among rules
+    must not use that split's held-out tasks. There are as many as in selection. Runs with another
+    seed hold out other tasks, and some of those appear here.
 
     Args:
         result: of a run, whose own seed may differ.
@@ -60,7 +60,7 @@ class Run:
         name: of its folder.
         l1: penalty.
         seed: of all its random numbers.
-        summary: as in `summary.json`, with what `judge` returned.
+        summary: as in `summary.json`, with the entries of `judge`.
     """
 
     name: str
@@ -114,10 +114,10 @@ class Candidate:
     """A set of terms that at least one run ended with.
 
     Attributes:
-        best: of the runs that ended with it, the one with the least loss.
-        runs: how many there are.
-        excess: loss of the best run minus the least loss of all, task by task, with its band; None
-            if one of its tasks diverged.
+        best: the run with the least loss among those that ended with these terms.
+        runs: how many runs ended with them.
+        excess: band of the loss of `best` minus the loss of the best run of all, task by task; None
+            if a task of `best` diverged.
     """
 
     best: Run
@@ -126,7 +126,7 @@ class Candidate:
 
     @property
     def is_equal(self) -> bool:
-        """True if its loss is not above the least, by the band of the paired difference."""
+        """True if its loss is not above the least loss, by the band of the paired difference."""
         return self.excess is not None and self.excess.low <= 0
 
 

@@ -75,12 +75,12 @@ class CompiledEngine(BatchedEngine):
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` compiled, with guards only on the tensors.
 
-    Everything else that a step reads belongs to its learner, which cannot change; checking it took
-    a twentieth of the time.
+    Everything else that a step reads belongs to its learner, which cannot change. Guards on it
+    would take a twentieth of the time.
     """
     options: dict[str, Any] = {
-        # Loops over neurons are too short to split among threads; large products go to the library
-        # anyway.
+        # Loops over neurons are too short to split among threads. The library, with threads of its
+        # own, computes large products.
         "cpp.threads": 1,
         "guard_filter_fn": lambda guards: [g.guard_type == "TENSOR_MATCH" for g in guards],
     }

@@ -43,7 +43,7 @@ def get_engine(name: str) -> Engine:
 
 
 def choose_engine(name: str, learner: Learner, device: torch.device) -> Engine:
-    """Return the engine called `name`, or for "auto" the fastest that serves the learner.
+    """Return the engine called `name`; for "auto", the fastest one that serves the learner.
 
     Raises:
         UserError: if the name is unknown or the engine refuses the learner.

@@ -46,7 +46,7 @@ class Problem:
 
     @property
     def ordinary(self) -> Problem:
-        """The same problem in plain tensors: none with history or made in inference mode."""
+        """The same problem in plain tensors, without history and not made in inference mode."""
         batch = self.episodes
         data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
         tensors = (*self.state.matrices.values(), *self.state.carry.values(), *data)
@@ -58,7 +58,7 @@ class Problem:
 
     @property
     def is_per_layer(self) -> bool:
-        """True if each layer has coefficients of its own."""
+        """True if each layer has its own coefficients."""
         return self.theta.dim() == 2
 
     @property
@@ -69,7 +69,7 @@ class Problem:
         return theta.expand(shape).clone()
 
     def reduce(self, gradient: Tensor) -> Tensor:
-        """Return the gradient to θ as θ is shaped: [episode, term] or [episode, site, term]."""
+        """Return a gradient [episode, site, term] in θ's shape: summed over sites that share θ."""
         return gradient if self.is_per_layer else gradient.sum(1)
 
     def select(self, index: Tensor | slice) -> Problem:
@@ -96,10 +96,10 @@ class Outcome:
     final: State
 
     def __post_init__(self) -> None:
-        """Check that all tensors are of the same episodes.
+        """Check that all tensors hold the same episodes.
 
         Raises:
-            UserError: if they are not.
+            UserError: if they do not.
         """
         shapes = [tuple(self.loss.shape), tuple(self.score.shape)]
         axes = {
@@ -116,7 +116,7 @@ class Outcome:
 
     @property
     def accuracy(self) -> Tensor:
-        """The score, by its name for classification."""
+        """The score; for classification it is the accuracy."""
         return self.score
 
     @property

@@ -1,4 +1,4 @@
-"""Whether the four parts of an unroll fit each other: checked once, before any engine runs."""
+"""Check once, before any engine runs, that the four parts of an unroll fit each other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from metaplast.tasks.checks import require_state
 def require_fit(learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch) -> None:
     """Raise `UserError` unless the four parts of an unroll fit each other.
 
-    The batch itself was checked when it was made. This checks the shapes of θ and the weights, the
-    targets that the objective accepts, dtypes and devices.
+    This checks the shapes of θ and of the weights, dtypes, devices, and that the objective accepts
+    the targets. The batch itself was checked when it was made.
     """
     for part, kind in ((learner, Learner), (episodes, EpisodeBatch)):
         require(
@@ -46,12 +46,7 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
     require_state(state)
     _require_shapes(learner, state, episodes.episodes)
     parts = [theta, *state.matrices.values(), *state.carry.values(), episodes.support_x]
-    found = {part.dtype for part in parts}
-    require(
-        len(found) == 1,
-        f"theta, weights and images must share one dtype, got {sorted(map(str, found))}; "
-        f"convert them.",
-    )
+    require_one("dtype", {str(part.dtype) for part in parts}, "theta, weights and images")
     require(
         theta.dtype in DTYPES,
         f"engines compute in float32 or float64, got {theta.dtype}; convert theta, weights and "

@@ -40,11 +40,9 @@ def episode_bytes(
     fixed = sum(a * b for name, (a, b) in system.shapes.items() if name not in moving)
     # Drawn and learned weights; the adjoint; what is kept for the backward sweep.
     copies = 2
-    if not gradient:
-        pass
-    elif engine in ("batched", "compiled"):
+    if gradient and engine in ("batched", "compiled"):
         copies += 2 + math.ceil(steps / max(1, 2 * math.isqrt(steps)))
-    elif engine == "reference":
+    elif gradient and engine == "reference":
         copies += steps
     numbers = copies * weights + fixed + (steps + queries) * system.inputs
     return numbers * dtype.itemsize
@@ -59,15 +57,15 @@ def require_memory(
     *,
     at_once: int = 1,
 ) -> None:
-    """Refuse what needs more memory than there is; if that is unknown, refuse nothing.
+    """Refuse a computation that needs more memory than is free; if that is unknown, accept it.
 
     Args:
         each: bytes of one episode or network.
         count: how many are in memory together.
-            flag: the option that says so.
+        flag: the option that sets `count`.
         system: what learns, in words.
-        device: where.
-            at_once: how many processes share the memory.
+        device: where it is computed.
+        at_once: how many processes share the memory.
 
     Raises:
         UserError: if it does not fit.

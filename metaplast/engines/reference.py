@@ -85,7 +85,7 @@ class PlasticModule(nn.Module):
         return [found.get(name) for name in self.names]
 
     def forward(self, example: Examples, carry: Mapping[str, Tensor]) -> Presented:
-        """Return what one example does."""
+        """Return the effect of one example."""
         state = State(self.named(tuple(self.matrices)), carry)
         return self.learner.system.present(View.of(state), example, self.learner.reads)
 
@@ -95,13 +95,12 @@ class PlasticityOptimizer(torch.optim.Optimizer):
 
     Args:
         parameters: the system's matrices in order, each [1, row, column].
-        learner: says which terms change which parameter; the twin receives θ, to be differentiated.
+        learner: says which terms change which parameter. The twin receives θ; here it is empty.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], learner: Learner) -> None:
         groups = {group.name: group for group in learner.system.groups}
         places = tuple(groups.get(name) for name in learner.system.shapes)
-        # The twin receives θ.
         theta = torch.zeros(0, dtype=torch.float32, device="cpu")
         super().__init__(parameters, {"terms": learner.terms, "places": places, "theta": theta})
 

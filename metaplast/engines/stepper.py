@@ -78,18 +78,18 @@ class _Pull(NamedTuple):
 
 
 class Stepper:
-    """One step of a learner, forward and backward, on flat lists: moving matrices, then fixed ones.
+    """One step of a learner, forward and backward, on lists: first moving, then fixed matrices.
 
     Args:
         learner: the learner that takes the step.
-        wrap: what to do to the two functions, such as compiling them.
+        wrap: applied to the step and to its adjoint, for example to compile them.
 
     Attributes:
         moving: names of the matrices that a step changes.
         fixed: names of the others.
         carried: names of the vectors that the system carries from step to step.
-        has_dense: whether a change is dense: it may depend on its matrix in any way and cannot be
-            undone.
+        has_dense: whether a change is dense: such a change may depend on its matrix in any way and
+            cannot be undone.
     """
 
     def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
@@ -103,8 +103,8 @@ class Stepper:
         self.has_dense = any(learner.plasticity(group).dense for group in learner.changing)
         self.take = wrap(self._take)
         self._pull = wrap(self._differentiate)
-        # The products of a step, and which matrices grow, follow from the learner; one trial shows
-        # them.
+        # The products of a step, and which matrices grow, depend only on the learner; `vjp` takes
+        # one step to find out.
         self._slots: list[_Slot] = []
         self._grows: list[bool] = []
 
@@ -226,7 +226,7 @@ def _gradient(
 ) -> tuple[Gradient, Any]:
     """Return the gradient of a function to θ and three lists, and its other results."""
     if torch.compiler.is_compiling():
-        # Traced into the one graph; without a compiler, this doubles the time of every operation.
+        # The compiler traces this into its graph; uncompiled, it takes twice the time.
         traced: tuple[Gradient, Any] = torch.func.grad(scalar, argnums=(0, 1, 2, 3), has_aux=True)(
             theta, *groups
         )

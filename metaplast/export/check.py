@@ -81,7 +81,7 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
     require(
         weights <= MOST_WEIGHTS,
         f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
-        f"--widths for one of at most {MOST_WEIGHTS}, the code serves larger ones too.",
+        f"--widths for one of at most {MOST_WEIGHTS}; the code serves larger ones too.",
     )
     learner = Learner.on_stack(network, rule.feedback, rule.terms)
     trials = [_trial(learner, rule, index) for index in range(STATES)]
@@ -94,9 +94,9 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
     )  # fmt: skip
     require(
         difference <= TOLERANCE,
-        f"{exporter.name}: the code does not do what the engine does (it differs by "
-        f"{difference:.3g} where {TOLERANCE:g} is allowed) and is therefore not written; please "
-        f"report this with the rule.",
+        f"{exporter.name}: the results of the code differ from the engine's by {difference:.3g}, "
+        f"more than {TOLERANCE:g}, and it is therefore not written; please report this with the "
+        f"rule.",
     )
     return Check(STEPS, STATES, difference)
 
@@ -113,8 +113,8 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
         state = learner.step(state, theta, Examples(image[None], label[None]))
     require(
         all(bool(torch.isfinite(m).all()) for m in state.matrices.values()),
-        f"the rule diverges within {STEPS} steps from random weights, so that code cannot be "
-        f"compared with it; export a rule that learns.",
+        f"the rule diverges within {STEPS} steps from random weights, so code for it cannot be "
+        f"checked; export a rule that learns.",
     )
     return _Trial(start, images, labels, state)
 
@@ -131,7 +131,7 @@ def _distance(expected: np.ndarray, got: np.ndarray) -> float:
 
 
 def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[list[np.ndarray]]:
-    """Return the matrices with which the code ends from each trial's start."""
+    """Return the matrices that the code learns from each trial's start."""
     with tempfile.TemporaryDirectory(prefix="metaplast-export-") as name:
         folder = Path(name)
         (folder / "exported.py").write_text(source, encoding="utf-8")

@@ -49,7 +49,7 @@ def document(
         template: file in `templates/`.
         rule: of declared terms.
         network: provides layers and activation.
-        escape: makes foreign text safe for the format.
+        escape: makes text from a file safe for the format.
         syntax: delimiters of the template, if the usual ones have a meaning in the format.
     """
     return fill(template, _context(rule, network, escape), {"math": markdown_math}, **syntax)
@@ -96,5 +96,5 @@ def _row(rule: Rule, index: int, escape: Callable[[object], str]) -> Row:
 
 
 def objective_of(rule: Rule) -> Objective:
-    """Return the objective that a rule was found with; the cross-entropy where it names none."""
+    """Return the objective that a rule was found with; the cross-entropy if it names none."""
     return get_objective(str(rule.provenance.get("objective", "cross-entropy")))

@@ -40,15 +40,15 @@ class Exporter(ABC):
 
 
 class CodeExporter(Exporter):
-    """Writes a program, which is run and compared with the engine before anyone receives it.
+    """Writes a program, which is run and compared with the engine before it is returned.
 
     Attributes:
         package: what the program imports; without it the program cannot be checked.
         driver: Python source of `drive(code, weights, feedback, images, labels)`. It receives the
             program as a module and float64 NumPy arrays, learns the examples one by one, and
-            returns the final matrices: those of `weights`, then those of `feedback`. It may also
-            define `mistakes(code, weights, feedback, x)`, which returns functions by name, each of
-            which gives the program an input that it must refuse.
+            returns the final matrices: first `weights`, then `feedback`. It may also
+            define `mistakes(code, weights, feedback, x)`, which returns functions by name; each
+            one gives the program an input that it must refuse.
     """
 
     package: ClassVar[str]
@@ -63,8 +63,8 @@ def declared(term: Term) -> Formula:
     """
     if not isinstance(term.formula, Formula):
         raise UserError(
-            f"{term.name} is given as a torch function and not as a formula, so that it cannot be "
-            f"written in another form; export a rule of declared terms."
+            f"{term.name} is a torch function, which cannot be written in another form; export a "
+            f"rule whose terms are all formulas."
         )
     return term.formula
 

@@ -1,4 +1,4 @@
-"""The source of the rule to export, and the network it is exported for."""
+"""Where an exported rule comes from, and the network it is exported for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INPUTS, _CLASSES = 784, 10
 
 
 def open_rule(path: AnyPath) -> Rule:
-    """Return the rule of a finished run's folder, or in a rule's file.
+    """Return the rule in the folder of a finished run, or in a rule file.
 
     Raises:
         UserError: if there is no rule, or it is invalid.
@@ -70,8 +70,8 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:
     init = wanted.init or own.get("init", default.init)
     require(
         isinstance(activation, str) and isinstance(init, str),
-        "the rule's provenance gives its activation or init not as a text; give --activation "
-        "and --init.",
+        "the activation or init in the rule's provenance is not text; give --activation and "
+        "--init.",
     )
     return FullyConnected(tuple(widths), activation, init)
 
@@ -82,6 +82,6 @@ def _widths(value: object) -> tuple[int, ...]:
         return ()
     require(
         isinstance(value, list) and all(type(width) is int for width in value),
-        "the rule's provenance gives its layers' widths not as whole numbers; give --widths.",
+        "the layer widths in the rule's provenance are not whole numbers; give --widths.",
     )
     return tuple(value)  # type: ignore[arg-type]

@@ -65,12 +65,12 @@ class Side:
     signals: tuple[str, ...]
     equation: tuple[str, ...]
 
-    # Names of the signals, the matrices and their list in code that has all layers.
+    # How code that loops over the layers k writes each signal.
     places = {"y_post": "y[k + 1]", "e_post": "e[k + 1]", "y_pre": "y[k]", "e_pre": "e[k]"}  # noqa: RUF012
 
     @property
     def group(self) -> str:
-        """A description of the matrices, and the name of the list that holds them."""
+        """The name of the list that holds the matrices."""
         return "weights" if self.matrix == "W" else "feedback"
 
     @property
@@ -80,9 +80,9 @@ class Side:
 
 
 def program(template: str, rule: Rule, network: FullyConnected, library: str) -> str:
-    """Return the program for a rule, made from a template.
+    """Return the program for a rule, filled into a template.
 
-    Text from a file gets into it only through `literal`; otherwise only numbers do.
+    Text from a file enters it only through `literal`; everything else is numbers.
 
     Args:
         template: file in `templates/`.
@@ -187,18 +187,18 @@ class _Draw:
 
     @property
     def text(self) -> str:
-        """The same as text."""
+        """A description for comments and docstrings."""
         if self.std:
             return f"normal with standard deviation {self.std}"
         return "uniform in ±√(6 / (rows + columns))"
 
 
 def refuse_other_systems(rule: Rule) -> None:
-    """Raise `UserError` if the rule is of a system or an objective that programs do not have."""
+    """Raise `UserError` if the rule was found with a system or objective that programs lack."""
     for key, own in (("system", "fully-connected"), ("objective", "cross-entropy")):
         found = rule.provenance.get(key, own)
         require(
             found == own,
-            f"a program can be written for the {key} {own}, and the rule was found with {found}; "
-            f"export it as latex, markdown or json.",
+            f"programs support only the {key} {own}, and the rule was found with {found}; export "
+            f"it as latex, markdown or json.",
         )

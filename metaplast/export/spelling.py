@@ -110,8 +110,8 @@ def coded_pathway(feedback: str) -> Pathway:
     """
     require(
         get_feedback(feedback).code is not None,
-        f"a rule with the feedback {feedback} cannot be exported as code, as the feedback gives no "
-        f"code of its own; export it as latex, markdown or json.",
+        f"a rule with the feedback {feedback} cannot be exported as code, because that feedback "
+        f"defines none; export it as latex, markdown or json.",
     )
     return pathway(feedback)
 

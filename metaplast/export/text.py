@@ -8,8 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from metaplast.base.coerce import as_json
 from metaplast.base.errors import UserError, require
 from metaplast.rules.rule import Rule
 
@@ -94,7 +93,7 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
         UserError: if it holds anything that JSON cannot represent.
     """
     try:
-        text = json.dumps(dict(provenance), allow_nan=False, default=_number)
+        text = json.dumps(as_json(provenance), allow_nan=False, default=_refuse)
         data: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
@@ -104,15 +103,12 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
     require(
         _depth(data) <= DEEPEST,
         f"the rule's provenance is nested more than {DEEPEST} deep, which programs cannot hold; "
-        f"write it flatter.",
+        f"flatten it.",
     )
     return data
 
 
-def _number(value: object) -> object:
-    """Return a NumPy number or array as plain Python."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
+def _refuse(value: object) -> None:
     raise TypeError(f"it holds a {type(value).__name__}")
 
 
@@ -122,10 +118,11 @@ def _depth(data: object) -> int:
     while level:
         inner: list[object] = []
         for item in level:
-            inner += (
-                item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
-            )
-        depth, level = depth + bool(level), inner
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        depth, level = depth + 1, inner
     return depth
 
 

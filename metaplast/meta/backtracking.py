@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-# The initial radius while no coefficient is known yet: Adam moves all of them at full speed.
+# The initial radius if θ is still a guess: Adam takes full-size steps before it has statistics.
 COLD = 0.25
 SHRINK, GROW, LEAST = 0.5, 1.25, 1 / 16
 
@@ -38,12 +38,12 @@ class TrustRegion:
         self.radius = min(1.0, GROW * self.radius)
 
     def failed(self, u: Tensor) -> Tensor | None:
-        """Return where to continue after tasks diverged; None if no safe point is known yet."""
+        """Return the point from which to continue after tasks diverged, None if none is safe."""
         if self.safe is None or self.home is None:
             return None
         self.radius = max(LEAST, SHRINK * self.radius)
         back = (u + self.safe) / 2
-        # If that diverges too, go further back the next time.
+        # If tasks diverge there too, go back further next time.
         self.safe = (self.safe + self.home) / 2
         return back
 

@@ -44,7 +44,7 @@ class Divergence:
 def diagnose(problem: Problem) -> Divergence:
     """Return where the one episode of `problem` first becomes non-finite.
 
-    The episode is learned again in torch, whichever engine diverged.
+    This learns the episode again in torch, whichever engine diverged.
     """
     learner, theta = problem.learner, problem.episode_theta
     state, episodes = problem.state, problem.episodes

@@ -65,7 +65,7 @@ def evaluate(
         engine: unrolls the episodes, without gradient.
         episodes: how many.
         seed: determines episodes and initial weights.
-        purpose: names the random numbers, so that selection and the final test differ.
+        purpose: names the random numbers, so that selection and the final test draw other ones.
         chunk: episodes at once.
         observe: called with the number done after each chunk.
 

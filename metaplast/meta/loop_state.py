@@ -15,7 +15,7 @@ from metaplast.terms.formula_data import check, entry, number
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
 _NUMBERS = ("loss", "accuracy", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
-# State of torch's optimizers that is never negative.
+# Entries of the state of torch's optimizers that are never negative.
 _SQUARES = frozenset(
     ("step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "exp_inf")
 )
@@ -158,7 +158,7 @@ def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: torch.optim
     number(groups[0]["lr"], f"the step size of {where}")
     state = entry(saved, "state", dict, where)
     check(set(state) <= {0}, f"{where} has states of other parameters")
-    # None before the first step, and after a step that was undone.
+    # There is none before the first step, or after a step that was undone.
     if state and state[0] != {}:
         _check_moments(state[0], _moments(u, optimizer))
 

@@ -34,9 +34,10 @@ from metaplast.terms.formula_data import check
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
 EXPLAINED = 5
-# With many small episodes, angles take a tenth of a step's time; this many are enough.
+# Finite episodes whose angles are measured. With many small episodes, all of them would take a
+# tenth of a step's time.
 ANGLED = 4
-# Names the tasks on which terms are measured before the first step; no step uses them.
+# The step number of the tasks on which terms are measured first; no real step has it.
 CALIBRATION = 2**31 - 1
 
 
@@ -56,7 +57,7 @@ class Record:
         gradient_norm: of the averaged gradient to u.
         theta: coefficients by term name, one value or one for each layer.
         angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
-            the first four finite episodes.
+            the first `ANGLED` finite episodes.
     """
 
     stage: str
@@ -74,9 +75,8 @@ class Record:
 
 @dataclass
 class Progress:
-    """The changing part of an outer loop: everything that a checkpoint needs."""
+    """The progress of an outer loop: what a checkpoint needs besides u and the optimizer."""
 
-    u: Tensor
     scale: Tensor
     step: int = 0
     history: list[Record] = field(default_factory=list)
@@ -96,12 +96,12 @@ class OuterLoop:
         learner: network, feedback and terms.
         sampler: meta-training episodes.
         engine: computes the gradients.
-        settings: of the learning of θ.
+        settings: how θ is learned.
         start: initial θ, [term] or [layer, term].
         scale: units of θ, shaped like `start`; None to measure them.
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
-        cold: whether the first steps are short, because nothing is known of θ yet.
+        cold: whether the first steps are short, because θ is still a guess.
         seed: of all random numbers.
         device: where tensors live.
     """
@@ -136,8 +136,8 @@ class OuterLoop:
             scale = self.measure_scale(start)
         check(scale.shape == start.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = TrustRegion(COLD if cold and settings.backtrack else 1.0)
-        self.progress = Progress(start / scale, scale, trust=trust)
-        self._u = torch.nn.Parameter(self.progress.u.clone())
+        self.progress = Progress(scale, trust=trust)
+        self._u = torch.nn.Parameter(start / scale)
         optimizer = getattr(torch.optim, settings.optimizer)
         self._optimizer: torch.optim.Optimizer = optimizer([self._u], lr=settings.meta_lr)
         self._nonnegative = torch.tensor(
@@ -155,9 +155,8 @@ class OuterLoop:
     def fitted(self) -> Tensor:
         """The final coefficients of the loop, [term] or [layer, term].
 
-        A cosine schedule settles, so they are the last ones. With a constant step size θ keeps
-        jittering with every task, so they are the mean over the last fifth of the steps (Polyak
-        averaging).
+        With a cosine schedule θ settles, so these are the last ones. With a constant step size θ
+        keeps jittering, so these are the mean over the last fifth of the steps (Polyak averaging).
         """
         last = self.progress.history[-max(1, self.settings.steps // 5) :]
         if self.settings.schedule == "cosine" or not last:
@@ -184,8 +183,8 @@ class OuterLoop:
     def measure_scale(self, start: Tensor) -> Tensor:
         """Return the units of θ: min(1, size of the reference terms' update / the term's).
 
-        The reference terms are those that start above zero; if there are none, or every episode
-        diverges, all units stay as they are.
+        The reference terms are the terms that do not start at zero. Without such terms, or if every
+        episode diverges, all units are 1.
         """
         starts = [term.initial != 0 for term in self.learner.terms]
         reference = torch.tensor(starts, dtype=torch.bool, device=start.device)
@@ -206,7 +205,7 @@ class OuterLoop:
         """Take one outer step and return its record.
 
         Raises:
-            UserError: if every episode diverges for many consecutive steps, so that θ cannot move.
+            StandstillError: if every episode diverged for many consecutive steps.
         """
         progress, theta = self.progress, self.theta
         problem = self.problem(progress.step, self.settings.meta_batch, theta)
@@ -280,7 +279,6 @@ class OuterLoop:
         if back is None:
             return False
         u.copy_(back)
-        self.progress.u = back
         # Reset the optimizer state; otherwise its momentum would repeat the step.
         self._optimizer.state.clear()
         return True
@@ -300,7 +298,6 @@ class OuterLoop:
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
             u.copy_(torch.where(self._nonnegative, u.clamp(min=0), u))
-            self.progress.u = u.detach().clone()
 
     @torch.no_grad()
     def _record(
@@ -340,16 +337,15 @@ class OuterLoop:
         """Return what a step changes, except for the lists that it appends to."""
         progress = self.progress
         return {
-            "u": progress.u,
+            "u": self._u.detach().clone(),
             "step": progress.step,
             "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
         }
 
     def _put(self, moving: dict[str, Any]) -> None:
-        progress = self.progress
-        progress.u, progress.step = moving["u"], moving["step"]
-        progress.trust = TrustRegion(**moving["trust"])
+        self.progress.step = moving["step"]
+        self.progress.trust = TrustRegion(**moving["trust"])
         with torch.no_grad():
             self._u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])
@@ -375,8 +371,8 @@ class OuterLoop:
         """Take all remaining steps; `observe` is called after each.
 
         Raises:
-            StandstillError: if every episode diverged for many consecutive steps, here or in the
-                part of the run that is continued.
+            StandstillError: if every episode diverged for many consecutive steps, including those
+                of an earlier part of the run.
         """
         if self.progress.history:
             self._refuse_standstill()

@@ -15,7 +15,7 @@ Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
 Schedule = Literal["cosine", "constant"]
 
-# Limits of a step size, a penalty and a limit of gradients that are not 0.
+# Limits of `meta_lr`, and of `l1` and `clip` unless they are 0.
 SMALLEST, LARGEST = 1e-12, 1e6
 
 
@@ -31,14 +31,13 @@ class OuterSettings:
         schedule: of the step size: constant, or a cosine to zero.
         l1: weight λ of the penalty λ‖u‖₁.
         penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
-            zeros; "subgradient" adds λ sign(u) to the gradient, which is that of
-            the published meta-loss.
+            zeros; "subgradient" adds λ sign(u) to the gradient, as the published meta-loss does.
         scaling: "down" scales a term down to the size of the reference terms' update, never up
             (cubic terms explode when errors grow); "none" learns θ itself.
         clip: largest norm of the gradient of one episode; 0 for no limit.
         signs: whether terms declared nonnegative are kept nonnegative.
-        backtrack: whether a step to coefficients with which a task diverges is undone, and the next
-            steps are shorter; see `TrustRegion`.
+        backtrack: whether to undo a step after which a task diverges, and to shorten the next
+            steps; see `TrustRegion`.
     """
 
     episodes: int = 600
@@ -64,12 +63,14 @@ class OuterSettings:
         require_within("--meta-batch", self.meta_batch, 1)
         for flag in ("meta_lr", "l1", "clip"):
             value = getattr(self, flag)
-            kind = "positive" if flag == "meta_lr" else "non-negative"
+            in_range, kind = value >= 0, "non-negative"
+            if flag == "meta_lr":
+                in_range, kind = value > 0, "positive"
             require(
-                math.isfinite(value) and value >= 0 and (value > 0 or kind == "non-negative"),
+                math.isfinite(value) and in_range,
                 f"--{flag.replace('_', '-')} must be a {kind} finite number, got {value}.",
             )
-            # Beyond these, θ is not finite after one step, or never moves in single precision.
+            # Beyond these limits, θ is not finite after one step, or never moves in float32.
             require(
                 value == 0 or SMALLEST <= value <= LARGEST,
                 f"--{flag.replace('_', '-')} must be from {SMALLEST:g} to {LARGEST:g}, got "
@@ -85,7 +86,7 @@ class OuterSettings:
         return math.ceil(self.episodes / self.meta_batch)
 
 
-# They need a closure, sparse gradients or matrices: θ has none of these.
+# These need a closure, sparse gradients or matrices, which θ does not offer.
 _UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 
 

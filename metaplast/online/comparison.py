@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError, require, require_within, shown, unknown_name
+from metaplast.base.errors import require, require_within, shown, unknown_name
 from metaplast.base.words import words
 from metaplast.discovery.run_folder import RULE, load_rule
 from metaplast.online.train import OnlineRun, OnlineSettings, train_online
@@ -21,10 +21,10 @@ from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
 from metaplast.tasks.stream import StreamSplit
 from metaplast.terms.library import find_known_rule, get_term, known_rules, online_baselines
 
-# Rates are tuned on fewer networks and held-out images than the comparison, because there are many.
+# A trial of tuning takes fewer networks and held-out images than the comparison, because there are
+# many trials.
 TUNING_SEEDS = 3
 TUNING_IMAGES = 500
-
 
 Fit = Literal["nothing", "coefficients", "scale"]
 
@@ -35,8 +35,8 @@ class Contender:
 
     Attributes:
         name: label in tables and figures.
-        rule: with its coefficients; if they are fitted, the initial ones may mean nothing.
-        fit: what is found on separate data first: "nothing", all "coefficients", or one "scale"
+        rule: the rule; if its coefficients are fitted, the initial ones are not used.
+        fit: what is tuned on separate data first: "nothing", all "coefficients", or one "scale"
             that multiplies them.
     """
 
@@ -46,7 +46,7 @@ class Contender:
 
     @property
     def is_tuned(self) -> bool:
-        """Whether anything is found on separate data."""
+        """Whether anything is tuned on separate data."""
         return self.fit != "nothing"
 
 
@@ -57,9 +57,9 @@ class Standing:
     Attributes:
         contender: the rule, with the coefficients that were used.
         run: accuracies, losses and measures of its networks.
-        searched: names of what was found on separate data; empty for a rule used as it is.
-        trials: all the values of these that were tried.
-        at_edge: names of those whose best value lies at the end of the range tried.
+        searched: names of the tuned coefficients; empty for a rule used as it is.
+        trials: all trials of the tuning.
+        at_edge: names of tuned coefficients whose best value lies at the end of the range tried.
     """
 
     contender: Contender
@@ -70,7 +70,7 @@ class Standing:
 
 
 def read_contender(text: str) -> Contender:
-    """Return the rule given as a file, a run folder, or a known rule, NAME or NAME:FEEDBACK.
+    """Return the rule in a file or a run folder, or a known rule, NAME or NAME:FEEDBACK.
 
     Raises:
         UserError: if it is none of these, or the file is damaged.
@@ -91,7 +91,7 @@ def read_contender(text: str) -> Contender:
 
 
 def known_contender(text: str) -> Contender:
-    """Return a known rule, written NAME or NAME:FEEDBACK, with coefficients still to be found.
+    """Return a known rule, written NAME or NAME:FEEDBACK, whose coefficients must be tuned.
 
     Raises:
         UserError: if it is unknown, or the rule does not go with the feedback.
@@ -117,11 +117,11 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
 
     Args:
         rules: files, run folders or names of known rules.
-        baselines: "usual", "none", or names of known rules with commas.
-        fit_scale: whether rules with coefficients take part a second time, rescaled.
+        baselines: "usual", "none", or names of known rules separated by commas.
+        fit_scale: whether rules with coefficients are also compared in a rescaled version.
 
     Raises:
-        UserError: if a name is unknown or nothing is left to train.
+        UserError: if a name is unknown, or there is no rule to train.
     """
     given = [read_contender(text) for text in rules]
     found = []
@@ -135,7 +135,7 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
     else:
         names = [] if baselines == "none" else words("--baselines", baselines, "rule")
     found += [known_contender(name) for name in names]
-    require(bool(found), "there is nothing to compare; name a rule, or leave --baselines out.")
+    require(bool(found), "there is nothing to compare; name a rule, or omit --baselines.")
     contenders: dict[str, Contender] = {}
     for contender in found:
         if contender.fit == "coefficients" and contenders.get(contender.name) == contender:
@@ -150,8 +150,8 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
 def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:
     """Return hidden widths for a network of `depth` weight matrices, shaped like `hidden`.
 
-    The profile of `hidden` is stretched linearly to depth − 1 layers (our choice: the papers do
-    not print the widths of deeper networks).
+    The profile of `hidden` is stretched linearly to depth − 1 layers. This is our choice: the
+    papers do not give the widths of deeper networks.
 
     Raises:
         UserError: if the depth is below 1, or there is no profile to stretch.
@@ -161,7 +161,7 @@ def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...
     require_within("--depth", depth, 1, MOST_LAYERS)
     if depth == 1:
         return ()
-    require(bool(hidden), "--depth above 1 needs a width for hidden layers; give --hidden.")
+    require(bool(hidden), "--depth above 1 needs widths of hidden layers; give --hidden.")
     places = np.linspace(0, len(hidden) - 1, depth - 1)
     return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
 
@@ -173,12 +173,11 @@ def check_depth(contender: Contender, network: FullyConnected) -> None:
         UserError: if the number of layers differs.
     """
     rows = len(contender.rule.theta)
-    if contender.rule.is_per_layer and rows != network.layers:
-        raise UserError(
-            f"the rule {contender.name} has coefficients for each of {rows} layers, the network "
-            f"has {network.layers} layers; give --depth {rows}, or discover a rule with --theta "
-            f"shared."
-        )
+    require(
+        not contender.rule.is_per_layer or rows == network.layers,
+        f"the rule {contender.name} has coefficients for each of {rows} layers, the network has "
+        f"{network.layers} layers; give --depth {rows}, or discover a rule with --theta shared.",
+    )
 
 
 def tune(
@@ -191,14 +190,14 @@ def tune(
     *,
     whole: bool = False,
 ) -> tuple[Contender, Search]:
-    """Return a rule with the coefficients that do best on the tuning half, and the search.
+    """Return a rule with the best coefficients on the tuning half, and the search for them.
 
     Args:
-        contender: the rule, and what has to be found.
-        network: as in the comparison.
+        contender: the rule, and what to tune.
+        network: the network of the comparison.
         split: only `split.tuning` is used.
-        settings: as in the comparison; networks and images differ.
-        like: gives dtype and device.
+        settings: settings of the comparison; tuning draws other networks and images.
+        like: a tensor with the dtype and device to use.
         observe: called after each trial.
         whole: whether every term must take part; see `Search`.
     """
@@ -227,7 +226,7 @@ def tune(
 
     search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
-    # In double precision, so that files hold the numbers that were tried.
+    # In float64, so that files hold exactly the values that were tried.
     if scaled:
         theta = best[0] * contender.rule.tensor(torch.float64)
     else:
@@ -245,7 +244,7 @@ def compete(
     observe_trial: Callable[[Trial], None] | None = None,
     observe: Callable[[int], None] | None = None,
 ) -> Standing:
-    """Return a contender's results on the final half, after tuning if it needs that.
+    """Return a contender's results on the final half, after tuning it if necessary.
 
     Raises:
         UserError: if the rule does not fit the network.

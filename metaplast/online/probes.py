@@ -18,7 +18,7 @@ from metaplast.systems.system import Examples
 from metaplast.terms.algebra import W
 from metaplast.terms.operator import Operator
 
-# Sizes of changes are means over this many images: each takes full matrices.
+# Sizes of changes are means over this many images; each image takes full matrices.
 EXAMPLES = 8
 
 
@@ -60,7 +60,7 @@ Probe = Callable[[Moment], Tensor]
 
 
 def angles(moment: Moment) -> Tensor:
-    """Return the angles of the errors fed back to backprop's, deg, [network, layer 1 … L-1]."""
+    """Return the angles between fed-back errors and backprop's, deg, [network, layer 1 … L-1]."""
     return moment.learner.error_angles(moment.state, moment.query)
 
 
@@ -139,7 +139,7 @@ def explained_variance(moment: Moment, layers: Sequence[int], components: int) -
         components: how many components to report.
 
     Returns:
-        [network, component, layer], rising to 1; 1 if a layer has fewer neurons.
+        [network, component, layer], rising to 1; 1 beyond a layer's number of neurons.
     """
     y = moment.activities
     shares = []

@@ -39,12 +39,12 @@ class OnlineSettings:
     Attributes:
         records: rising numbers of images after which everything is measured; the last is the length
             of the training. 0 is the untrained network.
-        seeds: networks, each with its own weights, images and order.
-        queries: held-out images that accuracy and loss are measured on.
+        seeds: how many networks to train, each with its own weights, images and order.
+        queries: how many held-out images accuracy and loss are measured on.
         seed: of all random numbers.
         purpose: names the random numbers: another purpose gives other networks and orders.
         engine: the engine that unrolls; "auto" takes the fastest.
-        together: networks trained at once; changes only the memory, not the results.
+        together: how many networks to train at once; affects only the memory, not the results.
     """
 
     records: tuple[int, ...]
@@ -164,7 +164,7 @@ def _train(
     """Train some of the networks side by side."""
     engine = choose_engine(settings.engine, learner, theta.device)
     course, state = _course(learner, theta, stream, settings, runs)
-    # Refuse what cannot be learned here, before the untrained network is measured.
+    # Checks that everything fits before the untrained network is measured.
     Problem(learner, theta, state, course)
     accuracies, losses, found = [], [], {name: list[Tensor]() for name in probes}
     done = 0
@@ -179,7 +179,7 @@ def _train(
             )
             outcome = engine.run(Problem(learner, theta, state, stretch), gradient=False)
             state, loss, accuracy = outcome.final, outcome.loss, outcome.score
-        # If the weights are NaN, the largest output means nothing.
+        # With NaN weights, the largest output is meaningless.
         accuracies.append(torch.where(torch.isfinite(loss), accuracy, 0))
         losses.append(loss)
         moment = Moment(
@@ -207,13 +207,12 @@ def _course(
     steps = settings.records[-1]
     courses, states = [], []
     for run in runs:
-        path = (settings.purpose, "images", run)
-        draw = generator(settings.seed, *path)
+        draw = generator(settings.seed, settings.purpose, "images", run)
         course = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
         require(
             course.steps == steps,
-            f"{type(stream).__name__}.sample() must return as many images as it is asked for, "
-            f"{steps}, got {course.steps}.",
+            f"{type(stream).__name__}.sample() was asked for {steps} images, got {course.steps}; "
+            f"return the number asked for.",
         )
         courses.append(course.to(theta.dtype))
         check_episodes(stream, courses[-1])

@@ -1,9 +1,9 @@
 """Find a rule's coefficients by search: logarithmic grids, first coarse pairs, then one by one.
 
-For rules whose coefficients have not been learned, such as backprop's rate. Each other term is
-first tried together with the rate, at one point per decade: a rate may work only with the term.
-Then one coefficient at a time is tuned: the grid has two points per decade, grows if the best value
-lies at its edge, and is refined to four points per decade around the best.
+This is for rules whose coefficients have not been learned, such as backprop's rate. Each other term
+is first tried together with the rate, at one point per decade, because a rate may work only with
+that term. Then the search tunes one coefficient at a time: its grid has two points per decade,
+grows if the best value lies at its edge, and is refined to four points per decade around the best.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS = 2
 
 
 class Coefficient(Protocol):
-    """What can be searched: a term, or anything else with a sign and a starting point."""
+    """A coefficient to search: a term's, or any other with a name, a start and a sign."""
 
     @property
     def name(self) -> str:
@@ -29,11 +29,11 @@ class Coefficient(Protocol):
 
     @property
     def initial(self) -> float:
-        """Above zero for those that are searched first."""
+        """The initial value; above zero for coefficients that are searched first."""
 
     @property
     def nonnegative(self) -> bool:
-        """Whether negative values make no sense."""
+        """Whether negative values are excluded."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class Search:
     """The trials of one rule's search, and its result.
 
     Attributes:
-        terms: of the rule, or other things with a coefficient.
+        terms: the rule's terms, or other coefficients.
         attempt: trains networks with given coefficients.
-        whole: whether every term must take part: without one of its terms, or with one so small
-            that it hardly acts, it would be another rule. The grids of all terms except the rate
-            then do not grow downwards.
-        trials: all of them, in order.
+        whole: whether every term must take part. A rule without one of its terms, or with one so
+            small that it hardly acts, would be another rule. So the grids of all terms except the
+            rate do not grow downwards.
+        trials: all trials by their coefficients, in order.
     """
 
     terms: Sequence[Coefficient]
@@ -93,7 +93,7 @@ class Search:
 
     @property
     def at_edge(self) -> list[str]:
-        """Names of the terms whose best coefficient is the outermost one allowed, or beyond it."""
+        """Names of the terms whose best coefficient lies at a limit of the search, or beyond it."""
         return [
             term.name
             for k, (term, value) in enumerate(zip(self.terms, self.best.theta, strict=True))
@@ -102,7 +102,7 @@ class Search:
 
     @property
     def _lead(self) -> list[int]:
-        """Positions of the terms that are searched first, the rate."""
+        """Positions of the terms that are searched first: the rate."""
         return [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
 
     def _lowest(self, k: int) -> int:
@@ -118,9 +118,9 @@ class Search:
     def run(self) -> Trial:
         """Search all coefficients and return the best trial.
 
-        First try all coefficients at zero, as the no-learning baseline. Then the rate: the terms
-        that meta-learning starts above zero, with all others at zero. Then each other term together
-        with the rate, and by itself, with either sign. Then everything once more, because the
+        First try all coefficients at zero, as the no-learning baseline. Then search the rate (the
+        terms that meta-learning starts above zero) with all others at zero; then each other term,
+        together with the rate and by itself, with either sign. Then repeat the search, because the
         coefficients depend on each other.
         """
         lead = self._lead
@@ -158,7 +158,7 @@ class Search:
             scores = {q: self._score(centre, group, sign, q) for q in GRID}
             while (best := max(scores, key=lambda q: scores[q])) in (low, high):
                 grown = best - 2 if best == low else best + 2
-                # A coefficient too small to change anything is no better than zero.
+                # If the best is no better than zero, it is too small to change anything.
                 if not lowest <= grown <= LIMITS[1] or scores[best] <= self._without(centre, group):
                     break
                 low, high = min(low, grown), max(high, grown)

@@ -1,7 +1,7 @@
 """Terms with coefficients: a rule as a file, an equation, a torch optimizer, a notebook table.
 
-`differentiable` registers the optimizer's twin with `higher`; it is imported only by those who
-use `higher`."""
+`differentiable` registers the optimizer's twin with `higher`; import it only to use `higher`.
+"""
 
 from metaplast.rules.optimizer import RuleOptimizer
 from metaplast.rules.rule import Rule

@@ -1,4 +1,4 @@
-"""Convert a rule's coefficients from any format to plain numbers."""
+"""Convert coefficients that a user gives in any form to plain numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from metaplast.base.errors import UserError, require
+from metaplast.base.tensors import require_tensor
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -27,7 +28,7 @@ def coefficient_rows(theta: object, terms: int) -> tuple[Rows, bool]:
     """
     expected = "coefficients must be one row of numbers, or one row for each layer"
     plain = _plain(theta)
-    is_matrix = plain is not theta and isinstance(plain, list) and _depth(theta) == 2
+    is_matrix = isinstance(theta, Tensor | np.ndarray) and theta.ndim == 2
     if not isinstance(plain, Sequence) or isinstance(plain, str):
         raise UserError(f"{expected}, got {plain!r}; write ((0.1, 0.2),).")
     rows = [_plain(row) for row in plain]
@@ -43,28 +44,27 @@ def _row(row: Any, terms: int, expected: str) -> tuple[float, ...]:
         raise UserError(f"{expected}, got {row!r} where a row belongs; write ((0.1, 0.2),).")
     require(
         len(row) == terms,
-        f"a rule of {terms} terms needs as many coefficients, got {len(row)}.",
+        f"a rule of {terms} terms needs {terms} coefficients in a row, got {len(row)}.",
     )
     return tuple(map(_number, row))
 
 
 def _number(value: Any) -> float:
     value = _plain(value)
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    try:
-        if is_number and math.isfinite(value):
-            return float(value)
-    except OverflowError:
-        pass
-    raise UserError(f"coefficients must be finite numbers, got {str(value)[:60]}.")
+    found = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
+    if not math.isfinite(found):
+        raise UserError(f"coefficients must be finite numbers, got {str(value)[:60]}.")
+    return found
 
 
 def _plain(value: Any) -> Any:
     """Return a tensor or array as lists or a number, and anything else as it is."""
     if isinstance(value, Tensor):
+        require_tensor(value, "coefficients")
         return value.detach().tolist()
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _depth(theta: Any) -> int:
-    return int(theta.ndim)

@@ -1,6 +1,6 @@
 """Rules in loops written with `higher`: importing this registers `RuleOptimizer`'s twin.
 
-    import metaplast.differentiable
+    import metaplast.rules.differentiable
     optimizer = metaplast.RuleOptimizer(model, rule)
     with higher.innerloop_ctx(model, optimizer, override={"theta": [theta]}) as (fmodel, diffopt):
         for x, label in examples:
@@ -39,8 +39,8 @@ class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[mis
     def step_by(self, signals: Any, **options: Any) -> list[Tensor]:
         """Update the parameters; `_update` receives `signals`, one for each parameter.
 
-        A zero loss keeps higher from differentiating the unroll so far at every step, which would
-        cost T².
+        The loss is zero: higher would differentiate a real one through the whole unroll so far at
+        every step, which costs T².
         """
         nothing = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
         options["grad_callback"] = lambda _: signals
@@ -56,7 +56,7 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
     when the twin was made are frozen, as in `RuleOptimizer`.
 
     Raises:
-        UserError: if there is no patched model, or the override is of something else.
+        UserError: if there is no patched model, or the override sets anything else.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
     ) -> None:
         if fmodel is None:
             raise UserError(
-                "a differentiable rule reads its signals off the patched model; give fmodel, or "
+                "a differentiable rule reads its signals from the patched model; give fmodel, or "
                 "use higher.innerloop_ctx."
             )
         _check(override)
@@ -99,12 +99,12 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
 
         Args:
             loss: cross-entropy of the model's output for one example.
-            arguments: passed on.
-            options: passed on.
+            arguments: passed on to `higher`.
+            options: passed on to `higher`.
 
         Raises:
             UserError: if the loss is not a function of the model's last output, the model was not
-                called with one example, or the override is of something else.
+                called with one example, or the override sets anything but theta and lr.
         """
         names = ("params", "override", "grad_callback")
         options |= dict(zip(names, arguments, strict=False))
@@ -158,8 +158,8 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         θ and `lr` of the optimizer do not change.
 
         Args:
-            optimizer: of a network and a feedback like the twin's, perhaps the one from which the
-                twin was made.
+            optimizer: one with the twin's network and feedback, such as the one that the twin was
+                made from.
 
         Raises:
             UserError: if network or feedback differ.
@@ -168,8 +168,8 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         require(
             own.network.widths == other.network.widths and own.feedback_name == other.feedback_name,
             f"the twin has widths {list(own.network.widths)} and {own.feedback_name} feedback, the "
-            f"optimizer {list(other.network.widths)} and {other.feedback_name}; give one of the "
-            f"same.",
+            f"optimizer {list(other.network.widths)} and {other.feedback_name}; give an optimizer "
+            f"with the same.",
         )
         fast, places = list(self._fmodel.parameters()), self._group_to_param_list[0]
         weights = optimizer.param_groups[0]["params"]
@@ -180,20 +180,17 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
 
 
 def _check(override: Any) -> None:
-    """Raise `UserError` unless an override is of a rule's settings, each in a one-element list."""
-    known = ("theta", "lr")
+    """Raise `UserError` unless an override sets theta or lr, each in a one-element list."""
+    if override is None:
+        return
     require(
-        override is None
-        or (
-            isinstance(override, Mapping)
-            and set(override) <= set(known)
-            and all(
-                isinstance(values, list | tuple) and len(values) == 1
-                for values in override.values()
-            )
+        isinstance(override, Mapping)
+        and set(override) <= {"theta", "lr"}
+        and all(
+            isinstance(values, list | tuple) and len(values) == 1 for values in override.values()
         ),
-        f"override takes {' and '.join(known)}, each in a list of one, as in "
-        f"{{'theta': [theta]}}, got {_shown(override)}; write it so.",
+        f"override takes theta and lr, each in a list of one, as in {{'theta': [theta]}}, got "
+        f"{_shown(override)}; write it like that.",
     )
 
 

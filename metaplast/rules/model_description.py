@@ -13,7 +13,7 @@ from metaplast.systems.fully_connected import FullyConnected
 _EXPECTED = "a rule trains an nn.Sequential of Linear layers with activations between them"
 _KINDS = (nn.Sequential, nn.Linear, nn.Softplus, nn.Tanh, nn.ReLU, nn.Flatten, nn.Identity)
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-# torch's default; from there on, Softplus differs from its formula by less than exp(-20)/β.
+# torch's default. From this threshold on, Softplus is off its formula by less than exp(-20)/β.
 _LEAST_THRESHOLD = 20.0
 
 
@@ -41,12 +41,12 @@ def describe(
     for place, module in enumerate(places):
         require(
             isinstance(module, nn.Linear) == (place % 2 == 0),
-            f"{_EXPECTED}, got {type(module).__name__} as number {place + 1}; take turns of Linear "
-            f"and activation, and let the last layer's output be the logits.",
+            f"{_EXPECTED}, got {type(module).__name__} as number {place + 1}; alternate Linear "
+            f"layers and activations, and end with a Linear layer, whose output is the logits.",
         )
     require(
         len(places) % 2 == 1,
-        f"{_EXPECTED}, ending in a Linear layer; let the last be Linear, its output the logits.",
+        f"{_EXPECTED}; end with a Linear layer, whose output is the logits.",
     )
     layers = linear_layers(model)
     _check_layers(layers)
@@ -71,7 +71,7 @@ def _leaves(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _used(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield all modules in the order of their use; `modules()` would skip repetitions."""
+    """Yield all modules in the order of use; `modules()` would skip those used again."""
     yield model
     if isinstance(model, nn.Sequential):
         for module in model._modules.values():
@@ -96,7 +96,8 @@ def _check_forward(module: nn.Module) -> None:
 def _check_layers(layers: list[nn.Linear]) -> None:
     require(
         all(layer.bias is None for layer in layers),
-        "a rule trains layers without biases, got some with; make them by Linear(…, bias=False).",
+        "a rule trains layers without biases, got some with biases; make them with "
+        "Linear(…, bias=False).",
     )
     weights = [_weight(layer) for layer in layers]
     require(
@@ -109,7 +110,7 @@ def _check_layers(layers: list[nn.Linear]) -> None:
     require(
         len(kinds) == 1 and weights[0].dtype in _DTYPES and weights[0].device.type != "meta",
         f"a rule trains floating-point weights of one dtype on one device, got {listed}; move the "
-        f"whole model by model.to(…).",
+        f"whole model with model.to(…).",
     )
 
 

@@ -22,16 +22,16 @@ from metaplast.base.errors import UserError, require
 from metaplast.systems.fully_connected import Forward
 
 _NO_CALL = (
-    "a rule learns from the model's last call, and there is none since the last step; call the "
-    "model first."
+    "a rule learns from the model's last call, and the model was not called since the last step; "
+    "call the model first."
 )
 _EVALUATION = (
     "a rule learns from the model's last call in training mode, and the model is in evaluation "
     "mode; call model.train() before the call to learn from."
 )
 _COMPILED = (
-    "a rule learns from the model's last call, and a compiled model's call does not show its "
-    "signals; call the model itself, not compiled."
+    "a rule learns from the model's last call, and a compiled model does not show its signals; "
+    "call the model itself, not compiled."
 )
 _INCOMPLETE = (
     "a rule learns from the model's last call, and that call did not use every layer with the "
@@ -97,13 +97,13 @@ class ModelSignals(Signals):
     """The signals of an ordinary model's calls in training mode.
 
     Args:
-        model: whose calls are read.
+        model: the model.
         layers: its Linear layers.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[nn.Linear]) -> None:
         super().__init__(len(layers))
-        # References are held so that the identities stay valid.
+        # These references keep the modules alive, so that their ids stay valid.
         self._model, self._linear = model, tuple(layers)
         self._weights = tuple(layer.weight for layer in layers)
         _watch(self, (*layers, model))
@@ -134,7 +134,7 @@ def forward_of(call: Call, widths: Sequence[int], dtype: torch.dtype) -> Forward
     """Return a call's signals, each [1, example, neuron].
 
     Raises:
-        UserError: unless it was a call with [input] or [example, input].
+        UserError: unless the model was called with [input] or [example, input].
     """
     first = call.inputs[0]
     single = first.numel() == widths[0]
@@ -143,7 +143,7 @@ def forward_of(call: Call, widths: Sequence[int], dtype: torch.dtype) -> Forward
     sizes = zip((*call.inputs, call.output), widths, strict=True)
     require(
         fits and all(signal.numel() == examples * width for signal, width in sizes),
-        f"a rule learns from inputs [{widths[0]}] or [example, {widths[0]}], the model's first "
+        f"a rule learns from inputs [{widths[0]}] or [example, {widths[0]}], and the model's first "
         f"layer was called with {list(first.shape)}; flatten the inputs.",
     )
     require(examples > 0, "a step takes at least one example, the model was called with none.")
@@ -152,7 +152,7 @@ def forward_of(call: Call, widths: Sequence[int], dtype: torch.dtype) -> Forward
     return Forward((*activities, torch.softmax(output, -1)), output)
 
 
-# From a module's id to its places: by reader number, the reader and the place there.
+# For each module's id, by reader number: the reader, and the module's place in its model.
 _places: dict[int, dict[int, tuple[weakref.ref[ModelSignals], int]]] = {}
 _numbers = itertools.count()
 _lock = threading.RLock()
@@ -160,7 +160,7 @@ _hooks: list[RemovableHandle] = []
 
 
 def _watch(signals: ModelSignals, modules: Sequence[nn.Module]) -> None:
-    """Let a reader see the calls of modules as long as the reader lives."""
+    """Report calls of modules to a reader, as long as the reader exists."""
     number = next(_numbers)
     identities = [id(module) for module in modules]
     weakref.finalize(signals, _forget, number, identities).atexit = False
@@ -182,7 +182,7 @@ def _forget(number: int, identities: Sequence[int]) -> None:
 
 
 def _see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-    if torch.compiler.is_compiling():  # First, so that all compiled modules stay as they are.
+    if torch.compiler.is_compiling():  # First, so that nothing below is traced.
         return
     places = _places.get(id(module))
     if places is not None:

@@ -7,7 +7,7 @@ import html
 from metaplast.rules.rule import MATRICES, Rule
 from metaplast.terms.notation import LATEX, TEXT
 
-# latex2mathml writes these differently from what browsers expect: bold letters, escapes within
+# latex2mathml writes these in a way that browsers do not expect: bold letters, escapes within
 # text, and capital Greek letters, which LaTeX sets upright.
 _MENDED = {
     'mathvariant="bold"': 'style="font-weight: bold"',
@@ -17,7 +17,7 @@ _MENDED = {
 
 
 def mathml(latex: str) -> str:
-    """Return LaTeX as MathML, which browsers typeset without help."""
+    """Return LaTeX as MathML, which browsers typeset on their own."""
     from latex2mathml.converter import convert
 
     converted: str = convert(latex)
@@ -83,6 +83,6 @@ def _rows(rule: Rule) -> list[tuple[str, ...]]:
 
 
 def coefficient(value: float | list[float]) -> str:
-    """Return a coefficient, or those of all layers."""
+    """Return one coefficient, or the coefficients of all layers, as text."""
     values = value if isinstance(value, list) else [value]
     return ", ".join(f"{number:.4g}" for number in values).replace("-", "−")

@@ -52,15 +52,15 @@ class RuleOptimizer(torch.optim.Optimizer):
     Args:
         model: Linear layers without biases, one kind of activation between them, with logits as its
             output; Flatten and Identity may occur anywhere.
-        rule: what changes the weights.
+        rule: the rule by which the weights change.
         lr: a factor on the rule's θ; `torch.optim.lr_scheduler` can change it.
         init: how the feedback's weights are drawn, "xavier" or "normal:STD".
         activation: its σ' is used for the synthetic input error e_0 in a model of a single layer,
             which has no activation of its own.
-        generator: draws the feedback's weights; None takes a new one with seed 0.
+        generator: draws the feedback's weights; None uses a new one with seed 0.
 
     Raises:
-        UserError: if the model is of another kind, or the rule does not fit it.
+        UserError: if the model is of another kind, or the rule does not fit the model.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         require(
             not rule.is_per_layer or len(rule.theta) == layers,
             f"the rule has coefficients for {len(rule.theta)} layers, the model has {layers}; "
-            f"give a model of as many layers.",
+            f"give a model with {len(rule.theta)} layers.",
         )
         require_factor(lr)
         weights = [layer.weight for layer in linear_layers(model)]
-        with torch.inference_mode(False):  # what is made there could not be changed elsewhere
+        with torch.inference_mode(False):  # inference tensors could not be changed later
             theta = rule.tensor(torch.float64, weights[0].device)
             super().__init__(weights, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
             self._draw_feedback(weights, generator)
@@ -99,11 +99,12 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Args:
             label: the example's class, a whole number or a vector of probabilities; after a call
-                with [n, input], n classes or [n, class] probabilities. A function is a closure.
-            closure: calls the model and returns what `label` is.
+                with [n, input], n classes or [n, class] probabilities. A function is taken as the
+                closure.
+            closure: a function that calls the model and returns the label.
 
         Returns:
-            What the closure returned, None without one.
+            The closure's result; None without a closure.
 
         Raises:
             UserError: if the model has not been called since the last step, the label is invalid,
@@ -123,11 +124,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         return returned
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refuse any parameters except the model's weights, which the constructor passes."""
+        """Refuse all parameters but the model's weights, which the constructor passes."""
         require(
             not self.param_groups,
-            "a RuleOptimizer trains the weights of one model and takes no more parameters; make "
-            "another optimizer for them.",
+            "a RuleOptimizer trains only the weights of its model; make another optimizer for "
+            "other parameters.",
         )
         super().add_param_group(param_group)
 
@@ -135,7 +136,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Load the feedback's weights and `lr` from a `state_dict` of the same rule.
 
         Raises:
-            UserError: if it is of another rule or network; says what differs.
+            UserError: if it is from another rule or network; says what differs.
         """
         group = self.param_groups[0]
         feedback = [self.state[weight].get(FEEDBACK) for weight in group["params"]]
@@ -146,11 +147,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.param_groups[0]["theta"] = group["theta"]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state of a copy; the model is copied with it."""
+        """Return the state of a copy, which includes a copy of the model."""
         return {**super().__getstate__(), "model": self.model, "learner": self.learner}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Become a copy; `load_state_dict` also calls this, with fewer entries."""
+        """Restore a copy; `load_state_dict` also calls this, with fewer entries."""
         super().__setstate__(state)
         if "model" in state:
             self._watch()
@@ -162,7 +163,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _draw_feedback(self, weights: list[Tensor], generator: torch.Generator | None) -> None:
         require(
             generator is None or isinstance(generator, torch.Generator),
-            f"generator must be a torch.Generator, got a {type(generator).__name__}; make one by "
+            f"generator must be a torch.Generator, got a {type(generator).__name__}; make one with "
             f"torch.Generator().manual_seed(0).",
         )
         generator = generator or torch.Generator(weights[0].device).manual_seed(0)
@@ -200,7 +201,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._signals.drop()
 
     def _weights(self) -> list[Tensor]:
-        """Return the weights, after checking that they are still the model's."""
+        """Return the weights, after checking that the model still uses them."""
         own = self.learner.network
         described = describe(self.model, own.init, own.activation)
         network = replace(described, feedback_name=own.feedback_name)

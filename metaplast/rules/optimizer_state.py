@@ -1,4 +1,4 @@
-"""Check whether a saved optimizer state is of the same rule and network."""
+"""Check whether a saved optimizer state is from the same rule and network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metaplast.systems.learner import Learner
 
 
 def identity(learner: Learner) -> dict[str, Any]:
-    """Return what a state must share with its optimizer, as plain data; θ is stored beside it."""
+    """Return what a state and its optimizer must share, as plain data; θ is stored separately."""
     return {
         "terms": {term.name: term.spell() for term in learner.terms},
         "feedback": learner.feedback_name,
@@ -30,7 +30,7 @@ def check_state(
     Args:
         state: the result of `state_dict`.
         group: the optimizer's parameter group.
-        kept: what the optimizer keeps of each weight, by name.
+        kept: what the optimizer stores for each weight, by name.
 
     Returns:
         The state's parameter group.
@@ -58,12 +58,9 @@ def check_state(
 
 
 def complete_state(state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checked state with the entries that an older version did not write."""
-    own = {name: value for name, value in group.items() if name != "params"}
+    """Return a checked state, with the entries added that older versions did not write."""
     (saved,) = state["param_groups"]
-    older = {name: value for name, value in own.items() if name in ("lr", "rule")}
-    older["lr"] = 1.0
-    return {**state, "param_groups": [{**older, **saved}]}
+    return {**state, "param_groups": [{"lr": 1.0, "rule": group["rule"], **saved}]}
 
 
 def _group(state: Any) -> Mapping[str, Any]:
@@ -81,7 +78,7 @@ def _group(state: Any) -> Mapping[str, Any]:
     )
     if not is_state or groups is None:
         raise UserError(
-            "the state is not that of a RuleOptimizer; give what its state_dict() returned."
+            "the state is not from a RuleOptimizer; give what its state_dict() returned."
         )
     group: Mapping[str, Any] = groups[0]
     return group
@@ -89,8 +86,8 @@ def _group(state: Any) -> Mapping[str, Any]:
 
 def _differs(name: str, other: object, own: object) -> str:
     return (
-        f"the state is of another rule or network: {name} {other}, the optimizer has {own}; "
-        f"load it into an optimizer of the same rule and the same model."
+        f"the state is from another rule or network: {name} {other}, the optimizer has {own}; "
+        f"load it into an optimizer with the same rule and the same model."
     )
 
 

@@ -70,8 +70,8 @@ def require_factor(lr: Any) -> None:
         is_number, lr = not lr.is_complex(), lr.detach().item()
     require(
         is_number and 0 <= float(lr) < math.inf,
-        f"lr, the factor on θ, must be a finite number that is not negative, got {lr!r}; 1 is the "
-        f"rule as it was found.",
+        f"lr, the factor on θ, must be a finite number that is not negative, got {lr!r}; 1 leaves "
+        f"the rule as it was found.",
     )
 
 

@@ -77,7 +77,7 @@ def _row(value: float | Sequence[float]) -> list[float]:
 
 
 def _relative_error(planted: list[float], found: list[float]) -> float:
-    """Return the largest error relative to the largest planted value; one row may serve all."""
+    """Return the largest error relative to the largest planted value; one row serves all layers."""
     layers = max(len(planted), len(found))
     planted, found = (row * layers if len(row) == 1 else row for row in (planted, found))
     largest = max(map(abs, planted))

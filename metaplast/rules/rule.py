@@ -230,7 +230,7 @@ class Rule:
         """Return the rule that `to_json` wrote.
 
         Raises:
-            UserError: if the data have another format, or a term is unknown here.
+            UserError: if the data have another format, or a term is unknown.
         """
         return cls._decoded(data, "the data of the rule")
 
@@ -243,13 +243,13 @@ class Rule:
 
         Args:
             path: the file.
-            terms: terms of your own; torch functions, which a file cannot hold, must be given here
-                or be installed.
-            to_print: whether such functions may be missing; the rule can then not be run.
+            terms: your own terms. Terms that are torch functions, which a file cannot hold, must
+                be given here or be installed.
+            to_print: whether such functions may be missing; then the rule cannot be run.
 
         Raises:
-            UserError: if the file is missing, damaged, foreign, of a future version, or has
-                a term that is unknown here or was given as something else.
+            UserError: if the file is missing, damaged, foreign or of a future version, or a term
+                is unknown here or was given with another meaning.
         """
         path = as_path(path)
         data = read_json(path, "a rule")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from metaplast.rules.rule import Rule
 
 FORMAT = "metaplast-rule"
-# Formulas as data are in fields that earlier versions ignore, so they need no new version.
+# Formulas are stored in fields that earlier versions ignore, so they need no new version.
 VERSION = 1
 
 # Far above any sensible rule.
@@ -59,7 +59,7 @@ def read_rule(data: Any, own: Iterable[Term] = (), *, to_print: bool = False) ->
 
     Args:
         data: the data.
-        own: the caller's own terms, which define the terms of the same names.
+        own: the caller's terms; each replaces the term of its name.
         to_print: whether terms that are torch functions may be missing, because the rule will not
             be run.
 
@@ -107,8 +107,8 @@ def _term(
         term = read_term(name, data)
         if here is not None:
             warnings.warn(
-                f"{name} means {term.spell()!r} in this rule, as its file says, and not what the "
-                f"installed term of that name means, {here.spell()!r}.",
+                f"in this rule {name} means {term.spell()!r}, as its file says; the installed term "
+                f"of that name means {here.spell()!r}.",
                 stacklevel=6,
             )
         return term
@@ -122,10 +122,10 @@ def _other_meaning(term: Term, data: Mapping[str, Any], *, is_given: bool) -> Us
     if written == term.spell() and not isinstance(term.formula, Formula):
         return UserError(
             f"the function of the term {term.name} gives other values than when the rule was "
-            f"written; give the function that it was found with."
+            f"written; give the function that the rule was found with."
         )
     remedy = (
-        "give the term that it was found with"
+        "give the term that the rule was found with"
         if is_given
         else "use the version of the term library that wrote it"
     )

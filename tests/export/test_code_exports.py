@@ -228,7 +228,7 @@ def dense(synapses):
 
 DENSE = Term("dense", DenseFormula(W, dense, frozenset(), True, "−W", "-W"), "made up")
 REFUSED = {
-    "a dense term": (rule((DENSE,)), network(), "dense is given as a torch function"),
+    "a dense term": (rule((DENSE,)), network(), "dense is a torch function"),
     "another depth": (rule(BIO, layers=2), network(), "give --widths with 3 numbers"),
     "a rule that explodes": (
         Rule(BIO, ((1e200, 1e200, 1e200),), "fixed"), network(), "the rule diverges within 5 steps",

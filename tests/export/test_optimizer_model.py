@@ -305,7 +305,7 @@ def test_half_precision_later_on_is_warned_of_where_the_step_is():
 
 
 def test_more_parameters_are_refused():
-    with pytest.raises(UserError, match="takes no more parameters") as caught:
+    with pytest.raises(UserError, match="trains only the weights of its model") as caught:
         made()[1].add_param_group({"params": [nn.Parameter(X)]})
     assert_is_one_sentence(caught.value)
 
@@ -401,7 +401,7 @@ def test_what_the_twin_learned_is_taken_back():
 
 def test_the_twin_gives_nothing_to_another_network():
     other = RuleOptimizer(nn.Sequential(nn.Linear(5, 3, bias=False)), RULE)
-    with pytest.raises(UserError, match="give one of the same") as caught:
+    with pytest.raises(UserError, match="give an optimizer with the same") as caught:
         inner(*made())[1].copy_to(other)
     assert_is_one_sentence(caught.value)
 

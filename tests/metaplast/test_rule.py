@@ -148,6 +148,8 @@ BAD_RULES = {
     "a text": (BIO, "123", "fixed"),
     "a number": (BIO, 1.0, "fixed"),
     "three axes": (BIO, torch.zeros(1, 1, 3), "fixed"),
+    "a tensor without numbers": (BIO, torch.zeros(3, device="meta"), "fixed"),
+    "a sparse tensor": (BIO, torch.ones(3).to_sparse(), "fixed"),
     "an endless integer": (BIO, ((10**400, 1.0, 1.0),), "fixed"),
     "a row and a number": (BIO, ((1.0, 1.0, 1.0), 1.0), "fixed"),
     "names for terms": (("oja",), ((1.0,),), "fixed"),

@@ -3,16 +3,20 @@
 import csv
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support import assert_is_one_sentence
 
 from metaplast.base.errors import UserError
+from metaplast.batch_jobs import pool
 from metaplast.batch_jobs.pool import DONE, Heartbeat, Jobs, run_job
 from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
 from metaplast.discovery.config import DiscoveryConfig
@@ -114,10 +118,28 @@ def test_a_folder_without_jobs_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         Jobs.load(tmp_path)
     assert_is_one_sentence(caught.value)
-    data = {"options": {}, "jobs": {"../a": TINY.to_json()}}
-    (tmp_path / "jobs.json").write_text(json.dumps(data))
-    with pytest.raises(UserError, match=r"\.\./a"):
-        Jobs.load(tmp_path)
+    for name in ("../a", "..", ".", ""):
+        data = {"options": {}, "jobs": {name: TINY.to_json()}}
+        (tmp_path / "jobs.json").write_text(json.dumps(data))
+        with pytest.raises(UserError, match=re.escape(repr(name))) as caught:
+            Jobs.load(tmp_path)
+        assert_is_one_sentence(caught.value)
+
+
+def test_a_worker_that_has_just_ended_does_not_hide_the_interrupt(monkeypatch):
+    def gone(pid, number):
+        raise ProcessLookupError
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool.os, "kill", gone)
+    children = [SimpleNamespace(pid=1)]
+    monkeypatch.setattr(pool.multiprocessing, "active_children", lambda: children)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.on_cores(dict, {"a": ()}, 1, interrupt))
 
 
 def test_ray_runs_the_same_jobs(tmp_path):

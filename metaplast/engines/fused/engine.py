@@ -27,7 +27,7 @@ TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 class ReversalError(UserError):
-    """The weights rebuilt in the backward sweep differ from the real ones: no gradient."""
+    """The weights rebuilt in the backward sweep differ from the real ones: there is no gradient."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class FusedEngine(Engine):
 
 
 def _refusal(learner: Learner) -> str | None:
-    """Return why the kernel does not serve a learner's system, None if it does."""
+    """Return why the kernel cannot serve a learner's system, None if it can."""
     system = learner.system
     if type(system) is not FullyConnected:
         return (

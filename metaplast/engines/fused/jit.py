@@ -69,11 +69,11 @@ def _fingerprint() -> str:
 
 
 class _NotOnDiskError(Exception):
-    """A kernel would have had to be compiled."""
+    """The kernel is not on disk: it has to be compiled."""
 
 
 class _Refusal(event.Listener):
-    """Raises `_NotOnDiskError` where numba is about to compile a function."""
+    """Raises `_NotOnDiskError` when numba is about to compile a function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -89,10 +89,10 @@ class _Refusal(event.Listener):
 def load(function: Callable[..., Any], call: Callable[[], None], module: str, *to: str) -> None:
     """Load `function` from disk for the argument types that `call` gives it; compile it if needed.
 
-    What is not on disk is compiled by another process, `python -m module *to`, after a line to
-    stderr that says so. numba joins inner functions by name: in the process that compiles, the
-    kernel would run copies of them that were optimised separately and round differently from those
-    stored with it, so the first run on a machine would give other digits than later ones.
+    To compile, this prints a line to stderr and starts another process, `python -m module *to`.
+    numba joins inner functions by name: the process that compiles runs copies of them that were
+    optimised separately, and they round differently from the copies on disk. So without the other
+    process, the first run on a machine would give other digits than later runs.
     """
     if _loads(function, call):
         return
