@@ -1,4 +1,4 @@
-"""Samplers and streams that write down which side of a split was asked, with which numbers."""
+"""Samplers and streams that log which side of a split was sampled, and with which seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaplast.tasks.stream import StreamSplit
 
 
 class Side(Clouds):
-    """One side of a split: easy tasks, and an entry in a log for each time that it is asked."""
+    """One side of a split: draws easy tasks, and logs each draw."""
 
     def __init__(self, name, log, **sizes):
         super().__init__(**sizes)
@@ -23,7 +23,7 @@ class Side(Clouds):
 
 
 class Half(Side):
-    """One half of a stream: as a side, but each episode is a network's course."""
+    """One half of a stream: a side that draws the images of one network."""
 
     def sample(self, steps, queries, generator):
         self.log.append((self.name, generator.initial_seed()))
@@ -32,7 +32,7 @@ class Half(Side):
 
 @dataclass
 class Sources:
-    """Opens splits and streams whose sides share one log, whatever is asked for.
+    """Opens splits and streams whose sides share one log, for any request.
 
     Attributes:
         log: (side, seed of the generator), in order.

@@ -1,12 +1,18 @@
-"""What several test modules build: random signals, small problems, samplers of random tasks."""
+"""Helpers of several test modules: random signals, small problems, samplers of random tasks."""
 
 from __future__ import annotations
 
+import copy
+import os
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from metaplast.base import files
 from metaplast.base.errors import UserError
+from metaplast.discovery.run import Observer
 from metaplast.engines import Problem
 from metaplast.systems.feedback import all_feedbacks
 from metaplast.systems.fully_connected import FullyConnected
@@ -23,12 +29,23 @@ FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
 
 
-# For scripts of other processes: parts of metaplast that need no torch load in no time.
+# The first lines of a script that imports parts of metaplast without loading torch.
 LIGHT = f"""
 import sys, types
 sys.modules["metaplast"] = types.ModuleType("metaplast")
 sys.modules["metaplast"].__path__ = [{str(Path(__file__).parents[1] / "metaplast")!r}]
 """
+
+
+# Runs the command line in a fresh process; append the arguments.
+MAIN = [sys.executable, "-c", "import sys; from metaplast.commands import main; sys.exit(main())"]
+
+# Options of a discovery that takes a second.
+SMALL_RUN = [
+    "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
+    "--refit=0", "--validation=4", "--test-episodes=4", "--engine=batched",
+    "--terms=error_hebbian,oja",
+]  # fmt: skip
 
 
 def named(*names):
@@ -112,6 +129,24 @@ def matrices_of(state):
     return list(state.matrices.values())
 
 
+class Stop(Observer):
+    """Interrupts a run after some outer steps."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def record(self, loop, record):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def essence(result):
+    """Return everything in a result that must not depend on interruptions."""
+    tests = {name: (e.accuracy.tolist(), e.loss.tolist()) for name, e in result.heldout.items()}
+    return result.rule, result.searched, result.scale, result.history, tests, result.divergences
+
+
 class Clouds:
     """A sampler of easy tasks: in each episode, one Gaussian cloud for each class."""
 
@@ -130,7 +165,7 @@ class Clouds:
 
 
 class Poisoned(Clouds):
-    """Easy tasks, but for the episodes in `bad`: images so bright that learning diverges."""
+    """Easy tasks, except the episodes `bad`, whose images are so bright that learning diverges."""
 
     def __init__(self, bad, factor=1e200, **options):
         super().__init__(**options)
@@ -140,6 +175,62 @@ class Poisoned(Clouds):
         batch = super().sample(episodes, generator)
         batch.support_x[self.bad] *= self.factor
         return batch
+
+
+def entries(folder):
+    """Return the names in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_to_write(monkeypatch, name, number):
+    """Make every write of a file with this name fail with an error number of the system."""
+    real = files._replace
+
+    def replace(path, *arguments):
+        if path.name == name:
+            raise OSError(number, os.strerror(number))
+        real(path, *arguments)
+
+    monkeypatch.setattr(files, "_replace", replace)
+
+
+def paths_in(data, path=()):
+    """Yield the path of every value in a tree of dictionaries, lists and tuples."""
+    if path:
+        yield path
+    if isinstance(data, dict | list | tuple):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from paths_in(value, (*path, key))
+
+
+def with_value(data, path, value):
+    """Return a copy of a tree with another value at a path; tuples on the way become lists."""
+    data = copy.deepcopy(data)
+    target = data
+    for key in path[:-1]:
+        if isinstance(target[key], tuple):
+            target[key] = list(target[key])
+        target = target[key]
+    target[path[-1]] = value
+    return data
+
+
+def without(data, path):
+    """Return a copy of a tree of dictionaries and lists without the value at a path."""
+    data = copy.deepcopy(data)
+    target = data
+    for key in path[:-1]:
+        target = target[key]
+    del target[path[-1]]
+    return data
+
+
+def refusal(function, *arguments, **options):
+    """Check that a call is refused in one sentence; return the sentence."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **options)
+    assert_is_one_sentence(caught.value)
+    return str(caught.value)
 
 
 def assert_close(actual, expected, tolerance=1e-9):

@@ -1,9 +1,9 @@
-"""Kill commands at random moments, resume them, and compare with runs that nobody killed.
+"""Kill commands at random moments, resume them, and compare with uninterrupted runs.
 
     python tests/campaigns/kill.py --kills 200
 
-Not part of the test suite: it takes minutes. It ends with exit code 1 if a resumed run differs, a
-process goes on, or a temporary file stays.
+Not part of the test suite: it takes minutes. It exits with 1 if a resumed run differs, a process
+keeps running, or a temporary file is left.
 """
 
 from __future__ import annotations
@@ -43,15 +43,17 @@ COMMANDS = {
     ),
     "reproduce": (["bio", "--quick", "--processes=1", "--out={}"],) * 2,
 }
-# What says that a folder can be continued, and that a command is over.
+# The file that shows that a run has begun in a folder and can be resumed.
 BEGUN = {"discover": "config.json", "sweep": "jobs.json", "recover": "jobs.json"}
-# Equal to the byte after a resumed run; other files hold times.
+# Files that a resumed run must reproduce byte for byte; other files hold times.
 EXACT = ("rule.json", "history.csv", "terms.csv", "recovery.csv", "bio.csv")
+# Files among the parts of `reproduce` that hold times.
+TIMED = ("variant.json", "seed-0.json", "seed-1.json")
 MARK = "METAPLAST_CAMPAIGN"
 
 
 def start(command: str, arguments: Sequence[str], folder: Path, mark: str) -> int:
-    """Return the process id of a command in a process group of its own; forking saves imports."""
+    """Start a command in its own process group; return its id. Forking saves imports."""
     child = os.fork()
     if child:
         return child
@@ -74,7 +76,7 @@ def start(command: str, arguments: Sequence[str], folder: Path, mark: str) -> in
 
 
 def members(leader: int, mark: str) -> Iterator[int]:
-    """Yield the processes of a command that still live: its group's, and those with its mark."""
+    """Yield the running processes of a command: those in its group or with its mark."""
     for place in Path("/proc").iterdir():
         if not place.name.isdigit() or int(place.name) == os.getpid():
             continue
@@ -88,7 +90,7 @@ def members(leader: int, mark: str) -> Iterator[int]:
 
 
 def settled(leader: int, mark: str, seconds: float) -> list[int]:
-    """Return the processes that still live after a while."""
+    """Wait for all processes to end; return those that still run after `seconds`."""
     until = time.monotonic() + seconds
     while (left := list(members(leader, mark))) and time.monotonic() < until:
         time.sleep(0.05)
@@ -96,14 +98,13 @@ def settled(leader: int, mark: str, seconds: float) -> list[int]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder that must come out the same."""
+    """Return the contents of the files that must be the same."""
     paths = [path for path in folder.rglob("*") if path.name in EXACT or "parts" in path.parts]
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in paths
-        if path.is_file() and path.suffix in (".csv", ".json") and path.name != "variant.json"
-        and not path.name.startswith("seed-0.j") and not path.name.startswith("seed-1.j")
-    }  # fmt: skip
+        if path.is_file() and path.suffix in (".csv", ".json") and path.name not in TIMED
+    }
 
 
 def coefficients(folder: Path) -> dict[str, object]:
@@ -134,7 +135,7 @@ class Campaign:
         self._times: dict[str, float] = {}
 
     def whole(self, command: str) -> Path:
-        """Return the folder of a run that nobody killed, made once."""
+        """Return the folder of an uninterrupted run, which is made once."""
         if command not in self._whole:
             folder, began = self._place / f"{command}-whole", time.monotonic()
             if self._attempt(command, folder, None) != 0:
@@ -143,11 +144,11 @@ class Campaign:
         return self._whole[command]
 
     def run(self, command: str, most: int) -> None:
-        """Kill a run at most `most` times, let it end, and compare."""
+        """Kill a run at most `most` times, let it finish, and compare."""
         self.whole(command)
         folder = self._place / f"{command}-{self.runs[command]}"
         for _ in range(most):
-            # What is done stays done: short delays reach every part of a run in the end.
+            # Finished work is kept, so short delays reach every part of a run in the end.
             delay = self._draw.uniform(0, 0.5 * self._times[command])
             code = self._attempt(command, folder, delay)
             if code is not None:
@@ -161,7 +162,7 @@ class Campaign:
     def _attempt(self, command: str, folder: Path, delay: float | None) -> int | None:
         """Run a command in its folder; return its exit code, or None if it was killed."""
         begin, proceed = COMMANDS[command]
-        begun = (folder / BEGUN.get(command, "")).exists() if folder.exists() else False
+        begun = (folder / BEGUN.get(command, "")).exists()
         mark = f"{os.getpid()}-{self._draw.getrandbits(64)}"
         child = start(command, proceed if begun else begin, folder, mark)
         until = None if delay is None else time.monotonic() + delay
@@ -178,7 +179,7 @@ class Campaign:
             time.sleep(0.01)
         left = settled(child, mark, 10.0)
         if left:
-            self.faults.append(f"{command}: processes {left} live on in {folder}")
+            self.faults.append(f"{command}: processes {left} still run in {folder}")
             for each in left:
                 os.kill(each, signal.SIGKILL)
         return code
@@ -191,11 +192,11 @@ class Campaign:
             return
         for what, look in (("files", contents), ("θ", coefficients)):
             if look(folder) != look(whole):
-                self.faults.append(f"{command}: other {what} in {folder}")
+                self.faults.append(f"{command}: different {what} in {folder}")
                 return
         stray = [path for path in folder.rglob(".*") if path.is_file()]
         if stray:
-            self.faults.append(f"{command}: {stray} stay")
+            self.faults.append(f"{command}: {stray} are left")
             return
         shutil.rmtree(folder)
 
@@ -209,14 +210,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--commands", default=",".join(COMMANDS))
     options = parser.parse_args()
-    # Before the first fork: every command starts with all of this loaded.
+    # Import before the first fork, so that every command starts with everything loaded.
     for name in options.commands.split(","):
         __import__(f"metaplast.commands.{name}")
     place = Path(tempfile.mkdtemp(prefix="metaplast-kills-"))
-    campaign, until = (
-        Campaign(place, random.Random(options.seed)),
-        time.monotonic() + options.seconds,
-    )
+    campaign = Campaign(place, random.Random(options.seed))
+    until = time.monotonic() + options.seconds
     names = options.commands.split(",")
     turn = 0
     while campaign.kills.total() < options.kills and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""What tests of commands need before any of them reads what a command prints."""
+"""Compile the kernel first, because tests of commands read what a command prints."""
 
 import pytest
 import torch
@@ -9,6 +9,6 @@ from metaplast.engines.fused import FusedEngine
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernel_is_compiled():
-    """The first run on a machine says that it compiles the kernel: have that over with."""
+    """Run the engine once: the first run on a machine prints that it compiles the kernel."""
     for dtype in (torch.float32, torch.float64):
         FusedEngine().run(random_problem(named("error_hebbian"), dtype=dtype))

@@ -1,14 +1,14 @@
-"""What users may get wrong on a command line: one sentence, exit code 2, nothing left behind."""
+"""Wrong command lines: one sentence, exit code 2, nothing left behind."""
 
 import dataclasses
 import importlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from support import MAIN
 
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.commands import guard
@@ -35,12 +35,12 @@ COMMANDS = {
     "report": ReportOptions,
     "benchmark": BenchmarkOptions,
 }
-# What else a command line needs.
+# Arguments that a command needs besides the option under test.
 OTHERS = {"export": ["rule.json", "--to=json"], "report": ["."]}
 
 LONG = "x" * 300
 HUGE = str(10**30)
-# Values that no range allows come last.
+# Values that are out of every range come last.
 BAD = {
     int: ["x", "", "1.5", "-1", HUGE],
     float: ["x", "", "1e-400", "nan", "-1", "1e308"],
@@ -73,15 +73,14 @@ TEXTS = {
     "engines": ["", ",", "fused,,batched", "fusd", LONG],
     "ray": [""],
 }  # fmt: skip
-# Options that take any number, or any text.
+# Options for which these values are valid.
 ANY = {("checkpoint_seconds", "1e308"), ("dataset", "")}
-# Each run of a sweep, and each rule of `recover`, has the options of a discovery; those are tried
-# with `discover`.
+# `recover` also has the options of a discovery, which are tested with `discover`.
 SHARED = {field.name for field in dataclasses.fields(DiscoveryConfig)}
 
 
 def kind(hint):
-    """Return what values an option takes, as a key of `BAD`, a Literal or str."""
+    """Return the type of an option's values: a key of `BAD`, a Literal or str."""
     parts = [part for part in get_args(hint) if part is not type(None)]
     if type(None) in get_args(hint) and len(parts) == 1:
         hint = parts[0]
@@ -96,13 +95,13 @@ def generated():
             if command == "recover" and field.name in SHARED:
                 continue
             if field.name in ("run", "source", "names", "rules", "to"):
-                continue  # By hand, below; the rules of `recover` too.
+                continue  # Written by hand below, like the rules of `recover`.
             flag, values = f"--{field.name.replace('_', '-')}", kind(hints[field.name])
             if get_origin(values) is Literal:
                 wrong = ["", "nosuch"]
             else:
                 wrong = TEXTS.get(field.name, []) if values is str else BAD.get(values, [])
-                # How values are read does not depend on the command.
+                # Every command parses values in the same way.
                 wrong = wrong if command == "discover" or values is Path else wrong[-3:]
             for value in wrong:
                 if (field.name, value) not in ANY:
@@ -226,7 +225,7 @@ CASES = [*generated(), *WRITTEN]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a file, a file that is no JSON, a folder and a rule."""
+    """A folder with a file, a file that is not JSON, a folder and a rule."""
     folder = tmp_path_factory.mktemp("cwd")
     (folder / "file").write_text("mine")
     (folder / "file.json").write_text("mine")
@@ -244,7 +243,7 @@ def contents(folder):
 
 
 def no_work(*_, **__):
-    raise AssertionError("a refused command begins with its work")
+    raise AssertionError("a refused command started its work")
 
 
 def test_there_are_many_cases():
@@ -264,7 +263,7 @@ def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
     monkeypatch.setattr("metaplast.commands.evaluate.compete", no_work)
     monkeypatch.setattr("metaplast.commands.benchmark._apart", no_work)
     before = contents(folder)
-    # By hand, as they are: what a command needs else is part of the case.
+    # Cases written by hand are complete.
     others = [] if (command, words) in WRITTEN else OTHERS.get(command, [])
     code = guard(importlib.import_module(f"metaplast.commands.{command}").main, [*others, *words])
     printed = capsys.readouterr()
@@ -289,10 +288,8 @@ def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
 def test_a_process_that_is_refused_ends_with_2(words, folder):
     before = contents(folder)
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from metaplast.commands import main; sys.exit(main())",
-         *words],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        [*MAIN, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support import named
+from support import MAIN, named
 
 from metaplast import Rule
 from metaplast.commands import command_names, export, guard
@@ -217,8 +217,8 @@ def test_a_link_is_followed_and_stays_one(run, tmp_path):
     assert Rule.load(tmp_path / "real.json") == Rule.load(run / RULE)
 
 
-# A pipe stands for all that is no regular file. Never a real device: run by root, a writer that
-# replaces what it should write to would take it from the whole machine.
+# A pipe represents everything that is not a regular file. Do not use a real device: as root, a
+# faulty writer would replace it for the whole machine.
 def test_a_pipe_is_written_to_and_stays_one(run, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     # Open for reading first, so that opening it for writing does not wait.
@@ -280,7 +280,6 @@ def test_a_write_that_fails_is_told_in_one_sentence(run, tmp_path, capsys, monke
 
 def test_standard_output_gets_utf_8_whatever_its_encoding(run, tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    code = "import sys; from metaplast.commands import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "export", str(run), "--to", "json"]
+    command = [*MAIN, "export", str(run), "--to", "json"]
     done = subprocess.run(command, check=True, capture_output=True, env=environment, cwd=tmp_path)
     assert "−" in json.loads(done.stdout.decode())["equation"]

@@ -1,4 +1,4 @@
-"""Printed tables can be read in 80 columns: no name is cut."""
+"""Printed tables fit in 80 columns without cutting a name."""
 
 import pytest
 from rich.console import Console

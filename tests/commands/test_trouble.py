@@ -1,4 +1,4 @@
-"""What the machine refuses, and who ends a command: a sentence, an exit code, nothing lost."""
+"""Errors of the machine and interrupts: one sentence, an exit code, and no lost work."""
 
 import errno
 import os
@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import assert_close, random_problem
+from support import SMALL_RUN, assert_close, fail_to_write, named, random_problem
 
 from metaplast import _start
-from metaplast.base import files
 from metaplast.base.trouble import trouble
 from metaplast.commands import discover, guard, recover, reproduce, sweep
 from metaplast.discovery.stages import CHECKPOINT
@@ -25,11 +24,6 @@ from metaplast.rules.rule import Rule
 from metaplast.watch.console import ProgressBar
 
 ROOT = Path(__file__).parents[2]
-SMALL = [
-    "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
-    "--refit=0", "--validation=4", "--test-episodes=4", "--engine=batched",
-    "--terms=error_hebbian,oja",
-]  # fmt: skip
 
 
 def run(*arguments):
@@ -37,7 +31,7 @@ def run(*arguments):
 
 
 def assert_told(capsys, *expected):
-    """Check that one sentence went to standard error; return what was printed besides."""
+    """Check that standard error has one sentence; return standard output."""
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
@@ -46,24 +40,12 @@ def assert_told(capsys, *expected):
     return captured.out
 
 
-def fail_to_write(monkeypatch, name, number):
-    """Have every write of files with this name fail."""
-    real = files._replace
-
-    def replace(path, *arguments):
-        if path.name == name:
-            raise OSError(number, os.strerror(number))
-        real(path, *arguments)
-
-    monkeypatch.setattr(files, "_replace", replace)
-
-
 # --- disk and folder ---
 
 
 def test_a_result_that_cannot_be_written_is_shown(tmp_path, monkeypatch, capsys):
     fail_to_write(monkeypatch, "rule.json", errno.EDQUOT)
-    assert run(*SMALL, "--quiet", f"--out={tmp_path / 'run'}") == 2
+    assert run(*SMALL_RUN, "--quiet", f"--out={tmp_path / 'run'}") == 2
     again = f"continue with metaplast discover --resume {tmp_path / 'run'}"
     printed = assert_told(capsys, "rule.json", "free some space", again)
     assert "Discovered rule" in printed
@@ -76,7 +58,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_a_run_in_a_sentence(
     tmp_path, monkeypatch, capsys
 ):
     fail_to_write(monkeypatch, CHECKPOINT, errno.ENOSPC)
-    assert run(*SMALL, f"--out={tmp_path / 'run'}") == 2
+    assert run(*SMALL_RUN, f"--out={tmp_path / 'run'}") == 2
     assert_told(capsys, CHECKPOINT, os.strerror(errno.ENOSPC), "--resume")
     assert not [each for each in tmp_path.rglob(".*") if each.is_file()]
 
@@ -87,7 +69,7 @@ def test_a_folder_may_be_deleted_in_the_middle(tmp_path, monkeypatch, capsys):
             shutil.rmtree(tmp_path / "run")
 
     monkeypatch.setattr(ProgressBar, "record", record)
-    assert run(*SMALL, f"--out={tmp_path / 'run'}") == 2
+    assert run(*SMALL_RUN, f"--out={tmp_path / 'run'}") == 2
     *warnings, told = capsys.readouterr().err.splitlines()
     assert all(text.startswith("warning: TensorBoard's files end here") for text in warnings)
     assert told.startswith("error: cannot write")
@@ -117,7 +99,7 @@ def test_what_the_machine_refuses_is_one_sentence(refusal, tmp_path, monkeypatch
         raise refusal
 
     monkeypatch.setattr(OuterLoop, "run_step", refuse)
-    assert run(*SMALL, f"--out={tmp_path / 'run'}") == 2
+    assert run(*SMALL_RUN, f"--out={tmp_path / 'run'}") == 2
     assert_told(capsys, f"continue with metaplast discover --resume {tmp_path / 'run'}.")
     assert guard(refuse, []) == 2
     assert_told(capsys)
@@ -138,21 +120,24 @@ def test_a_fault_of_ours_keeps_its_traceback(fault):
 def test_too_little_memory_leaves_no_folder(command, big, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 2**34)
     monkeypatch.chdir(tmp_path)
-    assert guard(command.main, [*SMALL, big]) == 2
+    assert guard(command.main, [*SMALL_RUN, big]) == 2
     assert_told(capsys, "of memory", "17.2 GB is free", "--meta-batch")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_new_threads_episodes_run_one_by_one(monkeypatch):
-    problem = random_problem((), episodes=3)
+    problem = random_problem(named("error_hebbian"), episodes=3)
     engine = FusedEngine(Settings(threads=2))
     expected = engine.run(problem)
+    refused = []
 
-    def start(_):
+    def start(thread):
+        refused.append(thread)
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
     found = engine.run(problem)
+    assert refused
     assert torch.equal(found.loss, expected.loss)
     assert_close(found.final.weights[0], expected.final.weights[0], 0)
 
@@ -187,8 +172,8 @@ def test_a_command_that_ends_before_its_first_file_leaves_no_folder(tmp_path, mo
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(discover, "write_config", stop)
-    assert run(*SMALL) == 130
-    assert run(*SMALL, "--out=a/b") == 130
+    assert run(*SMALL_RUN) == 130
+    assert run(*SMALL_RUN, "--out=a/b") == 130
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,7 +182,7 @@ def test_a_command_that_ends_before_its_first_file_leaves_no_folder(tmp_path, mo
 
 @pytest.fixture
 def heeding_interrupts():
-    """Some launchers ignore SIGINT for their background children."""
+    """Handle SIGINT as usual: some launchers have background processes ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -215,7 +200,7 @@ def test_a_signal_keeps_the_work_and_says_how_to_continue(tmp_path, monkeypatch,
 
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
     monkeypatch.setattr(ProgressBar, "record", record)
-    assert run(*SMALL, f"--out={tmp_path / 'run'}") == 128 + number
+    assert run(*SMALL_RUN, f"--out={tmp_path / 'run'}") == 128 + number
     captured = capsys.readouterr()
     assert f"Continue with:  metaplast discover --resume {tmp_path / 'run'}" in captured.out
     assert captured.err == ""
@@ -268,7 +253,7 @@ def test_a_run_whose_reader_leaves_is_finished(tmp_path, monkeypatch):
     os.close(read)
     with os.fdopen(write, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        assert run(*SMALL, f"--out={tmp_path / 'run'}") == 0
+        assert run(*SMALL_RUN, f"--out={tmp_path / 'run'}") == 0
     assert (tmp_path / "run" / "rule.json").exists()
 
 

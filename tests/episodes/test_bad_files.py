@@ -1,4 +1,4 @@
-"""Files of data sets that cannot be right: each is refused in one sentence that names the file."""
+"""Damaged files of data sets: each is refused in one sentence that names the file."""
 
 import gzip
 import os
@@ -27,14 +27,14 @@ def _no_network(tmp_path, monkeypatch):
     monkeypatch.delenv("METAPLAST_DATA", raising=False)
 
     def refuse(*_, **__):
-        raise AssertionError("a damaged file is downloaded anew")
+        raise AssertionError("a damaged file is downloaded again")
 
     monkeypatch.setattr("episodes.mnist_family.download", refuse)
     monkeypatch.setattr("episodes.omniglot.download", refuse)
 
 
 def refusal(root, name="mnist"):
-    """Return what a user is told who takes the data set under `root`."""
+    """Return the error of opening the data set under `root`."""
     request = EpisodeRequest(ways=2, shots=2, queries=1, held_out="images", data_root=root)
     with pytest.raises(UserError) as caught:
         SOURCES[name].split(request)
@@ -48,7 +48,7 @@ def idx(array, code=0x08):
 
 @pytest.fixture
 def raw(tmp_path):
-    """The folder of whole files of MNIST, 40 images in each part."""
+    """A folder with intact files of MNIST, 40 images in each part."""
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     images = np.ones((40, 3, 2), np.uint8) * LABELS[:, None, None]
@@ -135,7 +135,7 @@ def test_parts_must_have_images_of_one_size(raw, tmp_path):
     (raw / "t10k-images-idx3-ubyte").write_bytes(idx(np.ones((40, 2, 2), np.uint8)))
     told = refusal(tmp_path)
     assert "got 3 × 2 and 2 × 2 pixels in train-images" in told
-    # As many pixels in another shape are another size too.
+    # The same number of pixels in another shape is another size too.
     (raw / "t10k-images-idx3-ubyte").write_bytes(idx(np.ones((40, 2, 3), np.uint8)))
     assert "got 3 × 2 and 2 × 3" in refusal(tmp_path)
 
@@ -155,7 +155,7 @@ def test_what_is_no_file_is_named(kind, name, raw, tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_not_to_be_deleted(raw, tmp_path, monkeypatch):
-    """The tests may run as a user who may read everything."""
+    """Simulated, because the tests may run as a user who may read every file."""
 
     def denied(self, *_, **__):
         raise PermissionError(13, "Permission denied", str(self))
@@ -226,24 +226,13 @@ def test_many_drawings_that_would_fill_the_memory(drawings, tmp_path, monkeypatc
     assert "must hold small drawings" in refusal(tmp_path, "omniglot")
 
 
-def encrypted(content):
-    """Return a zip file all of whose entries say that they need a password."""
+def with_entries(content, flags, method):
+    """Return a zip file with other flags and another compression method in all of its entries."""
     changed = bytearray(content)
-    for mark, flag in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         start = changed.find(mark)
         while start >= 0:
-            changed[start + flag] |= 1
-            start = changed.find(mark, start + 1)
-    return bytes(changed)
-
-
-def packed_otherwise(content):
-    """Return a zip file whose entries are packed by a method that there is none of."""
-    changed = bytearray(content)
-    for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-        start = changed.find(mark)
-        while start >= 0:
-            changed[start + place : start + place + 2] = struct.pack("<H", 77)
+            struct.pack_into("<HH", changed, start + place, flags, method)
             start = changed.find(mark, start + 1)
     return bytes(changed)
 
@@ -251,8 +240,8 @@ def packed_otherwise(content):
 @pytest.mark.parametrize(
     "damage",
     [
-        encrypted,
-        packed_otherwise,
+        lambda content: with_entries(content, 1, zipfile.ZIP_STORED),
+        lambda content: with_entries(content, 0, 77),
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b"IDAT", b"XDAT"),
         lambda content: b"",
@@ -301,7 +290,7 @@ def test_a_cache_of_other_arrays_is_made_again(tmp_path):
     for wrong in ({"labels": made["images"]}, {"images": np.ones(3)}):
         np.savez(file, **wrong)
         assert storage.prepared("name", kinds, lambda: made) == made
-    # Kept now.
+    # The new arrays are kept.
     again = storage.prepared("name", kinds, lambda: pytest.fail("made again"))
     assert np.array_equal(again["images"], made["images"])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import seeded
 
 from metaplast.base.errors import UserError
 from metaplast.base.registry import find
@@ -43,10 +44,6 @@ def small(root, **changes):
     return EpisodeRequest(
         **{"ways": 2, "shots": 2, "queries": 1, "held_out": "images", "data_root": root, **changes}
     )
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 def write_idx(folder, prefix, packed):

@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from support import seeded
 
 from episodes import from_tensors
 from episodes.sampler import distinct
 from metaplast.tasks.request import EpisodeRequest
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def numbered_images(counts):

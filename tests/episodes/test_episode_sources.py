@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import seeded
 
 from metaplast.base.errors import UserError
 from metaplast.base.registry import find
@@ -21,10 +22,6 @@ SMALL = EpisodeRequest(ways=2, shots=4, queries=3)
 
 #: Folder with real data sets; CI sets it.
 REAL = os.environ.get("METAPLAST_TEST_DATA")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def request_of(**changes):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import seeded
 from torch.utils.data import TensorDataset
 
 from episodes import from_dataset, from_tensors
@@ -13,10 +14,6 @@ from metaplast.tasks.request import EpisodeRequest
 REQUEST = EpisodeRequest(ways=2, shots=2, queries=1)
 LABELS = torch.arange(4).repeat(8)
 IMAGES = torch.arange(32 * 6).view(32, 2, 3) / 200
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 def test_tensors_keep_their_values():

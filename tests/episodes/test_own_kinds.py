@@ -1,4 +1,4 @@
-"""Own data of every kind that users have: taken as the same data, or refused in one sentence."""
+"""Users' data of every kind: read as the same data, or refused in one sentence."""
 
 import decimal
 import warnings
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from support import assert_is_one_sentence
+from support import assert_is_one_sentence, seeded
 
 from episodes import from_dataset, from_tensors
 from metaplast.base.errors import UserError
@@ -19,10 +19,6 @@ REQUEST = EpisodeRequest(ways=2, shots=2, queries=1, held_out="images")
 IMAGES = (torch.arange(32 * 6).view(32, 6) % 5) / 4
 LABELS = torch.arange(4).repeat(8)
 TABLE = IMAGES.numpy()
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 def drawn(source):
@@ -40,7 +36,7 @@ def read_only(array):
 
 
 def quietly(make):
-    """Torch warns of some layouts when they are first made."""
+    """Call `make` without torch's warnings about layouts that it considers experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make()
@@ -282,7 +278,7 @@ def test_inputs_far_from_0_to_1_are_warned_of_once(images, sentence):
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert "scale='unit'" in str(caught[0].message)
-    # Those who draw from it are not told again.
+    # Drawing from it does not warn again.
     assert source.split(REQUEST).train.range_is_known
     assert source.stream(StreamRequest()).final.range_is_known
 
@@ -294,7 +290,11 @@ def test_inputs_far_from_0_to_1_are_warned_of_once(images, sentence):
     ids=["0 to 1", "-1 to 1", "standardised", "bytes", "bool", "0 and 1", "floats"],
 )  # fmt: skip
 def test_usual_inputs_are_not_warned_of(images):
-    from_tensors(images, LABELS)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        source = from_tensors(images, LABELS)
+        source.split(REQUEST).train.sample(2, seeded())
+    assert [str(each.message) for each in warned] == []
 
 
 @pytest.mark.parametrize("images", [IMAGES * 16, IMAGES * 300 + 900, (IMAGES * 16).byte(),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import seeded
 from torch.utils.data import TensorDataset
 
 from episodes import from_task_sets
@@ -20,10 +21,6 @@ from metaplast.tasks.source import EpisodeSource
 LEARN2LEARN = find("metaplast.episodes", EpisodeSource)["learn2learn"]
 REQUEST = EpisodeRequest(ways=3, shots=2, queries=1)
 REAL = os.environ.get("METAPLAST_TEST_DATA")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pairs(batch):

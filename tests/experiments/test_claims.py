@@ -1,7 +1,7 @@
-"""Every claim on a made-up table whose number is known, and results that say what the code says.
+"""Every claim is measured on a made-up table with a known answer; stored results match the code.
 
-A case has numbers of two seeds, of which each measure must give the stated ones: with its sign
-turned, another place or another variant it gives others.
+A case holds numbers of two seeds, and what each measure must return for them. A measure with the
+wrong sign, place or variant returns something else.
 """
 
 import json
@@ -21,7 +21,7 @@ RESULTS = Path(metaplast.__file__).parents[1] / "docs" / "results"
 
 
 def made(variants):
-    """Return a table: column by column of each variant {place: (number of seed 0, of seed 1)}."""
+    """Return the table of {variant: {column: {place: (number of seed 0, of seed 1)}}}."""
     return Table({
         (variant, seed): [
             {"at": float(place), column: float(values[seed])}
@@ -34,7 +34,7 @@ def made(variants):
 
 
 def course(start, settled, middle, end):
-    """Return accuracies of a meta-learned rule, in % at each stage, as shares at some places.
+    """Return the accuracies of a meta-learned rule by place; arguments are in %, for each stage.
 
     The stages are episodes 1-30, 101-200, 281-320 and 501-600; the last is a mean of two places.
     """
@@ -46,13 +46,13 @@ def course(start, settled, middle, end):
 
 
 def late(numbers):
-    """Return a quantity that is `numbers` over the last sixth of 600 episodes, another before."""
+    """Return a quantity with mean `numbers` over the last sixth of 600 episodes, not before."""
     return {100: (50, 60), 500: (70, 80), 510: tuple(x - 1 for x in numbers),
             600: tuple(x + 1 for x in numbers)}  # fmt: skip
 
 
 def theta(numbers):
-    """Return coefficients: a mean over the last sixth, not what they are at the very end."""
+    """Return coefficients with mean `numbers` over the last sixth, but not at the very end."""
     return {100: (9, -9), 550: tuple(2 * x for x in numbers), 600: (0, 0)}
 
 
@@ -63,10 +63,10 @@ BIO = {"accuracy": course((25, 26), (60, 61), (66, 68), (67, 71))}
 
 
 def oja(name):
-    """Return the numbers of Oja's rule beside FA: two hidden layers and the last one."""
+    """Return the numbers of Oja's rule and of FA: two hidden layers and the last one."""
 
     def errors(first, second):
-        # Powers of ten at both places of the last sixth, so that their mean is one as well.
+        # The same power of ten at both places of the last sixth, so that it is their mean.
         return {column: {100: (5, 5), 550: (value, 10 * value), 600: (value, 10 * value)}
                 for column, value in (("orthonormality_1", first), ("orthonormality_2", second),
                                       ("orthonormality_3", 1e9))}  # fmt: skip
@@ -90,7 +90,7 @@ def plastic(local, bp):
     accuracy = {place: ((65 + lead) / 100, (60 - lead) / 100) for place, lead in stretches.items()}
     return {
         local: {
-            # Before the first 100 episodes it is far behind, which counts for nothing.
+            # Far behind in the first 100 episodes, which do not count.
             "accuracy": {50: (0.1, 0.1), **accuracy},
             "theta_oja": theta((0.5, 0.25)), "theta_error_error": theta((-0.5, 0.75)),
             "theta_backward_hebbian": theta((0.125, -0.25)),
@@ -117,7 +117,7 @@ def direct(end):
 
 
 def online(**ends):
-    """Return networks that learn online: accuracies at the end in %, others before."""
+    """Return networks that learn online, with accuracies in % at the end, and others before."""
     return {
         name: {"accuracy": {0: (0.1, 0.1), 2500: (0.9, 0.8), 5000: tuple(x / 100 for x in end)}}
         for name, end in ends.items()
@@ -157,7 +157,7 @@ SIZES = {
     "error_hebbian": 0.2, "error_error": -0.5, "oja": 0.1, "decay": 0.05, "activity_error": -0.25,
 }  # fmt: skip
 
-# By experiment: the table, and the number of each seed by claim.
+# For each experiment: its table, and for each claim the number of each seed.
 CASES = {
     "feedback-alignment": (
         {
@@ -284,7 +284,7 @@ CASES = {
         },
         {
             "10 layers: Oja keeps the hidden layers' norms closer together": (-3, 3),
-            # Below 1e-12 a norm is taken for 1e-12.
+            # A norm below 1e-12 counts as 1e-12.
             "naive init: Oja keeps the hidden layers' norms closer together": (-9, 2),
             "FA's weights grow more without Oja: growth of their mean norm, points more than with":
                 (100, -50),
@@ -364,7 +364,7 @@ def test_stored_results_say_what_the_code_claims(name):
         elif high < claim.low or low > claim.high:
             outcome = "does not hold"
         assert verdict["outcome"] == outcome
-        # Most seeds are on the side that the verdict takes.
+        # Most seeds agree with the verdict.
         if outcome != "not decided":
             assert (verdict["agree"] > verdict["seeds"] / 2) == (outcome == "holds")
 

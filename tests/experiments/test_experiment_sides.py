@@ -1,4 +1,4 @@
-"""Which images an experiment's variants meet; what is chosen is chosen on separate ones."""
+"""Which images an experiment's variants see; choices are made on separate images."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_no_seed_of_an_experiment_is_one_that_outer_loops_are_chosen_on(name):
 
 
 def test_the_loop_that_is_chosen_does_best_at_the_end_on_the_separate_seeds(monkeypatch, tmp_path):
-    # Accuracy of each loop by seed, made up: "late" is better at the end, "early" before.
+    # Made-up accuracies: "late" is better at the end, "early" before.
     def course(self, seed, setting, loop):
         assert seed in SEPARATE
         end = {"early": 0.5, "late": 0.6}[loop]
@@ -84,7 +84,7 @@ def test_networks_that_learn_online_have_coefficients_from_the_tuning_half(sourc
     variant = replace(variant, tables={}, shown={}, final={})
     variant.run(0, QUICK, prepared)
     assert set(sources.sides) == {"final"}
-    # The images that are looked at in the end are those the network was tested on.
+    # The images examined at the end are the ones that the network was tested on.
     assert len(sources.seeds("final")) == 1
     assert not tuned & sources.seeds("final")
 
@@ -108,7 +108,7 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
     assert set(sources.sides) == {"test"}
     assert not learned & sources.seeds("test"), "other tasks than those of the discovery's own test"
     assert len(sources.seeds("test")) == 2
-    # One split for all, that of the discovery: what it held out is what is tested on.
+    # All seeds use the split of the discovery: rules are tested on what it held out.
     assert {request.seed for request in sources.requests} == {found_with.seed} == {config.seed}
     assert {request.held_out for request in sources.requests} == {found_with.held_out}
 

@@ -1,4 +1,4 @@
-"""Exported programs refuse what they are not for, in a sentence; a trained model stays ordinary."""
+"""Exported programs refuse invalid input in a sentence; a trained model stays ordinary."""
 
 import copy
 import gc
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from support import assert_is_one_sentence
+from support import assert_is_one_sentence, seeded
 from test_code_exports import BIO, CASES, CODE, network, rule
 from torch import nn
 
@@ -41,14 +41,14 @@ def program(exporter, case):
 
 
 def sentence(caught):
-    """Check that a program's error is one line without an end of a sentence in it."""
+    """Check that a program's error is one line of reasonable length."""
     text = str(caught.value)
     assert "\n" not in text
     assert 20 < len(text) < 1000
 
 
 class Numeric:
-    """A NumPy or JAX program with matrices for it."""
+    """A NumPy or JAX program, and matrices for it."""
 
     def __init__(self, exporter, case):
         self.code = program(exporter, case)
@@ -156,8 +156,8 @@ def torch_code():
 
 
 def trained(code, model, *labels, seed=0, inputs=(0.5,)):
-    """Return a model after steps on constant images."""
-    optimizer = code.PlasticityRule(model, torch.Generator().manual_seed(seed))
+    """Train a model on constant images; return the optimizer."""
+    optimizer = code.PlasticityRule(model, seeded(seed))
     for x, label in zip(inputs, labels, strict=True):
         model(torch.full((6,), x))
         optimizer.step(label)
@@ -227,7 +227,7 @@ def test_torch_code_for_each_layer_refuses_another_depth():
 
 
 def test_nested_and_flattened_models_are_trained_whole(torch_code):
-    plain = torch_code.make_model(torch.Generator().manual_seed(1))
+    plain = torch_code.make_model(seeded(1))
     a, act, b, _, c = copy.deepcopy(plain)
     nested = nn.Sequential(nn.Sequential(nn.Flatten(0), a, act), nn.Sequential(b, act), c)
     trained(torch_code, plain, 1, 2, inputs=(0.3, 0.6))
@@ -248,16 +248,16 @@ def test_a_torch_step_refuses_what_is_no_label(torch_code, label):
 
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_a_torch_step_takes_labels_of_any_kind(torch_code, label):
-    one, other = (torch_code.make_model(torch.Generator().manual_seed(1)) for _ in range(2))
+    one, other = (torch_code.make_model(seeded(1)) for _ in range(2))
     trained(torch_code, one, 1)
     trained(torch_code, other, label)
     assert same(one.parameters(), other.parameters())
 
 
 def test_only_the_models_own_training_call_is_learned(torch_code):
-    one, other = (torch_code.make_model(torch.Generator().manual_seed(1)) for _ in range(2))
+    one, other = (torch_code.make_model(seeded(1)) for _ in range(2))
     trained(torch_code, one, 1)
-    optimizer = torch_code.PlasticityRule(other, torch.Generator().manual_seed(0))
+    optimizer = torch_code.PlasticityRule(other, seeded())
     x = torch.full((6,), 0.5)
     other(x)
     x.zero_()
@@ -326,16 +326,16 @@ def test_frozen_layers_keep_weights_and_feedback(torch_code):
 
 
 def test_several_examples_change_the_weights_by_the_mean(torch_code):
-    model = torch_code.make_model(torch.Generator().manual_seed(1)).double()
+    model = torch_code.make_model(seeded(1)).double()
     images, labels = torch.rand(3, 6, dtype=torch.float64), [0, 2, 1]
     singles = []
     for x, label in zip(images, labels, strict=True):
         one = copy.deepcopy(model)
-        optimizer = torch_code.PlasticityRule(one, torch.Generator().manual_seed(0))
+        optimizer = torch_code.PlasticityRule(one, seeded())
         one(x)
         optimizer.step(label)
         singles.append(weights_of(one))
-    optimizer = torch_code.PlasticityRule(model, torch.Generator().manual_seed(0))
+    optimizer = torch_code.PlasticityRule(model, seeded())
     assert optimizer.step(lambda: (model(images), labels)[1]) == labels
     for k, weight in enumerate(model.parameters()):
         mean = sum(weights[k] for weights in singles) / 3
@@ -351,7 +351,7 @@ def test_lr_is_a_factor_that_schedulers_turn(torch_code):
     other.load_state_dict(one.state_dict())
     before = weights_of(one)
     for model, lr in ((one, 1.0), (other, 0.5)):
-        optimizer = torch_code.PlasticityRule(model, torch.Generator().manual_seed(0), lr=1.0)
+        optimizer = torch_code.PlasticityRule(model, seeded(), lr=1.0)
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _, lr=lr: lr)
         model(torch.ones(6, dtype=torch.float64))
         optimizer.step(1)

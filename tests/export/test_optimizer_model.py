@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support import assert_close, assert_is_one_sentence, named, normal
+from support import assert_close, assert_is_one_sentence, named, normal, seeded
 from torch import nn
 
 import metaplast.rules.differentiable
@@ -28,11 +28,11 @@ X, LABELS = normal(6, 5).double(), torch.tensor([0, 2, 1, 1, 0, 2])
 
 
 def model_of(*, seed=0, inplace=False):
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     layers = [nn.Linear(a, b, bias=False) for a, b in ((5, 4), (4, 4), (4, 3))]
     for layer in layers:
         layer.weight.data.normal_(0, 0.5, generator=generator)
-    activation = nn.ReLU(inplace=inplace)  # one module between several layers
+    activation = nn.ReLU(inplace=inplace)  # one module, used twice
     model = nn.Sequential(layers[0], activation, layers[1], activation, layers[2])
     return model.double()
 

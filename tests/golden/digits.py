@@ -1,7 +1,7 @@
-"""The digits that the engines and a short discovery give, written once and compared ever after.
+"""Digits of the engines and of a short discovery, written once and compared ever since.
 
     python tests/golden/digits.py            compare bit for bit, on the machine that wrote them
-    python tests/golden/digits.py --write    write them anew; only where a change of digits is meant
+    python tests/golden/digits.py --write    write them again, only when digits are meant to change
 
 The suite compares to 1e-12 instead (tests/golden/test_digits.py): another processor, or another
 version of a library, may sum in another order.
@@ -37,7 +37,7 @@ RULES = {
 
 
 def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield a name, an engine and the options of a random problem."""
+    """Yield names, engines and the options of random problems."""
     for rule, feedback, activation, kind, engine in itertools.product(
         RULES, FEEDBACKS, ACTIVATIONS, ("shared", "per-layer"), ENGINES
     ):
@@ -76,7 +76,7 @@ def discovery_digits() -> list[float]:
 
 
 def all_digits() -> dict[str, list[float]]:
-    """Return every case's digits by its name."""
+    """Return the digits of every case by name."""
     found = {name: engine_digits(engine, options) for name, engine, options in cases()}
     return {**found, "discovery": discovery_digits()}
 

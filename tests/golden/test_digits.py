@@ -1,4 +1,4 @@
-"""Engines and a short discovery give the digits written before the code was rearranged."""
+"""Engines and a short discovery give the digits that were written earlier."""
 
 import json
 

@@ -68,9 +68,9 @@ def plain_synapse(monomial, ends, episode, k, i, j):
 
 
 def plain_update(formula, ends):
-    """Return ΔM of a formula, one synapse at a time: a sum over occurrences, each weighted.
+    """Return ΔM of a formula, one synapse at a time: a weighted sum over occurrences.
 
-    A plain multiple of the matrix acts once an example, however many occurrences that has.
+    A multiple of the matrix without gates acts once per example, for any number of occurrences.
     """
     update = torch.zeros_like(ends.operator.tensor)
     occurrences = range(ends.post_activity.shape[1])

@@ -1,4 +1,4 @@
-"""Bands: their level, how often they cover the truth, and what they say of equal values."""
+"""Bands: their level, how often they cover the truth, and their width for equal values."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ def covered(ends, truth):
     [
         ("normal", 5, 0.97), ("normal", 10, 0.96), ("normal", 20, 0.965),
         ("accuracy", 5, 0.97), ("accuracy", 10, 0.96), ("accuracy", 20, 0.965),
-        # The mean of a few skewed values is covered less often than is said, by any known band.
+        # Every known band covers the mean of a few skewed values less often than its level.
         ("skewed", 5, 0.915), ("skewed", 10, 0.935), ("skewed", 20, 0.955),
     ],
 )  # fmt: skip
@@ -61,7 +61,7 @@ def test_bands_over_many_episodes_cover_the_mean_as_often_as_they_say(name):
     low, high = (np.abs(end - values.mean(0)).mean() for end in mean_bands(values)[1:])
     half = stats.norm.ppf(0.99) * values.std(0).mean() / 20
     assert low + high == pytest.approx(2 * half, rel=0.03)
-    # Of values with a long tail above, the band reaches further up.
+    # For values with a long upper tail the band reaches further up.
     assert (high > 1.03 * low) == (name == "skewed")
 
 

@@ -2,11 +2,12 @@
 
 import copy
 import math
+import shutil
 import zipfile
 
 import pytest
 import torch
-from support import Clouds, assert_is_one_sentence
+from support import Clouds, Stop, assert_is_one_sentence, paths_in, with_value, without
 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError
@@ -25,25 +26,6 @@ CONFIG = DiscoveryConfig(
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
 
 
-class Stop:
-    def __init__(self, after):
-        self.left = after
-
-    def begin(self, discovery):
-        pass
-
-    def record(self, loop, record):
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-
-    def tested(self, name, episodes):
-        pass
-
-    def finish(self, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run that was interrupted after two steps."""
@@ -60,28 +42,8 @@ WRONG = (
 )  # fmt: skip
 
 
-def leaves(data, path=()):
-    """Yield the path of every value in a tree."""
-    if path:
-        yield path
-    if isinstance(data, dict | list | tuple):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from leaves(value, (*path, key))
-
-
-def changed(data, path, value):
-    data = copy.deepcopy(data)
-    target = data
-    for key in path[:-1]:
-        if isinstance(target[key], tuple):
-            target[key] = list(target[key])
-        target = target[key]
-    target[path[-1]] = value
-    return data
-
-
 def continued(loop, data):
-    """Continue a loop from a checkpoint; return the refusal, if there is one."""
+    """Continue a loop from a checkpoint; return the error if it is refused."""
     try:
         stages = read_stages(data)
         read_seconds(data)
@@ -98,11 +60,11 @@ def test_every_field_is_checked(folder):
     loop = Discovery(CONFIG, split=SPLIT)._search()
     assert continued(loop, copy.deepcopy(data)) is None
     refused = 0
-    # The second record is checked as the first.
-    paths = [p for p in leaves(data) if p[0] != "asked" and p[2:4] != ("history", 1)]
+    # The second record is checked like the first.
+    paths = [p for p in paths_in(data) if p[0] != "asked" and p[2:4] != ("history", 1)]
     for path in paths:
         for value in WRONG:
-            error = continued(loop, changed(data, path, value))
+            error = continued(loop, with_value(data, path, value))
             if error is not None:
                 assert "\n" not in str(error)
                 refused += 1
@@ -112,12 +74,9 @@ def test_every_field_is_checked(folder):
 def test_parts_that_lack_are_refused(folder):
     data = load_checkpoint(folder / CHECKPOINT)
     state, loop = data["stages"]["search"], Discovery(CONFIG, split=SPLIT)._search()
-    for part in (*state, *(("trust", k) for k in state["trust"]), ("optimizer", "state")):
-        spoiled = copy.deepcopy(data)
-        target = spoiled["stages"]["search"]
-        if isinstance(part, tuple):
-            target, part = target[part[0]], part[1]
-        del target[part]
+    parts = [(k,) for k in state] + [("trust", k) for k in state["trust"]]
+    for part in (*parts, ("optimizer", "state")):
+        spoiled = without(data, ("stages", "search", *part))
         assert continued(loop, spoiled) is not None, part
 
 
@@ -135,8 +94,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("spoil", WHOLE.values(), ids=WHOLE.keys())
 def test_wrong_content_is_refused_in_a_sentence(folder, tmp_path, spoil):
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     data = load_checkpoint(folder / CHECKPOINT)
     spoil(data["stages"]["search"])
     save_checkpoint(tmp_path / CHECKPOINT, data)

@@ -1,4 +1,4 @@
-"""Settings take what means their values, as plain Python, and refuse the rest in one sentence."""
+"""Settings convert equivalent values to plain Python, and refuse the rest in one sentence."""
 
 import dataclasses
 import json

@@ -77,7 +77,7 @@ def test_a_folder_is_made_filled_and_continued(tmp_path):
     whole = discover(config, folder=folder)
     assert Rule.load(folder + "/rule.json") == whole.rule
     assert write_report(folder).exists()
-    # The same again continues what is there; another discovery is refused.
+    # The same call continues the run; other settings are refused.
     assert discover(config, folder=folder).rule == whole.rule
     assert Discovery.resume(folder).run().rule == whole.rule
     with pytest.raises(UserError, match="other settings"):
@@ -129,7 +129,7 @@ def test_a_run_from_a_machine_with_cuda_is_reported_here(no_cuda, tmp_path):
     data = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     data["config"]["device"] = "cuda:1"
     (tmp_path / "config.json").write_text(json.dumps(data), encoding="utf-8")
-    # As if the whole run had been on that machine: its summary knows its configuration.
+    # As if the whole run had been on that machine: its summary has this configuration too.
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     summary["config"] = config_digest(replace(CUDA, device="cuda:1"))
     (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import Clouds, assert_is_one_sentence
+from support import Clouds, assert_is_one_sentence, essence
 
 from metaplast.base.errors import UserError
 from metaplast.discovery.config import DiscoveryConfig
@@ -48,12 +48,6 @@ class Watcher:
 
     def finish(self, result):
         self.result = result
-
-
-def essence(result):
-    """Return all that must not depend on interruptions."""
-    tests = {name: (e.accuracy.tolist(), e.loss.tolist()) for name, e in result.heldout.items()}
-    return result.rule, result.searched, result.scale, result.history, tests, result.divergences
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_a_change_is_that_of_each_episode_and_in_the_direction_it_says():
     accuracies = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.6, 1.0])
     first, second = (Evaluation(accuracy, torch.zeros(3), 0) for accuracy in accuracies)
     change = first.change(second)
-    # What the episodes have in common is in both: the difference is certain.
+    # The difference is the same in every episode, so its band has no width.
     assert change.low == pytest.approx(0.1, abs=1e-6)
     assert change.high == pytest.approx(0.1, abs=1e-6)
 

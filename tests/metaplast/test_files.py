@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import LIGHT, assert_is_one_sentence, seeded
+from support import LIGHT, assert_is_one_sentence, entries, seeded
 
 from metaplast.base import files
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
@@ -27,10 +27,6 @@ from metaplast.base.files import (
     write_text,
 )
 from metaplast.base.locks import locked
-
-
-def entries(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -160,7 +156,7 @@ def test_a_folder_is_claimed_once(tmp_path):
     claim_folder(folder)
     claim_folder(folder)  # still empty
     assert entries(folder) == []
-    # What a command leaves that was killed while it wrote its first file.
+    # Left by a command that was killed while it wrote its first file.
     for name in (".config.json.0123456789abcdef", LOCK):
         (folder / name).write_text("{")
     claim_folder(folder)

@@ -1,4 +1,4 @@
-"""Torch's global settings change no digit of a result, and are as they were afterwards."""
+"""Torch's global settings change no digit of a result, and are restored afterwards."""
 
 import ast
 import contextlib
@@ -53,7 +53,7 @@ SETTINGS = {
     ),
 }
 settings = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
-# Torch announces that it looks for anomalies.
+# Torch warns that anomaly detection is on.
 quiet = pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 
 
@@ -62,6 +62,12 @@ def numbers(value):
     if isinstance(value, torch.Tensor):
         return value.tolist()
     return [numbers(part) for part in value]
+
+
+@cache
+def usually(make, *arguments):
+    """Return what `make` gives under torch's default settings."""
+    return make(*arguments)
 
 
 def found():
@@ -88,19 +94,6 @@ def found():
     return result.rule.theta, history, heldout
 
 
-@pytest.fixture(scope="module")
-def as_usual():
-    return found()
-
-
-@quiet
-@settings
-def test_a_discovery_has_the_same_digits(setting, as_usual):
-    with setting():
-        under = found()
-    assert under == as_usual
-
-
 def unrolled(engine, dtype):
     terms = named("error_hebbian", "oja", "decay")
     with torch.device("cpu"):
@@ -109,17 +102,12 @@ def unrolled(engine, dtype):
     return numbers((outcome.loss, outcome.theta_gradient, outcome.final.weights))
 
 
-@cache
-def usually_unrolled(engine, dtype):
-    return unrolled(engine, dtype)
-
-
 @quiet
 @settings
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("engine", ["reference", "batched", "fused"])
 def test_an_engine_has_the_same_digits(engine, dtype, setting):
-    usual = usually_unrolled(engine, dtype)
+    usual = usually(unrolled, engine, dtype)
     # Drawn under the setting too: in inference mode other tensors come out.
     with setting():
         under = unrolled(engine, dtype)
@@ -127,7 +115,7 @@ def test_an_engine_has_the_same_digits(engine, dtype, setting):
 
 
 def single_images():
-    """Return the digits of training online, of a step in Python, and of data made up."""
+    """Return the digits of online training, a step in Python, an evaluation and made-up data."""
     clusters = open_source("clusters:4,3", DiscoveryConfig(ways=2).request)
     batch = clusters.train.sample(2, seeded())
     rule = Rule(named("error_hebbian", "oja"), (-0.05, 0.01), "fixed")
@@ -151,17 +139,14 @@ def single_images():
     )
 
 
-@pytest.fixture(scope="module")
-def usual_images():
-    return single_images()
-
-
 @quiet
 @settings
-def test_online_training_a_step_and_an_evaluation_have_the_same_digits(setting, usual_images):
+@pytest.mark.parametrize("make", [found, single_images])
+def test_all_else_has_the_same_digits(make, setting):
+    usual = usually(make)
     with setting():
-        under = single_images()
-    assert under == usual_images
+        under = make()
+    assert under == usual
 
 
 @quiet
@@ -210,7 +195,7 @@ def test_tensors_that_require_grad_are_taken_as_numbers(engine):
 
 # --- the code itself ---
 
-# What must be given so that no global setting decides: where a tensor is made of plain numbers.
+# Functions whose result depends on torch's default dtype or device unless it is given.
 WITH_DTYPE = {
     "arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
     "randperm", "tensor", "zeros",
@@ -235,8 +220,9 @@ def factory_calls():
 
 
 def test_every_tensor_that_is_made_has_its_dtype_and_device_written_down():
-    missing = []
-    for place, call, kind in factory_calls():
+    missing, calls = [], list(factory_calls())
+    assert len(calls) > 20
+    for place, call, kind in calls:
         given = {keyword.arg for keyword in call.keywords}
         wanted = {"device"} | ({"dtype"} if kind in WITH_DTYPE else set())
         if wanted - given:

@@ -51,7 +51,6 @@ NONE = {
     "a set": {1},
     "objects": np.array([None]),
 }
-# The ids of two tables may not collide.
 each_refused = pytest.mark.parametrize("label", NONE.values(), ids=NONE.keys())
 
 

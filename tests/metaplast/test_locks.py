@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from support import LIGHT, assert_is_one_sentence
+from support import LIGHT, assert_is_one_sentence, entries
 
 from metaplast.base import locks
 from metaplast.base.errors import UserError
@@ -38,10 +38,6 @@ def holder(tmp_path):
         assert process.stdout.readline() == b"held\n"
         yield process
         process.kill()
-
-
-def entries(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def take(folder, **options):

@@ -1,4 +1,4 @@
-"""Runs on data and terms given from Python: recorded, shown, and continued on nothing else."""
+"""Runs on data and terms from Python: recorded, shown, and continued only on the same ones."""
 
 import json
 import shutil
@@ -6,12 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from support import Clouds, assert_is_one_sentence
+from support import Clouds, Stop, essence, refusal, seeded
 
 import episodes
 from metaplast import DenseFormula, DiscoveryConfig, Rule, Term, W, outer, post, pre
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.base.errors import UserError
 from metaplast.batch_jobs.pool import DONE, JOBS, Jobs
 from metaplast.commands import discover as discover_command
 from metaplast.commands import evaluate as evaluate_command
@@ -44,7 +43,7 @@ def dense(factor=1.0):
 
 
 def pixels(seed=0):
-    return torch.rand(60, 6, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(60, 6, generator=seeded(seed))
 
 
 LABELS = torch.arange(60) % 3
@@ -53,32 +52,6 @@ LABELS = torch.arange(60) % 3
 def wine(images=None, labels=LABELS, config=CONFIGURATION):
     source = episodes.from_tensors(pixels() if images is None else images, labels, name="wine")
     return source.split(config.request)
-
-
-class Stop:
-    """Interrupts a run after some outer steps."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def begin(self, discovery):
-        pass
-
-    def record(self, loop, record):
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-
-    def tested(self, name, episodes):
-        pass
-
-    def finish(self, result):
-        pass
-
-
-def essence(result):
-    tests = {name: (e.accuracy.tolist(), e.loss.tolist()) for name, e in result.heldout.items()}
-    return result.rule, result.searched, result.history, tests
 
 
 def interrupted(folder, **options):
@@ -91,16 +64,9 @@ def finished(folder, **options):
     return discover(CONFIGURATION, folder=folder, observers=[RunFiles(folder)], **options)
 
 
-def refusal(function, *arguments, **options):
-    with pytest.raises(UserError) as caught:
-        function(*arguments, **options)
-    assert_is_one_sentence(caught.value)
-    return str(caught.value)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run on data and a term of one's own, and its result."""
+    """A finished run on the user's data and term, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
     return folder, finished(folder, split=wine(), terms=[MINE])
 
@@ -169,7 +135,7 @@ def test_a_run_continues_on_the_same_data_and_terms(tmp_path):
     folder = interrupted(tmp_path / "run", split=wine(), terms=[MINE])
     shutil.copytree(folder, tmp_path / "again")
     assert essence(Discovery.resume(folder, split=wine(), terms=[MINE]).run()) == essence(whole)
-    # A declared term is in the record; the data may be stored in another way.
+    # A declared term is recorded; the data may have another type and layout.
     other = wine(pixels().double().T.contiguous().T.numpy(), LABELS.numpy().astype(np.int16))
     assert essence(Discovery.resume(tmp_path / "again", split=other).run()) == essence(whole)
 
@@ -225,7 +191,8 @@ def test_a_sampler_of_one_s_own_is_known_by_a_few_episodes(tmp_path):
     assert (data["sampler"], data["support"], data["queries"]) == ("Clouds", 6, 6)
     other = EpisodeSplit(Clouds(), Clouds(queries=4), "classes", 6, 3, "clouds")
     assert "images or labels" in refusal(Discovery.resume, folder, split=other)
-    Discovery.resume(folder, split=split).run()
+    resumed = Discovery.resume(folder, split=split).run()
+    assert essence(resumed) == essence(discover(CONFIGURATION, split=split))
 
 
 def test_a_split_that_was_opened_for_a_command_is_not_one_s_own(tmp_path):
@@ -277,9 +244,12 @@ def test_an_edited_configuration_is_not_believed(field, value, tmp_path):
 
 
 def test_data_may_have_moved(tmp_path):
+    whole = discover(CONFIGURATION)
     folder = interrupted(tmp_path / "run")
     edited(folder, data_root=str(tmp_path))
-    Discovery.resume(folder).run()
+    discovery = Discovery.resume(folder)
+    assert discovery.config.data_root == tmp_path
+    assert essence(discovery.run()) == essence(whole)
 
 
 def test_an_edited_record_of_own_data_is_not_believed(tmp_path):
@@ -346,7 +316,7 @@ def test_a_run_is_not_begun_over_another(tmp_path):
     assert "already holds a run" in refusal(Discovery(CONFIGURATION, folder=folder).run)
     own = Discovery(CONFIGURATION, folder=folder, split=wine())
     assert "other settings, data or terms" in refusal(own.run)
-    # discover() with a folder continues the discovery in it, on its own data only.
+    # discover() with a folder continues the discovery in it, only on its own data.
     said = refusal(discover, CONFIGURATION, folder=folder, split=wine())
     assert "leave it out, or start a new run" in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

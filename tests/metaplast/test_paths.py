@@ -1,4 +1,4 @@
-"""Paths are text or path objects wherever the library takes one."""
+"""Wherever the library takes a path, it takes text and path objects."""
 
 import importlib
 import inspect
@@ -39,8 +39,8 @@ TINY = {
 }  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", 6, 3, "clouds")
 
-# Not for users: the tools for files, which others call with paths of their own, and the readers
-# of data sets, whose folder comes from a request.
+# Not for users: the file tools, which other modules call with path objects, and the readers of
+# data sets, which take their folder from a request.
 INNER = (
     "metaplast.base.files", "metaplast.base.paths", "metaplast.base.locks",
     "metaplast.base.strict_json", "metaplast.commands", "metaplast.export.check",
@@ -48,7 +48,7 @@ INNER = (
     "metaplast.reproduce.meta", "metaplast.reproduce.heldout", "metaplast.reproduce.online",
     "episodes.",
 )  # fmt: skip
-# Begun by a job, in its own folder.
+# Made by a job for its own folder.
 OWN = ("metaplast.batch_jobs.pool.Heartbeat",)
 
 
@@ -72,15 +72,16 @@ def public_functions():
             elif inspect.isclass(thing):
                 for inner, function in vars(thing).items():
                     function = getattr(function, "__func__", function)
-                    # The fields of a dataclass are converted by its __post_init__, see below.
+                    # A dataclass converts its fields in __post_init__; tested below.
                     made = inner == "__init__" and hasattr(thing, "__dataclass_fields__")
                     if inspect.isfunction(function) and not made and inner != "prepare":
                         yield f"{module.__name__}.{name}.{inner}", function
 
 
 def test_no_public_function_takes_path_objects_only():
-    stubborn = []
-    for name, function in public_functions():
+    stubborn, functions = [], list(public_functions())
+    assert len(functions) > 100
+    for name, function in functions:
         for parameter in inspect.signature(function).parameters.values():
             written = parameter.annotation if isinstance(parameter.annotation, str) else ""
             takes = "Path" in written.replace("AnyPath", "") and "Callable" not in written
@@ -118,8 +119,8 @@ def test_all_that_reads_and_writes_a_run_takes_text(run):
     Jobs(run, {"one": DiscoveryConfig(**TINY)}).save()
     assert Jobs.load(run)[0].folder == Path(run)
     assert Results(run, Setting(data_root=run)).folder == Setting(data_root=run).data_root
-    assert page(run)
     write_page(run)
+    assert (Path(run) / "README.md").read_text(encoding="utf-8") == page(run)
     Path(run, "rows.csv").write_text("a\n1\n", encoding="utf-8")
     assert read_rows(kind(f"{run}/rows.csv")) == [{"a": 1.0}]
 

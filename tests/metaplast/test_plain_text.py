@@ -1,4 +1,4 @@
-"""Output that cannot show Unicode loses no result: formulas and tables come in ASCII."""
+"""Where output cannot show Unicode, formulas and tables are printed in ASCII."""
 
 import contextlib
 import io

@@ -1,17 +1,16 @@
-"""Which side of a split is asked, and when: nothing held out before the test."""
+"""Which side of a split is sampled, and when: the held-out side only for the final test."""
 
 import itertools
 from dataclasses import replace
 from functools import partial
 
 import pytest
-import torch
 from sides import Side, Sources
-from support import Clouds, named
+from support import Clouds, named, seeded
 
 from metaplast.batch_jobs.sweep import candidates, judge, recommend
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.run import Discovery
+from metaplast.discovery.run import Discovery, Observer
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source
@@ -29,23 +28,17 @@ FINAL = {
 }
 
 
-class Watch:
-    """Writes into the log of the sides what the discovery says that it does."""
+class Watch(Observer):
+    """Adds each step and each test of a discovery to the log of the sides."""
 
     def __init__(self, log):
         self.log = log
-
-    def begin(self, discovery):
-        pass
 
     def record(self, loop, record):
         self.log.append(("step", record.stage))
 
     def tested(self, name, episodes):
         self.log.append(("tested", name))
-
-    def finish(self, result):
-        pass
 
 
 @pytest.mark.parametrize("case", FINAL)
@@ -87,7 +80,7 @@ def test_search_selection_and_test_meet_different_tasks():
 
 def test_what_is_planted_is_looked_at_after_the_run_alone():
     class Sealed:
-        """A rule that nobody may look at."""
+        """A rule that fails when it is used."""
 
         def __getattribute__(self, name):
             raise AssertionError(f"the planted rule was asked for {name}")
@@ -104,7 +97,7 @@ def test_planting_keeps_the_sides_apart(monkeypatch):
     monkeypatch.setattr("episodes.planted.open_source", partial(sources.open, inputs=6))
     split = open_source("planted:F0=0.02", EpisodeRequest())
     bound = split.bind(FullyConnected((6, 5, 3)))
-    draw = torch.Generator().manual_seed(0)
+    draw = seeded()
     assert "test" not in sources.sides, "the planted rule is drawn on the meta-training side"
     for side in ("train", "test"):
         sources.log.clear()
@@ -131,7 +124,7 @@ def test_a_sweep_judges_rules_on_the_meta_training_side_of_its_own_split(result,
     found, sources = judged(result, monkeypatch)
     assert len(found["loss"]) == len(found["accuracy"]) == TINY.validation
     assert set(sources.sides) == {"train"}
-    # The split is that of the sweep's first seed, and not that of the run.
+    # The split is made with the seed of the sweep, not with the seed of the run.
     assert [request.seed for request in sources.requests] == [0]
 
 
@@ -171,7 +164,7 @@ def test_the_recommended_rule_does_not_depend_on_held_out_accuracy():
 def test_a_log_of_sides_tells_them_apart():
     log = []
     learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named("oja"))
-    draw = torch.Generator().manual_seed(1)
+    draw = seeded(1)
     batch = Side("train", log).sample(2, draw)
     assert batch.support_x.shape[-1] == learner.network.widths[0]
     assert log == [("train", 1)]

@@ -1,4 +1,4 @@
-"""JSON is read strictly, and whatever is wrong with it is said in one sentence."""
+"""JSON is read strictly, and every error in it is reported in one sentence."""
 
 import os
 from pathlib import Path

@@ -99,7 +99,7 @@ def test_an_interrupt_ends_the_workers_and_begins_nothing(tmp_path):
     )
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "main.py"), str(begun)], stderr=subprocess.DEVNULL,
-        # A shell that runs the tests in the background has them ignore interrupts.
+        # A shell that starts the tests in the background makes them ignore interrupts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
-from support import Clouds, Poisoned
+from support import Clouds, Poisoned, Stop
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
@@ -62,21 +62,6 @@ def test_all_charts_are_there(tracked):
     } <= scalars  # fmt: skip
     assert "custom_scalars__config__" in reader.Tags()["tensors"]
     assert read(tracked[0] / "backprop").Scalars("heldout/accuracy")
-
-
-class Stop:
-    """Interrupts a run after some outer steps."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def begin(self, discovery):
-        pass
-
-    def record(self, loop, record):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):

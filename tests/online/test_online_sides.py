@@ -1,4 +1,4 @@
-"""Coefficients are found on the tuning half alone, and rules are compared on the other one."""
+"""Coefficients are fitted only on the tuning half; rules are compared on the other half."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_what_is_fitted_is_found_on_the_tuning_half_and_compared_on_the_other(fi
     assert set(sources.sides[end + 1 :]) == {"final", "trained"}
     assert sources.sides.count("final") == SETTINGS.seeds
     assert len(standing.trials) == sources.sides.count("tried")
-    # Other networks and orders too, not only other images.
+    # Networks and orders differ too, not only images.
     assert not sources.seeds("tuning") & sources.seeds("final")
 
 
@@ -48,7 +48,7 @@ def test_tuning_asks_the_tuning_half_alone_for_every_trial():
         known_contender("oja"), NETWORK, sources.stream("clouds", None), SETTINGS, LIKE, whole=True
     )
     assert sources.sides == ["tuning"] * (SETTINGS.seeds * len(search.trials))
-    # Every trial sees the same networks, so that coefficients alone decide.
+    # Every trial sees the same networks, so that only the coefficients differ.
     assert len(sources.seeds("tuning")) == SETTINGS.seeds
 
 

@@ -1,14 +1,14 @@
-"""A package of one's own brings a system, a feedback, an objective and a term.
+"""A user's package adds a system, a feedback, an objective and a term.
 
-It is installed beside metaplast, of which no line is changed, and discovers, reports and exports.
+It is installed beside an unchanged metaplast, which then discovers, reports and exports with it.
 """
 
 import json
 import os
 import subprocess
-import sys
 
 import pytest
+from support import MAIN, entries
 
 from metaplast.base.errors import UserError
 from metaplast.systems.kind import get_system
@@ -134,7 +134,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Return a folder with the package, as an installer would lay it down."""
+    """Return a folder with the package, as an installer would write it."""
     folder = tmp_path_factory.mktemp("installed")
     (folder / "plugin_of_ours.py").write_text(PLUGIN, encoding="utf-8")
     metadata = folder / "plugin_of_ours-1.0.dist-info"
@@ -150,16 +150,14 @@ def run(installed, folder, *arguments):
     paths = [str(installed), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.run(
-        [sys.executable, "-c", "import sys; from metaplast.commands import main; sys.exit(main())",
-         *arguments],
-        cwd=folder, env=environment, capture_output=True, check=False, text=True, encoding="utf-8",
-        timeout=300,
+        [*MAIN, *arguments], cwd=folder, env=environment, capture_output=True, check=False,
+        text=True, encoding="utf-8", timeout=300,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def discovered(installed, tmp_path_factory):
-    """Return a folder in which a discovery was run with everything of the package."""
+    """Return a folder with a discovery that uses everything in the package, and its output."""
     folder = tmp_path_factory.mktemp("work")
     done = run(installed, folder, "discover", *OPTIONS, "--out", "run")
     assert done.returncode == 0, done.stderr
@@ -168,6 +166,7 @@ def discovered(installed, tmp_path_factory):
 
 def test_it_is_listed(installed, tmp_path):
     done = run(installed, tmp_path, "discover", "--list-terms")
+    assert done.returncode == 0, done.stderr
     assert "surprise_hebbian" in done.stdout
 
 
@@ -190,12 +189,14 @@ def test_it_is_resumed_and_reported(installed, discovered):
     assert "surprised" in page
 
 
-@pytest.mark.parametrize("format_name", ["json", "latex", "markdown"])
-def test_its_rule_is_exported(installed, discovered, format_name):
+def test_its_rule_is_exported(installed, discovered, tmp_path):
     folder, _ = discovered
-    done = run(installed, folder, "export", "run", "--to", format_name)
+    formats = "json,latex,markdown"
+    done = run(installed, folder, "export", "run", "--to", formats, "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "surprise" in done.stdout
+    assert entries(tmp_path) == ["rule_json.json", "rule_latex.tex", "rule_markdown.md"]
+    for path in tmp_path.iterdir():
+        assert "surprise" in path.read_text(encoding="utf-8"), path
 
 
 def test_code_that_nobody_wrote_is_refused_in_a_sentence(installed, discovered):

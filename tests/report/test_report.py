@@ -163,7 +163,7 @@ def test_the_command_on_the_page_is_that_of_the_run(folder, shown):
 
 
 def copy_results(folder, target):
-    """Copy what a run found, as earlier versions wrote it: no digest of its configuration."""
+    """Copy a run's results as earlier versions wrote them, without the configuration's digest."""
     for name in ("rule.json", "history.csv"):
         (target / name).write_bytes((folder / name).read_bytes())
     summary = json.loads((folder / "summary.json").read_text())

@@ -94,8 +94,8 @@ def test_the_right_weights_change(label):
     assert get_term(label).is_backward == (label in BACKWARD)
 
 
-# Where each term stands: a row of the first publication's table, or equation 9 of the second,
-# which has two backward terms; the others are ours, and say what they were made from.
+# The source of each term: a row of the table in the first publication, or equation 9 of the
+# second, which has two backward terms. The others are ours and cite what they derive from.
 _ROW = r"^Shervani-Tabar & Rosenbaum 2023, candidate term {}\b"
 SOURCES = {
     **{f"F{row}": _ROW.format(row) for row in range(10)},

@@ -1,7 +1,7 @@
-"""A system that metaplast does not have: it uses every freedom that the contract gives.
+"""A system outside metaplast that uses every freedom of the contract.
 
 A small recurrent network reads a sequence, keeps its state from one example to the next, and
-decorrelates it with a matrix of its own:
+decorrelates it with its own matrix:
 
     h_t = tanh(W_h h_{t-1} + W_x x_t),   z = W_o (h_T + P h_T),   P ← P − ρ h_T h_Tᵀ.
 """

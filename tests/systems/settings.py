@@ -1,4 +1,4 @@
-"""The systems that the suite of the contract runs through: a new one is one more entry."""
+"""The systems that the tests of the contract run on; to test a new one, add an entry."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_the_gradient_is_that_of_finite_differences(setting):
 
 @each
 def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
-    """Nothing of the engines: full matrices, one term after another, autograd through it all."""
+    """Without the engines: full matrices, one term at a time, differentiated by autograd."""
     problem = problem_of(setting, steps=4)
     learner, system = problem.learner, problem.learner.system
     theta = problem.episode_theta.requires_grad_()
@@ -145,7 +145,7 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
 
 @each
 def test_a_long_episode_is_undone_to_where_it_began(setting):
-    """More steps than a segment holds: starts are kept, steps between them undone."""
+    """More steps than a segment holds: starts are kept, and the steps between them are undone."""
     problem = problem_of(setting, steps=23, size=1e-3)
     expected = get_engine("reference").run(problem)
     actual = get_engine("batched").run(problem)
@@ -206,7 +206,7 @@ def test_the_fused_engine_serves_the_stack_with_classes_only(setting):
 
 
 def test_an_ungated_decay_acts_once_an_example():
-    """However many occurrences an example has."""
+    """For any number of occurrences."""
     setting = SETTINGS["recurrent"]
     decay = next(t for t in setting.terms if t.name == "decay")
     learner = Learner(setting.system, (decay,))
