@@ -2,119 +2,58 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from metaplast.base.coerce import coerce, from_plain
-from metaplast.base.device import parse_device
-from metaplast.base.errors import require, require_within, shown
-from metaplast.engines import get_engine
-from metaplast.meta.settings import OuterSettings, Penalty, Scaling, Schedule
+from metaplast.base.coerce import from_plain
+from metaplast.base.errors import require
+from metaplast.base.settings import part
+from metaplast.discovery.settings import (
+    OBJECTIVE,
+    DtypeName,
+    NetworkSettings,
+    RuleSettings,
+    RunSettings,
+    SelectionSettings,
+    TaskSettings,
+    ThetaKind,
+)
+from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import get_objective
 from metaplast.systems.system import System
-from metaplast.tasks.library import default_source, get_source
-from metaplast.tasks.request import EpisodeRequest, HeldOut, LabelKind
+from metaplast.tasks.library import get_source
+from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.library import TermChoice, choose_terms
 
-# The objective of configurations from version 1, which do not name one.
-OBJECTIVE = "cross-entropy"
-
-ThetaKind = Literal["shared", "per-layer"]
-DtypeName = Literal["float32", "float64"]
+__all__ = [
+    "DEFAULT_L1",
+    "OBJECTIVE",
+    "PRESETS",
+    "DiscoveryConfig",
+    "DtypeName",
+    "ThetaKind",
+]
 
 # Default λ. Proximal: a term moves off zero only if its averaged gradient is steadier than this
 # (docs/discovery.md). Subgradient: the value of a pre-release of the published code.
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
 
+# Dataclass fields and checks begin with the last base.
 @dataclass(frozen=True)
-class DiscoveryConfig:
+class DiscoveryConfig(
+    RunSettings, SelectionSettings, SearchSettings, NetworkSettings, TaskSettings, RuleSettings
+):
     """All settings that decide the outcome of a discovery.
 
     The defaults are the published setting, except for the data set, the held-out part and the
-    outer loop, which are ours.
+    outer loop, which are ours. Each group of settings is a class of its own, which declares and
+    checks its fields.
     """
-
-    terms: str = "all"
-    """Candidate terms: all, all+backward, a known rule such as bio, or names with commas."""
-    dataset: str = ""
-    """Source of episodes: name or name:argument. If empty, the default source."""
-    data_root: Path | None = None
-    """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
-    theta: ThetaKind = "shared"
-    """One set of coefficients for all layers, or one per layer. A pool is searched with one set for
-    all layers, and the remaining candidates are refitted per layer."""
-    feedback: str | None = None
-    """Where errors come from; by default the usual feedback for the terms (fixed random)."""
-    system: str = DEFAULT
-    """What learns; name or name:argument."""
-    objective: str = OBJECTIVE
-    """The loss, its gradient at the output, and the score by which rules are compared."""
-    hidden: tuple[int, ...] = (170, 130, 100, 70)
-    """Widths of the hidden layers."""
-    activation: str = "softplus:10"
-    """Activation of the hidden layers: softplus:BETA, tanh or relu."""
-    init: str = "xavier"
-    """How weights are drawn: xavier or normal:STD."""
-    ways: int = 5
-    """Classes in an episode."""
-    shots: int | None = None
-    """Support images of each class; default: 50, fewer if a data set has few."""
-    queries: int = 10
-    """Query images of each class."""
-    labels: LabelKind = "global"
-    """global: each class has its own output neuron; remapped: renumbered in each episode."""
-    held_out: HeldOut = "auto"
-    """What the test does not share with meta-training: classes or images."""
-    episodes: int = 600
-    """Tasks in the search."""
-    meta_batch: int = 4
-    """Tasks per outer step."""
-    meta_lr: float = 1e-3
-    """Step size of the outer optimizer, on scaled θ."""
-    optimizer: str = "Adam"
-    """A class of torch.optim, except LBFGS, SparseAdam and Muon."""
-    schedule: Schedule = "cosine"
-    """Schedule of the step size."""
-    l1: float | None = None
-    """Weight of the L1 penalty; the default depends on the terms, and is 0 for known rules."""
-    penalty: Penalty = "proximal"
-    """Soft threshold (exact zeros), or the published subgradient."""
-    scaling: Scaling = "down"
-    """Whether terms with large updates are scaled down before they compete."""
-    clip: float = 1.0
-    """Largest norm of the gradient of one episode; 0 disables clipping."""
-    signs: bool = True
-    """Whether coefficients of decay terms are kept from changing sign."""
-    backtrack: bool = True
-    """Whether a divergent task undoes the last step and shortens the next ones."""
-    threshold: float = 0.01
-    """Terms below this share of the largest scaled coefficient are dropped."""
-    refit: int = 800
-    """Tasks in each refit without penalty; if 0, only the threshold selects terms."""
-    refit_batch: int = 16
-    """Tasks per outer step of a refit; more than in the search, because refits are compared."""
-    validation: int = 400
-    """Meta-training tasks on which selection compares rules with and without a term."""
-    least_effect: float = 0.002
-    """A term is kept only if removing it loses at least this share of accuracy."""
-    test_episodes: int = 400
-    """Held-out tasks."""
-    seed: int = 0
-    """Seed of all random numbers."""
-    engine: str = "auto"
-    """Engine that computes the gradients; all engines give the same answer."""
-    device: str = "cpu"
-    """cpu or cuda."""
-    dtype: DtypeName = "float32"
-    """Precision of the unroll."""
 
     def __post_init__(self) -> None:
         """Check everything that needs neither data nor a particular machine.
@@ -125,28 +64,8 @@ class DiscoveryConfig:
         Raises:
             UserError: if a value has the wrong type or is out of range, or a name is unknown.
         """
-        if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
-            object.__setattr__(self, "terms", ",".join(self.terms))
-        coerce(self)
-        require_within("--refit", self.refit, 0)
-        require_within("--refit-batch", self.refit_batch, 1)
-        require_within("--validation", self.validation, 2)
-        require(
-            0 <= self.least_effect < 1,
-            f"--least-effect must be a share of accuracy, 0 to 1, got {self.least_effect}.",
-        )
-        require_within("--test-episodes", self.test_episodes, 2)
-        require(
-            math.isfinite(self.threshold) and 0 <= self.threshold < 1,
-            f"--threshold must be from 0 up to 1, got {self.threshold}.",
-        )
-        require(
-            all(width >= 1 for width in self.hidden),
-            f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",
-        )
-        if self.l1 is not None:
-            OuterSettings(l1=self.l1)
-        _ = self.request, self.outer, self.torch_device
+        super().__post_init__()
+        _ = self.request
         objective = get_objective(self.objective)
         require(
             objective.percent,
@@ -155,30 +74,17 @@ class DiscoveryConfig:
             f"yourself.",
         )
         Learner(self.build_system(1, 2), self.choice.terms)
-        if self.engine != "auto":
-            get_engine(self.engine)
-        get_source(self.dataset_name)
 
     @property
     def config(self) -> DiscoveryConfig:
         """These settings without the options that a command adds."""
-        return DiscoveryConfig(**{f.name: getattr(self, f.name) for f in fields(DiscoveryConfig)})
+        return part(DiscoveryConfig, self)
 
     @property
     def choice(self) -> TermChoice:
         """The candidate terms; from a pool, only those whose signals the system offers."""
         offered = (group.offers for group in self.build_system(1, 2).groups)
         return choose_terms(self.terms).served(frozenset().union(*offered))
-
-    @property
-    def feedback_name(self) -> str:
-        """Where errors come from."""
-        return choose_terms(self.terms).choose_feedback(self.feedback)
-
-    @property
-    def dataset_name(self) -> str:
-        """The source of episodes."""
-        return self.dataset or default_source()
 
     @property
     def penalty_weight(self) -> float:
@@ -190,14 +96,10 @@ class DiscoveryConfig:
     @property
     def request(self) -> EpisodeRequest:
         """The request to the episode source."""
-        return EpisodeRequest(
-            ways=self.ways,
+        return part(
+            EpisodeRequest,
+            self,
             shots=get_source(self.dataset_name)[0].shots if self.shots is None else self.shots,
-            queries=self.queries,
-            labels=self.labels,
-            held_out=self.held_out,
-            data_root=self.data_root,
-            seed=self.seed,
             device=self.torch_device,
             dtype=self.torch_dtype,
         )
@@ -205,38 +107,12 @@ class DiscoveryConfig:
     @property
     def outer(self) -> OuterSettings:
         """Settings of the search for θ."""
-        return OuterSettings(
-            episodes=self.episodes,
-            meta_batch=self.meta_batch,
-            meta_lr=self.meta_lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            l1=self.penalty_weight,
-            penalty=self.penalty,
-            scaling=self.scaling,
-            clip=self.clip,
-            signs=self.signs,
-            backtrack=self.backtrack,
-        )
+        return part(OuterSettings, self, l1=self.penalty_weight)
 
     @property
     def refit_outer(self) -> OuterSettings:
         """Settings of the refits during selection."""
         return replace(self.outer, episodes=max(1, self.refit), meta_batch=self.refit_batch, l1=0.0)
-
-    @property
-    def torch_device(self) -> torch.device:
-        """The device; whether this machine has it is checked only when it is used.
-
-        Raises:
-            UserError: if the name is not a device.
-        """
-        return parse_device(self.device)
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """Precision of the unroll."""
-        return torch.float64 if self.dtype == "float64" else torch.float32
 
     def build_system(self, inputs: int, outputs: int, feedback: str | None = None) -> System:
         """Return the system for these numbers of inputs and outputs.
@@ -247,18 +123,9 @@ class DiscoveryConfig:
             feedback: where errors come from; None for this run's own.
         """
         kind, argument = get_system(self.system)
-        return kind.build(
-            SystemRequest(
-                inputs,
-                outputs,
-                self.hidden,
-                self.activation,
-                self.init,
-                self.feedback_name if feedback is None else feedback,
-                self.objective,
-                argument,
-            )
-        )
+        given = self.feedback_name if feedback is None else feedback
+        sizes = {"inputs": inputs, "outputs": outputs}
+        return kind.build(part(SystemRequest, self, **sizes, feedback=given, argument=argument))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
-from metaplast.base.coerce import coerce
 from metaplast.base.errors import require, require_within, unknown_name
+from metaplast.base.settings import Settings
 
 Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
@@ -20,37 +20,33 @@ SMALLEST, LARGEST = 1e-12, 1e6
 
 
 @dataclass(frozen=True)
-class OuterSettings:
-    """How θ is learned.
+class SearchSettings(Settings):
+    """How θ is searched: the settings of the outer loop, where the penalty may have a default."""
 
-    Attributes:
-        episodes: number of tasks; the number of outer steps is episodes / meta_batch.
-        meta_batch: tasks per outer step.
-        meta_lr: step size on scaled θ.
-        optimizer: name of a class in `torch.optim`.
-        schedule: of the step size: constant, or a cosine to zero.
-        l1: weight λ of the penalty λ‖u‖₁.
-        penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
-            zeros; "subgradient" adds λ sign(u) to the gradient, as the published meta-loss does.
-        scaling: "down" scales a term down to the size of the reference terms' update, never up
-            (cubic terms explode when errors grow); "none" learns θ itself.
-        clip: largest norm of the gradient of one episode; 0 for no limit.
-        signs: whether terms declared nonnegative are kept nonnegative.
-        backtrack: whether to undo a step after which a task diverges, and to shorten the next
-            steps; see `TrustRegion`.
-    """
+    GROUP: ClassVar[str] = "search"
 
     episodes: int = 600
+    """Tasks in the search."""
     meta_batch: int = 4
+    """Tasks per outer step."""
     meta_lr: float = 1e-3
-    optimizer: str = "Adam"
-    schedule: Schedule = "cosine"
-    l1: float = 0.0
+    """Step size of the outer optimizer, on scaled θ."""
+    l1: float | None = None
+    """Weight of the L1 penalty; the default depends on the terms, and is 0 for known rules."""
     penalty: Penalty = "proximal"
+    """Soft threshold (exact zeros), or the published subgradient."""
+    optimizer: str = "Adam"
+    """A class of torch.optim, except LBFGS, SparseAdam and Muon."""
+    schedule: Schedule = "cosine"
+    """Schedule of the step size."""
     scaling: Scaling = "down"
+    """Whether terms with large updates are scaled down before they compete."""
     clip: float = 1.0
+    """Largest norm of the gradient of one episode; 0 disables clipping."""
     signs: bool = True
+    """Whether coefficients of decay terms are kept from changing sign."""
     backtrack: bool = True
+    """Whether a divergent task undoes the last step and shortens the next ones."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -58,11 +54,13 @@ class OuterSettings:
         Raises:
             UserError: if one is of a wrong type or out of range.
         """
-        coerce(self)
+        super().__post_init__()
         require_within("--episodes", self.episodes, 1)
         require_within("--meta-batch", self.meta_batch, 1)
         for flag in ("meta_lr", "l1", "clip"):
             value = getattr(self, flag)
+            if value is None:
+                continue
             in_range, kind = value >= 0, "non-negative"
             if flag == "meta_lr":
                 in_range, kind = value > 0, "positive"
@@ -79,6 +77,26 @@ class OuterSettings:
         if not _is_optimizer(self.optimizer):
             known = [name for name in vars(torch.optim) if _is_optimizer(name)]
             raise unknown_name("optimizer", self.optimizer, known)
+
+
+@dataclass(frozen=True)
+class OuterSettings(SearchSettings):
+    """How θ is learned: the settings of one outer loop.
+
+    Attributes:
+        episodes: number of tasks; the number of outer steps is episodes / meta_batch.
+        l1: weight λ of the penalty λ‖u‖₁.
+        penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
+            zeros; "subgradient" adds λ sign(u) to the gradient, as the published meta-loss does.
+        schedule: of the step size: constant, or a cosine to zero.
+        scaling: "down" scales a term down to the size of the reference terms' update, never up
+            (cubic terms explode when errors grow); "none" learns θ itself.
+        signs: whether terms declared nonnegative are kept nonnegative.
+        backtrack: whether to undo a step after which a task diverges, and to shorten the next
+            steps; see `TrustRegion`.
+    """
+
+    l1: float = 0.0
 
     @property
     def steps(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from metaplast.discovery.config import PRESETS, DiscoveryConfig
 from metaplast.discovery.result import SEARCH
 from metaplast.discovery.run import Discovery
+from metaplast.discovery.settings import SelectionSettings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.online.probes import Moment, Probe
@@ -23,10 +24,7 @@ from metaplast.reproduce.table import AT, DIVERGED, Row
 PUBLISHED = PRESETS["paper"]
 # Fields of `DiscoveryConfig` that are set elsewhere or belong to later stages: only the search runs
 # here.
-_WITHOUT_EFFECT = (
-    "seed",
-    *("threshold", "refit", "refit_batch", "validation", "least_effect", "test_episodes"),
-)
+_WITHOUT_EFFECT = ("seed", *(setting.name for setting in fields(SelectionSettings)))
 # Seeds for choosing among outer loops; they are used for nothing else.
 SEPARATE = (1000, 1001, 1002)
 

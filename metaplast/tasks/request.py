@@ -4,19 +4,58 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
-from metaplast.base.coerce import coerce
 from metaplast.base.errors import require_seed, require_within
+from metaplast.base.settings import Settings
 
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataRequest:
+class DataFolder(Settings):
+    """Where data sets are."""
+
+    GROUP: ClassVar[str] = "task"
+
+    data_root: Path | None = None
+    """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
+
+
+@dataclass(frozen=True)
+class TaskSizes(Settings):
+    """The sizes of a task, and what its test shares with meta-training."""
+
+    GROUP: ClassVar[str] = "task"
+
+    ways: int = 5
+    """Classes in an episode."""
+    shots: int | None = None
+    """Support images of each class; default: 50, fewer if a data set has few."""
+    queries: int = 10
+    """Query images of each class."""
+    labels: LabelKind = "global"
+    """global: each class has its own output neuron; remapped: renumbered in each episode."""
+    held_out: HeldOut = "auto"
+    """What the test does not share with meta-training: classes or images."""
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            UserError: if ways < 2, shots < 1 or queries < 1, or a value has the wrong type.
+        """
+        super().__post_init__()
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
+            if getattr(self, name) is not None:
+                require_within(f"--{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest(DataFolder):
     """The part of a request that all sources share: which data, and in what form.
 
     Attributes:
@@ -27,24 +66,23 @@ class DataRequest:
         dtype: of the images.
     """
 
-    data_root: Path | None = None
     argument: str = ""
     seed: int = 0
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        """Convert every field to its type, and check the seed.
+        """Check the seed.
 
         Raises:
-            UserError: if a value has a wrong type, or the seed is invalid.
+            UserError: if it is invalid, or a value has a wrong type.
         """
-        coerce(self)
+        super().__post_init__()
         require_seed("--seed", self.seed)
 
 
 @dataclass(frozen=True)
-class EpisodeRequest(DataRequest):
+class EpisodeRequest(DataRequest, TaskSizes):
     """A user's request to an episode source.
 
     Attributes:
@@ -55,24 +93,13 @@ class EpisodeRequest(DataRequest):
             numbers the classes of an episode 0 … ways-1.
         held_out: whether meta-test episodes have other "classes" than meta-training or only other
             "images"; "auto" means classes if the source has enough of them.
+
+    Raises:
+        UserError: if ways < 2, shots < 1 or queries < 1, the seed is invalid, or a value has a
+            wrong type.
     """
 
-    ways: int = 5
     shots: int = 50
-    queries: int = 10
-    labels: LabelKind = "global"
-    held_out: HeldOut = "auto"
-
-    def __post_init__(self) -> None:
-        """Check the sizes.
-
-        Raises:
-            UserError: if ways < 2, shots < 1 or queries < 1, the seed is invalid, or a value has a
-                wrong type.
-        """
-        super().__post_init__()
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
-            require_within(f"--{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,203 @@
+"""The groups of a discovery's settings; `DiscoveryConfig` inherits from all of them.
+
+The groups of the tasks and of the search begin in lower folders, where other classes share their
+fields: `metaplast.tasks.request.TaskSizes` and `metaplast.meta.settings.SearchSettings`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from metaplast.base.device import parse_device
+from metaplast.base.errors import require, require_seed, require_within, shown
+from metaplast.base.settings import Settings
+from metaplast.engines import get_engine
+from metaplast.systems.kind import DEFAULT
+from metaplast.tasks.library import default_source, get_source
+from metaplast.tasks.request import DataFolder, TaskSizes
+from metaplast.terms.library import choose_terms
+
+# The objective of configurations from version 1, which do not name one.
+OBJECTIVE = "cross-entropy"
+
+ThetaKind = Literal["shared", "per-layer"]
+DtypeName = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class RuleSettings(Settings):
+    """Which rules are considered."""
+
+    GROUP: ClassVar[str] = "rule"
+
+    terms: str = "all"
+    """Candidate terms: all, all+backward, a known rule such as bio, or names with commas."""
+    theta: ThetaKind = "shared"
+    """One set of coefficients for all layers, or one per layer. A pool is searched with one set for
+    all layers, and the remaining candidates are refitted per layer."""
+    feedback: str | None = None
+    """Where errors come from; by default the usual feedback for the terms (fixed random)."""
+
+    def __post_init__(self) -> None:
+        """Join a list of names, and check that the terms and their feedback exist.
+
+        Raises:
+            UserError: if a name is unknown, or the feedback does not serve the terms.
+        """
+        if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
+            object.__setattr__(self, "terms", ",".join(self.terms))
+        super().__post_init__()
+        _ = self.feedback_name
+
+    @property
+    def feedback_name(self) -> str:
+        """Where errors come from."""
+        return choose_terms(self.terms).choose_feedback(self.feedback)
+
+
+@dataclass(frozen=True)
+class TaskSettings(TaskSizes, DataFolder):
+    """Which tasks are learned."""
+
+    GROUP: ClassVar[str] = "task"
+
+    dataset: str = ""
+    """Source of episodes: name or name:argument. If empty, the default source."""
+    objective: str = OBJECTIVE
+    """The loss, its gradient at the output, and the score by which rules are compared."""
+
+    def __post_init__(self) -> None:
+        """Check that the source exists.
+
+        Raises:
+            UserError: if its name is unknown, or a size is too small.
+        """
+        super().__post_init__()
+        get_source(self.dataset_name)
+
+    @property
+    def dataset_name(self) -> str:
+        """The source of episodes."""
+        return self.dataset or default_source()
+
+
+@dataclass(frozen=True)
+class StackSettings(Settings):
+    """The layers of a network."""
+
+    GROUP: ClassVar[str] = "network"
+
+    hidden: tuple[int, ...] = (170, 130, 100, 70)
+    """Widths of the hidden layers."""
+    activation: str = "softplus:10"
+    """Activation of the hidden layers: softplus:BETA, tanh or relu."""
+    init: str = "xavier"
+    """How weights are drawn: xavier or normal:STD."""
+
+    def __post_init__(self) -> None:
+        """Check the widths; the system checks activation and init.
+
+        Raises:
+            UserError: if a width is below 1.
+        """
+        super().__post_init__()
+        require(
+            all(width >= 1 for width in self.hidden),
+            f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",
+        )
+
+
+@dataclass(frozen=True)
+class NetworkSettings(StackSettings):
+    """What learns."""
+
+    GROUP: ClassVar[str] = "network"
+
+    system: str = DEFAULT
+    """What learns; name or name:argument."""
+
+
+@dataclass(frozen=True)
+class SelectionSettings(Settings):
+    """How terms are selected, and how the rule is tested."""
+
+    GROUP: ClassVar[str] = "selection"
+
+    refit: int = 800
+    """Tasks in each refit without penalty; if 0, only the threshold selects terms."""
+    validation: int = 400
+    """Meta-training tasks on which selection compares rules with and without a term."""
+    test_episodes: int = 400
+    """Held-out tasks."""
+    least_effect: float = 0.002
+    """A term is kept only if removing it loses at least this share of accuracy."""
+    threshold: float = 0.01
+    """Terms below this share of the largest scaled coefficient are dropped."""
+    refit_batch: int = 16
+    """Tasks per outer step of a refit; more than in the search, because refits are compared."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UserError: if one is out of range.
+        """
+        super().__post_init__()
+        require_within("--refit", self.refit, 0)
+        require_within("--refit-batch", self.refit_batch, 1)
+        require_within("--validation", self.validation, 2)
+        require(
+            0 <= self.least_effect < 1,
+            f"--least-effect must be a share of accuracy, 0 to 1, got {self.least_effect}.",
+        )
+        require_within("--test-episodes", self.test_episodes, 2)
+        require(
+            math.isfinite(self.threshold) and 0 <= self.threshold < 1,
+            f"--threshold must be from 0 up to 1, got {self.threshold}.",
+        )
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """On which numbers and which hardware a run computes."""
+
+    GROUP: ClassVar[str] = "run"
+
+    seed: int = 0
+    """Seed of all random numbers."""
+    engine: str = "auto"
+    """Engine that unrolls episodes; all engines give the same answer."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    dtype: DtypeName = "float32"
+    """Precision of the unroll."""
+
+    def __post_init__(self) -> None:
+        """Check the names and the seed, but not what this machine has.
+
+        Raises:
+            UserError: if the seed is invalid or a name is unknown.
+        """
+        super().__post_init__()
+        require_seed("--seed", self.seed)
+        _ = self.torch_device
+        if self.engine != "auto":
+            get_engine(self.engine)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device; whether this machine has it is checked only when it is used.
+
+        Raises:
+            UserError: if the name is not a device.
+        """
+        return parse_device(self.device)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Precision of the unroll."""
+        return torch.float64 if self.dtype == "float64" else torch.float32
