@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from rich.console import Console
 
 from metaplast.base.device import find_device
-from metaplast.base.errors import UserError
+from metaplast.base.errors import UserError, require_within
+from metaplast.base.settings import Settings
 from metaplast.batch_jobs.pool import Jobs, cores, require_ray
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
@@ -18,6 +20,27 @@ from metaplast.watch.progress import Work
 # More runs are a typing error: each has a folder and takes at least seconds.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
+
+
+@dataclass(frozen=True)
+class GridOptions(Settings):
+    """The options of commands that run many discoveries."""
+
+    GROUP: ClassVar[str] = "run"
+
+    processes: int = 0
+    """Runs in parallel, one thread each; 0 for one per core."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; auto finds one."""
+
+    def __post_init__(self) -> None:
+        """Check the number of processes.
+
+        Raises:
+            UserError: if it is out of range.
+        """
+        super().__post_init__()
+        require_within("--processes", self.processes, 0, MOST_PROCESSES)
 
 
 def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:

@@ -8,17 +8,19 @@ import errno
 import io
 import os
 import re
+import shutil
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from metaplast.base.errors import UserError, require, shown
 from metaplast.base.words import words
+from metaplast.commands._groups import filled, form_of, options_of
 
 Options = TypeVar("Options")
 
@@ -28,27 +30,37 @@ _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SHELLS = ("bash", "fish", "tcsh", "zsh")
 
 
-def parse(kind: type[Options], arguments: Sequence[str], **options: Any) -> Options:
+def parse(
+    kind: type[Options], arguments: Sequence[str], default: Options | None = None, **options: Any
+) -> Options:
     """Return the options in `arguments` as an instance of a dataclass.
 
     Args:
         kind: the dataclass.
         arguments: words of the command line.
+        default: an instance whose values are the defaults; None for those of the dataclass.
         **options: of `tyro.cli`; `prog` is the command's name.
 
     Raises:
         UserError: if an option is unknown, has no value or has an invalid one.
     """
-    given, unknown = parse_known(kind, arguments, **options)
+    given, unknown = parse_known(kind, arguments, default, **options)
     if unknown:
-        raise _strange(unknown, arguments, _flags(kind), options.get("prog", "the command"))
+        flags = [flag for option in options_of(kind) for flag in option.flags]
+        raise _strange(unknown, arguments, flags, options.get("prog", "the command"))
     return given
 
 
 def parse_known(
-    kind: type[Options], arguments: Sequence[str], **options: Any
+    kind: type[Options], arguments: Sequence[str], default: Options | None = None, **options: Any
 ) -> tuple[Options, list[str]]:
     """Return the options of `kind`, and the words that belong to none of them.
+
+    Args:
+        kind: the dataclass.
+        arguments: words of the command line.
+        default: an instance whose values are the defaults; None for those of the dataclass.
+        **options: of `tyro.cli`; `prog` is the command's name.
 
     Raises:
         UserError: if an option has no value or an invalid one.
@@ -58,20 +70,32 @@ def parse_known(
             len(arguments) > 1 and arguments[1] in _SHELLS,
             f"{arguments[0]} takes the name of a shell: {', '.join(_SHELLS)}.",
         )
-    told = io.StringIO()
+    listed, told = options_of(kind, default), io.StringIO()
     # Help is as wide as the terminal. A message is parsed below, so its lines must not break.
     helps = any(word in ("-h", "--help") for word in arguments)
     wide = contextlib.nullcontext() if helps else _wide()
+    if "description" in options:
+        options["description"] = _wrapped(options["description"])
     try:
         with contextlib.redirect_stderr(told), wide:
-            given, unknown = tyro.cli(
-                kind, args=list(arguments), registry=registry(), return_unknown_args=True, **options
-            )
+            form, unknown = tyro.cli(
+                form_of(listed), args=list(arguments), registry=registry(),
+                return_unknown_args=True, **options,
+            )  # fmt: skip
     except SystemExit as stopped:
         if stopped.code in (0, None):
             raise
         raise UserError(_sentence(told.getvalue(), options.get("prog", "the command"))) from None
-    return given, list(unknown)
+    made: Options = filled(kind, listed, form)
+    return made, list(unknown)
+
+
+def _wrapped(description: str) -> str:
+    """Return a description with its list broken into lines: tyro breaks only what is in boxes."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ") for line in description.splitlines()
+    )
 
 
 @contextlib.contextmanager
@@ -202,22 +226,6 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     Path: _path,
     str: _name,
 }
-
-
-def _flags(kind: type[Any]) -> list[str]:
-    """Return the options of a dataclass, including those of nested dataclasses."""
-    hints, bare = get_type_hints(kind, include_extras=True), get_type_hints(kind)
-    found = []
-    for field in fields(kind):
-        if tyro.conf.Suppress in get_args(hints[field.name]):
-            continue
-        inner = bare[field.name]
-        flag = field.name.replace("_", "-")
-        if is_dataclass(inner) and isinstance(inner, type):
-            found += _flags(inner)
-        else:
-            found += [f"--{flag}"] + ([f"--no-{flag}"] if inner is bool else [])
-    return found
 
 
 def _strange(

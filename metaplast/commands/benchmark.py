@@ -1,4 +1,4 @@
-"""Measure time, memory and first-call cost of each engine and its peers, on the paper's network."""
+"""Measure time, memory and first-call cost of each engine and its peers."""
 
 from __future__ import annotations
 

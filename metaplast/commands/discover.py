@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rich.console import Console
 
+from metaplast.base.settings import Settings
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._options import parse, parse_known
@@ -35,28 +36,31 @@ PresetName = Literal["default", "paper"]
 
 
 @dataclass(frozen=True)
-class DiscoverOptions(DiscoveryConfig):
-    """Discover a plasticity rule and test it on held-out tasks."""
+class _Preset(Settings):
+    """Read --preset first, because it changes the defaults of the other options."""
+
+    GROUP: ClassVar[str] = "search"
 
     preset: PresetName = "default"
     """paper selects the published outer loop; options given explicitly override it."""
+
+
+@dataclass(frozen=True)
+class DiscoverOptions(_Preset, DiscoveryConfig):
+    """Discover a plasticity rule and test it on held-out tasks."""
+
+    GROUP: ClassVar[str] = "run"
+
     out: Path | None = None
     """Folder for the results; default: runs/<time>."""
     resume: Path | None = None
     """Folder of an interrupted run to continue; its other options are reused."""
-    checkpoint_seconds: float = 20.0
-    """Longest time between checkpoints."""
     quiet: bool = False
     """Print only the result."""
+    checkpoint_seconds: float = 20.0
+    """Longest time between checkpoints."""
     list_terms: bool = False
     """Print the term library and the known rules, then exit."""
-
-
-@dataclass(frozen=True)
-class _PresetOnly:
-    """Read --preset first, because it changes the defaults of the other options."""
-
-    preset: PresetName = "default"
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
@@ -64,7 +68,7 @@ def read_options(arguments: Sequence[str]) -> DiscoverOptions:
     # Help and shell completion must show all options.
     wanted = [a for a in arguments if a not in ("-h", "--help")]
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
-    early, _ = parse_known(_PresetOnly, [] if completes else wanted, prog="discover")
+    early, _ = parse_known(_Preset, [] if completes else wanted, prog="discover")
     defaults = DiscoverOptions(preset=early.preset, **PRESETS[early.preset])
     return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
 

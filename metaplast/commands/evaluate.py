@@ -1,23 +1,24 @@
-"""Train fresh networks online with rules, and compare them with backprop and other baselines."""
+"""Train fresh networks online with rules, and compare them with baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
 from rich.console import Console
 
 from metaplast.base.device import find_device
-from metaplast.base.errors import require, require_seed, require_within, shown
+from metaplast.base.errors import require, require_within
+from metaplast.base.settings import Settings, part
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import own_folder
 from metaplast.commands._options import parse
-from metaplast.discovery.config import DtypeName
-from metaplast.engines import choose_engine, get_engine
+from metaplast.discovery.settings import RunSettings, StackSettings
+from metaplast.engines import choose_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
 from metaplast.online.comparison import (
     TUNING_SEEDS,
@@ -33,7 +34,7 @@ from metaplast.online.tuning import COARSE, GRID, ROUNDS
 from metaplast.report import comparison as report
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.tasks.library import default_source, get_source, open_stream
-from metaplast.tasks.request import StreamRequest
+from metaplast.tasks.request import DataFolder, StreamRequest
 from metaplast.tasks.stream import StreamSplit
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
@@ -42,74 +43,96 @@ MOST = 5000
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Train fresh networks online with rules and compare them, on the same data in the same order.
+class _Images(DataFolder):
+    """What the networks learn."""
 
-    Known rules, including the baselines, first get their best coefficients on separate data.
-    """
+    GROUP: ClassVar[str] = "task"
 
-    rules: tyro.conf.Positional[tuple[str, ...]] = ()
-    """rule.json files, run folders, or known rules: NAME or NAME:FEEDBACK."""
     dataset: str = ""
     """Source of images: name or name:argument. If empty, the default source."""
-    data_root: Path | None = None
-    """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
     samples: int | None = None
     """Images that each network learns from; default: one pass over the data, at most 5000."""
     ways: int | None = None
     """Number of classes for each network, drawn separately for each; default: all classes."""
-    hidden: tuple[int, ...] = (170, 130, 100, 70)
-    """Widths of the hidden layers."""
-    depth: int | None = None
-    """Number of weight matrices; the profile of --hidden is stretched to this depth."""
-    activation: str = "softplus:10"
-    """Activation of the hidden layers: softplus:BETA, tanh or relu."""
-    init: str = "xavier"
-    """How weights are drawn: xavier or normal:STD."""
-    seeds: int = 5
-    """Networks for each rule, each with its own weights and images."""
     test_images: int = 1000
     """Largest number of held-out images on which accuracy is measured."""
-    baselines: str = "usual"
-    """Known rules to compare with: usual, none, or names separated by commas."""
-    fit_scale: bool = False
-    """Also compare each given rule times a factor, which is tuned like a baseline's rate."""
-    seed: int = 0
-    """Seed of all random numbers."""
-    engine: str = "auto"
-    """Engine that unrolls; all engines give the same answer."""
-    device: str = "cpu"
-    """cpu or cuda."""
-    dtype: DtypeName = "float32"
-    """Precision of the computation."""
-    out: Path | None = None
-    """Folder for the results; default: runs/evaluate-<time>."""
-    quiet: bool = False
-    """Print only the results."""
 
     def __post_init__(self) -> None:
-        """Check what can be checked without rules and data.
+        """Check the numbers and the source.
 
         Raises:
-            UserError: if a value is out of range or a name unknown.
+            UserError: if one is out of range, or the source is unknown.
         """
+        super().__post_init__()
         require_within("--samples", 1 if self.samples is None else self.samples, 1)
-        require_within("--seeds", self.seeds, 1)
         require_within("--test-images", self.test_images, 1)
-        require_seed("--seed", self.seed)
-        require(
-            all(width >= 1 for width in self.hidden),
-            f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",
-        )
-        self.network(1, 2)
-        if self.engine != "auto":
-            get_engine(self.engine)
         get_source(self.dataset or default_source())
+
+
+@dataclass(frozen=True)
+class _Stack(StackSettings):
+    """The networks."""
+
+    GROUP: ClassVar[str] = "network"
+
+    depth: int | None = None
+    """Number of weight matrices; the profile of --hidden is stretched to this depth."""
+
+    def __post_init__(self) -> None:
+        """Check the layers.
+
+        Raises:
+            UserError: if the network is invalid.
+        """
+        super().__post_init__()
+        self.network(1, 2)
 
     def network(self, inputs: int, outputs: int) -> FullyConnected:
         """Return the network for these numbers of inputs and classes."""
         hidden = widths_for_depth(self.hidden, self.depth)
         return FullyConnected((inputs, *hidden, outputs), self.activation, self.init)
+
+
+@dataclass(frozen=True)
+class _Rules(Settings):
+    """What is compared."""
+
+    GROUP: ClassVar[str] = "rule"
+
+    baselines: str = "usual"
+    """Known rules to compare with: usual, none, or names separated by commas."""
+    fit_scale: bool = False
+    """Also compare each given rule times a factor, which is tuned like a baseline's rate."""
+    seeds: int = 5
+    """Networks for each rule, each with its own weights and images."""
+
+    def __post_init__(self) -> None:
+        """Check the number of networks.
+
+        Raises:
+            UserError: if it is below 1.
+        """
+        super().__post_init__()
+        require_within("--seeds", self.seeds, 1)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(RunSettings, _Rules, _Stack, _Images):
+    """Train fresh networks online with rules and compare them, on the same data in the same order.
+
+    Known rules, including the baselines, first get their best coefficients on separate data.
+    """
+
+    GROUP: ClassVar[str] = "run"
+
+    rules: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RULE ...]")
+    ] = ()
+    """rule.json files, run folders, or known rules: NAME or NAME:FEEDBACK."""
+    out: Path | None = None
+    """Folder for the results; default: runs/evaluate-<time>."""
+    quiet: bool = False
+    """Print only the results."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -122,7 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     console = make_console()
     contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
     _require_data(options, contenders)
-    like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=find_device(options.device))
+    like = torch.zeros(0, dtype=options.torch_dtype, device=find_device(options.device))
     split = _open(options, like)
     network = options.network(split.inputs, split.outputs)
     settings = _settings(options, split)
@@ -173,13 +196,7 @@ def _require_data(options: EvaluateOptions, contenders: Sequence[Contender]) -> 
 
 
 def _open(options: EvaluateOptions, like: torch.Tensor) -> StreamSplit:
-    request = StreamRequest(
-        ways=options.ways,
-        data_root=options.data_root,
-        seed=options.seed,
-        device=like.device,
-        dtype=like.dtype,
-    )
+    request = part(StreamRequest, options, device=like.device, dtype=like.dtype)
     return open_stream(options.dataset or default_source(), request)
 
 

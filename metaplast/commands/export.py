@@ -39,7 +39,7 @@ class ExportOptions:
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_RULE")]
     """Folder of a finished run, or a rule.json."""
-    to: tuple[str, ...] = ()
+    to: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME,NAME,…")] = ()
     """Names of one or several formats; all means every format."""
     output: Path | None = None
     """File, or a folder for several formats; default: standard output."""
@@ -81,7 +81,7 @@ def _open(source: Path) -> Rule:
 
 def _description() -> str:
     formats = "\n".join(f"- {e.name}: {e.summary}" for e in all_exporters().values())
-    return f"{__doc__}\n\n{formats}"
+    return f"{__doc__} Formats:\n{formats}"
 
 
 def _exporters(names: Sequence[str]) -> list[Exporter]:

@@ -1,11 +1,11 @@
-"""Plant random rules and see whether discovery recovers their terms and coefficients."""
+"""Plant random rules and see whether discovery recovers them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -14,13 +14,14 @@ from rich.table import Table
 from metaplast.base.errors import require_seed, require_within
 from metaplast.base.files import csv_text, write_text
 from metaplast.base.seeds import generator
+from metaplast.base.settings import Settings
 from metaplast.base.tables import new_table
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import (
-    MOST_PROCESSES,
     MOST_RUNS,
+    GridOptions,
     check_jobs,
     require_all,
     run_all,
@@ -36,20 +37,36 @@ TABLE = "recovery.csv"
 
 
 @dataclass(frozen=True)
-class RecoverOptions(DiscoveryConfig):
-    """Plant random rules and see whether discovery recovers their terms and coefficients.
+class _Planting(Settings):
+    """Which rules are planted."""
 
-    The options are those of a discovery, with defaults for which each rule takes only seconds.
-    """
+    GROUP: ClassVar[str] = "recover"
 
     rules: int = 20
     """How many rules to plant; rule i has seed --seed + i."""
     most_terms: int = 4
     """Each rule has between 1 and this many terms."""
-    processes: int = 0
-    """Runs in parallel, one thread each; 0 for one per core."""
-    ray: str | None = None
-    """Address of a Ray cluster to run on; auto finds one."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UserError: if one is out of range.
+        """
+        super().__post_init__()
+        require_within("--rules", self.rules, 1, MOST_RUNS)
+        require_within("--most-terms", self.most_terms, 1)
+
+
+@dataclass(frozen=True)
+class RecoverOptions(_Planting, GridOptions, DiscoveryConfig):
+    """Plant random rules and see whether discovery recovers their terms and coefficients.
+
+    The options are those of a discovery, with defaults for which each rule takes only seconds.
+    """
+
+    GROUP: ClassVar[str] = "run"
+
     out: Path | None = None
     """Folder for the runs and the table; default: runs/recover-<time>."""
     resume: Path | None = None
@@ -82,9 +99,6 @@ class RecoverOptions(DiscoveryConfig):
             UserError: if a value is out of range or a name unknown.
         """
         super().__post_init__()
-        require_within("--processes", self.processes, 0, MOST_PROCESSES)
-        require_within("--rules", self.rules, 1, MOST_RUNS)
-        require_within("--most-terms", self.most_terms, 1)
         require_seed("--seed and --rules: the last seed", self.seed + self.rules - 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -37,7 +37,9 @@ class ReproduceOptions:
     seeds are added to the existing ones.
     """
 
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    names: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")
+    ] = ()
     """Names of experiments, or all; without a name, list them."""
     quick: bool = False
     """Run a tiny version on data that needs no files: it shows in seconds that everything works."""

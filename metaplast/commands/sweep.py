@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND
 from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.files import write_text
+from metaplast.base.settings import Settings
 from metaplast.base.tables import new_table
 from metaplast.batch_jobs.pool import Jobs
 from metaplast.batch_jobs.sweep import (
@@ -30,8 +31,8 @@ from metaplast.batch_jobs.sweep import (
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import (
-    MOST_PROCESSES,
     MOST_RUNS,
+    GridOptions,
     check_jobs,
     require_all,
     run_all,
@@ -45,24 +46,21 @@ from metaplast.watch.console import make_console
 
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
-# The user gives these to the grid, not to a run.
-_Gridded = (tyro.conf.Fixed, tyro.conf.Suppress)
-
 
 @dataclass(frozen=True)
 class _EachRun(DiscoveryConfig):
     """The options that all runs of the grid share."""
 
-    l1: Annotated[float | None, *_Gridded] = None
-    seed: Annotated[int, *_Gridded] = 0
+    # The user gives these to the grid, not to a run.
+    l1: Annotated[float | None, tyro.conf.Suppress] = None
+    seed: Annotated[int, tyro.conf.Suppress] = 0
 
 
 @dataclass(frozen=True)
-class SweepOptions:
-    """Discover over a grid of penalties and seeds, in parallel, and recommend a rule.
+class _Grid(Settings):
+    """The runs of the grid."""
 
-    All other options are those of a discovery.
-    """
+    GROUP: ClassVar[str] = "sweep"
 
     l1: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     """Penalties, separated by commas."""
@@ -70,16 +68,6 @@ class SweepOptions:
     """Number of seeds for each penalty."""
     first_seed: int = 0
     """The first seed; the others follow it."""
-    processes: int = 0
-    """Runs in parallel, one thread each; 0 for one per core."""
-    ray: str | None = None
-    """Address of a Ray cluster to run on; auto finds one."""
-    out: Path | None = None
-    """Folder for the runs, tables and figure; default: runs/sweep-<time>."""
-    resume: Path | None = None
-    """Folder of an interrupted sweep to continue; its other options are reused."""
-    run: tyro.conf.OmitArgPrefixes[_EachRun] = field(default_factory=_EachRun)
-    """Every run."""
 
     def __post_init__(self) -> None:
         """Check the grid.
@@ -87,7 +75,7 @@ class SweepOptions:
         Raises:
             UserError: if it is empty or too large, or a penalty occurs twice or is out of range.
         """
-        require_within("--processes", self.processes, 0, MOST_PROCESSES)
+        super().__post_init__()
         require(
             0 < len(set(self.l1)) == len(self.l1),
             f"--l1 takes different penalties with commas, such as 0.03,0.1, got "
@@ -98,6 +86,23 @@ class SweepOptions:
         require_within("--seeds", self.seeds, 1, MOST_RUNS // len(self.l1))
         require_seed("--first-seed", self.first_seed)
         require_seed("--first-seed and --seeds: the last seed", self.first_seed + self.seeds - 1)
+
+
+@dataclass(frozen=True)
+class SweepOptions(_Grid, GridOptions):
+    """Discover over a grid of penalties and seeds, in parallel, and recommend a rule.
+
+    All other options are those of a discovery.
+    """
+
+    GROUP: ClassVar[str] = "run"
+
+    out: Path | None = None
+    """Folder for the runs, tables and figure; default: runs/sweep-<time>."""
+    resume: Path | None = None
+    """Folder of an interrupted sweep to continue; its other options are reused."""
+    run: _EachRun = field(default_factory=_EachRun)
+    """Every run."""
 
     def configs(self) -> dict[str, DiscoveryConfig]:
         """Return one discovery for each penalty and seed; each key is a valid folder name.

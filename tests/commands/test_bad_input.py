@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import os
 import subprocess
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -320,14 +319,3 @@ def test_terms_may_be_written_in_several_ways(text):
     assert [term.name for term in DiscoveryConfig(terms=text).choice.terms] == [
         get_term("F0").name, get_term("F2").name,
     ]  # fmt: skip
-
-
-def test_help_is_printed_as_wide_as_the_terminal(capsys, monkeypatch):
-    from metaplast.commands import discover
-
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as stopped:
-        discover.main(["--help"])
-    assert stopped.value.code == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
-    assert os.environ["COLUMNS"] == "80"
