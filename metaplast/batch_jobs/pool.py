@@ -34,6 +34,7 @@ from metaplast.discovery.run import Discovery, Observer
 from metaplast.discovery.run_config import config_digest
 from metaplast.discovery.run_folder import SUMMARY, RunFiles
 from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.watch.estimate import TimeLeft
 
 JOBS = "jobs.json"
 # A job's summary with what `Jobs.extra` adds; it is written last, so it marks the job as finished.
@@ -162,34 +163,32 @@ class Heartbeat:
 
     def __init__(self, folder: Path, seconds: float = 2.0) -> None:
         self._folder, self._seconds = folder, seconds
-        self._done, self._written = 0, 0.0
-        self._discovery: Discovery | None = None
+        self._left, self._written = TimeLeft(), 0.0
 
     def begin(self, discovery: Discovery) -> None:
         """Count what earlier parts of the run have done."""
-        self._discovery = discovery
-        self._done = sum(discovery.stages.done.values())
+        self._left.begin(discovery)
         self._beat()
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Count the episodes of one outer step."""
-        self._done += loop.settings.meta_batch
+        self._left.record(loop, record)
         self._beat()
 
     def tested(self, name: str, episodes: int) -> None:
         """Count some tested episodes."""
-        self._done += episodes
+        self._left.tested(name, episodes)
         self._beat()
 
     def finish(self, result: Result) -> None:
         """Do nothing: the summary contains the result."""
 
     def _beat(self) -> None:
-        if self._discovery is None or time.monotonic() - self._written < self._seconds:
+        if time.monotonic() - self._written < self._seconds:
             return
         self._written = time.monotonic()
-        total = max(1, self._discovery.total_episodes)
-        write_json(self._folder / PROGRESS, {"done": self._done, "total": total})
+        progress = {"done": self._left.done, "total": max(1, self._left.total)}
+        write_json(self._folder / PROGRESS, progress)
 
 
 def guarded(function: Callable[..., dict[str, Any]], *call: Any) -> dict[str, Any]:

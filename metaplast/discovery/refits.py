@@ -12,6 +12,9 @@ from metaplast.discovery.selection import Fit
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
 
+# What each refit tries; the names of its stage and, on fresh tasks, of its evaluation.
+WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
+
 
 class Refits:
     """Trains parts of the pool without penalty, and measures them on validation tasks.
@@ -37,23 +40,23 @@ class Refits:
     def without(self, fit: Fit, position: int) -> Fit:
         """Return the fit without the term at a position of the pool."""
         rest = [k for k in fit.kept if k != position]
-        return self._try(f"without {self._pool[position].name}", rest, fit.only(rest).theta)
+        return self._try(f"{WITHOUT} {self._pool[position].name}", rest, fit.only(rest).theta)
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the fit with a dropped term put back; its coefficient starts at zero."""
         more = sorted([*fit.kept, position])
         theta = fit.theta.new_zeros(*fit.theta.shape[:-1], len(more))
         theta[..., [more.index(k) for k in fit.kept]] = fit.theta
-        return self._try(f"with {self._pool[position].name}", more, theta)
+        return self._try(f"{WITH} {self._pool[position].name}", more, theta)
 
     def again(self, fit: Fit) -> Fit:
         """Return the fit of the same terms after one more refit."""
-        return self._try("as it is", fit.kept, fit.theta)
+        return self._try(AGAIN, fit.kept, fit.theta)
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on tasks that only this round uses."""
-        purpose = "confirmation" + " again" * turn
-        return self._measured("confirmation", fit.kept, fit.theta, purpose)
+        purpose = CONFIRMATION + " again" * turn
+        return self._measured(CONFIRMATION, fit.kept, fit.theta, purpose)
 
     def learner(self, kept: Sequence[int]) -> Learner:
         """Return the learner with the terms at some positions of the pool."""

@@ -19,7 +19,7 @@ from metaplast.discovery.loops import HELDOUT, Loops
 from metaplast.discovery.own import Own, OwnData, require_fit
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import Refits
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.result import DISCOVERED, SEARCH, Result
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Fit, Selection, keep_terms, select
@@ -68,6 +68,8 @@ class Discovery:
 
     Attributes:
         stages: the outer loops, including those that an earlier process ran.
+        choice: the candidate terms, with your own.
+        selection: the rule that selection chose, and why; None before its end, or without it.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Discovery:
         # The configuration recorded in the folder; None until it is written or read.
         self._identity: Mapping[str, Any] | None = None
         self._resumed = False
-        self._selection: Selection | None = None
+        self.selection: Selection | None = None
 
     @classmethod
     def resume(
@@ -234,27 +236,11 @@ class Discovery:
         return Loops(self.config, self.split, self.stages, self._count)
 
     @property
-    def total_episodes(self) -> int:
-        """Number of tasks in the whole run; an estimate until selection has ended."""
-        search, refit = self.config.outer, self.config.refit_outer
-        known = (1 + len(self._rivals)) * search.steps * search.meta_batch
-        known += (1 + len(baselines())) * self.config.test_episodes
-        if not self._refit:
-            return known
-        pool, chosen = len(self.choice.terms), self._selection
-        trials = sum(name == REFIT or name.startswith(SELECT) for name in self.stages.loops)
-        # Selection usually tries each term about twice, and ends with one test for each.
-        trials = max(trials, 2 * pool + 1) if chosen is None else trials
-        tests = pool if chosen is None else len(chosen.missed) + len(chosen.spare)
-        each = refit.steps * refit.meta_batch + self.config.validation
-        return known + trials * each + tests * self.config.test_episodes
-
-    @property
     def _refit(self) -> int:
         return self.config.refit if self.choice.is_pool else 0
 
     @property
-    def _rivals(self) -> list[KnownRule]:
+    def rivals(self) -> list[KnownRule]:
         """The baselines to learn: all but the searched rule itself."""
         pool = self.choice.is_pool
         known = self._loops.known_learner
@@ -309,9 +295,9 @@ class Discovery:
         tested = {DISCOVERED: (self._loops.learner(terms), theta), **self._learn_baselines(search)}
         heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
         without, added = {}, {}
-        if self._selection is not None:
-            without = self._test_fits("without", search, self._selection.missed)
-            added = self._test_fits("with", search, self._selection.spare)
+        if self.selection is not None:
+            without = self._test_fits("without", search, self.selection.missed)
+            added = self._test_fits("with", search, self.selection.spare)
         result = self._result(terms, theta, search, heldout, without, added)
         for observer in self._observers:
             observer.finish(result)
@@ -328,14 +314,14 @@ class Discovery:
         if not self._refit or not kept:
             return kept, search.fitted[..., kept]
         refits = Refits(self._loops, search)
-        self._selection = select(refits.start(kept), pool, refits, self.config.least_effect)
-        return list(self._selection.fit.kept), self._selection.fit.theta
+        self.selection = select(refits.start(kept), pool, refits, self.config.least_effect)
+        return list(self.selection.fit.kept), self.selection.fit.theta
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Tensor]]:
         """Return each baseline's learner and coefficients; the search may be one of them."""
         learned = {
             rule.name: self.stages.run(rule.name, partial(self._loops.known, rule))
-            for rule in self._rivals
+            for rule in self.rivals
         }
         loops = {rule.name: learned.get(rule.name, search) for rule in baselines()}
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}

@@ -22,6 +22,7 @@ from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.rules.recovery import Recovery
 from metaplast.terms.library import KnownRule
 from metaplast.terms.term import Term
+from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
 
 _STAGES = {SEARCH: "searching", REFIT: "refitting"}
@@ -62,14 +63,13 @@ class ProgressBar:
         self._bar = make_bar(console, MofNCompleteColumn(), status, width=28, quiet=quiet)
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
-        self._discovery: Discovery | None = None
+        self._left = TimeLeft()
 
     def begin(self, discovery: Discovery) -> None:
         """Start the bar at the progress of earlier parts of the run."""
-        self._discovery = discovery
-        done = sum(discovery.stages.done.values())
+        self._left.begin(discovery)
         self._task = self._bar.add_task(
-            "starting", total=discovery.total_episodes, completed=done, status=""
+            "starting", total=self._left.total, completed=self._left.done, status="", seconds=None
         )
         self._bar.start()
 
@@ -79,17 +79,20 @@ class ProgressBar:
         status = (
             f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
         )
-        self._move(loop.settings.meta_batch, name, status)
+        self._left.record(loop, record)
+        self._move(name, status)
         # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
         every = max(1, loop.settings.steps // 5)
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
             self._console.out(
-                f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, {self._left()}",
+                f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, "
+                f"{in_words(self._left.seconds)}",
             )
 
     def tested(self, name: str, episodes: int) -> None:
         """Advance the bar by some held-out tasks."""
-        self._move(episodes, f"testing {_stage_name(name)}", "")
+        self._left.tested(name, episodes)
+        self._move(f"testing {_stage_name(name)}", "")
 
     def finish(self, result: Result) -> None:
         """Remove the bar."""
@@ -99,17 +102,12 @@ class ProgressBar:
         """Remove the bar, also after an interrupt."""
         self._bar.stop()
 
-    def _move(self, episodes: int, name: str, status: str) -> None:
-        if self._task is None or self._discovery is None:
-            return
-        total = self._discovery.total_episodes
-        self._bar.update(self._task, advance=episodes, total=total, description=name, status=status)
-
-    def _left(self) -> str:
-        if self._task is None:
-            return ""
-        remaining = self._bar.tasks[self._task].time_remaining
-        return "time left unknown" if remaining is None else f"about {remaining:.0f} s left"
+    def _move(self, name: str, status: str) -> None:
+        if self._task is not None:
+            self._bar.update(
+                self._task, completed=self._left.done, total=self._left.total, description=name,
+                status=status, seconds=self._left.seconds,
+            )  # fmt: skip
 
 
 def show_config(console: Console, discovery: Discovery) -> None:

@@ -9,10 +9,23 @@ from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
+
+from metaplast.watch.estimate import in_words
+
+
+class _Left(ProgressColumn):
+    """Shows the time left: the task's field "seconds", or what the bar's own speed suggests."""
+
+    max_refresh = 1.0
+
+    def render(self, task: Task) -> Text:
+        """Return the text."""
+        return Text(in_words(task.fields.get("seconds", task.time_remaining)))
 
 
 def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool) -> Progress:
@@ -29,8 +42,7 @@ def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool)
         BarColumn(bar_width=None),
         *amount,
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _Left(),
         console=console,
         disable=quiet or not console.is_terminal,
     )
@@ -85,7 +97,5 @@ class Work:
         if self._quiet:
             return
         remaining = self._bar.tasks[self._task].time_remaining
-        left = (
-            "" if self._console.is_terminal or not remaining else f"; about {remaining:.0f} s left"
-        )
+        left = "" if self._console.is_terminal or not remaining else f"; {in_words(remaining)}"
         self._console.out(text + left)

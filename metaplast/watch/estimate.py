@@ -1,0 +1,257 @@
+"""How much of a discovery is left to do, and how long that will take.
+
+Three things are unknown before the end: how many refits selection will need, what a task of each
+kind of work costs on this machine, and how many terms will be tested. The first and the last are
+guessed from the stages so far. Costs are measured, one price for each kind of work: tasks of the
+search, of the baselines and of refits differ in batch size and in the number of terms, and a task
+without gradient costs about a third.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITHOUT
+from metaplast.discovery.result import REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.run import Discovery
+from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.terms.library import baselines
+
+Kind = Literal["search", "baseline", "refit", "evaluation"]
+
+# Prices relative to each other, for kinds of work that have not been measured yet.
+USUAL: Mapping[Kind, float] = {"search": 1.0, "baseline": 1.0, "refit": 1.0, "evaluation": 1 / 3}
+# How much of the weight of an observation is left after each later one of its kind.
+_MEMORY = 0.98
+
+
+def kind_of(stage: str) -> Kind:
+    """Return the kind of work of an outer loop."""
+    if stage == SEARCH:
+        return "search"
+    return "refit" if _is_refit(stage) else "baseline"
+
+
+def _is_refit(stage: str) -> bool:
+    return stage == REFIT or stage.startswith(SELECT)
+
+
+def refits_left(discovery: Discovery) -> int:
+    """Return the number of refits that selection will still begin; a guess until it has ended.
+
+    The guess is for one round of selection, unless another has begun.
+    """
+    loops = discovery.stages.loops
+    if not _selects(discovery) or any(rule.name in loops for rule in discovery.rivals):
+        return 0
+    pool = len(discovery.choice.terms)
+    course, first = Course(pool, pool), 1
+    # Terms still to put back, after the rule as it is.
+    back: int | None = None
+    for name, loop in loops.items():
+        if not _is_refit(name):
+            continue
+        count, what = len(loop.learner.terms), name.partition(": ")[2]
+        if name == REFIT:
+            course, first = Course(count, pool), 0
+        elif what == AGAIN:
+            back = pool - count
+        elif what.startswith(f"{WITHOUT} "):
+            if back is not None:
+                # After the rule as it is, another round has begun.
+                course, back = Course(count + 1, pool), None
+            course.leave_out(count + 1)
+        elif back is not None:
+            back -= 1
+    return first + course.left if back is None else max(0, back)
+
+
+def _selects(discovery: Discovery) -> bool:
+    """Return whether selection is still to come, or goes on."""
+    wanted = discovery.choice.is_pool and discovery.config.refit > 0
+    return wanted and discovery.selection is None
+
+
+class Course:
+    """The course of one round of selection, as far as its refits show it.
+
+    Each term of the rule is left out once. If a term is dropped, those that were missed before it
+    are left out again. Then follow the rule as it is, and each other term of the pool put back.
+
+    Args:
+        size: number of terms at the start of the round.
+        pool: number of terms of the pool.
+    """
+
+    def __init__(self, size: int, pool: int) -> None:
+        self._size, self._pool = size, pool
+        self._rule, self._tried = size, 0
+        # Terms to leave out, and terms missed since the last one was dropped.
+        self._queue, self._missed = size, 0
+
+    def leave_out(self, rule: int) -> None:
+        """Note a refit without a term; the size of its rule tells how the one before it ended.
+
+        Args:
+            rule: number of terms of the rule, with the one that is left out.
+        """
+        if rule < self._rule:
+            self._queue, self._missed = self._queue + self._missed, 0
+        elif self._tried:
+            self._missed += 1
+        self._rule = rule
+        self._tried += 1
+        self._queue -= 1
+
+    @property
+    def left(self) -> int:
+        """Expected number of refits that the round will still begin."""
+        # How the last refit ends is not known yet, so its term counts as not tried.
+        tried = max(0, self._tried - 1)
+        new = max(0, self._size - tried)
+        # The share of terms that stay is assumed to go on.
+        stays = 1 - (self._size - self._rule) / tried if tried else 0.5
+        missed, dropped = new * stays, new * (1 - stays)
+        again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
+        kept = max(1.0, self._rule - dropped)
+        return round(self._queue + again + 1 + self._pool - kept)
+
+
+class TimeLeft:
+    """Observes a discovery, and estimates what is left of it.
+
+    Args:
+        clock: returns the time in seconds.
+
+    Attributes:
+        done: number of tasks done, including those of earlier parts of the run.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.done = 0
+        self._clock, self._then = clock, 0.0
+        self._discovery: Discovery | None = None
+        self._prices = Prices()
+        self._validated = self._tested = 0
+
+    def begin(self, discovery: Discovery) -> None:
+        """Begin at the progress of earlier parts of the run."""
+        self._discovery = discovery
+        self.done = sum(discovery.stages.done.values())
+        self._then = self._clock()
+
+    def record(self, loop: OuterLoop, record: Record) -> None:
+        """Measure the cost of one outer step."""
+        self._pay(kind_of(record.stage), loop.settings.meta_batch)
+
+    def tested(self, name: str, episodes: int) -> None:
+        """Measure the cost of some tasks without gradient."""
+        if _is_refit(name):
+            self._validated += episodes
+        elif name != CONFIRMATION:
+            self._tested += episodes
+        self._pay("evaluation", episodes)
+
+    def finish(self, result: Result) -> None:
+        """Do nothing: nothing is left."""
+
+    def _pay(self, kind: Kind, tasks: int) -> None:
+        now = self._clock()
+        self._prices.observe(kind, tasks, now - self._then)
+        self._then, self.done = now, self.done + tasks
+
+    @property
+    def total(self) -> int:
+        """Number of tasks in the whole run; an estimate until selection has ended."""
+        return self.done + sum(self.left.values())
+
+    @property
+    def seconds(self) -> float | None:
+        """Time left; None if nothing has been measured yet."""
+        return self._prices.of(self.left)
+
+    @property
+    def left(self) -> Counter[Kind]:
+        """Number of tasks left, of each kind."""
+        left: Counter[Kind] = Counter()
+        if self._discovery is None:
+            return left
+        config, stages = self._discovery.config, self._discovery.stages
+        refits = refits_left(self._discovery)
+        search, refit = config.outer, config.refit_outer
+        for name in (SEARCH, *(rule.name for rule in self._discovery.rivals)):
+            if name not in stages.loops:
+                tasks = search.steps * search.meta_batch
+                left[kind_of(name)] += tasks - stages.done.get(name, 0)
+        for name, loop in list(stages.loops.items())[-1:]:
+            steps = loop.settings.steps - loop.progress.step
+            left[kind_of(name)] += steps * loop.settings.meta_batch
+        earlier = {n: k for n, k in stages.done.items() if _is_refit(n) and n not in stages.loops}
+        each = refit.steps * refit.meta_batch
+        left["refit"] += max(0, refits * each - sum(earlier.values()))
+        left["evaluation"] += self._evaluations_left(refits)
+        return left
+
+    def _evaluations_left(self, refits: int) -> int:
+        assert self._discovery is not None
+        config, chosen = self._discovery.config, self._discovery.selection
+        tests, validations = 1 + len(baselines()), 0
+        if chosen is not None:
+            tests += len(chosen.missed) + len(chosen.spare)
+        elif _selects(self._discovery):
+            begun = sum(map(_is_refit, self._discovery.stages.loops))
+            # All terms of the pool are tested: each of the rule left out, each other one put back.
+            tests += len(self._discovery.choice.terms)
+            validations = max(0, (begun + refits) * config.validation - self._validated)
+        return max(0, tests * config.test_episodes - self._tested) + validations
+
+
+class Prices:
+    """Seconds per task of each kind of work, as measured."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[Kind] = Counter()
+        self._tasks: dict[Kind, float] = {}
+        self._seconds: dict[Kind, float] = {}
+
+    def observe(self, kind: Kind, tasks: int, seconds: float) -> None:
+        """Add a measurement; later ones count more, and the first only until there is another.
+
+        The first of a kind is often slow: kernels are compiled, scales are measured.
+        """
+        kept = _MEMORY if self._seen[kind] > 1 else 0.0
+        self._seen[kind] += 1
+        self._tasks[kind] = kept * self._tasks.get(kind, 0.0) + tasks
+        self._seconds[kind] = kept * self._seconds.get(kind, 0.0) + seconds
+
+    def of(self, work: Mapping[Kind, int]) -> float | None:
+        """Return the seconds that some tasks will take; None if nothing has been measured yet."""
+        known = {kind: self._seconds[kind] / tasks for kind, tasks in self._tasks.items()}
+        if not known:
+            return None
+        # Every kind that was measured says what the others may cost; a baseline is learned with
+        # the settings of the search.
+        unit = sum(price / USUAL[kind] for kind, price in known.items()) / len(known)
+        guessed = {kind: unit * usual for kind, usual in USUAL.items()}
+        if "search" in known:
+            guessed["baseline"] = known["search"]
+        return sum(tasks * known.get(kind, guessed[kind]) for kind, tasks in work.items())
+
+
+def in_words(seconds: float | None) -> str:
+    """Return a time left in plain words, no more precise than it is known."""
+    if seconds is None:
+        return "time left unknown"
+    if seconds < 60:
+        return "less than a minute left"
+    minutes = seconds / 60
+    minutes = round(minutes) if minutes < 10 else 5 * round(minutes / 5)
+    if minutes < 60:
+        return f"about {minutes} min left"
+    if minutes < 24 * 60:
+        hours, rest = divmod(10 * round(minutes / 10), 60)
+        return f"about {hours} h {rest} min left" if rest else f"about {hours} h left"
+    return f"about {round(minutes / 60 / 24, 1):g} days left"
