@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from metaplast.base.registry import find, lookup
 
 OBJECTIVES = "metaplast.objectives"
+
+#: What samples have as targets: class indices or probabilities, or vectors of real numbers.
+TargetKind = Literal["classes", "numbers"]
 
 
 class Objective(ABC):
@@ -35,6 +38,7 @@ class Objective(ABC):
         worst: the score of an episode that diverged.
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
         error_latex: e_L in LaTeX, for documents.
+        target_kind: "classes" or "numbers"; None if `targets` alone decides.
     """
 
     name: ClassVar[str]
@@ -45,6 +49,7 @@ class Objective(ABC):
     worst: ClassVar[float]
     least_effect: ClassVar[float]
     error_latex: ClassVar[str] = r"\partial\,\text{loss} / \partial z_{L}"
+    target_kind: ClassVar[TargetKind | None] = None
 
     @abstractmethod
     def activity(self, output: Tensor) -> Tensor:

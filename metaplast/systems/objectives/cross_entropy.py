@@ -27,6 +27,7 @@ class CrossEntropy(Objective):
     worst = 0.0
     least_effect = 0.002
     error_latex = r"y_{L} - \mathrm{onehot}(\text{label})"
+    target_kind = "classes"
 
     def activity(self, output: Tensor) -> Tensor:
         """Return softmax(z)."""

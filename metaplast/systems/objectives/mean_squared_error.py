@@ -25,6 +25,7 @@ class MeanSquaredError(Objective):
     worst = -math.inf
     least_effect = 0.002
     error_latex = r"z_{L} - t"
+    target_kind = "numbers"
 
     def activity(self, output: Tensor) -> Tensor:
         """Return z: output neurons are linear."""
