@@ -105,19 +105,25 @@ def _targets(name: str, array: Array) -> Array:
 
 
 def _labels_of_objects(name: str, array: Array) -> Array:
-    """Return labels that are Python objects as numbers, or as text if all are text."""
+    """Return labels that are Python objects: text, classes, or numbers if one is a float."""
     flat = [plain_scalar(label) for label in array.ravel()]
     if flat and all(isinstance(label, str) for label in flat):
         return np.array(flat, dtype=str).reshape(array.shape)
-    if flat and all(isinstance(label, float) for label in flat):
-        return _targets(name, np.array(flat, dtype=np.float64).reshape(array.shape))
+    is_measured = any(isinstance(label, float) for label in flat)
+    kinds: Any = (int, float) if is_measured else int
     for index, label in enumerate(flat):
-        whole = isinstance(label, int) and not isinstance(label, bool)
         require(
-            whole and -(2**63) <= label < 2**63,
-            f"{name}: labels must be integers, or all text, got {shown(label)} at index {index}; "
-            f"fix or remove it.",
+            isinstance(label, kinds) and not isinstance(label, bool),
+            f"{name}: labels must be integers, or all text, or all numbers, got {shown(label)} at "
+            f"index {index}; fix or remove it.",
         )
+        require(
+            is_measured or -(2**63) <= label < 2**63,
+            f"{name}: labels must be below 2^63, got {shown(label)} at index {index}; renumber "
+            f"them.",
+        )
+    if is_measured:
+        return _targets(name, np.array(flat, dtype=np.float64).reshape(array.shape))
     return np.array(flat, dtype=np.int64).reshape(array.shape)
 
 

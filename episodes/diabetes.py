@@ -29,8 +29,8 @@ def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data i
 
 DIABETES = PoolSource(
     name="diabetes",
-    summary="regression: disease progression of 442 patients from 10 measurements, part of "
-    "scikit-learn; for --objective mse, --shots (default 100) and --queries count samples",
+    summary="regression, --objective mse: 442 patients, 10 measurements each, part of "
+    "scikit-learn; --shots and --queries count samples of a task",
     load=_load,
     shots=100,
 )
