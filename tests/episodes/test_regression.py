@@ -188,6 +188,12 @@ def test_a_stream_has_halves_that_share_no_sample():
     assert "--ways 2 means nothing" in refusal(open_stream, "diabetes", StreamRequest(ways=2))
 
 
+def test_a_stream_keeps_each_target_with_its_inputs():
+    split = from_tensors(INPUTS, TWO).stream(StreamRequest(dtype=torch.float64))
+    known = {(*x, *y) for x, y in zip(INPUTS.tolist(), TWO.tolist(), strict=True)}
+    assert set(rows(split.tuning.sample(50, 9, seeded()))) <= known
+
+
 def test_a_stream_is_scaled_by_what_rates_are_found_with():
     options = {"scale": "standard", "target_scale": "standard"}
     first = from_tensors(MEASURED, PROGRESSION, **options).stream(StreamRequest())
