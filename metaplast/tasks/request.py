@@ -83,6 +83,12 @@ class EpisodeRequest(DataRequest):
         ways = 1 if targets == "numbers" else self.ways
         return ways * self.shots, ways * self.queries
 
+    def described(self, targets: TargetKind) -> str:
+        """Return the sizes of a task with these targets in words."""
+        if targets == "numbers":
+            return f"{self.shots} support and {self.queries} query samples"
+        return f"{self.ways} ways, {self.shots} shots, {self.queries} queries; labels {self.labels}"
+
 
 @dataclass(frozen=True)
 class StreamRequest(DataRequest):

@@ -69,6 +69,11 @@ class EpisodeSplit:
         return self if self.binding is None else self.binding(system)
 
 
+def held_out_word(held_out: str, targets: TargetKind | None) -> str:
+    """Return what is held out, in words: samples with numbers as targets are no images."""
+    return "samples" if targets == "numbers" and held_out == "images" else held_out
+
+
 class EpisodeSource(ABC):
     """A data set, or anything else that supplies episodes.
 
