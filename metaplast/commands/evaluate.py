@@ -17,7 +17,7 @@ from metaplast.base.settings import Settings, part
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import own_folder
 from metaplast.commands._options import parse
-from metaplast.discovery.settings import RunSettings, StackSettings
+from metaplast.discovery.settings import ObjectiveSettings, RunSettings, StackSettings
 from metaplast.engines import choose_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
 from metaplast.online.comparison import (
@@ -33,6 +33,7 @@ from metaplast.online.train import OnlineSettings, spaced_records
 from metaplast.online.tuning import COARSE, GRID, ROUNDS
 from metaplast.report import comparison as report
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.tasks.checks import require_targets
 from metaplast.tasks.library import default_source, get_source, open_stream
 from metaplast.tasks.request import DataFolder, StreamRequest
 from metaplast.tasks.stream import StreamSplit
@@ -43,7 +44,7 @@ MOST = 5000
 
 
 @dataclass(frozen=True)
-class _Images(DataFolder):
+class _Images(ObjectiveSettings, DataFolder):
     """What the networks learn."""
 
     GROUP: ClassVar[str] = "task"
@@ -55,7 +56,7 @@ class _Images(DataFolder):
     ways: int | None = None
     """Number of classes for each network, drawn separately for each; default: all classes."""
     test_images: int = 1000
-    """Largest number of held-out images on which accuracy is measured."""
+    """Largest number of held-out images on which the score is measured."""
 
     def __post_init__(self) -> None:
         """Check the numbers and the source.
@@ -77,20 +78,6 @@ class _Stack(StackSettings):
 
     depth: int | None = None
     """Number of weight matrices; the profile of --hidden is stretched to this depth."""
-
-    def __post_init__(self) -> None:
-        """Check the layers.
-
-        Raises:
-            UserError: if the network is invalid.
-        """
-        super().__post_init__()
-        self.network(1, 2)
-
-    def network(self, inputs: int, outputs: int) -> FullyConnected:
-        """Return the network for these numbers of inputs and classes."""
-        hidden = widths_for_depth(self.hidden, self.depth)
-        return FullyConnected((inputs, *hidden, outputs), self.activation, self.init)
 
 
 @dataclass(frozen=True)
@@ -134,6 +121,21 @@ class EvaluateOptions(RunSettings, _Rules, _Stack, _Images):
     quiet: bool = False
     """Print only the results."""
 
+    def __post_init__(self) -> None:
+        """Check what can be checked without rules and data.
+
+        Raises:
+            UserError: if a value is out of range or a name unknown.
+        """
+        super().__post_init__()
+        self.network(1, 2)
+
+    def network(self, inputs: int, outputs: int) -> FullyConnected:
+        """Return the network for these numbers of inputs and classes."""
+        hidden = widths_for_depth(self.hidden, self.depth)
+        widths = (inputs, *hidden, outputs)
+        return FullyConnected(widths, self.activation, self.init, objective_name=self.objective)
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command.
@@ -148,6 +150,7 @@ def main(arguments: Sequence[str]) -> None:
     like = torch.zeros(0, dtype=options.torch_dtype, device=find_device(options.device))
     split = _open(options, like)
     network = options.network(split.inputs, split.outputs)
+    require_targets(split, network.objective)
     settings = _settings(options, split)
     for contender in contenders:
         check_depth(contender, network)
@@ -168,7 +171,9 @@ def main(arguments: Sequence[str]) -> None:
                     console, options, contenders, network, split, settings, like, folder, standings
                 )
                 report.write_summary(folder, standings, _plain(options, network, settings, split))
-                names = report.write_figures(folder, standings, 1 / split.outputs)
+                names = report.write_figures(
+                    folder, standings, network.objective.chance(split.outputs)
+                )
         finally:
             # Show results even if they could not be written.
             if standings:
@@ -248,7 +253,8 @@ def _train_all(
             report.write_tables(folder, standings)
             work.settle(sum(guesses[: index + 1]))
             found = f"found by {len(standing.trials)} trials, " if standing.trials else ""
-            work.line(f"{contender.name}: {found}{standing.run.band()}")
+            scale = standing.run.scale
+            work.line(f"{contender.name}: {found}{scale.mean_in_band(standing.run.band())}")
 
 
 def _trials(contender: Contender) -> int:
@@ -264,7 +270,7 @@ def _trials(contender: Contender) -> int:
 def _show(console: Console, standings: Sequence[Standing]) -> None:
     console.print()
     tables = (
-        report.accuracy_table(standings),
+        report.score_table(standings),
         report.paired_table(standings),
         report.coefficients_table(standings),
         report.diagnostics_table(standings),
@@ -286,6 +292,7 @@ def _plain(
         "widths": list(network.widths),
         "activation": network.activation,
         "init": network.init,
+        "objective": network.objective_name,
         "samples": settings.records[-1],
         "networks": settings.seeds,
         "test_images": settings.queries,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from metaplast.discovery.settings import (
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
-from metaplast.systems.objective import get_objective
+from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.system import System
 from metaplast.tasks.library import get_source
 from metaplast.tasks.request import EpisodeRequest
@@ -66,14 +67,31 @@ class DiscoveryConfig(
         """
         super().__post_init__()
         _ = self.request
-        objective = get_objective(self.objective)
-        require(
-            objective.percent,
-            f"--objective {objective.name} is scored by {objective.score_name}, but discovery "
-            f"compares rules by accuracy; choose cross-entropy, or call metaplast.unroll "
-            f"yourself.",
-        )
+        self._set_least_effect()
         Learner(self.build_system(1, 2), self.choice.terms)
+
+    def _set_least_effect(self) -> None:
+        if self.least_effect is None:
+            object.__setattr__(self, "least_effect", self.score_objective.least_effect)
+        scale, least = self.score_objective.score_scale, self.least_gain
+        widest = scale.best - scale.worst
+        require(
+            math.isfinite(least) and 0 <= least < widest,
+            f"--least-effect must be a change of {scale.name}, at least 0"
+            + (f" and below {widest:g}" if math.isfinite(widest) else "")
+            + f", got {least}.",
+        )
+
+    @property
+    def score_objective(self) -> Objective:
+        """The objective, by whose score rules are compared."""
+        return get_objective(self.objective)
+
+    @property
+    def least_gain(self) -> float:
+        """The least effect, as a number."""
+        assert self.least_effect is not None  # Set when the configuration is made.
+        return self.least_effect
 
     @property
     def config(self) -> DiscoveryConfig:

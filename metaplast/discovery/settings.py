@@ -60,15 +60,23 @@ class RuleSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TaskSettings(TaskSizes, DataFolder):
+class ObjectiveSettings(Settings):
+    """What counts as well learned."""
+
+    GROUP: ClassVar[str] = "task"
+
+    objective: str = OBJECTIVE
+    """The loss, its gradient at the output, and the score by which rules are compared."""
+
+
+@dataclass(frozen=True)
+class TaskSettings(ObjectiveSettings, TaskSizes, DataFolder):
     """Which tasks are learned."""
 
     GROUP: ClassVar[str] = "task"
 
     dataset: str = ""
     """Source of episodes: name or name:argument. If empty, the default source."""
-    objective: str = OBJECTIVE
-    """The loss, its gradient at the output, and the score by which rules are compared."""
 
     def __post_init__(self) -> None:
         """Check that the source exists.
@@ -133,15 +141,16 @@ class SelectionSettings(Settings):
     """Meta-training tasks on which selection compares rules with and without a term."""
     test_episodes: int = 400
     """Held-out tasks."""
-    least_effect: float = 0.002
-    """A term is kept only if removing it loses at least this share of accuracy."""
+    least_effect: float | None = None
+    """A term is kept only if removing it loses at least this much of the score; default: 0.002 (0.2
+    points of accuracy), unless the objective says otherwise."""
     threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
     refit_batch: int = 16
     """Tasks per outer step of a refit; more than in the search, because refits are compared."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check the numbers; the least effect depends on the objective.
 
         Raises:
             UserError: if one is out of range.
@@ -150,10 +159,6 @@ class SelectionSettings(Settings):
         require_within("--refit", self.refit, 0)
         require_within("--refit-batch", self.refit_batch, 1)
         require_within("--validation", self.validation, 2)
-        require(
-            0 <= self.least_effect < 1,
-            f"--least-effect must be a share of accuracy, 0 to 1, got {self.least_effect}.",
-        )
         require_within("--test-episodes", self.test_episodes, 2)
         require(
             math.isfinite(self.threshold) and 0 <= self.threshold < 1,

@@ -10,6 +10,7 @@ import torch
 
 from metaplast.base.errors import require_seed, require_within
 from metaplast.base.settings import Settings
+from metaplast.systems.objective import TargetKind
 
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
@@ -85,6 +86,9 @@ class DataRequest(DataFolder):
 class EpisodeRequest(DataRequest, TaskSizes):
     """A user's request to an episode source.
 
+    For regression, where targets are numbers, there are no classes: `ways` and `labels` keep their
+    defaults, and shots and queries count the samples of a task.
+
     Attributes:
         ways: classes in an episode, all distinct.
         shots: support images of each class.
@@ -100,6 +104,17 @@ class EpisodeRequest(DataRequest, TaskSizes):
     """
 
     shots: int = 50
+
+    def sizes(self, targets: TargetKind) -> tuple[int, int]:
+        """Return the numbers of support and query samples in a task with these targets."""
+        ways = 1 if targets == "numbers" else self.ways
+        return ways * self.shots, ways * self.queries
+
+    def described(self, targets: TargetKind) -> str:
+        """Return the sizes of a task with these targets in words."""
+        if targets == "numbers":
+            return f"{self.shots} support and {self.queries} query samples"
+        return f"{self.ways} ways, {self.shots} shots, {self.queries} queries; labels {self.labels}"
 
 
 @dataclass(frozen=True)
