@@ -71,7 +71,7 @@ WRONG = {
     tuple: ["10,5", b"10", {10, 5}, {10: 5}, None, [10.5], [True], [[10], [5]], ["10"], len],
     Path: ["", b"a", 3, True, [], "a\0b"],
 }
-OPTIONAL = ("shots", "l1", "feedback", "data_root")
+OPTIONAL = ("shots", "l1", "feedback", "data_root", "least_effect")
 DEFAULTS = DiscoveryConfig()
 KINDS = {"data_root": Path, "shots": int, "l1": float, "feedback": str}
 
