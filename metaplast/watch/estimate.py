@@ -170,7 +170,7 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float | None:
-        """Time left; None if nothing has been measured yet."""
+        """Time left; None until two pieces of work of a kind have been measured."""
         return self._prices.of(self.left)
 
     @property
@@ -228,9 +228,10 @@ class Prices:
         self._seconds[kind] = kept * self._seconds.get(kind, 0.0) + seconds
 
     def of(self, work: Mapping[Kind, int]) -> float | None:
-        """Return the seconds that some tasks will take; None if nothing has been measured yet."""
+        """Return the seconds that some tasks will take; None before the second of a kind."""
         known = {kind: self._seconds[kind] / tasks for kind, tasks in self._tasks.items()}
-        if not known:
+        # The very first task tells nothing, if it waited for a kernel to be compiled.
+        if not any(count > 1 for count in self._seen.values()):
             return None
         # Every kind that was measured says what the others may cost; a baseline is learned with
         # the settings of the search.
