@@ -20,7 +20,7 @@ from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
-from metaplast.rules.notebook import coefficient, equation_html, mathml
+from metaplast.rules.notebook import equation_html, mathml, typographic
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
@@ -211,29 +211,23 @@ def _range(band: Band) -> str:
 def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     from markupsafe import Markup
 
-    kept = term.name in run.rule.coefficients
+    searched, theta = run.searched, run.rule.named_theta
+    kept = term.name in theta.names
     change = ""
     for group, words in (("without", "without it"), ("added", "with it")):
         # Earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
-            change = f"{words} {run.band(group, term.name).points}".replace("-", "−")
+            change = f"{words} {typographic(run.band(group, term.name).points)}"
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
-        "searched": _range_of(run.summary["before_refit"][term.name]),
-        "theta": coefficient(run.rule.coefficients[term.name]) if kept else "–",
+        "searched": typographic(searched.range_text(term.name)),
+        "theta": typographic(theta.text(term.name)) if kept else "–",
         "kept": kept,
         "change": change,
         "locality": term.locality,
         "citation": term.citation,
     }
-
-
-def _range_of(value: float | list[float]) -> str:
-    """Return a coefficient, or its range over the layers."""
-    if isinstance(value, list):
-        return f"{coefficient(min(value))} … {coefficient(max(value))}"
-    return coefficient(value)
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
