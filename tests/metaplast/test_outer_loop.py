@@ -15,6 +15,7 @@ from metaplast.meta.outer_loop import EXPLAINED, OuterLoop, StandstillError
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.terms.coefficients import Coefficients
 
 NETWORK = FullyConnected((6, 5, 3))
 TERMS = ("error_hebbian", "error_error", "decay")
@@ -51,7 +52,7 @@ class Quadratic:
 
 def loop_of(engine, settings=PLAIN, *, start=(0.5, 0.5, 0.5), terms=TERMS, sampler=None, **options):
     learner = Learner.on_stack(NETWORK, "fixed", named(*terms))
-    theta = torch.tensor(start, dtype=torch.float64)
+    theta = Coefficients(terms, torch.tensor(start, dtype=torch.float64))
     return OuterLoop("search", learner, sampler or Clouds(), engine, settings, theta, **options)
 
 
@@ -157,10 +158,11 @@ def test_scaling_measures_updates_and_goes_down_only():
     sizes = term_sizes(loop.learner, loop.theta, problem.state, problem.episodes)
     whole = sizes.square().mean(0).sqrt()
     expected = (whole[0] / whole).clamp(max=1)
-    assert_close(loop.progress.scale, expected)
-    assert loop.progress.scale[0] == 1
-    assert loop.progress.scale.max() == 1
-    assert loop.progress.scale[2] < 0.9, "here decay has the larger updates"
+    scale = loop.scale.tensor
+    assert_close(scale, expected)
+    assert scale[0] == 1
+    assert scale.max() == 1
+    assert scale[2] < 0.9, "here decay has the larger updates"
     assert (whole[0] / whole)[1] > 1, "and errors the smaller ones"
 
 
@@ -168,7 +170,7 @@ def test_theta_starts_where_it_should_whatever_the_scale():
     for scaling in ("down", "none"):
         loop = real_loop(replace(REAL, scaling=scaling))
         assert_close(loop.theta, torch.tensor([1e-2, 0.0, 0.0], dtype=torch.float64), 1e-15)
-    assert loop.progress.scale.tolist() == [1.0, 1.0, 1.0]
+    assert loop.scale.tensor.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_gradients_are_taken_to_scaled_theta():
@@ -217,7 +219,7 @@ def test_diverging_episodes_are_counted_excluded_and_explained():
     kept = torch.tensor([0, 2])
     assert record.loss == pytest.approx(float(outcome.loss[kept].mean()))
     assert record.accuracy == pytest.approx(float(outcome.score[kept].mean()))
-    gradients = outcome.theta_gradient[kept] * loop.progress.scale
+    gradients = outcome.theta_gradient[kept] * loop.scale.tensor
     norms = gradients.norm(dim=1, keepdim=True).clamp(min=1.0)
     assert record.gradient_norm == pytest.approx(float((gradients / norms).mean(0).norm()))
     loop.run()
@@ -302,7 +304,7 @@ def test_standstill_is_refused_again_by_a_run_that_goes_on():
     loop = real_loop(settings, sampler=Poisoned([0, 1], factor=math.inf))
     with pytest.raises(StandstillError):
         loop.run()
-    resumed = real_loop(settings, sampler=Clouds(), scale=loop.progress.scale)
+    resumed = real_loop(settings, sampler=Clouds(), scale=loop.scale.tensor)
     resumed.restore(loop.state())
     with pytest.raises(StandstillError, match="last 50 outer steps"):
         resumed.run()
@@ -444,7 +446,7 @@ def test_loops_of_one_name_meet_the_same_tasks_and_weights():
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
 def test_a_restored_loop_goes_on_bit_for_bit(tmp_path, optimizer, per_layer):
     start = torch.tensor([1e-2, 0.0, 0.0], dtype=torch.float64)
-    start = start.expand(2, 3).clone() if per_layer else start
+    start = Coefficients(TERMS, start.expand(2, 3).clone() if per_layer else start)
     settings = replace(REAL, optimizer=optimizer)
 
     def make(scale=None):
@@ -471,24 +473,25 @@ def test_a_constant_step_size_ends_with_the_mean_of_the_last_fifth():
     loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, episodes=20, signs=False))
     loop.run()
     last = [[record.theta[name][0] for name in TERMS] for record in loop.progress.history[-4:]]
-    assert_close(loop.fitted, torch.tensor(last, dtype=torch.float64).mean(0))
-    assert not torch.equal(loop.fitted, loop.theta)
+    assert_close(loop.fitted.tensor, torch.tensor(last, dtype=torch.float64).mean(0))
+    assert not torch.equal(loop.fitted.tensor, loop.theta)
 
 
 def test_a_cosine_ends_with_the_last_theta():
     loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, episodes=20, schedule="cosine"))
     loop.run()
-    assert torch.equal(loop.fitted, loop.theta)
+    assert torch.equal(loop.fitted.tensor, loop.theta)
 
 
 def test_the_mean_keeps_layers_apart():
     loop = real_loop(replace(REAL, schedule="constant"))
     per_layer = OuterLoop(
         "search", loop.learner, Clouds(), get_engine("batched"),
-        replace(REAL, schedule="constant"), torch.full((2, 3), 1e-2, dtype=torch.float64),
+        replace(REAL, schedule="constant"),
+        Coefficients(TERMS, torch.full((2, 3), 1e-2, dtype=torch.float64)),
     )  # fmt: skip
     per_layer.run()
     record = per_layer.progress.history[-1]
     assert per_layer.settings.steps // 5 == 1
     expected = [[record.theta[name][layer] for name in TERMS] for layer in range(2)]
-    assert_close(per_layer.fitted, torch.tensor(expected, dtype=torch.float64))
+    assert_close(per_layer.fitted.tensor, torch.tensor(expected, dtype=torch.float64))
