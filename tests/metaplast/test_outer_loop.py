@@ -11,6 +11,7 @@ from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError
 from metaplast.engines import Outcome, get_engine
 from metaplast.meta.backtracking import TrustRegion
+from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.outer_loop import EXPLAINED, OuterLoop, StandstillError
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected
@@ -311,24 +312,26 @@ def test_standstill_is_refused_again_by_a_run_that_goes_on():
     assert resumed.progress.step == 50
 
 
-@pytest.mark.parametrize("where", ["_went_back", "_update"])
+@pytest.mark.parametrize("where", ["_went_back", "_update", "passed"])
 def test_a_step_that_is_interrupted_was_not_taken(where, monkeypatch):
+    place = LearnedTheta if where == "passed" else OuterLoop
     settings = replace(REAL, optimizer="Adam", schedule="constant", backtrack=where == "_went_back")
     sampler = Poisoned([1])
     whole, part = real_loop(settings, sampler=sampler), real_loop(settings, sampler=sampler)
     whole.run()
     for _ in range(3):
         part.run_step()
-    original = getattr(OuterLoop, where)
+    original, fitted = getattr(place, where), part.fitted
 
     def interrupted(self, *arguments):
         original(self, *arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(OuterLoop, where, interrupted)
+    monkeypatch.setattr(place, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
         part.run_step()
     monkeypatch.undo()
+    assert part.fitted == fitted
     assert part.progress.step == len(part.progress.history) == 3
     part.run()
     assert torch.equal(part.theta, whole.theta)
