@@ -327,7 +327,7 @@ class Discovery:
         if not self._refit or not kept:
             return kept, search.fitted.select(pool[k].name for k in kept)
         refits = Refits(self._loops, search)
-        self._selection = select(refits.start(kept), pool, refits, self.config.least_effect)
+        self._selection = select(refits.start(kept), pool, refits, self.config.least_gain)
         return list(self._selection.fit.kept), self._selection.fit.theta
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
@@ -372,7 +372,7 @@ class Discovery:
         feedback, pool = self.config.feedback_name, search.learner.terms
         provenance = provenance_of(
             self.config, self.own, self.description, self.learner.system, self.engine.name,
-            accuracy=heldout[DISCOVERED].band.mean,
+            score=heldout[DISCOVERED].band.mean,
         )  # fmt: skip
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),

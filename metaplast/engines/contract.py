@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
+from metaplast.base.scores import warn_of_accuracy
 from metaplast.base.torch_settings import is_ordinary, ordinary
 from metaplast.engines.fit import require_fit
 from metaplast.systems.learner import Learner
@@ -40,8 +41,9 @@ class Problem:
             UserError: if they do not fit: labels out of range, shapes, dtypes, devices.
         """
         require_fit(self.learner, self.theta, self.state, self.episodes)
-        if self.episodes.query_y.dtype not in (torch.int64, self.theta.dtype):
-            # Probabilities have the images' dtype.
+        kinds = {self.episodes.support_y.dtype, self.episodes.query_y.dtype}
+        if kinds - {torch.int64, self.theta.dtype}:
+            # Target vectors have the images' dtype.
             object.__setattr__(self, "episodes", self.episodes.to(self.theta.dtype))
 
     @property
@@ -116,7 +118,8 @@ class Outcome:
 
     @property
     def accuracy(self) -> Tensor:
-        """The score; for classification it is the accuracy."""
+        """Deprecated name of `score`."""
+        warn_of_accuracy("Outcome")
         return self.score
 
     @property

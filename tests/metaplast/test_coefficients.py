@@ -203,5 +203,5 @@ def test_a_per_layer_rule_of_a_one_layer_network_stays_per_layer(tmp_path):
     assert "theta_oja_1" not in run.rows[0]
     path = run.trajectory("oja")
     assert path.values.shape[1] == 1
-    rows = terms_csv([Run("one", 0.1, 0, dict(run.summary))]).splitlines()
+    rows = terms_csv([Run.of("one", config, dict(run.summary))]).splitlines()
     assert [row.split(",")[3] for row in rows[1:]] == ["1"] * 3
