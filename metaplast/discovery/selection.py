@@ -37,7 +37,7 @@ def keep_terms(u: Coefficients, threshold: float) -> list[int]:
 
 
 def complexity(term: Term) -> int:
-    """Return the size of a term's formula: monomials, gates and projections.
+    """Return the size of a term's formula: monomials, gates (scalars too) and projections.
 
     A dense term, which is outside the algebra, counts as more complex than any declared one.
     """
@@ -45,7 +45,7 @@ def complexity(term: Term) -> int:
         return 100
     parts = 0
     for monomial in term.formula.monomials:
-        vectors = [monomial.column, *(v for g in monomial.gates for v in (g.left, g.right))]
+        vectors = [monomial.column, *(v for gate in monomial.gates for v in gate.vectors)]
         parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
     return parts
 

@@ -7,7 +7,7 @@ import torch
 from support import named
 
 from metaplast.discovery.selection import Fit, complexity, eliminate, select
-from metaplast.terms.algebra import W, outer, post, pre
+from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import DenseFormula, Term
 
@@ -90,6 +90,11 @@ def test_the_last_term_is_not_tried():
 )  # fmt: skip
 def test_complexity_counts_monomials_gates_and_projections(name, parts):
     assert complexity(named(name)[0]) == parts
+
+
+def test_a_scalar_is_as_complex_as_a_gate():
+    formula = scalar("reward") * outer(post.activity, pre.activity)
+    assert complexity(Term("rewarded", formula, citation="none")) == 2
 
 
 def test_a_dense_term_is_the_most_complex():
