@@ -16,8 +16,8 @@ import pytest
 from support import ACCURACY, assert_is_one_sentence
 
 from metaplast.base.errors import UserError
-from metaplast.batch_jobs import pool
-from metaplast.batch_jobs.pool import DONE, Heartbeat, Jobs, run_job
+from metaplast.batch_jobs import queue
+from metaplast.batch_jobs.jobs import DONE, Heartbeat, Jobs, run_job
 from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
@@ -91,7 +91,7 @@ def test_an_interrupt_ends_the_workers_and_begins_nothing(tmp_path):
     )
     (tmp_path / "main.py").write_text(
         "import sys\n"
-        "from metaplast.batch_jobs.pool import on_cores\n"
+        "from metaplast.batch_jobs.queue import on_cores\n"
         "from slow import wait\n"
         "if __name__ == '__main__':\n"
         "    calls = {str(k): (k, sys.argv[1]) for k in range(8)}\n"
@@ -133,13 +133,13 @@ def test_a_worker_that_has_just_ended_does_not_hide_the_interrupt(monkeypatch):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pool.os, "kill", gone)
+    monkeypatch.setattr(queue.os, "kill", gone)
     children = [SimpleNamespace(pid=1)]
-    monkeypatch.setattr(pool.multiprocessing, "active_children", lambda: children)
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(queue.multiprocessing, "active_children", lambda: children)
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
 
     with pytest.raises(KeyboardInterrupt):
-        list(pool.on_cores(dict, {"a": ()}, 1, interrupt))
+        list(queue.on_cores(dict, {"a": ()}, 1, interrupt))
 
 
 def test_ray_runs_the_same_jobs(tmp_path):
