@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -122,6 +123,22 @@ def test_an_interrupt_stops_all_workers_and_lets_them_save(tmp_path):
     assert {path.name for path in out.iterdir()} == {
         f"{name}-{what}" for name in begun for what in ("begun", "saved")
     }
+
+
+def test_a_worker_that_has_just_ended_does_not_hide_the_interrupt(monkeypatch):
+    def gone(pid, number):
+        raise ProcessLookupError
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue.os, "kill", gone)
+    children = [SimpleNamespace(pid=1)]
+    monkeypatch.setattr(queue.multiprocessing, "active_children", lambda: children)
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+
+    with pytest.raises(KeyboardInterrupt):
+        list(queue.on_cores(dict, {"a": ()}, 1, interrupt))
 
 
 def test_a_worker_that_was_told_to_stop_begins_nothing(monkeypatch):
