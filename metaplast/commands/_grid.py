@@ -22,7 +22,6 @@ from metaplast.watch.progress import Work
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 
-
 # The summaries of the jobs that did not fail, by name.
 Done = dict[str, dict[str, Any]]
 
