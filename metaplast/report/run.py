@@ -14,7 +14,7 @@ import numpy as np
 
 from metaplast.base.bands import Band, Numbers
 from metaplast.base.errors import UserError, require
-from metaplast.base.files import read_json
+from metaplast.base.files import read_json, read_json_in
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
@@ -194,12 +194,11 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         UserError: if files are missing or damaged, or a term is unknown.
     """
     folder = as_path(folder, "folder")
-    require(
-        (folder / SUMMARY).exists(),
-        f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or "
-        f"continue an interrupted one: discover --resume {shlex.quote(str(folder))}.",
+    give = (
+        f"the folder of a run, or continue an interrupted one: discover --resume "
+        f"{shlex.quote(str(folder))}"
     )
-    summary = read_json(folder / SUMMARY, "the summary of a run")
+    summary = read_json_in(folder, SUMMARY, "the summary of a run", "finished run", give)
     config = read_json(folder / CONFIG, "the configuration of a run")
     asked = read_config(folder)
     own = own_terms(asked.own, terms)
