@@ -54,8 +54,7 @@ def step(
     state = State.stack(*([m if batch else m[None] for m in g] for g in (weights, backward)))
     x = x if batch else x[None]
     _check_shapes(state, x)
-    shapes = [tuple(w.shape) for w in state.weights]
-    widths = (shapes[0][-1], *(shape[-2] for shape in shapes))
+    widths = (x.shape[-1], *(w.shape[-2] for w in state.weights))
     network = FullyConnected(widths, activation, objective_name=objective)
     learner = Learner.on_stack(network, feedback, terms)
     coefficients = theta(x)
