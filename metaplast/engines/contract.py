@@ -41,8 +41,9 @@ class Problem:
             UserError: if they do not fit: labels out of range, shapes, dtypes, devices.
         """
         require_fit(self.learner, self.theta, self.state, self.episodes)
-        if self.episodes.query_y.dtype not in (torch.int64, self.theta.dtype):
-            # Probabilities have the images' dtype.
+        kinds = {self.episodes.support_y.dtype, self.episodes.query_y.dtype}
+        if kinds - {torch.int64, self.theta.dtype}:
+            # Target vectors have the images' dtype.
             object.__setattr__(self, "episodes", self.episodes.to(self.theta.dtype))
 
     @property

@@ -123,7 +123,7 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
 
 def _targets(network: FullyConnected, draw: torch.Generator) -> torch.Tensor:
     """Return random targets of the kind that the objective takes."""
-    if network.objective.target_kind == "vectors":
+    if network.objective.target_kind == "numbers":
         shape = STEPS, network.outputs
         return torch.randn(shape, generator=draw, dtype=torch.float64, device="cpu")
     return torch.randint(network.outputs, (STEPS,), generator=draw, dtype=torch.int64, device="cpu")

@@ -44,7 +44,7 @@ class OutputCode:
         lacking = [
             what
             for what, has in {
-                'a target_kind ("classes" or "vectors")': bool(given.target_kind),
+                'a target_kind ("classes" or "numbers")': given.target_kind is not None,
                 f"an activity_text that programs know ({known})": given.activity_text in OUTPUTS,
                 "an error_code": given.error_code is not None,
             }.items()

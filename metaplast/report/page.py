@@ -21,6 +21,7 @@ from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
 from metaplast.rules.notebook import coefficient, equation_html, mathml
+from metaplast.tasks.source import held_out_word
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
@@ -185,7 +186,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         rules=[_rule_row(run, name) for name in run.summary["heldout"]],
         terms=[_term_row(run, term) for term in run.terms],
         figures=drawn,
-        held_out=run.summary["held_out"],
+        held_out=held_out_word(run.summary["held_out"], run.objective.target_kind),
         score=run.scale.name,
         score_key=run.scale.key,
         change_of_score=run.scale.change_axis,
@@ -248,11 +249,11 @@ def _range_of(value: float | list[float]) -> str:
 def _facts(run: FinishedRun) -> dict[str, str]:
     """Return where the rule comes from, by name of the fact."""
     config, provenance = run.config["config"], run.rule.provenance
-    shots = DiscoveryConfig.from_json(config).request.shots
+    held_out = held_out_word(run.summary["held_out"], run.objective.target_kind)
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{_sizes(run, config, shots)}; {run.summary['held_out']} held out for the test",
+        "tasks": f"{_sizes(run, config)}; {held_out} held out for the test",
         "network": _network(config, provenance),
         "feedback": run.rule.feedback,
         "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
@@ -269,15 +270,13 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     }
 
 
-def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
+def _sizes(run: FinishedRun, config: Mapping[str, Any]) -> str:
     """Return the sizes of a task: as requested, or those of a user's own sampler."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
-    return (
-        f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
-        f"labels {config['labels']}"
-    )
+    request = DiscoveryConfig.from_json(config).request
+    return request.described(run.objective.target_kind or "classes")
 
 
 def _own_terms(run: FinishedRun) -> str:

@@ -15,7 +15,9 @@ from metaplast.base.registry import find, lookup
 from metaplast.base.scores import ScoreScale
 
 OBJECTIVES = "metaplast.objectives"
-TargetKind = Literal["classes", "vectors", ""]
+
+#: What samples have as targets: class indices or probabilities, or vectors of real numbers.
+TargetKind = Literal["classes", "numbers"]
 
 
 class Objective(ABC):
@@ -41,8 +43,8 @@ class Objective(ABC):
         best: the highest possible score; may be ∞.
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
         loss_unit: unit of the loss, such as "nats"; empty if it has none.
-        target_kind: "classes" if a target is a class or class probabilities, "vectors" if it is one
-            finite number for each output; "" if it is neither, and then programs cannot be written.
+        target_kind: "classes" or "numbers"; None if `targets` alone decides, and then no programs
+            can be written.
         activity_text: the output neurons' σ in a word, for documents and programs, which know how
             to compute "softmax" and "linear"; "" to print only the objective's name.
         loss_text: the loss in words, after "the error comes from"; "" to print only the name.
@@ -62,7 +64,7 @@ class Objective(ABC):
     best: ClassVar[float] = math.inf
     least_effect: ClassVar[float]
     loss_unit: ClassVar[str] = ""
-    target_kind: ClassVar[TargetKind] = ""
+    target_kind: ClassVar[TargetKind | None] = None
     activity_text: ClassVar[str] = ""
     loss_text: ClassVar[str] = ""
     error_text: ClassVar[str] = "∂loss/∂z_L"

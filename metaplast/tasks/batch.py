@@ -23,10 +23,12 @@ class EpisodeBatch:
     Attributes:
         support_x: images, [episode, step, pixel]; the steps are already in the (shuffled) order in
             which the network sees them.
-        support_y: class indices, [episode, step] whole numbers.
+        support_y: class indices, [episode, step] whole numbers; or numbers to learn,
+            [episode, step, output], for regression.
         query_x: images, [episode, query, pixel].
         query_y: class indices [episode, query], or class probabilities
-            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them.
+            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; or numbers
+            to learn, [episode, query, output].
         initial: the weights with which each episode starts; None to draw new ones.
     """
 
@@ -90,7 +92,7 @@ class EpisodeBatch:
         return Examples(self.support_x[:, step], self.support_y[:, step])
 
     def to(self, dtype: torch.dtype) -> EpisodeBatch:
-        """Return the same episodes with images, probabilities and weights in `dtype`."""
+        """Return the same episodes with images, target vectors and weights in `dtype`."""
 
         def converted(target: Tensor) -> Tensor:
             return target.to(dtype) if target.is_floating_point() else target

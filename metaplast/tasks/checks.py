@@ -12,10 +12,13 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_one, require_tensor, type_name
 from metaplast.systems.labels import whole_numbers
+from metaplast.systems.objective import Objective, all_objectives
 from metaplast.systems.state import State
 
 if TYPE_CHECKING:
     from metaplast.tasks.batch import EpisodeBatch
+    from metaplast.tasks.source import EpisodeSplit
+    from metaplast.tasks.stream import StreamSplit
 
 
 def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
@@ -45,7 +48,8 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
     if indices is None:
         raise UserError(
             f"{what} labels must be class indices (whole numbers) or {vectors}, got "
-            f"{targets.dtype}; convert them with .long() if they are classes."
+            f"{targets.dtype}; convert them with .long() if they are classes, or give numbers to "
+            f"learn as vectors [episode, query, output]."
         )
     require(
         shape == wanted,
@@ -155,3 +159,28 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
         f"{batch.episodes}.",
     )
     return batch
+
+
+def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> None:
+    """Check that an objective takes the kind of targets that the data have: classes or numbers.
+
+    Args:
+        split: of episodes or a stream.
+        objective: of the system that learns from it; one that names no kind is not checked.
+
+    Raises:
+        UserError: if the objective takes the other kind.
+    """
+    if objective.target_kind in (None, split.targets):
+        return
+    fitting = [o.name for o in all_objectives().values() if o.target_kind == split.targets]
+    mend = {
+        "numbers": "classes are whole numbers, as from y.long() or y.astype(int)",
+        "classes": "numbers are floating point, as from y.float() or y.astype(float), and a split "
+        "of your own says EpisodeSplit(…, targets='numbers')",
+    }
+    raise UserError(
+        f"--objective {objective.name} learns {objective.target_kind}, but "
+        f"{split.name or 'the data'} has {split.targets} as targets; choose --objective "
+        f"{' or '.join(fitting)}, or other data: in your own, {mend[split.targets]}."
+    )

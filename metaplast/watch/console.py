@@ -20,6 +20,7 @@ from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.rules.recovery import Recovery
+from metaplast.tasks.source import held_out_word
 from metaplast.terms.library import KnownRule
 from metaplast.terms.term import Term
 from metaplast.watch.progress import make_bar
@@ -121,8 +122,8 @@ def show_config(console: Console, discovery: Discovery) -> None:
     table.add_column()
     rows = {
         "data": discovery.description,
-        "episodes": f"{config.ways} ways, {config.request.shots} shots, {config.queries} queries; "
-        f"held out: {discovery.split.held_out}; labels {config.labels}",
+        "episodes": f"{config.request.described(discovery.split.targets)}; held out: "
+        f"{held_out_word(discovery.split.held_out, discovery.split.targets)}",
         "network": system.description,
         "feedback": config.feedback_name,
         "terms": f"{discovery.terms_line} ({len(discovery.learner.terms)} candidates), "
@@ -212,7 +213,7 @@ def heldout_table(result: Result) -> Table:
     """Return a table of scores on the same held-out episodes."""
     table = new_table(
         f"{result.score.title} on {result.config.test_episodes} held-out episodes",
-        f"{result.held_out} never seen in meta-training",
+        f"{result.held_out_word} never seen in meta-training",
     )
     for column in ("rule", result.score.name, BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")

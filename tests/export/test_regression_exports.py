@@ -241,7 +241,7 @@ class Mine(MeanSquaredError):
 
     name = "mine"
     aliases = ()
-    target_kind = ""
+    target_kind = None
     activity_text = "cubic"
     loss_text = ""
     error_latex = "z_{L}^{3}"

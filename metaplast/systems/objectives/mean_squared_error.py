@@ -26,7 +26,7 @@ class MeanSquaredError(Objective):
     worst = -math.inf
     best = 0.0
     least_effect = 0.002
-    target_kind = "vectors"
+    target_kind = "numbers"
     activity_text = "linear"
     loss_text = "half the squared distance to the target t"
     error_text = "z_L − t"
