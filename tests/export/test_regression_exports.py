@@ -328,7 +328,7 @@ def test_the_rule_of_a_run_is_exported_in_every_format(tmp_path):
         terms="error_hebbian,decay", objective="mse", hidden=(4,), episodes=4, refit=0,
         test_episodes=4, engine="batched", shots=4, queries=4, threshold=0.0,
     )  # fmt: skip
-    split = EpisodeSplit(Maps(), Maps(), "images", 6, 2, "linear maps")
+    split = EpisodeSplit(Maps(), Maps(), "images", 6, 2, "linear maps", targets="numbers")
     folder = tmp_path / "run"
     Discovery(config, folder=folder, split=split, observers=[RunFiles(folder)]).run()
     formats = [n for n in all_exporters() if n not in CODE]
