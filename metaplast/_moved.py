@@ -31,7 +31,7 @@ _RENAMED = {
     "display": ("rules.notebook",),
     "episode": ("tasks.source", "tasks.batch", "tasks.request"),
     "guard": ("meta.divergence",),
-    "jobs": ("batch_jobs.pool",),
+    "jobs": ("batch_jobs.jobs", "batch_jobs.queue"),
     "library": ("terms.library", "tasks.library"),
     "network": ("systems.fully_connected", "systems.initialisation"),
     "outer_settings": ("meta.settings",),

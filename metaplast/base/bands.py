@@ -38,9 +38,8 @@ EARLIER = (
     "98 % percentile bootstrap bands, made by an earlier version: with 20 seeds about a tenth "
     "narrower than today's"
 )
-# The possible range of a share, of a share in percent, and of a difference of shares.
-SHARE, PERCENT, CHANGE = (0.0, 1.0), (0.0, 100.0), (-1.0, 1.0)
-ANY = (-math.inf, math.inf)
+# The possible range of a share in percent, and of any number.
+PERCENT, ANY = (0.0, 100.0), (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def mean_band(values: Tensor | Numbers, limits: Limits = ANY, level: float = LEV
 
     Args:
         values: one for each episode, network or seed, at least one, [value].
-        limits: the possible range of the mean, such as `SHARE`.
+        limits: the possible range of the mean, such as `PERCENT`.
         level: the share of such bands that cover the truth.
     """
     numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)

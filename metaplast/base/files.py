@@ -199,6 +199,24 @@ def read_json(path: Path, what: str) -> Any:
     return parse_json(raw, str(path), what)
 
 
+def read_json_in(folder: Path, name: str, what: str, holds: str, give: str) -> Any:
+    """Return the contents of a JSON file that shows what a folder holds.
+
+    Args:
+        folder: the user's.
+        name: of the file.
+        what: the expected contents, as `read_json` takes it.
+        holds: what a folder without the file does not hold, for instance "run".
+        give: what the user should give instead.
+
+    Raises:
+        UserError: if the file is missing, cannot be read or is not JSON.
+    """
+    if not (folder / name).exists():
+        raise UserError(f"{folder} holds no {holds} ({name} is missing); give {give}.")
+    return read_json(folder / name, what)
+
+
 def new_folder(out: Path | None, kind: str = "") -> Path:
     """Create and return a new, empty run folder: `out`, or runs/KIND-<time>.
 

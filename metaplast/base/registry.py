@@ -41,8 +41,8 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     If a package cannot be imported, it is skipped with a warning.
 
     Raises:
-        UserError: if two different objects have the same name, or a user's module hides one of
-            metaplast's own packages.
+        UserError: if no package registers anything in the group, two different objects have the
+            same name, or a user's module hides one of metaplast's own packages.
     """
     return _find(group, kind)
 
@@ -50,7 +50,15 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
 @cache
 def _find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     found: dict[str, Item] = {}
-    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
+    points = entry_points(group=group)
+    if not points:
+        # metaplast fills every group itself, so its own entry points are missing.
+        raise UserError(
+            f"no installed package offers any {group.rpartition('.')[2]} (entry points "
+            f"{group}), because metaplast was not installed, or not again after an update; "
+            f"install it with `uv sync` or `pip install -e .`."
+        )
+    for point in sorted(points, key=lambda p: (p.name, p.value)):
         for item in _offered(point, kind):
             if found.setdefault(item.name, item) is not item:
                 raise UserError(

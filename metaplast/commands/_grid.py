@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
 
 from metaplast.base.device import find_device
 from metaplast.base.errors import UserError
-from metaplast.batch_jobs.pool import Jobs, cores, require_ray
+from metaplast.batch_jobs.jobs import Jobs
+from metaplast.batch_jobs.queue import Queue
+from metaplast.commands._ends import continued_by, resume_command
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
+from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
 # More runs are a typing error: each has a folder and takes at least seconds.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 
+# The summaries of the jobs that did not fail, by name.
+Done = dict[str, dict[str, Any]]
 
-def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str | None) -> None:
+
+def check_jobs(configs: Mapping[str, DiscoveryConfig], queue: Queue) -> None:
     """Check workers, data, device, engine and memory before a folder is made.
 
     This loads the data once, so that the workers do not all download them.
@@ -28,28 +34,42 @@ def check_jobs(configs: Mapping[str, DiscoveryConfig], processes: int, ray: str 
     Raises:
         UserError: if one of them is missing.
     """
-    if ray is not None:
-        require_ray()
+    queue.check()
     # Runs of one command differ only in penalty, seed and planted rule.
     trial = Discovery(next(iter(configs.values())))
     _ = trial.split
-    trial.check_memory(1 if ray else min(processes or cores(), len(configs)))
+    trial.check_memory(queue.at_once(len(configs)))
 
 
-def run_all(
-    jobs: Jobs, console: Console, *, processes: int, ray: str | None
-) -> dict[str, dict[str, Any]]:
-    """Run the remaining jobs and return the summaries of all that did not fail, by name.
+def run_grid(
+    command: str, jobs: Jobs, queue: Queue, show: Callable[[Jobs, Console, Done], None]
+) -> None:
+    """Run the remaining jobs of a command, and show those that did not fail.
+
+    Args:
+        command: its name, for the message that says how to continue.
+        jobs: all of them.
+        queue: where they run.
+        show: prints the results and writes the tables.
 
     Raises:
-        UserError: if every job failed, or this machine lacks a device.
+        UserError: if a job failed, or this machine lacks a device.
     """
-    if ray is None:
+    console = make_console()
+    with continued_by(console, resume_command(command, jobs.folder)):
+        done = _run_all(jobs, console, queue)
+        show(jobs, console, done)
+    _require_all(jobs, done)
+
+
+def _run_all(jobs: Jobs, console: Console, queue: Queue) -> Done:
+    """Run the remaining jobs; raise `UserError` if every job failed."""
+    if queue.ray is None:
         for device in sorted({config.device for config in jobs.configs.values()}):
             find_device(device)
     count = len(jobs.configs)
     work = Work(console, count, width=len(f"{count}/{count} runs"))
-    ended: dict[str, dict[str, Any]] = {}
+    ended: Done = {}
 
     def tick() -> None:
         work.settle(sum(1.0 if name in ended else jobs.fraction(name) for name in jobs.configs))
@@ -57,7 +77,7 @@ def run_all(
 
     with work:
         tick()
-        for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
+        for name, summary in jobs.run(processes=queue.processes, ray=queue.ray, tick=tick):
             ended[name] = summary
             tick()
             verdict = summary.get("error") or _outcome(summary, jobs.configs[name])
@@ -72,7 +92,7 @@ def run_all(
     return good
 
 
-def require_all(jobs: Jobs, good: Mapping[str, object]) -> None:
+def _require_all(jobs: Jobs, good: Mapping[str, object]) -> None:
     """Raise `UserError` if a job is not in `good`, the jobs that did not fail."""
     bad = [name for name in jobs.configs if name not in good]
     if bad:

@@ -19,7 +19,7 @@ from metaplast.base.family import worker_ends_with_parent
 from metaplast.base.files import write_json
 from metaplast.base.trouble import explained
 from metaplast.base.words import words
-from metaplast.batch_jobs.pool import cores
+from metaplast.batch_jobs.queue import cores
 from metaplast.commands import _peers
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_writable

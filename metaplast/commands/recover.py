@@ -15,22 +15,15 @@ from metaplast.base.errors import require_seed, require_within
 from metaplast.base.files import csv_text, write_text
 from metaplast.base.seeds import generator
 from metaplast.base.tables import new_table
-from metaplast.batch_jobs.pool import Jobs
-from metaplast.commands._ends import continued_by, resume_command
+from metaplast.batch_jobs.jobs import Jobs
+from metaplast.batch_jobs.queue import Queue
 from metaplast.commands._folders import held, own_folder
-from metaplast.commands._grid import (
-    MOST_PROCESSES,
-    MOST_RUNS,
-    check_jobs,
-    require_all,
-    run_all,
-)
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, Done, check_jobs, run_grid
 from metaplast.commands._options import parse
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.tasks.library import all_sources
 from metaplast.tasks.request import HeldOut, LabelKind
 from metaplast.terms.term import Term
-from metaplast.watch.console import make_console
 
 TABLE = "recovery.csv"
 
@@ -137,27 +130,20 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option is invalid.
     """
     options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
+    queue = Queue(options.processes, options.ray)
     if options.resume is not None:
         with held(options.resume) as folder:
-            _recover(Jobs.load(folder)[0], options)
+            run_grid("recover", Jobs.load(folder)[0], queue, _show)
         return
     jobs = make_jobs(options, Path())
-    check_jobs(jobs.configs, options.processes, options.ray)
+    check_jobs(jobs.configs, queue)
     with own_folder(options.out, "recover") as folder:
         jobs = replace(jobs, folder=folder)
         jobs.save()
-        _recover(jobs, options)
+        run_grid("recover", jobs, queue, _show)
 
 
-def _recover(jobs: Jobs, options: RecoverOptions) -> None:
-    console = make_console()
-    with continued_by(console, resume_command("recover", jobs.folder)):
-        done = run_all(jobs, console, processes=options.processes, ray=options.ray)
-        _show(jobs, console, done)
-    require_all(jobs, done)
-
-
-def _show(jobs: Jobs, console: Console, done: dict[str, dict[str, Any]]) -> None:
+def _show(jobs: Jobs, console: Console, done: Done) -> None:
     """Print what was recovered, and write the table."""
     console.print(recovery_overview(done))
     planted = {term for summary in done.values() for term in summary["recovery"]["rule"]}
@@ -177,7 +163,7 @@ def is_exact(summary: dict[str, Any]) -> bool:
     return not (summary["recovery"]["missing"] or summary["recovery"]["extra"])
 
 
-def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
+def recovery_overview(done: Done) -> Table:
     """Return a table of the planted rules and of how well they were recovered."""
     table = new_table("Planted rules")
     table.add_column("rule")
@@ -197,7 +183,7 @@ def recovery_overview(done: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def table_csv(done: dict[str, dict[str, Any]]) -> str:
+def table_csv(done: Done) -> str:
     """Return one row for each planted or found coefficient."""
     rows = []
     for name, summary in done.items():

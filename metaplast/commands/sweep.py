@@ -16,7 +16,8 @@ from metaplast.base.bands import BAND
 from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.files import write_text
 from metaplast.base.tables import new_table
-from metaplast.batch_jobs.pool import Jobs
+from metaplast.batch_jobs.jobs import Jobs
+from metaplast.batch_jobs.queue import Queue
 from metaplast.batch_jobs.sweep import (
     Candidate,
     Run,
@@ -27,21 +28,13 @@ from metaplast.batch_jobs.sweep import (
     runs_csv,
     terms_csv,
 )
-from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
-from metaplast.commands._grid import (
-    MOST_PROCESSES,
-    MOST_RUNS,
-    check_jobs,
-    require_all,
-    run_all,
-)
+from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS, Done, check_jobs, run_grid
 from metaplast.commands._options import parse
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import RULE
 from metaplast.meta.settings import OuterSettings
 from metaplast.rules.rule import Rule
-from metaplast.watch.console import make_console
 
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
@@ -122,27 +115,25 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option or the data are invalid.
     """
     options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
+    queue = Queue(options.processes, options.ray)
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
             require("first_seed" in saved, f"{folder} is not the folder of a sweep.")
-            _sweep(replace(jobs, extra=partial(judge, seed=int(saved["first_seed"]))), options)
+            jobs = replace(jobs, extra=partial(judge, seed=int(saved["first_seed"])))
+            run_grid("sweep", jobs, queue, _show)
         return
     configs = options.configs()
-    check_jobs(configs, options.processes, options.ray)
+    check_jobs(configs, queue)
     with own_folder(options.out, "sweep") as folder:
         jobs = Jobs(folder, configs, partial(judge, seed=options.first_seed))
         jobs.save(first_seed=options.first_seed)
-        _sweep(jobs, options)
+        run_grid("sweep", jobs, queue, _show)
 
 
-def _sweep(jobs: Jobs, options: SweepOptions) -> None:
-    console = make_console()
-    with continued_by(console, resume_command("sweep", jobs.folder)):
-        done = run_all(jobs, console, processes=options.processes, ray=options.ray)
-        runs = [Run.of(name, jobs.configs[name], summary) for name, summary in done.items()]
-        show(console, runs, jobs.folder)
-    require_all(jobs, done)
+def _show(jobs: Jobs, console: Console, done: Done) -> None:
+    runs = [Run.of(name, jobs.configs[name], summary) for name, summary in done.items()]
+    show(console, runs, jobs.folder)
 
 
 def show(console: Console, runs: Sequence[Run], folder: Path) -> None:

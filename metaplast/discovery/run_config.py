@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaplast.base.errors import UserError, require
-from metaplast.base.files import read_json, write_json
+from metaplast.base.files import read_json_in, write_json
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, read_own
@@ -64,11 +64,8 @@ def read_config(folder: AnyPath) -> Asked:
         UserError: if there is no run, or the file is damaged or foreign.
     """
     path = as_path(folder, "folder") / CONFIG
-    require(
-        path.exists(),
-        f"{folder} holds no run ({CONFIG} is missing); give --resume the folder of a run.",
-    )
-    data = read_json(path, "the configuration of a run")
+    give = "--resume the folder of a run"
+    data = read_json_in(path.parent, CONFIG, "the configuration of a run", "run", give)
     require(
         isinstance(data, dict) and isinstance(data.get("config"), dict),
         f"{path} is not the configuration of a metaplast run; start the run again.",

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from metaplast.base.torch_settings import exact_run, own_settings
 from metaplast.engines.contract import Engine, Outcome, Problem
-from metaplast.engines.stepper import Before, Stepper, Taken
+from metaplast.engines.stepper import Before, Start, Stepper, Taken
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
-from metaplast.systems.system import Examples
 
 # Largest error of undone steps, in roundings, relative to the norm of the weights.
 ROUNDINGS = 32
@@ -45,14 +44,14 @@ class BatchedEngine(Engine):
     name = "batched"
     summary = "many episodes at once in torch; CPU and CUDA; any term"
 
-    def stepper(self, learner: Learner) -> Stepper:
-        """Return one step of the learner, forward and backward."""
-        return Stepper(learner)
+    def stepper(self, problem: Problem) -> Stepper:
+        """Return one step of the problem's learner, forward and backward."""
+        return Stepper(problem.learner)
 
     @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`."""
-        sweep = _Sweep(self.stepper(problem.learner), problem)
+        sweep = _Sweep(self.stepper(problem), problem)
         return sweep.differentiate() if gradient else sweep.evaluate()
 
 
@@ -63,13 +62,15 @@ class CompiledEngine(BatchedEngine):
     summary = "the batched engine, its step compiled by torch (needs a C++ compiler, or CUDA)"
 
     def __init__(self) -> None:
-        self._steppers: dict[Learner, Stepper] = {}
+        self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
-    def stepper(self, learner: Learner) -> Stepper:
-        """Return the compiled step, compiled once for each learner."""
-        if learner not in self._steppers:
-            self._steppers[learner] = Stepper(learner, _compile)
-        return self._steppers[learner]
+    def stepper(self, problem: Problem) -> Stepper:
+        """Return the compiled step, compiled once for each learner, with and without noise."""
+        # No guard notices whether there is noise.
+        key = problem.learner, problem.episodes.noise is None
+        if key not in self._steppers:
+            self._steppers[key] = Stepper(problem.learner, _compile)
+        return self._steppers[key]
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,17 +140,17 @@ class _Sweep:
         self, t: int, before: Before, adjoint: Before, products: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """Carry the adjoint back over step t, its matrices in place; see `Stepper.vjp`."""
-        start = Before([*before.matrices, *self.fixed], before.carry)
-        return self.stepper.vjp(start, self.theta, self._example(t), adjoint, products)
+        return self.stepper.vjp(self._start(t, before), adjoint, products)
 
-    def _example(self, t: int) -> Examples:
-        return self.problem.episodes.example(t)
+    def _start(self, t: int, before: Before) -> Start:
+        """Return everything that step t depends on."""
+        state = Before([*before.matrices, *self.fixed], before.carry)
+        return Start(state, self.theta, self.problem.episodes.example(t))
 
     @torch.no_grad()
     def take(self, t: int, before: Before, after: list[Tensor] | None = None) -> Taken:
         """Take step t from `before` to the matrices `after`; in place if `after` is not given."""
-        start = Before([*before.matrices, *self.fixed], before.carry)
-        taken: Taken = self.stepper.take(start, self.theta, self._example(t))
+        taken: Taken = self.stepper.take(self._start(t, before))
         targets = before.matrices if after is None else after
         for matrix, change, target in zip(before.matrices, taken.changes, targets, strict=True):
             change.apply(matrix, out=target)

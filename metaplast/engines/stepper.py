@@ -21,7 +21,7 @@ from torch import Tensor
 from metaplast.systems.learner import Learner, Step
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples
-from metaplast.terms.compiled import Change
+from metaplast.terms.change import Change
 from metaplast.terms.operator import Product, Tape, Tapped
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -47,6 +47,15 @@ class Before(NamedTuple):
 
     matrices: Sequence[Tensor]
     carry: Sequence[Tensor]
+
+
+class Start(NamedTuple):
+    """Everything that a step depends on: the state before it, θ [episode, site, term], and the
+    step's example."""
+
+    before: Before
+    theta: Tensor
+    example: Examples
 
 
 class _Slot(NamedTuple):
@@ -119,13 +128,13 @@ class Stepper:
         ordered = {name: operators[name] for name in self.learner.system.shapes}
         return View(ordered, dict(zip(self.carried, before.carry, strict=True)))
 
-    def _step(self, before: Before, theta: Tensor, example: Examples, tape: Tape) -> Step:
-        return self.learner.changes(self._view(before, tape), theta, example)
+    def _step(self, start: Start, tape: Tape) -> Step:
+        return self.learner.changes(self._view(start.before, tape), start.theta, start.example)
 
-    def _take(self, before: Before, theta: Tensor, example: Examples) -> Taken:
+    def _take(self, start: Start) -> Taken:
         """Return the result of the step."""
         tape = Tape()
-        step = self._step(before, theta, example, tape)
+        step = self._step(start, tape)
         return Taken(
             [step.changes[name] for name in self.moving],
             [product.value for product in tape.products],
@@ -133,17 +142,12 @@ class Stepper:
         )
 
     def _scalar(
-        self,
-        before: Before,
-        theta: Tensor,
-        example: Examples,
-        adjoint: Before,
-        tape: Tape,
+        self, start: Start, adjoint: Before, tape: Tape
     ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
         """Return ⟨adjoint, result of the step⟩, each matrix's growth, and the products formed."""
-        step = self._step(before, theta, example, tape)
+        step = self._step(start, tape)
         changes = [step.changes[name] for name in self.moving]
-        moving = before.matrices[: len(self.moving)]
+        moving = start.before.matrices[: len(self.moving)]
         parts = [
             change.contract(matrix.detach(), bar)
             for change, matrix, bar in zip(changes, moving, adjoint.matrices, strict=True)
@@ -155,29 +159,22 @@ class Stepper:
         growth = [None if c.growth is None else c.growth.detach() for c in changes]
         return torch.stack(parts).sum(), growth, tape.products
 
-    def _differentiate(
-        self,
-        before: Before,
-        theta: Tensor,
-        example: Examples,
-        adjoint: Before,
-        products: list[Tensor],
-    ) -> _Pull:
+    def _differentiate(self, start: Start, adjoint: Before, products: list[Tensor]) -> _Pull:
         """Return the map of `adjoint` over a step; gradients are taken within it, in one graph."""
-        count = len(self.moving)
+        count, before = len(self.moving), start.before
         moving, fixed = list(before.matrices[:count]), list(before.matrices[count:])
 
         def scalar(
             theta: Tensor, known: list[Tensor], carry: list[Tensor], dense: list[Tensor]
         ) -> tuple[Tensor, Any]:
-            start = Before([*(dense or moving), *fixed], carry)
-            value, growth, recalled = self._scalar(start, theta, example, adjoint, Tape(known))
+            begun = Start(Before([*(dense or moving), *fixed], carry), theta, start.example)
+            value, growth, recalled = self._scalar(begun, adjoint, Tape(known))
             # A differentiated function may return only tensors.
             present = [rate for rate in growth if rate is not None]
             return value, (present, [product.given for product in recalled])
 
         (theta_part, to_products, carry, dense), (present, given) = _gradient(
-            scalar, theta, products, list(before.carry), moving if self.has_dense else []
+            scalar, start.theta, products, list(before.carry), moving if self.has_dense else []
         )
         rates = iter(present)
         growth = [next(rates) if grows else None for grows in self._grows]
@@ -185,19 +182,12 @@ class Stepper:
         return _Pull(theta_part, carry, growth, rows, columns, dense or [None] * count)
 
     def vjp(
-        self,
-        before: Before,
-        theta: Tensor,
-        example: Examples,
-        adjoint: Before,
-        products: list[Tensor],
+        self, start: Start, adjoint: Before, products: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """Carry the adjoint of the state after a step to before it, in place.
 
         Args:
-            before: the state before the step.
-            theta: [episode, site, term].
-            example: of the step.
+            start: everything that the step depends on.
             adjoint: of the moving state after the step; on return, its matrices are those before
                 the step.
             products: the products formed when the step was taken.
@@ -206,12 +196,12 @@ class Stepper:
             θ's part of the gradient, and the adjoint of the carried vectors before the step.
         """
         if not self.moving and not self.carried:
-            return torch.zeros_like(theta), []
+            return torch.zeros_like(start.theta), []
         if not self._grows:
-            _, growth, formed = self._scalar(before, theta, example, adjoint, Tape())
+            _, growth, formed = self._scalar(start, adjoint, Tape())
             self._slots = [_Slot(p.matrix, p.is_projection) for p in formed]
             self._grows = [rate is not None for rate in growth]
-        pull: _Pull = self._pull(before, theta, example, adjoint, products)
+        pull: _Pull = self._pull(start, adjoint, products)
         pull.apply(adjoint.matrices)
         return pull.theta, pull.carry
 

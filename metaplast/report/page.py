@@ -20,7 +20,7 @@ from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
-from metaplast.rules.notebook import coefficient, equation_html, mathml
+from metaplast.rules.notebook import equation_html, mathml, typographic
 from metaplast.tasks.source import held_out_word
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
@@ -205,45 +205,34 @@ def _rule_row(run: FinishedRun, name: str) -> dict[str, Any]:
     loss = entry["loss"]
     return {
         "name": name.replace("_", " "),
-        "mean": _signed(run.scale.text(band.mean)),
-        "band": _signed(run.scale.interval(band)),
+        "mean": typographic(run.scale.text(band.mean)),
+        "band": typographic(run.scale.interval(band)),
         "loss": "–" if loss is None or not math.isfinite(loss) else f"{loss:.3f}",
         "diverged": entry["non_finite"],
         "found": name == DISCOVERED,
     }
 
 
-def _signed(text: str) -> str:
-    """Return a number with a true minus sign."""
-    return text.replace("-", "−")
-
-
 def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     from markupsafe import Markup
 
-    kept = term.name in run.rule.coefficients
+    searched, theta = run.searched, run.rule.named_theta
+    kept = term.name in theta.names
     change = ""
     for group, words in (("without", "without it"), ("added", "with it")):
         # Earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
-            change = _signed(f"{words} {run.scale.change(run.band(group, term.name))}")
+            change = typographic(f"{words} {run.scale.change(run.band(group, term.name))}")
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
-        "searched": _range_of(run.summary["before_refit"][term.name]),
-        "theta": coefficient(run.rule.coefficients[term.name]) if kept else "–",
+        "searched": typographic(searched.range_text(term.name)),
+        "theta": typographic(theta.text(term.name)) if kept else "–",
         "kept": kept,
         "change": change,
         "locality": term.locality,
         "citation": term.citation,
     }
-
-
-def _range_of(value: float | list[float]) -> str:
-    """Return a coefficient, or its range over the layers."""
-    if isinstance(value, list):
-        return f"{coefficient(min(value))} … {coefficient(max(value))}"
-    return coefficient(value)
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:

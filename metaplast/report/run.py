@@ -14,18 +14,19 @@ import numpy as np
 
 from metaplast.base.bands import Band, Numbers
 from metaplast.base.errors import UserError, require
-from metaplast.base.files import read_json
+from metaplast.base.files import read_json, read_json_in
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
-from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY
+from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
 from metaplast.rules.rule import Rule
 from metaplast.systems.objective import Objective
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
@@ -61,6 +62,11 @@ class FinishedRun:
     rows: tuple[Mapping[str, str], ...]
     terms: tuple[Term, ...]
     own: Own | None = None
+
+    @cached_property
+    def searched(self) -> Coefficients:
+        """θ of all candidates after the search."""
+        return Coefficients.from_plain(self.summary["before_refit"])
 
     @cached_property
     def stages(self) -> dict[str, list[Mapping[str, str]]]:
@@ -115,24 +121,18 @@ class FinishedRun:
 
     def trajectory(self, term: str) -> Trajectory:
         """Return the path of a term's coefficients during search and refit."""
-        layers = self._columns(term)
+        layers = theta_columns(term, self.searched.sites)
         found = [
             (place, [_number(row.get(name, "")) for name in layers])
             for place, row in self.rules[DISCOVERED]
             if row.get(layers[0])
         ]
-        final = self.rule.coefficients.get(term)
+        final = self.rule.named_theta
         return Trajectory(
             np.array([place for place, _ in found]),
             np.array([values for _, values in found]).reshape(len(found), len(layers)),
-            None if final is None else np.atleast_1d(np.array(final, dtype=float)),
+            np.array(final.values(term)) if term in final.names else None,
         )
-
-    def _columns(self, term: str) -> list[str]:
-        value = self.summary["before_refit"][term]
-        if not isinstance(value, list) or len(value) == 1:
-            return [f"theta_{term}"]
-        return [f"theta_{term}_{layer}" for layer in range(1, len(value) + 1)]
 
     def band(self, group: str, name: str) -> Band:
         """Return a band of the summary: of "heldout", "without" or "added"."""
@@ -194,12 +194,11 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         UserError: if files are missing or damaged, or a term is unknown.
     """
     folder = as_path(folder, "folder")
-    require(
-        (folder / SUMMARY).exists(),
-        f"{folder} holds no finished run ({SUMMARY} is missing); give the folder of a run, or "
-        f"continue an interrupted one: discover --resume {shlex.quote(str(folder))}.",
+    give = (
+        f"the folder of a run, or continue an interrupted one: discover --resume "
+        f"{shlex.quote(str(folder))}"
     )
-    summary = read_json(folder / SUMMARY, "the summary of a run")
+    summary = read_json_in(folder, SUMMARY, "the summary of a run", "finished run", give)
     config = read_json(folder / CONFIG, "the configuration of a run")
     asked = read_config(folder)
     own = own_terms(asked.own, terms)
@@ -216,7 +215,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)
         run = FinishedRun(folder, config, rule, summary, rows, candidates, asked.own)
-        _ = run.rules, run.command
+        _ = run.rules, run.command, run.searched
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder} is damaged or was written by another version of metaplast ({error}); do "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from metaplast.base.bands import DESCRIPTION
 from metaplast.base.errors import require
 from metaplast.base.files import read_json, write_json, write_text
 from metaplast.base.paths import as_path
-from metaplast.batch_jobs.pool import guarded, on_cores
+from metaplast.batch_jobs.queue import Answers, Queue
 from metaplast.discovery.result import versions
 from metaplast.reproduce.experiment import Experiment, Setting, Variant
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
@@ -105,19 +105,6 @@ def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict
     return {}
 
 
-def _answers(
-    function: Callable[..., dict[str, Any]],
-    calls: Mapping[str, tuple[Any, ...]],
-    processes: int,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield names and answers of calls as they end; a single process runs them here."""
-    if processes != 1:
-        yield from on_cores(function, calls, processes)
-        return
-    for name, call in calls.items():
-        yield name, guarded(function, *call)
-
-
 @dataclass(frozen=True)
 class Plan:
     """The work to do.
@@ -195,22 +182,23 @@ class Plan:
         """
         unprepared, _ = self.missing()
         setting, place = self.results.setting, self.results.place
+        queue = Queue(processes, inline=True)
         first = {f"{v.name}, preparation": (v, setting, str(place(v))) for v in unprepared}
         failed: dict[str, str] = {}
 
-        def collect(answers: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        def collect(answers: Answers) -> None:
             for name, answer in answers:
                 if "error" in answer:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        collect(_answers(prepare_variant, first, processes))
+        collect(queue.run(prepare_variant, first))
         seeds = {
             f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
             for v, seed in self.missing()[1]
             if self.results.prepared(v) is not None
         }
-        collect(_answers(run_seed, seeds, processes))
+        collect(queue.run(run_seed, seeds))
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:

@@ -95,7 +95,7 @@ class Objective(ABC):
         """
         if not math.isfinite(self.worst):
             raise TypeError(f"{type(self).__name__} has no lowest score, so define least_score()")
-        return torch.full(target.shape[:2], self.worst, device=target.device)
+        return torch.full(target.shape[:2], self.worst, dtype=torch.float32, device=target.device)
 
     def chance(self, outputs: int) -> float | None:
         """Return the mean score of guesses for this number of outputs; None if it has none."""

@@ -107,6 +107,9 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         matrices = list(batch.initial.matrices.values())
         _require_episodes(matrices, support[0])
         tensors += matrices
+    if batch.noise is not None:
+        _require_noise(batch.noise, batch.support_x)
+        tensors.append(batch.noise)
     require_one("device", {str(tensor.device) for tensor in tensors}, "images, labels and weights")
     require_one(
         "dtype",
@@ -114,6 +117,16 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         "support and query images",
     )
     return support_y, query_y
+
+
+def _require_noise(noise: Tensor, inputs: Tensor) -> None:
+    require_tensor(noise, "noise")
+    require(
+        noise.shape[:2] == inputs.shape[:2] and noise.dtype == inputs.dtype,
+        f"noise must be [episode, step, …] in the images' dtype, that is {tuple(inputs.shape[:2])} "
+        f"before its own axes and {inputs.dtype}, got shape {tuple(noise.shape)} and "
+        f"{noise.dtype}; draw some for every step.",
+    )
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 from support import MAIN
 
-from metaplast.batch_jobs.pool import Jobs
+from metaplast.batch_jobs.jobs import Jobs
 from metaplast.commands import guard
 from metaplast.commands.benchmark import BenchmarkOptions
 from metaplast.commands.discover import DiscoverOptions

@@ -14,17 +14,17 @@ from support import normal
 import metaplast
 from metaplast.base.bands import (
     BAND,
-    CHANGE,
     DESCRIPTION,
     ENOUGH,
     LEVEL,
-    SHARE,
     Band,
     mean_band,
     mean_bands,
     median_bands,
 )
 
+# The possible range of a share, and of a difference of shares.
+SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
 ROOT = Path(metaplast.__file__).parents[1]
 DRAWS = {
     # Name: how values are drawn, their mean, their median.

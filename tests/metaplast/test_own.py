@@ -11,7 +11,7 @@ from support import Clouds, Stop, essence, refusal, seeded
 import episodes
 from metaplast import DenseFormula, DiscoveryConfig, Rule, Term, W, outer, post, pre
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.batch_jobs.pool import DONE, JOBS, Jobs
+from metaplast.batch_jobs.jobs import DONE, JOBS, Jobs
 from metaplast.commands import discover as discover_command
 from metaplast.commands import evaluate as evaluate_command
 from metaplast.commands import export as export_command

@@ -18,7 +18,7 @@ from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, Rule, discover, 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError
 from metaplast.base.paths import as_path
-from metaplast.batch_jobs.pool import Jobs
+from metaplast.batch_jobs.jobs import Jobs
 from metaplast.discovery.run import write_config
 from metaplast.discovery.run_folder import RunFiles, load_rule
 from metaplast.export.network_choice import open_rule
@@ -49,7 +49,7 @@ INNER = (
     "episodes.",
 )  # fmt: skip
 # Made by a job for its own folder.
-OWN = ("metaplast.batch_jobs.pool.Heartbeat",)
+OWN = ("metaplast.batch_jobs.jobs.Heartbeat",)
 
 
 def modules():

@@ -10,7 +10,13 @@ from support import FORWARD, TERMS, assert_is_one_sentence
 
 from metaplast.base import registry
 from metaplast.base.errors import UserError
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.export.exporter import get_exporter
+from metaplast.reproduce.experiment import get_experiment
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import get_feedback
+from metaplast.systems.kind import get_system
+from metaplast.systems.objective import get_objective
 from metaplast.tasks.library import all_sources, default_source, get_source, open_source
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.library import all_terms, baselines, choose_terms, get_term, known_rules
@@ -180,6 +186,33 @@ def test_a_file_that_hides_a_package_of_ours_is_named(package, form, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {file} hides the package {package!r}")
     assert done.stderr.count("\n") == 1
+
+
+GROUPS = {
+    "terms": lambda: get_term("oja"),
+    "terms of the default configuration": lambda: choose_terms("all"),
+    "episodes": lambda: get_source("digits"),
+    "systems": lambda: get_system("fully-connected"),
+    "feedbacks": lambda: get_feedback("fixed"),
+    "objectives": lambda: get_objective("cross-entropy"),
+    "exporters": lambda: get_exporter("json"),
+    "experiments": lambda: get_experiment("beyond"),
+    "episodes or more of a configuration": DiscoveryConfig,
+}
+
+
+@pytest.mark.parametrize(("group", "ask"), GROUPS.items(), ids=GROUPS)
+def test_without_entry_points_metaplast_asks_to_be_installed(group, ask, monkeypatch):
+    ask()
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+    registry._find.cache_clear()
+    with pytest.raises(UserError, match="no installed package offers any ") as caught:
+        ask()
+    monkeypatch.undo()
+    assert_is_one_sentence(caught.value)
+    assert f"metaplast.{group.split()[0]}" in str(caught.value)
+    assert "`uv sync` or `pip install -e .`" in str(caught.value)
+    ask()
 
 
 def test_a_folder_of_data_hides_nothing(tmp_path, monkeypatch):

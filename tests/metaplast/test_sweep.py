@@ -4,20 +4,13 @@ import csv
 import json
 import math
 import re
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from support import ACCURACY, assert_is_one_sentence
 
 from metaplast.base.errors import UserError
-from metaplast.batch_jobs import pool
-from metaplast.batch_jobs.pool import DONE, Heartbeat, Jobs, run_job
+from metaplast.batch_jobs.jobs import DONE, Heartbeat, Jobs, run_job
 from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
@@ -79,37 +72,6 @@ def test_a_job_tells_how_much_of_it_is_done(tmp_path):
     assert len(set(seen)) > 5
 
 
-def test_an_interrupt_ends_the_workers_and_begins_nothing(tmp_path):
-    begun = tmp_path / "begun"
-    begun.mkdir()
-    (tmp_path / "slow.py").write_text(
-        "import pathlib, time\n"
-        "def wait(k, folder):\n"
-        "    (pathlib.Path(folder) / str(k)).touch()\n"
-        "    time.sleep(60)\n"
-        "    return {}\n"
-    )
-    (tmp_path / "main.py").write_text(
-        "import sys\n"
-        "from metaplast.batch_jobs.pool import on_cores\n"
-        "from slow import wait\n"
-        "if __name__ == '__main__':\n"
-        "    calls = {str(k): (k, sys.argv[1]) for k in range(8)}\n"
-        "    list(on_cores(wait, calls, 2))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "main.py"), str(begun)], stderr=subprocess.DEVNULL,
-        # A shell that starts the tests in the background makes them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while len(list(begun.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=300) != 0
-    assert len(list(begun.iterdir())) == 2
-
-
 def test_a_folder_without_jobs_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         Jobs.load(tmp_path)
@@ -124,22 +86,6 @@ def test_a_folder_without_jobs_is_refused(tmp_path):
         with pytest.raises(UserError, match=re.escape(repr(name))) as caught:
             Jobs.load(tmp_path)
         assert_is_one_sentence(caught.value)
-
-
-def test_a_worker_that_has_just_ended_does_not_hide_the_interrupt(monkeypatch):
-    def gone(pid, number):
-        raise ProcessLookupError
-
-    def interrupt():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pool.os, "kill", gone)
-    children = [SimpleNamespace(pid=1)]
-    monkeypatch.setattr(pool.multiprocessing, "active_children", lambda: children)
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-
-    with pytest.raises(KeyboardInterrupt):
-        list(pool.on_cores(dict, {"a": ()}, 1, interrupt))
 
 
 def test_ray_runs_the_same_jobs(tmp_path):
