@@ -44,7 +44,7 @@ class ExportOptions:
     output: Path | None = None
     """File, or a folder for several formats; default: standard output."""
     widths: tuple[int, ...] = ()
-    """Inputs, hidden layers, classes; default: the network in which the rule was found."""
+    """Inputs, hidden layers, outputs; default: the network in which the rule was found."""
     activation: str | None = None
     """Activation of the hidden layers; default: as in the network in which the rule was found."""
     init: str | None = None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from metaplast.base.errors import UserError, require
 from metaplast.base.seeds import generator
 from metaplast.export.exporter import CodeExporter
+from metaplast.export.objective import objective_of
 from metaplast.export.text import one_line
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
@@ -60,7 +61,7 @@ class _Trial:
 
     start: State
     images: torch.Tensor
-    labels: torch.Tensor
+    labels: torch.Tensor  # classes, or vectors [step, output]
     end: State
 
 
@@ -83,6 +84,7 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
         f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
         f"--widths for one of at most {MOST_WEIGHTS}; the code serves larger ones too.",
     )
+    network = replace(network, objective_name=objective_of(rule, network).name)
     learner = Learner.on_stack(network, rule.feedback, rule.terms)
     trials = [_trial(learner, rule, index) for index in range(STATES)]
     ends = _run(source, exporter, trials)
@@ -107,7 +109,7 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
     widths = learner.network.widths
     start = state = learner.draw(1, draw, torch.float64)
     images = torch.rand(STEPS, widths[0], generator=draw, dtype=torch.float64, device="cpu")
-    labels = torch.randint(widths[-1], (STEPS,), generator=draw, dtype=torch.int64, device="cpu")
+    labels = _targets(learner.network, draw)
     theta = rule.named_theta.for_sites(learner.network.layers)[None]
     for image, label in zip(images, labels, strict=True):
         state = learner.step(state, theta, Examples(image[None], label[None]))
@@ -117,6 +119,14 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
         f"checked; export a rule that learns.",
     )
     return _Trial(start, images, labels, state)
+
+
+def _targets(network: FullyConnected, draw: torch.Generator) -> torch.Tensor:
+    """Return random targets of the kind that the objective takes."""
+    if network.objective.target_kind == "numbers":
+        shape = STEPS, network.outputs
+        return torch.randn(shape, generator=draw, dtype=torch.float64, device="cpu")
+    return torch.randint(network.outputs, (STEPS,), generator=draw, dtype=torch.int64, device="cpu")
 
 
 def _matrices(state: State) -> list[np.ndarray]:

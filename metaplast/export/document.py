@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from metaplast.export.objective import objective_of
 from metaplast.export.spelling import nonlinearity, pathway
 from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
 from metaplast.rules.rule import MATRICES, Rule
 from metaplast.systems.fully_connected import FullyConnected
-from metaplast.systems.objective import Objective, get_objective
 from metaplast.terms.algebra import pre
 from metaplast.terms.notation import LATEX
 
@@ -58,7 +58,8 @@ def document(
 def _context(
     rule: Rule, network: FullyConnected, escape: Callable[[object], str]
 ) -> dict[str, Any]:
-    activation = network.nonlinearity
+    activation, objective = network.nonlinearity, objective_of(rule, network)
+    named = f"the objective {escape(objective.name)}"
     return {
         "version": version("metaplast"),
         "equations": _equations(rule),
@@ -69,7 +70,9 @@ def _context(
         "sigma": nonlinearity(activation.kind).latex,
         "beta": f"{activation.beta:g}" if activation.kind == "softplus" else "",
         "pathway": pathway(rule.feedback),
-        "output_error": objective_of(rule).error_latex,
+        "activity_text": escape(objective.activity_text) or f"that of {named}",
+        "loss_text": escape(objective.loss_text) or named,
+        "output_error": objective.error_latex,
         "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
         "provenance": [(escape(key), escape(value)) for key, value in origin(rule)],
     }
@@ -93,8 +96,3 @@ def _row(rule: Rule, index: int, escape: Callable[[object], str]) -> Row:
     return Row(
         escape(term.name), term.spell(LATEX), theta, escape(term.locality), escape(term.citation)
     )
-
-
-def objective_of(rule: Rule) -> Objective:
-    """Return the objective that a rule was found with; the cross-entropy if it names none."""
-    return get_objective(str(rule.provenance.get("objective", "cross-entropy")))

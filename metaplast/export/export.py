@@ -31,7 +31,7 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -
 
     Args:
         rule: of declared terms.
-        network: provides layers and activation.
+        network: provides layers and activation, and the objective if the rule names none.
         exporter: of the format, or the format's name.
 
     Raises:

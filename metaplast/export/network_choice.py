@@ -39,7 +39,7 @@ class Wanted:
     """The network that a user requested; missing values are taken from the rule's own network.
 
     Attributes:
-        widths: inputs, hidden layers, classes; empty for the rule's own.
+        widths: inputs, hidden layers, outputs; empty for the rule's own.
         activation: of the hidden layers; None for the rule's own.
         init: how weights are drawn; None for the rule's own.
     """

@@ -10,6 +10,7 @@ from typing import Any
 
 from metaplast.base.errors import require
 from metaplast.export.exporter import declared
+from metaplast.export.objective import OutputCode, objective_of
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
 from metaplast.export.template import fill
@@ -110,7 +111,7 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
     own = bool(get_feedback(rule.feedback).shapes(network.widths))
     backward = any(term.is_backward for term in rule.terms)
     names = layer_names(network)
-    return {
+    return _output(OutputCode(objective_of(rule, network), library)) | {
         "version": version("metaplast"),
         "xp": library,
         "equation": equation_lines(rule),
@@ -134,6 +135,21 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
         "new_state": "weights, feedback" if backward else "weights",
         "init": _Draw.of(network),
         "activation_name": activation.kind,
+    }
+
+
+def _output(code: OutputCode) -> dict[str, Any]:
+    """Return what depends on the objective."""
+    objective = code.objective
+    return {
+        "target_kind": objective.target_kind,
+        "activity_text": objective.activity_text,
+        "loss_text": one_line(objective.loss_text) or f"the objective {one_line(objective.name)}",
+        "error_text": one_line(objective.error_text),
+        "activity_of": code.activity,
+        "error_of": code.error,
+        "objective": objective.name,
+        "objective_literal": literal(objective.name),
     }
 
 
@@ -203,11 +219,11 @@ class _Draw:
 
 
 def refuse_other_systems(rule: Rule) -> None:
-    """Raise `UserError` if the rule was found with a system or objective that programs lack."""
-    for key, own in (("system", "fully-connected"), ("objective", "cross-entropy")):
-        found = rule.provenance.get(key, own)
-        require(
-            found == own,
-            f"programs support only the {key} {own}, and the rule was found with {found}; export "
-            f"it as latex, markdown or json.",
-        )
+    """Raise `UserError` if the rule was found with a system that programs lack."""
+    own = "fully-connected"
+    found = rule.provenance.get("system", own)
+    require(
+        found == own,
+        f"programs support only the system {own}, and the rule was found with {found}; export it "
+        f"as latex, markdown or json.",
+    )

@@ -67,6 +67,15 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
     }
 )
 
+# The activity of the output neurons, by an objective's `activity_text` and the library: code of y_L
+# from {z}. The NumPy program has a function softmax. In torch, the result must be a copy.
+OUTPUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "softmax": {"np": "softmax({z})", "jnp": "jax.nn.softmax({z})", "torch": "{z}.softmax(-1)"},
+        "linear": {"np": "{z}", "jnp": "{z}", "torch": "{z}.clone()"},
+    }
+)
+
 
 @dataclass(frozen=True)
 class Pathway:

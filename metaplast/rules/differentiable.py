@@ -7,7 +7,7 @@
             diffopt.step(torch.nn.functional.cross_entropy(fmodel(x), label))
 
 The loss is differentiated only with respect to the model's output: for the cross-entropy of one
-example that gradient is e_L. The rule computes all other errors itself.
+example, or half its squared error, that gradient is e_L. The rule computes all other errors itself.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         """Learn the example of the patched model's last call; see `higher` for the arguments.
 
         Args:
-            loss: cross-entropy of the model's output for one example.
+            loss: of the model's output for one example: the cross-entropy, or the rule's own loss.
             arguments: passed on to `higher`.
             options: passed on to `higher`.
 
@@ -110,7 +110,7 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         options |= dict(zip(names, arguments, strict=False))
         _check(options.get("override"))
         call = self._signals.call()
-        forward = forward_of(call, self._learner.network.widths, call.output.dtype)
+        forward = forward_of(call, self._learner.network, call.output.dtype)
         examples = forward.output.shape[1]
         require(
             examples == 1,

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.hooks import RemovableHandle
 
 from metaplast.base.errors import UserError, require
-from metaplast.systems.fully_connected import Forward
+from metaplast.systems.fully_connected import Forward, FullyConnected
 
 _NO_CALL = (
     "a rule learns from the model's last call, and the model was not called since the last step; "
@@ -130,13 +130,13 @@ class ModelSignals(Signals):
         return super().call()
 
 
-def forward_of(call: Call, widths: Sequence[int], dtype: torch.dtype) -> Forward:
+def forward_of(call: Call, network: FullyConnected, dtype: torch.dtype) -> Forward:
     """Return a call's signals, each [1, example, neuron].
 
     Raises:
         UserError: unless the model was called with [input] or [example, input].
     """
-    first = call.inputs[0]
+    first, widths = call.inputs[0], network.widths
     single = first.numel() == widths[0]
     examples = 1 if single else len(first)
     fits = single or first.ndim == 2
@@ -149,7 +149,7 @@ def forward_of(call: Call, widths: Sequence[int], dtype: torch.dtype) -> Forward
     require(examples > 0, "a step takes at least one example, the model was called with none.")
     output = call.output.to(dtype).reshape(1, examples, -1)
     activities = [signal.to(dtype).reshape(1, examples, -1) for signal in call.inputs]
-    return Forward((*activities, torch.softmax(output, -1)), output)
+    return Forward((*activities, network.objective.activity(output)), output)
 
 
 # For each module's id, by reader number: the reader, and the module's place in its model.

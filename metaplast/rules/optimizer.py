@@ -45,6 +45,9 @@ class RuleOptimizer(torch.optim.Optimizer):
     mean of their individual changes, with all signals taken before any weight changes. Nothing is
     stored on the model: it can be copied, pickled and saved, and a copy's calls are ignored.
 
+    The objective gives y_L and e_L: softmax(z_L) and y_L − onehot(label) for the cross-entropy; z_L
+    and z_L − t for mse, whose steps take the target t, a vector [output] or [example, output].
+
     A layer whose weight does not require gradient is frozen: neither its weight nor its feedback
     changes. The feedback's weights are in the optimizer's state, under "feedback" of each layer's
     weight, [pre, post] (direct feedback: [pre, class]), and so in its `state_dict`.
@@ -58,6 +61,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         activation: its σ' is used for the synthetic input error e_0 in a model of a single layer,
             which has no activation of its own.
         generator: draws the feedback's weights; None uses a new one with seed 0.
+        objective: of the output; None uses the one that the rule was found with, which its
+            provenance names.
 
     Raises:
         UserError: if the model is of another kind, or the rule does not fit the model.
@@ -72,10 +77,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         init: str = "xavier",
         activation: str = "softplus:10",
         generator: torch.Generator | None = None,
+        objective: str | None = None,
     ) -> None:
         require(isinstance(rule, Rule), f"rule must be a Rule, got a {type(rule).__name__}.")
         self.model = model
-        network = describe(model, init, activation)
+        name = objective or rule.objective_name
+        network = replace(describe(model, init, activation), objective_name=name)
         self.learner = Learner.on_stack(network, rule.feedback, rule.terms)
         layers = self.learner.network.layers
         require(
@@ -99,8 +106,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Args:
             label: the example's class, a whole number or a vector of probabilities; after a call
-                with [n, input], n classes or [n, class] probabilities. A function is taken as the
-                closure.
+                with [n, input], n classes or [n, class] probabilities. With the objective mse, a
+                vector [output], or n of them, [n, output]. A function is taken as the closure.
             closure: a function that calls the model and returns the label.
 
         Returns:
@@ -189,8 +196,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         call = self._signals.call()
         network, dtype = self.learner.network, computing_dtype(weights[0].dtype)
         with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
-            forward = forward_of(call, network.widths, dtype)
-            output_error = network.objective.error(forward.output, targets(label, forward))
+            forward = forward_of(call, network, dtype)
+            objective = network.objective
+            target = targets(label, forward, objective)
+            output_error = objective.error(forward.output, target)
             after = learn(
                 self.learner, strength(self.param_groups[0], weights[0], dtype),
                 [weight.to(dtype) for weight in weights],
@@ -204,7 +213,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Return the weights, after checking that the model still uses them."""
         own = self.learner.network
         described = describe(self.model, own.init, own.activation)
-        network = replace(described, feedback_name=own.feedback_name)
+        network = replace(
+            described, feedback_name=own.feedback_name, objective_name=own.objective_name
+        )
         weights: list[Tensor] = self.param_groups[0]["params"]
         now = [layer.weight for layer in linear_layers(self.model)]
         require(

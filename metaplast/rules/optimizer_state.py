@@ -19,6 +19,7 @@ def identity(learner: Learner) -> dict[str, Any]:
         "feedback": learner.feedback_name,
         "widths": list(learner.network.widths),
         "activation": learner.network.nonlinearity.name,
+        "objective": learner.network.objective.name,
     }
 
 
@@ -39,9 +40,11 @@ def check_state(
         UserError: if it does not fit; says what differs.
     """
     saved = _group(state)
-    # States written before `rule` was part of them have only θ and the matrices.
+    # States written before `rule` was part of them have only θ and the matrices, and those before
+    # `objective` was part of it are from the cross-entropy.
+    written = {"objective": "cross-entropy", **saved.get("rule", {})}
     for name, own in group["rule"].items():
-        other = saved.get("rule", {}).get(name, own)
+        other = written.get(name, own)
         require(_same(other, own), _differs(name, _show(other, own), _show(own, other)))
     theta, own = saved["theta"].cpu(), torch.as_tensor(group["theta"], device="cpu")
     require(

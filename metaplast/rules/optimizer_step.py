@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metaplast.base.errors import require
 from metaplast.systems.fully_connected import Forward
-from metaplast.systems.labels import class_targets
 from metaplast.systems.learner import Learner, moved
+from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 
 HALF = (torch.float16, torch.bfloat16)
@@ -80,17 +80,16 @@ def computing_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALF else dtype
 
 
-def targets(label: Any, forward: Forward) -> Tensor:
-    """Return labels in the network's format, [1, example] or [1, example, class]."""
-    _, examples, classes = forward.output.shape
+def targets(label: Any, forward: Forward, objective: Objective) -> Tensor:
+    """Return labels, or an objective's other targets, [1, example] or [1, example, output]."""
+    _, examples, outputs = forward.output.shape
     several = examples > 1
     if not several:
         # A single example may come with or without its first axis, and so may its label.
         listed = isinstance(label, list | tuple)
         rows = isinstance(label, Tensor | np.ndarray) and label.ndim == 2
-        label = label[0] if (listed or rows) and len(label) == 1 else label
-    checked = class_targets(
-        label, classes, (examples,) if several else (), "the labels" if several else "the label",
-        device=forward.output.device, dtype=forward.output.dtype,
-    )  # fmt: skip
+        if (listed or rows) and len(label) == 1 and (outputs > 1 or np.ndim(label[0])):
+            label = label[0]  # With one output, [number] is already a whole target.
+    shape = (examples,) if several else ()
+    checked = objective.finite_targets(label, shape, outputs, forward.output, many=several)
     return checked[None] if several else checked[None, None]

@@ -101,6 +101,11 @@ class Rule:
         return self.per_layer
 
     @property
+    def objective_name(self) -> str:
+        """The objective that the rule was found with; the cross-entropy if it names none."""
+        return str(self.provenance.get("objective", "cross-entropy"))
+
+    @property
     def coefficients(self) -> dict[str, float | list[float]]:
         """θ by term name: a number, or a list with one for each layer."""
         return self.named_theta.to_plain()
@@ -196,7 +201,10 @@ class Rule:
         return rule_html(self)
 
     def learner(self, network: FullyConnected) -> Learner:
-        """Return the learner made of a network and this rule; θ is `tensor()`."""
+        """Return the learner made of a network and this rule; θ is `tensor()`.
+
+        The network brings its own objective, whatever objective the rule was found with.
+        """
         return Learner.on_stack(network, self.feedback, self.terms)
 
     def step(
@@ -207,6 +215,7 @@ class Rule:
         backward: Sequence[Tensor] = (),
         *,
         activation: str = "softplus:10",
+        objective: str | None = None,
     ) -> Stepped:
         """Return the weights after learning one example by this rule, on plain tensors.
 
@@ -219,21 +228,24 @@ class Rule:
             weights: W_1 … W_L, each [post, pre]; or [episode, post, pre] for a batch.
             x: one image [pixel]; or one per episode, [episode, pixel].
             label: the class, a whole number, or class probabilities; [episode] or
-                [episode, class] for a batch.
+                [episode, class] for a batch. With the objective mse, the target, a vector
+                [output] or [episode, output].
             backward: the feedback's own matrices, each [pre, post] (direct: [neuron, class]), with
                 a leading [episode] if the weights have one; none for symmetric feedback.
             activation: of the hidden layers.
+            objective: gives y_L and e_L; None uses the one that the rule was found with.
 
         Returns:
             `weights` and `backward` after the step, with the same shapes; `backward` changes only
             if the rule has backward terms.
 
         Raises:
-            UserError: if shapes do not fit, or the label is not one of the network's classes.
+            UserError: if shapes do not fit, or the label is invalid for the objective.
         """
         return step(
-            self.terms, self.named_theta, self.feedback, weights, x, label, backward, activation
-        )
+            self.terms, self.named_theta, self.feedback, weights, x, label, backward, activation,
+            objective or self.objective_name,
+        )  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rule:

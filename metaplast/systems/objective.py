@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from metaplast.base.errors import require
 from metaplast.base.registry import find, lookup
 from metaplast.base.scores import ScoreScale
 
@@ -42,8 +43,16 @@ class Objective(ABC):
         best: the highest possible score; may be ∞.
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
         loss_unit: unit of the loss, such as "nats"; empty if it has none.
+        target_kind: "classes" or "numbers"; None if `targets` alone decides, and then no programs
+            can be written.
+        activity_text: the output neurons' σ in a word, for documents and programs, which know how
+            to compute "softmax" and "linear"; "" to print only the objective's name.
+        loss_text: the loss in words, after "the error comes from"; "" to print only the name.
+        error_text: e_L in Unicode, for programs.
         error_latex: e_L in LaTeX, for documents.
-        target_kind: "classes" or "numbers"; None if `targets` alone decides.
+        error_code: NumPy code of e_L from {y}, the activity of the output neurons, and {t}, the
+            target as a vector, with {xp} for the array library. None if rules with this objective
+            cannot be exported as code.
     """
 
     name: ClassVar[str]
@@ -55,8 +64,12 @@ class Objective(ABC):
     best: ClassVar[float] = math.inf
     least_effect: ClassVar[float]
     loss_unit: ClassVar[str] = ""
-    error_latex: ClassVar[str] = r"\partial\,\text{loss} / \partial z_{L}"
     target_kind: ClassVar[TargetKind | None] = None
+    activity_text: ClassVar[str] = ""
+    loss_text: ClassVar[str] = ""
+    error_text: ClassVar[str] = "∂loss/∂z_L"
+    error_latex: ClassVar[str] = r"\partial\,\text{loss} / \partial z_{L}"
+    error_code: ClassVar[str | None] = None
 
     @abstractmethod
     def activity(self, output: Tensor) -> Tensor:
@@ -82,7 +95,7 @@ class Objective(ABC):
         """
         if not math.isfinite(self.worst):
             raise TypeError(f"{type(self).__name__} has no lowest score, so define least_score()")
-        return torch.full(target.shape[:2], self.worst, device=target.device)
+        return torch.full(target.shape[:2], self.worst, dtype=torch.float32, device=target.device)
 
     def chance(self, outputs: int) -> float | None:
         """Return the mean score of guesses for this number of outputs; None if it has none."""
@@ -124,6 +137,30 @@ class Objective(ABC):
         Raises:
             UserError: if they are invalid for this objective.
         """
+
+    def finite_targets(
+        self, given: object, shape: Sequence[int], neurons: int, like: Tensor, *, many: bool = False
+    ) -> Tensor:
+        """Return `targets` with the dtype and device of a tensor; NaN and infinity are refused.
+
+        Args:
+            given: as for `targets`, like `shape` and `neurons`.
+            shape: () or (example,).
+            neurons: number of outputs.
+            like: gives dtype and device.
+            many: whether errors speak of several.
+
+        Raises:
+            UserError: if they are invalid for this objective.
+        """
+        noun = "label" if self.target_kind == "classes" else "target"
+        what = f"the {noun}s" if many else f"the {noun}"
+        found = self.targets(given, shape, neurons, what=what, dtype=like.dtype, device=like.device)
+        require(
+            not found.is_floating_point() or bool(torch.isfinite(found).all()),
+            f"{what} must be finite numbers, got one that is not a number; repair it.",
+        )
+        return found
 
 
 def all_objectives() -> Mapping[str, Objective]:

@@ -12,7 +12,7 @@ from metaplast.base.errors import require
 from metaplast.base.tensors import require_tensor, type_name
 from metaplast.base.torch_settings import own_settings
 from metaplast.systems.fully_connected import FullyConnected
-from metaplast.systems.labels import Label, class_targets
+from metaplast.systems.labels import Label
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.system import Examples
@@ -36,6 +36,7 @@ def step(
     label: Label,
     backward: Sequence[Tensor],
     activation: str,
+    objective: str,
 ) -> Stepped:
     """Return the weights after one example; see `Rule.step`.
 
@@ -46,7 +47,7 @@ def step(
         weights: as in `Rule.step`, like the other arguments.
 
     Raises:
-        UserError: if shapes do not match, or the label is invalid.
+        UserError: if shapes do not match, or the target is invalid.
     """
     weights, backward = _matrices(weights, "weights"), _matrices(backward, "backward")
     require_tensor(x, "x")
@@ -54,13 +55,13 @@ def step(
     state = State.stack(*([m if batch else m[None] for m in g] for g in (weights, backward)))
     x = x if batch else x[None]
     _check_shapes(state, x)
-    shapes = [tuple(w.shape) for w in state.weights]
-    network = FullyConnected((shapes[0][-1], *(shape[-2] for shape in shapes)), activation)
+    widths = (x.shape[-1], *(w.shape[-2] for w in state.weights))
+    network = FullyConnected(widths, activation, objective_name=objective)
     learner = Learner.on_stack(network, feedback, terms)
     _check_rule(theta, learner, state)
     expanded = theta.like(x).for_sites(network.layers).expand(len(x), -1, -1)
     episodes = (len(x),) if batch else ()
-    target = class_targets(label, network.widths[-1], episodes, device=x.device, dtype=x.dtype)
+    target = network.objective.finite_targets(label, episodes, network.outputs, x)
     with own_settings():
         after = learner.step(state, expanded, Examples(x, target if batch else target[None]))
     after = after if batch else after.map(lambda matrix: matrix[0])

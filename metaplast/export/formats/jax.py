@@ -38,11 +38,17 @@ def mistakes(code, weights, feedback, x):
     rest = (feedback,) if feedback else ()
     both = jax.numpy.stack([x, x])
     wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    right, bad = 0, -1
+    if hasattr(code, "vector"):  # targets are vectors: each of the above is wrong as well
+        right = jax.numpy.zeros(len(weights[-1]))
+        bad = right + jax.numpy.inf
+        wrong |= {"another length": jax.numpy.append(right, 0.0), "no finite number": bad}
     calls = {f"{name} as a label": (code.step, weights, x, label) for name, label in wrong.items()}
-    calls["two examples in a step"] = (code.step, weights, both, 0)
-    calls["no matrices"] = (code.step, [], x, 0)
-    calls["more examples than labels"] = (code.learn, weights, both, [0])
-    calls["a wrong label among others"] = (code.learn, weights, both, [0, -1])
+    calls["two examples in a step"] = (code.step, weights, both, right)
+    calls["no matrices"] = (code.step, [], x, right)
+    one, others = jax.numpy.asarray([right]), jax.numpy.asarray([right, bad])
+    calls["more examples than labels"] = (code.learn, weights, both, one)
+    calls["a wrong label among others"] = (code.learn, weights, both, others)
     return {
         name: lambda f=f, w=w, x=x, label=label: f(w, *rest, x, label)
         for name, (f, w, x, label) in calls.items()

@@ -30,10 +30,14 @@ def mistakes(code, weights, feedback, x):
     """Return calls of `step` that must be refused."""
     rest = (feedback,) if feedback else ()
     wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    right = 0
+    if hasattr(code, "vector"):  # targets are vectors: each of the above is wrong as well
+        right = np.zeros(len(weights[-1]))
+        wrong |= {"another length": np.append(right, 0.0), "no finite number": right + np.inf}
     calls = {f"{name} as a label": (weights, x, label) for name, label in wrong.items()}
-    calls["two examples"] = (weights, np.stack([x, x]), 0)
-    calls["an example of another width"] = (weights, np.append(x, x), 0)
-    calls["no matrices"] = ([], x, 0)
+    calls["two examples"] = (weights, np.stack([x, x]), right)
+    calls["an example of another width"] = (weights, np.append(x, x), right)
+    calls["no matrices"] = ([], x, right)
     return {
         name: lambda w=w, x=x, label=label: code.step(w, *rest, x, label)
         for name, (w, x, label) in calls.items()

@@ -40,6 +40,12 @@ def mistakes(code, weights, feedback, x):
     rule, x = code.PlasticityRule(model), torch.from_numpy(x)
     model(x)
     wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    if hasattr(code, "vectors"):  # targets are vectors: each of the above is wrong as well
+        outputs = len(weights[-1])
+        wrong |= {
+            "another length": torch.zeros(outputs + 1),
+            "no finite number": torch.full((outputs,), float("inf")),
+        }
     calls = {
         f"{name} as a label": lambda label=label: rule.step(label) for name, label in wrong.items()
     }

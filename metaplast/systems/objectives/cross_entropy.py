@@ -28,8 +28,12 @@ class CrossEntropy(Objective):
     best = 1.0
     least_effect = 0.002
     loss_unit = "nats"
-    error_latex = r"y_{L} - \mathrm{onehot}(\text{label})"
     target_kind = "classes"
+    activity_text = "softmax"
+    loss_text = "the cross-entropy"
+    error_text = "y_L − onehot(label)"
+    error_latex = r"y_{L} - \mathrm{onehot}(\text{label})"
+    error_code = "{y} - {t}"
 
     def activity(self, output: Tensor) -> Tensor:
         """Return softmax(z)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,8 +26,12 @@ class MeanSquaredError(Objective):
     worst = -math.inf
     best = 0.0
     least_effect = 0.002
-    error_latex = r"z_{L} - t"
     target_kind = "numbers"
+    activity_text = "linear"
+    loss_text = "half the squared distance to the target t"
+    error_text = "z_L − t"
+    error_latex = r"z_{L} - t"
+    error_code = "{y} - {t}"
 
     def activity(self, output: Tensor) -> Tensor:
         """Return z: output neurons are linear."""
@@ -80,7 +85,8 @@ class MeanSquaredError(Objective):
 
 def _tensor(given: object) -> Tensor | None:
     try:
-        return torch.as_tensor(given, device="cpu")
+        # NumPy reads lists in float64, whatever torch's default. Copied: it may be read-only.
+        return torch.as_tensor(np.array(given), device="cpu")
     except (TypeError, ValueError, RuntimeError):
         return None
 

@@ -1,0 +1,67 @@
+"""The objective that a rule is exported with, and what a program needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaplast.base.errors import require
+from metaplast.export.spelling import OUTPUTS
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.objective import Objective, get_objective
+
+
+def objective_of(rule: Rule, network: FullyConnected) -> Objective:
+    """Return the objective that a rule was found with; the network's if the rule names none.
+
+    Raises:
+        UserError: if the rule names one that is not installed.
+    """
+    named = rule.provenance.get("objective")
+    return network.objective if named is None else get_objective(str(named))
+
+
+@dataclass(frozen=True)
+class OutputCode:
+    """An objective's part of a program.
+
+    Attributes:
+        objective: provides its spelling.
+        library: what the program calls its array library.
+    """
+
+    objective: Objective
+    library: str
+
+    def __post_init__(self) -> None:
+        """Check that the objective can be written as code.
+
+        Raises:
+            UserError: if not; says what it lacks.
+        """
+        given = self.objective
+        known = " or ".join(f'"{name}"' for name in OUTPUTS)
+        lacking = [
+            what
+            for what, has in {
+                'a target_kind ("classes" or "numbers")': given.target_kind is not None,
+                f"an activity_text that programs know ({known})": given.activity_text in OUTPUTS,
+                "an error_code": given.error_code is not None,
+            }.items()
+            if not has
+        ]
+        require(
+            not lacking,
+            f"a rule found with the objective {given.name} cannot be exported as code, because "
+            f"that objective does not define {' and '.join(lacking)}; export it as latex, markdown "
+            f"or json.",
+        )
+
+    def activity(self, output: str) -> str:
+        """Return code of y_L from code of z_L."""
+        return OUTPUTS[self.objective.activity_text][self.library].format(z=output)
+
+    def error(self, target: str) -> str:
+        """Return code of e_L from code of the target as a vector."""
+        code = self.objective.error_code or ""
+        return code.format(y="y[-1]", t=target, xp=self.library)
