@@ -21,11 +21,12 @@ from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import require_interval
 from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.report.observer import ReportFiles
-from metaplast.terms.library import all_terms, known_rules
+from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
     library_tables,
     make_console,
+    pool_table,
     show_config,
     show_result,
 )
@@ -49,7 +50,7 @@ class DiscoverOptions(DiscoveryConfig):
     quiet: bool = False
     """Print only the result."""
     list_terms: bool = False
-    """Print the term library and the known rules, then exit."""
+    """Print the term library, the known rules and the pools, then exit."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     options = read_options(arguments)
     console = make_console()
     if options.list_terms:
-        for table in library_tables(all_terms().values(), known_rules().values()):
+        tables = library_tables(all_terms().values(), known_rules().values())
+        for table in (*tables, pool_table(pools().values())):
             console.print(table)
         return
     require_interval("--checkpoint-seconds", options.checkpoint_seconds)

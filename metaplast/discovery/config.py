@@ -21,7 +21,7 @@ from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.system import System
 from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import EpisodeRequest, HeldOut, LabelKind
-from metaplast.terms.library import TermChoice, choose_terms
+from metaplast.terms.library import Only, TermChoice, choose_terms
 
 # The objective of configurations from version 1, which do not name one.
 OBJECTIVE = "cross-entropy"
@@ -43,7 +43,11 @@ class DiscoveryConfig:
     """
 
     terms: str = "all"
-    """Candidate terms: all, all+backward, a known rule such as bio, or names with commas."""
+    """Candidate terms: a pool such as all, all+backward or products, a known rule such as bio, or
+    names with commas."""
+    only: Only = ""
+    """Which terms of a pool are candidates: local leaves out those that read more than a synapse's
+    own two neurons and weight."""
     dataset: str = ""
     """Source of episodes: name or name:argument. If empty, the default source."""
     data_root: Path | None = None
@@ -180,9 +184,9 @@ class DiscoveryConfig:
 
     @property
     def choice(self) -> TermChoice:
-        """The candidate terms; from a pool, only those whose signals the system offers."""
+        """The candidate terms; from a pool, those that the system offers and `only` keeps."""
         offered = (group.offers for group in self.build_system(1, 2).groups)
-        return choose_terms(self.terms).served(frozenset().union(*offered))
+        return choose_terms(self.terms).served(frozenset().union(*offered)).limited(self.only)
 
     @property
     def feedback_name(self) -> str:
@@ -277,6 +281,9 @@ class DiscoveryConfig:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""
         data = asdict(self)
+        if not self.only:
+            # Version 1 had whole pools: what identifies its runs stays as it was.
+            del data["only"]
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
     @classmethod
@@ -288,8 +295,8 @@ class DiscoveryConfig:
                 value has the wrong type or is out of range.
         """
         if isinstance(data, Mapping):
-            # Version 1 had one system and one objective.
-            data = {"system": DEFAULT, "objective": OBJECTIVE, **data}
+            # Version 1 had one system, one objective and whole pools.
+            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "", **data}
         return cls(**from_plain(cls, data, "the configuration"))
 
 
