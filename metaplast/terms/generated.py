@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 from metaplast.terms.algebra import (
@@ -88,21 +88,27 @@ def shape(formula: Formula | DenseFormula) -> tuple[Any, ...] | None:
 
 
 def _products(matrix: Matrix) -> Iterator[Term]:
-    for row in rows(matrix):
-        for column in columns(matrix):
-            name = f"{_prefix(matrix)}{_letters(row)}_{_letters(column)}"
-            yield Term(name, outer(row, column), SOURCE, f"{_words(row)} times {_words(column)}")
+    for name, formula, summary in _outers(matrix):
+        yield Term(name, formula, SOURCE, summary)
 
 
 def _gated(matrix: Matrix) -> Iterator[Term]:
-    decay = Term(f"{_prefix(matrix)}decay", -matrix, SOURCE, f"decay of {matrix.name}")
     for gate in gates(matrix):
-        yield from (_times(gate, term) for term in _products(matrix))
+        for name, formula, summary in _outers(matrix):
+            yield _times(gate, formula, f"{name}_by", summary)
+        decay = _times(gate, -matrix, f"{_prefix(matrix)}decay_by", f"decay of {matrix.name}")
         # A squared norm cannot turn the decay into growth.
-        yield replace(_times(gate, decay), nonnegative=gate.left == gate.right)
+        yield replace(decay, nonnegative=gate.left == gate.right)
 
 
-def _times(gate: Gate, term: Term) -> Term:
+def _outers(matrix: Matrix) -> Iterator[tuple[str, Formula, str]]:
+    """Yield name, formula and summary of each outer product."""
+    for row, column in product(rows(matrix), columns(matrix)):
+        name = f"{_prefix(matrix)}{_letters(row)}_{_letters(column)}"
+        yield name, outer(row, column), f"{_words(row)} times {_words(column)}"
+
+
+def _times(gate: Gate, formula: Formula, stem: str, summary: str) -> Term:
     left, right = gate.left, gate.right
     if _is_one(left) or _is_one(right):
         factor = f"the sum of {_words(left if _is_one(right) else right)}"
@@ -110,9 +116,8 @@ def _times(gate: Gate, term: Term) -> Term:
         factor = f"the squared norm of {_words(left)}"
     else:
         factor = f"the scalar product of {_words(left)} and {_words(right)}"
-    name = f"{term.name}_by_{left.population}_{_letters(left)}_{_letters(right)}"
-    assert isinstance(term.formula, Formula)
-    return Term(name, gate * term.formula, SOURCE, f"{term.summary}, scaled by {factor}")
+    name = f"{stem}_{left.population}_{_letters(left)}_{_letters(right)}"
+    return Term(name, gate * formula, SOURCE, f"{summary}, scaled by {factor}")
 
 
 def _preferred(terms: Iterable[Term], library: Iterable[Term]) -> tuple[Term, ...]:

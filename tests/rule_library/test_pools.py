@@ -1,4 +1,4 @@
-"""Pools of candidate terms: sizes, names, what generated terms do, and that every engine runs them."""
+"""Pools of candidate terms: sizes, names, what generated terms do, and engines that run them."""
 
 import re
 
