@@ -75,5 +75,4 @@ def _plain(bound: float) -> str:
 def require_choice(flag: str, value: str, choices: Iterable[str]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     choices = tuple(choices)
-    named = " or ".join(choice for choice in choices if choice)
-    require(value in choices, f"{flag} must be {named}, got {shown(value)}.")
+    require(value in choices, f"{flag} must be {' or '.join(choices)}, got {shown(value)}.")

@@ -259,7 +259,7 @@ def _sentence(told: str, prog: str) -> str:
 
 
 def _choices(found: re.Match[str], _: str) -> str:
-    names = [name for name in re.findall(r"'([^']*)'", found[3]) if name]
+    names = re.findall(r"'([^']*)'", found[3])
     return f"{found[2]} must be {' or '.join(names)}, got {shown(found[1])}."
 
 

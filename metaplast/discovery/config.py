@@ -45,9 +45,9 @@ class DiscoveryConfig:
     terms: str = "all"
     """Candidate terms: a pool such as all, all+backward or products, a known rule such as bio, or
     names with commas."""
-    only: Only = ""
-    """Which terms of a pool are candidates: local leaves out those that read more than a synapse's
-    own two neurons and weight."""
+    only: Only = "any"
+    """Which terms of a pool are candidates: any, or those that are local: a synapse computes them
+    from its own two neurons and its weight."""
     dataset: str = ""
     """Source of episodes: name or name:argument. If empty, the default source."""
     data_root: Path | None = None
@@ -281,7 +281,7 @@ class DiscoveryConfig:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""
         data = asdict(self)
-        if not self.only:
+        if self.only == "any":
             # Version 1 had whole pools: what identifies its runs stays as it was.
             del data["only"]
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
@@ -296,7 +296,7 @@ class DiscoveryConfig:
         """
         if isinstance(data, Mapping):
             # Version 1 had one system, one objective and whole pools.
-            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "", **data}
+            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **data}
         return cls(**from_plain(cls, data, "the configuration"))
 
 

@@ -14,8 +14,8 @@ from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 
 TERMS = "metaplast.terms"
-# What `--only` keeps of a pool: everything, or the local terms.
-Only = Literal["", "local"]
+# What `--only` keeps of a pool: any term, or the local ones.
+Only = Literal["any", "local"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class TermChoice:
         Raises:
             UserError: if the user named a term that is not local, or the pool has no local term.
         """
-        if not only:
+        if only == "any":
             return self
         others = [term.name for term in self.terms if not term.is_local]
         require(
@@ -208,7 +208,7 @@ def _term_or_rule_error(name: str) -> Term:
 
 
 def _unknown(name: str, more: Iterable[str] = ()) -> UserError:
-    """Return the error for an unknown term; it may suggest a generated one, but lists none."""
-    installed = all_terms()
-    known = {alias.lower() for term in installed.values() for alias in term.aliases}
-    return unknown_name("term", name, {*known, *installed, *more}, candidate_terms())
+    """Return the error for an unknown term; it may suggest an alias or a generated term."""
+    candidates = candidate_terms()
+    aliases = {alias.lower() for term in candidates.values() for alias in term.aliases}
+    return unknown_name("term", name, {*all_terms(), *more}, {*candidates, *aliases})

@@ -160,7 +160,7 @@ def test_generated_terms_are_chosen_by_name():
 def test_the_local_filter_keeps_the_local_terms(name):
     choice = choose_terms(name).limited("local")
     assert choice.terms == tuple(term for term in terms_of(name) if term.is_local) != ()
-    assert choose_terms(name).limited("").terms == terms_of(name)
+    assert choose_terms(name).limited("any").terms == terms_of(name)
     assert choose_terms(name).limited("local").choose_feedback(None) in ("fixed", "plastic")
 
 
@@ -183,7 +183,7 @@ def test_a_configuration_keeps_the_filter():
     config = DiscoveryConfig(terms="products", only="local")
     assert len(config.choice.terms) == 10
     assert DiscoveryConfig.from_json(config.to_json()) == config
-    assert "--only must be local" in refusal(DiscoveryConfig, only="global")
+    assert "--only must be any or local" in refusal(DiscoveryConfig, only="global")
 
 
 def test_a_configuration_without_a_filter_is_that_of_version_1():
