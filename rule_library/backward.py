@@ -14,6 +14,7 @@ backward_hebbian = Term(
     formula=-outer(pre.activity, post.error),
     citation=f"{_EQ9}; {_KOLEN}",
     summary="the transpose of the error-Hebbian term, acting on B",
+    aliases=("b_y_e",),
 )
 
 backward_decay = Term(
@@ -29,6 +30,7 @@ backward_error_error = Term(
     formula=-outer(pre.error, post.error),
     citation="the transpose of Shervani-Tabar & Rosenbaum 2023, candidate term 2",
     summary="the transpose of the eHebb term, acting on B",
+    aliases=("b_e_e",),
 )
 
 backward_activity_error = Term(
@@ -36,6 +38,7 @@ backward_activity_error = Term(
     formula=-outer(pre.error, post.activity),
     citation="the transpose of Shervani-Tabar & Rosenbaum 2023, candidate term 1",
     summary="the transpose of the activity-error term, acting on B",
+    aliases=("b_e_y",),
 )
 
 backward_oja = Term(

@@ -2,7 +2,7 @@
 
 Shervani-Tabar & Rosenbaum, Nature Communications 14:1805 (2023), doi:10.1038/s41467-023-37562-1,
 table of candidate terms F0 … F9. Signs follow the table, in which the learned coefficient of
-`error_error` is negative.
+`error_error` is negative. A term that is a multiple of a generated one also has that one's name.
 """
 
 from metaplast.terms.algebra import W, dot, outer, post, pre, total
@@ -15,7 +15,7 @@ error_hebbian = Term(
     formula=-outer(post.error, pre.activity),
     citation=f"{_POOL} 0",
     summary="pseudo-gradient: the error times the presynaptic activity",
-    aliases=("F0",),
+    aliases=("F0", "e_y"),
     # The published start: learning begins as plain feedback alignment at a small rate.
     initial=1e-3,
 )
@@ -25,7 +25,7 @@ activity_error = Term(
     formula=-outer(post.activity, pre.error),
     citation=f"{_POOL} 1",
     summary="postsynaptic activity times presynaptic error",
-    aliases=("F1",),
+    aliases=("F1", "y_e"),
 )
 
 error_error = Term(
@@ -33,7 +33,7 @@ error_error = Term(
     formula=-outer(post.error, pre.error),
     citation=f"{_POOL} 2",
     summary="eHebb: Hebbian learning of the errors",
-    aliases=("F2",),
+    aliases=("F2", "e_e"),
 )
 
 decay = Term(
@@ -50,7 +50,7 @@ presynaptic_error = Term(
     formula=-outer(post.one, pre.error),
     citation=f"{_POOL} 4",
     summary="only the presynaptic error, the same for all postsynaptic neurons",
-    aliases=("F4",),
+    aliases=("F4", "one_e"),
 )
 
 summed_error_hebbian = Term(
@@ -58,7 +58,7 @@ summed_error_hebbian = Term(
     formula=-(total(post.activity) * outer(post.error, pre.activity)),
     citation=f"{_POOL} 5",
     summary="error-Hebbian, scaled by the layer's total activity",
-    aliases=("F5",),
+    aliases=("F5", "e_y_by_post_y_one"),
 )
 
 gated_activity_error = Term(
@@ -66,7 +66,7 @@ gated_activity_error = Term(
     formula=-(dot(W.T @ post.activity, pre.error) * outer(post.activity, pre.error)),
     citation=f"{_POOL} 6",
     summary="activity-error, scaled by the error that the weights see",
-    aliases=("F6",),
+    aliases=("F6", "y_e_by_pre_e_wty"),
 )
 
 gated_error_hebbian = Term(
@@ -74,7 +74,7 @@ gated_error_hebbian = Term(
     formula=-(dot(W.T @ post.activity, pre.error) * outer(post.error, pre.activity)),
     citation=f"{_POOL} 7",
     summary="error-Hebbian, scaled by the error that the weights see",
-    aliases=("F7",),
+    aliases=("F7", "e_y_by_pre_e_wty"),
 )
 
 cross_gated_activity_error = Term(
@@ -82,7 +82,7 @@ cross_gated_activity_error = Term(
     formula=-(dot(W.T @ post.error, pre.activity) * outer(post.activity, pre.error)),
     citation=f"{_POOL} 8",
     summary="activity-error, scaled by the match of error and net input",
-    aliases=("F8",),
+    aliases=("F8", "y_e_by_pre_y_wte"),
 )
 
 oja = Term(

@@ -19,16 +19,19 @@ class UserError(Exception):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], unlisted: Iterable[str] = ()
+) -> UserError:
     """Return the error for a name that is not registered, suggesting the nearest one.
 
     Args:
         kind: what was looked for, in the field's terms ("term", "feedback", …).
         name: what the user wrote.
         known: every name that is accepted.
+        unlisted: names that are also accepted, too many to list if none is near.
     """
     known = sorted(known)
-    spelled = {one.lower(): one for one in known}
+    spelled = {one.lower(): one for one in (*unlisted, *known)}
     near = difflib.get_close_matches(name.lower()[:LONGEST], spelled, n=1, cutoff=0.5)
     hint = f"did you mean {spelled[near[0]]!r}?" if near else f"choose one of: {', '.join(known)}."
     return UserError(f"unknown {kind} {shown(name)}; {hint}")

@@ -22,11 +22,12 @@ from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import require_interval
 from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.report.observer import ReportFiles
-from metaplast.terms.library import all_terms, known_rules
+from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
     library_tables,
     make_console,
+    pool_table,
     show_config,
     show_result,
 )
@@ -60,7 +61,7 @@ class DiscoverOptions(_Preset, DiscoveryConfig):
     checkpoint_seconds: float = 20.0
     """Longest time between checkpoints."""
     list_terms: bool = False
-    """Print the term library and the known rules, then exit."""
+    """Print the term library, the known rules and the pools, then exit."""
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str]) -> None:
     options = read_options(arguments)
     console = make_console()
     if options.list_terms:
-        for table in library_tables(all_terms().values(), known_rules().values()):
+        tables = library_tables(all_terms().values(), known_rules().values())
+        for table in (*tables, pool_table(pools().values())):
             console.print(table)
         return
     require_interval("--checkpoint-seconds", options.checkpoint_seconds)

@@ -100,11 +100,11 @@ class DiscoveryConfig(
 
     @property
     def choice(self) -> TermChoice:
-        """The candidate terms; from a pool, only those whose signals the system offers."""
+        """The candidate terms; from a pool, those that the system offers and `only` keeps."""
         groups = self.build_system(1, 2).groups
         signals = frozenset(signal for group in groups for signal in group.offers)
         scalars = frozenset(name for group in groups for name in group.scalars)
-        return choose_terms(self.terms).served(signals, scalars)
+        return choose_terms(self.terms).served(signals, scalars).limited(self.only)
 
     @property
     def penalty_weight(self) -> float:
@@ -150,6 +150,9 @@ class DiscoveryConfig(
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""
         data = asdict(self)
+        if self.only == "any":
+            # Version 1 had whole pools: what identifies its runs stays as it was.
+            del data["only"]
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
     @classmethod
@@ -161,8 +164,8 @@ class DiscoveryConfig(
                 value has the wrong type or is out of range.
         """
         if isinstance(data, Mapping):
-            # Version 1 had one system and one objective.
-            data = {"system": DEFAULT, "objective": OBJECTIVE, **data}
+            # Version 1 had one system, one objective and whole pools.
+            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **data}
         return cls(**from_plain(cls, data, "the configuration"))
 
 

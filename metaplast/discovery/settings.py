@@ -19,7 +19,7 @@ from metaplast.engines import get_engine
 from metaplast.systems.kind import DEFAULT
 from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import DataFolder, TaskSizes
-from metaplast.terms.library import choose_terms
+from metaplast.terms.library import Only, choose_terms
 
 # The objective of configurations from version 1, which do not name one.
 OBJECTIVE = "cross-entropy"
@@ -35,7 +35,11 @@ class RuleSettings(Settings):
     GROUP: ClassVar[str] = "rule"
 
     terms: str = "all"
-    """Candidate terms: all, all+backward, a known rule such as bio, or names with commas."""
+    """Candidate terms: a pool such as all, all+backward or products, a known rule such as bio, or
+    names with commas."""
+    only: Only = "any"
+    """Which terms of a pool are candidates: any, or those that are local: a synapse computes them
+    from its own two neurons and its weight."""
     theta: ThetaKind = "shared"
     """One set of coefficients for all layers, or one per layer. A pool is searched with one set for
     all layers, and the remaining candidates are refitted per layer."""

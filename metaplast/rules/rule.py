@@ -12,6 +12,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.rules.canonical import with_oja
 from metaplast.rules.given_coefficients import coefficient_rows
 from metaplast.rules.rule_data import read_rule, require_rule, rule_data
 from metaplast.systems.feedback import get_feedback
@@ -136,9 +137,12 @@ class Rule:
     def summands(
         self, matrix: MatrixName, notation: Notation = TEXT
     ) -> tuple[tuple[str, str], ...]:
-        """Return sign and rest of each term's part of a matrix's equation, in order."""
+        """Return sign and rest of each term's part of a matrix's equation, in order.
+
+        Two products with opposite shared coefficients that make up Oja's rule are one part.
+        """
         parts = []
-        for index, term in enumerate(self.terms):
+        for term, theta in self._printed():
             if term.matrix.name != matrix:
                 continue
             body = term.spell(notation)
@@ -146,13 +150,16 @@ class Rule:
                 lead, body = _merge_signs(1.0, body, notation)
                 factor = notation.coefficient(term.name)
             else:
-                theta = self.theta[0][index]
                 lead, body = _merge_signs(theta, body, notation)
                 factor = notation.number(abs(theta))
             compound = any(f" {sign} " in body for sign in ("+", notation.minus))
             body = f"({body})" if compound else body
             parts.append((lead, factor + notation.space + body))
         return tuple(parts)
+
+    def _printed(self) -> list[tuple[Term, float]]:
+        pairs = list(zip(self.terms, self.theta[0], strict=True))
+        return pairs if self.is_per_layer else with_oja(pairs)
 
     def _side(self, matrix: MatrixName, notation: Notation) -> str:
         parts = self.summands(matrix, notation)

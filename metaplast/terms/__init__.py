@@ -6,7 +6,8 @@ it.
 
 from metaplast.terms.algebra import B, W, dot, outer, post, pre, scalar, total
 from metaplast.terms.dense_formula import DenseFormula
-from metaplast.terms.library import KnownRule, all_terms, get_term, known_rules
+from metaplast.terms.library import KnownRule, all_terms, get_term, known_rules, pools
+from metaplast.terms.pool import Pool
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.term import Term
 
@@ -14,6 +15,7 @@ __all__ = [
     "B",
     "DenseFormula",
     "KnownRule",
+    "Pool",
     "Synapses",
     "Term",
     "W",
@@ -22,6 +24,7 @@ __all__ = [
     "get_term",
     "known_rules",
     "outer",
+    "pools",
     "post",
     "pre",
     "scalar",

@@ -1,19 +1,21 @@
-"""The terms and known rules of all installed packages, by name."""
+"""The terms, pools and known rules of all installed packages, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
-from metaplast.base.registry import find, lookup, match
+from metaplast.base.registry import find, match
 from metaplast.base.words import words
 from metaplast.terms.algebra import Signal
+from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 
 TERMS = "metaplast.terms"
-POOL = "all"
-POOL_WITH_BACKWARD = "all+backward"
+# What `--only` keeps of a pool: any term, or the local ones.
+Only = Literal["any", "local"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class TermChoice:
         terms: the candidate terms.
         feedback: the feedbacks that the choice allows, the usual one first; empty if any is valid.
         is_pool: False if the terms are a known rule, which needs no selection.
+        is_named: False if the terms are those of a pool, which the user did not name one by one.
     """
 
     text: str
     terms: tuple[Term, ...]
     feedback: tuple[str, ...] = ()
     is_pool: bool = True
+    is_named: bool = True
 
     def extended(self, terms: Sequence[Term]) -> TermChoice:
         """Return the choice with more candidates; a known rule then becomes a pool."""
@@ -70,10 +74,30 @@ class TermChoice:
         Terms that the user named stay: if their signals or scalars are missing, the learner refuses
         them.
         """
-        if self.text not in (POOL, POOL_WITH_BACKWARD):
+        if self.is_named:
             return self
         kept = (t for t in self.terms if t.signals <= offered and t.scalars <= scalars)
         return replace(self, terms=tuple(kept))
+
+    def limited(self, only: Only) -> TermChoice:
+        """Return the choice with the pool's local terms alone if `only` is "local".
+
+        Raises:
+            UserError: if the user named a term that is not local, or the pool has no local term.
+        """
+        if only == "any":
+            return self
+        others = [term.name for term in self.terms if not term.is_local]
+        require(
+            not self.is_named or not others,
+            f"--only {only} selects from a pool, but --terms {self.text} names "
+            f"{', '.join(others)}, not local; leave one of the two out.",
+        )
+        require(
+            len(others) < len(self.terms),
+            f"--terms {self.text} has no local term; leave --only {only} out.",
+        )
+        return replace(self, terms=tuple(term for term in self.terms if term.is_local))
 
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use: the requested one, or the choice's usual one.
@@ -96,13 +120,39 @@ def all_terms() -> Mapping[str, Term]:
     return find(TERMS, Term)
 
 
+def pools() -> Mapping[str, Pool]:
+    """Return every installed pool by name."""
+    return find(TERMS, Pool)  # type: ignore[type-abstract]
+
+
+def candidate_terms() -> Mapping[str, Term]:
+    """Return every installed term, then every other term of an installed pool, by name.
+
+    Raises:
+        UserError: if a name has two meanings.
+    """
+    found = dict(all_terms())
+    for pool in pools().values():
+        for term in pool.terms():
+            require(
+                found.setdefault(term.name, term) == term,
+                f"the pool {pool.name!r} has a term {term.name!r}, but another term has that name; "
+                f"rename one, or uninstall its package.",
+            )
+    return found
+
+
 def get_term(name: str) -> Term:
-    """Return the term with this name or alias.
+    """Return the term with this name or alias: an installed one, or one of a pool.
 
     Raises:
         UserError: if there is no such term; suggests the nearest.
     """
-    return lookup("term", name, all_terms())
+    installed = all_terms()
+    term = match(name, installed) or match(name, candidate_terms())
+    if term is None:
+        raise _unknown(name)
+    return term
 
 
 def known_rules() -> Mapping[str, KnownRule]:
@@ -127,7 +177,7 @@ def find_known_rule(name: str) -> KnownRule | None:
 
 
 def choose_terms(text: str) -> TermChoice:
-    """Return the terms named by `all`, `all+backward`, a known rule, or a list of names.
+    """Return the terms named by a pool, a known rule, or a list of names.
 
     Args:
         text: what follows `--terms`; names in a list are separated by commas.
@@ -135,13 +185,10 @@ def choose_terms(text: str) -> TermChoice:
     Raises:
         UserError: if a name is unknown; suggests the nearest.
     """
-    pool = [term for term in all_terms().values() if term.in_pool]
-    forward = tuple(term for term in pool if not term.is_backward)
-    if text == POOL:
-        return TermChoice(text, forward)
-    if text == POOL_WITH_BACKWARD:
-        backward = tuple(term for term in pool if term.is_backward)
-        return TermChoice(text, forward + backward, ("plastic",))
+    pool = match(text, pools())
+    if pool is not None:
+        candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
+        return TermChoice(text, pool.terms(), pool.feedback, is_named=False)
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
@@ -161,6 +208,11 @@ def _term_or_rule_error(name: str) -> Term:
     try:
         return get_term(name)
     except UserError:
-        known = {POOL, POOL_WITH_BACKWARD, *known_rules(), *all_terms()}
-        known |= {alias.lower() for term in all_terms().values() for alias in term.aliases}
-        raise unknown_name("term", name, known) from None
+        raise _unknown(name, {*pools(), *known_rules()}) from None
+
+
+def _unknown(name: str, more: Iterable[str] = ()) -> UserError:
+    """Return the error for an unknown term; it may suggest an alias or a generated term."""
+    candidates = candidate_terms()
+    aliases = {alias.lower() for term in candidates.values() for alias in term.aliases}
+    return unknown_name("term", name, {*all_terms(), *more}, {*candidates, *aliases})

@@ -47,7 +47,7 @@ class Term:
         aliases: other names accepted on input, such as "F0".
         initial: θ at the start of meta-learning.
         nonnegative: whether θ < 0 makes no physical sense, such as a decay that amplifies.
-        in_pool: whether `--terms all` (forward terms) or `all+backward` includes it.
+        in_pool: whether pools of all installed terms include it.
     """
 
     name: str

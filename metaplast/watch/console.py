@@ -21,6 +21,7 @@ from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.rules.recovery import Recovery
 from metaplast.tasks.source import held_out_word
 from metaplast.terms.library import KnownRule
+from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
@@ -262,3 +263,17 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
     for rule in rules:
         known.add_row(rule.name, ", ".join(rule.terms), rule.feedback[0], rule.citation)
     return [library, known]
+
+
+def pool_table(pools: Iterable[Pool]) -> Table:
+    """Return the pools of candidate terms with their sizes, as a table."""
+    table = new_table("Pools")
+    for column in ("name", "terms", "local", "feedback", "candidates"):
+        right = column in ("terms", "local")
+        table.add_column(column, overflow="fold", justify="right" if right else "left")
+    for pool in sorted(pools, key=lambda p: len(p.terms())):
+        terms = pool.terms()
+        local = sum(term.is_local for term in terms)
+        table.add_row(pool.name, str(len(terms)), str(local), *pool.feedback[:1] or ("any",),
+                      pool.summary)  # fmt: skip
+    return table

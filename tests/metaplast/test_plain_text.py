@@ -11,9 +11,9 @@ from support import TERMS, named
 
 from metaplast.base.plain_text import make_streams_safe, to_ascii
 from metaplast.rules.rule import Rule
-from metaplast.terms.library import all_terms, known_rules
+from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.terms.notation import ASCII
-from metaplast.watch.console import library_tables, make_console
+from metaplast.watch.console import library_tables, make_console, pool_table
 
 
 @pytest.fixture(params=["ascii", "cp1252", "latin-1", "cp437", "utf-8"])
@@ -60,7 +60,8 @@ def test_all_tables_and_rules_reach_every_stream(stream):
     with printed_to(stream):
         console = make_console()
         console.out(Rule(named("oja"), ((-0.5,),), "fixed"))
-        for table in library_tables(all_terms().values(), known_rules().values()):
+        tables = library_tables(all_terms().values(), known_rules().values())
+        for table in (*tables, pool_table(pools().values())):
             console.print(table)
         print("a plain print: θ, 日", file=sys.stderr)
     text = read(stream)

@@ -97,6 +97,45 @@ def test_an_entry_point_may_name_one_object(install):
     assert get_term("covariance").citation == "made up"
 
 
+POOL_MODULE = """
+from metaplast import Term, W, outer, post, pre
+from metaplast.terms import Pool, get_term
+
+class Pair(Pool):
+    name = "Pair"
+    aliases = ("couple",)
+    summary = "two terms of someone else's"
+    feedback = ("direct",)
+    alone = Term("{name}", outer(post.activity, pre.one), "made up")
+
+    def terms(self):
+        return (get_term("oja"), self.alone)
+
+pair = Pair()
+"""
+
+
+@pytest.mark.parametrize("text", ["Pair", "pair", "couple"])
+def test_a_pool_of_another_package_is_used_by_being_installed(text, install):
+    install("theirs", POOL_MODULE.format(name="lonely"), "[metaplast.terms]\nx = theirs\n")
+    choice = choose_terms(text)
+    assert [term.name for term in choice.terms] == ["oja", "lonely"]
+    assert choice.choose_feedback(None) == "direct"
+    assert [term.name for term in choice.limited("local").terms] == ["lonely"]
+    assert get_term("Lonely") is choice.terms[1]
+    assert "lonely" not in all_terms()
+    assert "lonely" not in names_of(choose_terms("all"))
+
+
+@pytest.mark.parametrize("name", ["decay", "e_wty"])
+def test_a_pool_gives_a_name_no_second_meaning(name, install):
+    install("theirs", POOL_MODULE.format(name=name), "[metaplast.terms]\nx = theirs\n")
+    with pytest.raises(UserError, match=f"a term '{name}', but another term has") as caught:
+        choose_terms("pair")
+    assert_is_one_sentence(caught.value)
+    assert get_term("decay").name == "decay"
+
+
 def test_a_source_of_another_package_is_used_by_being_installed(install):
     install("theirs", SOURCE_MODULE, "[metaplast.episodes]\nx = theirs\n")
     assert "stars" in all_sources()

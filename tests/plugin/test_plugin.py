@@ -1,4 +1,4 @@
-"""A user's package adds a system, a feedback, an objective and a term.
+"""A user's package adds a system, a feedback, an objective, a term and a pool.
 
 It is installed beside an unchanged metaplast, which then discovers, reports and exports with it.
 """
@@ -25,7 +25,7 @@ from metaplast.systems import (
     ChainFeedback, FullyConnected, Group, Objective, Presented, State, SystemKind, get_feedback,
     get_objective,
 )
-from metaplast.terms import Synapses, W
+from metaplast.terms import Pool, Synapses, W, get_term
 
 SURPRISE = post.signal("surprise")
 
@@ -113,6 +113,19 @@ brier = Brier()
 surprise_hebbian = Term(
     "surprise_hebbian", outer(SURPRISE, pre.activity), "made up", "what surprises, wires",
 )
+
+
+class Surprises(Pool):
+    name = "surprises"
+    summary = "what surprises, with and without its cause"
+    # Offered by the pool alone.
+    alone = (Term("surprise_one", outer(SURPRISE, pre.one), "made up"),)
+
+    def terms(self):
+        return (get_term("F0"), surprise_hebbian, *self.alone, get_term("F3"))
+
+
+surprises = Surprises()
 '''
 POINTS = """
 [metaplast.systems]
@@ -126,7 +139,7 @@ mine = plugin_of_ours
 """
 OPTIONS = [
     "--system", "surprised", "--feedback", "halved", "--objective", "brier",
-    "--terms", "F0,surprise_hebbian,F3", "--hidden", "6", "--shots", "3", "--queries", "3",
+    "--terms", "surprises", "--hidden", "6", "--shots", "3", "--queries", "3",
     "--episodes", "8", "--meta-batch", "4", "--refit", "8", "--refit-batch", "4",
     "--validation", "4", "--test-episodes", "4", "--engine", "batched",
 ]  # fmt: skip
@@ -168,11 +181,13 @@ def test_it_is_listed(installed, tmp_path):
     done = run(installed, tmp_path, "discover", "--list-terms")
     assert done.returncode == 0, done.stderr
     assert "surprise_hebbian" in done.stdout
+    assert "surprises" in done.stdout
 
 
 def test_it_discovers(discovered):
     folder, printed = discovered
     assert "surprise_hebbian" in printed
+    assert "surprise_one" in printed
     rule = json.loads((folder / "run" / "rule.json").read_text(encoding="utf-8"))
     assert rule["feedback"] == "halved"
     assert rule["provenance"]["system"] == "surprised"
@@ -186,6 +201,7 @@ def test_it_is_resumed_and_reported(installed, discovered):
     assert done.returncode == 0, done.stderr
     page = (folder / "run" / "report.html").read_text(encoding="utf-8")
     assert "surprise_hebbian" in page
+    assert "surprise_one" in page
     assert "surprised" in page
 
 

@@ -1,0 +1,35 @@
+"""A pool: a named set of candidate terms, from which a discovery selects."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from metaplast.terms.term import Term
+
+
+class Pool(ABC):
+    """A named set of candidate terms.
+
+    An instance in a module of the entry-point group `metaplast.terms` is found by its name, and so
+    are its terms, whether or not they are registered one by one.
+
+    Attributes:
+        name: as written after `--terms`.
+        summary: one line for `--list-terms`.
+        aliases: other names accepted on input.
+        feedback: the feedbacks with which it makes sense, the usual one first; empty if any is
+            valid.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    feedback: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def terms(self) -> tuple[Term, ...]:
+        """Return the candidates, always the same ones in the same order.
+
+        Their names differ. A name that an installed term has must mean the same here.
+        """
