@@ -59,6 +59,7 @@ def test_near_penalties_are_runs_of_their_own():
     assert list(options.configs()) == names
 
 
+@pytest.mark.slow
 def test_runs_that_fail_are_told_in_the_exit_code(tmp_path, capsys):
     out = tmp_path / "sweep"
     assert guard(sweep_command.main, ["--l1=0", "--seeds=1", f"--out={out}", *SMALL]) == 0

@@ -103,12 +103,14 @@ def test_code_does_what_the_engine_does(exporter, case, in_process):
     assert export.check.steps * export.check.states >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["no terms", "all terms per layer", "feedback symmetric"])
 def test_compiled_code_does_what_the_engine_does(case, in_process):
     pytest.importorskip("jax")
     assert export_rule(*CASES[case], CODE["jax"]).check.difference <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_code_runs_apart_and_alone(exporter):
     """In a process of its own, where importing metaplast is an error; then as its user runs it."""

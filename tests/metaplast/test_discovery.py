@@ -57,6 +57,7 @@ def folder(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", ["shared", "per-layer"])
 def test_a_run_killed_anywhere_goes_on_bit_for_bit(theta, folder, tmp_path):
     config = DiscoveryConfig(terms="error_hebbian,error_error,oja", theta=theta, l1=0.0, **TINY)

@@ -267,6 +267,7 @@ class LiveMatrices(TorchDispatchMode):
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["fixed", "plastic"])
 def test_memory_grows_with_the_square_root_of_the_steps(feedback):
     names = ("error_hebbian", "error_error", "oja", "decay")
@@ -325,6 +326,7 @@ def test_the_memory_meter_sees_plain_autodiff():
     assert live.peak > 32 * 2 * 24 * 24 * 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
 def test_the_compiled_engine_agrees():
     problem = random_problem(

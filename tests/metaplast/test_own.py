@@ -106,6 +106,7 @@ def test_the_report_needs_neither_data_nor_terms_and_claims_no_command(run, caps
         assert words not in page
 
 
+@pytest.mark.slow
 def test_a_report_shows_a_torch_function_that_is_not_at_hand(tmp_path):
     finished(tmp_path / "run", terms=[dense()])
     assert "e f(y)" in write_report(tmp_path / "run").read_text()

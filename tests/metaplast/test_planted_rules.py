@@ -20,6 +20,8 @@ from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.library import get_term
 
+pytestmark = pytest.mark.slow
+
 WIDTHS, BETA = (8, 7, 6, 3), 10.0
 
 

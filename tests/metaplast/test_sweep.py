@@ -33,6 +33,7 @@ def extra(result):
     return {"extra": len(result.kept)}
 
 
+@pytest.mark.slow
 def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
     broken = replace(TINY, ways=99)
     jobs = Jobs(tmp_path, {"a": TINY, "b": replace(TINY, seed=1), "broken": broken}, extra)
@@ -79,6 +80,7 @@ def test_a_job_tells_how_much_of_it_is_done(tmp_path):
     assert len(set(seen)) > 5
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_workers_and_begins_nothing(tmp_path):
     begun = tmp_path / "begun"
     begun.mkdir()

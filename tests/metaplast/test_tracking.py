@@ -64,6 +64,7 @@ def test_all_charts_are_there(tracked):
     assert read(tracked[0] / "backprop").Scalars("heldout/accuracy")
 
 
+@pytest.mark.slow
 def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):
     split = EpisodeSplit(
         Poisoned([1]), Clouds(), "classes", inputs=6, outputs=3, description="clouds"

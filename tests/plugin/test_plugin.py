@@ -15,6 +15,8 @@ from support import entries
 from metaplast.base.errors import UserError
 from metaplast.systems.kind import get_system
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = '''
 """A system with a signal of its own, a feedback, a loss, and a term that reads the signal."""
 
