@@ -104,4 +104,5 @@ class _Loader(Loader):
 def install() -> None:
     """Make old names importable; `metaplast` calls this once."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        # First: a folder of the old name may be left, with nothing in it but compiled files.
+        sys.meta_path.insert(0, _Finder())

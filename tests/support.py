@@ -17,6 +17,7 @@ from metaplast.engines import Problem
 from metaplast.systems.feedback import all_feedbacks
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.systems.objective import get_objective
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.terms.algebra import post, pre
 from metaplast.terms.library import all_terms
@@ -27,6 +28,8 @@ FEEDBACKS = tuple(all_feedbacks())
 TERMS = tuple(all_terms().values())
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
+# The scale of the default objective's score.
+ACCURACY = get_objective("cross-entropy").score_scale
 
 
 # The first lines of a script that imports parts of metaplast without loading torch.
@@ -143,7 +146,7 @@ class Stop(Observer):
 
 def essence(result):
     """Return everything in a result that must not depend on interruptions."""
-    tests = {name: (e.accuracy.tolist(), e.loss.tolist()) for name, e in result.heldout.items()}
+    tests = {name: (e.score.tolist(), e.loss.tolist()) for name, e in result.heldout.items()}
     return result.rule, result.searched, result.scale, result.history, tests, result.divergences
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metaplast.base.bands import Band, mean_band
 from metaplast.base.files import csv_text
+from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED, Result
 from metaplast.discovery.run import Discovery
@@ -23,7 +24,7 @@ from metaplast.terms.library import get_term
 
 
 def judge(result: Result, *, seed: int) -> dict[str, Any]:
-    """Return a rule's loss and accuracy on tasks that are the same for every run of a sweep.
+    """Return a rule's loss and score on tasks that are the same for every run of a sweep.
 
     The tasks come from the meta-training side of the split for `seed`, because choosing among rules
     must not use that split's held-out tasks. There are as many as in selection. Runs with another
@@ -34,7 +35,7 @@ def judge(result: Result, *, seed: int) -> dict[str, Any]:
         seed: the sweep's first seed.
 
     Returns:
-        {"judged": {"loss": …, "accuracy": …}}, one number per task; a non-finite loss is None.
+        {"judged": {"loss": …, "score": …}}, one number per task; a non-finite loss is None.
     """
     config = replace(result.config, seed=seed)
     discovery = Discovery(config)
@@ -49,7 +50,7 @@ def judge(result: Result, *, seed: int) -> dict[str, Any]:
         purpose="judge",
     )
     losses = [loss if math.isfinite(loss) else None for loss in evaluation.loss.tolist()]
-    return {"judged": {"loss": losses, "accuracy": evaluation.accuracy.tolist()}}
+    return {"judged": {"loss": losses, "score": evaluation.score.tolist()}}
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,20 @@ class Run:
         l1: penalty.
         seed: of all its random numbers.
         summary: as in `summary.json`, with the entries of `judge`.
+        scale: how scores are named, bounded and shown.
     """
 
     name: str
     l1: float
     seed: int
     summary: dict[str, Any]
+    scale: ScoreScale
 
     @classmethod
     def of(cls, name: str, config: DiscoveryConfig, summary: dict[str, Any]) -> Run:
         """Return the run with this configuration and summary."""
-        return cls(name, config.penalty_weight, config.seed, summary)
+        scale = config.score_objective.score_scale
+        return cls(name, config.penalty_weight, config.seed, summary, scale)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -84,8 +88,8 @@ class Run:
         return sum(_is_nonzero(value) for value in self.summary["before_refit"].values())
 
     @property
-    def accuracy(self) -> float:
-        """Mean held-out accuracy."""
+    def score(self) -> float:
+        """Mean held-out score."""
         return float(self.summary["heldout"][DISCOVERED]["mean"])
 
     @property
@@ -101,7 +105,7 @@ class Run:
 
     @property
     def loss(self) -> float:
-        """Mean of `losses` in nats."""
+        """Mean of `losses`."""
         return float(self.losses.mean())
 
 
@@ -172,13 +176,13 @@ def runs_csv(runs: Sequence[Run]) -> str:
     rivals = [name for name in runs[0].summary["heldout"] if name != DISCOVERED]
     rows = []
     for run in runs:
-        test = run.summary["heldout"]
+        test, key = run.summary["heldout"], run.scale.key
         own = test[DISCOVERED]
         row: dict[str, object] = {"l1": run.l1, "seed": run.seed, "terms_searched": run.searched}
-        row |= {"terms_kept": len(run.kept), "complexity": run.complexity, "accuracy": own["mean"]}
-        row |= {"accuracy_low": own["low"], "accuracy_high": own["high"]}
+        row |= {"terms_kept": len(run.kept), "complexity": run.complexity, key: own["mean"]}
+        row |= {f"{key}_low": own["low"], f"{key}_high": own["high"]}
         row |= {"diverged": own["non_finite"]}
-        row |= {f"accuracy_{rival}": test[rival]["mean"] for rival in rivals}
+        row |= {f"{key}_{rival}": test[rival]["mean"] for rival in rivals}
         row |= {"judged_loss": run.loss, "seconds": run.summary["seconds"], "run": run.name}
         rows.append(row)
     return csv_text(rows)

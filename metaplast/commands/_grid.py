@@ -60,7 +60,7 @@ def run_all(
         for name, summary in jobs.run(processes=processes, ray=ray, tick=tick):
             ended[name] = summary
             tick()
-            verdict = summary.get("error") or _outcome(summary)
+            verdict = summary.get("error") or _outcome(summary, jobs.configs[name])
             work.line(f"{len(ended)}/{count}  {name}: {verdict}")
     good = {name: ended[name] for name in jobs.configs if "error" not in ended[name]}
     if not good:
@@ -82,7 +82,7 @@ def require_all(jobs: Jobs, good: Mapping[str, object]) -> None:
         )
 
 
-def _outcome(summary: dict[str, Any]) -> str:
-    accuracy = 100 * next(iter(summary["heldout"].values()))["mean"]
+def _outcome(summary: dict[str, Any], config: DiscoveryConfig) -> str:
+    score = next(iter(summary["heldout"].values()))["mean"]
     kept = ", ".join(summary["kept"]) or "no term"
-    return f"{accuracy:.1f} %, {kept} ({summary['seconds']:.0f} s)"
+    return f"{config.score_objective.score_scale.text(score)}, {kept} ({summary['seconds']:.0f} s)"

@@ -16,7 +16,7 @@ from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import own_folder
 from metaplast.commands._options import parse
-from metaplast.discovery.config import DtypeName
+from metaplast.discovery.config import OBJECTIVE, DtypeName
 from metaplast.engines import choose_engine, get_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
 from metaplast.online.comparison import (
@@ -66,10 +66,12 @@ class EvaluateOptions:
     """Activation of the hidden layers: softplus:BETA, tanh or relu."""
     init: str = "xavier"
     """How weights are drawn: xavier or normal:STD."""
+    objective: str = OBJECTIVE
+    """The loss, its gradient at the output, and the score by which rules are compared."""
     seeds: int = 5
     """Networks for each rule, each with its own weights and images."""
     test_images: int = 1000
-    """Largest number of held-out images on which accuracy is measured."""
+    """Largest number of held-out images on which the score is measured."""
     baselines: str = "usual"
     """Known rules to compare with: usual, none, or names separated by commas."""
     fit_scale: bool = False
@@ -109,7 +111,8 @@ class EvaluateOptions:
     def network(self, inputs: int, outputs: int) -> FullyConnected:
         """Return the network for these numbers of inputs and classes."""
         hidden = widths_for_depth(self.hidden, self.depth)
-        return FullyConnected((inputs, *hidden, outputs), self.activation, self.init)
+        widths = (inputs, *hidden, outputs)
+        return FullyConnected(widths, self.activation, self.init, objective_name=self.objective)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -145,7 +148,9 @@ def main(arguments: Sequence[str]) -> None:
                     console, options, contenders, network, split, settings, like, folder, standings
                 )
                 report.write_summary(folder, standings, _plain(options, network, settings, split))
-                names = report.write_figures(folder, standings, 1 / split.outputs)
+                names = report.write_figures(
+                    folder, standings, network.objective.chance(split.outputs)
+                )
         finally:
             # Show results even if they could not be written.
             if standings:
@@ -231,7 +236,8 @@ def _train_all(
             report.write_tables(folder, standings)
             work.settle(sum(guesses[: index + 1]))
             found = f"found by {len(standing.trials)} trials, " if standing.trials else ""
-            work.line(f"{contender.name}: {found}{standing.run.band()}")
+            scale = standing.run.scale
+            work.line(f"{contender.name}: {found}{scale.mean_in_band(standing.run.band())}")
 
 
 def _trials(contender: Contender) -> int:
@@ -247,7 +253,7 @@ def _trials(contender: Contender) -> int:
 def _show(console: Console, standings: Sequence[Standing]) -> None:
     console.print()
     tables = (
-        report.accuracy_table(standings),
+        report.score_table(standings),
         report.paired_table(standings),
         report.coefficients_table(standings),
         report.diagnostics_table(standings),
@@ -269,6 +275,7 @@ def _plain(
         "widths": list(network.widths),
         "activation": network.activation,
         "init": network.init,
+        "objective": network.objective_name,
         "samples": settings.records[-1],
         "networks": settings.seeds,
         "test_images": settings.queries,

@@ -202,7 +202,7 @@ def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: i
             f"{each.best.complexity}",
             f"{each.best.loss:.4f}",
             excess,
-            f"{100 * each.best.accuracy:.1f} %",
+            each.best.scale.text(each.best.score),
             f"{each.runs}/{total}",
             f"{terms} (recommended)" if each is pick else terms,
             style="bold" if each is pick else None,

@@ -17,7 +17,7 @@ from metaplast.engines import get_engine
 from metaplast.meta.settings import OuterSettings, Penalty, Scaling, Schedule
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
-from metaplast.systems.objective import get_objective
+from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.system import System
 from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import EpisodeRequest, HeldOut, LabelKind
@@ -103,8 +103,9 @@ class DiscoveryConfig:
     """Tasks per outer step of a refit; more than in the search, because refits are compared."""
     validation: int = 400
     """Meta-training tasks on which selection compares rules with and without a term."""
-    least_effect: float = 0.002
-    """A term is kept only if removing it loses at least this share of accuracy."""
+    least_effect: float | None = None
+    """A term is kept only if removing it loses at least this much of the score; default: 0.002 (0.2
+    points of accuracy), unless the objective says otherwise."""
     test_episodes: int = 400
     """Held-out tasks."""
     seed: int = 0
@@ -131,10 +132,6 @@ class DiscoveryConfig:
         require_within("--refit", self.refit, 0)
         require_within("--refit-batch", self.refit_batch, 1)
         require_within("--validation", self.validation, 2)
-        require(
-            0 <= self.least_effect < 1,
-            f"--least-effect must be a share of accuracy, 0 to 1, got {self.least_effect}.",
-        )
         require_within("--test-episodes", self.test_episodes, 2)
         require(
             math.isfinite(self.threshold) and 0 <= self.threshold < 1,
@@ -147,17 +144,34 @@ class DiscoveryConfig:
         if self.l1 is not None:
             OuterSettings(l1=self.l1)
         _ = self.request, self.outer, self.torch_device
-        objective = get_objective(self.objective)
-        require(
-            objective.percent,
-            f"--objective {objective.name} is scored by {objective.score_name}, but discovery "
-            f"compares rules by accuracy; choose cross-entropy, or call metaplast.unroll "
-            f"yourself.",
-        )
+        self._set_least_effect()
         Learner(self.build_system(1, 2), self.choice.terms)
         if self.engine != "auto":
             get_engine(self.engine)
         get_source(self.dataset_name)
+
+    def _set_least_effect(self) -> None:
+        if self.least_effect is None:
+            object.__setattr__(self, "least_effect", self.score_objective.least_effect)
+        scale, least = self.score_objective.score_scale, self.least_gain
+        widest = scale.best - scale.worst
+        require(
+            math.isfinite(least) and 0 <= least < widest,
+            f"--least-effect must be a change of {scale.name}, at least 0"
+            + (f" and below {widest:g}" if math.isfinite(widest) else "")
+            + f", got {least}.",
+        )
+
+    @property
+    def score_objective(self) -> Objective:
+        """The objective, by whose score rules are compared."""
+        return get_objective(self.objective)
+
+    @property
+    def least_gain(self) -> float:
+        """The least effect, as a number."""
+        assert self.least_effect is not None  # Set when the configuration is made.
+        return self.least_effect
 
     @property
     def config(self) -> DiscoveryConfig:

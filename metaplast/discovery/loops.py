@@ -13,7 +13,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import SEARCH
 from metaplast.discovery.stages import Stages
 from metaplast.engines import Engine, choose_engine
-from metaplast.meta.evaluation import Evaluation, evaluate
+from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSplit
@@ -22,6 +22,8 @@ from metaplast.terms.term import Term
 
 # Names the random numbers of the test.
 HELDOUT = "heldout"
+# Names those of the tasks on which selection compares rules.
+VALIDATION = "validation"
 
 
 class Counter(Protocol):
@@ -115,6 +117,13 @@ class Loops:
             learner, theta, self.split.test if final else self.split.train, self.engine(learner),
             episodes=config.test_episodes if final else config.validation, seed=config.seed,
             purpose=purpose, observe=lambda episodes: self._tested(name, episodes),
+        )  # fmt: skip
+
+    def least_scores(self, learner: Learner, theta: Tensor) -> Tensor:
+        """Return the scores of a rule that diverges in every validation task, [episode]."""
+        return least_scores(
+            learner, theta, self.split.train, episodes=self.config.validation,
+            seed=self.config.seed, purpose=VALIDATION,
         )  # fmt: skip
 
     def _initial(self, learner: Learner) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metaplast.discovery.loops import Loops
+from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, SELECT
 from metaplast.discovery.selection import Fit
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
@@ -65,7 +65,7 @@ class Refits:
         try:
             return self._refit(f"{SELECT} {self._trials}: {what}", kept, theta)
         except StandstillError:
-            return Fit(tuple(kept), theta, theta.new_zeros(self._loops.config.validation))
+            return Fit(tuple(kept), theta, self._loops.least_scores(self.learner(kept), theta))
 
     def _refit(self, stage: str, kept: Sequence[int], theta: Tensor) -> Fit:
         learner = self.learner(kept)
@@ -78,8 +78,8 @@ class Refits:
             ),
         )  # fmt: skip
         # A decay that was clamped at zero is not part of the rule.
-        return self._measured(stage, kept, loop.fitted, "validation").trimmed()
+        return self._measured(stage, kept, loop.fitted, VALIDATION).trimmed()
 
     def _measured(self, name: str, kept: Sequence[int], theta: Tensor, purpose: str) -> Fit:
         found = self._loops.evaluate(name, self.learner(kept), theta, purpose)
-        return Fit(tuple(kept), theta, found.accuracy)
+        return Fit(tuple(kept), theta, found.score)

@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.metadata import version
 
 from metaplast.base.bands import Band
+from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own
 from metaplast.meta.evaluation import Evaluation
@@ -68,6 +69,11 @@ class Result:
         return self.config.dataset_name if self.own.data is None else self.own.data.label
 
     @property
+    def score(self) -> ScoreScale:
+        """How scores are named, bounded and shown."""
+        return self.config.score_objective.score_scale
+
+    @property
     def kept(self) -> tuple[str, ...]:
         """Names of the terms in the rule."""
         return tuple(term.name for term in self.rule.terms)
@@ -78,11 +84,11 @@ class Result:
         return None if self.planted is None else Recovery(self.planted, self.rule)
 
     def loss_without(self, term: str) -> Band:
-        """Return the change of held-out accuracy after refitting without a term, with its band."""
+        """Return the change of the held-out score after refitting without a term, with its band."""
         return self._changes["without"][term]
 
     def gain_with(self, term: str) -> Band:
-        """Return the change of held-out accuracy with a dropped term put back, with its band."""
+        """Return the change of the held-out score with a dropped term put back, with its band."""
         return self._changes["added"][term]
 
     @cached_property

@@ -328,7 +328,7 @@ class Discovery:
         if not self._refit or not kept:
             return kept, search.fitted[..., kept]
         refits = Refits(self._loops, search)
-        self._selection = select(refits.start(kept), pool, refits, self.config.least_effect)
+        self._selection = select(refits.start(kept), pool, refits, self.config.least_gain)
         return list(self._selection.fit.kept), self._selection.fit.theta
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Tensor]]:
@@ -374,7 +374,7 @@ class Discovery:
         scale = search.progress.scale.reshape(-1, len(pool))
         provenance = provenance_of(
             self.config, self.own, self.description, self.learner.system, self.engine.name,
-            accuracy=heldout[DISCOVERED].band.mean,
+            score=heldout[DISCOVERED].band.mean,
         )  # fmt: skip
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),

@@ -56,25 +56,32 @@ class RunFiles:
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the history at the end of a stage."""
         if loop.is_done and self._discovery is not None:
-            write_text(self._folder / HISTORY, history_csv(self._discovery.stages.history()))
+            key = self._discovery.config.score_objective.score_scale.key
+            write_text(self._folder / HISTORY, history_csv(self._discovery.stages.history(), key))
 
     def tested(self, name: str, episodes: int) -> None:
         """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
         """Write history, rule and summary."""
-        write_text(self._folder / HISTORY, history_csv(result.history))
+        write_text(self._folder / HISTORY, history_csv(result.history, result.score.key))
         result.rule.save(self._folder / RULE)
         write_json(self._folder / SUMMARY, summary(result))
 
 
-def history_csv(records: Iterable[Record]) -> str:
-    """Return the records as CSV: one row per outer step, one column per coefficient."""
-    return csv_text(map(_row, records))
+def history_csv(records: Iterable[Record], score: str) -> str:
+    """Return the records as CSV: one row per outer step, one column per coefficient.
+
+    Args:
+        records: of all stages.
+        score: name of the column of scores.
+    """
+    return csv_text(_row(record, score) for record in records)
 
 
-def _row(record: Record) -> dict[str, Any]:
-    row = {k: v for k, v in vars(record).items() if k not in ("theta", "angles")}
+def _row(record: Record, score: str) -> dict[str, Any]:
+    plain = {k: v for k, v in vars(record).items() if k not in ("theta", "angles")}
+    row = {score if k == "score" else k: v for k, v in plain.items()}
     row |= {f"angle_{layer}": value for layer, value in enumerate(record.angles, start=1)}
     for term, values in record.theta.items():
         if len(values) == 1:
@@ -91,6 +98,7 @@ def summary(result: Result) -> dict[str, Any]:
         "equation": str(result.rule),
         "kept": list(result.kept),
         "before_refit": result.searched.coefficients,
+        "score": {"name": result.score.name, "key": result.score.key},
         "heldout": {
             name: {
                 "mean": evaluation.band.mean,

@@ -2,7 +2,7 @@
 
 An L1 penalty by itself leaves redundant terms: several candidates do nearly the same, and the
 penalty has no reason to prefer one. So selection tries the terms that survive the search one by
-one, the most complex first. It refits the rule without the term and compares accuracy on the same
+one, the most complex first. It refits the rule without the term and compares the score on the same
 validation tasks. It keeps the term only if the band of the paired difference lies below zero and
 the loss is at least the least effect: with many tasks even negligible effects, such as an
 unconverged refit, become significant.
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from metaplast.base.bands import CHANGE, Band, mean_band
+from metaplast.base.bands import Band, mean_band
 from metaplast.terms.algebra import Formula, Projection
 from metaplast.terms.term import Term
 
@@ -54,17 +54,17 @@ def complexity(term: Term) -> int:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted rule of some of the terms, with its accuracy on the validation tasks.
+    """A fitted rule of some of the terms, with its score on the validation tasks.
 
     Attributes:
         kept: positions of its terms in the pool.
         theta: their coefficients, [term] or [layer, term].
-        accuracy: on each validation task, the same tasks for every fit, [episode].
+        score: on each validation task, the same tasks for every fit, [episode].
     """
 
     kept: tuple[int, ...]
     theta: Tensor
-    accuracy: Tensor
+    score: Tensor
 
     def trimmed(self) -> Fit:
         """Return the rule without the terms whose coefficients are all zero, unless all are."""
@@ -74,11 +74,11 @@ class Fit:
     def only(self, kept: Sequence[int]) -> Fit:
         """Return a subset of its terms with their coefficients."""
         places = [self.kept.index(k) for k in kept]
-        return Fit(tuple(kept), self.theta[..., places], self.accuracy)
+        return Fit(tuple(kept), self.theta[..., places], self.score)
 
     def difference(self, other: Fit) -> Band:
-        """Return the mean of this accuracy minus the other's, task by task, with its band."""
-        return mean_band(self.accuracy - other.accuracy, CHANGE)
+        """Return the mean of this score minus the other's, task by task, with its band."""
+        return mean_band(self.score - other.score)
 
     def is_worse_than(self, other: Fit, least: float) -> bool:
         """Return whether the difference is at least `least`, and its band below zero."""
@@ -105,7 +105,7 @@ def eliminate(
         terms: the pool that positions refer to.
         refit: returns the fit without the term at a position.
         best: the best fit so far; None for `start`.
-        least: the least effect, a share of accuracy.
+        least: the least effect, a change of the score.
 
     Returns:
         The final fit, and for each of its terms the fit without it.
@@ -130,7 +130,7 @@ def eliminate(
 
 
 def _best(fits: Sequence[Fit]) -> Fit:
-    return max(fits, key=lambda fit: float(fit.accuracy.mean()))
+    return max(fits, key=lambda fit: float(fit.score.mean()))
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Selection:
 class Refitter(Protocol):
     """Trains rules that differ from a fit by one term, and measures them.
 
-    Every method but `fresh` measures accuracy on the same validation tasks.
+    Every method but `fresh` measures the score on the same validation tasks.
     """
 
     def without(self, fit: Fit, position: int) -> Fit:
@@ -189,7 +189,7 @@ def select(
         start: the candidates, fitted.
         terms: the pool that positions refer to.
         refits: trains and measures each rule that is tried.
-        least: the least effect, a share of accuracy.
+        least: the least effect, a change of the score.
         rounds: the largest number of elimination rounds.
     """
     best = start

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
+from metaplast.base.scores import warn_of_accuracy
 from metaplast.base.torch_settings import is_ordinary, ordinary
 from metaplast.engines.fit import require_fit
 from metaplast.systems.learner import Learner
@@ -116,7 +117,8 @@ class Outcome:
 
     @property
     def accuracy(self) -> Tensor:
-        """The score; for classification it is the accuracy."""
+        """Deprecated name of `score`."""
+        warn_of_accuracy("Outcome")
         return self.score
 
     @property

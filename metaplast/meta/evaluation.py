@@ -1,20 +1,22 @@
-"""Held-out accuracy with its band; all rules see the same episodes and initial weights."""
+"""The score of a rule with its band; all rules see the same episodes and initial weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from metaplast.base.bands import CHANGE, SHARE, Band, mean_band
+from metaplast.base.bands import Band, mean_band
+from metaplast.base.scores import ScoreScale, warn_of_accuracy
 from metaplast.base.seeds import generator
 from metaplast.base.tensors import require_count, require_tensor
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Problem
 from metaplast.systems.learner import Learner
+from metaplast.systems.system import Examples
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.source import EpisodeSampler
 
@@ -24,23 +26,32 @@ class Evaluation:
     """Evaluation of one rule on held-out episodes.
 
     Attributes:
-        accuracy: query accuracy of each episode; 0 for one that diverged, [episode].
-        loss: query cross-entropy in nats of each episode, [episode].
+        score: query score of each episode, at least the objective's `least_score`, with which
+            an episode that diverged counts, [episode].
+        loss: query loss of each episode, [episode].
         non_finite: number of episodes that diverged.
+        scale: how the score is named, bounded and shown.
     """
 
-    accuracy: Tensor
+    score: Tensor
     loss: Tensor
     non_finite: int
+    scale: ScoreScale
 
     @cached_property
     def band(self) -> Band:
-        """Mean accuracy with its band."""
-        return mean_band(self.accuracy, SHARE)
+        """Mean score with its band."""
+        return mean_band(self.score, self.scale.limits)
 
     def change(self, other: Evaluation) -> Band:
-        """Return how far another rule's accuracy is above this one's, on the same episodes."""
-        return mean_band(other.accuracy - self.accuracy, CHANGE)
+        """Return how far another rule's score is above this one's, on the same episodes."""
+        return mean_band(other.score - self.score, self.scale.change_limits)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Deprecated name of `score`."""
+        warn_of_accuracy("Evaluation")
+        return self.score
 
 
 @own_settings()
@@ -74,19 +85,70 @@ def evaluate(
     """
     episodes, chunk = require_count(episodes, "episodes"), require_count(chunk, "chunk")
     require_tensor(theta, "theta")
-    accuracies, losses = [], []
+    scores, losses = [], []
+    for problem in _problems(learner, theta, sampler, episodes, seed, purpose, chunk):
+        outcome = engine.run(problem, gradient=False)
+        scores.append(counted(learner, outcome.loss, outcome.score, problem.episodes.query))
+        losses.append(outcome.loss)
+        if observe is not None:
+            observe(problem.episodes.episodes)
+    loss = torch.cat(losses)
+    diverged = int((~torch.isfinite(loss)).sum())
+    return Evaluation(torch.cat(scores), loss, diverged, learner.system.objective.score_scale)
+
+
+def counted(learner: Learner, loss: Tensor, score: Tensor, query: Examples) -> Tensor:
+    """Return scores as they count, [episode].
+
+    An episode with a non-finite loss, or with a lower score than the objective's `least_score`,
+    counts with that least score.
+
+    Args:
+        learner: whose objective it is.
+        loss: mean over the query set, [episode].
+        score: mean over the query set, [episode].
+        query: the query set.
+    """
+    least = learner.system.objective.least_score(query.target).mean(-1).to(score)
+    return torch.where(torch.isfinite(loss) & (score >= least), score, least)
+
+
+@own_settings()
+def least_scores(
+    learner: Learner,
+    theta: Tensor,
+    sampler: EpisodeSampler,
+    *,
+    episodes: int,
+    seed: int,
+    purpose: str,
+    chunk: int = 32,
+) -> Tensor:
+    """Return the scores of a rule that diverges in every episode, [episode].
+
+    Arguments as for `evaluate`, and so the same episodes.
+    """
+    found = [
+        learner.system.objective.least_score(problem.episodes.query_y).mean(-1).to(theta)
+        for problem in _problems(learner, theta, sampler, episodes, seed, purpose, chunk)
+    ]
+    return torch.cat(found)
+
+
+def _problems(
+    learner: Learner,
+    theta: Tensor,
+    sampler: EpisodeSampler,
+    episodes: int,
+    seed: int,
+    purpose: str,
+    chunk: int,
+) -> Iterator[Problem]:
+    """Yield the episodes with their initial weights, at most `chunk` at once."""
     for index, start in enumerate(range(0, episodes, chunk)):
         size = min(chunk, episodes - start)
         draw = generator(seed, purpose, "episodes", index, device=theta.device)
         batch = require_batch(sampler.sample(size, draw), size, sampler).to(theta.dtype)
         draw = generator(seed, purpose, "weights", index, device=theta.device)
-        problem = Problem(
-            learner, theta, learner.begin(size, batch.initial, draw, theta.dtype), batch
-        )
-        outcome = engine.run(problem, gradient=False)
-        accuracies.append(torch.where(outcome.finite, outcome.score, 0))
-        losses.append(outcome.loss)
-        if observe is not None:
-            observe(size)
-    loss = torch.cat(losses)
-    return Evaluation(torch.cat(accuracies), loss, int((~torch.isfinite(loss)).sum()))
+        state = learner.begin(size, batch.initial, draw, theta.dtype)
+        yield Problem(learner, theta, state, batch)

@@ -13,7 +13,7 @@ from metaplast.terms.formula_data import check, entry, number
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
-_NUMBERS = ("loss", "accuracy", "l1_norm", "gradient_norm")
+_NUMBERS = ("loss", "score", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
 # Entries of the state of torch's optimizers that are never negative.
 _SQUARES = frozenset(
@@ -45,9 +45,20 @@ def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         check(isinstance(state, dict), f"{where} is not a dictionary")
         check(set(state) == set(_PARTS), f"{where} has other parts than {', '.join(_PARTS)}")
         _check_tensors(state, where)
+        state["history"] = _today(entry(state, "history", list, where))
         _check_history(name, state, where)
         check(isinstance(state["optimizer"], dict), f"the optimizer of {where} is not a dictionary")
     return dict(stages)
+
+
+def _today(history: Sequence[Any]) -> list[Any]:
+    """Return records with today's names: version 1 called the score accuracy."""
+    return [
+        {"score" if key == "accuracy" else key: value for key, value in record.items()}
+        if isinstance(record, dict)
+        else record
+        for record in history
+    ]
 
 
 def _check_tensors(state: Mapping[str, Any], where: str) -> None:

@@ -49,8 +49,8 @@ class Record:
         stage: which part of the run.
         step: outer step, from 0.
         episodes: number of tasks so far, including these.
-        loss: query cross-entropy in nats, mean over the finite episodes.
-        accuracy: query accuracy, mean over the finite episodes.
+        loss: query loss, mean over the finite episodes.
+        score: query score, mean over the finite episodes.
         l1_norm: ‖u‖₁ in scaled units.
         active: number of terms that are not zero.
         non_finite: episodes that diverged in this step.
@@ -64,7 +64,7 @@ class Record:
     step: int
     episodes: int
     loss: float
-    accuracy: float
+    score: float
     l1_norm: float
     active: int
     non_finite: int
@@ -314,7 +314,7 @@ class OuterLoop:
             step=self.progress.step,
             episodes=(self.progress.step + 1) * self.settings.meta_batch,
             loss=_mean(outcome.loss[finite]),
-            accuracy=_mean(outcome.score[finite]),
+            score=_mean(outcome.score[finite]),
             l1_norm=float(u.abs().sum()),
             active=int((u.reshape(-1, len(names)) != 0).any(0).sum()),
             non_finite=int((~finite).sum()),

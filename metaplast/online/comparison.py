@@ -15,7 +15,7 @@ from metaplast.base.errors import require, require_within, shown, unknown_name
 from metaplast.base.words import words
 from metaplast.discovery.run_folder import RULE, load_rule
 from metaplast.online.train import OnlineRun, OnlineSettings, train_online
-from metaplast.online.tuning import Scale, Score, Search, Trial
+from metaplast.online.tuning import Quality, Scale, Search, Trial
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
 from metaplast.tasks.stream import StreamSplit
@@ -56,7 +56,7 @@ class Standing:
 
     Attributes:
         contender: the rule, with the coefficients that were used.
-        run: accuracies, losses and measures of its networks.
+        run: scores, losses and measures of its networks.
         searched: names of the tuned coefficients; empty for a rule used as it is.
         trials: all trials of the tuning.
         at_edge: names of tuned coefficients whose best value lies at the end of the range tried.
@@ -218,8 +218,8 @@ def tune(
     def attempt(values: tuple[float, ...]) -> Trial:
         run = train_online(learner, theta_of(values), split.tuning, separate, probes={})
         loss = float(run.loss[:, -1].nan_to_num(torch.inf).mean())
-        score = Score(float(run.accuracy[:, -1].mean()), -loss)
-        trial = Trial(values, score, int(run.diverged.sum()))
+        quality = Quality(float(run.score[:, -1].mean()), -loss)
+        trial = Trial(values, quality, int(run.diverged.sum()))
         if observe is not None:
             observe(trial)
         return trial

@@ -14,12 +14,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from metaplast.base.bands import SHARE, Band, mean_bands
+from metaplast.base.bands import Band, mean_bands
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import require, require_seed, require_within
+from metaplast.base.scores import ScoreScale, warn_of_accuracy
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Problem, choose_engine
+from metaplast.meta.evaluation import counted
 from metaplast.online.probes import PROBES, Moment, Probe
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
@@ -40,7 +42,7 @@ class OnlineSettings:
         records: rising numbers of images after which everything is measured; the last is the length
             of the training. 0 is the untrained network.
         seeds: how many networks to train, each with its own weights, images and order.
-        queries: how many held-out images accuracy and loss are measured on.
+        queries: how many held-out images score and loss are measured on.
         seed: of all random numbers.
         purpose: names the random numbers: another purpose gives other networks and orders.
         engine: the engine that unrolls; "auto" takes the fastest.
@@ -79,17 +81,26 @@ class OnlineRun:
 
     Attributes:
         samples: numbers of images at which everything was measured, [record].
-        accuracy: share of held-out images classified correctly; 0 once diverged, [network, record].
-        loss: cross-entropy in nats; not finite once diverged, [network, record].
+        score: mean score on the held-out images, at least the objective's `least_score`, with
+            which a network counts once it has diverged, [network, record].
+        loss: mean loss on them; not finite once diverged, [network, record].
         measures: results of the probes, by name, [network, record, …].
         final: the learned weights.
+        scale: how the score is named, bounded and shown.
     """
 
     samples: tuple[int, ...]
-    accuracy: Tensor
+    score: Tensor
     loss: Tensor
     measures: Mapping[str, Tensor]
     final: State
+    scale: ScoreScale
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Deprecated name of `score`."""
+        warn_of_accuracy("OnlineRun")
+        return self.score
 
     @property
     def diverged(self) -> Tensor:
@@ -97,12 +108,12 @@ class OnlineRun:
         return ~torch.isfinite(self.loss).all(1)
 
     def band(self, record: int = -1) -> Band:
-        """Return mean accuracy at a record with its band; diverged networks count as 0."""
+        """Return the mean score at a record with its band."""
         return self._bands[record]
 
     @cached_property
     def _bands(self) -> list[Band]:
-        ends = mean_bands(self.accuracy.double().cpu().numpy(), SHARE)
+        ends = mean_bands(self.score.double().cpu().numpy(), self.scale.limits)
         return [Band(*map(float, each)) for each in zip(*ends, strict=True)]
 
 
@@ -133,7 +144,7 @@ def train_online(
         theta: [term] or [layer, term]; its dtype and device are those of the training.
         stream: source of the images.
         settings: how many networks, images and records.
-        probes: what to measure at each record besides accuracy and loss.
+        probes: what to measure at each record besides score and loss.
         observe: called with the number of images learned after each stretch.
 
     Raises:
@@ -145,10 +156,11 @@ def train_online(
         parts.append(_train(learner, theta, stream, settings, runs, probes, observe))
     return OnlineRun(
         settings.records,
-        torch.cat([part.accuracy for part in parts]),
+        torch.cat([part.score for part in parts]),
         torch.cat([part.loss for part in parts]),
         {name: torch.cat([part.measures[name] for part in parts]) for name in probes},
         State.cat([part.final for part in parts]),
+        parts[0].scale,
     )
 
 
@@ -166,11 +178,11 @@ def _train(
     course, state = _course(learner, theta, stream, settings, runs)
     # Checks that everything fits before the untrained network is measured.
     Problem(learner, theta, state, course)
-    accuracies, losses, found = [], [], {name: list[Tensor]() for name in probes}
+    scores, losses, found = [], [], {name: list[Tensor]() for name in probes}
     done = 0
     for until in settings.records:
         if until == 0:
-            loss, accuracy = learner.query(state, course.query)
+            loss, score = learner.query(state, course.query)
         else:
             stretch = replace(
                 course,
@@ -178,9 +190,8 @@ def _train(
                 support_y=course.support_y[:, done:until],
             )
             outcome = engine.run(Problem(learner, theta, state, stretch), gradient=False)
-            state, loss, accuracy = outcome.final, outcome.loss, outcome.score
-        # With NaN weights, the largest output is meaningless.
-        accuracies.append(torch.where(torch.isfinite(loss), accuracy, 0))
+            state, loss, score = outcome.final, outcome.loss, outcome.score
+        scores.append(counted(learner, loss, score, course.query))
         losses.append(loss)
         moment = Moment(
             learner, theta, state, course.query_x[:, :PROBED], course.query_y[:, :PROBED]
@@ -192,8 +203,9 @@ def _train(
         done = until
     measures = {name: torch.stack(values, 1) for name, values in found.items()}
     return OnlineRun(
-        settings.records, torch.stack(accuracies, 1), torch.stack(losses, 1), measures, state
-    )
+        settings.records, torch.stack(scores, 1), torch.stack(losses, 1), measures, state,
+        learner.system.objective.score_scale,
+    )  # fmt: skip
 
 
 def _course(

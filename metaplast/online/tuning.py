@@ -46,15 +46,15 @@ class Scale:
 
 
 @dataclass(frozen=True, order=True)
-class Score:
+class Quality:
     """The quality of coefficients; larger is better.
 
     Attributes:
-        accuracy: mean over networks, diverged ones counted as 0.
-        advantage: minus the mean loss in nats; it decides between equal accuracies.
+        score: mean over networks.
+        advantage: minus the mean loss; it decides between equal scores.
     """
 
-    accuracy: float
+    score: float
     advantage: float
 
 
@@ -64,12 +64,12 @@ class Trial:
 
     Attributes:
         theta: one for each term.
-        score: their result.
+        quality: their result.
         diverged: number of networks that became non-finite.
     """
 
     theta: tuple[float, ...]
-    score: Score
+    quality: Quality
     diverged: int = 0
 
 
@@ -111,9 +111,9 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest score; the first of equal ones."""
+        """The trial with the highest quality; the first of equal ones."""
         whole = [trial for trial in self.trials.values() if self.whole and all(trial.theta)]
-        return max(whole or self.trials.values(), key=lambda trial: trial.score)
+        return max(whole or self.trials.values(), key=lambda trial: trial.quality)
 
     def run(self) -> Trial:
         """Search all coefficients and return the best trial.
@@ -176,17 +176,17 @@ class Search:
 
     def _score(
         self, centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
-    ) -> Score:
+    ) -> Quality:
         return self._tried(_placed(centre, group, sign, quarter))
 
-    def _without(self, centre: tuple[float, ...], group: Sequence[int]) -> Score:
+    def _without(self, centre: tuple[float, ...], group: Sequence[int]) -> Quality:
         """Return the score of the rule without some of its terms."""
         return self._tried(tuple(0.0 if k in group else old for k, old in enumerate(centre)))
 
-    def _tried(self, theta: tuple[float, ...]) -> Score:
+    def _tried(self, theta: tuple[float, ...]) -> Quality:
         if theta not in self.trials:
             self.trials[theta] = self.attempt(theta)
-        return self.trials[theta].score
+        return self.trials[theta].quality
 
 
 def _quarter(value: float) -> int:

@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from metaplast.base.bands import BAND, CHANGE, mean_band
+from metaplast.base.bands import BAND, mean_band
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.tables import new_table
@@ -34,13 +34,13 @@ def write_tables(folder: AnyPath, standings: Sequence[Standing]) -> None:
 def _curve_rows(standing: Standing) -> list[dict[str, Any]]:
     run = standing.run
     rows = []
-    for network in range(len(run.accuracy)):
+    for network in range(len(run.score)):
         for record, samples in enumerate(run.samples):
             row: dict[str, Any] = {
                 "rule": standing.contender.name,
                 "network": network,
                 "samples": samples,
-                "accuracy": _cell(run.accuracy[network, record]),
+                run.scale.key: _cell(run.score[network, record]),
                 "loss": _cell(run.loss[network, record]),
                 "diverged": int(not math.isfinite(run.loss[network, record])),
             }
@@ -63,7 +63,7 @@ def _rate_rows(standing: Standing) -> list[dict[str, Any]]:
     return [
         {
             "rule": standing.contender.name,
-            "accuracy": trial.score.accuracy,
+            standing.run.scale.key: trial.quality.score,
             "diverged": trial.diverged,
             **dict(zip(names, trial.theta, strict=True)),
         }
@@ -85,29 +85,38 @@ def write_summary(
             "fitted": standing.contender.fit,
             "tried": len(standing.trials),
             "at_edge": list(standing.at_edge),
-            "accuracy": {"mean": band.mean, "low": band.low, "high": band.high},
+            run.scale.key: {"mean": band.mean, "low": band.low, "high": band.high},
             "diverged": int(run.diverged.sum()),
-            "networks": len(run.accuracy),
+            "networks": len(run.score),
         }
     data = {"settings": dict(settings), "rules": rules, "versions": versions()}
     write_json(as_path(folder, "folder") / SUMMARY, data)
 
 
-def write_figures(folder: AnyPath, standings: Sequence[Standing], chance: float) -> list[str]:
-    """Write every figure as PNG and SVG; return their names."""
+def write_figures(
+    folder: AnyPath, standings: Sequence[Standing], chance: float | None
+) -> list[str]:
+    """Write every figure as PNG and SVG; return their names.
+
+    Args:
+        folder: where to write.
+        standings: of all rules.
+        chance: the mean score of guesses, which is marked; None for no mark.
+    """
     runs = {s.contender.name: s.run for s in standings}
-    samples = next(iter(runs.values())).samples
-    accuracy = {
-        name: Curve.over_networks(samples, 100 * run.accuracy.double().cpu().numpy())
+    first = next(iter(runs.values()))
+    samples, scale = first.samples, first.scale
+    scores = {
+        name: Curve.over_networks(samples, scale.factor * run.score.double().cpu().numpy())
         for name, run in runs.items()
     }
     figures = {
-        "accuracy": curves(
-            accuracy,
+        scale.key: curves(
+            scores,
             x="images learned",
-            y="held-out accuracy, %",
-            limits=(0, 100),
-            floor=(100 * chance, "chance"),
+            y=f"held-out {scale.axis}",
+            limits=scale.axis_limits,
+            floor=None if chance is None else (scale.factor * chance, "chance"),
         )
     }
     titles = {
@@ -140,12 +149,13 @@ def _profile(values: Tensor) -> Curve:
     return Curve.over_networks(layers, last.numpy()) if layers else Curve.nothing()
 
 
-def accuracy_table(standings: Sequence[Standing]) -> Table:
-    """Return accuracy with its band at some numbers of images, and how many networks diverged."""
+def score_table(standings: Sequence[Standing]) -> Table:
+    """Return the score with its band at some numbers of images, and how many networks diverged."""
     run = standings[0].run
     chosen = _chosen(run.samples)
     table = new_table(
-        f"Held-out accuracy of {len(run.accuracy)} networks after n images, % [{BAND}]"
+        f"Held-out {run.scale.name} of {len(run.score)} networks after n images, "
+        f"{'% ' if run.scale.percent else ''}[{BAND}]"
     )
     table.add_column("rule", overflow="fold")
     for record in chosen:
@@ -156,7 +166,8 @@ def accuracy_table(standings: Sequence[Standing]) -> Table:
         cells = []
         for record in chosen:
             band = standing.run.band(record)
-            cells.append(f"{100 * band.mean:.1f} [{100 * band.low:.1f}, {100 * band.high:.1f}]")
+            number = run.scale.number
+            cells.append(f"{number(band.mean)} [{number(band.low)}, {number(band.high)}]")
         diverged = int(standing.run.diverged.sum())
         style = None if standing.contender.fit == "coefficients" else "bold"
         table.add_row(standing.contender.name, *cells, str(diverged), style=style)
@@ -228,13 +239,15 @@ def paired_table(standings: Sequence[Standing]) -> Table | None:
     """Return the first rule's lead over each other rule at the end, paired by network."""
     if len(standings) < 2:
         return None
-    first = standings[0]
+    first, scale = standings[0], standings[0].run.scale
+    unit = "points" if scale.percent else scale.name
     table = new_table(
-        f"{first.contender.name} minus each other rule, points", "same networks, images and order"
+        f"{first.contender.name} minus each other rule, {unit}",
+        "same networks, images and order",
     )
     table.add_column("rule", no_wrap=True)
     table.add_column(f"difference [{BAND}]", justify="right")
     for other in standings[1:]:
-        ahead = first.run.accuracy[:, -1] - other.run.accuracy[:, -1]
-        table.add_row(other.contender.name, mean_band(ahead, CHANGE).points)
+        ahead = first.run.score[:, -1] - other.run.score[:, -1]
+        table.add_row(other.contender.name, scale.change(mean_band(ahead, scale.change_limits)))
     return table

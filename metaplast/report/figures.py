@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metaplast.base.bands import Band, Numbers
+from metaplast.base.scores import ScoreScale
 from metaplast.report.canvas import DASHES, GREY, Look, label_ends, look, looks, new_figure, style
 from metaplast.report.curve import Curve, last_of
 
@@ -120,24 +121,28 @@ def trajectories(
     return figure
 
 
-def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = False) -> Figure:
+def whiskers(
+    bands: Mapping[str, Band], *, x: str, scale: ScoreScale, mark: str = "", zero: bool = False
+) -> Figure:
     """Return a figure with a dot and its band for each name, the first at the top.
 
     Args:
         bands: by name.
-        x: label of the horizontal axis; values are drawn times 100.
+        x: label of the horizontal axis.
+        scale: of the values, or of their differences; shares are drawn in percent.
         mark: the name to draw in colour; "" for all.
-        zero: whether a line marks zero; otherwise the axis begins at zero.
+        zero: whether a line marks zero; otherwise the axis of shares begins at zero.
     """
     with style():
         figure, (axes,) = new_figure(height=0.75 + 0.3 * max(2, len(bands)))
         places = range(len(bands))[::-1]
         for place, (name, band) in zip(places, bands.items(), strict=True):
             colour = look(0).colour if name == mark or not mark else GREY
-            axes.plot([100 * band.low, 100 * band.high], [place, place], color=colour, linewidth=2)
-            axes.plot([100 * band.mean], [place], marker="o", markersize=5.5, color=colour)
+            low, mean, high = (scale.factor * x for x in (band.low, band.mean, band.high))
+            axes.plot([low, high], [place, place], color=colour, linewidth=2)
+            axes.plot([mean], [place], marker="o", markersize=5.5, color=colour)
             axes.annotate(
-                f"{100 * band.mean:.1f}".replace("-", "−"), (100 * band.mean, place), fontsize=8,
+                scale.number(band.mean).replace("-", "−"), (mean, place), fontsize=8,
                 ha="center", xytext=(0, 5), textcoords="offset points",
             )  # fmt: skip
         axes.set_yticks(list(places), [name.replace("_", " ") for name in bands])
@@ -147,7 +152,7 @@ def whiskers(bands: Mapping[str, Band], *, x: str, mark: str = "", zero: bool = 
         axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
         if zero:
             axes.axvline(0, color=GREY, linewidth=0.9)
-        else:
+        elif scale.percent:
             axes.set_xlim(left=0)
     return figure
 

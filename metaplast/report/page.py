@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.base.bands import BAND, Band
+from metaplast.base.bands import BAND
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
@@ -79,13 +79,14 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
 
 def pictures(run: FinishedRun) -> list[Picture]:
     """Return the report's figures, without those for which the run has no data."""
+    scale = run.scale
     heldout = {name: run.band("heldout", name) for name in run.summary["heldout"]}
     shown = [
         Picture(
             "comparison",
-            whiskers(heldout, x="held-out accuracy, %", mark=DISCOVERED),
-            f"Accuracy on {run.summary['test_episodes']} held-out tasks, the same for every rule: "
-            f"mean and {BAND}.",
+            whiskers(heldout, x=f"held-out {scale.axis}", scale=scale, mark=DISCOVERED),
+            f"{scale.title} on {run.summary['test_episodes']} held-out tasks, the same for every "
+            f"rule: mean and {BAND}.",
         )
     ]
     if run.summary["without"]:
@@ -94,10 +95,10 @@ def pictures(run: FinishedRun) -> list[Picture]:
         order = sorted(names, key=lambda name: run.band("without", name).mean)
         without = {name: run.band("without", name) for name in order}
         caption = (
-            "The contribution of each term: how held-out accuracy changes when the rule is "
+            f"The contribution of each term: how held-out {scale.name} changes when the rule is "
             f"refitted without it, with the {BAND} of the paired difference."
         )
-        figure = whiskers(without, x="change of accuracy without it, points", zero=True)
+        figure = whiskers(without, x=f"{scale.change_axis}, without it", scale=scale, zero=True)
         shown.append(Picture("ablation", figure, caption))
     shown.append(_trajectories(run))
     shown += _learning(run)
@@ -122,21 +123,24 @@ def _trajectories(run: FinishedRun) -> Picture:
 
 
 def _learning(run: FinishedRun) -> list[Picture]:
-    """Return accuracy and loss in meta-training, of the rule and its baselines."""
+    """Return score and loss in meta-training, of the rule and its baselines."""
     found = []
-    wanted = (("accuracy", 100.0, "query accuracy, %"), ("loss", 1.0, "query loss, nats"))
-    for column, factor, title in wanted:
-        series = {name: run.curve(name, column, factor) for name in run.rules}
+    scale, losses = run.scale, run.objective.loss_axis
+    wanted = (
+        (scale.key, scale.name, scale.factor, scale.axis, scale.axis_limits),
+        ("loss", "loss", 1.0, losses, (0.0, None)),
+    )
+    for column, name, factor, title, limits in wanted:
+        series = {rule: run.curve(rule, column, factor) for rule in run.rules}
         series = {name: c for name, c in series.items() if len(c.x) and finite(c.mean)}
         if not series:
             continue
-        limits = (0.0, 100.0 if column == "accuracy" else None)
-        figure = curves(series, x=TASKS, y=title, limits=limits)
+        figure = curves(series, x=TASKS, y=f"query {title}", limits=limits)
         caption = (
-            f"Query {column} on the tasks of meta-training: running mean and its {BAND}. Tasks "
+            f"Query {name} on the tasks of meta-training: running mean and its {BAND}. Tasks "
             f"differ from step to step, so this is noisier than the held-out test."
         )
-        if run.refit_at is not None and column == "accuracy":
+        if run.refit_at is not None and column == scale.key:
             caption += f" The refit begins after {run.refit_at:.0f} tasks."
         found.append(Picture(column, figure, caption))
     return found
@@ -182,6 +186,10 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         terms=[_term_row(run, term) for term in run.terms],
         figures=drawn,
         held_out=run.summary["held_out"],
+        score=run.scale.name,
+        score_key=run.scale.key,
+        change_of_score=run.scale.change_axis,
+        loss=run.objective.loss_axis,
         band=BAND,
         per_layer=run.rule.is_per_layer,
         divergences=run.summary["divergences"],
@@ -196,16 +204,17 @@ def _rule_row(run: FinishedRun, name: str) -> dict[str, Any]:
     loss = entry["loss"]
     return {
         "name": name.replace("_", " "),
-        "mean": f"{100 * band.mean:.1f} %",
-        "band": _range(band),
+        "mean": _signed(run.scale.text(band.mean)),
+        "band": _signed(run.scale.interval(band)),
         "loss": "–" if loss is None or not math.isfinite(loss) else f"{loss:.3f}",
         "diverged": entry["non_finite"],
         "found": name == DISCOVERED,
     }
 
 
-def _range(band: Band) -> str:
-    return f"{100 * band.low:.1f} – {100 * band.high:.1f} %"
+def _signed(text: str) -> str:
+    """Return a number with a true minus sign."""
+    return text.replace("-", "−")
 
 
 def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
@@ -216,7 +225,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     for group, words in (("without", "without it"), ("added", "with it")):
         # Earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
-            change = f"{words} {run.band(group, term.name).points}".replace("-", "−")
+            change = _signed(f"{words} {run.scale.change(run.band(group, term.name))}")
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),

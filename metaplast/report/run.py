@@ -16,6 +16,7 @@ from metaplast.base.bands import Band, Numbers
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT
@@ -24,6 +25,7 @@ from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
 from metaplast.rules.rule import Rule
+from metaplast.systems.objective import Objective
 from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
@@ -89,6 +91,16 @@ class FinishedRun:
             return None
         return float(self.stages[SEARCH][-1]["episodes"])
 
+    @cached_property
+    def objective(self) -> Objective:
+        """What the run minimised."""
+        return DiscoveryConfig.from_json(self.config["config"]).score_objective
+
+    @property
+    def scale(self) -> ScoreScale:
+        """How its scores are named, bounded and shown."""
+        return self.objective.score_scale
+
     def curve(self, rule: str, column: str, factor: float = 1.0) -> Curve:
         """Return a rule's running mean of a column of the history, with its band."""
         places = [place for place, _ in self.rules[rule]]
@@ -138,6 +150,8 @@ class FinishedRun:
             flag = "--" + field.name.replace("_", "-")
             default = field.default if field.default is not MISSING else None
             plain = list(default) if isinstance(default, tuple) else default
+            if field.name == "least_effect":
+                plain = self.objective.least_effect
             if value == plain or value is None:
                 continue
             if isinstance(value, bool):
@@ -150,10 +164,12 @@ class FinishedRun:
 
     def _call(self, own: Own) -> str:
         asked = DiscoveryConfig.from_json(self.config["config"])
+        usual = ("least_effect", self.objective.least_effect)
         changed = [
             f"{field.name}={getattr(asked, field.name)!r}"
             for field in fields(DiscoveryConfig)
             if getattr(asked, field.name) != field.default
+            and (field.name, getattr(asked, field.name)) != usual
         ]
         lines = [f"DiscoveryConfig({', '.join(changed)}),"]
         if own.terms:

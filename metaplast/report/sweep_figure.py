@@ -1,4 +1,4 @@
-"""The figure of a sweep: terms and accuracy against penalty, and how often each term is kept."""
+"""The figure of a sweep: terms and score against penalty, and how often each term is kept."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
 
     figure = Figure(figsize=(13, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
-    terms, accuracy, heat = figure.subplots(1, 3, width_ratios=[1, 1, 1.35])
+    terms, score, heat = figure.subplots(1, 3, width_ratios=[1, 1, 1.35])
     penalties = sorted({run.l1 for run in runs})
     _draw_terms(terms, runs, penalties)
-    _draw_accuracy(accuracy, runs, penalties)
+    _draw_score(score, runs, penalties)
     shown = _draw_frequencies(heat, runs, penalties)
     figure.colorbar(shown, ax=heat, label="share of seeds", shrink=0.9)
-    for axes in (terms, accuracy, heat):
+    for axes in (terms, score, heat):
         # Evenly spaced: penalties differ by factors, and one may be zero.
         axes.set_xticks(range(len(penalties)), [f"{l1:g}" for l1 in penalties])
         axes.set_xlabel("L1 penalty λ")
@@ -81,15 +81,18 @@ def _draw_terms(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> 
     _legend_below(axes)
 
 
-def _draw_accuracy(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> None:
-    _scatter(axes, runs, penalties, lambda run: 100 * run.accuracy, color="C0", label=DISCOVERED)
+def _draw_score(axes: Axes, runs: Sequence[Run], penalties: Sequence[float]) -> None:
+    scale = runs[0].scale
+    _scatter(
+        axes, runs, penalties, lambda run: scale.factor * run.score, color="C0", label=DISCOVERED
+    )
     rivals = [name for name in runs[0].summary["heldout"] if name != DISCOVERED]
     for index, rival in enumerate(rivals, start=1):
-        means = [100 * run.summary["heldout"][rival]["mean"] for run in runs]
+        means = [scale.factor * run.summary["heldout"][rival]["mean"] for run in runs]
         label = f"{rival.replace('_', ' ')}, mean"
         axes.axhline(sum(means) / len(means), ls="--", color=f"C{index}", label=label)
-    axes.set_title("Held-out accuracy")
-    axes.set_ylabel("accuracy, %")
+    axes.set_title(f"Held-out {scale.name}")
+    axes.set_ylabel(scale.axis)
     _legend_below(axes)
 
 

@@ -160,7 +160,7 @@ def _row(record: Record, measured: Mapping[str, list[float]]) -> Row:
     """Return the record of one outer step; a diverged episode counts as accuracy 0."""
     row = {
         AT: float(record.episodes),
-        "accuracy": 0.0 if math.isnan(record.accuracy) else record.accuracy,
+        "accuracy": 0.0 if math.isnan(record.score) else record.score,
         "loss": record.loss,
         DIVERGED: float(record.non_finite),
     }

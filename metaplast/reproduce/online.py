@@ -124,7 +124,7 @@ class OnlineVariant:
         online = course.online(seed)
         run = train_online(learner, theta, split.final, online)
         rows = [
-            _row(samples, float(run.accuracy[0, i]), float(run.loss[0, i]))
+            _row(samples, float(run.score[0, i]), float(run.loss[0, i]))
             | _numbered({name: values[0, i] for name, values in run.measures.items()})
             for i, samples in enumerate(run.samples)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.registry import find, lookup
+from metaplast.base.scores import ScoreScale
 
 OBJECTIVES = "metaplast.objectives"
 
@@ -22,6 +24,7 @@ class Objective(ABC):
     - `error` is the gradient of `loss` with respect to the output, ∂loss/∂z, of each sample;
     - `loss`, `error` and `score` treat samples independently: they take no mean over samples;
     - the score is larger when the output is better;
+    - `least_score` is finite, and is a mean that an episode cannot fall below;
     - no method is random or depends on torch's global state.
 
     Shapes: output z [episode, sample, neuron], the net input of the last layer; a target is what
@@ -32,8 +35,10 @@ class Objective(ABC):
         summary: one line for `--help`.
         score_name: name of the score, such as "accuracy".
         percent: whether the score is a share, shown as a percentage.
-        worst: the score of an episode that diverged.
+        worst: the lowest possible score; may be −∞.
+        best: the highest possible score; may be ∞.
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
+        loss_unit: unit of the loss, such as "nats"; empty if it has none.
         error_latex: e_L in LaTeX, for documents.
     """
 
@@ -43,7 +48,9 @@ class Objective(ABC):
     score_name: ClassVar[str]
     percent: ClassVar[bool] = False
     worst: ClassVar[float]
+    best: ClassVar[float] = math.inf
     least_effect: ClassVar[float]
+    loss_unit: ClassVar[str] = ""
     error_latex: ClassVar[str] = r"\partial\,\text{loss} / \partial z_{L}"
 
     @abstractmethod
@@ -61,6 +68,30 @@ class Objective(ABC):
     @abstractmethod
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the score of each sample's output, [episode, sample]; larger is better."""
+
+    def least_score(self, target: Tensor) -> Tensor:
+        """Return the least score that counts for each sample, [episode, sample]; finite.
+
+        An episode that diverged counts with it, and no episode counts with less, so that a mean
+        over episodes is always finite. An objective whose `worst` is infinite must define it.
+        """
+        if not math.isfinite(self.worst):
+            raise TypeError(f"{type(self).__name__} has no lowest score, so define least_score()")
+        return torch.full(target.shape[:2], self.worst, device=target.device)
+
+    def chance(self, outputs: int) -> float | None:
+        """Return the mean score of guesses for this number of outputs; None if it has none."""
+        return None
+
+    @property
+    def score_scale(self) -> ScoreScale:
+        """How the score is named, bounded and shown."""
+        return ScoreScale(self.score_name, self.percent, self.worst, self.best)
+
+    @property
+    def loss_axis(self) -> str:
+        """The label of an axis, or the head of a column, of losses."""
+        return f"loss, {self.loss_unit}" if self.loss_unit else "loss"
 
     @abstractmethod
     def targets(

@@ -49,7 +49,7 @@ def make_console() -> Console:
 
 
 class ProgressBar:
-    """Shows the progress of a discovery, with loss, accuracy and the number of active terms.
+    """Shows the progress of a discovery, with loss, score and the number of active terms.
 
     Args:
         console: where to print.
@@ -76,9 +76,9 @@ class ProgressBar:
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Advance the bar by one outer step."""
         name = _stage_name(record.stage)
-        status = (
-            f"loss {record.loss:.3f}  acc {100 * record.accuracy:4.1f} %  terms {record.active}"
-        )
+        scale = loop.learner.system.objective.score_scale
+        score = f"{scale.name} {scale.text(record.score)}"
+        status = f"loss {record.loss:.3f}  {score}  terms {record.active}"
         self._move(loop.settings.meta_batch, name, status)
         # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
         every = max(1, loop.settings.steps // 5)
@@ -174,14 +174,14 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
 
 
 def terms_table(result: Result) -> Table:
-    """Return a table of all candidates: θ, kept or dropped, effect on held-out accuracy."""
+    """Return a table of all candidates: θ, kept or dropped, effect on the held-out score."""
     table = new_table("Terms")
     table.add_column("term", overflow="fold")
     table.add_column("formula", overflow="fold")
     table.add_column("θ searched", justify="right")
     table.add_column("θ", justify="right")
     table.add_column("")
-    table.add_column("change of accuracy", justify="right")
+    table.add_column(f"change of {result.score.name}", justify="right")
     table.add_column("locality")
     found, final = result.searched.coefficients, result.rule.coefficients
     for term in result.searched.terms:
@@ -200,28 +200,28 @@ def terms_table(result: Result) -> Table:
 
 
 def _ablation(result: Result, term: str) -> str:
-    """Return the change of held-out accuracy, in points, without a kept or with a dropped term."""
+    """Return the change of the held-out score without a kept or with a dropped term."""
     if term in result.without:
-        return f"without it {result.loss_without(term).points}"
+        return f"without it {result.score.change(result.loss_without(term))}"
     if term in result.added:
-        return f"with it {result.gain_with(term).points}"
+        return f"with it {result.score.change(result.gain_with(term))}"
     return ""
 
 
 def heldout_table(result: Result) -> Table:
-    """Return a table of accuracies on the same held-out episodes."""
+    """Return a table of scores on the same held-out episodes."""
     table = new_table(
-        f"Accuracy on {result.config.test_episodes} held-out episodes",
+        f"{result.score.title} on {result.config.test_episodes} held-out episodes",
         f"{result.held_out} never seen in meta-training",
     )
-    for column in ("rule", "accuracy", BAND, "diverged"):
+    for column in ("rule", result.score.name, BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")
     for name, evaluation in result.heldout.items():
         band = evaluation.band
         table.add_row(
             name,
-            f"{100 * band.mean:.1f} %",
-            f"{100 * band.low:.1f} – {100 * band.high:.1f} %",
+            result.score.text(band.mean),
+            result.score.interval(band),
             str(evaluation.non_finite),
             style="bold" if name == DISCOVERED else None,
         )

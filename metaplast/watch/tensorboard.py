@@ -27,7 +27,7 @@ class TensorBoard:
     """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
 
     The search and the refit form the run "discovered"; each baseline is a separate run, so that one
-    chart compares their losses or accuracies. TensorBoard colours lines by run, so each candidate
+    chart compares their losses or scores. TensorBoard colours lines by run, so each candidate
     term is also a run: its θ gets its own colour in the chart of all coefficients.
 
     Args:
@@ -55,7 +55,7 @@ class TensorBoard:
         step = self._offset(record.stage) + record.episodes
         scalars: dict[str, float] = {
             "meta/loss": record.loss,
-            "meta/accuracy": record.accuracy,
+            f"meta/{loop.learner.system.objective.score_scale.key}": record.score,
             "meta/gradient_norm": record.gradient_norm,
             "rule/l1_norm": record.l1_norm,
             "rule/active_terms": record.active,
@@ -77,7 +77,7 @@ class TensorBoard:
         """Do nothing: the held-out test has no chart."""
 
     def finish(self, result: Result) -> None:
-        """Write the final rule, held-out accuracies and hyper-parameters, and close the files."""
+        """Write the final rule, held-out scores and hyper-parameters, and close the files."""
         self._try(lambda: self._finish(result))
 
     def _try(self, write: Callable[[], None]) -> None:
@@ -100,7 +100,7 @@ class TensorBoard:
         self._end_curves(result)
         for name, evaluation in result.heldout.items():
             writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
-            writer.add_scalar("heldout/accuracy", evaluation.band.mean, 0)
+            writer.add_scalar(f"heldout/{result.score.key}", evaluation.band.mean, 0)
         writer, _ = self._writer(SEARCH)
         # Two blanks end a line in Markdown.
         writer.add_text("rule/equation", "  \n".join(str(result.rule).splitlines()), 0)

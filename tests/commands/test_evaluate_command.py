@@ -200,7 +200,7 @@ def per_layer(path):
 REFUSED = {
     "no-such-rule": (["ehebbb"], "did you mean 'ehebb'"),
     "no-such-file": (["missing.json"], "cannot read a rule"),
-    "empty-folder": (["."], "holds no rule.json"),
+    "empty-folder": (["."], "has no rule.json"),
     "wrong-feedback": (["backprop:fixed"], "goes with feedback symmetric"),
     "unknown-baseline": (["--baselines=bakprop"], "did you mean 'backprop'"),
     "nothing": (["--baselines=none"], "nothing to compare"),

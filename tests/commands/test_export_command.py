@@ -142,7 +142,7 @@ MISTAKES = {
     "a foreign folder": (
         ("--to", "numpy"),
         lambda run: [(run / name).unlink() for name in (RULE, CONFIG)],
-        "holds no rule.json",
+        "has no rule.json",
     ),
     "widths of a wrong depth": (("--to", "numpy", "--widths", "5"), None, "at least 1"),
     "an unknown activation": (
@@ -235,7 +235,7 @@ def test_a_pipe_is_written_to_and_stays_one(run, tmp_path):
 def test_the_runs_own_files_are_not_replaced(run, name, capsys):
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     assert export_with(run, "--to", "markdown", "--output", run / name) == 2
-    assert "would be lost" in sole_error(capsys)
+    assert "would be overwritten" in sole_error(capsys)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
@@ -243,7 +243,7 @@ def test_a_rules_file_is_not_replaced_by_its_export(run, tmp_path, capsys):
     (tmp_path / "link").symlink_to(run / RULE)
     before = (run / RULE).read_bytes()
     assert export_with(run / RULE, "--to", "markdown", "--output", tmp_path / "link") == 2
-    assert "would be lost" in sole_error(capsys)
+    assert "would be overwritten" in sole_error(capsys)
     assert (run / RULE).read_bytes() == before
 
 

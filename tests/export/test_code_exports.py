@@ -187,10 +187,14 @@ class Wrong(CodeExporter):
 
 
 SPOILED = {
-    "a sign": ('change -= theta["error_error"]', 'change += theta["error_error"]', "differs by"),
-    "a coefficient": ("0.046229883", "0.046229884", "differs by"),
-    "sigma": ("np.expm1(-BETA", "np.expm1(-0.99 * BETA", "differs by"),
-    "not a number": ("return change", "return change * np.nan", "differs by inf"),
+    "a sign": (
+        'change -= theta["error_error"]',
+        'change += theta["error_error"]',
+        "differ from the engine's by",
+    ),
+    "a coefficient": ("0.046229883", "0.046229884", "differ from the engine's by"),
+    "sigma": ("np.expm1(-BETA", "np.expm1(-0.99 * BETA", "differ from the engine's by"),
+    "not a number": ("return change", "return change * np.nan", "differ from the engine's by inf"),
     "an exception": ("return new_weights", "return new_wheights", "the code fails .NameError"),
     "an import of metaplast": ("import numpy as np", "import numpy as np, metaplast", "the code f"),
     "a negative label": ("0 <= given.item() <", "given.item() <", "accepts class -1 as a label"),

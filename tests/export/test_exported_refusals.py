@@ -376,7 +376,7 @@ def test_states_of_another_rule_and_more_parameters_are_refused(torch_code):
     for a, b in zip(optimizer.state.values(), twin.state.values(), strict=True):
         assert torch.equal(a["feedback"], b["feedback"])
     other = program("torch", "feedback plastic")
-    with pytest.raises(ValueError, match="of another rule"):
+    with pytest.raises(ValueError, match="is from another rule"):
         other.PlasticityRule(other.make_model()).load_state_dict(state)
 
 

@@ -363,8 +363,10 @@ STATES = {
         lambda: other_rule(NAMES, RULE.theta[0], model=nn.Sequential(nn.Linear(5, 3, bias=False))),
         "widths",
     ),
-    "another optimizer": (lambda: torch.optim.Adam([nn.Parameter(X)]).state_dict(), "not that of"),
-    "nothing": (lambda: None, "not that of"),
+    "another optimizer": (
+        lambda: torch.optim.Adam([nn.Parameter(X)]).state_dict(), "not from a RuleOptimizer"
+    ),
+    "nothing": (lambda: None, "not from a RuleOptimizer"),
 }  # fmt: skip
 
 

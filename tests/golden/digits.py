@@ -71,7 +71,7 @@ def discovery_digits() -> list[float]:
     )  # fmt: skip
     result = discover(config)
     rules = [*result.searched.theta, *result.rule.theta]
-    accuracies = [found.accuracy.tolist() for found in result.heldout.values()]
+    accuracies = [found.score.tolist() for found in result.heldout.values()]
     return [x for row in (*rules, *accuracies) for x in row]
 
 

@@ -193,7 +193,7 @@ def test_numpy_counts_are_counts():
     found = evaluate(
         case.learner, case.theta, Clouds(4, 3), get_engine("batched"), seed=0, episodes=np.int64(3)
     )
-    assert len(found.accuracy) == 3
+    assert len(found.score) == 3
     assert EpisodeRequest(ways=np.int32(3)).ways == 3
     assert type(require_count(np.uint8(3), "it")) is int
 

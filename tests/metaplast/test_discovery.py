@@ -155,7 +155,7 @@ def test_no_term_may_survive(theta):
     result = discover(config, split=SPLIT)
     assert result.kept == ()
     assert str(result.rule) == "ΔWₗ = 0"
-    assert len(result.heldout["discovered"].accuracy) == 4
+    assert len(result.heldout["discovered"].score) == 4
 
 
 @pytest.mark.parametrize(("theta", "layers"), [("shared", 1), ("per-layer", 2)])

@@ -192,7 +192,7 @@ def test_without_gradient_the_loss_is_the_same(engine):
     full, plain = (get_engine(engine).run(problem, gradient=g) for g in (True, False))
     assert plain.theta_gradient is None
     assert torch.equal(plain.loss, full.loss)
-    assert torch.equal(plain.accuracy, full.accuracy)
+    assert torch.equal(plain.score, full.score)
     assert plain.finite.all()
 
 

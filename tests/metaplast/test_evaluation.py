@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import Clouds, Poisoned, matrices_of, named
+from support import ACCURACY, Clouds, Poisoned, matrices_of, named
 
 from metaplast.base.bands import Band
 from metaplast.discovery.selection import keep_terms
@@ -47,7 +47,7 @@ def test_all_rules_meet_the_same_episodes_and_initial_weights():
         )
         assert all(torch.equal(x, y) for x, y in zip(a.state.weights, c.state.weights, strict=True))
     assert not torch.equal(first.loss, second.loss)
-    assert len(first.accuracy) == 7
+    assert len(first.score) == 7
 
 
 def test_chunks_seeds_and_purposes_differ():
@@ -65,9 +65,9 @@ def test_a_diverging_episode_counts_as_failed():
         ["error_hebbian"], [0.05], sampler=Poisoned([0]), episodes=6, observe=counts.append
     )
     assert result.non_finite == 2  # the first of each chunk of three
-    assert result.accuracy[[0, 3]].tolist() == [0.0, 0.0]
+    assert result.score[[0, 3]].tolist() == [0.0, 0.0]
     assert counts == [3, 3]
-    assert result.band.mean == pytest.approx(float(result.accuracy.mean()))
+    assert result.band.mean == pytest.approx(float(result.score.mean()))
 
 
 def test_evaluation_is_learning_and_judging():
@@ -78,7 +78,7 @@ def test_evaluation_is_learning_and_judging():
         state = problem.learner.step(state, problem.episode_theta, problem.episodes.example(t))
     loss, accuracy = problem.learner.query(state, problem.episodes.query)
     assert result.loss.tolist() == pytest.approx(loss.tolist())
-    assert result.accuracy.tolist() == accuracy.tolist()
+    assert result.score.tolist() == accuracy.tolist()
 
 
 def test_a_band_is_drawn_once(monkeypatch):
@@ -89,14 +89,14 @@ def test_a_band_is_drawn_once(monkeypatch):
         return Band(0.0, 0.0, 0.0)
 
     monkeypatch.setattr("metaplast.meta.evaluation.mean_band", counted)
-    evaluation = Evaluation(torch.rand(30), torch.rand(30), 0)
+    evaluation = Evaluation(torch.rand(30), torch.rand(30), 0, ACCURACY)
     assert evaluation.band is evaluation.band
     assert drawn == [30]
 
 
 def test_a_change_is_that_of_each_episode_and_in_the_direction_it_says():
     accuracies = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.6, 1.0])
-    first, second = (Evaluation(accuracy, torch.zeros(3), 0) for accuracy in accuracies)
+    first, second = (Evaluation(accuracy, torch.zeros(3), 0, ACCURACY) for accuracy in accuracies)
     change = first.change(second)
     # The difference is the same in every episode, so its band has no width.
     assert change.low == pytest.approx(0.1, abs=1e-6)

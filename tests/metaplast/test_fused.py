@@ -47,7 +47,7 @@ def assert_agree(actual, expected, tolerance):
         worst, scale = (a - b).abs().max().item(), b.abs().max().item()
         # Where all cancels, rounding errors of numbers of size 1 are left.
         assert worst <= tolerance * max(scale, 1e-3), f"off by {worst:.3g}, {scale=:.3g}"
-    assert torch.equal(actual.accuracy, expected.accuracy)
+    assert torch.equal(actual.score, expected.score)
 
 
 def assert_agrees_with_batched(problem, settings=None, tolerance=None):

@@ -89,7 +89,7 @@ def found():
             test_episodes=4,
         )
     )
-    heldout = {name: numbers((e.accuracy, e.loss)) for name, e in result.heldout.items()}
+    heldout = {name: numbers((e.score, e.loss)) for name, e in result.heldout.items()}
     history = [(r.loss, r.theta, r.angles, r.gradient_norm) for r in result.history]
     return result.rule.theta, history, heldout
 
@@ -189,7 +189,7 @@ def test_tensors_that_require_grad_are_taken_as_numbers(engine):
     theta = problem.theta.clone().requires_grad_()
     outcome = get_engine(engine).run(replace(problem, episodes=batch, state=state, theta=theta))
     assert torch.equal(outcome.theta_gradient, usual.theta_gradient)
-    tensors = (outcome.loss, outcome.accuracy, outcome.theta_gradient, *outcome.final.weights)
+    tensors = (outcome.loss, outcome.score, outcome.theta_gradient, *outcome.final.weights)
     assert not any(tensor.requires_grad for tensor in tensors)
 
 

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -18,6 +19,11 @@ def _function_stays(monkeypatch):
 
 @pytest.mark.parametrize("old", MOVED)
 def test_an_old_name_gives_what_moved_and_warns(old):
+    if "." in old:
+        # Its package warns too, the first time.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            importlib.import_module(f"metaplast.{old.partition('.')[0]}")
     sys.modules.pop(f"metaplast.{old}", None)
     with pytest.warns(DeprecationWarning, match=rf"metaplast\.{old} moved to metaplast\."):
         module = importlib.import_module(f"metaplast.{old}")
@@ -49,3 +55,11 @@ def test_the_old_module_that_hides_a_function_can_be_called_as_it():
 def test_what_was_never_there_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("metaplast.nonsense")
+
+
+def test_a_folder_left_by_the_old_version_hides_nothing(tmp_path, monkeypatch):
+    (tmp_path / "trust" / "__pycache__").mkdir(parents=True)
+    monkeypatch.setattr(metaplast, "__path__", [*metaplast.__path__, str(tmp_path)])
+    sys.modules.pop("metaplast.trust", None)
+    with pytest.warns(DeprecationWarning, match="moved to"):
+        assert importlib.import_module("metaplast.trust").TrustRegion

@@ -216,7 +216,7 @@ def test_diverging_episodes_are_counted_excluded_and_explained():
     assert record.non_finite == 1
     kept = torch.tensor([0, 2])
     assert record.loss == pytest.approx(float(outcome.loss[kept].mean()))
-    assert record.accuracy == pytest.approx(float(outcome.score[kept].mean()))
+    assert record.score == pytest.approx(float(outcome.score[kept].mean()))
     gradients = outcome.theta_gradient[kept] * loop.progress.scale
     norms = gradients.norm(dim=1, keepdim=True).clamp(min=1.0)
     assert record.gradient_norm == pytest.approx(float((gradients / norms).mean(0).norm()))

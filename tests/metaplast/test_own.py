@@ -146,7 +146,7 @@ def test_a_run_on_own_data_continues_on_nothing_else(tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert "own data: wine" in refusal(Discovery.resume, folder)
     assert guard(discover_command.main, ["--resume", str(folder)]) == 2
-    assert "only Python can give it again" in " ".join(capsys.readouterr().err.split())
+    assert "pass the data again from Python" in " ".join(capsys.readouterr().err.split())
     one = pixels()
     one[7, 3] += 1e-6
     swapped = LABELS.clone()

@@ -123,7 +123,7 @@ def test_a_term_whose_coefficient_the_last_refit_brings_to_zero_is_dropped():
             return super().put_back(current, k)
 
         def again(self, current):
-            return Fit((HEBBIAN, ERRORS), torch.zeros(2), fit(current.kept).accuracy)
+            return Fit((HEBBIAN, ERRORS), torch.zeros(2), fit(current.kept).score)
 
     refits = Last(lambda current, kept: fit(kept))
     selection = select(fit((HEBBIAN, ERRORS, OJA)), TERMS, refits)
@@ -210,7 +210,7 @@ def test_a_term_without_coefficient_is_no_part_of_a_fit(theta, kept):
     assert trimmed.kept == kept
     assert trimmed.theta.shape[-1] == len(kept)
     assert trimmed.theta.sum() == fit.theta.sum()
-    assert trimmed.accuracy is fit.accuracy
+    assert trimmed.score is fit.score
 
 
 def test_a_term_that_a_refit_leaves_at_zero_is_not_tried_again():

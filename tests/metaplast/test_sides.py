@@ -122,7 +122,7 @@ def judged(result, monkeypatch, seed=0):
 
 def test_a_sweep_judges_rules_on_the_meta_training_side_of_its_own_split(result, monkeypatch):
     found, sources = judged(result, monkeypatch)
-    assert len(found["loss"]) == len(found["accuracy"]) == TINY.validation
+    assert len(found["loss"]) == len(found["score"]) == TINY.validation
     assert set(sources.sides) == {"train"}
     # The split is made with the seed of the sweep, not with the seed of the run.
     assert [request.seed for request in sources.requests] == [0]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from support import assert_is_one_sentence
+from support import ACCURACY, assert_is_one_sentence
 
 from metaplast.base.errors import UserError
 from metaplast.batch_jobs import pool
@@ -160,10 +160,10 @@ def made(l1, seed, kept, losses, accuracy=0.7):
         "rule": dict.fromkeys(kept, 0.5),
         "before_refit": {name: 0.0 if name == "decay" else 0.1 for name in pool},
         "heldout": {"discovered": test, "backprop": test},
-        "judged": {"loss": losses, "accuracy": [0.0] * len(losses)},
+        "judged": {"loss": losses, "score": [0.0] * len(losses)},
         "seconds": 1.0,
     }
-    return Run(f"l1={l1}_seed={seed}", l1, seed, summary)
+    return Run(f"l1={l1}_seed={seed}", l1, seed, summary, ACCURACY)
 
 
 ONE, TWO, GATED = ("error_hebbian",), ("error_hebbian", "oja"), ("oja", "gated_error_hebbian")

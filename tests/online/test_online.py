@@ -49,7 +49,7 @@ def test_training_equals_a_plain_loop_over_single_examples(engine, names):
                 record = run.samples.index(step)
                 loss, accuracy = learner.query(state, batch.query)
                 assert_close(run.loss[network, record], loss[0])
-                assert float(run.accuracy[network, record]) == pytest.approx(float(accuracy[0]))
+                assert float(run.score[network, record]) == pytest.approx(float(accuracy[0]))
             if step < 9:
                 state = learner.step(state, each, batch.example(step))
         for got, wanted in zip(run.final.weights, state.weights, strict=True):
@@ -98,7 +98,7 @@ def test_diverged_networks_count_as_zero_and_are_told():
     run = train_online(learner, theta, CloudStream(), settings((0, 5, 9)))
     assert run.diverged.all()
     assert run.band().mean == 0
-    assert (run.accuracy[:, 1:][~torch.isfinite(run.loss[:, 1:])] == 0).all()
+    assert (run.score[:, 1:][~torch.isfinite(run.loss[:, 1:])] == 0).all()
 
 
 def test_probes_measure_what_they_say():
@@ -133,8 +133,8 @@ def test_backprop_learns_real_digits():
     learner = Learner.on_stack(FullyConnected((64, 16, 10)), "symmetric", named("error_hebbian"))
     settings = OnlineSettings((0, 300), seeds=2, queries=100, engine="batched")
     run = train_online(learner, torch.tensor([0.05]), split.final, settings, probes={})
-    assert run.accuracy[:, 0].max() < 0.3
-    assert run.accuracy[:, 1].min() > 0.5
+    assert run.score[:, 0].max() < 0.3
+    assert run.score[:, 1].min() > 0.5
 
 
 def test_backprop_learns_to_tell_two_clouds_apart():

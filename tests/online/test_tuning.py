@@ -5,12 +5,12 @@ import math
 import pytest
 from support import named
 
-from metaplast.online.tuning import GRID, Score, Search, Trial
+from metaplast.online.tuning import GRID, Quality, Search, Trial
 
 
 def search(terms, height):
     """Return a finished search of a landscape: `height` maps coefficients to accuracy."""
-    found = Search(named(*terms), lambda theta: Trial(theta, Score(height(*theta), 0.0)))
+    found = Search(named(*terms), lambda theta: Trial(theta, Quality(height(*theta), 0.0)))
     found.run()
     return found
 
@@ -50,7 +50,9 @@ def test_the_grid_grows_for_each_of_two_coefficients(rate, other, whole):
         return peak(rate)(first) + (peak(other)(second) if second > 0 else -60)
 
     found = Search(
-        named("error_hebbian", "oja"), lambda theta: Trial(theta, Score(height(*theta), 0.0)), whole
+        named("error_hebbian", "oja"),
+        lambda theta: Trial(theta, Quality(height(*theta), 0.0)),
+        whole,
     )
     # Where a term must take part, its grid ends where it would hardly act.
     ends = whole and other < 10 ** (GRID[0] / 4)
@@ -93,7 +95,7 @@ def test_a_term_without_which_no_rate_works_is_found():
 def test_where_every_term_must_take_part_a_useless_one_is_as_small_as_the_grid():
     def attempt(theta):
         rate, other = theta
-        return Trial(theta, Score(peak(1e-2)(rate) - abs(other), 0.0))
+        return Trial(theta, Quality(peak(1e-2)(rate) - abs(other), 0.0))
 
     found = Search(named("error_hebbian", "oja"), attempt, whole=True)
     rate, other = found.run().theta
@@ -103,5 +105,5 @@ def test_where_every_term_must_take_part_a_useless_one_is_as_small_as_the_grid()
 
 
 def test_equal_accuracies_are_decided_by_the_loss():
-    assert Score(0.5, -1.0) > Score(0.5, -math.inf)
-    assert Score(0.6, -9.0) > Score(0.5, -1.0)
+    assert Quality(0.5, -1.0) > Quality(0.5, -math.inf)
+    assert Quality(0.6, -9.0) > Quality(0.5, -1.0)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from support import ACCURACY
 
 from metaplast.base.bands import Band
 from metaplast.report import figures
@@ -110,7 +111,9 @@ def some_figures():
     zero = Curve(x, 0 * x, 0 * x, 0 * x)
     yield figures.profiles({"a": curve, "does not learn": zero}, x="x", y="y", log=True)
     yield figures.by_layer({"a": [curve, curve], "b": []}, x="x", y="y")
-    yield figures.whiskers({"a": Band(0.5, 0.4, 0.6), "b": Band(-0.1, -0.2, 0)}, x="x", zero=True)
+    yield figures.whiskers(
+        {"a": Band(0.5, 0.4, 0.6), "b": Band(-0.1, -0.2, 0)}, x="x", scale=ACCURACY, zero=True
+    )
     kept = Trajectory(x, np.stack([x, 2 * x], 1), np.array([4.0, 9.0]))
     yield figures.trajectories({"k": kept, "d": Trajectory(x, x[:, None])}, x="x", y="θ")
 

@@ -52,6 +52,25 @@ def test_the_score_is_larger_where_the_output_went_down_the_gradient(objective):
 
 
 @each
+def test_the_least_score_is_finite_and_below_that_of_no_output(objective):
+    target = targets(objective)
+    least = objective.least_score(target)
+    assert tuple(least.shape) == (2, 5)
+    assert bool(torch.isfinite(least).all())
+    nothing = objective.score(torch.zeros(2, 5, 3, dtype=torch.float64), target)
+    assert least.mean() < nothing.mean()
+    assert objective.worst <= least.min() <= objective.best
+
+
+@each
+def test_scores_lie_within_the_limits_of_their_scale(objective):
+    score = objective.score(normal(2, 5, 3), targets(objective))
+    low, high = objective.score_scale.limits
+    assert low <= score.min()
+    assert score.max() <= high
+
+
+@each
 @pytest.mark.parametrize("samples", [(2, 4), (1, 5), (5,)])
 def test_targets_of_another_shape_are_refused(objective, samples):
     with pytest.raises(UserError) as caught:

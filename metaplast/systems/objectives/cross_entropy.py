@@ -25,7 +25,9 @@ class CrossEntropy(Objective):
     score_name = "accuracy"
     percent = True
     worst = 0.0
+    best = 1.0
     least_effect = 0.002
+    loss_unit = "nats"
     error_latex = r"y_{L} - \mathrm{onehot}(\text{label})"
 
     def activity(self, output: Tensor) -> Tensor:
@@ -47,6 +49,10 @@ class CrossEntropy(Objective):
         """Return 1 if the largest output is the likeliest class, else 0."""
         likeliest = target.argmax(-1) if target.is_floating_point() else target
         return (output.argmax(-1) == likeliest).to(output.dtype)
+
+    def chance(self, outputs: int) -> float:
+        """Return 1/C: every one of C classes is as likely."""
+        return 1 / outputs
 
     def targets(
         self,

@@ -23,6 +23,7 @@ class MeanSquaredError(Objective):
     aliases = ("mean-squared-error", "regression")
     score_name = "−MSE"
     worst = -math.inf
+    best = 0.0
     least_effect = 0.002
     error_latex = r"z_{L} - t"
 
@@ -41,6 +42,13 @@ class MeanSquaredError(Objective):
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Return −mean_j (z_j − t_j)² of each sample."""
         return -(output - target).square().mean(-1)
+
+    def least_score(self, target: Tensor) -> Tensor:
+        """Return −mean_j (2 t_j)²: the score of an output of the right size and the wrong sign.
+
+        That is four times as bad as an output of zero. The choice is ours.
+        """
+        return self.score(-target, target)
 
     def targets(
         self,
