@@ -89,6 +89,7 @@ def test_figures_are_written_as_png_and_svg(folder):
         assert "direct feedback alignment" in svg
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers_and_prints_them(
     folder, tmp_path, capsys, monkeypatch
 ):
@@ -143,6 +144,7 @@ def test_a_known_rule_may_have_another_feedback(tmp_path):
     assert (fa["theta"], fa["accuracy"]) == (dfa["theta"], dfa["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
     out = tmp_path / "out"

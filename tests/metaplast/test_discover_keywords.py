@@ -71,6 +71,7 @@ def test_what_has_no_meaning_is_refused_in_one_sentence(keywords, sentence):
     assert_is_one_sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_a_folder_is_made_filled_and_continued(tmp_path):
     folder = str(tmp_path / "new" / "run")
     config = DiscoveryConfig(terms="error_hebbian", dataset="clusters:6,3", **TINY)

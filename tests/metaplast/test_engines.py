@@ -111,7 +111,9 @@ def test_engines_agree_on_all_terms_together(feedback, per_layer):
 
 
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
-@pytest.mark.parametrize("activation", ["softplus:10", "tanh"])
+@pytest.mark.parametrize(
+    "activation", ["softplus:10", pytest.param("tanh", marks=pytest.mark.slow)]
+)
 # Detached feedback has, on purpose, another gradient than the loss's own.
 @pytest.mark.parametrize("feedback", [name for name in FEEDBACKS if name != "symmetric-detached"])
 def test_gradient_is_that_of_finite_differences(feedback, activation, per_layer):
@@ -222,7 +224,7 @@ def test_a_rule_without_terms_learns_nothing(engine, per_layer):
     assert tuple(outcome.theta_gradient.shape) == (2, *problem.theta.shape)
 
 
-@pytest.mark.parametrize("engine", ["reference", "batched"])
+@pytest.mark.parametrize("engine", [pytest.param("reference", marks=pytest.mark.slow), "batched"])
 @pytest.mark.parametrize("feedback", ["fixed", "symmetric"])
 def test_single_precision_is_close_to_double(feedback, engine):
     options = {"feedback": feedback, "widths": (30, 20, 15, 10, 5), "steps": 25, "size": 0.01}

@@ -14,6 +14,7 @@ from metaplast.report.figures import Trajectory
 from metaplast.reproduce.panels import Panel, _shared_looks
 
 
+@pytest.mark.slow
 def test_a_band_over_networks_covers_the_mean_as_often_as_it_says():
     draw = np.random.default_rng(1)
     curve = Curve.over_networks(range(400), draw.normal(size=(30, 400)))
