@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -91,8 +92,15 @@ def in_process(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("exporter", CODE)
+def slow_in_jax(exporter, case):
+    """Mark a case as slow in JAX, where each takes a second, except two."""
+    quick = exporter != "jax" or case in ("all terms per layer", "feedback symmetric")
+    return pytest.param(exporter, case, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("exporter", "case"), [slow_in_jax(*both) for both in itertools.product(CODE, CASES)]
+)
 def test_code_does_what_the_engine_does(exporter, case, in_process):
     pytest.importorskip(CODE[exporter].package)
     # Compiled by JAX, each case takes seconds; compiled code is tested on a few below.

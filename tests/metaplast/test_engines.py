@@ -110,7 +110,10 @@ def test_engines_agree_on_all_terms_together(feedback, per_layer):
     assert_agree(get_engine("batched").run(problem), expected)
 
 
-@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
+@pytest.mark.parametrize(
+    "per_layer",
+    [pytest.param(False, id="shared"), pytest.param(True, id="per-layer", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
     "activation", ["softplus:10", pytest.param("tanh", marks=pytest.mark.slow)]
 )
