@@ -50,7 +50,6 @@ time.sleep(600)
 STARTER = LIGHT + "from metaplast.base.family import run_module; run_module('child')"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("files", [{"main.py": WORKER}, {"main.py": STARTER, "child.py": MODULE}])
 def test_processes_end_with_the_one_that_started_them(tmp_path, files):
     for name, text in files.items():

@@ -80,7 +80,6 @@ def test_a_device_is_written_to():
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("piped", [False, True])
 def test_standard_output_keeps_what_is_printed_before_and_after(tmp_path, name, piped):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support import TERMS
+from support import LIGHT, TERMS
 
 import metaplast
 from metaplast.tasks.library import all_sources
@@ -100,6 +100,12 @@ def test_importing_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
     assert dict(zip(MODULES, done.stdout.splitlines(), strict=True)) == dict.fromkeys(MODULES, b"")
+
+
+def test_small_scripts_of_tests_load_no_torch():
+    program = LIGHT + "import metaplast.base.family, metaplast.base.locks; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert b"torch" not in done.stdout.split()
 
 
 @pytest.mark.parametrize("name", metaplast.__all__)
