@@ -13,13 +13,11 @@ from metaplast.reproduce.page import page
 from metaplast.reproduce.runner import Plan, Results, prepare_variant
 
 QUICK = Setting(quick=True)
-# One of each kind: meta-learned rules, networks that learn online.
-SMALL = ("ehebb", "information")
 
 
 def slow_unless_small(name):
-    """Mark the test of an experiment as slow, unless it is one of each kind that runs quickly."""
-    return name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
+    """Mark the test of an experiment as slow, unless it is a small one."""
+    return name if name == "ehebb" else pytest.param(name, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")

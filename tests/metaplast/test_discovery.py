@@ -193,6 +193,7 @@ def test_per_layer_baselines_learn_a_rate_for_each_layer():
         assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "feedback", "expected"),
     [

@@ -11,6 +11,7 @@ from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
+pytestmark = pytest.mark.slow  # Its reader takes seconds to load.
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 CONFIG = DiscoveryConfig(
@@ -64,7 +65,6 @@ def test_all_charts_are_there(tracked):
     assert read(tracked[0] / "backprop").Scalars("heldout/accuracy")
 
 
-@pytest.mark.slow
 def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):
     split = EpisodeSplit(
         Poisoned([1]), Clouds(), "classes", inputs=6, outputs=3, description="clouds"
