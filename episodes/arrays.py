@@ -51,15 +51,15 @@ def as_inputs(name: str, value: Any) -> Tensor:
 
 
 def as_labels(name: str, value: Any) -> Array:
-    """Return labels as an array of int64 or text, in their own shape.
+    """Return labels as an array of int64 or text, or targets as float64, in their own shape.
 
     Args:
         name: of the data, for messages.
-        value: a tensor, array, series or list of whole numbers, or of text.
+        value: a tensor, array, series, data frame or list: of whole numbers or text, which name
+            classes, or of floating-point numbers, which are to be learned themselves.
 
     Raises:
-        UserError: if a label is missing or of another type. Floats, which may be measurements, and
-            booleans are refused too.
+        UserError: if a label is missing, not finite or of another type, such as bool.
     """
     if isinstance(value, Tensor):
         value = _plain_tensor(name, "labels", value)
@@ -73,16 +73,14 @@ def as_labels(name: str, value: Any) -> Array:
         return texts
     if array.dtype == object:
         return _labels_of_objects(name, array)
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise UserError(
-            f"{name}: labels must be integers, but one is missing (NaN) at index "
-            f"{int(np.isnan(array).ravel().argmax())}; remove that image or give its class."
-        )
     # An empty list of labels is an array of floats; its length is refused elsewhere.
+    if array.dtype.kind == "f" and array.size:
+        return _targets(name, array)
     require(
         array.dtype.kind in "iu" or array.size == 0,
         f"{name}: labels must be integers, got {kind}; convert them with labels.long(), or "
-        f"labels.astype(int), if they are numbers of classes.",
+        f"labels.astype(int), if they are numbers of classes, to floating point if they are to be "
+        f"learned as numbers.",
     )
     require(
         array.size == 0 or int(array.max()) < 2**63,
@@ -92,18 +90,40 @@ def as_labels(name: str, value: Any) -> Array:
     return classes
 
 
+def _targets(name: str, array: Array) -> Array:
+    """Return floating-point targets as float64, after checking that they are finite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = int((~finite).reshape(len(array), -1).any(1).argmax()) if array.ndim else 0
+        what = "one is missing (NaN)" if np.isnan(array).any() else "one is infinite"
+        raise UserError(
+            f"{name}: labels must be integers, or finite numbers for regression, but {what} at "
+            f"index {index}; remove that sample, or give its class or number."
+        )
+    targets: Array = array.astype(np.float64)
+    return targets
+
+
 def _labels_of_objects(name: str, array: Array) -> Array:
-    """Return labels that are Python objects as numbers, or as text if all are text."""
+    """Return labels that are Python objects: text, classes, or numbers if one is a float."""
     flat = [plain_scalar(label) for label in array.ravel()]
     if flat and all(isinstance(label, str) for label in flat):
         return np.array(flat, dtype=str).reshape(array.shape)
+    is_measured = any(isinstance(label, float) for label in flat)
+    kinds: Any = (int, float) if is_measured else int
     for index, label in enumerate(flat):
-        whole = isinstance(label, int) and not isinstance(label, bool)
         require(
-            whole and -(2**63) <= label < 2**63,
-            f"{name}: labels must be integers, or all text, got {shown(label)} at index {index}; "
-            f"fix or remove it.",
+            isinstance(label, kinds) and not isinstance(label, bool),
+            f"{name}: labels must be integers, or all text, or all numbers, got {shown(label)} at "
+            f"index {index}; fix or remove it.",
         )
+        require(
+            is_measured or -(2**63) <= label < 2**63,
+            f"{name}: labels must be below 2^63, got {shown(label)} at index {index}; renumber "
+            f"them.",
+        )
+    if is_measured:
+        return _targets(name, np.array(flat, dtype=np.float64).reshape(array.shape))
     return np.array(flat, dtype=np.int64).reshape(array.shape)
 
 

@@ -6,13 +6,13 @@ The query labels p are its softmax outputs. The learner's loss, the cross-entrop
     H(p, q) = H(p) + KL(p ‖ q),
 
 is least if its outputs q equal p, that is, at the planted coefficients. So we know which rule
-discovery should find. `teacher_rule` draws the coefficients that are not given.
+discovery should find. For regression p are the teacher's outputs themselves, and the loss is 0 at
+the planted coefficients. `teacher_rule` draws the coefficients that are not given.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,8 +47,9 @@ TRIED = 64
 #: teacher near divergence would diverge in some of the many episodes.
 MARGIN = 1.5
 
-#: How far a single drawn term moves the outputs, KL(without ‖ with) in nats, and by what factor the
-#: coefficients are then varied. Beyond about 0.05, rules of several terms begin to diverge.
+#: How far a single drawn term moves the outputs: KL(without ‖ with) in nats, or for regression the
+#: loss; and by what factor the coefficients are then varied. Beyond about 0.05, rules of several
+#: terms begin to diverge.
 EFFECT = 0.005
 SPREAD = 2.0
 
@@ -117,7 +118,7 @@ def _fresh(
 
 @own_settings()
 def taught(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -> Tensor:
-    """Return the teacher's outputs on the query set, [episode, query, class].
+    """Return the teacher's outputs on the query set, [episode, query, output].
 
     Args:
         teacher: network, feedback and terms.
@@ -240,11 +241,7 @@ def teacher_rule(
         UserError: if a given rule diverges, or no draw succeeds.
     """
     draw = generator(request.seed, "planted", device=request.device)
-    batch, state = _fresh(sampler, teacher, TRIED, draw, torch.float64)
-
-    def outputs(theta: Tensor) -> Tensor:
-        return taught(teacher, theta, state, batch)
-
+    outputs = _Trial(teacher, *_fresh(sampler, teacher, TRIED, draw, torch.float64))
     names = ", ".join(term.name for term in teacher.terms)
     if plan.theta is not None:
         rule = Rule(plan.terms, plan.theta, teacher.feedback_name, per_layer=plan.per_layer)
@@ -266,10 +263,30 @@ def teacher_rule(
     return Rule.of(teacher.terms, coefficients, teacher.feedback_name)
 
 
-Outputs = Callable[[Tensor], Tensor]
+@dataclass(frozen=True)
+class _Trial:
+    """Episodes on which a teacher is tried; called with θ, it returns the teacher's outputs."""
+
+    teacher: Learner
+    batch: EpisodeBatch
+    state: State
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        return taught(self.teacher, theta, self.state, self.batch)
+
+    def effect(self, p: Tensor, q: Tensor) -> float:
+        """Return how much larger the loss with labels p is at outputs q than at outputs p.
+
+        This is KL(p ‖ q) for classes; infinity if a number is not finite.
+        """
+        objective = self.teacher.system.objective
+        if objective.target_kind != "numbers":
+            return divergence(p, q)
+        more = float((objective.loss(q, p) - objective.loss(p, p)).mean())
+        return more if math.isfinite(more) else math.inf
 
 
-def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> Tensor | None:
+def _draw(outputs: _Trial, terms: tuple[Term, ...], draw: torch.Generator) -> Tensor | None:
     """Return coefficients with which the teacher is stable, [term]; None if no draw succeeds."""
     sizes: dict[tuple[int, float], float] = {}
     for _ in range(DRAWS):
@@ -292,7 +309,7 @@ def _draw(outputs: Outputs, terms: tuple[Term, ...], draw: torch.Generator) -> T
     return None
 
 
-def _effective(outputs: Outputs, theta: Tensor, index: int, sign: float) -> float:
+def _effective(outputs: _Trial, theta: Tensor, index: int, sign: float) -> float:
     """Return the size of a coefficient that, added to θ, moves the outputs by `EFFECT`."""
     before, theta = outputs(theta), theta.clone()
     low, high = -6.0, 2.0
@@ -300,7 +317,9 @@ def _effective(outputs: Outputs, theta: Tensor, index: int, sign: float) -> floa
         middle = (low + high) / 2
         theta[index] = sign * 10**middle
         # A diverging teacher counts as an infinite effect.
-        low, high = (middle, high) if divergence(before, outputs(theta)) < EFFECT else (low, middle)
+        low, high = (
+            (middle, high) if outputs.effect(before, outputs(theta)) < EFFECT else (low, middle)
+        )
     return float(10.0**low)
 
 
@@ -316,13 +335,13 @@ def divergence(p: Tensor, q: Tensor) -> float:
     return float(each.mean()) if torch.isfinite(each).all() else math.inf
 
 
-def _is_tame(outputs: Outputs, theta: Tensor) -> bool:
+def _is_tame(outputs: _Trial, theta: Tensor) -> bool:
     """Return whether no episode is near divergence, and removing any term has an effect."""
     if not torch.isfinite(outputs(MARGIN * theta)).all():
         return False
     target = outputs(theta)
     without = theta.repeat(len(theta), 1).fill_diagonal_(0)
-    missed = [divergence(target, outputs(row)) for row in without]
+    missed = [outputs.effect(target, outputs(row)) for row in without]
     return all(EFFECT / 4 <= each < math.inf for each in missed)
 
 

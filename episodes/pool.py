@@ -1,12 +1,14 @@
-"""A labelled pool of images: the form in which every data set provides its images."""
+"""A pool of labelled samples: the form in which every data set provides its images or numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from metaplast.systems.objective import TargetKind
 
 #: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
 #: standard deviation of each input.
@@ -15,7 +17,9 @@ Scaling = Literal["none", "unit", "columns", "standard"]
 
 @dataclass(frozen=True, eq=False)
 class LabelledPool:
-    """All images of a data set, from both sides of the split.
+    """All samples of a data set, from both sides of the split, with classes or numbers to learn.
+
+    For regression, `targets` holds what is to be learned, and all samples count as one class.
 
     Attributes:
         images: [image, pixel]; uint8 if the data set has bytes (a quarter of the memory of
@@ -27,6 +31,8 @@ class LabelledPool:
         scaling: how to scale inputs by statistics of the meta-training images, once the split is
             decided; see `episodes.scaling`. `scale` is then ignored.
         range_is_known: whether the user needs no warning about inputs far from 0 … 1.
+        targets: [sample, output] float64, the numbers to learn; None if the classes are learned.
+        target_scaling: how to scale each output by statistics of the meta-training samples.
     """
 
     images: Tensor
@@ -36,6 +42,25 @@ class LabelledPool:
     note: str = ""
     scaling: Scaling = "none"
     range_is_known: bool = False
+    targets: Tensor | None = None
+    target_scaling: Scaling = "none"
+
+    @classmethod
+    def of_numbers(cls, images: Tensor, targets: Tensor, **options: Any) -> LabelledPool:
+        """Return a pool for regression.
+
+        Args:
+            images: [sample, input].
+            targets: [sample, output], or [sample] for one output; floating point.
+            options: other attributes.
+        """
+        one_class = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return cls(images, one_class, targets=targets.double().view(len(images), -1), **options)
+
+    @property
+    def kind(self) -> TargetKind:
+        """What is learned: "classes" or "numbers"."""
+        return "classes" if self.targets is None else "numbers"
 
     @property
     def classes(self) -> int:
@@ -46,6 +71,29 @@ class LabelledPool:
     def pixels(self) -> int:
         """Pixels of an image."""
         return self.images.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Output neurons: one for each class, or for each number of a target."""
+        return self.classes if self.targets is None else self.targets.shape[1]
+
+    @property
+    def sizes(self) -> str:
+        """Numbers of samples, inputs and classes or targets, for descriptions."""
+        if self.targets is None:
+            return f"{self.classes} classes, {len(self.images)} images of {self.pixels} pixels"
+        many = f"{len(self.images)} samples, {_many(self.pixels, 'input')}"
+        return f"{many}, {_many(self.outputs, 'target')}"
+
+    def to(self, device: torch.device) -> LabelledPool:
+        """Return the same pool on a device."""
+        targets = None if self.targets is None else self.targets.to(device)
+        images, labels = self.images.to(device), self.labels.to(device)
+        return replace(self, images=images, labels=labels, targets=targets)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def numbered(labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Draw episodes from a labelled pool, a whole batch at once."""
+"""Draw episodes from a pool, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -69,6 +69,8 @@ def support_and_queries(
 class PoolSampler:
     """Draws ways classes, then shots + queries images of each, all without repetition.
 
+    If the targets are numbers, an episode is shots + queries samples.
+
     Attributes:
         pool: images and labels, on the device where episodes are made.
         request: ways, shots, queries, kind of labels, dtype.
@@ -84,6 +86,11 @@ class PoolSampler:
     counts: Tensor
 
     @property
+    def ways(self) -> int:
+        """Number of classes in an episode; 1 if the targets are numbers."""
+        return self.request.ways if self.pool.targets is None else 1
+
+    @property
     def range_is_known(self) -> bool:
         """Whether the range of the inputs needs no further warning."""
         return self.pool.range_is_known
@@ -97,22 +104,24 @@ class PoolSampler:
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes: support shuffled, query class by class."""
-        ways = self.request.ways
         chosen = self._classes(episodes, generator)
-        index = self._images(chosen.flatten(), generator).view(episodes, ways, -1)
+        index = self._images(chosen.flatten(), generator).view(episodes, self.ways, -1)
         label = self._labels(chosen)[:, :, None].expand_as(index)
         support, support_y, query, query_y = support_and_queries(
             index, label, self.request.shots, generator
         )
+        if self.pool.targets is not None:
+            support_y, query_y = self._numbers(support), self._numbers(query)
         return EpisodeBatch(
             self._pixels(support), support_y, self._pixels(query), query_y.contiguous()
         )
 
     def digest(self) -> str:
-        """Return a digest of the images and labels that may be drawn, and of the request."""
+        """Return a digest of the images and targets that may be drawn, and of the request."""
         request, found = self.request, Digest("pool")
-        found.plain([request.ways, request.shots, request.queries, request.labels])
-        found.tensor(self.pool.labels[self.members])
+        found.plain([self.ways, request.shots, request.queries, request.labels])
+        is_numbers = self.pool.targets is not None
+        found.tensor(self._numbers(self.members) if is_numbers else self.pool.labels[self.members])
         for part in torch.split(self.members, _DIGESTED):
             found.tensor(self._pixels(part))
         return found.value()
@@ -122,7 +131,7 @@ class PoolSampler:
         sizes = torch.full(
             (episodes,), len(self.classes), dtype=torch.int64, device=self.classes.device
         )
-        return distinct(sizes, self.request.ways, generator)
+        return distinct(sizes, self.ways, generator)
 
     def _images(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Return pool indices of shots + queries images of each chosen class: [row, image]."""
@@ -142,3 +151,8 @@ class PoolSampler:
     def _pixels(self, index: Tensor) -> Tensor:
         """Return the images at `index` [episode, step] as numbers: [episode, step, pixel]."""
         return self.pool.images[index].to(self.request.dtype) * self.pool.scale
+
+    def _numbers(self, index: Tensor) -> Tensor:
+        """Return the targets at `index` [episode, step]: [episode, step, output]."""
+        assert self.pool.targets is not None
+        return self.pool.targets[index].to(self.request.dtype)

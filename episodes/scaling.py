@@ -1,4 +1,4 @@
-"""Scale the inputs of a labelled pool by statistics of its meta-training images."""
+"""Scale the inputs of a pool, and numbers to learn, by statistics of its meta-training samples."""
 
 from __future__ import annotations
 
@@ -18,30 +18,38 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
     With "unit", shift is the smallest of all inputs and size is their range. With "columns" this
     holds for each input separately. With "standard", shift and size are each input's mean and
     standard deviation. An input that never varies becomes 0. Other images than those of the fit may
-    leave the range from 0 to 1.
+    leave the range from 0 to 1. The same is done with the targets, if they are numbers.
 
     Args:
         pool: all images, on the CPU.
         fit: [image] bool, the images used for the fit: never those held out.
         dtype: of the result.
     """
+    if pool.targets is not None and pool.target_scaling != "none":
+        targets = _fitted(pool.targets, fit, pool.target_scaling)
+        pool = replace(pool, targets=targets, target_scaling="none")
     if pool.scaling == "none":
         return pool
-    seen = pool.images[fit].double()
-    if pool.scaling == "standard":
+    images = _fitted(pool.images, fit, pool.scaling).to(dtype)
+    return replace(pool, images=images, scale=1.0, scaling="none")
+
+
+def _fitted(values: Tensor, fit: Tensor, scaling: Scaling) -> Tensor:
+    """Return scaled `values` [sample, column] in float64; only those in `fit` [sample] decide."""
+    seen = values[fit].double()
+    if scaling == "standard":
         shift, size = seen.mean(0), seen.std(0, correction=0)
-    elif pool.scaling == "columns":
+    elif scaling == "columns":
         shift, size = seen.amin(0), seen.amax(0) - seen.amin(0)
     else:
         shift, size = seen.min(), seen.max() - seen.min()
     # An input varies only if its range exceeds rounding errors.
     varies = size > 1e-12 * seen.abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
     size = torch.where(varies, size, torch.inf)
-    images = ((pool.images.double() - shift) / size).to(dtype)
-    return replace(pool, images=images, scale=1.0, scaling="none")
+    return (values.double() - shift) / size
 
 
-def require_scaling(name: str, scale: object) -> None:
+def require_scaling(name: str, scale: object, what: str = "scale") -> None:
     """Check the name of a scaling.
 
     Raises:
@@ -50,5 +58,5 @@ def require_scaling(name: str, scale: object) -> None:
     known = ("auto", *get_args(Scaling))
     require(
         isinstance(scale, str) and scale in known,
-        f"{name}: scale must be {' or '.join(known)}, got {scale!r}.",
+        f"{name}: {what} must be {' or '.join(known)}, got {scale!r}.",
     )

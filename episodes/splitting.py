@@ -1,8 +1,10 @@
-"""Hold out a part of a labelled pool for the test: whole classes, or images of every class."""
+"""Hold out a part of a pool for the test: whole classes, or images of every class.
+
+Samples with numbers as targets count as one class, whose "images" are held out.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,7 +14,7 @@ from episodes.pool import LabelledPool
 from episodes.sampler import PoolSampler
 from episodes.scaling import scaled
 from metaplast.base.errors import require
-from metaplast.tasks.request import EpisodeRequest
+from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSplit
 
 #: "auto" holds out classes if there are at least this many classes per way. With fewer, one side
@@ -38,20 +40,14 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
             shots + queries, on either side.
     """
     generator = torch.Generator().manual_seed(request.seed)
-    require(
-        request.ways <= pool.classes,
-        f"{name} has {pool.classes} classes, but --ways asks for {request.ways}; "
-        f"give --ways {pool.classes} or less.",
-    )
+    require_ways(name, pool, request)
     held_out: Literal["classes", "images"]
     if _holds_out_classes(pool, request):
         held_out, is_test = "classes", _of_classes(name, pool, request, generator)
     else:
         held_out, is_test = "images", _of_images(name, pool, request, generator)
     pool = scaled(pool, ~is_test, request.dtype)
-    on_device = replace(
-        pool, images=pool.images.to(request.device), labels=pool.labels.to(request.device)
-    )
+    on_device = pool.to(request.device)
     train, test = (
         PoolSampler.over(on_device, side.nonzero()[:, 0].to(request.device), request)
         for side in (~is_test, is_test)
@@ -61,13 +57,46 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
         test=test,
         held_out=held_out,
         inputs=pool.pixels,
-        outputs=pool.classes if request.labels == "global" else request.ways,
+        outputs=pool.outputs if request.labels == "global" else request.ways,
         description=_describe(name, pool, held_out, train, test),
         name=name,
+        targets=pool.kind,
     )
 
 
+def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | StreamRequest) -> None:
+    """Check that a request asks for no more classes than there are, and for none of numbers.
+
+    Args:
+        name: the source, for messages.
+        pool: all samples.
+        request: of episodes or of a stream.
+
+    Raises:
+        UserError: if it does.
+    """
+    if pool.targets is None:
+        require(
+            request.ways is None or request.ways <= pool.classes,
+            f"{name} has {pool.classes} classes, but --ways asks for {request.ways}; "
+            f"give --ways {pool.classes} or less.",
+        )
+        return
+    asked = {f"--ways {request.ways}": request.ways != type(request).ways}
+    if isinstance(request, EpisodeRequest):
+        asked["--labels remapped"] = request.labels == "remapped"
+        asked["--held-out classes"] = request.held_out == "classes"
+    for option, given in asked.items():
+        require(
+            not given,
+            f"{name} has numbers as targets and no classes, so {option} means nothing; leave it "
+            f"out.",
+        )
+
+
 def _holds_out_classes(pool: LabelledPool, request: EpisodeRequest) -> bool:
+    if pool.targets is not None:
+        return False
     if request.held_out != "auto":
         return request.held_out == "classes"
     if pool.held_out_classes is not None:
@@ -132,9 +161,10 @@ def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, side
     smallest, has = int(counts.argmin()), int(counts.min())
     needed = request.shots + request.queries
     each = " for meta-training and as many for the test" if sides == 2 else ""
+    what = f"images of class {smallest}" if pool.targets is None else "samples"
     require(
         has >= sides * needed,
-        f"{name} has {has} images of class {smallest}, but --shots {request.shots} and --queries "
+        f"{name} has {has} {what}, but --shots {request.shots} and --queries "
         f"{request.queries} take {needed}{each}; make them at most {has // sides} together.",
     )
 
@@ -142,8 +172,10 @@ def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, side
 def _describe(
     name: str, pool: LabelledPool, held_out: str, train: PoolSampler, test: PoolSampler
 ) -> str:
-    whole = f"{name}: {pool.classes} classes, {len(pool.images)} images of {pool.pixels} pixels"
-    if held_out == "classes":
+    whole = f"{name}: {pool.sizes}"
+    if pool.targets is not None:
+        parts = f"{len(test.members)} samples held out, {len(train.members)} for meta-training"
+    elif held_out == "classes":
         parts = f"{len(test.classes)} classes held out, {len(train.classes)} for meta-training"
     else:
         parts = (

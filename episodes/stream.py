@@ -1,4 +1,4 @@
-"""Streams of single images over a labelled pool, in two halves that share no image."""
+"""Streams of single samples over a pool, in two halves that share no sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from episodes.pool import LabelledPool
 from episodes.sampler import distinct
 from episodes.scaling import scaled
-from episodes.splitting import PARTS, places_in_class
+from episodes.splitting import PARTS, places_in_class, require_ways
 from metaplast.base.errors import require
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.request import StreamRequest
@@ -58,10 +58,12 @@ class PoolStream:
         return EpisodeBatch(*self._images(support, number), *self._images(query, number))
 
     def _images(self, index: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images [1, image, pixel] and labels [1, image] on the request's device."""
-        request, labels = self.request, number[self.pool.labels[index]]
+        """Return images [1, image, pixel] and targets [1, image, …] on the request's device."""
+        request, targets = self.request, self.pool.targets
         images = self.pool.images[index].to(request.device, request.dtype) * self.pool.scale
-        return images[None], labels[None].to(request.device)
+        if targets is not None:
+            return images[None], targets[index][None].to(request.device, request.dtype)
+        return images[None], number[self.pool.labels[index]][None].to(request.device)
 
 
 def _order(length: int, generator: torch.Generator) -> Tensor:
@@ -81,16 +83,14 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     Raises:
         UserError: if there are fewer classes than ways, or too few images of a class.
     """
-    require(
-        request.ways is None or request.ways <= pool.classes,
-        f"{name} has {pool.classes} classes, but --ways asks for {request.ways}; "
-        f"give --ways {pool.classes} or less.",
-    )
+    require_ways(name, pool, request)
     counts = torch.bincount(pool.labels)
+    of_class = f" images of class {int(counts.argmin())}", " of each class"
+    has, each = of_class if pool.targets is None else (" samples", "")
     require(
         int(counts.min()) >= LEAST,
-        f"{name} has {int(counts.min())} images of class {int(counts.argmin())}, but a stream "
-        f"needs at least {LEAST} of each class; choose another data set.",
+        f"{name} has {int(counts.min())}{has}, but a stream needs at least {LEAST}{each}; choose "
+        f"another data set.",
     )
     place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
     count = counts[pool.labels]
@@ -107,19 +107,28 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     tuning, final = sides
     ways = request.ways or pool.classes
     images = len(final.train) * ways // pool.classes
-    which = "all" if request.ways is None else f"{ways} drawn for each network"
-    description = (
-        f"{name}: {pool.classes} classes, {which}; {len(final.train)} images to learn from, "
-        f"{len(final.test)} held out, {len(tuning.train) + len(tuning.test)} others to find rates"
-    )
     return StreamSplit(
         tuning,
         final,
         images,
         pool.pixels,
-        ways,
-        "; ".join(part for part in (description, pool.note) if part),
+        pool.outputs if request.ways is None else ways,
+        _describe(name, pool, request, tuning, final),
+        name,
+        pool.kind,
     )
+
+
+def _describe(
+    name: str, pool: LabelledPool, request: StreamRequest, tuning: PoolStream, final: PoolStream
+) -> str:
+    which = "all" if request.ways is None else f"{request.ways} drawn for each network"
+    whole = f"{pool.classes} classes, {which}" if pool.targets is None else pool.sizes
+    parts = (
+        f"{len(final.train)} {'images' if pool.targets is None else 'samples'} to learn from, "
+        f"{len(final.test)} held out, {len(tuning.train) + len(tuning.test)} others to find rates"
+    )
+    return "; ".join(part for part in (f"{name}: {whole}", parts, pool.note) if part)
 
 
 def _where(mask: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from metaplast.terms.algebra import outer as outer
     from metaplast.terms.algebra import post as post
     from metaplast.terms.algebra import pre as pre
+    from metaplast.terms.algebra import scalar as scalar
     from metaplast.terms.algebra import total as total
     from metaplast.terms.dense_formula import DenseFormula as DenseFormula
     from metaplast.terms.library import KnownRule as KnownRule
@@ -100,6 +101,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "outer": "terms.algebra",
         "post": "terms.algebra",
         "pre": "terms.algebra",
+        "scalar": "terms.algebra",
         "total": "terms.algebra",
         "train_online": "online.train",
         "unroll": "engines",
@@ -146,6 +148,7 @@ __all__ = [
     "outer",
     "post",
     "pre",
+    "scalar",
     "total",
     "train_online",
     "unroll",

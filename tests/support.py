@@ -28,6 +28,8 @@ FEEDBACKS = tuple(all_feedbacks())
 TERMS = tuple(all_terms().values())
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
+# Scalars of random synapses.
+SCALARS = ("reward", "surprise")
 # The scale of the default objective's score.
 ACCURACY = get_objective("cross-entropy").score_scale
 
@@ -67,7 +69,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 
 def random_synapses(matrix, *, episodes=2, posts=4, pres=3, occurrences=1, weight=1.0, seed=0):
-    """Return random signals of both signs at the ends of a random `matrix`."""
+    """Return random signals and scalars of both signs at the ends of a random `matrix`."""
     sizes = {"post": posts, "pre": pres}
     weights = normal(episodes, sizes[matrix.rows], sizes[matrix.columns], seed=seed)
     ends = [
@@ -75,7 +77,10 @@ def random_synapses(matrix, *, episodes=2, posts=4, pres=3, occurrences=1, weigh
         for i, size in enumerate((posts, posts, pres, pres))
     ]
     kinds = (post.activity, post.error, pre.activity, pre.error)
-    return Synapses(Operator(weights), dict(zip(kinds, ends, strict=True)), weight)
+    scalars = {
+        name: normal(episodes, occurrences, seed=seed + 5 + i) for i, name in enumerate(SCALARS)
+    }
+    return Synapses(Operator(weights), dict(zip(kinds, ends, strict=True)), weight, scalars)
 
 
 def random_batch(inputs, outputs, *, steps, episodes, queries, seed=0, dtype=torch.float64):

@@ -20,6 +20,7 @@ from metaplast.discovery.run import Discovery
 from metaplast.discovery.selection import complexity
 from metaplast.engines import choose_engine
 from metaplast.meta.evaluation import evaluate
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import get_term
 
 
@@ -85,7 +86,7 @@ class Run:
     @property
     def searched(self) -> int:
         """Number of terms that the search left nonzero."""
-        return sum(_is_nonzero(value) for value in self.summary["before_refit"].values())
+        return len(Coefficients.from_plain(self.summary["before_refit"]).used)
 
     @property
     def score(self) -> float:
@@ -107,10 +108,6 @@ class Run:
     def loss(self) -> float:
         """Mean of `losses`."""
         return float(self.losses.mean())
-
-
-def _is_nonzero(value: float | Sequence[float]) -> bool:
-    return any(value) if isinstance(value, list) else value != 0
 
 
 @dataclass(frozen=True)
@@ -192,14 +189,12 @@ def terms_csv(runs: Sequence[Run]) -> str:
     """Return one row for each run, candidate term and, if θ is per layer, layer."""
     rows = []
     for run in runs:
-        final = run.summary["rule"]
-        for term, searched in run.summary["before_refit"].items():
-            kept = term in final
-            before = searched if isinstance(searched, list) else [searched]
-            after = final.get(term, [0.0] * len(before))
-            after = after if isinstance(after, list) else [after]
+        searched = Coefficients.from_plain(run.summary["before_refit"])
+        final = Coefficients.from_plain(run.summary["rule"]).columns()
+        for term, before in searched.columns().items():
+            kept, after = term in final, final.get(term, [0.0] * searched.sites)
             for layer, pair in enumerate(zip(before, after, strict=True), start=1):
-                place = layer if isinstance(searched, list) else ""
+                place = layer if searched.is_per_layer else ""
                 row = {"l1": run.l1, "seed": run.seed, "term": term, "layer": place}
                 rows.append(row | {"searched": pair[0], "theta": pair[1], "kept": int(kept)})
     return csv_text(rows)

@@ -32,6 +32,7 @@ from metaplast.online.train import OnlineSettings, spaced_records
 from metaplast.online.tuning import COARSE, GRID, ROUNDS
 from metaplast.report import comparison as report
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.tasks.checks import require_targets
 from metaplast.tasks.library import default_source, get_source, open_stream
 from metaplast.tasks.request import StreamRequest
 from metaplast.tasks.stream import StreamSplit
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str]) -> None:
     like = torch.zeros(0, dtype=getattr(torch, options.dtype), device=find_device(options.device))
     split = _open(options, like)
     network = options.network(split.inputs, split.outputs)
+    require_targets(split, network.objective)
     settings = _settings(options, split)
     for contender in contenders:
         check_depth(contender, network)

@@ -181,8 +181,10 @@ class DiscoveryConfig:
     @property
     def choice(self) -> TermChoice:
         """The candidate terms; from a pool, only those whose signals the system offers."""
-        offered = (group.offers for group in self.build_system(1, 2).groups)
-        return choose_terms(self.terms).served(frozenset().union(*offered))
+        groups = self.build_system(1, 2).groups
+        signals = frozenset(signal for group in groups for signal in group.offers)
+        scalars = frozenset(name for group in groups for name in group.scalars)
+        return choose_terms(self.terms).served(signals, scalars)
 
     @property
     def feedback_name(self) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from metaplast.discovery.config import DiscoveryConfig
@@ -17,6 +16,7 @@ from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import KnownRule, get_term
 from metaplast.terms.term import Term
 
@@ -67,25 +67,25 @@ class Loops:
         return choose_engine(self.config.engine, learner, self.config.torch_device)
 
     def make(
-        self, stage: str, learner: Learner, start: Tensor | None = None, **options: Any
+        self, stage: str, learner: Learner, start: Coefficients | None = None, **options: Any
     ) -> OuterLoop:
         """Return the outer loop of a stage.
 
         Args:
             stage: its name.
             learner: what it trains.
-            start: θ to start from, on the run's device; None for the terms' initial coefficients.
+            start: θ to start from; None for the terms' initial coefficients.
             options: as for `OuterLoop`; the settings are those of the search by default.
         """
         device = self.config.torch_device
-        start = self._initial(learner).to(device) if start is None else start.clone()
+        start = self._initial(learner) if start is None else start
         settings = {"settings": self.config.outer, **options}
         scale = self.stages.scale(stage)
         if scale is not None:
             settings["scale"] = scale.to(device)
         return OuterLoop(
             stage, learner, self.split.train, self.engine(learner),
-            seed=self.config.seed, device=device, start=start, **settings,
+            seed=self.config.seed, device=device, start=start.on(device), **settings,
         )  # fmt: skip
 
     def search(self, learner: Learner, *, tied: bool) -> OuterLoop:
@@ -103,32 +103,32 @@ class Loops:
         settings = replace(self.config.outer, l1=0.0)
         return self.make(rule.name, self.known_learner(rule), settings=settings)
 
-    def evaluate(self, name: str, learner: Learner, theta: Tensor, purpose: str) -> Evaluation:
+    def evaluate(
+        self, name: str, learner: Learner, theta: Coefficients, purpose: str
+    ) -> Evaluation:
         """Evaluate a rule on meta-training tasks, or on held-out ones if the purpose is the test.
 
         Args:
             name: of the rule, for observers.
             learner: with its terms.
-            theta: their coefficients, [term] or [layer, term].
+            theta: their coefficients.
             purpose: names the random numbers, and so the tasks.
         """
         config, final = self.config, purpose == HELDOUT
+        sampler = self.split.test if final else self.split.train
         return evaluate(
-            learner, theta, self.split.test if final else self.split.train, self.engine(learner),
+            learner, theta.tensor, sampler, self.engine(learner),
             episodes=config.test_episodes if final else config.validation, seed=config.seed,
             purpose=purpose, observe=lambda episodes: self._tested(name, episodes),
         )  # fmt: skip
 
-    def least_scores(self, learner: Learner, theta: Tensor) -> Tensor:
+    def least_scores(self, learner: Learner, theta: Coefficients) -> Tensor:
         """Return the scores of a rule that diverges in every validation task, [episode]."""
         return least_scores(
-            learner, theta, self.split.train, episodes=self.config.validation,
+            learner, theta.tensor, self.split.train, episodes=self.config.validation,
             seed=self.config.seed, purpose=VALIDATION,
         )  # fmt: skip
 
-    def _initial(self, learner: Learner) -> Tensor:
-        initial = [term.initial for term in learner.terms]
-        start = torch.tensor(initial, dtype=self.config.torch_dtype, device="cpu")
-        if self.config.theta == "per-layer":
-            return start.expand(learner.sites, -1).clone()
-        return start
+    def _initial(self, learner: Learner) -> Coefficients:
+        sites = learner.sites if self.config.theta == "per-layer" else None
+        return Coefficients.initial(learner.terms, self.config.torch_dtype, sites)

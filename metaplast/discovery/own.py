@@ -14,6 +14,7 @@ import torch
 
 from metaplast.base.errors import UserError, require
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.digest import SHOWN, Digestible, batch_digest, fixed_batch, plain_digest
 from metaplast.tasks.request import EpisodeRequest
@@ -62,8 +63,8 @@ class OwnData:
         """
         kind = type(split.train).__name__
         # In the order in which the run uses them.
-        train, sizes = _side(split.train, device)
-        test, _ = _side(split.test, device)
+        train, sizes = _side(split.train, split.targets, device)
+        test, _ = _side(split.test, split.targets, device)
         return cls(
             split.name or kind, split.description, kind, split.held_out, split.inputs,
             split.outputs, *sizes, train, test, request_of(split.train) is not None,
@@ -108,11 +109,13 @@ _WORDS = {
 }  # fmt: skip
 
 
-def _side(sampler: EpisodeSampler, device: torch.device) -> tuple[str, tuple[int, int]]:
+def _side(
+    sampler: EpisodeSampler, targets: TargetKind, device: torch.device
+) -> tuple[str, tuple[int, int]]:
     """Return the digest of a side, and the numbers of support and query images in an episode."""
     request = request_of(sampler)
     if request is not None and isinstance(sampler, Digestible):
-        return sampler.digest(), (request.ways * request.shots, request.ways * request.queries)
+        return sampler.digest(), request.sizes(targets)
     batch = fixed_batch(sampler, device)
     if not isinstance(batch, EpisodeBatch):
         raise UserError(

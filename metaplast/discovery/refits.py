@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, SELECT
 from metaplast.discovery.selection import Fit
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
+from metaplast.terms.coefficients import Coefficients
 
 
 class Refits:
@@ -32,19 +31,17 @@ class Refits:
         Raises:
             StandstillError: if every task diverges.
         """
-        return self._refit(REFIT, kept, self._search.fitted[..., kept])
+        return self._refit(REFIT, kept, self._search.fitted.select(self._names(kept)))
 
     def without(self, fit: Fit, position: int) -> Fit:
         """Return the fit without the term at a position of the pool."""
-        rest = [k for k in fit.kept if k != position]
-        return self._try(f"without {self._pool[position].name}", rest, fit.only(rest).theta)
+        name, rest = self._pool[position].name, [k for k in fit.kept if k != position]
+        return self._try(f"without {name}", rest, fit.theta.drop(name))
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the fit with a dropped term put back; its coefficient starts at zero."""
-        more = sorted([*fit.kept, position])
-        theta = fit.theta.new_zeros(*fit.theta.shape[:-1], len(more))
-        theta[..., [more.index(k) for k in fit.kept]] = fit.theta
-        return self._try(f"with {self._pool[position].name}", more, theta)
+        name, more = self._pool[position].name, sorted([*fit.kept, position])
+        return self._try(f"with {name}", more, fit.theta.insert(more.index(position), name))
 
     def again(self, fit: Fit) -> Fit:
         """Return the fit of the same terms after one more refit."""
@@ -59,7 +56,10 @@ class Refits:
         """Return the learner with the terms at some positions of the pool."""
         return self._loops.learner([self._pool[k] for k in kept])
 
-    def _try(self, what: str, kept: Sequence[int], theta: Tensor) -> Fit:
+    def _names(self, kept: Sequence[int]) -> list[str]:
+        return [self._pool[k].name for k in kept]
+
+    def _try(self, what: str, kept: Sequence[int], theta: Coefficients) -> Fit:
         """Return a refit; if all of its tasks diverge, the fit with the worst score."""
         self._trials += 1
         try:
@@ -67,9 +67,9 @@ class Refits:
         except StandstillError:
             return Fit(tuple(kept), theta, self._loops.least_scores(self.learner(kept), theta))
 
-    def _refit(self, stage: str, kept: Sequence[int], theta: Tensor) -> Fit:
+    def _refit(self, stage: str, kept: Sequence[int], theta: Coefficients) -> Fit:
         learner = self.learner(kept)
-        scale = self._search.progress.scale[..., list(kept)]
+        scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
             lambda: self._loops.make(
@@ -80,6 +80,6 @@ class Refits:
         # A decay that was clamped at zero is not part of the rule.
         return self._measured(stage, kept, loop.fitted, VALIDATION).trimmed()
 
-    def _measured(self, name: str, kept: Sequence[int], theta: Tensor, purpose: str) -> Fit:
+    def _measured(self, name: str, kept: Sequence[int], theta: Coefficients, purpose: str) -> Fit:
         found = self._loops.evaluate(name, self.learner(kept), theta, purpose)
         return Fit(tuple(kept), theta, found.score)

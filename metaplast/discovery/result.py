@@ -15,6 +15,7 @@ from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
+from metaplast.tasks.source import held_out_word
 
 # Names of the stages of a run, and of the discovered rule in the test. Trials of the selection are
 # numbered after SELECT in the order in which they are first run.
@@ -72,6 +73,11 @@ class Result:
     def score(self) -> ScoreScale:
         """How scores are named, bounded and shown."""
         return self.config.score_objective.score_scale
+
+    @property
+    def held_out_word(self) -> str:
+        """What was held out, in words."""
+        return held_out_word(self.held_out, self.config.score_objective.target_kind)
 
     @property
     def kept(self) -> tuple[str, ...]:

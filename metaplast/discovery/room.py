@@ -26,8 +26,8 @@ def require_room(
     """
     device = config.torch_device
     engine = choose_engine(config.engine, learner, device)
-    images = 0 if own_data else config.ways
-    steps, queries = images * config.request.shots, images * config.queries
+    targets = learner.system.objective.target_kind or "classes"
+    steps, queries = (0, 0) if own_data else config.request.sizes(targets)
     counts = {"--meta-batch": config.meta_batch}
     if refits:
         counts["--refit-batch"] = config.refit_batch

@@ -7,8 +7,6 @@ from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any, Protocol
 
-from torch import Tensor
-
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
 from metaplast.base.locks import locked, require_free
@@ -31,6 +29,7 @@ from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import KnownRule, baselines
 from metaplast.terms.term import Term
 
@@ -320,18 +319,18 @@ class Discovery:
     def _search(self) -> OuterLoop:
         return self._loops.search(self.learner, tied=self._refit > 0)
 
-    def _kept(self, search: OuterLoop) -> tuple[list[int], Tensor]:
+    def _kept(self, search: OuterLoop) -> tuple[list[int], Coefficients]:
         """Return the positions of the terms to keep, and their coefficients."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
         if self.choice.is_pool:
-            kept = keep_terms(search.fitted / search.progress.scale, pool, self.config.threshold)
+            kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)
         if not self._refit or not kept:
-            return kept, search.fitted[..., kept]
+            return kept, search.fitted.select(pool[k].name for k in kept)
         refits = Refits(self._loops, search)
         self._selection = select(refits.start(kept), pool, refits, self.config.least_gain)
         return list(self._selection.fit.kept), self._selection.fit.theta
 
-    def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Tensor]]:
+    def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
         """Return each baseline's learner and coefficients; the search may be one of them."""
         learned = {
             rule.name: self.stages.run(rule.name, partial(self._loops.known, rule))
@@ -358,20 +357,19 @@ class Discovery:
         for observer in self._observers:
             observer.tested(name, episodes)
 
-    def _test(self, name: str, learner: Learner, theta: Tensor) -> Evaluation:
+    def _test(self, name: str, learner: Learner, theta: Coefficients) -> Evaluation:
         return self._loops.evaluate(name, learner, theta, HELDOUT)
 
     def _result(
         self,
         terms: tuple[Term, ...],
-        theta: Tensor,
+        theta: Coefficients,
         search: OuterLoop,
         heldout: dict[str, Evaluation],
         without: dict[str, Evaluation],
         added: dict[str, Evaluation],
     ) -> Result:
         feedback, pool = self.config.feedback_name, search.learner.terms
-        scale = search.progress.scale.reshape(-1, len(pool))
         provenance = provenance_of(
             self.config, self.own, self.description, self.learner.system, self.engine.name,
             score=heldout[DISCOVERED].band.mean,
@@ -379,7 +377,7 @@ class Discovery:
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
             searched=Rule.of(pool, search.fitted, feedback, provenance),
-            scale={term.name: scale[:, k].tolist() for k, term in enumerate(pool)},
+            scale=search.scale.columns(),
             history=tuple(self.stages.history()),
             heldout=heldout,
             without=without,

@@ -14,6 +14,7 @@ from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import CONFIG, config_digest
 from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.rules.rule import Rule
+from metaplast.terms.coefficients import site_names
 
 HISTORY = "history.csv"
 RULE = "rule.json"
@@ -84,11 +85,13 @@ def _row(record: Record, score: str) -> dict[str, Any]:
     row = {score if k == "score" else k: v for k, v in plain.items()}
     row |= {f"angle_{layer}": value for layer, value in enumerate(record.angles, start=1)}
     for term, values in record.theta.items():
-        if len(values) == 1:
-            row[f"theta_{term}"] = values[0]
-        else:
-            row |= {f"theta_{term}_{i}": value for i, value in enumerate(values, start=1)}
+        row |= zip(theta_columns(term, len(values)), values, strict=True)
     return row
+
+
+def theta_columns(term: str, sites: int) -> list[str]:
+    """Return the columns of history.csv with a term's θ: one, or one for each layer."""
+    return site_names(f"theta_{term}", sites)
 
 
 def summary(result: Result) -> dict[str, Any]:

@@ -18,28 +18,26 @@ from torch import Tensor
 
 from metaplast.base.bands import Band, mean_band
 from metaplast.terms.algebra import Formula, Projection
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import Term
 
 
-def keep_terms(u: Tensor, terms: Sequence[Term], threshold: float) -> list[int]:
+def keep_terms(u: Coefficients, threshold: float) -> list[int]:
     """Return the positions of the terms whose scaled coefficient is not negligible.
 
     A term is kept if max_ℓ |u_ℓ| > threshold · max over all terms. Units matter: u is θ divided by
     the term's scale, so that equal u means updates of about equal size.
 
     Args:
-        u: scaled coefficients, [term] or [layer, term].
-        terms: as long as the last axis of u.
+        u: scaled coefficients.
         threshold: share of the largest, 0 … 1.
     """
-    if not terms:
-        return []
-    sizes = u.abs().reshape(-1, len(terms)).amax(0)
-    return [k for k in range(len(terms)) if sizes[k] > threshold * sizes.max()]
+    sizes = u.largest
+    return [k for k in range(len(u.names)) if sizes[k] > threshold * sizes.max()]
 
 
 def complexity(term: Term) -> int:
-    """Return the size of a term's formula: monomials, gates and projections.
+    """Return the size of a term's formula: monomials, gates (scalars too) and projections.
 
     A dense term, which is outside the algebra, counts as more complex than any declared one.
     """
@@ -47,7 +45,7 @@ def complexity(term: Term) -> int:
         return 100
     parts = 0
     for monomial in term.formula.monomials:
-        vectors = [monomial.column, *(v for g in monomial.gates for v in (g.left, g.right))]
+        vectors = [monomial.column, *(v for gate in monomial.gates for v in gate.vectors)]
         parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
     return parts
 
@@ -58,23 +56,24 @@ class Fit:
 
     Attributes:
         kept: positions of its terms in the pool.
-        theta: their coefficients, [term] or [layer, term].
+        theta: their coefficients, in the same order.
         score: on each validation task, the same tasks for every fit, [episode].
     """
 
     kept: tuple[int, ...]
-    theta: Tensor
+    theta: Coefficients
     score: Tensor
 
     def trimmed(self) -> Fit:
         """Return the rule without the terms whose coefficients are all zero, unless all are."""
-        used = self.theta.reshape(-1, len(self.kept)).ne(0).any(0).nonzero().flatten().tolist()
-        return self.only([self.kept[i] for i in used]) if used else self
+        used = self.theta.used
+        places = [k for k, name in zip(self.kept, self.theta.names, strict=True) if name in used]
+        return self.only(places) if places else self
 
     def only(self, kept: Sequence[int]) -> Fit:
         """Return a subset of its terms with their coefficients."""
-        places = [self.kept.index(k) for k in kept]
-        return Fit(tuple(kept), self.theta[..., places], self.score)
+        names = [self.theta.names[self.kept.index(k)] for k in kept]
+        return Fit(tuple(kept), self.theta.select(names), self.score)
 
     def difference(self, other: Fit) -> Band:
         """Return the mean of this score minus the other's, task by task, with its band."""

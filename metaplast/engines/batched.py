@@ -45,14 +45,14 @@ class BatchedEngine(Engine):
     name = "batched"
     summary = "many episodes at once in torch; CPU and CUDA; any term"
 
-    def stepper(self, learner: Learner) -> Stepper:
-        """Return one step of the learner, forward and backward."""
-        return Stepper(learner)
+    def stepper(self, problem: Problem) -> Stepper:
+        """Return one step of the problem's learner, forward and backward."""
+        return Stepper(problem.learner)
 
     @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`."""
-        sweep = _Sweep(self.stepper(problem.learner), problem)
+        sweep = _Sweep(self.stepper(problem), problem)
         return sweep.differentiate() if gradient else sweep.evaluate()
 
 
@@ -63,13 +63,15 @@ class CompiledEngine(BatchedEngine):
     summary = "the batched engine, its step compiled by torch (needs a C++ compiler, or CUDA)"
 
     def __init__(self) -> None:
-        self._steppers: dict[Learner, Stepper] = {}
+        self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
-    def stepper(self, learner: Learner) -> Stepper:
-        """Return the compiled step, compiled once for each learner."""
-        if learner not in self._steppers:
-            self._steppers[learner] = Stepper(learner, _compile)
-        return self._steppers[learner]
+    def stepper(self, problem: Problem) -> Stepper:
+        """Return the compiled step, compiled once for each learner, with and without noise."""
+        # No guard notices whether there is noise.
+        key = problem.learner, problem.episodes.noise is None
+        if key not in self._steppers:
+            self._steppers[key] = Stepper(problem.learner, _compile)
+        return self._steppers[key]
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,8 +41,9 @@ class Problem:
             UserError: if they do not fit: labels out of range, shapes, dtypes, devices.
         """
         require_fit(self.learner, self.theta, self.state, self.episodes)
-        if self.episodes.query_y.dtype not in (torch.int64, self.theta.dtype):
-            # Probabilities have the images' dtype.
+        kinds = {self.episodes.support_y.dtype, self.episodes.query_y.dtype}
+        if kinds - {torch.int64, self.theta.dtype}:
+            # Target vectors have the images' dtype.
             object.__setattr__(self, "episodes", self.episodes.to(self.theta.dtype))
 
     @property
@@ -50,11 +51,14 @@ class Problem:
         """The same problem in plain tensors, without history and not made in inference mode."""
         batch = self.episodes
         data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
-        tensors = (*self.state.matrices.values(), *self.state.carry.values(), *data)
+        noise = () if batch.noise is None else (batch.noise,)
+        tensors = (*self.state.matrices.values(), *self.state.carry.values(), *data, *noise)
         if all(map(is_ordinary, (self.theta, *tensors))):
             return self
         support_x, support_y, query_x, query_y = map(ordinary, data)
-        episodes = EpisodeBatch(support_x, support_y, query_x, query_y)
+        episodes = EpisodeBatch(
+            support_x, support_y, query_x, query_y, noise=next(map(ordinary, noise), None)
+        )
         return Problem(self.learner, ordinary(self.theta), self.state.map(ordinary), episodes)
 
     @property

@@ -21,7 +21,7 @@ from torch import Tensor
 from metaplast.systems.learner import Learner, Step
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples
-from metaplast.terms.compiled import Change
+from metaplast.terms.change import Change
 from metaplast.terms.operator import Product, Tape, Tapped
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]

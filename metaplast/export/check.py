@@ -108,7 +108,7 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
     start = state = learner.draw(1, draw, torch.float64)
     images = torch.rand(STEPS, widths[0], generator=draw, dtype=torch.float64, device="cpu")
     labels = torch.randint(widths[-1], (STEPS,), generator=draw, dtype=torch.int64, device="cpu")
-    theta = rule.tensor(torch.float64).expand(1, learner.network.layers, len(rule.terms))
+    theta = rule.named_theta.for_sites(learner.network.layers)[None]
     for image, label in zip(images, labels, strict=True):
         state = learner.step(state, theta, Examples(image[None], label[None]))
     require(

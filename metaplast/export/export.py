@@ -43,7 +43,7 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -
     for term in rule.terms:
         declared(term)
     require(
-        not rule.is_per_layer or len(rule.theta) == network.layers,
+        rule.named_theta.fits(network.layers),
         f"the rule has coefficients for {len(rule.theta)} layers, the network has "
         f"{network.layers}; give --widths with {len(rule.theta) + 1} numbers.",
     )

@@ -37,7 +37,16 @@ class TermCode:
 
     @classmethod
     def of(cls, term: Term, library: str) -> TermCode:
-        """Return the code of a declared term."""
+        """Return the code of a declared term.
+
+        Raises:
+            UserError: if it reads a scalar.
+        """
+        require(
+            not term.scalars,
+            f"programs compute no scalars, and the term {term.name} reads "
+            f"{', '.join(sorted(term.scalars))}; export the rule as latex, markdown or json.",
+        )
         heading = f"{term.name} ({term.locality}): {term.spell()}"
         comment = [*_wrap(heading), *_wrap(term.citation)]
         code = statements("change", f'theta["{term.name}"]', declared(term), library)

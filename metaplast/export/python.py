@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import textwrap
 
-from metaplast.terms.algebra import Formula, Gate, Matrix, Monomial, Projection, Signal, Vector
+from metaplast.terms.algebra import (
+    AnyGate,
+    Formula,
+    Gate,
+    Matrix,
+    Monomial,
+    Projection,
+    Signal,
+    Vector,
+)
 
 # Width for code that is indented once, in 100 columns.
 LINE = 96
@@ -78,7 +87,8 @@ def _vector(vector: Vector, library: str) -> str:
     return variable(vector)
 
 
-def _gate(gate: Gate, library: str) -> str:
+def _gate(gate: AnyGate, library: str) -> str:
+    assert isinstance(gate, Gate), "a program's terms read no scalars"
     left, right = gate.left, gate.right
     if isinstance(right, Projection) and not isinstance(left, Projection):
         left, right = right, left

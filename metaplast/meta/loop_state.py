@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import check, entry, number
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
+# Not in checkpoints of version 0.1, nor in those of loops that average nothing.
+_MORE = ("latest",)
 _NUMBERS = ("loss", "score", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
 # Entries of the state of torch's optimizers that are never negative.
@@ -43,7 +46,10 @@ def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         check(isinstance(name, str), f"the name of a stage is {str(name)[:40]!r}")
         where = f"the stage {name[:80]!r}"
         check(isinstance(state, dict), f"{where} is not a dictionary")
-        check(set(state) == set(_PARTS), f"{where} has other parts than {', '.join(_PARTS)}")
+        check(
+            set(state) - set(_MORE) == set(_PARTS),
+            f"{where} has other parts than {', '.join(_PARTS)}",
+        )
         _check_tensors(state, where)
         state["history"] = _today(entry(state, "history", list, where))
         _check_history(name, state, where)
@@ -66,6 +72,10 @@ def _check_tensors(state: Mapping[str, Any], where: str) -> None:
     check(u.dim() in (1, 2), f"'u' of {where} has shape {tuple(u.shape)}")
     scale = _tensor(state["scale"], f"'scale' of {where}", u)
     check(bool((scale > 0).all()), f"'scale' of {where} must be positive")
+    if "latest" in state:
+        latest = _tensor(state["latest"], f"'latest' of {where}")
+        fits = latest.shape[1:] == u.shape and latest.dtype == u.dtype
+        check(fits, f"'latest' of {where} has shape {tuple(latest.shape)} and {latest.dtype}")
     trust = entry(state, "trust", dict, where)
     check(set(trust) == {"radius", "home", "safe"}, f"the trust region of {where} has other parts")
     radius = number(trust["radius"], f"the radius of {where}")
@@ -125,36 +135,38 @@ def _are_floats(values: Any) -> bool:
 
 def require_state(
     state: Mapping[str, Any],
-    u: Tensor,
-    names: Sequence[str],
+    u: Coefficients,
     steps: int,
     meta_batch: int,
+    window: int,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Check that a state that `read_stages` accepted fits the loop that will continue from it.
 
     Args:
         state: of the stage.
-        u: coefficients of the loop, for shape and dtype.
-        names: of its terms.
+        u: coefficients of the loop, for terms, shape and dtype.
         steps: of the whole loop.
         meta_batch: tasks in a step.
+        window: how many of the latest θ the loop keeps.
         optimizer: of the loop, fresh.
 
     Raises:
         DataError: if it does not fit.
     """
     for part in ("u", "scale"):
-        _tensor(state[part], f"{part!r}", u)
+        _tensor(state[part], f"{part!r}", u.tensor)
     check(state["step"] <= steps, f"it is at step {state['step']} of {steps}")
-    rows = u.shape[0] if u.dim() > 1 else 1
+    latest = state.get("latest")
+    kept = min(state["step"], window)
+    check(latest is None or len(latest) == kept, f"it must have the latest {kept} θ")
     for index, record in enumerate(state["history"]):
         theta = record["theta"]
-        fits = list(theta) == list(names) and all(len(row) == rows for row in theta.values())
+        fits = tuple(theta) == u.names and all(len(row) == u.sites for row in theta.values())
         check(fits, f"record {index} has coefficients of other terms or layers")
         check(record["episodes"] == (index + 1) * meta_batch, f"record {index} counts other tasks")
         check(record["non_finite"] <= meta_batch, f"record {index} has too many divergences")
-    _check_optimizer(state["optimizer"], u, optimizer)
+    _check_optimizer(state["optimizer"], u.tensor, optimizer)
 
 
 def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: torch.optim.Optimizer) -> None:

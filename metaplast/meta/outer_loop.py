@@ -22,6 +22,7 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.backtracking import COLD, TrustRegion
 from metaplast.meta.divergence import diagnose
+from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
 from metaplast.meta.scale import term_sizes
 from metaplast.meta.settings import OuterSettings
@@ -30,6 +31,7 @@ from metaplast.systems.system import Examples
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.input_range import check_episodes
 from metaplast.tasks.source import EpisodeSampler
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import check
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
@@ -75,9 +77,8 @@ class Record:
 
 @dataclass
 class Progress:
-    """The progress of an outer loop: what a checkpoint needs besides u and the optimizer."""
+    """The progress of an outer loop: what a checkpoint needs besides θ and the optimizer."""
 
-    scale: Tensor
     step: int = 0
     history: list[Record] = field(default_factory=list)
     divergences: list[str] = field(default_factory=list)
@@ -97,7 +98,7 @@ class OuterLoop:
         sampler: meta-training episodes.
         engine: computes the gradients.
         settings: how θ is learned.
-        start: initial θ, [term] or [layer, term].
+        start: initial θ of the learner's terms.
         scale: units of θ, shaped like `start`; None to measure them.
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
@@ -114,7 +115,7 @@ class OuterLoop:
         sampler: EpisodeSampler,
         engine: Engine,
         settings: OuterSettings,
-        start: Tensor,
+        start: Coefficients,
         *,
         scale: Tensor | None = None,
         tasks: str = "search",
@@ -128,42 +129,43 @@ class OuterLoop:
         self.settings = settings
         self._sampler = sampler
         self._tasks = tasks
-        self._tied = tied and start.dim() > 1
+        self._tied = tied and start.is_per_layer
         self._engine = engine
         self._seed = seed
         self._device = device
         if scale is None:
             scale = self.measure_scale(start)
-        check(scale.shape == start.shape, f"a scale for θ has shape {tuple(scale.shape)}")
+        check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = TrustRegion(COLD if cold and settings.backtrack else 1.0)
-        self.progress = Progress(scale, trust=trust)
-        self._u = torch.nn.Parameter(start / scale)
+        self.progress = Progress(trust=trust)
+        window = 0 if settings.schedule == "cosine" else max(1, settings.steps // 5)
+        self._theta = LearnedTheta(start, scale, window)
         optimizer = getattr(torch.optim, settings.optimizer)
-        self._optimizer: torch.optim.Optimizer = optimizer([self._u], lr=settings.meta_lr)
+        self._optimizer: torch.optim.Optimizer = optimizer([self._theta.u], lr=settings.meta_lr)
         self._nonnegative = torch.tensor(
             [settings.signs and term.nonnegative for term in learner.terms],
             dtype=torch.bool,
-            device=start.device,
+            device=start.tensor.device,
         )
 
     @property
     def theta(self) -> Tensor:
         """The coefficients now, [term] or [layer, term]."""
-        return self._u.detach() * self.progress.scale
+        return self._theta.tensor
 
     @property
-    def fitted(self) -> Tensor:
-        """The final coefficients of the loop, [term] or [layer, term].
+    def scale(self) -> Coefficients:
+        """The units of θ."""
+        return self._theta.named(self._theta.scale)
+
+    @property
+    def fitted(self) -> Coefficients:
+        """The final coefficients of the loop.
 
         With a cosine schedule θ settles, so these are the last ones. With a constant step size θ
         keeps jittering, so these are the mean over the last fifth of the steps (Polyak averaging).
         """
-        last = self.progress.history[-max(1, self.settings.steps // 5) :]
-        if self.settings.schedule == "cosine" or not last:
-            return self.theta
-        rows = [[record.theta[term.name] for term in self.learner.terms] for record in last]
-        mean = torch.tensor(rows, dtype=torch.float64, device="cpu").mean(0).mT
-        return mean.to(self._u).reshape(self._u.shape)
+        return self._theta.fitted
 
     @property
     def is_done(self) -> bool:
@@ -180,25 +182,26 @@ class OuterLoop:
             self.learner, theta, self.learner.begin(size, batch.initial, draw, theta.dtype), batch
         )
 
-    def measure_scale(self, start: Tensor) -> Tensor:
+    def measure_scale(self, start: Coefficients) -> Tensor:
         """Return the units of θ: min(1, size of the reference terms' update / the term's).
 
         The reference terms are the terms that do not start at zero. Without such terms, or if every
         episode diverges, all units are 1.
         """
         starts = [term.initial != 0 for term in self.learner.terms]
-        reference = torch.tensor(starts, dtype=torch.bool, device=start.device)
+        theta = start.tensor
+        reference = torch.tensor(starts, dtype=torch.bool, device=theta.device)
         if self.settings.scaling == "none" or not reference.any():
-            return torch.ones_like(start)
-        problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), start)
-        sizes = term_sizes(self.learner, start, problem.state, problem.episodes)
+            return torch.ones_like(theta)
+        problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), theta)
+        sizes = term_sizes(self.learner, theta, problem.state, problem.episodes)
         if not torch.isfinite(sizes).all():
-            return torch.ones_like(start)
-        if start.dim() == 1 or self._tied:
+            return torch.ones_like(theta)
+        if self._tied or not start.is_per_layer:
             sizes = sizes.square().mean(0).sqrt()
         measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
-        scale = (measure / sizes.clamp_min(torch.finfo(start.dtype).tiny)).clamp(max=1.0)
-        return scale.expand_as(start).clone()
+        scale = (measure / sizes.clamp_min(torch.finfo(theta.dtype).tiny)).clamp(max=1.0)
+        return scale.expand_as(theta).clone()
 
     @own_settings(grad=True)
     def run_step(self) -> Record:
@@ -218,6 +221,7 @@ class OuterLoop:
             if not self._went_back(finite) and finite.any():
                 self._update(gradient)
             progress.step += 1
+            self._theta.passed(theta)
             progress.history.append(record)
             progress.divergences.extend(explained)
         self._refuse_standstill()
@@ -227,12 +231,13 @@ class OuterLoop:
     def _whole_or_not_at_all(self) -> Iterator[None]:
         """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
         progress = self.progress
-        before = copy.deepcopy(self._moving())
+        before, latest = copy.deepcopy(self._moving()), self._theta.latest
         lengths = len(progress.history), len(progress.divergences)
         try:
             yield
         except BaseException:
             del progress.history[lengths[0] :], progress.divergences[lengths[1] :]
+            self._theta.latest = latest
             self._put(before)
             raise
 
@@ -257,19 +262,19 @@ class OuterLoop:
         if outcome.theta_gradient is None:
             raise ValueError("the outer loop needs a gradient")
         if not finite.any():
-            return torch.zeros_like(self._u)
-        gradients = outcome.theta_gradient[finite] * self.progress.scale
+            return torch.zeros_like(self._theta.u)
+        gradients = outcome.theta_gradient[finite] * self._theta.scale
         if self._tied:
             gradients = gradients.sum(1, keepdim=True)
         if self.settings.clip:
             norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
             factors = (self.settings.clip / norms).clamp(max=1.0)
-            gradients = gradients * factors.view(-1, *[1] * self._u.dim())
+            gradients = gradients * factors.view(-1, *[1] * self._theta.u.dim())
         return gradients.mean(0)
 
     def _went_back(self, finite: Tensor) -> bool:
         """Undo the last step if a task diverged after it; return whether it was undone."""
-        trust, u = self.progress.trust, self._u.detach()
+        trust, u = self.progress.trust, self._theta.u.detach()
         if not self.settings.backtrack:
             return False
         if finite.all():
@@ -284,7 +289,7 @@ class OuterLoop:
         return True
 
     def _update(self, gradient: Tensor) -> None:
-        settings, u = self.settings, self._u
+        settings, u = self.settings, self._theta.u
         rate = settings.meta_lr * self.progress.trust.radius
         if settings.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / settings.steps))
@@ -303,9 +308,7 @@ class OuterLoop:
     def _record(
         self, problem: Problem, outcome: Outcome, finite: Tensor, gradient: Tensor
     ) -> Record:
-        u = self._u.detach()
-        rows = problem.theta.reshape(-1, len(self.learner.terms))
-        names = [term.name for term in self.learner.terms]
+        u = self._theta.named(self._theta.u.detach())
         some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
         query = Examples(batch.query_x[some], batch.query_y[some])
         angles = self.learner.error_angles(outcome.final.select(some), query) if len(some) else None
@@ -315,29 +318,29 @@ class OuterLoop:
             episodes=(self.progress.step + 1) * self.settings.meta_batch,
             loss=_mean(outcome.loss[finite]),
             score=_mean(outcome.score[finite]),
-            l1_norm=float(u.abs().sum()),
-            active=int((u.reshape(-1, len(names)) != 0).any(0).sum()),
+            l1_norm=float(u.tensor.abs().sum()),
+            active=len(u.used),
             non_finite=int((~finite).sum()),
             gradient_norm=float(gradient.norm()),
-            theta={name: rows[:, k].tolist() for k, name in enumerate(names)},
+            theta=self._theta.named(problem.theta).columns(),
             angles=[] if angles is None else angles.mean(0).tolist(),
         )
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""
-        progress = self.progress
+        progress, latest = self.progress, self._theta.latest
         return {
             **self._moving(),
-            "scale": progress.scale,
+            "scale": self._theta.scale,
             "history": [vars(record) for record in progress.history],
             "divergences": progress.divergences,
-        }
+        } | ({"latest": torch.stack(latest)} if latest else {})
 
     def _moving(self) -> dict[str, Any]:
         """Return what a step changes, except for the lists that it appends to."""
         progress = self.progress
         return {
-            "u": self._u.detach().clone(),
+            "u": self._theta.u.detach().clone(),
             "step": progress.step,
             "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
@@ -347,7 +350,7 @@ class OuterLoop:
         self.progress.step = moving["step"]
         self.progress.trust = TrustRegion(**moving["trust"])
         with torch.no_grad():
-            self._u.copy_(moving["u"])
+            self._theta.u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])
 
     @own_settings(grad=True)
@@ -357,12 +360,16 @@ class OuterLoop:
         Raises:
             DataError: if it does not fit this loop.
         """
-        progress, settings = self.progress, self.settings
-        names = [term.name for term in self.learner.terms]
+        progress, settings, theta = self.progress, self.settings, self._theta
         require_state(
-            state, self._u.detach(), names, settings.steps, settings.meta_batch, self._optimizer
-        )
-        progress.scale = state["scale"]
+            state, theta.named(theta.u.detach()), settings.steps, settings.meta_batch,
+            theta.window, self._optimizer,
+        )  # fmt: skip
+        theta.scale = state["scale"]
+        if "latest" in state:
+            theta.latest = tuple(state["latest"])
+        else:
+            theta.recall([record["theta"] for record in state["history"]])
         progress.history = [Record(**record) for record in state["history"]]
         progress.divergences = list(state["divergences"])
         self._put(state)

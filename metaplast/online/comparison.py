@@ -172,9 +172,10 @@ def check_depth(contender: Contender, network: FullyConnected) -> None:
     Raises:
         UserError: if the number of layers differs.
     """
-    rows = len(contender.rule.theta)
+    theta = contender.rule.named_theta
+    rows = theta.sites
     require(
-        not contender.rule.is_per_layer or rows == network.layers,
+        theta.fits(network.layers),
         f"the rule {contender.name} has coefficients for each of {rows} layers, the network has "
         f"{network.layers} layers; give --depth {rows}, or discover a rule with --theta shared.",
     )

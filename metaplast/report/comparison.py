@@ -188,7 +188,8 @@ def coefficients_table(standings: Sequence[Standing]) -> Table:
         table.add_column(column, overflow="fold")
     for standing in standings:
         rule = standing.contender.rule
-        theta = ", ".join(f"{name} {_shown(value)}" for name, value in rule.coefficients.items())
+        found = rule.named_theta
+        theta = ", ".join(f"{name} {found.range_text(name)}" for name in found.names)
         source = {
             "nothing": "the rule",
             "coefficients": f"best of {len(standing.trials)} tried",
@@ -196,12 +197,6 @@ def coefficients_table(standings: Sequence[Standing]) -> Table:
         }[standing.contender.fit]
         table.add_row(standing.contender.name, rule.feedback, theta or "none", source)
     return table
-
-
-def _shown(value: float | list[float]) -> str:
-    if isinstance(value, list):
-        return f"{min(value):.3g} … {max(value):.3g}"
-    return f"{value:.3g}"
 
 
 def diagnostics_table(standings: Sequence[Standing]) -> Table:

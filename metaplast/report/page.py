@@ -20,7 +20,8 @@ from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
-from metaplast.rules.notebook import coefficient, equation_html, mathml
+from metaplast.rules.notebook import equation_html, mathml, typographic
+from metaplast.tasks.source import held_out_word
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
@@ -185,7 +186,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         rules=[_rule_row(run, name) for name in run.summary["heldout"]],
         terms=[_term_row(run, term) for term in run.terms],
         figures=drawn,
-        held_out=run.summary["held_out"],
+        held_out=held_out_word(run.summary["held_out"], run.objective.target_kind),
         score=run.scale.name,
         score_key=run.scale.key,
         change_of_score=run.scale.change_axis,
@@ -204,33 +205,29 @@ def _rule_row(run: FinishedRun, name: str) -> dict[str, Any]:
     loss = entry["loss"]
     return {
         "name": name.replace("_", " "),
-        "mean": _signed(run.scale.text(band.mean)),
-        "band": _signed(run.scale.interval(band)),
+        "mean": typographic(run.scale.text(band.mean)),
+        "band": typographic(run.scale.interval(band)),
         "loss": "–" if loss is None or not math.isfinite(loss) else f"{loss:.3f}",
         "diverged": entry["non_finite"],
         "found": name == DISCOVERED,
     }
 
 
-def _signed(text: str) -> str:
-    """Return a number with a true minus sign."""
-    return text.replace("-", "−")
-
-
 def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     from markupsafe import Markup
 
-    kept = term.name in run.rule.coefficients
+    searched, theta = run.searched, run.rule.named_theta
+    kept = term.name in theta.names
     change = ""
     for group, words in (("without", "without it"), ("added", "with it")):
         # Earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
-            change = _signed(f"{words} {run.scale.change(run.band(group, term.name))}")
+            change = typographic(f"{words} {run.scale.change(run.band(group, term.name))}")
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
-        "searched": _range_of(run.summary["before_refit"][term.name]),
-        "theta": coefficient(run.rule.coefficients[term.name]) if kept else "–",
+        "searched": typographic(searched.range_text(term.name)),
+        "theta": typographic(theta.text(term.name)) if kept else "–",
         "kept": kept,
         "change": change,
         "locality": term.locality,
@@ -238,21 +235,14 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     }
 
 
-def _range_of(value: float | list[float]) -> str:
-    """Return a coefficient, or its range over the layers."""
-    if isinstance(value, list):
-        return f"{coefficient(min(value))} … {coefficient(max(value))}"
-    return coefficient(value)
-
-
 def _facts(run: FinishedRun) -> dict[str, str]:
     """Return where the rule comes from, by name of the fact."""
     config, provenance = run.config["config"], run.rule.provenance
-    shots = DiscoveryConfig.from_json(config).request.shots
+    held_out = held_out_word(run.summary["held_out"], run.objective.target_kind)
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{_sizes(run, config, shots)}; {run.summary['held_out']} held out for the test",
+        "tasks": f"{_sizes(run, config)}; {held_out} held out for the test",
         "network": _network(config, provenance),
         "feedback": run.rule.feedback,
         "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
@@ -269,15 +259,13 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     }
 
 
-def _sizes(run: FinishedRun, config: Mapping[str, Any], shots: int) -> str:
+def _sizes(run: FinishedRun, config: Mapping[str, Any]) -> str:
     """Return the sizes of a task: as requested, or those of a user's own sampler."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
-    return (
-        f"{config['ways']} ways, {shots} shots, {config['queries']} queries; "
-        f"labels {config['labels']}"
-    )
+    request = DiscoveryConfig.from_json(config).request
+    return request.described(run.objective.target_kind or "classes")
 
 
 def _own_terms(run: FinishedRun) -> str:

@@ -21,11 +21,12 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
-from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY
+from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
 from metaplast.rules.rule import Rule
 from metaplast.systems.objective import Objective
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
@@ -61,6 +62,11 @@ class FinishedRun:
     rows: tuple[Mapping[str, str], ...]
     terms: tuple[Term, ...]
     own: Own | None = None
+
+    @cached_property
+    def searched(self) -> Coefficients:
+        """θ of all candidates after the search."""
+        return Coefficients.from_plain(self.summary["before_refit"])
 
     @cached_property
     def stages(self) -> dict[str, list[Mapping[str, str]]]:
@@ -115,24 +121,18 @@ class FinishedRun:
 
     def trajectory(self, term: str) -> Trajectory:
         """Return the path of a term's coefficients during search and refit."""
-        layers = self._columns(term)
+        layers = theta_columns(term, self.searched.sites)
         found = [
             (place, [_number(row.get(name, "")) for name in layers])
             for place, row in self.rules[DISCOVERED]
             if row.get(layers[0])
         ]
-        final = self.rule.coefficients.get(term)
+        final = self.rule.named_theta
         return Trajectory(
             np.array([place for place, _ in found]),
             np.array([values for _, values in found]).reshape(len(found), len(layers)),
-            None if final is None else np.atleast_1d(np.array(final, dtype=float)),
+            np.array(final.values(term)) if term in final.names else None,
         )
-
-    def _columns(self, term: str) -> list[str]:
-        value = self.summary["before_refit"][term]
-        if not isinstance(value, list) or len(value) == 1:
-            return [f"theta_{term}"]
-        return [f"theta_{term}_{layer}" for layer in range(1, len(value) + 1)]
 
     def band(self, group: str, name: str) -> Band:
         """Return a band of the summary: of "heldout", "without" or "added"."""
@@ -216,7 +216,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)
         run = FinishedRun(folder, config, rule, summary, rows, candidates, asked.own)
-        _ = run.rules, run.command
+        _ = run.rules, run.command, run.searched
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder} is damaged or was written by another version of metaplast ({error}); do "

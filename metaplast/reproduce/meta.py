@@ -19,6 +19,7 @@ from metaplast.meta.outer_loop import OuterLoop, Record, StandstillError
 from metaplast.online.probes import Moment, Probe
 from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
+from metaplast.terms.coefficients import Coefficients
 
 PUBLISHED = PRESETS["paper"]
 # Fields of `DiscoveryConfig` that are set elsewhere or belong to later stages: only the search runs
@@ -128,10 +129,7 @@ class MetaVariant:
         config = self.config(setting, seed, loop)
         discovery = Discovery(config)
         witness = Witness(discovery.engine)
-        terms = discovery.learner.terms
-        start = torch.tensor(
-            [term.initial for term in terms], dtype=config.torch_dtype, device="cpu"
-        )
+        start = Coefficients.initial(discovery.learner.terms, config.torch_dtype)
         outer = OuterLoop(
             SEARCH, discovery.learner, discovery.split.train, witness, config.outer, start,
             seed=seed,

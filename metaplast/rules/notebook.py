@@ -74,7 +74,7 @@ def _rows(rule: Rule) -> list[tuple[str, ...]]:
         (
             term.name,
             f"Δ{TEXT.matrix[term.matrix.name]} = {term.spell()}",
-            coefficient(rule.coefficients[term.name]),
+            typographic(rule.named_theta.text(term.name)),
             term.locality,
             term.citation,
         )
@@ -82,7 +82,6 @@ def _rows(rule: Rule) -> list[tuple[str, ...]]:
     ]
 
 
-def coefficient(value: float | list[float]) -> str:
-    """Return one coefficient, or the coefficients of all layers, as text."""
-    values = value if isinstance(value, list) else [value]
-    return ", ".join(f"{number:.4g}" for number in values).replace("-", "−")
+def typographic(numbers: str) -> str:
+    """Return text of numbers with minus signs instead of hyphens, for pages."""
+    return numbers.replace("-", "−")

@@ -79,7 +79,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.learner = Learner.on_stack(network, rule.feedback, rule.terms)
         layers = self.learner.network.layers
         require(
-            not rule.is_per_layer or len(rule.theta) == layers,
+            rule.named_theta.fits(layers),
             f"the rule has coefficients for {len(rule.theta)} layers, the model has {layers}; "
             f"give a model with {len(rule.theta)} layers.",
         )

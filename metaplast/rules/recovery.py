@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,14 +26,14 @@ class Recovery:
     @cached_property
     def missing(self) -> tuple[str, ...]:
         """Planted terms that were not found."""
-        found = self.found.coefficients
-        return tuple(name for name in self.planted.coefficients if name not in found)
+        found = self.found.named_theta.names
+        return tuple(name for name in self.planted.named_theta.names if name not in found)
 
     @cached_property
     def extra(self) -> tuple[str, ...]:
         """Found terms that were not planted."""
-        planted = self.planted.coefficients
-        return tuple(name for name in self.found.coefficients if name not in planted)
+        planted = self.planted.named_theta.names
+        return tuple(name for name in self.found.named_theta.names if name not in planted)
 
     @property
     def is_exact(self) -> bool:
@@ -44,10 +43,13 @@ class Recovery:
     @cached_property
     def errors(self) -> dict[str, float]:
         """max_ℓ |found − planted| / max_ℓ |planted| of each planted term; 1 for a missing one."""
-        found = self.found.coefficients
+        planted, found = self.planted.named_theta, self.found.named_theta
+        sites = max(planted.sites, found.sites)
+        rows = planted.for_sites(sites).mT.tolist(), found.for_sites(sites).mT.tolist()
+        there = dict(zip(found.names, rows[1], strict=True))
         return {
-            name: _relative_error(_row(value), _row(found.get(name, 0.0)))
-            for name, value in self.planted.coefficients.items()
+            name: _relative_error(row, there.get(name, [0.0] * sites))
+            for name, row in zip(planted.names, rows[0], strict=True)
         }
 
     @property
@@ -72,14 +74,8 @@ class Recovery:
         return f"support not recovered: {'; '.join(parts)}"
 
 
-def _row(value: float | Sequence[float]) -> list[float]:
-    return [value] if isinstance(value, float | int) else list(value)
-
-
 def _relative_error(planted: list[float], found: list[float]) -> float:
-    """Return the largest error relative to the largest planted value; one row serves all layers."""
-    layers = max(len(planted), len(found))
-    planted, found = (row * layers if len(row) == 1 else row for row in (planted, found))
+    """Return the largest error at a site, relative to the largest planted value."""
     largest = max(map(abs, planted))
     worst = max(abs(f - p) for f, p in zip(found, planted, strict=True))
     return worst / largest if largest else worst

@@ -12,7 +12,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.rules.coefficients import coefficient_rows
+from metaplast.rules.given_coefficients import coefficient_rows
 from metaplast.rules.rule_data import read_rule, require_rule, rule_data
 from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
@@ -20,6 +20,7 @@ from metaplast.systems.labels import Label
 from metaplast.systems.learner import Learner
 from metaplast.systems.single_step import Stepped, step
 from metaplast.terms.algebra import MatrixName
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import DataError
 from metaplast.terms.notation import LATEX, TEXT, Notation
 from metaplast.terms.term import Term, checked_terms
@@ -76,15 +77,22 @@ class Rule:
     def of(
         cls,
         terms: tuple[Term, ...],
-        theta: Tensor,
+        theta: Coefficients | Tensor,
         feedback: str,
         provenance: Mapping[str, Any] | None = None,
     ) -> Rule:
-        """Return the rule with θ from a tensor, [term] or [layer, term].
+        """Return the rule with θ from coefficients, or from a tensor [term] or [layer, term].
 
         Raises:
-            UserError: if θ has another shape.
+            UserError: if θ has another shape, or is of other terms.
         """
+        if isinstance(theta, Coefficients):
+            names = tuple(term.name for term in terms)
+            require(
+                theta.names == names,
+                f"θ is of the terms {', '.join(theta.names)}, the rule has {', '.join(names)}.",
+            )
+            theta = theta.tensor
         return cls(terms, theta, feedback, provenance or {})  # type: ignore[arg-type]
 
     @property
@@ -95,18 +103,24 @@ class Rule:
     @property
     def coefficients(self) -> dict[str, float | list[float]]:
         """θ by term name: a number, or a list with one for each layer."""
-        columns = zip(*self.theta, strict=True)
-        return {
-            term.name: list(column) if self.is_per_layer else column[0]
-            for term, column in zip(self.terms, columns, strict=True)
-        }
+        return self.named_theta.to_plain()
+
+    @property
+    def named_theta(self) -> Coefficients:
+        """θ as one value, in float64: with the names of the terms, shared or per layer."""
+        return self._named(torch.float64, "cpu")
+
+    def _named(self, dtype: torch.dtype, device: torch.device | str) -> Coefficients:
+        names = [term.name for term in self.terms]
+        return Coefficients.from_rows(
+            names, self.theta, per_layer=self.is_per_layer, dtype=dtype, device=device
+        )
 
     def tensor(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Return θ as [term] if it is shared, else [layer, term]."""
-        theta = torch.tensor(self.theta, dtype=dtype, device=device)
-        return theta if self.is_per_layer else theta[0]
+        return self._named(dtype, device).tensor
 
     def equation(self, notation: Notation = TEXT) -> str:
         """Return the rule as one equation for each matrix that it changes."""
@@ -147,11 +161,8 @@ class Rule:
         """Return the equation, with the coefficients of each layer below it if they differ."""
         if not self.is_per_layer:
             return self.equation()
-        rows = [
-            f"  {TEXT.coefficient(name)} = [{', '.join(f'{v:.4g}' for v in values)}]"
-            for name, values in self.coefficients.items()
-            if isinstance(values, list)
-        ]
+        theta = self.named_theta
+        rows = [f"  {TEXT.coefficient(name)} = [{theta.text(name)}]" for name in theta.names]
         return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
 
     def to_json(self) -> dict[str, Any]:
@@ -221,9 +232,8 @@ class Rule:
             UserError: if shapes do not fit, or the label is not one of the network's classes.
         """
         return step(
-            self.terms, lambda like: self.tensor(like.dtype, like.device), self.feedback,
-            weights, x, label, backward, activation,
-        )  # fmt: skip
+            self.terms, self.named_theta, self.feedback, weights, x, label, backward, activation
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rule:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metaplast.base.coerce import as_json
 from metaplast.base.errors import UserError, require
 from metaplast.terms.algebra import Formula
-from metaplast.terms.formula_data import check, entry, number
+from metaplast.terms.coefficients import Coefficients
+from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import all_terms, get_term
 from metaplast.terms.term import Term
 from metaplast.terms.term_data import (
@@ -28,7 +29,7 @@ FORMAT = "metaplast-rule"
 VERSION = 1
 
 # Far above any sensible rule.
-MOST_TERMS, MOST_LAYERS = 1000, 10_000
+MOST_TERMS = 1000
 
 
 class RuleData(NamedTuple):
@@ -72,22 +73,11 @@ def read_rule(data: Any, own: Iterable[Term] = (), *, to_print: bool = False) ->
     check(len(theta) <= MOST_TERMS, f"the rule has more than {MOST_TERMS} terms")
     given = {term.name: term for term in own}
     terms = tuple(_term(name, written, given, to_print=to_print) for name in theta)
-    columns = [_column(name, value) for name, value in theta.items()]
-    layers = {len(column) for column in columns} or {1}
-    check(len(layers) == 1, "its terms have coefficients for different numbers of layers")
-    rows = tuple(zip(*columns, strict=True)) if columns else ((),)
+    found = Coefficients.from_plain(theta)
+    rows = tuple(map(tuple, found.rows.tolist()))
     feedback = entry(data, "feedback", str, "the rule")
     provenance = entry(data, "provenance", dict, "the rule")
-    # A list of one coefficient means per-layer, a number means shared.
-    lists = {isinstance(value, list) for value in theta.values()}
-    check(len(lists) < 2, "some of its coefficients are lists, others numbers")
-    return RuleData(terms, rows, feedback, dict(provenance), True in lists)
-
-
-def _column(name: str, value: Any) -> list[float]:
-    values = value if isinstance(value, list) else [value]
-    check(0 < len(values) <= MOST_LAYERS, f"the coefficients of {name} are {len(values)}")
-    return [number(each, f"the coefficient of {name}") for each in values]
+    return RuleData(terms, rows, feedback, dict(provenance), found.is_per_layer)
 
 
 def _term(

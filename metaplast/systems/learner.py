@@ -20,8 +20,9 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
-from metaplast.terms.algebra import B, Signal, W
-from metaplast.terms.compiled import Change, Plasticity, change, compile_terms
+from metaplast.terms.algebra import B, Scalar, Signal, W
+from metaplast.terms.change import Change
+from metaplast.terms.compiled import Plasticity, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
 
 
@@ -94,12 +95,12 @@ class Learner:
     def _check_signals(self, term: Term) -> None:
         groups = [group for group in self.system.groups if group.matrix == term.matrix]
         for group in groups:
-            missing = sorted(signal.written for signal in term.signals - group.offers)
-            offered = ", ".join(sorted(signal.written for signal in group.offers))
+            scalars = map(Scalar, term.scalars - group.scalars)
+            missing = sorted(read.written for read in (*(term.signals - group.offers), *scalars))
             require(
                 not missing,
                 f"the term {term.name} reads {', '.join(missing)}, which the system "
-                f"{self.system.name} does not offer at {group.name}; it offers {offered}.",
+                f"{self.system.name} does not offer at {group.name}; it offers {group.offered}.",
             )
 
     @property
@@ -217,7 +218,7 @@ class Learner:
             examples.target, tuple(inputs.shape[:axes]), self.system.outputs,
             what="labels", dtype=inputs.dtype, device=inputs.device,
         )  # fmt: skip
-        return Examples(inputs, targets)
+        return examples._replace(target=targets)
 
     def updates(self, state: State, example: Examples) -> dict[str, Iterator[Tensor]]:
         """Return the updates F by the terms on each group, computed one by one on demand.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from metaplast.base.registry import find, lookup
 from metaplast.base.scores import ScoreScale
 
 OBJECTIVES = "metaplast.objectives"
+
+#: What samples have as targets: class indices or probabilities, or vectors of real numbers.
+TargetKind = Literal["classes", "numbers"]
 
 
 class Objective(ABC):
@@ -40,6 +43,7 @@ class Objective(ABC):
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
         loss_unit: unit of the loss, such as "nats"; empty if it has none.
         error_latex: e_L in LaTeX, for documents.
+        target_kind: "classes" or "numbers"; None if `targets` alone decides.
     """
 
     name: ClassVar[str]
@@ -52,6 +56,7 @@ class Objective(ABC):
     least_effect: ClassVar[float]
     loss_unit: ClassVar[str] = ""
     error_latex: ClassVar[str] = r"\partial\,\text{loss} / \partial z_{L}"
+    target_kind: ClassVar[TargetKind | None] = None
 
     @abstractmethod
     def activity(self, output: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from metaplast.systems.labels import Label, class_targets
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.system import Examples
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import Term
 
 
@@ -28,7 +29,7 @@ class Stepped(NamedTuple):
 
 def step(
     terms: Sequence[Term],
-    theta: Callable[[Tensor], Tensor],
+    theta: Coefficients,
     feedback: str,
     weights: Sequence[Tensor],
     x: Tensor,
@@ -40,7 +41,7 @@ def step(
 
     Args:
         terms: of the rule.
-        theta: returns θ, [term] or [layer, term], with the dtype and device of a given tensor.
+        theta: their coefficients.
         feedback: the source of the errors.
         weights: as in `Rule.step`, like the other arguments.
 
@@ -56,9 +57,8 @@ def step(
     shapes = [tuple(w.shape) for w in state.weights]
     network = FullyConnected((shapes[0][-1], *(shape[-2] for shape in shapes)), activation)
     learner = Learner.on_stack(network, feedback, terms)
-    coefficients = theta(x)
-    _check_rule(coefficients, learner, state)
-    expanded = coefficients.expand(len(x), network.layers, len(learner.terms))
+    _check_rule(theta, learner, state)
+    expanded = theta.like(x).for_sites(network.layers).expand(len(x), -1, -1)
     episodes = (len(x),) if batch else ()
     target = class_targets(label, network.widths[-1], episodes, device=x.device, dtype=x.dtype)
     with own_settings():
@@ -103,11 +103,11 @@ def _check_shapes(state: State, x: Tensor) -> None:
     )
 
 
-def _check_rule(theta: Tensor, learner: Learner, state: State) -> None:
+def _check_rule(theta: Coefficients, learner: Learner, state: State) -> None:
     network = learner.network
     require(
-        theta.dim() == 1 or len(theta) == network.layers,
-        f"the rule has coefficients for each of {len(theta)} layers, got {network.layers} weight "
+        theta.fits(network.layers),
+        f"the rule has coefficients for each of {theta.sites} layers, got {network.layers} weight "
         f"matrices.",
     )
     shapes = network.feedback.shapes(network.widths)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
-from metaplast.terms.algebra import Matrix, Signal
-from metaplast.terms.compiled import Change
+from metaplast.terms.algebra import Matrix, Scalar, Signal
+from metaplast.terms.change import Change
 from metaplast.terms.synapses import Synapses
 
 
@@ -21,27 +21,38 @@ class Examples(NamedTuple):
     """Inputs and targets: one step's example [episode, …], or a set of them [episode, sample, …].
 
     The fully connected stack takes inputs [..., neuron]; the objective determines the targets.
+    `noise` is for systems that perturb themselves. It is drawn beforehand, so that a step can be
+    repeated; most systems take none.
     """
 
     input: Tensor
     target: Tensor
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """A matrix that a rule changes, and the signals that terms may read at its synapses.
+    """A matrix that a rule changes, and what terms may read at its synapses.
 
     Attributes:
         name: of the matrix in `State.matrices`, such as "W1" or "recurrent".
         matrix: the terms that change it: those on `algebra.W` or those on `algebra.B`.
         site: its row of θ; the forward and the backward matrix of a layer share one.
         offers: the signals that terms may read here.
+        scalars: names of the scalars that terms may read here, such as "reward".
     """
 
     name: str
     matrix: Matrix
     site: int
     offers: frozenset[Signal]
+    scalars: frozenset[str] = frozenset()
+
+    @property
+    def offered(self) -> str:
+        """Everything that terms may read here, as users write it."""
+        scalars = (Scalar(name) for name in self.scalars)
+        return ", ".join(sorted(read.written for read in (*self.offers, *scalars)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +80,10 @@ class System(ABC):
       `constant` for products without gradient, `tensor` only for dense formulas;
     - all signals are computed before any weight changes, and `present` changes nothing;
     - episodes are independent: no operation mixes the first axis;
-    - only `draw` and `complete` are random, through the given generator;
-    - the synapses of a group hold every signal that is in `reads` and that the group offers.
+    - only `draw` and `complete` are random, through the given generator; noise comes with the
+      example;
+    - the synapses of a group hold every signal that is in `reads` and that the group offers, and
+      every scalar that it offers.
 
     Every engine except the fused one supports a system that obeys them, with exact gradients, and
     memory that grows with the square root of the number of steps.

@@ -23,11 +23,14 @@ class EpisodeBatch:
     Attributes:
         support_x: images, [episode, step, pixel]; the steps are already in the (shuffled) order in
             which the network sees them.
-        support_y: class indices, [episode, step] whole numbers.
+        support_y: class indices, [episode, step] whole numbers; or numbers to learn,
+            [episode, step, output], for regression.
         query_x: images, [episode, query, pixel].
         query_y: class indices [episode, query], or class probabilities
-            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them.
+            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; or numbers
+            to learn, [episode, query, output].
         initial: the weights with which each episode starts; None to draw new ones.
+        noise: for systems that perturb themselves, [episode, step, …]: the noise of each step.
     """
 
     support_x: Tensor
@@ -35,6 +38,7 @@ class EpisodeBatch:
     query_x: Tensor
     query_y: Tensor
     initial: State | None = None
+    noise: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check every axis.
@@ -57,12 +61,14 @@ class EpisodeBatch:
         """
         _check_alike(batches)
         initial = [batch.initial for batch in batches if batch.initial is not None]
+        noise = [batch.noise for batch in batches if batch.noise is not None]
         return cls(
             torch.cat([batch.support_x for batch in batches]),
             torch.cat([batch.support_y for batch in batches]),
             torch.cat([batch.query_x for batch in batches]),
             torch.cat([batch.query_y for batch in batches]),
             State.cat(initial) if initial else None,
+            torch.cat(noise) if noise else None,
         )
 
     @property
@@ -78,7 +84,7 @@ class EpisodeBatch:
     @property
     def support(self) -> Examples:
         """The support set, each [episode, step, …]."""
-        return Examples(self.support_x, self.support_y)
+        return Examples(self.support_x, self.support_y, self.noise)
 
     @property
     def query(self) -> Examples:
@@ -87,10 +93,11 @@ class EpisodeBatch:
 
     def example(self, step: int) -> Examples:
         """Return the example of one online step, each [episode, …]."""
-        return Examples(self.support_x[:, step], self.support_y[:, step])
+        noise = None if self.noise is None else self.noise[:, step]
+        return Examples(self.support_x[:, step], self.support_y[:, step], noise)
 
     def to(self, dtype: torch.dtype) -> EpisodeBatch:
-        """Return the same episodes with images, probabilities and weights in `dtype`."""
+        """Return the same episodes with images, target vectors, weights and noise in `dtype`."""
 
         def converted(target: Tensor) -> Tensor:
             return target.to(dtype) if target.is_floating_point() else target
@@ -101,6 +108,7 @@ class EpisodeBatch:
             self.query_x.to(dtype),
             converted(self.query_y),
             None if self.initial is None else self.initial.to(dtype),
+            None if self.noise is None else self.noise.to(dtype),
         )
 
     def select(self, index: Tensor | slice) -> EpisodeBatch:
@@ -111,6 +119,7 @@ class EpisodeBatch:
             self.query_x[index],
             self.query_y[index],
             None if self.initial is None else self.initial.select(index),
+            None if self.noise is None else self.noise[index],
         )
 
 
@@ -121,7 +130,8 @@ def _check_alike(batches: Sequence[EpisodeBatch]) -> None:
     require(
         all(kinds == first for kinds in others),
         "cat() takes batches with the same numbers of images, pixels and classes, the same kind of "
-        "labels, dtype and device, and the same prescribed weights or none, got different ones.",
+        "labels, dtype and device, and the same prescribed weights and noise or none, got "
+        "different ones.",
     )
 
 
@@ -133,6 +143,8 @@ def _kinds(batch: EpisodeBatch) -> dict[str, tuple[object, ...]]:
         "query_x": batch.query_x,
         "query_y": batch.query_y,
     }
+    if batch.noise is not None:
+        tensors["noise"] = batch.noise
     if batch.initial is not None:
         tensors |= {f"matrix {name}": m for name, m in batch.initial.matrices.items()}
         tensors |= {f"vector {name}": v for name, v in batch.initial.carry.items()}

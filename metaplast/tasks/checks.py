@@ -12,10 +12,13 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_one, require_tensor, type_name
 from metaplast.systems.labels import whole_numbers
+from metaplast.systems.objective import Objective, all_objectives
 from metaplast.systems.state import State
 
 if TYPE_CHECKING:
     from metaplast.tasks.batch import EpisodeBatch
+    from metaplast.tasks.source import EpisodeSplit
+    from metaplast.tasks.stream import StreamSplit
 
 
 def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
@@ -45,7 +48,8 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
     if indices is None:
         raise UserError(
             f"{what} labels must be class indices (whole numbers) or {vectors}, got "
-            f"{targets.dtype}; convert them with .long() if they are classes."
+            f"{targets.dtype}; convert them with .long() if they are classes, or give numbers to "
+            f"learn as vectors [episode, query, output]."
         )
     require(
         shape == wanted,
@@ -103,6 +107,9 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         matrices = list(batch.initial.matrices.values())
         _require_episodes(matrices, support[0])
         tensors += matrices
+    if batch.noise is not None:
+        _require_noise(batch.noise, batch.support_x)
+        tensors.append(batch.noise)
     require_one("device", {str(tensor.device) for tensor in tensors}, "images, labels and weights")
     require_one(
         "dtype",
@@ -110,6 +117,16 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         "support and query images",
     )
     return support_y, query_y
+
+
+def _require_noise(noise: Tensor, inputs: Tensor) -> None:
+    require_tensor(noise, "noise")
+    require(
+        noise.shape[:2] == inputs.shape[:2] and noise.dtype == inputs.dtype,
+        f"noise must be [episode, step, …] in the images' dtype, that is {tuple(inputs.shape[:2])} "
+        f"before its own axes and {inputs.dtype}, got shape {tuple(noise.shape)} and "
+        f"{noise.dtype}; draw some for every step.",
+    )
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -155,3 +172,28 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
         f"{batch.episodes}.",
     )
     return batch
+
+
+def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> None:
+    """Check that an objective takes the kind of targets that the data have: classes or numbers.
+
+    Args:
+        split: of episodes or a stream.
+        objective: of the system that learns from it; one that names no kind is not checked.
+
+    Raises:
+        UserError: if the objective takes the other kind.
+    """
+    if objective.target_kind in (None, split.targets):
+        return
+    fitting = [o.name for o in all_objectives().values() if o.target_kind == split.targets]
+    mend = {
+        "numbers": "classes are whole numbers, as from y.long() or y.astype(int)",
+        "classes": "numbers are floating point, as from y.float() or y.astype(float), and a split "
+        "of your own says EpisodeSplit(…, targets='numbers')",
+    }
+    raise UserError(
+        f"--objective {objective.name} learns {objective.target_kind}, but "
+        f"{split.name or 'the data'} has {split.targets} as targets; choose --objective "
+        f"{' or '.join(fitting)}, or other data: in your own, {mend[split.targets]}."
+    )

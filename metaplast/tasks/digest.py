@@ -93,6 +93,9 @@ def batch_digest(batch: EpisodeBatch) -> str:
         digest.tensor(tensor)
     if batch.initial is not None:
         _add_state(digest, batch.initial)
+    if batch.noise is not None:
+        digest.plain("noise")
+        digest.tensor(batch.noise)
     return digest.value()
 
 

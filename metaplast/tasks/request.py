@@ -10,6 +10,7 @@ import torch
 
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import require_seed, require_within
+from metaplast.systems.objective import TargetKind
 
 LabelKind = Literal["global", "remapped"]
 HeldOut = Literal["auto", "classes", "images"]
@@ -47,6 +48,9 @@ class DataRequest:
 class EpisodeRequest(DataRequest):
     """A user's request to an episode source.
 
+    For regression, where targets are numbers, there are no classes: `ways` and `labels` keep their
+    defaults, and shots and queries count the samples of a task.
+
     Attributes:
         ways: classes in an episode, all distinct.
         shots: support images of each class.
@@ -73,6 +77,17 @@ class EpisodeRequest(DataRequest):
         super().__post_init__()
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
             require_within(f"--{name}", getattr(self, name), least)
+
+    def sizes(self, targets: TargetKind) -> tuple[int, int]:
+        """Return the numbers of support and query samples in a task with these targets."""
+        ways = 1 if targets == "numbers" else self.ways
+        return ways * self.shots, ways * self.queries
+
+    def described(self, targets: TargetKind) -> str:
+        """Return the sizes of a task with these targets in words."""
+        if targets == "numbers":
+            return f"{self.shots} support and {self.queries} query samples"
+        return f"{self.ways} ways, {self.shots} shots, {self.queries} queries; labels {self.labels}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 
 from metaplast.base.errors import UserError
+from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.checks import require_targets
 from metaplast.tasks.request import EpisodeRequest
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class EpisodeSplit:
             it.
         binding: returns the split for a system; None if the episodes are the same for all systems.
         name: of the data; empty if they have none.
+        targets: "classes" (indices or probabilities), or "numbers" (vectors, for regression).
     """
 
     train: EpisodeSampler
@@ -53,14 +56,22 @@ class EpisodeSplit:
     planted: Rule | None = None
     binding: Callable[[System], EpisodeSplit] | None = None
     name: str = ""
+    targets: TargetKind = "classes"
 
     def bind(self, system: System) -> EpisodeSplit:
         """Return the split for a system that learns it.
 
         Raises:
-            UserError: if the episodes do not fit the system.
+            UserError: if the episodes do not fit the system, or its objective takes other
+                targets.
         """
+        require_targets(self, system.objective)
         return self if self.binding is None else self.binding(system)
+
+
+def held_out_word(held_out: str, targets: TargetKind | None) -> str:
+    """Return what is held out, in words: samples with numbers as targets are no images."""
+    return "samples" if targets == "numbers" and held_out == "images" else held_out
 
 
 class EpisodeSource(ABC):
@@ -70,7 +81,8 @@ class EpisodeSource(ABC):
         name: the text after `--dataset`.
         summary: one line for `--help` and the docs.
         is_default: whether it is used if the user names none; true of exactly one source.
-        shots: support images of each class if the user gives no number; fewer if classes are small.
+        shots: support images of each class if the user gives no number, fewer if classes are small;
+            for regression, support samples of a task.
         is_planting: whether its argument is a rule, which makes the query labels.
     """
 

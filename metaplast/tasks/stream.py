@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 
 
@@ -34,8 +35,10 @@ class StreamSplit:
         final: for the comparison.
         images: number of different images from which a network of `final` can learn.
         inputs: pixels of an image.
-        outputs: number of classes.
+        outputs: number of classes; for regression, of numbers in a target.
         description: one human-readable line.
+        name: of the data; empty if they have none.
+        targets: "classes", or "numbers" (vectors, for regression).
     """
 
     tuning: StreamSampler
@@ -44,3 +47,5 @@ class StreamSplit:
     inputs: int
     outputs: int
     description: str
+    name: str = ""
+    targets: TargetKind = "classes"

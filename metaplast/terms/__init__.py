@@ -4,7 +4,7 @@ A term is declared once as a formula; evaluation, printing, locality and exporte
 it.
 """
 
-from metaplast.terms.algebra import B, W, dot, outer, post, pre, total
+from metaplast.terms.algebra import B, W, dot, outer, post, pre, scalar, total
 from metaplast.terms.dense_formula import DenseFormula
 from metaplast.terms.library import KnownRule, all_terms, get_term, known_rules
 from metaplast.terms.synapses import Synapses
@@ -24,5 +24,6 @@ __all__ = [
     "outer",
     "post",
     "pre",
+    "scalar",
     "total",
 ]

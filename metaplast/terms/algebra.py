@@ -5,6 +5,7 @@ A term is declared once, as a formula:
     >>> error_hebbian = -outer(post.error, pre.activity)
     >>> oja = outer(post.activity, pre.activity) - outer(post.activity, W.T @ post.activity)
     >>> decay = -W
+    >>> reward_hebbian = scalar("reward") * outer(post.activity, pre.activity)
 
 The torch evaluation, the plasticity tensor of the fast engines, the printed equation and the
 locality label are derived from the formula. Every formula is a sum of monomials of one form,
@@ -12,8 +13,9 @@ locality label are derived from the formula. Every formula is a sum of monomials
     coefficient · gate · … · gate · (row ⊗ column),      or    coefficient · gate · … · matrix,
 
 with row ∈ {y, e, 1} on the row side of the matrix, column ∈ {y, e, 1, Mᵀy, Mᵀe} on its column side,
-and each gate a scalar product of two vectors of one side. `W` (forward weights, [post, pre]) has
-post rows and pre columns; `B` (backward weights, [pre, post]) has pre rows and post columns.
+and each gate a scalar product of two vectors of one side, or a scalar that the system offers, such
+as a reward. `W` (forward weights, [post, pre]) has post rows and pre columns; `B` (backward
+weights, [pre, post]) has pre rows and post columns.
 """
 
 from __future__ import annotations
@@ -22,25 +24,22 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from metaplast.terms.formula import (
+    AnyGate,
     Formula,
     Gate,
-    Kind,
     Matrix,
     MatrixName,
     Monomial,
-    Population,
-    Projection,
-    Signal,
+    Scalar,
     Transposed,
-    Vector,
-    is_kind,
 )
+from metaplast.terms.vectors import Kind, Population, Projection, Signal, Vector, is_kind
 from metaplast.terms.written import FormulaError, Part, spelled
 
 __all__ = [
-    "B", "Formula", "FormulaError", "Gate", "Kind", "Matrix", "MatrixName", "Monomial",
-    "Population", "Projection", "Signal", "Transposed", "Vector", "W", "dot", "outer", "post",
-    "pre", "total",
+    "AnyGate", "B", "Formula", "FormulaError", "Gate", "Kind", "Matrix", "MatrixName", "Monomial",
+    "Population", "Projection", "Scalar", "Signal", "Transposed", "Vector", "W", "dot", "outer",
+    "post", "pre", "scalar", "total",
 ]  # fmt: skip
 
 
@@ -138,3 +137,20 @@ def total(signal: Signal) -> Gate:
             f"total() takes one signal, got {spelled(signal)}; write total(post.error)."
         )
     return Gate(Signal(signal.population, "one"), signal)
+
+
+def scalar(name: str) -> Scalar:
+    """Return the gate that is a scalar of the system, such as `scalar("reward")`.
+
+    A scalar is one number for each occurrence, the same at all synapses: the third factor of a
+    three-factor rule. The system must offer it.
+
+    Raises:
+        FormulaError: if the name is not a lower-case identifier.
+    """
+    if not is_kind(name):
+        raise FormulaError(
+            f"the name of a scalar is a lower-case identifier, got {spelled(name)}; write "
+            f'scalar("reward").'
+        )
+    return Scalar(name)

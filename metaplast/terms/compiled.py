@@ -18,17 +18,29 @@ import torch
 from torch import Tensor
 
 from metaplast.base.torch_settings import own_settings
-from metaplast.terms.algebra import Formula, Gate, Matrix, Projection, Signal, Vector
+from metaplast.terms.algebra import (
+    AnyGate,
+    Formula,
+    Gate,
+    Matrix,
+    Projection,
+    Scalar,
+    Signal,
+    Vector,
+)
+from metaplast.terms.change import Change
 from metaplast.terms.dense_formula import DenseFormula, dense_update
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.term import Term
+
+__all__ = ["Change", "Entry", "Layout", "Plasticity", "change", "compile_terms"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One monomial's entry in the tensor: θ[term] · coefficient · Π gates, at (row, column).
 
-    `gates` index `Plasticity.gates`; decay entries have row = column = None.
+    `gates` index `Plasticity.gates`, then its `scalars`; decay entries have row = column = None.
     """
 
     term: int
@@ -46,8 +58,8 @@ class Layout(NamedTuple):
     """A plasticity's entries, then decays, as tensors.
 
     `terms` [monomial] and `coefficients` [monomial] are the index into θ and the factor. Each of
-    `gates` [monomial] indexes the gates; the last index means no gate. `scatter` [entry, cell] sums
-    entries into the cells of G.
+    `gates` [monomial] indexes the gates, then scalars; the last index means no gate. `scatter`
+    [entry, cell] sums entries into the cells of G.
     """
 
     terms: Tensor
@@ -64,7 +76,8 @@ class Plasticity:
         matrix: the matrix that changes.
         rows: row-side signals in use; their order is the first axis of G.
         columns: column-side vectors in use; the second axis of G.
-        gates: scalars in use.
+        gates: scalar products in use.
+        scalars: names of the system's scalars in use.
         entries: the monomials that fill G.
         decays: the monomials that make up −δ.
         dense: (term index, formula, the term's name) of terms outside the algebra.
@@ -74,6 +87,7 @@ class Plasticity:
     rows: tuple[Signal, ...]
     columns: tuple[Vector, ...]
     gates: tuple[Gate, ...]
+    scalars: tuple[str, ...]
     entries: tuple[Entry, ...]
     decays: tuple[Entry, ...]
     dense: tuple[tuple[int, DenseFormula, str], ...]
@@ -84,7 +98,7 @@ class Plasticity:
     @property
     def vectors(self) -> tuple[Vector, ...]:
         """Every vector that the tensor's rows, columns and gates read."""
-        sides = (side for gate in self.gates for side in (gate.left, gate.right))
+        sides = (side for gate in self.gates for side in gate.vectors)
         return (*self.rows, *self.columns, *sides)
 
     def layout(self, device: torch.device, dtype: torch.dtype) -> Layout:
@@ -104,7 +118,7 @@ class Plasticity:
 def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) -> Layout:
     monomials = (*plasticity.entries, *plasticity.decays)
     depth = max((len(m.gates) for m in monomials), default=0)
-    none = len(plasticity.gates)
+    none = len(plasticity.gates) + len(plasticity.scalars)
     gates = [[m.gates[d] if d < len(m.gates) else none for m in monomials] for d in range(depth)]
     width = len(plasticity.columns)
     cells = len(plasticity.rows) * width
@@ -127,7 +141,8 @@ def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
     """
     rows: dict[Signal, int] = {}
     columns: dict[Vector, int] = {}
-    gates: dict[Gate, int] = {}
+    gates, scalars = _gates(terms, matrix)
+    used: tuple[AnyGate, ...] = (*gates, *scalars)
     entries: list[Entry] = []
     decays: list[Entry] = []
     dense: list[tuple[int, DenseFormula, str]] = []
@@ -138,76 +153,31 @@ def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
             dense.append((index, term.formula, term.name))
             continue
         for monomial in term.formula.monomials:
-            used = tuple(gates.setdefault(gate, len(gates)) for gate in monomial.gates)
+            places = tuple(used.index(gate) for gate in monomial.gates)
             if monomial.row is None or monomial.column is None:
-                decays.append(Entry(index, monomial.coefficient, used, None, None))
+                decays.append(Entry(index, monomial.coefficient, places, None, None))
                 continue
             row = rows.setdefault(monomial.row, len(rows))
             column = columns.setdefault(monomial.column, len(columns))
-            entries.append(Entry(index, monomial.coefficient, used, row, column))
+            entries.append(Entry(index, monomial.coefficient, places, row, column))
     return Plasticity(
-        matrix, tuple(rows), tuple(columns), tuple(gates), tuple(entries), tuple(decays),
-        tuple(dense),
+        matrix, tuple(rows), tuple(columns), gates, tuple(gate.name for gate in scalars),
+        tuple(entries), tuple(decays), tuple(dense),
     )  # fmt: skip
 
 
-class Change(NamedTuple):
-    """One step's change of a matrix, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
-
-    `growth` [episode] is −δ; `rows` [episode, factor, row] and `columns` [episode, factor, column]
-    hold a and V_a of all occurrences, concatenated. Each is None if no term needs it.
-    """
-
-    growth: Tensor | None
-    rows: Tensor | None
-    columns: Tensor | None
-    dense: Tensor | None
-
-    def apply(self, matrix: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the matrix after the step, [episode, row, column], in `out` if given."""
-        if self.growth is not None:
-            matrix = torch.mul(matrix, (1 + self.growth)[:, None, None], out=out)
-        if self.rows is not None and self.columns is not None:
-            matrix = torch.baddbmm(matrix, self.rows.mT, self.columns, out=out)
-        if self.dense is not None:
-            matrix = torch.add(matrix, self.dense, out=out)
-        if out is not None and matrix is not out:
-            matrix = out.copy_(matrix)
-        return matrix
-
-    def numel(self) -> int:
-        """Return the number of elements of all factors."""
-        return sum(factor.numel() for factor in self if factor is not None)
-
-    def undo(self, matrix: Tensor) -> None:
-        """Undo the change in place: M ← (M⁺ − rowsᵀ · columns) / (1 + growth).
-
-        Raises:
-            ValueError: if the change is dense, because it may depend on M in any way.
-        """
-        if self.dense is not None:
-            raise ValueError("a dense change cannot be undone")
-        if self.rows is not None and self.columns is not None:
-            matrix.baddbmm_(self.rows.mT, self.columns, alpha=-1)
-        if self.growth is not None:
-            matrix.div_((1 + self.growth)[:, None, None])
-
-    def contract(self, matrix: Tensor, adjoint: Tensor) -> Tensor:
-        """Return a scalar with the same gradient to the factors as ⟨adjoint, change⟩.
-
-        The products with the adjoint are computed here, in the fast memory order, and held
-        constant. Matrix and adjoint get no gradient.
-        """
-        scalar = adjoint.new_zeros(())
-        if self.growth is not None:
-            scalar = scalar + (self.growth * (adjoint * matrix).sum((-1, -2))).sum()
-        if self.rows is not None and self.columns is not None:
-            to_rows = self.columns.detach() @ adjoint.mT
-            to_columns = self.rows.detach() @ adjoint
-            scalar = scalar + (self.rows * to_rows).sum() + (self.columns * to_columns).sum()
-        if self.dense is not None:
-            scalar = scalar + (adjoint * self.dense).sum()
-        return scalar
+def _gates(terms: Sequence[Term], matrix: Matrix) -> tuple[tuple[Gate, ...], tuple[Scalar, ...]]:
+    """Return the scalar products and the scalars that the terms on `matrix` use, in order."""
+    formulas = (term.formula for term in terms if term.matrix == matrix)
+    used = dict.fromkeys(
+        gate
+        for formula in formulas
+        if isinstance(formula, Formula)
+        for monomial in formula.monomials
+        for gate in monomial.gates
+    )
+    gates = tuple(gate for gate in used if isinstance(gate, Gate))
+    return gates, tuple(gate for gate in used if isinstance(gate, Scalar))
 
 
 def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
@@ -221,7 +191,9 @@ def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
     vectors = _vectors(plasticity, synapses)
     growth = rows = columns = dense = None
     if plasticity.entries or plasticity.decays:
-        strengths, count = _strengths(plasticity, theta, vectors), len(plasticity.entries)
+        scalars = [synapses.scalars[name] for name in plasticity.scalars]
+        strengths = _strengths(plasticity, theta, vectors, scalars)
+        count = len(plasticity.entries)
         if plasticity.decays:
             growth = _growth(plasticity, strengths[..., count:], synapses.weight)
         if plasticity.entries:
@@ -264,19 +236,24 @@ def _growth(plasticity: Plasticity, strengths: Tensor, weight: float) -> Tensor:
     return torch.where(once, strengths[:, 0], total).sum(-1)
 
 
-def _strengths(plasticity: Plasticity, theta: Tensor, vectors: dict[Vector, Tensor]) -> Tensor:
+def _strengths(
+    plasticity: Plasticity,
+    theta: Tensor,
+    vectors: dict[Vector, Tensor],
+    scalars: Sequence[Tensor],
+) -> Tensor:
     """Return θ · coefficient · Π gates of each entry, then of each decay, at each occurrence.
 
     Shape: [episode, occurrence, monomial].
     """
     layout = plasticity.layout(theta.device, theta.dtype)
-    count = next(iter(vectors.values())).shape[1] if vectors else 1
+    count = next((value.shape[1] for value in (*vectors.values(), *scalars)), 1)
     strengths = (theta[:, layout.terms] * layout.coefficients)[:, None]
-    if not plasticity.gates:
+    if not (plasticity.gates or scalars):
         return strengths.expand(-1, count, -1)
     left = [vectors[gate.left] * vectors[gate.right] for gate in plasticity.gates]
     ones = theta.new_ones(theta.shape[0], count)
-    factors = torch.stack([*(product.sum(-1) for product in left), ones], -1)
+    factors = torch.stack([*(product.sum(-1) for product in left), *scalars, ones], -1)
     for gate in layout.gates:
         strengths = strengths * factors[..., gate]
     return strengths

@@ -10,6 +10,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError
 from metaplast.terms.algebra import B, FormulaError, Matrix, Projection, Signal, Vector, W
 from metaplast.terms.synapses import Synapses
+from metaplast.terms.vectors import is_kind
 from metaplast.terms.written import spelled
 
 
@@ -24,9 +25,10 @@ class DenseFormula:
         update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
             [episode, row, column]; `synapses.operator.tensor` is M.
         vectors: the signals that it reads; those of projections are added.
-        is_local: whether each synapse needs only its own two neurons and weight.
+        is_local: whether each synapse needs only its own two neurons and weight, beside scalars.
         text: the right-hand side of the equation in Unicode.
         latex: the same in LaTeX.
+        scalars: names of the system's scalars that it reads as `synapses.scalars[name]`, [episode].
     """
 
     matrix: Matrix
@@ -35,6 +37,7 @@ class DenseFormula:
     is_local: bool
     text: str
     latex: str
+    scalars: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -42,7 +45,7 @@ class DenseFormula:
         Raises:
             FormulaError: if one is of the wrong kind.
         """
-        vectors = self.vectors
+        vectors, scalars = self.vectors, self.scalars
         kinds = (
             ("matrix", self.matrix in (W, B), "algebra.W or algebra.B"),
             ("update", callable(self.update), "a function of Synapses"),
@@ -51,6 +54,11 @@ class DenseFormula:
                 isinstance(vectors, frozenset | set | tuple | list)
                 and all(isinstance(vector, Signal | Projection) for vector in vectors),
                 "the signals that it reads, such as {post.error, pre.activity}",
+            ),
+            (
+                "scalars",
+                isinstance(scalars, frozenset | set | tuple | list) and all(map(is_kind, scalars)),
+                'the names of the scalars that it reads, such as {"reward"}',
             ),
             ("is_local", isinstance(self.is_local, bool), "True or False"),
             ("text", isinstance(self.text, str) and bool(self.text), "its equation as text"),
@@ -64,6 +72,7 @@ class DenseFormula:
                 )
         projected = {vector.signal for vector in vectors if isinstance(vector, Projection)}
         object.__setattr__(self, "vectors", frozenset(vectors) | projected)
+        object.__setattr__(self, "scalars", frozenset(scalars))
 
 
 def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a formula is: signals, matrices, gates and monomials, and the operations between them.
+"""What a formula is: matrices, gates and monomials, and the operations between them.
 
 `metaplast.terms.algebra` holds the names with which users write one.
 """
@@ -10,65 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
+from metaplast.terms.vectors import Population, Projection, Signal, Vector
 from metaplast.terms.written import FormulaError, Part, factor_of, spelled
 
-Population = Literal["post", "pre"]
-# The signals of a population. The algebra knows three kinds; a system may offer others, which terms
-# read as `post.signal("drive")`.
-Kind = str
 MatrixName = Literal["W", "B"]
-
-_VECTORS = (
-    "combine vectors with outer(post.error, pre.activity), their outer product, or "
-    "dot(post.error, post.error), a sum over one population; numbers multiply the result, as in "
-    "0.5 * outer(post.error, pre.activity)"
-)
-
-
-def is_kind(name: object) -> bool:
-    """Return whether a name is valid for a kind of signal: a lower-case identifier."""
-    return isinstance(name, str) and name.isidentifier() and name.islower()
-
-
-class _Vector(Part):
-    @property
-    def hint(self) -> str:
-        """What to write instead of an unsupported operation."""
-        return _VECTORS
-
-
-@dataclass(frozen=True)
-class Signal(_Vector):
-    """A vector of a neuron population: activity y, error e, ones, or a kind of the system's own."""
-
-    population: Population
-    kind: Kind
-
-    @property
-    def written(self) -> str:
-        """The text as a user writes it."""
-        return f"{self.population}.{self.kind}"
-
-
-@dataclass(frozen=True)
-class Projection(_Vector):
-    """Mᵀ·signal: a row-side signal carried through the matrix to its column side."""
-
-    matrix: Matrix
-    signal: Signal
-
-    @property
-    def population(self) -> Population:
-        """Where the projected vector arrives."""
-        return self.matrix.columns
-
-    @property
-    def written(self) -> str:
-        """The text as a user writes it."""
-        return f"({self.matrix.name}.T @ {self.signal.written})"
-
-
-Vector = Signal | Projection
 
 
 class Summand(Part, ABC):
@@ -106,15 +51,15 @@ class Summand(Part, ABC):
             self.refuse(f"{self.written} - {spelled(other)}")
         return self + (-other)
 
-    def __mul__(self, factor: float | Gate) -> Formula:
-        if isinstance(factor, Gate):
+    def __mul__(self, factor: float | AnyGate) -> Formula:
+        if isinstance(factor, Gate | Scalar):
             return self._each(lambda m: replace(m, gates=(factor, *m.gates)))
         if isinstance(factor, Part):
             self.refuse(f"{self.written} * {factor.written}")
         number = factor_of(factor)
         return self._each(lambda m: replace(m, coefficient=number * m.coefficient))
 
-    def __rmul__(self, factor: float | Gate) -> Formula:
+    def __rmul__(self, factor: float | AnyGate) -> Formula:
         return self * factor
 
     def __truediv__(self, divisor: float) -> Formula:
@@ -183,9 +128,32 @@ class Transposed(Part):
         return Projection(self.matrix, signal)
 
 
+class _Factor(Part, ABC):
+    """A number of each occurrence that multiplies a monomial."""
+
+    @property
+    def hint(self) -> str:
+        """What to write instead of an unsupported operation."""
+        return (
+            "a gate multiplies a formula, such as gate * outer(post.error, pre.activity); put "
+            "numbers and further gates before it, as in 0.5 * (gate * (gate * formula))"
+        )
+
+    @property
+    @abstractmethod
+    def vectors(self) -> tuple[Vector, ...]:
+        """The vectors that it is made of."""
+
+    def __mul__(self, other: Formula | Matrix) -> Formula:
+        if not isinstance(other, Summand):
+            self.refuse(f"{self.written} * {spelled(other)}")
+        assert isinstance(self, Gate | Scalar)
+        return other * self
+
+
 @dataclass(frozen=True)
-class Gate(Part):
-    """A scalar ⟨left, right⟩ that multiplies a monomial; both vectors are of one population."""
+class Gate(_Factor):
+    """A scalar product ⟨left, right⟩ that multiplies a monomial; both are of one population."""
 
     left: Vector
     right: Vector
@@ -196,17 +164,29 @@ class Gate(Part):
         return f"dot({self.left.written}, {self.right.written})"
 
     @property
-    def hint(self) -> str:
-        """What to write instead of an unsupported operation."""
-        return (
-            "a gate multiplies a formula, such as gate * outer(post.error, pre.activity); put "
-            "numbers and further gates before it, as in 0.5 * (gate * (gate * formula))"
-        )
+    def vectors(self) -> tuple[Vector, ...]:
+        """Both vectors."""
+        return (self.left, self.right)
 
-    def __mul__(self, other: Formula | Matrix) -> Formula:
-        if not isinstance(other, Summand):
-            self.refuse(f"{self.written} * {spelled(other)}")
-        return other * self
+
+@dataclass(frozen=True)
+class Scalar(_Factor):
+    """A number that the system sends to all synapses; it multiplies a monomial."""
+
+    name: str
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        return f'scalar("{self.name}")'
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """None: it does not depend on the signals at the synapses."""
+        return ()
+
+
+AnyGate = Gate | Scalar
 
 
 @dataclass(frozen=True)
@@ -214,7 +194,7 @@ class Monomial:
     """coefficient · Π gates · (row ⊗ column), or · the matrix itself if row is None."""
 
     coefficient: float
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[AnyGate, ...] = ()
     row: Signal | None = None
     column: Vector | None = None
 
@@ -261,18 +241,25 @@ class Formula(Summand):
         found: set[Vector] = set()
         for monomial in self.monomials:
             parts = [monomial.row, monomial.column]
-            parts += [side for gate in monomial.gates for side in (gate.left, gate.right)]
+            parts += [side for gate in monomial.gates for side in gate.vectors]
             found |= {part for part in parts if part is not None}
         found |= {v.signal for v in found if isinstance(v, Projection)}
         return frozenset(found)
 
     @property
-    def is_local(self) -> bool:
-        """True if each synapse needs only y and e of its two neurons and its own weight.
+    def scalars(self) -> frozenset[str]:
+        """Names of the scalars that the formula reads."""
+        gates = (gate for monomial in self.monomials for gate in monomial.gates)
+        return frozenset(gate.name for gate in gates if isinstance(gate, Scalar))
 
-        A projection Mᵀy sums over a neuron's other synapses, and a gate sums over a layer: neither
-        is local.
+    @property
+    def is_local(self) -> bool:
+        """True if each synapse needs only the signals of its two neurons and its own weight.
+
+        A projection Mᵀy sums over a neuron's other synapses, and a gate ⟨u, v⟩ sums over a layer:
+        neither is local. Scalars do not count; `Term.locality` names them.
         """
         return not any(
-            monomial.gates or isinstance(monomial.column, Projection) for monomial in self.monomials
+            isinstance(monomial.column, Projection) or any(gate.vectors for gate in monomial.gates)
+            for monomial in self.monomials
         )

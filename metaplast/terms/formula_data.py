@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 import torch
 
 from metaplast.terms.algebra import (
+    AnyGate,
     B,
     Formula,
     Gate,
     Matrix,
     Monomial,
     Projection,
+    Scalar,
     Signal,
     Vector,
     W,
@@ -32,9 +34,9 @@ from metaplast.terms.algebra import (
     pre,
 )
 from metaplast.terms.dense_formula import DenseFormula
-from metaplast.terms.formula import is_kind
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
+from metaplast.terms.vectors import is_kind
 
 # Far above any sensible formula, far below one that would take long to run.
 MOST_MONOMIALS, MOST_GATES = 1000, 16
@@ -89,19 +91,28 @@ def number(value: Any, where: str) -> float:
 
 
 def formula_data(formula: Formula) -> dict[str, Any]:
-    """Return a formula as data: coefficient · Π ⟨left, right⟩ · row ⊗ column, or · the matrix."""
+    """Return a formula as data: coefficient · Π gates · row ⊗ column, or · the matrix.
+
+    A gate ⟨left, right⟩ is a pair of vectors, a scalar is `{"scalar": name}`.
+    """
     return {
         "matrix": formula.matrix.name,
         "monomials": [
             {
                 "coefficient": float(monomial.coefficient),
-                "gates": [[_vector(gate.left), _vector(gate.right)] for gate in monomial.gates],
+                "gates": [_gate_data(gate) for gate in monomial.gates],
                 "row": _optional(monomial.row),
                 "column": _optional(monomial.column),
             }
             for monomial in formula.monomials
         ],
     }
+
+
+def _gate_data(gate: AnyGate) -> list[dict[str, str]] | dict[str, str]:
+    if isinstance(gate, Scalar):
+        return {"scalar": gate.name}
+    return [_vector(gate.left), _vector(gate.right)]
 
 
 def _optional(vector: Vector | None) -> dict[str, str] | None:
@@ -162,11 +173,27 @@ def _monomial(data: Any, matrix: Matrix, where: str) -> Monomial:
     return Monomial(coefficient, read, row, column)
 
 
-def _gate(data: Any, matrix: Matrix, where: str) -> Gate:
-    check(isinstance(data, list) and len(data) == 2, f"a gate of {where} must be a pair of vectors")
+def _gate(data: Any, matrix: Matrix, where: str) -> AnyGate:
+    if isinstance(data, Mapping):
+        return Scalar(read_scalar(entry(data, "scalar", str, f"a gate of {where}"), where))
+    pair = isinstance(data, list) and len(data) == 2
+    check(pair, f"a gate of {where} must be a pair of vectors or a scalar")
     left, right = (_read_vector(side, matrix, where) for side in data)
     check(left.population == right.population, f"a gate of {where} joins two populations")
     return Gate(left, right)
+
+
+def read_scalar(name: Any, where: str) -> str:
+    """Return the name of a scalar.
+
+    Raises:
+        DataError: if it is not one.
+    """
+    check(
+        is_kind(name) and len(name) <= MOST_LETTERS,
+        f"a scalar of {where} must be a lower-case identifier, got {str(name)[:40]!r}",
+    )
+    return str(name)
 
 
 def _read_vector(data: Any, matrix: Matrix, where: str) -> Vector:
@@ -193,7 +220,7 @@ def is_same_formula(one: Formula, other: Formula) -> bool:
 def _sum(formula: Formula) -> dict[Any, float]:
     found: dict[Any, float] = defaultdict(float)
     for m in formula.monomials:
-        gates = sorted(sorted((repr(gate.left), repr(gate.right))) for gate in m.gates)
+        gates = sorted(sorted(map(repr, gate.vectors or (gate,))) for gate in m.gates)
         found[repr(gates), m.row, m.column] += float(m.coefficient)
     return {key: value for key, value in found.items() if value}
 
@@ -217,9 +244,11 @@ def probe(formula: DenseFormula) -> list[float] | None:
         pre.activity: wave(9, 1, 2),
         pre.error: wave(12, 1, 2) - 0.5,
     }
+    scalars = {name: wave(30 + i, 1) - 0.5 for i, name in enumerate(sorted(formula.scalars))}
     try:
         with torch.no_grad():
-            found = formula.update(Synapses(Operator(wave(20, 1, *shape) - 0.5), signals))
+            operator = Operator(wave(20, 1, *shape) - 0.5)
+            found = formula.update(Synapses(operator, signals, scalars=scalars))
         values = [float(value) for value in found.expand(1, *shape).flatten()]
     except Exception:
         # A user's own function may fail in any way; if that matters, the run reports it.

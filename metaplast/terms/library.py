@@ -62,14 +62,18 @@ class TermChoice:
             return self
         return replace(self, terms=(*self.terms, *terms), is_pool=True)
 
-    def served(self, offered: frozenset[Signal]) -> TermChoice:
-        """Return the choice without the pool's terms that read signals which are not offered.
+    def served(
+        self, offered: frozenset[Signal], scalars: frozenset[str] = frozenset()
+    ) -> TermChoice:
+        """Return the choice without the pool's terms that read what is not offered.
 
-        Terms that the user named stay: if their signals are missing, the learner refuses them.
+        Terms that the user named stay: if their signals or scalars are missing, the learner refuses
+        them.
         """
         if self.text not in (POOL, POOL_WITH_BACKWARD):
             return self
-        return replace(self, terms=tuple(t for t in self.terms if t.signals <= offered))
+        kept = (t for t in self.terms if t.signals <= offered and t.scalars <= scalars)
+        return replace(self, terms=tuple(kept))
 
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use: the requested one, or the choice's usual one.

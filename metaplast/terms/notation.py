@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metaplast.terms.algebra import Formula, Gate, Monomial, Projection, Signal, Vector
+from metaplast.terms.algebra import (
+    AnyGate,
+    Formula,
+    Monomial,
+    Projection,
+    Scalar,
+    Signal,
+    Vector,
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,12 @@ class Notation:
 
     def signal(self, signal: Signal) -> str:
         """Write a signal with its layer index; ones have none."""
-        symbol = self.symbols.get(signal.kind) or self.word.format(name=signal.kind)
+        symbol = self.symbols.get(signal.kind) or self.name(signal.kind)
         return symbol if signal.kind == "one" else symbol + self.levels[signal.population]
+
+    def name(self, name: str) -> str:
+        """Write the name of a system's own signal or scalar."""
+        return self.word.format(name=name.replace("_", self.underscore))
 
     def row_vector(self, vector: Vector) -> str:
         """Write vectorᵀ: yᵀ for a signal, uᵀM for a projection Mᵀu."""
@@ -43,8 +55,10 @@ class Notation:
             return self.space.join((matrix, self.signal(vector.signal)))
         return self.signal(vector)
 
-    def gate(self, gate: Gate) -> str:
-        """Write the scalar leftᵀ right, with a projection first: uᵀ M v."""
+    def gate(self, gate: AnyGate) -> str:
+        """Write the scalar product leftᵀ right, a projection first (uᵀ M v), or a scalar's name."""
+        if isinstance(gate, Scalar):
+            return self.name(gate.name)
         left, right = gate.left, gate.right
         if isinstance(right, Projection):
             left, right = right, left

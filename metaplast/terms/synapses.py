@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -25,11 +25,14 @@ class Synapses:
         signals: the vectors of each population, [episode, occurrence, neuron]; without the
             occurrence axis in the results of `occurrences`.
         weight: of each occurrence: 1 for a sum, 1/K for a mean over K samples.
+        scalars: what the system sends to all synapses, such as a reward, by name,
+            [episode, occurrence]; [episode] in the results of `occurrences`.
     """
 
     operator: Operator
     signals: Mapping[Signal, Tensor]
     weight: float = 1.0
+    scalars: Mapping[str, Tensor] = field(default_factory=dict)
 
     def at(self, operator: Operator) -> Synapses:
         """Return the same signals at another matrix between the same two populations."""
@@ -49,7 +52,8 @@ class Synapses:
         count = next(iter(self.signals.values())).shape[1]
         for k in range(count):
             one = {key: value[:, k] for key, value in self.signals.items()}
-            yield Synapses(self.operator, one, self.weight)
+            scalars = {name: value[:, k] for name, value in self.scalars.items()}
+            yield Synapses(self.operator, one, self.weight, scalars)
 
     @property
     def post_activity(self) -> Tensor:

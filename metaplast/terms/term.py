@@ -19,6 +19,7 @@ from metaplast.terms.algebra import (
     Matrix,
     Monomial,
     Projection,
+    Scalar,
     Signal,
     Vector,
 )
@@ -28,6 +29,10 @@ from metaplast.terms.synapses import Synapses
 from metaplast.terms.written import WORKS, spelled
 
 __all__ = ["DenseFormula", "Synapses", "Term", "checked_terms", "full_update"]
+
+
+# The locality label of terms that are local except for scalars, which reach every synapse.
+BROADCAST = "local + broadcast scalar"
 
 
 @dataclass(frozen=True)
@@ -118,12 +123,18 @@ class Term:
     @property
     def is_local(self) -> bool:
         """True if each synapse needs only y, e of its two neurons and its own weight."""
-        return self.formula.is_local
+        return self.formula.is_local and not self.scalars
 
     @property
     def locality(self) -> str:
-        """The locality label printed in tables."""
-        return "local" if self.is_local else "non-local"
+        """The locality label printed in tables.
+
+        A term that needs only scalars of the system beside each synapse's own signals and weight is
+        "local + broadcast scalar".
+        """
+        if not self.formula.is_local:
+            return "non-local"
+        return BROADCAST if self.scalars else "local"
 
     @property
     def signals(self) -> frozenset[Signal]:
@@ -133,6 +144,11 @@ class Term:
             for vector in self.formula.vectors
             if isinstance(vector, Signal) and vector.kind != "one"
         )
+
+    @property
+    def scalars(self) -> frozenset[str]:
+        """Names of the system's scalars that the term reads."""
+        return self.formula.scalars
 
     def reads(self, signal: Signal) -> bool:
         """Return whether the term needs `signal`."""
@@ -220,5 +236,9 @@ def _part(monomial: Monomial, synapses: Synapses) -> Tensor:
     if monomial.row is not None and monomial.column is not None:
         part = torch.einsum("er,ec->erc", value(monomial.row), value(monomial.column))
     for gate in monomial.gates:
-        part = part * (value(gate.left) * value(gate.right)).sum(-1)[:, None, None]
+        if isinstance(gate, Scalar):
+            strength = synapses.scalars[gate.name]
+        else:
+            strength = (value(gate.left) * value(gate.right)).sum(-1)
+        part = part * strength[:, None, None]
     return part

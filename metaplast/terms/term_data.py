@@ -21,10 +21,11 @@ from metaplast.terms.formula_data import (
     probe,
     read_formula,
     read_matrix,
+    read_scalar,
 )
 from metaplast.terms.notation import LATEX
 from metaplast.terms.synapses import Synapses
-from metaplast.terms.term import Term
+from metaplast.terms.term import BROADCAST, Term
 
 
 def term_data(term: Term) -> dict[str, Any]:
@@ -41,10 +42,10 @@ def term_data(term: Term) -> dict[str, Any]:
     }
     if isinstance(term.formula, Formula):
         return data | formula_data(term.formula)
-    return data | {
-        "matrix": term.matrix.name,
-        "function": {"latex": term.spell(LATEX), "values": probe(term.formula)},
-    }
+    function: dict[str, Any] = {"latex": term.spell(LATEX), "values": probe(term.formula)}
+    if term.scalars:
+        function["scalars"] = sorted(term.scalars)
+    return data | {"matrix": term.matrix.name, "function": function}
 
 
 def is_declared(data: Mapping[str, Any]) -> bool:
@@ -88,13 +89,16 @@ def read_term(name: str, data: Mapping[str, Any]) -> Term:
 
 def _stand_in(name: str, text: str, data: Mapping[str, Any], where: str) -> DenseFormula:
     matrix = read_matrix(data, where)
-    latex = entry(entry(data, "function", dict, where), "latex", str, where)
-    local = entry(data, "locality", str, where) == "local"
+    function = entry(data, "function", dict, where)
+    latex = entry(function, "latex", str, where)
+    names = entry(function, "scalars", list, where) if "scalars" in function else []
+    scalars = frozenset(read_scalar(name, where) for name in names)
+    local = entry(data, "locality", str, where) in ("local", BROADCAST)
 
     def update(_: Synapses) -> Tensor:
         refuse_function(name)
 
-    return DenseFormula(matrix, update, frozenset(), local, text, latex)
+    return DenseFormula(matrix, update, frozenset(), local, text, latex, scalars)
 
 
 def refuse_function(name: str) -> NoReturn:

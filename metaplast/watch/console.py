@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TaskID, TextColumn
@@ -20,6 +19,7 @@ from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop, Record
 from metaplast.rules.recovery import Recovery
+from metaplast.tasks.source import held_out_word
 from metaplast.terms.library import KnownRule
 from metaplast.terms.term import Term
 from metaplast.watch.progress import make_bar
@@ -121,8 +121,8 @@ def show_config(console: Console, discovery: Discovery) -> None:
     table.add_column()
     rows = {
         "data": discovery.description,
-        "episodes": f"{config.ways} ways, {config.request.shots} shots, {config.queries} queries; "
-        f"held out: {discovery.split.held_out}; labels {config.labels}",
+        "episodes": f"{config.request.described(discovery.split.targets)}; held out: "
+        f"{held_out_word(discovery.split.held_out, discovery.split.targets)}",
         "network": system.description,
         "feedback": config.feedback_name,
         "terms": f"{discovery.terms_line} ({len(discovery.learner.terms)} candidates), "
@@ -183,14 +183,14 @@ def terms_table(result: Result) -> Table:
     table.add_column("")
     table.add_column(f"change of {result.score.name}", justify="right")
     table.add_column("locality")
-    found, final = result.searched.coefficients, result.rule.coefficients
+    found, final = result.searched.named_theta, result.rule.named_theta
     for term in result.searched.terms:
         kept = term.name in result.kept
         table.add_row(
             term.name,
             term.spell(),
-            _number(found[term.name]),
-            _number(final[term.name]) if kept else "–",
+            found.range_text(term.name),
+            final.range_text(term.name) if kept else "–",
             "kept" if kept else "dropped",
             _ablation(result, term.name),
             term.locality,
@@ -212,7 +212,7 @@ def heldout_table(result: Result) -> Table:
     """Return a table of scores on the same held-out episodes."""
     table = new_table(
         f"{result.score.title} on {result.config.test_episodes} held-out episodes",
-        f"{result.held_out} never seen in meta-training",
+        f"{result.held_out_word} never seen in meta-training",
     )
     for column in ("rule", result.score.name, BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")
@@ -233,13 +233,13 @@ def recovery_table(recovery: Recovery) -> Table:
     table = new_table("The planted rule", str(recovery))
     for column in ("term", "planted θ", "recovered θ", "error"):
         table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
-    planted, found = recovery.planted.coefficients, recovery.found.coefficients
-    for name in dict.fromkeys([*planted, *found]):
+    planted, found = recovery.planted.named_theta, recovery.found.named_theta
+    for name in dict.fromkeys([*planted.names, *found.names]):
         table.add_row(
             name,
-            _number(planted[name]) if name in planted else "–",
-            _number(found[name]) if name in found else "–",
-            f"{recovery.errors[name]:.1%}" if name in planted else "not planted",
+            planted.range_text(name) if name in planted.names else "–",
+            found.range_text(name) if name in found.names else "–",
+            f"{recovery.errors[name]:.1%}" if name in planted.names else "not planted",
         )
     return table
 
@@ -264,10 +264,3 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
     for rule in rules:
         known.add_row(rule.name, ", ".join(rule.terms), rule.feedback[0], rule.citation)
     return [library, known]
-
-
-def _number(value: Any) -> str:
-    """Return a coefficient, or its range over the layers."""
-    if isinstance(value, list):
-        return f"{min(value):.4g} … {max(value):.4g}"
-    return f"{value:.4g}"

@@ -16,6 +16,7 @@ from metaplast.base.trouble import trouble
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.terms.coefficients import site_names
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -116,18 +117,16 @@ class TensorBoard:
         """End each term's curve at its final coefficient, zero if selection dropped it."""
         met = {record.stage: record.episodes for record in result.history}
         step = met.get(SEARCH, 0) + met.get(REFIT, 0)
-        final = result.rule.coefficients
-        for term, before in result.searched.coefficients.items():
-            value = final.get(term, 0.0)
-            layers = len(before) if isinstance(before, list) else 1
-            values = value if isinstance(value, list) else [value] * layers
+        before, final = result.searched.named_theta, result.rule.named_theta.columns()
+        for term in before.names:
+            values = final.get(term, [0.0] * before.sites)
             self._write_theta(self._term_writer(SEARCH, term), term, values, step + 1)
 
     def _write_theta(
         self, writer: SummaryWriter, term: str, values: Sequence[float], step: int
     ) -> None:
-        for layer, value in enumerate(values, start=1):
-            tag = f"theta/{term}" if len(values) == 1 else f"theta/{term}/layer_{layer}"
+        tags = site_names(f"theta/{term}", len(values), "/layer_")
+        for tag, value in zip(tags, values, strict=True):
             writer.add_scalar(tag, value, step)
 
     def _count(self, loop: OuterLoop) -> int:

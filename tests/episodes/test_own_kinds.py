@@ -186,10 +186,15 @@ BAD = {
     "fewer labels": (IMAGES, LABELS[:-1], r"and \(31,\)"),
     "one-hot": (IMAGES, torch.eye(4)[LABELS].long(), r"and \(32, 4\)"),
     "one label": (IMAGES, 1, r"and \(\)"),
-    "float labels": (IMAGES, LABELS.double(), "labels must be integers, got torch.float64"),
-    "float series": (IMAGES, pd.Series(INDEX / 1), "labels must be integers, got float64"),
     "bool labels": (IMAGES, LABELS > 1, "labels must be integers, got torch.bool"),
-    "float objects": (IMAGES, (INDEX / 2).astype(object), "got 0.0 at index 0"),
+    "float cubes": (IMAGES, LABELS.view(32, 1, 1) / 2, r"or \[image, output\], got shapes"),
+    "an infinite number": (IMAGES, np.where(INDEX == 1, np.inf, 0.5), "infinite at index 1"),
+    "a missing number": (IMAGES, torch.where(LABELS == 2, torch.nan, 0.5), "NaN.* at index 2"),
+    "a missing float object": (
+        IMAGES,
+        np.array([0.5] * 31 + [None], dtype=object),
+        "got None at index 31",
+    ),
     "a missing label": (
         IMAGES,
         pd.Series([None, *INDEX[1:]], dtype="Int64"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support import (
     BACKWARD,
     FORWARD,
+    SCALARS,
     TERMS,
     assert_close,
     assert_is_one_sentence,
@@ -22,15 +23,17 @@ from metaplast.terms.algebra import (
     Formula,
     FormulaError,
     Projection,
+    Scalar,
     W,
     dot,
     outer,
     post,
     pre,
+    scalar,
     total,
 )
 from metaplast.terms.compiled import change, compile_terms
-from metaplast.terms.notation import LATEX, TEXT, equation
+from metaplast.terms.notation import ASCII, LATEX, TEXT, equation
 from metaplast.terms.term import DenseFormula, Term, full_update
 
 by_name = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
@@ -58,6 +61,9 @@ def plain_synapse(monomial, ends, episode, k, i, j):
     """Return what one monomial adds to the synapse (i, j) at occurrence k."""
     value = monomial.coefficient
     for gate in monomial.gates:
+        if isinstance(gate, Scalar):
+            value *= ends.scalars[gate.name][episode, k].item()
+            continue
         left = plain_vector(gate.left, ends, episode, k)
         right = plain_vector(gate.right, ends, episode, k)
         value *= sum(a * b for a, b in zip(left, right, strict=True))
@@ -137,38 +143,39 @@ def columns(matrix):
     return signals(matrix.columns) | signals(matrix.rows).map(lambda s: matrix.T @ s)
 
 
-def gates(matrix):
-    return st.builds(dot, columns(matrix), columns(matrix)) | st.builds(
+def gates(matrix, scalars):
+    dots = st.builds(dot, columns(matrix), columns(matrix)) | st.builds(
         dot, signals(matrix.rows), signals(matrix.rows)
     )
+    return dots | st.sampled_from(scalars).map(scalar) if scalars else dots
 
 
 @st.composite
-def monomials(draw, matrix):
+def monomials(draw, matrix, scalars):
     body = draw(st.just(1.0 * matrix) | st.builds(outer, signals(matrix.rows), columns(matrix)))
-    for gate in draw(st.lists(gates(matrix), max_size=3)):
+    for gate in draw(st.lists(gates(matrix, scalars), max_size=3)):
         body = gate * body
     return draw(COEFFICIENTS) * body
 
 
 @st.composite
-def formulas(draw, matrix):
-    parts = draw(st.lists(monomials(matrix), min_size=1, max_size=3))
+def formulas(draw, matrix, scalars):
+    parts = draw(st.lists(monomials(matrix, scalars), min_size=1, max_size=3))
     return sum(parts[1:], start=parts[0])
 
 
 @st.composite
-def term_lists(draw, matrix, most=3):
-    drawn = draw(st.lists(formulas(matrix), min_size=1, max_size=most))
+def term_lists(draw, matrix, most=3, scalars=()):
+    drawn = draw(st.lists(formulas(matrix, scalars), min_size=1, max_size=most))
     return [Term(f"term{k}", formula, "made up") for k, formula in enumerate(drawn)]
 
 
 @pytest.mark.parametrize("matrix", [W, B], ids=["W", "B"])
-@given(data=st.data())
+@given(data=st.data(), occurrences=st.sampled_from([1, 3]))
 @settings(max_examples=60, deadline=None)
-def test_any_formula_of_the_algebra_is_evaluated_as_declared(matrix, data):
-    terms = data.draw(term_lists(matrix))
-    ends = random_synapses(matrix, seed=5)
+def test_any_formula_of_the_algebra_is_evaluated_as_declared(matrix, data, occurrences):
+    terms = data.draw(term_lists(matrix, scalars=SCALARS))
+    ends = random_synapses(matrix, seed=5, occurrences=occurrences, weight=1 / occurrences)
     expected = [plain_update(term.formula, ends) for term in terms]
     for term, update in zip(terms, expected, strict=True):
         assert_close(full_update(term, ends), update)
@@ -225,6 +232,41 @@ def others_matter(term):
 def test_the_locality_label_is_what_perturbing_other_neurons_shows(term):
     assert term.is_local == (not others_matter(term))
     assert term.locality == ("local" if term.is_local else "non-local")
+
+
+def one_dense(*, local):
+    formula = DenseFormula(
+        W, lambda s: s.scalars["reward"][:, None, None] * s.operator.tensor,
+        frozenset(), local, "reward Wₗ", "f", {"reward"},
+    )  # fmt: skip
+    return formula
+
+
+BROADCAST = {
+    "an outer product": scalar("reward") * outer(post.activity, pre.activity),
+    "a decay": scalar("reward") * (scalar("surprise") * -W),
+    "a torch function": one_dense(local=True),
+}
+NON_LOCAL = {
+    "a gate too": scalar("reward") * (total(post.error) * outer(post.activity, pre.activity)),
+    "another monomial": scalar("reward") * -W + outer(post.error, W.T @ post.error),
+    "a torch function": one_dense(local=False),
+}
+
+
+@pytest.mark.parametrize("formula", BROADCAST.values(), ids=BROADCAST)
+def test_a_scalar_is_neither_local_nor_non_local(formula):
+    term = Term("three_factor", formula, "made up")
+    assert not others_matter(term)
+    assert term.locality == "local + broadcast scalar"
+    assert not term.is_local
+
+
+@pytest.mark.parametrize("formula", NON_LOCAL.values(), ids=NON_LOCAL)
+def test_a_scalar_does_not_hide_that_a_term_is_non_local(formula):
+    term = Term("three_factor", formula, "made up")
+    assert term.locality == "non-local"
+    assert not term.is_local
 
 
 # --- what is refused ---
@@ -285,6 +327,20 @@ NOT_IN_THE_ALGEBRA = {
     "formula times array": lambda: np.ones(3) * FORMULA,
     "product of gates": lambda: GATE * GATE,
     "number times gate": lambda: 2 * GATE,
+    "product of scalars": lambda: scalar("reward") * scalar("reward"),
+    "scalar times gate": lambda: scalar("reward") * GATE,
+    "scalar times signal": lambda: scalar("reward") * post.activity,
+    "signal times scalar": lambda: post.activity * scalar("reward"),
+    "scalar alone": lambda: Term("t", scalar("reward"), "here"),
+    "scalar of a number": lambda: scalar(1),
+    "scalar of no identifier": lambda: scalar("my reward"),
+    "scalar in capitals": lambda: scalar("Reward"),
+    "dense that reads no scalar": lambda: DenseFormula(
+        W, abs, frozenset(), True, "f", "f", {"my reward"}
+    ),
+    "dense with text as scalars": lambda: DenseFormula(
+        W, abs, frozenset(), True, "f", "f", "reward"
+    ),
     "matrix times signal": lambda: W @ pre.activity,
     "square of the weights": lambda: W**2,
     "product of weights": lambda: W * W,
@@ -323,6 +379,7 @@ MEANT = {
     "numpy's integer": (lambda: FORMULA * np.int64(2), lambda: 2 * FORMULA),
     "over a number": (lambda: FORMULA / 2, lambda: 0.5 * FORMULA),
     "gate behind": (lambda: FORMULA * GATE, lambda: GATE * FORMULA),
+    "scalar behind": (lambda: W * scalar("reward"), lambda: scalar("reward") * W),
     "matrix first": (lambda: W + FORMULA, lambda: 1 * W + FORMULA),
     "matrix times gate": (lambda: W * GATE, lambda: GATE * W),
     "plus sign": (lambda: +FORMULA, lambda: FORMULA),
@@ -445,6 +502,22 @@ def test_coefficients_and_gates_are_written():
         post.one, W.T @ post.error
     )
     assert equation(formula) == "ΔWₗ = −0.5 (1ᵀ eₗ) (eₗ₋₁ᵀ yₗ₋₁) Wₗ + 2 1 eₗᵀ Wₗ"
+
+
+def test_scalars_are_written_without_a_layer():
+    formula = -2 * (scalar("mean_reward") * outer(post.signal("deviation"), pre.activity))
+    assert [equation(formula, notation) for notation in (TEXT, ASCII, LATEX)] == [
+        "ΔWₗ = −2 mean_reward deviationₗ yₗ₋₁ᵀ",
+        "Delta W_l = -2 mean_reward deviation_l y_{l-1}^T",
+        r"\Delta W_{\ell} = -2 \mathrm{mean\_reward}\, \mathrm{deviation}_{\ell}\, "
+        r"y_{\ell-1}^{\top}",
+    ]
+
+
+def test_a_term_reads_its_signals_and_scalars():
+    term = Term("t", scalar("reward") * (GATE * W) + scalar("surprise") * W, "made up")
+    assert term.signals == {post.error}
+    assert term.scalars == {"reward", "surprise"}
 
 
 def test_algebra_of_signs():

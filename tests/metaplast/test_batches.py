@@ -1,10 +1,23 @@
 """Episodes and states taken apart and put together again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from support import BACKWARD, FORWARD, assert_is_one_sentence, matrices_of, random_problem
+from support import (
+    BACKWARD,
+    FORWARD,
+    assert_is_one_sentence,
+    matrices_of,
+    normal,
+    random_problem,
+    refusal,
+    seeded,
+)
+from systems.settings import SETTINGS
 
-from metaplast import UserError
+from metaplast import UserError, unroll
+from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.digest import batch_digest
@@ -46,6 +59,8 @@ UNLIKE = {
     "support kinds": ({"support_y": WIDE}, {"support_y": CLASSES}),
     "weights": ({"initial": STATE}, {}),
     "carried vectors": ({"initial": STATE}, {"initial": State(STATE.matrices)}),
+    "noise": ({"noise": torch.ones(1, 2, 3)}, {}),
+    "sizes of noise": ({"noise": torch.ones(1, 2, 3)}, {"noise": torch.ones(1, 2, 4)}),
 }
 
 
@@ -57,6 +72,50 @@ def test_batches_that_differ_are_not_put_together(one, other):
     with pytest.raises(UserError) as caught:
         EpisodeBatch.cat(batches)
     assert_is_one_sentence(caught.value)
+
+
+def with_noise(noise, episodes=3):
+    x = normal(episodes, 2, 4)
+    labels = torch.zeros(episodes, 2).long()
+    return EpisodeBatch(x, labels, x, labels, noise=noise)
+
+
+def test_noise_goes_with_its_steps():
+    whole = with_noise(normal(3, 2, 5, 6))
+    assert torch.equal(whole.example(1).noise, whole.noise[:, 1])
+    assert torch.equal(whole.support.noise, whole.noise)
+    assert whole.query.noise is None
+    parts = [whole.select(slice(0, 1)), whole.select(torch.tensor([1, 2]))]
+    assert torch.equal(EpisodeBatch.cat(parts).noise, whole.noise)
+    assert torch.equal(whole.to(torch.float32).noise, whole.noise.float())
+    assert with_noise(None).example(1).noise is None
+    digests = {batch_digest(with_noise(n)) for n in (None, whole.noise, whole.noise + 1)}
+    assert len(digests) == 3
+
+
+def test_noise_made_in_inference_mode_is_learned_from():
+    setting = SETTINGS["perturbed"]
+    learner = Learner(setting.system, setting.terms)
+    theta = 0.1 * normal(len(setting.terms))
+    state, batch = learner.draw(2, seeded(), torch.float64), setting.batch()
+    with torch.inference_mode():
+        inferred = replace(batch, noise=batch.noise.clone())
+    expected, found = (unroll(learner, theta, state, b) for b in (batch, inferred))
+    assert torch.equal(found.theta_gradient, expected.theta_gradient)
+
+
+BAD_NOISE = {
+    "no tensor": [1.0],
+    "other episodes": torch.ones(2, 2, 5).double(),
+    "other steps": torch.ones(3, 1, 5).double(),
+    "another dtype": torch.ones(3, 2, 5),
+    "whole numbers": torch.ones(3, 2, 5).long(),
+}
+
+
+@pytest.mark.parametrize("noise", BAD_NOISE.values(), ids=BAD_NOISE)
+def test_noise_that_does_not_fit_the_steps_is_refused(noise):
+    assert "noise" in refusal(with_noise, noise)
 
 
 def test_a_digest_is_of_all_prescribed_weights():

@@ -21,7 +21,7 @@ from metaplast.terms.formula_data import DataError
 
 CONFIG = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,
-    refit=0, validation=2, test_episodes=2, engine="batched", l1=0.0,
+    refit=0, validation=2, test_episodes=2, engine="batched", l1=0.0, schedule="constant",
 )  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
 
@@ -74,7 +74,9 @@ def test_every_field_is_checked(folder):
 def test_parts_that_lack_are_refused(folder):
     data = load_checkpoint(folder / CHECKPOINT)
     state, loop = data["stages"]["search"], Discovery(CONFIG, split=SPLIT)._search()
-    parts = [(k,) for k in state] + [("trust", k) for k in state["trust"]]
+    assert "latest" in state
+    # Checkpoints of version 0.1 lack the latest θ.
+    parts = [(k,) for k in state if k != "latest"] + [("trust", k) for k in state["trust"]]
     for part in (*parts, ("optimizer", "state")):
         spoiled = without(data, ("stages", "search", *part))
         assert continued(loop, spoiled) is not None, part
@@ -82,6 +84,10 @@ def test_parts_that_lack_are_refused(folder):
 
 WHOLE = {
     "a scale for other layers": lambda s: s.update(scale=torch.ones(2, 2)),
+    "more of the latest coefficients than are averaged": lambda s: s.update(
+        latest=s["latest"].repeat(2, 1)
+    ),
+    "coefficients of other layers": lambda s: s.update(latest=s["latest"][None]),
     "steps beyond the end": lambda s: s.update(step=100),
     "records of other terms": lambda s: s["history"][0].update(theta={"F0": [1.0]}),
     "moments of another size": lambda s: s["optimizer"]["state"][0].update(exp_avg=torch.ones(1)),

@@ -10,6 +10,7 @@ from metaplast.engines import get_engine
 from metaplast.meta.evaluation import Evaluation, evaluate
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.terms.coefficients import Coefficients
 
 NETWORK = FullyConnected((6, 5, 3))
 
@@ -121,9 +122,10 @@ TERMS = named("error_hebbian", "error_error", "oja")
     ],
 )
 def test_terms_are_kept_by_their_share_of_the_largest(u, threshold, kept):
-    assert keep_terms(torch.tensor(u), TERMS, threshold) == kept
+    named_u = Coefficients(tuple(term.name for term in TERMS), torch.tensor(u))
+    assert keep_terms(named_u, threshold) == kept
 
 
 def test_selection_among_no_terms():
-    assert keep_terms(torch.zeros(0), (), 0.1) == []
-    assert keep_terms(torch.zeros(4, 0), (), 0.1) == []
+    assert keep_terms(Coefficients((), torch.zeros(0)), 0.1) == []
+    assert keep_terms(Coefficients((), torch.zeros(4, 0)), 0.1) == []

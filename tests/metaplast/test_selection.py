@@ -7,12 +7,18 @@ import torch
 from support import named
 
 from metaplast.discovery.selection import Fit, complexity, eliminate, select
-from metaplast.terms.algebra import W, outer, post, pre
+from metaplast.terms.algebra import W, outer, post, pre, scalar
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import DenseFormula, Term
 
 TERMS = named("gated_activity_error", "oja", "summed_error_hebbian", "error_hebbian", "error_error")
 GATED, OJA, SUMMED, HEBBIAN, ERRORS = range(5)
 EPISODES = 400
+
+
+def theta_of(kept, value=0.0):
+    """Return θ of the terms at some positions, all alike."""
+    return Coefficients([TERMS[k].name for k in kept], torch.full((len(kept),), value))
 
 
 def fitter(accuracy):
@@ -23,7 +29,7 @@ def fitter(accuracy):
     def fit(kept):
         tried.append(tuple(kept))
         own = 0.02 * torch.randn(EPISODES, generator=torch.Generator().manual_seed(len(tried)))
-        return Fit(tuple(kept), torch.zeros(len(kept)), accuracy(set(kept)) + noise + own)
+        return Fit(tuple(kept), theta_of(kept), accuracy(set(kept)) + noise + own)
 
     return fit
 
@@ -86,6 +92,11 @@ def test_complexity_counts_monomials_gates_and_projections(name, parts):
     assert complexity(named(name)[0]) == parts
 
 
+def test_a_scalar_is_as_complex_as_a_gate():
+    formula = scalar("reward") * outer(post.activity, pre.activity)
+    assert complexity(Term("rewarded", formula, citation="none")) == 2
+
+
 def test_a_dense_term_is_the_most_complex():
     dense = DenseFormula(W, lambda s: s.operator.tensor, frozenset(), True, "f(W)", "f(W)")
     term = Term("dense_one", dense, citation="none")
@@ -123,7 +134,7 @@ def test_a_term_whose_coefficient_the_last_refit_brings_to_zero_is_dropped():
             return super().put_back(current, k)
 
         def again(self, current):
-            return Fit((HEBBIAN, ERRORS), torch.zeros(2), fit(current.kept).score)
+            return Fit((HEBBIAN, ERRORS), theta_of((HEBBIAN, ERRORS)), fit(current.kept).score)
 
     refits = Last(lambda current, kept: fit(kept))
     selection = select(fit((HEBBIAN, ERRORS, OJA)), TERMS, refits)
@@ -153,7 +164,7 @@ def test_a_certain_effect_below_the_least_one_is_none(worth, kept, start):
     def fit(terms):  # All tasks are alike, so that every difference is certain.
         mean = 0.5 + 0.4 * (HEBBIAN in terms) + worth * (GATED in terms)
         accuracy = torch.full((EPISODES,), mean, dtype=torch.float64)
-        return Fit(tuple(terms), torch.zeros(len(terms)), accuracy)
+        return Fit(tuple(terms), theta_of(terms), accuracy)
 
     assert (GATED in chosen(fit, start, least=0.002).fit.kept) == kept
     assert GATED in chosen(fit, start).fit.kept
@@ -162,10 +173,10 @@ def test_a_certain_effect_below_the_least_one_is_none(worth, kept, start):
 def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
     # Accuracy rises with every refit, whatever the terms; θ counts the refits.
     def trained(current, kept):
-        theta = (current.theta[0] + 1).repeat(len(kept))
-        return Fit(kept, theta, (0.1 * theta[0]).repeat(EPISODES))
+        refits = float(current.theta.tensor[0]) + 1
+        return Fit(kept, theta_of(kept, refits), torch.full((EPISODES,), 0.1 * refits))
 
-    start = Fit((HEBBIAN,), torch.zeros(1), torch.zeros(EPISODES))
+    start = Fit((HEBBIAN,), theta_of((HEBBIAN,)), torch.zeros(EPISODES))
     selection = select(start, TERMS, Made(trained))
     assert selection.fit.kept == (HEBBIAN,)
     assert all(fit.difference(selection.fit).mean == 0 for fit in selection.spare.values())
@@ -179,7 +190,7 @@ def test_a_term_that_only_a_lucky_fit_needed_goes():
         calls.append(kept)
         lucky = 0.3 if len(calls) == 1 else 0.0
         mean = 0.2 + 0.4 * (HEBBIAN in kept) + lucky
-        return Fit(tuple(kept), torch.zeros(len(kept)), torch.full((EPISODES,), mean))
+        return Fit(tuple(kept), theta_of(kept), torch.full((EPISODES,), mean))
 
     selection = chosen(fit, (GATED, HEBBIAN))
     assert selection.fit.kept == (HEBBIAN,)
@@ -190,7 +201,7 @@ def test_a_term_put_back_must_be_better_on_other_tasks_too(lucky):
     def fit(kept, tasks="validation"):
         gain = 0.1 * (GATED in kept) * (tasks == "validation" or not lucky)
         accuracy = torch.full((EPISODES,), 0.2 + 0.4 * (HEBBIAN in kept) + gain)
-        return Fit(tuple(kept), torch.zeros(len(kept)), accuracy)
+        return Fit(tuple(kept), theta_of(kept), accuracy)
 
     selection = chosen(fit, (HEBBIAN,), fresh=lambda current, turn: fit(current.kept, "others"))
     assert (GATED in selection.fit.kept) != lucky
@@ -205,20 +216,21 @@ def test_a_term_put_back_must_be_better_on_other_tasks_too(lucky):
     ],
 )
 def test_a_term_without_coefficient_is_no_part_of_a_fit(theta, kept):
-    fit = Fit((2, 5, 7), torch.tensor(theta), torch.rand(4))
+    fit = Fit((2, 5, 7), Coefficients(("a", "b", "c"), torch.tensor(theta)), torch.rand(4))
     trimmed = fit.trimmed()
     assert trimmed.kept == kept
-    assert trimmed.theta.shape[-1] == len(kept)
-    assert trimmed.theta.sum() == fit.theta.sum()
+    assert len(trimmed.theta.names) == trimmed.theta.tensor.shape[-1] == len(kept)
+    assert trimmed.theta.tensor.sum() == fit.theta.tensor.sum()
     assert trimmed.score is fit.score
 
 
 def test_a_term_that_a_refit_leaves_at_zero_is_not_tried_again():
     def without(current, position):
         kept = tuple(k for k in current.kept if k not in (position, OJA))
-        return Fit(kept, torch.ones(len(kept)), torch.full((EPISODES,), 0.5 * (HEBBIAN in kept)))
+        return Fit(kept, theta_of(kept, 1.0), torch.full((EPISODES,), 0.5 * (HEBBIAN in kept)))
 
-    start = Fit((GATED, OJA, HEBBIAN), torch.ones(3), torch.full((EPISODES,), 0.5))
+    three = (GATED, OJA, HEBBIAN)
+    start = Fit(three, theta_of(three, 1.0), torch.full((EPISODES,), 0.5))
     final, missed = eliminate(start, TERMS, without)
     assert final.kept == (HEBBIAN,)
     assert missed == {}
@@ -236,7 +248,7 @@ def test_terms_that_come_and_go_end_after_a_few_rounds():
 
     def fit(terms):
         accuracy = torch.full((EPISODES,), 0.01 * next(count), dtype=torch.float64)
-        return Fit(tuple(terms), torch.zeros(len(terms)), accuracy)
+        return Fit(tuple(terms), theta_of(terms), accuracy)
 
     def fresh(current, turn):
         rounds.append(turn)

@@ -16,7 +16,7 @@ from support import (
     without,
 )
 
-from metaplast import B, DenseFormula, Rule, Term, W, dot, outer, post, pre, total
+from metaplast import B, DenseFormula, Rule, Term, W, dot, outer, post, pre, scalar, total
 from metaplast.base.errors import UserError
 from metaplast.terms.formula_data import formula_data, is_same_formula, read_formula
 from metaplast.terms.term_data import read_term, term_data
@@ -31,6 +31,12 @@ MINE = Term(
 BACK = Term("back", outer(pre.activity, post.error) - 0.5 * B, "a notebook")
 DRIVEN = Term(
     "driven", dot(post.error, post.signal("drive")) * outer(post.signal("drive"), pre.activity),
+    "a notebook",
+)  # fmt: skip
+REWARDED = Term(
+    "rewarded",
+    scalar("reward") * (dot(post.error, post.error) * outer(post.activity, pre.activity))
+    + 0.5 * (scalar("surprise") * (scalar("reward") * -W)),
     "a notebook",
 )  # fmt: skip
 DENSE = Term(
@@ -54,7 +60,7 @@ def put(tmp_path, data):
     return path
 
 
-@pytest.mark.parametrize("term", [*TERMS, MINE, BACK, DRIVEN], ids=lambda term: term.name)
+@pytest.mark.parametrize("term", [*TERMS, MINE, BACK, DRIVEN, REWARDED], ids=lambda term: term.name)
 def test_a_term_comes_back_whole(term):
     assert read_term(term.name, json.loads(json.dumps(term_data(term)))) == term
 
@@ -79,6 +85,11 @@ def test_formulas_are_compared_as_sums():
     oja = named("oja")[0].formula
     assert is_same_formula(oja, 0.5 * oja + 0.5 * oja)
     assert not is_same_formula(oja, 1.0000001 * oja), "their texts are the same"
+    assert is_same_formula(
+        scalar("reward") * (scalar("surprise") * W), scalar("surprise") * (scalar("reward") * W)
+    )
+    assert not is_same_formula(scalar("reward") * W, scalar("surprise") * W)
+    assert not is_same_formula(scalar("reward") * W, 1 * W)
     gate = dot(post.error, post.activity)
     assert is_same_formula(gate * W, dot(post.activity, post.error) * W)
 
@@ -118,10 +129,29 @@ def test_a_torch_function_must_be_given(tmp_path):
         shown.terms[0].formula.update(None)
 
 
+def test_a_torch_function_s_scalars_are_in_its_file(tmp_path):
+    update = lambda s: s.scalars["reward"][:, None, None] * s.operator.tensor  # noqa: E731
+    formula = DenseFormula(W, update, frozenset(), True, "reward Wₗ", "f", {"reward"})
+    term, path = Term("dense", formula, "here"), tmp_path / "rule.json"
+    Rule.of((term,), torch.tensor([0.5]), "fixed").save(path)
+    assert Rule.load(path, [term]).terms == (term,)
+    (shown,) = Rule.load(path, to_print=True).terms
+    assert shown.scalars == {"reward"}
+    assert shown.locality == term.locality == "local + broadcast scalar"
+    other = replace(term, formula=replace(formula, update=lambda s: s.operator.tensor))
+    assert "gives other values" in refusal(Rule.load, path, [other])
+    wrong = with_value(written(term), ("terms", "dense", "function", "scalars"), ["my reward"])
+    assert "lower-case identifier" in refusal(Rule.load, put(tmp_path, wrong), to_print=True)
+
+
 WRONG = (None, True, -1, 10**400, "text", [], [[]], {}, {"kind": "error"}, ["post", "pre"])
 
 
-SMALL = Term("small", dot(W.T @ post.error, pre.error) * outer(post.one, pre.activity), "here")
+SMALL = Term(
+    "small",
+    dot(W.T @ post.error, pre.error) * (scalar("reward") * outer(post.one, pre.activity)),
+    "here",
+)
 
 
 def test_every_malformed_piece_is_refused_in_a_sentence_that_names_the_file(tmp_path):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from support import BACKWARD, FORWARD, named, normal, seeded
+from systems.perturbed_example import DEVIATION, Perturbed
 from systems.recurrent_example import Recurrent
 
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.system import System
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.terms.algebra import W, dot, outer, post, pre
+from metaplast.terms.algebra import W, dot, outer, post, pre, scalar
 from metaplast.terms.term import Term
 
 
@@ -20,7 +21,8 @@ from metaplast.terms.term import Term
 class Setting:
     """A system, the terms that learn in it, and the shape of an input without [episode, sample].
 
-    `make_target` returns targets for [episode, sample]; None draws classes.
+    `make_target` returns targets for [episode, sample]; None draws classes. `noise_shape` is the
+    shape of a step's noise; None gives none.
     """
 
     system: System
@@ -28,6 +30,7 @@ class Setting:
     input_shape: tuple[int, ...]
     make_target: Callable[[tuple[int, int], int], torch.Tensor] | None = None
     size: float = 0.03
+    noise_shape: tuple[int, ...] | None = None
 
     def batch(self, episodes: int = 2, steps: int = 5, queries: int = 3) -> EpisodeBatch:
         """Return random episodes."""
@@ -35,7 +38,10 @@ class Setting:
         for seed, count in enumerate((steps, queries)):
             parts.append(normal(episodes, count, *self.input_shape, seed=seed).abs())
             parts.append(self._targets((episodes, count), seed))
-        return EpisodeBatch(*parts)
+        noise = None
+        if self.noise_shape is not None:
+            noise = normal(episodes, steps, *self.noise_shape, seed=13)
+        return EpisodeBatch(*parts, noise=noise)
 
     def _targets(self, samples: tuple[int, int], seed: int) -> torch.Tensor:
         if self.make_target is not None:
@@ -58,6 +64,26 @@ RECURRENT_TERMS = (
     DRIVEN, GATED, GATED_DECAY, PROJECTED,
 )  # fmt: skip
 
+NODE_PERTURBATION = Term(
+    "node_perturbation", scalar("reward") * outer(DEVIATION, pre.activity), "made up"
+)
+FORGETTING = Term("forgetting", scalar("loss") * (-0.1 * W), "made up")
+REWARDED_OJA = Term(
+    "rewarded_oja",
+    scalar("reward")
+    * (outer(post.activity, pre.activity) - outer(post.activity, W.T @ post.activity)),
+    "made up",
+)
+TWICE_GATED = Term(
+    "twice_gated",
+    scalar("loss")
+    * (scalar("reward") * (dot(DEVIATION, post.activity) * outer(post.activity, pre.one))),
+    "made up",
+)
+PERTURBED_TERMS = (
+    *named("oja", "decay"), NODE_PERTURBATION, FORGETTING, REWARDED_OJA, TWICE_GATED,
+)  # fmt: skip
+
 SETTINGS = {
     "stack, fixed": Setting(FullyConnected((5, 4, 3)), FORWARD, (5,)),
     "stack, plastic": Setting(
@@ -70,5 +96,10 @@ SETTINGS = {
     "recurrent": Setting(Recurrent(), RECURRENT_TERMS, (4, 3)),
     "recurrent, mse": Setting(
         Recurrent(classes=2, objective_name="mse"), RECURRENT_TERMS, (3, 3), vectors(2)
+    ),
+    "perturbed": Setting(Perturbed(), PERTURBED_TERMS, (3,), size=0.3, noise_shape=(1, 4)),
+    "perturbed, four times, mse": Setting(
+        Perturbed(classes=2, objective_name="mse"), PERTURBED_TERMS, (3,), vectors(2),
+        noise_shape=(4, 4),
     ),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from metaplast.engines import Problem, get_engine
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Presented
-from metaplast.terms.algebra import W, outer, post, pre
+from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.term import Synapses, Term, full_update
 
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
@@ -62,6 +62,11 @@ def test_what_is_offered_and_read_is_presented(setting):
         for signal, value in signals.items():
             assert value.shape[0] == 2
             assert value.shape[2] == sizes[signal.population]
+        scalars = shown.synapses[group.name].scalars
+        assert set(scalars) >= group.scalars
+        occurrences = next(iter(signals.values())).shape[1]
+        for value in scalars.values():
+            assert tuple(value.shape) == (2, occurrences)
 
 
 @each
@@ -164,6 +169,7 @@ def repeated(system, times):
                 s.operator,
                 {key: v.repeat(1, times, 1) for key, v in s.signals.items()},
                 s.weight / times,
+                {key: v.repeat(1, times) for key, v in s.scalars.items()},
             )
             for name, s in shown.synapses.items()
         }
@@ -194,6 +200,19 @@ def test_a_term_that_reads_what_is_not_offered_is_refused(setting):
     ) as caught:
         Learner(setting.system, (reward,))
     assert_is_one_sentence(caught.value)
+
+
+@each
+def test_a_term_that_reads_a_scalar_that_is_not_offered_is_refused(setting):
+    rewarded = Term("rewarded", scalar("dopamine") * (scalar("reward") * W), "made up")
+    with pytest.raises(UserError, match=r'reads .*scalar\("dopamine"\)') as caught:
+        Learner(setting.system, (rewarded,))
+    assert_is_one_sentence(caught.value)
+    (group, *_) = setting.system.groups
+    read, offered = str(caught.value).split("; it offers ")
+    assert "post.activity" in offered
+    assert ('scalar("reward")' in offered) == ("reward" in group.scalars)
+    assert ('scalar("reward")' in read) == ("reward" not in group.scalars)
 
 
 @each

@@ -29,6 +29,7 @@ class CrossEntropy(Objective):
     least_effect = 0.002
     loss_unit = "nats"
     error_latex = r"y_{L} - \mathrm{onehot}(\text{label})"
+    target_kind = "classes"
 
     def activity(self, output: Tensor) -> Tensor:
         """Return softmax(z)."""

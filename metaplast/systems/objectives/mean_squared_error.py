@@ -26,6 +26,7 @@ class MeanSquaredError(Objective):
     best = 0.0
     least_effect = 0.002
     error_latex = r"z_{L} - t"
+    target_kind = "numbers"
 
     def activity(self, output: Tensor) -> Tensor:
         """Return z: output neurons are linear."""

@@ -48,7 +48,15 @@ def config(**changes):
 
 
 def split(**options):
-    return EpisodeSplit(Maps(**options), Maps(**options), "images", INPUTS, OUTPUTS, "linear maps")
+    return EpisodeSplit(
+        Maps(**options),
+        Maps(**options),
+        "images",
+        INPUTS,
+        OUTPUTS,
+        "linear maps",
+        targets="numbers",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,8 @@
+"""`python -m metaplast` is the command `metaplast`."""
+
+import sys
+
+from metaplast.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())
