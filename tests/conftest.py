@@ -1,7 +1,52 @@
 """Two workers share two cores: each, and every process it starts, takes one."""
 
 import os
+import sys
+from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+import pytest
+
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+if IS_WORKER:
     # Before torch is imported, which reads it once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if sys.dont_write_bytecode:
+    # Nothing is written beside the sources. But without bytecode anywhere, each of the many
+    # processes that tests start would compile everything that it imports.
+    bytecode = Path(__file__).parents[1] / ".pytest_cache" / "bytecode"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(bytecode))
+    sys.dont_write_bytecode = False
+
+
+@pytest.fixture(scope="session")
+def compiled_kernel(tmp_path_factory):
+    """Load the fused kernel, for single and double precision; compile what is not on disk.
+
+    Two workers never compile the same: one begins with single precision, one with double.
+    """
+    import torch
+    from filelock import FileLock
+    from support import named, random_problem
+
+    from metaplast.engines.fused import FusedEngine
+
+    # The base of a worker lies in that of the run.
+    folder = tmp_path_factory.getbasetemp()
+    precisions = ["float32", "float64"]
+    if IS_WORKER:
+        folder = folder.parent
+        precisions = precisions[:: 1 if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else -1]
+    for precision in precisions:
+        with FileLock(folder / f"{precision}.lock"):
+            problem = random_problem(named("error_hebbian"), dtype=getattr(torch, precision))
+            FusedEngine().run(problem)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernel_is_compiled_once(request):
+    """Compile before the first test of a worker: most workers need the kernel sooner or later."""
+    if IS_WORKER:
+        request.getfixturevalue("compiled_kernel")

@@ -34,11 +34,13 @@ SCALARS = ("reward", "surprise")
 ACCURACY = get_objective("cross-entropy").score_scale
 
 
-# The first lines of a script that imports parts of metaplast without loading torch.
+# The first lines of a script that imports modules of metaplast.base without loading torch, which
+# `metaplast` and `metaplast.base` themselves import.
 LIGHT = f"""
 import sys, types
-sys.modules["metaplast"] = types.ModuleType("metaplast")
-sys.modules["metaplast"].__path__ = [{str(Path(__file__).parents[1] / "metaplast")!r}]
+for name, folder in {{"metaplast": "", "metaplast.base": "/base"}}.items():
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [{str(Path(__file__).parents[1] / "metaplast")!r} + folder]
 """
 
 

@@ -1,14 +1,16 @@
 """Compile the kernel first, because tests of commands read what a command prints."""
 
 import pytest
-import torch
-from support import named, random_problem
 
-from metaplast.engines.fused import FusedEngine
+from metaplast.report.observer import ReportFiles
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _kernel_is_compiled():
-    """Run the engine once: the first run on a machine prints that it compiles the kernel."""
-    for dtype in (torch.float32, torch.float64):
-        FusedEngine().run(random_problem(named("error_hebbian"), dtype=dtype))
+def _kernel_is_compiled(compiled_kernel):
+    """Compile or load: the first run on a machine prints that it compiles the kernel."""
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+    """Leave out the pages and figures at the end of each discovery; tests/report is about them."""
+    monkeypatch.setattr(ReportFiles, "finish", lambda self, result: None)

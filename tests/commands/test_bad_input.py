@@ -276,6 +276,7 @@ def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
     assert not printed.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

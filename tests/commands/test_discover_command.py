@@ -100,11 +100,13 @@ def test_per_layer_coefficients_reach_every_file(tmp_path):
     assert all(backprop[f"theta_error_hebbian_{layer}"] for layer in (1, 2, 3))
 
 
+@pytest.mark.slow
 def test_plastic_feedback_with_backward_terms_runs(tmp_path):
     assert run(*SMALL, "--terms=all+backward", "--refit=0", "--quiet", "--out", tmp_path / "r") == 0
     assert Rule.load(tmp_path / "r" / "rule.json").feedback == "plastic"
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_run_resumes_to_the_same_theta(folder, tmp_path):
     out = tmp_path / "killed"
     arguments = [sys.executable, str(SCRIPTS / "discover.py"), *SMALL, "--quiet"]
@@ -120,6 +122,7 @@ def test_killed_at_any_moment_a_run_resumes_to_the_same_theta(folder, tmp_path):
     assert Rule.load(out / "rule.json") == Rule.load(folder / "rule.json")
 
 
+@pytest.mark.slow
 def test_interrupted_a_run_says_how_to_go_on(tmp_path):
     out = tmp_path / "interrupted"
     arguments = [sys.executable, str(SCRIPTS / "discover.py"), *SMALL, "--episodes=4000"]

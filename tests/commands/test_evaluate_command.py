@@ -89,6 +89,7 @@ def test_figures_are_written_as_png_and_svg(folder):
         assert "direct feedback alignment" in svg
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers_and_prints_them(
     folder, tmp_path, capsys, monkeypatch
 ):
@@ -103,6 +104,7 @@ def test_the_same_command_gives_the_same_numbers_and_prints_them(
         assert text in printed
 
 
+@pytest.mark.slow
 def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
     options = ["--samples=10", "--seeds=2", "--baselines=none", "--quiet"]
@@ -114,6 +116,7 @@ def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
         assert len(widths) == depth + 1
 
 
+@pytest.mark.slow
 def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
     folder = tmp_path / "my_run"
     folder.mkdir()
@@ -125,6 +128,7 @@ def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
     assert list(names) == ["my_run", "my_run (2)", "backprop"]
 
 
+@pytest.mark.slow
 def test_a_known_rule_may_have_another_feedback(tmp_path):
     out = tmp_path / "out"
     options = ["--samples=20", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
@@ -140,6 +144,7 @@ def test_a_known_rule_may_have_another_feedback(tmp_path):
     assert (fa["theta"], fa["accuracy"]) == (dfa["theta"], dfa["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
     out = tmp_path / "out"

@@ -278,6 +278,7 @@ def test_a_write_that_fails_is_told_in_one_sentence(run, tmp_path, capsys, monke
     assert "No space left on device" in sole_error(capsys)
 
 
+@pytest.mark.slow
 def test_standard_output_gets_utf_8_whatever_its_encoding(run, tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [*MAIN, "export", str(run), "--to", "json"]

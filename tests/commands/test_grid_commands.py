@@ -3,10 +3,12 @@
 import csv
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
+from metaplast.batch_jobs import pool
 from metaplast.commands import guard
 from metaplast.commands import recover as recover_command
 from metaplast.commands import sweep as sweep_command
@@ -25,11 +27,20 @@ SMALL = [
 POOL = choose_terms("all").terms
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """Run jobs in a thread of this process; a new one would load torch again, for seconds.
+
+    Those of test_sweep.py and test_kills.py run in processes.
+    """
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+
+
 def rows(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_a_sweep_leaves_tables_a_figure_and_a_rule(tmp_path, capsys):
+def test_a_sweep_leaves_tables_a_figure_and_a_rule(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
     arguments = ["--l1=0,0.1", "--seeds=1", f"--out={out}", *SMALL]
     assert guard(sweep_command.main, arguments) == 0
@@ -59,7 +70,7 @@ def test_near_penalties_are_runs_of_their_own():
     assert list(options.configs()) == names
 
 
-def test_runs_that_fail_are_told_in_the_exit_code(tmp_path, capsys):
+def test_runs_that_fail_are_told_in_the_exit_code(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
     assert guard(sweep_command.main, ["--l1=0", "--seeds=1", f"--out={out}", *SMALL]) == 0
     jobs = out / "jobs.json"
@@ -73,7 +84,7 @@ def test_runs_that_fail_are_told_in_the_exit_code(tmp_path, capsys):
     assert "1 of 2 runs failed, the first being broken;" in captured.err
 
 
-def test_recover_says_what_it_recovered(tmp_path, capsys):
+def test_recover_says_what_it_recovered(in_process, tmp_path, capsys):
     out = tmp_path / "recover"
     assert guard(recover_command.main, ["--rules=1", f"--out={out}", *SMALL]) == 0
     printed = capsys.readouterr().out

@@ -67,6 +67,7 @@ def without_seconds(path):
     return [line.split(",")[:-2] for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_no_process_and_resumes_to_the_same(tmp_path, monkeypatch, capsys):
     grid = [*SMALL_RUN, "--l1=0,0.1", "--seeds=1"]
     whole, out = tmp_path / "whole", tmp_path / "killed"

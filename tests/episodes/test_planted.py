@@ -86,6 +86,7 @@ def test_the_same_seed_gives_the_same_rule_and_episodes():
     assert str(one.planted) in one.description
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_no_drawn_term_can_be_left_out_unnoticed(seed):
     split = planted("F1,F3,F7,F9", seed=seed)

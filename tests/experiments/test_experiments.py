@@ -15,13 +15,18 @@ from metaplast.reproduce.runner import Plan, Results, prepare_variant
 QUICK = Setting(quick=True)
 
 
+def slow_unless_small(name):
+    """Mark the test of an experiment as slow, unless it is a small one."""
+    return name if name == "ehebb" else pytest.param(name, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """One folder for all, as variants are shared."""
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize("name", all_experiments())
+@pytest.mark.parametrize("name", [*map(slow_unless_small, all_experiments())])
 def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, folder):
     experiment = get_experiment(name)
     plan = Plan(Results(folder, QUICK), [experiment], 1)
@@ -44,6 +49,7 @@ def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, 
     json.dumps(summary, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_command_adds_seeds_to_those_that_are_there(tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["feedback-alignment", "--quick", "--seeds=1", "--processes=1", f"--out={out}"]
@@ -105,6 +111,7 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_processes_run_parts_and_one_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
     experiment = get_experiment("feedback-alignment")
     good = experiment.variants[0]

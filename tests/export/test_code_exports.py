@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -91,8 +92,15 @@ def in_process(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("exporter", CODE)
+def slow_in_jax(exporter, case):
+    """Mark a case as slow in JAX, where each takes a second, except two."""
+    quick = exporter != "jax" or case in ("all terms per layer", "feedback symmetric")
+    return pytest.param(exporter, case, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("exporter", "case"), [slow_in_jax(*both) for both in itertools.product(CODE, CASES)]
+)
 def test_code_does_what_the_engine_does(exporter, case, in_process):
     pytest.importorskip(CODE[exporter].package)
     # Compiled by JAX, each case takes seconds; compiled code is tested on a few below.
@@ -103,12 +111,14 @@ def test_code_does_what_the_engine_does(exporter, case, in_process):
     assert export.check.steps * export.check.states >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["no terms", "all terms per layer", "feedback symmetric"])
 def test_compiled_code_does_what_the_engine_does(case, in_process):
     pytest.importorskip("jax")
     assert export_rule(*CASES[case], CODE["jax"]).check.difference <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_code_runs_apart_and_alone(exporter):
     """In a process of its own, where importing metaplast is an error; then as its user runs it."""

@@ -131,6 +131,7 @@ def test_jax_learn_refuses_labels_that_do_not_fit_the_images():
         assert np.array_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_jax_code_works_under_jit_and_vmap_where_a_wrong_label_makes_nan():
     numeric = Numeric("jax", "feedback symmetric")
     jax = sys.modules["jax"]

@@ -19,7 +19,12 @@ def test_every_case_is_written():
     assert set(WRITTEN) == {*CASES, "discovery"}
 
 
-@pytest.mark.parametrize("name", CASES)
+def slow_unless_whole(name):
+    """Mark a case as slow, unless it has all terms."""
+    return name if name.startswith("pool") else pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [*map(slow_unless_whole, CASES)])
 def test_engine(name):
     assert_same_digits(engine_digits(*CASES[name]), WRITTEN[name])
 

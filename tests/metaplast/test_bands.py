@@ -53,6 +53,7 @@ def test_bands_over_few_networks_cover_the_mean_as_often_as_they_say(name, count
     assert least <= covered(mean_bands(values), mean) <= 0.993
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWS)
 def test_bands_over_many_episodes_cover_the_mean_as_often_as_they_say(name):
     draw, mean, _ = DRAWS[name]

@@ -71,6 +71,7 @@ def test_what_has_no_meaning_is_refused_in_one_sentence(keywords, sentence):
     assert_is_one_sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_a_folder_is_made_filled_and_continued(tmp_path):
     folder = str(tmp_path / "new" / "run")
     config = DiscoveryConfig(terms="error_hebbian", dataset="clusters:6,3", **TINY)
@@ -124,6 +125,7 @@ def test_a_run_needs_its_device_before_anything_is_made(no_cuda, tmp_path):
         _ = Discovery(replace(CUDA, dataset="clusters:6,3")).split
 
 
+@pytest.mark.slow
 def test_a_run_from_a_machine_with_cuda_is_reported_here(no_cuda, tmp_path):
     discover(replace(CUDA, device="cpu"), folder=tmp_path, split=SPLIT)
     data = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))

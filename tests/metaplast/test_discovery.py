@@ -57,6 +57,7 @@ def folder(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", ["shared", "per-layer"])
 def test_a_run_killed_anywhere_goes_on_bit_for_bit(theta, folder, tmp_path):
     config = DiscoveryConfig(terms="error_hebbian,error_error,oja", theta=theta, l1=0.0, **TINY)
@@ -98,6 +99,7 @@ def test_a_finished_run_resumes_to_the_same_result(folder):
     assert watcher.records == []
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything():
     config = DiscoveryConfig(terms="bio", **TINY)
     assert essence(discover(config)) == essence(discover(config))
@@ -132,6 +134,7 @@ def test_a_pool_is_pruned_and_refitted():
     assert {name: value[0] for name, value in refit[0].theta.items()} == pytest.approx(start)
 
 
+@pytest.mark.slow
 def test_the_refit_meets_tasks_of_its_own():
     discovery = Discovery(DiscoveryConfig(terms="oja,error_hebbian", l1=0.0, **TINY), split=SPLIT)
     discovery.run()
@@ -168,6 +171,7 @@ def test_baselines_have_the_rules_freedom(theta, layers):
         assert all(len(record.theta["error_hebbian"]) == layers for record in records)
 
 
+@pytest.mark.slow
 def test_a_pool_is_searched_with_one_theta_and_refitted_per_layer():
     config = DiscoveryConfig(terms="error_hebbian,oja", theta="per-layer", **TINY)
     result = discover(config, split=SPLIT)
@@ -179,6 +183,7 @@ def test_a_pool_is_searched_with_one_theta_and_refitted_per_layer():
     assert len(set(result.rule.theta)) > 1
 
 
+@pytest.mark.slow
 def test_per_layer_baselines_learn_a_rate_for_each_layer():
     config = DiscoveryConfig(terms="error_hebbian,oja", theta="per-layer", **TINY)
     history = discover(config, split=SPLIT).history
@@ -188,6 +193,7 @@ def test_per_layer_baselines_learn_a_rate_for_each_layer():
         assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "feedback", "expected"),
     [
@@ -227,6 +233,7 @@ def test_a_pool_of_one_term_has_baselines_of_its_own():
     assert not torch.equal(loops["feedback_alignment"].theta, loops["search"].theta)
 
 
+@pytest.mark.slow
 def test_a_discovery_goes_on_in_its_folder_and_in_no_other(tmp_path):
     config = DiscoveryConfig(terms="error_hebbian,oja", **TINY)
     first = Discovery.in_folder(config, tmp_path / "run", split=SPLIT).run()
@@ -252,6 +259,7 @@ def test_observers_see_everything_once():
     assert {count for _, count in watcher.tests} == {4}
 
 
+@pytest.mark.slow
 def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch):
     original = Stages.run
 

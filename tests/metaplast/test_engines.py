@@ -110,8 +110,13 @@ def test_engines_agree_on_all_terms_together(feedback, per_layer):
     assert_agree(get_engine("batched").run(problem), expected)
 
 
-@pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
-@pytest.mark.parametrize("activation", ["softplus:10", "tanh"])
+@pytest.mark.parametrize(
+    "per_layer",
+    [pytest.param(False, id="shared"), pytest.param(True, id="per-layer", marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize(
+    "activation", ["softplus:10", pytest.param("tanh", marks=pytest.mark.slow)]
+)
 # Detached feedback has, on purpose, another gradient than the loss's own.
 @pytest.mark.parametrize("feedback", [name for name in FEEDBACKS if name != "symmetric-detached"])
 def test_gradient_is_that_of_finite_differences(feedback, activation, per_layer):
@@ -222,7 +227,7 @@ def test_a_rule_without_terms_learns_nothing(engine, per_layer):
     assert tuple(outcome.theta_gradient.shape) == (2, *problem.theta.shape)
 
 
-@pytest.mark.parametrize("engine", ["reference", "batched"])
+@pytest.mark.parametrize("engine", [pytest.param("reference", marks=pytest.mark.slow), "batched"])
 @pytest.mark.parametrize("feedback", ["fixed", "symmetric"])
 def test_single_precision_is_close_to_double(feedback, engine):
     options = {"feedback": feedback, "widths": (30, 20, 15, 10, 5), "steps": 25, "size": 0.01}
@@ -267,6 +272,7 @@ class LiveMatrices(TorchDispatchMode):
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["fixed", "plastic"])
 def test_memory_grows_with_the_square_root_of_the_steps(feedback):
     names = ("error_hebbian", "error_error", "oja", "decay")
@@ -325,6 +331,7 @@ def test_the_memory_meter_sees_plain_autodiff():
     assert live.peak > 32 * 2 * 24 * 24 * 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
 def test_the_compiled_engine_agrees():
     problem = random_problem(

@@ -147,6 +147,7 @@ def test_agrees_on_all_terms_together(feedback, per_layer):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("feedback", "dtype"),
     [("fixed", torch.float64), ("plastic", torch.float64), ("fixed", torch.float32)],
@@ -266,6 +267,7 @@ def test_threads_do_not_change_the_answer():
     assert torch.equal(one.loss, three.loss)
 
 
+@pytest.mark.slow
 def test_the_first_run_on_a_machine_gives_what_later_runs_give(tmp_path):
     """To the bit, whether the kernel was compiled for this run or read from disk."""
     code = """
@@ -310,11 +312,6 @@ def test_what_it_cannot_serve_is_refused_in_one_sentence():
         assert_is_one_sentence(UserError(sentence))
     assert "dense" in sentences[0]
     assert FusedEngine().refusal(replace(learner, terms=FORWARD), torch.device("cpu")) is None
-
-
-def test_importing_metaplast_imports_no_numba():
-    code = "import metaplast, metaplast.engines.fused, sys; assert 'numba' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_compile_terms_is_all_the_kernel_is_given():

@@ -141,7 +141,7 @@ def single_images():
 
 @quiet
 @settings
-@pytest.mark.parametrize("make", [found, single_images])
+@pytest.mark.parametrize("make", [pytest.param(found, marks=pytest.mark.slow), single_images])
 def test_all_else_has_the_same_digits(make, setting):
     usual = usually(make)
     with setting():

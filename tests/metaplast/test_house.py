@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support import TERMS
+from support import LIGHT, TERMS
 
 import metaplast
 from metaplast.tasks.library import all_sources
@@ -88,11 +88,24 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("module", ["metaplast", "metaplast.discovery.run", "metaplast.commands"])
-def test_importing_loads_nothing_heavy(module):
-    program = f"import sys, {module}; print(*(m for m in {HEAVY!r} if m in sys.modules))"
+MODULES = ("metaplast", "metaplast.discovery.run", "metaplast.commands", "metaplast.engines.fused")
+
+
+def test_importing_loads_nothing_heavy():
+    program = (
+        "import sys, importlib\n"
+        f"for module in {MODULES!r}:\n"
+        "    importlib.import_module(module)\n"
+        f"    print(*(heavy for heavy in {HEAVY!r} if heavy in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
-    assert done.stdout.split() == []
+    assert dict(zip(MODULES, done.stdout.splitlines(), strict=True)) == dict.fromkeys(MODULES, b"")
+
+
+def test_small_scripts_of_tests_load_no_torch():
+    program = LIGHT + "import metaplast.base.family, metaplast.base.locks; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert b"torch" not in done.stdout.split()
 
 
 @pytest.mark.parametrize("name", metaplast.__all__)

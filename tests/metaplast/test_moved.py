@@ -35,6 +35,7 @@ def test_an_old_name_gives_what_moved_and_warns(old):
                 assert getattr(module, name) is value or len(MOVED[old]) > 1
 
 
+@pytest.mark.slow
 def test_the_warning_names_the_line_that_imports():
     program = "import warnings\nwarnings.simplefilter('error')\nfrom metaplast.rule import Rule\n"
     done = subprocess.run(

@@ -299,6 +299,7 @@ def test_standstill_is_refused_in_one_sentence():
     assert len(loop.progress.divergences) == EXPLAINED
 
 
+@pytest.mark.slow
 def test_standstill_is_refused_again_by_a_run_that_goes_on():
     # The whole refit may have stood still; it must not pass for one that ended well.
     settings = replace(REAL, episodes=100)
@@ -446,7 +447,9 @@ def test_loops_of_one_name_meet_the_same_tasks_and_weights():
     assert not torch.equal(matrices_of(first.state)[0], matrices_of(second.state)[0])
 
 
-@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "RMSprop"])
+@pytest.mark.parametrize(
+    "optimizer", ["Adam", *(pytest.param(o, marks=pytest.mark.slow) for o in ("SGD", "RMSprop"))]
+)
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "constant of version 0.1"])
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
 def test_a_restored_loop_goes_on_bit_for_bit(tmp_path, optimizer, schedule, per_layer):

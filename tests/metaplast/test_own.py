@@ -96,6 +96,7 @@ def test_every_output_names_the_data_and_the_terms(run, capsys):
         assert "digits" not in text
 
 
+@pytest.mark.slow
 def test_the_report_needs_neither_data_nor_terms_and_claims_no_command(run, capsys):
     folder, _ = run
     assert guard(report_command.main, [str(folder)]) == 0
@@ -106,11 +107,13 @@ def test_the_report_needs_neither_data_nor_terms_and_claims_no_command(run, caps
         assert words not in page
 
 
+@pytest.mark.slow
 def test_a_report_shows_a_torch_function_that_is_not_at_hand(tmp_path):
     finished(tmp_path / "run", terms=[dense()])
     assert "e f(y)" in write_report(tmp_path / "run").read_text()
 
 
+@pytest.mark.slow
 def test_export_works_and_evaluate_asks_for_data(run, capsys, tmp_path):
     folder, result = run
     assert guard(export_command.main, [str(folder), "--to", "json"]) == 0

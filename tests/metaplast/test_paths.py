@@ -98,6 +98,7 @@ def run(request, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_all_that_reads_and_writes_a_run_takes_text(run):
     kind = type(run) if isinstance(run, str) else Path
     rule = load_rule(run)

@@ -86,6 +86,7 @@ def test_a_strange_file_name_is_written_as_it_was(stream):
     assert stream.buffer.getvalue() == b"run\xff\n"
 
 
+@pytest.mark.slow
 def test_a_command_tells_a_mistake_in_ascii():
     code = "import sys; from metaplast.commands import script; sys.exit(script('export'))"
     done = subprocess.run(

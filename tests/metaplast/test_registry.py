@@ -206,6 +206,7 @@ def test_an_entry_point_to_nothing_is_left_out(install):
         assert "digits" in all_sources()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["episodes", "rule_library"])
 @pytest.mark.parametrize("form", ["{}.py", "{}/__init__.py"])
 def test_a_file_that_hides_a_package_of_ours_is_named(package, form, tmp_path):

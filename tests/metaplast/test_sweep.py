@@ -26,6 +26,7 @@ def extra(result):
     return {"extra": len(result.kept)}
 
 
+@pytest.mark.slow
 def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
     broken = replace(TINY, ways=99)
     jobs = Jobs(tmp_path, {"a": TINY, "b": replace(TINY, seed=1), "broken": broken}, extra)

@@ -11,6 +11,7 @@ from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
+pytestmark = pytest.mark.slow  # Its reader takes seconds to load.
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 CONFIG = DiscoveryConfig(

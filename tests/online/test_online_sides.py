@@ -52,6 +52,7 @@ def test_tuning_asks_the_tuning_half_alone_for_every_trial():
     assert len(sources.seeds("tuning")) == SETTINGS.seeds
 
 
+@pytest.mark.slow
 def test_the_command_tunes_its_baselines_on_the_tuning_half(tmp_path, monkeypatch):
     sources = Sources()
     monkeypatch.setattr(evaluate_command, "open_stream", sources.stream)

@@ -6,12 +6,16 @@ It is installed beside an unchanged metaplast, which then discovers, reports and
 import json
 import os
 import subprocess
+import sys
+from typing import NamedTuple
 
 import pytest
-from support import MAIN, entries
+from support import entries
 
 from metaplast.base.errors import UserError
 from metaplast.systems.kind import get_system
+
+pytestmark = pytest.mark.slow
 
 PLUGIN = '''
 """A system with a signal of its own, a feedback, a loss, and a term that reads the signal."""
@@ -159,75 +163,103 @@ def installed(tmp_path_factory):
     return folder
 
 
-def run(installed, folder, *arguments):
-    paths = [str(installed), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    return subprocess.run(
-        [*MAIN, *arguments], cwd=folder, env=environment, capture_output=True, check=False,
-        text=True, encoding="utf-8", timeout=300,
-    )  # fmt: skip
+# What its user types, one after the other.
+COMMANDS = {
+    "list": ["discover", "--list-terms"],
+    "discover": ["discover", *OPTIONS, "--out", "run"],
+    "resume": ["discover", "--resume", "run"],
+    "report": ["report", "run"],
+    "export": ["export", "run", "--to", "json,latex,markdown", "--output", "exported"],
+    "export code": ["export", "run", "--to", "numpy"],
+    "fused": ["discover", *OPTIONS[:-1], "fused", "--out", "refused"],
+}
+# Runs all of them in one process, as loading torch for each takes seconds.
+PROGRAM = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from metaplast.commands import main
+
+done = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    streams = io.StringIO(), io.StringIO()
+    sys.argv = ["metaplast", *arguments]
+    with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        code = main()
+    done[name] = (code, *(stream.getvalue() for stream in streams))
+print(json.dumps(done))
+"""
+
+
+class Done(NamedTuple):
+    """What a command returned and printed."""
+
+    code: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="module")
-def discovered(installed, tmp_path_factory):
-    """Return a folder with a discovery that uses everything in the package, and its output."""
-    folder = tmp_path_factory.mktemp("work")
-    done = run(installed, folder, "discover", *OPTIONS, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+def folder(tmp_path_factory):
+    """Return the folder in which the commands ran."""
+    return tmp_path_factory.mktemp("work")
 
 
-def test_it_is_listed(installed, tmp_path):
-    done = run(installed, tmp_path, "discover", "--list-terms")
-    assert done.returncode == 0, done.stderr
-    assert "surprise_hebbian" in done.stdout
-    assert "surprises" in done.stdout
+@pytest.fixture(scope="module")
+def done(installed, folder):
+    """Return what each command did, in a process that finds the package."""
+    paths = [str(installed), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(COMMANDS)], cwd=folder, env=environment,
+        capture_output=True, check=False, text=True, encoding="utf-8", timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    return {name: Done(*each) for name, each in json.loads(process.stdout).items()}
 
 
-def test_it_discovers(discovered):
-    folder, printed = discovered
-    assert "surprise_hebbian" in printed
-    assert "surprise_one" in printed
+@pytest.mark.parametrize("name", ["list", "discover", "resume", "report", "export"])
+def test_commands_work(done, name):
+    assert done[name].code == 0, done[name].stderr
+
+
+def test_it_is_listed(done):
+    assert "surprise_hebbian" in done["list"].stdout
+    assert "surprises" in done["list"].stdout
+
+
+def test_it_discovers(done, folder):
+    assert "surprise_hebbian" in done["discover"].stdout
+    assert "surprise_one" in done["discover"].stdout
     rule = json.loads((folder / "run" / "rule.json").read_text(encoding="utf-8"))
     assert rule["feedback"] == "halved"
     assert rule["provenance"]["system"] == "surprised"
     assert rule["provenance"]["objective"] == "brier"
 
 
-def test_it_is_resumed_and_reported(installed, discovered):
-    folder, _ = discovered
-    assert run(installed, folder, "discover", "--resume", "run").returncode == 0
-    done = run(installed, folder, "report", "run")
-    assert done.returncode == 0, done.stderr
+def test_it_is_reported(done, folder):
     page = (folder / "run" / "report.html").read_text(encoding="utf-8")
     assert "surprise_hebbian" in page
     assert "surprise_one" in page
     assert "surprised" in page
 
 
-def test_its_rule_is_exported(installed, discovered, tmp_path):
-    folder, _ = discovered
-    formats = "json,latex,markdown"
-    done = run(installed, folder, "export", "run", "--to", formats, "--output", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert entries(tmp_path) == ["rule_json.json", "rule_latex.tex", "rule_markdown.md"]
-    for path in tmp_path.iterdir():
+def test_its_rule_is_exported(done, folder):
+    exported = folder / "exported"
+    assert entries(exported) == ["rule_json.json", "rule_latex.tex", "rule_markdown.md"]
+    for path in exported.iterdir():
         assert "surprise" in path.read_text(encoding="utf-8"), path
 
 
-def test_code_that_nobody_wrote_is_refused_in_a_sentence(installed, discovered):
-    folder, _ = discovered
-    done = run(installed, folder, "export", "run", "--to", "numpy")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_code_that_nobody_wrote_is_refused_in_a_sentence(done):
+    assert done["export code"].code == 2
+    assert done["export code"].stderr.startswith("error: ")
+    assert len(done["export code"].stderr.strip().splitlines()) == 1
 
 
-def test_the_fused_engine_refuses_it(installed, tmp_path):
-    done = run(installed, tmp_path, "discover", *OPTIONS[:-1], "fused", "--out", "run")
-    assert done.returncode == 2
-    assert "--engine batched" in done.stderr
-    assert not (tmp_path / "run").exists()
+def test_the_fused_engine_refuses_it(done, folder):
+    assert done["fused"].code == 2
+    assert "--engine batched" in done["fused"].stderr
+    assert not (folder / "refused").exists()
 
 
 def test_a_system_that_is_not_there_is_refused():

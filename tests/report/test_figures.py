@@ -14,6 +14,7 @@ from metaplast.report.figures import Trajectory
 from metaplast.reproduce.panels import Panel, _shared_looks
 
 
+@pytest.mark.slow
 def test_a_band_over_networks_covers_the_mean_as_often_as_it_says():
     draw = np.random.default_rng(1)
     curve = Curve.over_networks(range(400), draw.normal(size=(30, 400)))
@@ -118,6 +119,7 @@ def some_figures():
     yield figures.trajectories({"k": kept, "d": Trajectory(x, x[:, None])}, x="x", y="θ")
 
 
+@pytest.mark.slow
 def test_every_kind_of_figure_becomes_files_and_parts_of_a_page(tmp_path):
     for index, figure in enumerate(some_figures()):
         save_figure(figure, tmp_path / "new" / f"f{index}")
@@ -131,6 +133,7 @@ def test_every_kind_of_figure_becomes_files_and_parts_of_a_page(tmp_path):
     assert names == sorted(f"f{i}.{kind}" for i in range(6) for kind in ("png", "svg"))
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_picture():
     a, b = (inline_svg(next(some_figures()), "f", "x") for _ in range(2))
     assert a == b

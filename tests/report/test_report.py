@@ -200,6 +200,7 @@ def test_trajectories_are_those_of_the_history(folder):
         assert (None if final is None else final.tolist()) == (None if kept is None else [kept])
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_page_again(folder, capsys):
     before = (folder / "report.html").read_text()
     (folder / "report.html").unlink()
@@ -208,6 +209,7 @@ def test_the_command_writes_the_same_page_again(folder, capsys):
     assert (folder / "report.html").read_text() == before
 
 
+@pytest.mark.slow
 def test_per_layer_rules_and_plastic_feedback_have_a_report(tmp_path):
     out = tmp_path / "r"
     assert discover("--theta=per-layer", "--terms=local_plastic", "--out", out) == 0
@@ -218,6 +220,7 @@ def test_per_layer_rules_and_plastic_feedback_have_a_report(tmp_path):
     assert "with, for layers 1 … L:" in text
 
 
+@pytest.mark.slow
 def test_terms_of_one_s_own_reach_the_report(tmp_path):
     mine = Term("hebbian_of_mine", outer(post.activity, pre.activity), "Hebb & <i>1949")
     config = read_options([*SMALL, "--terms=F0,F2"]).config

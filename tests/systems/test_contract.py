@@ -148,6 +148,7 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
     assert_close(actual.theta_gradient, expected.sum(1))
 
 
+@pytest.mark.slow
 @each
 def test_a_long_episode_is_undone_to_where_it_began(setting):
     """More steps than a segment holds: starts are kept, and the steps between them are undone."""
