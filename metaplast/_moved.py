@@ -49,6 +49,14 @@ _RENAMED = {
     "unroll.reference": ("engines.reference",),
     "unroll.stepper": ("engines.stepper",),
 }
+# Classes that also got another name, by old module; the old names work there.
+_CLASSES = {
+    "comparison": {"Contender": "Entrant", "Standing": "EntrantResult"},
+    "operator": {"Tape": "ProductTape", "Tapped": "RecordedOperator"},
+    "plasticity": {"Change": "LowRankUpdate", "Plasticity": "CompiledTerms"},
+    "probes": {"Moment": "Snapshot"},
+    "trust": {"TrustRegion": "Backtracking"},
+}
 MOVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {name: (f"{folder}.{name}",) for folder, names in _PLAIN.items() for name in names.split()}
     | _RENAMED
@@ -99,6 +107,8 @@ class _Loader(Loader):
             found = vars(importlib.import_module(place))
             names = {name: value for name, value in found.items() if not name.startswith("__")}
             vars(module).update(names)
+        for before, now in _CLASSES.get(self._old, {}).items():
+            vars(module)[before] = vars(module)[now]
 
 
 def install() -> None:

@@ -22,11 +22,11 @@ from metaplast.engines import choose_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
 from metaplast.online.comparison import (
     TUNING_SEEDS,
-    Contender,
-    Standing,
+    Entrant,
+    EntrantResult,
     check_depth,
-    compete,
-    gather,
+    collect_entrants,
+    evaluate_entrant,
     widths_for_depth,
 )
 from metaplast.online.train import OnlineSettings, spaced_records
@@ -145,22 +145,22 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
     console = make_console()
-    contenders = gather(options.rules, options.baselines, fit_scale=options.fit_scale)
-    _require_data(options, contenders)
+    entrants = collect_entrants(options.rules, options.baselines, fit_scale=options.fit_scale)
+    _require_data(options, entrants)
     like = torch.zeros(0, dtype=options.torch_dtype, device=find_device(options.device))
     split = _open(options, like)
     network = options.network(split.inputs, split.outputs)
     require_targets(split, network.objective)
     settings = _settings(options, split)
-    for contender in contenders:
-        check_depth(contender, network)
-        learner = contender.rule.learner(network)
+    for entrant in entrants:
+        check_depth(entrant, network)
+        learner = entrant.rule.learner(network)
         engine = choose_engine(options.engine, learner, like.device)
         images = settings.records[-1], settings.queries
         each = episode_bytes(learner, engine.name, *images, like.dtype, gradient=False)
         together = min(settings.seeds, settings.together)
         require_memory(each, together, "--seeds", network.description, like.device)
-    standings: list[Standing] = []
+    results: list[EntrantResult] = []
     with own_folder(options.out, "evaluate") as folder:
         if not options.quiet:
             _show_settings(console, split, network, settings)
@@ -168,16 +168,16 @@ def main(arguments: Sequence[str]) -> None:
         try:
             with continued_by(console, "the same command and another --out", kept):
                 _train_all(
-                    console, options, contenders, network, split, settings, like, folder, standings
+                    console, options, entrants, network, split, settings, like, folder, results
                 )
-                report.write_summary(folder, standings, _plain(options, network, settings, split))
+                report.write_summary(folder, results, _plain(options, network, settings, split))
                 names = report.write_figures(
-                    folder, standings, network.objective.chance(split.outputs)
+                    folder, results, network.objective.chance(split.outputs)
                 )
         finally:
             # Show results even if they could not be written.
-            if standings:
-                _show(console, standings)
+            if results:
+                _show(console, results)
     if not options.quiet:
         console.out(
             f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
@@ -185,17 +185,17 @@ def main(arguments: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def _require_data(options: EvaluateOptions, contenders: Sequence[Contender]) -> None:
+def _require_data(options: EvaluateOptions, entrants: Sequence[Entrant]) -> None:
     """Require a data set name if a rule was found on data that no command can open.
 
     Raises:
         UserError: if none is named.
     """
-    for contender in contenders:
-        found_on = contender.rule.provenance
+    for entrant in entrants:
+        found_on = entrant.rule.provenance
         require(
             bool(options.dataset) or "own_data" not in found_on,
-            f"the rule {contender.name} was found on {found_on.get('dataset')}, which only Python "
+            f"the rule {entrant.name} was found on {found_on.get('dataset')}, which only Python "
             f"has; name the data to train on with --dataset.",
         )
 
@@ -230,55 +230,55 @@ def _show_settings(
 def _train_all(
     console: Console,
     options: EvaluateOptions,
-    contenders: Sequence[Contender],
+    entrants: Sequence[Entrant],
     network: FullyConnected,
     split: StreamSplit,
     settings: OnlineSettings,
     like: torch.Tensor,
     folder: Path,
-    standings: list[Standing],
+    results: list[EntrantResult],
 ) -> None:
     """Train with each rule in turn, and write its results before the next rule begins."""
     images = settings.records[-1]
     trial = images * min(settings.seeds, TUNING_SEEDS)
-    guesses = [trial * _trials(c) + images * settings.seeds for c in contenders]
+    guesses = [trial * _trials(c) + images * settings.seeds for c in entrants]
     with Work(console, sum(guesses), quiet=options.quiet) as work:
-        for index, contender in enumerate(contenders):
-            work.name(contender.name)
-            standing = compete(
-                contender, network, split, settings, like,
+        for index, entrant in enumerate(entrants):
+            work.name(entrant.name)
+            result = evaluate_entrant(
+                entrant, network, split, settings, like,
                 observe_trial=lambda _: work.advance(trial), observe=work.advance,
             )  # fmt: skip
-            standings.append(standing)
-            report.write_tables(folder, standings)
+            results.append(result)
+            report.write_tables(folder, results)
             work.settle(sum(guesses[: index + 1]))
-            found = f"found by {len(standing.trials)} trials, " if standing.trials else ""
-            scale = standing.run.scale
-            work.line(f"{contender.name}: {found}{scale.mean_in_band(standing.run.band())}")
+            found = f"found by {len(result.trials)} trials, " if result.trials else ""
+            scale = result.run.scale
+            work.line(f"{entrant.name}: {found}{scale.mean_in_band(result.run.band())}")
 
 
-def _trials(contender: Contender) -> int:
-    """Return the approximate number of trials of a contender."""
-    if not contender.is_tuned:
+def _trials(entrant: Entrant) -> int:
+    """Return the approximate number of trials of an entrant."""
+    if not entrant.is_tuned:
         return 0
-    others = 0 if contender.fit == "scale" else len(contender.rule.terms) - 1
+    others = 0 if entrant.fit == "scale" else len(entrant.rule.terms) - 1
     once = 1 + len(GRID) + 2
     each = 2 * len(COARSE) ** 2 + 2 * len(GRID) * ROUNDS + 2
     return once + others * each + (once if others else 0)
 
 
-def _show(console: Console, standings: Sequence[Standing]) -> None:
+def _show(console: Console, results: Sequence[EntrantResult]) -> None:
     console.print()
     tables = (
-        report.score_table(standings),
-        report.paired_table(standings),
-        report.coefficients_table(standings),
-        report.diagnostics_table(standings),
+        report.score_table(results),
+        report.paired_table(results),
+        report.coefficients_table(results),
+        report.diagnostics_table(results),
     )
     for table in tables:
         if table is not None:
             console.print(table)
-    for sentence in report.rate_warnings(standings):
+    for sentence in report.rate_warnings(results):
         console.out(sentence)
 
 

@@ -33,7 +33,7 @@ class OwnData:
         description: the description of the split.
         sampler: class of the sampler.
         held_out: "classes" or "images".
-        inputs: pixels of an image.
+        inputs: numbers in one input, such as the pixels of an image.
         outputs: width of the last layer.
         support: support images in an episode.
         queries: query images in an episode.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from metaplast.base.torch_settings import exact_run, own_settings
 from metaplast.engines.contract import Engine, Outcome, Problem
-from metaplast.engines.stepper import Before, Start, Stepper, Taken
+from metaplast.engines.stepper import Before, Start, Stepper, StepRecord
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 
@@ -148,9 +148,9 @@ class _Sweep:
         return Start(state, self.theta, self.problem.episodes.example(t))
 
     @torch.no_grad()
-    def take(self, t: int, before: Before, after: list[Tensor] | None = None) -> Taken:
+    def take(self, t: int, before: Before, after: list[Tensor] | None = None) -> StepRecord:
         """Take step t from `before` to the matrices `after`; in place if `after` is not given."""
-        taken: Taken = self.stepper.take(self._start(t, before))
+        taken: StepRecord = self.stepper.take(self._start(t, before))
         targets = before.matrices if after is None else after
         for matrix, change, target in zip(before.matrices, taken.changes, targets, strict=True):
             change.apply(matrix, out=target)
@@ -158,7 +158,7 @@ class _Sweep:
 
     def _forward(
         self, keep: Sequence[int] = (), *, undoes: bool = False
-    ) -> tuple[list[Before], list[Taken], State]:
+    ) -> tuple[list[Before], list[StepRecord], State]:
         """Return the moving states before the steps in `keep`, all changes, and the final state.
 
         Changes are kept only to undo the steps, and only if they take no more than twice the memory
@@ -231,7 +231,7 @@ class _WayBack:
         start: Before,
         end: Before,
         segment: range,
-        taken: list[Taken],
+        taken: list[StepRecord],
         watch: Watch | None = None,
     ) -> Tensor:
         """Carry the adjoint from the end of a segment to its start; return θ's part.
@@ -267,7 +267,7 @@ class _WayBack:
                 watch(t, self._adjoint, part)
         return total
 
-    def _repeat(self, start: Before, segment: range) -> list[Taken]:
+    def _repeat(self, start: Before, segment: range) -> list[StepRecord]:
         """Return the change of each step of a segment."""
         matrices, carry = self._states[0], start.carry
         _copy(start.matrices, matrices)
@@ -277,7 +277,7 @@ class _WayBack:
             carry = steps[-1].carry
         return steps
 
-    def _undone(self, start: Before, end: Before, steps: list[Taken]) -> Iterator[_Kept]:
+    def _undone(self, start: Before, end: Before, steps: list[StepRecord]) -> Iterator[_Kept]:
         """Yield the state before each step, last step first, each undone from the next."""
         matrices = self._states[0]
         _copy(end.matrices, matrices)

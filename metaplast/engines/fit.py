@@ -60,7 +60,7 @@ def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
     require(
         len(shape) == 2 + system.input_axes,
         f"an input of the system {system.name} has {system.input_axes} axes after episode and "
-        f"image, got support images of shape {shape}; flatten each image to a row of pixels."
+        f"image, got support images of shape {shape}; flatten each image to a row of numbers."
         if system.input_axes == 1
         else f"an input of the system {system.name} has {system.input_axes} axes after episode "
         f"and step, got support inputs of shape {shape}; give them as [episode, step, …].",
@@ -68,7 +68,7 @@ def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
     require(
         shape[-1] == system.inputs,
         f"the network takes {system.inputs} inputs, the episodes have images of {shape[-1]} "
-        f"pixels; set the network's first width to that.",
+        f"inputs; set the network's first width to that.",
     )
 
 

@@ -2,7 +2,7 @@
 
 A step changes M by low-rank factors, M⁺ = (1 + g) M + Σ a ⊗ V_a. Its adjoint is the gradient of
 the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and Mᵀ u from which the signals are made
-(`operator.Tape`), and
+(`operator.ProductTape`), and
 
     M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
 
@@ -21,17 +21,17 @@ from torch import Tensor
 from metaplast.systems.learner import Learner, Step
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples
-from metaplast.terms.change import Change
-from metaplast.terms.operator import Product, Tape, Tapped
+from metaplast.terms.change import LowRankUpdate
+from metaplast.terms.operator import Product, ProductTape, RecordedOperator
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Taken(NamedTuple):
+class StepRecord(NamedTuple):
     """The result of a step: each moving matrix's change, the products formed on the way, and the
     carried vectors."""
 
-    changes: list[Change]
+    changes: list[LowRankUpdate]
     products: list[Tensor]
     carry: list[Tensor]
 
@@ -83,7 +83,7 @@ class _Pull(NamedTuple):
     def apply(self, adjoint: Sequence[Tensor]) -> None:
         """Carry the adjoint over the step, in place, one pass for each matrix."""
         for matrix, *change in zip(adjoint, *self[2:], strict=True):
-            Change(*change).apply(matrix, out=matrix)
+            LowRankUpdate(*change).apply(matrix, out=matrix)
 
 
 class Stepper:
@@ -117,32 +117,32 @@ class Stepper:
         self._slots: list[_Slot] = []
         self._grows: list[bool] = []
 
-    def _view(self, before: Before, tape: Tape) -> View:
+    def _view(self, before: Before, tape: ProductTape) -> View:
         """Return the state with matrices that record their products on a tape."""
         names = (*self.moving, *self.fixed)
         count = len(self.moving)
         operators = {
-            name: Tapped(matrix, i if i < count else None, tape)
+            name: RecordedOperator(matrix, i if i < count else None, tape)
             for i, (name, matrix) in enumerate(zip(names, before.matrices, strict=True))
         }
         ordered = {name: operators[name] for name in self.learner.system.shapes}
         return View(ordered, dict(zip(self.carried, before.carry, strict=True)))
 
-    def _step(self, start: Start, tape: Tape) -> Step:
+    def _step(self, start: Start, tape: ProductTape) -> Step:
         return self.learner.changes(self._view(start.before, tape), start.theta, start.example)
 
-    def _take(self, start: Start) -> Taken:
+    def _take(self, start: Start) -> StepRecord:
         """Return the result of the step."""
-        tape = Tape()
+        tape = ProductTape()
         step = self._step(start, tape)
-        return Taken(
+        return StepRecord(
             [step.changes[name] for name in self.moving],
             [product.value for product in tape.products],
             [step.carry[name] for name in self.carried],
         )
 
     def _scalar(
-        self, start: Start, adjoint: Before, tape: Tape
+        self, start: Start, adjoint: Before, tape: ProductTape
     ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
         """Return ⟨adjoint, result of the step⟩, each matrix's growth, and the products formed."""
         step = self._step(start, tape)
@@ -168,7 +168,7 @@ class Stepper:
             theta: Tensor, known: list[Tensor], carry: list[Tensor], dense: list[Tensor]
         ) -> tuple[Tensor, Any]:
             begun = Start(Before([*(dense or moving), *fixed], carry), theta, start.example)
-            value, growth, recalled = self._scalar(begun, adjoint, Tape(known))
+            value, growth, recalled = self._scalar(begun, adjoint, ProductTape(known))
             # A differentiated function may return only tensors.
             present = [rate for rate in growth if rate is not None]
             return value, (present, [product.given for product in recalled])
@@ -198,7 +198,7 @@ class Stepper:
         if not self.moving and not self.carried:
             return torch.zeros_like(start.theta), []
         if not self._grows:
-            _, growth, formed = self._scalar(start, adjoint, Tape())
+            _, growth, formed = self._scalar(start, adjoint, ProductTape())
             self._slots = [_Slot(p.matrix, p.is_projection) for p in formed]
             self._grows = [rate is not None for rate in growth]
         pull: _Pull = self._pull(start, adjoint, products)

@@ -17,7 +17,7 @@ SHRINK, GROW, LEAST = 0.5, 1.25, 1 / 16
 
 
 @dataclass
-class TrustRegion:
+class Backtracking:
     """The last coefficients without divergence, and the size of the next step.
 
     Attributes:

@@ -20,7 +20,7 @@ from metaplast.base.errors import UserError
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
-from metaplast.meta.backtracking import COLD, TrustRegion
+from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
@@ -82,7 +82,7 @@ class Progress:
     step: int = 0
     history: list[Record] = field(default_factory=list)
     divergences: list[str] = field(default_factory=list)
-    trust: TrustRegion = field(default_factory=TrustRegion)
+    trust: Backtracking = field(default_factory=Backtracking)
 
 
 class StandstillError(UserError):
@@ -136,7 +136,7 @@ class OuterLoop:
         if scale is None:
             scale = self.measure_scale(start)
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
-        trust = TrustRegion(COLD if cold and settings.backtrack else 1.0)
+        trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(trust=trust)
         window = 0 if settings.schedule == "cosine" else max(1, settings.steps // 5)
         self._theta = LearnedTheta(start, scale, window)
@@ -348,7 +348,7 @@ class OuterLoop:
 
     def _put(self, moving: dict[str, Any]) -> None:
         self.progress.step = moving["step"]
-        self.progress.trust = TrustRegion(**moving["trust"])
+        self.progress.trust = Backtracking(**moving["trust"])
         with torch.no_grad():
             self._theta.u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])

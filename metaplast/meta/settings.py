@@ -93,7 +93,7 @@ class OuterSettings(SearchSettings):
             (cubic terms explode when errors grow); "none" learns θ itself.
         signs: whether terms declared nonnegative are kept nonnegative.
         backtrack: whether to undo a step after which a task diverges, and to shorten the next
-            steps; see `TrustRegion`.
+            steps; see `Backtracking`.
     """
 
     l1: float = 0.0

@@ -30,7 +30,7 @@ Fit = Literal["nothing", "coefficients", "scale"]
 
 
 @dataclass(frozen=True)
-class Contender:
+class Entrant:
     """A rule in a comparison.
 
     Attributes:
@@ -51,25 +51,25 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The results of a contender.
+class EntrantResult:
+    """The results of an entrant.
 
     Attributes:
-        contender: the rule, with the coefficients that were used.
+        entrant: the rule, with the coefficients that were used.
         run: scores, losses and measures of its networks.
         searched: names of the tuned coefficients; empty for a rule used as it is.
         trials: all trials of the tuning.
         at_edge: names of tuned coefficients whose best value lies at the end of the range tried.
     """
 
-    contender: Contender
+    entrant: Entrant
     run: OnlineRun
     searched: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
     at_edge: tuple[str, ...] = ()
 
 
-def read_contender(text: str) -> Contender:
+def read_entrant(text: str) -> Entrant:
     """Return the rule in a file or a run folder, or a known rule, NAME or NAME:FEEDBACK.
 
     Raises:
@@ -81,16 +81,16 @@ def read_contender(text: str) -> Contender:
     )
     path = Path(text)
     if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
-        return known_contender(text)
+        return known_entrant(text)
     if path.is_dir():
-        return Contender(path.resolve().name, load_rule(path))
+        return Entrant(path.resolve().name, load_rule(path))
     if path.exists() or path.suffix:
         name = path.resolve().parent.name if path.name == RULE else path.stem
-        return Contender(name, Rule.load(path))
+        return Entrant(name, Rule.load(path))
     raise unknown_name("rule (no file or folder either)", text, known_rules())
 
 
-def known_contender(text: str) -> Contender:
+def known_entrant(text: str) -> Entrant:
     """Return a known rule, written NAME or NAME:FEEDBACK, whose coefficients must be tuned.
 
     Raises:
@@ -109,10 +109,12 @@ def known_contender(text: str) -> Contender:
     start = torch.tensor([term.initial for term in terms], dtype=torch.float32, device="cpu")
     usual = known.feedback[0]
     called = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
-    return Contender(called, Rule.of(terms, start, feedback or usual), "coefficients")
+    return Entrant(called, Rule.of(terms, start, feedback or usual), "coefficients")
 
 
-def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> list[Contender]:
+def collect_entrants(
+    rules: Sequence[str], baselines: str, *, fit_scale: bool = False
+) -> list[Entrant]:
     """Return the rules and their baselines, without repetitions and with distinct names.
 
     Args:
@@ -123,28 +125,28 @@ def gather(rules: Sequence[str], baselines: str, *, fit_scale: bool = False) -> 
     Raises:
         UserError: if a name is unknown, or there is no rule to train.
     """
-    given = [read_contender(text) for text in rules]
+    given = [read_entrant(text) for text in rules]
     found = []
-    for contender in given:
-        found.append(contender)
-        if fit_scale and not contender.is_tuned:
-            name = f"{contender.name}, rescaled"
-            found.append(replace(contender, name=name, fit="scale"))
+    for entrant in given:
+        found.append(entrant)
+        if fit_scale and not entrant.is_tuned:
+            name = f"{entrant.name}, rescaled"
+            found.append(replace(entrant, name=name, fit="scale"))
     if baselines == "usual":
         names = [rule.name for rule in online_baselines()]
     else:
         names = [] if baselines == "none" else words("--baselines", baselines, "rule")
-    found += [known_contender(name) for name in names]
+    found += [known_entrant(name) for name in names]
     require(bool(found), "there is nothing to compare; name a rule, or omit --baselines.")
-    contenders: dict[str, Contender] = {}
-    for contender in found:
-        if contender.fit == "coefficients" and contenders.get(contender.name) == contender:
+    entrants: dict[str, Entrant] = {}
+    for entrant in found:
+        if entrant.fit == "coefficients" and entrants.get(entrant.name) == entrant:
             continue
-        name, number = contender.name, 2
-        while name in contenders:
-            name, number = f"{contender.name} ({number})", number + 1
-        contenders[name] = replace(contender, name=name)
-    return list(contenders.values())
+        name, number = entrant.name, 2
+        while name in entrants:
+            name, number = f"{entrant.name} ({number})", number + 1
+        entrants[name] = replace(entrant, name=name)
+    return list(entrants.values())
 
 
 def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:
@@ -166,23 +168,23 @@ def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...
     return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
 
 
-def check_depth(contender: Contender, network: FullyConnected) -> None:
+def check_depth(entrant: Entrant, network: FullyConnected) -> None:
     """Refuse a rule with per-layer coefficients for a network of another depth.
 
     Raises:
         UserError: if the number of layers differs.
     """
-    theta = contender.rule.named_theta
+    theta = entrant.rule.named_theta
     rows = theta.sites
     require(
         theta.fits(network.layers),
-        f"the rule {contender.name} has coefficients for each of {rows} layers, the network has "
+        f"the rule {entrant.name} has coefficients for each of {rows} layers, the network has "
         f"{network.layers} layers; give --depth {rows}, or discover a rule with --theta shared.",
     )
 
 
 def tune(
-    contender: Contender,
+    entrant: Entrant,
     network: FullyConnected,
     split: StreamSplit,
     settings: OnlineSettings,
@@ -190,11 +192,11 @@ def tune(
     observe: Callable[[Trial], None] | None = None,
     *,
     whole: bool = False,
-) -> tuple[Contender, Search]:
+) -> tuple[Entrant, Search]:
     """Return a rule with the best coefficients on the tuning half, and the search for them.
 
     Args:
-        contender: the rule, and what to tune.
+        entrant: the rule, and what to tune.
         network: the network of the comparison.
         split: only `split.tuning` is used.
         settings: settings of the comparison; tuning draws other networks and images.
@@ -202,7 +204,7 @@ def tune(
         observe: called after each trial.
         whole: whether every term must take part; see `Search`.
     """
-    learner = contender.rule.learner(network)
+    learner = entrant.rule.learner(network)
     separate = replace(
         settings,
         records=settings.records[-1:],
@@ -210,8 +212,8 @@ def tune(
         queries=min(settings.queries, TUNING_IMAGES),
         purpose="tuning",
     )
-    own = contender.rule.tensor(like.dtype, like.device)
-    scaled = contender.fit == "scale"
+    own = entrant.rule.tensor(like.dtype, like.device)
+    scaled = entrant.fit == "scale"
 
     def theta_of(values: tuple[float, ...]) -> Tensor:
         return values[0] * own if scaled else like.new_tensor(values)
@@ -229,35 +231,35 @@ def tune(
     best = search.run().theta
     # In float64, so that files hold exactly the values that were tried.
     if scaled:
-        theta = best[0] * contender.rule.tensor(torch.float64)
+        theta = best[0] * entrant.rule.tensor(torch.float64)
     else:
         theta = torch.tensor(best, dtype=torch.float64, device="cpu")
-    rule = Rule.of(learner.terms, theta, contender.rule.feedback, contender.rule.provenance)
-    return replace(contender, rule=rule), search
+    rule = Rule.of(learner.terms, theta, entrant.rule.feedback, entrant.rule.provenance)
+    return replace(entrant, rule=rule), search
 
 
-def compete(
-    contender: Contender,
+def evaluate_entrant(
+    entrant: Entrant,
     network: FullyConnected,
     split: StreamSplit,
     settings: OnlineSettings,
     like: Tensor,
     observe_trial: Callable[[Trial], None] | None = None,
     observe: Callable[[int], None] | None = None,
-) -> Standing:
-    """Return a contender's results on the final half, after tuning it if necessary.
+) -> EntrantResult:
+    """Return an entrant's results on the final half, after tuning it if necessary.
 
     Raises:
         UserError: if the rule does not fit the network.
     """
-    check_depth(contender, network)
+    check_depth(entrant, network)
     found: Search | None = None
-    if contender.is_tuned:
-        contender, found = tune(contender, network, split, settings, like, observe_trial)
-    learner = contender.rule.learner(network)
-    theta = contender.rule.tensor(like.dtype, like.device)
+    if entrant.is_tuned:
+        entrant, found = tune(entrant, network, split, settings, like, observe_trial)
+    learner = entrant.rule.learner(network)
+    theta = entrant.rule.tensor(like.dtype, like.device)
     run = train_online(learner, theta, split.final, settings, observe=observe)
     if found is None:
-        return Standing(contender, run)
+        return EntrantResult(entrant, run)
     names = tuple(each.name for each in found.terms)
-    return Standing(contender, run, names, tuple(found.trials.values()), tuple(found.at_edge))
+    return EntrantResult(entrant, run, names, tuple(found.trials.values()), tuple(found.at_edge))

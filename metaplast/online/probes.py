@@ -1,6 +1,6 @@
 """Measurements in networks while they learn: one small function for each quantity.
 
-A probe takes a `Moment` and returns one number or one row of numbers for each network.
+A probe takes a `Snapshot` and returns one number or one row of numbers for each network.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ EXAMPLES = 8
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """Networks at one point of their training.
 
     Attributes:
         learner: network, feedback and terms.
         theta: coefficients, [term] or [layer, term].
         state: the weights.
-        x: held-out images, [network, image, pixel].
+        x: held-out images, [network, image, input].
         labels: [network, image].
     """
 
@@ -56,48 +56,48 @@ class Moment:
         return self.learner.network.forward(View.of(self.state).weights, self.x).activities
 
 
-Probe = Callable[[Moment], Tensor]
+Probe = Callable[[Snapshot], Tensor]
 
 
-def angles(moment: Moment) -> Tensor:
+def angles(snapshot: Snapshot) -> Tensor:
     """Return the angles between fed-back errors and backprop's, deg, [network, layer 1 … L-1]."""
-    return moment.learner.error_angles(moment.state, moment.query)
+    return snapshot.learner.error_angles(snapshot.state, snapshot.query)
 
 
-def activity_norms(moment: Moment) -> Tensor:
+def activity_norms(snapshot: Snapshot) -> Tensor:
     """Return ‖y_ℓ‖₂, a mean over the images, [network, layer 1 … L]."""
-    return torch.stack([y.norm(dim=-1).mean(-1) for y in moment.activities[1:]], -1)
+    return torch.stack([y.norm(dim=-1).mean(-1) for y in snapshot.activities[1:]], -1)
 
 
-def weight_norms(moment: Moment) -> Tensor:
+def weight_norms(snapshot: Snapshot) -> Tensor:
     """Return the Frobenius norms ‖W_ℓ‖, [network, layer 1 … L]."""
-    return torch.stack([w.flatten(1).norm(dim=1) for w in moment.state.weights], -1)
+    return torch.stack([w.flatten(1).norm(dim=1) for w in snapshot.state.weights], -1)
 
 
-def term_norms(moment: Moment) -> Tensor:
+def term_norms(snapshot: Snapshot) -> Tensor:
     """Return ‖θ_k F^k‖ of each term, a mean over a few images, [network, layer 1 … L, term]."""
-    return _update_norms(moment)[..., :-1]
+    return _update_norms(snapshot)[..., :-1]
 
 
-def update_norms(moment: Moment) -> Tensor:
+def update_norms(snapshot: Snapshot) -> Tensor:
     """Return ‖ΔW_ℓ‖ of one step, a mean over a few images, [network, layer 1 … L]."""
-    return _update_norms(moment)[..., -1]
+    return _update_norms(snapshot)[..., -1]
 
 
-def _update_norms(moment: Moment) -> Tensor:
+def _update_norms(snapshot: Snapshot) -> Tensor:
     """Return the norms of each term's update and, last, of all updates of W together."""
-    images = min(EXAMPLES, moment.x.shape[1])
-    examples = (Examples(moment.x[:, i], moment.labels[:, i]) for i in range(images))
-    return torch.stack([_norms_of(moment, example) for example in examples]).mean(0)
+    images = min(EXAMPLES, snapshot.x.shape[1])
+    examples = (Examples(snapshot.x[:, i], snapshot.labels[:, i]) for i in range(images))
+    return torch.stack([_norms_of(snapshot, example) for example in examples]).mean(0)
 
 
-def _norms_of(moment: Moment, example: Examples) -> Tensor:
+def _norms_of(snapshot: Snapshot, example: Examples) -> Tensor:
     """Return the norms after one image, [network, layer, term]; last, of all W updates together."""
-    learner, theta = moment.learner, moment.site_theta
-    norms = moment.x.new_zeros(len(moment.x), learner.sites, len(learner.terms) + 1)
-    updates = learner.updates(moment.state, example)
+    learner, theta = snapshot.learner, snapshot.site_theta
+    norms = snapshot.x.new_zeros(len(snapshot.x), learner.sites, len(learner.terms) + 1)
+    updates = learner.updates(snapshot.state, example)
     for group in learner.system.groups:
-        total = torch.zeros_like(moment.state.matrices[group.name])
+        total = torch.zeros_like(snapshot.state.matrices[group.name])
         terms = [k for k, term in enumerate(learner.terms) if term.matrix == group.matrix]
         for k, raw in zip(terms, updates[group.name], strict=True):
             update = theta[group.site, k] * raw
@@ -108,40 +108,40 @@ def _norms_of(moment: Moment, example: Examples) -> Tensor:
     return norms
 
 
-def reconstruction_errors(moment: Moment) -> Tensor:
+def reconstruction_errors(snapshot: Snapshot) -> Tensor:
     """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
 
     It tells how well a layer's activities reconstruct its input (Shervani-Tabar et al. 2024,
     arXiv:2408.08408, fig. 2).
     """
-    errors = [(y - back).square().sum(-1).mean(-1) for y, back, _ in _reconstructions(moment)]
+    errors = [(y - back).square().sum(-1).mean(-1) for y, back, _ in _reconstructions(snapshot)]
     return torch.stack(errors, -1)
 
 
-def orthonormality_errors(moment: Moment) -> Tensor:
+def orthonormality_errors(snapshot: Snapshot) -> Tensor:
     """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
 
     Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023).
     """
     errors = [
         (weight.matmul(y) - weight.matmul(back)).square().sum(-1).mean(-1)
-        for y, back, weight in _reconstructions(moment)
+        for y, back, weight in _reconstructions(snapshot)
     ]
     return torch.stack(errors, -1)
 
 
-def explained_variance(moment: Moment, layers: Sequence[int], components: int) -> Tensor:
+def explained_variance(snapshot: Snapshot, layers: Sequence[int], components: int) -> Tensor:
     """Return the share of variance in the first principal components of y_ℓ over the images.
 
     Args:
-        moment: with more images than components.
+        snapshot: with more images than components.
         layers: numbers ℓ of the layers.
         components: how many components to report.
 
     Returns:
         [network, component, layer], rising to 1; 1 beyond a layer's number of neurons.
     """
-    y = moment.activities
+    y = snapshot.activities
     shares = []
     for layer in layers:
         centred = y[layer] - y[layer].mean(1, keepdim=True)
@@ -152,15 +152,15 @@ def explained_variance(moment: Moment, layers: Sequence[int], components: int) -
     return torch.stack(shares, -1)
 
 
-def reconstructed_images(moment: Moment, layers: Sequence[int], images: int) -> Tensor:
+def reconstructed_images(snapshot: Snapshot, layers: Sequence[int], images: int) -> Tensor:
     """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ for each of some layers.
 
     Returns:
         [network, pixel, picture]: the images themselves, then those of the first layer, ….
     """
-    weights = View.of(moment.state).weights
-    x = moment.x[:, :images]
-    y = [activity[:, :images] for activity in moment.activities]
+    weights = View.of(snapshot.state).weights
+    x = snapshot.x[:, :images]
+    y = [activity[:, :images] for activity in snapshot.activities]
     pictures = [x]
     for layer in layers:
         back = y[layer]
@@ -170,9 +170,9 @@ def reconstructed_images(moment: Moment, layers: Sequence[int], images: int) -> 
     return torch.cat(pictures, 1).mT
 
 
-def _reconstructions(moment: Moment) -> list[tuple[Tensor, Tensor, Operator]]:
+def _reconstructions(snapshot: Snapshot) -> list[tuple[Tensor, Tensor, Operator]]:
     """Return y_{ℓ-1}, its reconstruction W_ℓᵀ y_ℓ [network, image, neuron] and W_ℓ, by layer."""
-    weights, y = View.of(moment.state).weights, moment.activities
+    weights, y = View.of(snapshot.state).weights, snapshot.activities
     return [
         (y[i], weight.transposed(y[i + 1]), weight) for i, weight in enumerate(weights)
     ]  # fmt: skip

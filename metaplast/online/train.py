@@ -22,7 +22,7 @@ from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Problem, choose_engine
 from metaplast.meta.evaluation import counted
-from metaplast.online.probes import PROBES, Moment, Probe
+from metaplast.online.probes import PROBES, Probe, Snapshot
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
@@ -175,29 +175,29 @@ def _train(
 ) -> OnlineRun:
     """Train some of the networks side by side."""
     engine = choose_engine(settings.engine, learner, theta.device)
-    course, state = _course(learner, theta, stream, settings, runs)
+    batch, state = _training_data(learner, theta, stream, settings, runs)
     # Checks that everything fits before the untrained network is measured.
-    Problem(learner, theta, state, course)
+    Problem(learner, theta, state, batch)
     scores, losses, found = [], [], {name: list[Tensor]() for name in probes}
     done = 0
     for until in settings.records:
         if until == 0:
-            loss, score = learner.query(state, course.query)
+            loss, score = learner.query(state, batch.query)
         else:
             stretch = replace(
-                course,
-                support_x=course.support_x[:, done:until],
-                support_y=course.support_y[:, done:until],
+                batch,
+                support_x=batch.support_x[:, done:until],
+                support_y=batch.support_y[:, done:until],
             )
             outcome = engine.run(Problem(learner, theta, state, stretch), gradient=False)
             state, loss, score = outcome.final, outcome.loss, outcome.score
-        scores.append(counted(learner, loss, score, course.query))
+        scores.append(counted(learner, loss, score, batch.query))
         losses.append(loss)
-        moment = Moment(
-            learner, theta, state, course.query_x[:, :PROBED], course.query_y[:, :PROBED]
+        snapshot = Snapshot(
+            learner, theta, state, batch.query_x[:, :PROBED], batch.query_y[:, :PROBED]
         )
         for name, probe in probes.items():
-            found[name].append(probe(moment))
+            found[name].append(probe(snapshot))
         if observe is not None:
             observe((until - done) * len(runs))
         done = until
@@ -208,7 +208,7 @@ def _train(
     )  # fmt: skip
 
 
-def _course(
+def _training_data(
     learner: Learner,
     theta: Tensor,
     stream: StreamSampler,
@@ -217,17 +217,17 @@ def _course(
 ) -> tuple[EpisodeBatch, State]:
     """Return the images and the initial weights of some networks."""
     steps = settings.records[-1]
-    courses, states = [], []
+    batches, states = [], []
     for run in runs:
         draw = generator(settings.seed, settings.purpose, "images", run)
-        course = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
+        batch = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
         require(
-            course.steps == steps,
-            f"{type(stream).__name__}.sample() was asked for {steps} images, got {course.steps}; "
+            batch.steps == steps,
+            f"{type(stream).__name__}.sample() was asked for {steps} images, got {batch.steps}; "
             f"return the number asked for.",
         )
-        courses.append(course.to(theta.dtype))
-        check_episodes(stream, courses[-1])
+        batches.append(batch.to(theta.dtype))
+        check_episodes(stream, batches[-1])
         draw = generator(settings.seed, settings.purpose, "weights", run, device=theta.device)
         states.append(learner.draw(1, draw, theta.dtype))
-    return EpisodeBatch.cat(courses), State.cat(states)
+    return EpisodeBatch.cat(batches), State.cat(states)

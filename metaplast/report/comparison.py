@@ -15,7 +15,7 @@ from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.tables import new_table
 from metaplast.discovery.result import versions
-from metaplast.online.comparison import Standing
+from metaplast.online.comparison import EntrantResult
 from metaplast.report.canvas import save_figure
 from metaplast.report.curve import Curve
 from metaplast.report.figures import curves, profiles
@@ -24,20 +24,20 @@ CURVES, RATES, SUMMARY = "curves.csv", "rates.csv", "comparison.json"
 SHOWN = 4
 
 
-def write_tables(folder: AnyPath, standings: Sequence[Standing]) -> None:
+def write_tables(folder: AnyPath, results: Sequence[EntrantResult]) -> None:
     """Write curves.csv, one row per network and record, and rates.csv, one row per trial."""
     folder = as_path(folder, "folder")
-    write_text(folder / CURVES, csv_text(row for s in standings for row in _curve_rows(s)))
-    write_text(folder / RATES, csv_text(row for s in standings for row in _rate_rows(s)))
+    write_text(folder / CURVES, csv_text(row for s in results for row in _curve_rows(s)))
+    write_text(folder / RATES, csv_text(row for s in results for row in _rate_rows(s)))
 
 
-def _curve_rows(standing: Standing) -> list[dict[str, Any]]:
-    run = standing.run
+def _curve_rows(result: EntrantResult) -> list[dict[str, Any]]:
+    run = result.run
     rows = []
     for network in range(len(run.score)):
         for record, samples in enumerate(run.samples):
             row: dict[str, Any] = {
-                "rule": standing.contender.name,
+                "rule": result.entrant.name,
                 "network": network,
                 "samples": samples,
                 run.scale.key: _cell(run.score[network, record]),
@@ -57,34 +57,34 @@ def _cell(value: Tensor) -> float | str:
     return float(f"{number:.6g}") if math.isfinite(number) else ""
 
 
-def _rate_rows(standing: Standing) -> list[dict[str, Any]]:
-    scaled = standing.contender.fit == "scale"
-    names = [name if scaled else f"theta_{name}" for name in standing.searched]
+def _rate_rows(result: EntrantResult) -> list[dict[str, Any]]:
+    scaled = result.entrant.fit == "scale"
+    names = [name if scaled else f"theta_{name}" for name in result.searched]
     return [
         {
-            "rule": standing.contender.name,
-            standing.run.scale.key: trial.quality.score,
+            "rule": result.entrant.name,
+            result.run.scale.key: trial.quality.score,
             "diverged": trial.diverged,
             **dict(zip(names, trial.theta, strict=True)),
         }
-        for trial in standing.trials
+        for trial in result.trials
     ]
 
 
 def write_summary(
-    folder: AnyPath, standings: Sequence[Standing], settings: Mapping[str, Any]
+    folder: AnyPath, results: Sequence[EntrantResult], settings: Mapping[str, Any]
 ) -> None:
     """Write comparison.json: the options, and every rule's results at the end."""
     rules = {}
-    for standing in standings:
-        band, run = standing.run.band(), standing.run
-        rules[standing.contender.name] = {
-            "feedback": standing.contender.rule.feedback,
-            "equation": str(standing.contender.rule),
-            "theta": standing.contender.rule.coefficients,
-            "fitted": standing.contender.fit,
-            "tried": len(standing.trials),
-            "at_edge": list(standing.at_edge),
+    for result in results:
+        band, run = result.run.band(), result.run
+        rules[result.entrant.name] = {
+            "feedback": result.entrant.rule.feedback,
+            "equation": str(result.entrant.rule),
+            "theta": result.entrant.rule.coefficients,
+            "fitted": result.entrant.fit,
+            "tried": len(result.trials),
+            "at_edge": list(result.at_edge),
             run.scale.key: {"mean": band.mean, "low": band.low, "high": band.high},
             "diverged": int(run.diverged.sum()),
             "networks": len(run.score),
@@ -94,16 +94,16 @@ def write_summary(
 
 
 def write_figures(
-    folder: AnyPath, standings: Sequence[Standing], chance: float | None
+    folder: AnyPath, results: Sequence[EntrantResult], chance: float | None
 ) -> list[str]:
     """Write every figure as PNG and SVG; return their names.
 
     Args:
         folder: where to write.
-        standings: of all rules.
+        results: of all rules.
         chance: the mean score of guesses, which is marked; None for no mark.
     """
-    runs = {s.contender.name: s.run for s in standings}
+    runs = {s.entrant.name: s.run for s in results}
     first = next(iter(runs.values()))
     samples, scale = first.samples, first.scale
     scores = {
@@ -149,9 +149,9 @@ def _profile(values: Tensor) -> Curve:
     return Curve.over_networks(layers, last.numpy()) if layers else Curve.nothing()
 
 
-def score_table(standings: Sequence[Standing]) -> Table:
+def score_table(results: Sequence[EntrantResult]) -> Table:
     """Return the score with its band at some numbers of images, and how many networks diverged."""
-    run = standings[0].run
+    run = results[0].run
     chosen = _chosen(run.samples)
     table = new_table(
         f"Held-out {run.scale.name} of {len(run.score)} networks after n images, "
@@ -162,15 +162,15 @@ def score_table(standings: Sequence[Standing]) -> Table:
         # In a narrow terminal the band moves to a second line; nothing is cut.
         table.add_column(f"n = {run.samples[record]}", justify="right")
     table.add_column("diverged", justify="right")
-    for standing in standings:
+    for result in results:
         cells = []
         for record in chosen:
-            band = standing.run.band(record)
+            band = result.run.band(record)
             number = run.scale.number
             cells.append(f"{number(band.mean)} [{number(band.low)}, {number(band.high)}]")
-        diverged = int(standing.run.diverged.sum())
-        style = None if standing.contender.fit == "coefficients" else "bold"
-        table.add_row(standing.contender.name, *cells, str(diverged), style=style)
+        diverged = int(result.run.diverged.sum())
+        style = None if result.entrant.fit == "coefficients" else "bold"
+        table.add_row(result.entrant.name, *cells, str(diverged), style=style)
     return table
 
 
@@ -181,36 +181,36 @@ def _chosen(samples: Sequence[int]) -> list[int]:
     return sorted({max(place, min(1, last)) for place in wanted})
 
 
-def coefficients_table(standings: Sequence[Standing]) -> Table:
+def coefficients_table(results: Sequence[EntrantResult]) -> Table:
     """Return the coefficients of each rule, and where they come from."""
     table = new_table("Coefficients")
     for column in ("rule", "feedback", "θ", "from"):
         table.add_column(column, overflow="fold")
-    for standing in standings:
-        rule = standing.contender.rule
+    for result in results:
+        rule = result.entrant.rule
         found = rule.named_theta
         theta = ", ".join(f"{name} {found.range_text(name)}" for name in found.names)
         source = {
             "nothing": "the rule",
-            "coefficients": f"best of {len(standing.trials)} tried",
-            "scale": f"the rule times the best of {len(standing.trials)} factors",
-        }[standing.contender.fit]
-        table.add_row(standing.contender.name, rule.feedback, theta or "none", source)
+            "coefficients": f"best of {len(result.trials)} tried",
+            "scale": f"the rule times the best of {len(result.trials)} factors",
+        }[result.entrant.fit]
+        table.add_row(result.entrant.name, rule.feedback, theta or "none", source)
     return table
 
 
-def diagnostics_table(standings: Sequence[Standing]) -> Table:
+def diagnostics_table(results: Sequence[EntrantResult]) -> Table:
     """Return angles and norms per layer at the end, means over the finite networks."""
     table = new_table("At the end, layer by layer from the input")
     table.add_column("rule", no_wrap=True)
     for column in ("angle to backprop, °", "‖y‖", "‖W‖", "‖ΔW‖"):
         table.add_column(column)
-    for standing in standings:
-        measures = standing.run.measures
+    for result in results:
+        measures = result.run.measures
         cells = [_layers(measures["angle"], "{:.0f}")]
         cells += [_layers(measures[name], "{:.2g}") for name in ("activity_norm", "weight_norm")]
         cells.append(_layers(measures["update_norm"], "{:.1g}"))
-        table.add_row(standing.contender.name, *cells)
+        table.add_row(result.entrant.name, *cells)
     return table
 
 
@@ -220,29 +220,29 @@ def _layers(values: Tensor, form: str) -> str:
     return " ".join(form.format(value) for value in last.mean(0).tolist()) if len(last) else "–"
 
 
-def rate_warnings(standings: Sequence[Standing]) -> list[str]:
+def rate_warnings(results: Sequence[EntrantResult]) -> list[str]:
     """Return a warning for each coefficient whose best value is at the end of its range."""
     return [
-        f"warning: the best {term} of {standing.contender.name} is at the end of the range "
+        f"warning: the best {term} of {result.entrant.name} is at the end of the range "
         f"tried; a better one may lie beyond it."
-        for standing in standings
-        for term in standing.at_edge
+        for result in results
+        for term in result.at_edge
     ]
 
 
-def paired_table(standings: Sequence[Standing]) -> Table | None:
+def paired_table(results: Sequence[EntrantResult]) -> Table | None:
     """Return the first rule's lead over each other rule at the end, paired by network."""
-    if len(standings) < 2:
+    if len(results) < 2:
         return None
-    first, scale = standings[0], standings[0].run.scale
+    first, scale = results[0], results[0].run.scale
     unit = "points" if scale.percent else scale.name
     table = new_table(
-        f"{first.contender.name} minus each other rule, {unit}",
+        f"{first.entrant.name} minus each other rule, {unit}",
         "same networks, images and order",
     )
     table.add_column("rule", no_wrap=True)
     table.add_column(f"difference [{BAND}]", justify="right")
-    for other in standings[1:]:
+    for other in results[1:]:
         ahead = first.run.score[:, -1] - other.run.score[:, -1]
-        table.add_row(other.contender.name, scale.change(mean_band(ahead, scale.change_limits)))
+        table.add_row(other.entrant.name, scale.change(mean_band(ahead, scale.change_limits)))
     return table

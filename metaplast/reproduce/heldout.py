@@ -24,7 +24,7 @@ from metaplast.tasks.source import EpisodeSplit
 
 
 @dataclass(frozen=True)
-class Site:
+class HeldoutSetup:
     """A place where a rule is tested.
 
     Attributes:
@@ -82,17 +82,17 @@ class RuleVariant:
     Attributes:
         name: of the variant.
         full: fields of `DiscoveryConfig` for finding the rule.
-        sites: where it is tested.
+        setups: where it is tested.
         quick: fields that differ in the quick version.
-        quick_sites: where it is tested in the quick version.
+        quick_setups: where it is tested in the quick version.
         takes_file: whether a rule given by the user replaces the discovery.
     """
 
     name: str
     full: Mapping[str, Any]
-    sites: tuple[Site, ...]
+    setups: tuple[HeldoutSetup, ...]
     quick: Mapping[str, Any] = field(default_factory=dict)
-    quick_sites: tuple[Site, ...] = ()
+    quick_setups: tuple[HeldoutSetup, ...] = ()
     takes_file: bool = False
 
     def config(self, setting: Setting) -> DiscoveryConfig:
@@ -100,8 +100,8 @@ class RuleVariant:
         changes = {**self.full, **(self.quick if setting.quick else {})}
         return DiscoveryConfig(**changes, data_root=setting.data_root)
 
-    def _sites(self, setting: Setting) -> tuple[Site, ...]:
-        return self.quick_sites if setting.quick else self.sites
+    def _setups(self, setting: Setting) -> tuple[HeldoutSetup, ...]:
+        return self.quick_setups if setting.quick else self.setups
 
     def _given(self, setting: Setting) -> Rule | None:
         if not self.takes_file or setting.rule is None:
@@ -116,21 +116,21 @@ class RuleVariant:
         return rule
 
     def settings(self, setting: Setting) -> dict[str, Any]:
-        """Return everything that determines the numbers: the rule (or its search), the sites."""
+        """Return everything that determines the numbers: the rule (or its search), the setups."""
         given = self._given(setting)
         found = {"find": decisive(self.config(setting))}
-        sites = [plain(asdict(site)) for site in self._sites(setting)]
-        return (found if given is None else {"rule": given.to_json()}) | {"sites": sites}
+        setups = [plain(asdict(setup)) for setup in self._setups(setting)]
+        return (found if given is None else {"rule": given.to_json()}) | {"setups": setups}
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
-        """Return functions that open the data of the discovery, if there is one, and the sites."""
-        sites: dict[str, Callable[[], object]] = {
-            site.dataset: partial(site.split, setting) for site in self._sites(setting)
+        """Return functions that open the data of the discovery, if there is one, and the setups."""
+        setups: dict[str, Callable[[], object]] = {
+            setup.dataset: partial(setup.split, setting) for setup in self._setups(setting)
         }
         if self._given(setting) is not None:
-            return sites
+            return setups
         config = self.config(setting)
-        return {**sites, config.dataset_name: lambda: Discovery(config).split}
+        return {**setups, config.dataset_name: lambda: Discovery(config).split}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return the given rule, or discover it; an interrupted discovery continues."""
@@ -140,11 +140,11 @@ class RuleVariant:
         return {"rule": rule.to_json(), "theta": rule.coefficients}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
-        """Return a row for each site."""
+        """Return a row for each setup."""
         rule = Rule.from_json(prepared["rule"])
         rows: list[Row] = []
-        for site in self._sites(setting):
-            accuracy, bad = site.accuracy(rule, seed, setting)
-            row = {AT: float(site.at), f"accuracy_{site.column}": accuracy, DIVERGED: float(bad)}
+        for setup in self._setups(setting):
+            accuracy, bad = setup.accuracy(rule, seed, setting)
+            row = {AT: float(setup.at), f"accuracy_{setup.column}": accuracy, DIVERGED: float(bad)}
             rows.append(row)
         return rows

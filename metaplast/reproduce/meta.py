@@ -17,7 +17,7 @@ from metaplast.discovery.run import Discovery
 from metaplast.discovery.settings import SelectionSettings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.outer_loop import OuterLoop, Record, StandstillError
-from metaplast.online.probes import Moment, Probe
+from metaplast.online.probes import Probe, Snapshot
 from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.terms.coefficients import Coefficients
@@ -30,7 +30,7 @@ _WITHOUT_EFFECT = ("seed", *(setting.name for setting in fields(SelectionSetting
 SEPARATE = (1000, 1001, 1002)
 
 
-class Witness(Engine):
+class RecordingEngine(Engine):
     """An engine that remembers its last problem and outcome.
 
     Args:
@@ -58,14 +58,14 @@ class Witness(Engine):
         problem, outcome = self.last
         if not outcome.finite.any():
             return []
-        moment = Moment(
+        snapshot = Snapshot(
             problem.learner,
             problem.theta,
             outcome.final,
             problem.episodes.query_x,
             problem.episodes.query_y,
         )
-        values: Tensor = probe(moment)[outcome.finite].mean(0)
+        values: Tensor = probe(snapshot)[outcome.finite].mean(0)
         return values.tolist()
 
 
@@ -126,7 +126,7 @@ class MetaVariant:
     def _run(self, seed: int, setting: Setting, loop: str) -> list[Row]:
         config = self.config(setting, seed, loop)
         discovery = Discovery(config)
-        witness = Witness(discovery.engine)
+        witness = RecordingEngine(discovery.engine)
         start = Coefficients.initial(discovery.learner.terms, config.torch_dtype)
         outer = OuterLoop(
             SEARCH, discovery.learner, discovery.split.train, witness, config.outer, start,

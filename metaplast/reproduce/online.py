@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from metaplast.base.seeds import generator
-from metaplast.online.comparison import known_contender, tune, widths_for_depth
-from metaplast.online.probes import PROBES, Moment, Probe
+from metaplast.online.comparison import known_entrant, tune, widths_for_depth
+from metaplast.online.probes import PROBES, Probe, Snapshot
 from metaplast.online.train import OnlineSettings, spaced_records, train_online
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
@@ -25,7 +25,7 @@ from metaplast.tasks.stream import StreamSplit
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSetup:
     """The task that networks learn online.
 
     Attributes:
@@ -76,33 +76,33 @@ class OnlineVariant:
 
     name: str
     rule: str
-    full: Course
+    full: TrainingSetup
     quick: Mapping[str, Any] = field(default_factory=dict)
     final: Mapping[str, Probe] = field(default_factory=dict)
     tables: Mapping[str, Probe] = field(default_factory=dict)
     shown: Mapping[str, Probe] = field(default_factory=dict)
 
-    def course(self, setting: Setting) -> Course:
+    def setup(self, setting: Setting) -> TrainingSetup:
         """Return the task."""
         return replace(self.full, **self.quick) if setting.quick else self.full
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
         measured = sorted({*PROBES, *self.final, *self.tables, *self.shown})
-        return {"rule": self.rule, **plain(asdict(self.course(setting))), "measured": measured}
+        return {"rule": self.rule, **plain(asdict(self.setup(setting))), "measured": measured}
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
         """Return a function that opens its data."""
-        course = self.course(setting)
-        return {f"stream {course.dataset}": lambda: course.split(setting)}
+        setup = self.setup(setting)
+        return {f"stream {setup.dataset}": lambda: setup.split(setting)}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
         """Return the best coefficients, all nonzero, on images used for nothing else."""
-        course = self.course(setting)
-        split = course.split(setting)
-        settings = replace(course.online(0), seeds=3)
+        setup = self.setup(setting)
+        split = setup.split(setting)
+        settings = replace(setup.online(0), seeds=3)
         found, search = tune(
-            known_contender(self.rule), course.network(split), split, settings,
+            known_entrant(self.rule), setup.network(split), split, settings,
             torch.zeros(0, dtype=torch.float32, device="cpu"),
             whole=True,
         )  # fmt: skip
@@ -115,13 +115,13 @@ class OnlineVariant:
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return a row for each record of one network."""
-        course = self.course(setting)
-        split = course.split(setting)
-        known = known_contender(self.rule).rule
+        setup = self.setup(setting)
+        split = setup.split(setting)
+        known = known_entrant(self.rule).rule
         coefficients = [prepared["theta"][term.name] for term in known.terms]
         theta = torch.tensor(coefficients, dtype=torch.float32, device="cpu")
-        learner = Rule.of(known.terms, theta, known.feedback).learner(course.network(split))
-        online = course.online(seed)
+        learner = Rule.of(known.terms, theta, known.feedback).learner(setup.network(split))
+        online = setup.online(seed)
         run = train_online(learner, theta, split.final, online)
         rows = [
             _row(samples, float(run.score[0, i]), float(run.loss[0, i]))
@@ -130,13 +130,13 @@ class OnlineVariant:
         ]
         # The same images that `train_online` drew: they depend only on the seed.
         draw = generator(seed, online.purpose, "images", 0)
-        batch = split.final.sample(course.samples, course.queries, draw)
-        moment = Moment(learner, theta, run.final, batch.query_x, batch.query_y)
+        batch = split.final.sample(setup.samples, setup.queries, draw)
+        snapshot = Snapshot(learner, theta, run.final, batch.query_x, batch.query_y)
         if run.diverged.any():
             return list(rows)
-        rows[-1] |= _numbered({name: probe(moment)[0] for name, probe in self.final.items()})
+        rows[-1] |= _numbered({name: probe(snapshot)[0] for name, probe in self.final.items()})
         for name, probe in {**self.tables, **({} if seed else self.shown)}.items():
-            for place, values in enumerate(probe(moment)[0], start=1):
+            for place, values in enumerate(probe(snapshot)[0], start=1):
                 rows.append({AT: float(place), **_numbered({name: values})})
         return list(rows)
 

@@ -233,7 +233,7 @@ class Rule:
 
         Args:
             weights: W_1 … W_L, each [post, pre]; or [episode, post, pre] for a batch.
-            x: one image [pixel]; or one per episode, [episode, pixel].
+            x: one input, [input]; or one per episode, [episode, input].
             label: the class, a whole number, or class probabilities; [episode] or
                 [episode, class] for a batch. With the objective mse, the target, a vector
                 [output] or [episode, output].

@@ -21,15 +21,15 @@ from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
 from metaplast.terms.algebra import B, Scalar, Signal, W
-from metaplast.terms.change import Change
-from metaplast.terms.compiled import Plasticity, change, compile_terms
+from metaplast.terms.change import LowRankUpdate
+from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
 
 
 class Step(NamedTuple):
     """The effect of one example: low-rank changes by matrix name, and all carried vectors."""
 
-    changes: Mapping[str, Change]
+    changes: Mapping[str, LowRankUpdate]
     carry: Mapping[str, Tensor]
 
 
@@ -128,16 +128,16 @@ class Learner:
         return len(self.system.sites)
 
     @cached_property
-    def forward_plasticity(self) -> Plasticity:
+    def forward_plasticity(self) -> CompiledTerms:
         """The compiled terms on the forward weights."""
         return compile_terms(self.terms, W)
 
     @cached_property
-    def backward_plasticity(self) -> Plasticity:
+    def backward_plasticity(self) -> CompiledTerms:
         """The compiled terms on the backward weights."""
         return compile_terms(self.terms, B)
 
-    def plasticity(self, group: Group) -> Plasticity:
+    def plasticity(self, group: Group) -> CompiledTerms:
         """Return the compiled terms on a group's matrix."""
         return self.forward_plasticity if group.matrix == W else self.backward_plasticity
 

@@ -89,10 +89,10 @@ def _check_shapes(state: State, x: Tensor) -> None:
         f"weights must be W_1 … W_L, each [post, pre] or [episode, post, pre], each as wide as "
         f"the layer below, got {shapes}.",
     )
-    episodes, _, pixels = shapes[0]
+    episodes, _, inputs = shapes[0]
     require(
-        tuple(x.shape) == (episodes, pixels),
-        f"x must be [episode, pixel], that is {(episodes, pixels)}, or without the episodes for "
+        tuple(x.shape) == (episodes, inputs),
+        f"x must be [episode, input], that is {(episodes, inputs)}, or without the episodes for "
         f"plain matrices, got {tuple(x.shape)}.",
     )
     parts = [*state.weights, *state.backward, x]

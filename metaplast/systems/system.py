@@ -13,7 +13,7 @@ from torch import Tensor
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 from metaplast.terms.algebra import Matrix, Scalar, Signal
-from metaplast.terms.change import Change
+from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.synapses import Synapses
 
 
@@ -66,7 +66,7 @@ class Presented:
     """
 
     synapses: Mapping[str, Synapses]
-    own: Mapping[str, Change] = field(default_factory=dict)
+    own: Mapping[str, LowRankUpdate] = field(default_factory=dict)
     carry: Mapping[str, Tensor] = field(default_factory=dict)
 
 

@@ -21,11 +21,11 @@ class EpisodeBatch:
     Tensors are not copied, but integer labels of other types become int64.
 
     Attributes:
-        support_x: images, [episode, step, pixel]; the steps are already in the (shuffled) order in
+        support_x: images, [episode, step, input]; the steps are already in the (shuffled) order in
             which the network sees them.
         support_y: class indices, [episode, step] whole numbers; or numbers to learn,
             [episode, step, output], for regression.
-        query_x: images, [episode, query, pixel].
+        query_x: images, [episode, query, input].
         query_y: class indices [episode, query], or class probabilities
             [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; or numbers
             to learn, [episode, query, output].
@@ -45,7 +45,7 @@ class EpisodeBatch:
 
         Raises:
             UserError: if tensors have a wrong type or shape, are empty, have different numbers of
-                episodes or pixels, or are on different devices.
+                episodes or inputs, or are on different devices.
         """
         support_y, query_y = checked_batch(self)
         object.__setattr__(self, "support_y", support_y)
@@ -129,7 +129,7 @@ def _check_alike(batches: Sequence[EpisodeBatch]) -> None:
     first, *others = map(_kinds, batches)
     require(
         all(kinds == first for kinds in others),
-        "cat() takes batches with the same numbers of images, pixels and classes, the same kind of "
+        "cat() takes batches with the same numbers of images, inputs and classes, the same kind of "
         "labels, dtype and device, and the same prescribed weights and noise or none, got "
         "different ones.",
     )

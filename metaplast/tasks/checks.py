@@ -64,8 +64,8 @@ def _require_inputs(inputs: Tensor, what: str) -> None:
     require_tensor(inputs, f"{what} images")
     require(
         inputs.dim() >= 3,
-        f"{what} images must be [episode, image, pixel], got shape {tuple(inputs.shape)}; flatten "
-        f"each image to a row of pixels and give the episodes an axis.",
+        f"{what} images must be [episode, image, input], got shape {tuple(inputs.shape)}; flatten "
+        f"each image to a row of numbers and give the episodes an axis.",
     )
     require(
         inputs.is_floating_point(),
@@ -74,7 +74,7 @@ def _require_inputs(inputs: Tensor, what: str) -> None:
     )
     require(
         inputs.numel() >= 1,
-        f"an episode batch needs at least one episode with at least one {what} image of one pixel, "
+        f"an episode batch needs at least one episode with at least one {what} image of one input, "
         f"got {what} images of shape {tuple(inputs.shape)}.",
     )
 
@@ -84,7 +84,7 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
 
     Raises:
         UserError: if tensors have a wrong type or shape, are empty, have different numbers of
-            episodes or pixels, or are on different devices.
+            episodes or inputs, or are on different devices.
     """
     _require_inputs(batch.support_x, "support")
     _require_inputs(batch.query_x, "query")
@@ -97,7 +97,7 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
     require(
         support[2:] == query[2:],
         f"support and query images must have the same size, got {_size(support)} and "
-        f"{_size(query)} pixels.",
+        f"{_size(query)} inputs.",
     )
     support_y = checked_targets(batch.support_y, batch.support_x, "support")
     query_y = checked_targets(batch.query_y, batch.query_x, "query")

@@ -37,7 +37,7 @@ class EpisodeSplit:
         train: for meta-training and selection.
         test: only for the held-out test.
         held_out: "classes" if the two share no class, "images" if they share no image.
-        inputs: pixels of an image.
+        inputs: numbers in one input, such as the pixels of an image.
         outputs: width of the last layer.
         description: one human-readable line: source, classes, images.
         planted: the rule that made the query labels, if any; the discovered rule is compared with

@@ -34,7 +34,7 @@ class StreamSplit:
         tuning: for tuning learning rates.
         final: for the comparison.
         images: number of different images from which a network of `final` can learn.
-        inputs: pixels of an image.
+        inputs: numbers in one input, such as the pixels of an image.
         outputs: number of classes; for regression, of numbers in a target.
         description: one human-readable line.
         name: of the data; empty if they have none.

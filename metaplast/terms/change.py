@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Change(NamedTuple):
+class LowRankUpdate(NamedTuple):
     """One step's change of a matrix, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
 
     `growth` [episode] is −δ; `rows` [episode, factor, row] and `columns` [episode, factor, column]

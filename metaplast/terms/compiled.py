@@ -28,12 +28,12 @@ from metaplast.terms.algebra import (
     Signal,
     Vector,
 )
-from metaplast.terms.change import Change
+from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.dense_formula import DenseFormula, dense_update
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.term import Term
 
-__all__ = ["Change", "Entry", "Layout", "Plasticity", "change", "compile_terms"]
+__all__ = ["CompiledTerms", "Entry", "Layout", "LowRankUpdate", "change", "compile_terms"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plasticity:
+class CompiledTerms:
     """The effect of a rule's terms on one matrix, in declared form.
 
     Attributes:
@@ -115,7 +115,7 @@ class Plasticity:
         return not (self.entries or self.decays or self.dense)
 
 
-def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) -> Layout:
+def _layout(plasticity: CompiledTerms, device: torch.device, dtype: torch.dtype) -> Layout:
     monomials = (*plasticity.entries, *plasticity.decays)
     depth = max((len(m.gates) for m in monomials), default=0)
     none = len(plasticity.gates) + len(plasticity.scalars)
@@ -133,7 +133,7 @@ def _layout(plasticity: Plasticity, device: torch.device, dtype: torch.dtype) ->
     )
 
 
-def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
+def compile_terms(terms: Sequence[Term], matrix: Matrix) -> CompiledTerms:
     """Return the plasticity tensor's layout for the terms that change `matrix`.
 
     Term indices in the result are positions in `terms`, which include the terms of the other
@@ -160,7 +160,7 @@ def compile_terms(terms: Sequence[Term], matrix: Matrix) -> Plasticity:
             row = rows.setdefault(monomial.row, len(rows))
             column = columns.setdefault(monomial.column, len(columns))
             entries.append(Entry(index, monomial.coefficient, places, row, column))
-    return Plasticity(
+    return CompiledTerms(
         matrix, tuple(rows), tuple(columns), gates, tuple(gate.name for gate in scalars),
         tuple(entries), tuple(decays), tuple(dense),
     )  # fmt: skip
@@ -180,7 +180,7 @@ def _gates(terms: Sequence[Term], matrix: Matrix) -> tuple[tuple[Gate, ...], tup
     return gates, tuple(gate for gate in used if isinstance(gate, Scalar))
 
 
-def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
+def change(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> LowRankUpdate:
     """Return the change of a matrix in one step of the rule.
 
     Args:
@@ -208,7 +208,7 @@ def change(plasticity: Plasticity, theta: Tensor, synapses: Synapses) -> Change:
             for index, formula, name in plasticity.dense
         ]
         dense = torch.stack(updates).sum(0)
-    return Change(growth, rows, columns, dense)
+    return LowRankUpdate(growth, rows, columns, dense)
 
 
 def _dense(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor:
@@ -223,7 +223,7 @@ def _weighted(value: Tensor, weight: float) -> Tensor:
     return value if weight == 1 else weight * value
 
 
-def _growth(plasticity: Plasticity, strengths: Tensor, weight: float) -> Tensor:
+def _growth(plasticity: CompiledTerms, strengths: Tensor, weight: float) -> Tensor:
     """Return −δ of each episode: gated decays summed over occurrences, ungated decays once.
 
     `strengths` is [episode, occurrence, decay].
@@ -237,7 +237,7 @@ def _growth(plasticity: Plasticity, strengths: Tensor, weight: float) -> Tensor:
 
 
 def _strengths(
-    plasticity: Plasticity,
+    plasticity: CompiledTerms,
     theta: Tensor,
     vectors: dict[Vector, Tensor],
     scalars: Sequence[Tensor],
@@ -259,7 +259,7 @@ def _strengths(
     return strengths
 
 
-def _tensor(plasticity: Plasticity, strengths: Tensor) -> Tensor:
+def _tensor(plasticity: CompiledTerms, strengths: Tensor) -> Tensor:
     """Return G at each occurrence, [episode, occurrence, row, column]."""
     layout = plasticity.layout(strengths.device, strengths.dtype)
     # One product for all episodes and occurrences.
@@ -268,7 +268,7 @@ def _tensor(plasticity: Plasticity, strengths: Tensor) -> Tensor:
     return cells.view(shape)
 
 
-def _vectors(plasticity: Plasticity, synapses: Synapses) -> dict[Vector, Tensor]:
+def _vectors(plasticity: CompiledTerms, synapses: Synapses) -> dict[Vector, Tensor]:
     """Return every vector in use, [episode, occurrence, neuron]; one pass forms all products."""
     needed = dict.fromkeys(plasticity.vectors)
     projected = [vector for vector in needed if isinstance(vector, Projection)]

@@ -1,8 +1,8 @@
 """Weight matrices that are used only through products with vectors.
 
 Networks, feedbacks and declared terms use a matrix only through M x and Mᵀ u. So the gradient to M
-is a sum of outer products, one for each of these products. A `Tape` records them. The batched
-engine then adds all of them in one pass, instead of one pass and a temporary matrix each.
+is a sum of outer products, one for each of these products. A `ProductTape` records them. The
+batched engine then adds all of them in one pass, instead of one pass and a temporary matrix each.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Product:
     value: Tensor
 
 
-class Tape:
+class ProductTape:
     """Computes and records the products of one step, or recalls known ones.
 
     With p̄ the gradient to a recalled product, the gradient to M is Σ p̄ ⊗ x over products M x plus
@@ -121,7 +121,7 @@ class Tape:
         return value
 
 
-class Tapped(Operator):
+class RecordedOperator(Operator):
     """Matrices that record their products on a tape; constant, except for dense terms' `tensor`.
 
     Args:
@@ -130,7 +130,7 @@ class Tapped(Operator):
         tape: records the products.
     """
 
-    def __init__(self, tensor: Tensor, index: int | None, tape: Tape) -> None:
+    def __init__(self, tensor: Tensor, index: int | None, tape: ProductTape) -> None:
         super().__init__(tensor)
         self._index = index
         self._tape = tape

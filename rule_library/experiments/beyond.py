@@ -11,7 +11,7 @@ from metaplast.base.bands import Numbers
 from metaplast.discovery.config import PRESETS
 from metaplast.report.curve import Curve
 from metaplast.reproduce.experiment import Experiment
-from metaplast.reproduce.heldout import RuleVariant, Site
+from metaplast.reproduce.heldout import HeldoutSetup, RuleVariant
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
@@ -24,15 +24,15 @@ _OURS = "ours, in no paper"
 _DATA = {"emnist": "EMNIST bymerge", "mnist": "MNIST", "omniglot": "Omniglot"}
 _DEPTHS = (3, 5, 7, 9, 12)
 _SITES = (
-    Site("emnist", "emnist-bymerge"),
-    Site("mnist", "mnist"),
-    Site("omniglot", "omniglot", shots=10, labels="remapped"),
-    *(Site("depth", "emnist-bymerge", at=depth, depth=depth) for depth in _DEPTHS),
+    HeldoutSetup("emnist", "emnist-bymerge"),
+    HeldoutSetup("mnist", "mnist"),
+    HeldoutSetup("omniglot", "omniglot", shots=10, labels="remapped"),
+    *(HeldoutSetup("depth", "emnist-bymerge", at=depth, depth=depth) for depth in _DEPTHS),
 )
 _SMALL: dict[str, Any] = {"shots": 8, "queries": 4, "hidden": (16, 12), "episodes": 4}
 _QUICK_SITES = (
-    *(Site(name, "digits", depth=3, **_SMALL) for name in _DATA),
-    *(Site("depth", "digits", at=depth, depth=depth, **_SMALL) for depth in _DEPTHS[:2]),
+    *(HeldoutSetup(name, "digits", depth=3, **_SMALL) for name in _DATA),
+    *(HeldoutSetup("depth", "digits", at=depth, depth=depth, **_SMALL) for depth in _DEPTHS[:2]),
 )
 _QUICK = {**TINY, "refit": 4, "validation": 4, "test_episodes": 4}
 _LABELS = {

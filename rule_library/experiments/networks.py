@@ -12,11 +12,11 @@ import numpy as np
 from metaplast.base.bands import Numbers
 from metaplast.online.probes import explained_variance, reconstructed_images, reconstruction_errors
 from metaplast.report.curve import Curve
-from metaplast.reproduce.online import Course, OnlineVariant
+from metaplast.reproduce.online import OnlineVariant, TrainingSetup
 from metaplast.reproduce.panels import Panel
 from metaplast.reproduce.table import Table
 
-FIVE = Course("mnist")
+FIVE = TrainingSetup("mnist")
 TEN = replace(FIVE, depth=10)
 TINY: Mapping[str, Any] = {
     "dataset": "digits", "samples": 60, "hidden": (12, 10), "queries": 40, "records": 4,
@@ -30,13 +30,13 @@ BP_ONLINE, OJA_ONLINE = "backprop", "oja:symmetric"
 FA_ONLINE, OJA_FA_ONLINE = "feedback_alignment", "oja:fixed"
 
 
-def network(name: str, rule: str, course: Course) -> OnlineVariant:
+def network(name: str, rule: str, setup: TrainingSetup) -> OnlineVariant:
     """Return networks that learn by one rule, with all their measurements."""
-    layers = LAYERS[course.depth]
+    layers = LAYERS[setup.depth]
     return OnlineVariant(
         name,
         rule,
-        course,
+        setup,
         TINY,
         final={"reconstruction": reconstruction_errors},
         tables={"variance": partial(explained_variance, layers=layers, components=COMPONENTS)},

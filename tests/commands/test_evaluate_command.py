@@ -161,14 +161,14 @@ def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
 
 
 def test_interrupted_a_comparison_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
-    compete = command.compete
+    evaluate_entrant = command.evaluate_entrant
 
-    def stop_at_the_second(contender, *arguments, **options):
-        if contender.name == "backprop":
+    def stop_at_the_second(entrant, *arguments, **options):
+        if entrant.name == "backprop":
             raise KeyboardInterrupt
-        return compete(contender, *arguments, **options)
+        return evaluate_entrant(entrant, *arguments, **options)
 
-    monkeypatch.setattr(command, "compete", stop_at_the_second)
+    monkeypatch.setattr(command, "evaluate_entrant", stop_at_the_second)
     out = tmp_path / "out"
     rule = save_rule(tmp_path / "mine.json")
     assert run(rule, *SMALL, "--baselines=backprop", "--quiet", "--out", out) == 130

@@ -33,7 +33,7 @@ def made(variants):
     })  # fmt: skip
 
 
-def course(start, settled, middle, end):
+def setup(start, settled, middle, end):
     """Return the accuracies of a meta-learned rule by place; arguments are in %, for each stage.
 
     The stages are episodes 1-30, 101-200, 281-320 and 501-600; the last is a mean of two places.
@@ -57,9 +57,9 @@ def theta(numbers):
 
 
 # Accuracies of the meta-learned rules, shared by the experiments of the first publication.
-FA = course((20, 21), (24, 23), (22, 23), (25, 27))
-BP = course((30, 33), (66, 65), (68, 67), (70, 72))
-BIO = {"accuracy": course((25, 26), (60, 61), (66, 68), (67, 71))}
+FA = setup((20, 21), (24, 23), (22, 23), (25, 27))
+BP = setup((30, 33), (66, 65), (68, 67), (70, 72))
+BIO = {"accuracy": setup((25, 26), (60, 61), (66, 68), (67, 71))}
 
 
 def oja(name):
@@ -73,7 +73,7 @@ def oja(name):
 
     return {
         "feedback_alignment": {"accuracy": FA, "loss": late((3.0, 3.5)), **errors(1e3, 1e1)},
-        name: {"accuracy": course((1, 2), (3, 4), (5, 6), (45, 50)), "loss": late((2.0, 2.75)),
+        name: {"accuracy": setup((1, 2), (3, 4), (5, 6), (45, 50)), "loss": late((2.0, 2.75)),
                **errors(1e2, 1e-1)},
     }, {
         "Oja raises accuracy above FA's": (20, 23),
@@ -110,7 +110,7 @@ def plastic(local, bp):
 def direct(end):
     return {
         f"direct_feedback_alignment{end}": {"accuracy": FA},
-        f"bio_direct{end}": {"accuracy": course((1, 2), (3, 4), (5, 6), (40, 47))},
+        f"bio_direct{end}": {"accuracy": setup((1, 2), (3, 4), (5, 6), (40, 47))},
     }, {
         "with direct feedback too, the three terms are above the error-Hebbian term alone": (15, 20)
     }  # fmt: skip
@@ -181,7 +181,7 @@ CASES = {
             "backprop": {"accuracy": BP},
             "bio": BIO,
             "pool": {
-                "accuracy": course((26, 28), (60, 61), (62, 64), (65, 73)),
+                "accuracy": setup((26, 28), (60, 61), (62, 64), (65, 73)),
                 **{
                     f"theta_{name}": {100: (9, 9), 550: (3 * size, 3 * size), 600: (size, -size)}
                     for name, size in SIZES.items()
@@ -208,7 +208,7 @@ CASES = {
         {
             "feedback_alignment": {"accuracy": FA},
             "ehebb": {
-                "accuracy": course((1, 2), (3, 4), (5, 6), (60, 65)),
+                "accuracy": setup((1, 2), (3, 4), (5, 6), (60, 65)),
                 "theta_error_error": {550: (9, 9), 600: (-0.5, 0.25)},
                 "angle_1": late((40, 50)), "angle_2": late((20, 30)),
             },
@@ -229,7 +229,7 @@ CASES = {
     "plastic-feedback-steady": plastic("local_plastic_steady", "backprop_steady"),
     "shots": (
         {
-            f"{rule}_shots_{shots}": {"accuracy": course((1, 2), (3, 4), (5, 6), end)}
+            f"{rule}_shots_{shots}": {"accuracy": setup((1, 2), (3, 4), (5, 6), end)}
             for shots in (1, 2, 5, 10)
             for rule, end in (("local_plastic", (40 + shots, 50)), ("backprop", (40, 50 + shots)))
         },

@@ -62,13 +62,13 @@ def test_no_seed_of_an_experiment_is_one_that_outer_loops_are_chosen_on(name):
 
 def test_the_loop_that_is_chosen_does_best_at_the_end_on_the_separate_seeds(monkeypatch, tmp_path):
     # Made-up accuracies: "late" is better at the end, "early" before.
-    def course(self, seed, setting, loop):
+    def setup(self, seed, setting, loop):
         assert seed in SEPARATE
         end = {"early": 0.5, "late": 0.6}[loop]
         start = {"early": 0.9, "late": 0.1}[loop]
         return [{"at": float(i), "accuracy": start if i < 10 else end} for i in range(12)]
 
-    monkeypatch.setattr(meta.MetaVariant, "_run", course)
+    monkeypatch.setattr(meta.MetaVariant, "_run", setup)
     variant = MetaVariant("made_up", {}, loops={"early": {}, "late": {}})
     found = variant.prepare(Setting(), tmp_path)
     assert found["loop"] == "late"
@@ -101,8 +101,8 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
     found_with = sources.requests[0]
     sources.log.clear()
     sources.requests.clear()
-    site = replace(variant.quick_sites[0], depth=2, hidden=(5,))
-    variant = replace(variant, quick_sites=(site,))
+    setup = replace(variant.quick_setups[0], depth=2, hidden=(5,))
+    variant = replace(variant, quick_setups=(setup,))
     for seed in (0, 5):
         variant.run(seed, QUICK, prepared)
     assert set(sources.sides) == {"test"}
@@ -116,7 +116,7 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
 def test_all_rules_of_a_comparison_meet_the_same_held_out_tasks(sources):
     names = [v.name for v in get_experiment("beyond").variants]
     assert len(names) == 5
-    assert len({VARIANTS[name].sites for name in names}) == 1
+    assert len({VARIANTS[name].setups for name in names}) == 1
     assert {VARIANTS[name].config(Setting()).seed for name in names} == {0}
     assert {VARIANTS[name].config(Setting()).held_out for name in names} == {"auto"}
 

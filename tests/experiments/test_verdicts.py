@@ -9,7 +9,7 @@ from support import assert_close, assert_is_one_sentence, named, seeded
 
 from metaplast.base.errors import UserError
 from metaplast.online.probes import (
-    Moment,
+    Snapshot,
     explained_variance,
     orthonormality_errors,
     reconstructed_images,
@@ -109,12 +109,12 @@ def test_diverged_episodes_are_counted():
     assert table.diverged("a") == (3, 12)
 
 
-def moment():
+def snapshot():
     learner = Learner.on_stack(FullyConnected((6, 5, 4, 3)), "fixed", named("error_hebbian"))
     state = learner.draw(2, seeded(), torch.float64)
     x = torch.rand(2, 7, 6, generator=seeded(1), dtype=torch.float64)
     labels = torch.randint(3, (2, 7), generator=seeded(2))
-    return Moment(learner, torch.zeros(1, dtype=torch.float64), state, x, labels)
+    return Snapshot(learner, torch.zeros(1, dtype=torch.float64), state, x, labels)
 
 
 def plain_signals(at, network, image):
@@ -132,7 +132,7 @@ def plain_signals(at, network, image):
 
 
 def test_reconstruction_and_orthonormality_equal_plain_loops():
-    at = moment()
+    at = snapshot()
     wanted = {"J": torch.zeros(2, 3).double(), "O": torch.zeros(2, 3).double()}
     for network in range(2):
         for image in range(7):
@@ -151,7 +151,7 @@ def test_reconstruction_and_orthonormality_equal_plain_loops():
 
 
 def test_explained_variance_is_that_of_the_covariance():
-    at = moment()
+    at = snapshot()
     share = explained_variance(at, (1, 3), 6)
     assert share.shape == (2, 6, 2)
     for place, layer in enumerate((1, 3)):
@@ -164,7 +164,7 @@ def test_explained_variance_is_that_of_the_covariance():
 
 
 def test_images_are_carried_back_through_the_transposed_weights():
-    at = moment()
+    at = snapshot()
     pictures = reconstructed_images(at, (2,), 3)
     assert pictures.shape == (2, 6, 6)
     assert_close(pictures[..., :3], at.x[:, :3].mT)

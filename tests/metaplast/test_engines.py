@@ -26,7 +26,7 @@ from metaplast.engines import ENGINES, get_engine, unroll
 from metaplast.engines.batched import _WayBack
 from metaplast.systems.state import State
 from metaplast.terms.algebra import B, W, post, pre
-from metaplast.terms.compiled import Change
+from metaplast.terms.compiled import LowRankUpdate
 from metaplast.terms.term import DenseFormula, Term
 
 ACTIVATIONS = ["softplus:10", "softplus:2", "tanh", "relu"]
@@ -315,13 +315,13 @@ def test_a_change_is_undone_exactly():
     generator = torch.Generator().manual_seed(0)
     before = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
     rows, columns = (torch.randn(2, 2, n, generator=generator, dtype=torch.float64) for n in (4, 3))
-    change = Change(torch.tensor([-0.1, 0.2], dtype=torch.float64), rows, columns, None)
+    change = LowRankUpdate(torch.tensor([-0.1, 0.2], dtype=torch.float64), rows, columns, None)
     after = change.apply(before)
     assert (after - before).abs().max() > 0.1
     change.undo(after)
     assert_close(after, before, 1e-14)
     with pytest.raises(ValueError, match="dense"):
-        Change(None, None, None, before).undo(after)
+        LowRankUpdate(None, None, None, before).undo(after)
 
 
 def test_the_memory_meter_sees_plain_autodiff():

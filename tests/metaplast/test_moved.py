@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import metaplast
-from metaplast._moved import MOVED
+from metaplast._moved import _CLASSES, MOVED
 
 
 @pytest.fixture(autouse=True)
@@ -62,4 +62,13 @@ def test_a_folder_left_by_the_old_version_hides_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(metaplast, "__path__", [*metaplast.__path__, str(tmp_path)])
     sys.modules.pop("metaplast.trust", None)
     with pytest.warns(DeprecationWarning, match="moved to"):
-        assert importlib.import_module("metaplast.trust").TrustRegion
+        assert importlib.import_module("metaplast.trust").Backtracking
+
+
+@pytest.mark.parametrize("old", _CLASSES)
+def test_a_class_with_another_name_keeps_its_old_one_in_its_old_module(old):
+    sys.modules.pop(f"metaplast.{old}", None)
+    with pytest.warns(DeprecationWarning, match="moved to"):
+        module = importlib.import_module(f"metaplast.{old}")
+    for before, now in _CLASSES[old].items():
+        assert getattr(module, before) is getattr(module, now)

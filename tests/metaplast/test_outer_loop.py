@@ -10,7 +10,7 @@ from support import Clouds, Poisoned, assert_close, assert_is_one_sentence, matr
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError
 from metaplast.engines import Outcome, get_engine
-from metaplast.meta.backtracking import TrustRegion
+from metaplast.meta.backtracking import Backtracking
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.outer_loop import EXPLAINED, OuterLoop, StandstillError
 from metaplast.meta.settings import OuterSettings
@@ -264,7 +264,7 @@ def test_where_nothing_is_known_to_be_safe_the_finite_tasks_are_learned_from():
 
 
 def test_the_way_back_leads_home():
-    trust = TrustRegion()
+    trust = Backtracking()
     assert trust.failed(torch.tensor([9.0])) is None
     trust.passed(torch.tensor([0.0]))
     trust.passed(torch.tensor([4.0]))

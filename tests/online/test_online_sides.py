@@ -8,7 +8,7 @@ from sides import Sources
 
 from metaplast.commands import evaluate as evaluate_command
 from metaplast.commands import guard
-from metaplast.online.comparison import compete, known_contender, tune
+from metaplast.online.comparison import evaluate_entrant, known_entrant, tune
 from metaplast.online.train import OnlineSettings
 from metaplast.systems.fully_connected import FullyConnected
 
@@ -21,31 +21,31 @@ LIKE = torch.zeros(0, dtype=torch.float64)
 def test_what_is_fitted_is_found_on_the_tuning_half_and_compared_on_the_other(fit):
     sources = Sources()
     log = sources.log
-    contender = replace(known_contender("backprop"), fit=fit)
-    standing = compete(
-        contender, NETWORK, sources.stream("clouds", None), SETTINGS, LIKE,
+    entrant = replace(known_entrant("backprop"), fit=fit)
+    result = evaluate_entrant(
+        entrant, NETWORK, sources.stream("clouds", None), SETTINGS, LIKE,
         lambda trial: log.append(("tried", trial)), lambda images: log.append(("trained", images)),
     )  # fmt: skip
     end = max(place for place, (what, _) in enumerate(log) if what == "tried")
     assert set(sources.sides[: end + 1]) == {"tuning", "tried"}
     assert set(sources.sides[end + 1 :]) == {"final", "trained"}
     assert sources.sides.count("final") == SETTINGS.seeds
-    assert len(standing.trials) == sources.sides.count("tried")
+    assert len(result.trials) == sources.sides.count("tried")
     # Networks and orders differ too, not only images.
     assert not sources.seeds("tuning") & sources.seeds("final")
 
 
 def test_a_rule_that_is_used_as_it_is_never_asks_the_tuning_half():
     sources = Sources()
-    contender = replace(known_contender("backprop"), fit="nothing")
-    compete(contender, NETWORK, sources.stream("clouds", None), SETTINGS, LIKE)
+    entrant = replace(known_entrant("backprop"), fit="nothing")
+    evaluate_entrant(entrant, NETWORK, sources.stream("clouds", None), SETTINGS, LIKE)
     assert set(sources.sides) == {"final"}
 
 
 def test_tuning_asks_the_tuning_half_alone_for_every_trial():
     sources = Sources()
     _, search = tune(
-        known_contender("oja"), NETWORK, sources.stream("clouds", None), SETTINGS, LIKE, whole=True
+        known_entrant("oja"), NETWORK, sources.stream("clouds", None), SETTINGS, LIKE, whole=True
     )
     assert sources.sides == ["tuning"] * (SETTINGS.seeds * len(search.trials))
     # Every trial sees the same networks, so that only the coefficients differ.

@@ -16,7 +16,7 @@ from metaplast.systems.objective import get_objective
 from metaplast.systems.state import State
 from metaplast.systems.system import Group, Presented, System
 from metaplast.terms.algebra import W, post, pre
-from metaplast.terms.compiled import Change
+from metaplast.terms.compiled import LowRankUpdate
 from metaplast.terms.term import Synapses
 
 OFFERED = frozenset({post.activity, post.error, pre.activity, pre.error, post.signal("drive")})
@@ -118,7 +118,7 @@ class Recurrent(System):
             },
         }
         found = {name: Synapses(view.matrices[name], signals) for name, signals in synapses.items()}
-        own = {"P": Change(None, -self.rate * last, last, None)}
+        own = {"P": LowRankUpdate(None, -self.rate * last, last, None)}
         return Presented(found, own, {"h": last[:, 0]})
 
     def output(self, view, inputs):

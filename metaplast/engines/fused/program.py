@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import Gate, Kind, Population, Projection, Signal, Vector, pre
-from metaplast.terms.compiled import Entry, Plasticity
+from metaplast.terms.compiled import CompiledTerms, Entry
 
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]
@@ -187,7 +187,7 @@ class _Builder:
     def _reads_net_input(self) -> bool:
         return any(map(_is_net_input, self.sides["W"].gates))
 
-    def _is_formed(self, plasticity: Plasticity, vector: Projection) -> bool:
+    def _is_formed(self, plasticity: CompiledTerms, vector: Projection) -> bool:
         """Return whether Mᵀu itself is needed, not only ⟨Wᵀu, y⟩ = ⟨u, z⟩."""
         gates = [gate for gate in plasticity.gates if not _is_net_input(gate)]
         read = {*plasticity.columns, *(side for g in gates for side in (g.left, g.right))}
@@ -355,7 +355,7 @@ def may_drop(learner: Learner) -> bool:
     )
 
 
-def _sides(plasticity: Plasticity) -> tuple[Vector, ...]:
+def _sides(plasticity: CompiledTerms) -> tuple[Vector, ...]:
     return tuple(side for gate in plasticity.gates for side in (gate.left, gate.right))
 
 
