@@ -132,9 +132,10 @@ def test_agrees_in_single_precision(problem):
     assume(bool(expected.finite.all()))
     actual = FusedEngine().run(problem)
     # A term that does nothing in an episode has a gradient of rounding errors alone: a few
-    # roundings, of 1.2e-7 each, of numbers of size 1.
+    # roundings, of 1.2e-7 each, of numbers of size 1, or what `batched` loses by rounding too.
     worst = (actual.theta_gradient - expected.theta_gradient).abs().max()
-    assert worst <= max(1e-6, 1e-4 * expected.theta_gradient.abs().max())
+    lost = (get_engine("batched").run(problem).theta_gradient - expected.theta_gradient).abs().max()
+    assert worst <= max(1e-6, 1e-4 * expected.theta_gradient.abs().max(), 4 * lost)
     torch.testing.assert_close(actual.loss.double(), expected.loss, rtol=1e-4, atol=1e-6)
 
 
