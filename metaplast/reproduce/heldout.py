@@ -120,7 +120,7 @@ class RuleVariant:
         given = self._given(setting)
         found = {"find": decisive(self.config(setting))}
         setups = [plain(asdict(setup)) for setup in self._setups(setting)]
-        return (found if given is None else {"rule": given.to_json()}) | {"setups": setups}
+        return (found if given is None else {"rule": given.to_json()}) | {"sites": setups}
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
         """Return functions that open the data of the discovery, if there is one, and the setups."""

@@ -26,6 +26,7 @@ from metaplast.terms.term import Term
 from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
 
+SHORT_ALIAS = 8
 _STAGES = {SEARCH: "searching", REFIT: "refitting"}
 
 
@@ -244,25 +245,35 @@ def recovery_table(recovery: Recovery) -> Table:
 
 
 def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Table]:
-    """Return the term library and the known rules as tables."""
-    library = new_table("Terms")
-    for column in ("name", "alias", "update", "locality", "source"):
-        library.add_column(column, overflow="fold")
-    for term in sorted(terms, key=lambda t: t.is_backward):
-        matrix = "ΔBₗ" if term.is_backward else "ΔWₗ"
-        library.add_row(
-            term.name,
-            ", ".join(term.aliases),
-            f"{matrix} = {term.spell()}",
-            term.locality,
-            term.citation,
-        )
+    """Return the term library, the known rules and their sources as tables for 80 columns."""
+    terms, rules = sorted(terms, key=lambda t: t.is_backward), list(rules)
     known = new_table("Known rules")
-    for column in ("name", "terms", "feedback", "source"):
-        known.add_column(column, overflow="fold")
+    for column in ("name", "terms", "feedback"):
+        known.add_column(column, overflow="fold", no_wrap=column == "name")
     for rule in rules:
-        known.add_row(rule.name, ", ".join(rule.terms), rule.feedback[0], rule.citation)
-    return [library, known]
+        known.add_row(rule.name, ", ".join(rule.terms), rule.feedback[0])
+    sources = new_table("Sources")
+    for column in ("name", "source"):
+        sources.add_column(column, overflow="fold", no_wrap=column == "name")
+    for each in (*terms, *rules):
+        sources.add_row(each.name, each.citation)
+    changes = {
+        matrix: [term for term in terms if term.matrix.name == matrix] for matrix in ("W", "B")
+    }
+    found = [_term_table(matrix, some) for matrix, some in changes.items() if some]
+    return [*found, known, sources]
+
+
+def _term_table(matrix: str, terms: Iterable[Term]) -> Table:
+    table = new_table(f"Terms that change {matrix}")
+    for column in ("name", "alias", f"Δ{matrix}ₗ", "locality"):
+        # A name or a formula in two lines is hard to read.
+        table.add_column(column, overflow="fold", no_wrap=column != "alias")
+    for term in terms:
+        # The longest aliases are those of generated terms, which follow from the formula.
+        short = [alias for alias in term.aliases if len(alias) <= SHORT_ALIAS]
+        table.add_row(term.name, ", ".join(short), term.spell(), term.locality)
+    return table
 
 
 def pool_table(pools: Iterable[Pool]) -> Table:

@@ -56,7 +56,7 @@ pool = Experiment(
     name="pool",
     title="The pool of ten candidate terms",
     source=_SOURCE,
-    text="All ten candidates evaluate_entrant under a penalty λ‖θ‖₁; neither λ nor how the penalty is applied is printed. With Adam 1e-3 on plain θ, "
+    text="All ten candidates compete under a penalty λ‖θ‖₁; neither λ nor how the penalty is applied is printed. With Adam 1e-3 on plain θ, "
     "the subgradient λ sign θ and no clipping, all runs failed on a separate seed (1000): with λ 0 and 0.01 more than a third "
     "of 600 episodes diverged and accuracy stayed below 20 %; with λ 0.03, 0.1 and 0.3, and with gradients clipped at λ 0.1, all episodes "
     "eventually diverged. So the pool is run with metaplast's default remedies: a soft threshold, "

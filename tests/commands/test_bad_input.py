@@ -259,7 +259,7 @@ def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
     monkeypatch.setattr("metaplast.discovery.run.Discovery.run", no_work)
     monkeypatch.setattr(Jobs, "run", no_work)
     monkeypatch.setattr(Plan, "run", no_work)
-    monkeypatch.setattr("metaplast.commands.evaluate.compete", no_work)
+    monkeypatch.setattr("metaplast.commands.evaluate.evaluate_entrant", no_work)
     monkeypatch.setattr("metaplast.commands.benchmark._apart", no_work)
     before = contents(folder)
     # Cases written by hand are complete.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from metaplast.batch_jobs import pool
+from metaplast.batch_jobs import queue
 from metaplast.commands import guard
 from metaplast.commands import recover as recover_command
 from metaplast.commands import sweep as sweep_command
@@ -33,7 +33,7 @@ def in_process(monkeypatch):
 
     Those of test_sweep.py and test_kills.py run in processes.
     """
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
 
 
 def rows(path):

@@ -71,7 +71,7 @@ def test_all_tables_and_rules_reach_every_stream(stream):
 
 
 def test_columns_stay_straight(stream):
-    library, _ = library_tables(named("oja", "error_hebbian"), ())
+    library, *_ = library_tables(named("oja", "error_hebbian"), ())
     with printed_to(stream):
         make_console().print(library)
     table = read(stream).splitlines()[2:-1]

@@ -237,7 +237,7 @@ GROUPS = {
     "objectives": lambda: get_objective("cross-entropy"),
     "exporters": lambda: get_exporter("json"),
     "experiments": lambda: get_experiment("beyond"),
-    "episodes or more of a configuration": DiscoveryConfig,
+    "terms of a configuration": DiscoveryConfig,
 }
 
 

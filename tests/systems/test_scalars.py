@@ -187,7 +187,7 @@ def test_documents_print_scalars():
 
 
 def test_a_pool_leaves_out_terms_whose_scalars_are_not_offered():
-    pool = TermChoice("all", (*named("oja"), REWARDED))
+    pool = TermChoice("all", (*named("oja"), REWARDED), is_named=False)
     signals = frozenset({post.activity, pre.activity})
     assert pool.served(signals).terms == named("oja")
     assert pool.served(signals, frozenset({"reward"})).terms == pool.terms
