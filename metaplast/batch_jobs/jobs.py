@@ -22,7 +22,8 @@ from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery, Observer
 from metaplast.discovery.run_config import config_digest
 from metaplast.discovery.run_folder import SUMMARY, RunFiles
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.watch.estimate import TimeLeft
 
 JOBS = "jobs.json"

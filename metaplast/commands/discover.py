@@ -20,7 +20,8 @@ from metaplast.discovery.run import Discovery, Observer
 from metaplast.discovery.run_config import write_config
 from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import require_interval
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.report.observer import ReportFiles
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (

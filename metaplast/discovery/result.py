@@ -12,7 +12,7 @@ from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own
 from metaplast.meta.evaluation import Evaluation
-from metaplast.meta.outer_loop import Record
+from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word

@@ -24,7 +24,8 @@ from metaplast.discovery.selection import Fit, Selection, keep_terms, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source

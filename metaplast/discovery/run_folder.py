@@ -12,7 +12,8 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.result import Result, versions
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import CONFIG, config_digest
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
 from metaplast.terms.coefficients import site_names
 

@@ -19,15 +19,16 @@ from torch import Tensor
 from metaplast.base.errors import UserError
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
-from metaplast.engines import Engine, Outcome, Problem
+from metaplast.engines import Engine, Problem
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
+from metaplast.meta.gradient import task_gradient
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
+from metaplast.meta.record import Record, record_of
 from metaplast.meta.scale import term_sizes
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.learner import Learner
-from metaplast.systems.system import Examples
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.input_range import check_episodes
 from metaplast.tasks.source import EpisodeSampler
@@ -36,43 +37,8 @@ from metaplast.terms.formula_data import check
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
 EXPLAINED = 5
-# Finite episodes whose angles are measured. With many small episodes, all of them would take a
-# tenth of a step's time.
-ANGLED = 4
 # The step number of the tasks on which terms are measured first; no real step has it.
 CALIBRATION = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Record:
-    """The record of one outer step, before θ changes.
-
-    Attributes:
-        stage: which part of the run.
-        step: outer step, from 0.
-        episodes: number of tasks so far, including these.
-        loss: query loss, mean over the finite episodes.
-        score: query score, mean over the finite episodes.
-        l1_norm: ‖u‖₁ in scaled units.
-        active: number of terms that are not zero.
-        non_finite: episodes that diverged in this step.
-        gradient_norm: of the averaged gradient to u.
-        theta: coefficients by term name, one value or one for each layer.
-        angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
-            the first `ANGLED` finite episodes.
-    """
-
-    stage: str
-    step: int
-    episodes: int
-    loss: float
-    score: float
-    l1_norm: float
-    active: int
-    non_finite: int
-    gradient_norm: float
-    theta: dict[str, list[float]]
-    angles: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -215,8 +181,10 @@ class OuterLoop:
         outcome = self._engine.run(problem)
         finite = outcome.finite
         explained = self._explain(problem, finite)
-        gradient = self._gradient(outcome, finite)
-        record = self._record(problem, outcome, finite, gradient)
+        gradient = task_gradient(
+            outcome, finite, self._theta.scale, tied=self._tied, clip=self.settings.clip
+        )
+        record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient)
         with self._whole_or_not_at_all():
             if not self._went_back(finite) and finite.any():
                 self._update(gradient)
@@ -257,21 +225,6 @@ class OuterLoop:
                 f"term out."
             )
 
-    def _gradient(self, outcome: Outcome, finite: Tensor) -> Tensor:
-        """Return the mean over finite episodes of the clipped gradient to u; one row if tied."""
-        if outcome.theta_gradient is None:
-            raise ValueError("the outer loop needs a gradient")
-        if not finite.any():
-            return torch.zeros_like(self._theta.u)
-        gradients = outcome.theta_gradient[finite] * self._theta.scale
-        if self._tied:
-            gradients = gradients.sum(1, keepdim=True)
-        if self.settings.clip:
-            norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
-            factors = (self.settings.clip / norms).clamp(max=1.0)
-            gradients = gradients * factors.view(-1, *[1] * self._theta.u.dim())
-        return gradients.mean(0)
-
     def _went_back(self, finite: Tensor) -> bool:
         """Undo the last step if a task diverged after it; return whether it was undone."""
         trust, u = self.progress.trust, self._theta.u.detach()
@@ -303,28 +256,6 @@ class OuterLoop:
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
             u.copy_(torch.where(self._nonnegative, u.clamp(min=0), u))
-
-    @torch.no_grad()
-    def _record(
-        self, problem: Problem, outcome: Outcome, finite: Tensor, gradient: Tensor
-    ) -> Record:
-        u = self._theta.named(self._theta.u.detach())
-        some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
-        query = Examples(batch.query_x[some], batch.query_y[some])
-        angles = self.learner.error_angles(outcome.final.select(some), query) if len(some) else None
-        return Record(
-            stage=self.stage,
-            step=self.progress.step,
-            episodes=(self.progress.step + 1) * self.settings.meta_batch,
-            loss=_mean(outcome.loss[finite]),
-            score=_mean(outcome.score[finite]),
-            l1_norm=float(u.tensor.abs().sum()),
-            active=len(u.used),
-            non_finite=int((~finite).sum()),
-            gradient_norm=float(gradient.norm()),
-            theta=self._theta.named(problem.theta).columns(),
-            angles=[] if angles is None else angles.mean(0).tolist(),
-        )
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""
@@ -387,8 +318,3 @@ class OuterLoop:
             record = self.run_step()
             if observe is not None:
                 observe(self, record)
-
-
-def _mean(values: Tensor) -> float:
-    """Return the mean; NaN for an empty list, which tables and JSON writers treat as missing."""
-    return float(values.mean()) if len(values) else math.nan

@@ -9,7 +9,8 @@ from rich.console import Console
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 
 
 class ReportFiles:

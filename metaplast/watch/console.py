@@ -17,7 +17,8 @@ from metaplast.base.tables import new_table
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.tasks.source import held_out_word
 from metaplast.terms.library import KnownRule
@@ -255,8 +256,10 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
     sources = new_table("Sources")
     for column in ("name", "source"):
         sources.add_column(column, overflow="fold", no_wrap=column == "name")
-    for each in (*terms, *rules):
-        sources.add_row(each.name, each.citation)
+    for name, citation in [(t.name, t.citation) for t in terms] + [
+        (r.name, r.citation) for r in rules
+    ]:
+        sources.add_row(name, citation)
     changes = {
         matrix: [term for term in terms if term.matrix.name == matrix] for matrix in ("W", "B")
     }

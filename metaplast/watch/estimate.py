@@ -17,7 +17,8 @@ from typing import Literal
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.terms.library import baselines
 
 Kind = Literal["search", "baseline", "refit", "evaluation"]

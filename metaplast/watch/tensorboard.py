@@ -15,7 +15,8 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.trouble import trouble
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
 from metaplast.discovery.run import Discovery
-from metaplast.meta.outer_loop import OuterLoop, Record
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.record import Record
 from metaplast.terms.coefficients import site_names
 
 if TYPE_CHECKING:

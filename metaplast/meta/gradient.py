@@ -1,0 +1,37 @@
+"""The gradient of an outer step, of which no single episode has too large a part."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaplast.engines import Outcome
+
+
+def task_gradient(
+    outcome: Outcome, finite: Tensor, scale: Tensor, *, tied: bool, clip: float
+) -> Tensor:
+    """Return the mean over finite episodes of the clipped gradient to u, shaped like `scale`.
+
+    Args:
+        outcome: with the gradient to θ of each episode, [episode, *scale.shape].
+        finite: which episodes take part, [episode]; zeros are returned if none does.
+        scale: units of θ, [term] or [site, term]; ∂loss/∂u = scale · ∂loss/∂θ.
+        tied: whether all sites move together; the result then has one row, [1, term].
+        clip: largest norm of an episode's gradient; 0 for no limit.
+
+    Raises:
+        ValueError: if the outcome has no gradient.
+    """
+    if outcome.theta_gradient is None:
+        raise ValueError("the outer loop needs a gradient")
+    if not finite.any():
+        return torch.zeros_like(scale)
+    gradients = outcome.theta_gradient[finite] * scale
+    if tied:
+        gradients = gradients.sum(1, keepdim=True)
+    if clip:
+        norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+        factors = (clip / norms).clamp(max=1.0)
+        gradients = gradients * factors.view(-1, *[1] * scale.dim())
+    return gradients.mean(0)

@@ -1,0 +1,93 @@
+"""The record of one outer step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from metaplast.engines import Outcome, Problem
+from metaplast.meta.learned_theta import LearnedTheta
+from metaplast.systems.system import Examples
+
+# Finite episodes whose angles are measured. With many small episodes, all of them would take a
+# tenth of a step's time.
+ANGLED = 4
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of one outer step, before θ changes.
+
+    Attributes:
+        stage: which part of the run.
+        step: outer step, from 0.
+        episodes: number of tasks so far, including these.
+        loss: query loss, mean over the finite episodes.
+        score: query score, mean over the finite episodes.
+        l1_norm: ‖u‖₁ in scaled units.
+        active: number of terms that are not zero.
+        non_finite: episodes that diverged in this step.
+        gradient_norm: of the averaged gradient to u.
+        theta: coefficients by term name, one value or one for each layer.
+        angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
+            the first `ANGLED` finite episodes.
+    """
+
+    stage: str
+    step: int
+    episodes: int
+    loss: float
+    score: float
+    l1_norm: float
+    active: int
+    non_finite: int
+    gradient_norm: float
+    theta: dict[str, list[float]]
+    angles: list[float] = field(default_factory=list)
+
+
+@torch.no_grad()
+def record_of(
+    stage: str,
+    step: int,
+    problem: Problem,
+    outcome: Outcome,
+    learned: LearnedTheta,
+    gradient: Tensor,
+) -> Record:
+    """Return the record of an outer step.
+
+    Args:
+        stage: which part of the run.
+        step: outer step, from 0.
+        problem: the episodes of the step.
+        outcome: what became of them.
+        learned: θ before the step, in scaled units.
+        gradient: the averaged gradient to u.
+    """
+    u, finite = learned.named(learned.u.detach()), outcome.finite
+    some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
+    query = Examples(batch.query_x[some], batch.query_y[some])
+    final = outcome.final.select(some)
+    angles = problem.learner.error_angles(final, query) if len(some) else None
+    return Record(
+        stage=stage,
+        step=step,
+        episodes=(step + 1) * batch.episodes,
+        loss=_mean(outcome.loss[finite]),
+        score=_mean(outcome.score[finite]),
+        l1_norm=float(u.tensor.abs().sum()),
+        active=len(u.used),
+        non_finite=int((~finite).sum()),
+        gradient_norm=float(gradient.norm()),
+        theta=learned.named(problem.theta).columns(),
+        angles=[] if angles is None else angles.mean(0).tolist(),
+    )
+
+
+def _mean(values: Tensor) -> float:
+    """Return the mean; NaN for an empty list, which tables and JSON writers treat as missing."""
+    return float(values.mean()) if len(values) else math.nan
