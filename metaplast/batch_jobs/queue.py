@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -223,7 +224,8 @@ class ProgressFile:
 
     def __init__(self, folder: AnyPath, seconds: float = 2.0) -> None:
         self._path, self._seconds = as_path(folder, "folder") / PROGRESS, seconds
-        self._written = 0.0
+        # The clock may begin at zero: the first write is never too early.
+        self._written = -math.inf
 
     def write(self, done: int, total: int) -> None:
         """Write the progress, unless it was written a moment ago."""

@@ -149,7 +149,7 @@ def test_a_worker_that_was_told_to_stop_begins_nothing(monkeypatch):
 
 def test_a_reader_that_stops_early_ends_the_workers():
     answers = Queue(1).run(square, CALLS)
-    assert next(answers)[0] == "0"
+    assert next(answers)[0] in CALLS
     answers.close()
     assert not [child for child in queue.multiprocessing.active_children() if child.is_alive()]
 
