@@ -135,7 +135,8 @@ def on_cores(function: Function, calls: Calls, processes: int, tick: Tick = no_t
         while futures:
             finished, _ = wait(futures, TICK, FIRST_COMPLETED)
             tick()
-            for future in finished:
+            # In the order of the calls, so that one worker answers in that order.
+            for future in [each for each in futures if each in finished]:
                 yield futures.pop(future), future.result()
     except BrokenProcessPool:
         raise UserError(

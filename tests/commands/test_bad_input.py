@@ -250,9 +250,16 @@ def test_there_are_many_cases():
     assert len({(command, *words) for command, words in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize(
-    ("command", "words"), CASES, ids=[f"{c} {' '.join(w)}"[:60] for c, w in CASES]
-)
+# Commands that read their options as these do are left to the whole suite.
+QUICK = ("discover", "evaluate", "export", "report")
+
+
+def _case(command, words):
+    marks = () if command in QUICK else (pytest.mark.slow,)
+    return pytest.param(command, words, marks=marks, id=f"{command} {' '.join(words)}"[:60])
+
+
+@pytest.mark.parametrize(("command", "words"), [_case(*each) for each in CASES])
 def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.delenv("METAPLAST_DATA", raising=False)
@@ -306,6 +313,7 @@ MEANT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", MEANT)
 def test_a_list_may_be_written_in_several_ways(text):
     from metaplast.commands.discover import read_options

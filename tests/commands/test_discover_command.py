@@ -82,6 +82,7 @@ def test_the_history_has_one_row_for_each_outer_step_of_each_stage(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_printed_rule_is_the_saved_rule(tmp_path, capsys):
     assert run(*SMALL, "--out", tmp_path / "run") == 0
     printed = capsys.readouterr().out
@@ -90,6 +91,7 @@ def test_the_printed_rule_is_the_saved_rule(tmp_path, capsys):
         assert text in printed
 
 
+@pytest.mark.slow
 def test_per_layer_coefficients_reach_every_file(tmp_path):
     assert run(*SMALL, "--theta=per-layer", "--quiet", "--terms=bio", "--out", tmp_path / "r") == 0
     rule = Rule.load(tmp_path / "r" / "rule.json")

@@ -41,6 +41,7 @@ def folder(tmp_path_factory):
 RULES = ["mine", "feedback_alignment", "direct_feedback_alignment", "backprop", "ehebb"]
 
 
+@pytest.mark.slow
 def test_every_rule_has_a_row_for_each_network_and_record(folder):
     rows = read(folder / "curves.csv")
     assert sorted({row["rule"] for row in rows}) == sorted(RULES)
@@ -59,6 +60,7 @@ def test_every_rule_has_a_row_for_each_network_and_record(folder):
     assert angles == pytest.approx([0] * len(angles), abs=0.1)
 
 
+@pytest.mark.slow
 def test_baselines_are_tuned_and_the_rule_is_not(folder):
     rates = read(folder / "rates.csv")
     assert {row["rule"] for row in rates} == set(RULES[1:])
@@ -81,6 +83,7 @@ def test_baselines_are_tuned_and_the_rule_is_not(folder):
     assert summary["settings"]["widths"] == [64, 6, 5, 10]
 
 
+@pytest.mark.slow
 def test_figures_are_written_as_png_and_svg(folder):
     for name in ("accuracy", "angle", "activity_norm", "weight_norm", "update_norm"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -176,6 +179,7 @@ def test_interrupted_a_comparison_keeps_what_is_finished(tmp_path, monkeypatch, 
     assert {row["rule"] for row in read(out / "curves.csv")} == {"mine"}
 
 
+@pytest.mark.slow
 def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
     rule = save_rule(tmp_path / "wild.json", (1e12, 1e12, -1e12))
     assert run(rule, *SMALL, "--baselines=none", "--out", tmp_path / "out") == 0

@@ -40,6 +40,7 @@ def rows(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_tables_a_figure_and_a_rule(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
     arguments = ["--l1=0,0.1", "--seeds=1", f"--out={out}", *SMALL]
@@ -55,6 +56,7 @@ def test_a_sweep_leaves_tables_a_figure_and_a_rule(in_process, tmp_path, capsys)
     assert (out / "sweep.png").exists()
 
 
+@pytest.mark.slow
 def test_a_mistake_leaves_no_folder(tmp_path, capsys):
     out = tmp_path / "sweep"
     for wrong in (["--seeds=0"], ["--l1=1,1"], ["--ways=99"], ["--l1=-1"], ["--first-seed=-1"]):
@@ -70,6 +72,7 @@ def test_near_penalties_are_runs_of_their_own():
     assert list(options.configs()) == names
 
 
+@pytest.mark.slow
 def test_runs_that_fail_are_told_in_the_exit_code(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
     assert guard(sweep_command.main, ["--l1=0", "--seeds=1", f"--out={out}", *SMALL]) == 0
@@ -84,6 +87,7 @@ def test_runs_that_fail_are_told_in_the_exit_code(in_process, tmp_path, capsys):
     assert "1 of 2 runs failed, the first being broken;" in captured.err
 
 
+@pytest.mark.slow
 def test_recover_says_what_it_recovered(in_process, tmp_path, capsys):
     out = tmp_path / "recover"
     assert guard(recover_command.main, ["--rules=1", f"--out={out}", *SMALL]) == 0

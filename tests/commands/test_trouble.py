@@ -43,6 +43,7 @@ def assert_told(capsys, *expected):
 # --- disk and folder ---
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_written_is_shown(tmp_path, monkeypatch, capsys):
     fail_to_write(monkeypatch, "rule.json", errno.EDQUOT)
     assert run(*SMALL_RUN, "--quiet", f"--out={tmp_path / 'run'}") == 2
@@ -93,6 +94,7 @@ REFUSALS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
 def test_what_the_machine_refuses_is_one_sentence(refusal, tmp_path, monkeypatch, capsys):
     def refuse(*_):
@@ -115,6 +117,7 @@ def test_a_fault_of_ours_keeps_its_traceback(fault):
         guard(main, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("big", ["--hidden=100000,100000", "--meta-batch=100000000"])
 @pytest.mark.parametrize("command", [discover, sweep, recover], ids=lambda c: c.__name__[19:])
 def test_too_little_memory_leaves_no_folder(command, big, tmp_path, monkeypatch, capsys):
@@ -145,6 +148,7 @@ def test_without_new_threads_episodes_run_one_by_one(monkeypatch):
 # --- refusals leave nothing ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
@@ -188,6 +192,7 @@ def heeding_interrupts():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heeding_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_the_work_and_says_how_to_continue(tmp_path, monkeypatch, capsys, number):

@@ -58,6 +58,7 @@ def test_what_is_no_rule_is_refused(text):
     assert_is_one_sentence(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["batched", "fused"])
 @pytest.mark.parametrize("side", ["train", "test"])
 def test_the_planted_rule_is_the_least_of_the_loss(side, engine):
@@ -77,6 +78,7 @@ def test_the_planted_rule_is_the_least_of_the_loss(side, engine):
             assert (worse.loss > outcome.loss).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_rule_and_episodes():
     one, same, other = (planted("bio", seed=seed) for seed in (3, 3, 4))
     assert one.planted == same.planted != other.planted
@@ -102,6 +104,7 @@ def test_no_drawn_term_can_be_left_out_unnoticed(seed):
         assert divergence(batch.query_y, outputs) > EFFECT / 10
 
 
+@pytest.mark.slow
 def test_backward_terms_are_planted_where_feedback_is_plastic():
     split = planted("F0,backward_hebbian", feedback="plastic")
     batch = split.train.sample(20, seeded())

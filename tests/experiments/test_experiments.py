@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("results")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*map(slow_unless_small, all_experiments())])
 def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, folder):
     experiment = get_experiment(name)

@@ -98,6 +98,7 @@ def slow_in_jax(exporter, case):
     return pytest.param(exporter, case, marks=() if quick else pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exporter", "case"), [slow_in_jax(*both) for both in itertools.product(CODE, CASES)]
 )
@@ -146,6 +147,7 @@ def test_code_imports_its_framework_alone(exporter):
     assert roots - {"collections", "weakref"} == {CODE[exporter].package}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_code_is_formatted_and_clean(exporter, tmp_path):
     for index, case in enumerate((*FEW, "eight layers", "all forward terms")):
@@ -220,6 +222,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "sentence"), SPOILED.values(), ids=SPOILED)
 def test_code_that_differs_does_not_get_out(old, new, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
@@ -290,6 +293,7 @@ PAYLOADS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_provenance_comes_out_as_it_went_in_and_runs_nothing(exporter, tmp_path, in_process):
     provenance = {text: [text, {text: text}] for text in PAYLOADS}
@@ -323,6 +327,7 @@ def test_coefficients_are_exact_and_by_name(exporter):
     assert columns == given.coefficients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_citation_stays_in_its_comment(payload, in_process):
     term = Term("mine", -outer(post.error, pre.activity), citation=payload, summary=payload)

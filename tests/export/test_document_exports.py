@@ -62,6 +62,7 @@ KNOWN = set(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DOCUMENTS)
 def test_latex_parses_and_uses_known_macros_alone(case):
     text = export_rule(*DOCUMENTS[case], LATEX).text

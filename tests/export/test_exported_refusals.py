@@ -79,6 +79,7 @@ def test_a_step_refuses_what_is_no_label(numeric, label):
     sentence(caught)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_a_step_takes_labels_of_any_kind(numeric, label):
     for got, expected in zip(numeric.step(label=label), numeric.step(label=1), strict=True):
@@ -120,6 +121,7 @@ def test_a_rule_for_each_layer_refuses_another_depth():
 # --- JAX: labels without values ---
 
 
+@pytest.mark.slow
 def test_jax_learn_refuses_labels_that_do_not_fit_the_images():
     numeric = Numeric("jax", "feedback symmetric")
     images = np.stack([X, X])
@@ -287,6 +289,7 @@ def test_other_weights_and_compiled_models_are_not_learned(torch_code):
         optimizer.step(1)
 
 
+@pytest.mark.slow
 def test_nothing_stays_on_the_model_or_in_torch(torch_code):
     hooks = nn.modules.module._global_forward_hooks
     gc.collect()

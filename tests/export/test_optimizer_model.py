@@ -162,6 +162,7 @@ def test_each_thread_learns_its_own_call():
     assert_same(optimizer, learned())
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_refused_and_stays_in_one_graph():
     model, optimizer = made()
     compiled = torch.compile(model, backend="eager", fullgraph=True)

@@ -62,6 +62,7 @@ def program(name, case="feedback fixed"):
 # --- programs ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("exporter", CODE)
 def test_code_does_what_the_engine_does(exporter, case, in_process):
@@ -71,11 +72,13 @@ def test_code_does_what_the_engine_does(exporter, case, in_process):
     assert export.check.difference <= 1e-12
 
 
+@pytest.mark.slow
 def test_compiled_code_does_what_the_engine_does(in_process):
     pytest.importorskip("jax")
     assert export_rule(*CASES["all terms per layer"], CODE["jax"]).check.difference <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_code_runs_apart_and_learns(exporter):
     pytest.importorskip(CODE[exporter].package)
@@ -90,6 +93,7 @@ def test_code_runs_apart_and_learns(exporter):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_code_is_formatted_and_speaks_of_targets(exporter, tmp_path):
     for index, case in enumerate(CASES):
@@ -135,6 +139,7 @@ def stepped(exporter, target):
     return code.step(*code.draw(key, widths), x, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 @pytest.mark.parametrize("target", NO_TARGETS.values(), ids=NO_TARGETS)
 def test_a_step_refuses_what_is_no_target(exporter, target):
@@ -146,6 +151,7 @@ def test_a_step_refuses_what_is_no_target(exporter, target):
     assert 20 < len(text) < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_a_step_takes_targets_of_any_kind(exporter, target):
@@ -153,6 +159,7 @@ def test_a_step_takes_targets_of_any_kind(exporter, target):
         assert np.array_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_jax_learn_takes_a_row_for_each_input_and_makes_nan_of_a_wrong_one_under_vmap():
     code = program("jax", "feedback symmetric")
     jax = code.jax
@@ -291,6 +298,7 @@ def test_documents_are_written_for_every_objective(own_objectives):
         assert "cross-entropy" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", CODE)
 def test_an_objective_with_program_text_is_exported(exporter, own_objectives, in_process):
     package = pytest.importorskip(CODE[exporter].package)
@@ -321,6 +329,7 @@ class Maps:
         return EpisodeBatch(support, support @ linear, query, query @ linear)
 
 
+@pytest.mark.slow
 def test_the_rule_of_a_run_is_exported_in_every_format(tmp_path):
     from metaplast.commands import export as command
 

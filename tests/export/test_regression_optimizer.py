@@ -48,6 +48,7 @@ def optimizer_of(problem):
     return model, optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIMIZED.values(), ids=OPTIMIZED)
 def test_the_optimizer_and_a_single_step_do_what_the_engine_does(options):
     problem = problem_of(**options)

@@ -70,6 +70,7 @@ def optimizer_of(problem):
     return model, optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_the_optimizer_does_what_the_engine_does(options):
     problem = problem_of(**options)
@@ -84,6 +85,7 @@ def test_the_optimizer_does_what_the_engine_does(options):
         assert_close(optimizer.state[parameter][FEEDBACK], matrix[0], 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_the_twins_gradient_is_the_reference_engines(options):
     problem = problem_of(**options)

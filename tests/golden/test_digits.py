@@ -29,5 +29,6 @@ def test_engine(name):
     assert_same_digits(engine_digits(*CASES[name]), WRITTEN[name])
 
 
+@pytest.mark.slow
 def test_discovery():
     assert_same_digits(discovery_digits(), WRITTEN["discovery"])

@@ -170,6 +170,7 @@ def term_lists(draw, matrix, most=3, scalars=()):
     return [Term(f"term{k}", formula, "made up") for k, formula in enumerate(drawn)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matrix", [W, B], ids=["W", "B"])
 @given(data=st.data(), occurrences=st.sampled_from([1, 3]))
 @settings(max_examples=60, deadline=None)
@@ -184,6 +185,7 @@ def test_any_formula_of_the_algebra_is_evaluated_as_declared(matrix, data, occur
     assert_close(compiled_update(terms, theta, ends), total_update)
 
 
+@pytest.mark.slow
 @given(forward=term_lists(W, most=2), backward=term_lists(B, most=2), per_layer=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_any_formula_has_the_gradient_that_autograd_gives(forward, backward, per_layer):
@@ -431,6 +433,7 @@ RETURNED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["reference", "batched"])
 @pytest.mark.parametrize("update", RETURNED.values(), ids=RETURNED.keys())
 def test_a_dense_term_that_returns_no_update_is_named(update, engine):

@@ -38,6 +38,7 @@ def covered(ends, truth):
     return float(((ends[1] <= truth) & (truth <= ends[2])).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count", "least"),
     [

@@ -33,6 +33,7 @@ def test_keywords_win_over_the_configuration():
     assert result.config == replace(config, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "candidates"),
     [

@@ -80,6 +80,7 @@ def test_a_run_killed_anywhere_goes_on_bit_for_bit(theta, folder, tmp_path):
         assert len(again.records) == len(whole.history) - (count - 1)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_everything_computed(folder):
     config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY)
     write_config(folder, config)
@@ -107,6 +108,7 @@ def test_the_seed_decides_everything():
     assert other.rule != discover(config).rule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", ["bio", "local_plastic", "feedback_alignment"])
 def test_known_rules_are_neither_pruned_nor_refitted(terms):
     config = DiscoveryConfig(terms=terms, threshold=0.999, **TINY)
@@ -151,6 +153,7 @@ def _list(value):
     return value if isinstance(value, list) else [value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", ["shared", "per-layer"])
 def test_no_term_may_survive(theta):
     config = DiscoveryConfig(terms="error_error,oja", theta=theta, l1=1e6, **TINY)
@@ -160,6 +163,7 @@ def test_no_term_may_survive(theta):
     assert len(result.heldout["discovered"].score) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("theta", "layers"), [("shared", 1), ("per-layer", 2)])
 def test_baselines_have_the_rules_freedom(theta, layers):
     result = discover(DiscoveryConfig(terms="error_hebbian,oja", theta=theta, **TINY), split=SPLIT)

@@ -93,6 +93,7 @@ def problems(draw):
     )
 
 
+@pytest.mark.slow
 @given(problem=problems())
 @settings(max_examples=60, deadline=None)
 def test_reference_and_batched_agree(problem):
@@ -100,6 +101,7 @@ def test_reference_and_batched_agree(problem):
     assert_agree(get_engine("batched").run(problem), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
 @pytest.mark.parametrize("feedback", FEEDBACKS)
 def test_engines_agree_on_all_terms_together(feedback, per_layer):
@@ -118,6 +120,7 @@ def test_engines_agree_on_all_terms_together(feedback, per_layer):
     "activation", ["softplus:10", pytest.param("tanh", marks=pytest.mark.slow)]
 )
 # Detached feedback has, on purpose, another gradient than the loss's own.
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", [name for name in FEEDBACKS if name != "symmetric-detached"])
 def test_gradient_is_that_of_finite_differences(feedback, activation, per_layer):
     terms = TERMS if feedback == "plastic" else FORWARD
@@ -137,6 +140,7 @@ def test_gradient_is_that_of_finite_differences(feedback, activation, per_layer)
         assert_close(gradient.flatten(1)[:, index], (up - down) / (2 * step), 2e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["reference", "batched"])
 def test_episodes_run_apart_as_together(engine):
     problem = random_problem(TERMS, feedback="plastic", episodes=4, per_layer=True)
@@ -159,6 +163,7 @@ def test_a_diverging_episode_leaves_the_others_alone(engine):
     assert_close(outcome.theta_gradient[kept], expected.theta_gradient[kept], 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
 @pytest.mark.parametrize(
     ("feedback", "terms"),
@@ -295,6 +300,7 @@ def test_memory_grows_with_the_square_root_of_the_steps(feedback):
     assert 6 <= many <= 6 + 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.2, 0.999, 1.0])
 def test_steps_that_cannot_be_undone_are_kept_instead(decay, monkeypatch):
     # With growth −decay, undoing 5 steps multiplies roundings by (1 − decay)⁻⁵; by 0/0 at the end.

@@ -66,6 +66,7 @@ COSTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needed", [{0, 2, 4, 9}, {0, 9}, {3}], ids=str)
 def test_the_estimate_is_within_30_percent_from_a_fifth_of_the_work_on(needed, monkeypatch):
     # Selection keeps the needed terms, so that it takes the usual number of refits.
@@ -82,6 +83,7 @@ def test_the_estimate_is_within_30_percent_from_a_fifth_of_the_work_on(needed, m
         assert all(abs(left - rest) <= 0.3 * rest for rest, left in late)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", ["F0,F2", "bio", "feedback_alignment"])
 @pytest.mark.parametrize("refit", [0, 12])
 def test_at_the_end_nothing_is_left(terms, refit):
@@ -92,6 +94,7 @@ def test_at_the_end_nothing_is_left(terms, refit):
     assert watch.left.seconds == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [5, 12, 30])
 def test_a_run_that_goes_on_counts_what_was_done(stop_after, tmp_path):
     config = DiscoveryConfig(terms="F0,F2,F4", **SMALL)
@@ -150,6 +153,7 @@ def test_time_is_told_in_plain_words(seconds):
     assert in_words(seconds) == WORDS[seconds]
 
 
+@pytest.mark.slow
 def test_in_a_pipe_lines_say_how_much_time_is_left():
     console = Console(file=io.StringIO(), width=140)
     config = DiscoveryConfig(terms="bio", **SMALL)

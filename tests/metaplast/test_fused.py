@@ -110,6 +110,7 @@ def problems(draw, dtype=torch.float64):
     return problem
 
 
+@pytest.mark.slow
 @given(problem=problems())
 @settings(max_examples=150, deadline=None)
 def test_agrees_with_batched(problem):
@@ -119,6 +120,7 @@ def test_agrees_with_batched(problem):
     assert_agree(FusedEngine().run(problem), expected, TOLERANCES[problem.theta.dtype])
 
 
+@pytest.mark.slow
 @given(problem=problems(torch.float32))
 @settings(max_examples=60, deadline=None)
 def test_agrees_in_single_precision(problem):
@@ -169,6 +171,7 @@ def decaying(rate, steps=40, **options):
     return problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.9, 1.0, 1.7])
 def test_strong_decay_is_exact_from_kept_weights(rate):
     assert_agrees_with_batched(decaying(rate))

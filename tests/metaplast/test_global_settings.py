@@ -102,6 +102,7 @@ def unrolled(engine, dtype):
     return numbers((outcome.loss, outcome.theta_gradient, outcome.final.weights))
 
 
+@pytest.mark.slow
 @quiet
 @settings
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

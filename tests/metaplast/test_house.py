@@ -91,6 +91,7 @@ HEAVY = (
 MODULES = ("metaplast", "metaplast.discovery.run", "metaplast.commands", "metaplast.engines.fused")
 
 
+@pytest.mark.slow
 def test_importing_loads_nothing_heavy():
     program = (
         "import sys, importlib\n"

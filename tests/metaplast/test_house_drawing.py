@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "docs" / "draw_house.py"
 
 
@@ -13,6 +15,7 @@ def loaded():
     return module
 
 
+@pytest.mark.slow
 def test_a_folder_imports_only_folders_below_it():
     house = loaded()
     floors = list(house.FLOORS)

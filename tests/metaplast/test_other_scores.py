@@ -20,6 +20,8 @@ from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.library import all_terms
 
+pytestmark = pytest.mark.slow
+
 INPUTS, OUTPUTS = 6, 2
 
 
@@ -87,6 +89,7 @@ def test_files_are_named_by_the_score(run):
     assert rule.provenance["heldout_neg_mse"] == result.heldout["discovered"].band.mean
 
 
+@pytest.mark.slow
 def test_the_report_speaks_of_the_score(run):
     folder, _ = run
     page = write_report(folder).read_text()

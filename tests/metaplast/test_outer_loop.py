@@ -67,6 +67,7 @@ REAL = OuterSettings(episodes=16, meta_batch=2, meta_lr=1e-2, l1=0.01)
 # --- penalties ---
 
 
+@pytest.mark.slow
 def test_the_proximal_step_ends_at_the_soft_threshold_with_exact_zeros():
     loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, l1=0.5, signs=False))
     loop.run()
@@ -76,6 +77,7 @@ def test_the_proximal_step_ends_at_the_soft_threshold_with_exact_zeros():
     assert loop.progress.history[-1].active == 1
 
 
+@pytest.mark.slow
 def test_the_subgradient_comes_near_but_never_to_zero():
     loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, l1=0.5, penalty="subgradient"))
     loop.run()
@@ -84,6 +86,7 @@ def test_the_subgradient_comes_near_but_never_to_zero():
     assert loop.progress.history[-1].active >= 2
 
 
+@pytest.mark.slow
 def test_without_penalty_the_best_theta_is_found():
     loop = loop_of(Quadratic([1.0, -0.3, 0.2]))
     loop.run()
@@ -99,6 +102,7 @@ def test_a_term_at_zero_feels_no_subgradient(penalty):
     assert loop.theta.tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signs", [True, False])
 def test_decay_is_kept_from_growing_unless_told_otherwise(signs):
     loop = loop_of(Quadratic([1.0, -1.0, -1.0]), replace(PLAIN, signs=signs))
@@ -242,6 +246,7 @@ class Cliff(Quadratic):
         return outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 def test_a_step_to_where_tasks_diverge_is_taken_back(optimizer):
     settings = replace(PLAIN, optimizer=optimizer, episodes=200, backtrack=True)
@@ -290,6 +295,7 @@ def test_a_step_in_which_all_diverge_leaves_theta():
     assert torch.equal(loop.theta, before)
 
 
+@pytest.mark.slow
 def test_standstill_is_refused_in_one_sentence():
     loop = real_loop(replace(REAL, episodes=400), sampler=Poisoned([0, 1], factor=math.inf))
     with pytest.raises(UserError, match="last 50 outer steps diverged") as caught:
@@ -313,6 +319,7 @@ def test_standstill_is_refused_again_by_a_run_that_goes_on():
     assert resumed.progress.step == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["_went_back", "_update", "passed"])
 def test_a_step_that_is_interrupted_was_not_taken(where, monkeypatch):
     place = LearnedTheta if where == "passed" else OuterLoop
@@ -414,6 +421,7 @@ def test_a_record_shows_theta_before_the_step():
     assert 0 <= record.angles[0] <= 180
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["down", "none"])
 def test_tied_layers_move_as_a_shared_theta_does(scaling):
     settings = replace(REAL, scaling=scaling)

@@ -133,6 +133,7 @@ def test_export_works_and_evaluate_asks_for_data(run, capsys, tmp_path):
 # --- what is continued ---
 
 
+@pytest.mark.slow
 def test_a_run_continues_on_the_same_data_and_terms(tmp_path):
     whole = discover(CONFIGURATION, split=wine(), terms=[MINE])
     folder = interrupted(tmp_path / "run", split=wine(), terms=[MINE])
@@ -178,6 +179,7 @@ def test_another_term_of_the_same_name_is_refused(tmp_path):
         assert "not the one that" in refusal(Discovery.resume, folder, terms=[other])
 
 
+@pytest.mark.slow
 def test_a_torch_function_must_be_given_again(tmp_path):
     term = dense()
     whole = discover(CONFIGURATION, terms=[term])
@@ -234,6 +236,7 @@ def edited(folder, **fields):
     (folder / CONFIG).write_text(json.dumps(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [("seed", 1), ("hidden", [6]), ("dataset", "clusters"), ("dtype", "float64"), ("meta_lr", 0.1)],
@@ -246,6 +249,7 @@ def test_an_edited_configuration_is_not_believed(field, value, tmp_path):
     assert "was changed after the run started" in said
 
 
+@pytest.mark.slow
 def test_data_may_have_moved(tmp_path):
     whole = discover(CONFIGURATION)
     folder = interrupted(tmp_path / "run")
@@ -275,6 +279,7 @@ def test_a_finished_run_s_report_does_not_believe_it_either(run, tmp_path):
     assert "was changed after the run" in refusal(read_run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_checkpoints_of_earlier_versions_continue_with_a_warning(tmp_path):
     whole = discover(CONFIGURATION)
     folder = interrupted(tmp_path / "run")

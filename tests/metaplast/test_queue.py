@@ -39,6 +39,7 @@ ANSWERS = {
 } | {"3": {"error": "three is not squared; give another number."}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "made", [Queue(1), Queue(2), Queue(3), Queue(1, inline=True)], ids=["1", "2", "3", "inline"]
 )
@@ -46,6 +47,7 @@ def test_answers_do_not_depend_on_the_number_of_workers(made):
     assert dict(made.run(square, CALLS)) == ANSWERS
 
 
+@pytest.mark.slow
 def test_one_worker_answers_in_order_and_tells_the_time(monkeypatch):
     ticks = []
     assert [name for name, _ in Queue(1).run(square, CALLS, lambda: ticks.append(1))] == [*CALLS]
@@ -57,12 +59,14 @@ def test_no_calls_start_no_worker(monkeypatch):
     assert not list(Queue().run(square, {}))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_in_one_sentence():
     with pytest.raises(UserError, match="a worker process died") as caught:
         list(Queue(2).run(die, {"0": (0,), "1": (1,), "2": (2,)}))
     assert_is_one_sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_one_process_is_this_one_only_if_it_is_asked_to_be():
     here = {"pid": os.getpid()}
     assert dict(Queue(1, inline=True).run(where, {"a": ()})) == {"a": here}
@@ -101,6 +105,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_all_workers_and_lets_them_save(tmp_path):
     (tmp_path / "main.py").write_text(LIGHT + INTERRUPTED)
     out = tmp_path / "out"

@@ -60,6 +60,7 @@ def test_the_held_out_side_is_asked_for_the_final_test_and_for_nothing_else(case
     assert tested == final
 
 
+@pytest.mark.slow
 def test_search_selection_and_test_meet_different_tasks():
     sources, watch = Sources(), []
     discovery = Discovery(TINY, split=sources.open("clouds", None), observers=[Watch(sources.log)])
@@ -78,6 +79,7 @@ def test_search_selection_and_test_meet_different_tasks():
     assert not tested & (searched | validated)
 
 
+@pytest.mark.slow
 def test_what_is_planted_is_looked_at_after_the_run_alone():
     class Sealed:
         """A rule that fails when it is used."""
@@ -128,6 +130,7 @@ def test_a_sweep_judges_rules_on_the_meta_training_side_of_its_own_split(result,
     assert [request.seed for request in sources.requests] == [0]
 
 
+@pytest.mark.slow
 def test_a_sweep_judges_all_its_runs_on_the_same_tasks_that_no_run_learned_from(
     result, monkeypatch
 ):

@@ -32,6 +32,7 @@ def soft_problem(seed=0, **options):
     return replace(problem, episodes=replace(problem.episodes, query_y=soft))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
 @pytest.mark.parametrize("seed", range(3))
 def test_engines_agree_on_probabilities(seed, per_layer):
@@ -45,6 +46,7 @@ def test_engines_agree_on_probabilities(seed, per_layer):
         assert_close(outcome.theta_gradient, expected.theta_gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sure_label_is_the_class_itself(engine):
     problem = random_problem(FORWARD)
@@ -56,6 +58,7 @@ def test_a_sure_label_is_the_class_itself(engine):
     assert_close(by_probability.theta_gradient, by_index.theta_gradient, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_gradient_vanishes_where_the_labels_are_the_learners_own_outputs(engine):
     problem = soft_problem()

@@ -53,6 +53,7 @@ def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
     assert [again[key] for key in same] == [ended["b"][key] for key in same]
 
 
+@pytest.mark.slow
 def test_a_job_tells_how_much_of_it_is_done(tmp_path):
     jobs = Jobs(tmp_path, {"a": TINY})
     seen = []
@@ -174,6 +175,7 @@ def test_coefficients_per_layer_are_rows_of_their_own():
     assert run.searched == 1
 
 
+@pytest.mark.slow
 def test_the_figure_is_a_picture(tmp_path):
     draw(RUNS, tmp_path / "sweep.png")
     data = (tmp_path / "sweep.png").read_bytes()

@@ -24,6 +24,8 @@ from metaplast.report.page import write_report
 from metaplast.report.run import read_run
 from metaplast.rules.rule import Rule
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--episodes=24",
     "--meta-batch=2",
@@ -232,6 +234,7 @@ def test_terms_of_one_s_own_reach_the_report(tmp_path):
         assert "Hebb &amp; &lt;i&gt;1949" in text
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_is_a_warning_and_the_run_stands(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("no fonts")

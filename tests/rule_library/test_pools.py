@@ -209,6 +209,7 @@ def assert_same(actual, expected):
     assert_close(actual.theta_gradient, expected.theta_gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
 @pytest.mark.parametrize("name", ["products", "products+backward"])
 def test_engines_agree_on_all_products(name, per_layer):

@@ -80,6 +80,7 @@ def test_presenting_changes_nothing(setting):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 @each
 def test_episodes_are_independent(setting):
     problem = problem_of(setting, episodes=3)
@@ -105,6 +106,7 @@ def test_batched_is_the_reference(setting, per_site):
         assert_close(actual.final.carry[name], vector)
 
 
+@pytest.mark.slow
 @each
 def test_the_gradient_is_that_of_finite_differences(setting):
     problem = problem_of(setting)
