@@ -148,7 +148,7 @@ def _numbers(label: object, expected: str) -> Tensor:
 
 
 def read_numbers(label: Any) -> Tensor | None:
-    """Return numbers of any kind as a dense tensor; None for anything else, also masked arrays."""
+    """Return numbers of any kind as a dense tensor; None for anything else, or if one is masked."""
     if isinstance(label, Tensor):
         usable = label.layout == torch.strided and label.device.type != "meta"
         return label.detach() if usable else None
