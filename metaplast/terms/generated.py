@@ -82,9 +82,7 @@ def shape(formula: Formula | DenseFormula) -> tuple[Any, ...] | None:
     """Return what the multiples of a formula of one monomial share; None for other formulas."""
     if not isinstance(formula, Formula) or len(formula.monomials) != 1:
         return None
-    (only,) = formula.monomials
-    sides = sorted(tuple(sorted(map(repr, gate.vectors or (gate,)))) for gate in only.gates)
-    return formula.matrix.name, only.row, only.column, tuple(sides)
+    return formula.matrix.name, *formula.monomials[0].shape
 
 
 def _products(matrix: Matrix) -> Iterator[Term]:
