@@ -39,7 +39,7 @@ def products(matrix: Matrix, library: Iterable[Term] = ()) -> tuple[Term, ...]:
 
     Args:
         matrix: the weights that the terms change, W or B.
-        library: terms; one whose formula is a multiple of a generated one takes its place.
+        library: terms; each replaces the generated term of which its formula is a multiple.
     """
     return _preferred(_products(matrix), library)
 
@@ -51,7 +51,7 @@ def gated(matrix: Matrix, library: Iterable[Term] = ()) -> tuple[Term, ...]:
 
     Args:
         matrix: the weights that the terms change, W or B.
-        library: terms; one whose formula is a multiple of a generated one takes its place.
+        library: terms; each replaces the generated term of which its formula is a multiple.
     """
     return _preferred(_gated(matrix), library)
 
