@@ -119,7 +119,7 @@ def _require_one_kind(name: str, labels: Sequence[Array]) -> None:
     require(
         len(shapes) == 1,
         f"{name}: targets must have one length, got shapes "
-        f"{' and '.join(map(str, sorted(shapes)))}; give each sample as many numbers.",
+        f"{' and '.join(map(str, sorted(shapes)))}; give every sample the same number of outputs.",
     )
 
 

@@ -34,6 +34,7 @@ from metaplast.tasks.digest import Digest, sampler_digest
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import choose_terms, get_term
 from metaplast.terms.term import Term
 
@@ -61,11 +62,10 @@ _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.j
 
 @dataclass(frozen=True)
 class Plan:
-    """The rule that the user asked for: terms, and θ as in `Rule`, or None to draw it."""
+    """The rule that the user asked for: terms, and their coefficients, or None to draw them."""
 
     terms: tuple[Term, ...]
-    theta: tuple[tuple[float, ...], ...] | None = None
-    per_layer: bool = False
+    theta: Coefficients | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +164,7 @@ def read_plan(text: str) -> Plan:
         UserError: if it has none of these forms, or all coefficients are zero.
     """
     if text.endswith(".json"):
-        rule = Rule.load(Path(text))
-        return _without_zeros(Plan(rule.terms, rule.theta, rule.per_layer))
+        return _without_zeros(Rule.load(Path(text)))
     require(bool(text), f"planted needs a rule after its colon; {_HELP}.")
     if "=" not in text:
         return Plan(choose_terms(text).terms)
@@ -185,20 +184,15 @@ def read_plan(text: str) -> Plan:
         len(set(terms)) == len(terms),
         f"each term may be planted once, got {shown(text)}; remove the repeats.",
     )
-    rule = Rule(terms, (values,), "plastic")
-    return _without_zeros(Plan(rule.terms, rule.theta))
+    return _without_zeros(Rule(terms, (values,), "plastic"))
 
 
-def _without_zeros(plan: Plan) -> Plan:
+def _without_zeros(rule: Rule) -> Plan:
     """Return the rule without its zero coefficients, whose terms discovery should not find."""
-    assert plan.theta is not None
-    kept = [k for k in range(len(plan.terms)) if any(row[k] for row in plan.theta)]
+    theta = rule.named_theta
+    kept = theta.used
     require(bool(kept), f"every coefficient of the planted rule is zero; {_HELP}.")
-    return Plan(
-        tuple(plan.terms[k] for k in kept),
-        tuple(tuple(row[k] for k in kept) for row in plan.theta),
-        plan.per_layer,
-    )
+    return Plan(tuple(term for term in rule.terms if term.name in kept), theta.select(kept))
 
 
 def plant(
@@ -244,7 +238,7 @@ def teacher_rule(
     outputs = _Trial(teacher, *_fresh(sampler, teacher, TRIED, draw, torch.float64))
     names = ", ".join(term.name for term in teacher.terms)
     if plan.theta is not None:
-        rule = Rule(plan.terms, plan.theta, teacher.feedback_name, per_layer=plan.per_layer)
+        rule = Rule.of(plan.terms, plan.theta, teacher.feedback_name)
         theta = rule.tensor(torch.float64, request.device)
         finite = torch.isfinite(outputs(theta)).flatten(1).all(1)
         require(

@@ -85,12 +85,14 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     """
     require_ways(name, pool, request)
     counts = torch.bincount(pool.labels)
-    of_class = f" images of class {int(counts.argmin())}", " of each class"
-    has, each = of_class if pool.targets is None else (" samples", "")
+    smallest, has = int(counts.argmin()), int(counts.min())
+    what, each = f"images of class {smallest}", " of each class"
+    if pool.targets is not None:
+        what, each = "samples", ""
     require(
-        int(counts.min()) >= LEAST,
-        f"{name} has {int(counts.min())}{has}, but a stream needs at least {LEAST}{each}; choose "
-        f"another data set.",
+        has >= LEAST,
+        f"{name} has {has} {what}, but a stream needs at least {LEAST}{each}; choose another data "
+        f"set.",
     )
     place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
     count = counts[pool.labels]
@@ -108,14 +110,14 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     ways = request.ways or pool.classes
     images = len(final.train) * ways // pool.classes
     return StreamSplit(
-        tuning,
-        final,
-        images,
-        pool.pixels,
-        pool.outputs if request.ways is None else ways,
-        _describe(name, pool, request, tuning, final),
-        name,
-        pool.kind,
+        tuning=tuning,
+        final=final,
+        images=images,
+        inputs=pool.pixels,
+        outputs=request.ways or pool.outputs,
+        description=_describe(name, pool, request, tuning, final),
+        name=name,
+        targets=pool.kind,
     )
 
 

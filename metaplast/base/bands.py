@@ -114,7 +114,7 @@ def median_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) ->
 
 
 def _by_count(values: Numbers, bands: Callable[[Numbers], Ends], limits: Limits) -> Ends:
-    """Return the bands of all places, computed together for places with as many finite values."""
+    """Return the bands of all places, computed together for places with equally many values."""
     # NaN sorts last, so the first rows of a column are its finite values.
     ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
     counts = np.isfinite(ordered).sum(0)

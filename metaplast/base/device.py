@@ -8,7 +8,7 @@ from metaplast.base.errors import require
 
 
 def parse_device(text: str) -> torch.device:
-    """Return the device named by `--device`, whether or not this machine has it.
+    """Return the device named by `--device`; this machine need not have it.
 
     Raises:
         UserError: if computations cannot run on a device of this kind.

@@ -61,12 +61,12 @@ class ScoreScale:
 
     @property
     def change_axis(self) -> str:
-        """The label of an axis, or the head of a column, of differences."""
+        """The label of an axis, or the head of a column, that shows differences."""
         return f"change of {self.name}" + (", points" if self.percent else "")
 
     @property
     def axis_limits(self) -> tuple[float | None, float | None]:
-        """The limits of an axis; None where the score has no finite end."""
+        """The limits of an axis; None for an infinite end."""
         low, high = (self.factor * end if math.isfinite(end) else None for end in self.limits)
         return low, high
 

@@ -42,7 +42,7 @@ def part(kind: type[Kind], source: DataclassInstance, **changes: Any) -> Kind:
     Args:
         kind: the dataclass to make.
         source: a dataclass; its other fields are left out.
-        changes: values that are not those of `source`.
+        changes: values of fields that differ from `source` or are not in it.
 
     Raises:
         UserError: if a value does not pass the checks of `kind`.

@@ -139,7 +139,7 @@ def _hint(values: Tensor) -> str:
 
 def _numbers(label: object, expected: str) -> Tensor:
     """Return a label's numbers as int64 or floating point."""
-    values = _tensor(label)
+    values = read_numbers(label)
     if values is not None and not values.is_floating_point():
         values = whole_numbers(values)
     if values is None:
@@ -147,8 +147,8 @@ def _numbers(label: object, expected: str) -> Tensor:
     return values
 
 
-def _tensor(label: Any) -> Tensor | None:
-    """Return numbers of any kind as a tensor, None for anything else."""
+def read_numbers(label: Any) -> Tensor | None:
+    """Return numbers of any kind as a dense tensor; None for anything else, or if one is masked."""
     if isinstance(label, Tensor):
         usable = label.layout == torch.strided and label.device.type != "meta"
         return label.detach() if usable else None

@@ -28,7 +28,7 @@ class Objective(ABC):
     - `error` is the gradient of `loss` with respect to the output, ∂loss/∂z, of each sample;
     - `loss`, `error` and `score` treat samples independently: they take no mean over samples;
     - the score is larger when the output is better;
-    - `least_score` is finite, and is a mean that an episode cannot fall below;
+    - `least_score` is finite; its mean over an episode's samples is the lowest score that counts;
     - no method is random or depends on torch's global state.
 
     Shapes: output z [episode, sample, neuron], the net input of the last layer; a target is what
@@ -37,6 +37,7 @@ class Objective(ABC):
     Attributes:
         name: the text after `--objective`.
         summary: one line for `--help`.
+        aliases: other names accepted on input.
         score_name: name of the score, such as "accuracy".
         percent: whether the score is a share, shown as a percentage.
         worst: the lowest possible score; may be −∞.
@@ -90,8 +91,8 @@ class Objective(ABC):
     def least_score(self, target: Tensor) -> Tensor:
         """Return the least score that counts for each sample, [episode, sample]; finite.
 
-        An episode that diverged counts with it, and no episode counts with less, so that a mean
-        over episodes is always finite. An objective whose `worst` is infinite must define it.
+        A diverged episode gets this score, and no episode gets a lower one, so a mean over episodes
+        is always finite. An objective whose `worst` is infinite must define this method.
         """
         if not math.isfinite(self.worst):
             raise TypeError(f"{type(self).__name__} has no lowest score, so define least_score()")
@@ -108,7 +109,7 @@ class Objective(ABC):
 
     @property
     def loss_axis(self) -> str:
-        """The label of an axis, or the head of a column, of losses."""
+        """The label of an axis, or the head of a column, that shows losses."""
         return f"loss, {self.loss_unit}" if self.loss_unit else "loss"
 
     @abstractmethod
@@ -148,7 +149,7 @@ class Objective(ABC):
             shape: () or (example,).
             neurons: number of outputs.
             like: gives dtype and device.
-            many: whether errors speak of several.
+            many: whether error messages use the plural.
 
         Raises:
             UserError: if they are invalid for this objective.

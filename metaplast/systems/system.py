@@ -171,9 +171,9 @@ class System(ABC):
         """
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
-        """Return the angles of the errors to those of the true gradient, degrees, [episode, …].
+        """Return the angles between errors and the true gradient's, in degrees, [episode, …].
 
-        Only a run's record uses them. By default, a system has none.
+        Only the record of a run uses them. By default, there are none.
         """
         return query.input.new_zeros(len(query.input), 0)
 

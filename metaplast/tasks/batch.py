@@ -56,8 +56,8 @@ class EpisodeBatch:
         """Return the episodes of all batches, concatenated in order.
 
         Raises:
-            UserError: if there is no batch, or sizes, kinds of labels, dtypes, devices or the
-                prescribed weights of the batches differ.
+            UserError: if there is no batch, or the batches differ in sizes, kinds of labels, dtype
+                or device, or in which weights and noise they prescribe.
         """
         _check_alike(batches)
         initial = [batch.initial for batch in batches if batch.initial is not None]
@@ -130,8 +130,8 @@ def _check_alike(batches: Sequence[EpisodeBatch]) -> None:
     require(
         all(kinds == first for kinds in others),
         "cat() takes batches with the same numbers of images, inputs and classes, the same kind of "
-        "labels, dtype and device, and the same prescribed weights and noise or none, got "
-        "different ones.",
+        "labels, dtype and device, and prescribed weights and noise of the same shapes or none, "
+        "got different ones.",
     )
 
 

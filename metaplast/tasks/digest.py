@@ -100,7 +100,7 @@ def batch_digest(batch: EpisodeBatch) -> str:
 
 
 def _add_state(digest: Digest, state: State) -> None:
-    """Add a state: the matrices of a stack without names, as ever, then all others with theirs."""
+    """Add a state: a stack's matrices without names, as in earlier versions, others with names."""
     stack = [*state.weights, *state.backward]
     for tensor in stack:
         digest.tensor(tensor)

@@ -24,7 +24,7 @@ LARGEST, SMALLEST = 10.0, 0.05
 def far_range(x: Tensor) -> tuple[float, float] | None:
     """Return the least and largest input if they are far from 0 … 1, else None.
 
-    Non-finite numbers are not: the run reports them when an episode diverges.
+    Inputs that are not finite also give None: the run reports them when an episode diverges.
     """
     if not x.numel():
         return None

@@ -28,7 +28,7 @@ class DataFolder(Settings):
 
 @dataclass(frozen=True)
 class TaskSizes(Settings):
-    """The sizes of a task, and what its test shares with meta-training."""
+    """The sizes of a task, its labels, and what is held out for the test."""
 
     GROUP: ClassVar[str] = "task"
 

@@ -70,7 +70,7 @@ class EpisodeSplit:
 
 
 def held_out_word(held_out: str, targets: TargetKind | None) -> str:
-    """Return what is held out, in words: samples with numbers as targets are no images."""
+    """Return what is held out, in words: "samples" instead of "images" if targets are numbers."""
     return "samples" if targets == "numbers" and held_out == "images" else held_out
 
 

@@ -77,7 +77,7 @@ class _Population(Part):
     @property
     def written(self) -> str:
         """The text as a user writes it."""
-        return self.activity.population
+        return self.name
 
     @property
     def hint(self) -> str:

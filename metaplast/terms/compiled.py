@@ -40,7 +40,7 @@ __all__ = ["CompiledTerms", "Entry", "Layout", "LowRankUpdate", "change", "compi
 class Entry:
     """One monomial's entry in the tensor: θ[term] · coefficient · Π gates, at (row, column).
 
-    `gates` index `Plasticity.gates`, then its `scalars`; decay entries have row = column = None.
+    `gates` index `CompiledTerms.gates`, then its `scalars`; in decays, row and column are None.
     """
 
     term: int

@@ -203,6 +203,12 @@ class Monomial:
         """True if the monomial is a multiple of the matrix: it acts once per example."""
         return self.row is None and not self.gates
 
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Everything but the coefficient, in any order of gates and of their two vectors."""
+        sides = sorted(tuple(sorted(map(repr, gate.vectors or (gate,)))) for gate in self.gates)
+        return self.row, self.column, tuple(sides)
+
 
 @dataclass(frozen=True)
 class Formula(Summand):

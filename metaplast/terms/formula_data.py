@@ -220,8 +220,7 @@ def is_same_formula(one: Formula, other: Formula) -> bool:
 def _sum(formula: Formula) -> dict[Any, float]:
     found: dict[Any, float] = defaultdict(float)
     for m in formula.monomials:
-        gates = sorted(sorted(map(repr, gate.vectors or (gate,))) for gate in m.gates)
-        found[repr(gates), m.row, m.column] += float(m.coefficient)
+        found[m.shape] += float(m.coefficient)
     return {key: value for key, value in found.items() if value}
 
 

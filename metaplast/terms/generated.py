@@ -39,7 +39,7 @@ def products(matrix: Matrix, library: Iterable[Term] = ()) -> tuple[Term, ...]:
 
     Args:
         matrix: the weights that the terms change, W or B.
-        library: terms; one whose formula is a multiple of a generated one takes its place.
+        library: terms; each replaces the generated term of which its formula is a multiple.
     """
     return _preferred(_products(matrix), library)
 
@@ -51,7 +51,7 @@ def gated(matrix: Matrix, library: Iterable[Term] = ()) -> tuple[Term, ...]:
 
     Args:
         matrix: the weights that the terms change, W or B.
-        library: terms; one whose formula is a multiple of a generated one takes its place.
+        library: terms; each replaces the generated term of which its formula is a multiple.
     """
     return _preferred(_gated(matrix), library)
 
@@ -82,9 +82,7 @@ def shape(formula: Formula | DenseFormula) -> tuple[Any, ...] | None:
     """Return what the multiples of a formula of one monomial share; None for other formulas."""
     if not isinstance(formula, Formula) or len(formula.monomials) != 1:
         return None
-    (only,) = formula.monomials
-    sides = sorted(tuple(sorted(map(repr, gate.vectors or (gate,)))) for gate in only.gates)
-    return formula.matrix.name, only.row, only.column, tuple(sides)
+    return formula.matrix.name, *formula.monomials[0].shape
 
 
 def _products(matrix: Matrix) -> Iterator[Term]:

@@ -51,7 +51,7 @@ class TermChoice:
         terms: the candidate terms.
         feedback: the feedbacks that the choice allows, the usual one first; empty if any is valid.
         is_pool: False if the terms are a known rule, which needs no selection.
-        is_named: False if the terms are those of a pool, which the user did not name one by one.
+        is_named: False if the terms come from a pool: the user did not name them one by one.
     """
 
     text: str
@@ -80,7 +80,7 @@ class TermChoice:
         return replace(self, terms=tuple(kept))
 
     def limited(self, only: Only) -> TermChoice:
-        """Return the choice with the pool's local terms alone if `only` is "local".
+        """Return the choice with only the local terms of its pool if `only` is "local".
 
         Raises:
             UserError: if the user named a term that is not local, or the pool has no local term.

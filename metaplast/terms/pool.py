@@ -12,7 +12,7 @@ class Pool(ABC):
     """A named set of candidate terms.
 
     An instance in a module of the entry-point group `metaplast.terms` is found by its name, and so
-    are its terms, whether or not they are registered one by one.
+    are its terms, which need not be registered one by one.
 
     Attributes:
         name: as written after `--terms`.

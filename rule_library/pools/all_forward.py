@@ -6,7 +6,7 @@ from metaplast.terms.term import Term
 
 
 class AllForward(Pool):
-    """Every installed term of the forward weights, unless it says that no pool includes it."""
+    """Every installed term of the forward weights, except those with `in_pool=False`."""
 
     name = "all"
     summary = "every installed term on W"

@@ -10,7 +10,7 @@ from rule_library import forward
 
 
 class Products(Pool):
-    """{y, e, 1} ⊗ {y, e, 1, Wᵀy, Wᵀe} and decay; a published term stands for its product."""
+    """{y, e, 1} ⊗ {y, e, 1, Wᵀy, Wᵀe} and decay; a published term replaces its product."""
 
     name = "products"
     summary = "{y, e, 1} ⊗ {y, e, 1, Wᵀy, Wᵀe} on W, and decay"

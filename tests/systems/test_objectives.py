@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from support import assert_close, assert_is_one_sentence, normal, seeded
@@ -100,3 +101,19 @@ def test_the_squared_error_is_that_of_a_plain_loop():
 def test_targets_that_are_no_numbers_are_refused():
     with pytest.raises(UserError, match="NaN"):
         get_objective("mse").targets(torch.full((1, 2, 3), math.nan), (1, 2), 3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.ma.array([[1.0, 2.0, 3.0]] * 2, mask=[[0, 1, 0]] * 2),
+        torch.eye(2, 3).to_sparse(),
+        torch.empty(2, 3, device="meta"),
+    ],
+    ids=["masked", "sparse", "meta"],
+)
+@each
+def test_targets_with_missing_numbers_are_refused(objective, given):
+    with pytest.raises(UserError) as caught:
+        objective.targets(given, (2,), 3)
+    assert_is_one_sentence(caught.value)

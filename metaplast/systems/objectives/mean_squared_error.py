@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
+from metaplast.systems.labels import read_numbers
 from metaplast.systems.objective import Objective
 
 
@@ -69,7 +69,7 @@ class MeanSquaredError(Objective):
     ) -> Tensor:
         """Return vectors [*shape, neuron] of finite numbers in `dtype`."""
         wanted = (*shape, neurons)
-        found = given if isinstance(given, Tensor) else _tensor(given)
+        found = read_numbers(given)
         require(
             found is not None and found.is_floating_point() and tuple(found.shape) == wanted,
             f"{what} of the objective mse must be floating-point vectors of shape {wanted}, got "
@@ -80,15 +80,7 @@ class MeanSquaredError(Objective):
             bool(torch.isfinite(found).all()),
             f"{what} must be finite numbers, got NaN or infinity; remove or repair those samples.",
         )
-        return found.detach().to(device=device, dtype=dtype)
-
-
-def _tensor(given: object) -> Tensor | None:
-    try:
-        # NumPy reads lists in float64, whatever torch's default. Copied: it may be read-only.
-        return torch.as_tensor(np.array(given), device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        return None
+        return found.to(device=device, dtype=dtype)
 
 
 def _shown(given: object, found: Tensor | None) -> str:
