@@ -1,9 +1,8 @@
-"""Your own data: tensors become tasks for discovery, and a stream for training networks.
+"""Your own data: rows of numbers become tasks for discovery, and a stream for training networks.
 
 uv run python examples/own_data.py
 """
 
-import torch
 from sklearn.datasets import load_wine
 
 import episodes
@@ -12,10 +11,9 @@ from metaplast.online.train import OnlineSettings, train_online
 from metaplast.tasks.request import StreamRequest
 
 # Any rows of numbers with labels work: here 178 wines, 13 measurements, 3 classes.
+# The measurements have different units, so each is scaled to 0 … 1.
 table, labels = load_wine(return_X_y=True)
-pixels = torch.tensor(table, dtype=torch.float32)
-pixels = (pixels - pixels.amin(0)) / (pixels.amax(0) - pixels.amin(0))
-source = episodes.from_tensors(pixels, torch.tensor(labels), name="wine")
+source = episodes.from_tensors(table, labels, name="wine", scale="columns")
 
 config = DiscoveryConfig(
     terms="F0,F2,oja", hidden=(12,), ways=3, shots=14, queries=8,
