@@ -50,19 +50,25 @@ class Band:
         mean: of the values.
         low: lower end of the band; with a single value, the lowest possible mean.
         high: upper end.
+        percent: whether the mean is a share, which is printed in percent.
     """
 
     mean: float
     low: float
     high: float
+    percent: bool = True
 
     def __str__(self) -> str:
-        """Return a share as percent, with its band."""
+        """Return the mean with its band; a share in percent."""
+        if not self.percent:
+            return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     @property
     def points(self) -> str:
-        """A difference of shares in points, with its band."""
+        """A difference with its band; of shares, in points."""
+        if not self.percent:
+            return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
         return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
@@ -76,7 +82,8 @@ def mean_band(values: Tensor | Numbers, limits: Limits = ANY, level: float = LEV
     """
     numbers = values.double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     ends = mean_bands(numbers.astype(float)[:, None], limits, level)
-    return Band(*(float(end[0]) for end in ends))
+    mean, low, high = (float(end[0]) for end in ends)
+    return Band(mean, low, high)
 
 
 def mean_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> Ends:

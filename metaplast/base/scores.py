@@ -6,10 +6,12 @@ import math
 import re
 import unicodedata
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from metaplast.base.bands import Band, Limits
+from torch import Tensor
+
+from metaplast.base.bands import Band, Limits, mean_band
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,19 @@ class ScoreScale:
 
     def mean_in_band(self, band: Band) -> str:
         """Return a mean with the ends of its band: "86.0 % [84.7, 87.2]"."""
-        return f"{self.text(band.mean)} [{self.number(band.low)}, {self.number(band.high)}]"
+        return str(replace(band, percent=self.percent))
 
     def change(self, band: Band) -> str:
         """Return a difference with its band; differences of shares are in points."""
-        if self.percent:
-            return band.points
-        return f"{band.mean:+.3f} [{band.low:+.3f}, {band.high:+.3f}]"
+        return replace(band, percent=self.percent).points
+
+    def band(self, values: Tensor) -> Band:
+        """Return the mean of scores, [episode], with its band."""
+        return replace(mean_band(values, self.limits), percent=self.percent)
+
+    def change_band(self, values: Tensor) -> Band:
+        """Return the mean of differences of scores, [episode], with its band."""
+        return replace(mean_band(values, self.change_limits), percent=self.percent)
 
 
 def warn_of_accuracy(owner: str) -> None:

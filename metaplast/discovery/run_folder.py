@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
+from metaplast.base.bands import Band
 from metaplast.base.errors import require
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
@@ -105,16 +105,14 @@ def summary(result: Result) -> dict[str, Any]:
         "score": {"name": result.score.name, "key": result.score.key},
         "heldout": {
             name: {
-                "mean": evaluation.band.mean,
-                "low": evaluation.band.low,
-                "high": evaluation.band.high,
+                **_ends(evaluation.band),
                 "loss": _finite_mean(evaluation.loss),
                 "non_finite": evaluation.non_finite,
             }
             for name, evaluation in result.heldout.items()
         },
-        "without": {name: asdict(result.loss_without(name)) for name in result.without},
-        "added": {name: asdict(result.gain_with(name)) for name in result.added},
+        "without": {name: _ends(result.loss_without(name)) for name in result.without},
+        "added": {name: _ends(result.gain_with(name)) for name in result.added},
         "recovery": _recovery(result),
         "held_out": result.held_out,
         "dataset": result.dataset,
@@ -130,6 +128,10 @@ def summary(result: Result) -> dict[str, Any]:
         "seed": result.config.seed,
         "versions": versions(),
     }
+
+
+def _ends(band: Band) -> dict[str, float]:
+    return {"mean": band.mean, "low": band.low, "high": band.high}
 
 
 def _recovery(result: Result) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from metaplast.base.bands import Band, mean_band
+from metaplast.base.bands import Band
 from metaplast.base.scores import ScoreScale, warn_of_accuracy
 from metaplast.base.seeds import generator
 from metaplast.base.tensors import require_count, require_tensor
@@ -41,11 +41,11 @@ class Evaluation:
     @cached_property
     def band(self) -> Band:
         """Mean score with its band."""
-        return mean_band(self.score, self.scale.limits)
+        return self.scale.band(self.score)
 
     def change(self, other: Evaluation) -> Band:
         """Return how far another rule's score is above this one's, on the same episodes."""
-        return mean_band(other.score - self.score, self.scale.change_limits)
+        return self.scale.change_band(other.score - self.score)
 
     @property
     def accuracy(self) -> Tensor:

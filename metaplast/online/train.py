@@ -114,7 +114,11 @@ class OnlineRun:
     @cached_property
     def _bands(self) -> list[Band]:
         ends = mean_bands(self.score.double().cpu().numpy(), self.scale.limits)
-        return [Band(*map(float, each)) for each in zip(*ends, strict=True)]
+        percent = self.scale.percent
+        return [
+            Band(float(mean), float(low), float(high), percent)
+            for mean, low, high in zip(*ends, strict=True)
+        ]
 
 
 def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:

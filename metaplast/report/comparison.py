@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from metaplast.base.bands import BAND, mean_band
+from metaplast.base.bands import BAND
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.tables import new_table
@@ -244,5 +244,5 @@ def paired_table(results: Sequence[EntrantResult]) -> Table | None:
     table.add_column(f"difference [{BAND}]", justify="right")
     for other in results[1:]:
         ahead = first.run.score[:, -1] - other.run.score[:, -1]
-        table.add_row(other.entrant.name, scale.change(mean_band(ahead, scale.change_limits)))
+        table.add_row(other.entrant.name, scale.change(scale.change_band(ahead)))
     return table

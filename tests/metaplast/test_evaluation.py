@@ -89,7 +89,7 @@ def test_a_band_is_drawn_once(monkeypatch):
         drawn.append(len(values))
         return Band(0.0, 0.0, 0.0)
 
-    monkeypatch.setattr("metaplast.meta.evaluation.mean_band", counted)
+    monkeypatch.setattr("metaplast.base.scores.mean_band", counted)
     evaluation = Evaluation(torch.rand(30), torch.rand(30), 0, ACCURACY)
     assert evaluation.band is evaluation.band
     assert drawn == [30]

@@ -46,6 +46,7 @@ def test_a_band_of_a_score_without_lower_end_is_not_cut():
     scores = torch.tensor([-3.0, -2.5, -2.0, -4.0])
     band = Evaluation(scores, -scores, 0, MSE).band
     assert band.low < -3 < band.mean < band.high <= 0
+    assert str(band) == MSE.mean_in_band(band) == f"-2.875 [{band.low:.3f}, {band.high:.3f}]"
 
 
 def test_the_former_name_of_the_score_warns():
