@@ -108,8 +108,8 @@ def _check_history(name: str, state: Mapping[str, Any], where: str) -> None:
     for index, record in enumerate(history):
         place = f"record {index} of {where}"
         _check_record(record, place)
-        check(record["stage"] == name, f"{place} is of another stage")
-        check(record["step"] == index, f"{place} is of step {record['step']}")
+        check(record["stage"] == name, f"{place} belongs to another stage")
+        check(record["step"] == index, f"{place} says that it is step {record['step']}")
         check(bool(divergences) or not record["non_finite"], f"{where} explains no divergence")
 
 

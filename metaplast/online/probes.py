@@ -156,7 +156,7 @@ def reconstructed_images(snapshot: Snapshot, layers: Sequence[int], images: int)
     """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ for each of some layers.
 
     Returns:
-        [network, pixel, picture]: the images themselves, then those of the first layer, ….
+        [network, pixel, picture]: the images themselves, then the first layer's, ….
     """
     weights = View.of(snapshot.state).weights
     x = snapshot.x[:, :images]

@@ -99,7 +99,7 @@ class Batch:
         return Outcome(loss, accuracy, gradient, self.final)
 
     def run_all(self) -> None:
-        """Run every episode, with as many in parallel as there are threads."""
+        """Run every episode, one per thread at a time."""
         count = self.episodes.episodes
         threads = min(self.settings.threads or torch.get_num_threads(), count)
         if threads <= 1:
