@@ -99,7 +99,7 @@ class _Sweep:
         self.problem = problem
         self.theta = problem.episode_theta
         for plasticity in (problem.learner.forward_plasticity, problem.learner.backward_plasticity):
-            # Made here, so that a compiled step finds it instead of making it at every call.
+            # Make it here: a compiled step would make it again at every call.
             plasticity.layout(self.theta.device, self.theta.dtype)
         self.fixed = [problem.state.matrices[name] for name in stepper.fixed]
 
@@ -157,20 +157,19 @@ class _Sweep:
         return taken
 
     def _forward(
-        self, keep: Sequence[int] = (), *, undoes: bool = False
+        self, keep: range = range(0), *, undoes: bool = False
     ) -> tuple[list[Before], list[StepRecord], State]:
         """Return the moving states before the steps in `keep`, all changes, and the final state.
 
         Changes are kept only to undo the steps, and only if they take no more than twice the memory
         of the kept matrices.
         """
-        wanted = set(keep)
         kept, taken = [], []
         initial = self._moving(self.problem.state)
         matrices = [m.detach().clone() for m in initial.matrices]
         carry = [vector.detach() for vector in initial.carry]
         for t in range(self.problem.episodes.steps):
-            if t in wanted:
+            if t in keep:
                 kept.append(Before([m.clone() for m in matrices], carry))
             step = self.take(t, Before(matrices, carry))
             carry = step.carry

@@ -66,7 +66,7 @@ def unroll(
     engine: str = "auto",
     gradient: bool = True,
 ) -> Outcome:
-    """Return loss, accuracy and the exact gradient to θ of each episode.
+    """Return loss, score and the exact gradient to θ of each episode.
 
     Args:
         learner: network, feedback and the rule's terms.

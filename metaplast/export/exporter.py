@@ -47,9 +47,9 @@ class CodeExporter(Exporter):
         driver: Python source of `drive(code, weights, feedback, images, labels)`. It receives the
             program as a module and float64 NumPy arrays, learns the examples one by one, and
             returns the final matrices: first `weights`, then `feedback`. `labels` are classes, or
-            vectors [step, output] if the objective takes vectors. It may also
-            define `mistakes(code, weights, feedback, x)`, which returns functions by name; each
-            one gives the program an input that it must refuse.
+            vectors [step, output] if the objective takes vectors. The source may also define
+            `mistakes(code, weights, feedback, x)`, which returns functions by name; each one gives
+            the program an input that it must refuse.
     """
 
     package: ClassVar[str]

@@ -65,7 +65,7 @@ class Side:
 
     Attributes:
         matrix: "W" or "B".
-        terms: those that change it.
+        terms: the terms that change it.
         signals: names of the variables that the terms read.
         equation: of the change, in lines.
     """

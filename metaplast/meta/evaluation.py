@@ -17,6 +17,7 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Problem
 from metaplast.systems.learner import Learner
 from metaplast.systems.system import Examples
+from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.source import EpisodeSampler
 
@@ -26,8 +27,8 @@ class Evaluation:
     """Evaluation of one rule on held-out episodes.
 
     Attributes:
-        score: query score of each episode, at least the objective's `least_score`, with which
-            an episode that diverged counts, [episode].
+        score: query score of each episode, [episode]. An episode that diverged, or scored below
+            the objective's `least_score`, counts with that least score.
         loss: query loss of each episode, [episode].
         non_finite: number of episodes that diverged.
         scale: how the score is named, bounded and shown.
@@ -86,19 +87,22 @@ def evaluate(
     episodes, chunk = require_count(episodes, "episodes"), require_count(chunk, "chunk")
     require_tensor(theta, "theta")
     scores, losses = [], []
-    for problem in _problems(learner, theta, sampler, episodes, seed, purpose, chunk):
-        outcome = engine.run(problem, gradient=False)
-        scores.append(counted(learner, outcome.loss, outcome.score, problem.episodes.query))
+    batches = _batches(theta, sampler, episodes, seed, purpose, chunk)
+    for index, batch in enumerate(batches):
+        draw = generator(seed, purpose, "weights", index, device=theta.device)
+        state = learner.begin(batch.episodes, batch.initial, draw, theta.dtype)
+        outcome = engine.run(Problem(learner, theta, state, batch), gradient=False)
+        scores.append(counted(learner, outcome.loss, outcome.score, batch.query))
         losses.append(outcome.loss)
         if observe is not None:
-            observe(problem.episodes.episodes)
+            observe(batch.episodes)
     loss = torch.cat(losses)
     diverged = int((~torch.isfinite(loss)).sum())
     return Evaluation(torch.cat(scores), loss, diverged, learner.system.objective.score_scale)
 
 
 def counted(learner: Learner, loss: Tensor, score: Tensor, query: Examples) -> Tensor:
-    """Return scores as they count, [episode].
+    """Return scores, none below the least, [episode].
 
     An episode with a non-finite loss, or with a lower score than the objective's `least_score`,
     counts with that least score.
@@ -109,7 +113,7 @@ def counted(learner: Learner, loss: Tensor, score: Tensor, query: Examples) -> T
         score: mean over the query set, [episode].
         query: the query set.
     """
-    least = learner.system.objective.least_score(query.target).mean(-1).to(score)
+    least = _least(learner, query, score)
     return torch.where(torch.isfinite(loss) & (score >= least), score, least)
 
 
@@ -126,29 +130,22 @@ def least_scores(
 ) -> Tensor:
     """Return the scores of a rule that diverges in every episode, [episode].
 
-    Arguments as for `evaluate`, and so the same episodes.
+    The arguments mean what they mean for `evaluate`; the same ones give the same episodes.
     """
-    found = [
-        learner.system.objective.least_score(problem.episodes.query_y).mean(-1).to(theta)
-        for problem in _problems(learner, theta, sampler, episodes, seed, purpose, chunk)
-    ]
-    return torch.cat(found)
+    batches = _batches(theta, sampler, episodes, seed, purpose, chunk)
+    return torch.cat([_least(learner, batch.query, theta) for batch in batches])
 
 
-def _problems(
-    learner: Learner,
-    theta: Tensor,
-    sampler: EpisodeSampler,
-    episodes: int,
-    seed: int,
-    purpose: str,
-    chunk: int,
-) -> Iterator[Problem]:
-    """Yield the episodes with their initial weights, at most `chunk` at once."""
+def _least(learner: Learner, query: Examples, like: Tensor) -> Tensor:
+    """Return the score with which a divergent episode counts, [episode]."""
+    return learner.system.objective.least_score(query.target).mean(-1).to(like)
+
+
+def _batches(
+    like: Tensor, sampler: EpisodeSampler, episodes: int, seed: int, purpose: str, chunk: int
+) -> Iterator[EpisodeBatch]:
+    """Yield the episodes, at most `chunk` at once, with a tensor's dtype and device."""
     for index, start in enumerate(range(0, episodes, chunk)):
         size = min(chunk, episodes - start)
-        draw = generator(seed, purpose, "episodes", index, device=theta.device)
-        batch = require_batch(sampler.sample(size, draw), size, sampler).to(theta.dtype)
-        draw = generator(seed, purpose, "weights", index, device=theta.device)
-        state = learner.begin(size, batch.initial, draw, theta.dtype)
-        yield Problem(learner, theta, state, batch)
+        draw = generator(seed, purpose, "episodes", index, device=like.device)
+        yield require_batch(sampler.sample(size, draw), size, sampler).to(like.dtype)

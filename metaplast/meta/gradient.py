@@ -1,4 +1,4 @@
-"""The gradient of an outer step, of which no single episode has too large a part."""
+"""The gradient of an outer step; clipping keeps a single episode from dominating it."""
 
 from __future__ import annotations
 

@@ -62,6 +62,8 @@ class LearnedTheta:
         Args:
             history: θ of each step by term name; a value for each site, one if it is shared.
         """
+        if not self.window:
+            return
         for theta in history[-self.window :]:
             rows = list(zip(*(theta[name] for name in self._names), strict=True))
             per_layer, like = self.u.dim() == 2, self.u

@@ -14,7 +14,7 @@ from metaplast.terms.formula_data import check, entry, number
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
-# Not in checkpoints of version 0.1, nor in those of loops that average nothing.
+# Checkpoints of version 0.1, and those of loops that average nothing, lack these.
 _MORE = ("latest",)
 _NUMBERS = ("loss", "score", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
@@ -108,8 +108,8 @@ def _check_history(name: str, state: Mapping[str, Any], where: str) -> None:
     for index, record in enumerate(history):
         place = f"record {index} of {where}"
         _check_record(record, place)
-        check(record["stage"] == name, f"{place} is of another stage")
-        check(record["step"] == index, f"{place} is of step {record['step']}")
+        check(record["stage"] == name, f"{place} belongs to another stage")
+        check(record["step"] == index, f"{place} says that it is step {record['step']}")
         check(bool(divergences) or not record["non_finite"], f"{where} explains no divergence")
 
 
@@ -181,7 +181,7 @@ def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: torch.optim
     number(groups[0]["lr"], f"the step size of {where}")
     state = entry(saved, "state", dict, where)
     check(set(state) <= {0}, f"{where} has states of other parameters")
-    # There is none before the first step, or after a step that was undone.
+    # The optimizer keeps nothing before the first step and after a step that was undone.
     if state and state[0] != {}:
         _check_moments(state[0], _moments(u, optimizer))
 

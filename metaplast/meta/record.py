@@ -64,7 +64,7 @@ def record_of(
         stage: which part of the run.
         step: outer step, from 0.
         problem: the episodes of the step.
-        outcome: what became of them.
+        outcome: their outcome.
         learned: θ before the step, in scaled units.
         gradient: the averaged gradient to u.
     """

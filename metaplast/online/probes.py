@@ -156,7 +156,7 @@ def reconstructed_images(snapshot: Snapshot, layers: Sequence[int], images: int)
     """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ for each of some layers.
 
     Returns:
-        [network, pixel, picture]: the images themselves, then those of the first layer, ….
+        [network, pixel, picture]: the images themselves, then the first layer's, ….
     """
     weights = View.of(snapshot.state).weights
     x = snapshot.x[:, :images]
@@ -173,9 +173,7 @@ def reconstructed_images(snapshot: Snapshot, layers: Sequence[int], images: int)
 def _reconstructions(snapshot: Snapshot) -> list[tuple[Tensor, Tensor, Operator]]:
     """Return y_{ℓ-1}, its reconstruction W_ℓᵀ y_ℓ [network, image, neuron] and W_ℓ, by layer."""
     weights, y = View.of(snapshot.state).weights, snapshot.activities
-    return [
-        (y[i], weight.transposed(y[i + 1]), weight) for i, weight in enumerate(weights)
-    ]  # fmt: skip
+    return [(y[i], weight.transposed(y[i + 1]), weight) for i, weight in enumerate(weights)]
 
 
 PROBES: Mapping[str, Probe] = MappingProxyType(

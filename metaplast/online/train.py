@@ -81,8 +81,8 @@ class OnlineRun:
 
     Attributes:
         samples: numbers of images at which everything was measured, [record].
-        score: mean score on the held-out images, at least the objective's `least_score`, with
-            which a network counts once it has diverged, [network, record].
+        score: mean score on the held-out images, [network, record]. A network that has diverged,
+            or scores below the objective's `least_score`, counts with that least score.
         loss: mean loss on them; not finite once diverged, [network, record].
         measures: results of the probes, by name, [network, record, …].
         final: the learned weights.
@@ -145,7 +145,7 @@ def train_online(
 
     Args:
         learner: network, feedback and terms.
-        theta: [term] or [layer, term]; its dtype and device are those of the training.
+        theta: [term] or [layer, term]; training uses its dtype and device.
         stream: source of the images.
         settings: how many networks, images and records.
         probes: what to measure at each record besides score and loss.

@@ -21,7 +21,7 @@ ROUNDS = 2
 
 
 class Coefficient(Protocol):
-    """A coefficient to search: a term's, or any other with a name, a start and a sign."""
+    """A coefficient to search: of a term, or anything else with these three properties."""
 
     @property
     def name(self) -> str:
@@ -197,6 +197,6 @@ def _quarter(value: float) -> int:
 def _placed(
     centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
 ) -> tuple[float, ...]:
-    """Return the coefficients with those of a group moved to a grid point."""
+    """Return the coefficients after all of a group have moved to a grid point."""
     value = sign * float(f"{10 ** (quarter / 4):.3g}")
     return tuple(value if k in group else old for k, old in enumerate(centre))

@@ -7,7 +7,8 @@
             diffopt.step(torch.nn.functional.cross_entropy(fmodel(x), label))
 
 The loss is differentiated only with respect to the model's output: for the cross-entropy of one
-example, or half its squared error, that gradient is e_L. The rule computes all other errors itself.
+example, or for half its squared error, that gradient is e_L. The rule computes all other errors
+itself.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 While at least one `ModelSignals` exists, one forward hook for all modules of the process is
 registered; it looks up the called module by identity. So the model stays an ordinary model: it can
-be copied, pickled and saved, and calls of a copy are separate from those of the original.
+be copied, pickled and saved, and calling a copy does not affect the original.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Signals:
             self._own.last = Call(inputs, self._copy(output))
 
     def drop(self, why: str = _NO_CALL) -> None:
-        """Forget the last call; `call` will say why there is none."""
+        """Forget the last call; `call` will give this reason."""
         self._own.last = why
 
     def call(self) -> Call:

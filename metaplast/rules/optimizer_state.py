@@ -40,8 +40,8 @@ def check_state(
         UserError: if it does not fit; says what differs.
     """
     saved = _group(state)
-    # States written before `rule` was part of them have only θ and the matrices, and those before
-    # `objective` was part of it are from the cross-entropy.
+    # The oldest states have no `rule`, only θ and the matrices. A `rule` without `objective` comes
+    # from a time when every rule learned by the cross-entropy.
     written = {"objective": "cross-entropy", **saved.get("rule", {})}
     for name, own in group["rule"].items():
         other = written.get(name, own)
@@ -61,9 +61,9 @@ def check_state(
 
 
 def complete_state(state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checked state, with the entries added that older versions did not write."""
+    """Return a checked state with the entries that older versions did not write."""
     (saved,) = state["param_groups"]
-    return {**state, "param_groups": [{"lr": 1.0, "rule": group["rule"], **saved}]}
+    return {**state, "param_groups": [{"lr": 1.0, **saved, "rule": group["rule"]}]}
 
 
 def _group(state: Any) -> Mapping[str, Any]:

@@ -85,13 +85,14 @@ class Rule:
         """Return the rule with θ from coefficients, or from a tensor [term] or [layer, term].
 
         Raises:
-            UserError: if θ has another shape, or is of other terms.
+            UserError: if θ has another shape, or belongs to other terms.
         """
         if isinstance(theta, Coefficients):
             names = tuple(term.name for term in terms)
             require(
                 theta.names == names,
-                f"θ is of the terms {', '.join(theta.names)}, the rule has {', '.join(names)}.",
+                f"θ belongs to the terms {', '.join(theta.names)}, the rule has "
+                f"{', '.join(names)}.",
             )
             theta = theta.tensor
         return cls(terms, theta, feedback, provenance or {})  # type: ignore[arg-type]

@@ -147,11 +147,14 @@ def test_a_state_of_another_objective_is_refused():
     with pytest.raises(UserError, match="objective cross-entropy, the optimizer has mse") as caught:
         other.load_state_dict(one.state_dict())
     assert_is_one_sentence(caught.value)
-    old = one.state_dict()
+    old = copy.deepcopy(one.state_dict())
     del old["param_groups"][0]["rule"]["objective"]
     one.load_state_dict(old)
     with pytest.raises(UserError, match="objective cross-entropy"):
         other.load_state_dict(old)
+    # The old state does not make the optimizer forget its own objective.
+    with pytest.raises(UserError, match="objective mse, the optimizer has cross-entropy"):
+        one.load_state_dict(other.state_dict())
 
 
 def test_a_learner_takes_its_network_s_objective():

@@ -32,6 +32,7 @@ from metaplast.engines.fused.program import (
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import class_probabilities
+from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.terms.algebra import pre
 
@@ -79,8 +80,7 @@ class Batch:
         self.dtype = self.theta.dtype
         self.theta_bar = np.zeros_like(self.theta)
         self.results = np.zeros((self.episodes.episodes, 4), dtype=self.dtype)
-        # Left empty: each episode's thread fills its own part and pays for the fresh memory.
-        self.final = problem.state.map(torch.empty_like)
+        self.final = _unfilled(problem)
         self.drops = settings.drop_pixels and may_drop(self.learner)
         plastic = self.learner.forward_plasticity, self.learner.backward_plasticity
         decays = any(plasticity.decays for plasticity in plastic)
@@ -99,7 +99,7 @@ class Batch:
         return Outcome(loss, accuracy, gradient, self.final)
 
     def run_all(self) -> None:
-        """Run every episode, with as many in parallel as there are threads."""
+        """Run every episode, one per thread at a time."""
         count = self.episodes.episodes
         threads = min(self.settings.threads or torch.get_num_threads(), count)
         if threads <= 1:
@@ -256,8 +256,6 @@ class _Episode:
         initial = self.batch.problem.state
         if len(self.lost):
             final.weights[0][self.episode] = initial.weights[0][self.episode].detach()
-        for weight, first in zip(final.backward, initial.backward, strict=True):
-            weight[self.episode] = first[self.episode].detach()
         for layer, weight in enumerate(final.weights):
             matrix = weight[self.episode].numpy()
             learned = _view(net.w, layer, net.pads[layer + 1], memory.final)
@@ -276,10 +274,20 @@ class _Episode:
             matrix = weight[self.episode].numpy()
             learned = _view(net.b, layer, net.pads[layer], memory.final_b)
             if layer == 0:
-                matrix[self.lost] *= memory.lost_scale[0]
+                first = initial.backward[0][self.episode].detach().numpy()
+                matrix[self.lost] = first[self.lost] * memory.lost_scale[0]
                 matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
             else:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
+
+
+def _unfilled(problem: Problem) -> State:
+    """Return the final state, still to be filled; backward weights that never change are shared."""
+    state, changes = problem.state, not problem.learner.backward_plasticity.is_empty
+    # Left empty: each episode's thread fills its own part and pays for the fresh memory.
+    weights = [torch.empty_like(weight) for weight in state.weights]
+    backward = [torch.empty_like(m) if changes else m.detach() for m in state.backward]
+    return State.stack(weights, backward)
 
 
 def _moves_lost(program: Program) -> bool:

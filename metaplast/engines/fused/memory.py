@@ -18,7 +18,7 @@ import numpy.typing as npt
 from metaplast.engines.fused.program import NONE, PLASTIC, Net, Numbers, Program, Side, padded
 
 _ALIGNMENT = 64
-_BULKY = ("kept", "history", "final")  # Written before they are read.
+_BULKY = ("w_bar", "b_bar", "kept", "history", "final")  # Written before they are read.
 
 
 class Pending(NamedTuple):

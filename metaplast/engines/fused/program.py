@@ -2,7 +2,7 @@
 
 All vectors of one step lie in one array, the *signals*; each vector is identified by its offset in
 it. The adjoints of the signals lie in a second array at the same offsets. The first `saved`
-elements are those that the backward sweep cannot recompute: they are kept for every step.
+elements are kept for every step, because the backward sweep cannot recompute them.
 """
 
 from __future__ import annotations
