@@ -115,6 +115,16 @@ def test_before_the_first_task_no_time_is_known():
     assert left.total >= 10 + 6
 
 
+@pytest.mark.parametrize("terms", ["bio", "F0,F2"])
+def test_an_estimate_does_not_derive_the_settings_of_the_run_again(terms, monkeypatch):
+    left = TimeLeft()
+    left.begin(Discovery(DiscoveryConfig(terms=terms, **SMALL | {"l1": None}), split=SPLIT))
+    total = left.total
+    # Deriving them takes milliseconds, and observers estimate after every outer step.
+    monkeypatch.setattr(DiscoveryConfig, "build_system", lambda *_, **__: pytest.fail("derived"))
+    assert left.total == total
+
+
 def test_prices_forget_the_first_task_of_a_kind():
     prices = Prices()
     assert prices.of({"search": 3}) is None
