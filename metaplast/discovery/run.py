@@ -239,7 +239,7 @@ class Discovery:
     def _refit(self) -> int:
         return self.config.refit if self.choice.is_pool else 0
 
-    @property
+    @cached_property
     def rivals(self) -> list[KnownRule]:
         """The baselines to learn: all but the searched rule itself."""
         pool = self.choice.is_pool

@@ -141,6 +141,8 @@ class TimeLeft:
     def begin(self, discovery: Discovery) -> None:
         """Begin at the progress of earlier parts of the run."""
         self._discovery = discovery
+        # Kept: a configuration derives them from its terms, which takes longer than a small step.
+        self._search, self._refit = discovery.config.outer, discovery.config.refit_outer
         self.done = sum(discovery.stages.done.values())
         self._then = self._clock()
 
@@ -180,9 +182,8 @@ class TimeLeft:
         left: Counter[Kind] = Counter()
         if self._discovery is None:
             return left
-        config, stages = self._discovery.config, self._discovery.stages
+        stages, search, refit = self._discovery.stages, self._search, self._refit
         refits = refits_left(self._discovery)
-        search, refit = config.outer, config.refit_outer
         for name in (SEARCH, *(rule.name for rule in self._discovery.rivals)):
             if name not in stages.loops:
                 tasks = search.steps * search.meta_batch
