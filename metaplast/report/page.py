@@ -15,7 +15,6 @@ from metaplast.base.bands import BAND
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
@@ -242,7 +241,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{_sizes(run, config)}; {held_out} held out for the test",
+        "tasks": f"{_sizes(run)}; {held_out} held out for the test",
         "network": _network(config, provenance),
         "feedback": run.rule.feedback,
         "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
@@ -259,13 +258,12 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     }
 
 
-def _sizes(run: FinishedRun, config: Mapping[str, Any]) -> str:
+def _sizes(run: FinishedRun) -> str:
     """Return the sizes of a task: as requested, or those of a user's own sampler."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
-    request = DiscoveryConfig.from_json(config).request
-    return request.described(run.objective.target_kind or "classes")
+    return run.asked.request.described(run.objective.target_kind or "classes")
 
 
 def _own_terms(run: FinishedRun) -> str:

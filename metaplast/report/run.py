@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,14 @@ class FinishedRun:
         return float(self.stages[SEARCH][-1]["episodes"])
 
     @cached_property
+    def asked(self) -> DiscoveryConfig:
+        """The configuration."""
+        return DiscoveryConfig.from_json(self.config["config"])
+
+    @property
     def objective(self) -> Objective:
         """What the run minimised."""
-        return DiscoveryConfig.from_json(self.config["config"]).score_objective
+        return self.asked.score_objective
 
     @property
     def scale(self) -> ScoreScale:
@@ -145,33 +150,25 @@ class FinishedRun:
         if self.own is not None and (self.own.data is not None or self.own.terms):
             return self._call(self.own)
         words = ["metaplast", "discover"]
-        for field in fields(DiscoveryConfig):
-            value = self.config["config"].get(field.name)
-            flag = "--" + field.name.replace("_", "-")
-            default = field.default if field.default is not MISSING else None
-            plain = list(default) if isinstance(default, tuple) else default
-            if field.name == "least_effect":
-                plain = self.objective.least_effect
-            if value == plain or value is None:
-                continue
+        for name, value in self._changed.items():
+            flag = "--" + name.replace("_", "-")
             if isinstance(value, bool):
                 words.append(flag if value else f"--no-{flag[2:]}")
             else:
-                listed = isinstance(value, list)
+                listed = isinstance(value, tuple)
                 text = ",".join(map(str, value)) or "none" if listed else str(value)
                 words += [flag, text]
         return shlex.join(words)
 
+    @property
+    def _changed(self) -> dict[str, Any]:
+        """The settings that are not the defaults, by field name."""
+        pairs = ((field, getattr(self.asked, field.name)) for field in fields(DiscoveryConfig))
+        return {field.name: value for field, value in pairs if value != field.default}
+
     def _call(self, own: Own) -> str:
-        asked = DiscoveryConfig.from_json(self.config["config"])
-        usual = ("least_effect", self.objective.least_effect)
-        changed = [
-            f"{field.name}={getattr(asked, field.name)!r}"
-            for field in fields(DiscoveryConfig)
-            if getattr(asked, field.name) != field.default
-            and (field.name, getattr(asked, field.name)) != usual
-        ]
-        lines = [f"DiscoveryConfig({', '.join(changed)}),"]
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed.items())
+        lines = [f"DiscoveryConfig({changed}),"]
         if own.terms:
             lines.append(f"terms=[{own.names}],")
         if own.data is not None:
