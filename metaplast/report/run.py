@@ -19,7 +19,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.report.curve import Curve
@@ -73,7 +73,7 @@ class FinishedRun:
         """The rows of each stage, in order; trials of the selection are left out."""
         found: dict[str, list[Mapping[str, str]]] = {}
         for row in self.rows:
-            if not row["stage"].startswith(SELECT):
+            if not tried_in(row["stage"]):
                 found.setdefault(row["stage"], []).append(row)
         return found
 

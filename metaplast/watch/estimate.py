@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITHOUT
-from metaplast.discovery.result import REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -37,7 +37,7 @@ def kind_of(stage: str) -> Kind:
 
 
 def _is_refit(stage: str) -> bool:
-    return stage == REFIT or stage.startswith(SELECT)
+    return stage == REFIT or tried_in(stage) != ""
 
 
 def refits_left(discovery: Discovery) -> int:
@@ -55,7 +55,7 @@ def refits_left(discovery: Discovery) -> int:
     for name, loop in loops.items():
         if not _is_refit(name):
             continue
-        count, what = len(loop.learner.terms), name.partition(": ")[2]
+        count, what = len(loop.learner.terms), tried_in(name)
         if name == REFIT:
             course, first = Course(count, pool), 0
         elif what == AGAIN:

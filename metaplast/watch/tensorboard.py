@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.trouble import trouble
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -55,7 +55,7 @@ class TensorBoard:
         self._try(lambda: self._record(loop, record))
 
     def _record(self, loop: OuterLoop, record: Record) -> None:
-        if record.stage.startswith(SELECT):
+        if tried_in(record.stage):
             return
         writer, name = self._writer(record.stage)
         step = self._offset(record.stage) + record.episodes

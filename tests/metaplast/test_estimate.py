@@ -7,6 +7,7 @@ from rich.console import Console
 from support import Clouds
 
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import trial, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.selection import Fit
 from metaplast.tasks.source import EpisodeSplit
@@ -104,6 +105,12 @@ def test_a_run_that_goes_on_counts_what_was_done(stop_after, tmp_path):
     Discovery.resume(tmp_path, observers=[again], split=SPLIT).run()
     assert again.left.done == again.left.total
     assert again.left.done >= first.left.done
+
+
+def test_a_baseline_may_have_any_name():
+    assert kind_of("selective_hebb") == kind_of("select") == "baseline"
+    assert kind_of(trial(3, "without oja")) == kind_of("refit") == "refit"
+    assert tried_in(trial(3, "without oja")) == "without oja"
 
 
 def test_before_the_first_task_no_time_is_known():
