@@ -153,7 +153,7 @@ class DiscoveryConfig(
         """Return plain data for `from_json`."""
         data = asdict(self) | {"least_effect": self.least_gain}
         if self.only == "any":
-            # Version 1 had whole pools: what identifies its runs stays as it was.
+            # Version 1 had only whole pools. Without the field, its runs keep their identity.
             del data["only"]
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 

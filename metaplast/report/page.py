@@ -65,7 +65,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
         shown = pictures(run)
         page = render(run, shown)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # Numbers and names in the files are read where they are used.
+        # The drawing code reads numbers and names from the files, which may be damaged.
         raise UserError(
             f"{folder} is damaged or was written by another version of metaplast "
             f"({type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}); do the "
@@ -123,7 +123,7 @@ def _trajectories(run: FinishedRun) -> Picture:
 
 
 def _learning(run: FinishedRun) -> list[Picture]:
-    """Return score and loss in meta-training, of the rule and its baselines."""
+    """Return the figures of score and loss in meta-training, for the rule and its baselines."""
     found = []
     scale, losses = run.scale, run.objective.loss_axis
     wanted = (
@@ -147,7 +147,7 @@ def _learning(run: FinishedRun) -> list[Picture]:
 
 
 def _angles(run: FinishedRun) -> list[Picture]:
-    """Return the angles of every rule whose errors differ from backprop's."""
+    """Return the figure of angles, with every rule whose errors differ from backprop's."""
     panels = {}
     for name in run.rules:
         lines = [curve for curve in run.angles(name) if finite(curve.mean)]
@@ -235,7 +235,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """Return where the rule comes from, by name of the fact."""
+    """Return the facts about the rule's origin, by name."""
     config, provenance = run.config["config"], run.rule.provenance
     held_out = held_out_word(run.summary["held_out"], run.objective.target_kind)
     versions = run.config.get("versions", {})
@@ -259,7 +259,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
 
 
 def _sizes(run: FinishedRun) -> str:
-    """Return the sizes of a task: as requested, or those of a user's own sampler."""
+    """Return the sizes of a task, as configured or as a user's own sampler makes them."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"

@@ -37,7 +37,7 @@ _SUMMARY: Mapping[str, type | tuple[type, ...]] = {
     "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
     "seconds": (int, float),
 }  # fmt: skip
-# A running mean is over about one part in this many of the curve.
+# A curve is about this many times as long as the window of its running mean.
 WINDOWS = 10
 
 
@@ -50,7 +50,7 @@ class FinishedRun:
         config: the configuration by field name, and the versions.
         rule: the discovered rule.
         summary: the outcome, see `metaplast.discovery.run_folder.summary`.
-        rows: of history.csv.
+        rows: the rows of history.csv.
         terms: all candidates.
         own: data and terms passed from Python; None in folders of earlier versions.
     """
@@ -223,5 +223,5 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
 
 
 def finite(values: Numbers) -> bool:
-    """Return whether there is anything to draw."""
+    """Return whether at least one value is finite, so that a figure shows something."""
     return bool(np.isfinite(values).any())
