@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
-            seed = saved.get(FIRST_SEED)
+            seed: Any = saved.get(FIRST_SEED)
             require(isinstance(seed, int), f"{folder} is not the folder of a sweep.")
             jobs = replace(jobs, extra=partial(judge, seed=seed))
             run_grid("sweep", jobs, queue, _show)
