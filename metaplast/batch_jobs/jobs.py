@@ -76,6 +76,11 @@ class Jobs:
             raise UserError(
                 f"{folder / JOBS} is damaged ({error}); start the command again in a new folder."
             ) from None
+        require(
+            bool(configs),
+            f"{folder / JOBS} is damaged (it has no jobs); start the command again in a new "
+            f"folder.",
+        )
         for name in configs:
             require(
                 Path(name).name == name and name not in ("", ".."),

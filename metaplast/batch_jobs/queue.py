@@ -1,6 +1,6 @@
 """A queue of calls: in worker processes on this machine's cores, on Ray, or one by one here.
 
-Whoever waits gets the name and answer of each call as it ends, and a tick now and then. An error
+The caller gets the name and answer of each call as it ends, and a tick now and then. An error
 becomes an answer {"error": sentence}, so that one failed call does not stop the others. Workers end
 with their parent. An interrupt lets each worker save its state, and starts nothing new.
 

@@ -37,7 +37,7 @@ def continued_by(console: Console, again: str, kept: str = "") -> Iterator[None]
         text = f"Interrupted. {kept or f'Continue with:  {again}'}"
         console.out(text)
         if getattr(sys.stdout, "error", None) is not None:
-            print(text, file=sys.stderr)  # Nobody reads standard output any more.
+            print(text, file=sys.stderr)  # Standard output can no longer be written.
         stop.add_note(text)
         raise
     except Exception as error:

@@ -25,7 +25,7 @@ def own_folder(out: Path | None, kind: str = "") -> Iterator[Path]:
     made = [folder, *made] if out is None else made
     try:
         with locked(folder):
-            # Another command may have used it since we found it empty.
+            # Another command may have used it after we found it empty.
             claim_folder(folder)
             yield folder
     except BaseException:
@@ -46,7 +46,7 @@ def common_folder(path: Path) -> Iterator[Path]:
 
 
 def held(folder: Path) -> AbstractContextManager[Path]:
-    """Hold the folder of an earlier command; if it is missing, whatever reads it reports that."""
+    """Hold the folder of an earlier command; its reader reports a missing one."""
     return locked(folder) if folder.is_dir() else nullcontext(folder)
 
 

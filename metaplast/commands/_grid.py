@@ -23,6 +23,8 @@ from metaplast.watch.progress import Work
 # More runs are a typing error: each has a folder and takes at least seconds.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
+# The option that a sweep saves with its jobs.
+FIRST_SEED = "first_seed"
 
 # The summaries of the jobs that did not fail, by name.
 Done = dict[str, dict[str, Any]]

@@ -57,8 +57,8 @@ class Option:
 
     @property
     def declaration(self) -> tuple[str, Any, Any]:
-        """The field for tyro, which shows its help text and its default."""
-        # "None" and "" tell a reader nothing, and some texts explain the default themselves.
+        """Name, type and field for tyro, which shows the help text and the default."""
+        # "None" and "" do not explain a default, and some help texts explain it themselves.
         explained = self.default in (None, "", ()) or "default" in self.text
         hint = "" if explained else _default_hint
         kind: Any = self.kind

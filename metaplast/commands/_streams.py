@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-# The reader (head, less) ended, or the terminal was closed: that was on purpose.
+# The reader (head, less) ended, or the terminal was closed. Both happen on purpose.
 _LEFT = (errno.EPIPE, errno.EIO)
 
 
@@ -50,7 +50,7 @@ class Output:
 
     @property
     def loss(self) -> OSError | None:
-        """The error that lost output somebody still wanted, or None."""
+        """The error that lost output, or None; a reader that left does not count."""
         error = self.error
         return None if error is None or error.errno in _LEFT else error
 

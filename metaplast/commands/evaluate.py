@@ -67,7 +67,12 @@ class _Images(ObjectiveSettings, DataFolder):
         super().__post_init__()
         require_within("--samples", 1 if self.samples is None else self.samples, 1)
         require_within("--test-images", self.test_images, 1)
-        get_source(self.dataset or default_source())
+        get_source(self.dataset_name)
+
+    @property
+    def dataset_name(self) -> str:
+        """The source of images."""
+        return self.dataset or default_source()
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,7 @@ def _require_data(options: EvaluateOptions, entrants: Sequence[Entrant]) -> None
 
 def _open(options: EvaluateOptions, like: torch.Tensor) -> StreamSplit:
     request = part(StreamRequest, options, device=like.device, dtype=like.dtype)
-    return open_stream(options.dataset or default_source(), request)
+    return open_stream(options.dataset_name, request)
 
 
 def _settings(options: EvaluateOptions, split: StreamSplit) -> OnlineSettings:
@@ -287,7 +292,7 @@ def _plain(
 ) -> dict[str, Any]:
     """Return the options, with defaults filled in, as plain data."""
     return {
-        "dataset": options.dataset or default_source(),
+        "dataset": options.dataset_name,
         "data": split.description,
         "widths": list(network.widths),
         "activation": network.activation,

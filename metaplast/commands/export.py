@@ -15,7 +15,7 @@ from metaplast.base.files import write_text
 from metaplast.base.words import words
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_folder, require_writable
-from metaplast.discovery.run import CONFIG
+from metaplast.discovery.run_config import CONFIG
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY
 from metaplast.discovery.stages import CHECKPOINT
 from metaplast.export import (

@@ -11,14 +11,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from metaplast.base.errors import require_seed, require_within
+from metaplast.base.errors import require, require_seed, require_within
 from metaplast.base.files import csv_text, write_text
 from metaplast.base.seeds import generator
 from metaplast.base.settings import Settings
 from metaplast.base.tables import new_table
 from metaplast.batch_jobs.jobs import Jobs
+from metaplast.commands._ends import resume_command
 from metaplast.commands._folders import held, own_folder
-from metaplast.commands._grid import MOST_RUNS, Done, GridOptions, check_jobs, run_grid
+from metaplast.commands._grid import FIRST_SEED, MOST_RUNS, Done, GridOptions, check_jobs, run_grid
 from metaplast.commands._options import parse
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.tasks.library import all_sources
@@ -146,7 +147,14 @@ def main(arguments: Sequence[str]) -> None:
     queue = options.queue
     if options.resume is not None:
         with held(options.resume) as folder:
-            run_grid("recover", Jobs.load(folder)[0], queue, _show)
+            jobs, saved = Jobs.load(folder)
+            # Its jobs plant no rules; run here, they would also lack what a sweep adds.
+            require(
+                FIRST_SEED not in saved,
+                f"{folder} is the folder of a sweep; continue it with "
+                f"{resume_command('sweep', folder)}.",
+            )
+            run_grid("recover", jobs, queue, _show)
         return
     jobs = make_jobs(options, Path())
     check_jobs(jobs.configs, queue)

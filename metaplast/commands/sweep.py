@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -29,7 +29,7 @@ from metaplast.batch_jobs.sweep import (
     terms_csv,
 )
 from metaplast.commands._folders import held, own_folder
-from metaplast.commands._grid import MOST_RUNS, Done, GridOptions, check_jobs, run_grid
+from metaplast.commands._grid import FIRST_SEED, MOST_RUNS, Done, GridOptions, check_jobs, run_grid
 from metaplast.commands._options import parse
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import RULE
@@ -123,15 +123,16 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
-            require("first_seed" in saved, f"{folder} is not the folder of a sweep.")
-            jobs = replace(jobs, extra=partial(judge, seed=int(saved["first_seed"])))
+            seed: Any = saved.get(FIRST_SEED)
+            require(isinstance(seed, int), f"{folder} is not the folder of a sweep.")
+            jobs = replace(jobs, extra=partial(judge, seed=seed))
             run_grid("sweep", jobs, queue, _show)
         return
     configs = options.configs()
     check_jobs(configs, queue)
     with own_folder(options.out, "sweep") as folder:
         jobs = Jobs(folder, configs, partial(judge, seed=options.first_seed))
-        jobs.save(first_seed=options.first_seed)
+        jobs.save(**{FIRST_SEED: options.first_seed})
         run_grid("sweep", jobs, queue, _show)
 
 

@@ -67,12 +67,14 @@ class DiscoveryConfig(
         """
         super().__post_init__()
         _ = self.request
-        self._set_least_effect()
+        self._settle_least_effect()
         Learner(self.build_system(1, 2), self.choice.terms)
 
-    def _set_least_effect(self) -> None:
-        if self.least_effect is None:
-            object.__setattr__(self, "least_effect", self.score_objective.least_effect)
+    def _settle_least_effect(self) -> None:
+        # The objective's own value is kept as None, so that a copy of this configuration with
+        # another objective takes that objective's value. Commands make such copies.
+        if self.least_effect == self.score_objective.least_effect:
+            object.__setattr__(self, "least_effect", None)
         scale, least = self.score_objective.score_scale, self.least_gain
         widest = scale.best - scale.worst
         require(
@@ -89,9 +91,9 @@ class DiscoveryConfig(
 
     @property
     def least_gain(self) -> float:
-        """The least effect, as a number."""
-        assert self.least_effect is not None  # Set when the configuration is made.
-        return self.least_effect
+        """The least effect: as configured, or the objective's own."""
+        own = self.score_objective.least_effect
+        return own if self.least_effect is None else self.least_effect
 
     @property
     def config(self) -> DiscoveryConfig:
@@ -149,9 +151,9 @@ class DiscoveryConfig(
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""
-        data = asdict(self)
+        data = asdict(self) | {"least_effect": self.least_gain}
         if self.only == "any":
-            # Version 1 had whole pools: what identifies its runs stays as it was.
+            # Version 1 had only whole pools. Without the field, its runs keep their identity.
             del data["only"]
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 

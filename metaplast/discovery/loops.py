@@ -22,7 +22,7 @@ from metaplast.terms.term import Term
 
 # Names the random numbers of the test.
 HELDOUT = "heldout"
-# Names those of the tasks on which selection compares rules.
+# Names the random numbers of the tasks on which selection compares rules.
 VALIDATION = "validation"
 
 
@@ -94,7 +94,7 @@ class Loops:
         Args:
             learner: with all candidate terms.
             tied: whether all layers share θ. Per-layer coefficients begin with the refits: many
-                candidates times many layers, all moving at once, end where most tasks diverge.
+                candidates in many layers, all moving at once, would make most tasks diverge.
         """
         return self.make(SEARCH, learner, tied=tied)
 

@@ -1,7 +1,7 @@
-"""Data and terms that a user passes from Python, and that the configuration does not name.
+"""Data and terms that a user passes from Python; the configuration does not name them.
 
-The run records them and shows them with its data. To continue the run, the user passes the same
-ones again.
+The run records them, and its outputs describe them. To continue the run, the user passes the same
+data and terms again.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class OwnData:
         queries: query images in an episode.
         train: digest of the meta-training side.
         test: digest of the held-out side.
-        is_asked: whether the split came from a source, and so has the sizes of the configuration;
-            a sampler of the user's own class does not say.
+        is_asked: whether a source made the split for a request, so that its tasks have the sizes
+            of the configuration. False for a sampler of the user's own class.
     """
 
     name: str
@@ -91,7 +91,7 @@ class OwnData:
         )
 
     def differences(self, other: OwnData) -> list[str]:
-        """Return how `other` differs, one phrase for each difference; names do not count."""
+        """Return one phrase for each difference between `other` and this; names may differ."""
         found = [
             f"{words} {getattr(other, name)} instead of {getattr(self, name)}"
             for name, words in _WORDS.items()
@@ -135,7 +135,7 @@ def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
 def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
     """Check that a split was made for the sizes of a configuration.
 
-    A sampler of the user's own class has no request, so nothing is checked; the run records the
+    A sampler of the user's own class has no request, so this checks nothing; the run records the
     sizes of its episodes.
 
     Raises:
@@ -189,7 +189,7 @@ class Own:
 
     @classmethod
     def from_json(cls, data: Any) -> Own:
-        """Read what `to_json` wrote; a torch function becomes a term that can only be printed.
+        """Read what `to_json` wrote. A term with a torch function can only be printed afterwards.
 
         Raises:
             DataError: if the format is wrong.
@@ -201,7 +201,7 @@ class Own:
         return cls(None if data["data"] is None else _read_data(data["data"]), terms, written)
 
     def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
-        """Return the terms of a run that continues: passed again, or read from the record.
+        """Return the own terms of a run that continues, as passed again or as recorded.
 
         Raises:
             UserError: if a passed term is not one of the run's, or a torch function is missing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaplast.discovery.loops import VALIDATION, Loops
-from metaplast.discovery.result import REFIT, SELECT
+from metaplast.discovery.result import REFIT, trial
 from metaplast.discovery.selection import Fit
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
@@ -66,7 +66,7 @@ class Refits:
         """Return a refit; if all of its tasks diverge, the fit with the worst score."""
         self._trials += 1
         try:
-            return self._refit(f"{SELECT} {self._trials}: {what}", kept, theta)
+            return self._refit(trial(self._trials, what), kept, theta)
         except StandstillError:
             return Fit(tuple(kept), theta, self._loops.least_scores(self.learner(kept), theta))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -17,12 +18,23 @@ from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
 
-# Names of the stages of a run, and of the discovered rule in the test. Trials of the selection are
-# numbered after SELECT in the order in which they are first run.
+# Names of the stages of a run, and of the discovered rule in the test. `trial` names the trials of
+# the selection, and a baseline's stage has the name of its rule.
 SEARCH = "search"
 REFIT = "refit"
 SELECT = "select"
 DISCOVERED = "discovered"
+_TRIAL = re.compile(rf"{SELECT} \d+: ")
+
+
+def trial(number: int, what: str) -> str:
+    """Return the name of the stage of one of the selection's trials, numbered as they first run."""
+    return f"{SELECT} {number}: {what}"
+
+
+def tried_in(stage: str) -> str:
+    """Return what a trial of the selection tries, from the name of its stage; "" for others."""
+    return stage.partition(": ")[2] if _TRIAL.match(stage) else ""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ def require_room(
         config: the configuration.
         learner: with all candidate terms.
         refits: whether selection refits the candidates.
-        own_data: whether a split was passed; it alone decides how many images an episode has, so
-            only the network counts.
+        own_data: whether a split was passed. The configuration does not say how many images its
+            episodes have, so only the network counts.
         at_once: how many such discoveries share the memory.
 
     Raises:

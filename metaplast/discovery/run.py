@@ -58,12 +58,12 @@ class Discovery:
 
     Args:
         config: the configuration.
-        folder: holds the checkpoint and the configuration; made if needed. None for no checkpoint.
+        folder: for the checkpoint and the configuration; made if needed. None for no checkpoint.
         observers: objects that observe the run.
         checkpoint_seconds: longest time between checkpoints.
-        split: episodes to use instead of the configured source's; recorded as your own data. Their
-            ways, shots and queries must be the configured ones. For a sampler of your own class
-            the run records the sizes of its episodes.
+        split: episodes to use instead of the configured source's; the run records them as your own
+            data. A split that a source made must have the configured ways, shots and queries. For
+            a sampler of your own class, the run records the sizes of its episodes.
         terms: candidate terms of your own, in addition to the configured ones.
 
     Attributes:
@@ -217,7 +217,7 @@ class Discovery:
         else:
             require_fit(split, self.config)
         system = self.config.build_system(split.inputs, split.outputs)
-        # Before the first matrix is made.
+        # Checked before the first matrix is made.
         self._require_memory(Learner(system, self.choice.terms), at_once=1)
         return split.bind(system)
 
@@ -239,7 +239,7 @@ class Discovery:
     def _refit(self) -> int:
         return self.config.refit if self.choice.is_pool else 0
 
-    @property
+    @cached_property
     def rivals(self) -> list[KnownRule]:
         """The baselines to learn: all but the searched rule itself."""
         pool = self.choice.is_pool
@@ -258,10 +258,10 @@ class Discovery:
             UserError: if the data, the engine or the folder do not fit, another process uses the
                 folder, or the machine has too little memory.
         """
-        _ = self.engine  # Refuses an engine that does not fit, before the run starts.
+        _ = self.engine  # Raises an error now, before the run starts, if the engine does not fit.
         with nullcontext() if self.folder is None else locked(self.folder, make=True):
             if self._resumed:
-                # Another process may have continued it since we looked.
+                # Another process may have continued the run after we loaded the checkpoint.
                 self.stages.load()
             return self._run()
 

@@ -143,10 +143,15 @@ def write_figures(
 
 def _profile(values: Tensor) -> Curve:
     """Return a measure at the last record, layer by layer, over the networks that are finite."""
-    last = values[:, -1].double().cpu()
-    last = last[torch.isfinite(last).all(1)]
+    last = _at_end(values).double().cpu()
     layers = list(range(1, last.shape[1] + 1)) if len(last) else []
     return Curve.over_networks(layers, last.numpy()) if layers else Curve.nothing()
+
+
+def _at_end(values: Tensor) -> Tensor:
+    """Return a measure at the last record, for the networks in which it is finite."""
+    last = values[:, -1]
+    return last[torch.isfinite(last).all(1)]
 
 
 def score_table(results: Sequence[EntrantResult]) -> Table:
@@ -215,8 +220,7 @@ def diagnostics_table(results: Sequence[EntrantResult]) -> Table:
 
 
 def _layers(values: Tensor, form: str) -> str:
-    last = values[:, -1]
-    last = last[torch.isfinite(last).all(1)]
+    last = _at_end(values)
     return " ".join(form.format(value) for value in last.mean(0).tolist()) if len(last) else "–"
 
 

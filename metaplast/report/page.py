@@ -15,7 +15,6 @@ from metaplast.base.bands import BAND
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
@@ -66,7 +65,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
         shown = pictures(run)
         page = render(run, shown)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # Numbers and names in the files are read where they are used.
+        # The drawing code reads numbers and names from the files, which may be damaged.
         raise UserError(
             f"{folder} is damaged or was written by another version of metaplast "
             f"({type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}); do the "
@@ -124,7 +123,7 @@ def _trajectories(run: FinishedRun) -> Picture:
 
 
 def _learning(run: FinishedRun) -> list[Picture]:
-    """Return score and loss in meta-training, of the rule and its baselines."""
+    """Return the figures of score and loss in meta-training, for the rule and its baselines."""
     found = []
     scale, losses = run.scale, run.objective.loss_axis
     wanted = (
@@ -148,7 +147,7 @@ def _learning(run: FinishedRun) -> list[Picture]:
 
 
 def _angles(run: FinishedRun) -> list[Picture]:
-    """Return the angles of every rule whose errors differ from backprop's."""
+    """Return the figure of angles, with every rule whose errors differ from backprop's."""
     panels = {}
     for name in run.rules:
         lines = [curve for curve in run.angles(name) if finite(curve.mean)]
@@ -236,13 +235,13 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """Return where the rule comes from, by name of the fact."""
+    """Return the facts about the rule's origin, by name."""
     config, provenance = run.config["config"], run.rule.provenance
     held_out = held_out_word(run.summary["held_out"], run.objective.target_kind)
     versions = run.config.get("versions", {})
     return {
         "data": run.summary["data"],
-        "tasks": f"{_sizes(run, config)}; {held_out} held out for the test",
+        "tasks": f"{_sizes(run)}; {held_out} held out for the test",
         "network": _network(config, provenance),
         "feedback": run.rule.feedback,
         "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
@@ -259,13 +258,12 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     }
 
 
-def _sizes(run: FinishedRun, config: Mapping[str, Any]) -> str:
-    """Return the sizes of a task: as requested, or those of a user's own sampler."""
+def _sizes(run: FinishedRun) -> str:
+    """Return the sizes of a task, as configured or as a user's own sampler makes them."""
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
-    request = DiscoveryConfig.from_json(config).request
-    return request.described(run.objective.target_kind or "classes")
+    return run.asked.request.described(run.objective.target_kind or "classes")
 
 
 def _own_terms(run: FinishedRun) -> str:

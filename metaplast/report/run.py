@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.report.curve import Curve
@@ -37,7 +37,7 @@ _SUMMARY: Mapping[str, type | tuple[type, ...]] = {
     "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
     "seconds": (int, float),
 }  # fmt: skip
-# A running mean is over about one part in this many of the curve.
+# A curve is about this many times as long as the window of its running mean.
 WINDOWS = 10
 
 
@@ -50,7 +50,7 @@ class FinishedRun:
         config: the configuration by field name, and the versions.
         rule: the discovered rule.
         summary: the outcome, see `metaplast.discovery.run_folder.summary`.
-        rows: of history.csv.
+        rows: the rows of history.csv.
         terms: all candidates.
         own: data and terms passed from Python; None in folders of earlier versions.
     """
@@ -73,7 +73,7 @@ class FinishedRun:
         """The rows of each stage, in order; trials of the selection are left out."""
         found: dict[str, list[Mapping[str, str]]] = {}
         for row in self.rows:
-            if not row["stage"].startswith(SELECT):
+            if not tried_in(row["stage"]):
                 found.setdefault(row["stage"], []).append(row)
         return found
 
@@ -98,9 +98,14 @@ class FinishedRun:
         return float(self.stages[SEARCH][-1]["episodes"])
 
     @cached_property
+    def asked(self) -> DiscoveryConfig:
+        """The configuration."""
+        return DiscoveryConfig.from_json(self.config["config"])
+
+    @property
     def objective(self) -> Objective:
         """What the run minimised."""
-        return DiscoveryConfig.from_json(self.config["config"]).score_objective
+        return self.asked.score_objective
 
     @property
     def scale(self) -> ScoreScale:
@@ -145,33 +150,25 @@ class FinishedRun:
         if self.own is not None and (self.own.data is not None or self.own.terms):
             return self._call(self.own)
         words = ["metaplast", "discover"]
-        for field in fields(DiscoveryConfig):
-            value = self.config["config"].get(field.name)
-            flag = "--" + field.name.replace("_", "-")
-            default = field.default if field.default is not MISSING else None
-            plain = list(default) if isinstance(default, tuple) else default
-            if field.name == "least_effect":
-                plain = self.objective.least_effect
-            if value == plain or value is None:
-                continue
+        for name, value in self._changed.items():
+            flag = "--" + name.replace("_", "-")
             if isinstance(value, bool):
                 words.append(flag if value else f"--no-{flag[2:]}")
             else:
-                listed = isinstance(value, list)
+                listed = isinstance(value, tuple)
                 text = ",".join(map(str, value)) or "none" if listed else str(value)
                 words += [flag, text]
         return shlex.join(words)
 
+    @property
+    def _changed(self) -> dict[str, Any]:
+        """The settings that are not the defaults, by field name."""
+        pairs = ((field, getattr(self.asked, field.name)) for field in fields(DiscoveryConfig))
+        return {field.name: value for field, value in pairs if value != field.default}
+
     def _call(self, own: Own) -> str:
-        asked = DiscoveryConfig.from_json(self.config["config"])
-        usual = ("least_effect", self.objective.least_effect)
-        changed = [
-            f"{field.name}={getattr(asked, field.name)!r}"
-            for field in fields(DiscoveryConfig)
-            if getattr(asked, field.name) != field.default
-            and (field.name, getattr(asked, field.name)) != usual
-        ]
-        lines = [f"DiscoveryConfig({', '.join(changed)}),"]
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed.items())
+        lines = [f"DiscoveryConfig({changed}),"]
         if own.terms:
             lines.append(f"terms=[{own.names}],")
         if own.data is not None:
@@ -226,5 +223,5 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
 
 
 def finite(values: Numbers) -> bool:
-    """Return whether there is anything to draw."""
+    """Return whether at least one value is finite, so that a figure shows something."""
     return bool(np.isfinite(values).any())

@@ -15,7 +15,7 @@ from metaplast.base.bands import BAND
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
 from metaplast.base.tables import new_table
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -33,9 +33,7 @@ _STAGES = {SEARCH: "searching", REFIT: "refitting"}
 
 def _stage_name(stage: str) -> str:
     """Return the human-readable name of a stage."""
-    if stage.startswith(SELECT):
-        return stage.partition(": ")[2]
-    return _STAGES.get(stage, stage)
+    return tried_in(stage) or _STAGES.get(stage, stage)
 
 
 def make_console() -> Console:
@@ -164,10 +162,10 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
     """Print how many episodes diverged in training, and where the first of them diverged."""
     counts = Counter[bool]()
     for record in result.history:
-        counts[record.stage.startswith(SELECT)] += record.non_finite
+        counts[bool(tried_in(record.stage))] += record.non_finite
     if counts[False]:
         console.out(f"{counts[False]} training episodes diverged and were left out; the first:")
-        trained = [text for text in result.divergences if not text.startswith(SELECT)]
+        trained = [text for text in result.divergences if not tried_in(text)]
         for text in trained[:most]:
             console.out(f"  {text}")
     if counts[True]:

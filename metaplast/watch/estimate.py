@@ -1,10 +1,10 @@
 """How much of a discovery is left to do, and how long that will take.
 
-Three things are unknown before the end: how many refits selection will need, what a task of each
-kind of work costs on this machine, and how many terms will be tested. The first and the last are
-guessed from the stages so far. Costs are measured, one price for each kind of work: tasks of the
+Three things are unknown before the end: how many refits selection will need, how many terms will be
+tested, and how long a task of each kind of work takes on this machine. The first two are guessed
+from the stages so far. The third is measured as one price for each kind of work: tasks of the
 search, of the baselines and of refits differ in batch size and in the number of terms, and a task
-without gradient costs about a third.
+without gradient takes about a third of the time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITHOUT
-from metaplast.discovery.result import REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -25,7 +25,7 @@ Kind = Literal["search", "baseline", "refit", "evaluation"]
 
 # Prices relative to each other, for kinds of work that have not been measured yet.
 USUAL: Mapping[Kind, float] = {"search": 1.0, "baseline": 1.0, "refit": 1.0, "evaluation": 1 / 3}
-# How much of the weight of an observation is left after each later one of its kind.
+# Each measurement multiplies the weight of the earlier ones of its kind by this.
 _MEMORY = 0.98
 
 
@@ -37,7 +37,7 @@ def kind_of(stage: str) -> Kind:
 
 
 def _is_refit(stage: str) -> bool:
-    return stage == REFIT or stage.startswith(SELECT)
+    return stage == REFIT or tried_in(stage) != ""
 
 
 def refits_left(discovery: Discovery) -> int:
@@ -55,7 +55,7 @@ def refits_left(discovery: Discovery) -> int:
     for name, loop in loops.items():
         if not _is_refit(name):
             continue
-        count, what = len(loop.learner.terms), name.partition(": ")[2]
+        count, what = len(loop.learner.terms), tried_in(name)
         if name == REFIT:
             course, first = Course(count, pool), 0
         elif what == AGAIN:
@@ -71,7 +71,7 @@ def refits_left(discovery: Discovery) -> int:
 
 
 def _selects(discovery: Discovery) -> bool:
-    """Return whether selection is still to come, or goes on."""
+    """Return whether this run has a selection that has not ended yet."""
     wanted = discovery.choice.is_pool and discovery.config.refit > 0
     return wanted and discovery.selection is None
 
@@ -79,8 +79,9 @@ def _selects(discovery: Discovery) -> bool:
 class Course:
     """The course of one round of selection, as far as its refits show it.
 
-    Each term of the rule is left out once. If a term is dropped, those that were missed before it
-    are left out again. Then follow the rule as it is, and each other term of the pool put back.
+    Selection leaves out each term of the rule once. If it drops a term, it leaves out again those
+    that were missed before. Then it refits the rule as it is, and puts back each other term of the
+    pool.
 
     Args:
         size: number of terms at the start of the round.
@@ -94,10 +95,10 @@ class Course:
         self._queue, self._missed = size, 0
 
     def leave_out(self, rule: int) -> None:
-        """Note a refit without a term; the size of its rule tells how the one before it ended.
+        """Note a refit without a term; a smaller rule shows that the refit before dropped its term.
 
         Args:
-            rule: number of terms of the rule, with the one that is left out.
+            rule: number of terms of the rule, including the one that is left out.
         """
         if rule < self._rule:
             self._queue, self._missed = self._queue + self._missed, 0
@@ -113,7 +114,7 @@ class Course:
         # How the last refit ends is not known yet, so its term counts as not tried.
         tried = max(0, self._tried - 1)
         new = max(0, self._size - tried)
-        # The share of terms that stay is assumed to go on.
+        # Assume that the same share of the other terms stays.
         stays = 1 - (self._size - self._rule) / tried if tried else 0.5
         missed, dropped = new * stays, new * (1 - stays)
         again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
@@ -141,6 +142,8 @@ class TimeLeft:
     def begin(self, discovery: Discovery) -> None:
         """Begin at the progress of earlier parts of the run."""
         self._discovery = discovery
+        # Kept: a configuration derives them from its terms, which takes longer than a small step.
+        self._search, self._refit = discovery.config.outer, discovery.config.refit_outer
         self.done = sum(discovery.stages.done.values())
         self._then = self._clock()
 
@@ -180,9 +183,8 @@ class TimeLeft:
         left: Counter[Kind] = Counter()
         if self._discovery is None:
             return left
-        config, stages = self._discovery.config, self._discovery.stages
+        stages, search, refit = self._discovery.stages, self._search, self._refit
         refits = refits_left(self._discovery)
-        search, refit = config.outer, config.refit_outer
         for name in (SEARCH, *(rule.name for rule in self._discovery.rivals)):
             if name not in stages.loops:
                 tasks = search.steps * search.meta_batch
@@ -219,9 +221,9 @@ class Prices:
         self._seconds: dict[Kind, float] = {}
 
     def observe(self, kind: Kind, tasks: int, seconds: float) -> None:
-        """Add a measurement; later ones count more, and the first only until there is another.
+        """Add a measurement. Later ones count more, and the second replaces the first.
 
-        The first of a kind is often slow: kernels are compiled, scales are measured.
+        The first of a kind is often slow: kernels are compiled and scales are measured.
         """
         kept = _MEMORY if self._seen[kind] > 1 else 0.0
         self._seen[kind] += 1
@@ -231,11 +233,11 @@ class Prices:
     def of(self, work: Mapping[Kind, int]) -> float | None:
         """Return the seconds that some tasks will take; None before the second of a kind."""
         known = {kind: self._seconds[kind] / tasks for kind, tasks in self._tasks.items()}
-        # The very first task tells nothing, if it waited for a kernel to be compiled.
+        # The very first task may have waited for a kernel to be compiled.
         if not any(count > 1 for count in self._seen.values()):
             return None
-        # Every kind that was measured says what the others may cost; a baseline is learned with
-        # the settings of the search.
+        # Guess the price of the other kinds from those that were measured. Baselines are learned
+        # with the settings of the search.
         unit = sum(price / USUAL[kind] for kind, price in known.items()) / len(known)
         guessed = {kind: unit * usual for kind, usual in USUAL.items()}
         if "search" in known:
@@ -244,7 +246,7 @@ class Prices:
 
 
 def in_words(seconds: float | None) -> str:
-    """Return a time left in plain words, no more precise than it is known."""
+    """Return a time left in plain words, rounded because it is an estimate."""
     if seconds is None:
         return "time left unknown"
     if seconds < 60:

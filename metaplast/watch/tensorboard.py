@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.trouble import trouble
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, SELECT, Result
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -40,18 +40,22 @@ class TensorBoard:
         self._folder = as_path(folder, "folder") / FOLDER
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
+        # Tasks of the search, which the refit follows on the episode axis.
+        self._searched = 0
         self._is_lost = False
 
     def begin(self, discovery: Discovery) -> None:
         """Remember the run, whose layout and earlier steps are needed later."""
         self._discovery = discovery
+        outer = discovery.config.outer
+        self._searched = outer.steps * outer.meta_batch
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the scalars of one outer step, but not of the selection's trials."""
         self._try(lambda: self._record(loop, record))
 
     def _record(self, loop: OuterLoop, record: Record) -> None:
-        if record.stage.startswith(SELECT):
+        if tried_in(record.stage):
             return
         writer, name = self._writer(record.stage)
         step = self._offset(record.stage) + record.episodes
@@ -139,10 +143,7 @@ class TensorBoard:
 
     def _offset(self, stage: str) -> int:
         """Return where a stage begins on the episode axis: the refit follows the search."""
-        if stage != REFIT or self._discovery is None:
-            return 0
-        outer = self._discovery.config.outer
-        return outer.steps * outer.meta_batch
+        return self._searched if stage == REFIT else 0
 
     def _writer(self, stage: str) -> tuple[SummaryWriter, str]:
         name = DISCOVERED if stage in (SEARCH, REFIT) else stage

@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from metaplast.batch_jobs import queue
+from metaplast.batch_jobs.jobs import Jobs
 from metaplast.commands import guard
 from metaplast.commands import recover as recover_command
 from metaplast.commands import sweep as sweep_command
 from metaplast.commands._options import parse
 from metaplast.commands.recover import RecoverOptions, make_jobs, supports
 from metaplast.commands.sweep import SweepOptions
+from metaplast.discovery.config import DiscoveryConfig
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import choose_terms
 
@@ -85,6 +87,18 @@ def test_runs_that_fail_are_told_in_the_exit_code(in_process, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "recommended" in captured.out
     assert "1 of 2 runs failed, the first being broken;" in captured.err
+
+
+def test_a_folder_of_the_other_command_is_refused(tmp_path, capsys):
+    jobs = Jobs(tmp_path, {"a": DiscoveryConfig(dataset="digits")})
+    jobs.save(first_seed=0)
+    assert guard(recover_command.main, [f"--resume={tmp_path}"]) == 2
+    assert f"continue it with metaplast sweep --resume {tmp_path}." in capsys.readouterr().err
+    for options in ({}, {"first_seed": "zero"}):
+        jobs.save(**options)
+        assert guard(sweep_command.main, [f"--resume={tmp_path}"]) == 2
+        assert "is not the folder of a sweep." in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.slow

@@ -73,7 +73,13 @@ WRONG = {
 }
 OPTIONAL = ("shots", "l1", "feedback", "data_root", "least_effect")
 DEFAULTS = DiscoveryConfig()
-KINDS = {"data_root": Path, "shots": int, "l1": float, "feedback": str}
+KINDS = {
+    "data_root": Path,
+    "shots": int,
+    "l1": float,
+    "feedback": str,
+    "least_effect": float,
+}
 
 
 def kind_of(field):

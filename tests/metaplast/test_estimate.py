@@ -7,6 +7,7 @@ from rich.console import Console
 from support import Clouds
 
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import trial, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.selection import Fit
 from metaplast.tasks.source import EpisodeSplit
@@ -106,6 +107,12 @@ def test_a_run_that_goes_on_counts_what_was_done(stop_after, tmp_path):
     assert again.left.done >= first.left.done
 
 
+def test_a_baseline_may_have_any_name():
+    assert kind_of("selective_hebb") == kind_of("select") == "baseline"
+    assert kind_of(trial(3, "without oja")) == kind_of("refit") == "refit"
+    assert tried_in(trial(3, "without oja")) == "without oja"
+
+
 def test_before_the_first_task_no_time_is_known():
     left = TimeLeft()
     assert (left.seconds, left.total) == (None, 0)
@@ -113,6 +120,16 @@ def test_before_the_first_task_no_time_is_known():
     assert left.seconds is None
     # The search, the two other baselines, and the test of all three.
     assert left.total >= 10 + 6
+
+
+@pytest.mark.parametrize("terms", ["bio", "F0,F2"])
+def test_an_estimate_does_not_derive_the_settings_of_the_run_again(terms, monkeypatch):
+    left = TimeLeft()
+    left.begin(Discovery(DiscoveryConfig(terms=terms, **SMALL | {"l1": None}), split=SPLIT))
+    total = left.total
+    # Deriving them takes milliseconds, and observers estimate after every outer step.
+    monkeypatch.setattr(DiscoveryConfig, "build_system", lambda *_, **__: pytest.fail("derived"))
+    assert left.total == total
 
 
 def test_prices_forget_the_first_task_of_a_kind():

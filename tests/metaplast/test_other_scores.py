@@ -3,10 +3,12 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
+from metaplast.commands.discover import read_options
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_folder import RunFiles
@@ -14,8 +16,10 @@ from metaplast.engines import get_engine
 from metaplast.meta.evaluation import evaluate, least_scores
 from metaplast.report.page import write_report
 from metaplast.rules.rule import Rule
+from metaplast.systems import objective
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.systems.objectives.mean_squared_error import MeanSquaredError
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.library import all_terms
@@ -132,4 +136,20 @@ def test_a_least_effect_that_is_no_change_of_the_score_is_refused(value):
 
 def test_the_default_least_effect_is_the_objective_s():
     assert config().least_gain == 0.002
+    assert config().to_json()["least_effect"] == 0.002
     assert DiscoveryConfig.from_json(config().to_json()) == config()
+
+
+class Strict(MeanSquaredError):
+    name = "strict"
+    least_effect = 0.5
+
+
+def test_a_least_effect_that_nobody_gave_follows_the_objective(monkeypatch):
+    known = {**objective.all_objectives(), "strict": Strict()}
+    monkeypatch.setattr(objective, "all_objectives", lambda: known)
+    assert replace(config(), objective="strict").least_gain == 0.5
+    assert replace(config(least_effect=0.1), objective="strict").least_gain == 0.1
+    assert read_options(["--objective", "strict"]).least_gain == 0.5
+    given = ["--objective", "strict", "--least-effect", "0.002"]
+    assert read_options(given).config.to_json()["least_effect"] == 0.002

@@ -82,6 +82,10 @@ def test_a_folder_without_jobs_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         Jobs.load(tmp_path)
     assert_is_one_sentence(caught.value)
+    (tmp_path / "jobs.json").write_text('{"options": {}, "jobs": {}}')
+    with pytest.raises(UserError, match="it has no jobs") as caught:
+        Jobs.load(tmp_path)
+    assert_is_one_sentence(caught.value)
     for name in ("../a", "..", ".", ""):
         data = {"options": {}, "jobs": {name: TINY.to_json()}}
         (tmp_path / "jobs.json").write_text(json.dumps(data))
