@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from support import assert_close, assert_is_one_sentence, normal, seeded
@@ -100,3 +101,34 @@ def test_the_squared_error_is_that_of_a_plain_loop():
 def test_targets_that_are_no_numbers_are_refused():
     with pytest.raises(UserError, match="NaN"):
         get_objective("mse").targets(torch.full((1, 2, 3), math.nan), (1, 2), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_targets_whose_squares_overflow_are_refused(dtype):
+    objective, neurons = get_objective("mse"), 3
+    largest = math.sqrt(torch.finfo(dtype).max / (4 * neurons))
+    for size, is_held in ((0.99 * largest, True), (1.01 * largest, False)):
+        given = torch.full((1, 2, neurons), -size, dtype=torch.float64)
+        assert bool(torch.isfinite(objective.least_score(given.to(dtype))).all()) == is_held
+        if is_held:
+            objective.targets(given, (1, 2), neurons, dtype=dtype)
+            continue
+        with pytest.raises(UserError, match=r"must be at most .*target_scale") as caught:
+            objective.targets(given, (1, 2), neurons, dtype=dtype)
+        assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([1, 2, 3], "int64 of shape .*convert them to floating point"),
+        ([1.0, 2.0], "give 3 for each sample"),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), "masked values"),
+        (torch.ones(3).to_sparse(), "got a Tensor"),
+        (torch.ones(3, device="meta"), "got a Tensor"),
+    ],
+)
+def test_refused_targets_are_described(given, words):
+    with pytest.raises(UserError, match=words) as caught:
+        get_objective("mse").targets(given, (), 3)
+    assert_is_one_sentence(caught.value)
