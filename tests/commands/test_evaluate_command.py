@@ -199,6 +199,17 @@ def test_one_network_of_regression_has_an_open_band(tmp_path):
     assert (entry["neg_mse"]["low"], entry["neg_mse"]["high"]) == (None, 0)
 
 
+@pytest.mark.parametrize("provenance", [{"dataset": "digits"}, {"objective": "MSE"}, {}])
+def test_a_rule_found_with_another_objective_is_named(provenance, tmp_path, capsys):
+    terms = choose_terms("bio").terms
+    Rule(terms, ((1e-2, -2e-2, 1e-3),), "fixed", provenance).save(tmp_path / "mine.json")
+    options = ["--dataset=diabetes", "--objective=mse", "--baselines=none", "--engine=batched"]
+    small = ["--hidden=5", "--samples=10", "--seeds=2", "--quiet"]
+    assert run(tmp_path / "mine.json", *options, *small, "--out", tmp_path / "out") == 0
+    warning = "the rule mine was found with the objective cross-entropy, but these networks learn"
+    assert (warning in " ".join(capsys.readouterr().out.split())) == ("dataset" in provenance)
+
+
 def test_depth_stretches_the_profile_of_the_hidden_layers():
     profile = (170, 130, 100, 70)
     assert widths_for_depth(profile, None) == widths_for_depth(profile, 5) == profile
