@@ -167,3 +167,11 @@ def test_a_module_trained_with_mse_is_still_ordinary():
         model(x)
         optimizer.step([float(x @ torch.tensor([2.0, -1.0]))])
     assert_close(model[0].weight.detach().double(), torch.tensor([[2.0, -1.0]]).double(), 1e-3)
+
+
+def test_an_alias_of_the_objective_is_the_same_objective():
+    model = sequential((6, 3), "tanh")
+    rule = Rule(HEBBIAN, ((0.1,),), "symmetric")
+    one, other = (RuleOptimizer(model, rule, objective=name) for name in ("mse", "Regression"))
+    assert one.learner == other.learner
+    other.load_state_dict(one.state_dict())
