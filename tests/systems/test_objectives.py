@@ -122,7 +122,7 @@ def test_targets_whose_squares_overflow_are_refused(dtype):
     ("given", "words"),
     [
         ([1, 2, 3], "int64 of shape .*convert them to floating point"),
-        ([1.0, 2.0], "give 3 for each sample"),
+        ([1.0, 2.0], "give one vector of 3 numbers for each sample"),
         (np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), "masked values"),
         (torch.ones(3).to_sparse(), "got a Tensor"),
         (torch.ones(3, device="meta"), "got a Tensor"),

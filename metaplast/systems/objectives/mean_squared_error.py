@@ -71,7 +71,9 @@ class MeanSquaredError(Objective):
         wanted = (*shape, neurons)
         found = _tensor(given)
         fits = found is not None and tuple(found.shape) == wanted
-        mend = "convert them to floating point" if fits else f"give {neurons} for each sample"
+        mend = f"give one vector of {neurons} numbers for each sample"
+        if fits:
+            mend = "convert them to floating point"
         require(
             fits and found is not None and found.is_floating_point(),
             f"{what} of the objective mse must be floating-point vectors of shape {wanted}, got "
