@@ -8,7 +8,7 @@ import torch
 from support import assert_close, assert_is_one_sentence, normal, seeded
 
 from metaplast.base.errors import UserError
-from metaplast.systems.objective import all_objectives, get_objective
+from metaplast.systems.objective import Objective, all_objectives, get_objective
 
 OBJECTIVES = all_objectives()
 each = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
@@ -131,4 +131,17 @@ def test_targets_whose_squares_overflow_are_refused(dtype):
 def test_refused_targets_are_described(given, words):
     with pytest.raises(UserError, match=words) as caught:
         get_objective("mse").targets(given, (), 3)
+    assert_is_one_sentence(caught.value)
+
+
+def test_an_objective_without_a_lowest_score_is_refused_at_once(monkeypatch):
+    class Endless(type(get_objective("mse"))):
+        name = "endless"
+        least_score = Objective.least_score
+
+    monkeypatch.setattr(
+        "metaplast.systems.objective.all_objectives", lambda: {"endless": Endless()}
+    )
+    with pytest.raises(UserError, match=r"endless .* must define least_score\(\)") as caught:
+        get_objective("endless")
     assert_is_one_sentence(caught.value)
