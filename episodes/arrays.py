@@ -68,6 +68,9 @@ def as_labels(name: str, value: Any) -> Array:
     else:
         array = _array(name, "labels", value)
         kind = array.dtype
+    if array.dtype.kind in "US" and isinstance(value, list | tuple):
+        # NumPy turns numbers among text into text.
+        array = np.array(value, dtype=object)
     if array.dtype.kind in "US":
         texts: Array = array.astype(str)
         return texts

@@ -163,7 +163,7 @@ def _pair(name: str, index: int, item: Any) -> tuple[Tensor, Array]:
     require(
         label.size == 1,
         f"{name}[{index}] must have one integer label, got shape {tuple(label.shape)}; give the "
-        f"number of its class.",
+        f"number of its class, or floating-point numbers [output] to learn.",
     )
     return image, label.reshape(())
 

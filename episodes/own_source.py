@@ -93,6 +93,15 @@ def _with_numbers(
         f"or labels.astype(int), if they are numbers of classes.",
     )
     numbers = torch.from_numpy(targets.reshape(len(targets), -1))
+    constant = (numbers == numbers[0]).all(0) & (len(numbers) > 1)
+    if bool(constant.any()):
+        place = int(constant.int().argmax())
+        warnings.warn(
+            f"{name}: targets should differ from sample to sample, but output {place} is always "
+            f"{float(numbers[0, place]):g}, so there is nothing to learn; check it, or leave it "
+            f"out.",
+            stacklevel=4,
+        )
     bounds = far_range(numbers) if target_scale == "auto" else None
     if bounds is not None:
         warn_of_range(*bounds, f"{name}: targets", _MEND_TARGETS, stacklevel=4)

@@ -162,10 +162,12 @@ def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, side
     needed = request.shots + request.queries
     each = " for meta-training and as many for the test" if sides == 2 else ""
     what = f"images of class {smallest}" if pool.targets is None else "samples"
+    most = has // sides
+    mend = f"make them at most {most} together" if most > 1 else f"give at least {2 * sides}"
     require(
         has >= sides * needed,
         f"{name} has {has} {what}, but --shots {request.shots} and --queries "
-        f"{request.queries} take {needed}{each}; make them at most {has // sides} together.",
+        f"{request.queries} take {needed}{each}; {mend}.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from metaplast.commands import main
+from metaplast._start import main
 
 if __name__ == "__main__":
     sys.exit(main())

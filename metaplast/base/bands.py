@@ -64,6 +64,11 @@ class Band:
             return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
+    def to_json(self) -> dict[str, float | None]:
+        """Return mean, low and high for a JSON file; None for an end that is open (infinite)."""
+        ends = {"low": self.low, "high": self.high}
+        return {"mean": self.mean, **{k: v if math.isfinite(v) else None for k, v in ends.items()}}
+
     @property
     def points(self) -> str:
         """A difference with its band; of shares, in points."""

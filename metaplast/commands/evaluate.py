@@ -27,6 +27,7 @@ from metaplast.online.comparison import (
     check_depth,
     collect_entrants,
     evaluate_entrant,
+    objective_warnings,
     widths_for_depth,
 )
 from metaplast.online.train import OnlineSettings, spaced_records
@@ -169,6 +170,8 @@ def main(arguments: Sequence[str]) -> None:
     with own_folder(options.out, "evaluate") as folder:
         if not options.quiet:
             _show_settings(console, split, network, settings)
+        for sentence in objective_warnings(entrants, network):
+            console.out(sentence)
         kept = f"Finished rules are in {folder}."
         try:
             with continued_by(console, "the same command and another --out", kept):

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require, require_within, shown, unknown_name
+from metaplast.base.registry import match
 from metaplast.base.words import words
 from metaplast.discovery.run_folder import RULE, load_rule
 from metaplast.online.train import OnlineRun, OnlineSettings, train_online
 from metaplast.online.tuning import Quality, Scale, Search, Trial
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
+from metaplast.systems.objective import all_objectives
 from metaplast.tasks.stream import StreamSplit
 from metaplast.terms.library import find_known_rule, get_term, known_rules, online_baselines
 
@@ -166,6 +168,18 @@ def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...
     require(bool(hidden), "--depth above 1 needs widths of hidden layers; give --hidden.")
     places = np.linspace(0, len(hidden) - 1, depth - 1)
     return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
+
+
+def objective_warnings(entrants: Sequence[Entrant], network: FullyConnected) -> list[str]:
+    """Return a warning for each discovered rule that was found with another objective."""
+    own = network.objective
+    return [
+        f"warning: the rule {each.name} was found with the objective {each.rule.objective_name}, "
+        f"but these networks learn with {own.name}; give --objective {each.rule.objective_name}, "
+        f"with fitting data, unless this is meant."
+        for each in entrants
+        if each.rule.provenance and match(each.rule.objective_name, all_objectives()) != own
+    ]
 
 
 def check_depth(entrant: Entrant, network: FullyConnected) -> None:

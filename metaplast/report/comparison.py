@@ -85,7 +85,7 @@ def write_summary(
             "fitted": result.entrant.fit,
             "tried": len(result.trials),
             "at_edge": list(result.at_edge),
-            run.scale.key: {"mean": band.mean, "low": band.low, "high": band.high},
+            run.scale.key: band.to_json(),
             "diverged": int(run.diverged.sum()),
             "networks": len(run.score),
         }

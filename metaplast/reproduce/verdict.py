@@ -95,17 +95,11 @@ def judge(claim: Claim, table: Table) -> Verdict:
         source=claim.source,
         criterion=claim.criterion,
         unit=claim.unit,
-        mean=None if band is None else band.mean,
-        low=None if band is None else _closed(band.low),
-        high=None if band is None else _closed(band.high),
+        **(dict.fromkeys(("mean", "low", "high")) if band is None else band.to_json()),
         seeds=len(values),
         agree=agree,
         outcome=_outcome(claim, band) if band is not None and complete else "not decided",
     )
-
-
-def _closed(end: float) -> float | None:
-    return end if math.isfinite(end) else None
 
 
 def _outcome(claim: Claim, band: Band) -> Outcome:

@@ -51,7 +51,7 @@ class FullyConnected(System):
         activation: of the hidden layers, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
         feedback_name: the feedback, which supplies the errors.
-        objective_name: the objective of the output.
+        objective_name: the objective of the output; an alias becomes the objective's own name.
     """
 
     widths: tuple[int, ...]
@@ -84,7 +84,8 @@ class FullyConnected(System):
         )
         parse_activation(self.activation)
         Init(self.init)
-        _ = self.feedback, self.objective
+        _ = self.feedback
+        object.__setattr__(self, "objective_name", self.objective.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle only the fields: cached values contain functions, which do not pickle."""

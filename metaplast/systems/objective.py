@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import require
+from metaplast.base.errors import UserError, require
 from metaplast.base.registry import find, lookup
 from metaplast.base.scores import ScoreScale
 
@@ -95,7 +95,7 @@ class Objective(ABC):
         is always finite. An objective whose `worst` is infinite must define this method.
         """
         if not math.isfinite(self.worst):
-            raise TypeError(f"{type(self).__name__} has no lowest score, so define least_score()")
+            raise UserError(f"{type(self).__name__} has no lowest score; define least_score().")
         return torch.full(target.shape[:2], self.worst, dtype=torch.float32, device=target.device)
 
     def chance(self, outputs: int) -> float | None:
@@ -173,6 +173,13 @@ def get_objective(name: str) -> Objective:
     """Return the objective with this name or alias.
 
     Raises:
-        UserError: if there is no such objective; suggests the nearest name.
+        UserError: if there is no such objective; suggests the nearest name. Also if it has neither
+            a lowest score nor a `least_score`.
     """
-    return lookup("objective", name, all_objectives())
+    found = lookup("objective", name, all_objectives())
+    require(
+        math.isfinite(found.worst) or type(found).least_score is not Objective.least_score,
+        f"the objective {found.name} has no lowest score (worst is {found.worst}), so "
+        f"{type(found).__name__} must define least_score(); add it to its package.",
+    )
+    return found

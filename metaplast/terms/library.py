@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from metaplast.base.errors import UserError, require, shown, unknown_name
+from metaplast.base.errors import UserError, require, sentence, shown, unknown_name
 from metaplast.base.registry import find, match
 from metaplast.base.words import words
 from metaplast.terms.algebra import Signal
@@ -125,6 +125,28 @@ def pools() -> Mapping[str, Pool]:
     return find(TERMS, Pool)  # type: ignore[type-abstract]
 
 
+def pool_terms(pool: Pool) -> tuple[Term, ...]:
+    """Return the terms of a pool.
+
+    Raises:
+        UserError: if it cannot give them, gives none, or gives anything but terms.
+    """
+    mend = "fix or uninstall its package."
+    try:
+        found = tuple(pool.terms())
+    except Exception as error:
+        raise UserError(
+            f"the pool {pool.name!r} must return its terms, but failed ({sentence(error)}); {mend}"
+        ) from error
+    wrong = [each for each in found if not isinstance(each, Term)]
+    require(
+        bool(found) and not wrong,
+        f"the pool {pool.name!r} must return terms, got {shown(wrong[0]) if wrong else 'none'}; "
+        f"{mend}",
+    )
+    return found
+
+
 def candidate_terms() -> Mapping[str, Term]:
     """Return every installed term, then every other term of an installed pool, by name.
 
@@ -133,7 +155,7 @@ def candidate_terms() -> Mapping[str, Term]:
     """
     found = dict(all_terms())
     for pool in pools().values():
-        for term in pool.terms():
+        for term in pool_terms(pool):
             require(
                 found.setdefault(term.name, term) == term,
                 f"the pool {pool.name!r} has a term {term.name!r}, but another term has that name; "
@@ -188,7 +210,7 @@ def choose_terms(text: str) -> TermChoice:
     pool = match(text, pools())
     if pool is not None:
         candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
-        return TermChoice(text, pool.terms(), pool.feedback, is_named=False)
+        return TermChoice(text, pool_terms(pool), pool.feedback, is_named=False)
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)

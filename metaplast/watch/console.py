@@ -21,7 +21,7 @@ from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.tasks.source import held_out_word
-from metaplast.terms.library import KnownRule
+from metaplast.terms.library import KnownRule, pool_terms
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 from metaplast.watch.estimate import TimeLeft, in_words
@@ -283,8 +283,8 @@ def pool_table(pools: Iterable[Pool]) -> Table:
     for column in ("name", "terms", "local", "feedback", "candidates"):
         right = column in ("terms", "local")
         table.add_column(column, overflow="fold", justify="right" if right else "left")
-    for pool in sorted(pools, key=lambda p: len(p.terms())):
-        terms = pool.terms()
+    for pool in sorted(pools, key=lambda p: len(pool_terms(p))):
+        terms = pool_terms(pool)
         local = sum(term.is_local for term in terms)
         table.add_row(pool.name, str(len(terms)), str(local), *pool.feedback[:1] or ("any",),
                       pool.summary)  # fmt: skip

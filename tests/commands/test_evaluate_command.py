@@ -189,6 +189,27 @@ def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
     assert re.search(r"wild +.* 3 ", capsys.readouterr().out)
 
 
+def test_one_network_of_regression_has_an_open_band(tmp_path):
+    rule = save_rule(tmp_path / "mine.json")
+    options = ["--dataset=diabetes", "--objective=mse", "--baselines=none", "--engine=batched"]
+    small = ["--hidden=5", "--samples=20", "--seeds=1", "--quiet"]
+    assert run(rule, *options, *small, "--out", tmp_path / "out") == 0
+    entry = json.loads((tmp_path / "out" / "comparison.json").read_text())["rules"]["mine"]
+    assert entry["neg_mse"]["mean"] < 0
+    assert (entry["neg_mse"]["low"], entry["neg_mse"]["high"]) == (None, 0)
+
+
+@pytest.mark.parametrize("provenance", [{"dataset": "digits"}, {"objective": "MSE"}, {}])
+def test_a_rule_found_with_another_objective_is_named(provenance, tmp_path, capsys):
+    terms = choose_terms("bio").terms
+    Rule(terms, ((1e-2, -2e-2, 1e-3),), "fixed", provenance).save(tmp_path / "mine.json")
+    options = ["--dataset=diabetes", "--objective=mse", "--baselines=none", "--engine=batched"]
+    small = ["--hidden=5", "--samples=10", "--seeds=2", "--quiet"]
+    assert run(tmp_path / "mine.json", *options, *small, "--out", tmp_path / "out") == 0
+    warning = "the rule mine was found with the objective cross-entropy, but these networks learn"
+    assert (warning in " ".join(capsys.readouterr().out.split())) == ("dataset" in provenance)
+
+
 def test_depth_stretches_the_profile_of_the_hidden_layers():
     profile = (170, 130, 100, 70)
     assert widths_for_depth(profile, None) == widths_for_depth(profile, 5) == profile

@@ -250,6 +250,16 @@ def test_numbers_of_threads_are_checked(name, monkeypatch):
         assert _start.wrong_threads() is None
 
 
+def test_python_m_starts_like_the_command():
+    command = [sys.executable, "-m", "metaplast", "discover"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "abc"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: the environment variable OMP_NUM_THREADS must be" in done.stderr
+
+
 # --- output ---
 
 

@@ -15,13 +15,13 @@ from support import Clouds, assert_close, named, refusal, seeded
 from episodes import from_dataset, from_tensors
 from metaplast.discovery.own import OwnData
 from metaplast.engines import Problem, get_engine
-from metaplast.online.train import OnlineSettings, train_online
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import all_objectives, get_objective
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_targets
 from metaplast.tasks.digest import batch_digest
+from metaplast.tasks.input_range import far_range
 from metaplast.tasks.library import get_source, open_source, open_stream
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSplit
@@ -136,12 +136,13 @@ def test_the_seed_decides_the_split_and_the_generator_the_tasks():
 
 
 def test_inputs_and_targets_are_in_a_usual_range():
-    learner = Learner(stack(10, 1), named("error_hebbian"))
-    settings = OnlineSettings((0, 20), seeds=2, queries=20, engine="batched")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        stream = open_stream("diabetes", StreamRequest()).final
-        train_online(learner, torch.tensor([0.01]), stream, settings, probes={})
+    stream = open_stream("diabetes", StreamRequest()).final.sample(20, 20, seeded())
+    split = open_source("diabetes", REQUEST).train.sample(2, seeded())
+    for batch in (stream, split):
+        for numbers in (batch.support_x, batch.support_y, batch.query_x, batch.query_y):
+            assert far_range(numbers) is None
+    assert far_range(MEASURED) is not None
+    assert far_range(PROGRESSION) is not None
 
 
 @pytest.mark.parametrize(
@@ -451,3 +452,20 @@ def test_a_planted_rule_is_the_least_of_the_loss(rule):
     assert outcome.theta_gradient.abs().max() < 1e-10
     worse = Problem(learner, 1.1 * theta, batch.initial, batch)
     assert (get_engine("batched").run(worse, gradient=False).loss > 1e-8).all()
+
+
+@pytest.mark.parametrize("scale", ["auto", "none", "standard", "columns"])
+def test_targets_that_never_vary_are_named(scale):
+    with pytest.warns(UserWarning, match="output 1 is always 0.5, so there is nothing to learn"):
+        from_tensors(INPUTS, torch.stack([ONE, torch.full_like(ONE, 0.5)], 1), target_scale=scale)
+
+
+def test_text_among_numbers_is_refused():
+    assert "all text" in refusal(from_tensors, INPUTS, [1.5, "a"] * 40)
+    assert "all text" in refusal(from_tensors, INPUTS, ("a", 1) * 40)
+
+
+def test_a_single_sample_is_too_few():
+    source = from_tensors(INPUTS[:1], ONE[:1])
+    assert "has 1 samples" in (sentence := refusal(source.split, REQUEST))
+    assert sentence.endswith("; give at least 4.")

@@ -8,7 +8,7 @@ import torch
 from support import FEEDBACKS, assert_close, assert_is_one_sentence, named, normal, seeded
 from test_code_exports import BIO
 from test_regression_exports import NO_TARGETS, found, network
-from test_rule_optimizer import ACTIVATIONS, examples, higher, put, sequential
+from test_rule_optimizer import ACTIVATIONS, examples, higher, optimizer_of, sequential
 from torch import nn
 
 from metaplast import FullyConnected, Rule, RuleOptimizer, UserError
@@ -36,16 +36,6 @@ def problem_of(feedback="fixed", activation="softplus:10", widths=(6, 5, 4, 3)):
     parts = [normal(1, n, w, seed=n + w) for n in (7, 4) for w in (widths[0], widths[-1])]
     state = learner.draw(1, seeded(3), torch.float64)
     return Problem(learner, 0.03 * normal(len(terms), seed=1), state, EpisodeBatch(*parts))
-
-
-def optimizer_of(problem):
-    """Return a model and its optimizer, which begin where an engine does."""
-    own = problem.learner.network
-    model = sequential(own.widths, own.activation)
-    given = Rule.of(problem.learner.terms, problem.theta, own.feedback_name, {"objective": "mse"})
-    optimizer = RuleOptimizer(model, given, activation=own.activation)
-    put(problem.state, model, optimizer)
-    return model, optimizer
 
 
 @pytest.mark.slow
@@ -170,3 +160,11 @@ def test_a_module_trained_with_mse_is_still_ordinary():
         model(x)
         optimizer.step([float(x @ torch.tensor([2.0, -1.0]))])
     assert_close(model[0].weight.detach().double(), torch.tensor([[2.0, -1.0]]).double(), 1e-3)
+
+
+def test_an_alias_of_the_objective_is_the_same_objective():
+    model = sequential((6, 3), "tanh")
+    rule = Rule(HEBBIAN, ((0.1,),), "symmetric")
+    one, other = (RuleOptimizer(model, rule, objective=name) for name in ("mse", "Regression"))
+    assert one.learner == other.learner
+    other.load_state_dict(one.state_dict())

@@ -63,9 +63,12 @@ def problem_of(**options):
 
 
 def optimizer_of(problem):
-    model = sequential(problem.learner.network.widths, problem.learner.network.activation)
-    rule = Rule.of(problem.learner.terms, problem.theta, problem.learner.feedback_name)
-    optimizer = RuleOptimizer(model, rule, activation=problem.learner.network.activation)
+    """Return a model and its optimizer, which begin where an engine does."""
+    own = problem.learner.network
+    model = sequential(own.widths, own.activation)
+    found = {"objective": own.objective_name}
+    rule = Rule.of(problem.learner.terms, problem.theta, own.feedback_name, found)
+    optimizer = RuleOptimizer(model, rule, activation=own.activation)
     put(problem.state, model, optimizer)
     return model, optimizer
 

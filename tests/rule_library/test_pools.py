@@ -11,9 +11,11 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_config import config_digest
 from metaplast.engines import get_engine
 from metaplast.rules.rule import Rule
+from metaplast.terms import library
 from metaplast.terms.algebra import B, Formula, W, dot, outer, post, pre
 from metaplast.terms.generated import gates, shape
 from metaplast.terms.library import all_terms, choose_terms, get_term, pools
+from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term, full_update
 
 SIZES = {"all": 10, "all+backward": 16, "products": 16, "products+backward": 32}
@@ -273,3 +275,20 @@ def test_products_that_differ_are_printed_apart():
 def test_the_rule_itself_keeps_its_products():
     rule = Rule((get_term("y_y"), get_term("y_wty")), ((0.02, -0.02),), "fixed")
     assert list(rule.to_json()["theta"]) == ["y_y", "y_wty"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [((), "got none"), (["F0"], "got 'F0'"), (3, "failed .TypeError"), (None, "failed .TypeError")],
+)
+def test_a_pool_without_terms_is_refused(given, words, monkeypatch):
+    class Strange(Pool):
+        name = "strange"
+        summary = "returns anything"
+
+        def terms(self):
+            return given
+
+    monkeypatch.setattr(library, "pools", lambda: {"strange": Strange()})
+    for ask in (choose_terms, get_term):
+        assert re.search(f"the pool 'strange' must return .*{words}", refusal(ask, "strange"))

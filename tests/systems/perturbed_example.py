@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from systems.example_system import ExampleSystem
 
 from metaplast.systems.objective import get_objective
 from metaplast.systems.state import State
-from metaplast.systems.system import Group, Presented, System
+from metaplast.systems.system import Group, Presented
 from metaplast.terms.algebra import W, post, pre
 from metaplast.terms.term import Synapses
 
@@ -25,7 +26,7 @@ DEVIATION = post.signal("deviation")
 
 
 @dataclass(frozen=True)
-class Perturbed(System):
+class Perturbed(ExampleSystem):
     features: int = 3
     neurons: int = 4
     classes: int = 3
@@ -52,20 +53,8 @@ class Perturbed(System):
     def sites(self):
         return ("W",)
 
-    @property
-    def inputs(self):
-        return self.features
-
-    @property
-    def outputs(self):
-        return self.classes
-
     def draw(self, episodes, generator, dtype=torch.float32):
-        matrices = {
-            name: torch.randn(episodes, *shape, generator=generator, dtype=dtype) / shape[1] ** 0.5
-            for name, shape in self.shapes.items()
-        }
-        return State(matrices)
+        return State(self.draw_matrices(episodes, generator, dtype))
 
     def _loss(self, view, activity, target):
         output = view.matrices["readout"].matmul(activity)

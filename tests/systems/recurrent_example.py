@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from systems.example_system import ExampleSystem
 
 from metaplast.systems.objective import get_objective
 from metaplast.systems.state import State
-from metaplast.systems.system import Group, Presented, System
+from metaplast.systems.system import Group, Presented
 from metaplast.terms.algebra import W, post, pre
 from metaplast.terms.compiled import LowRankUpdate
 from metaplast.terms.term import Synapses
@@ -23,7 +24,7 @@ OFFERED = frozenset({post.activity, post.error, pre.activity, pre.error, post.si
 
 
 @dataclass(frozen=True)
-class Recurrent(System):
+class Recurrent(ExampleSystem):
     features: int = 3
     neurons: int = 4
     classes: int = 3
@@ -65,19 +66,8 @@ class Recurrent(System):
     def sites(self):
         return ("input", "recurrent", "readout")
 
-    @property
-    def inputs(self):
-        return self.features
-
-    @property
-    def outputs(self):
-        return self.classes
-
     def draw(self, episodes, generator, dtype=torch.float32):
-        matrices = {
-            name: torch.randn(episodes, *shape, generator=generator, dtype=dtype) / shape[1] ** 0.5
-            for name, shape in self.shapes.items()
-        }
+        matrices = self.draw_matrices(episodes, generator, dtype)
         matrices["P"] = 0.1 * matrices["P"]
         return State(matrices, {"h": torch.zeros(episodes, self.neurons, dtype=dtype)})
 

@@ -8,7 +8,7 @@ import torch
 from support import assert_close, assert_is_one_sentence, normal, seeded
 
 from metaplast.base.errors import UserError
-from metaplast.systems.objective import all_objectives, get_objective
+from metaplast.systems.objective import Objective, all_objectives, get_objective
 
 OBJECTIVES = all_objectives()
 each = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
@@ -116,4 +116,48 @@ def test_targets_that_are_no_numbers_are_refused():
 def test_targets_with_missing_numbers_are_refused(objective, given):
     with pytest.raises(UserError) as caught:
         objective.targets(given, (2,), 3)
+    assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_targets_whose_squares_overflow_are_refused(dtype):
+    objective, neurons = get_objective("mse"), 3
+    largest = math.sqrt(torch.finfo(dtype).max / (4 * neurons))
+    for size, is_held in ((0.99 * largest, True), (1.01 * largest, False)):
+        given = torch.full((1, 2, neurons), -size, dtype=torch.float64)
+        assert bool(torch.isfinite(objective.least_score(given.to(dtype))).all()) == is_held
+        if is_held:
+            objective.targets(given, (1, 2), neurons, dtype=dtype)
+            continue
+        with pytest.raises(UserError, match=r"must be at most .*target_scale") as caught:
+            objective.targets(given, (1, 2), neurons, dtype=dtype)
+        assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([1, 2, 3], "int64 of shape .*convert them to floating point"),
+        ([1.0, 2.0], "give one vector of 3 numbers for each sample"),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), "masked values"),
+        (torch.ones(3).to_sparse(), "got a Tensor"),
+        (torch.ones(3, device="meta"), "got a Tensor"),
+    ],
+)
+def test_refused_targets_are_described(given, words):
+    with pytest.raises(UserError, match=words) as caught:
+        get_objective("mse").targets(given, (), 3)
+    assert_is_one_sentence(caught.value)
+
+
+def test_an_objective_without_a_lowest_score_is_refused_at_once(monkeypatch):
+    class Endless(type(get_objective("mse"))):
+        name = "endless"
+        least_score = Objective.least_score
+
+    monkeypatch.setattr(
+        "metaplast.systems.objective.all_objectives", lambda: {"endless": Endless()}
+    )
+    with pytest.raises(UserError, match=r"endless .* must define least_score\(\)") as caught:
+        get_objective("endless")
     assert_is_one_sentence(caught.value)
