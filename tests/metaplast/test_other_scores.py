@@ -39,7 +39,7 @@ class Maps:
         draw = lambda *shape: torch.randn(episodes, *shape, generator=generator)  # noqa: E731
         linear, support, query = draw(INPUTS, OUTPUTS), draw(60, INPUTS), draw(8, INPUTS)
         support_y = support @ linear
-        support_y[list(self.poisoned), 0] = 1e30
+        support_y[list(self.poisoned), 0] = 1e18
         return EpisodeBatch(support, support_y, query, query @ linear)
 
 
