@@ -21,6 +21,7 @@ from metaplast.discovery.settings import (
     TaskSettings,
     ThetaKind,
 )
+from metaplast.meta.growth import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
@@ -42,6 +43,9 @@ __all__ = [
 # Default λ. Proximal: a term moves off zero only if its averaged gradient is steadier than this
 # (docs/discovery.md). Subgradient: the value of a pre-release of the published code.
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
+
+# Settings of a search that trains all candidates from the start.
+_VERSION_1: Mapping[str, Any] = {"entry": 0, "look": 96}
 
 
 # Dataclass fields and checks begin with the last base.
@@ -132,6 +136,18 @@ class DiscoveryConfig(
         return part(OuterSettings, self, l1=self.penalty_weight)
 
     @property
+    def growth(self) -> GrowthSettings | None:
+        """When candidates enter the rule; None if all terms are trained from the start."""
+        choice, batch = self.choice, self.meta_batch
+        starts = any(term.initial != 0 for term in choice.terms)
+        if not self.entry or not choice.is_pool or not starts:
+            return None
+        return GrowthSettings(
+            train=math.ceil(self.entry / batch), look=math.ceil(self.look / batch),
+            bar=self.penalty_weight, clip=self.clip, least=self.least_gain,
+        )  # fmt: skip
+
+    @property
     def refit_outer(self) -> OuterSettings:
         """Settings of the refits during selection."""
         return replace(self.outer, episodes=max(1, self.refit), meta_batch=self.refit_batch, l1=0.0)
@@ -155,6 +171,9 @@ class DiscoveryConfig(
         if self.only == "any":
             # Version 1 had only whole pools. Without the field, its runs keep their identity.
             del data["only"]
+        if all(data[k] == v for k, v in _VERSION_1.items()):
+            # Nor did its rules grow.
+            data = {k: v for k, v in data.items() if k not in _VERSION_1}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
     @classmethod
@@ -166,8 +185,8 @@ class DiscoveryConfig(
                 value has the wrong type or is out of range.
         """
         if isinstance(data, Mapping):
-            # Version 1 had one system, one objective and whole pools.
-            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **data}
+            # Version 1 had one system, one objective and whole pools, and its rules did not grow.
+            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **_VERSION_1, **data}
         return cls(**from_plain(cls, data, "the configuration"))
 
 
@@ -187,5 +206,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "backtrack": False,
         "held_out": "images",
         "refit": 0,
+        "entry": 0,
     },
 }

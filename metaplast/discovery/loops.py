@@ -96,7 +96,7 @@ class Loops:
             tied: whether all layers share θ. Per-layer coefficients begin with the refits: many
                 candidates in many layers, all moving at once, would make most tasks diverge.
         """
-        return self.make(SEARCH, learner, tied=tied)
+        return self.make(SEARCH, learner, tied=tied, growth=self.config.growth)
 
     def known(self, rule: KnownRule) -> OuterLoop:
         """Return the loop that learns the coefficients of a known rule, without penalty."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, trial
 from metaplast.discovery.selection import Fit
+from metaplast.meta.growth import Evidence, GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
 from metaplast.terms.coefficients import Coefficients
 
+# Looks' worth of tasks on which the dropped terms are judged.
+EVIDENCE = 2
 # What each refit tries; the names of its stage and, on fresh tasks, of its evaluation.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
 
@@ -55,9 +61,34 @@ class Refits:
         purpose = CONFIRMATION + " again" * turn
         return self._measured(CONFIRMATION, fit.kept, fit.theta, purpose)
 
+    def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
+        """Return the terms to put back, and the gradient to the others in standard errors.
+
+        If the search grew, the gradient at the fit decides, as it did in the search. Otherwise all
+        terms are put back.
+        """
+        rest = [k for k in range(len(self._pool)) if k not in fit.kept]
+        growth = self._loops.config.growth
+        if growth is None or not rest:
+            return rest, {}
+        evidence = self._evidence(fit, growth)
+        signed = [k for k, term in enumerate(self._pool) if term.nonnegative]
+        nonnegative = _marked(signed if self._loops.config.signs else [], evidence.mean)
+        active = _marked(fit.kept, evidence.mean)
+        found = evidence.candidates(active, nonnegative, growth.bar, growth.errors)
+        tried = [candidate.position for candidate in found][: growth.tries]
+        return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
+
     def learner(self, kept: Sequence[int]) -> Learner:
         """Return the learner with the terms at some positions of the pool."""
         return self._loops.learner([self._pool[k] for k in kept])
+
+    def _evidence(self, fit: Fit, growth: GrowthSettings) -> Evidence:
+        """Return what the gradient to every term of the pool says at a fit, on fresh tasks."""
+        theta = torch.zeros_like(self._search.theta)
+        theta[..., list(fit.kept)] = fit.theta.tensor
+        gradients = self._search.evidence(theta, EVIDENCE * growth.look, "evidence")
+        return Evidence.of(gradients, _marked(fit.kept, theta), growth.clip)
 
     def _names(self, kept: Sequence[int]) -> list[str]:
         return [self._pool[k].name for k in kept]
@@ -86,3 +117,10 @@ class Refits:
     def _measured(self, name: str, kept: Sequence[int], theta: Coefficients, purpose: str) -> Fit:
         found = self._loops.evaluate(name, self.learner(kept), theta, purpose)
         return Fit(tuple(kept), theta, found.score)
+
+
+def _marked(positions: Sequence[int], like: Tensor) -> Tensor:
+    """Return which terms are at some positions, [term]."""
+    found = torch.zeros(like.shape[-1], dtype=torch.bool, device=like.device)
+    found[list(positions)] = True
+    return found

@@ -13,6 +13,7 @@ from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own
 from metaplast.meta.evaluation import Evaluation
+from metaplast.meta.growth import Trial
 from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
@@ -58,6 +59,9 @@ class Result:
         seconds: wall time without interruptions.
         planted: the rule that made the query labels, if there is one.
         own: data and terms passed from Python.
+        errors: for each dropped term that was not put back, the gradient to it at the rule, in
+            standard errors: too small to be worth a refit.
+        trials: the candidates that the search tried, in order; none if it trained all at once.
     """
 
     rule: Rule
@@ -75,6 +79,8 @@ class Result:
     seconds: float
     planted: Rule | None = None
     own: Own = field(default_factory=Own)
+    errors: dict[str, float] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
 
     @property
     def dataset(self) -> str:

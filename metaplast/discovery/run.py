@@ -309,7 +309,10 @@ class Discovery:
     def _kept(self, search: OuterLoop) -> tuple[list[int], Coefficients]:
         """Return the positions of the terms to keep, and their coefficients."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
-        if self.choice.is_pool:
+        if search.growth is not None:
+            # Each term has shown its worth when it entered, however small its coefficient.
+            kept = search.growth.positions
+        elif self.choice.is_pool:
             kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)
         if not self._refit or not kept:
             return kept, search.fitted.select(pool[k].name for k in kept)
@@ -369,6 +372,10 @@ class Discovery:
             heldout=heldout,
             without=without,
             added=added,
+            errors={}
+            if self.selection is None
+            else {pool[k].name: value for k, value in self.selection.errors.items()},
+            trials=() if search.growth is None else tuple(search.growth.trials),
             divergences=tuple(
                 text for loop in self.stages.loops.values() for text in loop.progress.divergences
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from metaplast.base.bands import Band
@@ -113,6 +114,8 @@ def summary(result: Result) -> dict[str, Any]:
         },
         "without": {name: _ends(result.loss_without(name)) for name in result.without},
         "added": {name: _ends(result.gain_with(name)) for name in result.added},
+        "errors": result.errors,
+        "trials": [asdict(trial) for trial in result.trials],
         "recovery": _recovery(result),
         "held_out": result.held_out,
         "dataset": result.dataset,

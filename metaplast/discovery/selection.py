@@ -11,7 +11,7 @@ unconverged refit, become significant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -142,12 +142,14 @@ class Selection:
     Attributes:
         fit: the rule.
         missed: for each of its terms, the fit without it.
-        spare: for each term of the pool that was dropped, the fit with it put back.
+        spare: for each dropped term of the pool that was tried again, the fit with it put back.
+        errors: for each other term, the gradient to it at the rule, in standard errors.
     """
 
     fit: Fit
     missed: Mapping[int, Fit]
     spare: Mapping[int, Fit]
+    errors: Mapping[int, float] = field(default_factory=dict)
 
 
 class Refitter(Protocol):
@@ -165,6 +167,12 @@ class Refitter(Protocol):
     def again(self, fit: Fit) -> Fit:
         """Return the refit of the same terms."""
 
+    def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
+        """Return the terms of the pool to put back, and for all others why not.
+
+        The reason is the gradient to the term at the fit, in standard errors.
+        """
+
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on other tasks: new ones in each round."""
 
@@ -179,7 +187,8 @@ def select(
     """Drop terms that are not missed, then try to put each dropped one back.
 
     The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of
-    its terms must still be missed. No other term, put back, may make the rule better, by the least
+    its terms must still be missed. No other term that is worth trying may make the rule better when
+    it is put back, by the least
     effect and with the band above zero, both here and on fresh tasks that had no part in the
     choice, because the best of many may win by luck. If a neighbour wins, elimination restarts from
     it; the rule of the last round is final.
@@ -204,7 +213,8 @@ def select(
         if needless and not last:
             start = _best(needless)
             continue
-        spare = {k: refits.put_back(left, k) for k in range(len(terms)) if k not in fit.kept}
+        tried, errors = refits.worth_trying(fit)
+        spare = {k: refits.put_back(left, k) for k in tried}
         if last:
             break
         better = [other for other in spare.values() if fit.is_worse_than(other, least)]
@@ -212,7 +222,7 @@ def select(
         if not gains:
             break
         start = _best(gains)
-    return Selection(fit, missed, spare)
+    return Selection(fit, missed, spare, errors)
 
 
 def _confirmed(

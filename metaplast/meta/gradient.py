@@ -23,15 +23,23 @@ def task_gradient(
     Raises:
         ValueError: if the outcome has no gradient.
     """
-    if outcome.theta_gradient is None:
-        raise ValueError("the outer loop needs a gradient")
+    gradients = scaled_gradients(outcome, finite, scale, tied=tied)
     if not finite.any():
         return torch.zeros_like(scale)
-    gradients = outcome.theta_gradient[finite] * scale
-    if tied:
-        gradients = gradients.sum(1, keepdim=True)
     if clip:
         norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
         factors = (clip / norms).clamp(max=1.0)
         gradients = gradients * factors.view(-1, *[1] * scale.dim())
     return gradients.mean(0)
+
+
+def scaled_gradients(outcome: Outcome, finite: Tensor, scale: Tensor, *, tied: bool) -> Tensor:
+    """Return the gradient to u of each finite episode, [episode, *scale.shape].
+
+    The arguments and errors are those of `task_gradient`. If the sites move together, their
+    gradients are added, [episode, 1, term].
+    """
+    if outcome.theta_gradient is None:
+        raise ValueError("the outer loop needs a gradient")
+    gradients = outcome.theta_gradient[finite] * scale
+    return gradients.sum(1, keepdim=True) if tied and scale.dim() == 2 else gradients

@@ -14,8 +14,9 @@ from metaplast.terms.formula_data import check, entry, number
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
-# Checkpoints of version 0.1, and those of loops that average nothing, lack these.
-_MORE = ("latest",)
+# Checkpoints of version 0.1 lack these, as do those of loops that average nothing, or train all
+# terms from the start.
+_MORE = ("latest", "growth")
 _NUMBERS = ("loss", "score", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
 # Entries of the state of torch's optimizers that are never negative.

@@ -7,6 +7,7 @@ whose updates differ in size by orders of magnitude.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from torch import Tensor
 from metaplast.base.errors import UserError
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
-from metaplast.engines import Engine, Problem
+from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
-from metaplast.meta.gradient import task_gradient
+from metaplast.meta.evaluation import counted
+from metaplast.meta.gradient import scaled_gradients, task_gradient
+from metaplast.meta.growth import Growth, GrowthSettings
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record, record_of
@@ -69,6 +72,7 @@ class OuterLoop:
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
+        growth: when a candidate enters; None to train all terms from the start.
         seed: of all random numbers.
         device: where tensors live.
     """
@@ -87,6 +91,7 @@ class OuterLoop:
         tasks: str = "search",
         tied: bool = False,
         cold: bool = True,
+        growth: GrowthSettings | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -104,7 +109,8 @@ class OuterLoop:
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(trust=trust)
-        window = 0 if settings.schedule == "cosine" else max(1, settings.steps // 5)
+        averages = settings.schedule != "cosine" and growth is None
+        window = max(1, settings.steps // 5) if averages else 0
         self._theta = LearnedTheta(start, scale, window)
         optimizer = getattr(torch.optim, settings.optimizer)
         self._optimizer: torch.optim.Optimizer = optimizer([self._theta.u], lr=settings.meta_lr)
@@ -113,6 +119,9 @@ class OuterLoop:
             dtype=torch.bool,
             device=start.tensor.device,
         )
+        self.growth: Growth | None = None
+        if growth is not None:
+            self.growth = Growth(growth, start.names, _starts(learner, start), self._nonnegative)
 
     @property
     def theta(self) -> Tensor:
@@ -136,17 +145,38 @@ class OuterLoop:
     @property
     def is_done(self) -> bool:
         """True after the last step."""
-        return self.progress.step >= self.settings.steps
+        ended = self.growth is not None and self.growth.done
+        return ended or self.progress.step >= self.steps
 
-    def problem(self, step: int, size: int, theta: Tensor) -> Problem:
-        """Return the episodes and fresh networks of an outer step."""
-        draw = generator(self._seed, self._tasks, "episodes", step, device=self._device)
+    @property
+    def steps(self) -> int:
+        """Number of outer steps; the largest possible one if the rule grows."""
+        return self.settings.steps if self.growth is None else self.growth.settings.steps
+
+    def problem(
+        self,
+        step: int,
+        size: int,
+        theta: Tensor,
+        *,
+        learner: Learner | None = None,
+        tasks: str | None = None,
+    ) -> Problem:
+        """Return the episodes and fresh networks of an outer step.
+
+        Args:
+            step: its number.
+            size: number of episodes.
+            theta: coefficients of the learner's terms.
+            learner: None for the loop's own.
+            tasks: names the random numbers; None for the loop's own.
+        """
+        learner, tasks = learner or self.learner, tasks or self._tasks
+        draw = generator(self._seed, tasks, "episodes", step, device=self._device)
         batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
         check_episodes(self._sampler, batch)
-        draw = generator(self._seed, self._tasks, "weights", step, device=self._device)
-        return Problem(
-            self.learner, theta, self.learner.begin(size, batch.initial, draw, theta.dtype), batch
-        )
+        draw = generator(self._seed, tasks, "weights", step, device=self._device)
+        return Problem(learner, theta, learner.begin(size, batch.initial, draw, theta.dtype), batch)
 
     def measure_scale(self, start: Coefficients) -> Tensor:
         """Return the units of θ: min(1, size of the reference terms' update / the term's).
@@ -177,8 +207,8 @@ class OuterLoop:
             StandstillError: if every episode diverged for many consecutive steps.
         """
         progress, theta = self.progress, self.theta
-        problem = self.problem(progress.step, self.settings.meta_batch, theta)
-        outcome = self._engine.run(problem)
+        problem = self._next_problem(theta)
+        outcome = self._outcome(problem, theta)
         finite = outcome.finite
         explained = self._explain(problem, finite)
         gradient = task_gradient(
@@ -186,7 +216,9 @@ class OuterLoop:
         )
         record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient)
         with self._whole_or_not_at_all():
-            if not self._went_back(finite) and finite.any():
+            if self.growth is not None and self.growth.place(progress.step) is not None:
+                self._look(problem, outcome)
+            elif not self._went_back(finite) and finite.any():
                 self._update(gradient)
             progress.step += 1
             self._theta.passed(theta)
@@ -194,6 +226,61 @@ class OuterLoop:
             progress.divergences.extend(explained)
         self._refuse_standstill()
         return record
+
+    def _next_problem(self, theta: Tensor) -> Problem:
+        """Return the problem of the next step; while a rule grows, of its active terms alone."""
+        step, size = self.progress.step, self.settings.meta_batch
+        if self.growth is None:
+            return self.problem(step, size, theta)
+        place = self.growth.place(step)
+        if place is not None:
+            # The same tasks in each look, so that scores can be compared task by task.
+            return self.problem(place, size, theta, tasks=f"{self._tasks} look")
+        active = self.growth.positions
+        learner = Learner(self.learner.system, tuple(self.learner.terms[k] for k in active))
+        return self.problem(step, size, theta[..., active], learner=learner)
+
+    def _outcome(self, problem: Problem, theta: Tensor) -> Outcome:
+        """Return the outcome, with zero gradient to the terms that are not in the problem."""
+        outcome = self._engine.run(problem)
+        if self.growth is None or problem.learner is self.learner:
+            return outcome
+        assert outcome.theta_gradient is not None
+        gradient = theta.new_zeros(len(outcome.loss), *theta.shape)
+        gradient[..., self.growth.positions] = outcome.theta_gradient
+        return dataclasses.replace(outcome, theta_gradient=gradient)
+
+    def _look(self, problem: Problem, outcome: Outcome) -> None:
+        """Take the evidence of a step in which θ rests; after the last one a candidate enters."""
+        growth, progress = self.growth, self.progress
+        assert growth is not None
+        scores = counted(self.learner, outcome.loss, outcome.score, problem.episodes.query)
+        each = scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=True)
+        growth.see(scores, each.reshape(len(each), -1))
+        if growth.place(progress.step + 1) is not None:
+            return
+        u = self._theta.u.detach()
+        u.copy_(growth.decide(progress.step, u))
+        # What the optimizer and the trust region know is about the rule before.
+        self._optimizer.state.clear()
+        radius = COLD if self.settings.backtrack else 1.0
+        progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
+
+    @own_settings(grad=True)
+    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
+        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
+
+        Args:
+            theta: coefficients of all terms, zero for those that the rule does not have.
+            steps: how many outer steps of tasks.
+            tasks: names their random numbers.
+        """
+        found = []
+        for step in range(steps):
+            problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
+            outcome = self._engine.run(problem)
+            found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
+        return torch.cat(found)
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
@@ -241,11 +328,17 @@ class OuterLoop:
         self._optimizer.state.clear()
         return True
 
+    @property
+    def _fraction(self) -> float:
+        """How much of the training has passed, 0 … 1; while a rule grows, since the last entry."""
+        step = self.progress.step
+        return step / self.settings.steps if self.growth is None else self.growth.fraction(step)
+
     def _update(self, gradient: Tensor) -> None:
         settings, u = self.settings, self._theta.u
         rate = settings.meta_lr * self.progress.trust.radius
         if settings.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * self.progress.step / settings.steps))
+            rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with torch.no_grad():
@@ -275,7 +368,7 @@ class OuterLoop:
             "step": progress.step,
             "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
-        }
+        } | ({} if self.growth is None else {"growth": self.growth.state()})
 
     def _put(self, moving: dict[str, Any]) -> None:
         self.progress.step = moving["step"]
@@ -283,6 +376,8 @@ class OuterLoop:
         with torch.no_grad():
             self._theta.u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])
+        if self.growth is not None:
+            self.growth.restore(moving["growth"])
 
     @own_settings(grad=True)
     def restore(self, state: dict[str, Any]) -> None:
@@ -293,9 +388,13 @@ class OuterLoop:
         """
         progress, settings, theta = self.progress, self.settings, self._theta
         require_state(
-            state, theta.named(theta.u.detach()), settings.steps, settings.meta_batch,
+            state, theta.named(theta.u.detach()), self.steps, settings.meta_batch,
             theta.window, self._optimizer,
         )  # fmt: skip
+        check(
+            ("growth" in state) == (self.growth is not None),
+            "the rule grows in only one of the two",
+        )
         theta.scale = state["scale"]
         if "latest" in state:
             theta.latest = tuple(state["latest"])
@@ -318,3 +417,9 @@ class OuterLoop:
             record = self.run_step()
             if observe is not None:
                 observe(self, record)
+
+
+def _starts(learner: Learner, start: Coefficients) -> Tensor:
+    """Return which terms a growing rule begins with: those that do not start at zero, [term]."""
+    device = start.tensor.device
+    return torch.tensor([term.initial != 0 for term in learner.terms], device=device)

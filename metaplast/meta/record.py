@@ -83,7 +83,7 @@ def record_of(
         active=len(u.used),
         non_finite=int((~finite).sum()),
         gradient_norm=float(gradient.norm()),
-        theta=learned.named(problem.theta).columns(),
+        theta=learned.named(learned.tensor).columns(),
         angles=[] if angles is None else angles.mean(0).tolist(),
     )
 

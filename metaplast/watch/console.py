@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, TaskID, TextColumn
 from rich.table import Table
 
-from metaplast.base.bands import BAND
+from metaplast.base.bands import BAND, Band
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
 from metaplast.base.tables import new_table
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
+from metaplast.meta.growth import Growth
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
@@ -83,12 +84,12 @@ class ProgressBar:
         self._left.record(loop, record)
         self._move(name, status)
         # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
-        every = max(1, loop.settings.steps // 5)
+        growth = loop.growth
+        every = max(1, loop.steps // 5) if growth is None else growth.settings.cycle
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
-            self._console.out(
-                f"{name}: step {record.step + 1}/{loop.settings.steps}, {status}, "
-                f"{in_words(self._left.seconds)}",
-            )
+            step = f"step {record.step + 1}"
+            place = f"{step}/{loop.steps}" if growth is None else f"{step}{_decision(growth)}"
+            self._console.out(f"{name}: {place}, {status}, {in_words(self._left.seconds)}")
 
     def tested(self, name: str, episodes: int) -> None:
         """Advance the bar by some held-out tasks."""
@@ -109,6 +110,14 @@ class ProgressBar:
                 self._task, completed=self._left.done, total=self._left.total, description=name,
                 status=status, seconds=self._left.seconds,
             )  # fmt: skip
+
+
+def _decision(growth: Growth) -> str:
+    """Return what a search has just decided about a candidate, in words."""
+    if not growth.trials:
+        return ""
+    last = growth.trials[-1]
+    return f", {last.term} {'entered' if last.entered else 'did not help'}"
 
 
 def show_config(console: Console, discovery: Discovery) -> None:
@@ -138,10 +147,11 @@ def show_config(console: Console, discovery: Discovery) -> None:
 
 
 def _outer_line(config: DiscoveryConfig) -> str:
-    outer = config.outer
+    outer, growth = config.outer, config.growth
     clip = f"clip {outer.clip:g}" if outer.clip else "no clipping"
+    steps = f"{outer.steps} steps" if growth is None else f"{growth.cycle} steps a candidate"
     return (
-        f"{outer.steps} steps of {outer.meta_batch} episodes, {outer.optimizer} "
+        f"{steps} of {outer.meta_batch} episodes, {outer.optimizer} "
         f"{outer.meta_lr:g} ({outer.schedule}), L1 {outer.l1:g} ({outer.penalty}), {clip}"
     )
 
@@ -151,6 +161,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print("[bold]Discovered rule[/bold]")
     console.out(result.rule)
     console.print()
+    if result.trials:
+        console.print(growth_table(result))
     console.print(terms_table(result))
     console.print(heldout_table(result))
     if result.recovery is not None:
@@ -170,6 +182,23 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
             console.out(f"  {text}")
     if counts[True]:
         console.out(f"{counts[True]} diverged while selection tried other rules.")
+
+
+def growth_table(result: Result) -> Table:
+    """Return a table of the candidates that the search tried, in order."""
+    table = new_table("How the rule grew")
+    for column in ("candidate", "gradient / s.e.", f"change of {result.score.name}", ""):
+        right = column.startswith(("gradient", "change"))
+        table.add_column(column, justify="right" if right else "left")
+    for trial in result.trials:
+        table.add_row(
+            trial.term,
+            f"{trial.errors:.1f}",
+            result.score.change(Band(trial.change, trial.low, trial.high)),
+            "entered" if trial.entered else "did not help",
+            style=None if trial.entered else "dim",
+        )
+    return table
 
 
 def terms_table(result: Result) -> Table:
@@ -204,6 +233,8 @@ def _ablation(result: Result, term: str) -> str:
         return f"without it {result.score.change(result.loss_without(term))}"
     if term in result.added:
         return f"with it {result.score.change(result.gain_with(term))}"
+    if term in result.errors:
+        return f"gradient {abs(result.errors[term]):.1f} s.e."
     return ""
 
 

@@ -25,6 +25,8 @@ Kind = Literal["search", "baseline", "refit", "evaluation"]
 
 # Prices relative to each other, for kinds of work that have not been measured yet.
 USUAL: Mapping[Kind, float] = {"search": 1.0, "baseline": 1.0, "refit": 1.0, "evaluation": 1 / 3}
+# Candidates that a growing rule usually tries, and terms that it then has.
+TRIALS, GROWN = 7, 5
 # Each measurement multiplies the weight of the earlier ones of its kind by this.
 _MEMORY = 0.98
 
@@ -40,6 +42,19 @@ def _is_refit(stage: str) -> bool:
     return stage == REFIT or tried_in(stage) != ""
 
 
+def steps_left(loop: OuterLoop) -> int:
+    """Return the number of outer steps that a loop still takes; a guess while a rule grows."""
+    growth, step = loop.growth, loop.progress.step
+    if loop.is_done:
+        return 0
+    if growth is None:
+        return loop.steps - step
+    usual = min(TRIALS, len(loop.learner.terms))
+    # At least the candidate that is tried now, and perhaps another.
+    tried = max(usual, len(growth.trials) + 2)
+    return (1 + tried) * growth.settings.cycle - step
+
+
 def refits_left(discovery: Discovery) -> int:
     """Return the number of refits that selection will still begin; a guess until it has ended.
 
@@ -48,8 +63,8 @@ def refits_left(discovery: Discovery) -> int:
     loops = discovery.stages.loops
     if not _selects(discovery) or any(rule.name in loops for rule in discovery.rivals):
         return 0
-    pool = len(discovery.choice.terms)
-    course, first = Course(pool, pool), 1
+    pool, grown = len(discovery.choice.terms), discovery.config.growth is not None
+    course, first = Course(min(pool, GROWN) if grown else pool, pool, grown=grown), 1
     # Terms still to put back, after the rule as it is.
     back: int | None = None
     for name, loop in loops.items():
@@ -57,13 +72,13 @@ def refits_left(discovery: Discovery) -> int:
             continue
         count, what = len(loop.learner.terms), tried_in(name)
         if name == REFIT:
-            course, first = Course(count, pool), 0
+            course, first = Course(count, pool, grown=grown), 0
         elif what == AGAIN:
-            back = pool - count
+            back = course.put_back(count)
         elif what.startswith(f"{WITHOUT} "):
             if back is not None:
                 # After the rule as it is, another round has begun.
-                course, back = Course(count + 1, pool), None
+                course, back = Course(count + 1, pool, grown=grown), None
             course.leave_out(count + 1)
         elif back is not None:
             back -= 1
@@ -86,10 +101,12 @@ class Course:
     Args:
         size: number of terms at the start of the round.
         pool: number of terms of the pool.
+        grown: whether the rule grew in the search; then the gradient chooses which terms are put
+            back, seldom more than one.
     """
 
-    def __init__(self, size: int, pool: int) -> None:
-        self._size, self._pool = size, pool
+    def __init__(self, size: int, pool: int, *, grown: bool = False) -> None:
+        self._size, self._pool, self._grown = size, pool, grown
         self._rule, self._tried = size, 0
         # Terms to leave out, and terms missed since the last one was dropped.
         self._queue, self._missed = size, 0
@@ -119,7 +136,12 @@ class Course:
         missed, dropped = new * stays, new * (1 - stays)
         again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
         kept = max(1.0, self._rule - dropped)
-        return round(self._queue + again + 1 + self._pool - kept)
+        return round(self._queue + again + 1 + self.put_back(kept))
+
+    def put_back(self, kept: float) -> int:
+        """Return how many terms will be put back into a rule of some terms."""
+        rest = round(self._pool - kept)
+        return min(1, rest) if self._grown else rest
 
 
 class TimeLeft:
@@ -144,6 +166,11 @@ class TimeLeft:
         self._discovery = discovery
         # Kept: a configuration derives them from its terms, which takes longer than a small step.
         self._search, self._refit = discovery.config.outer, discovery.config.refit_outer
+        growth = discovery.config.growth
+        pool = len(discovery.choice.terms)
+        self._search_steps = self._search.steps
+        if growth is not None:
+            self._search_steps = (1 + min(TRIALS, pool)) * growth.cycle
         self.done = sum(discovery.stages.done.values())
         self._then = self._clock()
 
@@ -187,11 +214,11 @@ class TimeLeft:
         refits = refits_left(self._discovery)
         for name in (SEARCH, *(rule.name for rule in self._discovery.rivals)):
             if name not in stages.loops:
-                tasks = search.steps * search.meta_batch
-                left[kind_of(name)] += tasks - stages.done.get(name, 0)
+                steps = search.steps if name != SEARCH else self._search_steps
+                done = stages.done.get(name, 0)
+                left[kind_of(name)] += max(0, steps * search.meta_batch - done)
         for name, loop in list(stages.loops.items())[-1:]:
-            steps = loop.settings.steps - loop.progress.step
-            left[kind_of(name)] += steps * loop.settings.meta_batch
+            left[kind_of(name)] += steps_left(loop) * loop.settings.meta_batch
         earlier = {n: k for n, k in stages.done.items() if _is_refit(n) and n not in stages.loops}
         each = refit.steps * refit.meta_batch
         left["refit"] += max(0, refits * each - sum(earlier.values()))

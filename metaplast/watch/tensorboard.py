@@ -40,15 +40,11 @@ class TensorBoard:
         self._folder = as_path(folder, "folder") / FOLDER
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
-        # Tasks of the search, which the refit follows on the episode axis.
-        self._searched = 0
         self._is_lost = False
 
     def begin(self, discovery: Discovery) -> None:
         """Remember the run, whose layout and earlier steps are needed later."""
         self._discovery = discovery
-        outer = discovery.config.outer
-        self._searched = outer.steps * outer.meta_batch
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the scalars of one outer step, but not of the selection's trials."""
@@ -143,7 +139,13 @@ class TensorBoard:
 
     def _offset(self, stage: str) -> int:
         """Return where a stage begins on the episode axis: the refit follows the search."""
-        return self._searched if stage == REFIT else 0
+        if stage != REFIT or self._discovery is None:
+            return 0
+        stages = self._discovery.stages
+        search = stages.loops.get(SEARCH)
+        if search is None:
+            return stages.done.get(SEARCH, 0)
+        return search.progress.step * search.settings.meta_batch
 
     def _writer(self, stage: str) -> tuple[SummaryWriter, str]:
         name = DISCOVERED if stage in (SEARCH, REFIT) else stage

@@ -1,0 +1,336 @@
+"""Growth of a rule: one candidate after another enters, the one that the gradient asks for.
+
+A rule with many candidates cannot be trained all at once: most of them harm until others hold them
+in check, so tasks diverge and steps are undone. But at a rule that is fitted, the gradient to a
+candidate whose coefficient is zero says whether it would help, and all candidates cost one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.base.bands import mean_band
+from metaplast.terms.formula_data import check, entry
+
+# A gradient of more than this many times the median size counts as this limit.
+OUTLIER = 3.0
+# The parts of a state in a checkpoint.
+_PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
+
+
+@dataclass(frozen=True)
+class GrowthSettings:
+    """When a candidate enters.
+
+    Attributes:
+        train: outer steps in which the rule is fitted after a term has entered.
+        look: outer steps in which θ rests: they measure the rule and the gradient to every
+            candidate, on the same tasks each time.
+        bar: the penalty λ, which a candidate's mean gradient must exceed.
+        clip: largest norm of a task's gradient; 0 for no limit.
+        errors: least size of a candidate's mean gradient in standard errors.
+        least: least gain of the score for which a candidate stays.
+        tries: how many candidates are tried before the search ends.
+        most: how many candidates are tried in all.
+    """
+
+    train: int
+    look: int
+    bar: float
+    clip: float
+    least: float
+    errors: float = 3.0
+    tries: int = 3
+    most: int = 60
+
+    @property
+    def cycle(self) -> int:
+        """Outer steps from one decision to the next."""
+        return self.train + self.look
+
+    @property
+    def steps(self) -> int:
+        """Outer steps of the longest search."""
+        return (1 + self.most) * self.cycle
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that was tried.
+
+    Attributes:
+        step: the outer step after which it was decided.
+        term: its name.
+        gradient: mean gradient to its scaled coefficient before it entered.
+        errors: the same in standard errors.
+        change: change of the score by it, in the mean over the tasks of a look.
+        low: lower end of the band of this change.
+        high: upper end.
+        entered: whether it stayed.
+    """
+
+    step: int
+    term: str
+    gradient: float
+    errors: float
+    change: float
+    low: float
+    high: float
+    entered: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate for which the gradient speaks.
+
+    Attributes:
+        position: of the term.
+        gradient: mean gradient to its scaled coefficient.
+        errors: the same in standard errors.
+    """
+
+    position: int
+    gradient: float
+    errors: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gradient to each term's scaled coefficient says, at a rule that is fitted.
+
+    Attributes:
+        mean: over tasks, [term].
+        errors: the mean in standard errors, [term].
+        steady: mean after clipping, as an outer step with the term would see it, [term].
+    """
+
+    mean: Tensor
+    errors: Tensor
+    steady: Tensor
+
+    @classmethod
+    def of(cls, gradients: Tensor, active: Tensor, clip: float) -> Evidence:
+        """Return the evidence in the gradients of some tasks.
+
+        Single tasks may have gradients that are larger by orders of magnitude, so values beyond
+        `OUTLIER` times a term's median size count as this limit.
+
+        With coefficients for each site, a term's evidence is that of the site where it is
+        strongest.
+
+        Args:
+            gradients: to the scaled coefficients, [task, term] or [task, site, term]; fewer than
+                two tasks say nothing.
+            active: which terms the rule has, [term].
+            clip: largest norm of a task's gradient in an outer step; 0 for no limit.
+        """
+        if len(gradients) < 2:
+            nothing = torch.zeros_like(active, dtype=gradients.dtype)
+            return cls(nothing, nothing, nothing)
+        sites = gradients.shape[1] if gradients.dim() == 3 else 1
+        every = gradients.flatten(1)
+        tiny = torch.finfo(every.dtype).tiny
+        limit = OUTLIER * every.abs().median(0).values
+        bounded = every.clamp(-limit, limit)
+        mean, spread = bounded.mean(0), bounded.std(0) / math.sqrt(len(bounded))
+        errors = mean / spread.clamp_min(tiny)
+        norms = (every * active.repeat(sites)).square().sum(1, keepdim=True) + every.square()
+        factors = (clip / norms.sqrt().clamp_min(tiny)).clamp(max=1.0) if clip else 1.0
+        found = [each.reshape(sites, -1) for each in (mean, errors, (every * factors).mean(0))]
+        strongest = found[1].abs().argmax(0, keepdim=True)
+        return cls(*(each.gather(0, strongest)[0] for each in found))
+
+    def candidates(
+        self, active: Tensor, nonnegative: Tensor, bar: float, errors: float
+    ) -> list[Candidate]:
+        """Return the inactive terms for which the gradient speaks, the largest mean first.
+
+        Args:
+            active: which terms the rule has, [term].
+            nonnegative: which coefficients may not be below zero, [term].
+            bar: the L1 penalty λ: a clipped mean that is not larger does not move a coefficient
+                off zero.
+            errors: least size of the mean in standard errors.
+        """
+        speaks = (self.steady.abs() > bar) & (self.errors.abs() > errors)
+        fit = speaks & ~active & ~(nonnegative & (self.mean > 0))
+        order = torch.argsort(-self.mean.abs(), stable=True)
+        return [
+            Candidate(k, float(self.mean[k]), float(self.errors[k]))
+            for k in order[fit[order]].tolist()
+        ]
+
+
+class Growth:
+    """The terms that a growing rule has, and the decisions about the others.
+
+    The search alternates between training, in which only the active terms move, and looks, in which
+    θ rests. After a look a candidate that was tried stays if the score on the tasks of the look is
+    higher than before it entered: the band of the paired difference lies above zero, and its mean
+    is at least the least gain. Otherwise the rule goes back to what it was, and the next candidate
+    is tried. If `tries` candidates in a row fail, or the gradient speaks for none, the search ends.
+
+    Args:
+        settings: when a candidate enters.
+        names: of the terms.
+        start: which terms the rule begins with, [term].
+        nonnegative: which coefficients may not be below zero, [term].
+
+    Attributes:
+        active: which terms the rule has, [term].
+        done: whether the search has ended.
+        trials: the candidates that were tried, in order.
+    """
+
+    def __init__(
+        self, settings: GrowthSettings, names: Sequence[str], start: Tensor, nonnegative: Tensor
+    ) -> None:
+        self.settings = settings
+        self.active = start.clone()
+        self.done = False
+        self.trials: list[Trial] = []
+        self._names, self._nonnegative = tuple(names), nonnegative
+        self._trying: Candidate | None = None
+        self._queue: list[Candidate] = []
+        # u and the scores of the rule before the candidate that is tried.
+        self._fitted: Tensor | None = None
+        self._before: Tensor | None = None
+        # Of the look so far.
+        self._scores: list[Tensor] = []
+        self._gradients: list[Tensor] = []
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions of the active terms."""
+        return [int(k) for k in self.active.nonzero().flatten()]
+
+    def place(self, step: int) -> int | None:
+        """Return the place of an outer step in its look; None in training."""
+        place = step % self.settings.cycle - self.settings.train
+        return place if place >= 0 else None
+
+    def fraction(self, step: int) -> float:
+        """Return how much of its training has passed at an outer step, 0 … 1."""
+        return min(1.0, step % self.settings.cycle / self.settings.train)
+
+    def see(self, scores: Tensor, gradients: Tensor) -> None:
+        """Take the tasks of a step of a look.
+
+        Args:
+            scores: of the tasks, a divergent one with the least score, [task].
+            gradients: to the scaled coefficients, for the finite tasks, [task, term].
+        """
+        self._scores.append(scores)
+        # A gradient that is not finite says nothing.
+        self._gradients.append(gradients.nan_to_num(0.0, 0.0, 0.0))
+
+    def decide(self, step: int, u: Tensor) -> Tensor:
+        """End a look: decide about the candidate that was tried, and let the next one enter.
+
+        Args:
+            step: the outer step that ends the look.
+            u: scaled coefficients now.
+
+        Returns:
+            The coefficients to continue from.
+        """
+        scores, gradients = torch.cat(self._scores), torch.cat(self._gradients)
+        self._scores, self._gradients = [], []
+        if self._before is None or self._entered(step, scores):
+            self.active &= _used(u)
+            self._fitted, self._before = u.clone(), scores
+            self._queue = self._candidates(gradients)[: self.settings.tries]
+        assert self._fitted is not None
+        self._trying = self._queue.pop(0) if self._queue else None
+        self.done = self._trying is None or len(self.trials) >= self.settings.most
+        if self._trying is not None and not self.done:
+            self.active[self._trying.position] = True
+        return self._fitted.clone()
+
+    def _candidates(self, gradients: Tensor) -> list[Candidate]:
+        settings = self.settings
+        evidence = Evidence.of(gradients, self.active, settings.clip)
+        return evidence.candidates(self.active, self._nonnegative, settings.bar, settings.errors)
+
+    def _entered(self, step: int, scores: Tensor) -> bool:
+        """Return whether the candidate that was tried stays."""
+        tried = self._trying
+        assert tried is not None
+        assert self._before is not None
+        change = mean_band(scores - self._before)
+        entered = change.low > 0 and change.mean >= self.settings.least
+        self.trials.append(
+            Trial(
+                step, self._names[tried.position], tried.gradient, tried.errors,
+                change.mean, change.low, change.high, entered,
+            )
+        )  # fmt: skip
+        if not entered:
+            self.active[tried.position] = False
+        return entered
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a checkpoint needs: plain containers, numbers and tensors."""
+        tensors = {"fitted": self._fitted, "before": self._before}
+        return {
+            "active": self.active.clone(),
+            "trying": None if self._trying is None else asdict(self._trying),
+            "queue": [asdict(candidate) for candidate in self._queue],
+            "done": self.done,
+            "scores": list(self._scores),
+            "gradients": list(self._gradients),
+            "trials": [asdict(trial) for trial in self.trials],
+            **tensors,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that `state` returned.
+
+        Raises:
+            DataError: if it does not fit the terms.
+        """
+        where = "the growth of the rule"
+        check(set(state) == set(_PARTS), f"{where} has other parts than {', '.join(_PARTS)}")
+        active = state["active"]
+        fits = isinstance(active, Tensor) and active.shape == self.active.shape
+        check(fits and active.dtype == torch.bool, f"{where} belongs to other terms")
+        rows = [*entry(state, "scores", list, where), *entry(state, "gradients", list, where)]
+        rows += [row for row in (state["fitted"], state["before"]) if row is not None]
+        finite = all(isinstance(row, Tensor) and bool(row.isfinite().all()) for row in rows)
+        check(finite, f"{where} has tensors that are not finite")
+        self.active = active.clone()
+        self.done = entry(state, "done", bool, where)
+        self._trying = None if state["trying"] is None else _candidate(state["trying"], active)
+        self._queue = [_candidate(data, active) for data in entry(state, "queue", list, where)]
+        self._fitted, self._before = state["fitted"], state["before"]
+        self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
+        self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]
+
+
+def _used(u: Tensor) -> Tensor:
+    """Return which terms have a coefficient that is not zero, [term]."""
+    return u.reshape(-1, u.shape[-1]).ne(0).any(0)
+
+
+def _candidate(data: Any, active: Tensor) -> Candidate:
+    where = "a candidate"
+    check(isinstance(data, dict) and len(data) == 3, f"{where} is not a record")
+    position = entry(data, "position", int, where)
+    check(0 <= position < len(active), f"{where} is no term")
+    return Candidate(position, *(entry(data, key, float, where) for key in ("gradient", "errors")))
+
+
+def _trial(data: Any, names: Sequence[str]) -> Trial:
+    where = "a trial"
+    check(isinstance(data, dict), f"{where} is not a record")
+    kinds = {"step": int, "term": str, "entered": bool}
+    check(set(data) == set(Trial.__dataclass_fields__), f"{where} has other parts than it should")
+    found: dict[str, Any] = {key: entry(data, key, kinds.get(key, float), where) for key in data}
+    check(found["term"] in names, f"{where} is of another term")
+    return Trial(**found)
