@@ -15,11 +15,12 @@ from metaplast.base.errors import require
 from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused import unroll
+from metaplast.engines.fused.dropped import may_drop
 from metaplast.engines.fused.engine import TOLERANCES, ReversalError, Settings
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused.memory import Arena, Sizes, Task, allocate, borrowed_arena
+from metaplast.engines.fused.places import NONE
 from metaplast.engines.fused.program import (
-    NONE,
     PLASTIC,
     SIGNED,
     SYMMETRIC,
@@ -27,7 +28,6 @@ from metaplast.engines.fused.program import (
     Numbers,
     Program,
     build,
-    may_drop,
 )
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
