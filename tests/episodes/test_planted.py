@@ -35,6 +35,15 @@ def names(plan):
     return tuple(term.name for term in plan.terms)
 
 
+def test_a_digest_names_the_objective_of_the_teacher():
+    sampler, terms = planted("F0=0.01").train, (get_term("F0"),)
+    own, other = (
+        replace(sampler, teacher=Learner(replace(NETWORK, objective_name=name), terms)).digest()
+        for name in ("cross-entropy", "mse")
+    )
+    assert own == sampler.digest() != other
+
+
 def test_a_rule_is_read_from_names_coefficients_or_a_file(tmp_path):
     assert names(read_plan("bio")) == BIO
     assert names(read_plan("F0,oja")) == ("error_hebbian", "oja")
