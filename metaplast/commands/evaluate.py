@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> None:
     comparison = _comparison(options)
     comparison.check()
     results: list[EntrantResult] = []
-    with own_folder(options.out, "evaluate") as folder:
+    with own_folder(options.out, "evaluate", resumable=False) as folder:
         if not options.quiet:
             comparison.show(console)
         for sentence in objective_warnings(comparison.entrants, comparison.network):
