@@ -79,7 +79,7 @@ def test_a_term_with_a_scalar_is_found_and_exported(tmp_path, capsys):
     run = tmp_path / "run"
     assert guard(discover.main, [*OPTIONS, f"--system={Rewarded.name}", f"--out={run}"]) == 0
     printed = capsys.readouterr().out
-    assert "local + broadcast scalar" in printed
+    assert "reward yₗ yₗ₋₁ᵀ" in printed
     rule = json.loads((run / "rule.json").read_text())
     assert rule["provenance"]["system"] == Rewarded.name
     assert {"rewarded", "error_hebbian"} == set(rule["theta"])
