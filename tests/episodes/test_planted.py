@@ -6,7 +6,8 @@ import pytest
 import torch
 from support import assert_is_one_sentence, begin, seeded
 
-from episodes.planted import EFFECT, divergence, read_plan, taught
+from episodes.planted import read_plan
+from episodes.teacher import EFFECT, divergence, taught
 from metaplast.base.errors import UserError
 from metaplast.engines import Problem, get_engine
 from metaplast.rules.rule import Rule
