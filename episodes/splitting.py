@@ -84,7 +84,12 @@ def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | Stream
         return
     asked = {f"--ways {request.ways}": request.ways != type(request).ways}
     if isinstance(request, EpisodeRequest):
-        asked["--labels remapped"] = request.labels == "remapped"
+        # It may be the default of a command, so "leave it out" would not help.
+        require(
+            request.labels == "global",
+            f"{name} has numbers as targets and no classes, so labels cannot be remapped; give "
+            f"--labels global.",
+        )
         asked["--held-out classes"] = request.held_out == "classes"
     for option, given in asked.items():
         require(

@@ -97,16 +97,12 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     place = places_in_class(pool.labels, torch.Generator().manual_seed(request.seed))
     count = counts[pool.labels]
     half = count // 2
+    halves = _sides(place, half), _sides(place - half, count - half)
     # Fitted on images used to tune rates, because none of them is in the comparison.
-    pool = scaled(pool, (place < half) & (place >= (half // PARTS).clamp(min=1)), request.dtype)
-    sides: list[PoolStream] = []
-    for start, size in ((torch.zeros_like(half), half), (half, count - half)):
-        within = place - start
-        held_out = (size // PARTS).clamp(min=1)
-        inside = (within >= 0) & (within < size)
-        test, train = inside & (within < held_out), inside & (within >= held_out)
-        sides.append(PoolStream(pool, _where(train), _where(test), request))
-    tuning, final = sides
+    pool = scaled(pool, halves[0][0], request.dtype)
+    tuning, final = (
+        PoolStream(pool, _where(train), _where(test), request) for train, test in halves
+    )
     ways = request.ways or pool.classes
     images = len(final.train) * ways // pool.classes
     return StreamSplit(
@@ -119,6 +115,18 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
         name=name,
         targets=pool.kind,
     )
+
+
+def _sides(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which images of a half are learned, and which are held out.
+
+    Args:
+        place: of each image in its class, counted from the start of the half.
+        size: how many images of its class are in the half.
+    """
+    held_out = (size // PARTS).clamp(min=1)
+    inside = (place >= 0) & (place < size)
+    return inside & (place >= held_out), inside & (place < held_out)
 
 
 def _describe(

@@ -29,27 +29,7 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
         UserError: if the file is missing, damaged, of another version or not a checkpoint.
     """
     path = as_path(path)
-    try:
-        require(
-            path.is_file() or not path.exists(),
-            f"cannot read a checkpoint from {path}: it is not a regular file; give --resume the "
-            f"folder of a run.",
-        )
-        _verify(path)
-        # weights_only refuses everything except tensors and plain containers.
-        payload = torch.load(path, weights_only=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot read a checkpoint from {path}: {error.strerror}; give --resume the folder "
-            f"of an interrupted run."
-        ) from None
-    except UserError:
-        raise
-    except Exception:
-        # A damaged pickle can raise almost any exception.
-        raise UserError(
-            f"{path} is not a metaplast checkpoint, or is damaged; start the run again."
-        ) from None
+    payload = _read(path)
     require(
         isinstance(payload, dict) and payload.get("format") == FORMAT,
         f"{path} is not a metaplast checkpoint; give --resume the folder of a run.",
@@ -63,6 +43,31 @@ def load_checkpoint(path: AnyPath) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{path} is a damaged checkpoint; start the run again.")
     return data
+
+
+def _read(path: Path) -> Any:
+    """Return what torch reads from a file, after its checksums were verified."""
+    try:
+        require(
+            path.is_file() or not path.exists(),
+            f"cannot read a checkpoint from {path}: it is not a regular file; give --resume the "
+            f"folder of a run.",
+        )
+        _verify(path)
+        # weights_only refuses everything except tensors and plain containers.
+        return torch.load(path, weights_only=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot read a checkpoint from {path}: {error.strerror}; give --resume the folder "
+            f"of an interrupted run."
+        ) from None
+    except UserError:
+        raise
+    except Exception:
+        # A damaged pickle can raise almost any exception.
+        raise UserError(
+            f"{path} is not a metaplast checkpoint, or is damaged; start the run again."
+        ) from None
 
 
 def _verify(path: Path) -> None:

@@ -217,16 +217,21 @@ def read_json_in(folder: Path, name: str, what: str, holds: str, give: str) -> A
     return read_json(folder / name, what)
 
 
-def new_folder(out: Path | None, kind: str = "") -> Path:
+def new_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> Path:
     """Create and return a new, empty run folder: `out`, or runs/KIND-<time>.
 
     Commands that start in the same second get different folders, because mkdir is atomic.
+
+    Args:
+        out: the user's folder, if any.
+        kind: of the runs, in the name of a folder that is made here.
+        resumable: whether the command has `--resume`; see `claim_folder`.
 
     Raises:
         UserError: if `out` is not empty, or nothing can be written there.
     """
     if out is not None:
-        claim_folder(out)
+        claim_folder(out, resumable=resumable)
         return out
     name = f"{kind}{'-' if kind else ''}{datetime.now():%Y-%m-%d_%H-%M-%S}"
     path, numbers = Path("runs") / name, itertools.count(2)
@@ -241,8 +246,12 @@ def new_folder(out: Path | None, kind: str = "") -> Path:
             return path
 
 
-def claim_folder(path: Path) -> None:
+def claim_folder(path: Path, *, resumable: bool = True) -> None:
     """Make `path` an empty run folder; lock and temporary files of a killed command do not count.
+
+    Args:
+        path: the folder.
+        resumable: whether the command has `--resume`, which a refusal then suggests.
 
     Raises:
         UserError: if it is not empty, or cannot be written.
@@ -255,9 +264,9 @@ def claim_folder(path: Path) -> None:
     except OSError as error:
         raise _unwritable(path, error) from None
     if occupied:
+        resume = f", or continue the run in it with --resume {shlex.quote(str(path))}"
         raise UserError(
-            f"the folder {path} is not empty; give --out a new folder, or continue the run in it "
-            f"with --resume {shlex.quote(str(path))}."
+            f"the folder {path} is not empty; give --out a new folder{resume if resumable else ''}."
         )
 
 

@@ -8,11 +8,10 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from metaplast.base.errors import UserError, unknown_name
 
@@ -30,6 +29,9 @@ class Named(Protocol):
 
 Item = TypeVar("Item", bound=Named)
 
+# What complete searches have found, by group and kind.
+_found: dict[tuple[str, type], Mapping[str, Any]] = {}
+
 
 def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     """Return every registered instance of `kind` by name, in a stable order.
@@ -38,18 +40,26 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     every module-level instance of `kind` counts. All modules of a package are imported, so adding a
     term or a source takes one new file.
 
-    If a package cannot be imported, it is skipped with a warning.
+    If a package cannot be imported, it is skipped with a warning. A package may look something up
+    while it is imported itself; then the answer lacks what it has not made yet, and the next call
+    searches again.
 
     Raises:
         UserError: if no package registers anything in the group, two different objects have the
             same name, or a user's module hides one of metaplast's own packages.
     """
-    return _find(group, kind)
+    if (group, kind) in _found:
+        return _found[group, kind]
+    found, is_complete = _search(group, kind)
+    if is_complete:
+        _found[group, kind] = found
+    return found
 
 
-@cache
-def _find(group: str, kind: type[Item]) -> Mapping[str, Item]:
+def _search(group: str, kind: type[Item]) -> tuple[Mapping[str, Item], bool]:
+    """Return what is registered now, and whether no package of it was still being imported."""
     found: dict[str, Item] = {}
+    is_complete = True
     points = entry_points(group=group)
     if not points:
         # metaplast fills every group itself, so its own entry points are missing.
@@ -59,17 +69,21 @@ def _find(group: str, kind: type[Item]) -> Mapping[str, Item]:
             f"install it with `uv sync` or `pip install -e .`."
         )
     for point in sorted(points, key=lambda p: (p.name, p.value)):
-        for item in _offered(point, kind):
+        offered = _offered(point, kind)
+        is_complete = is_complete and not _is_being_imported(point.module)
+        for item in offered:
             if found.setdefault(item.name, item) is not item:
                 raise UserError(
                     f"two installed packages register the name {item.name!r} in {group}; "
                     f"uninstall one of them or rename its entry."
                 )
-    return MappingProxyType(found)
+    return MappingProxyType(found), is_complete
 
 
 def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
     """Return what an entry point offers; if its package is broken, warn and return nothing.
+
+    If its package is still being imported, return what that has made so far.
 
     Raises:
         UserError: if the package is metaplast's own and a user's module hides it.
@@ -81,12 +95,26 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
     try:
         return list(_instances(point.load(), kind))
     except (Exception, SystemExit) as error:
+        if _is_being_imported(point.module):
+            return []  # What fails may need what has not been made yet.
         warnings.warn(
             f"the installed package {package or point.value} could not be loaded and is ignored "
             f"({point.value}: {type(error).__name__}: {error}); fix or uninstall it.",
             stacklevel=4,
         )
         return []
+
+
+def _is_being_imported(name: str) -> bool:
+    """Return whether a module, or one above or below it, is still being imported.
+
+    Call it after importing the module, which waits for other threads that import it.
+    """
+    return any(
+        getattr(getattr(module, "__spec__", None), "_initializing", False)
+        for other, module in list(sys.modules.items())
+        if f"{name}.".startswith(f"{other}.") or other.startswith(f"{name}.")
+    )
 
 
 def _refuse_hidden(package: str) -> None:

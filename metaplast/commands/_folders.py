@@ -12,21 +12,26 @@ from metaplast.base.locks import locked
 
 
 @contextmanager
-def own_folder(out: Path | None, kind: str = "") -> Iterator[Path]:
+def own_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> Iterator[Path]:
     """Make and hold an empty folder: `out`, or runs/KIND-<time>.
 
     If the command fails before it writes anything, the folders made here are removed again.
+
+    Args:
+        out: the user's folder, if any.
+        kind: of the runs, in the name of a folder that is made here.
+        resumable: whether the command has `--resume`.
 
     Raises:
         UserError: if `out` is not empty, is in use, or nothing can be written there.
     """
     made = _missing(Path("runs") if out is None else out)
-    folder = new_folder(out, kind)
+    folder = new_folder(out, kind, resumable=resumable)
     made = [folder, *made] if out is None else made
     try:
         with locked(folder):
             # Another command may have used it after we found it empty.
-            claim_folder(folder)
+            claim_folder(folder, resumable=resumable)
             yield folder
     except BaseException:
         _remove_empty(made)

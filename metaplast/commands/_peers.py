@@ -118,6 +118,25 @@ def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
     import jax  # type: ignore[import-not-found,unused-ignore]
     import jax.numpy as jnp  # type: ignore[import-not-found,unused-ignore]
 
+    gradient = jax.grad(_jax_loss(problem))
+    arguments = _arrays(problem)
+    if vectorised:
+        gradient = jax.vmap(gradient, in_axes=(None, 0, 0, 0, 0))
+    else:
+        arguments = jax.tree.map(lambda a: a[0], arguments)
+    theta = problem.theta.numpy()
+    placed = jax.tree.map(jnp.asarray, arguments)
+    function = jax.jit(gradient).lower(theta, *placed).compile()
+    planned: Any = function.memory_analysis()
+    needed = planned.temp_size_in_bytes / _MEGABYTE
+    return (lambda: np.asarray(function(theta, *placed))), needed
+
+
+def _jax_loss(problem: Problem) -> Callable[..., Any]:
+    """Return the query loss after an episode: (θ, weights, feedback, support, query) → loss."""
+    import jax
+    import jax.numpy as jnp
+
     assert _serves(problem.learner)
     terms, beta = problem.learner.terms, problem.learner.network.nonlinearity.beta
     steps = problem.episodes.steps
@@ -152,18 +171,7 @@ def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), query[1][:, None], 1)
         return -chosen.mean()
 
-    gradient = jax.grad(loss)
-    arguments = _arrays(problem)
-    if vectorised:
-        gradient = jax.vmap(gradient, in_axes=(None, 0, 0, 0, 0))
-    else:
-        arguments = jax.tree.map(lambda a: a[0], arguments)
-    theta = problem.theta.numpy()
-    placed = jax.tree.map(jnp.asarray, arguments)
-    function = jax.jit(gradient).lower(theta, *placed).compile()
-    planned: Any = function.memory_analysis()
-    needed = planned.temp_size_in_bytes / _MEGABYTE
-    return (lambda: np.asarray(function(theta, *placed))), needed
+    return loss
 
 
 def _arrays(problem: Problem) -> tuple[Any, ...]:

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
-import os
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from metaplast.base.errors import UserError, require, require_within
-from metaplast.base.family import worker_ends_with_parent
 from metaplast.base.files import write_json
-from metaplast.base.trouble import explained
 from metaplast.base.words import words
 from metaplast.batch_jobs.queue import cores
-from metaplast.commands import _peers
+from metaplast.commands._benchmark_row import PEERS, Case, check_data, measure_apart
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_writable
 from metaplast.commands._timings import table
-from metaplast.engines import Problem, get_engine
-from metaplast.engines.fused import FusedEngine, Settings
-from metaplast.systems.fully_connected import FullyConnected
-from metaplast.systems.learner import Learner
-from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.library import get_source, open_source
-from metaplast.tasks.request import EpisodeRequest
-from metaplast.tasks.source import EpisodeSplit
-from metaplast.terms.library import choose_terms
+from metaplast.engines import get_engine
+from metaplast.tasks.library import get_source
 from metaplast.watch.console import make_console
 
-WIDTHS = (784, 170, 130, 100, 70, 47)
-CLASSES, QUERIES = 5, 10
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
-PEERS = ("eager-loop", "jax", "jax-vmap")
 
 
 @dataclass(frozen=True)
@@ -93,21 +75,6 @@ class BenchmarkOptions:
         return list(dict.fromkeys(words("--engines", self.engines, "engine")))
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row of the table: which engine unrolls which problem."""
-
-    engine: str
-    rule: str
-    steps: int
-    episodes: int
-    threads: int
-    repeats: int
-    drop_pixels: bool = True
-    dataset: str | None = None
-    data_root: Path | None = None
-
-
 def cases(options: BenchmarkOptions) -> Iterator[Case]:
     """Return the rows to measure."""
     wanted = options.wanted
@@ -135,149 +102,6 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
             )
 
 
-def check_data(case: Case) -> EpisodeSplit | None:
-    """Return the episodes of a row's data set, or None without a data set.
-
-    Raises:
-        UserError: if the data cannot be read, or do not fit the network.
-    """
-    if case.dataset is None:
-        return None
-    require(
-        case.steps >= CLASSES,
-        f"--dataset needs {CLASSES} steps or more, one for each class of an episode, got --steps "
-        f"{case.steps} first.",
-    )
-    request = EpisodeRequest(
-        ways=CLASSES, shots=case.steps // CLASSES, queries=QUERIES, data_root=case.data_root
-    )
-    split = open_source(case.dataset, request)
-    require(
-        split.inputs == WIDTHS[0] and split.outputs <= WIDTHS[-1] and split.binding is None,
-        f"--dataset must have images of {WIDTHS[0]} pixels and at most {WIDTHS[-1]} classes, got "
-        f"{split.inputs} pixels and {split.outputs} classes; choose another, such as emnist.",
-    )
-    return split
-
-
-def _episodes(case: Case) -> EpisodeBatch:
-    generator = torch.Generator().manual_seed(0)
-    split = check_data(case)
-    if split is not None:
-        return split.train.sample(case.episodes, generator)
-    counts = (case.steps, CLASSES * QUERIES)
-    cpu = torch.device("cpu")
-    images = [
-        torch.rand(
-            case.episodes, n, WIDTHS[0], generator=generator, dtype=torch.float32, device=cpu
-        )
-        for n in counts
-    ]
-    labels = [
-        torch.randint(
-            CLASSES, (case.episodes, n), generator=generator, dtype=torch.int64, device=cpu
-        )
-        for n in counts
-    ]
-    return EpisodeBatch(images[0], labels[0], images[1], labels[1])
-
-
-def make_problem(case: Case) -> Problem:
-    """Return the episodes, weights and coefficients of a row; every step changes the weights."""
-    learner = Learner.on_stack(FullyConnected(WIDTHS), "fixed", choose_terms(case.rule).terms)
-    # So small that the longest unroll stays finite; the time does not depend on the values.
-    theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
-    theta[0] = 1e-4
-    state = learner.draw(case.episodes, torch.Generator().manual_seed(1))
-    return Problem(learner, theta, state, _episodes(case))
-
-
-def make_run(case: Case, problem: Problem) -> tuple[Callable[[], Any], float | None]:
-    """Return the call to time, and its peak memory in MB if that is known in advance."""
-    if case.engine == "eager-loop":
-        return _peers.eager_loop(problem), None
-    if case.engine in PEERS:
-        return _peers.jax_scan(problem, vectorised=case.engine == "jax-vmap")
-    if case.engine == "fused":
-        settings = Settings(threads=case.threads, drop_pixels=case.drop_pixels)
-        return (lambda: FusedEngine(settings).run(problem)), None
-    return (lambda: get_engine(case.engine).run(problem)), None
-
-
-def _status(field: str) -> float:
-    """Return a memory figure of this process, in MB."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-
-
-def measure(case: Case) -> dict[str, Any]:
-    """Return one row: median seconds per episode, peak memory per episode and first-call cost.
-
-    Peak memory is the memory of a call beyond what the process held before it. Memory for
-    compilation is not counted.
-    """
-    torch.set_num_threads(case.threads)
-    problem = make_problem(case)
-    before = time.perf_counter()
-    # Compile the fused engine on a small problem: it keeps its memory for the next call.
-    small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
-    run, planned = make_run(case, make_problem(small) if small else problem)
-    run()
-    first, held = time.perf_counter() - before, _status("VmRSS")
-    if small:
-        run, planned = make_run(case, problem)
-    _reset_peak()
-    seconds = []
-    for _ in range(case.repeats):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    peak = planned if planned is not None else max(0.0, _status("VmHWM") - held)
-    row = {k: v for k, v in asdict(case).items() if k not in ("data_root", "repeats")}
-    return row | {
-        "seconds_per_episode": statistics.median(seconds) / case.episodes,
-        "best_seconds_per_episode": min(seconds) / case.episodes,
-        "peak_mb_per_episode": peak / case.episodes,
-        "first_call_seconds": first,
-        "process_mb": _status("VmHWM"),
-    }
-
-
-def _work(connection: Any, case: Case) -> None:
-    worker_ends_with_parent()
-    try:
-        connection.send(measure(case))
-    except Exception as error:  # An error ends only this row.
-        connection.send({"error": explained(error)})
-
-
-def _apart(case: Case) -> dict[str, Any]:
-    """Measure a row in a separate process; return it, or {"error": reason}."""
-    os.environ |= {
-        "OMP_NUM_THREADS": str(case.threads),
-        "XLA_FLAGS": "" if case.threads > 1 else "--xla_cpu_multi_thread_eigen=false",
-    }
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, case))
-    process.start()
-    sender.close()
-    try:
-        row: dict[str, Any] = receiver.recv()
-    except EOFError:
-        return {"error": "its process died, perhaps because it ran out of memory"}
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        process.join()
-    return row
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
@@ -295,7 +119,7 @@ def main(arguments: Sequence[str]) -> None:
         if case.engine.startswith("jax") and importlib.util.find_spec("jax") is None:
             console.out(f"{case.engine}: skipped, JAX is not installed (uv sync --group bench).")
             continue
-        row = _apart(case)
+        row = measure_apart(case)
         if "error" in row:
             failed[f"{case.engine} on {case.rule}"] = row["error"]
             console.out(f"{case.engine} on {case.rule}: {row['error']}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,19 +23,10 @@ from torch import Tensor
 
 from metaplast.base.torch_settings import exact_run, own_settings
 from metaplast.engines.contract import Engine, Outcome, Problem
-from metaplast.engines.stepper import Before, Start, Stepper, StepRecord
+from metaplast.engines.stepper import Before, Stepper, StepRecord
+from metaplast.engines.way_back import Steps, Watch, WayBack
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
-
-# Largest error of undone steps, in roundings, relative to the norm of the weights.
-ROUNDINGS = 32
-
-# The moving matrices and carried vectors before a step, and the step's products.
-_Kept = tuple[list[Tensor], list[Tensor], list[Tensor]]
-
-# Called with the step, the adjoint of the moving matrices before it, and the step's part of the
-# gradient to θ.
-Watch = Callable[[int, list[Tensor], Tensor], None]
 
 
 class BatchedEngine(Engine):
@@ -97,11 +88,7 @@ class _Sweep:
     def __init__(self, stepper: Stepper, problem: Problem) -> None:
         self.stepper = stepper
         self.problem = problem
-        self.theta = problem.episode_theta
-        for plasticity in (problem.learner.forward_plasticity, problem.learner.backward_plasticity):
-            # Make it here: a compiled step would make it again at every call.
-            plasticity.layout(self.theta.device, self.theta.dtype)
-        self.fixed = [problem.state.matrices[name] for name in stepper.fixed]
+        self.steps = Steps(stepper, problem)
 
     def evaluate(self) -> Outcome:
         """Return loss and score without a gradient."""
@@ -120,8 +107,8 @@ class _Sweep:
         undoes = watch is None and not self.stepper.has_dense
         kept, taken, final = self._forward(starts, undoes=undoes)
         loss, score, adjoint = self._query_adjoint(final)
-        theta_adjoint = torch.zeros_like(self.theta)
-        way_back = _WayBack(self, adjoint, undoes=undoes)
+        theta_adjoint = torch.zeros_like(self.steps.theta)
+        way_back = WayBack(self.steps, adjoint, undoes=undoes)
         end = self._moving(final)
         for start in reversed(starts):
             segment = range(start, min(start + length, steps))
@@ -135,26 +122,6 @@ class _Sweep:
             [state.matrices[name] for name in self.stepper.moving],
             [state.carry[name] for name in self.stepper.carried],
         )
-
-    def vjp(
-        self, t: int, before: Before, adjoint: Before, products: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Carry the adjoint back over step t, its matrices in place; see `Stepper.vjp`."""
-        return self.stepper.vjp(self._start(t, before), adjoint, products)
-
-    def _start(self, t: int, before: Before) -> Start:
-        """Return everything that step t depends on."""
-        state = Before([*before.matrices, *self.fixed], before.carry)
-        return Start(state, self.theta, self.problem.episodes.example(t))
-
-    @torch.no_grad()
-    def take(self, t: int, before: Before, after: list[Tensor] | None = None) -> StepRecord:
-        """Take step t from `before` to the matrices `after`; in place if `after` is not given."""
-        taken: StepRecord = self.stepper.take(self._start(t, before))
-        targets = before.matrices if after is None else after
-        for matrix, change, target in zip(before.matrices, taken.changes, targets, strict=True):
-            change.apply(matrix, out=target)
-        return taken
 
     def _forward(
         self, keep: range = range(0), *, undoes: bool = False
@@ -171,7 +138,7 @@ class _Sweep:
         for t in range(self.problem.episodes.steps):
             if t in keep:
                 kept.append(Before([m.clone() for m in matrices], carry))
-            step = self.take(t, Before(matrices, carry))
+            step = self.steps.take(t, Before(matrices, carry))
             carry = step.carry
             if undoes and t == 0:
                 room = 2 * len(keep) * sum(m.numel() for m in matrices)
@@ -182,7 +149,7 @@ class _Sweep:
 
     def _state(self, matrices: list[Tensor], carry: list[Tensor]) -> State:
         names = (*self.stepper.moving, *self.stepper.fixed)
-        found = dict(zip(names, [*matrices, *self.fixed], strict=True))
+        found = dict(zip(names, [*matrices, *self.steps.fixed], strict=True))
         shapes = self.problem.learner.system.shapes
         return State(
             {name: found[name] for name in shapes},
@@ -206,117 +173,6 @@ class _Sweep:
         parts = [a.contiguous() for a in adjoint]
         count = len(moving.matrices)
         return loss.detach(), score.detach(), Before(parts[:count], parts[count:])
-
-
-class _WayBack:
-    """Carries an adjoint back over the segments of a sweep, from the last to the first.
-
-    Args:
-        sweep: provides the steps.
-        adjoint: of the moving state at the end; its matrices are changed in place.
-        undoes: whether steps may be undone in place, as long as that is exact.
-    """
-
-    def __init__(self, sweep: _Sweep, adjoint: Before, *, undoes: bool) -> None:
-        self._sweep = sweep
-        self._adjoint, self._carry = list(adjoint.matrices), list(adjoint.carry)
-        self._undoes = undoes
-        # One buffer for all segments: fresh pages would cost more than the arithmetic.
-        self._states = [[torch.empty_like(m) for m in self._adjoint]]
-        self._saved = [torch.empty_like(m) for m in self._adjoint] if undoes else []
-
-    def carry(
-        self,
-        start: Before,
-        end: Before,
-        segment: range,
-        taken: list[StepRecord],
-        watch: Watch | None = None,
-    ) -> Tensor:
-        """Carry the adjoint from the end of a segment to its start; return θ's part.
-
-        Args:
-            start: the moving state before the segment.
-            end: after it.
-            segment: its steps.
-            taken: the change of each step of the sweep; empty if it must be computed again.
-            watch: sees every step.
-        """
-        if self._undoes:
-            _copy(self._adjoint, self._saved)
-            carry = self._carry
-            steps = taken[segment.start : segment.stop] or self._repeat(start, segment)
-            part = self._pull_back(self._undone(start, end, steps), segment)
-            if _is_rebuilt(self._states[0], start.matrices):
-                return part
-            self._undoes = False
-            self._carry = carry
-            _copy(self._saved, self._adjoint)
-        return self._pull_back(self._kept(start, segment), segment, watch)
-
-    def _pull_back(
-        self, states: Iterable[_Kept], segment: range, watch: Watch | None = None
-    ) -> Tensor:
-        total = torch.zeros_like(self._sweep.theta)
-        for t, (matrices, carry, products) in zip(reversed(segment), states, strict=True):
-            adjoint = Before(self._adjoint, self._carry)
-            part, self._carry = self._sweep.vjp(t, Before(matrices, carry), adjoint, products)
-            total += part
-            if watch is not None:
-                watch(t, self._adjoint, part)
-        return total
-
-    def _repeat(self, start: Before, segment: range) -> list[StepRecord]:
-        """Return the change of each step of a segment."""
-        matrices, carry = self._states[0], start.carry
-        _copy(start.matrices, matrices)
-        steps = []
-        for t in segment:
-            steps.append(self._sweep.take(t, Before(matrices, carry)))
-            carry = steps[-1].carry
-        return steps
-
-    def _undone(self, start: Before, end: Before, steps: list[StepRecord]) -> Iterator[_Kept]:
-        """Yield the state before each step, last step first, each undone from the next."""
-        matrices = self._states[0]
-        _copy(end.matrices, matrices)
-        carries = [list(start.carry), *(step.carry for step in steps)]
-        for step, carry in zip(reversed(steps), reversed(carries[:-1]), strict=True):
-            for matrix, change in zip(matrices, step.changes, strict=True):
-                change.undo(matrix)
-            yield matrices, carry, step.products
-
-    def _kept(self, start: Before, segment: range) -> list[_Kept]:
-        """Return the state before each step, last step first."""
-        while len(self._states) <= len(segment):
-            self._states.append([torch.empty_like(m) for m in start.matrices])
-        states, carry = self._states[: len(segment) + 1], list(start.carry)
-        _copy(start.matrices, states[0])
-        kept: list[_Kept] = []
-        # The state after the last step is not needed, but its products are.
-        for t, before, after in zip(segment, states, states[1:], strict=False):
-            step = self._sweep.take(t, Before(before, carry), after)
-            kept.append((before, carry, step.products))
-            carry = step.carry
-        return kept[::-1]
-
-
-def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
-    for matrix, copy in zip(source, target, strict=True):
-        copy.copy_(matrix)
-
-
-def _is_rebuilt(rebuilt: list[Tensor], start: Sequence[Tensor]) -> bool:
-    """Return whether matrices agree to a few roundings, relative to each episode's norm.
-
-    Overwrites `rebuilt`. NaN never counts as close.
-    """
-    for matrix, kept in zip(rebuilt, start, strict=True):
-        size = torch.linalg.vector_norm(kept.flatten(1), dim=1)
-        error = torch.linalg.vector_norm(matrix.sub_(kept).flatten(1), dim=1)
-        if not (error <= ROUNDINGS * torch.finfo(kept.dtype).eps * size).all():
-            return False
-    return True
 
 
 class _Found(Exception):  # noqa: N818 - a signal, not an error

@@ -33,16 +33,7 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
         f"got {tuple(theta.shape)}.",
     )
     _require_inputs(learner, episodes)
-    for examples, what in ((episodes.support, "support"), (episodes.query, "query")):
-        learner.system.objective.targets(
-            examples.target,
-            tuple(examples.input.shape[:2]),
-            learner.system.outputs,
-            what=f"{what} labels",
-            dtype=episodes.support_x.dtype,
-            device=examples.target.device,
-            online=what == "support",
-        )
+    _require_targets(learner, episodes)
     require_state(state)
     _require_shapes(learner, state, episodes.episodes)
     parts = [theta, *state.matrices.values(), *state.carry.values(), episodes.support_x]
@@ -53,6 +44,20 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
         f"images.",
     )
     require_one("device", {str(part.device) for part in parts}, "theta, weights and images")
+
+
+def _require_targets(learner: Learner, episodes: EpisodeBatch) -> None:
+    """Raise `UserError` unless the objective accepts all targets."""
+    for examples, what in ((episodes.support, "support"), (episodes.query, "query")):
+        learner.system.objective.targets(
+            examples.target,
+            tuple(examples.input.shape[:2]),
+            learner.system.outputs,
+            what=f"{what} labels",
+            dtype=episodes.support_x.dtype,
+            device=examples.target.device,
+            online=what == "support",
+        )
 
 
 def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:

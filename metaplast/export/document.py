@@ -11,7 +11,8 @@ from metaplast.export.objective import objective_of
 from metaplast.export.spelling import nonlinearity, pathway
 from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
-from metaplast.rules.rule import MATRICES, Rule
+from metaplast.rules.equation import MATRICES
+from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.terms.algebra import pre
 from metaplast.terms.notation import LATEX

@@ -8,17 +8,27 @@ from metaplast.base.errors import require
 from metaplast.export.spelling import OUTPUTS
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
-from metaplast.systems.objective import Objective, get_objective
+from metaplast.systems.objective import Objective, all_objectives, get_objective
 
 
 def objective_of(rule: Rule, network: FullyConnected) -> Objective:
     """Return the objective that a rule was found with; the network's if the rule names none.
 
     Raises:
-        UserError: if the rule names one that is not installed.
+        UserError: if the rule names one that is not installed, or was tested by the score of
+            another.
     """
     named = rule.provenance.get("objective")
-    return network.objective if named is None else get_objective(str(named))
+    found = network.objective if named is None else get_objective(str(named))
+    scales = [each.score_scale for each in all_objectives().values()]
+    tested = {s.key: s.name for s in scales if f"heldout_{s.key}" in rule.provenance}
+    require(
+        not tested or found.score_scale.key in tested,
+        f"the rule would be exported with the objective {found.name}, whose score is "
+        f"{found.score_scale.name}, but its provenance gives its score on held-out tasks as "
+        f"{' and '.join(tested.values())}; restore the rule.json that its run wrote.",
+    )
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
 from metaplast.export.template import fill
 from metaplast.export.text import one_line, plain
-from metaplast.rules.rule import MATRICES, Rule
+from metaplast.rules.equation import MATRICES
+from metaplast.rules.rule import Rule
 from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.initialisation import Init

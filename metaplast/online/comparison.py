@@ -219,13 +219,7 @@ def tune(
         whole: whether every term must take part; see `Search`.
     """
     learner = entrant.rule.learner(network)
-    separate = replace(
-        settings,
-        records=settings.records[-1:],
-        seeds=min(settings.seeds, TUNING_SEEDS),
-        queries=min(settings.queries, TUNING_IMAGES),
-        purpose="tuning",
-    )
+    separate = _tuning_settings(settings)
     own = entrant.rule.tensor(like.dtype, like.device)
     scaled = entrant.fit == "scale"
 
@@ -244,12 +238,21 @@ def tune(
     search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
     # In float64, so that files hold exactly the values that were tried.
-    if scaled:
-        theta = best[0] * entrant.rule.tensor(torch.float64)
-    else:
-        theta = torch.tensor(best, dtype=torch.float64, device="cpu")
+    values = torch.tensor(best, dtype=torch.float64, device="cpu")
+    theta = values[0] * entrant.rule.tensor(torch.float64) if scaled else values
     rule = Rule.of(learner.terms, theta, entrant.rule.feedback, entrant.rule.provenance)
     return replace(entrant, rule=rule), search
+
+
+def _tuning_settings(settings: OnlineSettings) -> OnlineSettings:
+    """Return settings for the trials of a search: fewer networks and images, drawn separately."""
+    return replace(
+        settings,
+        records=settings.records[-1:],
+        seeds=min(settings.seeds, TUNING_SEEDS),
+        queries=min(settings.queries, TUNING_IMAGES),
+        purpose="tuning",
+    )
 
 
 def evaluate_entrant(

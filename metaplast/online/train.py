@@ -188,11 +188,7 @@ def _train(
         if until == 0:
             loss, score = learner.query(state, batch.query)
         else:
-            stretch = replace(
-                batch,
-                support_x=batch.support_x[:, done:until],
-                support_y=batch.support_y[:, done:until],
-            )
+            stretch = _stretch(batch, done, until)
             outcome = engine.run(Problem(learner, theta, state, stretch), gradient=False)
             state, loss, score = outcome.final, outcome.loss, outcome.score
         scores.append(counted(learner, loss, score, batch.query))
@@ -210,6 +206,13 @@ def _train(
         settings.records, torch.stack(scores, 1), torch.stack(losses, 1), measures, state,
         learner.system.objective.score_scale,
     )  # fmt: skip
+
+
+def _stretch(batch: EpisodeBatch, start: int, end: int) -> EpisodeBatch:
+    """Return a batch with only some steps of its support sets."""
+    return replace(
+        batch, support_x=batch.support_x[:, start:end], support_y=batch.support_y[:, start:end]
+    )
 
 
 def _training_data(

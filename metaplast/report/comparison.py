@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.table import Table
@@ -13,15 +13,27 @@ from torch import Tensor
 from metaplast.base.bands import BAND
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.scores import ScoreScale
 from metaplast.base.tables import new_table
 from metaplast.discovery.result import versions
 from metaplast.online.comparison import EntrantResult
+from metaplast.online.train import OnlineRun
 from metaplast.report.canvas import save_figure
 from metaplast.report.curve import Curve
 from metaplast.report.figures import curves, profiles
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CURVES, RATES, SUMMARY = "curves.csv", "rates.csv", "comparison.json"
 SHOWN = 4
+# Measures drawn against the layer, with the name of the vertical axis.
+PROFILES = {
+    "angle": "angle between the errors fed back and backprop's, degrees",
+    "activity_norm": "norm of the hidden activities ‖y‖",
+    "weight_norm": "norm of the weights ‖W‖",
+    "update_norm": "norm of one update ‖ΔW‖",
+}
 
 
 def write_tables(folder: AnyPath, results: Sequence[EntrantResult]) -> None:
@@ -104,41 +116,42 @@ def write_figures(
         chance: the mean score of guesses, which is marked; None for no mark.
     """
     runs = {s.entrant.name: s.run for s in results}
-    first = next(iter(runs.values()))
-    samples, scale = first.samples, first.scale
+    scale = next(iter(runs.values())).scale
+    figures = {scale.key: _score_figure(runs, scale, chance)}
+    for name, title in PROFILES.items():
+        figure = _profile_figure(runs, name, title)
+        if figure is not None:
+            figures[name] = figure
+    for name, figure in figures.items():
+        save_figure(figure, as_path(folder, "folder") / name)
+    return list(figures)
+
+
+def _score_figure(runs: Mapping[str, OnlineRun], scale: ScoreScale, chance: float | None) -> Figure:
+    """Return the figure of the held-out score against the number of images."""
+    samples = next(iter(runs.values())).samples
     scores = {
         name: Curve.over_networks(samples, scale.factor * run.score.double().cpu().numpy())
         for name, run in runs.items()
     }
-    figures = {
-        scale.key: curves(
-            scores,
-            x="images learned",
-            y=f"held-out {scale.axis}",
-            limits=scale.axis_limits,
-            floor=None if chance is None else (scale.factor * chance, "chance"),
-        )
-    }
-    titles = {
-        "angle": "angle between the errors fed back and backprop's, degrees",
-        "activity_norm": "norm of the hidden activities ‖y‖",
-        "weight_norm": "norm of the weights ‖W‖",
-        "update_norm": "norm of one update ‖ΔW‖",
-    }
-    for name, title in titles.items():
-        # The softmax of the last layer is about 1, far below the other norms.
-        last = -1 if name == "activity_norm" else None
-        profile = {rule: _profile(run.measures[name][..., :last]) for rule, run in runs.items()}
-        profile = {rule: curve for rule, curve in profile.items() if len(curve.x)}
-        if profile:
-            log = name != "angle"
-            limits = (None, None) if log else (-3, 95)
-            figures[name] = profiles(
-                profile, x="layer", y=f"{title}, at the end", log=log, limits=limits
-            )
-    for name, figure in figures.items():
-        save_figure(figure, as_path(folder, "folder") / name)
-    return list(figures)
+    floor = None if chance is None else (scale.factor * chance, "chance")
+    return curves(
+        scores, x="images learned", y=f"held-out {scale.axis}", limits=scale.axis_limits,
+        floor=floor,
+    )  # fmt: skip
+
+
+def _profile_figure(runs: Mapping[str, OnlineRun], name: str, title: str) -> Figure | None:
+    """Return the figure of a measure against the layer; None if no rule has it."""
+    # The softmax of the last layer is about 1, far below the other norms.
+    last = -1 if name == "activity_norm" else None
+    profile = {rule: _profile(run.measures[name][..., :last]) for rule, run in runs.items()}
+    profile = {rule: curve for rule, curve in profile.items() if len(curve.x)}
+    if not profile:
+        return None
+    log = name != "angle"
+    limits = (None, None) if log else (-3, 95)
+    return profiles(profile, x="layer", y=f"{title}, at the end", log=log, limits=limits)
 
 
 def _profile(values: Tensor) -> Curve:

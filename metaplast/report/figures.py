@@ -111,14 +111,19 @@ def trajectories(
                 ends.append((float(line.values[-1].mean()), name, style_of, 0.6))
         axes.axhline(0, color=GREY, linewidth=0.7, zorder=1)
         for text, place in (marks or {}).items():
-            axes.axvline(place, color=GREY, linewidth=0.7, linestyle=(0, (1, 2)))
-            axes.annotate(
-                text, (place, 1), xycoords=("data", "axes fraction"), fontsize=8, ha="left",
-                va="top", xytext=(3, 0), textcoords="offset points",
-            )  # fmt: skip
+            _mark(axes, text, place)
         axes.set(xlabel=x, title=y, xlim=(0, end))
         label_ends(axes, ends)
     return figure
+
+
+def _mark(axes: Axes, text: str, place: float) -> None:
+    """Mark a place on the horizontal axis with a thin vertical line and its name."""
+    axes.axvline(place, color=GREY, linewidth=0.7, linestyle=(0, (1, 2)))
+    axes.annotate(
+        text, (place, 1), xycoords=("data", "axes fraction"), fontsize=8, ha="left", va="top",
+        xytext=(3, 0), textcoords="offset points",
+    )  # fmt: skip
 
 
 def whiskers(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 
-from metaplast.rules.rule import MATRICES, Rule
+from metaplast.rules.equation import MATRICES
+from metaplast.rules.rule import Rule
 from metaplast.terms.notation import LATEX, TEXT
 
 # latex2mathml writes these in a way that browsers do not expect: bold letters, escapes within

@@ -199,7 +199,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             forward = forward_of(call, network, dtype)
             objective = network.objective
             target = targets(label, forward, objective)
-            output_error = objective.error(forward.output, target)
+            output_error = objective.checked_error(forward.output, target)
             after = learn(
                 self.learner, strength(self.param_groups[0], weights[0], dtype),
                 [weight.to(dtype) for weight in weights],

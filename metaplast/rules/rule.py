@@ -12,7 +12,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.rules.canonical import with_oja
+from metaplast.rules.equation import equation, summands
 from metaplast.rules.given_coefficients import coefficient_rows
 from metaplast.rules.rule_data import read_rule, require_rule, rule_data
 from metaplast.systems.feedback import get_feedback
@@ -25,8 +25,6 @@ from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import DataError
 from metaplast.terms.notation import LATEX, TEXT, Notation
 from metaplast.terms.term import Term, checked_terms
-
-MATRICES: tuple[MatrixName, ...] = ("W", "B")
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,7 @@ class Rule:
 
     def equation(self, notation: Notation = TEXT) -> str:
         """Return the rule as one equation for each matrix that it changes."""
-        lines = [self._side(matrix, notation) for matrix in MATRICES]
-        lines = [line for line in lines if line]
-        return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
+        return equation(self, notation)
 
     def summands(
         self, matrix: MatrixName, notation: Notation = TEXT
@@ -142,33 +138,7 @@ class Rule:
 
         Two products with opposite shared coefficients that make up Oja's rule are one part.
         """
-        parts = []
-        for term, theta in self._printed():
-            if term.matrix.name != matrix:
-                continue
-            body = term.spell(notation)
-            if self.is_per_layer:
-                lead, body = _merge_signs(1.0, body, notation)
-                factor = notation.coefficient(term.name)
-            else:
-                lead, body = _merge_signs(theta, body, notation)
-                factor = notation.number(abs(theta))
-            compound = any(f" {sign} " in body for sign in ("+", notation.minus))
-            body = f"({body})" if compound else body
-            parts.append((lead, factor + notation.space + body))
-        return tuple(parts)
-
-    def _printed(self) -> list[tuple[Term, float]]:
-        pairs = list(zip(self.terms, self.theta[0], strict=True))
-        return pairs if self.is_per_layer else with_oja(pairs)
-
-    def _side(self, matrix: MatrixName, notation: Notation) -> str:
-        parts = self.summands(matrix, notation)
-        if not parts:
-            return ""
-        first = "" if parts[0][0] == "+" else parts[0][0]
-        text = first + parts[0][1] + "".join(f" {lead} {part}" for lead, part in parts[1:])
-        return f"{notation.delta}{notation.matrix[matrix]} = {text}"
+        return summands(self, matrix, notation)
 
     def __str__(self) -> str:
         """Return the equation, with the coefficients of each layer below it if they differ."""
@@ -296,12 +266,3 @@ class Rule:
             raise UserError(f"{name} is damaged ({error}); write it again from its run.") from error
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
-
-
-def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]:
-    """Return the sign of a coefficient combined with a term's one leading minus, and the rest."""
-    negative = theta < 0
-    single = f" {notation.minus} " not in body and " + " not in body
-    if single and body.startswith(notation.minus):
-        negative, body = not negative, body.removeprefix(notation.minus)
-    return (notation.minus if negative else "+"), body

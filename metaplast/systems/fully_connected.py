@@ -185,7 +185,7 @@ class FullyConnected(System):
     def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
         """Return y and e on both sides of each matrix after one example."""
         forward = self.forward(view.weights, example.input.unsqueeze(1))
-        error = self.objective.error(forward.output, example.target.unsqueeze(1))
+        error = self.objective.checked_error(forward.output, example.target.unsqueeze(1))
         return self.synapses(view, forward, error, reads)
 
     def synapses(
@@ -246,7 +246,7 @@ class FullyConnected(System):
             [episode, layer]; 90 if an error vanishes.
         """
         forward = self.forward(view.weights, query.input)
-        output_error = self.objective.error(forward.output, query.target)
+        output_error = self.objective.checked_error(forward.output, query.target)
         means = [
             [e.mean(1) for e in self._errors(one, view, forward, output_error, 1)[1:-1]]
             for one in (self.feedback, get_feedback("symmetric"))

@@ -56,15 +56,7 @@ def class_targets(
         UserError: if they are of any other kind, out of range, or not valid probabilities.
     """
     shape = tuple(shape)
-    if not shape:
-        expected = (
-            f"{what} must be a whole number from 0 to {classes - 1}, or {classes} probabilities"
-        )
-    else:
-        expected = (
-            f"{what} must be whole numbers from 0 to {classes - 1} of shape {shape}, or "
-            f"probabilities of shape {(*shape, classes)}"
-        )
+    expected = _expected(what, classes, shape)
     values = _numbers(labels, expected)
     # A vector of one whole number is read as an index: of one class, only an index can be wrong.
     is_rows = tuple(values.shape) == (*shape, classes) and (
@@ -79,6 +71,16 @@ def class_targets(
         raise UserError(f"{expected}, got {_shown(labels)}; {_hint(values)}.")
     require_in_range(values, classes, what)
     return values.to(device).reshape(shape)
+
+
+def _expected(what: str, classes: int, shape: tuple[int, ...]) -> str:
+    """Return what labels must be, as the first half of a sentence."""
+    if not shape:
+        return f"{what} must be a whole number from 0 to {classes - 1}, or {classes} probabilities"
+    return (
+        f"{what} must be whole numbers from 0 to {classes - 1} of shape {shape}, or "
+        f"probabilities of shape {(*shape, classes)}"
+    )
 
 
 def require_in_range(indices: Tensor, classes: int, what: str = "labels") -> None:

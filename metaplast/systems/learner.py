@@ -243,8 +243,8 @@ class Learner:
         """
         objective, query = self.system.objective, self._checked(query, 2)
         output = self.system.output(View.of(state), query.input)
-        loss = objective.loss(output, query.target).mean(-1)
-        return loss, objective.score(output, query.target).mean(-1)
+        loss, score = objective.checked_quality(output, query.target)
+        return loss.mean(-1), score.mean(-1)
 
     def error_angles(self, state: State, query: Examples) -> Tensor:
         """Return the system's error angles, in degrees; see `System.error_angles`."""

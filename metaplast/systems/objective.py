@@ -13,6 +13,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.registry import find, lookup
 from metaplast.base.scores import ScoreScale
+from metaplast.base.tensors import type_name
 
 OBJECTIVES = "metaplast.objectives"
 
@@ -87,6 +88,34 @@ class Objective(ABC):
     @abstractmethod
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the score of each sample's output, [episode, sample]; larger is better."""
+
+    def checked_error(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return `error`.
+
+        Raises:
+            UserError: if the method returned anything but a tensor like the output.
+        """
+        return self._checked("error", self.error(output, target), output.shape)
+
+    def checked_quality(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `loss` and `score`.
+
+        Raises:
+            UserError: if a method returned anything but a tensor [episode, sample].
+        """
+        shape = output.shape[:-1]
+        loss = self._checked("loss", self.loss(output, target), shape)
+        return loss, self._checked("score", self.score(output, target), shape)
+
+    def _checked(self, method: str, value: object, shape: torch.Size) -> Tensor:
+        """Return what a method returned, if it is a tensor of a shape."""
+        if isinstance(value, Tensor) and value.shape == shape:
+            return value
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type_name(value)
+        raise UserError(
+            f"{method}() of the objective {self.name} must return a tensor of shape "
+            f"{tuple(shape)}, got {got}; check what {type(self).__name__}.{method} returns."
+        )
 
     def least_score(self, target: Tensor) -> Tensor:
         """Return the least score that counts for each sample, [episode, sample]; finite.

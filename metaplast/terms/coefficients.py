@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
+from metaplast.base.tensors import type_name
 from metaplast.terms.formula_data import check, number
 from metaplast.terms.term import Term
 
@@ -42,8 +43,12 @@ class Coefficients:
         """Check that the tensor fits the names.
 
         Raises:
-            UserError: if a name occurs twice, or the shape is another.
+            UserError: if it is no tensor, a name occurs twice, or the shape is another.
         """
+        require(
+            isinstance(self.tensor, Tensor),
+            f"θ must be a tensor, got {type_name(self.tensor)}; convert it with torch.tensor(…).",
+        )
         names, shape = tuple(self.names), tuple(self.tensor.shape)
         object.__setattr__(self, "names", names)
         require(len(set(names)) == len(names), f"each term may occur once, got {list(names)}.")
@@ -164,7 +169,16 @@ class Coefficients:
         return Coefficients(names, torch.cat((before, zero, after), -1))
 
     def in_units(self, scale: Coefficients) -> Coefficients:
-        """Return θ / scale, the coefficients in units of their own."""
+        """Return θ / scale, the coefficients in units of their own.
+
+        Raises:
+            UserError: if the scale belongs to other terms.
+        """
+        require(
+            scale.names == self.names,
+            f"the scale belongs to the terms {', '.join(scale.names)}, θ to "
+            f"{', '.join(self.names)}; select the same terms in the same order.",
+        )
         return Coefficients(self.names, self.tensor / scale.tensor)
 
     def like(self, tensor: Tensor) -> Coefficients:

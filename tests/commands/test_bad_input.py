@@ -11,9 +11,9 @@ from support import MAIN
 
 from metaplast.batch_jobs.jobs import Jobs
 from metaplast.commands import guard
+from metaplast.commands._evaluate_options import EvaluateOptions
 from metaplast.commands.benchmark import BenchmarkOptions
 from metaplast.commands.discover import DiscoverOptions
-from metaplast.commands.evaluate import EvaluateOptions
 from metaplast.commands.export import ExportOptions
 from metaplast.commands.recover import RecoverOptions
 from metaplast.commands.report import ReportOptions
@@ -267,7 +267,7 @@ def test_a_mistake_is_one_sentence(command, words, folder, monkeypatch, capsys):
     monkeypatch.setattr(Jobs, "run", no_work)
     monkeypatch.setattr(Plan, "run", no_work)
     monkeypatch.setattr("metaplast.commands.evaluate.evaluate_entrant", no_work)
-    monkeypatch.setattr("metaplast.commands.benchmark._apart", no_work)
+    monkeypatch.setattr("metaplast.commands.benchmark.measure_apart", no_work)
     before = contents(folder)
     # Cases written by hand are complete.
     others = [] if (command, words) in WRITTEN else OTHERS.get(command, [])

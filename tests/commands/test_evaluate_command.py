@@ -256,3 +256,10 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before, "a refused comparison leaves no folder behind"
+
+
+def test_a_folder_in_use_is_refused_without_an_option_that_evaluate_lacks(tmp_path, capsys):
+    (tmp_path / "curves.csv").write_text("results of mine\n")
+    assert run("backprop", *SMALL, "--out", tmp_path) == 2
+    told = capsys.readouterr().err
+    assert told == f"error: the folder {tmp_path} is not empty; give --out a new folder.\n"

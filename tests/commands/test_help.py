@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 
 from metaplast.commands import command_names
+from metaplast.commands._evaluate_options import EvaluateOptions
 from metaplast.commands._groups import ORDER, form_of, options_of
 from metaplast.commands.discover import DiscoverOptions, read_options
-from metaplast.commands.evaluate import EvaluateOptions
 from metaplast.commands.recover import RecoverOptions
 from metaplast.commands.sweep import SweepOptions
 from metaplast.discovery.config import PRESETS, DiscoveryConfig

@@ -6,7 +6,8 @@ import pytest
 import torch
 from support import assert_is_one_sentence, begin, seeded
 
-from episodes.planted import EFFECT, divergence, read_plan, taught
+from episodes.planted import read_plan
+from episodes.teacher import EFFECT, divergence, taught
 from metaplast.base.errors import UserError
 from metaplast.engines import Problem, get_engine
 from metaplast.rules.rule import Rule
@@ -33,6 +34,15 @@ def planted(rule, *, base=BASE, network=NETWORK, feedback="fixed", seed=0, **cha
 
 def names(plan):
     return tuple(term.name for term in plan.terms)
+
+
+def test_a_digest_names_the_objective_of_the_teacher():
+    sampler, terms = planted("F0=0.01").train, (get_term("F0"),)
+    own, other = (
+        replace(sampler, teacher=Learner(replace(NETWORK, objective_name=name), terms)).digest()
+        for name in ("cross-entropy", "mse")
+    )
+    assert own == sampler.digest() != other
 
 
 def test_a_rule_is_read_from_names_coefficients_or_a_file(tmp_path):

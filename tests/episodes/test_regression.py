@@ -149,7 +149,7 @@ def test_inputs_and_targets_are_in_a_usual_range():
     ("changes", "sentence"),
     [
         ({"ways": 3}, "--ways 3 means nothing"),
-        ({"labels": "remapped"}, "--labels remapped means nothing"),
+        ({"labels": "remapped"}, "cannot be remapped; give --labels global"),
         ({"held_out": "classes"}, "--held-out classes means nothing"),
         ({"shots": 220}, "442 samples, but --shots 220 and --queries 7 take 227 for meta-training"),
         ({"argument": "x"}, "takes nothing after a colon"),

@@ -308,6 +308,17 @@ def test_an_objective_with_program_text_is_exported(exporter, own_objectives, in
     assert "eₗ comes from the Huber loss at the output" in export.text
 
 
+@pytest.mark.parametrize(("named", "tested"), [("mse", "accuracy"), ("cross-entropy", "neg_mse")])
+@pytest.mark.parametrize("name", ["numpy", "latex"])
+def test_an_objective_that_contradicts_the_rule_s_own_score_is_refused(name, named, tested):
+    edited = rule(BIO, objective=named, **{f"heldout_{tested}": 0.5})
+    with pytest.raises(UserError, match=f"exported with the objective {named}, whose") as caught:
+        export_rule(edited, network(), name)
+    assert_is_one_sentence(caught.value)
+    own = {"mse": "neg_mse", "cross-entropy": "accuracy"}[named]
+    assert export_rule(rule(BIO, objective=named, **{f"heldout_{own}": 0.5}), network(), name).text
+
+
 def test_an_objective_that_is_not_installed_is_refused():
     for name in all_exporters():
         if name == "json":

@@ -1,5 +1,6 @@
 """θ as one value: terms, numbers, and whether sites share them."""
 
+import numpy as np
 import pytest
 import torch
 from support import Clouds, assert_is_one_sentence, named
@@ -20,6 +21,20 @@ SHARED = Coefficients(NAMES, torch.tensor([0.5, 0.0, -0.25], dtype=torch.float64
 ONE = Coefficients(NAMES, SHARED.tensor[None])
 TWO = Coefficients(NAMES, torch.tensor([[0.5, 0.0, -0.25], [0.125, 0.0, 1.0]], dtype=torch.float64))
 EVERY = pytest.mark.parametrize("theta", [SHARED, ONE, TWO], ids=["shared", "one site", "two"])
+
+
+@pytest.mark.parametrize("given", [[1.0], (1.0,), 1.0, None, np.ones(1)], ids=repr)
+def test_what_is_no_tensor_is_refused(given):
+    with pytest.raises(UserError, match=r"θ must be a tensor, got .*torch\.tensor") as caught:
+        Coefficients(("a",), given)
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_scale_of_other_terms_is_refused():
+    for names in (("error_hebbian", "decay", "oja"), ("error_hebbian", "oja", "activity_error")):
+        with pytest.raises(UserError, match="the scale belongs to the terms") as caught:
+            SHARED.in_units(Coefficients(names, SHARED.tensor))
+        assert_is_one_sentence(caught.value)
 
 
 # --- shared, or per layer with a single site ---

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaplast.base.errors import UserError
 from metaplast.engines import ENGINES, get_engine, unroll
-from metaplast.engines.batched import _WayBack
+from metaplast.engines.way_back import WayBack
 from metaplast.systems.state import State
 from metaplast.terms.algebra import B, W, post, pre
 from metaplast.terms.compiled import LowRankUpdate
@@ -309,8 +309,8 @@ def test_steps_that_cannot_be_undone_are_kept_instead(decay, monkeypatch):
     theta[..., 1] = decay
     problem = replace(problem, theta=theta)
     kept = []
-    original = _WayBack._kept
-    monkeypatch.setattr(_WayBack, "_kept", lambda self, *a: kept.append(1) or original(self, *a))
+    original = WayBack._kept
+    monkeypatch.setattr(WayBack, "_kept", lambda self, *a: kept.append(1) or original(self, *a))
     outcome = get_engine("batched").run(problem)
     assert bool(kept) == (decay > 0.9)
     expected = get_engine("reference").run(problem)

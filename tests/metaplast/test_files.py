@@ -167,6 +167,9 @@ def test_a_folder_is_claimed_once(tmp_path):
     with pytest.raises(UserError, match="is not empty") as caught:
         claim_folder(folder)
     assert_is_one_sentence(caught.value)
+    assert "--resume" in str(caught.value)
+    with pytest.raises(UserError, match=r"give --out a new folder\.$"):
+        claim_folder(folder, resumable=False)
     assert entries(folder) == ["config.json"]
 
 

@@ -24,7 +24,8 @@ from support import (
 from metaplast.base.errors import UserError
 from metaplast.engines import get_engine
 from metaplast.engines.fused import FusedEngine, ReversalError, Settings
-from metaplast.engines.fused.program import build, may_drop
+from metaplast.engines.fused.dropped import may_drop
+from metaplast.engines.fused.program import build
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import B, W, dot, outer, post, pre

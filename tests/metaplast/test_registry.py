@@ -14,9 +14,9 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.export.exporter import get_exporter
 from metaplast.reproduce.experiment import get_experiment
 from metaplast.rules.rule import Rule
-from metaplast.systems.feedback import get_feedback
+from metaplast.systems.feedback import all_feedbacks, get_feedback
 from metaplast.systems.kind import get_system
-from metaplast.systems.objective import get_objective
+from metaplast.systems.objective import all_objectives, get_objective
 from metaplast.tasks.library import all_sources, default_source, get_source, open_source
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.library import all_terms, baselines, choose_terms, get_term, known_rules
@@ -46,12 +46,12 @@ def install(tmp_path, monkeypatch):
         (info / "entry_points.txt").write_text(entries)
         names.append(name)
         importlib.invalidate_caches()
-        registry._find.cache_clear()
+        registry._found.clear()
 
     yield write
     for name in names:
         sys.modules.pop(name, None)
-    registry._find.cache_clear()
+    registry._found.clear()
 
 
 TERM_MODULE = """
@@ -200,6 +200,52 @@ def test_a_broken_package_is_left_out_with_one_warning(source, reason, install):
     assert "oja" in found
 
 
+ASKING_MODULE = """
+from metaplast.systems import get_feedback
+from metaplast.systems.feedbacks.fixed import Fixed
+
+before = get_feedback("fixed")
+
+class Mine(Fixed):
+    name = "mine"
+    aliases = ()
+    summary = "of a package that looks something up while it is imported"
+
+mine = Mine()
+"""
+
+
+@pytest.mark.parametrize("point", ["asking", "asking:mine"])
+@pytest.mark.parametrize("first", ["its user", "the registry", "another group"])
+def test_a_package_may_look_something_up_while_it_is_imported(point, first, install):
+    entries = f"[metaplast.feedbacks]\nx = {point}\n[metaplast.objectives]\nx = asking\n"
+    install("asking", ASKING_MODULE, entries)
+    # Warnings are errors here: it must not be called broken either.
+    if first == "its user":
+        importlib.import_module("asking")
+    elif first == "another group":
+        all_objectives()
+    assert get_feedback("mine") is sys.modules["asking"].mine
+    assert all_feedbacks() is all_feedbacks()
+
+
+@pytest.mark.parametrize("first", ["folded", "folded.part"])
+def test_a_package_whose_modules_look_something_up_is_whole(first, install, tmp_path):
+    package = tmp_path / "folded"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from metaplast.systems import get_feedback\nget_feedback('fixed')\nSTRENGTH = 1.0\n"
+    )
+    (package / "part.py").write_text(f"from folded import STRENGTH\n{ASKING_MODULE}")
+    install("nothing", "", "[metaplast.feedbacks]\nx = folded\n")
+    try:
+        importlib.import_module(first)
+        assert get_feedback("mine") is importlib.import_module("folded.part").mine
+    finally:
+        sys.modules.pop("folded", None)
+        sys.modules.pop("folded.part", None)
+
+
 def test_an_entry_point_to_nothing_is_left_out(install):
     install("theirs", "x = 1", "[metaplast.episodes]\nx = theirs:gone\n")
     with pytest.warns(UserWarning, match="package theirs could not be loaded"):
@@ -245,7 +291,7 @@ GROUPS = {
 def test_without_entry_points_metaplast_asks_to_be_installed(group, ask, monkeypatch):
     ask()
     monkeypatch.setattr(registry, "entry_points", lambda group: ())
-    registry._find.cache_clear()
+    registry._found.clear()
     with pytest.raises(UserError, match="no installed package offers any ") as caught:
         ask()
     monkeypatch.undo()
@@ -258,7 +304,7 @@ def test_without_entry_points_metaplast_asks_to_be_installed(group, ask, monkeyp
 def test_a_folder_of_data_hides_nothing(tmp_path, monkeypatch):
     (tmp_path / "episodes").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry._find.cache_clear()
+    registry._found.clear()
     assert "digits" in all_sources()
 
 

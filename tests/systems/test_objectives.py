@@ -5,9 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from support import assert_close, assert_is_one_sentence, normal, seeded
+from support import assert_close, assert_is_one_sentence, named, normal, random_problem, seeded
+from torch import nn
 
 from metaplast.base.errors import UserError
+from metaplast.engines import get_engine
+from metaplast.rules.optimizer import RuleOptimizer
+from metaplast.rules.rule import Rule
 from metaplast.systems.objective import Objective, all_objectives, get_objective
 
 OBJECTIVES = all_objectives()
@@ -148,6 +152,31 @@ def test_refused_targets_are_described(given, words):
     with pytest.raises(UserError, match=words) as caught:
         get_objective("mse").targets(given, (), 3)
     assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("method", ["error", "loss", "score"])
+@pytest.mark.parametrize("returned", [None, torch.zeros(())], ids=["nothing", "another shape"])
+@pytest.mark.parametrize("engine", ["reference", "batched"])
+def test_what_a_method_forgot_to_return_is_named(method, returned, engine, monkeypatch):
+    problem = random_problem(named("error_hebbian"))
+    kind = type(get_objective("cross-entropy"))
+    monkeypatch.setattr(kind, method, lambda self, output, target: returned)
+    with pytest.raises(
+        UserError, match=rf"{method}\(\) of the objective cross-entropy must"
+    ) as caught:
+        get_engine(engine).run(problem)
+    assert_is_one_sentence(caught.value)
+    assert f"check what CrossEntropy.{method} returns" in str(caught.value)
+
+
+def test_an_optimizer_names_an_error_that_was_not_returned(monkeypatch):
+    model = nn.Sequential(nn.Linear(3, 2, bias=False))
+    rule = Rule(named("error_hebbian"), ((0.1,),), "fixed", {"objective": "mse"})
+    optimizer = RuleOptimizer(model, rule)
+    model(torch.zeros(3))
+    monkeypatch.setattr(type(get_objective("mse")), "error", lambda self, output, target: None)
+    with pytest.raises(UserError, match=r"got None; check what MeanSquaredError\.error"):
+        optimizer.step(torch.zeros(2))
 
 
 def test_an_objective_without_a_lowest_score_is_refused_at_once(monkeypatch):

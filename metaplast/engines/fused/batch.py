@@ -1,4 +1,4 @@
-"""Many episodes, one per thread: from torch to the kernel's memory and back."""
+"""Many episodes, one per thread: each run by the kernel until its gradient is exact."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ from metaplast.base.errors import require
 from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused import unroll
+from metaplast.engines.fused.dropped import may_drop
 from metaplast.engines.fused.engine import TOLERANCES, ReversalError, Settings
+from metaplast.engines.fused.episode import Episode, as_numpy
 from metaplast.engines.fused.jit import load
-from metaplast.engines.fused.memory import Arena, Sizes, Task, allocate, borrowed_arena
-from metaplast.engines.fused.program import (
-    NONE,
-    PLASTIC,
-    SIGNED,
-    SYMMETRIC,
-    Integers,
-    Numbers,
-    Program,
-    build,
-    may_drop,
-)
+from metaplast.engines.fused.memory import Arena, borrowed_arena
+from metaplast.engines.fused.program import Program, build
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
-from metaplast.systems.objectives.cross_entropy import class_probabilities
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.terms.algebra import pre
@@ -122,7 +113,7 @@ class Batch:
         if not self.drops:
             return np.ones(self.learner.network.widths[0], dtype=np.bool_)
         sets = (self.episodes.support_x[episode], self.episodes.query_x[episode])
-        first, second = ((_numpy(images) != 0).any(axis=0) for images in sets)
+        first, second = ((as_numpy(images) != 0).any(axis=0) for images in sets)
         return cast("npt.NDArray[np.bool_]", first | second)
 
     def gain(self, x: Tensor) -> Tensor:
@@ -146,7 +137,7 @@ class Batch:
         spacing, slots = self.spacing, self._slots(self.spacing)
         while True:
             self.theta_bar[episode] = 0
-            one = _Episode(self, arena, episode, program, pixels, lost, slots, spacing)
+            one = Episode(self, arena, episode, program, pixels, lost, slots, spacing)
             unroll.run_episode(program, one.memory, one.task, self.results[episode])
             if self.results[episode, unroll.FULL]:
                 slots = min(self.episodes.steps, 4 * slots)
@@ -179,108 +170,6 @@ class Batch:
         )
 
 
-class _Episode:
-    """One episode's memory, filled."""
-
-    def __init__(
-        self,
-        batch: Batch,
-        arena: Arena,
-        episode: int,
-        program: Program,
-        pixels: Integers,
-        lost: Integers,
-        slots: int,
-        spacing: int,
-    ) -> None:
-        self.batch, self.episode, self.program = batch, episode, program
-        self.lost, self.spacing = lost, spacing
-        # Fancy indexing copies, so skip it if all pixels are kept.
-        self.pixels = pixels if len(lost) else slice(None)
-        followed = len(lost) if _moves_lost(program) else 0
-        episodes = batch.episodes
-        sizes = Sizes(episodes.steps, episodes.query_x.shape[1], slots, followed)
-        self.memory = allocate(arena, program, batch.dtype, sizes, gradient=batch.gradient)
-        self._fill(followed)
-        self.task = self._task(pixels)
-
-    def _task(self, pixels: Integers) -> Task:
-        batch, episode = self.batch, self.episode
-        episodes, settings = batch.episodes, batch.settings
-        x, dtype = episodes.support_x[episode], batch.problem.theta.dtype
-        classes = batch.learner.network.widths[-1]
-        return Task(
-            _numpy(x),
-            _numpy(batch.gain(x)),
-            _numpy(episodes.support_y[episode]),
-            pixels,
-            _numpy(episodes.query_x[episode]),
-            _numpy(class_probabilities(episodes.query_y[episode], classes, dtype)),
-            batch.theta[episode],
-            batch.theta_bar[episode],
-            batch.dtype.type(batch.learner.network.nonlinearity.beta),
-            self.spacing,
-            settings.limit,
-        )
-
-    def _fill(self, followed: int) -> None:
-        """Copy in the initial weights, and set what stays constant."""
-        net, memory, state = self.program.net, self.memory, self.batch.problem.state
-        memory.lost_scale[0] = 1
-        for layer, weight in enumerate(state.weights):
-            matrix = weight[self.episode].detach().numpy()
-            kept = matrix[:, self.pixels] if layer == 0 else matrix
-            _view(net.w, layer, net.pads[layer + 1], memory.w)[: kept.shape[0], : kept.shape[1]] = (
-                kept
-            )
-        if followed:
-            first = state.weights[0][self.episode].detach().numpy()[:, self.lost]
-            memory.lost.reshape(-1, len(memory.lost_p))[: len(first), :followed] = first
-        for layer, weight in enumerate(state.backward):
-            matrix = weight[self.episode].detach().numpy()
-            kept = matrix[self.pixels] if layer == 0 else matrix
-            height = net.pads[layer]
-            if net.source != PLASTIC:
-                kept, height = kept.T, net.pads[-1] if net.direct else net.pads[layer + 1]
-            if net.source == SIGNED:
-                kept = np.abs(kept)
-            if net.source != SYMMETRIC:
-                _view(net.b, layer, height, memory.b)[: kept.shape[0], : kept.shape[1]] = kept
-        for level, place in enumerate(net.ones):
-            for base in (0, net.signals):
-                memory.signals[base + place : base + place + net.widths[level]] = 1
-
-    def read_final(self) -> None:
-        """Copy out the learned weights."""
-        net, memory, final = self.program.net, self.memory, self.batch.final
-        initial = self.batch.problem.state
-        if len(self.lost):
-            final.weights[0][self.episode] = initial.weights[0][self.episode].detach()
-        for layer, weight in enumerate(final.weights):
-            matrix = weight[self.episode].numpy()
-            learned = _view(net.w, layer, net.pads[layer + 1], memory.final)
-            if layer == 0:
-                matrix[:, self.pixels] = learned[: len(matrix), : net.widths[0]]
-            else:
-                matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
-        if len(memory.lost_p):
-            followed = memory.lost.reshape(-1, len(memory.lost_p))
-            final.weights[0][self.episode].numpy()[:, self.lost] = followed[
-                : net.widths[1], : len(self.lost)
-            ]
-        if net.source != PLASTIC:
-            return
-        for layer, weight in enumerate(final.backward):
-            matrix = weight[self.episode].numpy()
-            learned = _view(net.b, layer, net.pads[layer], memory.final_b)
-            if layer == 0:
-                first = initial.backward[0][self.episode].detach().numpy()
-                matrix[self.lost] = first[self.lost] * memory.lost_scale[0]
-                matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
-            else:
-                matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
-
-
 def _unfilled(problem: Problem) -> State:
     """Return the final state, still to be filled; backward weights that never change are shared."""
     state, changes = problem.state, not problem.learner.backward_plasticity.is_empty
@@ -288,18 +177,3 @@ def _unfilled(problem: Problem) -> State:
     weights = [torch.empty_like(weight) for weight in state.weights]
     backward = [torch.empty_like(m) if changes else m.detach() for m in state.backward]
     return State.stack(weights, backward)
-
-
-def _moves_lost(program: Program) -> bool:
-    """Return whether the rule changes the weights of dropped pixels."""
-    decays = len(program.forward.coefficients) > program.forward.filled
-    return decays or bool((program.lost != NONE).any())
-
-
-def _view(offsets: Integers, layer: int, height: int, flat: Numbers) -> Numbers:
-    """Return one padded matrix [row, column] of several stored one after another."""
-    return flat[offsets[layer] : offsets[layer + 1]].reshape(height, -1)
-
-
-def _numpy(tensor: Tensor) -> Numbers:
-    return tensor.detach().contiguous().numpy()

@@ -15,9 +15,39 @@ from __future__ import annotations
 from metaplast.engines.fused.jit import compiled
 from metaplast.engines.fused.lanes import add_multiple, clear, project, update_dot
 from metaplast.engines.fused.memory import Memory
-from metaplast.engines.fused.program import NONE, PLASTIC, Program
+from metaplast.engines.fused.places import NONE, lowest_error
+from metaplast.engines.fused.program import PLASTIC, Program
+from metaplast.systems.learner import Learner
+from metaplast.terms.algebra import Projection, Signal, Vector
+from metaplast.terms.compiled import CompiledTerms
 
 _project = project(8)
+
+
+def may_drop(learner: Learner) -> bool:
+    """Return whether pixels that are zero in every image of an episode can be left out exactly.
+
+    True if the error at such a pixel is zero or not in use, and no gate and no product with B sums
+    anything else over the pixels.
+    """
+    if lowest_error(learner) == 0 and learner.network.nonlinearity.kind == "tanh":
+        return False
+    forward, backward = learner.forward_plasticity, learner.backward_plasticity
+    for gate in (*forward.gates, *backward.gates):
+        vanishes = any(
+            isinstance(side, Signal) and side.kind != "one" for side in (gate.left, gate.right)
+        )
+        if gate.left.population == "pre" and not vanishes:
+            return False
+    ones = [Signal("pre", "one")]
+    return not any(
+        (v in ones) or (isinstance(v, Projection) and v.signal in ones)
+        for v in (*backward.rows, *backward.columns, *_sides(backward))
+    )
+
+
+def _sides(plasticity: CompiledTerms) -> tuple[Vector, ...]:
+    return tuple(side for gate in plasticity.gates for side in (gate.left, gate.right))
 
 
 @compiled

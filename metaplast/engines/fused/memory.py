@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.engines.fused.program import NONE, PLASTIC, Net, Numbers, Program, Side, padded
+from metaplast.engines.fused.places import NONE, padded
+from metaplast.engines.fused.program import PLASTIC, Net, Numbers, Program, Side
 
 _ALIGNMENT = 64
 _BULKY = ("w_bar", "b_bar", "kept", "history", "final")  # Written before they are read.

@@ -8,7 +8,8 @@ from metaplast.engines.fused import lanes
 from metaplast.engines.fused.jit import ZERO, compiled
 from metaplast.engines.fused.lanes import clear
 from metaplast.engines.fused.memory import Memory, Task
-from metaplast.engines.fused.program import PAD, Net, Numbers, Program
+from metaplast.engines.fused.places import PAD
+from metaplast.engines.fused.program import Net, Numbers, Program
 from metaplast.engines.fused.sweeps import activate
 
 _dot = lanes.dot(4, add=False)

@@ -13,7 +13,15 @@ import numpy as np
 from metaplast.engines.fused import lanes
 from metaplast.engines.fused.jit import compiled
 from metaplast.engines.fused.memory import Pending
-from metaplast.engines.fused.program import ERROR, RELU, SOFTMAX, SOFTPLUS, TANH, Integers, Numbers
+from metaplast.engines.fused.program import (
+    ERROR,
+    RELU,
+    SOFTMAX,
+    SOFTPLUS,
+    TANH,
+    Integers,
+    Numbers,
+)
 
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)

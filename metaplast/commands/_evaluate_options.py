@@ -1,0 +1,116 @@
+"""The options of `metaplast evaluate`: what is compared, on which data, in which networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from metaplast.base.errors import require_within
+from metaplast.base.settings import Settings
+from metaplast.discovery.settings import ObjectiveSettings, RunSettings, StackSettings
+from metaplast.online.comparison import widths_for_depth
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.tasks.library import default_source, get_source
+from metaplast.tasks.request import DataFolder
+
+
+@dataclass(frozen=True)
+class _Images(ObjectiveSettings, DataFolder):
+    """What the networks learn."""
+
+    GROUP: ClassVar[str] = "task"
+
+    dataset: str = ""
+    """Source of images: name or name:argument. If empty, the default source."""
+    samples: int | None = None
+    """Images that each network learns from; default: one pass over the data, at most 5000."""
+    ways: int | None = None
+    """Number of classes for each network, drawn separately for each; default: all classes."""
+    test_images: int = 1000
+    """Largest number of held-out images on which the score is measured."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers and the source.
+
+        Raises:
+            UserError: if one is out of range, or the source is unknown.
+        """
+        super().__post_init__()
+        require_within("--samples", 1 if self.samples is None else self.samples, 1)
+        require_within("--test-images", self.test_images, 1)
+        get_source(self.dataset_name)
+
+    @property
+    def dataset_name(self) -> str:
+        """The source of images."""
+        return self.dataset or default_source()
+
+
+@dataclass(frozen=True)
+class _Stack(StackSettings):
+    """The networks."""
+
+    GROUP: ClassVar[str] = "network"
+
+    depth: int | None = None
+    """Number of weight matrices; the profile of --hidden is stretched to this depth."""
+
+
+@dataclass(frozen=True)
+class _Rules(Settings):
+    """What is compared."""
+
+    GROUP: ClassVar[str] = "rule"
+
+    baselines: str = "usual"
+    """Known rules to compare with: usual, none, or names separated by commas."""
+    fit_scale: bool = False
+    """Also compare each given rule times a factor, which is tuned like a baseline's rate."""
+    seeds: int = 5
+    """Networks for each rule, each with its own weights and images."""
+
+    def __post_init__(self) -> None:
+        """Check the number of networks.
+
+        Raises:
+            UserError: if it is below 1.
+        """
+        super().__post_init__()
+        require_within("--seeds", self.seeds, 1)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(RunSettings, _Rules, _Stack, _Images):
+    """Train fresh networks online with rules and compare them, on the same data in the same order.
+
+    Known rules, including the baselines, first get their best coefficients on separate data.
+    """
+
+    GROUP: ClassVar[str] = "run"
+
+    rules: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RULE ...]")
+    ] = ()
+    """rule.json files, run folders, or known rules: NAME or NAME:FEEDBACK."""
+    out: Path | None = None
+    """Folder for the results; default: runs/evaluate-<time>."""
+    quiet: bool = False
+    """Print only the results."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without rules and data.
+
+        Raises:
+            UserError: if a value is out of range or a name unknown.
+        """
+        super().__post_init__()
+        self.network(1, 2)
+
+    def network(self, inputs: int, outputs: int) -> FullyConnected:
+        """Return the network for these numbers of inputs and classes."""
+        hidden = widths_for_depth(self.hidden, self.depth)
+        widths = (inputs, *hidden, outputs)
+        return FullyConnected(widths, self.activation, self.init, objective_name=self.objective)

@@ -1,0 +1,150 @@
+"""Where each vector of a step lies in the array of signals that the kernel works in.
+
+The vectors that the backward sweep cannot recompute come first.
+"""
+
+from __future__ import annotations
+
+from metaplast.systems.learner import Learner
+from metaplast.terms.algebra import Gate, Kind, Population, Projection, Signal, Vector, pre
+from metaplast.terms.compiled import CompiledTerms
+
+PAD = 16
+NONE = -1
+
+
+def padded(width: int) -> int:
+    """Return the padded length of a vector of `width` numbers, in whole registers."""
+    return -(-width // PAD) * PAD
+
+
+class _Room:
+    """Space in the signals array, given out from its start."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def take(self, width: int) -> int:
+        """Return the offset of a new vector."""
+        self.total += padded(width)
+        return self.total - padded(width)
+
+
+class Places:
+    """The offset of every vector of one learner, by layer; NONE where there is no such vector.
+
+    Attributes:
+        y, e, k, c, z: activity, error, gain σ', carried error, net input.
+        ones: vectors of ones.
+        sides: the compiled terms of W and of B.
+        lowest: lowest layer with an error.
+        saved: how many numbers of a step are kept.
+        total: how many numbers a step's signals take.
+    """
+
+    def __init__(self, learner: Learner, inputs: int) -> None:
+        self.learner = learner
+        self.widths = (inputs, *learner.network.widths[1:])
+        self.layers = learner.network.layers
+        self.lowest = lowest_error(learner)
+        self.sides = {"W": learner.forward_plasticity, "B": learner.backward_plasticity}
+        self.symmetric = learner.network.feedback.kernel == "symmetric"
+        self.y, self.e, self.k, self.c, self.z = ([NONE] * (self.layers + 1) for _ in range(5))
+        self.ones = [NONE] * (self.layers + 1)
+        self.projections: dict[tuple[str, int, str], int] = {}
+        self._room = _Room()
+        self._place_saved()
+        self.saved = self._room.total
+        self._place_others()
+        self.total = self._room.total
+
+    def _place_saved(self) -> None:
+        take = self._room.take
+        for level in range(1, self.layers + 1):
+            self.y[level] = take(self.widths[level])
+            if self._reads_net_input:
+                self.z[level] = take(self.widths[level])
+        for level in range(1, self.layers):
+            self.k[level] = take(self.widths[level])
+        for level in range(self.lowest, self.layers):
+            self.c[level] = take(self.widths[level])
+        for name, plasticity in self.sides.items():
+            for vector in dict.fromkeys(plasticity.vectors):
+                if isinstance(vector, Projection) and self._is_formed(plasticity, vector):
+                    self._place_projection(name, vector)
+
+    def _place_projection(self, name: str, vector: Projection) -> None:
+        for layer in range(1, self.layers + 1):
+            level = layer - 1 if name == "W" else layer
+            shared = name == "W" and vector.signal.kind == "error" and self.symmetric
+            if shared and level >= self.lowest:
+                place = self.c[level]  # Wᵀe is the carried error itself.
+            else:
+                place = self._room.take(self.widths[level])
+            self.projections[name, layer, vector.signal.kind] = place
+
+    def _place_others(self) -> None:
+        take = self._room.take
+        for level in range(self.layers + 1):
+            if level == 0:
+                self.y[0], self.k[0] = take(self.widths[0]), take(self.widths[0])
+            elif self.z[level] == NONE:
+                self.z[level] = take(self.widths[level])
+            self.ones[level] = take(self.widths[level])
+            if level >= self.lowest:
+                self.e[level] = take(self.widths[level])
+            elif level < self.layers:
+                self.c[level] = take(self.widths[level])
+
+    @property
+    def _reads_net_input(self) -> bool:
+        return any(map(_is_net_input, self.sides["W"].gates))
+
+    def _is_formed(self, plasticity: CompiledTerms, vector: Projection) -> bool:
+        """Return whether Mᵀu itself is needed, not only ⟨Wᵀu, y⟩ = ⟨u, z⟩."""
+        gates = [gate for gate in plasticity.gates if not _is_net_input(gate)]
+        read = {*plasticity.columns, *(side for g in gates for side in (g.left, g.right))}
+        return vector in read
+
+    def offset(self, name: str, layer: int, vector: Vector) -> int:
+        """Return the offset of a vector at the synapses of a layer's matrix."""
+        if isinstance(vector, Projection):
+            return self.projections[name, layer, vector.signal.kind]
+        level = layer if vector.population == "post" else layer - 1
+        return {"activity": self.y, "error": self.e, "one": self.ones}[vector.kind][level]
+
+    def gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
+        """Return the offsets of a gate's two vectors, and their length."""
+        if _is_net_input(gate):
+            projection = gate.left if isinstance(gate.left, Projection) else gate.right
+            assert isinstance(projection, Projection)
+            u = self.offset(name, layer, projection.signal)
+            return u, self.z[layer], padded(self.widths[layer])
+        level = layer if gate.left.population == "post" else layer - 1
+        left, right = (self.offset(name, layer, side) for side in (gate.left, gate.right))
+        return left, right, padded(self.widths[level])
+
+    def jobs(self, name: str, layer: int, kinds: tuple[Kind, ...]) -> list[tuple[int, int]]:
+        """Return the (u, Mᵀu) offsets of one layer."""
+        found = []
+        for kind in kinds:
+            place = self.projections.get((name, layer, kind))
+            if place is None or place in self.c:  # In `c`: the feedback forms it anyway.
+                continue
+            population: Population = "post" if name == "W" else "pre"
+            found.append((self.offset(name, layer, Signal(population, kind)), place))
+        return found
+
+
+def _is_net_input(gate: Gate) -> bool:
+    """Return whether the gate is ⟨Wᵀu, y_{ℓ-1}⟩, which is ⟨u, z_ℓ⟩ and needs no product."""
+    sides = (gate.left, gate.right)
+    return any(
+        isinstance(a, Projection) and a.matrix.name == "W" and b == Signal("pre", "activity")
+        for a, b in (sides, sides[::-1])
+    )
+
+
+def lowest_error(learner: Learner) -> int:
+    """Return 0 if a term reads the synthetic input error e_0, else 1: only terms need it."""
+    return 0 if pre.error in learner.reads else 1
