@@ -36,8 +36,7 @@ SCALARS = ("reward", "surprise")
 ACCURACY = get_objective("cross-entropy").score_scale
 
 
-# The first lines of a script that imports modules of metaplast.base without loading torch, which
-# `metaplast` and `metaplast.base` themselves import.
+# The first lines of a script that imports modules of metaplast.base and loads nothing else of ours.
 LIGHT = f"""
 import sys, types
 for name, folder in {{"metaplast": "", "metaplast.base": "/base"}}.items():
