@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import torch
 
 from episodes.pool import LabelledPool
@@ -12,13 +15,20 @@ from metaplast.tasks.request import EpisodeRequest
 BRIGHTEST = 16
 
 
-def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data is always the same
+@cache
+def _read() -> tuple[Any, Any]:
+    """Read the file once in a process: an experiment asks for the digits hundreds of times."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
+
+
+def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data is always the same
+    pixels, labels = _read()
     return LabelledPool(
         images=torch.from_numpy(pixels).to(torch.uint8),
-        labels=torch.from_numpy(labels).long(),
+        labels=torch.from_numpy(labels.copy()).long(),
         scale=1 / BRIGHTEST,
     )
 

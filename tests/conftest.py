@@ -21,6 +21,15 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
 
 
+# Modules with tests of many seconds. Such a test that begins last would leave one worker idle.
+LONG = ("test_planted_rules.py", "test_fused.py", "test_kills.py", "test_examples.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that have the longest tests; keep the order of all others."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session")
 def compiled_kernel(tmp_path_factory):
     """Load the fused kernel, for single and double precision; compile what is not on disk.

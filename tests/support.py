@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,14 +36,57 @@ SCALARS = ("reward", "surprise")
 ACCURACY = get_objective("cross-entropy").score_scale
 
 
-# The first lines of a script that imports modules of metaplast.base without loading torch, which
-# `metaplast` and `metaplast.base` themselves import.
+# The first lines of a script that imports modules of metaplast.base and loads nothing else of ours.
 LIGHT = f"""
 import sys, types
 for name, folder in {{"metaplast": "", "metaplast.base": "/base"}}.items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [{str(Path(__file__).parents[1] / "metaplast")!r} + folder]
 """
+
+
+# Runs programs, each in a process of its own, forked from one that has loaded what takes seconds to
+# load: the first argument. A program is [folder, arguments, more search path, code].
+_FORKS = """
+import importlib, json, os, sys
+
+for name in sys.argv[1].split(","):
+    importlib.import_module(name)
+programs, answers = json.loads(sys.argv[2]), []
+for number, (folder, arguments, path, code) in enumerate(programs):
+    child = os.fork()
+    if not child:
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{sys.argv[3]}/{number}.{name}", os.O_WRONLY | os.O_CREAT), stream)
+        os.chdir(folder)
+        sys.path[:0], sys.argv = path, arguments
+        exec(compile(code, arguments[0], "exec"), {"__name__": "__main__"})
+        break
+    answers.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+else:
+    print(json.dumps(answers))
+"""
+
+
+def run_forked(programs, folder, *, loaded="torch"):
+    """Run programs in processes that have loaded nothing but `loaded`, and nothing of ours.
+
+    Args:
+        programs: [folder, arguments, more search path, code] of each.
+        folder: for what they print.
+        loaded: packages of others, with commas.
+
+    Returns:
+        The return code and the text on both streams of each program.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKS, loaded, json.dumps(programs), str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [
+        (code, *((folder / f"{number}.{name}").read_text("utf-8") for name in ("out", "err")))
+        for number, code in enumerate(json.loads(done.stdout))
+    ]
 
 
 # Runs the command line in a fresh process; append the arguments.

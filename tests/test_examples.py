@@ -1,11 +1,10 @@
 """The examples run as they stand, each in a fresh process, and say what they promise."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support import run_forked
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +18,18 @@ PROMISES = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_and_keeps_its_promise(path, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "ΔWₗ =" in done.stdout
-    assert re.search(PROMISES[path.stem], done.stdout), done.stdout
+# What examples load of others, loaded once.
+OTHERS = "torch,torch._dynamo,numba,scipy.stats,sklearn.datasets"
+
+
+def test_examples_run_and_keep_their_promises(tmp_path):
+    programs = []
+    for path in EXAMPLES:
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        programs.append([str(folder), [str(path)], [str(path.parent)], path.read_text("utf-8")])
+    ended = run_forked(programs, tmp_path, loaded=OTHERS)
+    for path, (code, printed, errors) in zip(EXAMPLES, ended, strict=True):
+        assert code == 0, (path.stem, errors)
+        assert "ΔWₗ =" in printed, path.stem
+        assert re.search(PROMISES[path.stem], printed), (path.stem, printed)

@@ -148,7 +148,8 @@ def form_of(options: Sequence[Option]) -> type[Any]:
         box: Any = make_dataclass(group, [option.declaration for option in members])
         ready = all(option.default is not MISSING for option in members)
         more: Any = {"default_factory": box} if ready else {}
-        flat = Annotated[box, tyro.conf.OmitArgPrefixes]
+        # With a text, even an empty one, tyro does not look for one in the source, over and over.
+        flat = Annotated[box, tyro.conf.OmitArgPrefixes, tyro.conf.arg(help="")]
         top.append((group, flat, field(kw_only=True, **more)))
     return make_dataclass("Form", top)
 

@@ -194,6 +194,8 @@ def save_figure(figure: Figure, stem: AnyPath) -> None:
     text = svg(figure, stem.name)
     text = text.replace(INK, _INK_IN_FILES).replace(PAPER, _PAPER_IN_FILES)
     write_text(stem.with_suffix(".svg"), '<?xml version="1.0" encoding="utf-8"?>\n' + text)
+    # The parts are where the first drawing put them: to place them again takes as long as to draw.
+    figure.set_layout_engine("none")
     with style():
         write_atomically(
             stem.with_suffix(".png"), lambda out: figure.savefig(out, format="png", dpi=_DPI)

@@ -7,6 +7,7 @@ batched engine then adds all of them in one pass, instead of one pass and a temp
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,12 @@ class _Recalled(_Affine):
         right: Tensor,  # noqa: ARG004
     ) -> Tensor:
         return start.clone()
+
+
+# torch asks for the signature at every call. It finds it here and need not derive it again, which
+# would take a tenth of the batched engine's time.
+for _forward in (_Affine.forward, _Recalled.forward):
+    vars(_forward)["__signature__"] = inspect.signature(_forward)
 
 
 def _zero(like: Tensor) -> Tensor:

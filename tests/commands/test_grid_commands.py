@@ -23,7 +23,7 @@ from metaplast.terms.library import choose_terms
 SMALL = [
     "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
     "--refit=4", "--refit-batch=2", "--validation=6", "--test-episodes=4",
-    "--engine=batched", "--processes=1",
+    "--engine=fused", "--processes=1",
     "--terms=error_hebbian,oja",
 ]  # fmt: skip
 POOL = choose_terms("all").terms

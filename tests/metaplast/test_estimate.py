@@ -17,7 +17,7 @@ from metaplast.watch.estimate import Prices, TimeLeft, in_words, kind_of
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
 SMALL = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "l1": 0.001, "dataset": "digits",
-    "engine": "batched", "episodes": 10, "meta_batch": 1, "refit": 12, "refit_batch": 4,
+    "engine": "fused", "episodes": 10, "meta_batch": 1, "refit": 12, "refit_batch": 4,
     "validation": 6, "test_episodes": 6,
 }  # fmt: skip
 POOL = ",".join(f"F{number}" for number in range(10))

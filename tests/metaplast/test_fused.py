@@ -152,17 +152,21 @@ def test_agrees_on_all_terms_together(feedback, per_layer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("feedback", "dtype"),
-    [("fixed", torch.float64), ("plastic", torch.float64), ("fixed", torch.float32)],
-)
-def test_agrees_over_a_thousand_steps(feedback, dtype):
+@pytest.mark.parametrize("feedback", ["fixed", "plastic"])
+def test_agrees_over_a_thousand_steps(feedback):
     names = ["error_hebbian", "error_error", "oja", "decay"]
     names += ["backward_hebbian", "backward_decay"] if feedback == "plastic" else []
-    problem = random_problem(
-        named(*names), feedback=feedback, widths=(12, 9, 7, 4), steps=1000, size=3e-4, dtype=dtype
+    double, single = (
+        random_problem(
+            named(*names), feedback=feedback, widths=(12, 9, 7, 4), steps=1000, size=3e-4, dtype=d
+        )
+        for d in (torch.float64, torch.float32)
     )
-    assert_agrees_with_batched(problem, Settings(spacing=300))
+    settings = Settings(spacing=300)
+    exact = assert_agrees_with_batched(double, settings)
+    # Single precision is compared with double: closer than with `batched`, which takes seconds.
+    rounded = FusedEngine(settings).run(single)
+    assert_agree(replace(rounded, score=rounded.score.double()), exact, TOLERANCES[torch.float32])
 
 
 def decaying(rate, steps=40, **options):

@@ -10,6 +10,7 @@ import pytest
 from support import LIGHT, TERMS
 
 import metaplast
+import metaplast.base.seeds
 from metaplast.tasks.library import all_sources
 from metaplast.terms.library import all_terms, known_rules
 
@@ -101,6 +102,16 @@ def test_importing_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
     assert dict(zip(MODULES, done.stdout.splitlines(), strict=True)) == dict.fromkeys(MODULES, b"")
+
+
+def test_the_list_of_commands_loads_no_torch():
+    program = "import sys; from metaplast.commands import main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert b"torch" not in done.stdout.split()
+    # What needs torch is loaded when it is asked for.
+    assert metaplast.base.generator is metaplast.base.seeds.generator
+    with pytest.raises(AttributeError, match="no attribute 'generators'"):
+        _ = metaplast.base.generators
 
 
 def test_small_scripts_of_tests_load_no_torch():

@@ -58,7 +58,7 @@ def loop_of(engine, settings=PLAIN, *, start=(0.5, 0.5, 0.5), terms=TERMS, sampl
 
 
 def real_loop(settings, **options):
-    return loop_of(get_engine("batched"), settings, start=(1e-2, 0.0, 0.0), **options)
+    return loop_of(get_engine("fused"), settings, start=(1e-2, 0.0, 0.0), **options)
 
 
 REAL = OuterSettings(episodes=16, meta_batch=2, meta_lr=1e-2, l1=0.01)

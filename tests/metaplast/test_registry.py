@@ -1,12 +1,10 @@
 """What packages register is found by name; duplicates are refused, misses get a suggestion."""
 
 import importlib
-import os
-import subprocess
 import sys
 
 import pytest
-from support import FORWARD, TERMS, assert_is_one_sentence
+from support import FORWARD, TERMS, assert_is_one_sentence, run_forked
 
 from metaplast.base import registry
 from metaplast.base.errors import UserError
@@ -253,25 +251,26 @@ def test_an_entry_point_to_nothing_is_left_out(install):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["episodes", "rule_library"])
-@pytest.mark.parametrize("form", ["{}.py", "{}/__init__.py"])
-def test_a_file_that_hides_a_package_of_ours_is_named(package, form, tmp_path):
-    file = tmp_path / form.format(package)
-    file.parent.mkdir(exist_ok=True)
-    # Were it run, the process would end with 3.
-    file.write_text("raise SystemExit(3)")
+def test_a_file_that_hides_a_package_of_ours_is_named(tmp_path):
     code = (
         "import sys; from metaplast.commands import discover, guard; "
         "sys.exit(guard(discover.main, ['--list-terms']))"
     )
-    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8",
-        env=os.environ | {"PYTHONPATH": path}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {file} hides the package {package!r}")
-    assert done.stderr.count("\n") == 1
+    files, programs = {}, []
+    for package in ("episodes", "rule_library"):
+        for form in ("{}.py", "{}/__init__.py"):
+            folder = tmp_path / f"{len(files)}"
+            file = folder / form.format(package)
+            file.parent.mkdir(parents=True)
+            # Were it run, the process would end with 3.
+            file.write_text("raise SystemExit(3)")
+            files[file] = package
+            programs.append([str(folder), ["-c"], [str(folder)], code])
+    ended = run_forked(programs, tmp_path)
+    for (file, package), (returned, _, errors) in zip(files.items(), ended, strict=True):
+        assert returned == 2, errors
+        assert errors.startswith(f"error: {file} hides the package {package!r}")
+        assert errors.count("\n") == 1
 
 
 GROUPS = {

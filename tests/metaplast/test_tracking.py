@@ -16,7 +16,7 @@ event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.ev
 
 CONFIG = DiscoveryConfig(
     episodes=8, meta_batch=2, refit=4, refit_batch=2, validation=4, test_episodes=4,
-    hidden=(12, 8), shots=8, queries=4, engine="batched",
+    hidden=(12, 8), shots=8, queries=4, engine="fused",
     terms="error_hebbian,error_error,oja,decay",
 )  # fmt: skip
 
