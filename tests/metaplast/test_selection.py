@@ -118,6 +118,9 @@ class Made:
     def again(self, current):
         return self.fit(current, current.kept)
 
+    def worth_trying(self, current):
+        return [k for k in range(len(TERMS)) if k not in current.kept], {}
+
 
 def chosen(fit, start, fresh=lambda current, turn: current, least=0.0):
     """Select among rules whose fits are known for every set of terms."""
