@@ -44,8 +44,10 @@ __all__ = [
 # (docs/discovery.md). Subgradient: the value of a pre-release of the published code.
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
-# Settings of a search that trains all candidates from the start.
-_VERSION_1: Mapping[str, Any] = {"entry": 0, "look": 96}
+# Tasks of training after a candidate enters, for pools whose rules grow.
+ENTRY = 160
+# Version 1 did not know these; without them, its runs keep their identity.
+_UNSAID: Mapping[str, Any] = {"entry": None, "look": 64}
 
 
 # Dataclass fields and checks begin with the last base.
@@ -139,11 +141,16 @@ class DiscoveryConfig(
     def growth(self) -> GrowthSettings | None:
         """When candidates enter the rule; None if all terms are trained from the start."""
         choice, batch = self.choice, self.meta_batch
+        entry = self.entry
+        if entry is None:
+            # The published penalty has no exact zeros, so a rule that grew would never shrink.
+            entry = ENTRY if choice.grows and self.penalty == "proximal" else 0
+        # A rule grows from the terms that do not start at zero.
         starts = any(term.initial != 0 for term in choice.terms)
-        if not self.entry or not choice.is_pool or not starts:
+        if not entry or not choice.is_pool or not starts:
             return None
         return GrowthSettings(
-            train=math.ceil(self.entry / batch), look=math.ceil(self.look / batch),
+            train=math.ceil(entry / batch), look=math.ceil(self.look / batch),
             bar=self.penalty_weight, clip=self.clip, least=self.least_gain,
         )  # fmt: skip
 
@@ -171,9 +178,9 @@ class DiscoveryConfig(
         if self.only == "any":
             # Version 1 had only whole pools. Without the field, its runs keep their identity.
             del data["only"]
-        if all(data[k] == v for k, v in _VERSION_1.items()):
+        if self.entry is None:
             # Nor did its rules grow.
-            data = {k: v for k, v in data.items() if k not in _VERSION_1}
+            data = {k: v for k, v in data.items() if v != _UNSAID.get(k, ...)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
     @classmethod
@@ -186,7 +193,7 @@ class DiscoveryConfig(
         """
         if isinstance(data, Mapping):
             # Version 1 had one system, one objective and whole pools, and its rules did not grow.
-            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **_VERSION_1, **data}
+            data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **_UNSAID, **data}
         return cls(**from_plain(cls, data, "the configuration"))
 
 
@@ -206,6 +213,5 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "backtrack": False,
         "held_out": "images",
         "refit": 0,
-        "entry": 0,
     },
 }

@@ -210,6 +210,11 @@ class Growth:
         """Positions of the active terms."""
         return [int(k) for k in self.active.nonzero().flatten()]
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a rule to go back to."""
+        return self._fitted is not None
+
     def place(self, step: int) -> int | None:
         """Return the place of an outer step in its look; None in training."""
         place = step % self.settings.cycle - self.settings.train

@@ -304,6 +304,8 @@ class OuterLoop:
         return [f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"]
 
     def _refuse_standstill(self, limit: int = 50) -> None:
+        if self.growth is not None and self.growth.is_fitted:
+            return  # The candidate that is tried will fail, and the rule goes back.
         last = self.progress.history[-limit:]
         if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
             raise StandstillError(

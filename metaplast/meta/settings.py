@@ -26,12 +26,12 @@ class SearchSettings(Settings):
     GROUP: ClassVar[str] = "search"
 
     episodes: int = 600
-    """Tasks in which a baseline or known rule is learned, or all candidates if --entry is 0."""
-    entry: int = 0
-    """Tasks of training after a candidate enters the rule. The search begins with the terms that do
-    not start at zero, and lets one candidate in at a time; if 0, it trains all from the start."""
-    look: int = 96
-    """Tasks on which the search decides whether a candidate stays, and which one is next."""
+    """Tasks in the search, unless the rule grows; and in learning a baseline or a known rule."""
+    entry: int | None = None
+    """Tasks of training after a candidate enters the rule, which then grows by one at a time; if 0,
+    all candidates are trained from the start. Default: 160 for pools of products, else 0."""
+    look: int = 64
+    """Tasks that decide whether a candidate stays in a growing rule, and which one is next."""
     meta_batch: int = 4
     """Tasks per outer step."""
     meta_lr: float = 1e-3
@@ -62,7 +62,8 @@ class SearchSettings(Settings):
         super().__post_init__()
         require_within("--episodes", self.episodes, 1)
         require_within("--meta-batch", self.meta_batch, 1)
-        require_within("--entry", self.entry, 0)
+        if self.entry is not None:
+            require_within("--entry", self.entry, 0)
         require_within("--look", self.look, 2)
         for flag in ("meta_lr", "l1", "clip"):
             value = getattr(self, flag)

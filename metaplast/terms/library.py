@@ -52,6 +52,7 @@ class TermChoice:
         feedback: the feedbacks that the choice allows, the usual one first; empty if any is valid.
         is_pool: False if the terms are a known rule, which needs no selection.
         is_named: False if the terms come from a pool: the user did not name them one by one.
+        grows: whether candidates enter the rule one at a time, see `Pool.grows`.
     """
 
     text: str
@@ -59,6 +60,7 @@ class TermChoice:
     feedback: tuple[str, ...] = ()
     is_pool: bool = True
     is_named: bool = True
+    grows: bool = False
 
     def extended(self, terms: Sequence[Term]) -> TermChoice:
         """Return the choice with more candidates; a known rule then becomes a pool."""
@@ -210,7 +212,7 @@ def choose_terms(text: str) -> TermChoice:
     pool = match(text, pools())
     if pool is not None:
         candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
-        return TermChoice(text, pool_terms(pool), pool.feedback, is_named=False)
+        return TermChoice(text, pool_terms(pool), pool.feedback, is_named=False, grows=pool.grows)
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)

@@ -20,12 +20,16 @@ class Pool(ABC):
         aliases: other names accepted on input.
         feedback: the feedbacks with which it makes sense, the usual one first; empty if any is
             valid.
+        grows: whether a discovery lets its candidates into the rule one at a time, unless the user
+            says otherwise. Right for a pool that nobody curated: many of its terms harm a rule
+            until others hold them in check.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     feedback: ClassVar[tuple[str, ...]] = ()
+    grows: ClassVar[bool] = False
 
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:

@@ -15,6 +15,7 @@ class ProductsAndGates(Pool):
 
     name = "products*gates"
     summary = "the products on W, alone and times each scalar product of two of their vectors"
+    grows = True
 
     @cache  # noqa: B019 - one instance.
     def terms(self) -> tuple[Term, ...]:

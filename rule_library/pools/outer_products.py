@@ -14,6 +14,7 @@ class Products(Pool):
 
     name = "products"
     summary = "{y, e, 1} ⊗ {y, e, 1, Wᵀy, Wᵀe} on W, and decay"
+    grows = True
 
     @cache  # noqa: B019 - one instance.
     def terms(self) -> tuple[Term, ...]:

@@ -16,6 +16,7 @@ class ProductsWithBackward(Pool):
     name = "products+backward"
     summary = "the products on W, and their mirror images on B"
     feedback = ("plastic",)
+    grows = True
 
     @cache  # noqa: B019 - one instance.
     def terms(self) -> tuple[Term, ...]:

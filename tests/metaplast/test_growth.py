@@ -1,0 +1,353 @@
+"""A rule that grows: which candidates enter, when it ends, and that a stop loses nothing."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from support import Clouds, essence, named
+
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.discover import discover
+from metaplast.discovery.run import Discovery
+from metaplast.discovery.run_folder import summary
+from metaplast.engines import Outcome
+from metaplast.meta.growth import Evidence, Growth, GrowthSettings
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.settings import OuterSettings
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.terms.coefficients import Coefficients
+from metaplast.terms.formula_data import DataError
+
+TERMS = ("error_hebbian", "error_error", "oja", "decay", "presynaptic_error")
+SETTINGS = GrowthSettings(train=30, look=3, bar=0.03, clip=0.0, least=0.002)
+OUTER = OuterSettings(meta_batch=4, meta_lr=0.05, scaling="none", clip=0.0, l1=0.03)
+
+
+class Valley:
+    """Stands in for an engine: the loss is ½‖θ − target‖², and the score falls with the loss.
+
+    Args:
+        target: best coefficient of each term by name; zero for the others.
+        traps: terms whose gradient promises a gain, although any coefficient but zero harms.
+        noise: standard deviation of the gradient between tasks.
+    """
+
+    name = "valley"
+
+    def __init__(self, target, traps=(), noise=0.1):
+        self.target, self.traps, self.noise = target, traps, noise
+        self.looks, self.trained = [], []
+
+    def run(self, problem, *, gradient=True):
+        names = [term.name for term in problem.learner.terms]
+        count, theta = problem.episodes.episodes, problem.theta
+        (self.looks if len(names) == len(TERMS) else self.trained).append(problem)
+        target = torch.tensor([self.target.get(name, 0.0) for name in names]).to(theta)
+        off = (theta - target).expand(count, -1).clone()
+        missing = sum(v**2 for name, v in self.target.items() if name not in names)
+        loss = 0.5 * (off.square().sum(1) + missing)
+        for trap in self.traps:
+            if trap in names:
+                place = names.index(trap)
+                loss = loss + 10 * theta[place].abs()
+                off[:, place] = -2.0
+        draw = torch.Generator().manual_seed(len(self.looks) + len(self.trained))
+        off += self.noise * torch.randn(off.shape, generator=draw, dtype=off.dtype)
+        return Outcome(loss, 1 / (1 + loss), off, problem.state)
+
+
+def loop_of(engine, *, start=(0.1, 0.0, 0.0, 0.0, 0.0), growth=SETTINGS, settings=OUTER):
+    learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named(*TERMS))
+    theta = Coefficients(TERMS, torch.tensor(start, dtype=torch.float64))
+    return OuterLoop("search", learner, Clouds(), engine, settings, theta, growth=growth)
+
+
+def tried(loop):
+    return [(trial.term, trial.entered) for trial in loop.growth.trials]
+
+
+def test_terms_enter_one_at_a_time_the_steepest_first_and_others_stay_exactly_zero():
+    loop = loop_of(Valley({"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.8}))
+    loop.run()
+    assert tried(loop) == [("oja", True), ("error_error", True)]
+    # Near the target: the last training is short, and the penalty pulls.
+    assert loop.theta[:3].tolist() == pytest.approx([0.5, -0.3, 0.8], abs=0.15)
+    assert loop.theta[3:].tolist() == [0.0, 0.0]
+    active = [record.active for record in loop.progress.history]
+    assert active == sorted(active)
+    assert active[-1] == 3
+
+
+def test_a_candidate_that_does_not_help_leaves_the_rule_as_it_was():
+    target = {"error_hebbian": 0.5, "oja": 0.8}
+    without, engine = loop_of(Valley(target)), Valley(target, traps=["error_error"])
+    loop = loop_of(engine)
+    without.run()
+    loop.run()
+    # The trap promises most, before and after the only term that helps.
+    trap = ("error_error", False)
+    assert tried(loop) == [trap, ("oja", True), trap]
+    assert loop.growth.positions == without.growth.positions == [0, 2]
+    for trial in loop.growth.trials:
+        assert (trial.change > 0) == trial.entered
+    # After the last trial, θ is bit for bit what the look before it measured.
+    looks = [problem.theta for problem in engine.looks]
+    assert torch.equal(loop.theta, looks[-1 - SETTINGS.look])
+
+
+def test_the_search_ends_after_some_candidates_in_a_row_that_do_not_help():
+    engine = Valley({"error_hebbian": 0.5}, traps=TERMS[1:])
+    loop = loop_of(engine, growth=replace(SETTINGS, tries=2))
+    loop.run()
+    assert [entered for _, entered in tried(loop)] == [False, False]
+    assert loop.is_done
+    assert loop.progress.step == 3 * SETTINGS.cycle
+
+
+def test_in_a_look_theta_rests_and_the_tasks_are_those_of_every_look():
+    engine = Valley({"error_hebbian": 0.5, "oja": 0.8})
+    loop_of(engine).run()
+    looks = [engine.looks[k : k + SETTINGS.look] for k in range(0, len(engine.looks), 3)]
+    assert len(looks) >= 2
+    for look in looks:
+        assert all(torch.equal(problem.theta, look[0].theta) for problem in look)
+        for one, other in zip(look, looks[0], strict=True):
+            assert torch.equal(one.episodes.support_x, other.episodes.support_x)
+            assert torch.equal(one.state.weights[0], other.state.weights[0])
+    inputs = [p.episodes.support_x for p in looks[0]] + [
+        p.episodes.support_x for p in engine.trained
+    ]
+    assert len({tuple(x.flatten().tolist()) for x in inputs}) == len(inputs)
+
+
+def test_training_sees_the_active_terms_alone():
+    engine = Valley({"error_hebbian": 0.5, "oja": 0.8})
+    loop_of(engine).run()
+    sizes = [len(problem.learner.terms) for problem in engine.trained]
+    assert sizes == sorted(sizes)
+    assert set(sizes) == {1, 2}
+
+
+def test_a_term_that_training_brings_to_zero_leaves():
+    marks = torch.tensor([True, False, False]), torch.tensor([False] * 3)
+    growth = Growth(SETTINGS, ("a", "b", "c"), *marks)
+    gradients = torch.tensor([[0.0, -1.0, 0.5]]) + 0.01 * torch.eye(3)
+    growth.see(torch.full((3,), 0.2), gradients)
+    growth.decide(32, torch.tensor([0.5, 0.0, 0.0]))
+    assert growth.positions == [0, 1]
+    growth.see(torch.full((3,), 0.9), gradients)
+    growth.decide(65, torch.tensor([0.0, 0.7, 0.0]))
+    # The third candidate has entered; the first term is out.
+    assert growth.positions == [1, 2]
+
+
+@pytest.mark.parametrize("stop", [1, 29, 31, 33, 34, 62, 66, 70, 98])
+def test_a_restored_search_goes_on_bit_for_bit(stop, tmp_path):
+    engine = {"target": {"error_hebbian": 0.5, "oja": 0.8}, "traps": ["error_error"], "noise": 0.0}
+    whole, first, second = (loop_of(Valley(**engine)) for _ in range(3))
+    whole.run()
+    assert whole.progress.step > stop
+    for _ in range(stop):
+        first.run_step()
+    save_checkpoint(tmp_path / "checkpoint.pt", first.state())
+    second.restore(load_checkpoint(tmp_path / "checkpoint.pt"))
+    second.run()
+    assert torch.equal(second.theta, whole.theta)
+    assert second.growth.trials == whole.growth.trials
+    assert [r.loss for r in second.progress.history] == [r.loss for r in whole.progress.history]
+
+
+def test_an_interrupt_in_a_decision_leaves_the_state_before_the_step(monkeypatch):
+    loop = loop_of(Valley({"error_hebbian": 0.5, "oja": 0.8}))
+    for _ in range(SETTINGS.cycle - 1):
+        loop.run_step()
+    before = copy.deepcopy(loop.state())
+    decide = Growth.decide
+
+    def interrupted(self, *args):
+        decide(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Growth, "decide", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_step()
+    after = loop.state()
+    assert torch.equal(after["u"], before["u"])
+    assert after["step"] == before["step"]
+    assert len(after["growth"]["scores"]) == len(before["growth"]["scores"]) == SETTINGS.look - 1
+    assert after["growth"]["active"].tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("active", torch.ones(3, dtype=torch.bool)),
+        ("active", torch.ones(5)),
+        ("done", 1),
+        ("trying", {"position": 9, "gradient": 0.0, "errors": 0.0}),
+        ("scores", [torch.tensor([float("nan")])]),
+        ("trials", [{"step": 1}]),
+    ],
+)
+def test_a_damaged_state_is_refused(part, value):
+    loop = loop_of(Valley({"error_hebbian": 0.5}))
+    loop.run_step()
+    state = loop.state()
+    state["growth"][part] = value
+    with pytest.raises(DataError):
+        loop_of(Valley({})).restore(state)
+
+
+def test_a_state_without_growth_does_not_fit_a_rule_that_grows():
+    plain = loop_of(Valley({"error_hebbian": 0.5}), growth=None)
+    plain.run_step()
+    with pytest.raises(DataError, match="only one of the two"):
+        loop_of(Valley({})).restore(plain.state())
+
+
+# --- evidence ---
+
+
+def evidence(means, *, tasks=64, spread=1.0, active=(), clip=0.0):
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(tasks, len(means), generator=draw, dtype=torch.float64)
+    noise = (noise - noise.mean(0)) / noise.std(0)
+    marked = torch.tensor([k in active for k in range(len(means))])
+    return Evidence.of(torch.tensor(means) + spread * noise, marked, clip), marked
+
+
+def positions(found, active, bar=0.03, signed=()):
+    nonnegative = torch.tensor([k in signed for k in range(len(active))])
+    return [c.position for c in found.candidates(active, nonnegative, bar, 3.0)]
+
+
+def test_a_candidate_is_several_standard_errors_from_zero():
+    # A standard error is 1/8.
+    found, active = evidence([0.3, 0.5, -0.9, 2.0], active=[3])
+    assert positions(found, active) == [2, 1]
+    assert found.errors.tolist() == pytest.approx([2.4, 4.0, -7.2, 16.0], abs=0.3)
+
+
+def test_the_penalty_is_a_bar():
+    found, active = evidence([0.02, 0.04], spread=0.01)
+    assert positions(found, active) == [1]
+    assert positions(found, active, bar=0.0) == [1, 0]
+
+
+def test_the_bar_counts_clipped_gradients():
+    # A gradient of 0.2 is a fiftieth of a clipped step if the rule's own gradient is 10.
+    found, active = evidence([10.0, 0.2], spread=0.01, active=[0], clip=1.0)
+    assert found.steady[1] == pytest.approx(0.02, rel=0.01)
+    assert positions(found, active) == []
+
+
+def test_a_coefficient_that_may_not_be_negative_enters_only_upwards():
+    found, active = evidence([0.9, -0.8])
+    assert positions(found, active, signed=[0]) == [1]
+    assert positions(found, active, signed=[0, 1]) == [1]
+
+
+def test_a_single_task_decides_nothing():
+    gradients = 0.1 * torch.randn(64, 1, generator=torch.Generator().manual_seed(0)) + 0.2
+    calm = Evidence.of(gradients, torch.tensor([False]), 0.0)
+    gradients[5] = -1e6
+    wild = Evidence.of(gradients, torch.tensor([False]), 0.0)
+    assert float(wild.mean) > 0
+    assert float(wild.errors) > 0.5 * float(calm.errors)
+
+
+def test_of_several_sites_the_strongest_counts():
+    draw = torch.Generator().manual_seed(0)
+    gradients = 0.1 * torch.randn(64, 2, 3, generator=draw)
+    gradients[:, 1, 2] -= 0.5
+    found = Evidence.of(gradients, torch.tensor([False] * 3), 0.0)
+    assert positions(found, torch.tensor([False] * 3)) == [2]
+    assert float(found.mean[2]) == pytest.approx(-0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("tasks", [0, 1])
+def test_too_few_tasks_say_nothing(tasks):
+    found = Evidence.of(torch.ones(tasks, 2), torch.tensor([True, False]), 1.0)
+    assert positions(found, torch.tensor([True, False])) == []
+
+
+# --- a discovery ---
+
+
+def config(**changes):
+    settings = {
+        "terms": "error_hebbian,oja,error_error,decay", "entry": 40, "look": 16, "refit": 16,
+        "refit_batch": 4, "validation": 8, "test_episodes": 8, "episodes": 8, "hidden": (12,),
+        "shots": 6, "queries": 4, "engine": "fused", "meta_lr": 5e-3,
+    }  # fmt: skip
+    return DiscoveryConfig(**(settings | changes))
+
+
+def test_only_pools_of_products_grow_unless_the_user_says_so():
+    assert DiscoveryConfig(terms="products").growth is not None
+    assert DiscoveryConfig(terms="products", entry=0).growth is None
+    assert DiscoveryConfig(terms="all").growth is None
+    assert DiscoveryConfig(terms="all", entry=80).growth is not None
+    assert DiscoveryConfig(terms="bio", entry=80).growth is None
+    assert DiscoveryConfig(terms="products", penalty="subgradient").growth is None
+
+
+def test_a_configuration_keeps_its_identity_unless_growth_was_asked_for():
+    plain = DiscoveryConfig(terms="all")
+    assert not {"entry", "look"} & plain.to_json().keys()
+    for found in (plain, config(), config(entry=0), DiscoveryConfig(terms="products", look=32)):
+        assert DiscoveryConfig.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_discovery_tells_how_its_rule_grew(tmp_path):
+    result = discover(config(), folder=tmp_path / "run")
+    assert result.trials
+    entered = {trial.term for trial in result.trials if trial.entered}
+    assert set(result.kept) <= {"error_hebbian", *entered, *result.added}
+    rest = {term.name for term in result.searched.terms} - set(result.kept)
+    assert result.errors.keys() | result.added.keys() == rest
+    assert not result.errors.keys() & result.added.keys()
+    found = summary(result)
+    assert [trial["term"] for trial in found["trials"]] == [t.term for t in result.trials]
+    assert found["errors"] == result.errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theta", ["shared", "per-layer"])
+def test_a_growing_run_that_is_killed_goes_on_bit_for_bit(theta, tmp_path):
+    asked = config(theta=theta)
+    whole = discover(asked)
+    steps = sum(record.stage == "search" for record in whole.history)
+
+    class Stop:
+        def __init__(self, after):
+            self.left = after
+
+        def record(self, loop, record):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+        def begin(self, discovery): ...
+        def tested(self, name, episodes): ...
+        def finish(self, result): ...
+
+    for after in (3, 12, 14, steps, steps + 2):
+        folder = tmp_path / f"{after}"
+        with pytest.raises(KeyboardInterrupt):
+            discover(asked, folder=folder, observers=[Stop(after)])
+        again = Discovery.resume(folder).run()
+        assert essence(again) == essence(whole)
+        assert again.trials == whole.trials
+        assert again.errors == whole.errors
+
+
+def test_all_layers_move_together_while_a_rule_grows():
+    result = discover(config(theta="per-layer"))
+    for record in result.history:
+        if record.stage == "search":
+            assert all(len(set(values)) == 1 for values in record.theta.values())
