@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metaplast.base.bands import BAND
+from metaplast.base.bands import BAND, Band
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
@@ -184,6 +184,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         plain_equation=str(run.rule),
         rules=[_rule_row(run, name) for name in run.summary["heldout"]],
         terms=[_term_row(run, term) for term in run.terms],
+        trials=[_trial_row(run, trial) for trial in run.summary.get("trials", [])],
         figures=drawn,
         held_out=held_out_word(run.summary["held_out"], run.objective.target_kind),
         score=run.scale.name,
@@ -222,6 +223,8 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
         # Earlier versions did not put dropped terms back.
         if term.name in run.summary.get(group, {}):
             change = typographic(f"{words} {run.scale.change(run.band(group, term.name))}")
+    if term.name in run.summary.get("errors", {}):
+        change = f"gradient {abs(run.summary['errors'][term.name]):.1f} s.e."
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
@@ -232,6 +235,29 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
         "locality": term.locality,
         "citation": term.citation,
     }
+
+
+def _trial_row(run: FinishedRun, trial: Mapping[str, Any]) -> dict[str, Any]:
+    band = Band(trial["change"], trial["low"], trial["high"])
+    return {
+        "term": trial["term"],
+        "errors": typographic(f"{trial['errors']:.1f}"),
+        "change": typographic(run.scale.change(band)),
+        "entered": trial["entered"],
+    }
+
+
+def _search(run: FinishedRun) -> str:
+    """Return how the search learned, in words."""
+    config, growth = run.config["config"], run.asked.growth
+    tasks = f"{config['episodes']} tasks"
+    if growth is not None:
+        batch = config["meta_batch"]
+        tasks = f"{growth.train * batch} tasks for each candidate, judged on {growth.look * batch}"
+    return (
+        f"{tasks}, {config['meta_batch']} in a step, {config['optimizer']} "
+        f"{config['meta_lr']:g}, {config['penalty']} penalty"
+    )
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
@@ -246,8 +272,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "feedback": run.rule.feedback,
         "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
         f"θ {config['theta']}",
-        "search": f"{config['episodes']} tasks, {config['meta_batch']} in a step, "
-        f"{config['optimizer']} {config['meta_lr']:g}, {config['penalty']} penalty",
+        "search": _search(run),
         "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
         if run.refit_at is not None
         else "none",
