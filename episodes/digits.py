@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from episodes.pool import LabelledPool
@@ -17,7 +21,18 @@ BRIGHTEST = 16
 
 @cache
 def _read() -> tuple[Any, Any]:
-    """Read the file once in a process: an experiment asks for the digits hundreds of times."""
+    """Read the file once in a process: an experiment asks for the digits hundreds of times.
+
+    The file is read past scikit-learn, whose import takes longer than many discoveries do.
+    """
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            with gzip.open(file, "rt", encoding="utf-8") as text:
+                data = np.loadtxt(text, delimiter=",")
+            return data[:, :-1], data[:, -1].astype(int)
+    # Another version of scikit-learn may have it elsewhere.
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

@@ -1,5 +1,7 @@
 """Two workers share two cores: each, and every process it starts, takes one."""
 
+import contextlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -34,11 +36,13 @@ def pytest_collection_modifyitems(items):
 def compiled_kernel(tmp_path_factory):
     """Load the fused kernel, for single and double precision; compile what is not on disk.
 
-    Two workers never compile the same: one begins with single precision, one with double.
+    Two workers never compile the same: one begins with single precision, one with double. What the
+    run that compiled it for single precision computed is kept in a file, whose path is returned: a
+    test compares it with later runs, and need not compile a kernel of its own.
     """
     import torch
     from filelock import FileLock
-    from support import named, random_problem
+    from support import KERNEL, named, random_problem
 
     from metaplast.engines.fused import FusedEngine
 
@@ -48,10 +52,19 @@ def compiled_kernel(tmp_path_factory):
     if IS_WORKER:
         folder = folder.parent
         precisions = precisions[:: 1 if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else -1]
+    first = folder / "first-run.txt"
     for precision in precisions:
         with FileLock(folder / f"{precision}.lock"):
-            problem = random_problem(named("error_hebbian"), dtype=getattr(torch, precision))
-            FusedEngine().run(problem)
+            said, numbers = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(numbers):
+                if precision == "float32":
+                    exec(KERNEL, {})
+                else:
+                    problem = random_problem(named("error_hebbian"), dtype=torch.float64)
+                    FusedEngine().run(problem)
+            if precision == "float32" and "compiling" in said.getvalue():
+                first.write_text(numbers.getvalue())
+    return first
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -174,6 +174,20 @@ def random_problem(
     return Problem(learner, theta.to(dtype), state, batch)
 
 
+# Prints what the fused kernel computes, in float32, to the bit.
+KERNEL = """
+import torch
+from support import FORWARD, random_problem
+from metaplast.engines.fused import FusedEngine
+widths = (64, 170, 100, 10)
+problem = random_problem(FORWARD, widths=widths, steps=100, size=1e-3, dtype=torch.float32)
+outcome = FusedEngine().run(problem)
+learned = outcome.final.weights[1]
+numbers = torch.cat([outcome.loss, outcome.theta_gradient.flatten(), learned.flatten()])
+print(numbers.numpy().tobytes().hex())
+"""
+
+
 def begin(learner, batch, generator):
     """Return the state from which a learner begins a batch, in the batch's precision."""
     return learner.begin(batch.episodes, batch.initial, generator, batch.support_x.dtype)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
+_VARIABLE = "OMP_NUM_THREADS"
 
 
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-    """Keep torch from starting threads of its own, also in threads that first use it here."""
+    """Keep torch from starting threads of its own, also in threads that first use it here.
+
+    This does not load torch. If torch is first loaded inside, it stays on one thread.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        # Torch reads it once, when it is loaded.
+        value = os.environ.get(_VARIABLE)
+        os.environ[_VARIABLE] = "1"
+        try:
+            yield
+        finally:
+            if value is None:
+                del os.environ[_VARIABLE]
+            else:
+                os.environ[_VARIABLE] = value
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaplast.meta.adam import Optimizer
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import check, entry, number
 
@@ -140,7 +141,7 @@ def require_state(
     steps: int,
     meta_batch: int,
     window: int,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
 ) -> None:
     """Check that a state that `read_stages` accepted fits the loop that will continue from it.
 
@@ -170,7 +171,7 @@ def require_state(
     _check_optimizer(state["optimizer"], u.tensor, optimizer)
 
 
-def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: torch.optim.Optimizer) -> None:
+def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: Optimizer) -> None:
     where = "the optimizer"
     groups = entry(saved, "param_groups", list, where)
     check(len(groups) == 1 and isinstance(groups[0], dict), f"{where} must have exactly one group")
@@ -187,7 +188,7 @@ def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: torch.optim
         _check_moments(state[0], _moments(u, optimizer))
 
 
-def _moments(u: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _moments(u: Tensor, optimizer: Optimizer) -> dict[str, Any]:
     """Return what an optimizer of this kind keeps for a parameter like `u` after a step."""
     parameter = torch.nn.Parameter(torch.zeros_like(u))
     parameter.grad = torch.zeros_like(u)

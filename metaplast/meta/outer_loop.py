@@ -21,6 +21,7 @@ from metaplast.base.errors import UserError
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
+from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
 from metaplast.meta.evaluation import counted
@@ -112,8 +113,7 @@ class OuterLoop:
         averages = settings.schedule != "cosine" and growth is None
         window = max(1, settings.steps // 5) if averages else 0
         self._theta = LearnedTheta(start, scale, window)
-        optimizer = getattr(torch.optim, settings.optimizer)
-        self._optimizer: torch.optim.Optimizer = optimizer([self._theta.u], lr=settings.meta_lr)
+        self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
         self._nonnegative = torch.tensor(
             [settings.signs and term.nonnegative for term in learner.terms],
             dtype=torch.bool,

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from support import seeded
 
+from episodes import digits
 from metaplast.base.errors import UserError
 from metaplast.base.registry import find
 from metaplast.tasks.request import EpisodeRequest
@@ -38,6 +40,15 @@ def test_every_source_is_registered_and_one_is_the_default():
     assert set(NAMES) <= set(SOURCES)
     assert [name for name, source in SOURCES.items() if source.is_default] == ["digits"]
     assert all(source.summary for source in SOURCES.values())
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["from the file", "by scikit-learn"])
+def test_the_digits_are_those_of_scikit_learn(hidden, monkeypatch):
+    if hidden:
+        monkeypatch.setattr(digits, "find_spec", lambda _: None)
+    for own, expected in zip(digits._read.__wrapped__(), load_digits(return_X_y=True), strict=True):
+        assert own.dtype == expected.dtype
+        assert (own == expected).all()
 
 
 @pytest.mark.parametrize("labels", ["global", "remapped"])

@@ -10,33 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from calls import die, square, threads, where
 from support import LIGHT, assert_is_one_sentence
 
 from metaplast.base.errors import UserError
+from metaplast.base.threads import torch_on_one_thread
 from metaplast.batch_jobs import queue
 from metaplast.batch_jobs.queue import PROGRESS, ProgressFile, Queue, cores, guarded
 
-
-def square(value):
-    if value == 3:
-        raise UserError("three is not squared; give another number.")
-    return {"square": value * value, "threads": torch.get_num_threads()}
-
-
-def die(value):
-    if value == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {}
-
-
-def where():
-    return {"pid": os.getpid()}
-
-
 CALLS = {str(value): (value,) for value in range(6)}
-ANSWERS = {
-    str(value): {"square": value * value, "threads": 1} for value in range(6) if value != 3
-} | {"3": {"error": "three is not squared; give another number."}}
+ANSWERS = {str(value): {"square": value * value} for value in range(6) if value != 3} | {
+    "3": {"error": "three is not squared; give another number."}
+}
 
 
 @pytest.mark.slow
@@ -52,6 +37,41 @@ def test_one_worker_answers_in_order_and_tells_the_time(monkeypatch):
     ticks = []
     assert [name for name, _ in Queue(1).run(square, CALLS, lambda: ticks.append(1))] == [*CALLS]
     assert ticks
+
+
+@pytest.mark.slow
+def test_a_worker_loads_torch_if_its_call_does_and_then_on_one_thread(monkeypatch):
+    # Workers of the tests are on one thread anyway.
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    calls = {"none": (False,), "first": (True,), "again": (True,)}
+    assert dict(Queue(1).run(threads, calls)) == {
+        "none": {"loaded": False},
+        "first": {"loaded": False, "threads": 1},
+        "again": {"loaded": True, "threads": 1},
+    }
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_a_call_in_this_process_runs_on_one_thread_and_the_number_is_put_back(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        answer = {"a": {"loaded": True, "threads": 1}}
+        assert dict(Queue(1, inline=True).run(threads, {"a": (True,)})) == answer
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", [None, "3"])
+def test_without_torch_its_number_of_threads_is_left_to_the_environment(value, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    with torch_on_one_thread():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert os.environ.get("OMP_NUM_THREADS") == value
 
 
 def test_no_calls_start_no_worker(monkeypatch):
