@@ -13,6 +13,7 @@ from metaplast.discovery.result import SEARCH
 from metaplast.discovery.stages import Stages
 from metaplast.engines import Engine, choose_engine
 from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
+from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSplit
@@ -67,7 +68,12 @@ class Loops:
         return choose_engine(self.config.engine, learner, self.config.torch_device)
 
     def make(
-        self, stage: str, learner: Learner, start: Coefficients | None = None, **options: Any
+        self,
+        stage: str,
+        learner: Learner,
+        start: Coefficients | None = None,
+        kind: type[OuterLoop] = OuterLoop,
+        **options: Any,
     ) -> OuterLoop:
         """Return the outer loop of a stage.
 
@@ -75,6 +81,7 @@ class Loops:
             stage: its name.
             learner: what it trains.
             start: θ to start from; None for the terms' initial coefficients.
+            kind: class of the loop.
             options: as for `OuterLoop`; the settings are those of the search by default.
         """
         device = self.config.torch_device
@@ -83,7 +90,7 @@ class Loops:
         scale = self.stages.scale(stage)
         if scale is not None:
             settings["scale"] = scale.to(device)
-        return OuterLoop(
+        return kind(
             stage, learner, self.split.train, self.engine(learner),
             seed=self.config.seed, device=device, start=start.on(device), **settings,
         )  # fmt: skip
@@ -96,7 +103,10 @@ class Loops:
             tied: whether all layers share θ. Per-layer coefficients begin with the refits: many
                 candidates in many layers, all moving at once, would make most tasks diverge.
         """
-        return self.make(SEARCH, learner, tied=tied, growth=self.config.growth)
+        growth = self.config.growth
+        if growth is None:
+            return self.make(SEARCH, learner, tied=tied)
+        return self.make(SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth)
 
     def known(self, rule: KnownRule) -> OuterLoop:
         """Return the loop that learns the coefficients of a known rule, without penalty."""

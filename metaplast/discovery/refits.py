@@ -10,7 +10,8 @@ from torch import Tensor
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, trial
 from metaplast.discovery.selection import Fit
-from metaplast.meta.growth import Evidence, GrowthSettings
+from metaplast.meta.evidence import Evidence
+from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
 from metaplast.terms.coefficients import Coefficients
@@ -68,10 +69,10 @@ class Refits:
         terms are put back.
         """
         rest = [k for k in range(len(self._pool)) if k not in fit.kept]
-        growth = self._loops.config.growth
-        if growth is None or not rest:
+        if not isinstance(self._search, GrowingLoop) or not rest:
             return rest, {}
-        evidence = self._evidence(fit, growth)
+        growth = self._search.growth.settings
+        evidence = self._evidence(fit, self._search)
         signed = [k for k, term in enumerate(self._pool) if term.nonnegative]
         nonnegative = _marked(signed if self._loops.config.signs else [], evidence.mean)
         active = _marked(fit.kept, evidence.mean)
@@ -83,12 +84,12 @@ class Refits:
         """Return the learner with the terms at some positions of the pool."""
         return self._loops.learner([self._pool[k] for k in kept])
 
-    def _evidence(self, fit: Fit, growth: GrowthSettings) -> Evidence:
+    def _evidence(self, fit: Fit, search: GrowingLoop) -> Evidence:
         """Return what the gradient to every term of the pool says at a fit, on fresh tasks."""
-        theta = torch.zeros_like(self._search.theta)
+        theta, settings = torch.zeros_like(search.theta), search.growth.settings
         theta[..., list(fit.kept)] = fit.theta.tensor
-        gradients = self._search.evidence(theta, EVIDENCE * growth.look, "evidence")
-        return Evidence.of(gradients, _marked(fit.kept, theta), growth.clip)
+        gradients = search.evidence(theta, EVIDENCE * settings.look, "evidence")
+        return Evidence.of(gradients, _marked(fit.kept, theta), settings.clip)
 
     def _names(self, kept: Sequence[int]) -> list[str]:
         return [self._pool[k].name for k in kept]

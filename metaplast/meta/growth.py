@@ -7,7 +7,6 @@ candidate whose coefficient is zero says whether it would help, and all candidat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,10 +15,9 @@ import torch
 from torch import Tensor
 
 from metaplast.base.bands import mean_band
+from metaplast.meta.evidence import Candidate, Evidence
 from metaplast.terms.formula_data import check, entry
 
-# A gradient of more than this many times the median size counts as this limit.
-OUTLIER = 3.0
 # The parts of a state in a checkpoint.
 _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
 
@@ -83,88 +81,6 @@ class Trial:
     low: float
     high: float
     entered: bool
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A candidate for which the gradient speaks.
-
-    Attributes:
-        position: of the term.
-        gradient: mean gradient to its scaled coefficient.
-        errors: the same in standard errors.
-    """
-
-    position: int
-    gradient: float
-    errors: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the gradient to each term's scaled coefficient says, at a rule that is fitted.
-
-    Attributes:
-        mean: over tasks, [term].
-        errors: the mean in standard errors, [term].
-        steady: mean after clipping, as an outer step with the term would see it, [term].
-    """
-
-    mean: Tensor
-    errors: Tensor
-    steady: Tensor
-
-    @classmethod
-    def of(cls, gradients: Tensor, active: Tensor, clip: float) -> Evidence:
-        """Return the evidence in the gradients of some tasks.
-
-        Single tasks may have gradients that are larger by orders of magnitude, so values beyond
-        `OUTLIER` times a term's median size count as this limit.
-
-        With coefficients for each site, a term's evidence is that of the site where it is
-        strongest.
-
-        Args:
-            gradients: to the scaled coefficients, [task, term] or [task, site, term]; fewer than
-                two tasks say nothing.
-            active: which terms the rule has, [term].
-            clip: largest norm of a task's gradient in an outer step; 0 for no limit.
-        """
-        if len(gradients) < 2:
-            nothing = torch.zeros_like(active, dtype=gradients.dtype)
-            return cls(nothing, nothing, nothing)
-        sites = gradients.shape[1] if gradients.dim() == 3 else 1
-        every = gradients.flatten(1)
-        tiny = torch.finfo(every.dtype).tiny
-        limit = OUTLIER * every.abs().median(0).values
-        bounded = every.clamp(-limit, limit)
-        mean, spread = bounded.mean(0), bounded.std(0) / math.sqrt(len(bounded))
-        errors = mean / spread.clamp_min(tiny)
-        norms = (every * active.repeat(sites)).square().sum(1, keepdim=True) + every.square()
-        factors = (clip / norms.sqrt().clamp_min(tiny)).clamp(max=1.0) if clip else 1.0
-        found = [each.reshape(sites, -1) for each in (mean, errors, (every * factors).mean(0))]
-        strongest = found[1].abs().argmax(0, keepdim=True)
-        return cls(*(each.gather(0, strongest)[0] for each in found))
-
-    def candidates(
-        self, active: Tensor, nonnegative: Tensor, bar: float, errors: float
-    ) -> list[Candidate]:
-        """Return the inactive terms for which the gradient speaks, the largest mean first.
-
-        Args:
-            active: which terms the rule has, [term].
-            nonnegative: which coefficients may not be below zero, [term].
-            bar: the L1 penalty λ: a clipped mean that is not larger does not move a coefficient
-                off zero.
-            errors: least size of the mean in standard errors.
-        """
-        speaks = (self.steady.abs() > bar) & (self.errors.abs() > errors)
-        fit = speaks & ~active & ~(nonnegative & (self.mean > 0))
-        order = torch.argsort(-self.mean.abs(), stable=True)
-        return [
-            Candidate(k, float(self.mean[k]), float(self.errors[k]))
-            for k in order[fit[order]].tolist()
-        ]
 
 
 class Growth:

@@ -7,7 +7,6 @@ whose updates differ in size by orders of magnitude.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +23,8 @@ from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
-from metaplast.meta.evaluation import counted
-from metaplast.meta.gradient import scaled_gradients, task_gradient
-from metaplast.meta.growth import Growth, GrowthSettings
+from metaplast.meta.gradient import task_gradient
+from metaplast.meta.growth import Growth
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record, record_of
@@ -73,10 +71,14 @@ class OuterLoop:
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
-        growth: when a candidate enters; None to train all terms from the start.
         seed: of all random numbers.
         device: where tensors live.
+
+    Attributes:
+        growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
     """
+
+    growth: Growth | None = None
 
     @own_settings(grad=True)
     def __init__(
@@ -92,7 +94,6 @@ class OuterLoop:
         tasks: str = "search",
         tied: bool = False,
         cold: bool = True,
-        growth: GrowthSettings | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -110,18 +111,13 @@ class OuterLoop:
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(trust=trust)
-        averages = settings.schedule != "cosine" and growth is None
-        window = max(1, settings.steps // 5) if averages else 0
-        self._theta = LearnedTheta(start, scale, window)
+        self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
         self._nonnegative = torch.tensor(
             [settings.signs and term.nonnegative for term in learner.terms],
             dtype=torch.bool,
             device=start.tensor.device,
         )
-        self.growth: Growth | None = None
-        if growth is not None:
-            self.growth = Growth(growth, start.names, _starts(learner, start), self._nonnegative)
 
     @property
     def theta(self) -> Tensor:
@@ -145,13 +141,23 @@ class OuterLoop:
     @property
     def is_done(self) -> bool:
         """True after the last step."""
-        ended = self.growth is not None and self.growth.done
-        return ended or self.progress.step >= self.steps
+        return self.progress.step >= self.steps
 
     @property
     def steps(self) -> int:
-        """Number of outer steps; the largest possible one if the rule grows."""
-        return self.settings.steps if self.growth is None else self.growth.settings.steps
+        """Number of outer steps."""
+        return self.settings.steps
+
+    @property
+    def _window(self) -> int:
+        """How many of the latest θ are averaged."""
+        settings = self.settings
+        return 0 if settings.schedule == "cosine" else max(1, settings.steps // 5)
+
+    @property
+    def _fraction(self) -> float:
+        """How much of the training has passed, 0 … 1."""
+        return self.progress.step / self.steps
 
     def problem(
         self,
@@ -208,7 +214,7 @@ class OuterLoop:
         """
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
-        outcome = self._outcome(problem, theta)
+        outcome = self._run(problem)
         finite = outcome.finite
         explained = self._explain(problem, finite)
         gradient = task_gradient(
@@ -216,10 +222,7 @@ class OuterLoop:
         )
         record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient)
         with self._whole_or_not_at_all():
-            if self.growth is not None and self.growth.place(progress.step) is not None:
-                self._look(problem, outcome)
-            elif not self._went_back(finite) and finite.any():
-                self._update(gradient)
+            self._learn(problem, outcome, gradient)
             progress.step += 1
             self._theta.passed(theta)
             progress.history.append(record)
@@ -228,59 +231,18 @@ class OuterLoop:
         return record
 
     def _next_problem(self, theta: Tensor) -> Problem:
-        """Return the problem of the next step; while a rule grows, of its active terms alone."""
-        step, size = self.progress.step, self.settings.meta_batch
-        if self.growth is None:
-            return self.problem(step, size, theta)
-        place = self.growth.place(step)
-        if place is not None:
-            # The same tasks in each look, so that scores can be compared task by task.
-            return self.problem(place, size, theta, tasks=f"{self._tasks} look")
-        active = self.growth.positions
-        learner = Learner(self.learner.system, tuple(self.learner.terms[k] for k in active))
-        return self.problem(step, size, theta[..., active], learner=learner)
+        """Return the problem of the next step."""
+        return self.problem(self.progress.step, self.settings.meta_batch, theta)
 
-    def _outcome(self, problem: Problem, theta: Tensor) -> Outcome:
-        """Return the outcome, with zero gradient to the terms that are not in the problem."""
-        outcome = self._engine.run(problem)
-        if self.growth is None or problem.learner is self.learner:
-            return outcome
-        assert outcome.theta_gradient is not None
-        gradient = theta.new_zeros(len(outcome.loss), *theta.shape)
-        gradient[..., self.growth.positions] = outcome.theta_gradient
-        return dataclasses.replace(outcome, theta_gradient=gradient)
+    def _run(self, problem: Problem) -> Outcome:
+        """Return the outcome of a step's problem, with the gradient to all terms."""
+        return self._engine.run(problem)
 
-    def _look(self, problem: Problem, outcome: Outcome) -> None:
-        """Take the evidence of a step in which θ rests; after the last one a candidate enters."""
-        growth, progress = self.growth, self.progress
-        assert growth is not None
-        scores = counted(self.learner, outcome.loss, outcome.score, problem.episodes.query)
-        each = scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=True)
-        growth.see(scores, each.reshape(len(each), -1))
-        if growth.place(progress.step + 1) is not None:
-            return
-        u = self._theta.u.detach()
-        u.copy_(growth.decide(progress.step, u))
-        # What the optimizer and the trust region know is about the rule before.
-        self._optimizer.state.clear()
-        radius = COLD if self.settings.backtrack else 1.0
-        progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
-
-    @own_settings(grad=True)
-    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
-        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
-
-        Args:
-            theta: coefficients of all terms, zero for those that the rule does not have.
-            steps: how many outer steps of tasks.
-            tasks: names their random numbers.
-        """
-        found = []
-        for step in range(steps):
-            problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
-            outcome = self._engine.run(problem)
-            found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
-        return torch.cat(found)
+    def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
+        """Change θ after a step."""
+        finite = outcome.finite
+        if not self._went_back(finite) and finite.any():
+            self._update(gradient)
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
@@ -304,8 +266,6 @@ class OuterLoop:
         return [f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"]
 
     def _refuse_standstill(self, limit: int = 50) -> None:
-        if self.growth is not None and self.growth.is_fitted:
-            return  # The candidate that is tried will fail, and the rule goes back.
         last = self.progress.history[-limit:]
         if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
             raise StandstillError(
@@ -329,12 +289,6 @@ class OuterLoop:
         # Reset the optimizer state; otherwise its momentum would repeat the step.
         self._optimizer.state.clear()
         return True
-
-    @property
-    def _fraction(self) -> float:
-        """How much of the training has passed, 0 … 1; while a rule grows, since the last entry."""
-        step = self.progress.step
-        return step / self.settings.steps if self.growth is None else self.growth.fraction(step)
 
     def _update(self, gradient: Tensor) -> None:
         settings, u = self.settings, self._theta.u
@@ -370,7 +324,7 @@ class OuterLoop:
             "step": progress.step,
             "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
-        } | ({} if self.growth is None else {"growth": self.growth.state()})
+        }
 
     def _put(self, moving: dict[str, Any]) -> None:
         self.progress.step = moving["step"]
@@ -378,8 +332,6 @@ class OuterLoop:
         with torch.no_grad():
             self._theta.u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])
-        if self.growth is not None:
-            self.growth.restore(moving["growth"])
 
     @own_settings(grad=True)
     def restore(self, state: dict[str, Any]) -> None:
@@ -419,9 +371,3 @@ class OuterLoop:
             record = self.run_step()
             if observe is not None:
                 observe(self, record)
-
-
-def _starts(learner: Learner, start: Coefficients) -> Tensor:
-    """Return which terms a growing rule begins with: those that do not start at zero, [term]."""
-    device = start.tensor.device
-    return torch.tensor([term.initial != 0 for term in learner.terms], device=device)

@@ -63,7 +63,8 @@ def refits_left(discovery: Discovery) -> int:
     loops = discovery.stages.loops
     if not _selects(discovery) or any(rule.name in loops for rule in discovery.rivals):
         return 0
-    pool, grown = len(discovery.choice.terms), discovery.config.growth is not None
+    pool, search = len(discovery.choice.terms), loops.get(SEARCH)
+    grown = search is not None and search.growth is not None
     course, first = Course(min(pool, GROWN) if grown else pool, pool, grown=grown), 1
     # Terms still to put back, after the rule as it is.
     back: int | None = None

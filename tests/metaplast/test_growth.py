@@ -14,7 +14,9 @@ from metaplast.discovery.discover import discover
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_folder import summary
 from metaplast.engines import Outcome
-from metaplast.meta.growth import Evidence, Growth, GrowthSettings
+from metaplast.meta.evidence import Evidence
+from metaplast.meta.growing_loop import GrowingLoop
+from metaplast.meta.growth import Growth, GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected
@@ -63,7 +65,8 @@ class Valley:
 def loop_of(engine, *, start=(0.1, 0.0, 0.0, 0.0, 0.0), growth=SETTINGS, settings=OUTER):
     learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named(*TERMS))
     theta = Coefficients(TERMS, torch.tensor(start, dtype=torch.float64))
-    return OuterLoop("search", learner, Clouds(), engine, settings, theta, growth=growth)
+    options = ("search", learner, Clouds(), engine, settings, theta)
+    return GrowingLoop(*options, growth=growth) if growth else OuterLoop(*options)
 
 
 def tried(loop):

@@ -1,0 +1,126 @@
+"""The outer loop of a rule that grows: train, look, and let a candidate in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.base.torch_settings import own_settings
+from metaplast.engines import Outcome, Problem
+from metaplast.meta.backtracking import COLD, Backtracking
+from metaplast.meta.evaluation import counted
+from metaplast.meta.gradient import scaled_gradients
+from metaplast.meta.growth import Growth, GrowthSettings
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.systems.learner import Learner
+
+
+class GrowingLoop(OuterLoop):
+    """Learns a rule that begins with the terms that do not start at zero; others enter one by one.
+
+    See `Growth` for the decisions. All layers of a per-layer θ should move together (`tied`).
+
+    Args:
+        options: as for `OuterLoop`.
+        growth: when a candidate enters.
+    """
+
+    growth: Growth
+
+    def __init__(self, *options: Any, growth: GrowthSettings, **named: Any) -> None:
+        super().__init__(*options, **named)
+        theta = self.theta
+        starts = [term.initial != 0 for term in self.learner.terms]
+        active = torch.tensor(starts, dtype=torch.bool, device=theta.device)
+        names = [term.name for term in self.learner.terms]
+        self.growth = Growth(growth, names, active, self._nonnegative)
+
+    @property
+    def is_done(self) -> bool:
+        """True after the last candidate."""
+        return self.growth.done or super().is_done
+
+    @property
+    def steps(self) -> int:
+        """The largest possible number of outer steps."""
+        return self.growth.settings.steps
+
+    @own_settings(grad=True)
+    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
+        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
+
+        Args:
+            theta: coefficients of all terms, zero for those that the rule does not have.
+            steps: how many outer steps of tasks.
+            tasks: names their random numbers.
+        """
+        found = []
+        for step in range(steps):
+            outcome = self._engine.run(
+                self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
+            )
+            found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
+        return torch.cat(found)
+
+    @property
+    def _window(self) -> int:
+        return 0  # After a look, θ has settled.
+
+    @property
+    def _fraction(self) -> float:
+        """How much of the training since the last entry has passed, 0 … 1."""
+        return self.growth.fraction(self.progress.step)
+
+    def _next_problem(self, theta: Tensor) -> Problem:
+        """Return the problem of the next step: in training, of the active terms alone."""
+        step, size = self.progress.step, self.settings.meta_batch
+        place = self.growth.place(step)
+        if place is not None:
+            # The same tasks in each look, so that scores can be compared task by task.
+            return self.problem(place, size, theta, tasks=f"{self._tasks} look")
+        active = self.growth.positions
+        learner = Learner(self.learner.system, tuple(self.learner.terms[k] for k in active))
+        return self.problem(step, size, theta[..., active], learner=learner)
+
+    def _run(self, problem: Problem) -> Outcome:
+        """Return the outcome, with zero gradient to the terms that are not in the problem."""
+        outcome = super()._run(problem)
+        if problem.learner is self.learner:
+            return outcome
+        assert outcome.theta_gradient is not None
+        gradient = problem.theta.new_zeros(len(outcome.loss), *self.theta.shape)
+        gradient[..., self.growth.positions] = outcome.theta_gradient
+        return replace(outcome, theta_gradient=gradient)
+
+    def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
+        """Train; in a look, take the evidence, and after it let a candidate in."""
+        growth, progress = self.growth, self.progress
+        if growth.place(progress.step) is None:
+            super()._learn(problem, outcome, gradient)
+            return
+        scores = counted(self.learner, outcome.loss, outcome.score, problem.episodes.query)
+        each = scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=True)
+        growth.see(scores, each.reshape(len(each), -1))
+        if growth.place(progress.step + 1) is not None:
+            return
+        u = self._theta.u.detach()
+        u.copy_(growth.decide(progress.step, u))
+        # What the optimizer and the trust region know is about the rule before.
+        self._optimizer.state.clear()
+        radius = COLD if self.settings.backtrack else 1.0
+        progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
+
+    def _refuse_standstill(self, limit: int = 50) -> None:
+        """Refuse a standstill of the first terms; later, the candidate fails that causes it."""
+        if not self.growth.is_fitted:
+            super()._refuse_standstill(limit)
+
+    def _moving(self) -> dict[str, Any]:
+        return super()._moving() | {"growth": self.growth.state()}
+
+    def _put(self, moving: dict[str, Any]) -> None:
+        super()._put(moving)
+        self.growth.restore(moving["growth"])
