@@ -94,6 +94,28 @@ def test_one_process_is_this_one_only_if_it_is_asked_to_be():
     assert dict(Queue(2, inline=True).run(where, {"a": ()}))["a"] != here
 
 
+@pytest.mark.slow
+def test_kept_workers_answer_again_and_then_end():
+    with Queue(1).kept(2) as run:
+        first = dict(run(where, {"a": (), "b": ()}))
+        assert dict(run(square, {})) == {}
+        again = dict(run(where, {"a": ()}))
+        assert dict(run(square, CALLS)) == ANSWERS
+    assert first["a"] == first["b"] == again["a"] != {"pid": os.getpid()}
+    assert not [child for child in queue.multiprocessing.active_children() if child.is_alive()]
+
+
+@pytest.mark.slow
+def test_kept_workers_start_as_calls_need_them():
+    with Queue(2).kept(1) as run:
+        pids = {answer["pid"] for _, answer in run(where, dict.fromkeys("abcdef", ()))}
+        assert len(pids) == 1
+    with Queue(1, inline=True).kept(3) as run:
+        assert dict(run(where, {"a": ()})) == {"a": {"pid": os.getpid()}}
+    with Queue(2).kept(0) as run:
+        assert not list(run(where, {}))
+
+
 def test_as_many_run_at_once_as_there_are_calls_processes_or_cores():
     assert Queue(4).at_once(10) == 4
     assert Queue(4).at_once(3) == 3
