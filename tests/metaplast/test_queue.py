@@ -105,15 +105,21 @@ def test_kept_workers_answer_again_and_then_end():
     assert not [child for child in queue.multiprocessing.active_children() if child.is_alive()]
 
 
-@pytest.mark.slow
-def test_kept_workers_start_as_calls_need_them():
-    with Queue(2).kept(1) as run:
-        pids = {answer["pid"] for _, answer in run(where, dict.fromkeys("abcdef", ()))}
-        assert len(pids) == 1
+def test_as_many_workers_are_kept_as_the_longest_run_needs(monkeypatch):
+    numbers = []
+
+    def threads_instead(number, *_):
+        numbers.append(number)
+        return ThreadPoolExecutor(number)
+
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", threads_instead)
+    for most in (0, 1, 2, 9):
+        with Queue(3).kept(most) as run:
+            assert not list(run(where, {}))
+    assert numbers == [1, 1, 2, 3]
     with Queue(1, inline=True).kept(3) as run:
         assert dict(run(where, {"a": ()})) == {"a": {"pid": os.getpid()}}
-    with Queue(2).kept(0) as run:
-        assert not list(run(where, {}))
+    assert numbers == [1, 1, 2, 3]
 
 
 def test_as_many_run_at_once_as_there_are_calls_processes_or_cores():
