@@ -468,7 +468,7 @@ def test_a_restored_loop_goes_on_bit_for_bit(tmp_path, optimizer, schedule, per_
 
     def make(scale=None):
         learner = Learner.on_stack(NETWORK, "fixed", named(*TERMS))
-        engine = get_engine("batched")
+        engine = get_engine("fused")
         return OuterLoop("search", learner, Poisoned([1]), engine, settings, start, scale=scale)
 
     whole, part = make(), make()
