@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ Function = Callable[..., Answer]
 Calls = Mapping[str, tuple[Any, ...]]
 Answers = Iterator[tuple[str, Answer]]
 Tick = Callable[[], None]
+Run = Callable[[Function, Calls], Answers]
 
 # Set in a worker that was told to stop: it must not start another call.
 _stopped = threading.Event()
@@ -96,9 +98,28 @@ class Queue:
         """
         if self.ray:
             return on_ray(function, calls, self.ray, tick)
-        if self.inline and self.processes == 1:
+        if self._is_here:
             return ((name, guarded(function, *call)) for name, call in calls.items())
         return on_cores(function, calls, self.processes, tick)
+
+    @contextmanager
+    def kept(self, most: int) -> Iterator[Run]:
+        """Yield a `run` that may be called again: its workers end with the context, not before.
+
+        A worker takes seconds to load what the first call needs.
+
+        Args:
+            most: calls in one run.
+        """
+        if self.ray or self._is_here:
+            yield self.run
+            return
+        with Workers(self.at_once(max(1, most))) as workers:
+            yield workers.run
+
+    @property
+    def _is_here(self) -> bool:
+        return self.inline and self.processes == 1
 
 
 def guarded(function: Function, *call: Any) -> Answer:
@@ -123,31 +144,52 @@ def on_cores(function: Function, calls: Calls, processes: int, tick: Tick = no_t
     """Run calls in worker processes of this machine; see `Queue`."""
     if not calls:
         return
-    workers = Queue(processes).at_once(len(calls))
-    # Not forked: a fork of a process with threads of torch and numba may hang.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
-    futures: dict[Future[Answer], str] = {}
-    try:
-        with interrupts_held():
-            for name, call in calls.items():
-                futures[executor.submit(guarded, function, *call)] = name
-        while futures:
-            finished, _ = wait(futures, TICK, FIRST_COMPLETED)
-            tick()
-            # In the order of the calls, so that one worker answers in that order.
-            for future in [each for each in futures if each in finished]:
-                yield futures.pop(future), future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, perhaps because it ran out of memory; finished work is kept, "
-            "so start again with fewer --processes (and with --resume if the command has it)."
-        ) from None
-    except BaseException:
-        _interrupt_workers()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
+    with Workers(Queue(processes).at_once(len(calls))) as workers:
+        yield from workers.run(function, calls, tick)
+
+
+class Workers:
+    """Worker processes of this machine, which end with the context; each starts when needed.
+
+    Args:
+        number: the most at once.
+    """
+
+    def __init__(self, number: int) -> None:
+        # Not forked: a fork of a process with threads of torch and numba may hang.
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(number, context, _begin_worker)
+
+    def __enter__(self) -> Workers:
+        """Do nothing: workers start with the first calls."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def run(self, function: Function, calls: Calls, tick: Tick = no_tick) -> Answers:
+        """Run calls; see `Queue`. After a reader that stopped early, the workers do no more."""
+        futures: dict[Future[Answer], str] = {}
+        try:
+            with interrupts_held():
+                for name, call in calls.items():
+                    futures[self._executor.submit(guarded, function, *call)] = name
+            while futures:
+                finished, _ = wait(futures, TICK, FIRST_COMPLETED)
+                tick()
+                # In the order of the calls, so that one worker answers in that order.
+                for future in [each for each in futures if each in finished]:
+                    yield futures.pop(future), future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died, perhaps because it ran out of memory; finished work is "
+                "kept, so start again with fewer --processes (and with --resume if the command has "
+                "it)."
+            ) from None
+        except BaseException:
+            _interrupt_workers()
+            raise
 
 
 def _interrupt_workers() -> None:

@@ -180,9 +180,8 @@ class Plan:
             processes: how many parts in parallel; 0 for one per core.
             observe: called with each part's name and, if it failed, the reason.
         """
-        unprepared, _ = self.missing()
+        unprepared, unrun = self.missing()
         setting, place = self.results.setting, self.results.place
-        queue = Queue(processes, inline=True)
         first = {f"{v.name}, preparation": (v, setting, str(place(v))) for v in unprepared}
         failed: dict[str, str] = {}
 
@@ -192,13 +191,14 @@ class Plan:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        collect(queue.run(prepare_variant, first))
-        seeds = {
-            f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
-            for v, seed in self.missing()[1]
-            if self.results.prepared(v) is not None
-        }
-        collect(queue.run(run_seed, seeds))
+        with Queue(processes, inline=True).kept(max(len(unprepared), len(unrun))) as run:
+            collect(run(prepare_variant, first))
+            seeds = {
+                f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
+                for v, seed in unrun
+                if self.results.prepared(v) is not None
+            }
+            collect(run(run_seed, seeds))
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from metaplast.batch_jobs import queue
 from metaplast.commands import guard
 from metaplast.commands import reproduce as reproduce_command
 from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
@@ -113,13 +114,21 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_processes_run_parts_and_one_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
+def test_processes_run_parts_and_one_that_fails_is_named_and_the_others_are_kept(
+    tmp_path, monkeypatch
+):
+    pools, real = [], queue.ProcessPoolExecutor
+    monkeypatch.setattr(
+        queue, "ProcessPoolExecutor", lambda *given: pools.append(given) or real(*given)
+    )
     experiment = get_experiment("feedback-alignment")
     good = experiment.variants[0]
     bad = replace(good, name="bad", quick={**good.quick, "ways": 99})
     plan = Plan(Results(tmp_path, QUICK), [replace(experiment, variants=(good, bad))], 1)
     failed = plan.run(processes=2)
     assert list(failed) == ["bad, seed 0"]
+    # The workers that prepare the variants run the seeds too.
+    assert [number for number, *_ in pools] == [2]
     assert "--ways" in failed["bad, seed 0"]
     assert plan.results.is_done(good, 0)
     assert not plan.is_whole(plan.experiments[0])

@@ -94,6 +94,34 @@ def test_one_process_is_this_one_only_if_it_is_asked_to_be():
     assert dict(Queue(2, inline=True).run(where, {"a": ()}))["a"] != here
 
 
+@pytest.mark.slow
+def test_kept_workers_answer_again_and_then_end():
+    with Queue(1).kept(2) as run:
+        first = dict(run(where, {"a": (), "b": ()}))
+        assert dict(run(square, {})) == {}
+        again = dict(run(where, {"a": ()}))
+        assert dict(run(square, CALLS)) == ANSWERS
+    assert first["a"] == first["b"] == again["a"] != {"pid": os.getpid()}
+    assert not [child for child in queue.multiprocessing.active_children() if child.is_alive()]
+
+
+def test_as_many_workers_are_kept_as_the_longest_run_needs(monkeypatch):
+    numbers = []
+
+    def threads_instead(number, *_):
+        numbers.append(number)
+        return ThreadPoolExecutor(number)
+
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", threads_instead)
+    for most in (0, 1, 2, 9):
+        with Queue(3).kept(most) as run:
+            assert not list(run(where, {}))
+    assert numbers == [1, 1, 2, 3]
+    with Queue(1, inline=True).kept(3) as run:
+        assert dict(run(where, {"a": ()})) == {"a": {"pid": os.getpid()}}
+    assert numbers == [1, 1, 2, 3]
+
+
 def test_as_many_run_at_once_as_there_are_calls_processes_or_cores():
     assert Queue(4).at_once(10) == 4
     assert Queue(4).at_once(3) == 3
