@@ -103,7 +103,7 @@ class GrowingLoop(OuterLoop):
             return
         scores = counted(self.learner, outcome.loss, outcome.score, problem.episodes.query)
         each = scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=True)
-        growth.see(scores, each.reshape(len(each), -1))
+        growth.see(scores, outcome.loss, each.reshape(len(each), -1))
         if growth.place(progress.step + 1) is not None:
             return
         u = self._theta.u.detach()

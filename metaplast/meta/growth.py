@@ -18,6 +18,8 @@ from metaplast.base.bands import mean_band
 from metaplast.meta.evidence import Candidate, Evidence
 from metaplast.terms.formula_data import check, entry
 
+# The loss of a task that diverged.
+DIVERGED = 1e30
 # The parts of a state in a checkpoint.
 _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
 
@@ -89,8 +91,10 @@ class Growth:
     The search alternates between training, in which only the active terms move, and looks, in which
     θ rests. After a look a candidate that was tried stays if the score on the tasks of the look is
     higher than before it entered: the band of the paired difference lies above zero, and its mean
-    is at least the least gain. Otherwise the rule goes back to what it was, and the next candidate
-    is tried. If `tries` candidates in a row fail, or the gradient speaks for none, the search ends.
+    is at least the least gain. It also stays if the loss is lower, with the band of that difference
+    below zero, unless the score is lower too. Otherwise the rule goes back to what it was, and the
+    next candidate is tried. If `tries` candidates in a row fail, or the gradient speaks for none,
+    the search ends.
 
     Args:
         settings: when a candidate enters.
@@ -140,14 +144,16 @@ class Growth:
         """Return how much of its training has passed at an outer step, 0 … 1."""
         return min(1.0, step % self.settings.cycle / self.settings.train)
 
-    def see(self, scores: Tensor, gradients: Tensor) -> None:
+    def see(self, scores: Tensor, losses: Tensor, gradients: Tensor) -> None:
         """Take the tasks of a step of a look.
 
         Args:
             scores: of the tasks, a divergent one with the least score, [task].
+            losses: of the tasks, [task].
             gradients: to the scaled coefficients, for the finite tasks, [task, term].
         """
-        self._scores.append(scores)
+        losses = losses.nan_to_num(DIVERGED, DIVERGED, DIVERGED).clamp(max=DIVERGED)
+        self._scores.append(torch.stack([scores, -losses], dim=1))
         # A gradient that is not finite says nothing.
         self._gradients.append(gradients.nan_to_num(0.0, 0.0, 0.0))
 
@@ -184,8 +190,10 @@ class Growth:
         tried = self._trying
         assert tried is not None
         assert self._before is not None
-        change = mean_band(scores - self._before)
-        entered = change.low > 0 and change.mean >= self.settings.least
+        change, gain = map(mean_band, (scores - self._before).unbind(1))
+        better = change.low > 0 and change.mean >= self.settings.least
+        # Where nearly all answers are right, or nearly none, the loss tells more than the score.
+        entered = better or (gain.low > 0 and change.high >= 0)
         self.trials.append(
             Trial(
                 step, self._names[tried.position], tried.gradient, tried.errors,

@@ -139,10 +139,10 @@ def test_a_term_that_training_brings_to_zero_leaves():
     marks = torch.tensor([True, False, False]), torch.tensor([False] * 3)
     growth = Growth(SETTINGS, ("a", "b", "c"), *marks)
     gradients = torch.tensor([[0.0, -1.0, 0.5]]) + 0.01 * torch.eye(3)
-    growth.see(torch.full((3,), 0.2), gradients)
+    growth.see(torch.full((3,), 0.2), torch.ones(3), gradients)
     growth.decide(32, torch.tensor([0.5, 0.0, 0.0]))
     assert growth.positions == [0, 1]
-    growth.see(torch.full((3,), 0.9), gradients)
+    growth.see(torch.full((3,), 0.9), torch.ones(3), gradients)
     growth.decide(65, torch.tensor([0.0, 0.7, 0.0]))
     # The third candidate has entered; the first term is out.
     assert growth.positions == [1, 2]
