@@ -51,7 +51,7 @@ class Adam:
         assert gradient is not None
         kept = self.state.setdefault(parameter, {})
         if not kept:
-            kept["step"] = torch.tensor(0.0, device="cpu")
+            kept["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
             kept["exp_avg"] = torch.zeros_like(parameter)
             kept["exp_avg_sq"] = torch.zeros_like(parameter)
         kept["step"] += 1
