@@ -125,13 +125,17 @@ def make_jobs(options: RecoverOptions, folder: Path) -> Jobs:
     source = next(name for name, source in all_sources().items() if source.is_planting)
     base = f"@{options.dataset}" if options.dataset else ""
     rules = supports(options.choice.terms, options.rules, options.most_terms, options.seed)
-    configs = {}
+    configs, entry = {}, options.entry
+    if entry is None and options.choice.grows:
+        # A rule grows from the error-Hebbian term, which a planted rule need not have.
+        entry = 0
     for index, names in enumerate(rules):
         # The comma makes it a list of terms: a single name might be a known rule.
         config = replace(
             options.config,
             dataset=f"{source}:{','.join(names)},{base}",
             seed=options.seed + index,
+            entry=entry,
         )
         configs[f"{index:02d}_{'+'.join(names)}"] = config
     return Jobs(folder, configs)

@@ -136,3 +136,12 @@ def test_each_rule_has_a_seed_and_its_terms_as_data(tmp_path):
         term = name.partition("_")[2]
         assert config.dataset == f"planted:{term},@digits"
         assert config.seed == 7 + index
+
+
+@pytest.mark.parametrize(("terms", "entry", "grows"), [
+    ("products", None, False), ("products", 80, True), ("all", None, False)
+])  # fmt: skip
+def test_planted_rules_grow_only_if_the_user_says_so(terms, entry, grows, tmp_path):
+    options = replace(RecoverOptions(), rules=1, terms=terms, entry=entry)
+    (config,) = make_jobs(options, tmp_path).configs.values()
+    assert (config.growth is not None) == grows
