@@ -186,10 +186,16 @@ def test_a_command_that_ends_before_its_first_file_leaves_no_folder(tmp_path, mo
 
 @pytest.fixture
 def heeding_interrupts():
-    """Handle SIGINT as usual: some launchers have background processes ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Handle signals as usual: some launchers, such as nohup, have processes ignore them."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.slow
