@@ -129,7 +129,13 @@ def test_in_a_look_theta_rests_and_the_tasks_are_those_of_every_look():
 
 def test_training_sees_the_active_terms_alone():
     engine = Valley({"error_hebbian": 0.5, "oja": 0.8})
-    loop_of(engine).run()
+    loop = loop_of(engine)
+    loop.run()
+    history = loop.progress.history
+    training = [record for record in history if loop.growth.place(record.step) is None]
+    for problem, record in zip(engine.trained, training, strict=True):
+        names = [term.name for term in problem.learner.terms]
+        assert problem.theta.tolist() == [record.theta[name][0] for name in names]
     sizes = [len(problem.learner.terms) for problem in engine.trained]
     assert sizes == sorted(sizes)
     assert set(sizes) == {1, 2}
