@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, trial
 from metaplast.discovery.selection import Fit
-from metaplast.meta.evidence import Evidence
 from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
@@ -71,25 +69,19 @@ class Refits:
         rest = [k for k in range(len(self._pool)) if k not in fit.kept]
         if not isinstance(self._search, GrowingLoop) or not rest:
             return rest, {}
-        growth = self._search.growth.settings
-        evidence = self._evidence(fit, self._search)
-        signed = [k for k, term in enumerate(self._pool) if term.nonnegative]
-        nonnegative = _marked(signed if self._loops.config.signs else [], evidence.mean)
-        active = _marked(fit.kept, evidence.mean)
-        found = evidence.candidates(active, nonnegative, growth.bar, growth.errors)
-        tried = [candidate.position for candidate in found][: growth.tries]
+        search, growth = self._search, self._search.growth
+        theta = torch.zeros_like(search.theta)
+        theta[..., list(fit.kept)] = fit.theta.tensor
+        active = torch.zeros_like(growth.active)
+        active[list(fit.kept)] = True
+        gradients = search.evidence(theta, EVIDENCE * growth.settings.look, "evidence")
+        evidence, found = growth.judged(gradients, active)
+        tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 
     def learner(self, kept: Sequence[int]) -> Learner:
         """Return the learner with the terms at some positions of the pool."""
         return self._loops.learner([self._pool[k] for k in kept])
-
-    def _evidence(self, fit: Fit, search: GrowingLoop) -> Evidence:
-        """Return what the gradient to every term of the pool says at a fit, on fresh tasks."""
-        theta, settings = torch.zeros_like(search.theta), search.growth.settings
-        theta[..., list(fit.kept)] = fit.theta.tensor
-        gradients = search.evidence(theta, EVIDENCE * settings.look, "evidence")
-        return Evidence.of(gradients, _marked(fit.kept, theta), settings.clip)
 
     def _names(self, kept: Sequence[int]) -> list[str]:
         return [self._pool[k].name for k in kept]
@@ -118,10 +110,3 @@ class Refits:
     def _measured(self, name: str, kept: Sequence[int], theta: Coefficients, purpose: str) -> Fit:
         found = self._loops.evaluate(name, self.learner(kept), theta, purpose)
         return Fit(tuple(kept), theta, found.score)
-
-
-def _marked(positions: Sequence[int], like: Tensor) -> Tensor:
-    """Return which terms are at some positions, [term]."""
-    found = torch.zeros(like.shape[-1], dtype=torch.bool, device=like.device)
-    found[list(positions)] = True
-    return found

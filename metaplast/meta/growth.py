@@ -172,7 +172,7 @@ class Growth:
         if self._before is None or self._entered(step, scores):
             self.active &= _used(u)
             self._fitted, self._before = u.clone(), scores
-            self._queue = self._candidates(gradients)[: self.settings.tries]
+            self._queue = self.judged(gradients, self.active)[1]
         assert self._fitted is not None
         self._trying = self._queue.pop(0) if self._queue else None
         self.done = self._trying is None or len(self.trials) >= self.settings.most
@@ -180,10 +180,17 @@ class Growth:
             self.active[self._trying.position] = True
         return self._fitted.clone()
 
-    def _candidates(self, gradients: Tensor) -> list[Candidate]:
+    def judged(self, gradients: Tensor, active: Tensor) -> tuple[Evidence, list[Candidate]]:
+        """Return the evidence for every term, and the candidates to try, at most `tries`.
+
+        Args:
+            gradients: to the scaled coefficients, as for `Evidence.of`.
+            active: which terms the rule has, [term].
+        """
         settings = self.settings
-        evidence = Evidence.of(gradients, self.active, settings.clip)
-        return evidence.candidates(self.active, self._nonnegative, settings.bar, settings.errors)
+        evidence = Evidence.of(gradients, active, settings.clip)
+        found = evidence.candidates(active, self._nonnegative, settings.bar, settings.errors)
+        return evidence, found[: settings.tries]
 
     def _entered(self, step: int, scores: Tensor) -> bool:
         """Return whether the candidate that was tried stays."""
