@@ -240,6 +240,11 @@ class Growth:
         rows += [row for row in (state["fitted"], state["before"]) if row is not None]
         finite = all(isinstance(row, Tensor) and bool(row.isfinite().all()) for row in rows)
         check(finite, f"{where} has tensors that are not finite")
+        terms, pairs = len(active), [*state["scores"], state["before"]]
+        wide = [*state["gradients"], state["fitted"]]
+        fits = all(row is None or row.shape[-1:] == (2,) for row in pairs)
+        fits = fits and all(row is None or row.shape[-1:] == (terms,) for row in wide)
+        check(fits, f"{where} has tensors of other shapes than it should")
         self.active = active.clone()
         self.done = entry(state, "done", bool, where)
         self._trying = None if state["trying"] is None else _candidate(state["trying"], active)

@@ -199,6 +199,10 @@ def test_an_interrupt_in_a_decision_leaves_the_state_before_the_step(monkeypatch
         ("done", 1),
         ("trying", {"position": 9, "gradient": 0.0, "errors": 0.0}),
         ("scores", [torch.tensor([float("nan")])]),
+        ("scores", [torch.ones(4)]),
+        ("before", torch.ones(12, 3)),
+        ("fitted", torch.ones(3)),
+        ("gradients", [torch.ones(4, 3)]),
         ("trials", [{"step": 1}]),
     ],
 )
