@@ -188,10 +188,9 @@ def select(
 
     The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of
     its terms must still be missed. No other term that is worth trying may make the rule better when
-    it is put back, by the least
-    effect and with the band above zero, both here and on fresh tasks that had no part in the
-    choice, because the best of many may win by luck. If a neighbour wins, elimination restarts from
-    it; the rule of the last round is final.
+    it is put back, by the least effect and with the band above zero, both here and on fresh tasks
+    that had no part in the choice, because the best of many may win by luck. If a neighbour wins,
+    elimination restarts from it; the rule of the last round is final.
 
     Args:
         start: the candidates, fitted.

@@ -1,4 +1,4 @@
-"""What the gradient says about candidates that a rule does not have."""
+"""What the gradient shows about candidates that are not in the rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OUTLIER = 3.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate for which the gradient speaks.
+    """A candidate that the gradient supports.
 
     Attributes:
         position: of the term.
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gradient to each term's scaled coefficient says, at a rule that is fitted.
+    """What the gradient to each scaled coefficient shows, once the rule is fitted.
 
     Attributes:
         mean: over tasks, [term].
@@ -53,7 +53,7 @@ class Evidence:
 
         Args:
             gradients: to the scaled coefficients, [task, term] or [task, site, term]; fewer than
-                two tasks say nothing.
+                two tasks are no evidence.
             active: which terms the rule has, [term].
             clip: largest norm of a task's gradient in an outer step; 0 for no limit.
         """
@@ -76,7 +76,7 @@ class Evidence:
     def candidates(
         self, active: Tensor, nonnegative: Tensor, bar: float, errors: float
     ) -> list[Candidate]:
-        """Return the inactive terms for which the gradient speaks, the largest mean first.
+        """Return the inactive terms that the gradient supports, the largest mean first.
 
         Args:
             active: which terms the rule has, [term].
@@ -85,8 +85,8 @@ class Evidence:
                 off zero.
             errors: least size of the mean in standard errors.
         """
-        speaks = (self.steady.abs() > bar) & (self.errors.abs() > errors)
-        fit = speaks & ~active & ~(nonnegative & (self.mean > 0))
+        supported = (self.steady.abs() > bar) & (self.errors.abs() > errors)
+        fit = supported & ~active & ~(nonnegative & (self.mean > 0))
         order = torch.argsort(-self.mean.abs(), stable=True)
         return [
             Candidate(k, float(self.mean[k]), float(self.errors[k]))

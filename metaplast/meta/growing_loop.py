@@ -1,4 +1,4 @@
-"""The outer loop of a rule that grows: train, look, and let a candidate in."""
+"""The outer loop of a rule that grows: train, look, and admit a candidate."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class GrowingLoop(OuterLoop):
         return replace(outcome, theta_gradient=gradient)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
-        """Train; in a look, take the evidence, and after it let a candidate in."""
+        """Train; or take the evidence of a look, and admit a candidate after it."""
         growth, progress = self.growth, self.progress
         if growth.place(progress.step) is None:
             super()._learn(problem, outcome, gradient)

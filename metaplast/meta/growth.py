@@ -1,8 +1,8 @@
-"""Growth of a rule: one candidate after another enters, the one that the gradient asks for.
+"""Growth of a rule: candidates enter one at a time, in the order that the gradient gives.
 
-A rule with many candidates cannot be trained all at once: most of them harm until others hold them
-in check, so tasks diverge and steps are undone. But at a rule that is fitted, the gradient to a
-candidate whose coefficient is zero says whether it would help, and all candidates cost one call.
+Many candidates cannot be trained all at once: most of them harm the rule until other terms balance
+them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient to a
+candidate whose coefficient is zero shows whether it would help. One call gives it for all of them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class GrowthSettings:
 
     Attributes:
         train: outer steps in which the rule is fitted after a term has entered.
-        look: outer steps in which θ rests: they measure the rule and the gradient to every
+        look: outer steps in which θ is held fixed: they measure the rule and the gradient to every
             candidate, on the same tasks each time.
         bar: the penalty λ, which a candidate's mean gradient must exceed.
         clip: largest norm of a task's gradient; 0 for no limit.
         errors: least size of a candidate's mean gradient in standard errors.
         least: least gain of the score for which a candidate stays.
         tries: how many candidates are tried before the search ends.
-        most: how many candidates are tried in all.
+        most: how many candidates are tried in total.
     """
 
     train: int
@@ -69,7 +69,7 @@ class Trial:
         term: its name.
         gradient: mean gradient to its scaled coefficient before it entered.
         errors: the same in standard errors.
-        change: change of the score by it, in the mean over the tasks of a look.
+        change: how it changed the score, mean over the tasks of a look.
         low: lower end of the band of this change.
         high: upper end.
         entered: whether it stayed.
@@ -89,12 +89,12 @@ class Growth:
     """The terms that a growing rule has, and the decisions about the others.
 
     The search alternates between training, in which only the active terms move, and looks, in which
-    θ rests. After a look a candidate that was tried stays if the score on the tasks of the look is
-    higher than before it entered: the band of the paired difference lies above zero, and its mean
-    is at least the least gain. It also stays if the loss is lower, with the band of that difference
-    below zero, unless the score is lower too. Otherwise the rule goes back to what it was, and the
-    next candidate is tried. If `tries` candidates in a row fail, or the gradient speaks for none,
-    the search ends.
+    θ is held fixed. After a look, a candidate that was tried stays if the score on the tasks of the
+    look is higher than before it entered: the band of the paired difference lies above zero, and
+    its mean is at least the least gain. It also stays if the loss is lower, with the band of that
+    difference below zero, unless the score is lower too. Otherwise the rule goes back to what it
+    was, and the next candidate is tried. The search ends if `tries` candidates in a row fail, or if
+    the gradient supports none.
 
     Args:
         settings: when a candidate enters.
@@ -154,11 +154,11 @@ class Growth:
         """
         losses = losses.nan_to_num(DIVERGED, DIVERGED, DIVERGED).clamp(max=DIVERGED)
         self._scores.append(torch.stack([scores, -losses], dim=1))
-        # A gradient that is not finite says nothing.
+        # A gradient that is not finite is no evidence.
         self._gradients.append(gradients.nan_to_num(0.0, 0.0, 0.0))
 
     def decide(self, step: int, u: Tensor) -> Tensor:
-        """End a look: decide about the candidate that was tried, and let the next one enter.
+        """End a look: decide about the candidate that was tried, and admit the next one.
 
         Args:
             step: the outer step that ends the look.
@@ -263,7 +263,7 @@ def _candidate(data: Any, active: Tensor) -> Candidate:
     where = "a candidate"
     check(isinstance(data, dict) and len(data) == 3, f"{where} is not a record")
     position = entry(data, "position", int, where)
-    check(0 <= position < len(active), f"{where} is no term")
+    check(0 <= position < len(active), f"{where} is not a term of the pool")
     return Candidate(position, *(entry(data, key, float, where) for key in ("gradient", "errors")))
 
 

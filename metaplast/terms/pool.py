@@ -20,9 +20,9 @@ class Pool(ABC):
         aliases: other names accepted on input.
         feedback: the feedbacks with which it makes sense, the usual one first; empty if any is
             valid.
-        grows: whether a discovery lets its candidates into the rule one at a time, unless the user
-            says otherwise. Right for a pool that nobody curated: many of its terms harm a rule
-            until others hold them in check.
+        grows: whether candidates enter the rule one at a time, unless the user says otherwise.
+            Right for a pool that nobody curated: many of its terms harm a rule until other terms
+            balance them.
     """
 
     name: ClassVar[str]
