@@ -23,7 +23,7 @@ from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
-from metaplast.meta.gradient import task_gradient
+from metaplast.meta.gradient import scaled_gradients, task_gradient
 from metaplast.meta.growth import Growth
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
@@ -76,6 +76,7 @@ class OuterLoop:
 
     Attributes:
         growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
+        nonnegative: which coefficients may not be below zero, [term].
     """
 
     growth: Growth | None = None
@@ -113,7 +114,7 @@ class OuterLoop:
         self.progress = Progress(trust=trust)
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
-        self._nonnegative = torch.tensor(
+        self.nonnegative = torch.tensor(
             [settings.signs and term.nonnegative for term in learner.terms],
             dtype=torch.bool,
             device=start.tensor.device,
@@ -204,6 +205,23 @@ class OuterLoop:
         measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
         scale = (measure / sizes.clamp_min(torch.finfo(theta.dtype).tiny)).clamp(max=1.0)
         return scale.expand_as(theta).clone()
+
+    @own_settings(grad=True)
+    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
+        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
+
+        Args:
+            theta: coefficients of all terms, zero for those that the rule does not have.
+            steps: how many outer steps of tasks.
+            tasks: names their random numbers.
+        """
+        found = []
+        for step in range(steps):
+            outcome = self._engine.run(
+                self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
+            )
+            found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
+        return torch.cat(found)
 
     @own_settings(grad=True)
     def run_step(self) -> Record:
@@ -304,7 +322,7 @@ class OuterLoop:
             self._optimizer.step()
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
-            u.copy_(torch.where(self._nonnegative, u.clamp(min=0), u))
+            u.copy_(torch.where(self.nonnegative, u.clamp(min=0), u))
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""
