@@ -125,7 +125,10 @@ class Batch:
             return None
         x = self.episodes.support_x[episode]
         # In parts that fit in the cache and need no fresh memory.
-        gain, rows = torch.empty_like(x), max(1, 2**14 // x.shape[-1])
+        rows = max(1, 2**14 // x.shape[-1])
+        if rows >= len(x):
+            return self.learner.network.nonlinearity.derivative(x)
+        gain = torch.empty_like(x)
         for to, part in zip(torch.split(gain, rows), torch.split(x, rows), strict=True):
             to.copy_(self.learner.network.nonlinearity.derivative(part))
         return gain

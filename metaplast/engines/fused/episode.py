@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -55,9 +55,11 @@ class Given(NamedTuple):
         """Return the arrays of a problem."""
         network, episodes, dtype = problem.learner.network, problem.episodes, problem.theta.dtype
         target = _shared(class_probabilities(episodes.query_y, network.widths[-1], dtype))
-        arrays = map(_shared, (episodes.support_x, episodes.support_y, episodes.query_x))
+        inputs, labels, queries = map(
+            _shared, (episodes.support_x, episodes.support_y, episodes.query_x)
+        )
         beta = target.dtype.type(network.nonlinearity.beta)
-        return cls(Matrices.of(problem.state), *arrays, target, beta)
+        return cls(Matrices.of(problem.state), inputs, labels, queries, target, beta)
 
 
 class Episode:
@@ -173,4 +175,4 @@ def _view(offsets: Integers, layer: int, height: int, flat: Numbers) -> Numbers:
 
 def _shared(tensor: Tensor) -> Numbers:
     """Return a tensor's numbers, without a copy."""
-    return cast(Numbers, tensor.detach().numpy())
+    return tensor.detach().numpy()
