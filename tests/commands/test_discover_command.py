@@ -27,7 +27,7 @@ SMALL = [
     "--hidden=12,8",
     "--shots=3",
     "--queries=4",
-    "--engine=batched",
+    "--engine=fused",
 ]
 
 

@@ -159,7 +159,7 @@ def test_agrees_over_a_thousand_steps(feedback):
     names += ["backward_hebbian", "backward_decay"] if feedback == "plastic" else []
     double, single = (
         random_problem(
-            named(*names), feedback=feedback, widths=(12, 9, 7, 4), steps=1000, size=3e-4, dtype=d
+            named(*names), feedback=feedback, widths=(12, 9, 4), steps=1000, size=3e-4, dtype=d
         )
         for d in (torch.float64, torch.float32)
     )
