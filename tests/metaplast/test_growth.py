@@ -157,6 +157,7 @@ def test_a_term_that_training_brings_to_zero_leaves():
 STOPS = (1, 29, 31, 33, 34, 62, 66, 70, 98)
 
 
+@pytest.mark.slow
 def test_a_restored_search_goes_on_bit_for_bit(tmp_path):
     engine = {"target": {"error_hebbian": 0.5, "oja": 0.8}, "traps": ["error_error"], "noise": 0.0}
     whole = loop_of(Valley(**engine))
