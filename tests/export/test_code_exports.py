@@ -91,10 +91,7 @@ def in_process(monkeypatch):
     """Run generated code in this process: the same comparison, without a start of Python each."""
 
     def execute(folder, exporter):
-        package = pytest.importorskip(exporter.package)
-        if exporter.name == "jax":
-            # Programs of a few neurons gain nothing from optimised code.
-            package.config.update("jax_disable_most_optimizations", True)
+        pytest.importorskip(exporter.package)
         _runner.run(folder)
 
     monkeypatch.setattr(check, "_execute", execute)
