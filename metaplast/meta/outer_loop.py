@@ -6,7 +6,6 @@ whose updates differ in size by orders of magnitude.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError
 from metaplast.base.seeds import generator
+from metaplast.base.tensors import copied
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
@@ -266,7 +266,7 @@ class OuterLoop:
     def _whole_or_not_at_all(self) -> Iterator[None]:
         """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
         progress = self.progress
-        before, latest = copy.deepcopy(self._moving()), self._theta.latest
+        before, latest = copied(self._moving()), self._theta.latest
         lengths = len(progress.history), len(progress.divergences)
         try:
             yield
