@@ -62,8 +62,8 @@ def folder(tmp_path):
 def test_a_run_killed_anywhere_goes_on_bit_for_bit(theta, folder, tmp_path):
     config = DiscoveryConfig(terms="error_hebbian,error_error,oja", theta=theta, l1=0.0, **TINY)
     write_config(folder, config)
-    # 4 steps of search, 4 of the first refit, 2 of each trial of the selection, then 4 of each baseline:
-    # killed early and in every stage.
+    # 4 steps of search, 4 of the first refit, 2 of each trial of the selection, then 4 of each
+    # baseline: killed early and in every stage.
     copies = {k: tmp_path / f"killed{k}" for k in (1, 3, 4, 5, 7, 9, 12, 15)}
     watcher = Watcher(folder, copies)
     whole = discover(config, folder=folder, observers=[watcher], checkpoint_seconds=0.0)

@@ -84,7 +84,8 @@ def test_the_estimate_is_within_30_percent_from_the_first_refit_on(needed, monke
     Discovery(DiscoveryConfig(terms=POOL, **SMALL), observers=watches, split=SPLIT).run()
     for watch in watches:
         end = watch.now
-        late = [(end - now, left) for now, left in watch.points if max(0.2 * end, watch.priced) < now < end]
+        begin = max(0.2 * end, watch.priced)
+        late = [(end - now, left) for now, left in watch.points if begin < now < end]
         assert len(late) > 50
         assert all(abs(left - rest) <= 0.3 * rest for rest, left in late)
 
