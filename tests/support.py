@@ -26,7 +26,8 @@ from metaplast.terms.library import all_terms
 from metaplast.terms.operator import Operator
 from metaplast.terms.term import Synapses
 
-FEEDBACKS = tuple(all_feedbacks())
+# Those of the fully connected stack.
+FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
 TERMS = tuple(all_terms().values())
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)

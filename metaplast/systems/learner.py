@@ -81,11 +81,10 @@ class Learner:
         backward = [term.name for term in self.terms if term.is_backward]
         if not backward or any(group.matrix == B for group in self.system.groups):
             return
-        if isinstance(self.system, FullyConnected):
+        if self.feedback_name:
             raise UserError(
                 f"backward terms ({', '.join(backward)}) change plastic backward weights, got "
-                f"--feedback {self.system.feedback_name}; use --feedback plastic or leave the "
-                f"terms out."
+                f"--feedback {self.feedback_name}; use --feedback plastic or leave the terms out."
             )
         raise UserError(
             f"backward terms ({', '.join(backward)}) change plastic backward weights, which the "
@@ -119,8 +118,8 @@ class Learner:
 
     @property
     def feedback_name(self) -> str:
-        """Name of a fully connected stack's feedback; "" for other systems."""
-        return self.system.feedback_name if isinstance(self.system, FullyConnected) else ""
+        """Name of the system's feedback; "" for a system that has none."""
+        return str(getattr(self.system, "feedback_name", ""))
 
     @property
     def sites(self) -> int:
