@@ -30,6 +30,7 @@ from metaplast.systems.system import System
 from metaplast.tasks.library import get_source
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.library import TermChoice, choose_terms
+from metaplast.terms.term import Term
 
 __all__ = [
     "DEFAULT_L1",
@@ -110,9 +111,13 @@ class DiscoveryConfig(
     def choice(self) -> TermChoice:
         """The candidate terms; from a pool, those that the system offers and `only` keeps."""
         groups = self.build_system(1, 2).groups
-        signals = frozenset(signal for group in groups for signal in group.offers)
-        scalars = frozenset(name for group in groups for name in group.scalars)
-        return choose_terms(self.terms).served(signals, scalars).limited(self.only)
+
+        def is_usable(term: Term) -> bool:
+            # Backward terms without backward weights are an error of the user's: they stay.
+            there = [group for group in groups if group.matrix == term.matrix]
+            return not there or any(group.serves(term) for group in there)
+
+        return choose_terms(self.terms).usable(is_usable).limited(self.only)
 
     @property
     def penalty_weight(self) -> float:

@@ -15,6 +15,7 @@ from metaplast.systems.state import State, View
 from metaplast.terms.algebra import Matrix, Scalar, Signal
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.synapses import Synapses
+from metaplast.terms.term import Term
 
 
 class Examples(NamedTuple):
@@ -38,7 +39,8 @@ class Group:
         name: of the matrix in `State.matrices`, such as "W1" or "recurrent".
         matrix: the terms that change it: those on `algebra.W` or those on `algebra.B`.
         site: its row of θ; the forward and the backward matrix of a layer share one.
-        offers: the signals that terms may read here.
+        offers: the signals that terms may read here. A term that reads others does not act on this
+            matrix; at least one group must offer everything that it reads.
         scalars: names of the scalars that terms may read here, such as "reward".
     """
 
@@ -53,6 +55,15 @@ class Group:
         """Everything that terms may read here, as users write it."""
         scalars = (Scalar(name) for name in self.scalars)
         return ", ".join(sorted(read.written for read in (*self.offers, *scalars)))
+
+    def missing(self, term: Term) -> tuple[str, ...]:
+        """Return what a term reads and the group does not offer, as users write it."""
+        scalars = map(Scalar, term.scalars - self.scalars)
+        return tuple(sorted(read.written for read in (*(term.signals - self.offers), *scalars)))
+
+    def serves(self, term: Term) -> bool:
+        """Return whether a term changes the matrix: it is on it, and all that it reads is here."""
+        return term.matrix == self.matrix and not self.missing(term)
 
 
 @dataclass(frozen=True, eq=False)
