@@ -20,7 +20,7 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
-from metaplast.terms.algebra import B, Scalar, Signal, W
+from metaplast.terms.algebra import B, Signal, W
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
@@ -231,8 +231,8 @@ class Learner:
     def _checked(self, examples: Examples, axes: int) -> Examples:
         """Return examples with targets as engines need them; `axes` come before a sample's own."""
         inputs = examples.input
-        targets = self.system.objective.targets(
-            examples.target, tuple(inputs.shape[:axes]), self.system.outputs,
+        targets = self.system.targets(
+            examples.target, tuple(inputs.shape[:axes]),
             what="labels", dtype=inputs.dtype, device=inputs.device,
         )  # fmt: skip
         return examples._replace(target=targets)
@@ -241,7 +241,8 @@ class Learner:
         """Return the updates F by the terms on each group, computed one by one on demand.
 
         Each is a full matrix, [episode, row, column], for the terms that act on the group's matrix
-        (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the compiled terms.
+        (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the
+        compiled terms.
         """
         example = self._checked(example, 1)
         presented = self.system.present(View.of(state), example, self.reads)
@@ -259,7 +260,11 @@ class Learner:
         """
         objective, query = self.system.objective, self._checked(query, 2)
         output = self.system.output(View.of(state), query.input)
-        loss, score = objective.checked_quality(output, query.target)
+        # With a target at each step, every step of a sequence counts as a sample.
+        last = 1 + len(self.system.target_shape)
+        loss, score = objective.checked_quality(
+            output.flatten(1, last), query.target.flatten(1, last)
+        )
         return loss.mean(-1), score.mean(-1)
 
     def error_angles(self, state: State, query: Examples) -> Tensor:

@@ -26,7 +26,8 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
 
     Args:
         targets: [episode, sample] whole numbers, or [episode, sample, output] floating point: class
-            probabilities, or other vectors that the objective accepts.
+            probabilities, or other vectors that the objective accepts. If sequences have a target
+            at each step, that axis comes after the samples.
         inputs: their inputs.
         what: "support" or "query".
 
@@ -51,8 +52,10 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
             f"{targets.dtype}; convert them with .long() if they are classes, or give numbers to "
             f"learn as vectors [episode, query, output]."
         )
+    # Of sequences, each step may have a target.
+    per_step = inputs.dim() > 3 and len(shape) == 3 and shape[:2] == wanted
     require(
-        shape == wanted,
+        shape == wanted or per_step,
         f"{what} labels must be [episode, image] class indices or {vectors}, one for each {what} "
         f"image, that is {wanted}, got {shape}; give one for each image"
         + ("." if len(shape) < 3 else ", or probabilities as floating point."),

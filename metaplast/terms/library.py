@@ -79,7 +79,7 @@ class TermChoice:
         return self.usable(lambda term: term.signals <= offered and term.scalars <= scalars)
 
     def usable(self, is_usable: Callable[[Term], bool]) -> TermChoice:
-        """Return the choice with only the usable terms of its pool; terms named by the user stay."""
+        """Return the choice with only the usable terms of its pool; terms that are named stay."""
         if self.is_named:
             return self
         return replace(self, terms=tuple(filter(is_usable, self.terms)))
