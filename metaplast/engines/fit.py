@@ -74,7 +74,7 @@ def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
         f"the network takes {system.inputs} inputs, the episodes have images of {shape[-1]} "
         f"inputs; set the network's first width to that.",
     )
-    timing = system.timing
+    timing = system.sequence
     require(
         timing is None or shape[2] == timing.frames,
         f"the network reads sequences of {0 if timing is None else timing.frames} frames, the "

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaplast.base.coerce import coerce
-from metaplast.base.errors import require, require_within
+from metaplast.base.errors import require, shown
 from metaplast.systems.activation import Activation, parse_activation
 from metaplast.systems.diagnostics import angle
 from metaplast.systems.drawn import DrawnSystem
@@ -20,7 +20,7 @@ from metaplast.systems.initialisation import Init
 from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented
-from metaplast.systems.through_time import ThroughTime, Trajectory, split
+from metaplast.systems.through_time import Reading, ThroughTime, Trajectory, split
 from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import B, Signal, W, post, pre
 from metaplast.terms.synapses import Synapses
@@ -36,19 +36,6 @@ OFFERED: Mapping[str, frozenset[Signal]] = {
     "recurrent": _COMMON | {_POST_Z, _PRE_Z, _DRIVE},
     "readout": _COMMON | {_POST_Z, _PRE_Z},
 }
-
-
-class Reading(NamedTuple):
-    """What comes out at the K read steps, and the errors that go back.
-
-    `activities` σ(z), `output` and `error` are [episode, K, sample, neuron], K is 1 or T; `hidden`
-    are e_1 … e_T, each [episode, sample, neuron].
-    """
-
-    activities: Tensor
-    output: Tensor
-    error: Tensor
-    hidden: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,9 +59,7 @@ class Recurrent(DrawnSystem):
     W_h σ(z_t), which is z_{t+1} without the new input.
 
     Attributes:
-        inputs: features of an input at one time step.
-        neurons: recurrent neurons.
-        outputs: output neurons.
+        widths: features of an input at one time step, recurrent neurons, output neurons.
         timing: how the frames of an input follow each other, and which steps have a target.
         activation: σ, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
@@ -82,9 +67,7 @@ class Recurrent(DrawnSystem):
         objective_name: the objective of the output; an alias becomes the objective's own name.
     """
 
-    inputs: int
-    neurons: int
-    outputs: int
+    widths: tuple[int, ...]
     timing: Timing
     activation: str = "tanh"
     init: str = "xavier"
@@ -103,8 +86,11 @@ class Recurrent(DrawnSystem):
                 recurrent network, or a value has a wrong type.
         """
         coerce(self)
-        for name in ("inputs", "neurons", "outputs"):
-            require_within(f"the number of {name}", getattr(self, name), 1, MOST_WIDTH)
+        require(
+            len(self.widths) == 3 and 1 <= min(self.widths) and max(self.widths) <= MOST_WIDTH,
+            f"a recurrent network needs numbers of inputs, neurons and outputs, each from 1 to "
+            f"{MOST_WIDTH:,}, got {shown(self.widths)}; write Recurrent((64, 100, 10), timing).",
+        )
         require(
             isinstance(self.timing, Timing),
             "a recurrent network needs the timing of its inputs; write Timing(frames, show, time).",
@@ -117,6 +103,21 @@ class Recurrent(DrawnSystem):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def inputs(self) -> int:
+        """Features of an input at one time step."""
+        return self.widths[0]
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons."""
+        return self.widths[2]
+
+    @property
+    def sequence(self) -> Timing:
+        """The timing of the inputs."""
+        return self.timing
 
     @cached_property
     def nonlinearity(self) -> Activation:
@@ -148,7 +149,8 @@ class Recurrent(DrawnSystem):
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, int]]:
         """W_x, W_h and W_o, each [post, pre], then the feedback's own matrices."""
-        widths = (self.inputs, self.neurons, self.neurons, self.outputs)
+        inputs, neurons, outputs = self.widths
+        widths = (inputs, neurons, neurons, outputs)
         weights = zip(widths[1:], widths[:-1], strict=True)
         own = self.feedback.shapes(widths)
         names = (site + FEEDBACK for site in SITES)
@@ -166,7 +168,7 @@ class Recurrent(DrawnSystem):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """ "input", "recurrent" and "readout"."""
+        """The weights "input", "recurrent" and "readout"."""
         return SITES
 
     def run(self, view: View, inputs: Tensor) -> Trajectory:
@@ -275,16 +277,14 @@ class Recurrent(DrawnSystem):
     @property
     def description(self) -> str:
         """Widths, steps, activation and how weights are drawn."""
-        widths = f"{self.inputs}-{self.neurons}-{self.outputs}"
+        widths = "-".join(map(str, self.widths))
         return f"{self.name} {widths}, {self.timing.time} steps, {self.activation}, {self.init}"
 
     def spec(self) -> dict[str, Any]:
         """Return the fields as plain data."""
         return {
             "system": self.name,
-            "inputs": self.inputs,
-            "neurons": self.neurons,
-            "outputs": self.outputs,
+            "widths": list(self.widths),
             **self.timing.spec(),
             "activation": self.activation,
             "init": self.init,

@@ -35,9 +35,7 @@ class RecurrentKind(SystemKind):
             f"such as --hidden 100.",
         )
         return Recurrent(
-            request.inputs,
-            request.hidden[0],
-            request.outputs,
+            (request.inputs, request.hidden[0], request.outputs),
             request.timing or UNKNOWN,
             request.activation,
             request.init,

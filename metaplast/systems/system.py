@@ -105,13 +105,11 @@ class System(ABC):
         summary: one line for `--help`.
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
-        timing: of a system that reads sequences in frames; None for the others.
     """
 
     name: str
     summary: str
     input_axes: ClassVar[int] = 1
-    timing: Timing | None = None
 
     @property
     @abstractmethod
@@ -152,6 +150,11 @@ class System(ABC):
     @abstractmethod
     def outputs(self) -> int:
         """Number of output neurons."""
+
+    @property
+    def sequence(self) -> Timing | None:
+        """The timing of a system that reads sequences in frames; None for the others."""
+        return None
 
     @property
     def target_shape(self) -> tuple[int, ...]:

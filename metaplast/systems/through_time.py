@@ -26,6 +26,19 @@ class Trajectory(NamedTuple):
     drives: list[Tensor]
 
 
+class Reading(NamedTuple):
+    """What comes out at the K read steps, and the errors that go back.
+
+    `activities` σ(z), `output` and `error` are [episode, K, sample, neuron], K is 1 or T; `hidden`
+    are e_1 … e_T, each [episode, sample, neuron].
+    """
+
+    activities: Tensor
+    output: Tensor
+    error: Tensor
+    hidden: list[Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class ThroughTime:
     """Carries the output errors back to all time steps.

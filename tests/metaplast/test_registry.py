@@ -316,7 +316,8 @@ def names_of(choice):
 
 def test_all_is_the_forward_pool():
     choice = choose_terms("all")
-    assert names_of(choice) == [term.name for term in FORWARD if term.in_pool]
+    installed = all_terms().values()
+    assert names_of(choice) == [t.name for t in installed if t.in_pool and not t.is_backward]
     assert {get_term(f"F{k}").name for k in range(10)} <= set(names_of(choice))
     assert choice.is_pool
     assert choice.choose_feedback(None) == "fixed"
@@ -324,7 +325,7 @@ def test_all_is_the_forward_pool():
 
 def test_all_with_backward_adds_the_backward_terms_and_plastic_feedback():
     choice = choose_terms("all+backward")
-    assert set(names_of(choice)) == {term.name for term in TERMS if term.in_pool}
+    assert set(names_of(choice)) == {term.name for term in all_terms().values() if term.in_pool}
     assert {"backward_hebbian", "backward_decay"} <= set(names_of(choice))
     assert choice.choose_feedback(None) == "plastic"
     with pytest.raises(UserError, match="goes with feedback plastic"):

@@ -229,7 +229,7 @@ def test_the_fused_engine_serves_the_stack_with_classes_only(setting):
 
 def test_an_ungated_decay_acts_once_an_example():
     """For any number of occurrences."""
-    setting = SETTINGS["recurrent"]
+    setting = SETTINGS["test recurrent"]
     decay = next(t for t in setting.terms if t.name == "decay")
     learner = Learner(setting.system, (decay,))
     state = learner.draw(1, seeded(), torch.float64)

@@ -9,8 +9,6 @@ from metaplast.base.errors import UserError, shown
 from metaplast.systems.feedback import Feedback
 from metaplast.systems.feedbacks.symmetric import Symmetric
 
-MOST = 100_000
-
 
 @dataclass(frozen=True)
 class Truncated(Symmetric):
@@ -37,11 +35,11 @@ class Truncated(Symmetric):
         Raises:
             UserError: if the argument is not a whole number from 0 up.
         """
-        if not (argument.isdecimal() and argument.isascii() and int(argument[:9]) <= MOST):
+        got = shown(argument) if argument else "nothing"
+        if not (argument.isdecimal() and argument.isascii() and len(argument) < 7):
             raise UserError(
-                f"the feedback truncated takes a whole number of time steps from 0 to {MOST:,} "
-                f"after a colon, got {shown(argument) if argument else 'nothing'}; write --feedback "
-                f"truncated:10."
+                f"the feedback truncated takes a whole number of time steps after a colon, got "
+                f"{got}; write --feedback truncated:10."
             )
         return Truncated(int(argument))
 
