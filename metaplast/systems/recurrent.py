@@ -87,7 +87,7 @@ class Recurrent(DrawnSystem):
         """
         coerce(self)
         require(
-            len(self.widths) == 3 and 1 <= min(self.widths) and max(self.widths) <= MOST_WIDTH,
+            len(self.widths) == 3 and min(self.widths) >= 1 and max(self.widths) <= MOST_WIDTH,
             f"a recurrent network needs numbers of inputs, neurons and outputs, each from 1 to "
             f"{MOST_WIDTH:,}, got {shown(self.widths)}; write Recurrent((64, 100, 10), timing).",
         )

@@ -51,8 +51,13 @@ class Setting:
         return torch.randint(self.system.outputs, samples, generator=seeded(seed))
 
 
-def vectors(outputs: int) -> Callable[[tuple[int, int], int], torch.Tensor]:
-    return lambda samples, seed: normal(*samples, outputs, seed=seed + 7)
+def vectors(*shape: int) -> Callable[[tuple[int, int], int], torch.Tensor]:
+    return lambda samples, seed: normal(*samples, *shape, seed=seed + 7)
+
+
+def classes(steps: int) -> Callable[[tuple[int, int], int], torch.Tensor]:
+    """Return targets that are classes 0 … 2 at each of some steps."""
+    return lambda samples, seed: torch.randint(3, (*samples, steps), generator=seeded(seed))
 
 
 DRIVEN = Term("driven", outer(post.signal("drive"), pre.activity), "made up")
@@ -101,22 +106,20 @@ SETTINGS = {
     "test recurrent, mse": Setting(
         TestRecurrent(classes=2, objective_name="mse"), RECURRENT_TERMS, (3, 3), vectors(2)
     ),
-    "recurrent, delayed": Setting(
-        Recurrent((3, 4, 3), Timing(1, 2, 5)), FORWARD + OJAS, (1, 3)
-    ),
+    "recurrent, delayed": Setting(Recurrent((3, 4, 3), Timing(1, 2, 5)), FORWARD + OJAS, (1, 3)),
     "recurrent, backprop, each step": Setting(
-        Recurrent((2, 4, 3), Timing(3, 1, 3, each=True), feedback_name="symmetric"),
-        FORWARD + OJAS, (3, 2), lambda samples, seed: normal(*samples, 3, 3, seed=seed).argmax(-1),
+        Recurrent((2, 4, 3), Timing(3, 1, 3, each=True), "softplus:10", feedback_name="symmetric"),
+        named("error_hebbian", "summed_error_hebbian", "oja") + OJAS, (3, 2), classes(3),
     ),
     "recurrent, plastic, mse": Setting(
-        Recurrent((3, 4, 2), Timing(2, 2, 5), "softplus:10", feedback_name="plastic",
-                  objective_name="mse"),
-        FORWARD + BACKWARD + OJAS, (2, 3), vectors(2), size=0.005,
+        Recurrent((3, 4, 2), Timing(2, 2, 5), feedback_name="plastic", objective_name="mse"),
+        named("error_hebbian", "error_error", "gated_error_hebbian", "decay", "drive_oja",
+              "backward_hebbian", "backward_decay"), (2, 3), vectors(2), size=0.01,
     ),
     "recurrent, truncated, mse at each step": Setting(
         Recurrent((3, 4, 2), Timing(3, 1, 4, each=True), feedback_name="truncated:2",
                   objective_name="mse"),
-        FORWARD + OJAS, (3, 3), lambda samples, seed: normal(*samples, 4, 2, seed=seed + 7),
+        named("error_hebbian", "oja") + OJAS, (3, 3), vectors(4, 2),
     ),
     "perturbed": Setting(Perturbed(), PERTURBED_TERMS, (3,), size=0.3, noise_shape=(1, 4)),
     "perturbed, four times, mse": Setting(

@@ -142,8 +142,7 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
         for name, change in shown.own.items():
             matrices[name] = matrices[name] + change.rows.mT @ change.columns
         state = State(matrices, shown.carry)
-    query = problem.episodes.query
-    loss = system.objective.loss(system.output(View.of(state), query.input), query.target).mean(-1)
+    loss, _ = learner.query(state, problem.episodes.query)
     (expected,) = torch.autograd.grad(loss.sum(), theta)
     actual = get_engine("batched").run(problem)
     assert_close(actual.loss, loss.detach())
