@@ -52,7 +52,8 @@ class Loops:
 
     def learner(self, terms: Sequence[Term], feedback: str | None = None) -> Learner:
         """Return a learner with these terms; its feedback is the configured one if None."""
-        system = self.config.build_system(self.split.inputs, self.split.outputs, feedback)
+        split = self.split
+        system = self.config.build_system(split.inputs, split.outputs, feedback, split.timing)
         return Learner(system, tuple(terms))
 
     def known_learner(self, rule: KnownRule) -> Learner:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_one, require_tensor, type_name
+from metaplast.systems.kind import all_systems
 from metaplast.systems.labels import whole_numbers
 from metaplast.systems.objective import Objective, all_objectives
 from metaplast.systems.state import State
+from metaplast.systems.system import System
 
 if TYPE_CHECKING:
     from metaplast.tasks.batch import EpisodeBatch
@@ -175,6 +177,41 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
         f"{batch.episodes}.",
     )
     return batch
+
+
+def require_inputs(split: EpisodeSplit, system: System) -> None:
+    """Check that a system reads the kind of inputs that the data have: vectors or sequences.
+
+    Args:
+        split: of episodes.
+        system: that learns from it.
+
+    Raises:
+        UserError: if it reads the other kind, or sequences of another timing.
+    """
+    if split.timing == system.sequence:
+        return
+    data = split.name or "the data"
+    if split.timing is None:
+        from metaplast.tasks.library import all_sources
+
+        makers = [f"{s.name}:{split.name}" for s in all_sources().values() if s.is_sequential]
+        raise UserError(
+            f"the system {system.name} reads sequences, but {data} has one vector for each "
+            f"sample; write --dataset {' or '.join(makers)}, or give sequences of your own, "
+            f"episodes.from_sequences(…)."
+        )
+    require(
+        system.sequence is not None,
+        f"the system {system.name} reads one vector for each sample, but {data} has sequences; "
+        f"choose --system "
+        f"{' or '.join(k.name for k in all_systems().values() if k.reads_sequences)}, or other "
+        f"data.",
+    )
+    raise UserError(
+        f"the system {system.name} was made for sequences of another timing than those of {data}; "
+        f"make it with the timing of the split."
+    )
 
 
 def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> None:
