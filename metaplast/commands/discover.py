@@ -14,6 +14,7 @@ from metaplast.base.settings import Settings
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._options import parse, parse_known
+from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import PRESETS, DiscoveryConfig
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery, Observer
@@ -66,12 +67,13 @@ class DiscoverOptions(_Preset, DiscoveryConfig):
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
-    """Return the options of the command line, with those of the preset as defaults."""
+    """Return the options of the command line; preset and system change the defaults."""
     # Help and shell completion must show all options.
     wanted = [a for a in arguments if a not in ("-h", "--help")]
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
     early, _ = parse_known(_Preset, [] if completes else wanted, prog="discover")
-    defaults = DiscoverOptions(preset=early.preset, **PRESETS[early.preset])
+    own = {**system_defaults(arguments, "discover"), **PRESETS[early.preset]}
+    defaults = DiscoverOptions(preset=early.preset, **own)
     return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
 
 

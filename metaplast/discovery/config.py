@@ -190,6 +190,20 @@ class DiscoveryConfig(
         sizes = {"inputs": inputs, "outputs": outputs, "timing": timing}
         return kind.build(part(SystemRequest, self, **sizes, feedback=given, argument=argument))
 
+    @classmethod
+    def for_system(cls, system: str, **settings: Any) -> DiscoveryConfig:
+        """Return the configuration for a system, with its own defaults for some settings.
+
+        Args:
+            system: name or name:argument.
+            settings: as for the class; they win over the system's defaults.
+
+        Raises:
+            UserError: as for the class.
+        """
+        kind, _ = get_system(system)
+        return cls(**{**kind.defaults, **settings, "system": system})
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""
         data = asdict(self) | {"least_effect": self.least_gain}
