@@ -115,7 +115,7 @@ class FullyConnected(DrawnSystem):
     @cached_property
     def feedback(self) -> Feedback:
         """The source of the errors."""
-        return feedback_for(self.name, self.feedback_name)
+        return feedback_for(FullyConnected.name, self.feedback_name)
 
     @cached_property
     def objective(self) -> Objective:

@@ -127,7 +127,7 @@ class Recurrent(DrawnSystem):
     @cached_property
     def feedback(self) -> ChainFeedback:
         """The source of the errors."""
-        found = feedback_for(self.name, self.feedback_name)
+        found = feedback_for(Recurrent.name, self.feedback_name)
         require(
             isinstance(found, ChainFeedback),
             f"the feedback {found.name} must be a ChainFeedback to serve the system {self.name}; "

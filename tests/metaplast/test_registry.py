@@ -4,7 +4,7 @@ import importlib
 import sys
 
 import pytest
-from support import FORWARD, TERMS, assert_is_one_sentence, run_forked
+from support import assert_is_one_sentence, run_forked
 
 from metaplast.base import registry
 from metaplast.base.errors import UserError
