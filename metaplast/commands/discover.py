@@ -24,6 +24,8 @@ from metaplast.discovery.stages import require_interval
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.report.observer import ReportFiles
+from metaplast.systems.feedback import all_feedbacks
+from metaplast.systems.kind import all_systems
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
@@ -74,7 +76,18 @@ def read_options(arguments: Sequence[str]) -> DiscoverOptions:
     early, _ = parse_known(_Preset, [] if completes else wanted, prog="discover")
     own = {**system_defaults(arguments, "discover"), **PRESETS[early.preset]}
     defaults = DiscoverOptions(preset=early.preset, **own)
-    return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
+    return parse(
+        DiscoverOptions, arguments, default=defaults, prog="discover", description=_description()
+    )
+
+
+def _description() -> str:
+    """Return the description for the help: what the command does, systems and feedbacks."""
+    parts = [__doc__ or ""]
+    for head, found in (("Systems", all_systems()), ("Feedbacks", all_feedbacks())):
+        items = "\n".join(f"- {name}: {each.summary}" for name, each in found.items())
+        parts.append(f"{head}:\n{items}")
+    return "\n".join(parts)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ class Loops:
         own = self.config.feedback_name
         # Without backward terms, plastic feedback is fixed feedback.
         own = "fixed" if own == "plastic" else own
-        feedback = own if own in rule.feedback else rule.feedback[0]
+        feedback = own if own.partition(":")[0] in rule.feedback else rule.feedback[0]
         return self.learner([get_term(name) for name in rule.terms], feedback)
 
     def engine(self, learner: Learner) -> Engine:

@@ -107,13 +107,15 @@ class TermChoice:
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use: the requested one, or the choice's usual one.
 
+        What follows a colon in the requested one does not matter here.
+
         Raises:
             UserError: if the requested feedback contradicts a known rule.
         """
         if wanted is None:
             return self.feedback[0] if self.feedback else "fixed"
         require(
-            not self.feedback or wanted in self.feedback,
+            not self.feedback or wanted.partition(":")[0] in self.feedback,
             f"--terms {self.text} goes with feedback {' or '.join(self.feedback)}, got "
             f"{shown(wanted)}; leave --feedback out or name the terms one by one.",
         )
