@@ -87,7 +87,7 @@ def _description() -> str:
     for head, found in (("Systems", all_systems()), ("Feedbacks", all_feedbacks())):
         items = "\n".join(f"- {name}: {each.summary}" for name, each in found.items())
         parts.append(f"{head}:\n{items}")
-    return "\n".join(parts)
+    return "\n\n".join(parts)
 
 
 def main(arguments: Sequence[str]) -> None:
