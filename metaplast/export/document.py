@@ -63,7 +63,7 @@ def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> d
     return {
         "version": version("metaplast"),
         "equations": _equations(rule),
-        "rows": [_row(rule, index, escape) for index in range(len(rule.terms))],
+        "table": [_row(rule, index, escape) for index in range(len(rule.terms))],
         "per_layer": rule.is_per_layer,
         "layers": len(rule.theta),
         "recurrent": isinstance(network, Recurrent),

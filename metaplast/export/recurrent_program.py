@@ -133,7 +133,7 @@ def _context(rule: Rule, network: Recurrent, library: str) -> dict[str, Any]:
         "widths": network.widths,
         "timing": timing,
         "sites": SITES,
-        "rows": rows,
+        "coefficients": rows,
         "per_layer": rule.is_per_layer,
         "groups": groups,
         "sigma": nonlinearity(activation.kind),

@@ -341,13 +341,11 @@ def test_published_rules_are_made_of_their_terms(rule):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
 def test_contract_of_a_known_rule(rule):
-    from metaplast.systems.feedback import get_feedback
-
     terms = [get_term(name) for name in rule.terms]
     assert len(set(terms)) == len(terms) > 0
     assert rule.feedback
     for name in rule.feedback:
-        assert get_feedback(name).is_plastic or not any(term.is_backward for term in terms)
+        assert all_feedbacks()[name].is_plastic or not any(term.is_backward for term in terms)
     assert rule.citation
     assert rule.summary
     assert rule.name == rule.name.lower()
