@@ -24,6 +24,7 @@ from metaplast.base.errors import UserError, require, shown
 from metaplast.base.words import words
 from metaplast.discovery.own import request_of
 from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.system import System
 from metaplast.tasks.batch import EpisodeBatch
@@ -43,10 +44,14 @@ _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.j
 
 @dataclass(frozen=True)
 class Plan:
-    """The rule that the user asked for: terms, and their coefficients, or None to draw them."""
+    """The rule that the user asked for: terms, and their coefficients, or None to draw them.
+
+    `rule` is the rule that has the coefficients.
+    """
 
     terms: tuple[Term, ...]
     theta: Coefficients | None = None
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +76,15 @@ class PlantedSampler:
     def digest(self) -> str:
         """Return a digest of the images, the planted rule and the network that labels them."""
         teacher, found = self.teacher, Digest("planted")
-        network = teacher.network
-        found.plain([list(network.widths), network.activation, network.init])
+        system = teacher.system
+        if isinstance(system, FullyConnected):
+            # As in earlier versions, so that digests of their runs stay the same.
+            found.plain([list(system.widths), system.activation, system.init])
+        else:
+            found.plain(system.spec())
         found.plain([teacher.feedback_name, [term.spell() for term in teacher.terms]])
-        if network.objective_name != "cross-entropy":
-            # Left out for the cross-entropy, so that digests of earlier runs stay the same.
-            found.plain(network.objective_name)
+        if isinstance(system, FullyConnected) and system.objective_name != "cross-entropy":
+            found.plain(system.objective_name)
         found.plain(sampler_digest(self.base, self.theta.device))
         found.tensor(self.theta)
         return found.value()
@@ -149,7 +157,7 @@ def _without_zeros(rule: Rule) -> Plan:
     theta = rule.named_theta
     kept = theta.used
     require(bool(kept), f"every coefficient of the planted rule is zero; {_HELP}.")
-    return Plan(tuple(term for term in rule.terms if term.name in kept), theta.select(kept))
+    return Plan(tuple(term for term in rule.terms if term.name in kept), theta.select(kept), rule)
 
 
 def plant(
@@ -160,6 +168,8 @@ def plant(
     Raises:
         UserError: if the teacher diverges.
     """
+    if plan.rule is not None:
+        plan.rule.require_sites(teacher.system)
     rule = teacher_rule(plan.theta, base.train, teacher, request)
     theta = rule.tensor(request.dtype, request.device)
     return replace(

@@ -48,7 +48,13 @@ class PoolSource(EpisodeSource):
         plain = EpisodeRequest(
             data_root=request.data_root, argument=request.argument, seed=request.seed
         )
-        return split_stream(self.name, self._pool(plain), request)
+        pool = self._pool(plain)
+        require(
+            pool.timing is None,
+            f"{self.name} has sequences, but online training reads one vector for each sample; "
+            f"choose other data.",
+        )
+        return split_stream(self.name, pool, request)
 
     def _pool(self, request: EpisodeRequest) -> LabelledPool:
         require(

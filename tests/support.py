@@ -17,7 +17,7 @@ from metaplast.base.errors import UserError
 from metaplast.discovery.run import Observer
 from metaplast.engines import Problem
 from metaplast.systems.feedback import all_feedbacks
-from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.fully_connected import OFFERED, FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import get_objective
 from metaplast.tasks.batch import EpisodeBatch
@@ -26,8 +26,10 @@ from metaplast.terms.library import all_terms
 from metaplast.terms.operator import Operator
 from metaplast.terms.term import Synapses
 
-FEEDBACKS = tuple(all_feedbacks())
-TERMS = tuple(all_terms().values())
+# Those of the fully connected stack.
+FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
+# Those that the fully connected stack can read.
+TERMS = tuple(term for term in all_terms().values() if term.signals <= OFFERED)
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
 # Scalars of random synapses.

@@ -49,10 +49,9 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
 def _require_targets(learner: Learner, episodes: EpisodeBatch) -> None:
     """Raise `UserError` unless the objective accepts all targets."""
     for examples, what in ((episodes.support, "support"), (episodes.query, "query")):
-        learner.system.objective.targets(
+        learner.system.targets(
             examples.target,
             tuple(examples.input.shape[:2]),
-            learner.system.outputs,
             what=f"{what} labels",
             dtype=episodes.support_x.dtype,
             device=examples.target.device,
@@ -74,6 +73,12 @@ def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
         shape[-1] == system.inputs,
         f"the network takes {system.inputs} inputs, the episodes have images of {shape[-1]} "
         f"inputs; set the network's first width to that.",
+    )
+    timing = system.sequence
+    require(
+        timing is None or shape[2] == timing.frames,
+        f"the network reads sequences of {0 if timing is None else timing.frames} frames, the "
+        f"episodes have {shape[2]}; give both the same timing.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -76,10 +76,13 @@ class TermChoice:
         Terms that the user named stay: if their signals or scalars are missing, the learner refuses
         them.
         """
+        return self.usable(lambda term: term.signals <= offered and term.scalars <= scalars)
+
+    def usable(self, is_usable: Callable[[Term], bool]) -> TermChoice:
+        """Return the choice with only the usable terms of its pool; terms that are named stay."""
         if self.is_named:
             return self
-        kept = (t for t in self.terms if t.signals <= offered and t.scalars <= scalars)
-        return replace(self, terms=tuple(kept))
+        return replace(self, terms=tuple(filter(is_usable, self.terms)))
 
     def limited(self, only: Only) -> TermChoice:
         """Return the choice with only the local terms of its pool if `only` is "local".
@@ -104,13 +107,15 @@ class TermChoice:
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use: the requested one, or the choice's usual one.
 
+        What follows a colon in the requested one does not matter here.
+
         Raises:
             UserError: if the requested feedback contradicts a known rule.
         """
         if wanted is None:
             return self.feedback[0] if self.feedback else "fixed"
         require(
-            not self.feedback or wanted in self.feedback,
+            not self.feedback or wanted.partition(":")[0] in self.feedback,
             f"--terms {self.text} goes with feedback {' or '.join(self.feedback)}, got "
             f"{shown(wanted)}; leave --feedback out or name the terms one by one.",
         )
