@@ -24,6 +24,7 @@ from metaplast.base.errors import UserError, require, shown
 from metaplast.base.words import words
 from metaplast.discovery.own import request_of
 from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.system import System
 from metaplast.tasks.batch import EpisodeBatch
@@ -71,12 +72,16 @@ class PlantedSampler:
     def digest(self) -> str:
         """Return a digest of the images, the planted rule and the network that labels them."""
         teacher, found = self.teacher, Digest("planted")
-        network = teacher.network
-        found.plain([list(network.widths), network.activation, network.init])
-        found.plain([teacher.feedback_name, [term.spell() for term in teacher.terms]])
-        if network.objective_name != "cross-entropy":
-            # Left out for the cross-entropy, so that digests of earlier runs stay the same.
-            found.plain(network.objective_name)
+        system = teacher.system
+        terms = [term.spell() for term in teacher.terms]
+        if isinstance(system, FullyConnected):
+            # Digests of earlier runs, which knew only this system, stay the same.
+            found.plain([list(system.widths), system.activation, system.init])
+            found.plain([teacher.feedback_name, terms])
+            if system.objective_name != "cross-entropy":
+                found.plain(system.objective_name)
+        else:
+            found.plain([system.spec(), terms])
         found.plain(sampler_digest(self.base, self.theta.device))
         found.tensor(self.theta)
         return found.value()

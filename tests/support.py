@@ -27,7 +27,9 @@ from metaplast.terms.operator import Operator
 from metaplast.terms.term import Synapses
 
 FEEDBACKS = tuple(all_feedbacks())
-TERMS = tuple(all_terms().values())
+# The signals of a fully connected stack, and the terms that read no others.
+STACK = frozenset({post.activity, post.error, pre.activity, pre.error})
+TERMS = tuple(term for term in all_terms().values() if term.signals <= STACK)
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
 # Scalars of random synapses.

@@ -23,6 +23,7 @@ from metaplast.discovery.stages import require_interval
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.report.observer import ReportFiles
+from metaplast.systems.kind import DEFAULT, get_system
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
@@ -48,6 +49,13 @@ class _Preset(Settings):
 
 
 @dataclass(frozen=True)
+class _Early(_Preset):
+    """Read --system first too, because a system may have other defaults."""
+
+    system: str = DEFAULT
+
+
+@dataclass(frozen=True)
 class DiscoverOptions(_Preset, DiscoveryConfig):
     """Discover a plasticity rule and test it on held-out tasks."""
 
@@ -66,12 +74,15 @@ class DiscoverOptions(_Preset, DiscoveryConfig):
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
-    """Return the options of the command line, with those of the preset as defaults."""
+    """Return the options of the command line; preset and system determine the defaults."""
     # Help and shell completion must show all options.
     wanted = [a for a in arguments if a not in ("-h", "--help")]
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
-    early, _ = parse_known(_Preset, [] if completes else wanted, prog="discover")
-    defaults = DiscoverOptions(preset=early.preset, **PRESETS[early.preset])
+    early, _ = parse_known(_Early, [] if completes else wanted, prog="discover")
+    kind, _ = get_system(early.system)
+    defaults = DiscoverOptions(
+        preset=early.preset, system=early.system, **{**kind.defaults, **PRESETS[early.preset]}
+    )
     return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
 
 

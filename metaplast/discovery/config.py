@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaplast.base.coerce import from_plain
-from metaplast.base.errors import require
+from metaplast.base.errors import require, shown
 from metaplast.base.settings import part
 from metaplast.discovery.settings import (
     OBJECTIVE,
@@ -94,6 +94,20 @@ class DiscoveryConfig(
     def score_objective(self) -> Objective:
         """The objective, by whose score rules are compared."""
         return get_objective(self.objective)
+
+    @property
+    def feedback_name(self) -> str:
+        """Where errors come from; a system that computes them in one way names that way."""
+        kind, _ = get_system(self.system)
+        if not kind.feedbacks:
+            return super().feedback_name
+        wanted = kind.feedbacks[0] if self.feedback is None else self.feedback
+        require(
+            wanted in kind.feedbacks,
+            f"--system {kind.name} takes feedback {' or '.join(kind.feedbacks)}, got "
+            f"{shown(wanted)}; leave --feedback out.",
+        )
+        return choose_terms(self.terms).choose_feedback(wanted)
 
     @property
     def least_gain(self) -> float:

@@ -27,6 +27,7 @@ from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
+from metaplast.systems.kind import feedbacks_of, get_system
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
@@ -244,7 +245,12 @@ class Discovery:
         """The baselines to learn: all but the searched rule itself."""
         pool = self.choice.is_pool
         known = self._loops.known_learner
-        return [rule for rule in baselines() if pool or known(rule) != self.learner]
+        return [rule for rule in self.baselines if pool or known(rule) != self.learner]
+
+    @property
+    def baselines(self) -> tuple[KnownRule, ...]:
+        """The rules with which the discovered one is compared: those that fit this system."""
+        return baselines(feedbacks_of(get_system(self.config.system)[0]))
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
         """Return a learner on this run's system."""
@@ -326,7 +332,7 @@ class Discovery:
             rule.name: self.stages.run(rule.name, partial(self._loops.known, rule))
             for rule in self.rivals
         }
-        loops = {rule.name: learned.get(rule.name, search) for rule in baselines()}
+        loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
     def _test_fits(

@@ -135,7 +135,7 @@ def collect_entrants(
             name = f"{entrant.name}, rescaled"
             found.append(replace(entrant, name=name, fit="scale"))
     if baselines == "usual":
-        names = [rule.name for rule in online_baselines()]
+        names = [rule.name for rule in online_baselines(all_feedbacks())]
     else:
         names = [] if baselines == "none" else words("--baselines", baselines, "rule")
     found += [known_entrant(name) for name in names]

@@ -119,8 +119,8 @@ class Learner:
 
     @property
     def feedback_name(self) -> str:
-        """Name of a fully connected stack's feedback; "" for other systems."""
-        return self.system.feedback_name if isinstance(self.system, FullyConnected) else ""
+        """Name of the source of the errors; "" if the system names none."""
+        return self.system.feedback_name
 
     @property
     def sites(self) -> int:
@@ -206,14 +206,22 @@ class Learner:
     def step(self, state: State, theta: Tensor, example: Examples) -> State:
         """Return the state after learning one example per episode; arguments as in `changes`.
 
+        The example may be a mini-batch, [episode, sample, …], if the system takes one.
+
         Raises:
             UserError: if the objective does not accept the targets.
         """
-        return moved(state, self.changes(View.of(state), theta, self._checked(example, 1)))
+        return moved(state, self.changes(View.of(state), theta, self._checked(example)))
 
-    def _checked(self, examples: Examples, axes: int) -> Examples:
-        """Return examples with targets as engines need them; `axes` come before a sample's own."""
+    def _checked(self, examples: Examples, axes: int = 0) -> Examples:
+        """Return examples with targets as engines need them; `axes` come before a sample's own.
+
+        Without `axes`, they are those of one step: 1, or 2 in a mini-batch.
+        """
         inputs = examples.input
+        if not axes:
+            batched = self.system.takes_batches and inputs.dim() == 2 + self.system.input_axes
+            axes = 2 if batched else 1
         targets = self.system.objective.targets(
             examples.target, tuple(inputs.shape[:axes]), self.system.outputs,
             what="labels", dtype=inputs.dtype, device=inputs.device,
@@ -226,7 +234,7 @@ class Learner:
         Each is a full matrix, [episode, row, column], for the terms on the group's own matrix, in
         the order of `terms`. This is for diagnosis: it shares no code with the compiled terms.
         """
-        example = self._checked(example, 1)
+        example = self._checked(example)
         presented = self.system.present(View.of(state), example, self.reads)
         return {group.name: self._updates(group, presented) for group in self.system.groups}
 

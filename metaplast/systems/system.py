@@ -93,11 +93,18 @@ class System(ABC):
         summary: one line for `--help`.
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
+        feedback_name: the source of the errors, for rule files; "" if the system names none.
+        traceable: whether torch can compile `present`: no step depends on the values of tensors.
+        takes_batches: whether one step's example may be a mini-batch: an input [episode, sample, …]
+            with a target for each sample, whose samples are occurrences of weight 1/samples.
     """
 
     name: str
     summary: str
     input_axes: ClassVar[int] = 1
+    feedback_name: str = ""
+    traceable: ClassVar[bool] = True
+    takes_batches: ClassVar[bool] = False
 
     @property
     @abstractmethod

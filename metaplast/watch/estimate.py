@@ -229,7 +229,7 @@ class TimeLeft:
     def _evaluations_left(self, refits: int) -> int:
         assert self._discovery is not None
         config, chosen = self._discovery.config, self._discovery.selection
-        tests, validations = 1 + len(baselines()), 0
+        tests, validations = 1 + len(self._discovery.baselines), 0
         if chosen is not None:
             tests += len(chosen.missed) + len(chosen.spare)
         elif _selects(self._discovery):

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 import pytest
-from support import FORWARD, TERMS, assert_is_one_sentence, run_forked
+from support import FORWARD, STACK, TERMS, assert_is_one_sentence, run_forked
 
 from metaplast.base import registry
 from metaplast.base.errors import UserError
@@ -316,7 +316,10 @@ def names_of(choice):
 
 def test_all_is_the_forward_pool():
     choice = choose_terms("all")
-    assert names_of(choice) == [term.name for term in FORWARD if term.in_pool]
+    pool = [term for term in all_terms().values() if term.in_pool and not term.is_backward]
+    assert names_of(choice) == [term.name for term in pool]
+    assert set(FORWARD) < set(pool)
+    assert choice.served(STACK).terms == tuple(term for term in pool if term in FORWARD)
     assert {get_term(f"F{k}").name for k in range(10)} <= set(names_of(choice))
     assert choice.is_pool
     assert choice.choose_feedback(None) == "fixed"
@@ -324,7 +327,7 @@ def test_all_is_the_forward_pool():
 
 def test_all_with_backward_adds_the_backward_terms_and_plastic_feedback():
     choice = choose_terms("all+backward")
-    assert set(names_of(choice)) == {term.name for term in TERMS if term.in_pool}
+    assert set(names_of(choice)) == {name for name, term in all_terms().items() if term.in_pool}
     assert {"backward_hebbian", "backward_decay"} <= set(names_of(choice))
     assert choice.choose_feedback(None) == "plastic"
     with pytest.raises(UserError, match="goes with feedback plastic"):
@@ -354,7 +357,9 @@ def test_contract_of_a_known_rule(rule):
 
 
 def test_baselines():
-    assert {rule.name for rule in baselines()} == {"feedback_alignment", "backprop"}
+    assert {r.name for r in baselines(all_feedbacks())} == {"feedback_alignment", "backprop"}
+    assert {r.name for r in baselines(("implicit",))} == {"euclidean_gradient"}
+    assert baselines(("nonsense",)) == ()
 
 
 @pytest.mark.parametrize("text", ["F0, error_error,f9", "error_hebbian,F2,OJA", "F0,F2 F9,"])

@@ -105,6 +105,9 @@ SOURCES = {
     "backward_activity_error": "^the transpose of .* candidate term 1$",
     "backward_oja": "^Oja 1989, .*with pre and post exchanged$",
     "backward_error_oja": "^Oja 1989, .*on the errors that B carries$",
+    # tests/systems/test_fixed_point.py compares these with full matrices.
+    "reparameterised": "^released code LearningFixedPointsInRNNs, rule 3",
+    "reparameterised_ungated": "^released code LearningFixedPointsInRNNs, rule 4",
 }
 
 

@@ -10,6 +10,7 @@ from support import BACKWARD, FORWARD, named, normal, seeded
 from systems.perturbed_example import DEVIATION, Perturbed
 from systems.recurrent_example import Recurrent
 
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.system import System
 from metaplast.tasks.batch import EpisodeBatch
@@ -84,6 +85,14 @@ PERTURBED_TERMS = (
     *named("oja", "decay"), NODE_PERTURBATION, FORGETTING, REWARDED_OJA, TWICE_GATED,
 )  # fmt: skip
 
+# Rates far from saturation, and gates, ones and projections of every kind of signal.
+FIXED_TERMS = (
+    *named("error_hebbian", "error_error", "oja", "decay", "gated_error_hebbian",
+           "presynaptic_error", "reparameterised", "reparameterised_ungated"),
+    GATED_DECAY,
+)  # fmt: skip
+TIGHT = {"tolerance": 1e-13, "rate": 0.9}
+
 SETTINGS = {
     "stack, fixed": Setting(FullyConnected((5, 4, 3)), FORWARD, (5,)),
     "stack, plastic": Setting(
@@ -101,5 +110,13 @@ SETTINGS = {
     "perturbed, four times, mse": Setting(
         Perturbed(classes=2, objective_name="mse"), PERTURBED_TERMS, (3,), vectors(2),
         noise_shape=(4, 4),
+    ),
+    "fixed point": Setting(FixedPoint((3, 5, 3), **TIGHT), FIXED_TERMS, (3,)),
+    "fixed point, gmres, softplus": Setting(
+        FixedPoint((3, 5, 2), "softplus:3", solver="gmres", **TIGHT), FIXED_TERMS, (3,)
+    ),
+    "fixed point, linear, mse": Setting(
+        FixedPoint((4, 4, 4), "linear", "mse", drive="direct", readout="direct", **TIGHT),
+        FIXED_TERMS, (4,), vectors(4), size=0.005,
     ),
 }  # fmt: skip
