@@ -26,7 +26,8 @@ from metaplast.terms.library import all_terms
 from metaplast.terms.operator import Operator
 from metaplast.terms.term import Synapses
 
-FEEDBACKS = tuple(all_feedbacks())
+# Those of the fully connected stack.
+FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
 # The signals of a fully connected stack, and the terms that read no others.
 STACK = frozenset({post.activity, post.error, pre.activity, pre.error})
 TERMS = tuple(term for term in all_terms().values() if term.signals <= STACK)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaplast.base.coerce import from_plain
-from metaplast.base.errors import require, shown
+from metaplast.base.errors import require
 from metaplast.base.settings import part
 from metaplast.discovery.settings import (
     OBJECTIVE,
@@ -23,6 +23,7 @@ from metaplast.discovery.settings import (
 )
 from metaplast.meta.growth import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
+from metaplast.systems.feedback import serving
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import Objective, get_objective
@@ -30,6 +31,7 @@ from metaplast.systems.system import System
 from metaplast.tasks.library import get_source
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.library import TermChoice, choose_terms
+from metaplast.terms.term import Term
 
 __all__ = [
     "DEFAULT_L1",
@@ -97,17 +99,10 @@ class DiscoveryConfig(
 
     @property
     def feedback_name(self) -> str:
-        """Where errors come from; a system that computes them in one way names that way."""
-        kind, _ = get_system(self.system)
-        if not kind.feedbacks:
-            return super().feedback_name
-        wanted = kind.feedbacks[0] if self.feedback is None else self.feedback
-        require(
-            wanted in kind.feedbacks,
-            f"--system {kind.name} takes feedback {' or '.join(kind.feedbacks)}, got "
-            f"{shown(wanted)}; leave --feedback out.",
-        )
-        return choose_terms(self.terms).choose_feedback(wanted)
+        """Where errors come from; by default, the terms' usual feedback if it serves the system."""
+        choice, served = choose_terms(self.terms), serving(get_system(self.system)[0].name)
+        usual = None if choice.choose_feedback(None) in served else served[0]
+        return choice.choose_feedback(self.feedback or usual)
 
     @property
     def least_gain(self) -> float:
@@ -124,9 +119,13 @@ class DiscoveryConfig(
     def choice(self) -> TermChoice:
         """The candidate terms; from a pool, those that the system offers and `only` keeps."""
         groups = self.build_system(1, 2).groups
-        signals = frozenset(signal for group in groups for signal in group.offers)
-        scalars = frozenset(name for group in groups for name in group.scalars)
-        return choose_terms(self.terms).served(signals, scalars).limited(self.only)
+
+        def is_usable(term: Term) -> bool:
+            # Backward terms without backward weights are an error of the user's: they stay.
+            there = [group for group in groups if group.matrix == term.matrix]
+            return not there or any(group.serves(term) for group in there)
+
+        return choose_terms(self.terms).usable(is_usable).limited(self.only)
 
     @property
     def penalty_weight(self) -> float:

@@ -126,7 +126,7 @@ def _total(terms: tuple[Term, ...], theta: Tensor, place: Group, synapses: Any) 
     return sum(
         theta[:, place.site, k, None, None] * full_update(term, synapses)
         for k, term in enumerate(terms)
-        if term.matrix == place.matrix
+        if place.serves(term)
     )
 
 

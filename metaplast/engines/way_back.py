@@ -32,9 +32,9 @@ class Steps:
         self.stepper = stepper
         self.problem = problem
         self.theta = problem.episode_theta
-        for plasticity in (problem.learner.forward_plasticity, problem.learner.backward_plasticity):
+        for group in problem.learner.changing:
             # Make it here: a compiled step would make it again at every call.
-            plasticity.layout(self.theta.device, self.theta.dtype)
+            problem.learner.plasticity(group).layout(self.theta.device, self.theta.dtype)
         self.fixed = [problem.state.matrices[name] for name in stepper.fixed]
 
     def vjp(

@@ -82,10 +82,11 @@ def _largest_term(
     group = next((g for g in learner.changing if g.name == matrix), None)
     if group is None:
         return ""
-    terms = [(k, t) for k, t in enumerate(learner.terms) if t.matrix == group.matrix]
     updates = learner.updates(state, example)[matrix]
     sizes = {
-        term.name: float((theta[0, group.site, k] * update).abs().max().nan_to_num(torch.inf))
-        for (k, term), update in zip(terms, updates, strict=True)
+        learner.terms[k].name: float(
+            (theta[0, group.site, k] * update).abs().max().nan_to_num(torch.inf)
+        )
+        for k, update in zip(learner.acting(group), updates, strict=True)
     }
     return max(sizes, key=lambda name: sizes[name], default="")

@@ -44,7 +44,6 @@ def _squares(learner: Learner, state: State, example: Examples, like: Tensor) ->
     found = torch.zeros_like(like)
     updates = learner.updates(state, example)
     for group in learner.system.groups:
-        terms = [k for k, term in enumerate(learner.terms) if term.matrix == group.matrix]
-        for k, update in zip(terms, updates[group.name], strict=True):
+        for k, update in zip(learner.acting(group), updates[group.name], strict=True):
             found[:, group.site, k] += update.square().sum((-1, -2))
     return found

@@ -98,8 +98,7 @@ def _norms_of(snapshot: Snapshot, example: Examples) -> Tensor:
     updates = learner.updates(snapshot.state, example)
     for group in learner.system.groups:
         total = torch.zeros_like(snapshot.state.matrices[group.name])
-        terms = [k for k, term in enumerate(learner.terms) if term.matrix == group.matrix]
-        for k, raw in zip(terms, updates[group.name], strict=True):
+        for k, raw in zip(learner.acting(group), updates[group.name], strict=True):
             update = theta[group.site, k] * raw
             norms[:, group.site, k] = update.flatten(1).norm(dim=1)
             total = total + update

@@ -15,8 +15,8 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.rules.equation import equation, summands
 from metaplast.rules.given_coefficients import coefficient_rows
 from metaplast.rules.rule_data import read_rule, require_rule, rule_data
+from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
-from metaplast.systems.kind import require_feedback
 from metaplast.systems.labels import Label
 from metaplast.systems.learner import Learner
 from metaplast.systems.single_step import Stepped, step
@@ -58,7 +58,7 @@ class Rule:
             isinstance(self.feedback, str),
             f"a rule's feedback must be a name, such as 'fixed', got {self.feedback!r}.",
         )
-        require_feedback(self.feedback)
+        get_feedback(self.feedback)
         require(
             isinstance(self.provenance, Mapping),
             f"a rule's provenance must be a dictionary, got {self.provenance!r}.",

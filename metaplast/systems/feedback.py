@@ -1,12 +1,16 @@
 """The interface of a feedback, the source of the hidden layers' errors.
 
-A feedback turns the signals of a forward pass and the output error e_L into the errors
-e_0 … e_L of all layers of a fully connected stack. All feedbacks except the direct one carry errors
+All feedbacks of all systems are in one registry. Each says which systems it serves, and a system
+refuses the others in one sentence (`feedback_for`).
+
+In a fully connected stack, a feedback turns the signals of a forward pass and the output error e_L
+into the errors e_0 … e_L of all layers. All feedbacks except the direct one carry errors
 down layer by layer,
 
     e_{ℓ-1} = (B_ℓ e_ℓ) ⊙ σ'(z_{ℓ-1}),     e_0 = (B_1 e_1) ⊙ σ'(x)   (the synthetic input error),
 
-and differ only in B_ℓ. Backward weights are [episode, pre, post].
+and differ only in B_ℓ. Backward weights are [episode, pre, post]. A recurrent network takes B_ℓ e_ℓ
+from the same feedbacks, for each time step.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metaplast.base.errors import require, shown
 from metaplast.base.registry import find, lookup
 from metaplast.terms.operator import Operator
 
 FEEDBACKS = "metaplast.feedbacks"
+STACK = "fully-connected"
 Shape = tuple[int, int]
 
 
@@ -73,6 +79,7 @@ class Feedback(ABC):
     Attributes:
         name: the text after `--feedback`.
         summary: one line for `--help`.
+        systems: names of the systems that it serves.
         is_plastic: whether backward terms may change its matrices.
         kernel: how the fused engine carries errors: "own" through the feedback's own matrices,
             "direct" through its own matrices straight from the output, "signed", "symmetric" or
@@ -87,12 +94,26 @@ class Feedback(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    systems: ClassVar[tuple[str, ...]] = (STACK,)
     is_plastic: ClassVar[bool] = False
     kernel: ClassVar[str | None] = None
     code: ClassVar[str | None] = None
     equation: ClassVar[str] = ""
     latex: ClassVar[str] = ""
     note: ClassVar[str] = ""
+
+    def configured(self, argument: str) -> Feedback:
+        """Return the feedback written as `name:argument`; by default, there is no argument.
+
+        Raises:
+            UserError: if it does not take this argument.
+        """
+        require(
+            not argument,
+            f"the feedback {self.name} takes nothing after a colon, got {shown(argument)}; write "
+            f"--feedback {self.name}.",
+        )
+        return self
 
     def shapes(self, widths: Sequence[int]) -> tuple[Shape, ...]:
         """Return the shapes of its own matrices, lowest layer first; by default those of W_ℓᵀ."""
@@ -104,7 +125,9 @@ class Feedback(ABC):
 
 
 class ChainFeedback(Feedback):
-    """Errors carried down layer by layer through B_ℓ."""
+    """Errors carried down layer by layer through B_ℓ, and back in time in a recurrent network."""
+
+    systems = ("fully-connected", "recurrent")
 
     @abstractmethod
     def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
@@ -123,10 +146,45 @@ def all_feedbacks() -> Mapping[str, Feedback]:
     return find(FEEDBACKS, Feedback)  # type: ignore[type-abstract]
 
 
-def get_feedback(name: str) -> Feedback:
-    """Return the feedback with this name.
+def get_feedback(text: str) -> Feedback:
+    """Return the feedback written as `name` or `name:argument`.
 
     Raises:
-        UserError: if there is no such feedback; suggests the nearest name.
+        UserError: if there is no such feedback (suggests the nearest name), or it does not take the
+            argument.
     """
-    return lookup("feedback", name, all_feedbacks())
+    name, colon, argument = text.partition(":")
+    found = lookup("feedback", name, all_feedbacks())
+    require(
+        bool(argument) or not colon,
+        f"--feedback {text} has nothing after its colon; write {name}.",
+    )
+    return found.configured(argument)
+
+
+def serving(system: str) -> tuple[str, ...]:
+    """Return the names of the feedbacks that serve a system, as it is called.
+
+    A system of which no feedback knows takes those of the stack.
+    """
+    found = tuple(name for name, each in all_feedbacks().items() if system in each.systems)
+    return found or serving(STACK)
+
+
+def feedback_for(system: str, text: str) -> Feedback:
+    """Return the feedback written as `name` or `name:argument` if it serves a system.
+
+    Args:
+        system: name of the system.
+        text: the feedback.
+
+    Raises:
+        UserError: as `get_feedback`, or if the feedback does not serve the system.
+    """
+    found = get_feedback(text)
+    names = serving(system)
+    require(
+        found.name in names,
+        f"the system {system} has no feedback {found.name}; choose from {', '.join(names)}.",
+    )
+    return found

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
+from metaplast.systems.feedback import feedback_for
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.kind import SystemKind, SystemRequest
 
@@ -25,7 +26,6 @@ class FixedPointKind(SystemKind):
 
     name = FixedPoint.name
     summary = FixedPoint.summary
-    feedbacks = (FixedPoint.feedback_name,)
     defaults = MappingProxyType({"hidden": (100,), "activation": "tanh"})
 
     def build(self, request: SystemRequest) -> FixedPoint:
@@ -45,6 +45,7 @@ class FixedPointKind(SystemKind):
             f"--system {self.name} draws W with its own gain, got --init {request.init}; leave "
             f"--init out and write {self.name}:gain=0.5.",
         )
+        feedback_for(self.name, request.feedback)
         widths = (request.inputs, request.hidden[0], request.outputs)
         return FixedPoint(
             widths, request.activation, request.objective, **_arguments(request.argument)

@@ -14,7 +14,7 @@ from metaplast.base.coerce import coerce
 from metaplast.base.errors import UserError, require, shown
 from metaplast.systems.activation import Activation, parse_activation
 from metaplast.systems.diagnostics import angle
-from metaplast.systems.feedback import ErrorPass, Feedback, get_feedback
+from metaplast.systems.feedback import ErrorPass, Feedback, feedback_for, get_feedback
 from metaplast.systems.initialisation import Init
 from metaplast.systems.kind import SystemKind, SystemRequest, require_no_argument
 from metaplast.systems.objective import Objective, get_objective
@@ -114,7 +114,7 @@ class FullyConnected(System):
     @cached_property
     def feedback(self) -> Feedback:
         """The source of the errors."""
-        return get_feedback(self.feedback_name)
+        return feedback_for(self.name, self.feedback_name)
 
     @cached_property
     def objective(self) -> Objective:

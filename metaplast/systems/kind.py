@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from metaplast.base.errors import require
 from metaplast.base.registry import find, lookup
-from metaplast.systems.feedback import all_feedbacks, get_feedback
 from metaplast.systems.system import System
 
 SYSTEMS = "metaplast.systems"
@@ -48,16 +47,13 @@ class SystemKind(ABC):
     Attributes:
         name: the text after `--system`.
         summary: one line for `--help`.
-        feedbacks: names of the feedbacks that its systems take, the usual one first; empty for
-            those of the stack. A system that computes its errors in one way gives it a name here.
-        defaults: fields of a request that differ from the stack's if a command's user gives none.
+        defaults: settings whose defaults differ from those of the default system, by name.
     """
 
     name: str
     summary: str
     aliases: tuple[str, ...] = ()
-    feedbacks: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = MappingProxyType({})
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def build(self, request: SystemRequest) -> System:
@@ -81,17 +77,6 @@ def get_system(text: str) -> tuple[SystemKind, str]:
     """
     name, _, argument = text.partition(":")
     return lookup("system", name or DEFAULT, all_systems()), argument
-
-
-def feedbacks_of(kind: SystemKind) -> tuple[str, ...]:
-    """Return the names of the feedbacks that a kind of system takes."""
-    return kind.feedbacks or tuple(all_feedbacks())
-
-
-def require_feedback(name: str) -> None:
-    """Raise `UserError` unless a feedback or an installed kind of system has this name."""
-    if not any(name in kind.feedbacks for kind in all_systems().values()):
-        get_feedback(name)
 
 
 def require_no_argument(kind: SystemKind, request: SystemRequest) -> None:

@@ -81,11 +81,10 @@ class Learner:
         backward = [term.name for term in self.terms if term.is_backward]
         if not backward or any(group.matrix == B for group in self.system.groups):
             return
-        if isinstance(self.system, FullyConnected):
+        if self.feedback_name:
             raise UserError(
                 f"backward terms ({', '.join(backward)}) change plastic backward weights, got "
-                f"--feedback {self.system.feedback_name}; use --feedback plastic or leave the "
-                f"terms out."
+                f"--feedback {self.feedback_name}; use --feedback plastic or leave the terms out."
             )
         raise UserError(
             f"backward terms ({', '.join(backward)}) change plastic backward weights, which the "
@@ -94,14 +93,14 @@ class Learner:
 
     def _check_signals(self, term: Term) -> None:
         groups = [group for group in self.system.groups if group.matrix == term.matrix]
-        for group in groups:
-            scalars = map(Scalar, term.scalars - group.scalars)
-            missing = sorted(read.written for read in (*(term.signals - group.offers), *scalars))
-            require(
-                not missing,
-                f"the term {term.name} reads {', '.join(missing)}, which the system "
-                f"{self.system.name} does not offer at {group.name}; it offers {group.offered}.",
-            )
+        nearest = min(groups, key=lambda group: len(group.missing(term)), default=None)
+        require(
+            nearest is None or nearest.serves(term),
+            ""
+            if nearest is None
+            else f"the term {term.name} reads {', '.join(nearest.missing(term))}, which the system "
+            f"{self.system.name} does not offer at {nearest.name}; it offers {nearest.offered}.",
+        )
 
     @property
     def network(self) -> FullyConnected:
@@ -119,8 +118,8 @@ class Learner:
 
     @property
     def feedback_name(self) -> str:
-        """Name of the source of the errors; "" if the system names none."""
-        return self.system.feedback_name
+        """Name of the system's feedback; "" for a system that has none."""
+        return str(getattr(self.system, "feedback_name", ""))
 
     @property
     def sites(self) -> int:
@@ -137,9 +136,27 @@ class Learner:
         """The compiled terms on the backward weights."""
         return compile_terms(self.terms, B)
 
+    def acting(self, group: Group) -> tuple[int, ...]:
+        """Return the positions of the terms that change a group's matrix."""
+        return tuple(k for k, term in enumerate(self.terms) if group.serves(term))
+
+    @cached_property
+    def _plasticities(self) -> Mapping[str, CompiledTerms]:
+        """The compiled terms on each group's matrix; groups with the same terms share them."""
+        made: dict[tuple[int, ...], CompiledTerms] = {}
+        found = {}
+        for matrix, whole in ((W, self.forward_plasticity), (B, self.backward_plasticity)):
+            made[tuple(k for k, t in enumerate(self.terms) if t.matrix == matrix)] = whole
+            for group in (g for g in self.system.groups if g.matrix == matrix):
+                acting = self.acting(group)
+                if acting not in made:
+                    made[acting] = compile_terms(self.terms, matrix, acting)
+                found[group.name] = made[acting]
+        return found
+
     def plasticity(self, group: Group) -> CompiledTerms:
         """Return the compiled terms on a group's matrix."""
-        return self.forward_plasticity if group.matrix == W else self.backward_plasticity
+        return self._plasticities[group.name]
 
     @cached_property
     def changing(self) -> tuple[Group, ...]:
@@ -231,17 +248,16 @@ class Learner:
     def updates(self, state: State, example: Examples) -> dict[str, Iterator[Tensor]]:
         """Return the updates F by the terms on each group, computed one by one on demand.
 
-        Each is a full matrix, [episode, row, column], for the terms on the group's own matrix, in
-        the order of `terms`. This is for diagnosis: it shares no code with the compiled terms.
+        Each is a full matrix, [episode, row, column], for the terms that act on the group's matrix
+        (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the compiled terms.
         """
         example = self._checked(example)
         presented = self.system.present(View.of(state), example, self.reads)
         return {group.name: self._updates(group, presented) for group in self.system.groups}
 
     def _updates(self, group: Group, presented: Presented) -> Iterator[Tensor]:
-        for term in self.terms:
-            if term.matrix == group.matrix:
-                yield full_update(term, presented.synapses[group.name])
+        for k in self.acting(group):
+            yield full_update(self.terms[k], presented.synapses[group.name])
 
     def query(self, state: State, query: Examples) -> tuple[Tensor, Tensor]:
         """Return loss and score, means over the query set, [episode] each.

@@ -15,6 +15,7 @@ from metaplast.systems.state import State, View
 from metaplast.terms.algebra import Matrix, Scalar, Signal
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.synapses import Synapses
+from metaplast.terms.term import Term
 
 
 class Examples(NamedTuple):
@@ -38,7 +39,8 @@ class Group:
         name: of the matrix in `State.matrices`, such as "W1" or "recurrent".
         matrix: the terms that change it: those on `algebra.W` or those on `algebra.B`.
         site: its row of θ; the forward and the backward matrix of a layer share one.
-        offers: the signals that terms may read here.
+        offers: the signals that terms may read here. A term that reads others does not act on this
+            matrix; at least one group must offer everything that it reads.
         scalars: names of the scalars that terms may read here, such as "reward".
     """
 
@@ -53,6 +55,15 @@ class Group:
         """Everything that terms may read here, as users write it."""
         scalars = (Scalar(name) for name in self.scalars)
         return ", ".join(sorted(read.written for read in (*self.offers, *scalars)))
+
+    def missing(self, term: Term) -> tuple[str, ...]:
+        """Return what a term reads and the group does not offer, as users write it."""
+        scalars = map(Scalar, term.scalars - self.scalars)
+        return tuple(sorted(read.written for read in (*(term.signals - self.offers), *scalars)))
+
+    def serves(self, term: Term) -> bool:
+        """Return whether a term changes the matrix: it is on it, and all that it reads is here."""
+        return term.matrix == self.matrix and not self.missing(term)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +104,6 @@ class System(ABC):
         summary: one line for `--help`.
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
-        feedback_name: the source of the errors, for rule files; "" if the system names none.
         traceable: whether torch can compile `present`: no step depends on the values of tensors.
         takes_batches: whether one step's example may be a mini-batch: an input [episode, sample, …]
             with a target for each sample, whose samples are occurrences of weight 1/samples.
@@ -102,7 +112,6 @@ class System(ABC):
     name: str
     summary: str
     input_axes: ClassVar[int] = 1
-    feedback_name: str = ""
     traceable: ClassVar[bool] = True
     takes_batches: ClassVar[bool] = False
 

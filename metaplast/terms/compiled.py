@@ -133,22 +133,30 @@ def _layout(plasticity: CompiledTerms, device: torch.device, dtype: torch.dtype)
     )
 
 
-def compile_terms(terms: Sequence[Term], matrix: Matrix) -> CompiledTerms:
+def compile_terms(
+    terms: Sequence[Term], matrix: Matrix, acting: Sequence[int] | None = None
+) -> CompiledTerms:
     """Return the plasticity tensor's layout for the terms that change `matrix`.
 
     Term indices in the result are positions in `terms`, which include the terms of the other
     matrix.
+
+    Args:
+        terms: of the rule.
+        matrix: the matrix that changes.
+        acting: positions of the terms that act on it; None for all terms on `matrix`.
     """
     rows: dict[Signal, int] = {}
     columns: dict[Vector, int] = {}
-    gates, scalars = _gates(terms, matrix)
+    if acting is None:
+        acting = [k for k, term in enumerate(terms) if term.matrix == matrix]
+    gates, scalars = _gates([terms[k] for k in acting])
     used: tuple[AnyGate, ...] = (*gates, *scalars)
     entries: list[Entry] = []
     decays: list[Entry] = []
     dense: list[tuple[int, DenseFormula, str]] = []
-    for index, term in enumerate(terms):
-        if term.matrix != matrix:
-            continue
+    for index in acting:
+        term = terms[index]
         if not isinstance(term.formula, Formula):
             dense.append((index, term.formula, term.name))
             continue
@@ -166,9 +174,9 @@ def compile_terms(terms: Sequence[Term], matrix: Matrix) -> CompiledTerms:
     )  # fmt: skip
 
 
-def _gates(terms: Sequence[Term], matrix: Matrix) -> tuple[tuple[Gate, ...], tuple[Scalar, ...]]:
-    """Return the scalar products and the scalars that the terms on `matrix` use, in order."""
-    formulas = (term.formula for term in terms if term.matrix == matrix)
+def _gates(terms: Sequence[Term]) -> tuple[tuple[Gate, ...], tuple[Scalar, ...]]:
+    """Return the scalar products and the scalars that terms use, in order."""
+    formulas = (term.formula for term in terms)
     used = dict.fromkeys(
         gate
         for formula in formulas

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -76,10 +76,13 @@ class TermChoice:
         Terms that the user named stay: if their signals or scalars are missing, the learner refuses
         them.
         """
+        return self.usable(lambda term: term.signals <= offered and term.scalars <= scalars)
+
+    def usable(self, is_usable: Callable[[Term], bool]) -> TermChoice:
+        """Return the choice with only the usable terms of its pool; terms named by the user stay."""
         if self.is_named:
             return self
-        kept = (t for t in self.terms if t.signals <= offered and t.scalars <= scalars)
-        return replace(self, terms=tuple(kept))
+        return replace(self, terms=tuple(filter(is_usable, self.terms)))
 
     def limited(self, only: Only) -> TermChoice:
         """Return the choice with only the local terms of its pool if `only` is "local".

@@ -135,7 +135,7 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
         matrices = dict(state.matrices)
         for group in system.groups:
             for k, term in enumerate(learner.terms):
-                if term.matrix == group.matrix:
+                if group.serves(term):
                     update = full_update(term, shown.synapses[group.name])
                     strength = theta[:, group.site, k, None, None]
                     matrices[group.name] = matrices[group.name] + strength * update
