@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
 from metaplast.base.locks import locked, require_free
+from metaplast.base.notices import Notices, collected
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
 from metaplast.discovery.config import DiscoveryConfig
@@ -94,6 +95,7 @@ class Discovery:
         # The configuration recorded in the folder; None until it is written or read.
         self._identity: Mapping[str, Any] | None = None
         self._resumed = False
+        self._notices = Notices()
         self.selection: Selection | None = None
 
     @classmethod
@@ -270,7 +272,8 @@ class Discovery:
             if self._resumed:
                 # Another process may have continued the run after we loaded the checkpoint.
                 self.stages.load()
-            return self._run()
+            with collected() as self._notices:
+                return self._run()
 
     def check_memory(self, at_once: int = 1) -> None:
         """Check that the run fits into memory.
@@ -393,4 +396,5 @@ class Discovery:
             seconds=self.stages.seconds,
             planted=self.split.planted,
             own=self.own,
+            notices=self._notices.lines,
         )

@@ -10,6 +10,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import load_rule
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import STACK, get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.terms.library import find_known_rule
 
@@ -64,6 +65,13 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:
         UserError: if the rule's provenance and the request do not describe a network.
     """
     own = rule.provenance
+    served = get_feedback(rule.feedback).systems
+    require(
+        STACK in served,
+        f"exports are made for the fully connected network, but the errors of this rule come from "
+        f"feedback {rule.feedback}, which serves only the system {' or '.join(served)}; load its "
+        f"file in Python with Rule.load.",
+    )
     default = DiscoveryConfig()
     widths = wanted.widths or _widths(own.get("widths")) or (_INPUTS, *default.hidden, _CLASSES)
     activation = wanted.activation or own.get("activation", default.activation)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from metaplast.base.coerce import coerce
-from metaplast.base.errors import UserError, require, shown, unknown_name
+from metaplast.base.errors import require, shown, unknown_name
 from metaplast.base.notices import notice
 from metaplast.systems.activation import Activation, linear, parse_activation
 from metaplast.systems.implicit import SOLVERS, Relaxed, fixed_point, relax
@@ -24,7 +25,7 @@ from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
 
 Wiring = Literal["random", "direct"]
-MOST_NEURONS, MOST_STEPS = 100_000, 10**7
+MOST_NEURONS, MOST_STEPS, MOST_BATCH = 100_000, 10**7, 100_000
 
 # The factors of the two reparameterised rules.
 LINEARISED = post.signal("linearised_error"), pre.signal("linearised_rate")
@@ -71,8 +72,11 @@ class FixedPoint(System):
         activation: f, as `parse_activation` reads it, or "linear".
         objective_name: the objective of the output.
         gain: W is drawn from N(0, gain²/neurons), so its spectral radius is about the gain.
-        drive: "random" for a fixed W_x from N(0, 1/inputs), "direct" for W_x = I.
-        readout: "random" for a fixed R from N(0, 1/neurons), "direct" for R = I.
+        drive: "random" for a fixed W_x from N(0, 1/inputs); "direct" for W_x = I, or the first
+            columns of I: each input drives one neuron.
+        readout: "random" for a fixed R from N(0, 1/neurons); "direct" for R = I, or the first rows
+            of I: each output is one neuron's rate.
+        batch: support examples that one step learns together, as a mini-batch.
         rate: η of the relaxation.
         steps: steps after which a sample counts as one that does not settle.
         tolerance: of the relaxation, relative to rates above 1, and of iterative solvers.
@@ -89,6 +93,7 @@ class FixedPoint(System):
     steps: int = 2000
     tolerance: float = 1e-6
     solver: str = "dense"
+    batch: int = 1
 
     name = "fixed-point"
     summary = (
@@ -120,8 +125,8 @@ class FixedPoint(System):
         ):
             ends = "inputs" if what == "drive" else "outputs"
             require(
-                wiring == "random" or number == neurons,
-                f"{what}=direct needs as many {ends} as neurons, got {number} {ends} and {neurons} "
+                wiring == "random" or number <= neurons,
+                f"{what}=direct needs a neuron for each of the {number} {ends}, got {neurons} "
                 f"neurons; give --hidden {number}, or {what}=random.",
             )
         _ = self.nonlinearity
@@ -135,17 +140,19 @@ class FixedPoint(System):
         )
         require(
             0 < self.tolerance < 1,
-            f"tolerance must be above 0 and below 1, got {self.tolerance:g}; write "
-            f"tolerance=1e-6.",
+            f"tolerance must be above 0 and below 1, got {self.tolerance:g}; write tolerance=1e-6.",
         )
         require(
             0 < self.rate <= 1,
             f"rate must be above 0 and at most 1, got {self.rate:g}; write rate=0.5.",
         )
-        require(
-            1 <= self.steps <= MOST_STEPS,
-            f"steps must be from 1 to {MOST_STEPS:,}, got {shown(self.steps)}; write steps=2000.",
-        )
+        for name, most in (("steps", MOST_STEPS), ("batch", MOST_BATCH)):
+            value = getattr(self, name)
+            require(
+                1 <= value <= most,
+                f"{name} must be from 1 to {most:,}, got {shown(value)}; write "
+                f"{name}={getattr(type(self), name)}.",
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
@@ -226,7 +233,7 @@ class FixedPoint(System):
         rest = self.at_rest(view, x)
         operator = view.matrices["W"]
         error = self.objective.checked_error(self._read(view, rest.rates), target)
-        gradient = error if self.readout == "direct" else view.matrices["readout"].transposed(error)
+        gradient = self._to_rates(view, error)
         e = self._errors(operator, rest, gradient)
         signals = {post.activity: rest.rates, post.error: e, post.one: torch.ones_like(e)}
         signals |= {Signal("pre", key.kind): value for key, value in signals.items()}
@@ -297,10 +304,20 @@ class FixedPoint(System):
         )
 
     def _drive(self, view: View, inputs: Tensor) -> Tensor:
-        return inputs if self.drive == "direct" else view.matrices["input"].matmul(inputs)
+        if self.drive == "direct":
+            return functional.pad(inputs, (0, self.neurons - self.inputs))
+        return view.matrices["input"].matmul(inputs)
 
     def _read(self, view: View, rates: Tensor) -> Tensor:
-        return rates if self.readout == "direct" else view.matrices["readout"].matmul(rates)
+        if self.readout == "direct":
+            return rates[..., : self.outputs]
+        return view.matrices["readout"].matmul(rates)
+
+    def _to_rates(self, view: View, error: Tensor) -> Tensor:
+        """Return ∇ = Rᵀ ∂loss/∂z."""
+        if self.readout == "direct":
+            return functional.pad(error, (0, self.neurons - self.outputs))
+        return view.matrices["readout"].transposed(error)
 
     def _errors(self, operator: Operator, rest: AtRest, gradient: Tensor) -> Tensor:
         """Return e = (I − G Wᵀ)⁻¹ G ∇, as e = G (q + ∇) with q = Wᵀ e."""
@@ -319,7 +336,9 @@ class FixedPoint(System):
     @property
     def description(self) -> str:
         """Widths, activation and the start of W."""
-        return f"{self.name} {'-'.join(map(str, self.widths))}, {self.activation}, gain {self.gain:g}"
+        return (
+            f"{self.name} {'-'.join(map(str, self.widths))}, {self.activation}, gain {self.gain:g}"
+        )
 
     def spec(self) -> dict[str, Any]:
         """Return the fields as plain data."""

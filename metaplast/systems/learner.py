@@ -20,7 +20,7 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
-from metaplast.terms.algebra import B, Scalar, Signal, W
+from metaplast.terms.algebra import B, Signal, W
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update

@@ -107,6 +107,7 @@ class System(ABC):
         traceable: whether torch can compile `present`: no step depends on the values of tensors.
         takes_batches: whether one step's example may be a mini-batch: an input [episode, sample, …]
             with a target for each sample, whose samples are occurrences of weight 1/samples.
+        batch: support examples that a source joins into the mini-batch of one step.
     """
 
     name: str
@@ -114,6 +115,7 @@ class System(ABC):
     input_axes: ClassVar[int] = 1
     traceable: ClassVar[bool] = True
     takes_batches: ClassVar[bool] = False
+    batch: int = 1
 
     @property
     @abstractmethod

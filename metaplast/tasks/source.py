@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
@@ -13,6 +13,7 @@ from metaplast.base.errors import UserError
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_targets
+from metaplast.tasks.mini_batches import MiniBatches
 from metaplast.tasks.request import EpisodeRequest
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ class EpisodeSplit:
                 targets.
         """
         require_targets(self, system.objective)
-        return self if self.binding is None else self.binding(system)
+        if self.binding is not None:
+            return self.binding(system)
+        if system.batch == 1:
+            return self
+        train, test = (MiniBatches(side, system.batch) for side in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
 
 def held_out_word(held_out: str, targets: TargetKind | None) -> str:

@@ -19,7 +19,6 @@ from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
-from metaplast.terms.library import baselines
 
 Kind = Literal["search", "baseline", "refit", "evaluation"]
 

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 import pytest
-from support import FORWARD, STACK, TERMS, assert_is_one_sentence, run_forked
+from support import FORWARD, STACK, assert_is_one_sentence, run_forked
 
 from metaplast.base import registry
 from metaplast.base.errors import UserError
