@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from metaplast.base.notices import notice
 from metaplast.systems.activation import Activation, linear, parse_activation
 from metaplast.systems.implicit import SOLVERS, Relaxed, fixed_point, relax
 from metaplast.systems.objective import Objective, get_objective
+from metaplast.systems.reparameterised import LINEARISED, UNGATED, AtRest, linearised, ungated
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
 from metaplast.terms.algebra import Signal, W, post, pre
@@ -27,26 +28,9 @@ from metaplast.terms.synapses import Synapses
 Wiring = Literal["random", "direct"]
 MOST_NEURONS, MOST_STEPS, MOST_BATCH = 100_000, 10**7, 100_000
 
-# The factors of the two reparameterised rules.
-LINEARISED = post.signal("linearised_error"), pre.signal("linearised_rate")
-UNGATED = post.signal("ungated_error"), pre.signal("ungated_rate")
 OFFERED = frozenset(
     {post.activity, post.error, pre.activity, pre.error, *LINEARISED, *UNGATED}
 )  # fmt: skip
-
-
-class AtRest(NamedTuple):
-    """The network at its fixed points, each [episode, sample, neuron].
-
-    Attributes:
-        rates: r = f(W r + W_x x); 0 where there is no fixed point.
-        gain: G, the diagonal of f′(W r + W_x x).
-        exists: 1 where there is a fixed point, else 0, [episode, sample, 1].
-    """
-
-    rates: Tensor
-    gain: Tensor
-    exists: Tensor
 
 
 @dataclass(frozen=True)
@@ -234,13 +218,15 @@ class FixedPoint(System):
         operator = view.matrices["W"]
         error = self.objective.checked_error(self._read(view, rest.rates), target)
         gradient = self._to_rates(view, error)
-        e = self._errors(operator, rest, gradient)
-        signals = {post.activity: rest.rates, post.error: e, post.one: torch.ones_like(e)}
+        signals = {post.activity: rest.rates, post.one: torch.ones_like(rest.rates)}
+        if reads & {post.error, pre.error}:
+            # The only signal that needs a linear solve.
+            signals[post.error] = self._errors(operator, rest, gradient)
         signals |= {Signal("pre", key.kind): value for key, value in signals.items()}
         if reads & frozenset(LINEARISED):
-            signals |= _linearised(operator, rest, gradient)
+            signals |= linearised(operator, rest, gradient)
         if reads & frozenset(UNGATED):
-            signals |= _ungated(operator, rest, gradient)
+            signals |= ungated(operator, rest, gradient)
         seen = {key: value * rest.exists for key, value in signals.items()}
         return Presented({"W": Synapses(operator, seen, 1 / x.shape[1])})
 
@@ -343,29 +329,5 @@ class FixedPoint(System):
     def spec(self) -> dict[str, Any]:
         """Return the fields as plain data."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}
-        del data["objective_name"]
-        return {
-            "system": self.name, **data, "widths": list(self.widths), "feedback": self.feedback_name,
-            "objective": self.objective_name,
-        }  # fmt: skip
-
-
-def _linearised(operator: Operator, rest: AtRest, gradient: Tensor) -> dict[Signal, Tensor]:
-    """Return (I − W G) G ∇ and (I − G W)ᵀ (I − G W) r."""
-    local = rest.gain * gradient
-    inner = rest.rates - rest.gain * operator.matmul(rest.rates)
-    left, right = LINEARISED
-    return {
-        left: local - operator.matmul(rest.gain * local),
-        right: inner - operator.transposed(rest.gain * inner),
-    }
-
-
-def _ungated(operator: Operator, rest: AtRest, gradient: Tensor) -> dict[Signal, Tensor]:
-    """Return (I − W G) ∇ and (I − W G)ᵀ (I − W G) r."""
-    inner = rest.rates - operator.matmul(rest.gain * rest.rates)
-    left, right = UNGATED
-    return {
-        left: gradient - operator.matmul(rest.gain * gradient),
-        right: inner - rest.gain * operator.transposed(inner),
-    }
+        data |= {"widths": list(self.widths), "objective": data.pop("objective_name")}
+        return {"system": self.name, **data, "feedback": self.feedback_name}

@@ -145,7 +145,7 @@ def dense(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
     eye = torch.eye(neurons, dtype=matrix.dtype, device=matrix.device)
     size = max(1, _AT_ONCE // (neurons * neurons * len(matrix)))
     parts = []
-    for s, b in zip(slope.split(size, 1), right.split(size, 1), strict=True):
+    for s, b in zip(*(torch.split(x, size, 1) for x in (slope, right)), strict=True):
         system = eye - s[..., None] * matrix.mT[:, None]
         parts.append(torch.linalg.solve_ex(system, b[..., None])[0][..., 0])
     return torch.cat(parts, 1)
@@ -160,7 +160,9 @@ def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
     size = right.norm(dim=-1)
     tiny = torch.finfo(right.dtype).tiny
     basis = [right / size.clamp(min=tiny)[..., None]]
-    rest, diagonal, rotations = [size], [], []
+    rest: list[Tensor] = [size]
+    diagonal: list[list[Tensor]] = []
+    rotations: list[tuple[Tensor, Tensor]] = []
     for _ in range(right.shape[-1]):
         w = basis[-1] - slope * (basis[-1] @ matrix)
         column, w = _orthogonal(w, torch.stack(basis, -2))

@@ -37,12 +37,13 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -
     require_tensor(targets, f"{what} labels")
     shape, wanted = tuple(targets.shape), tuple(inputs.shape[:axes])
     vectors = "class probabilities [episode, query, class]"
+    sizes = " × ".join(map(str, wanted))
     if targets.is_floating_point() and len(shape) != axes:
         require(
             len(shape) > axes and shape[:axes] == wanted and targets.numel() > 0,
             f"class probabilities and other target vectors must be [episode, query, class], that "
-            f"is one row for each {what} image, {' × '.join(map(str, wanted))}, got shape {shape}; give "
-            f"one row for each image.",
+            f"is one row for each {what} image, {sizes}, got shape {shape}; give one row for each "
+            f"image.",
         )
         return targets
     indices = whole_numbers(targets)

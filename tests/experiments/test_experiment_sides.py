@@ -7,6 +7,7 @@ import torch
 from sides import Sources
 
 from metaplast.reproduce import heldout, meta, online
+from metaplast.reproduce.direct import DirectVariant
 from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
 from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
@@ -14,7 +15,7 @@ from metaplast.reproduce.online import OnlineVariant
 
 QUICK = Setting(quick=True)
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
-KINDS = (MetaVariant, OnlineVariant, RuleVariant)
+KINDS = (MetaVariant, OnlineVariant, RuleVariant, DirectVariant)
 
 
 @pytest.fixture
