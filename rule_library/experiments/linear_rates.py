@@ -51,7 +51,7 @@ def normal(seed: int, name: str, rows: int, columns: int) -> Tensor:
 
 def at_rest(W: Tensor, X: Tensor) -> Tensor:
     """Return r = (I − W)⁻¹ X."""
-    rates: Tensor = torch.linalg.solve_ex(_complement(W), X)[0]
+    rates: Tensor = torch.linalg.solve_ex(_complement(W), X).result
     return rates
 
 

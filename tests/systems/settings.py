@@ -23,7 +23,7 @@ class Setting:
     """A system, the terms that learn in it, and the shape of an input without [episode, sample].
 
     `make_target` returns targets for [episode, sample]; None draws classes. `noise_shape` is the
-    shape of a step's noise; None gives none.
+    shape of a step's noise; None gives none. `together` examples are the mini-batch of a step.
     """
 
     system: System
@@ -32,9 +32,11 @@ class Setting:
     make_target: Callable[[tuple[int, int], int], torch.Tensor] | None = None
     size: float = 0.03
     noise_shape: tuple[int, ...] | None = None
+    together: int = 1
 
     def batch(self, episodes: int = 2, steps: int = 5, queries: int = 3) -> EpisodeBatch:
         """Return random episodes."""
+        steps *= self.together
         parts = []
         for seed, count in enumerate((steps, queries)):
             parts.append(normal(episodes, count, *self.input_shape, seed=seed).abs())
@@ -42,7 +44,8 @@ class Setting:
         noise = None
         if self.noise_shape is not None:
             noise = normal(episodes, steps, *self.noise_shape, seed=13)
-        return EpisodeBatch(*parts, noise=noise)
+        batch = EpisodeBatch(*parts, noise=noise)
+        return batch if self.together == 1 else batch.in_batches(self.together)
 
     def _targets(self, samples: tuple[int, int], seed: int) -> torch.Tensor:
         if self.make_target is not None:
@@ -115,8 +118,11 @@ SETTINGS = {
     "fixed point, gmres, softplus": Setting(
         FixedPoint((3, 5, 2), "softplus:3", solver="gmres", **TIGHT), FIXED_TERMS, (3,)
     ),
+    "fixed point, mini-batches": Setting(
+        FixedPoint((3, 5, 3), **TIGHT), FIXED_TERMS, (3,), together=4
+    ),
     "fixed point, linear, mse": Setting(
-        FixedPoint((4, 4, 4), "linear", "mse", drive="direct", readout="direct", **TIGHT),
-        FIXED_TERMS, (4,), vectors(4), size=0.005,
+        FixedPoint((4, 4, 4), "linear", "mse", gain=0.2, drive="direct", readout="direct", **TIGHT),
+        FIXED_TERMS, (4,), vectors(4), size=0.002,
     ),
 }  # fmt: skip
