@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaplast.base.coerce import coerce
-from metaplast.base.errors import require, shown, unknown_name
+from metaplast.base.errors import require
 from metaplast.base.notices import notice
 from metaplast.systems.activation import Activation, linear, parse_activation
+from metaplast.systems.fixed_point_checks import require_valid
 from metaplast.systems.implicit import SOLVERS, Relaxed, fixed_point, relax
 from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.reparameterised import LINEARISED, UNGATED, AtRest, linearised, ungated
@@ -26,7 +27,6 @@ from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
 
 Wiring = Literal["random", "direct"]
-MOST_NEURONS, MOST_STEPS, MOST_BATCH = 100_000, 10**7, 100_000
 
 OFFERED = frozenset(
     {post.activity, post.error, pre.activity, pre.error, *LINEARISED, *UNGATED}
@@ -94,49 +94,9 @@ class FixedPoint(System):
             UserError: if one is of a wrong type or out of range, or a name is unknown.
         """
         coerce(self)
-        inputs, neurons, outputs = self.widths
-        require(
-            min(self.widths) >= 1 and max(self.widths) <= MOST_NEURONS,
-            f"a fixed-point network takes 1 to {MOST_NEURONS:,} inputs, neurons and outputs, got "
-            f"{shown(self.widths)}; give --hidden one such number.",
-        )
-        self._check_numbers()
-        if self.solver not in SOLVERS:
-            raise unknown_name("solver", self.solver, SOLVERS)
-        for what, wiring, number in (
-            ("drive", self.drive, inputs),
-            ("readout", self.readout, outputs),
-        ):
-            ends = "inputs" if what == "drive" else "outputs"
-            require(
-                wiring == "random" or number <= neurons,
-                f"{what}=direct needs a neuron for each of the {number} {ends}, got {neurons} "
-                f"neurons; give --hidden {number}, or {what}=random.",
-            )
+        require_valid(self)
         _ = self.nonlinearity
         object.__setattr__(self, "objective_name", self.objective.name)
-
-    def _check_numbers(self) -> None:
-        require(
-            0 <= self.gain < 1,
-            f"gain must be at least 0 and below 1, got {self.gain:g}: it is about the spectral "
-            f"radius of W at the start, and from 1 on fixed points need not exist or be stable.",
-        )
-        require(
-            0 < self.tolerance < 1,
-            f"tolerance must be above 0 and below 1, got {self.tolerance:g}; write tolerance=1e-6.",
-        )
-        require(
-            0 < self.rate <= 1,
-            f"rate must be above 0 and at most 1, got {self.rate:g}; write rate=0.5.",
-        )
-        for name, most in (("steps", MOST_STEPS), ("batch", MOST_BATCH)):
-            value = getattr(self, name)
-            require(
-                1 <= value <= most,
-                f"{name} must be from 1 to {most:,}, got {shown(value)}; write "
-                f"{name}={getattr(type(self), name)}.",
-            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle only the fields: cached values contain functions, which do not pickle."""

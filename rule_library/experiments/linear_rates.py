@@ -63,7 +63,7 @@ def loss(rates: Tensor, R: Tensor) -> float:
 def euclidean(W: Tensor, X: Tensor, R: Tensor) -> Tensor:
     """Return ΔW₁ = (I − W)⁻ᵀ ∂J/∂r rᵀ, the gradient of J."""
     rates = at_rest(W, X)
-    error = torch.linalg.solve_ex(_complement(W).mT, rates - R)[0]
+    error = at_rest(W.mT, rates - R)
     return (2 / X.shape[1]) * error @ rates.mT
 
 
