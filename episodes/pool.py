@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -33,6 +34,8 @@ class LabelledPool:
         range_is_known: whether the user needs no warning about inputs far from 0 … 1.
         targets: [sample, output] float64, the numbers to learn; None if the classes are learned.
         target_scaling: how to scale each output by statistics of the meta-training samples.
+        parts: the parts into which the data set itself is divided, such as "train" and "test", with
+            their numbers of images, in the order of the images; empty if it has none.
     """
 
     images: Tensor
@@ -44,6 +47,7 @@ class LabelledPool:
     range_is_known: bool = False
     targets: Tensor | None = None
     target_scaling: Scaling = "none"
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_numbers(cls, images: Tensor, targets: Tensor, **options: Any) -> LabelledPool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -18,7 +18,7 @@ from metaplast.tasks.request import EpisodeRequest
 
 if TYPE_CHECKING:
     from metaplast.rules.rule import Rule
-    from metaplast.systems.system import System
+    from metaplast.systems.system import Examples, System
     from metaplast.tasks.request import StreamRequest
     from metaplast.tasks.stream import StreamSplit
 
@@ -116,4 +116,18 @@ class EpisodeSource(ABC):
         raise UserError(
             f"{self.name} supplies separate tasks, but online training needs a stream of single "
             f"images; choose a data set of labelled images."
+        )
+
+    def parts(self, request: StreamRequest) -> Mapping[str, Examples]:
+        """Return the parts into which the data set itself is divided, by name.
+
+        Inputs are [sample, input], targets [sample, …]. Only data sets that are published in such
+        parts, as "train" and "test", have them.
+
+        Raises:
+            UserError: if it has none, or its data are invalid.
+        """
+        raise UserError(
+            f"{self.name} is not divided into parts, such as train and test; choose a data set "
+            f"that is."
         )

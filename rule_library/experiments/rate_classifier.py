@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from episodes.mnist_family import IdxFiles
 from metaplast.base.notices import collected
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
@@ -19,13 +18,12 @@ from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples
-from metaplast.tasks.library import open_stream
-from metaplast.tasks.request import EpisodeRequest, StreamRequest
+from metaplast.tasks.library import open_parts, open_stream
+from metaplast.tasks.request import StreamRequest
 from metaplast.terms.library import get_term
 
 # Test images in one relaxation.
 _CHUNK = 1000
-_PARTS = {"train": "train", "test": "t10k"}
 
 
 class Images(NamedTuple):
@@ -36,18 +34,18 @@ class Images(NamedTuple):
 
 
 def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
-    """Return MNIST's own two parts, or two halves of another source's stream."""
-    if settings["dataset"] != "mnist":
-        split = open_stream(settings["dataset"], StreamRequest(data_root=setting.data_root))
+    """Return the data set's own two parts; with `images`, so many of a stream and held out."""
+    request = StreamRequest(data_root=setting.data_root)
+    if "images" in settings:
+        split = open_stream(settings["dataset"], request)
         steps, queries = settings["images"]
         batch = split.final.sample(steps, queries, generator(0, "rate classifier"))
         return Images(
             Examples(batch.support_x[0], batch.support_y[0]),
             Examples(batch.query_x[0], batch.query_y[0]),
         )
-    request = EpisodeRequest(data_root=setting.data_root)
-    pools = (IdxFiles("MNIST", {part: file}).load(request) for part, file in _PARTS.items())
-    return Images(*(Examples(p.images.float() * p.scale, p.labels) for p in pools))
+    parts = open_parts(settings["dataset"], request)
+    return Images(parts["train"], parts["test"])
 
 
 def opens(settings: Mapping[str, Any], setting: Setting) -> Mapping[str, Callable[[], object]]:
