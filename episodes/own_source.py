@@ -46,8 +46,23 @@ def own_source(
     _compare_rows(name, images, labels)
     pixels, classes = as_inputs(name, images), as_labels(name, labels)
     _check_shapes(name, pixels, classes)
-    pixels, factor = _check_pixels(name, pixels, scale)
-    inputs = LabelledPool(
+    inputs = input_pool(name, pixels, scale)
+    pool = with_targets(name, inputs, classes, held_out, target_scale)
+    if pool.kind == "numbers":
+        summary = f"{len(pixels)} samples of your own (regression, {pool.outputs} outputs)"
+    else:
+        summary = f"{len(pixels)} images of your own ({pool.classes} classes)"
+    return PoolSource(name, summary, lambda _: pool)
+
+
+def input_pool(name: str, inputs: Tensor, scale: Scale) -> LabelledPool:
+    """Return a pool of inputs [sample, …], flattened, as yet without targets.
+
+    Raises:
+        UserError: if the inputs do not meet the requirements of `episodes.from_tensors`.
+    """
+    pixels, factor = _check_pixels(name, inputs, scale)
+    return LabelledPool(
         images=pixels.flatten(1),
         labels=torch.zeros(len(pixels), dtype=torch.int64, device="cpu"),
         scale=factor,
@@ -55,13 +70,18 @@ def own_source(
         scaling="none" if scale == "auto" else scale,
         range_is_known=True,
     )
-    if classes.dtype.kind == "f":
-        pool = _with_numbers(name, inputs, classes, held_out, target_scale)
-        summary = f"{len(pixels)} samples of your own (regression, {pool.outputs} outputs)"
-    else:
-        pool = _with_classes(name, inputs, classes, held_out, target_scale)
-        summary = f"{len(pixels)} images of your own ({pool.classes} classes)"
-    return PoolSource(name, summary, lambda _: pool)
+
+
+def with_targets(
+    name: str, inputs: LabelledPool, targets: Array, held_out: Any, target_scale: Scale
+) -> LabelledPool:
+    """Return a pool with targets, one for each sample: numbers if they are floating point.
+
+    Raises:
+        UserError: if the targets do not meet the requirements of `episodes.from_tensors`.
+    """
+    kind = _with_numbers if targets.dtype.kind == "f" else _with_classes
+    return kind(name, inputs, targets, held_out, target_scale)
 
 
 def _with_classes(
@@ -100,11 +120,11 @@ def _with_numbers(
             f"{name}: targets should differ from sample to sample, but output {place} is always "
             f"{float(numbers[0, place]):g}, so there is nothing to learn; check it, or leave it "
             f"out.",
-            stacklevel=4,
+            stacklevel=5,
         )
     bounds = far_range(numbers) if target_scale == "auto" else None
     if bounds is not None:
-        warn_of_range(*bounds, f"{name}: targets", _MEND_TARGETS, stacklevel=4)
+        warn_of_range(*bounds, f"{name}: targets", _MEND_TARGETS, stacklevel=5)
     scaled = target_scale if target_scale != "auto" else "none"
     note = "" if target_scale == "auto" else f"target scale {target_scale}"
     return replace(
@@ -161,7 +181,7 @@ def _check_pixels(name: str, images: Tensor, scale: Scale) -> tuple[Tensor, floa
             return images, 1.0
         if high < DARK:
             what = f"{name}: images are bytes up to {high:.0f} and are divided by 255, so that they"
-            warn_of_range(0, high / 255, what, _MEND, stacklevel=4)
+            warn_of_range(0, high / 255, what, _MEND, stacklevel=5)
         return images, 1 / 255
     if not images.is_floating_point():
         require(
@@ -172,7 +192,7 @@ def _check_pixels(name: str, images: Tensor, scale: Scale) -> tuple[Tensor, floa
         return images.double(), 1.0
     bounds = far_range(images) if scale == "auto" else None
     if bounds is not None:
-        warn_of_range(*bounds, f"{name}: images", _MEND, stacklevel=4)
+        warn_of_range(*bounds, f"{name}: images", _MEND, stacklevel=5)
     return images, 1.0
 
 

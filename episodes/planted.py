@@ -44,10 +44,14 @@ _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.j
 
 @dataclass(frozen=True)
 class Plan:
-    """The rule that the user asked for: terms, and their coefficients, or None to draw them."""
+    """The rule that the user asked for: terms, and their coefficients, or None to draw them.
+
+    `rule` is the rule that has the coefficients.
+    """
 
     terms: tuple[Term, ...]
     theta: Coefficients | None = None
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +77,14 @@ class PlantedSampler:
         """Return a digest of the images, the planted rule and the network that labels them."""
         teacher, found = self.teacher, Digest("planted")
         system = teacher.system
-        terms = [term.spell() for term in teacher.terms]
         if isinstance(system, FullyConnected):
-            # Digests of earlier runs, which knew only this system, stay the same.
+            # As in earlier versions, so that digests of their runs stay the same.
             found.plain([list(system.widths), system.activation, system.init])
-            found.plain([teacher.feedback_name, terms])
-            if system.objective_name != "cross-entropy":
-                found.plain(system.objective_name)
         else:
-            found.plain([system.spec(), terms])
+            found.plain(system.spec())
+        found.plain([teacher.feedback_name, [term.spell() for term in teacher.terms]])
+        if isinstance(system, FullyConnected) and system.objective_name != "cross-entropy":
+            found.plain(system.objective_name)
         found.plain(sampler_digest(self.base, self.theta.device))
         found.tensor(self.theta)
         return found.value()
@@ -154,7 +157,7 @@ def _without_zeros(rule: Rule) -> Plan:
     theta = rule.named_theta
     kept = theta.used
     require(bool(kept), f"every coefficient of the planted rule is zero; {_HELP}.")
-    return Plan(tuple(term for term in rule.terms if term.name in kept), theta.select(kept))
+    return Plan(tuple(term for term in rule.terms if term.name in kept), theta.select(kept), rule)
 
 
 def plant(
@@ -165,6 +168,8 @@ def plant(
     Raises:
         UserError: if the teacher diverges.
     """
+    if plan.rule is not None:
+        plan.rule.require_sites(teacher.system)
     rule = teacher_rule(plan.theta, base.train, teacher, request)
     theta = rule.tensor(request.dtype, request.device)
     return replace(

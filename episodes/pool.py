@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaplast.systems.objective import TargetKind
+from metaplast.systems.timing import Timing
 
 #: "unit": one range for all inputs; "columns": a range for each input; "standard": mean and
 #: standard deviation of each input.
@@ -20,7 +21,8 @@ Scaling = Literal["none", "unit", "columns", "standard"]
 class LabelledPool:
     """All samples of a data set, from both sides of the split, with classes or numbers to learn.
 
-    For regression, `targets` holds what is to be learned, and all samples count as one class.
+    For regression, or if each step of a sequence has a target, `targets` holds what is to be
+    learned, and all samples count as one class.
 
     Attributes:
         images: [image, pixel]; uint8 if the data set has bytes (a quarter of the memory of
@@ -32,10 +34,12 @@ class LabelledPool:
         scaling: how to scale inputs by statistics of the meta-training images, once the split is
             decided; see `episodes.scaling`. `scale` is then ignored.
         range_is_known: whether the user needs no warning about inputs far from 0 … 1.
-        targets: [sample, output] float64, the numbers to learn; None if the classes are learned.
+        targets: [sample, output] float64, the numbers to learn; for each step of sequences
+            [sample, time, output], or classes [sample, time] int64. None if `labels` are learned.
         target_scaling: how to scale each output by statistics of the meta-training samples.
         parts: the parts into which the data set itself is divided, such as "train" and "test", with
             their numbers of images, in the order of the images; empty if it has none.
+        timing: of sequences, whose frames are the parts of an image; None for vectors.
     """
 
     images: Tensor
@@ -48,6 +52,7 @@ class LabelledPool:
     targets: Tensor | None = None
     target_scaling: Scaling = "none"
     parts: Mapping[str, int] = field(default_factory=dict)
+    timing: Timing | None = None
 
     @classmethod
     def of_numbers(cls, images: Tensor, targets: Tensor, **options: Any) -> LabelledPool:
@@ -64,7 +69,8 @@ class LabelledPool:
     @property
     def kind(self) -> TargetKind:
         """What is learned: "classes" or "numbers"."""
-        return "classes" if self.targets is None else "numbers"
+        has_numbers = self.targets is not None and self.targets.is_floating_point()
+        return "numbers" if has_numbers else "classes"
 
     @property
     def classes(self) -> int:
@@ -77,13 +83,24 @@ class LabelledPool:
         return self.images.shape[1]
 
     @property
+    def inputs(self) -> int:
+        """Numbers in one input: pixels, or features of one frame of a sequence."""
+        return self.pixels if self.timing is None else self.pixels // self.timing.frames
+
+    @property
     def outputs(self) -> int:
         """Output neurons: one for each class, or for each number of a target."""
-        return self.classes if self.targets is None else self.targets.shape[1]
+        if self.targets is None:
+            return self.classes
+        return self.targets.shape[-1] if self.kind == "numbers" else int(self.targets.max()) + 1
 
     @property
     def sizes(self) -> str:
         """Numbers of samples, inputs and classes or targets, for descriptions."""
+        if self.timing is not None:
+            many = f"{len(self.images)} sequences of {_many(self.inputs, 'feature')}"
+            learned = "target" if self.kind == "numbers" else "class"
+            return f"{many}, {self.timing.description}, {_many(self.outputs, learned)}"
         if self.targets is None:
             return f"{self.classes} classes, {len(self.images)} images of {self.pixels} pixels"
         many = f"{len(self.images)} samples, {_many(self.pixels, 'input')}"
@@ -97,7 +114,7 @@ class LabelledPool:
 
 
 def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
 def numbered(labels: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def support_and_queries(
 class PoolSampler:
     """Draws ways classes, then shots + queries images of each, all without repetition.
 
-    If the targets are numbers, an episode is shots + queries samples.
+    If the pool has targets of its own, such as numbers, an episode is shots + queries samples.
 
     Attributes:
         pool: images and labels, on the device where episodes are made.
@@ -87,8 +87,13 @@ class PoolSampler:
 
     @property
     def ways(self) -> int:
-        """Number of classes in an episode; 1 if the targets are numbers."""
+        """Number of classes in an episode; 1 if the pool has targets of its own."""
         return self.request.ways if self.pool.targets is None else 1
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of support and query samples in an episode."""
+        return self.ways * self.request.shots, self.ways * self.request.queries
 
     @property
     def range_is_known(self) -> bool:
@@ -120,8 +125,10 @@ class PoolSampler:
         """Return a digest of the images and targets that may be drawn, and of the request."""
         request, found = self.request, Digest("pool")
         found.plain([self.ways, request.shots, request.queries, request.labels])
-        is_numbers = self.pool.targets is not None
-        found.tensor(self._numbers(self.members) if is_numbers else self.pool.labels[self.members])
+        has_own = self.pool.targets is not None
+        found.tensor(self._numbers(self.members) if has_own else self.pool.labels[self.members])
+        if self.pool.timing is not None:
+            found.plain(self.pool.timing.spec())
         for part in torch.split(self.members, _DIGESTED):
             found.tensor(self._pixels(part))
         return found.value()
@@ -149,10 +156,17 @@ class PoolSampler:
         )
 
     def _pixels(self, index: Tensor) -> Tensor:
-        """Return the images at `index` [episode, step] as numbers: [episode, step, pixel]."""
-        return self.pool.images[index].to(self.request.dtype) * self.pool.scale
+        """Return the images at `index` [episode, step] as numbers: [episode, step, pixel].
+
+        Sequences are [episode, step, frame, feature].
+        """
+        pixels = self.pool.images[index].to(self.request.dtype) * self.pool.scale
+        if self.pool.timing is None:
+            return pixels
+        return pixels.view(*index.shape, self.pool.timing.frames, self.pool.inputs)
 
     def _numbers(self, index: Tensor) -> Tensor:
-        """Return the targets at `index` [episode, step]: [episode, step, output]."""
+        """Return the targets at `index` [episode, step]: [episode, step, …]."""
         assert self.pool.targets is not None
-        return self.pool.targets[index].to(self.request.dtype)
+        found = self.pool.targets[index]
+        return found.to(self.request.dtype) if found.is_floating_point() else found

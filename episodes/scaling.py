@@ -26,12 +26,18 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
         dtype: of the result.
     """
     if pool.targets is not None and pool.target_scaling != "none":
-        targets = _fitted(pool.targets, fit, pool.target_scaling)
+        targets = _by_column(pool.targets, pool.outputs, fit, pool.target_scaling)
         pool = replace(pool, targets=targets, target_scaling="none")
     if pool.scaling == "none":
         return pool
-    images = _fitted(pool.images, fit, pool.scaling).to(dtype)
+    images = _by_column(pool.images, pool.inputs, fit, pool.scaling).to(dtype)
     return replace(pool, images=images, scale=1.0, scaling="none")
+
+
+def _by_column(values: Tensor, columns: int, fit: Tensor, scaling: Scaling) -> Tensor:
+    """Return scaled `values` [sample, …]; all steps of a sequence share the scale of a column."""
+    flat = values.reshape(-1, columns)
+    return _fitted(flat, fit.repeat_interleave(len(flat) // len(fit)), scaling).view(values.shape)
 
 
 def _fitted(values: Tensor, fit: Tensor, scaling: Scaling) -> Tensor:

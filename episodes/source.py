@@ -51,7 +51,13 @@ class PoolSource(EpisodeSource):
         plain = EpisodeRequest(
             data_root=request.data_root, argument=request.argument, seed=request.seed
         )
-        return split_stream(self.name, self._pool(plain), request)
+        pool = self._pool(plain)
+        require(
+            pool.timing is None,
+            f"{self.name} has sequences, but online training reads one vector for each sample; "
+            f"choose other data.",
+        )
+        return split_stream(self.name, pool, request)
 
     def parts(self, request: StreamRequest) -> Mapping[str, Examples]:
         """Return the data set's own parts; see `EpisodeSource.parts`.

@@ -56,11 +56,12 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
         train=train,
         test=test,
         held_out=held_out,
-        inputs=pool.pixels,
+        inputs=pool.inputs,
         outputs=pool.outputs if request.labels == "global" else request.ways,
         description=_describe(name, pool, held_out, train, test),
         name=name,
         targets=pool.kind,
+        timing=pool.timing,
     )
 
 
@@ -82,20 +83,19 @@ def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | Stream
             f"give --ways {pool.classes} or less.",
         )
         return
+    has = "numbers as targets" if pool.kind == "numbers" else "a target at each step"
     asked = {f"--ways {request.ways}": request.ways != type(request).ways}
     if isinstance(request, EpisodeRequest):
         # It may be the default of a command, so "leave it out" would not help.
         require(
             request.labels == "global",
-            f"{name} has numbers as targets and no classes, so labels cannot be remapped; give "
-            f"--labels global.",
+            f"{name} has {has} and no classes, so labels cannot be remapped; give --labels global.",
         )
         asked["--held-out classes"] = request.held_out == "classes"
     for option, given in asked.items():
         require(
             not given,
-            f"{name} has numbers as targets and no classes, so {option} means nothing; leave it "
-            f"out.",
+            f"{name} has {has} and no classes, so {option} means nothing; leave it out.",
         )
 
 

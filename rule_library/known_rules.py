@@ -58,7 +58,7 @@ ehebb = KnownRule(
 oja_rule = KnownRule(
     name="oja",
     terms=("error_hebbian", "oja"),
-    feedback=(*_FIXED_FIRST, "symmetric", "symmetric-detached"),
+    feedback=(*_FIXED_FIRST, "symmetric", "symmetric-detached", "truncated"),
     summary="the error-Hebbian term with Oja's rule",
     citation=f"{_A}; {_B}",
 )

@@ -17,7 +17,7 @@ from metaplast.base.errors import UserError
 from metaplast.discovery.run import Observer
 from metaplast.engines import Problem
 from metaplast.systems.feedback import all_feedbacks
-from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.fully_connected import OFFERED, FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import get_objective
 from metaplast.tasks.batch import EpisodeBatch
@@ -28,9 +28,8 @@ from metaplast.terms.term import Synapses
 
 # Those of the fully connected stack.
 FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
-# The signals of a fully connected stack, and the terms that read no others.
-STACK = frozenset({post.activity, post.error, pre.activity, pre.error})
-TERMS = tuple(term for term in all_terms().values() if term.signals <= STACK)
+# Those that the fully connected stack can read.
+TERMS = tuple(term for term in all_terms().values() if term.signals <= OFFERED)
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
 # Scalars of random synapses.

@@ -14,6 +14,7 @@ from metaplast.base.settings import Settings
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._options import parse, parse_known
+from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import PRESETS, DiscoveryConfig
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery, Observer
@@ -23,7 +24,8 @@ from metaplast.discovery.stages import require_interval
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.report.observer import ReportFiles
-from metaplast.systems.kind import DEFAULT, get_system
+from metaplast.systems.feedback import all_feedbacks
+from metaplast.systems.kind import all_systems
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
@@ -49,13 +51,6 @@ class _Preset(Settings):
 
 
 @dataclass(frozen=True)
-class _Early(_Preset):
-    """Read --system first too, because a system may have other defaults."""
-
-    system: str = DEFAULT
-
-
-@dataclass(frozen=True)
 class DiscoverOptions(_Preset, DiscoveryConfig):
     """Discover a plasticity rule and test it on held-out tasks."""
 
@@ -74,16 +69,25 @@ class DiscoverOptions(_Preset, DiscoveryConfig):
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
-    """Return the options of the command line; preset and system determine the defaults."""
+    """Return the options of the command line; preset and system change the defaults."""
     # Help and shell completion must show all options.
     wanted = [a for a in arguments if a not in ("-h", "--help")]
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
-    early, _ = parse_known(_Early, [] if completes else wanted, prog="discover")
-    kind, _ = get_system(early.system)
-    defaults = DiscoverOptions(
-        preset=early.preset, system=early.system, **{**kind.defaults, **PRESETS[early.preset]}
+    early, _ = parse_known(_Preset, [] if completes else wanted, prog="discover")
+    own = {**system_defaults(arguments, "discover"), **PRESETS[early.preset]}
+    defaults = DiscoverOptions(preset=early.preset, **own)
+    return parse(
+        DiscoverOptions, arguments, default=defaults, prog="discover", description=_description()
     )
-    return parse(DiscoverOptions, arguments, default=defaults, prog="discover", description=__doc__)
+
+
+def _description() -> str:
+    """Return the description for the help: what the command does, systems and feedbacks."""
+    parts = [__doc__ or ""]
+    for head, found in (("Systems", all_systems()), ("Feedbacks", all_feedbacks())):
+        items = "\n".join(f"- {name}: {each.summary}" for name, each in found.items())
+        parts.append(f"{head}:\n{items}")
+    return "\n\n".join(parts)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from metaplast.commands._ends import resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import FIRST_SEED, MOST_RUNS, Done, GridOptions, check_jobs, run_grid
 from metaplast.commands._options import parse
+from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.tasks.library import all_sources
 from metaplast.tasks.request import HeldOut, LabelKind
@@ -147,7 +148,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if an option is invalid.
     """
-    options = parse(RecoverOptions, arguments, prog="recover", description=__doc__)
+    defaults = RecoverOptions(**system_defaults(arguments, "recover"))
+    options = parse(RecoverOptions, arguments, defaults, prog="recover", description=__doc__)
     queue = options.queue
     if options.resume is not None:
         with held(options.resume) as folder:

@@ -31,6 +31,7 @@ from metaplast.batch_jobs.sweep import (
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import FIRST_SEED, MOST_RUNS, Done, GridOptions, check_jobs, run_grid
 from metaplast.commands._options import parse
+from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import RULE
 from metaplast.meta.settings import OuterSettings
@@ -118,7 +119,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if an option or the data are invalid.
     """
-    options = parse(SweepOptions, arguments, prog="sweep", description=__doc__)
+    defaults = SweepOptions(run=_EachRun(**system_defaults(arguments, "sweep")))
+    options = parse(SweepOptions, arguments, defaults, prog="sweep", description=__doc__)
     queue = options.queue
     if options.resume is not None:
         with held(options.resume) as folder:

@@ -28,7 +28,8 @@ from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.system import System
-from metaplast.tasks.library import get_source
+from metaplast.systems.timing import Timing
+from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.library import TermChoice, choose_terms
 from metaplast.terms.term import Term
@@ -172,18 +173,44 @@ class DiscoveryConfig(
         """Settings of the refits during selection."""
         return replace(self.outer, episodes=max(1, self.refit), meta_batch=self.refit_batch, l1=0.0)
 
-    def build_system(self, inputs: int, outputs: int, feedback: str | None = None) -> System:
+    @property
+    def dataset_name(self) -> str:
+        """The source of episodes; each system may have a default of its own."""
+        return self.dataset or default_source(get_system(self.system)[0].name)
+
+    def build_system(
+        self,
+        inputs: int,
+        outputs: int,
+        feedback: str | None = None,
+        timing: Timing | None = None,
+    ) -> System:
         """Return the system for these numbers of inputs and outputs.
 
         Args:
             inputs: length of an input's last axis.
             outputs: number of output neurons.
             feedback: where errors come from; None for this run's own.
+            timing: of sequences; None if inputs are vectors, or the data are not known yet.
         """
         kind, argument = get_system(self.system)
         given = self.feedback_name if feedback is None else feedback
-        sizes = {"inputs": inputs, "outputs": outputs}
+        sizes = {"inputs": inputs, "outputs": outputs, "timing": timing}
         return kind.build(part(SystemRequest, self, **sizes, feedback=given, argument=argument))
+
+    @classmethod
+    def for_system(cls, system: str, **settings: Any) -> DiscoveryConfig:
+        """Return the configuration for a system, with its own defaults for some settings.
+
+        Args:
+            system: name or name:argument.
+            settings: as for the class; they win over the system's defaults.
+
+        Raises:
+            UserError: as for the class.
+        """
+        kind, _ = get_system(system)
+        return cls(**{**kind.defaults, **settings, "system": system})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""

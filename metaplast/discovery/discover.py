@@ -13,6 +13,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import CONFIG
+from metaplast.systems.kind import DEFAULT
 from metaplast.tasks.source import EpisodeSource
 from metaplast.terms.term import Term
 
@@ -73,7 +74,10 @@ def _sorted_out(
         settings["terms"] = [name for name in given if not isinstance(name, Term)]
         if not settings["terms"] and options["terms"]:
             del settings["terms"]
-    config = replace(config or DiscoveryConfig(), **settings)
+    if config is None:
+        config = DiscoveryConfig.for_system(settings.pop("system", DEFAULT), **settings)
+    else:
+        config = replace(config, **settings)
     if isinstance(options.get("split"), EpisodeSource):
         require_device(config.torch_device)
         options["split"] = options["split"].split(config.request)

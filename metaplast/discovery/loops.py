@@ -52,7 +52,8 @@ class Loops:
 
     def learner(self, terms: Sequence[Term], feedback: str | None = None) -> Learner:
         """Return a learner with these terms; its feedback is the configured one if None."""
-        system = self.config.build_system(self.split.inputs, self.split.outputs, feedback)
+        split = self.split
+        system = self.config.build_system(split.inputs, split.outputs, feedback, split.timing)
         return Learner(system, tuple(terms))
 
     def known_learner(self, rule: KnownRule) -> Learner:
@@ -60,7 +61,7 @@ class Loops:
         own = self.config.feedback_name
         # Without backward terms, plastic feedback is fixed feedback.
         own = "fixed" if own == "plastic" else own
-        feedback = own if own in rule.feedback else rule.feedback[0]
+        feedback = own if own.partition(":")[0] in rule.feedback else rule.feedback[0]
         return self.learner([get_term(name) for name in rule.terms], feedback)
 
     def engine(self, learner: Learner) -> Engine:

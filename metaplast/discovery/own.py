@@ -115,7 +115,7 @@ def _side(
     """Return the digest of a side, and the numbers of support and query images in an episode."""
     request = request_of(sampler)
     if request is not None and isinstance(sampler, Digestible):
-        return sampler.digest(), request.sizes(targets)
+        return sampler.digest(), getattr(sampler, "sizes", None) or request.sizes(targets)
     batch = fixed_batch(sampler, device)
     if not isinstance(batch, EpisodeBatch):
         raise UserError(

@@ -220,7 +220,7 @@ class Discovery:
             split = open_source(self.config.dataset_name, self.config.request)
         else:
             require_fit(split, self.config)
-        system = self.config.build_system(split.inputs, split.outputs)
+        system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
         # Checked before the first matrix is made.
         self._require_memory(Learner(system, self.choice.terms), at_once=1)
         return split.bind(system)

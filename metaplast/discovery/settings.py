@@ -41,8 +41,8 @@ class RuleSettings(Settings):
     """Which terms of a pool are candidates: any, or those that are local: a synapse computes them
     from its own two neurons and its weight."""
     theta: ThetaKind = "shared"
-    """One set of coefficients for all layers, or one per layer. A pool is searched with one set for
-    all layers, and the remaining candidates are refitted per layer."""
+    """One set of coefficients for all layers, or one per layer; in a recurrent network, one per
+    weight matrix. A pool is searched with one set, and the remaining candidates are refitted."""
     feedback: str | None = None
     """Where errors come from; by default the usual feedback for the terms (fixed random)."""
 
@@ -104,9 +104,9 @@ class StackSettings(Settings):
     GROUP: ClassVar[str] = "network"
 
     hidden: tuple[int, ...] = (170, 130, 100, 70)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers, or of the system's own populations."""
     activation: str = "softplus:10"
-    """Activation of the hidden layers: softplus:BETA, tanh or relu."""
+    """Activation of the hidden neurons: softplus:BETA, tanh or relu."""
     init: str = "xavier"
     """How weights are drawn: xavier or normal:STD."""
 

@@ -51,10 +51,9 @@ def _require_targets(learner: Learner, episodes: EpisodeBatch) -> None:
     batched = episodes.support_x.dim() == 1 + episodes.query_x.dim()
     sides = ((episodes.support, "support", 2 + batched), (episodes.query, "query", 2))
     for examples, what, axes in sides:
-        learner.system.objective.targets(
+        learner.system.targets(
             examples.target,
             tuple(examples.input.shape[:axes]),
-            learner.system.outputs,
             what=f"{what} labels",
             dtype=episodes.support_x.dtype,
             device=examples.target.device,
@@ -82,6 +81,12 @@ def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
         shape[-1] == system.inputs,
         f"the network takes {system.inputs} inputs, the episodes have images of {shape[-1]} "
         f"inputs; set the network's first width to that.",
+    )
+    timing = system.sequence
+    require(
+        timing is None or shape[2] == timing.frames,
+        f"the network reads sequences of {0 if timing is None else timing.frames} frames, the "
+        f"episodes have {shape[2]}; give both the same timing.",
     )
 
 

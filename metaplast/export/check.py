@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import operator
 import subprocess
 import sys
 import tempfile
@@ -16,14 +15,14 @@ import torch
 
 from metaplast.base.errors import UserError, require
 from metaplast.base.seeds import generator
-from metaplast.export.exporter import CodeExporter
+from metaplast.export.exporter import CodeExporter, Network
 from metaplast.export.objective import objective_of
 from metaplast.export.text import one_line
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
-from metaplast.systems.system import Examples
+from metaplast.systems.system import Examples, System
+from metaplast.terms.algebra import W
 
 TOLERANCE = 1e-10
 STEPS = 5
@@ -65,7 +64,7 @@ class _Trial:
     end: State
 
 
-def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExporter) -> Check:
+def check(source: str, rule: Rule, network: Network, exporter: CodeExporter) -> Check:
     """Return how far the code is from the engine, in float64 on random states and examples.
 
     Raises:
@@ -78,16 +77,16 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
         f"{exporter.package} is not installed here; install it (pip install {exporter.package}) "
         f"and export again.",
     )
-    weights = sum(map(operator.mul, network.widths, network.widths[1:]))
+    weights = sum(rows * columns for rows, columns in _weights(network).values())
     require(
         weights <= MOST_WEIGHTS,
         f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
         f"--widths for one of at most {MOST_WEIGHTS}; the code serves larger ones too.",
     )
     network = replace(network, objective_name=objective_of(rule, network).name)
-    learner = Learner.on_stack(network, rule.feedback, rule.terms)
+    learner = rule.learner(network)
     trials = [_trial(learner, rule, index) for index in range(STATES)]
-    ends = _run(source, exporter, trials)
+    ends = _run(source, exporter, trials, len(_weights(network)))
     difference = max(
         (_distance(np.asarray(matrix), end)
          for trial, matrices in zip(trials, ends, strict=True)
@@ -105,12 +104,13 @@ def check(source: str, rule: Rule, network: FullyConnected, exporter: CodeExport
 
 def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
     """Return a random state, examples, and the engine's final state."""
-    draw = generator(0, "export", index)
-    widths = learner.network.widths
+    draw, system = generator(0, "export", index), learner.system
     start = state = learner.draw(1, draw, torch.float64)
-    images = torch.rand(STEPS, widths[0], generator=draw, dtype=torch.float64, device="cpu")
-    labels = _targets(learner.network, draw)
-    theta = rule.named_theta.for_sites(learner.network.layers)[None]
+    frames = () if system.sequence is None else (system.sequence.frames,)
+    shape = (STEPS, *frames, system.inputs)
+    images = torch.rand(shape, generator=draw, dtype=torch.float64, device="cpu")
+    labels = _targets(system, draw)
+    theta = rule.named_theta.for_sites(learner.sites)[None]
     for image, label in zip(images, labels, strict=True):
         state = learner.step(state, theta, Examples(image[None], label[None]))
     require(
@@ -121,12 +121,18 @@ def _trial(learner: Learner, rule: Rule, index: int) -> _Trial:
     return _Trial(start, images, labels, state)
 
 
-def _targets(network: FullyConnected, draw: torch.Generator) -> torch.Tensor:
+def _targets(system: System, draw: torch.Generator) -> torch.Tensor:
     """Return random targets of the kind that the objective takes."""
-    if network.objective.target_kind == "numbers":
-        shape = STEPS, network.outputs
+    shape = (STEPS, *system.target_shape)
+    if system.objective.target_kind == "numbers":
+        shape = (*shape, system.outputs)
         return torch.randn(shape, generator=draw, dtype=torch.float64, device="cpu")
-    return torch.randint(network.outputs, (STEPS,), generator=draw, dtype=torch.int64, device="cpu")
+    return torch.randint(system.outputs, shape, generator=draw, dtype=torch.int64, device="cpu")
+
+
+def _weights(system: System) -> dict[str, tuple[int, int]]:
+    """Return names and shapes of the forward weights, which are the first that rules change."""
+    return {group.name: system.shapes[group.name] for group in system.groups if group.matrix == W}
 
 
 def _matrices(state: State) -> list[np.ndarray]:
@@ -140,17 +146,20 @@ def _distance(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(got - expected).max(initial=0)) / scale
 
 
-def _run(source: str, exporter: CodeExporter, trials: Sequence[_Trial]) -> list[list[np.ndarray]]:
-    """Return the matrices that the code learns from each trial's start."""
+def _run(
+    source: str, exporter: CodeExporter, trials: Sequence[_Trial], weights: int
+) -> list[list[np.ndarray]]:
+    """Return the matrices that the code learns from each trial's start; `weights` of them first."""
     with tempfile.TemporaryDirectory(prefix="metaplast-export-") as name:
         folder = Path(name)
         (folder / "exported.py").write_text(source, encoding="utf-8")
         (folder / "driver.py").write_text(exporter.driver, encoding="utf-8")
         for index, trial in enumerate(trials):
             arrays = {"images": trial.images.numpy(), "labels": trial.labels.numpy()}
-            groups = {"weights": trial.start.weights, "feedback": trial.start.backward}
+            matrices = _matrices(trial.start)
+            groups = {"weights": matrices[:weights], "feedback": matrices[weights:]}
             for kind, group in groups.items():
-                arrays |= {f"{kind}{k}": m[0].numpy() for k, m in enumerate(group)}
+                arrays |= {f"{kind}{k}": matrix for k, matrix in enumerate(group)}
             np.savez(folder / f"start{index}.npz", **arrays)  # type: ignore[arg-type]
         _execute(folder, exporter)
         ends = []

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from metaplast.export.exporter import Network
 from metaplast.export.objective import objective_of
 from metaplast.export.spelling import nonlinearity, pathway
 from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
 from metaplast.rules.equation import MATRICES
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import pre
 from metaplast.terms.notation import LATEX
 
@@ -40,7 +41,7 @@ class Row:
 def document(
     template: str,
     rule: Rule,
-    network: FullyConnected,
+    network: Network,
     escape: Callable[[object], str],
     **syntax: str,
 ) -> str:
@@ -56,17 +57,17 @@ def document(
     return fill(template, _context(rule, network, escape), {"math": markdown_math}, **syntax)
 
 
-def _context(
-    rule: Rule, network: FullyConnected, escape: Callable[[object], str]
-) -> dict[str, Any]:
+def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> dict[str, Any]:
     activation, objective = network.nonlinearity, objective_of(rule, network)
     named = f"the objective {escape(objective.name)}"
     return {
         "version": version("metaplast"),
         "equations": _equations(rule),
-        "rows": [_row(rule, index, escape) for index in range(len(rule.terms))],
+        "table": [_row(rule, index, escape) for index in range(len(rule.terms))],
         "per_layer": rule.is_per_layer,
         "layers": len(rule.theta),
+        "recurrent": isinstance(network, Recurrent),
+        "each": bool(network.target_shape),
         "widths": "–".join(map(str, network.widths)),
         "sigma": nonlinearity(activation.kind).latex,
         "beta": f"{activation.beta:g}" if activation.kind == "softplus" else "",

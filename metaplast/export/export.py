@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from metaplast.base.errors import require
 from metaplast.export.check import Check, check
-from metaplast.export.exporter import CodeExporter, Exporter, declared, get_exporter
+from metaplast.export.exporter import CodeExporter, Exporter, Network, declared, get_exporter
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Export:
     check: Check | None
 
 
-def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -> Export:
+def export_rule(rule: Rule, network: Network, exporter: Exporter | str) -> Export:
     """Return the rule in a format; code is executed and compared with the engine.
 
     Args:
@@ -43,9 +42,9 @@ def export_rule(rule: Rule, network: FullyConnected, exporter: Exporter | str) -
     for term in rule.terms:
         declared(term)
     require(
-        rule.named_theta.fits(network.layers),
+        rule.named_theta.fits(len(network.sites)),
         f"the rule has coefficients for {len(rule.theta)} layers, the network has "
-        f"{network.layers}; give --widths with {len(rule.theta) + 1} numbers.",
+        f"{len(network.sites)}; give --widths with {len(rule.theta) + 1} numbers.",
     )
     # A rule's file may hold unpaired surrogates, which UTF-8 cannot encode: they stay escaped.
     text = exporter.write(rule, network).encode(errors="backslashreplace").decode()

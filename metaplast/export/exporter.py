@@ -10,10 +10,13 @@ from metaplast.base.errors import UserError
 from metaplast.base.registry import find, lookup
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import Formula
 from metaplast.terms.term import Term
 
 EXPORTERS = "metaplast.exporters"
+#: What a rule can be exported for.
+Network = FullyConnected | Recurrent
 
 
 class Exporter(ABC):
@@ -31,7 +34,7 @@ class Exporter(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the rule, for this network, as text that ends with a newline.
 
         Raises:
@@ -47,13 +50,29 @@ class CodeExporter(Exporter):
         driver: Python source of `drive(code, weights, feedback, images, labels)`. It receives the
             program as a module and float64 NumPy arrays, learns the examples one by one, and
             returns the final matrices: first `weights`, then `feedback`. `labels` are classes, or
-            vectors [step, output] if the objective takes vectors. The source may also define
+            vectors [step, output] if the objective takes vectors. For a recurrent network, images
+            are [step, frame, feature], and labels may have an axis of time steps next. The source
+            may also define
             `mistakes(code, weights, feedback, x)`, which returns functions by name; each one gives
             the program an input that it must refuse.
     """
 
     package: ClassVar[str]
     driver: ClassVar[str]
+
+
+def require_stack(exporter: str, network: Network) -> FullyConnected:
+    """Return the network if it is a fully connected stack.
+
+    Raises:
+        UserError: if it is not, because the format has no programs for it.
+    """
+    if not isinstance(network, FullyConnected):
+        raise UserError(
+            f"{exporter} has no program for the system {network.name}; export the rule as numpy, "
+            f"torch, latex, markdown or json."
+        )
+    return network
 
 
 def declared(term: Term) -> Formula:

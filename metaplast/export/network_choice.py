@@ -9,9 +9,12 @@ from metaplast.base.errors import require
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import load_rule
+from metaplast.export.exporter import Network
 from metaplast.rules.rule import Rule
 from metaplast.systems.feedback import STACK, get_feedback
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.timing import Timing
 from metaplast.terms.library import find_known_rule
 
 # The published network except for its last layer; see `DiscoveryConfig.hidden`.
@@ -58,19 +61,20 @@ class Wanted:
         coerce(self)
 
 
-def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:
+def network_of(rule: Rule, wanted: Wanted = Wanted()) -> Network:
     """Return the network for which a rule is exported: the one it was found in, or a default.
 
     Raises:
         UserError: if the rule's provenance and the request do not describe a network.
     """
     own = rule.provenance
+    if rule.system_name == Recurrent.name:
+        return _recurrent(rule, wanted)
     served = get_feedback(rule.feedback).systems
     require(
         STACK in served,
-        f"exports are made for the fully connected network, but the errors of this rule come from "
-        f"feedback {rule.feedback}, which serves only the system {' or '.join(served)}; load its "
-        f"file in Python with Rule.load.",
+        f"no exports are made for the system {' or '.join(served)}, the only one that the feedback "
+        f"{rule.feedback} of this rule serves; load its file in Python with Rule.load.",
     )
     default = DiscoveryConfig()
     widths = wanted.widths or _widths(own.get("widths")) or (_INPUTS, *default.hidden, _CLASSES)
@@ -82,6 +86,25 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> FullyConnected:
         "--init.",
     )
     return FullyConnected(tuple(widths), activation, init)
+
+
+def _recurrent(rule: Rule, wanted: Wanted) -> Recurrent:
+    """Return the recurrent network in which a rule was found, or one with the wanted widths."""
+    own = rule.provenance
+    frames, show, time = (own.get(name) for name in ("frames", "show", "time"))
+    activation = wanted.activation or own.get("activation")
+    init = wanted.init or own.get("init")
+    require(
+        all(type(step) is int for step in (frames, show, time))
+        and own.get("readout") in ("last", "each")
+        and isinstance(activation, str)
+        and isinstance(init, str),
+        "the rule's provenance does not describe the recurrent network that it was found in; "
+        "restore the rule.json that its run wrote.",
+    )
+    timing = Timing(frames, show, time, own["readout"] == "each")  # type: ignore[arg-type]
+    widths = wanted.widths or _widths(own.get("widths"))
+    return Recurrent(widths, timing, str(activation), str(init), rule.feedback)
 
 
 def _widths(value: object) -> tuple[int, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metaplast.base.errors import require
+from metaplast.export.exporter import Network
 from metaplast.export.spelling import OUTPUTS
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.objective import Objective, all_objectives, get_objective
 
 
-def objective_of(rule: Rule, network: FullyConnected) -> Objective:
+def objective_of(rule: Rule, network: Network) -> Objective:
     """Return the objective that a rule was found with; the network's if the rule names none.
 
     Raises:

@@ -17,12 +17,12 @@ from metaplast.terms.algebra import (
 
 # Width for code that is indented once, in 100 columns.
 LINE = 96
-_LETTERS = {"activity": "y", "error": "e"}
+_LETTERS = {"activity": "y", "error": "e", "one": "y"}
 
 
 def variable(signal: Signal) -> str:
     """Return the name of the variable that holds a signal; ones are made from the activity."""
-    return f"{_LETTERS.get(signal.kind, 'y')}_{signal.population}"
+    return f"{_LETTERS.get(signal.kind, signal.kind)}_{signal.population}"
 
 
 def signals(formula: Formula) -> frozenset[str]:

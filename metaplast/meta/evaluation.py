@@ -138,7 +138,7 @@ def least_scores(
 
 def _least(learner: Learner, query: Examples, like: Tensor) -> Tensor:
     """Return the score with which a divergent episode counts, [episode]."""
-    return learner.system.objective.least_score(query.target).mean(-1).to(like)
+    return learner.system.objective.least_score(query.target).flatten(1).mean(-1).to(like)
 
 
 def _batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.labels import Label
 from metaplast.systems.learner import Learner
+from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.single_step import Stepped, step
+from metaplast.systems.system import System
 from metaplast.terms.algebra import MatrixName
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import DataError
@@ -106,6 +108,26 @@ class Rule:
         return str(self.provenance.get("objective", "cross-entropy"))
 
     @property
+    def system_name(self) -> str:
+        """The system that the rule was found with; "" if it names none."""
+        # Version 1 had one system, and recorded only its widths.
+        own = FullyConnected.name if "widths" in self.provenance else ""
+        return str(self.provenance.get("system", own))
+
+    def require_sites(self, system: System) -> None:
+        """Check that coefficients for each layer or matrix belong to a system.
+
+        Raises:
+            UserError: if the rule has such coefficients, and was found with another system.
+        """
+        require(
+            not self.is_per_layer or self.system_name in ("", system.name),
+            f"the rule has coefficients for each layer or matrix of the system "
+            f"{self.system_name}, which mean nothing in the system {system.name}; give a rule with "
+            f"shared coefficients, or one found with {system.name}.",
+        )
+
+    @property
     def coefficients(self) -> dict[str, float | list[float]]:
         """θ by term name: a number, or a list with one for each layer."""
         return self.named_theta.to_plain()
@@ -178,12 +200,21 @@ class Rule:
 
         return rule_html(self)
 
-    def learner(self, network: FullyConnected) -> Learner:
+    def learner(self, network: FullyConnected | Recurrent) -> Learner:
         """Return the learner made of a network and this rule; θ is `tensor()`.
 
         The network brings its own objective, whatever objective the rule was found with.
+
+        Raises:
+            UserError: if the network does not have the rule's feedback or signals, or the rule has
+                coefficients for each layer or matrix of another system.
         """
-        return Learner.on_stack(network, self.feedback, self.terms)
+        if isinstance(network, Recurrent):
+            self.require_sites(network)
+            return Learner(replace(network, feedback_name=self.feedback), self.terms)
+        learner = Learner.on_stack(network, self.feedback, self.terms)
+        self.require_sites(learner.system)
+        return learner
 
     def step(
         self,

@@ -125,9 +125,14 @@ class Feedback(ABC):
 
 
 class ChainFeedback(Feedback):
-    """Errors carried down layer by layer through B_ℓ, and back in time in a recurrent network."""
+    """Errors carried down layer by layer through B_ℓ, and back in time in a recurrent network.
 
-    systems = ("fully-connected", "recurrent")
+    Attributes:
+        reach: over how many time steps a recurrent network carries an error back; None for all.
+    """
+
+    systems: ClassVar[tuple[str, ...]] = ("fully-connected", "recurrent")
+    reach: int | None = None
 
     @abstractmethod
     def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,12 +14,13 @@ from metaplast.base.coerce import coerce
 from metaplast.base.errors import UserError, require, shown
 from metaplast.systems.activation import Activation, parse_activation
 from metaplast.systems.diagnostics import angle
+from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import ErrorPass, Feedback, feedback_for, get_feedback
 from metaplast.systems.initialisation import Init
 from metaplast.systems.kind import SystemKind, SystemRequest, require_no_argument
 from metaplast.systems.objective import Objective, get_objective
-from metaplast.systems.state import State, View
-from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.systems.state import View
+from metaplast.systems.system import Examples, Group, Presented
 from metaplast.terms.algebra import B, Signal, W, post, pre
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
@@ -38,7 +39,7 @@ class Forward(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FullyConnected(System):
+class FullyConnected(DrawnSystem):
     """A stack of fully connected layers without biases.
 
         z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L given by the objective.
@@ -114,7 +115,7 @@ class FullyConnected(System):
     @cached_property
     def feedback(self) -> Feedback:
         """The source of the errors."""
-        return feedback_for(self.name, self.feedback_name)
+        return feedback_for(FullyConnected.name, self.feedback_name)
 
     @cached_property
     def objective(self) -> Objective:
@@ -143,26 +144,6 @@ class FullyConnected(System):
     def sites(self) -> tuple[str, ...]:
         """The layers "1" … "L"."""
         return tuple(str(i) for i in range(1, self.layers + 1))
-
-    def draw(
-        self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> State:
-        """Return freshly drawn matrices, W's first."""
-        return State(self._draw(self.shapes, episodes, generator, dtype))
-
-    def complete(
-        self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
-    ) -> State:
-        """Return prescribed matrices and draw the missing ones, such as the feedback's."""
-        missing = [name for name in self.shapes if name not in initial.matrices]
-        found = {**initial.matrices, **self._draw(missing, episodes, generator, dtype)}
-        return State({name: found[name] for name in self.shapes})
-
-    def _draw(
-        self, names: Iterable[str], episodes: int, generator: torch.Generator, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        init = Init(self.init)
-        return {n: init.draw((episodes, *self.shapes[n]), generator, dtype) for n in names}
 
     def forward(self, weights: Sequence[Operator], x: Tensor) -> Forward:
         """Return the signals for inputs x.

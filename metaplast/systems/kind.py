@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from metaplast.base.errors import require
 from metaplast.base.registry import find, lookup
 from metaplast.systems.system import System
+from metaplast.systems.timing import Timing
 
 SYSTEMS = "metaplast.systems"
 DEFAULT = "fully-connected"
@@ -29,6 +30,7 @@ class SystemRequest:
         feedback: name of the feedback.
         objective: name of the objective.
         argument: the text after the colon in `--system name:argument`.
+        timing: of sequences; None if inputs are vectors, or not known yet.
     """
 
     inputs: int
@@ -39,6 +41,7 @@ class SystemRequest:
     feedback: str = "fixed"
     objective: str = "cross-entropy"
     argument: str = ""
+    timing: Timing | None = None
 
 
 class SystemKind(ABC):
@@ -47,12 +50,14 @@ class SystemKind(ABC):
     Attributes:
         name: the text after `--system`.
         summary: one line for `--help`.
+        reads_sequences: whether its systems read sequences instead of vectors.
         defaults: settings whose defaults differ from those of the default system, by name.
     """
 
     name: str
     summary: str
     aliases: tuple[str, ...] = ()
+    reads_sequences: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod

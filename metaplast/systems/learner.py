@@ -239,8 +239,8 @@ class Learner:
         if not axes:
             batched = self.system.takes_batches and inputs.dim() == 2 + self.system.input_axes
             axes = 2 if batched else 1
-        targets = self.system.objective.targets(
-            examples.target, tuple(inputs.shape[:axes]), self.system.outputs,
+        targets = self.system.targets(
+            examples.target, tuple(inputs.shape[:axes]),
             what="labels", dtype=inputs.dtype, device=inputs.device,
         )  # fmt: skip
         return examples._replace(target=targets)
@@ -249,7 +249,8 @@ class Learner:
         """Return the updates F by the terms on each group, computed one by one on demand.
 
         Each is a full matrix, [episode, row, column], for the terms that act on the group's matrix
-        (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the compiled terms.
+        (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the
+        compiled terms.
         """
         example = self._checked(example)
         presented = self.system.present(View.of(state), example, self.reads)
@@ -267,7 +268,11 @@ class Learner:
         """
         objective, query = self.system.objective, self._checked(query, 2)
         output = self.system.output(View.of(state), query.input)
-        loss, score = objective.checked_quality(output, query.target)
+        # With a target at each step, every step of a sequence counts as a sample.
+        last = 1 + len(self.system.target_shape)
+        loss, score = objective.checked_quality(
+            output.flatten(1, last), query.target.flatten(1, last)
+        )
         return loss.mean(-1), score.mean(-1)
 
     def error_angles(self, state: State, query: Examples) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
+from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import Matrix, Scalar, Signal
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.synapses import Synapses
@@ -157,6 +158,41 @@ class System(ABC):
     def outputs(self) -> int:
         """Number of output neurons."""
 
+    @property
+    def sequence(self) -> Timing | None:
+        """The timing of a system that reads sequences in frames; None for the others."""
+        return None
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Axes of targets after [episode, sample], and of outputs before the neurons.
+
+        (T,) if there is a target at each of T steps. The objective counts each as a sample.
+        """
+        return ()
+
+    def targets(
+        self,
+        given: object,
+        samples: Sequence[int],
+        *,
+        what: str,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        online: bool = False,
+    ) -> Tensor:
+        """Return targets as the objective has them, for `samples` (their axes) of this system.
+
+        The other arguments are those of `Objective.targets`.
+
+        Raises:
+            UserError: if they are invalid for the objective.
+        """
+        return self.objective.targets(
+            given, (*samples, *self.target_shape), self.outputs,
+            what=what, dtype=dtype, device=device, online=online,
+        )  # fmt: skip
+
     @abstractmethod
     def draw(self, episodes: int, generator: torch.Generator, dtype: torch.dtype) -> State:
         """Return a fresh state for each of `episodes` episodes, on the generator's device."""
@@ -181,7 +217,7 @@ class System(ABC):
 
     @abstractmethod
     def output(self, view: View, inputs: Tensor) -> Tensor:
-        """Return the net input of the output neurons, [episode, sample, neuron].
+        """Return the net input of the output neurons, [episode, sample, *target_shape, neuron].
 
         Args:
             view: the state.

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_one, require_tensor, type_name
+from metaplast.systems.kind import all_systems
 from metaplast.systems.labels import whole_numbers
 from metaplast.systems.objective import Objective, all_objectives
 from metaplast.systems.state import State
+from metaplast.systems.system import System
 
 if TYPE_CHECKING:
     from metaplast.tasks.batch import EpisodeBatch
@@ -26,7 +28,8 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -
 
     Args:
         targets: [episode, sample] whole numbers, or [episode, sample, output] floating point: class
-            probabilities, or other vectors that the objective accepts.
+            probabilities, or other vectors that the objective accepts. If sequences have a target
+            at each step, that axis comes after the samples.
         inputs: their inputs.
         what: "support" or "query".
         axes: that come before an input's own: 2, or 3 for mini-batches [episode, step, sample, …].
@@ -53,8 +56,10 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -
             f"{targets.dtype}; convert them with .long() if they are classes, or give numbers to "
             f"learn as vectors [episode, query, output]."
         )
+    # Of sequences, each step may have a target.
+    per_step = inputs.dim() > 3 and len(shape) == 3 and shape[:2] == wanted
     require(
-        shape == wanted,
+        shape == wanted or per_step,
         f"{what} labels must be [episode, image] class indices or {vectors}, one for each {what} "
         f"image, that is {wanted}, got {shape}; give one for each image"
         + ("." if len(shape) < 3 else ", or probabilities as floating point."),
@@ -176,6 +181,41 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
         f"{batch.episodes}.",
     )
     return batch
+
+
+def require_inputs(split: EpisodeSplit, system: System) -> None:
+    """Check that a system reads the kind of inputs that the data have: vectors or sequences.
+
+    Args:
+        split: of episodes.
+        system: that learns from it.
+
+    Raises:
+        UserError: if it reads the other kind, or sequences of another timing.
+    """
+    if split.timing == system.sequence:
+        return
+    data = split.name or "the data"
+    if split.timing is None:
+        from metaplast.tasks.library import all_sources
+
+        makers = [f"{s.name}:{split.name}" for s in all_sources().values() if s.is_sequential]
+        raise UserError(
+            f"the system {system.name} reads sequences, but {data} has one vector for each "
+            f"sample; write --dataset {' or '.join(makers)}, or give sequences of your own, "
+            f"episodes.from_sequences(…)."
+        )
+    require(
+        system.sequence is not None,
+        f"the system {system.name} reads one vector for each sample, but {data} has sequences; "
+        f"choose --system "
+        f"{' or '.join(k.name for k in all_systems().values() if k.reads_sequences)}, or other "
+        f"data.",
+    )
+    raise UserError(
+        f"the system {system.name} was made for sequences of another timing than those of {data}; "
+        f"make it with the timing of the split."
+    )
 
 
 def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> None:

@@ -21,12 +21,18 @@ def all_sources() -> Mapping[str, EpisodeSource]:
     return find(EPISODES, EpisodeSource)  # type: ignore[type-abstract]
 
 
-def default_source() -> str:
-    """Return the name of the default source.
+def default_source(system: str = "") -> str:
+    """Return the default source, as it is written after `--dataset`.
+
+    Args:
+        system: name of the system that learns; some have a default of their own.
 
     Raises:
         UserError: if no installed package offers one.
     """
+    for source in all_sources().values():
+        if system in source.default_for:
+            return source.default_for[system]
     names = [name for name, source in all_sources().items() if source.is_default]
     require(bool(names), "no installed package has a default data set; install metaplast again.")
     return names[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
@@ -12,13 +13,14 @@ import torch
 from metaplast.base.errors import UserError
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.checks import require_targets
+from metaplast.tasks.checks import require_inputs, require_targets
 from metaplast.tasks.mini_batches import MiniBatches
 from metaplast.tasks.request import EpisodeRequest
 
 if TYPE_CHECKING:
     from metaplast.rules.rule import Rule
     from metaplast.systems.system import Examples, System
+    from metaplast.systems.timing import Timing
     from metaplast.tasks.request import StreamRequest
     from metaplast.tasks.stream import StreamSplit
 
@@ -38,7 +40,7 @@ class EpisodeSplit:
         train: for meta-training and selection.
         test: only for the held-out test.
         held_out: "classes" if the two share no class, "images" if they share no image.
-        inputs: numbers in one input, such as the pixels of an image.
+        inputs: numbers in one input, such as the pixels of an image, or in one frame of a sequence.
         outputs: width of the last layer.
         description: one human-readable line: source, classes, images.
         planted: the rule that made the query labels, if any; the discovered rule is compared with
@@ -46,6 +48,7 @@ class EpisodeSplit:
         binding: returns the split for a system; None if the episodes are the same for all systems.
         name: of the data; empty if they have none.
         targets: "classes" (indices or probabilities), or "numbers" (vectors, for regression).
+        timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
     """
 
     train: EpisodeSampler
@@ -58,14 +61,16 @@ class EpisodeSplit:
     binding: Callable[[System], EpisodeSplit] | None = None
     name: str = ""
     targets: TargetKind = "classes"
+    timing: Timing | None = None
 
     def bind(self, system: System) -> EpisodeSplit:
         """Return the split for a system that learns it.
 
         Raises:
-            UserError: if the episodes do not fit the system, or its objective takes other
-                targets.
+            UserError: if the episodes do not fit the system, it reads vectors and not sequences or
+                the reverse, or its objective takes other targets.
         """
+        require_inputs(self, system)
         require_targets(self, system.objective)
         if self.binding is not None:
             return self.binding(system)
@@ -90,6 +95,9 @@ class EpisodeSource(ABC):
         shots: support images of each class if the user gives no number, fewer if classes are small;
             for regression, support samples of a task.
         is_planting: whether its argument is a rule, which makes the query labels.
+        default_for: systems for which it is the default instead, each with what is written after
+            `--dataset`.
+        is_sequential: whether it makes sequences of the data set that its argument names.
     """
 
     name: str
@@ -97,6 +105,8 @@ class EpisodeSource(ABC):
     aliases: tuple[str, ...] = ()
     is_default: bool = False
     is_planting: bool = False
+    default_for: Mapping[str, str] = MappingProxyType({})
+    is_sequential: bool = False
     shots: int = 50
 
     @abstractmethod

@@ -79,7 +79,7 @@ class TermChoice:
         return self.usable(lambda term: term.signals <= offered and term.scalars <= scalars)
 
     def usable(self, is_usable: Callable[[Term], bool]) -> TermChoice:
-        """Return the choice with only the usable terms of its pool; terms named by the user stay."""
+        """Return the choice with only the usable terms of its pool; terms that are named stay."""
         if self.is_named:
             return self
         return replace(self, terms=tuple(filter(is_usable, self.terms)))
@@ -107,13 +107,15 @@ class TermChoice:
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use in a stack: the requested one, or the choice's usual one.
 
+        What follows a colon in the requested one does not matter here.
+
         Raises:
             UserError: if the requested feedback contradicts a known rule.
         """
         if wanted is None:
             return self.feedback[0] if self.feedback else "fixed"
         require(
-            not self.feedback or wanted in self.feedback,
+            not self.feedback or wanted.partition(":")[0] in self.feedback,
             f"--terms {self.text} goes with feedback {' or '.join(self.feedback)}, got "
             f"{shown(wanted)}; leave --feedback out or name the terms one by one.",
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metaplast.base.errors import require
 from metaplast.terms.algebra import (
+    AnyGate,
     Formula,
     FormulaError,
     Matrix,
@@ -207,8 +208,8 @@ def checked_terms(terms: Iterable[Term]) -> tuple[Term, ...]:
 def full_update(term: Term, synapses: Synapses) -> Tensor:
     """Return the term's update F, [episode, row, column], monomial by monomial.
 
-    It forms one full matrix per monomial and occurrence. The reference engine, calibration and
-    diagnosis use it, because they must not share code with the compiled terms.
+    It forms one full matrix per monomial. The reference engine, calibration and diagnosis use it,
+    because they must not share code with the compiled terms.
     """
     formula, matrix = term.formula, synapses.operator.tensor
     update = torch.zeros_like(matrix)
@@ -220,31 +221,37 @@ def full_update(term: Term, synapses: Synapses) -> Tensor:
         if monomial.is_ungated_decay:
             update = update + monomial.coefficient * matrix
             continue
-        for one in synapses.occurrences():
-            update = update + _weighted(monomial.coefficient * _part(monomial, one), one.weight)
+        update = update + _weighted(monomial.coefficient * _part(monomial, synapses), synapses)
     return update
 
 
-def _weighted(part: Tensor, weight: float) -> Tensor:
-    return part if weight == 1 else weight * part
+def _weighted(part: Tensor, synapses: Synapses) -> Tensor:
+    return part if synapses.weight == 1 else synapses.weight * part
 
 
 def _part(monomial: Monomial, synapses: Synapses) -> Tensor:
-    """Return Π gates · (row ⊗ column), or · M, at one occurrence, [episode, row, column]."""
+    """Return Σ_k Π gates · (row ⊗ column), or · M, over the occurrences, [episode, row, column]."""
     matrix = synapses.operator.tensor
 
     def value(vector: Vector) -> Tensor:
         if isinstance(vector, Projection):
-            return torch.einsum("erc,er->ec", matrix, value(vector.signal))
+            return torch.einsum("erc,ekr->ekc", matrix, value(vector.signal))
         return synapses.signal(vector)
 
-    part = matrix
-    if monomial.row is not None and monomial.column is not None:
-        part = torch.einsum("er,ec->erc", value(monomial.row), value(monomial.column))
-    for gate in monomial.gates:
+    def strength(gate: AnyGate) -> Tensor:
         if isinstance(gate, Scalar):
-            strength = synapses.scalars[gate.name]
-        else:
-            strength = (value(gate.left) * value(gate.right)).sum(-1)
-        part = part * strength[:, None, None]
+            return synapses.scalars[gate.name]
+        return (value(gate.left) * value(gate.right)).sum(-1)
+
+    gates = [strength(gate) for gate in monomial.gates]
+    if monomial.row is None or monomial.column is None:
+        return matrix * torch.stack(gates).prod(0).sum(1)[:, None, None]
+    row, column = value(monomial.row), value(monomial.column)
+    if row.shape[1] > 1:
+        for gate in gates:
+            row = row * gate[..., None]
+        gates = []
+    part = torch.einsum("ekr,ekc->erc", row, column)
+    for gate in gates:
+        part = part * gate[:, 0, None, None]
     return part

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_memory import LiveMatrices
 from support import (
     FEEDBACKS,
     FORWARD,
@@ -18,8 +19,6 @@ from support import (
     named,
     random_problem,
 )
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaplast.base.errors import UserError
 from metaplast.engines import ENGINES, get_engine, unroll
@@ -252,29 +251,6 @@ def test_final_state_is_that_of_repeated_steps():
     final = get_engine("batched").run(problem).final
     for a, b in zip(matrices_of(final), matrices_of(state), strict=True):
         assert_close(a, b, 1e-13)
-
-
-class LiveMatrices(TorchDispatchMode):
-    """Measures the largest number of bytes in tensors of at least `least` numbers alive at once."""
-
-    def __init__(self, least):
-        super().__init__()
-        self.least, self.peak, self._alive = least, 0, {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor) and tensor.numel() >= self.least:
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage):
-        known = self._alive.get(storage._cdata)
-        if known is not None and not known[0].expired():
-            return
-        self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self._alive = {k: v for k, v in self._alive.items() if not v[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
 
 
 @pytest.mark.slow

@@ -103,6 +103,8 @@ SOURCES = {
     "backward_decay": r"^Shervani-Tabar, Mirhoseini & Rosenbaum 2024, .*eq\. 9",
     "backward_error_error": "^the transpose of .* candidate term 2$",
     "backward_activity_error": "^the transpose of .* candidate term 1$",
+    "potential_oja": r"^Shervani-Tabar, Mirhoseini & Rosenbaum 2024, .*section 2\.4, as printed$",
+    "drive_oja": r"^Oja 1989, .*on the drive of .*2408\.08408, section 2\.4$",
     "backward_oja": "^Oja 1989, .*with pre and post exchanged$",
     "backward_error_oja": "^Oja 1989, .*on the errors that B carries$",
     # tests/systems/test_fixed_point.py compares these with full matrices.

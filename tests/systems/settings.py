@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from support import BACKWARD, FORWARD, named, normal, seeded
 from systems.perturbed_example import DEVIATION, Perturbed
-from systems.recurrent_example import Recurrent
+from systems.recurrent_example import Recurrent as TestRecurrent
 
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.system import System
+from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.terms.algebra import W, dot, outer, post, pre, scalar
 from metaplast.terms.term import Term
@@ -53,8 +55,13 @@ class Setting:
         return torch.randint(self.system.outputs, samples, generator=seeded(seed))
 
 
-def vectors(outputs: int) -> Callable[[tuple[int, int], int], torch.Tensor]:
-    return lambda samples, seed: normal(*samples, outputs, seed=seed + 7)
+def vectors(*shape: int) -> Callable[[tuple[int, int], int], torch.Tensor]:
+    return lambda samples, seed: normal(*samples, *shape, seed=seed + 7)
+
+
+def classes(steps: int) -> Callable[[tuple[int, int], int], torch.Tensor]:
+    """Return targets that are classes 0 … 2 at each of some steps."""
+    return lambda samples, seed: torch.randint(3, (*samples, steps), generator=seeded(seed))
 
 
 DRIVEN = Term("driven", outer(post.signal("drive"), pre.activity), "made up")
@@ -95,6 +102,7 @@ FIXED_TERMS = (
     GATED_DECAY,
 )  # fmt: skip
 TIGHT = {"tolerance": 1e-13, "rate": 0.9}
+OJAS = named("drive_oja", "potential_oja")
 
 SETTINGS = {
     "stack, fixed": Setting(FullyConnected((5, 4, 3)), FORWARD, (5,)),
@@ -105,9 +113,24 @@ SETTINGS = {
         FullyConnected((4, 5, 2), "tanh", feedback_name="direct", objective_name="mse"),
         named("error_hebbian", "oja", "decay"), (4,), vectors(2),
     ),
-    "recurrent": Setting(Recurrent(), RECURRENT_TERMS, (4, 3)),
-    "recurrent, mse": Setting(
-        Recurrent(classes=2, objective_name="mse"), RECURRENT_TERMS, (3, 3), vectors(2)
+    "test recurrent": Setting(TestRecurrent(), RECURRENT_TERMS, (4, 3)),
+    "test recurrent, mse": Setting(
+        TestRecurrent(classes=2, objective_name="mse"), RECURRENT_TERMS, (3, 3), vectors(2)
+    ),
+    "recurrent, delayed": Setting(Recurrent((3, 4, 3), Timing(1, 2, 5)), FORWARD + OJAS, (1, 3)),
+    "recurrent, backprop, each step": Setting(
+        Recurrent((2, 4, 3), Timing(3, 1, 3, each=True), "softplus:10", feedback_name="symmetric"),
+        named("error_hebbian", "summed_error_hebbian", "oja") + OJAS, (3, 2), classes(3),
+    ),
+    "recurrent, plastic, mse": Setting(
+        Recurrent((3, 4, 2), Timing(2, 2, 5), feedback_name="plastic", objective_name="mse"),
+        named("error_hebbian", "error_error", "gated_error_hebbian", "decay", "drive_oja",
+              "backward_hebbian", "backward_decay"), (2, 3), vectors(2), size=0.01,
+    ),
+    "recurrent, truncated, mse at each step": Setting(
+        Recurrent((3, 4, 2), Timing(3, 1, 4, each=True), feedback_name="truncated:2",
+                  objective_name="mse"),
+        named("error_hebbian", "oja") + OJAS, (3, 3), vectors(4, 2),
     ),
     "perturbed": Setting(Perturbed(), PERTURBED_TERMS, (3,), size=0.3, noise_shape=(1, 4)),
     "perturbed, four times, mse": Setting(

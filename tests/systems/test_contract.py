@@ -142,8 +142,7 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
         for name, change in shown.own.items():
             matrices[name] = matrices[name] + change.rows.mT @ change.columns
         state = State(matrices, shown.carry)
-    query = problem.episodes.query
-    loss = system.objective.loss(system.output(View.of(state), query.input), query.target).mean(-1)
+    loss, _ = learner.query(state, problem.episodes.query)
     (expected,) = torch.autograd.grad(loss.sum(), theta)
     actual = get_engine("batched").run(problem)
     assert_close(actual.loss, loss.detach())
@@ -229,7 +228,7 @@ def test_the_fused_engine_serves_the_stack_with_classes_only(setting):
 
 def test_an_ungated_decay_acts_once_an_example():
     """For any number of occurrences."""
-    setting = SETTINGS["recurrent"]
+    setting = SETTINGS["test recurrent"]
     decay = next(t for t in setting.terms if t.name == "decay")
     learner = Learner(setting.system, (decay,))
     state = learner.draw(1, seeded(), torch.float64)

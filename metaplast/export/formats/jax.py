@@ -1,9 +1,8 @@
 """Export as a JAX program."""
 
-from metaplast.export.exporter import CodeExporter
+from metaplast.export.exporter import CodeExporter, Network, require_stack
 from metaplast.export.program import program
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
 
 
 class JaxExporter(CodeExporter):
@@ -55,9 +54,9 @@ def mistakes(code, weights, feedback, x):
     }
 '''
 
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the program; see `Exporter.write`."""
-        return program("jax.py.jinja", rule, network, "jnp")
+        return program("jax.py.jinja", rule, require_stack(self.name, network), "jnp")
 
 
 jax_exporter = JaxExporter()

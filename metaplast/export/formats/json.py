@@ -2,7 +2,7 @@
 
 import json
 
-from metaplast.export.exporter import Exporter, declared
+from metaplast.export.exporter import Exporter, Network, declared
 from metaplast.export.text import plain
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
@@ -15,13 +15,16 @@ class JsonExporter(Exporter):
     suffix = ".json"
     summary = "data: coefficients, formulas as text and as monomials, network; loads as a rule"
 
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the JSON text; see `Exporter.write`."""
         data = rule.to_json()
         for term in rule.terms:
             declared(term)
         spec = network.spec()
-        data["network"] = {name: spec[name] for name in ("widths", "activation", "init")}
+        own = set(spec) - {"feedback", "objective"}
+        if isinstance(network, FullyConnected):
+            own = {"widths", "activation", "init"}
+        data["network"] = {name: value for name, value in spec.items() if name in own}
         data["provenance"] = plain(rule.provenance)
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

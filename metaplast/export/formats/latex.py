@@ -1,10 +1,9 @@
 """Export as a LaTeX document."""
 
 from metaplast.export.document import document
-from metaplast.export.exporter import Exporter
+from metaplast.export.exporter import Exporter, Network
 from metaplast.export.text import latex
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
 
 
 class LatexExporter(Exporter):
@@ -15,7 +14,7 @@ class LatexExporter(Exporter):
     summary = "a document that compiles: equation, table of coefficients, provenance"
     aliases = ("tex",)
 
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the document; see `Exporter.write`."""
         return document(
             "latex.tex.jinja", rule, network, latex,

@@ -1,10 +1,9 @@
 """Export as Markdown."""
 
 from metaplast.export.document import document
-from metaplast.export.exporter import Exporter
+from metaplast.export.exporter import Exporter, Network
 from metaplast.export.text import markdown
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
 
 
 class MarkdownExporter(Exporter):
@@ -15,7 +14,7 @@ class MarkdownExporter(Exporter):
     summary = "equation, table of coefficients, provenance; formulas between dollar signs"
     aliases = ("md",)
 
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the text; see `Exporter.write`."""
         return document("markdown.md.jinja", rule, network, markdown)
 

@@ -1,9 +1,10 @@
 """Export as a NumPy program."""
 
-from metaplast.export.exporter import CodeExporter
+from metaplast.export.exporter import CodeExporter, Network
 from metaplast.export.program import program
+from metaplast.export.recurrent_program import recurrent_program
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.recurrent import Recurrent
 
 
 class NumpyExporter(CodeExporter):
@@ -44,8 +45,10 @@ def mistakes(code, weights, feedback, x):
     }
 '''
 
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the program; see `Exporter.write`."""
+        if isinstance(network, Recurrent):
+            return recurrent_program(rule, network, "np")
         return program("numpy.py.jinja", rule, network, "np")
 
 

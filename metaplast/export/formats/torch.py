@@ -1,9 +1,10 @@
 """Export as a PyTorch program."""
 
-from metaplast.export.exporter import CodeExporter
+from metaplast.export.exporter import CodeExporter, Network
 from metaplast.export.program import program
+from metaplast.export.recurrent_program import recurrent_program
 from metaplast.rules.rule import Rule
-from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.recurrent import Recurrent
 
 
 class TorchExporter(CodeExporter):
@@ -19,7 +20,14 @@ import torch
 
 
 def drive(code, weights, feedback, images, labels):
-    """Train the program's model by its optimizer."""
+    """Train the program's model by its optimizer; a recurrent network by the function `step`."""
+    if not hasattr(code, "PlasticityRule"):
+        weights, feedback = ([torch.from_numpy(m) for m in group] for group in (weights, feedback))
+        for x, label in zip(torch.from_numpy(images), torch.from_numpy(labels)):
+            given = (weights, feedback) if feedback else (weights,)
+            result = code.step(*given, x, label)
+            weights, feedback = result if isinstance(result, tuple) else (result, feedback)
+        return [matrix.numpy() for matrix in (*weights, *feedback)]
     model = code.make_model().double()
     rule = code.PlasticityRule(model)
     parameters = list(model.parameters())
@@ -36,6 +44,8 @@ def drive(code, weights, feedback, images, labels):
 
 def mistakes(code, weights, feedback, x):
     """Return wrong labels for a step, and models that the rule is not for."""
+    if not hasattr(code, "PlasticityRule"):
+        return steps_to_refuse(code, weights, feedback, x)
     model = code.make_model().double()
     rule, x = code.PlasticityRule(model), torch.from_numpy(x)
     model(x)
@@ -61,10 +71,27 @@ def mistakes(code, weights, feedback, x):
         f"a model with {name}": lambda model=model: code.PlasticityRule(model)
         for name, model in models.items()
     }
+
+
+def steps_to_refuse(code, weights, feedback, x):
+    """Return calls of a recurrent network's `step` that must be refused."""
+    weights, feedback = ([torch.from_numpy(m) for m in group] for group in (weights, feedback))
+    x, rest = torch.from_numpy(x), (feedback,) if feedback else ()
+    wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    calls = {f"{name} as a label": (weights, x, label) for name, label in wrong.items()}
+    calls["two examples"] = (weights, torch.stack([x, x]), 0)
+    calls["an example of another width"] = (weights, torch.cat([x, x], 1), 0)
+    calls["no matrices"] = ([], x, 0)
+    return {
+        name: lambda w=w, x=x, label=label: code.step(w, *rest, x, label)
+        for name, (w, x, label) in calls.items()
+    }
 '''
 
-    def write(self, rule: Rule, network: FullyConnected) -> str:
+    def write(self, rule: Rule, network: Network) -> str:
         """Return the program; see `Exporter.write`."""
+        if isinstance(network, Recurrent):
+            return recurrent_program(rule, network, "torch")
         return program("torch.py.jinja", rule, network, "torch")
 
 

@@ -1,0 +1,148 @@
+"""Sequences made of the images of another source: shared by the sources `delayed` and `rows`.
+
+An image is not copied for every time step: a sequence is stored as its frames, and the system
+repeats them as the `Timing` says.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from metaplast.base.errors import UserError, require, shown
+from metaplast.discovery.own import request_of
+from metaplast.systems.timing import Timing
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.digest import Digest, sampler_digest
+from metaplast.tasks.library import default_source, open_source
+from metaplast.tasks.request import EpisodeRequest, StreamRequest
+from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.tasks.stream import StreamSplit
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceSampler:
+    """Episodes of another sampler, with every image as a sequence of frames.
+
+    Attributes:
+        base: supplies the images, [pixel].
+        timing: of the sequences; the pixels are divided evenly among the frames.
+    """
+
+    base: EpisodeSampler
+    timing: Timing
+
+    @property
+    def request(self) -> EpisodeRequest | None:
+        """The request to the source of the images."""
+        return request_of(self.base)
+
+    @property
+    def range_is_known(self) -> bool:
+        """Whether the range of the inputs needs no further warning."""
+        return bool(getattr(self.base, "range_is_known", False))
+
+    def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return `episodes` fresh episodes with inputs [episode, step, frame, feature]."""
+        batch, frames = self.base.sample(episodes, generator), self.timing.frames
+        support, query = (
+            x.reshape(*x.shape[:2], frames, x.shape[2] // frames)
+            for x in (batch.support_x, batch.query_x)
+        )
+        return replace(batch, support_x=support, query_x=query)
+
+    def digest(self) -> str:
+        """Return a digest of the images and the timing."""
+        found = Digest("sequences")
+        found.plain([sampler_digest(self.base), self.timing.spec()])
+        return found.value()
+
+
+class SequentialSource(EpisodeSource):
+    """Makes sequences of the images of the source in its argument, `name:SOURCE,key=number,…`.
+
+    Attributes:
+        settings: the keys that may follow the source, with their defaults.
+    """
+
+    settings: Mapping[str, int]
+    is_sequential = True
+    shots = 10
+
+    @abstractmethod
+    def timing(self, pixels: int, source: str, settings: Mapping[str, int]) -> Timing:
+        """Return the timing of a sequence.
+
+        Args:
+            pixels: of an image.
+            source: its source, for messages.
+            settings: the user's, with defaults for the others.
+
+        Raises:
+            UserError: if no sequence can be made of it.
+        """
+
+    def split(self, request: EpisodeRequest) -> EpisodeSplit:
+        """Open the source of the images, and make sequences of them.
+
+        Raises:
+            UserError: if the argument is invalid, or the source has no images or other data that
+                are invalid.
+        """
+        source, settings = self._read(request.argument)
+        base = open_source(source, request)
+        require(
+            base.timing is None and base.binding is None,
+            f"{self.name} makes sequences of images, but {source} does not supply plain images; "
+            f"write --dataset {self.name}:{default_source()}.",
+        )
+        timing = self.timing(base.inputs, source, settings)
+        return replace(
+            base,
+            train=SequenceSampler(base.train, timing),
+            test=SequenceSampler(base.test, timing),
+            inputs=base.inputs // timing.frames,
+            timing=timing,
+            description=f"{self.name}: {timing.description}; {base.description}",
+            name=f"{self.name}:{base.name}",
+        )
+
+    def stream(self, request: StreamRequest) -> StreamSplit:
+        """Refuse: online training learns from vectors.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{self.name} makes sequences, but online training reads one vector for each sample; "
+            f"choose a data set of labelled images."
+        )
+
+    def _read(self, argument: str) -> tuple[str, dict[str, int]]:
+        """Return the source of the images, and the settings that follow it."""
+        settings, source = dict(self.settings), list[str]()
+        for part in argument.split(","):
+            key, equals, value = part.strip().partition("=")
+            if not equals:
+                source.append(part.strip())
+                continue
+            require(
+                key in settings,
+                f"{self.name} takes {' and '.join(self.settings)} after its data set, got "
+                f"{shown(part.strip())}; {self._usage}.",
+            )
+            require(
+                value.isdecimal() and value.isascii() and int(value[:9]) >= 1 and len(value) < 9,
+                f"{self.name} takes a whole number of at least 1 as {key}, got {shown(value)}; "
+                f"{self._usage}.",
+            )
+            settings[key] = int(value)
+        return ",".join(source) or default_source(), settings
+
+    @property
+    def _usage(self) -> str:
+        told = "".join(f",{key}={value or 8}" for key, value in self.settings.items())
+        return f"write --dataset {self.name}:{default_source()}{told}"

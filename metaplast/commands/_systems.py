@@ -1,0 +1,39 @@
+"""The defaults of options that depend on `--system`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from metaplast.base.settings import Settings
+from metaplast.commands._options import parse_known
+from metaplast.systems.kind import DEFAULT, get_system
+
+
+@dataclass(frozen=True)
+class _System(Settings):
+    """Read --system first, because it changes the defaults of other options."""
+
+    GROUP: ClassVar[str] = "network"
+
+    system: str = DEFAULT
+
+
+def system_defaults(arguments: Sequence[str], prog: str) -> dict[str, Any]:
+    """Return the defaults of a discovery's options for the system on the command line.
+
+    Args:
+        arguments: words of the command line.
+        prog: name of the command.
+
+    Raises:
+        UserError: if there is no such system.
+    """
+    # Help and shell completion must show all options.
+    wanted = [a for a in arguments if a not in ("-h", "--help")]
+    if arguments and arguments[0].startswith("--tyro-"):
+        return {}
+    system = parse_known(_System, wanted, prog=prog)[0].system
+    kind, _ = get_system(system)
+    return {**kind.defaults, "system": system} if kind.defaults else {}

@@ -1,0 +1,293 @@
+"""The recurrent network: it reads a sequence, and errors come back through time by a feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.base.coerce import coerce
+from metaplast.base.errors import require, shown
+from metaplast.systems.activation import Activation, parse_activation
+from metaplast.systems.diagnostics import angle
+from metaplast.systems.drawn import DrawnSystem
+from metaplast.systems.feedback import ChainFeedback, feedback_for
+from metaplast.systems.initialisation import Init
+from metaplast.systems.objective import Objective, get_objective
+from metaplast.systems.state import View
+from metaplast.systems.system import Examples, Group, Presented
+from metaplast.systems.through_time import Reading, ThroughTime, Trajectory, split
+from metaplast.systems.timing import Timing
+from metaplast.terms.algebra import B, Signal, W, post, pre
+from metaplast.terms.synapses import Synapses
+
+MOST_WIDTH = 1_000_000
+SITES = ("input", "recurrent", "readout")
+FEEDBACK = "_feedback"
+
+_COMMON = frozenset({post.activity, post.error, pre.activity, pre.error})
+_POST_Z, _PRE_Z, _DRIVE = post.signal("potential"), pre.signal("potential"), post.signal("drive")
+OFFERED: Mapping[str, frozenset[Signal]] = {
+    "input": _COMMON | {_POST_Z},
+    "recurrent": _COMMON | {_POST_Z, _PRE_Z, _DRIVE},
+    "readout": _COMMON | {_POST_Z, _PRE_Z},
+}
+
+
+@dataclass(frozen=True)
+class Recurrent(DrawnSystem):
+    """A recurrent network without biases (Shervani-Tabar et al. 2024, section 2.4).
+
+        z_{t+1} = W_h σ(z_t) + W_x x_{t+1},   z_1 = W_x x_1,   output W_o σ(z_T), or W_o σ(z_t)
+                                                               at every step.
+
+    Its errors come from a feedback, through time:
+
+        e_t = (B_o ε_t + B_h e_{t+1}) ⊙ σ'(z_t),
+
+    with ε the output's error. Groups and their occurrences:
+
+    - "input", W_x: pre x_t, post z_t, for t = 1 … T;
+    - "recurrent", W_h: pre z_t, post z_{t+1}, for t = 1 … T−1;
+    - "readout", W_o: pre z_T and the output, for the last step or for all.
+
+    All offer activity σ(z), error e and the potential z; "recurrent" also offers the drive
+    W_h σ(z_t), which is z_{t+1} without the new input.
+
+    Attributes:
+        widths: features of an input at one time step, recurrent neurons, output neurons.
+        timing: how the frames of an input follow each other, and which steps have a target.
+        activation: σ, as `parse_activation` reads it.
+        init: how weights are drawn, as `Init` reads it.
+        feedback_name: the feedback, which supplies the errors.
+        objective_name: the objective of the output; an alias becomes the objective's own name.
+    """
+
+    widths: tuple[int, ...]
+    timing: Timing
+    activation: str = "tanh"
+    init: str = "xavier"
+    feedback_name: str = "fixed"
+    objective_name: str = "cross-entropy"
+
+    name = "recurrent"
+    summary = "a recurrent network, with errors through time"
+    input_axes = 2
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            UserError: if a width is out of range, a name is unknown, the feedback serves no
+                recurrent network, or a value has a wrong type.
+        """
+        coerce(self)
+        require(
+            len(self.widths) == 3 and min(self.widths) >= 1 and max(self.widths) <= MOST_WIDTH,
+            f"a recurrent network needs numbers of inputs, neurons and outputs, each from 1 to "
+            f"{MOST_WIDTH:,}, got {shown(self.widths)}; write Recurrent((64, 100, 10), timing).",
+        )
+        require(
+            isinstance(self.timing, Timing),
+            "a recurrent network needs the timing of its inputs; write Timing(frames, show, time).",
+        )
+        parse_activation(self.activation)
+        Init(self.init)
+        _ = self.feedback
+        object.__setattr__(self, "objective_name", self.objective.name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def inputs(self) -> int:
+        """Features of an input at one time step."""
+        return self.widths[0]
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons."""
+        return self.widths[2]
+
+    @property
+    def sequence(self) -> Timing:
+        """The timing of the inputs."""
+        return self.timing
+
+    @cached_property
+    def nonlinearity(self) -> Activation:
+        """σ."""
+        return parse_activation(self.activation)
+
+    @cached_property
+    def feedback(self) -> ChainFeedback:
+        """The source of the errors."""
+        found = feedback_for(Recurrent.name, self.feedback_name)
+        require(
+            isinstance(found, ChainFeedback),
+            f"the feedback {found.name} must be a ChainFeedback to serve the system {self.name}; "
+            f"take {self.name!r} from its systems.",
+        )
+        assert isinstance(found, ChainFeedback)
+        return found
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The objective of the output."""
+        return get_objective(self.objective_name)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """(T,) if every step has a target, else ()."""
+        return (self.timing.time,) if self.timing.each else ()
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """W_x, W_h and W_o, each [post, pre], then the feedback's own matrices."""
+        inputs, neurons, outputs = self.widths
+        widths = (inputs, neurons, neurons, outputs)
+        weights = zip(widths[1:], widths[:-1], strict=True)
+        own = self.feedback.shapes(widths)
+        names = (site + FEEDBACK for site in SITES)
+        return dict(zip(SITES, weights, strict=True)) | dict(zip(names, own, strict=False))
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """W_x, W_h and W_o, and the matrices of a plastic feedback, which share their sites."""
+        kinds = ((W, ""), (B, FEEDBACK)) if self.feedback.is_plastic else ((W, ""),)
+        return tuple(
+            Group(site + end, matrix, index, OFFERED[site])
+            for matrix, end in kinds
+            for index, site in enumerate(SITES)
+        )
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The weights "input", "recurrent" and "readout"."""
+        return SITES
+
+    def run(self, view: View, inputs: Tensor) -> Trajectory:
+        """Return the signals of all time steps.
+
+        Args:
+            view: the matrices.
+            inputs: [episode, sample, frame, feature].
+        """
+        activate, samples = self.nonlinearity.apply, inputs.shape[1]
+        # One product for all frames.
+        arrived = view.matrices["input"].matmul(inputs.flatten(1, 2))
+        frames = split(arrived, samples, -1).unbind(2)
+        potentials, drives = [frames[0]], list[Tensor]()
+        activities = [activate(frames[0])]
+        for t in range(1, self.timing.time):
+            drives.append(view.matrices["recurrent"].matmul(activities[-1]))
+            frame = self.timing.frame(t)
+            potentials.append(drives[-1] if frame is None else drives[-1] + frames[frame])
+            activities.append(activate(potentials[-1]))
+        return Trajectory(potentials, activities, drives)
+
+    def output(self, view: View, inputs: Tensor) -> Tensor:
+        """Return W_o σ(z_T), [episode, sample, output], or [episode, sample, time, output]."""
+        _, output = self._read(view, self.run(view, inputs))
+        return output.transpose(1, 2) if self.timing.each else output[:, 0]
+
+    def _read(self, view: View, path: Trajectory) -> tuple[Tensor, Tensor]:
+        """Return σ(z) at the read steps, and W_o σ(z), [episode, K, sample, neuron]."""
+        read = torch.stack(path.activities if self.timing.each else path.activities[-1:], 1)
+        output = view.matrices["readout"].matmul(read.flatten(1, 2))
+        return read, split(output, *read.shape[1:3])
+
+    def reading(self, view: View, path: Trajectory, target: Tensor) -> Reading:
+        """Return outputs and errors after a run.
+
+        Args:
+            view: the matrices.
+            path: the signals of the run.
+            target: [episode, sample, …], with an axis of T steps next if every step has a target.
+        """
+        activities, output = self._read(view, path)
+        target = target.transpose(1, 2) if self.timing.each else target[:, None]
+        error = self.objective.checked_error(output.flatten(1, 2), target.flatten(1, 2))
+        error = split(error, *output.shape[1:3])
+        hidden = self._carrier(view).errors(path.activities, error)
+        return Reading(activities, output, error, hidden)
+
+    def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
+        """Return the signals of all groups after one example, [episode, occurrence, neuron]."""
+        path = self.run(view, example.input[:, None])
+        reading = self.reading(view, path, example.target[:, None])
+        y, e = torch.cat(path.activities, 1), torch.cat(reading.hidden, 1)
+        output, x = reading.output.squeeze(2), self.timing.expanded(example.input)
+        last = slice(None) if self.timing.each else slice(-1, None)
+        signals: dict[str, dict[Signal, Tensor]] = {
+            "input": {post.activity: y, post.error: e, pre.activity: x},
+            "recurrent": {
+                post.activity: y[:, 1:],
+                post.error: e[:, 1:],
+                pre.activity: y[:, :-1],
+                pre.error: e[:, :-1],
+            },
+            "readout": {
+                post.activity: self.objective.activity(output),
+                post.error: reading.error.squeeze(2),
+                pre.activity: y[:, last],
+                pre.error: e[:, last],
+            },
+        }
+        # Computed only if a term reads them.
+        if pre.error in reads:
+            signals["input"][pre.error] = self._carrier(view).below_input(x, e)
+        if _DRIVE in reads:
+            signals["recurrent"][_DRIVE] = torch.cat(path.drives, 1)
+        if {_POST_Z, _PRE_Z} & reads:
+            z = torch.cat(path.potentials, 1)
+            signals["input"][_POST_Z] = z
+            signals["recurrent"] |= {_POST_Z: z[:, 1:], _PRE_Z: z[:, :-1]}
+            signals["readout"] |= {_POST_Z: output, _PRE_Z: z[:, last]}
+        groups = {g.name: Synapses(view.matrices[g.name], signals[SITES[g.site]])
+                  for g in self.groups}  # fmt: skip
+        return Presented(groups)
+
+    def _carrier(self, view: View) -> ThroughTime:
+        names = (site + FEEDBACK for site in SITES)
+        return ThroughTime(
+            self.feedback,
+            [view.matrices[site] for site in SITES],
+            [view.matrices[name] for name in names if name in self.shapes],
+            self.nonlinearity.derivative,
+        )
+
+    def error_angles(self, view: View, query: Examples) -> Tensor:
+        """Return the angle between the feedback's errors and those of BPTT, [episode, 1].
+
+        It is taken between the means over the queries of e_1 … e_T, as one vector.
+        """
+        path = self.run(view, query.input)
+        means = [
+            torch.cat([e.mean(1) for e in system.reading(view, path, query.target).hidden], 1)
+            for system in (self, replace(self, feedback_name="symmetric"))
+        ]
+        return angle(*means)[:, None]
+
+    @property
+    def description(self) -> str:
+        """Widths, steps, activation and how weights are drawn."""
+        widths = "-".join(map(str, self.widths))
+        return f"{self.name} {widths}, {self.timing.time} steps, {self.activation}, {self.init}"
+
+    def spec(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {
+            "system": self.name,
+            "widths": list(self.widths),
+            **self.timing.spec(),
+            "activation": self.activation,
+            "init": self.init,
+            "feedback": self.feedback_name,
+            "objective": self.objective_name,
+        }

@@ -1,0 +1,111 @@
+"""Errors of a recurrent network, carried back through time by a feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaplast.systems.feedback import ChainFeedback, ErrorPass
+from metaplast.terms.operator import Operator
+
+INPUT, RECURRENT, READOUT = 0, 1, 2
+
+
+class Trajectory(NamedTuple):
+    """Signals of all steps: z_1 … z_T, σ(z_1) … σ(z_T), and the drives W_h σ(z_t) for t < T.
+
+    Each is [episode, sample, neuron].
+    """
+
+    potentials: list[Tensor]
+    activities: list[Tensor]
+    drives: list[Tensor]
+
+
+class Reading(NamedTuple):
+    """What comes out at the K read steps, and the errors that go back.
+
+    `activities` σ(z), `output` and `error` are [episode, K, sample, neuron], K is 1 or T; `hidden`
+    are e_1 … e_T, each [episode, sample, neuron].
+    """
+
+    activities: Tensor
+    output: Tensor
+    error: Tensor
+    hidden: list[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ThroughTime:
+    """Carries the output errors back to all time steps.
+
+        e_t = (B_o ε_t + B_h e_{t+1}) ⊙ σ'(z_t),
+
+    where ε_t is the output error at step t, zero at steps without one, and B_o, B_h are what the
+    feedback puts in the place of W_oᵀ and W_hᵀ. If the feedback has a reach K, an error is carried
+    over at most K of the products with B_h.
+
+    Attributes:
+        feedback: the source of the errors.
+        weights: W_x, W_h, W_o.
+        backward: the feedback's own matrices, or none.
+        derivative: y → σ'(z).
+    """
+
+    feedback: ChainFeedback
+    weights: Sequence[Operator]
+    backward: Sequence[Operator]
+    derivative: Callable[[Tensor], Tensor]
+
+    def errors(self, activities: Sequence[Tensor], output_errors: Tensor) -> list[Tensor]:
+        """Return e_1 … e_T, each [episode, sample, neuron].
+
+        Args:
+            activities: σ(z_1) … σ(z_T), each [episode, sample, neuron].
+            output_errors: ε of the last K steps, [episode, K, sample, output]; K is 1 or T.
+        """
+        given = self._pass(output_errors)
+        arrived = self.feedback.below(READOUT, output_errors.flatten(1, 2), given)
+        sources = split(arrived, *output_errors.shape[1:3])
+        first = len(activities) - sources.shape[1]
+        found: list[Tensor] = []
+        # Errors by how far they have come, the newest first: [episode, age, sample, neuron].
+        carried, ages = sources[:, :0], list[int]()
+        for t in reversed(range(len(activities))):
+            parts = [sources[:, t - first, None]] if t >= first else []
+            if ages:
+                below = self.feedback.below(RECURRENT, carried.flatten(1, 2), given)
+                parts.append(split(below, *carried.shape[1:3]))
+            if not parts:
+                found.append(torch.zeros_like(activities[t]))
+                continue
+            ages = [0] * (t >= first) + [age + 1 for age in ages]
+            whole = torch.cat(parts, 1) * self.derivative(activities[t])[:, None]
+            error = whole if len(ages) == 1 else whole.sum(1, keepdim=True)
+            found.append(error.squeeze(1))
+            carried, ages = self._kept(whole, error, ages)
+        return found[::-1]
+
+    def _kept(self, whole: Tensor, error: Tensor, ages: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Return what is carried on, with its ages: one sum if nothing is cut off."""
+        if self.feedback.reach is None:
+            return error, [0]
+        kept = [age for age in ages if age < self.feedback.reach]
+        return whole[:, : len(kept)], kept
+
+    def below_input(self, inputs: Tensor, errors: Tensor) -> Tensor:
+        """Return the synthetic input errors (B_x e_t) ⊙ σ'(x_t), [episode, time, feature]."""
+        carried = self.feedback.below(INPUT, errors, self._pass(errors))
+        return carried * self.derivative(inputs)
+
+    def _pass(self, output_error: Tensor) -> ErrorPass:
+        return ErrorPass(self.weights, self.backward, (), output_error, self.derivative)
+
+
+def split(x: Tensor, *sizes: int) -> Tensor:
+    """Return x, [episode, a · b, neuron], as [episode, a, b, neuron]."""
+    return x.reshape(len(x), *sizes, x.shape[-1])
