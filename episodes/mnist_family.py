@@ -64,6 +64,7 @@ class IdxFiles:
             images=torch.cat([images.flatten(1) for images, _ in parts]),
             labels=numbered(torch.cat([labels for _, labels in parts])),
             scale=1 / BRIGHTEST,
+            parts={part: len(labels) for part, (_, labels) in zip(there, parts, strict=True)},
             note="" if len(there) == len(self.parts) else f"{''.join(there)} part only",
         )
 

@@ -117,7 +117,7 @@ class PlantedSource(EpisodeSource):
         require(base.binding is None, f"rules are planted on data, not on {source}; {_HELP}.")
 
         def bind(system: System) -> EpisodeSplit:
-            return plant(plan, base, Learner(system, plan.terms), request)
+            return plant(plan, base.bind(system), Learner(system, plan.terms), request)
 
         return replace(base, binding=bind)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,8 @@ class LabelledPool:
         targets: [sample, output] float64, the numbers to learn; for each step of sequences
             [sample, time, output], or classes [sample, time] int64. None if `labels` are learned.
         target_scaling: how to scale each output by statistics of the meta-training samples.
+        parts: the parts into which the data set itself is divided, such as "train" and "test", with
+            their numbers of images, in the order of the images; empty if it has none.
         timing: of sequences, whose frames are the parts of an image; None for vectors.
     """
 
@@ -48,6 +51,7 @@ class LabelledPool:
     range_is_known: bool = False
     targets: Tensor | None = None
     target_scaling: Scaling = "none"
+    parts: Mapping[str, int] = field(default_factory=dict)
     timing: Timing | None = None
 
     @classmethod

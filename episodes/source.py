@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import torch
 
 from episodes.pool import LabelledPool
 from episodes.splitting import split_pool
 from episodes.stream import split_stream
 from metaplast.base.errors import require
+from metaplast.systems.system import Examples
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 from metaplast.tasks.stream import StreamSplit
@@ -55,6 +58,24 @@ class PoolSource(EpisodeSource):
             f"choose other data.",
         )
         return split_stream(self.name, pool, request)
+
+    def parts(self, request: StreamRequest) -> Mapping[str, Examples]:
+        """Return the data set's own parts; see `EpisodeSource.parts`.
+
+        Raises:
+            UserError: if it has none, or the data is missing or damaged.
+        """
+        pool = self._pool(EpisodeRequest(data_root=request.data_root, argument=request.argument))
+        if not pool.parts:
+            return super().parts(request)
+        sizes = list(pool.parts.values())
+        images, labels = (torch.split(tensor, sizes) for tensor in (pool.images, pool.labels))
+        return {
+            part: Examples(
+                some.to(request.device, request.dtype) * pool.scale, classes.to(request.device)
+            )
+            for part, some, classes in zip(pool.parts, images, labels, strict=True)
+        }
 
     def _pool(self, request: EpisodeRequest) -> LabelledPool:
         require(

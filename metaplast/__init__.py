@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from metaplast.rules.optimizer import RuleOptimizer as RuleOptimizer
     from metaplast.rules.rule import Rule as Rule
     from metaplast.systems.feedback import Feedback as Feedback
+    from metaplast.systems.fixed_point import FixedPoint as FixedPoint
     from metaplast.systems.fully_connected import FullyConnected as FullyConnected
     from metaplast.systems.learner import Learner as Learner
     from metaplast.systems.objective import Objective as Objective
@@ -75,6 +76,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "EpisodeSplit": "tasks.source",
         "Examples": "systems.system",
         "Feedback": "systems.feedback",
+        "FixedPoint": "systems.fixed_point",
         "FullyConnected": "systems.fully_connected",
         "KnownRule": "terms.library",
         "Learner": "systems.learner",
@@ -124,6 +126,7 @@ __all__ = [
     "EpisodeSplit",
     "Examples",
     "Feedback",
+    "FixedPoint",
     "FullyConnected",
     "KnownRule",
     "Learner",

@@ -37,6 +37,15 @@ backprop = KnownRule(
     aliases=("bp",),
 )
 
+euclidean_gradient = KnownRule(
+    name="euclidean_gradient",
+    terms=("error_hebbian",),
+    feedback=("implicit",),
+    summary="the error-Hebbian term with implicit errors: gradient descent at fixed points",
+    citation="released code LearningFixedPointsInRNNs, rule 1",
+    is_baseline=True,
+)
+
 ehebb = KnownRule(
     name="ehebb",
     terms=("error_hebbian", "error_error"),

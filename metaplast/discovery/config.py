@@ -23,6 +23,7 @@ from metaplast.discovery.settings import (
 )
 from metaplast.meta.growth import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
+from metaplast.systems.feedback import serving
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import Objective, get_objective
@@ -96,6 +97,13 @@ class DiscoveryConfig(
     def score_objective(self) -> Objective:
         """The objective, by whose score rules are compared."""
         return get_objective(self.objective)
+
+    @property
+    def feedback_name(self) -> str:
+        """Where errors come from; by default, the terms' usual feedback if it serves the system."""
+        choice, served = choose_terms(self.terms), serving(get_system(self.system)[0].name)
+        usual = None if choice.choose_feedback(None) in served else served[0]
+        return choice.choose_feedback(self.feedback or usual)
 
     @property
     def least_gain(self) -> float:

@@ -62,6 +62,8 @@ class Result:
         errors: for each dropped term that was not put back, the gradient to it at the rule, in
             standard errors: too small to be worth a refit.
         trials: the candidates that the search tried, in order; none if it trained all at once.
+        notices: what was left out of the computation and how often, one sentence for each kind;
+            counted since the run was last started or continued.
     """
 
     rule: Rule
@@ -81,6 +83,7 @@ class Result:
     own: Own = field(default_factory=Own)
     errors: dict[str, float] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def dataset(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
 from metaplast.base.locks import locked, require_free
+from metaplast.base.notices import Notices, collected
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
 from metaplast.discovery.config import DiscoveryConfig
@@ -27,6 +28,8 @@ from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import serving
+from metaplast.systems.kind import get_system
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
@@ -92,6 +95,7 @@ class Discovery:
         # The configuration recorded in the folder; None until it is written or read.
         self._identity: Mapping[str, Any] | None = None
         self._resumed = False
+        self._notices = Notices()
         self.selection: Selection | None = None
 
     @classmethod
@@ -244,7 +248,12 @@ class Discovery:
         """The baselines to learn: all but the searched rule itself."""
         pool = self.choice.is_pool
         known = self._loops.known_learner
-        return [rule for rule in baselines() if pool or known(rule) != self.learner]
+        return [rule for rule in self.baselines if pool or known(rule) != self.learner]
+
+    @property
+    def baselines(self) -> tuple[KnownRule, ...]:
+        """The rules with which the discovered one is compared: those that fit this system."""
+        return baselines(serving(get_system(self.config.system)[0].name))
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
         """Return a learner on this run's system."""
@@ -263,7 +272,8 @@ class Discovery:
             if self._resumed:
                 # Another process may have continued the run after we loaded the checkpoint.
                 self.stages.load()
-            return self._run()
+            with collected() as self._notices:
+                return self._run()
 
     def check_memory(self, at_once: int = 1) -> None:
         """Check that the run fits into memory.
@@ -326,7 +336,7 @@ class Discovery:
             rule.name: self.stages.run(rule.name, partial(self._loops.known, rule))
             for rule in self.rivals
         }
-        loops = {rule.name: learned.get(rule.name, search) for rule in baselines()}
+        loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
     def _test_fits(
@@ -386,4 +396,5 @@ class Discovery:
             seconds=self.stages.seconds,
             planted=self.split.planted,
             own=self.own,
+            notices=self._notices.lines,
         )

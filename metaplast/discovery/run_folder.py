@@ -126,6 +126,7 @@ def summary(result: Result) -> dict[str, Any]:
         "episodes": result.config.episodes,
         "non_finite_episodes": sum(record.non_finite for record in result.history),
         "divergences": list(result.divergences),
+        "notices": list(result.notices),
         "seconds": result.seconds,
         "engine": result.engine,
         "seed": result.config.seed,

@@ -55,6 +55,15 @@ class CompiledEngine(BatchedEngine):
     def __init__(self) -> None:
         self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
+    def refusal(self, learner: Learner, device: torch.device) -> str | None:
+        """Return why torch cannot compile a learner's step; None if it can."""
+        if learner.system.traceable:
+            return None
+        return (
+            f"the compiled engine cannot compile the system {learner.system.name}, whose steps "
+            f"depend on values of tensors; use --engine batched."
+        )
+
     def stepper(self, problem: Problem) -> Stepper:
         """Return the compiled step, compiled once for each learner, with and without noise."""
         # No guard notices whether there is noise.

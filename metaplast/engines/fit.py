@@ -48,10 +48,12 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
 
 def _require_targets(learner: Learner, episodes: EpisodeBatch) -> None:
     """Raise `UserError` unless the objective accepts all targets."""
-    for examples, what in ((episodes.support, "support"), (episodes.query, "query")):
+    batched = episodes.support_x.dim() == 1 + episodes.query_x.dim()
+    sides = ((episodes.support, "support", 2 + batched), (episodes.query, "query", 2))
+    for examples, what, axes in sides:
         learner.system.targets(
             examples.target,
-            tuple(examples.input.shape[:2]),
+            tuple(examples.input.shape[:axes]),
             what=f"{what} labels",
             dtype=episodes.support_x.dtype,
             device=examples.target.device,
@@ -60,7 +62,13 @@ def _require_targets(learner: Learner, episodes: EpisodeBatch) -> None:
 
 
 def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
-    system, shape = learner.system, tuple(episodes.support_x.shape)
+    system, shape = learner.system, tuple(episodes.query_x.shape)
+    batched = episodes.support_x.dim() == 1 + len(shape)
+    require(
+        system.takes_batches or not batched,
+        f"the system {system.name} learns examples one by one, got mini-batches, support images of "
+        f"shape {tuple(episodes.support_x.shape)}; give them as [episode, step, …].",
+    )
     require(
         len(shape) == 2 + system.input_axes,
         f"an input of the system {system.name} has {system.input_axes} axes after episode and "

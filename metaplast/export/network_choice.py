@@ -11,6 +11,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import load_rule
 from metaplast.export.exporter import Network
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import STACK, get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
@@ -69,6 +70,12 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> Network:
     own = rule.provenance
     if rule.system_name == Recurrent.name:
         return _recurrent(rule, wanted)
+    served = get_feedback(rule.feedback).systems
+    require(
+        STACK in served,
+        f"no exports are made for the system {' or '.join(served)}, the only one that the feedback "
+        f"{rule.feedback} of this rule serves; load its file in Python with Rule.load.",
+    )
     default = DiscoveryConfig()
     widths = wanted.widths or _widths(own.get("widths")) or (_INPUTS, *default.hidden, _CLASSES)
     activation = wanted.activation or own.get("activation", default.activation)

@@ -189,7 +189,7 @@ class OuterLoop:
         """Return the units of θ: min(1, size of the reference terms' update / the term's).
 
         The reference terms are the terms that do not start at zero. Without such terms, or if every
-        episode diverges, all units are 1.
+        episode diverges or nothing changes, all units are 1.
         """
         starts = [term.initial != 0 for term in self.learner.terms]
         theta = start.tensor
@@ -203,6 +203,8 @@ class OuterLoop:
         if self._tied or not start.is_per_layer:
             sizes = sizes.square().mean(0).sqrt()
         measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
+        if not (measure > 0).all():
+            return torch.ones_like(theta)
         scale = (measure / sizes.clamp_min(torch.finfo(theta.dtype).tiny)).clamp(max=1.0)
         return scale.expand_as(theta).clone()
 

@@ -18,6 +18,7 @@ from metaplast.discovery.run_folder import RULE, load_rule
 from metaplast.online.train import OnlineRun, OnlineSettings, train_online
 from metaplast.online.tuning import Quality, Scale, Search, Trial
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import STACK, serving
 from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
 from metaplast.systems.objective import all_objectives
 from metaplast.tasks.stream import StreamSplit
@@ -135,7 +136,7 @@ def collect_entrants(
             name = f"{entrant.name}, rescaled"
             found.append(replace(entrant, name=name, fit="scale"))
     if baselines == "usual":
-        names = [rule.name for rule in online_baselines()]
+        names = [rule.name for rule in online_baselines(serving(STACK))]
     else:
         names = [] if baselines == "none" else words("--baselines", baselines, "rule")
     found += [known_entrant(name) for name in names]

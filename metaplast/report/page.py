@@ -194,6 +194,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
         band=BAND,
         per_layer=run.rule.is_per_layer,
         divergences=run.summary["divergences"],
+        notices=run.summary.get("notices", []),
         non_finite=run.summary["non_finite_episodes"],
         facts=_facts(run),
         command=run.command,

@@ -11,6 +11,7 @@ from metaplast.systems.feedback import (
     all_feedbacks,
     get_feedback,
 )
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.kind import SystemKind, SystemRequest, all_systems, get_system
 from metaplast.systems.learner import Learner
@@ -23,6 +24,7 @@ __all__ = [
     "ErrorPass",
     "Examples",
     "Feedback",
+    "FixedPoint",
     "FullyConnected",
     "Group",
     "Learner",

@@ -66,6 +66,11 @@ def relu() -> Activation:
     )
 
 
+def linear() -> Activation:
+    """Return y = z, with σ' = 1; only for systems that accept it."""
+    return Activation("linear", "linear", 1.0, apply=lambda z: z, derivative=torch.ones_like)
+
+
 def parse_activation(text: str) -> Activation:
     """Return the activation written as `softplus`, `softplus:β`, `tanh` or `relu`.
 

@@ -29,6 +29,7 @@ from metaplast.base.registry import find, lookup
 from metaplast.terms.operator import Operator
 
 FEEDBACKS = "metaplast.feedbacks"
+STACK = "fully-connected"
 Shape = tuple[int, int]
 
 
@@ -93,7 +94,7 @@ class Feedback(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    systems: ClassVar[tuple[str, ...]] = ("fully-connected",)
+    systems: ClassVar[tuple[str, ...]] = (STACK,)
     is_plastic: ClassVar[bool] = False
     kernel: ClassVar[str | None] = None
     code: ClassVar[str | None] = None
@@ -166,6 +167,15 @@ def get_feedback(text: str) -> Feedback:
     return found.configured(argument)
 
 
+def serving(system: str) -> tuple[str, ...]:
+    """Return the names of the feedbacks that serve a system, as it is called.
+
+    A system of which no feedback knows takes those of the stack.
+    """
+    found = tuple(name for name, each in all_feedbacks().items() if system in each.systems)
+    return found or serving(STACK)
+
+
 def feedback_for(system: str, text: str) -> Feedback:
     """Return the feedback written as `name` or `name:argument` if it serves a system.
 
@@ -177,9 +187,9 @@ def feedback_for(system: str, text: str) -> Feedback:
         UserError: as `get_feedback`, or if the feedback does not serve the system.
     """
     found = get_feedback(text)
-    names = [name for name, each in all_feedbacks().items() if system in each.systems]
+    names = serving(system)
     require(
-        system in found.systems,
+        found.name in names,
         f"the system {system} has no feedback {found.name}; choose from {', '.join(names)}.",
     )
     return found

@@ -223,14 +223,22 @@ class Learner:
     def step(self, state: State, theta: Tensor, example: Examples) -> State:
         """Return the state after learning one example per episode; arguments as in `changes`.
 
+        The example may be a mini-batch, [episode, sample, …], if the system takes one.
+
         Raises:
             UserError: if the objective does not accept the targets.
         """
-        return moved(state, self.changes(View.of(state), theta, self._checked(example, 1)))
+        return moved(state, self.changes(View.of(state), theta, self._checked(example)))
 
-    def _checked(self, examples: Examples, axes: int) -> Examples:
-        """Return examples with targets as engines need them; `axes` come before a sample's own."""
+    def _checked(self, examples: Examples, axes: int = 0) -> Examples:
+        """Return examples with targets as engines need them; `axes` come before a sample's own.
+
+        Without `axes`, they are those of one step: 1, or 2 in a mini-batch.
+        """
         inputs = examples.input
+        if not axes:
+            batched = self.system.takes_batches and inputs.dim() == 2 + self.system.input_axes
+            axes = 2 if batched else 1
         targets = self.system.targets(
             examples.target, tuple(inputs.shape[:axes]),
             what="labels", dtype=inputs.dtype, device=inputs.device,
@@ -244,7 +252,7 @@ class Learner:
         (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the
         compiled terms.
         """
-        example = self._checked(example, 1)
+        example = self._checked(example)
         presented = self.system.present(View.of(state), example, self.reads)
         return {group.name: self._updates(group, presented) for group in self.system.groups}
 

@@ -1,7 +1,13 @@
 """The data to learn: batches of episodes, streams of single images, and the sources of both."""
 
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.library import all_sources, get_source, open_source, open_stream
+from metaplast.tasks.library import (
+    all_sources,
+    get_source,
+    open_parts,
+    open_source,
+    open_stream,
+)
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
 from metaplast.tasks.stream import StreamSampler, StreamSplit
@@ -17,6 +23,7 @@ __all__ = [
     "StreamSplit",
     "all_sources",
     "get_source",
+    "open_parts",
     "open_source",
     "open_stream",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class EpisodeBatch:
 
     Attributes:
         support_x: images, [episode, step, input]; the steps are already in the (shuffled) order in
-            which the network sees them.
+            which the network sees them. With mini-batches, [episode, step, sample, input].
         support_y: class indices, [episode, step] whole numbers; or numbers to learn,
             [episode, step, output], for regression.
         query_x: images, [episode, query, input].
@@ -95,6 +95,21 @@ class EpisodeBatch:
         """Return the example of one online step, each [episode, …]."""
         noise = None if self.noise is None else self.noise[:, step]
         return Examples(self.support_x[:, step], self.support_y[:, step], noise)
+
+    def in_batches(self, size: int) -> EpisodeBatch:
+        """Return the same episodes with mini-batches: each step has `size` support examples.
+
+        Raises:
+            UserError: if the examples cannot be divided like that, or are mini-batches already.
+        """
+        require(
+            self.support_x.dim() == self.query_x.dim() and self.steps % size == 0,
+            f"{self.steps} support examples cannot be divided into mini-batches of {size}; choose "
+            f"a size that divides their number, or another number of --shots.",
+        )
+        parts = (self.support_x, self.support_y, *(() if self.noise is None else (self.noise,)))
+        x, y, *noise = (part.unflatten(1, (self.steps // size, size)) for part in parts)
+        return replace(self, support_x=x, support_y=y, noise=noise[0] if noise else None)
 
     def to(self, dtype: torch.dtype) -> EpisodeBatch:
         """Return the same episodes with images, target vectors, weights and noise in `dtype`."""

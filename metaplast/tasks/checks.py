@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metaplast.tasks.stream import StreamSplit
 
 
-def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
+def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -> Tensor:
     """Return the targets of inputs [episode, sample, …]: int64 classes, or vectors.
 
     Args:
@@ -32,19 +32,21 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str) -> Tensor:
             at each step, that axis comes after the samples.
         inputs: their inputs.
         what: "support" or "query".
+        axes: that come before an input's own: 2, or 3 for mini-batches [episode, step, sample, …].
 
     Raises:
         UserError: if there are more or fewer targets than inputs, or they are of another kind.
     """
     require_tensor(targets, f"{what} labels")
-    shape, wanted = tuple(targets.shape), tuple(inputs.shape[:2])
+    shape, wanted = tuple(targets.shape), tuple(inputs.shape[:axes])
     vectors = "class probabilities [episode, query, class]"
-    if targets.is_floating_point() and len(shape) != 2:
+    sizes = " × ".join(map(str, wanted))
+    if targets.is_floating_point() and len(shape) != axes:
         require(
-            len(shape) >= 3 and shape[:2] == wanted and targets.numel() > 0,
+            len(shape) > axes and shape[:axes] == wanted and targets.numel() > 0,
             f"class probabilities and other target vectors must be [episode, query, class], that "
-            f"is one row for each {what} image, {wanted[0]} × {wanted[1]}, got shape {shape}; give "
-            f"one row for each image.",
+            f"is one row for each {what} image, {sizes}, got shape {shape}; give one row for each "
+            f"image.",
         )
         return targets
     indices = whole_numbers(targets)
@@ -99,12 +101,14 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         f"support and query must have the same number of episodes, got {support[0]} and {query[0]} "
         f"episodes; give each episode both.",
     )
+    # Support examples may come in mini-batches, with one axis more.
+    batched = len(support) == 1 + len(query)
     require(
-        support[2:] == query[2:],
+        support[2 + batched :] == query[2:],
         f"support and query images must have the same size, got {_size(support)} and "
         f"{_size(query)} inputs.",
     )
-    support_y = checked_targets(batch.support_y, batch.support_x, "support")
+    support_y = checked_targets(batch.support_y, batch.support_x, "support", 2 + batched)
     query_y = checked_targets(batch.query_y, batch.query_x, "query")
     tensors = [batch.support_x, support_y, batch.query_x, query_y]
     if batch.initial is not None:

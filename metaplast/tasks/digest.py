@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from torch import Tensor
 from metaplast.base.seeds import generator
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.source import EpisodeSampler
+
+if TYPE_CHECKING:
+    from metaplast.tasks.source import EpisodeSampler
 
 # Number of characters of a digest that are shown.
 SHOWN = 12

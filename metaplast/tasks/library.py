@@ -8,6 +8,7 @@ from dataclasses import replace
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
 from metaplast.base.registry import find, lookup
+from metaplast.systems.system import Examples
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 from metaplast.tasks.stream import StreamSplit
@@ -69,3 +70,15 @@ def open_stream(text: str, request: StreamRequest) -> StreamSplit:
     source, argument = get_source(text)
     require_device(request.device)
     return source.stream(replace(request, argument=argument))
+
+
+def open_parts(text: str, request: StreamRequest) -> Mapping[str, Examples]:
+    """Return the own parts of the source written as `name` or `name:argument`, such as "train".
+
+    Raises:
+        UserError: if the source is unknown, has no parts, its data are invalid, or the request's
+            device is not available.
+    """
+    source, argument = get_source(text)
+    require_device(request.device)
+    return source.parts(replace(request, argument=argument))

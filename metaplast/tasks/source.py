@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -14,11 +14,12 @@ from metaplast.base.errors import UserError
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_inputs, require_targets
+from metaplast.tasks.mini_batches import MiniBatches
 from metaplast.tasks.request import EpisodeRequest
 
 if TYPE_CHECKING:
     from metaplast.rules.rule import Rule
-    from metaplast.systems.system import System
+    from metaplast.systems.system import Examples, System
     from metaplast.systems.timing import Timing
     from metaplast.tasks.request import StreamRequest
     from metaplast.tasks.stream import StreamSplit
@@ -71,7 +72,12 @@ class EpisodeSplit:
         """
         require_inputs(self, system)
         require_targets(self, system.objective)
-        return self if self.binding is None else self.binding(system)
+        if self.binding is not None:
+            return self.binding(system)
+        if system.batch == 1:
+            return self
+        train, test = (MiniBatches(side, system.batch) for side in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
 
 def held_out_word(held_out: str, targets: TargetKind | None) -> str:
@@ -120,4 +126,18 @@ class EpisodeSource(ABC):
         raise UserError(
             f"{self.name} supplies separate tasks, but online training needs a stream of single "
             f"images; choose a data set of labelled images."
+        )
+
+    def parts(self, request: StreamRequest) -> Mapping[str, Examples]:
+        """Return the parts into which the data set itself is divided, by name.
+
+        Inputs are [sample, input], targets [sample, …]. Only data sets that are published in such
+        parts, as "train" and "test", have them.
+
+        Raises:
+            UserError: if it has none, or its data are invalid.
+        """
+        raise UserError(
+            f"{self.name} is not divided into parts, such as train and test; choose a data set "
+            f"that is."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -105,7 +105,7 @@ class TermChoice:
         return replace(self, terms=tuple(term for term in self.terms if term.is_local))
 
     def choose_feedback(self, wanted: str | None) -> str:
-        """Return the feedback to use: the requested one, or the choice's usual one.
+        """Return the feedback to use in a stack: the requested one, or the choice's usual one.
 
         What follows a colon in the requested one does not matter here.
 
@@ -189,15 +189,18 @@ def known_rules() -> Mapping[str, KnownRule]:
     return find(TERMS, KnownRule)
 
 
-def baselines() -> tuple[KnownRule, ...]:
-    """Return the rules that every discovery is compared with."""
-    return tuple(rule for rule in known_rules().values() if rule.is_baseline)
+def baselines(feedbacks: Collection[str]) -> tuple[KnownRule, ...]:
+    """Return the rules with which every discovery in a system with these feedbacks is compared."""
+    return tuple(rule for rule in _with(feedbacks) if rule.is_baseline)
 
 
-def online_baselines() -> tuple[KnownRule, ...]:
-    """Return the rules that online training is compared with."""
-    rules = known_rules().values()
-    return tuple(rule for rule in rules if rule.is_baseline or rule.is_online_baseline)
+def online_baselines(feedbacks: Collection[str]) -> tuple[KnownRule, ...]:
+    """Return the rules with which online training with these feedbacks is compared."""
+    return tuple(r for r in _with(feedbacks) if r.is_baseline or r.is_online_baseline)
+
+
+def _with(feedbacks: Collection[str]) -> Iterable[KnownRule]:
+    return (rule for rule in known_rules().values() if set(rule.feedback) & set(feedbacks))
 
 
 def find_known_rule(name: str) -> KnownRule | None:

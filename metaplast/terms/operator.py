@@ -40,6 +40,36 @@ class Operator:
         """Return Mᵀ u: [episode, sample, row] → [episode, sample, column]."""
         return u @ self._tensor
 
+    def recall(self) -> Tensor | None:
+        """Return the value of the next product if an earlier pass over the same step formed it."""
+        return None
+
+    def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
+        """Return a product M x or Mᵀ u whose value has been found otherwise, as by an iteration.
+
+        The gradient is that of the product; only the value is the given one.
+
+        Args:
+            given: x or u.
+            value: of the product.
+            transposed: whether it is Mᵀ u.
+        """
+        product = self.transposed(given) if transposed else self.matmul(given)
+        replaced: Tensor = _Replaced.apply(product, value)
+        return replaced
+
+
+class _Replaced(torch.autograd.Function):
+    """`value` with the gradient of `product`."""
+
+    @staticmethod
+    def forward(ctx: Any, product: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return gradients[0], None
+
 
 class _Affine(torch.autograd.Function):
     """start + given · right with `right` constant, one library call each forward and backward.
@@ -115,15 +145,26 @@ class ProductTape:
         self._known = known
         self.products: list[Product] = []
 
+    def recall(self) -> Tensor | None:
+        """Return the value of the product that comes next, if it is known."""
+        return None if self._known is None else self._known[len(self.products)]
+
     def record(
-        self, matrix: int | None, is_projection: bool, given: Tensor, right: Tensor
+        self,
+        matrix: int | None,
+        is_projection: bool,
+        given: Tensor,
+        right: Tensor,
+        found: Tensor | None = None,
     ) -> Tensor:
-        """Return given · right and record the product."""
+        """Return given · right, or its value if that was found otherwise; record the product."""
         value: Tensor
-        if self._known is None:
+        known = self.recall()
+        known = found if known is None else known
+        if known is None:
             value = _Affine.apply(_zero(given), given, right)
         else:
-            value = _Recalled.apply(self._known[len(self.products)], given, right)
+            value = _Recalled.apply(known, given, right)
         self.products.append(Product(matrix, is_projection, given.detach(), value))
         return value
 
@@ -149,3 +190,12 @@ class RecordedOperator(Operator):
     def transposed(self, u: Tensor) -> Tensor:
         """Return Mᵀ u."""
         return self._tape.record(self._index, True, u, self.constant)
+
+    def recall(self) -> Tensor | None:
+        """Return the value of the next product, if it is known."""
+        return self._tape.recall()
+
+    def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
+        """Return a product whose value has been found otherwise."""
+        right = self.constant if transposed else self.constant.mT
+        return self._tape.record(self._index, transposed, given, right, value)

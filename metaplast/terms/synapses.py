@@ -39,8 +39,11 @@ class Synapses:
         return replace(self, operator=operator)
 
     def signal(self, signal: Signal) -> Tensor:
-        """Return the value of a signal, with a one for each neuron if it is `one`."""
-        if signal.kind == "one":
+        """Return the value of a signal, with a one for each neuron if it is `one`.
+
+        A system that skips an occurrence gives ones of its own, which are 0 there.
+        """
+        if signal.kind == "one" and signal not in self.signals:
             return torch.ones_like(self._any(signal.population))
         return self.signals[signal]
 

@@ -49,6 +49,7 @@ class Term:
         initial: θ at the start of meta-learning.
         nonnegative: whether θ < 0 makes no physical sense, such as a decay that amplifies.
         in_pool: whether pools of all installed terms include it.
+        reads_nonlocal: whether a signal that it reads is itself a sum over other neurons.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Term:
     initial: float = 0.0
     nonnegative: bool = False
     in_pool: bool = True
+    reads_nonlocal: bool = False
 
     def __post_init__(self) -> None:
         """Check every field; files and generated code contain the name.
@@ -91,7 +93,7 @@ class Term:
         self._check_start()
 
     def _check_start(self) -> None:
-        for what in ("nonnegative", "in_pool"):
+        for what in ("nonnegative", "in_pool", "reads_nonlocal"):
             value = getattr(self, what)
             require(
                 isinstance(value, bool | np.bool_),
@@ -124,7 +126,11 @@ class Term:
     @property
     def is_local(self) -> bool:
         """True if each synapse needs only y, e of its two neurons and its own weight."""
-        return self.formula.is_local and not self.scalars
+        return self._is_local_formula and not self.scalars
+
+    @property
+    def _is_local_formula(self) -> bool:
+        return self.formula.is_local and not self.reads_nonlocal
 
     @property
     def locality(self) -> str:
@@ -133,7 +139,7 @@ class Term:
         A term that needs only scalars of the system beside each synapse's own signals and weight is
         "local + broadcast scalar".
         """
-        if not self.formula.is_local:
+        if not self._is_local_formula:
             return "non-local"
         return BROADCAST if self.scalars else "local"
 

@@ -40,6 +40,8 @@ def term_data(term: Term) -> dict[str, Any]:
         "nonnegative": bool(term.nonnegative),
         "in_pool": bool(term.in_pool),
     }
+    if term.reads_nonlocal:
+        data["reads_nonlocal"] = True
     if isinstance(term.formula, Formula):
         return data | formula_data(term.formula)
     function: dict[str, Any] = {"latex": term.spell(LATEX), "values": probe(term.formula)}
@@ -79,6 +81,9 @@ def read_term(name: str, data: Mapping[str, Any]) -> Term:
         initial=number(data.get("initial", 0.0), f"'initial' of {where}"),
         nonnegative=entry(data, "nonnegative", bool, where) if "nonnegative" in data else False,
         in_pool=entry(data, "in_pool", bool, where) if "in_pool" in data else True,
+        reads_nonlocal=entry(data, "reads_nonlocal", bool, where)
+        if "reads_nonlocal" in data
+        else False,
     )
     check(
         text == term.spell(),

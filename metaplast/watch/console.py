@@ -168,6 +168,8 @@ def show_result(console: Console, result: Result) -> None:
     if result.recovery is not None:
         console.print(recovery_table(result.recovery))
     show_divergences(console, result)
+    for line in result.notices:
+        console.out(line)
 
 
 def show_divergences(console: Console, result: Result, most: int = 3) -> None:

@@ -19,7 +19,6 @@ from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
-from metaplast.terms.library import baselines
 
 Kind = Literal["search", "baseline", "refit", "evaluation"]
 
@@ -253,7 +252,7 @@ class TimeLeft:
         if _selects(self._discovery) and loops and _is_refit(next(reversed(loops))):
             # The last refit is being trained or measured.
             validations += config.validation - self._validated
-        tests += 1 + len(baselines())
+        tests += 1 + len(self._discovery.baselines)
         return max(0, tests * config.test_episodes - self._tested) + validations
 
 

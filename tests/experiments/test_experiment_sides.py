@@ -7,14 +7,16 @@ import torch
 from sides import Sources
 
 from metaplast.reproduce import heldout, meta, online
+from metaplast.reproduce.direct import DirectVariant
 from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
 from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
 from metaplast.reproduce.online import OnlineVariant
+from metaplast.systems.system import Examples
 
 QUICK = Setting(quick=True)
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
-KINDS = (MetaVariant, OnlineVariant, RuleVariant)
+KINDS = (MetaVariant, OnlineVariant, RuleVariant, DirectVariant)
 
 
 @pytest.fixture
@@ -127,3 +129,46 @@ def test_a_witness_changes_nothing_of_what_is_measured():
     torch.manual_seed(0)
     for seen, plain in zip(variant.run(0, QUICK, {}), bare.run(0, QUICK, {}), strict=True):
         assert {key: seen[key] for key in plain} == plain
+
+
+def test_fixed_points_learn_from_training_images_and_are_tested_on_the_whole_test_part(monkeypatch):
+    """All rules of a seed begin with the same weights; no test image is learned."""
+    from rule_library.experiments import rate_classifier
+
+    gen = torch.Generator().manual_seed(0)
+    parts = {
+        "train": Examples(torch.rand(40, 6, generator=gen), torch.arange(40) % 3),
+        "test": Examples(1 + torch.rand(12, 6, generator=gen), torch.arange(12) % 3),
+    }
+    monkeypatch.setattr(rate_classifier, "open_parts", lambda name, request: parts)
+    learned, tested, starts = [], [], []
+    step, output = rate_classifier.Learner.step, rate_classifier.FixedPoint.output
+
+    def stepping(self, state, theta, example):
+        starts.append({name: m.clone() for name, m in state.matrices.items()})
+        learned.append(example.input[0])
+        return step(self, state, theta, example)
+
+    def reading(self, view, inputs):
+        tested.append(inputs[0])
+        return output(self, view, inputs)
+
+    monkeypatch.setattr(rate_classifier.Learner, "step", stepping)
+    monkeypatch.setattr(rate_classifier.FixedPoint, "output", reading)
+    small = {"dataset": "mnist", "neurons": 4, "batch": 16, "updates": 3, "records": (0,)}
+    for name in ("error_hebbian_0.01", "reparameterised_0.25"):
+        variant = VARIANTS[name]
+        settings = {**variant.full, **small}
+        rows = rate_classifier.classify(0, settings, Setting())
+        assert [row["at"] for row in rows] == [0, 3]
+    # Three mini-batches are one pass, of 16, 16 and 8 images.
+    for k in (0, 3):
+        seen = torch.cat(learned[k : k + 3])
+        assert sorted(map(tuple, seen.tolist())) == sorted(
+            map(tuple, parts["train"].input.tolist())
+        )
+    assert torch.equal(learned[0], learned[3])
+    assert all(torch.equal(one, parts["test"].input) for one in tested)
+    assert len(tested) == 4
+    for name, matrix in starts[0].items():
+        assert torch.equal(matrix, starts[3][name])

@@ -12,7 +12,8 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.export.exporter import get_exporter
 from metaplast.reproduce.experiment import get_experiment
 from metaplast.rules.rule import Rule
-from metaplast.systems.feedback import all_feedbacks, get_feedback
+from metaplast.systems.feedback import STACK as STACK_NAME
+from metaplast.systems.feedback import all_feedbacks, get_feedback, serving
 from metaplast.systems.kind import get_system
 from metaplast.systems.objective import all_objectives, get_objective
 from metaplast.tasks.library import all_sources, default_source, get_source, open_source
@@ -353,7 +354,9 @@ def test_contract_of_a_known_rule(rule):
 
 
 def test_baselines():
-    assert {rule.name for rule in baselines()} == {"feedback_alignment", "backprop"}
+    assert {r.name for r in baselines(serving(STACK_NAME))} == {"feedback_alignment", "backprop"}
+    assert {r.name for r in baselines(("implicit",))} == {"euclidean_gradient"}
+    assert baselines(("nonsense",)) == ()
 
 
 @pytest.mark.parametrize("text", ["F0, error_error,f9", "error_hebbian,F2,OJA", "F0,F2 F9,"])

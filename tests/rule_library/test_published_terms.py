@@ -107,6 +107,9 @@ SOURCES = {
     "drive_oja": r"^Oja 1989, .*on the drive of .*2408\.08408, section 2\.4$",
     "backward_oja": "^Oja 1989, .*with pre and post exchanged$",
     "backward_error_oja": "^Oja 1989, .*on the errors that B carries$",
+    # tests/systems/test_fixed_point.py compares these with full matrices.
+    "reparameterised": "^released code LearningFixedPointsInRNNs, rule 3",
+    "reparameterised_ungated": "^released code LearningFixedPointsInRNNs, rule 4",
 }
 
 

@@ -10,6 +10,7 @@ from support import BACKWARD, FORWARD, named, normal, seeded
 from systems.perturbed_example import DEVIATION, Perturbed
 from systems.recurrent_example import Recurrent as TestRecurrent
 
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.system import System
@@ -24,7 +25,7 @@ class Setting:
     """A system, the terms that learn in it, and the shape of an input without [episode, sample].
 
     `make_target` returns targets for [episode, sample]; None draws classes. `noise_shape` is the
-    shape of a step's noise; None gives none.
+    shape of a step's noise; None gives none. `together` examples are the mini-batch of a step.
     """
 
     system: System
@@ -33,9 +34,11 @@ class Setting:
     make_target: Callable[[tuple[int, int], int], torch.Tensor] | None = None
     size: float = 0.03
     noise_shape: tuple[int, ...] | None = None
+    together: int = 1
 
     def batch(self, episodes: int = 2, steps: int = 5, queries: int = 3) -> EpisodeBatch:
         """Return random episodes."""
+        steps *= self.together
         parts = []
         for seed, count in enumerate((steps, queries)):
             parts.append(normal(episodes, count, *self.input_shape, seed=seed).abs())
@@ -43,7 +46,8 @@ class Setting:
         noise = None
         if self.noise_shape is not None:
             noise = normal(episodes, steps, *self.noise_shape, seed=13)
-        return EpisodeBatch(*parts, noise=noise)
+        batch = EpisodeBatch(*parts, noise=noise)
+        return batch if self.together == 1 else batch.in_batches(self.together)
 
     def _targets(self, samples: tuple[int, int], seed: int) -> torch.Tensor:
         if self.make_target is not None:
@@ -91,6 +95,13 @@ PERTURBED_TERMS = (
     *named("oja", "decay"), NODE_PERTURBATION, FORGETTING, REWARDED_OJA, TWICE_GATED,
 )  # fmt: skip
 
+# Rates far from saturation, and gates, ones and projections of every kind of signal.
+FIXED_TERMS = (
+    *named("error_hebbian", "error_error", "oja", "decay", "gated_error_hebbian",
+           "presynaptic_error", "reparameterised", "reparameterised_ungated"),
+    GATED_DECAY,
+)  # fmt: skip
+TIGHT = {"tolerance": 1e-13, "rate": 0.9}
 OJAS = named("drive_oja", "potential_oja")
 
 SETTINGS = {
@@ -125,5 +136,16 @@ SETTINGS = {
     "perturbed, four times, mse": Setting(
         Perturbed(classes=2, objective_name="mse"), PERTURBED_TERMS, (3,), vectors(2),
         noise_shape=(4, 4),
+    ),
+    "fixed point": Setting(FixedPoint((3, 5, 3), **TIGHT), FIXED_TERMS, (3,)),
+    "fixed point, gmres, softplus": Setting(
+        FixedPoint((3, 5, 2), "softplus:3", solver="gmres", **TIGHT), FIXED_TERMS, (3,)
+    ),
+    "fixed point, mini-batches": Setting(
+        FixedPoint((3, 5, 3), **TIGHT), FIXED_TERMS, (3,), together=4
+    ),
+    "fixed point, linear, mse": Setting(
+        FixedPoint((4, 4, 4), "linear", "mse", gain=0.2, drive="direct", readout="direct", **TIGHT),
+        FIXED_TERMS, (4,), vectors(4), size=0.002,
     ),
 }  # fmt: skip

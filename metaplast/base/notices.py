@@ -1,0 +1,69 @@
+"""What happens rarely and many times: counted while a run goes on, and told once at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+
+class NoticeWarning(UserWarning):
+    """Something was left out of a computation; it is given once for each kind."""
+
+
+class Notices:
+    """How often each thing happened, and an account of its first time."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, what: str, count: int, first: Callable[[], str]) -> None:
+        """Count something; `first` is called only for the first time."""
+        if what not in self._counts:
+            self._first[what] = first()
+        self._counts[what] = self._counts.get(what, 0) + count
+
+    def count(self, what: str) -> int:
+        """Return how often something happened."""
+        return self._counts.get(what, 0)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One sentence for each thing."""
+        return tuple(
+            f"{count:,} {what}; the first: {self._first[what]}."
+            for what, count in self._counts.items()
+        )
+
+
+_OPEN: ContextVar[Notices | None] = ContextVar("notices", default=None)
+_WARNED: set[str] = set()
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[Notices]:
+    """Collect the notices given inside the block, instead of warning of them."""
+    notices = Notices()
+    token = _OPEN.set(notices)
+    try:
+        yield notices
+    finally:
+        _OPEN.reset(token)
+
+
+def notice(what: str, count: int, first: Callable[[], str]) -> None:
+    """Count something that happened; without a collector, warn of it once in a process.
+
+    Args:
+        what: happened, in words that follow a number.
+        count: how often.
+        first: describes the first time; called only if that is told.
+    """
+    notices = _OPEN.get()
+    if notices is not None:
+        notices.add(what, count, first)
+    elif what not in _WARNED:
+        _WARNED.add(what)
+        warnings.warn(f"{what}; the first: {first()}.", NoticeWarning, stacklevel=2)

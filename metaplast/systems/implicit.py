@@ -1,0 +1,211 @@
+"""Fixed points of p = M u(p): found by relaxation, differentiated by one linear solve.
+
+The gradient of a fixed point does not pass through the relaxation. With s = ∂u/∂p,
+
+    dp = M (s ⊙ dp) + dv,        v̄ = (I − diag(s) Mᵀ)⁻¹ p̄,
+
+where dv is the change of the product M u at a fixed p, and a bar denotes a gradient. So a fixed
+point costs one product, whose gradient is v̄. The way back over a step knows the product, and
+nothing is relaxed a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from metaplast.terms.operator import Operator
+
+# Steps of a relaxation between two looks at its residual, which cost as much as a step.
+CHECKED = 5
+# Most numbers in the matrices that the dense solver factorises at once.
+_AT_ONCE = 2**24
+
+# slope [episode, sample, neuron], matrix [episode, neuron, neuron], right side, tolerance → x.
+Solver = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+class Relaxed(NamedTuple):
+    """The end of a relaxation.
+
+    Attributes:
+        rates: r, [episode, sample, neuron].
+        steps: how many were taken, a multiple of `CHECKED`, [episode, sample].
+        residual: max_i |f(W r + d)_i − r_i| / max(1, max_i |r_i|), [episode, sample].
+        settled: whether the residual is within the tolerance, [episode, sample].
+    """
+
+    rates: Tensor
+    steps: Tensor
+    residual: Tensor
+    settled: Tensor
+
+
+def relax(
+    f: Callable[[Tensor], Tensor],
+    matrix: Tensor,
+    drive: Tensor,
+    *,
+    rate: float,
+    tolerance: float,
+    most: int,
+) -> Relaxed:
+    """Return r after r ← r + η (−r + f(W r + d)) from r = 0, each sample until it settles.
+
+    A sample stops when it has settled, so its result does not depend on the others.
+
+    Args:
+        f: elementwise.
+        matrix: W, [episode, neuron, neuron].
+        drive: d, [episode, sample, neuron].
+        rate: η.
+        tolerance: of the residual.
+        most: steps after which a sample counts as one that does not settle.
+    """
+    r, right = torch.zeros_like(drive), matrix.mT
+    steps = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
+    step = 0
+    while True:
+        target = f(torch.baddbmm(drive, r, right))
+        residual = (target - r).abs().amax(-1) / r.abs().amax(-1).clamp(min=1)
+        settled = residual <= tolerance
+        moving = (~settled & torch.isfinite(residual))[..., None]
+        if step >= most or not moving.any():
+            return Relaxed(r, steps, residual, settled)
+        new = torch.lerp(r, target, rate)
+        for _ in range(CHECKED - 1):
+            new = torch.lerp(new, f(torch.baddbmm(drive, new, right)), rate)
+        step += CHECKED
+        r = torch.where(moving, new, r)
+        steps = steps + CHECKED * moving[..., 0]
+
+
+def fixed_point(
+    operator: Operator,
+    value: Tensor,
+    u: Callable[[Tensor], Tensor],
+    slope: Tensor,
+    solver: Solver,
+    tolerance: float,
+    *,
+    transposed: bool = False,
+) -> Tensor:
+    """Return p = M u(p), or p = Mᵀ u(p), with its exact first derivatives.
+
+    Args:
+        operator: M, [episode, neuron, neuron].
+        value: p, [episode, sample, neuron]; a row of NaN has no fixed point, and counts as 0.
+        u: p → u; what else it depends on gets its part of the gradient.
+        slope: ∂u/∂p at the fixed point, elementwise, held constant.
+        solver: of the linear system.
+        tolerance: of an iterative solver.
+        transposed: whether the product is Mᵀ u.
+
+    Returns:
+        p, with 0 in rows that have no fixed point.
+    """
+    exists = torch.isfinite(value).all(-1, keepdim=True)
+    given = u(torch.where(exists, value, 0.0).detach())
+    product = operator.known(given, value, transposed=transposed)
+    matrix = operator.constant.mT if transposed else operator.constant
+    p: Tensor = _Settled.apply(product, slope, matrix, solver, tolerance)
+    return torch.where(exists, p, 0.0)
+
+
+class _Settled(torch.autograd.Function):
+    """p from the product v = M u; the gradient solves v̄ − s ⊙ Mᵀ v̄ = p̄."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, product: Tensor, slope: Tensor, matrix: Tensor, solver: Solver, tolerance: float
+    ) -> Tensor:
+        ctx.save_for_backward(slope, matrix)
+        ctx.solver, ctx.tolerance = solver, tolerance
+        return product.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        slope, matrix = ctx.saved_tensors
+        solved = ctx.solver(slope, matrix, gradients[0], ctx.tolerance)
+        return solved, None, None, None, None
+
+
+def dense(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Tensor:  # noqa: ARG001
+    """Return x with x − s ⊙ Mᵀ x = b, by a factorisation for every sample.
+
+    A singular system gives numbers that are not finite, and no error.
+    """
+    neurons = matrix.shape[-1]
+    eye = torch.eye(neurons, dtype=matrix.dtype, device=matrix.device)
+    size = max(1, _AT_ONCE // (neurons * neurons * len(matrix)))
+    parts = []
+    for s, b in zip(*(torch.split(x, size, 1) for x in (slope, right)), strict=True):
+        system = eye - s[..., None] * matrix.mT[:, None]
+        parts.append(torch.linalg.solve_ex(system, b[..., None])[0][..., 0])
+    return torch.cat(parts, 1)
+
+
+def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Tensor:
+    """Return x with x − s ⊙ Mᵀ x = b, by GMRES without restarts; products with M only.
+
+    A sample stops when ‖b − A x‖ ≤ tolerance · ‖b‖, or after as many steps as there are neurons,
+    when x is exact up to rounding.
+    """
+    size = right.norm(dim=-1)
+    tiny = torch.finfo(right.dtype).tiny
+    basis = [right / size.clamp(min=tiny)[..., None]]
+    rest: list[Tensor] = [size]
+    diagonal: list[list[Tensor]] = []
+    rotations: list[tuple[Tensor, Tensor]] = []
+    for _ in range(right.shape[-1]):
+        w = basis[-1] - slope * (basis[-1] @ matrix)
+        column, w = _orthogonal(w, torch.stack(basis, -2))
+        last = w.norm(dim=-1)
+        top = list(column.unbind(-1))
+        for k, (c, s) in enumerate(rotations):
+            top[k], top[k + 1] = c * top[k] + s * top[k + 1], c * top[k + 1] - s * top[k]
+        length = torch.hypot(top[-1], last)
+        empty = length <= tiny
+        c, s = (torch.where(empty, 1.0 - i, x / length.clamp(min=tiny))
+                for i, x in enumerate((top[-1], last)))  # fmt: skip
+        top[-1] = torch.where(empty, 1.0, length)
+        rotations.append((c, s))
+        diagonal.append(top)
+        rest[-1:] = [c * rest[-1], -s * rest[-1]]
+        going = rest[-1].abs() > tolerance * size
+        if not going.any():
+            break
+        # What has converged gets no further directions: its result depends on no other sample.
+        basis.append(torch.where(going[..., None], w / last.clamp(min=tiny)[..., None], 0.0))
+    return _combined(basis, diagonal, rest)
+
+
+def _orthogonal(w: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the components of w along a basis [.., k, neuron], and what is orthogonal to it."""
+    total = torch.zeros_like(basis[..., 0])
+    # Twice is enough for orthogonality up to rounding.
+    for _ in range(2):
+        along = (basis @ w[..., None])[..., 0]
+        total = total + along
+        w = w - (along[..., None, :] @ basis)[..., 0, :]
+    return total, w
+
+
+def _combined(basis: list[Tensor], columns: list[list[Tensor]], rest: list[Tensor]) -> Tensor:
+    """Return Σ y_k basis_k with R y = g, R the upper triangle given by its columns."""
+    count = len(columns)
+    weights: list[Tensor] = [torch.zeros_like(rest[0])] * count
+    for k in reversed(range(count)):
+        known = sum(columns[j][k] * weights[j] for j in range(k + 1, count))
+        weights[k] = (rest[k] - known) / columns[k][k]
+    return sum((y[..., None] * q for y, q in zip(weights[1:], basis[1:], strict=False)),
+               weights[0][..., None] * basis[0])  # fmt: skip
+
+
+SOLVERS: Mapping[str, Solver] = MappingProxyType({"dense": dense, "gmres": gmres})
