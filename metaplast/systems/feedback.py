@@ -7,6 +7,8 @@ down layer by layer,
     e_{ℓ-1} = (B_ℓ e_ℓ) ⊙ σ'(z_{ℓ-1}),     e_0 = (B_1 e_1) ⊙ σ'(x)   (the synthetic input error),
 
 and differ only in B_ℓ. Backward weights are [episode, pre, post].
+
+A feedback may also change the activities that terms read, and offer other signals; see `signals`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from metaplast.base.errors import UserError, shown
 from metaplast.base.registry import find, lookup
+from metaplast.systems.activation import Activation
 from metaplast.terms.operator import Operator
 
 FEEDBACKS = "metaplast.feedbacks"
@@ -36,30 +40,64 @@ class ErrorPass:
         backward: the feedback's own matrices, with the shapes that it requested.
         activities: y_0 … y_L, each [episode, sample, neuron].
         output_error: e_L, [episode, sample, neuron].
-        derivative: y → σ'(z).
+        activation: σ and σ' of the hidden layers.
         lowest: 0 if e_0 is needed, else 1.
+        objective_error: z_L → e_L, for feedbacks that also need it at other outputs; None if only
+            the loss of this output is known.
     """
 
     weights: Sequence[Operator]
     backward: Sequence[Operator]
     activities: Sequence[Tensor]
     output_error: Tensor
-    derivative: Callable[[Tensor], Tensor]
+    activation: Activation
     lowest: int = 0
+    objective_error: Callable[[Tensor], Tensor] | None = None
 
     @property
     def levels(self) -> range:
         """The layers ℓ below the output whose errors are needed, lowest first."""
         return range(self.lowest, len(self.weights))
 
+    @property
+    def derivative(self) -> Callable[[Tensor], Tensor]:
+        """y → σ'(z)."""
+        return self.activation.derivative
+
     def slope(self, level: int) -> Tensor:
         """Return σ'(z_ℓ); σ' of the input for ℓ = 0."""
         return self.derivative(self.activities[level])
+
+    def error_at(self, output: Tensor) -> Tensor:
+        """Return e_L at another output z_L, [episode, sample, neuron].
+
+        Raises:
+            UserError: if the loss is known at one output only.
+        """
+        if self.objective_error is None:
+            raise UserError(
+                "this feedback needs the error at outputs that the model did not return, but a "
+                "loss was given for one output only; use a RuleOptimizer without higher, or "
+                "another feedback."
+            )
+        return self.objective_error(output)
 
     def filled(self, errors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return e_0 … e_L, zeros below the lowest."""
         below = [torch.zeros_like(y) for y in self.activities[: self.lowest]]
         return (*below, *errors)
+
+
+class LayerSignals(NamedTuple):
+    """The signals of every layer after one example, each [episode, sample, neuron].
+
+    `activities` are y_0 … y_L and `errors` e_0 … e_L as terms read them; `more` holds the layers
+    0 … L of every kind in `Feedback.offers`.
+    """
+
+    activities: Sequence[Tensor]
+    errors: Sequence[Tensor]
+    more: Mapping[str, Sequence[Tensor]] = {}
 
 
 class Feedback(ABC):
@@ -74,6 +112,7 @@ class Feedback(ABC):
         name: the text after `--feedback`.
         summary: one line for `--help`.
         is_plastic: whether backward terms may change its matrices.
+        offers: further kinds of signals that terms may read on both sides of a matrix.
         kernel: how the fused engine carries errors: "own" through the feedback's own matrices,
             "direct" through its own matrices straight from the output, "signed", "symmetric" or
             "detached"; None if only other engines support this feedback.
@@ -88,11 +127,27 @@ class Feedback(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     is_plastic: ClassVar[bool] = False
+    offers: ClassVar[tuple[str, ...]] = ()
     kernel: ClassVar[str | None] = None
     code: ClassVar[str | None] = None
     equation: ClassVar[str] = ""
     latex: ClassVar[str] = ""
     note: ClassVar[str] = ""
+
+    @property
+    def written(self) -> str:
+        """The text after `--feedback`: the name, with every argument if it takes some."""
+        return self.name
+
+    def with_argument(self, argument: str) -> Feedback:
+        """Return the feedback written `name:argument`.
+
+        Raises:
+            UserError: if it takes no argument, which is the default, or not this one.
+        """
+        raise UserError(
+            f"the feedback {self.name} takes no argument, got {shown(argument)}; write {self.name}."
+        )
 
     def shapes(self, widths: Sequence[int]) -> tuple[Shape, ...]:
         """Return the shapes of its own matrices, lowest layer first; by default those of W_ℓᵀ."""
@@ -101,6 +156,10 @@ class Feedback(ABC):
     @abstractmethod
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
         """Return e_0 … e_L, each [episode, sample, neuron]; zeros below `given.lowest`."""
+
+    def signals(self, given: ErrorPass) -> LayerSignals:
+        """Return the signals that terms read; by default the forward activities and `errors`."""
+        return LayerSignals(given.activities, self.errors(given))
 
 
 class ChainFeedback(Feedback):
@@ -123,10 +182,13 @@ def all_feedbacks() -> Mapping[str, Feedback]:
     return find(FEEDBACKS, Feedback)  # type: ignore[type-abstract]
 
 
-def get_feedback(name: str) -> Feedback:
-    """Return the feedback with this name.
+def get_feedback(text: str) -> Feedback:
+    """Return the feedback written as `name` or `name:argument`.
 
     Raises:
-        UserError: if there is no such feedback; suggests the nearest name.
+        UserError: if there is no such feedback (suggests the nearest name), or it does not take
+            the argument.
     """
-    return lookup("feedback", name, all_feedbacks())
+    name, colon, argument = text.partition(":")
+    found = lookup("feedback", name, all_feedbacks())
+    return found.with_argument(argument) if colon else found
