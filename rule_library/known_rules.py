@@ -37,6 +37,15 @@ backprop = KnownRule(
     aliases=("bp",),
 )
 
+predictive_coding = KnownRule(
+    name="predictive_coding",
+    terms=("error_hebbian",),
+    feedback=("predictive-coding",),
+    summary="the error-Hebbian term with the errors and activities of predictive coding",
+    citation="Rosenbaum 2022 (Torch2PC)",
+    aliases=("pc",),
+)
+
 ehebb = KnownRule(
     name="ehebb",
     terms=("error_hebbian", "error_error"),

@@ -25,6 +25,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, shown
 from metaplast.base.registry import find, lookup
 from metaplast.systems.activation import Activation
+from metaplast.systems.relaxation import Relaxation
 from metaplast.terms.operator import Operator
 
 FEEDBACKS = "metaplast.feedbacks"
@@ -105,7 +106,8 @@ class Feedback(ABC):
 
     Laws of every feedback:
 
-    - errors depend on the matrices only through products, and the top error is `output_error`;
+    - errors depend on the matrices only through products, and the top error is `output_error`, or
+      that at an output to which the activities have relaxed;
     - `errors` changes nothing, and no gradient flows through what the feedback holds constant.
 
     Attributes:
@@ -129,15 +131,20 @@ class Feedback(ABC):
     is_plastic: ClassVar[bool] = False
     offers: ClassVar[tuple[str, ...]] = ()
     kernel: ClassVar[str | None] = None
-    code: ClassVar[str | None] = None
-    equation: ClassVar[str] = ""
-    latex: ClassVar[str] = ""
-    note: ClassVar[str] = ""
+    code: str | None = None
+    equation: str = ""
+    latex: str = ""
+    note: str = ""
 
     @property
     def written(self) -> str:
         """The text after `--feedback`: the name, with every argument if it takes some."""
         return self.name
+
+    @property
+    def relaxation(self) -> Relaxation | None:
+        """How activities relax before the errors are read, for programs; None if they do not."""
+        return None
 
     def with_argument(self, argument: str) -> Feedback:
         """Return the feedback written `name:argument`.

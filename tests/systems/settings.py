@@ -84,6 +84,16 @@ PERTURBED_TERMS = (
     *named("oja", "decay"), NODE_PERTURBATION, FORGETTING, REWARDED_OJA, TWICE_GATED,
 )  # fmt: skip
 
+PREDICTION = Term(
+    "prediction", -outer(post.signal("prediction_error"), pre.signal("relaxed")), "made up"
+)
+EXPECTED = Term(
+    "expected",
+    dot(pre.signal("prediction_error"), pre.signal("feedforward"))
+    * outer(post.signal("feedforward"), pre.signal("prediction_error")),
+    "made up",
+)
+
 SETTINGS = {
     "stack, fixed": Setting(FullyConnected((5, 4, 3)), FORWARD, (5,)),
     "stack, plastic": Setting(
@@ -92,6 +102,16 @@ SETTINGS = {
     "stack, direct, mse": Setting(
         FullyConnected((4, 5, 2), "tanh", feedback_name="direct", objective_name="mse"),
         named("error_hebbian", "oja", "decay"), (4,), vectors(2),
+    ),
+    "stack, strict": Setting(
+        FullyConnected((5, 4, 4, 3), "tanh", feedback_name="predictive-coding:strict,eta=0.2,n=3"),
+        (*FORWARD, PREDICTION, EXPECTED), (5,),
+    ),
+    "stack, fixed prediction, mse": Setting(
+        FullyConnected(
+            (4, 5, 4, 2), feedback_name="predictive-coding:fixed,eta=0.5,n=4", objective_name="mse"
+        ),
+        (*named("error_hebbian", "oja", "decay"), PREDICTION), (4,), vectors(2),
     ),
     "recurrent": Setting(Recurrent(), RECURRENT_TERMS, (4, 3)),
     "recurrent, mse": Setting(
