@@ -27,6 +27,8 @@ from metaplast.terms.operator import Operator
 from metaplast.terms.term import Synapses
 
 FEEDBACKS = tuple(all_feedbacks())
+# Those that the fused engine serves.
+FUSED_FEEDBACKS = tuple(n for n, f in all_feedbacks().items() if f.kernel is not None)
 TERMS = tuple(all_terms().values())
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)

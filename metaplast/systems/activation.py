@@ -83,7 +83,7 @@ def relu() -> Activation:
         "relu", "relu", 1.0,
         apply=torch.relu,
         derivative=lambda y: (y > 0).to(y.dtype),
-        difference=lambda z, d: torch.where(z > 0, torch.maximum(d, -z), torch.relu(z + d)),
+        difference=lambda z, d: torch.where(z > 0, torch.where(d > -z, d, -z), torch.relu(z + d)),
     )  # fmt: skip
 
 
