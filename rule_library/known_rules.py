@@ -37,8 +37,8 @@ backprop = KnownRule(
     aliases=("bp",),
 )
 
-predictive_coding = KnownRule(
-    name="predictive_coding",
+predictive = KnownRule(
+    name="predictive",
     terms=("error_hebbian",),
     feedback=("predictive-coding",),
     summary="the error-Hebbian term with the errors and activities of predictive coding",

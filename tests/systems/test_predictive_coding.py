@@ -279,7 +279,7 @@ def test_other_feedbacks_take_no_argument(name):
 
 
 def test_a_known_rule_allows_a_feedback_with_any_argument():
-    choice = choose_terms("predictive_coding")
+    choice = choose_terms("predictive")
     given = "predictive-coding:fixed,eta=1,n=3"
     assert choice.choose_feedback(given) == given
     with pytest.raises(UserError, match="goes with feedback predictive-coding"):
