@@ -90,7 +90,8 @@ class CodingTraining:
         full: what is learned.
         quick: fields that differ in the quick version.
         adam: whether Adam, with the published rate 0.002, takes the steps, or SGD, whose rate is
-            the best of four on separate images.
+            the best of four on separate images for backpropagation.
+        own_rate: whether SGD's rate is the best for the algorithm itself instead.
         double: whether everything is in float64, by `metaplast.predictive_coding`; if not, it is in
             float32 with the published arithmetic.
     """
@@ -102,6 +103,7 @@ class CodingTraining:
     full: CodingSetup = CodingSetup()
     quick: Mapping[str, Any] = field(default_factory=dict)
     adam: bool = True
+    own_rate: bool = False
     double: bool = False
 
     def setup(self, setting: Setting) -> CodingSetup:
@@ -110,9 +112,8 @@ class CodingTraining:
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
-        own = {
-            key: getattr(self, key) for key in ("algorithm", "eta", "n", "adam", "double")
-        }  # fmt: skip
+        keys = ("algorithm", "eta", "n", "adam", "own_rate", "double")
+        own = {key: getattr(self, key) for key in keys}
         return own | plain(asdict(self.setup(setting)))
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
@@ -127,8 +128,9 @@ class CodingTraining:
         setup = self.setup(setting)
         setup = replace(setup, steps=max(1, setup.steps // 2), records=1)
         split = setup.split(setting)
+        tuned = self if self.own_rate else replace(self, algorithm="backprop")
         tried = {
-            str(rate): self._learn(setup, split, split.tuning, 1000, rate, measured=False)[-1]
+            str(rate): tuned._learn(setup, split, split.tuning, 1000, rate, measured=False)[-1]
             for rate in RATES
         }
         best = max(tried, key=lambda rate: tried[rate]["accuracy"])

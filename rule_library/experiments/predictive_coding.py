@@ -30,11 +30,14 @@ def _training(
     *,
     one: bool = False,
     adam: bool = True,
+    own_rate: bool = False,
     double: bool = False,
 ) -> CodingTraining:
     """Return a network that learns, with η = 1 and n = 5 if `one`, else with 0.1 and 20."""
     eta, n = (1.0, 5) if one else (0.1, 20)
-    return CodingTraining(name, algorithm, eta, n, full, _TINY, adam=adam, double=double)
+    return CodingTraining(
+        name, algorithm, eta, n, full, _TINY, adam=adam, own_rate=own_rate, double=double
+    )
 
 
 _VARIANTS = (
@@ -49,6 +52,7 @@ _VARIANTS = (
     _training("bp_sgd", "backprop", adam=False),
     _training("fixed_sgd", "fixed", adam=False),
     _training("fixed_one_sgd", "fixed", adam=False, one=True),
+    _training("fixed_sgd_own_rate", "fixed", adam=False, own_rate=True),
     CodingSweeps("strict_sweeps", "strict", full=_MSE, quick=_TINY, scales=(1.0, 100.0, 1000.0)),
     CodingSweeps("fixed_sweeps", "fixed", full=_CE, quick=_TINY),
 )  # fmt: skip
@@ -108,8 +112,9 @@ _CLAIMS = (
     Claim("Strict learns as well as BP, Adam", _FIG1, _lead("strict", "bp_mse"), -2, 2, "points"),
     Claim("FixedPred, η = 0.1, n = 20, learns as well as BP, Adam", _FIG3, _lead("fixed", "bp_cross_entropy"), -2, 2, "points"),
     Claim("FixedPred, η = 1, n = 5, learns as well as BP, Adam", _FIG5, _lead("fixed_one", "bp_cross_entropy"), -2, 2, "points"),
-    Claim("under SGD, FixedPred, η = 0.1, n = 20, is far behind BP", _OURS, _lead("fixed_sgd", "bp_sgd"), high=-5, unit="points"),
-    Claim("under SGD, FixedPred, η = 1, n = 5, learns as well as BP", _OURS, _lead("fixed_one_sgd", "bp_sgd"), -2, 2, "points"),
+    Claim("under SGD with BP's best rate, FixedPred, η = 0.1, n = 20, is far behind BP", _OURS, _lead("fixed_sgd", "bp_sgd"), high=-5, unit="points"),
+    Claim("with its own best rate it is ahead of itself with BP's", _OURS, _lead("fixed_sgd_own_rate", "fixed_sgd"), 5, unit="points"),
+    Claim("under SGD with BP's best rate, FixedPred, η = 1, n = 5, learns as well as BP", _OURS, _lead("fixed_one_sgd", "bp_sgd"), -2, 2, "points"),
     Claim("Strict's gradient is off by about its own size in layer 1 (about 0.98)", _FIG1, _mean("strict", "error_1"), 0.85, 1.1),
     Claim("FixedPred's gradient, η = 0.1, n = 20, is off by 0.89 in layer 1", _FIG3, _mean("fixed", "error_1"), 0.85, 0.93),
     Claim("in double precision it is off by exactly 1 − Pr[Binomial(19, 0.1) ≥ 4] = 0.885", _OURS, _mean("fixed_double", "error_1"), 0.8849, 0.8851),
@@ -177,7 +182,10 @@ def _sweep_figure(table: Table) -> Figure:
 
 
 def _sgd_figure(table: Table) -> Figure:
-    sgd = {"bp_sgd": "BP", "fixed_sgd": "η = 0.1, n = 20", "fixed_one_sgd": "η = 1, n = 5"}
+    sgd = {
+        "bp_sgd": "BP", "fixed_sgd": "η = 0.1, n = 20", "fixed_one_sgd": "η = 1, n = 5",
+        "fixed_sgd_own_rate": "η = 0.1, own rate",
+    }  # fmt: skip
     adam = {"bp_cross_entropy": "BP", "fixed": "η = 0.1, n = 20", "fixed_one": "η = 1, n = 5"}
     return figure_of([
         _panel(table, "accuracy, %, SGD", "accuracy", sgd, 100),
@@ -197,10 +205,11 @@ predictive_coding = Experiment(
     "FixedPred (cross-entropy, mean over the batch; η = 0.1, n = 20 and η = 1, n = 5), with Adam and the published rate 0.002. Single precision is the published arithmetic, in which v itself "
     "relaxes; double precision is `metaplast.predictive_coding`. Relative error and angle compare the gradient of each layer's weight with that of backpropagation in the same network. "
     "FixedPred's gradient is known: in layer ℓ it is Pr[Binomial(n − 1, η) ≥ L − ℓ] times that of backpropagation. So all its angles, and the plateaus of its errors, are rounding, and it is "
-    "backpropagation with smaller rates in low layers. Adam undoes the rates, SGD does not; SGD's rates are the best of four on separate images. "
+    "backpropagation with smaller rates in low layers. Adam undoes the rates, SGD does not. SGD's rate is the best of four for backpropagation on separate images; one variant takes the best for itself. "
     "The figure of sweeps is on one batch of 100 images (published: one batch of 300) in a network that backpropagation has trained. Unlike the publication, images come from half of the data set, because the other half is for the rates, and "
     "accuracy is measured on 1000 images that are not learned.",
     variants=_VARIANTS,
     claims=_CLAIMS,
     draw=_draw,
+    seeds=7,
 )  # fmt: skip
