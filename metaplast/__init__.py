@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from metaplast.systems.fully_connected import FullyConnected as FullyConnected
     from metaplast.systems.learner import Learner as Learner
     from metaplast.systems.objective import Objective as Objective
+    from metaplast.systems.predictive_coding import predictive_coding as predictive_coding
     from metaplast.systems.recurrent import Recurrent as Recurrent
     from metaplast.systems.state import State as State
     from metaplast.systems.system import Examples as Examples
@@ -107,6 +108,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "outer": "terms.algebra",
         "post": "terms.algebra",
         "pre": "terms.algebra",
+        "predictive_coding": "systems.predictive_coding",
         "scalar": "terms.algebra",
         "total": "terms.algebra",
         "train_online": "online.train",
@@ -157,6 +159,7 @@ __all__ = [
     "outer",
     "post",
     "pre",
+    "predictive_coding",
     "scalar",
     "total",
     "train_online",

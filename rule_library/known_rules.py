@@ -46,6 +46,15 @@ euclidean_gradient = KnownRule(
     is_baseline=True,
 )
 
+predictive = KnownRule(
+    name="predictive",
+    terms=("error_hebbian",),
+    feedback=("predictive-coding",),
+    summary="the error-Hebbian term with the errors and activities of predictive coding",
+    citation="Rosenbaum 2022 (Torch2PC)",
+    aliases=("pc",),
+)
+
 ehebb = KnownRule(
     name="ehebb",
     terms=("error_hebbian", "error_error"),

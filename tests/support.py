@@ -28,6 +28,8 @@ from metaplast.terms.term import Synapses
 
 # Those of the fully connected stack.
 FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
+# Those that the fused engine serves.
+FUSED_FEEDBACKS = tuple(n for n in FEEDBACKS if all_feedbacks()[n].kernel is not None)
 # Those that the fully connected stack can read.
 TERMS = tuple(term for term in all_terms().values() if term.signals <= OFFERED)
 FORWARD = tuple(term for term in TERMS if not term.is_backward)

@@ -18,7 +18,7 @@ from metaplast.meta.outer_loop import OuterLoop
 from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.library import KnownRule, get_term
+from metaplast.terms.library import KnownRule, get_term, goes_with
 from metaplast.terms.term import Term
 
 # Names the random numbers of the test.
@@ -61,7 +61,7 @@ class Loops:
         own = self.config.feedback_name
         # Without backward terms, plastic feedback is fixed feedback.
         own = "fixed" if own == "plastic" else own
-        feedback = own if own.partition(":")[0] in rule.feedback else rule.feedback[0]
+        feedback = own if goes_with(own, rule.feedback) else rule.feedback[0]
         return self.learner([get_term(name) for name in rule.terms], feedback)
 
     def engine(self, learner: Learner) -> Engine:

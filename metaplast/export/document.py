@@ -14,6 +14,7 @@ from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
 from metaplast.rules.equation import MATRICES
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import get_feedback
 from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import pre
 from metaplast.terms.notation import LATEX
@@ -76,6 +77,7 @@ def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> d
         "loss_text": escape(objective.loss_text) or named,
         "output_error": objective.error_latex,
         "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
+        "relaxes": get_feedback(rule.feedback).relaxation is not None,
         "provenance": [(escape(key), escape(value)) for key, value in origin(rule)],
     }
 

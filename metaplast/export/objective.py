@@ -71,7 +71,7 @@ class OutputCode:
         """Return code of y_L from code of z_L."""
         return OUTPUTS[self.objective.activity_text][self.library].format(z=output)
 
-    def error(self, target: str) -> str:
-        """Return code of e_L from code of the target as a vector."""
+    def error(self, target: str, activity: str = "y[-1]") -> str:
+        """Return code of e_L from code of the target as a vector, and of y_L."""
         code = self.objective.error_code or ""
-        return code.format(y="y[-1]", t=target, xp=self.library)
+        return code.format(y=activity, t=target, xp=self.library)

@@ -42,8 +42,14 @@ class TermCode:
         """Return the code of a declared term.
 
         Raises:
-            UserError: if it reads a scalar.
+            UserError: if it reads a scalar, or a signal other than activity, error and one.
         """
+        others = sorted(s.written for s in term.signals if s.kind not in ("activity", "error"))
+        require(
+            not others,
+            f"programs compute activities and errors only, and the term {term.name} reads "
+            f"{', '.join(others)}; export the rule as latex, markdown or json.",
+        )
         require(
             not term.scalars,
             f"programs compute no scalars, and the term {term.name} reads "
@@ -109,7 +115,8 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
     refuse_other_systems(rule)
     sides = [side for side in (_side(rule, name, library) for name in MATRICES) if side.terms]
     activation = network.nonlinearity
-    own = bool(get_feedback(rule.feedback).shapes(network.widths))
+    feedback = get_feedback(rule.feedback)
+    own, relaxation = bool(feedback.shapes(network.widths)), feedback.relaxation
     backward = any(term.is_backward for term in rule.terms)
     names = layer_names(network)
     return _output(OutputCode(objective_of(rule, network), library)) | {
@@ -127,6 +134,8 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
         "sigma": nonlinearity(activation.kind),
         "beta": repr(activation.beta) if activation.kind == "softplus" else "",
         "pathway": coded_pathway(rule.feedback),
+        "relaxation": relaxation,
+        "read": "y, e" if relaxation and relaxation.variant == "strict" else "e",
         "feedback": rule.feedback,
         "own_feedback": own,
         "direct": rule.feedback == "direct",

@@ -24,6 +24,7 @@ class Nonlinearity:
         latex: both as LaTeX.
         module: code of the torch module.
         kind: code of its class.
+        functional: code of σ(z) in torch, if {xp} does not give it.
         same: code that a torch module of that class must also satisfy, after "and".
     """
 
@@ -34,6 +35,12 @@ class Nonlinearity:
     module: str
     kind: str
     same: str = ""
+    functional: str = ""
+
+    def code(self, library: str) -> str:
+        """Return code of σ(z) for an array library."""
+        given = self.functional if library == "torch" and self.functional else self.apply
+        return given.format(xp=library)
 
 
 NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
@@ -47,6 +54,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             kind="nn.Softplus",
             # Beyond its threshold torch treats softplus as linear: off by at most exp(−20)/β.
             same=" and module.beta == BETA and module.threshold >= 20",
+            functional="nn.functional.softplus(z, beta=BETA, threshold=40.0)",
         ),
         "tanh": Nonlinearity(
             apply="{xp}.tanh(z)",
@@ -63,6 +71,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             latex=(r"\max(z, 0)", r"[y > 0]"),
             module="nn.ReLU()",
             kind="nn.ReLU",
+            functional="torch.relu(z)",
         ),
     }
 )
@@ -117,8 +126,9 @@ def coded_pathway(feedback: str) -> Pathway:
     Raises:
         UserError: if no program can be written with it.
     """
+    found = get_feedback(feedback)
     require(
-        get_feedback(feedback).code is not None,
+        found.code is not None or found.relaxation is not None,
         f"a rule with the feedback {feedback} cannot be exported as code, because that feedback "
         f"defines none; export it as latex, markdown or json.",
     )

@@ -22,7 +22,13 @@ from metaplast.systems.feedback import STACK, serving
 from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
 from metaplast.systems.objective import all_objectives
 from metaplast.tasks.stream import StreamSplit
-from metaplast.terms.library import find_known_rule, get_term, known_rules, online_baselines
+from metaplast.terms.library import (
+    find_known_rule,
+    get_term,
+    goes_with,
+    known_rules,
+    online_baselines,
+)
 
 # A trial of tuning takes fewer networks and held-out images than the comparison, because there are
 # many trials.
@@ -104,7 +110,7 @@ def known_entrant(text: str) -> Entrant:
     if known is None:
         raise unknown_name("known rule", name, known_rules())
     require(
-        feedback in ("", *known.feedback),
+        not feedback or goes_with(feedback, known.feedback),
         f"the rule {known.name} goes with feedback {' or '.join(known.feedback)}, got "
         f"{shown(feedback)}.",
     )

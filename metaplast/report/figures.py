@@ -182,14 +182,17 @@ def by_layer(
         for place, (each, (name, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
             for index, curve in enumerate(lines):
                 draw_curve(each, curve, how[index])
-            each.set(xlabel=x, title=f"{'' if place else y}\n{name}".replace("_", " "), ylim=limits)
+            each.set(xlabel=x, title=f"{'' if place else y}\n{name}".replace("_", " "))
             each.margins(x=0)
-            if place == len(panels) - 1:
-                ends = [
-                    (last_of(c.mean), f"layer {first + i}", how[i], 1.0)
-                    for i, c in enumerate(lines)
-                ]
-                label_ends(each, ends)
+        # The panels share their vertical axis: limits set before the last is drawn would cut it.
+        axes[-1].set(ylim=limits)
+        last = list(panels.values())[-1:]
+        ends = [
+            (last_of(c.mean), f"layer {first + i}", how[i], 1.0)
+            for lines in last
+            for i, c in enumerate(lines)
+        ]
+        label_ends(axes[-1], ends)
     return figure
 
 

@@ -197,14 +197,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         network, dtype = self.learner.network, computing_dtype(weights[0].dtype)
         with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
             forward = forward_of(call, network, dtype)
-            objective = network.objective
-            target = targets(label, forward, objective)
-            output_error = objective.checked_error(forward.output, target)
+            target = targets(label, forward, network.objective)
             after = learn(
                 self.learner, strength(self.param_groups[0], weights[0], dtype),
                 [weight.to(dtype) for weight in weights],
                 [None if matrix is None else matrix.to(dtype) for matrix in self._feedback()],
-                forward, output_error,
+                forward, network.error_of(target),
             )  # fmt: skip
             self._store(after)
         self._signals.drop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def learn(
     weights: list[Tensor],
     feedback: list[Tensor | None],
     forward: Forward,
-    output_error: Tensor,
+    output_error: Tensor | Callable[[Tensor], Tensor],
 ) -> State:
     """Return one network's state after learning; differentiable.
 
@@ -35,7 +36,7 @@ def learn(
         weights: W_1 … W_L, each [post, pre].
         feedback: the feedback's own weights; None if it has none.
         forward: signals, each [1, example, neuron].
-        output_error: e_L, [1, example, class].
+        output_error: e_L, [1, example, class], or the function z_L → e_L.
     """
     state = State.stack(
         [weight[None] for weight in weights],
@@ -49,7 +50,7 @@ def learn(
         f"got {list(theta.shape)}; give one number for each term.",
     )
     # Examples are occurrences: n of them change the weights by their mean.
-    weight = 1 / output_error.shape[1]
+    weight = 1 / forward.output.shape[1]
     shown = network.synapses(View.of(state), forward, output_error, learner.reads, weight)
     return moved(state, learner.changes_of(theta.expand(1, layers, terms), shown))
 

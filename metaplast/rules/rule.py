@@ -60,7 +60,7 @@ class Rule:
             isinstance(self.feedback, str),
             f"a rule's feedback must be a name, such as 'fixed', got {self.feedback!r}.",
         )
-        get_feedback(self.feedback)
+        object.__setattr__(self, "feedback", get_feedback(self.feedback).written)
         require(
             isinstance(self.provenance, Mapping),
             f"a rule's provenance must be a dictionary, got {self.provenance!r}.",

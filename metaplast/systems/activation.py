@@ -30,6 +30,7 @@ class Activation:
         beta: sharpness of softplus; 1 for the others.
         apply: z → y.
         derivative: y → σ'(z).
+        difference: (z, d) → σ(z + d) − σ(z), without the rounding error of the subtraction.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Activation:
     beta: float
     apply: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
+    difference: Callable[[Tensor, Tensor], Tensor]
 
 
 def softplus(beta: float) -> Activation:
@@ -49,26 +51,50 @@ def softplus(beta: float) -> Activation:
         # The threshold bounds the rounding error of the linear branch by exp(-40)/β.
         apply=lambda z: functional.softplus(z, beta=beta, threshold=40.0),
         derivative=lambda y: -torch.expm1(-beta * y.clamp(min=0)),
+        difference=lambda z, d: _softplus_difference(beta * z, beta * d) / beta,
     )
+
+
+def _softplus_difference(z: Tensor, d: Tensor) -> Tensor:
+    """Return log(1 + exp(z + d)) − log(1 + exp(z)) = log(1 + s (exp(d) − 1)), s = 1/(1 + exp(−z)).
+
+    The first form where d is large: there it loses nothing, and exp(d) might overflow.
+    """
+    large = d.abs() > 1
+    near = torch.where(large, 0, d)
+    far = functional.softplus(z + d, threshold=40.0) - functional.softplus(z, threshold=40.0)
+    return torch.where(large, far, torch.log1p(torch.sigmoid(z) * torch.expm1(near)))
 
 
 def tanh() -> Activation:
     """Return y = tanh z, with σ' = 1 − y²."""
     return Activation(
-        "tanh", "tanh", 1.0, apply=torch.tanh, derivative=lambda y: 1 - y.clamp(-1, 1).square()
-    )
+        "tanh", "tanh", 1.0,
+        apply=torch.tanh,
+        derivative=lambda y: 1 - y.clamp(-1, 1).square(),
+        # tanh(a + b) − tanh a = tanh b · (1 − tanh a · tanh(a + b)).
+        difference=lambda z, d: torch.tanh(d) * (1 - torch.tanh(z) * torch.tanh(z + d)),
+    )  # fmt: skip
 
 
 def relu() -> Activation:
     """Return y = max(z, 0), with σ' = 1 where y > 0 and 0 elsewhere."""
     return Activation(
-        "relu", "relu", 1.0, apply=torch.relu, derivative=lambda y: (y > 0).to(y.dtype)
-    )
+        "relu", "relu", 1.0,
+        apply=torch.relu,
+        derivative=lambda y: (y > 0).to(y.dtype),
+        difference=lambda z, d: torch.where(z > 0, torch.where(d > -z, d, -z), torch.relu(z + d)),
+    )  # fmt: skip
 
 
 def linear() -> Activation:
     """Return y = z, with σ' = 1; only for systems that accept it."""
-    return Activation("linear", "linear", 1.0, apply=lambda z: z, derivative=torch.ones_like)
+    return Activation(
+        "linear", "linear", 1.0,
+        apply=lambda z: z,
+        derivative=torch.ones_like,
+        difference=lambda _, d: d,
+    )  # fmt: skip
 
 
 def parse_activation(text: str) -> Activation:

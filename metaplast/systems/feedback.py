@@ -11,6 +11,8 @@ down layer by layer,
 
 and differ only in B_ℓ. Backward weights are [episode, pre, post]. A recurrent network takes B_ℓ e_ℓ
 from the same feedbacks, for each time step.
+
+A feedback may also change the activities that terms read, and offer other signals; see `signals`.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import require, shown
+from metaplast.base.errors import UserError, require, shown
 from metaplast.base.registry import find, lookup
+from metaplast.systems.activation import Activation
+from metaplast.systems.relaxation import Relaxation
 from metaplast.terms.operator import Operator
 
 FEEDBACKS = "metaplast.feedbacks"
@@ -42,25 +46,47 @@ class ErrorPass:
         backward: the feedback's own matrices, with the shapes that it requested.
         activities: y_0 … y_L, each [episode, sample, neuron].
         output_error: e_L, [episode, sample, neuron].
-        derivative: y → σ'(z).
+        activation: σ and σ' of the hidden layers.
         lowest: 0 if e_0 is needed, else 1.
+        objective_error: z_L → e_L, for feedbacks that also need it at other outputs; None if only
+            the loss of this output is known.
     """
 
     weights: Sequence[Operator]
     backward: Sequence[Operator]
     activities: Sequence[Tensor]
     output_error: Tensor
-    derivative: Callable[[Tensor], Tensor]
+    activation: Activation
     lowest: int = 0
+    objective_error: Callable[[Tensor], Tensor] | None = None
 
     @property
     def levels(self) -> range:
         """The layers ℓ below the output whose errors are needed, lowest first."""
         return range(self.lowest, len(self.weights))
 
+    @property
+    def derivative(self) -> Callable[[Tensor], Tensor]:
+        """y → σ'(z)."""
+        return self.activation.derivative
+
     def slope(self, level: int) -> Tensor:
         """Return σ'(z_ℓ); σ' of the input for ℓ = 0."""
         return self.derivative(self.activities[level])
+
+    def error_at(self, output: Tensor) -> Tensor:
+        """Return e_L at another output z_L, [episode, sample, neuron].
+
+        Raises:
+            UserError: if the loss is known at one output only.
+        """
+        if self.objective_error is None:
+            raise UserError(
+                "this feedback needs the error at outputs that the model did not return, but a "
+                "loss was given for one output only; use a RuleOptimizer without higher, or "
+                "another feedback."
+            )
+        return self.objective_error(output)
 
     def filled(self, errors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return e_0 … e_L, zeros below the lowest."""
@@ -68,12 +94,25 @@ class ErrorPass:
         return (*below, *errors)
 
 
+class LayerSignals(NamedTuple):
+    """The signals of every layer after one example, each [episode, sample, neuron].
+
+    `activities` are y_0 … y_L and `errors` e_0 … e_L as terms read them; `more` holds the layers
+    0 … L of every kind in `Feedback.offers`.
+    """
+
+    activities: Sequence[Tensor]
+    errors: Sequence[Tensor]
+    more: Mapping[str, Sequence[Tensor]] = {}
+
+
 class Feedback(ABC):
     """Turns signals into errors.
 
     Laws of every feedback:
 
-    - errors depend on the matrices only through products, and the top error is `output_error`;
+    - errors depend on the matrices only through products, and the top error is `output_error`, or
+      that at an output to which the activities have relaxed;
     - `errors` changes nothing, and no gradient flows through what the feedback holds constant.
 
     Attributes:
@@ -81,6 +120,7 @@ class Feedback(ABC):
         summary: one line for `--help`.
         systems: names of the systems that it serves.
         is_plastic: whether backward terms may change its matrices.
+        offers: further kinds of signals that terms may read on both sides of a matrix.
         kernel: how the fused engine carries errors: "own" through the feedback's own matrices,
             "direct" through its own matrices straight from the output, "signed", "symmetric" or
             "detached"; None if only other engines support this feedback.
@@ -96,11 +136,22 @@ class Feedback(ABC):
     summary: ClassVar[str]
     systems: ClassVar[tuple[str, ...]] = (STACK,)
     is_plastic: ClassVar[bool] = False
+    offers: ClassVar[tuple[str, ...]] = ()
     kernel: ClassVar[str | None] = None
-    code: ClassVar[str | None] = None
-    equation: ClassVar[str] = ""
-    latex: ClassVar[str] = ""
-    note: ClassVar[str] = ""
+    code: str | None = None
+    equation: str = ""
+    latex: str = ""
+    note: str = ""
+
+    @property
+    def written(self) -> str:
+        """The text after `--feedback`: the name, with every argument if it takes some."""
+        return self.name
+
+    @property
+    def relaxation(self) -> Relaxation | None:
+        """How activities relax before the errors are read, for programs; None if they do not."""
+        return None
 
     def configured(self, argument: str) -> Feedback:
         """Return the feedback written as `name:argument`; by default, there is no argument.
@@ -122,6 +173,10 @@ class Feedback(ABC):
     @abstractmethod
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
         """Return e_0 … e_L, each [episode, sample, neuron]; zeros below `given.lowest`."""
+
+    def signals(self, given: ErrorPass) -> LayerSignals:
+        """Return the signals that terms read; by default the forward activities and `errors`."""
+        return LayerSignals(given.activities, self.errors(given))
 
 
 class ChainFeedback(Feedback):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -44,14 +44,14 @@ class FullyConnected(DrawnSystem):
 
         z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L given by the objective.
 
-    Its errors e_0 … e_L come from a feedback. Terms read y and e on both sides of W_ℓ and, if the
-    feedback is plastic, of B_ℓ.
+    Its errors e_0 … e_L come from a feedback. Terms read y, e and whatever else the feedback offers
+    on both sides of W_ℓ and, if the feedback is plastic, of B_ℓ.
 
     Attributes:
         widths: n_0 (inputs), hidden widths, n_L (outputs).
         activation: of the hidden layers, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
-        feedback_name: the feedback, which supplies the errors.
+        feedback_name: the feedback, which supplies the errors, written out with its arguments.
         objective_name: the objective of the output; an alias becomes the objective's own name.
     """
 
@@ -85,7 +85,7 @@ class FullyConnected(DrawnSystem):
         )
         parse_activation(self.activation)
         Init(self.init)
-        _ = self.feedback
+        object.__setattr__(self, "feedback_name", self.feedback.written)
         object.__setattr__(self, "objective_name", self.objective.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -134,8 +134,9 @@ class FullyConnected(DrawnSystem):
     def groups(self) -> tuple[Group, ...]:
         """Every W_ℓ, and every B_ℓ of a plastic feedback; W_ℓ and B_ℓ read the same row of θ."""
         matrices = (W, B) if self.feedback.is_plastic else (W,)
+        offered = OFFERED | {side.signal(k) for k in self.feedback.offers for side in (post, pre)}
         return tuple(
-            Group(f"{matrix.name}{site + 1}", matrix, site, OFFERED)
+            Group(f"{matrix.name}{site + 1}", matrix, site, offered)
             for matrix in matrices
             for site in range(self.layers)
         )
@@ -164,16 +165,20 @@ class FullyConnected(DrawnSystem):
         return self.forward(view.weights, inputs).output
 
     def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
-        """Return y and e on both sides of each matrix after one example."""
+        """Return the signals on both sides of each matrix after one example."""
         forward = self.forward(view.weights, example.input.unsqueeze(1))
-        error = self.objective.checked_error(forward.output, example.target.unsqueeze(1))
-        return self.synapses(view, forward, error, reads)
+        return self.synapses(view, forward, self.error_of(example.target.unsqueeze(1)), reads)
+
+    def error_of(self, target: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function z_L → e_L for targets [episode, sample, …]."""
+        objective = self.objective
+        return lambda output: objective.checked_error(output, target)
 
     def synapses(
         self,
         view: View,
         forward: Forward,
-        output_error: Tensor,
+        output_error: Tensor | Callable[[Tensor], Tensor],
         reads: frozenset[Signal],
         weight: float = 1.0,
     ) -> Presented:
@@ -182,39 +187,42 @@ class FullyConnected(DrawnSystem):
         Args:
             view: the matrices before the step.
             forward: signals of the examples, each [episode, sample, neuron].
-            output_error: e_L, [episode, sample, output].
+            output_error: e_L, [episode, sample, output]; or the function z_L → e_L, which some
+                feedbacks need.
             reads: the signals that the terms read.
             weight: of each sample: 1 for a sum of their changes, 1/n for the mean.
         """
-        y = forward.activities
         # Only terms need the synthetic input error; it is skipped if none reads it.
-        lowest = 0 if pre.error in reads else 1
-        e = self._errors(self.feedback, view, forward, output_error, lowest)
+        others = {pre.signal(kind) for kind in self.feedback.offers}
+        lowest = 0 if reads & {pre.error, *others} else 1
+        found = self.feedback.signals(self._pass(view, forward, output_error, lowest))
+        kinds = {"activity": found.activities, "error": found.errors, **found.more}
         synapses = {}
         for group in self.groups:
-            below, above = group.site, group.site + 1
             signals = {
-                post.activity: y[above],
-                post.error: e[above],
-                pre.activity: y[below],
-                pre.error: e[below],
+                side.signal(kind): layers[layer]
+                for side, layer in ((post, group.site + 1), (pre, group.site))
+                for kind, layers in kinds.items()
             }
             synapses[group.name] = Synapses(view.matrices[group.name], signals, weight)
         return Presented(synapses)
 
-    def _errors(
-        self, feedback: Feedback, view: View, forward: Forward, output_error: Tensor, lowest: int
-    ) -> tuple[Tensor, ...]:
-        return feedback.errors(
-            ErrorPass(
-                view.weights,
-                view.backward,
-                forward.activities,
-                output_error,
-                self.nonlinearity.derivative,
-                lowest,
-            )
-        )
+    def _pass(
+        self,
+        view: View,
+        forward: Forward,
+        output_error: Tensor | Callable[[Tensor], Tensor],
+        lowest: int,
+    ) -> ErrorPass:
+        """Return what a feedback is given."""
+        if isinstance(output_error, Tensor):
+            error, error_at = output_error, None
+        else:
+            error, error_at = output_error(forward.output), output_error
+        return ErrorPass(
+            view.weights, view.backward, forward.activities, error, self.nonlinearity, lowest,
+            error_at,
+        )  # fmt: skip
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
         """Return the angles α_ℓ in degrees between the feedback's errors and backprop's.
@@ -227,9 +235,9 @@ class FullyConnected(DrawnSystem):
             [episode, layer]; 90 if an error vanishes.
         """
         forward = self.forward(view.weights, query.input)
-        output_error = self.objective.checked_error(forward.output, query.target)
+        given = self._pass(view, forward, self.error_of(query.target), 1)
         means = [
-            [e.mean(1) for e in self._errors(one, view, forward, output_error, 1)[1:-1]]
+            [e.mean(1) for e in one.errors(given)[1:-1]]
             for one in (self.feedback, get_feedback("symmetric"))
         ]
         angles = [angle(a, b) for a, b in zip(*means, strict=True)]

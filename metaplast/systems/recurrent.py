@@ -259,7 +259,7 @@ class Recurrent(DrawnSystem):
             self.feedback,
             [view.matrices[site] for site in SITES],
             [view.matrices[name] for name in names if name in self.shapes],
-            self.nonlinearity.derivative,
+            self.nonlinearity,
         )
 
     def error_angles(self, view: View, query: Examples) -> Tensor:

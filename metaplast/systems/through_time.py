@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metaplast.systems.activation import Activation
 from metaplast.systems.feedback import ChainFeedback, ErrorPass
 from metaplast.terms.operator import Operator
 
@@ -53,13 +54,13 @@ class ThroughTime:
         feedback: the source of the errors.
         weights: W_x, W_h, W_o.
         backward: the feedback's own matrices, or none.
-        derivative: y → σ'(z).
+        activation: σ and σ'.
     """
 
     feedback: ChainFeedback
     weights: Sequence[Operator]
     backward: Sequence[Operator]
-    derivative: Callable[[Tensor], Tensor]
+    activation: Activation
 
     def errors(self, activities: Sequence[Tensor], output_errors: Tensor) -> list[Tensor]:
         """Return e_1 … e_T, each [episode, sample, neuron].
@@ -84,7 +85,7 @@ class ThroughTime:
                 found.append(torch.zeros_like(activities[t]))
                 continue
             ages = [0] * (t >= first) + [age + 1 for age in ages]
-            whole = torch.cat(parts, 1) * self.derivative(activities[t])[:, None]
+            whole = torch.cat(parts, 1) * self.activation.derivative(activities[t])[:, None]
             error = whole if len(ages) == 1 else whole.sum(1, keepdim=True)
             found.append(error.squeeze(1))
             carried, ages = self._kept(whole, error, ages)
@@ -100,10 +101,10 @@ class ThroughTime:
     def below_input(self, inputs: Tensor, errors: Tensor) -> Tensor:
         """Return the synthetic input errors (B_x e_t) ⊙ σ'(x_t), [episode, time, feature]."""
         carried = self.feedback.below(INPUT, errors, self._pass(errors))
-        return carried * self.derivative(inputs)
+        return carried * self.activation.derivative(inputs)
 
     def _pass(self, output_error: Tensor) -> ErrorPass:
-        return ErrorPass(self.weights, self.backward, (), output_error, self.derivative)
+        return ErrorPass(self.weights, self.backward, (), output_error, self.activation)
 
 
 def split(x: Tensor, *sizes: int) -> Tensor:

@@ -115,11 +115,16 @@ class TermChoice:
         if wanted is None:
             return self.feedback[0] if self.feedback else "fixed"
         require(
-            not self.feedback or wanted.partition(":")[0] in self.feedback,
+            not self.feedback or goes_with(wanted, self.feedback),
             f"--terms {self.text} goes with feedback {' or '.join(self.feedback)}, got "
             f"{shown(wanted)}; leave --feedback out or name the terms one by one.",
         )
         return wanted
+
+
+def goes_with(feedback: str, allowed: Iterable[str]) -> bool:
+    """Return whether a feedback is among allowed ones; a name allows it with every argument."""
+    return bool({feedback, feedback.partition(":")[0]} & set(allowed))
 
 
 def all_terms() -> Mapping[str, Term]:

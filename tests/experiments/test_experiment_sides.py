@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sides import Sources
+from sides import Half, Sources
+from support import Clouds
 
 from metaplast.reproduce import heldout, meta, online
 from metaplast.reproduce.direct import DirectVariant
@@ -13,10 +14,13 @@ from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
 from metaplast.reproduce.online import OnlineVariant
 from metaplast.systems.system import Examples
+from metaplast.tasks.stream import StreamSplit
+from rule_library.experiments import coding_runs
+from rule_library.experiments.coding_runs import CodingSweeps, CodingTraining
 
 QUICK = Setting(quick=True)
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
-KINDS = (MetaVariant, OnlineVariant, RuleVariant, DirectVariant)
+KINDS = (MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps)
 
 
 @pytest.fixture
@@ -89,6 +93,39 @@ def test_networks_that_learn_online_have_coefficients_from_the_tuning_half(sourc
     # The images examined at the end are the ones that the network was tested on.
     assert len(sources.seeds("final")) == 1
     assert not tuned & sources.seeds("final")
+
+
+class Pictures(Half):
+    """A half of a stream of images with eight pixels in a row."""
+
+    def sample(self, steps, queries, generator):
+        self.log.append((self.name, generator.initial_seed()))
+        return Clouds(inputs=64, steps=steps, queries=queries).sample(1, generator)
+
+
+@pytest.mark.parametrize("name", ["fixed_sgd", "fixed", "fixed_sweeps"])
+def test_networks_that_learn_from_batches_have_rates_from_the_tuning_half(
+    name, monkeypatch, tmp_path
+):
+    log = []
+    split = StreamSplit(Pictures("tuning", log), Pictures("final", log), 60, 64, 3, name)
+    monkeypatch.setattr(coding_runs, "open_stream", lambda *_: split)
+    variant = VARIANTS[name]
+    prepared = variant.prepare(QUICK, tmp_path)
+    assert {side for side, _ in log} == ({"tuning"} if name == "fixed_sgd" else set())
+    if name == "fixed_sgd":
+        assert prepared["tried"][f"{prepared['rate']}"] == max(prepared["tried"].values())
+    tuned = {seed for _, seed in log}
+    log.clear()
+    rows = variant.run(0, QUICK, prepared)
+    assert {side for side, _ in log} == {"final"}
+    assert not tuned & {seed for _, seed in log}
+    # Three batches of twenty are an epoch; the fourth is from another order.
+    assert len(log) == 2
+    unclocked = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    again = [{k: v for k, v in row.items() if k != "seconds"}
+             for row in variant.run(0, QUICK, prepared)]  # fmt: skip
+    assert unclocked == again
 
 
 def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path):

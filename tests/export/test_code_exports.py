@@ -74,6 +74,11 @@ CASES = {
     "one neuron": (rule(BIO), network(1, 1, 2)),
     "normal weights": (rule(BIO), network(init="normal:0.5")),
     **{f"feedback {name}": (rule(BIO, name), network()) for name in FEEDBACKS},
+    "fixed prediction": (rule(BIO, "predictive-coding:fixed,eta=0.5,n=4"), network()),
+    "fixed prediction without e_0": (rule(BIO[:1], "predictive-coding:fixed,n=1"), network()),
+    "strict, one layer": (rule(BIO, "predictive-coding:strict,n=2"), network(5, 4)),
+    "strict, tanh": (rule(BIO, "predictive-coding:strict,n=2"), network(activation="tanh")),
+    "strict, relu": (rule(BIO, "predictive-coding:strict,n=2"), network(activation="relu")),
     **{f"feedback {name} without e_0": (rule(BIO[:1], name), network()) for name in FEEDBACKS},
     **{
         f"activation {name}": (rule(FORWARD), network(activation=name))

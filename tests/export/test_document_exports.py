@@ -56,7 +56,8 @@ KNOWN = set(
         r"""documentclass usepackage begin end section subsection caption small centering toprule
     midrule bottomrule item Delta ell top odot sigma theta beta mathbf mathrm operatorname text
     lvert rvert log tanh max dots times exp raggedright smallskip tabularnewline textbackslash
-    textasciicircum textasciitilde textless textgreater textbar pm cdot mu circ
+    textasciicircum textasciitilde textless textgreater textbar pm cdot mu circ eta varepsilon
+    leftarrow quad
     char { } $ & # % _ , \ """,
     )
 )

@@ -88,8 +88,12 @@ def test_the_optimizer_does_what_the_engine_does(options):
         assert_close(optimizer.state[parameter][FEEDBACK], matrix[0], 1e-12)
 
 
+# The twin is given a loss of one output; strict needs the error at others.
+TWINS = CASES | {"predictive-coding": {"feedback": "predictive-coding:fixed,eta=0.5,n=4"}}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("options", TWINS.values(), ids=TWINS)
 def test_the_twins_gradient_is_the_reference_engines(options):
     problem = problem_of(**options)
     model, optimizer = optimizer_of(problem)
@@ -104,6 +108,17 @@ def test_the_twins_gradient_is_the_reference_engines(options):
     assert_close(loss.detach(), expected.loss[0], 1e-12)
     assert_close(gradient, expected.theta_gradient[0], 1e-10)
     assert float(gradient.abs().max()) > 0
+
+
+def test_the_twin_refuses_strict_predictive_coding():
+    problem = problem_of(feedback="predictive-coding:strict,n=2")
+    model, optimizer = optimizer_of(problem)
+    x, label = next(iter(examples(problem)))
+    with higher.innerloop_ctx(model, optimizer) as (fmodel, diffopt):
+        loss = nn.functional.cross_entropy(fmodel(x[None]), label[None])
+        with pytest.raises(UserError, match="for one output only") as caught:
+            diffopt.step(loss)
+    assert_is_one_sentence(caught.value)
 
 
 def test_the_twin_without_gradients_ends_where_the_engine_does():

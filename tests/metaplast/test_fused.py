@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import (
     BACKWARD,
-    FEEDBACKS,
     FORWARD,
+    FUSED_FEEDBACKS,
     KERNEL,
     TERMS,
     assert_is_one_sentence,
@@ -85,7 +85,7 @@ def formulas(draw, name):
 @st.composite
 def problems(draw, dtype=torch.float64):
     """Terms of the library and made-up ones, any feedback, shape, activation and length."""
-    feedback = draw(st.sampled_from(list(FEEDBACKS)))
+    feedback = draw(st.sampled_from(list(FUSED_FEEDBACKS)))
     pool = TERMS if feedback == "plastic" else FORWARD
     terms = draw(st.lists(st.sampled_from(pool), max_size=6, unique=True))
     names = ["W", "B"] if feedback == "plastic" else ["W"]
@@ -144,7 +144,7 @@ def test_agrees_in_single_precision(problem):
 
 
 @pytest.mark.parametrize("per_layer", [False, True], ids=["shared", "per-layer"])
-@pytest.mark.parametrize("feedback", FEEDBACKS)
+@pytest.mark.parametrize("feedback", FUSED_FEEDBACKS)
 def test_agrees_on_all_terms_together(feedback, per_layer):
     terms = TERMS if feedback == "plastic" else FORWARD
     assert_agrees_with_batched(
@@ -202,7 +202,7 @@ def test_divergence_is_seen_and_leaves_other_episodes_alone(scale):
         torch.testing.assert_close(actual.theta_gradient[index], expected.theta_gradient[index])
 
 
-@pytest.mark.parametrize("feedback", FEEDBACKS)
+@pytest.mark.parametrize("feedback", FUSED_FEEDBACKS)
 def test_dropping_dark_pixels_changes_nothing(feedback):
     terms = [
         t for t in FORWARD if may_drop(Learner.on_stack(FullyConnected((2, 2)), feedback, (t,)))

@@ -103,6 +103,15 @@ FIXED_TERMS = (
 )  # fmt: skip
 TIGHT = {"tolerance": 1e-13, "rate": 0.9}
 OJAS = named("drive_oja", "potential_oja")
+PREDICTION = Term(
+    "prediction", -outer(post.signal("prediction_error"), pre.signal("relaxed")), "made up"
+)
+EXPECTED = Term(
+    "expected",
+    dot(pre.signal("prediction_error"), pre.signal("feedforward"))
+    * outer(post.signal("feedforward"), pre.signal("prediction_error")),
+    "made up",
+)
 
 SETTINGS = {
     "stack, fixed": Setting(FullyConnected((5, 4, 3)), FORWARD, (5,)),
@@ -131,6 +140,16 @@ SETTINGS = {
         Recurrent((3, 4, 2), Timing(3, 1, 4, each=True), feedback_name="truncated:2",
                   objective_name="mse"),
         named("error_hebbian", "oja") + OJAS, (3, 3), vectors(4, 2),
+    ),
+    "stack, strict": Setting(
+        FullyConnected((5, 4, 4, 3), "tanh", feedback_name="predictive-coding:strict,eta=0.2,n=3"),
+        (*FORWARD, PREDICTION, EXPECTED), (5,),
+    ),
+    "stack, fixed prediction, mse": Setting(
+        FullyConnected(
+            (4, 5, 4, 2), feedback_name="predictive-coding:fixed,eta=0.5,n=4", objective_name="mse"
+        ),
+        (*named("error_hebbian", "oja", "decay"), PREDICTION), (4,), vectors(2),
     ),
     "perturbed": Setting(Perturbed(), PERTURBED_TERMS, (3,), size=0.3, noise_shape=(1, 4)),
     "perturbed, four times, mse": Setting(

@@ -217,10 +217,11 @@ def test_a_term_that_reads_a_scalar_that_is_not_offered_is_refused(setting):
 
 
 @each
-def test_the_fused_engine_serves_the_stack_with_classes_only(setting):
+def test_the_fused_engine_serves_the_stack_with_classes_and_no_relaxation_only(setting):
     learner = Learner(setting.system, setting.terms)
     refusal = get_engine("fused").refusal(learner, torch.device("cpu"))
     serves = setting.system.name == "fully-connected" and setting.make_target is None
+    serves = serves and "predictive-coding" not in learner.feedback_name
     assert (refusal is None) == serves
     if refusal is not None:
         assert "--engine batched" in refusal

@@ -16,7 +16,7 @@ class Symmetric(ChainFeedback):
     name = "symmetric"
     summary = "B = Wᵀ, backpropagation, with the true meta-gradient"
     kernel: ClassVar[str | None] = "symmetric"
-    code: ClassVar[str | None] = "weights[k].T @ e[k + 1]"
+    code: str | None = "weights[k].T @ e[k + 1]"
     equation = "eₗ₋₁ = (Wₗᵀ eₗ) ⊙ σ′(zₗ₋₁)"
     latex = r"e_{\ell-1} = (W_{\ell}^{\top}\, e_{\ell}) \odot \sigma'(z_{\ell-1})"
     note = "the feedback is the transpose of the weights, as in backpropagation"

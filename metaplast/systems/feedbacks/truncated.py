@@ -27,7 +27,7 @@ class Truncated(Symmetric):
     summary = "truncated:K: backpropagation through at most K time steps"
     systems: ClassVar[tuple[str, ...]] = ("recurrent",)
     kernel: ClassVar[str | None] = None
-    code: ClassVar[str | None] = None
+    code: str | None = None
 
     def configured(self, argument: str) -> Feedback:
         """Return the feedback that reaches K steps back.

@@ -1,0 +1,147 @@
+"""One layer of an `nn.Sequential` at one input, with the products that predictive coding needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metaplast.base.errors import UserError, require, sentence, shown
+from metaplast.base.tensors import type_name
+from metaplast.systems.layer_difference import Base
+
+
+class Layer:
+    """A layer f_ℓ of a model.
+
+    Args:
+        module: the layer.
+        number: ℓ, counted from 1.
+    """
+
+    def __init__(self, module: nn.Module, number: int) -> None:
+        self.module = module
+        self.name = f"layer {number} ({type(module).__name__})"
+
+    def at(self, given: Tensor, *, clamped: bool = False) -> LayerPass:
+        """Return the layer's pass over an input; nothing is carried back to a clamped one."""
+        # A copy: the layer may work in place.
+        leaf = given.detach().clone()
+        if not clamped:
+            leaf.requires_grad_()
+        return LayerPass(self, leaf, self.module(leaf if clamped else leaf.clone()))
+
+    def base(self, given: Tensor) -> Base:
+        """Return how the layer's output changes when its input moves away from `given`."""
+        return Base(self.module, given.detach())
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters to train."""
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+
+class LayerPass:
+    """A layer's output at one input, and its graph, which ends there."""
+
+    def __init__(self, layer: Layer, given: Tensor, output: Any) -> None:
+        require(
+            isinstance(output, Tensor) and output.is_floating_point(),
+            f"{layer.name} must return one floating-point tensor, got {_shown(output)}; nest it in "
+            f"a module that does.",
+        )
+        if given.requires_grad and not output.requires_grad:
+            raise _fixed(layer)
+        self._layer, self._given, self._graph = layer, given, output
+        self.output = output.detach()
+
+    def back(self, error: Tensor) -> Tensor:
+        """Return Jᵀ ε, shaped like the layer's input."""
+        (found,) = self._grad([self._given], error)
+        if found is None:
+            raise _fixed(self._layer)
+        return found
+
+    def add_gradients(self, error: Tensor) -> None:
+        """Add (∂f/∂parameters)ᵀ ε to `.grad` of the parameters."""
+        parameters = self._layer.parameters
+        if not parameters or not self._graph.requires_grad:
+            return
+        for parameter, found in zip(parameters, self._grad(parameters, error), strict=True):
+            if found is not None:
+                found = found if parameter.grad is None else parameter.grad + found
+                parameter.grad = found
+
+    def _grad(self, leaves: Iterable[Tensor], error: Tensor) -> tuple[Tensor | None, ...]:
+        try:
+            return torch.autograd.grad(
+                self._graph, list(leaves), error, retain_graph=True, allow_unused=True
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError) as failed:
+            why = " ".join(sentence(failed).split()).rstrip(".").replace(". ", "; ")
+            raise UserError(
+                f"{self._layer.name} cannot be differentiated ({shown(why)}); replace it."
+            ) from failed
+
+
+def _fixed(layer: Layer) -> UserError:
+    return UserError(
+        f"{layer.name} cannot be differentiated: its output has no gradient to its input; replace "
+        f"it."
+    )
+
+
+def _shown(output: object) -> str:
+    return f"one of {output.dtype}" if isinstance(output, Tensor) else type_name(output)
+
+
+def layers_of(model: object, *, repeated: bool) -> list[Layer]:
+    """Return the layers of a plain `nn.Sequential`.
+
+    Args:
+        model: the user's.
+        repeated: whether every layer is called several times for one example.
+
+    Raises:
+        UserError: if it is no such model, has no layer or nothing to train, or a layer is another
+            function each time that it is called.
+    """
+    require(
+        isinstance(model, nn.Sequential)
+        and type(model).forward is nn.Sequential.forward
+        and "forward" not in vars(model),
+        f"predictive coding takes a plain nn.Sequential, whose modules are the layers, got "
+        f"{type_name(model)}; write the model as one.",
+    )
+    assert isinstance(model, nn.Sequential)
+    require(len(model) > 0, "predictive coding takes at least one layer, got an empty Sequential.")
+    require(
+        any(p.requires_grad for p in model.parameters()),
+        "predictive coding trains parameters that require gradient, got a model that has none; "
+        "call model.requires_grad_().",
+    )
+    layers = [Layer(module, number) for number, module in enumerate(model, 1)]
+    for layer in layers if repeated else ():
+        for module in layer.module.modules():
+            require(
+                not _changes(module),
+                f"strict calls each layer in every sweep, but {type(module).__name__} in "
+                f"{layer.name} draws or counts anew at each call in training mode; call its "
+                f"eval(), or use fixed or exact.",
+            )
+    return layers
+
+
+def _changes(module: nn.Module) -> bool:
+    """Return whether a module is another function, or changes its state, at each call."""
+    if not module.training:
+        return False
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.track_running_stats
+    return isinstance(module, nn.RReLU)

@@ -1,0 +1,107 @@
+"""The settings of predictive coding: which variant, how large a step, how many sweeps."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metaplast.base.errors import UserError, require, shown, unknown_name
+
+VARIANTS = ("strict", "fixed", "exact")
+LARGEST_ETA, MOST_SWEEPS = 2.0, 10_000
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How activities relax before the weights learn.
+
+    Attributes:
+        variant: "strict", "fixed" (the fixed prediction assumption) or "exact" (no relaxation).
+        eta: step of each sweep, above 0 and at most 2; larger steps diverge in every network.
+        n: number of sweeps.
+    """
+
+    variant: str = "strict"
+    eta: float = 0.1
+    n: int = 20
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            UserError: if the variant is unknown or a number is out of range.
+        """
+        name = self.variant.lower() if isinstance(self.variant, str) else self.variant
+        if name not in VARIANTS:
+            raise unknown_name("variant of predictive coding", str(self.variant), VARIANTS)
+        object.__setattr__(self, "variant", name)
+        require(
+            _is_number(self.eta) and 0 < self.eta <= LARGEST_ETA,
+            f"eta of predictive coding must be a number above 0 and at most {LARGEST_ETA:g}, got "
+            f"{shown(self.eta)}; write eta=0.1.",
+        )
+        object.__setattr__(self, "eta", float(self.eta))
+        require(
+            isinstance(self.n, numbers.Integral)
+            and not isinstance(self.n, bool)
+            and 1 <= self.n <= MOST_SWEEPS,
+            f"n of predictive coding, the number of sweeps, must be a whole number from 1 to "
+            f"{MOST_SWEEPS:,}, got {shown(self.n)}; write n=20.",
+        )
+        object.__setattr__(self, "n", int(self.n))
+
+    @property
+    def written(self) -> str:
+        """The settings as users write them; `exact` has no numbers."""
+        return self.variant if self.variant == "exact" else f"{self.variant},{self.numbers}"
+
+    @property
+    def numbers(self) -> str:
+        """The step and the number of sweeps."""
+        return f"eta={self.eta!r},n={self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> Relaxation:
+        """Return the settings written as `VARIANT,eta=NUMBER,n=NUMBER`; the numbers may be omitted.
+
+        Raises:
+            UserError: if something in it is unknown, occurs twice, or is out of range.
+        """
+        variant, *options = (part.strip() for part in text.split(","))
+        found = cls(variant)
+        given: dict[str, Any] = {}
+        for option in options:
+            name, equals, value = (part.strip() for part in option.partition("="))
+            require(
+                bool(equals) and name in ("eta", "n") and name not in given,
+                f"predictive coding takes {found.variant}{_FORM[found.variant]}, got "
+                f"{shown(option)}{' twice' if name in given else ''}.",
+            )
+            given[name] = _number(value, whole=name == "n")
+        if given and found.variant == "exact":
+            raise UserError(
+                "predictive-coding:exact takes neither eta nor n, because nothing relaxes; write "
+                "predictive-coding:exact."
+            )
+        return replace(found, **given)
+
+
+_FORM = {"strict": ",eta=NUMBER,n=NUMBER", "fixed": ",eta=NUMBER,n=NUMBER", "exact": " only"}
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, numbers.Real)
+        and not isinstance(value, bool)
+        and math.isfinite(float(value))
+    )
+
+
+def _number(text: str, *, whole: bool) -> object:
+    """Return a number from text; text that is none is returned as it is, to be refused."""
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        return text
