@@ -63,7 +63,7 @@ class PredictiveCoding(Feedback):
 
     def configured(self, argument: str) -> PredictiveCoding:
         """Return the feedback with these settings; see `Relaxation.parse`."""
-        return PredictiveCoding(Relaxation.parse(argument))
+        return self if not argument else PredictiveCoding(Relaxation.parse(argument))
 
     def shapes(self, widths: Sequence[int]) -> tuple[Shape, ...]:
         """Return nothing: this feedback has no matrices of its own."""

@@ -29,6 +29,11 @@ class Truncated(Symmetric):
     kernel: ClassVar[str | None] = None
     code: str | None = None
 
+    @property
+    def written(self) -> str:
+        """Name and number of time steps."""
+        return self.name if self.reach is None else f"{self.name}:{self.reach}"
+
     def configured(self, argument: str) -> Feedback:
         """Return the feedback that reaches K steps back.
 
