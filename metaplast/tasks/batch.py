@@ -21,8 +21,8 @@ class EpisodeBatch:
     Tensors are not copied, but integer labels of other types become int64.
 
     Attributes:
-        support_x: images, [episode, step, input], or sequences, [episode, step, frame, feature]; the
-            steps are already in the (shuffled) order in which the network sees them.
+        support_x: images, [episode, step, input], or sequences, [episode, step, frame, feature];
+            the steps are already in the (shuffled) order in which the network sees them.
         support_y: class indices, [episode, step] whole numbers; or numbers to learn,
             [episode, step, output], for regression.
         query_x: images, [episode, query, input], or sequences as in the support.
