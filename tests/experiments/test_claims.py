@@ -14,7 +14,7 @@ import metaplast
 from metaplast.reproduce.experiment import all_experiments, get_experiment
 from metaplast.reproduce.page import page
 from metaplast.reproduce.table import Table
-from metaplast.reproduce.verdict import judge
+from metaplast.reproduce.verdict import LEAST_SEEDS, judge
 from rule_library.experiments.networks import COMPONENTS
 
 RESULTS = Path(metaplast.__file__).parents[1] / "docs" / "results"
@@ -511,7 +511,9 @@ def test_stored_results_say_what_the_code_claims(name):
         assert said == (claim.text, claim.source, claim.criterion, claim.unit)
         low, high = verdict["low"], verdict["high"]
         outcome = "not decided"
-        if claim.low <= low and high <= claim.high:
+        if verdict["seeds"] < LEAST_SEEDS:
+            pass
+        elif claim.low <= low and high <= claim.high:
             outcome = "holds"
         elif high < claim.low or low > claim.high:
             outcome = "does not hold"

@@ -97,6 +97,41 @@ def test_the_error_hebbian_term_is_the_gradient_through_the_relaxation():
     assert_close(change(SYSTEM, state, example, GRADIENT)[0], -gradient, 1e-8)
 
 
+@pytest.mark.parametrize("solver", ["dense", "gmres"])
+def test_every_signal_has_the_gradient_of_its_definition(solver):
+    """Rates through 400 relaxation steps, errors through an explicit solve, all of it autograd."""
+    system = replace(SYSTEM, solver=solver)
+    state, example = drawn(system, episodes=1, samples=1)
+    reads = GRADIENT.signals | REPARAMETERISED.signals
+    weights = {}
+    found = []
+    for definition in (False, True):
+        W = state.matrices["W"].clone().requires_grad_()
+        if definition:
+            W_x, R = state.matrices["input"][0], state.matrices["readout"][0]
+            r = unrolled_rates(W[0], W_x @ example.input[0, 0], 400)
+            G = torch.diag(1 - r.square())
+            grad = R.T @ (torch.softmax(R @ r, 0) - torch.eye(4).double()[example.target[0, 0]])
+            V = EYE - G @ W[0]
+            signals = {
+                "activity": r, "error": torch.linalg.solve(EYE - G @ W[0].T, G @ grad),
+                "linearised_error": (EYE - W[0] @ G) @ G @ grad, "linearised_rate": V.T @ V @ r,
+            }  # fmt: skip
+        else:
+            view = View.of(State({**state.matrices, "W": W}))
+            shown = system.present(view, example, reads).synapses["W"].signals
+            signals = {
+                signal.kind: value[0, 0] for signal, value in shown.items() if signal.kind != "one"
+            }
+        total = 0
+        for k, name in enumerate(sorted(signals)):
+            weights.setdefault(name, normal(6, seed=20 + k))
+            total = total + (weights[name] * signals[name]).sum()
+        found.append(torch.autograd.grad(total, W)[0])
+    assert_close(*found, 1e-8)
+    assert found[0].abs().max() > 0.1
+
+
 def test_with_a_gain_of_one_the_two_reparameterised_rules_are_one():
     system = replace(SYSTEM, activation="linear", gain=0.3)
     state, example = drawn(system)
