@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -74,11 +75,16 @@ class CompiledEngine(BatchedEngine):
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` compiled, with guards only on the tensors.
+    """Return a method compiled, with guards only on the tensors.
 
     Everything else that a step reads belongs to its learner, which cannot change. Guards on it
-    would take a twentieth of the time.
+    would take a twentieth of the time. torch keeps what it has compiled with the method's code, and
+    without guards one learner would get another's: so each gets a copy of the code.
     """
+    method: Any = function
+    code = method.__func__.__code__.replace()
+    own = types.FunctionType(code, method.__func__.__globals__, code.co_name)
+    function = types.MethodType(own, method.__self__)
     options: dict[str, Any] = {
         # Loops over neurons are too short to split among threads. The library, with threads of its
         # own, computes large products.

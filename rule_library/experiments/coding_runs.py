@@ -162,9 +162,9 @@ class CodingTraining:
         every, rows, spent = max(1, setup.steps // setup.records), [], 0.0
         batches = setup.batches(split, sampler, seed, dtype)
         for step, (x, y, query_x, query_y) in enumerate(batches, 1):
-            began = time.perf_counter()
+            began = time.process_time()
             self._set_gradients(model, loss, x, y)
-            spent += time.perf_counter() - began
+            spent += time.process_time() - began
             records = step % every == 0
             found = self._compare(model, loss, x, y) if records and measured else {}
             optimizer.step()

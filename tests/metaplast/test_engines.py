@@ -22,6 +22,7 @@ from support import (
 
 from metaplast.base.errors import UserError
 from metaplast.engines import ENGINES, get_engine, unroll
+from metaplast.engines.batched import CompiledEngine
 from metaplast.engines.way_back import WayBack
 from metaplast.systems.state import State
 from metaplast.terms.algebra import B, W, post, pre
@@ -389,3 +390,15 @@ def test_parts_that_do_not_fit_are_refused_before_anything_runs(spoil):
     with pytest.raises(UserError) as caught:
         spoil(problem)
     assert_is_one_sentence(caught.value)
+
+
+def test_each_compiled_learner_has_code_of_its_own(monkeypatch):
+    """torch keeps what it compiled with the code: a second learner would get the first one's."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    problems = [random_problem(named("oja"), activation=name) for name in ("tanh", "relu")]
+    engine = CompiledEngine()
+    first, second = (engine.stepper(problem) for problem in problems)
+    assert first.take.__code__ is not second.take.__code__
+    assert first._pull.__code__ is not second._pull.__code__
+    for problem in problems:
+        assert_agree(engine.run(problem), get_engine("batched").run(problem), 0)
