@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from metaplast.systems.fully_connected import FullyConnected as FullyConnected
     from metaplast.systems.learner import Learner as Learner
     from metaplast.systems.objective import Objective as Objective
+    from metaplast.systems.recurrent import Recurrent as Recurrent
     from metaplast.systems.state import State as State
     from metaplast.systems.system import Examples as Examples
     from metaplast.systems.system import System as System
+    from metaplast.systems.timing import Timing as Timing
     from metaplast.tasks.batch import EpisodeBatch as EpisodeBatch
     from metaplast.tasks.library import open_source as open_source
     from metaplast.tasks.library import open_stream as open_stream
@@ -82,6 +84,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "OnlineSettings": "online.train",
         "Outcome": "engines",
         "Problem": "engines",
+        "Recurrent": "systems.recurrent",
         "Result": "discovery.result",
         "Rule": "rules.rule",
         "RuleOptimizer": "rules.optimizer",
@@ -90,6 +93,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Synapses": "terms.synapses",
         "System": "systems.system",
         "Term": "terms.term",
+        "Timing": "systems.timing",
         "UserError": "base.errors",
         "W": "terms.algebra",
         "all_terms": "terms.library",
@@ -130,6 +134,7 @@ __all__ = [
     "OnlineSettings",
     "Outcome",
     "Problem",
+    "Recurrent",
     "Result",
     "Rule",
     "RuleOptimizer",
@@ -138,6 +143,7 @@ __all__ = [
     "Synapses",
     "System",
     "Term",
+    "Timing",
     "UserError",
     "W",
     "all_terms",

@@ -1,6 +1,8 @@
 """Two workers share two cores: each, and every process it starts, takes one."""
 
 import contextlib
+import hashlib
+import importlib.metadata
 import io
 import os
 import sys
@@ -24,7 +26,16 @@ if sys.dont_write_bytecode:
 
 
 # Modules with tests of many seconds. Such a test that begins last would leave one worker idle.
-LONG = ("test_planted_rules.py", "test_fused.py", "test_kills.py", "test_examples.py")
+LONG = (
+    "test_planted_rules.py", "test_fused.py", "test_kills.py", "test_examples.py",
+    "test_code_exports.py",
+)  # fmt: skip
+ROOT = Path(__file__).parents[1]
+# What the numbers of a first run of the fused kernel depend on, besides installed packages.
+KERNEL_SOURCES = (
+    *("metaplast/base", "metaplast/engines", "metaplast/systems", "metaplast/tasks"),
+    *("metaplast/terms", "rule_library", "tests/support.py"),
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -38,7 +49,8 @@ def compiled_kernel(tmp_path_factory):
 
     Two workers never compile the same: one begins with single precision, one with double. What the
     run that compiled it for single precision computed is kept in a file, whose path is returned: a
-    test compares it with later runs, and need not compile a kernel of its own.
+    test compares it with later runs, and need not compile a kernel of its own. The file is there as
+    long as nothing changes that the numbers depend on.
     """
     import torch
     from filelock import FileLock
@@ -52,7 +64,7 @@ def compiled_kernel(tmp_path_factory):
     if IS_WORKER:
         folder = folder.parent
         precisions = precisions[:: 1 if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else -1]
-    first = folder / "first-run.txt"
+    first = first_run()
     for precision in precisions:
         with FileLock(folder / f"{precision}.lock"):
             said, numbers = io.StringIO(), io.StringIO()
@@ -63,8 +75,23 @@ def compiled_kernel(tmp_path_factory):
                     problem = random_problem(named("error_hebbian"), dtype=torch.float64)
                     FusedEngine().run(problem)
             if precision == "float32" and "compiling" in said.getvalue():
+                first.parent.mkdir(exist_ok=True)
                 first.write_text(numbers.getvalue())
     return first
+
+
+def first_run():
+    """Return the path that keeps what the first run with the kernel of these sources computed."""
+    from llvmlite import binding
+
+    digest = hashlib.sha256((sys.version + binding.get_host_cpu_name()).encode())
+    for name in ("llvmlite", "numba", "numpy", "torch"):
+        digest.update(importlib.metadata.version(name).encode())
+    for source in KERNEL_SOURCES:
+        path = ROOT / source
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return ROOT / ".pytest_cache" / f"first-run-{digest.hexdigest()[:16]}.txt"
 
 
 @pytest.fixture(scope="session", autouse=True)

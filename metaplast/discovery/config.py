@@ -154,18 +154,22 @@ class DiscoveryConfig(
     @property
     def growth(self) -> GrowthSettings | None:
         """When candidates enter the rule; None if all terms are trained from the start."""
-        choice, batch = self.choice, self.meta_batch
-        entry = self.entry
-        if entry is None:
-            # The published penalty has no exact zeros, so a rule that grew would never shrink.
-            entry = ENTRY if choice.grows and self.penalty == "proximal" else 0
+        choice = self.choice
+        # The published penalty has no exact zeros, so a rule that grew would never shrink.
+        grows = choice.grows and self.penalty == "proximal" if self.entry is None else self.entry
         # A rule grows from the terms that do not start at zero.
         starts = any(term.initial != 0 for term in choice.terms)
-        if not entry or not choice.is_pool or not starts:
-            return None
+        return self.bars if grows and choice.is_pool and starts else None
+
+    @property
+    def bars(self) -> GrowthSettings:
+        """What a candidate must show to be tried, in the search or in selection."""
+        entry = ENTRY if self.entry is None else self.entry
+        proximal = self.penalty == "proximal"
         return GrowthSettings(
-            train=math.ceil(entry / batch), look=math.ceil(self.look / batch),
-            bar=self.penalty_weight, clip=self.clip, least=self.least_gain,
+            train=math.ceil(entry / self.meta_batch), look=math.ceil(self.look / self.meta_batch),
+            bar=self.penalty_weight if proximal else DEFAULT_L1["proximal"],
+            clip=self.clip, least=self.least_gain,
         )  # fmt: skip
 
     @property

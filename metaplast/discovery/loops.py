@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -115,7 +115,12 @@ class Loops:
         return self.make(rule.name, self.known_learner(rule), settings=settings)
 
     def evaluate(
-        self, name: str, learner: Learner, theta: Coefficients, purpose: str
+        self,
+        name: str,
+        learner: Learner,
+        theta: Coefficients,
+        purpose: str,
+        enough: Callable[[Tensor], bool] | None = None,
     ) -> Evaluation:
         """Evaluate a rule on meta-training tasks, or on held-out ones if the purpose is the test.
 
@@ -124,13 +129,14 @@ class Loops:
             learner: with its terms.
             theta: their coefficients.
             purpose: names the random numbers, and so the tasks.
+            enough: as for `metaplast.meta.evaluation.evaluate`.
         """
         config, final = self.config, purpose == HELDOUT
         sampler = self.split.test if final else self.split.train
         return evaluate(
             learner, theta.tensor, sampler, self.engine(learner),
             episodes=config.test_episodes if final else config.validation, seed=config.seed,
-            purpose=purpose, observe=lambda episodes: self._tested(name, episodes),
+            purpose=purpose, observe=lambda episodes: self._tested(name, episodes), enough=enough,
         )  # fmt: skip
 
     def least_scores(self, learner: Learner, theta: Coefficients) -> Tensor:

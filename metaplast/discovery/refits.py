@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, trial
-from metaplast.discovery.selection import Fit
-from metaplast.meta.growing_loop import GrowingLoop
+from metaplast.discovery.selection import Fit, is_hopeless
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
 from metaplast.terms.coefficients import Coefficients
 
 # Looks' worth of tasks on which the dropped terms are judged.
 EVIDENCE = 2
+# The first refit is so many times as long as the others, which begin near their optimum.
+FIRST = 2
+# A rule is measured on at least so many tasks before it counts as hopeless.
+EARLIEST = 64
 # What each refit tries; the names of its stage and, on fresh tasks, of its evaluation.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
 
@@ -39,12 +44,14 @@ class Refits:
         Raises:
             StandstillError: if every task diverges.
         """
-        return self._refit(REFIT, kept, self._search.fitted.select(self._names(kept)))
+        theta = self._search.fitted.select(self._names(kept))
+        return self._refit(REFIT, kept, theta, tasks=FIRST * self._loops.config.refit)
 
-    def without(self, fit: Fit, position: int) -> Fit:
-        """Return the fit without the term at a position of the pool."""
-        name, rest = self._pool[position].name, [k for k in fit.kept if k != position]
-        return self._try(f"{WITHOUT} {name}", rest, fit.theta.drop(name))
+    def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
+        """Return the fit without the terms at some positions of the pool."""
+        rest = [k for k in fit.kept if k not in positions]
+        what = f"{WITHOUT} {', '.join(self._names(positions))}"
+        return self._try(what, rest, fit.theta.select(self._names(rest)), best)
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the fit with a dropped term put back; its coefficient starts at zero."""
@@ -63,19 +70,18 @@ class Refits:
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
         """Return the terms to put back, and the gradient to the others in standard errors.
 
-        If the search grew, the gradient at the fit decides, as it did in the search. Otherwise all
-        terms are put back.
+        The gradient at the fit decides, as it does in the search of a rule that grows.
         """
         rest = [k for k in range(len(self._pool)) if k not in fit.kept]
-        if not isinstance(self._search, GrowingLoop) or not rest:
-            return rest, {}
-        search, growth = self._search, self._search.growth
+        if not rest:
+            return [], {}
+        search, bars = self._search, self._loops.config.bars
         theta = torch.zeros_like(search.theta)
         theta[..., list(fit.kept)] = fit.theta.tensor
-        active = torch.zeros_like(growth.active)
+        active = torch.zeros(len(self._pool), dtype=torch.bool, device=theta.device)
         active[list(fit.kept)] = True
-        gradients = search.evidence(theta, EVIDENCE * growth.settings.look, "evidence")
-        evidence, found = growth.judged(gradients, active)
+        gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence")
+        evidence, found = bars.judged(gradients, active, search.nonnegative)
         tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 
@@ -86,27 +92,56 @@ class Refits:
     def _names(self, kept: Sequence[int]) -> list[str]:
         return [self._pool[k].name for k in kept]
 
-    def _try(self, what: str, kept: Sequence[int], theta: Coefficients) -> Fit:
+    def sizes(self, fit: Fit) -> Mapping[int, float]:
+        """Return the sizes of its scaled coefficients, by position in the pool."""
+        names = self._names(fit.kept)
+        found = fit.theta.in_units(self._search.scale.select(names)).largest
+        return dict(zip(fit.kept, found, strict=True))
+
+    def _try(
+        self, what: str, kept: Sequence[int], theta: Coefficients, best: Fit | None = None
+    ) -> Fit:
         """Return a refit; if all of its tasks diverge, the fit with the worst score."""
         self._trials += 1
         try:
-            return self._refit(trial(self._trials, what), kept, theta)
+            return self._refit(trial(self._trials, what), kept, theta, best)
         except StandstillError:
             return Fit(tuple(kept), theta, self._loops.least_scores(self.learner(kept), theta))
 
-    def _refit(self, stage: str, kept: Sequence[int], theta: Coefficients) -> Fit:
-        learner = self.learner(kept)
+    def _refit(
+        self,
+        stage: str,
+        kept: Sequence[int],
+        theta: Coefficients,
+        best: Fit | None = None,
+        tasks: int | None = None,
+    ) -> Fit:
+        learner, settings = self.learner(kept), self._loops.config.refit_outer
+        if tasks is not None:
+            settings = replace(settings, episodes=tasks)
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
             lambda: self._loops.make(
-                stage, learner, theta, settings=self._loops.config.refit_outer, scale=scale,
-                tasks=REFIT, cold=False,
+                stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
             ),
         )  # fmt: skip
         # A decay that was clamped at zero is not part of the rule.
-        return self._measured(stage, kept, loop.fitted, VALIDATION).trimmed()
+        return self._measured(stage, kept, loop.fitted, VALIDATION, best).trimmed()
 
-    def _measured(self, name: str, kept: Sequence[int], theta: Coefficients, purpose: str) -> Fit:
-        found = self._loops.evaluate(name, self.learner(kept), theta, purpose)
+    def _measured(
+        self,
+        name: str,
+        kept: Sequence[int],
+        theta: Coefficients,
+        purpose: str,
+        best: Fit | None = None,
+    ) -> Fit:
+        def enough(score: Tensor) -> bool:
+            """Return whether the first tasks show that the rule is hopeless."""
+            if best is None or len(score) < EARLIEST:
+                return False
+            return is_hopeless(score, best.score, self._loops.config.least_gain)
+
+        found = self._loops.evaluate(name, self.learner(kept), theta, purpose, enough)
         return Fit(tuple(kept), theta, found.score)

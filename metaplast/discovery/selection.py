@@ -1,25 +1,32 @@
 """Choose the terms to keep: a size threshold, then elimination on validation tasks.
 
 An L1 penalty by itself leaves redundant terms: several candidates do nearly the same, and the
-penalty has no reason to prefer one. So selection tries the terms that survive the search one by
-one, the most complex first. It refits the rule without the term and compares the score on the same
-validation tasks. It keeps the term only if the band of the paired difference lies below zero and
-the loss is at least the least effect: with many tasks even negligible effects, such as an
-unconverged refit, become significant.
+penalty has no reason to prefer one. So selection tries to do without the terms that survive the
+search: first without all small and complex ones together, then without each other term. It refits
+the rule without them and compares the score on the same validation tasks. It keeps a term only if
+the band of the paired difference lies below zero and the loss is at least the least effect: with
+many tasks even negligible effects, such as an unconverged refit, become significant.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from metaplast.base.bands import Band, mean_band
 from metaplast.terms.algebra import Formula, Projection
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import Term
+
+# A coefficient is small below this share of the largest one, in scaled units.
+SMALL = 0.5
+# A rule is hopeless if the first tasks show that it is worse by so many standard errors.
+CERTAIN = 5.0
 
 
 def keep_terms(u: Coefficients, threshold: float) -> list[int]:
@@ -57,7 +64,8 @@ class Fit:
     Attributes:
         kept: positions of its terms in the pool.
         theta: their coefficients, in the same order.
-        score: on each validation task, the same tasks for every fit, [episode].
+        score: on each validation task, the same tasks for every fit, [episode]; on the first ones
+            alone if these show that the fit is hopeless.
     """
 
     kept: tuple[int, ...]
@@ -77,46 +85,98 @@ class Fit:
 
     def difference(self, other: Fit) -> Band:
         """Return the mean of this score minus the other's, task by task, with its band."""
-        return mean_band(self.score - other.score)
+        shared = min(len(self.score), len(other.score))
+        return mean_band(self.score[:shared] - other.score[:shared])
 
     def is_worse_than(self, other: Fit, least: float) -> bool:
-        """Return whether the difference is at least `least`, and its band below zero."""
+        """Return whether the difference is at least `least`, and its band below zero.
+
+        If one of the two was measured on fewer tasks, the tasks that both share are compared.
+        """
         difference = self.difference(other)
         return difference.high < 0 and difference.mean <= -least
+
+
+def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
+    """Return whether the first tasks alone show that a rule is worse than the best one.
+
+    Its mean difference is below zero by at least `CERTAIN` standard errors and by 10 times the
+    least effect. This is much stricter than the band on all tasks, because it is an early look.
+
+    Args:
+        score: of the rule on the first validation tasks, [episode].
+        best: of the best rule, [episode], on at least as many.
+        least: the least effect.
+    """
+    difference = score - best[: len(score)]
+    error = difference.std() / math.sqrt(len(difference))
+    return bool(difference.mean() < -torch.maximum(CERTAIN * error, error.new_tensor(10 * least)))
+
+
+def order(fit: Fit, terms: Sequence[Term], sizes: Mapping[int, float]) -> list[int]:
+    """Return the order in which elimination tries the terms of a fit.
+
+    Terms with small coefficients come first, because the rule probably does not need them: a term
+    that is missed must be tried again whenever another one has gone. Among small ones and among
+    large ones, the most complex come first, so that of two terms that replace each other the
+    simpler stays.
+
+    Args:
+        fit: the fit.
+        terms: the pool that positions refer to.
+        sizes: of each term's scaled coefficient, by position.
+    """
+    largest = max(sizes[k] for k in fit.kept)
+    return sorted(
+        fit.kept,
+        key=lambda k: (sizes[k] > SMALL * largest, -complexity(terms[k]), sizes[k]),
+    )
 
 
 def eliminate(
     start: Fit,
     terms: Sequence[Term],
-    refit: Callable[[Fit, int], Fit],
+    refit: Callable[[Fit, Sequence[int], Fit], Fit],
     best: Fit | None = None,
     least: float = 0.0,
+    sizes: Mapping[int, float] | None = None,
 ) -> tuple[Fit, dict[int, Fit]]:
-    """Drop terms one by one until the rule needs each remaining one.
+    """Drop terms until the rule needs each remaining one.
 
     A term is missed if the refit without it is worse than the best fit so far: the difference is at
     least the least effect, and its band lies below zero. Comparing with the best fit, not the last
     one, keeps small losses from adding up. The pass over the terms is repeated until every
     remaining one has been tried against the final rule.
 
+    Small terms that are more complex than others are first left out all at once. If the rule misses
+    them, they are tried one by one.
+
     Args:
         start: all candidates, fitted.
         terms: the pool that positions refer to.
-        refit: returns the fit without the term at a position.
+        refit: returns the fit without the terms at some positions; it may measure a fit that is
+            much worse than the best one, its last argument, on fewer tasks.
         best: the best fit so far; None for `start`.
         least: the least effect, a change of the score.
+        sizes: of each term's scaled coefficient, by position; None if all are equal.
 
     Returns:
         The final fit, and for each of its terms the fit without it.
     """
+    sizes = dict.fromkeys(start.kept, 1.0) if sizes is None else sizes
     current, best = start, _best([start, best or start])
-    queue = sorted(start.kept, key=lambda k: -complexity(terms[k]))
+    queue = order(start, terms, sizes)
+    together = _together(queue, terms, sizes)
+    if together:
+        without = refit(current, together, best)
+        if not without.is_worse_than(best, least):
+            current, best = without, _best([best, without])
     missed: dict[int, Fit] = {}
     while queue and len(current.kept) > 1:
         position = queue.pop(0)
-        if position not in current.kept:  # A refit brought its coefficient to zero.
+        if position not in current.kept:  # It left with others, or a refit brought it to zero.
             continue
-        without = refit(current, position)
+        without = refit(current, [position], best)
         if without.is_worse_than(best, least):
             missed[position] = without
             continue
@@ -126,6 +186,14 @@ def eliminate(
         queue += missed
         missed = {}
     return current, missed
+
+
+def _together(queue: Sequence[int], terms: Sequence[Term], sizes: Mapping[int, float]) -> list[int]:
+    """Return the terms to leave out all at once: small ones, more complex than the simplest."""
+    simplest = min(complexity(terms[k]) for k in queue)
+    limit = SMALL * max(sizes[k] for k in queue)
+    found = [k for k in queue if sizes[k] <= limit and complexity(terms[k]) > simplest]
+    return sorted(found) if len(found) > 1 else []
 
 
 def _best(fits: Sequence[Fit]) -> Fit:
@@ -158,8 +226,12 @@ class Refitter(Protocol):
     Every method but `fresh` measures the score on the same validation tasks.
     """
 
-    def without(self, fit: Fit, position: int) -> Fit:
-        """Return the refit without the term at a position of the pool."""
+    def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
+        """Return the refit without the terms at some positions of the pool.
+
+        It may be measured on the first validation tasks alone, if these show that it is much worse
+        than the best fit.
+        """
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the refit with the term at a position of the pool put back."""
@@ -175,6 +247,9 @@ class Refitter(Protocol):
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on other tasks: new ones in each round."""
+
+    def sizes(self, fit: Fit) -> Mapping[int, float]:
+        """Return the sizes of its scaled coefficients, by position in the pool."""
 
 
 def select(
@@ -202,7 +277,7 @@ def select(
     best = start
     for turn in range(rounds):
         last = turn == rounds - 1
-        left, missed = eliminate(start, terms, refits.without, best, least)
+        left, missed = eliminate(start, terms, refits.without, best, least, refits.sizes(start))
         fit = refits.again(left)
         # The refit may have brought another term's coefficient to zero.
         left = left.only(fit.kept)

@@ -139,8 +139,9 @@ class SelectionSettings(Settings):
 
     GROUP: ClassVar[str] = "selection"
 
-    refit: int = 800
-    """Tasks in each refit without penalty; if 0, only the threshold selects terms."""
+    refit: int = 400
+    """Tasks in each refit without penalty, twice as many in the first; if 0, only the threshold
+    selects terms."""
     validation: int = 400
     """Meta-training tasks on which selection compares rules with and without a term."""
     test_episodes: int = 400
@@ -150,7 +151,7 @@ class SelectionSettings(Settings):
     points of accuracy), unless the objective says otherwise."""
     threshold: float = 0.01
     """Terms below this share of the largest scaled coefficient are dropped."""
-    refit_batch: int = 16
+    refit_batch: int = 8
     """Tasks per outer step of a refit; more than in the search, because refits are compared."""
 
     def __post_init__(self) -> None:

@@ -44,7 +44,8 @@ def episode_bytes(
         copies += 2 + math.ceil(steps / max(1, 2 * math.isqrt(steps)))
     elif gradient and engine == "reference":
         copies += steps
-    numbers = copies * weights + fixed + (steps + queries) * system.inputs
+    frames = 1 if system.sequence is None else system.sequence.frames
+    numbers = copies * weights + fixed + (steps + queries) * frames * system.inputs
     return numbers * dtype.itemsize
 
 

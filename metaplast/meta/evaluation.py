@@ -67,6 +67,7 @@ def evaluate(
     purpose: str = "heldout",
     chunk: int = 32,
     observe: Callable[[int], None] | None = None,
+    enough: Callable[[Tensor], bool] | None = None,
 ) -> Evaluation:
     """Evaluate a rule on fresh episodes, which are the same for every rule with this seed.
 
@@ -80,6 +81,7 @@ def evaluate(
         purpose: names the random numbers, so that selection and the final test draw other ones.
         chunk: episodes at once.
         observe: called with the number done after each chunk.
+        enough: called with the scores so far after each chunk; True ends the evaluation.
 
     Raises:
         UserError: if a number is below 1, or the sampler's episodes do not fit.
@@ -96,6 +98,8 @@ def evaluate(
         losses.append(outcome.loss)
         if observe is not None:
             observe(batch.episodes)
+        if enough is not None and enough(torch.cat(scores)):
+            break
     loss = torch.cat(losses)
     diverged = int((~torch.isfinite(loss)).sum())
     return Evaluation(torch.cat(scores), loss, diverged, learner.system.objective.score_scale)

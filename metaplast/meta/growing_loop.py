@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Outcome, Problem
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.evaluation import counted
@@ -36,7 +35,7 @@ class GrowingLoop(OuterLoop):
         starts = [term.initial != 0 for term in self.learner.terms]
         active = torch.tensor(starts, dtype=torch.bool, device=theta.device)
         names = [term.name for term in self.learner.terms]
-        self.growth = Growth(growth, names, active, self._nonnegative)
+        self.growth = Growth(growth, names, active, self.nonnegative)
 
     @property
     def is_done(self) -> bool:
@@ -47,23 +46,6 @@ class GrowingLoop(OuterLoop):
     def steps(self) -> int:
         """The largest possible number of outer steps."""
         return self.growth.settings.steps
-
-    @own_settings(grad=True)
-    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
-        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
-
-        Args:
-            theta: coefficients of all terms, zero for those that the rule does not have.
-            steps: how many outer steps of tasks.
-            tasks: names their random numbers.
-        """
-        found = []
-        for step in range(steps):
-            outcome = self._engine.run(
-                self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
-            )
-            found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
-        return torch.cat(found)
 
     @property
     def _window(self) -> int:

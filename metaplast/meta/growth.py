@@ -59,6 +59,20 @@ class GrowthSettings:
         """Outer steps of the longest search."""
         return (1 + self.most) * self.cycle
 
+    def judged(
+        self, gradients: Tensor, active: Tensor, nonnegative: Tensor
+    ) -> tuple[Evidence, list[Candidate]]:
+        """Return the evidence for every term, and the candidates to try, at most `tries`.
+
+        Args:
+            gradients: to the scaled coefficients, as for `Evidence.of`.
+            active: which terms the rule has, [term].
+            nonnegative: which coefficients may not be below zero, [term].
+        """
+        evidence = Evidence.of(gradients, active, self.clip)
+        found = evidence.candidates(active, nonnegative, self.bar, self.errors)
+        return evidence, found[: self.tries]
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -172,25 +186,13 @@ class Growth:
         if self._before is None or self._entered(step, scores):
             self.active &= _used(u)
             self._fitted, self._before = u.clone(), scores
-            self._queue = self.judged(gradients, self.active)[1]
+            self._queue = self.settings.judged(gradients, self.active, self._nonnegative)[1]
         assert self._fitted is not None
         self._trying = self._queue.pop(0) if self._queue else None
         self.done = self._trying is None or len(self.trials) >= self.settings.most
         if self._trying is not None and not self.done:
             self.active[self._trying.position] = True
         return self._fitted.clone()
-
-    def judged(self, gradients: Tensor, active: Tensor) -> tuple[Evidence, list[Candidate]]:
-        """Return the evidence for every term, and the candidates to try, at most `tries`.
-
-        Args:
-            gradients: to the scaled coefficients, as for `Evidence.of`.
-            active: which terms the rule has, [term].
-        """
-        settings = self.settings
-        evidence = Evidence.of(gradients, active, settings.clip)
-        found = evidence.candidates(active, self._nonnegative, settings.bar, settings.errors)
-        return evidence, found[: settings.tries]
 
     def _entered(self, step: int, scores: Tensor) -> bool:
         """Return whether the candidate that was tried stays."""

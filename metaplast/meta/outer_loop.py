@@ -6,7 +6,6 @@ whose updates differ in size by orders of magnitude.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +17,13 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError
 from metaplast.base.seeds import generator
+from metaplast.base.tensors import copied
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
-from metaplast.meta.gradient import task_gradient
+from metaplast.meta.gradient import scaled_gradients, task_gradient
 from metaplast.meta.growth import Growth
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
@@ -76,6 +76,7 @@ class OuterLoop:
 
     Attributes:
         growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
+        nonnegative: which coefficients may not be below zero, [term].
     """
 
     growth: Growth | None = None
@@ -113,7 +114,7 @@ class OuterLoop:
         self.progress = Progress(trust=trust)
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
-        self._nonnegative = torch.tensor(
+        self.nonnegative = torch.tensor(
             [settings.signs and term.nonnegative for term in learner.terms],
             dtype=torch.bool,
             device=start.tensor.device,
@@ -208,6 +209,23 @@ class OuterLoop:
         return scale.expand_as(theta).clone()
 
     @own_settings(grad=True)
+    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
+        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
+
+        Args:
+            theta: coefficients of all terms, zero for those that the rule does not have.
+            steps: how many outer steps of tasks.
+            tasks: names their random numbers.
+        """
+        found = []
+        for step in range(steps):
+            outcome = self._engine.run(
+                self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
+            )
+            found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
+        return torch.cat(found)
+
+    @own_settings(grad=True)
     def run_step(self) -> Record:
         """Take one outer step and return its record.
 
@@ -250,7 +268,7 @@ class OuterLoop:
     def _whole_or_not_at_all(self) -> Iterator[None]:
         """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
         progress = self.progress
-        before, latest = copy.deepcopy(self._moving()), self._theta.latest
+        before, latest = copied(self._moving()), self._theta.latest
         lengths = len(progress.history), len(progress.divergences)
         try:
             yield
@@ -306,7 +324,7 @@ class OuterLoop:
             self._optimizer.step()
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
-            u.copy_(torch.where(self._nonnegative, u.clamp(min=0), u))
+            u.copy_(torch.where(self.nonnegative, u.clamp(min=0), u))
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""

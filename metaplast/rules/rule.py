@@ -168,7 +168,9 @@ class Rule:
             return self.equation()
         theta = self.named_theta
         rows = [f"  {TEXT.coefficient(name)} = [{theta.text(name)}]" for name in theta.names]
-        return "\n".join([self.equation(), "with, for layers 1 … L:", *rows])
+        own = self.system_name in ("", FullyConnected.name)
+        places = "layers 1 … L" if own else f"each matrix of the system {self.system_name}"
+        return "\n".join([self.equation(), f"with, for {places}:", *rows])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which `load` restores the rule, including its terms' formulas."""
@@ -206,8 +208,7 @@ class Rule:
         The network brings its own objective, whatever objective the rule was found with.
 
         Raises:
-            UserError: if the network does not have the rule's feedback or signals, or the rule has
-                coefficients for each layer or matrix of another system.
+            UserError: if the network lacks the rule's feedback or signals; or see `require_sites`.
         """
         if isinstance(network, Recurrent):
             self.require_sites(network)

@@ -9,6 +9,7 @@ from metaplast.systems.feedback import (
     ErrorPass,
     Feedback,
     all_feedbacks,
+    feedback_for,
     get_feedback,
 )
 from metaplast.systems.fixed_point import FixedPoint
@@ -16,8 +17,10 @@ from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.kind import SystemKind, SystemRequest, all_systems, get_system
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import Objective, all_objectives, get_objective
+from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.systems.timing import Timing
 
 __all__ = [
     "ChainFeedback",
@@ -30,14 +33,17 @@ __all__ = [
     "Learner",
     "Objective",
     "Presented",
+    "Recurrent",
     "State",
     "System",
     "SystemKind",
     "SystemRequest",
+    "Timing",
     "View",
     "all_feedbacks",
     "all_objectives",
     "all_systems",
+    "feedback_for",
     "get_feedback",
     "get_objective",
     "get_system",

@@ -21,11 +21,12 @@ class EpisodeBatch:
     Tensors are not copied, but integer labels of other types become int64.
 
     Attributes:
-        support_x: images, [episode, step, input]; the steps are already in the (shuffled) order in
-            which the network sees them. With mini-batches, [episode, step, sample, input].
+        support_x: images, [episode, step, input], or sequences, [episode, step, frame, feature];
+            the steps are already in the (shuffled) order in which the network sees them. With
+            mini-batches, [episode, step, sample, input].
         support_y: class indices, [episode, step] whole numbers; or numbers to learn,
             [episode, step, output], for regression.
-        query_x: images, [episode, query, input].
+        query_x: images, [episode, query, input], or sequences as in the support.
         query_y: class indices [episode, query], or class probabilities
             [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; or numbers
             to learn, [episode, query, output].

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
@@ -54,17 +54,19 @@ def steps_left(loop: OuterLoop) -> int:
     return (1 + tried) * growth.settings.cycle - step
 
 
-def refits_left(discovery: Discovery) -> int:
-    """Return the number of refits that selection will still begin; a guess until it has ended.
+def selection_left(discovery: Discovery) -> tuple[int, int]:
+    """Return how many refits selection will still begin, and how many of its fits will be tested.
 
-    The guess is for one round of selection, unless another has begun.
+    Both are guesses until selection has ended, for one round of it, unless another has begun.
     """
-    loops = discovery.stages.loops
-    if not _selects(discovery) or any(rule.name in loops for rule in discovery.rivals):
-        return 0
+    loops, chosen = discovery.stages.loops, discovery.selection
+    if chosen is not None:
+        return 0, len(chosen.missed) + len(chosen.spare)
+    if not _selects(discovery):
+        return 0, 0
     pool, search = len(discovery.choice.terms), loops.get(SEARCH)
     grown = search is not None and search.growth is not None
-    course, first = Course(min(pool, GROWN) if grown else pool, pool, grown=grown), 1
+    course, first = Course(min(pool, GROWN) if grown else pool, pool), 1
     # Terms still to put back, after the rule as it is.
     back: int | None = None
     for name, loop in loops.items():
@@ -72,17 +74,18 @@ def refits_left(discovery: Discovery) -> int:
             continue
         count, what = len(loop.learner.terms), tried_in(name)
         if name == REFIT:
-            course, first = Course(count, pool, grown=grown), 0
+            course, first = Course(count, pool), 0
         elif what == AGAIN:
             back = course.put_back(count)
         elif what.startswith(f"{WITHOUT} "):
+            out = what.count(",") + 1
             if back is not None:
                 # After the rule as it is, another round has begun.
-                course, back = Course(count + 1, pool, grown=grown), None
-            course.leave_out(count + 1)
+                course, back = Course(count + out, pool), None
+            course.leave_out(count + out, out)
         elif back is not None:
             back -= 1
-    return first + course.left if back is None else max(0, back)
+    return first + course.left if back is None else max(0, back), course.tests
 
 
 def _selects(discovery: Discovery) -> bool:
@@ -94,54 +97,69 @@ def _selects(discovery: Discovery) -> bool:
 class Course:
     """The course of one round of selection, as far as its refits show it.
 
-    Selection leaves out each term of the rule once. If it drops a term, it leaves out again those
-    that were missed before. Then it refits the rule as it is, and puts back each other term of the
-    pool.
+    Selection may leave out some terms together. Then it leaves out each other term of the rule
+    once. If it drops a term, it leaves out again those that were missed before. Then it refits the
+    rule as it is, and puts back the terms that the gradient supports, three at most.
 
     Args:
         size: number of terms at the start of the round.
         pool: number of terms of the pool.
-        grown: whether the rule grew in the search; then the gradient chooses which terms are put
-            back, seldom more than one.
     """
 
-    def __init__(self, size: int, pool: int, *, grown: bool = False) -> None:
-        self._size, self._pool, self._grown = size, pool, grown
-        self._rule, self._tried = size, 0
+    def __init__(self, size: int, pool: int) -> None:
+        self._size, self._pool = size, pool
+        self._rule, self._tried, self._together, self._left_together = size, 0, 0, 0
         # Terms to leave out, and terms missed since the last one was dropped.
         self._queue, self._missed = size, 0
 
-    def leave_out(self, rule: int) -> None:
+    def leave_out(self, rule: int, terms: int = 1) -> None:
         """Note a refit without a term; a smaller rule shows that the refit before dropped its term.
 
         Args:
-            rule: number of terms of the rule, including the one that is left out.
+            rule: number of terms of the rule, including those that are left out.
+            terms: how many are left out.
         """
-        if rule < self._rule:
+        gone = self._rule - rule
+        if gone and self._together:
+            self._queue, self._left_together = self._queue - gone, gone
+        elif gone:
             self._queue, self._missed = self._queue + self._missed, 0
         elif self._tried:
             self._missed += 1
-        self._rule = rule
-        self._tried += 1
-        self._queue -= 1
+        self._rule, self._together = rule, terms if terms > 1 else 0
+        if terms == 1:
+            self._tried += 1
+            self._queue -= 1
+
+    def _others(self) -> tuple[int, float]:
+        """Return how many terms are still to be left out for the first time, and the share kept."""
+        # How the last refit ends is not known yet, so its term counts as not tried.
+        tried = self._left_together + max(0, self._tried - 1)
+        # Usually a third of the terms stays, until those that were tried show otherwise.
+        stays = (0.6 + tried - (self._size - self._rule)) / (2 + tried)
+        return max(0, self._size - tried), stays
+
+    @property
+    def _kept(self) -> float:
+        new, stays = self._others()
+        return max(1.0, self._rule - new * (1 - stays))
 
     @property
     def left(self) -> int:
         """Expected number of refits that the round will still begin."""
-        # How the last refit ends is not known yet, so its term counts as not tried.
-        tried = max(0, self._tried - 1)
-        new = max(0, self._size - tried)
-        # Assume that the same share of the other terms stays.
-        stays = 1 - (self._size - self._rule) / tried if tried else 0.5
+        new, stays = self._others()
         missed, dropped = new * stays, new * (1 - stays)
         again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
-        kept = max(1.0, self._rule - dropped)
-        return round(self._queue + again + 1 + self.put_back(kept))
+        return round(self._queue + again + 1 + self.put_back(self._kept))
+
+    @property
+    def tests(self) -> int:
+        """Expected number of fits that are tested: each term left out, and those put back."""
+        return round(self._kept + self.put_back(self._kept))
 
     def put_back(self, kept: float) -> int:
         """Return how many terms will be put back into a rule of some terms."""
-        rest = round(self._pool - kept)
-        return min(1, rest) if self._grown else rest
+        return min(2, round(self._pool - kept))
 
 
 class TimeLeft:
@@ -176,12 +194,13 @@ class TimeLeft:
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Measure the cost of one outer step."""
+        self._validated = 0
         self._pay(kind_of(record.stage), loop.settings.meta_batch)
 
     def tested(self, name: str, episodes: int) -> None:
         """Measure the cost of some tasks without gradient."""
         if _is_refit(name):
-            self._validated += episodes
+            self._validated += episodes  # Of the last refit.
         elif name != CONFIRMATION:
             self._tested += episodes
         self._pay("evaluation", episodes)
@@ -211,7 +230,7 @@ class TimeLeft:
         if self._discovery is None:
             return left
         stages, search, refit = self._discovery.stages, self._search, self._refit
-        refits = refits_left(self._discovery)
+        refits, tests = selection_left(self._discovery)
         for name in (SEARCH, *(rule.name for rule in self._discovery.rivals)):
             if name not in stages.loops:
                 steps = search.steps if name != SEARCH else self._search_steps
@@ -221,21 +240,19 @@ class TimeLeft:
             left[kind_of(name)] += steps_left(loop) * loop.settings.meta_batch
         earlier = {n: k for n, k in stages.done.items() if _is_refit(n) and n not in stages.loops}
         each = refit.steps * refit.meta_batch
-        left["refit"] += max(0, refits * each - sum(earlier.values()))
-        left["evaluation"] += self._evaluations_left(refits)
+        longer = FIRST - 1 if refits and REFIT not in stages.loops else 0
+        left["refit"] += max(0, (refits + longer) * each - sum(earlier.values()))
+        left["evaluation"] += self._evaluations_left(refits, tests)
         return left
 
-    def _evaluations_left(self, refits: int) -> int:
+    def _evaluations_left(self, refits: int, tests: int) -> int:
         assert self._discovery is not None
-        config, chosen = self._discovery.config, self._discovery.selection
-        tests, validations = 1 + len(self._discovery.baselines), 0
-        if chosen is not None:
-            tests += len(chosen.missed) + len(chosen.spare)
-        elif _selects(self._discovery):
-            begun = sum(map(_is_refit, self._discovery.stages.loops))
-            # All terms of the pool are tested: each of the rule left out, each other one put back.
-            tests += len(self._discovery.choice.terms)
-            validations = max(0, (begun + refits) * config.validation - self._validated)
+        config, loops = self._discovery.config, self._discovery.stages.loops
+        validations = refits * config.validation
+        if _selects(self._discovery) and loops and _is_refit(next(reversed(loops))):
+            # The last refit is being trained or measured.
+            validations += config.validation - self._validated
+        tests += 1 + len(self._discovery.baselines)
         return max(0, tests * config.test_episodes - self._tested) + validations
 
 

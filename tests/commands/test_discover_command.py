@@ -27,7 +27,7 @@ SMALL = [
     "--hidden=12,8",
     "--shots=3",
     "--queries=4",
-    "--engine=batched",
+    "--engine=fused",
 ]
 
 
@@ -108,17 +108,32 @@ def test_plastic_feedback_with_backward_terms_runs(tmp_path):
     assert Rule.load(tmp_path / "r" / "rule.json").feedback == "plastic"
 
 
+# The command, in a process that is killed in the middle of its fourth outer step.
+KILLED = """
+import os, signal, sys
+from metaplast.commands import main
+from metaplast.meta.outer_loop import OuterLoop
+
+original = OuterLoop._learn
+
+def learn(self, *arguments):
+    original(self, *arguments)
+    if self.progress.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+OuterLoop._learn = learn
+main()
+"""
+
+
 @pytest.mark.slow
-def test_killed_at_any_moment_a_run_resumes_to_the_same_theta(folder, tmp_path):
+def test_killed_in_a_step_a_run_resumes_to_the_same_theta(folder, tmp_path):
     out = tmp_path / "killed"
-    arguments = [sys.executable, str(SCRIPTS / "discover.py"), *SMALL, "--quiet"]
-    victim = subprocess.Popen([*arguments, "--checkpoint-seconds=0", f"--out={out}"])
-    deadline = time.monotonic() + 120
-    while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    victim.kill()
-    victim.wait()
-    assert not (out / "summary.json").exists(), "the run was over before it could be killed"
+    command_line = ["discover", *SMALL, "--quiet", "--checkpoint-seconds=0", f"--out={out}"]
+    victim = subprocess.run([sys.executable, "-c", KILLED, *command_line], check=False)
+    assert victim.returncode == -signal.SIGKILL
+    assert load_checkpoint(out / "checkpoint.pt")["stages"]["search"]["step"] == 3
+    assert not (out / "summary.json").exists()
     assert run("--resume", out, "--quiet") == 0
     assert (out / "history.csv").read_text() == (folder / "history.csv").read_text()
     assert Rule.load(out / "rule.json") == Rule.load(folder / "rule.json")

@@ -189,6 +189,7 @@ def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
     assert re.search(r"wild +.* 3 ", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_one_network_of_regression_has_an_open_band(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
     options = ["--dataset=diabetes", "--objective=mse", "--baselines=none", "--engine=batched"]
@@ -199,6 +200,7 @@ def test_one_network_of_regression_has_an_open_band(tmp_path):
     assert (entry["neg_mse"]["low"], entry["neg_mse"]["high"]) == (None, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provenance", [{"dataset": "digits"}, {"objective": "MSE"}, {}])
 def test_a_rule_found_with_another_objective_is_named(provenance, tmp_path, capsys):
     terms = choose_terms("bio").terms

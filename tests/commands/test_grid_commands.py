@@ -18,7 +18,6 @@ from metaplast.commands.recover import RecoverOptions, make_jobs, supports
 from metaplast.commands.sweep import SweepOptions
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.rules.rule import Rule
-from metaplast.terms.library import choose_terms
 
 SMALL = [
     "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
@@ -26,7 +25,7 @@ SMALL = [
     "--engine=fused", "--processes=1",
     "--terms=error_hebbian,oja",
 ]  # fmt: skip
-POOL = choose_terms("all").terms
+POOL = DiscoveryConfig(terms="all").choice.terms
 
 
 @pytest.fixture

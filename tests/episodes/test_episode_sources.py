@@ -191,7 +191,7 @@ def test_requests_too_large_for_the_data(changes, sentence):
     [
         ("mnist", 10, "images", 0.13),
         ("emnist-bymerge", 47, "classes", 0.17),
-        ("omniglot", 1623, "classes", 0.085),
+        pytest.param("omniglot", 1623, "classes", 0.085, marks=pytest.mark.slow),
     ],
 )
 def test_real_data(name, outputs, held_out, brightness, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Exported programs do what the engine does, stand alone, and run nothing from a file."""
 
 import ast
-import importlib
+import importlib.util
 import itertools
 import json
 import subprocess
@@ -11,7 +11,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import FEEDBACKS, FORWARD, TERMS, assert_is_one_sentence, named, normal
+from support import (
+    FEEDBACKS,
+    FORWARD,
+    TERMS,
+    assert_is_one_sentence,
+    named,
+    normal,
+    run_forked,
+)
 
 from metaplast import FullyConnected, Rule, Term, UserError, dot, outer, post, pre, total
 from metaplast.export import CodeExporter, _runner, all_exporters, check, export_rule
@@ -119,20 +127,41 @@ def test_compiled_code_does_what_the_engine_does(case, in_process):
     assert export_rule(*CASES[case], CODE["jax"]).check.difference <= 1e-12
 
 
+# What programs load, loaded once for all of them; programs of the others find none of it in use.
+LOADED = {"numpy": "numpy", "jax": "jax", "torch": "torch,torch._dynamo"}
+# Importing metaplast is an error in a program that runs alone.
+ALONE = "import sys; sys.modules['metaplast'] = None\n"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("exporter", CODE)
-def test_code_runs_apart_and_alone(exporter):
-    """In a process of its own, where importing metaplast is an error; then as its user runs it."""
-    pytest.importorskip(CODE[exporter].package)
-    given, net = rule(BIO, dataset="somewhere"), network(64, 30, 10)
-    given = replace(given, theta=((0.05, -0.05, 0.002),))
-    text = export_rule(given, net, CODE[exporter]).text
-    command = [sys.executable, "-I", "-c", text]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    before, after = (float(line.rpartition(" ")[2]) for line in done.stdout.splitlines())
-    assert after > 0.8
-    assert before < 0.6
-    assert done.stderr == ""
+def test_programs_run_apart_and_alone_and_learn(tmp_path):
+    """Each in a process of its own, as its user runs it, for classes and for vectors."""
+    found = [name for name in CODE if importlib.util.find_spec(CODE[name].package)]
+    theta = ((0.05, -0.05, 0.002),)
+    given = {
+        "classes": (replace(rule(BIO, dataset="somewhere"), theta=theta), network(64, 30, 10)),
+        "vectors": (replace(rule(BIO, objective="mse"), theta=theta), network(64, 30, 3)),
+    }
+    cases = list(itertools.product(found, given))
+    programs = []
+    for exporter, kind in cases:
+        # Here the export's own check runs as ever: in another process, for each framework.
+        if kind == "classes":
+            text = export_rule(*given[kind], CODE[exporter]).text
+        else:
+            text = CODE[exporter].write(*given[kind])
+        programs.append([str(tmp_path), [f"{exporter}.py"], [], ALONE + text])
+    ended = run_forked(programs, tmp_path, loaded=",".join(LOADED[name] for name in found))
+    for case, (code, printed, errors) in zip(cases, ended, strict=True):
+        assert (code, errors) == (0, ""), (case, errors)
+        lines = printed.splitlines()
+        before, after = (float(line.rpartition(" ")[2]) for line in lines)
+        if case[1] == "classes":
+            assert after > 0.8, case
+            assert before < 0.6, case
+        else:
+            assert [line.startswith("squared error ") for line in lines] == [True, True], case
+            assert after < before / 3, case
 
 
 @pytest.mark.parametrize("exporter", CODE)

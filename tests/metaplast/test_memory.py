@@ -15,6 +15,8 @@ from metaplast.engines.memory_need import (
 )
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.timing import Timing
 
 CPU = torch.device("cpu")
 
@@ -68,3 +70,11 @@ def test_this_machine_tells_how_much_is_free():
 def test_bytes_in_words():
     words = {0: "0 B", 999: "999 B", 21.4e9: "21.4 GB", 7.68e12: "7.68 TB", 9e18: "9,000,000 TB"}
     assert {number: _spell(number) for number in words} == words
+
+
+def test_a_sequence_takes_its_frames_and_not_its_steps():
+    sizes = []
+    for frames, time in ((1, 5), (1, 50), (3, 50)):
+        learner = Learner(Recurrent((4, 3, 2), Timing(frames, 1, time)), named("error_hebbian"))
+        sizes.append(episode_bytes(learner, "fused", 7, 5, torch.float64))
+    assert sizes[0] == sizes[1] == sizes[2] - 8 * 2 * 12 * 4

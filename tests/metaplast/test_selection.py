@@ -6,7 +6,7 @@ import pytest
 import torch
 from support import named
 
-from metaplast.discovery.selection import Fit, complexity, eliminate, select
+from metaplast.discovery.selection import Fit, complexity, eliminate, is_hopeless, order, select
 from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import DenseFormula, Term
@@ -34,16 +34,16 @@ def fitter(accuracy):
     return fit
 
 
-def selected(accuracy, start=range(5)):
+def selected(accuracy, start=range(5), sizes=None):
     """Eliminate from all terms; return the final fit, those missed, and what was tried."""
     fit = fitter(accuracy)
     tried = []
 
-    def refit(current, position):
-        tried.append((current.kept, position))
-        return fit([k for k in current.kept if k != position])
+    def refit(current, positions, best):
+        tried.append((current.kept, positions))
+        return fit([k for k in current.kept if k not in positions])
 
-    final, missed = eliminate(fit(start), TERMS, refit)
+    final, missed = eliminate(fit(start), TERMS, refit, sizes=sizes)
     return final, missed, tried
 
 
@@ -57,6 +57,63 @@ def test_terms_without_use_go_and_useful_ones_stay():
 def test_of_two_terms_that_replace_each_other_the_simpler_stays():
     final, _, _ = selected(lambda kept: 0.8 if kept & {SUMMED, HEBBIAN} else 0.2)
     assert final.kept == (HEBBIAN,)
+
+
+# Scaled coefficients of a typical search, by position.
+SIZES = {GATED: 0.1, OJA: 0.9, SUMMED: 0.2, HEBBIAN: 0.3, ERRORS: 1.0}
+
+
+def test_small_terms_are_tried_first_and_among_them_the_most_complex():
+    fit = Fit(tuple(range(5)), theta_of(range(5)), torch.zeros(2))
+    assert order(fit, TERMS, SIZES) == [GATED, SUMMED, HEBBIAN, OJA, ERRORS]
+    alike = dict.fromkeys(range(5), 1.0)
+    assert order(fit, TERMS, alike)[:3] == [GATED, OJA, SUMMED]
+    # Of equally complex terms, the one with the smaller coefficient.
+    assert order(fit, TERMS, alike | {ERRORS: 0.6, HEBBIAN: 0.9})[-2:] == [ERRORS, HEBBIAN]
+
+
+def test_small_complex_terms_leave_together():
+    useful = {OJA, HEBBIAN, ERRORS}
+    final, missed, tried = selected(lambda kept: 0.2 + 0.2 * len(kept & useful), sizes=SIZES)
+    assert tried[0][1] == [GATED, SUMMED]
+    # The simplest term is never left out with others, however small its coefficient.
+    assert [positions for _, positions in tried[1:]] == [[HEBBIAN], [OJA], [ERRORS]]
+    assert set(final.kept) == set(missed) == useful
+
+
+def test_terms_that_are_missed_together_are_tried_one_by_one():
+    useful = {SUMMED, HEBBIAN, ERRORS}
+    final, missed, tried = selected(lambda kept: 0.2 + 0.2 * len(kept & useful), sizes=SIZES)
+    assert tried[0][1] == [GATED, SUMMED]
+    assert [positions for _, positions in tried[1:3]] == [[GATED], [SUMMED]]
+    assert set(final.kept) == set(missed) == useful
+
+
+@pytest.mark.parametrize(
+    ("worse", "spread", "least", "hopeless"),
+    [
+        (0.3, 0.1, 0.002, True),
+        (0.03, 0.001, 0.002, True),
+        (0.015, 0.001, 0.002, False),  # Below ten times the least effect.
+        (0.03, 0.1, 0.002, False),  # Below five standard errors: they are 0.0125.
+        (-0.3, 0.1, 0.002, False),
+        (0.3, 0.0, 0.002, True),
+        (0.0, 0.0, 0.0, False),
+    ],
+)
+def test_a_rule_is_hopeless_if_its_first_tasks_are_far_worse(worse, spread, least, hopeless):
+    best = torch.rand(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    sides = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(32)
+    assert is_hopeless(best[:64] - worse + spread * sides, best, least) == hopeless
+
+
+def test_fits_on_fewer_tasks_are_compared_on_the_tasks_that_both_share():
+    few, many = (Fit((0,), theta_of([0]), torch.tensor(score)) for score in (
+        [0.1, 0.2], [0.5, 0.6, 0.0, 0.0],
+    ))  # fmt: skip
+    assert few.difference(many).mean == pytest.approx(-0.4)
+    assert many.difference(few).mean == pytest.approx(0.4)
+    assert few.is_worse_than(many, 0.3)
 
 
 def test_each_kept_term_was_tried_against_the_final_rule():
@@ -109,8 +166,11 @@ class Made:
     def __init__(self, fit, fresh=lambda current, turn: current):
         self.fit, self.fresh = fit, fresh
 
-    def without(self, current, k):
-        return self.fit(current, tuple(i for i in current.kept if i != k))
+    def without(self, current, positions, best):
+        return self.fit(current, tuple(i for i in current.kept if i not in positions))
+
+    def sizes(self, current):
+        return dict.fromkeys(current.kept, 1.0)
 
     def put_back(self, current, k):
         return self.fit(current, tuple(sorted([*current.kept, k])))
@@ -228,8 +288,8 @@ def test_a_term_without_coefficient_is_no_part_of_a_fit(theta, kept):
 
 
 def test_a_term_that_a_refit_leaves_at_zero_is_not_tried_again():
-    def without(current, position):
-        kept = tuple(k for k in current.kept if k not in (position, OJA))
+    def without(current, positions, best):
+        kept = tuple(k for k in current.kept if k not in (*positions, OJA))
         return Fit(kept, theta_of(kept, 1.0), torch.full((EPISODES,), 0.5 * (HEBBIAN in kept)))
 
     three = (GATED, OJA, HEBBIAN)

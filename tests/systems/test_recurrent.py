@@ -230,6 +230,7 @@ def numbers_alive(examples, time):
     return live.peak / 8
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_root_of_the_examples_and_with_time():
     base = numbers_alive(2, 2)
     assert numbers_alive(32, 2) < 3 * base

@@ -17,7 +17,7 @@ from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused import unroll
 from metaplast.engines.fused.dropped import may_drop
 from metaplast.engines.fused.engine import TOLERANCES, ReversalError, Settings
-from metaplast.engines.fused.episode import Episode, as_numpy
+from metaplast.engines.fused.episode import Episode, Given, Matrices
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused.memory import Arena, borrowed_arena
 from metaplast.engines.fused.program import Program, build
@@ -69,9 +69,12 @@ class Batch:
         self.learner, self.episodes = problem.learner, problem.episodes
         self.theta = problem.episode_theta.numpy()
         self.dtype = self.theta.dtype
+        self.given = Given.of(problem)
         self.theta_bar = np.zeros_like(self.theta)
         self.results = np.zeros((self.episodes.episodes, 4), dtype=self.dtype)
         self.final = _unfilled(problem)
+        self.learned = Matrices.of(self.final)
+        self._programs: dict[int, Program] = {}
         self.drops = settings.drop_pixels and may_drop(self.learner)
         plastic = self.learner.forward_plasticity, self.learner.backward_plasticity
         decays = any(plasticity.decays for plasticity in plastic)
@@ -112,16 +115,20 @@ class Batch:
         """Return which pixels are kept: those that are not zero in every image of an episode."""
         if not self.drops:
             return np.ones(self.learner.network.widths[0], dtype=np.bool_)
-        sets = (self.episodes.support_x[episode], self.episodes.query_x[episode])
-        first, second = ((as_numpy(images) != 0).any(axis=0) for images in sets)
+        sets = self.given.support_x[episode], self.given.query_x[episode]
+        first, second = (images.any(axis=0) for images in sets)
         return cast("npt.NDArray[np.bool_]", first | second)
 
-    def gain(self, x: Tensor) -> Tensor:
-        """Return σ' of the images [step, pixel] if a term reads the error at the input."""
+    def gain(self, episode: int) -> Tensor | None:
+        """Return σ' of an episode's images [step, pixel] if a term reads the error at the input."""
         if pre.error not in self.learner.reads:
-            return x
+            return None
+        x = self.episodes.support_x[episode]
         # In parts that fit in the cache and need no fresh memory.
-        gain, rows = torch.empty_like(x), max(1, 2**14 // x.shape[-1])
+        rows = max(1, 2**14 // x.shape[-1])
+        if rows >= len(x):
+            return self.learner.network.nonlinearity.derivative(x)
+        gain = torch.empty_like(x)
         for to, part in zip(torch.split(gain, rows), torch.split(x, rows), strict=True):
             to.copy_(self.learner.network.nonlinearity.derivative(part))
         return gain
@@ -133,7 +140,7 @@ class Batch:
     def _run_in(self, arena: Arena, episode: int) -> None:
         used = self._used(episode)
         pixels, lost = np.flatnonzero(used), np.flatnonzero(~used)
-        program = _build(self.learner, len(pixels), self.dtype)
+        program = self._program(len(pixels))
         spacing, slots = self.spacing, self._slots(self.spacing)
         while True:
             self.theta_bar[episode] = 0
@@ -149,6 +156,12 @@ class Batch:
             spacing //= 8
             slots = max(slots, self._slots(spacing))
         one.read_final()
+
+    def _program(self, inputs: int) -> Program:
+        """Return the learner's program after dropping pixels; to look it up takes its hash."""
+        if inputs not in self._programs:
+            self._programs[inputs] = _build(self.learner, inputs, self.dtype)
+        return self._programs[inputs]
 
     def _slots(self, spacing: int) -> int:
         """Return how many copies of the weights are kept, including first and last step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -11,9 +11,55 @@ from metaplast.engines.fused.memory import Arena, Sizes, Task, allocate
 from metaplast.engines.fused.places import NONE
 from metaplast.engines.fused.program import PLASTIC, SIGNED, SYMMETRIC, Integers, Numbers, Program
 from metaplast.systems.objectives.cross_entropy import class_probabilities
+from metaplast.systems.state import State
 
 if TYPE_CHECKING:
+    from metaplast.engines.contract import Problem
     from metaplast.engines.fused.batch import Batch
+
+
+class Matrices(NamedTuple):
+    """The matrices of a state as numpy arrays that share its memory, [episode, row, column] each.
+
+    A batch makes them once: to make them for each episode takes longer than to unroll a small one.
+    """
+
+    weights: tuple[Numbers, ...]
+    backward: tuple[Numbers, ...]
+
+    @classmethod
+    def of(cls, state: State) -> Matrices:
+        """Return the matrices of a state."""
+        return cls(tuple(map(_shared, state.weights)), tuple(map(_shared, state.backward)))
+
+
+class Given(NamedTuple):
+    """What the episodes of a batch begin from and learn, as numpy arrays.
+
+    Attributes:
+        initial: the initial weights.
+        support_x, support_y, query_x: of the episodes.
+        query_target: class probabilities, [episode, query, class].
+        beta: of the softplus.
+    """
+
+    initial: Matrices
+    support_x: Numbers
+    support_y: Integers
+    query_x: Numbers
+    query_target: Numbers
+    beta: Any
+
+    @classmethod
+    def of(cls, problem: Problem) -> Given:
+        """Return the arrays of a problem."""
+        network, episodes, dtype = problem.learner.network, problem.episodes, problem.theta.dtype
+        target = _shared(class_probabilities(episodes.query_y, network.widths[-1], dtype))
+        inputs, labels, queries = map(
+            _shared, (episodes.support_x, episodes.support_y, episodes.query_x)
+        )
+        beta = target.dtype.type(network.nonlinearity.beta)
+        return cls(Matrices.of(problem.state), inputs, labels, queries, target, beta)
 
 
 class Episode:
@@ -35,46 +81,44 @@ class Episode:
         # Fancy indexing copies, so skip it if all pixels are kept.
         self.pixels = pixels if len(lost) else slice(None)
         followed = len(lost) if _moves_lost(program) else 0
-        episodes = batch.episodes
-        sizes = Sizes(episodes.steps, episodes.query_x.shape[1], slots, followed)
+        given = batch.given
+        sizes = Sizes(given.support_x.shape[1], given.query_x.shape[1], slots, followed)
         self.memory = allocate(arena, program, batch.dtype, sizes, gradient=batch.gradient)
         self._fill(followed)
         self.task = self._task(pixels)
 
     def _task(self, pixels: Integers) -> Task:
-        batch, episode = self.batch, self.episode
-        episodes, settings = batch.episodes, batch.settings
-        x, dtype = episodes.support_x[episode], batch.problem.theta.dtype
-        classes = batch.learner.network.widths[-1]
+        batch, given, episode = self.batch, self.batch.given, self.episode
+        x, gain = np.ascontiguousarray(given.support_x[episode]), batch.gain(episode)
         return Task(
-            as_numpy(x),
-            as_numpy(batch.gain(x)),
-            as_numpy(episodes.support_y[episode]),
+            x,
+            x if gain is None else _shared(gain),
+            np.ascontiguousarray(given.support_y[episode]),
             pixels,
-            as_numpy(episodes.query_x[episode]),
-            as_numpy(class_probabilities(episodes.query_y[episode], classes, dtype)),
+            np.ascontiguousarray(given.query_x[episode]),
+            np.ascontiguousarray(given.query_target[episode]),
             batch.theta[episode],
             batch.theta_bar[episode],
-            batch.dtype.type(batch.learner.network.nonlinearity.beta),
+            given.beta,
             self.spacing,
-            settings.limit,
+            batch.settings.limit,
         )
 
     def _fill(self, followed: int) -> None:
         """Copy in the initial weights, and set what stays constant."""
-        net, memory, state = self.program.net, self.memory, self.batch.problem.state
+        net, memory, initial = self.program.net, self.memory, self.batch.given.initial
         memory.lost_scale[0] = 1
-        for layer, weight in enumerate(state.weights):
-            matrix = weight[self.episode].detach().numpy()
+        for layer, weight in enumerate(initial.weights):
+            matrix = weight[self.episode]
             kept = matrix[:, self.pixels] if layer == 0 else matrix
             _view(net.w, layer, net.pads[layer + 1], memory.w)[: kept.shape[0], : kept.shape[1]] = (
                 kept
             )
         if followed:
-            first = state.weights[0][self.episode].detach().numpy()[:, self.lost]
+            first = initial.weights[0][self.episode][:, self.lost]
             memory.lost.reshape(-1, len(memory.lost_p))[: len(first), :followed] = first
-        for layer, weight in enumerate(state.backward):
-            matrix = weight[self.episode].detach().numpy()
+        for layer, weight in enumerate(initial.backward):
+            matrix = weight[self.episode]
             kept = matrix[self.pixels] if layer == 0 else matrix
             height = net.pads[layer]
             if net.source != PLASTIC:
@@ -89,12 +133,12 @@ class Episode:
 
     def read_final(self) -> None:
         """Copy out the learned weights."""
-        net, memory, final = self.program.net, self.memory, self.batch.final
-        initial = self.batch.problem.state
+        net, memory, final = self.program.net, self.memory, self.batch.learned
+        initial = self.batch.given.initial
         if len(self.lost):
-            final.weights[0][self.episode] = initial.weights[0][self.episode].detach()
+            final.weights[0][self.episode] = initial.weights[0][self.episode]
         for layer, weight in enumerate(final.weights):
-            matrix = weight[self.episode].numpy()
+            matrix = weight[self.episode]
             learned = _view(net.w, layer, net.pads[layer + 1], memory.final)
             if layer == 0:
                 matrix[:, self.pixels] = learned[: len(matrix), : net.widths[0]]
@@ -102,16 +146,16 @@ class Episode:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
         if len(memory.lost_p):
             followed = memory.lost.reshape(-1, len(memory.lost_p))
-            final.weights[0][self.episode].numpy()[:, self.lost] = followed[
+            final.weights[0][self.episode][:, self.lost] = followed[
                 : net.widths[1], : len(self.lost)
             ]
         if net.source != PLASTIC:
             return
         for layer, weight in enumerate(final.backward):
-            matrix = weight[self.episode].numpy()
+            matrix = weight[self.episode]
             learned = _view(net.b, layer, net.pads[layer], memory.final_b)
             if layer == 0:
-                first = initial.backward[0][self.episode].detach().numpy()
+                first = initial.backward[0][self.episode]
                 matrix[self.lost] = first[self.lost] * memory.lost_scale[0]
                 matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
             else:
@@ -129,6 +173,6 @@ def _view(offsets: Integers, layer: int, height: int, flat: Numbers) -> Numbers:
     return flat[offsets[layer] : offsets[layer + 1]].reshape(height, -1)
 
 
-def as_numpy(tensor: Tensor) -> Numbers:
-    """Return a tensor's numbers, rows first."""
-    return tensor.detach().contiguous().numpy()
+def _shared(tensor: Tensor) -> Numbers:
+    """Return a tensor's numbers, without a copy."""
+    return tensor.detach().numpy()

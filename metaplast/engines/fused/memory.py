@@ -20,6 +20,7 @@ from metaplast.engines.fused.program import PLASTIC, Net, Numbers, Program, Side
 
 _ALIGNMENT = 64
 _BULKY = ("w_bar", "b_bar", "kept", "history", "final")  # Written before they are read.
+_Shapes = dict[str, tuple[int, ...]]
 
 
 class Pending(NamedTuple):
@@ -136,12 +137,25 @@ _spare: deque[Arena] = deque()
 _MOST_SPARE = 2**26  # Bytes. A larger arena is not kept: long episodes do not notice its cost.
 
 
+class _Layout(NamedTuple):
+    """What the arrays of an episode's memory depend on."""
+
+    program: Program
+    dtype: np.dtype[Any]
+    sizes: Sizes
+    gradient: bool
+
+    def is_that_of(self, other: _Layout) -> bool:
+        return self.program is other.program and self[1:] == other[1:]
+
+
 class Arena:
     """Memory of one episode at a time, reused for the next: fresh pages cost milliseconds."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, dtype=np.uint8)
         self._used = 0
+        self._last: tuple[_Layout, Memory, Numbers] | None = None
 
     @property
     def size(self) -> int:
@@ -156,14 +170,25 @@ class Arena:
             self._bytes = np.empty(needed, dtype=np.uint8)
         self._used = -self._bytes.ctypes.data % _ALIGNMENT
 
-    def take(self, shape: tuple[int, ...], *, clear: bool = True) -> Numbers:
-        """Return an array that starts at a cache line, zeros if `clear`."""
+    def take(self, shape: tuple[int, ...]) -> Numbers:
+        """Return an array that starts at a cache line."""
         size = math.prod(shape) * self._dtype.itemsize
         array = self._bytes[self._used : self._used + size].view(self._dtype).reshape(shape)
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
-        if clear:
-            array[...] = 0
         return array
+
+    def taken(self) -> Numbers:
+        """Return the bytes of all arrays so far."""
+        return self._bytes[: self._used]
+
+    def memory(self, layout: _Layout) -> Memory:
+        """Return an episode's memory; it is laid out again only if the last one was another."""
+        if self._last is None or not layout.is_that_of(self._last[0]):
+            self._last = layout, *_laid_out(self, layout)
+        _, memory, cleared = self._last
+        cleared[...] = 0
+        memory.slots[...] = NONE
+        return memory
 
 
 @contextmanager
@@ -180,7 +205,7 @@ def borrowed_arena() -> Iterator[Arena]:
             _spare.append(arena)
 
 
-def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> dict[str, tuple[int, ...]]:
+def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> _Shapes:
     """Return the shape of each of an episode's arrays, except for the pending changes."""
     net = program.net
     weights, carriers = int(net.w[-1]), int(net.b[-1])
@@ -213,7 +238,7 @@ def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> dict[str, tupl
     }
 
 
-def _pending_shapes(net: Net, side: Side) -> dict[str, tuple[int, ...]]:
+def _pending_shapes(net: Net, side: Side) -> _Shapes:
     layers, rank = side.rows.shape
     span = max(rank, 1) * int(net.pads.max())
     cells = rank * side.columns.shape[1]
@@ -233,25 +258,29 @@ def allocate(
     arena: Arena, program: Program, dtype: npt.DTypeLike, sizes: Sizes, *, gradient: bool
 ) -> Memory:
     """Return memory for one episode of these sizes; what the arena lent before becomes invalid."""
-    groups = [
-        _shapes(program, sizes, gradient=gradient),
-        *(_pending_shapes(program.net, side) for side in (program.forward, program.backward)),
-    ]
-    shapes = [shape for group in groups for shape in group.values()]
-    line = _ALIGNMENT // np.dtype(dtype).itemsize
-    arena.reset(dtype, sum(-(-math.prod(shape) // line) * line for shape in shapes))
-    arrays, *pending = (
-        {key: arena.take(shape, clear=key not in _BULKY) for key, shape in group.items()}
-        for group in groups
-    )
-    widest = int(program.net.pads.max())
+    return arena.memory(_Layout(program, np.dtype(dtype), sizes, gradient))
+
+
+def _laid_out(arena: Arena, layout: _Layout) -> tuple[Memory, Numbers]:
+    """Return an episode's memory in an arena, and the bytes to clear before each episode."""
+    program, dtype, sizes, gradient = layout
+    sides, widest = (program.forward, program.backward), int(program.net.pads.max())
+    shapes = _shapes(program, sizes, gradient=gradient)
+    bulky = {key: shapes.pop(key) for key in _BULKY}
+    groups = [*(_pending_shapes(program.net, side) for side in sides), shapes]
+    line = _ALIGNMENT // dtype.itemsize
+    every = [shape for group in (*groups, bulky) for shape in group.values()]
+    arena.reset(dtype, sum(-(-math.prod(shape) // line) * line for shape in every))
+    *pending, arrays = (_taken(arena, group) for group in groups)
+    cleared = arena.taken()
     forward, backward = (
         Pending(**group, span=max(side.rows.shape[1], 1) * widest)
-        for group, side in zip(pending, (program.forward, program.backward), strict=True)
+        for group, side in zip(pending, sides, strict=True)
     )
-    return Memory(
-        **arrays,
-        slots=np.full(sizes.steps, NONE, dtype=np.int64),
-        forward=forward,
-        backward=backward,
-    )
+    slots = np.empty(sizes.steps, dtype=np.int64)
+    arrays |= _taken(arena, bulky)
+    return Memory(**arrays, slots=slots, forward=forward, backward=backward), cleared
+
+
+def _taken(arena: Arena, shapes: _Shapes) -> dict[str, Numbers]:
+    return {key: arena.take(shape) for key, shape in shapes.items()}
