@@ -22,6 +22,7 @@ from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.tasks.source import held_out_word
+from metaplast.terms.algebra import post, pre
 from metaplast.terms.library import KnownRule, pool_terms
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
@@ -29,6 +30,8 @@ from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
 
 SHORT_ALIAS = 8
+# What terms read in every system.
+USUAL = frozenset({pre.activity, pre.error, post.activity, post.error})
 _STAGES = {SEARCH: "searching", REFIT: "refitting"}
 
 
@@ -291,10 +294,12 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
         (r.name, r.citation) for r in rules
     ]:
         sources.add_row(name, citation)
-    changes = {
-        matrix: [term for term in terms if term.matrix.name == matrix] for matrix in ("W", "B")
-    }
+    usual = [term for term in terms if term.signals <= USUAL]
+    changes = {matrix: [t for t in usual if t.matrix.name == matrix] for matrix in ("W", "B")}
     found = [_term_table(matrix, some) for matrix, some in changes.items() if some]
+    special = [term for term in terms if not term.signals <= USUAL]
+    if special:
+        found.append(_special_table(special))
     return [*found, known, sources]
 
 
@@ -307,6 +312,17 @@ def _term_table(matrix: str, terms: Iterable[Term]) -> Table:
         # The longest aliases are those of generated terms, which follow from the formula.
         short = [alias for alias in term.aliases if len(alias) <= SHORT_ALIAS]
         table.add_row(term.name, ", ".join(short), term.spell(), term.locality)
+    return table
+
+
+def _special_table(terms: Iterable[Term]) -> Table:
+    """Return the terms that read signals of particular systems, such as a recurrent drive."""
+    table = new_table("Terms for systems that offer further signals")
+    table.add_column("name", no_wrap=True)
+    for column in ("change", "locality"):
+        table.add_column(column, overflow="fold")
+    for term in terms:
+        table.add_row(term.name, term.spell(), term.locality)
     return table
 
 

@@ -75,7 +75,7 @@ def test_the_history_has_one_row_for_each_outer_step_of_each_stage(folder):
     rows = read_history(folder)
     stages = [row["stage"] for row in rows]
     counts = {s: stages.count(s) for s in stages if not s.startswith("select")}
-    assert counts == {"search": 4, "refit": 2, "feedback_alignment": 4, "backprop": 4}
+    assert counts == {"search": 4, "refit": 4, "feedback_alignment": 4, "backprop": 4}
     assert float(rows[0]["theta_error_hebbian"]) == pytest.approx(1e-3)
     assert [float(row["angle_1"]) for row in rows if row["stage"] == "backprop"] == pytest.approx(
         [0] * 4, abs=0.1

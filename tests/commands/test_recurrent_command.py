@@ -50,7 +50,8 @@ class Stop:
         pass
 
 
-def test_a_discovery_from_the_command_line(tmp_path, capsys):
+def test_a_discovery_from_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # In a narrow table, names are folded.
     out = tmp_path / "run"
     arguments = ["--system=recurrent", "--terms=all", *OPTIONS, "--dtype=float64", f"--out={out}"]
     assert guard(command.main, [*arguments, "--quiet"]) == 0
