@@ -49,6 +49,20 @@ for name, folder in {{"metaplast": "", "metaplast.base": "/base"}}.items():
 """
 
 
+# Replaces itself by a Python that an interrupt can end: the launcher of the tests may ignore them, and
+# processes inherit that. `preexec_fn` would do it too, but not in a process that has loaded JAX.
+_INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def interruptible(*arguments):
+    """Return the command line of a Python program that an interrupt ends."""
+    return [sys.executable, "-c", _INTERRUPTIBLE, *map(str, arguments)]
+
+
 # Runs programs, each in a process of its own, forked from one that has loaded what takes seconds to
 # load: the first argument. A program is [folder, arguments, more search path, code].
 _FORKS = """

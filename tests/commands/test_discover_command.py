@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import interruptible
 
 from metaplast.base.checkpoint import load_checkpoint
 from metaplast.commands import discover as command
@@ -142,12 +143,10 @@ def test_killed_in_a_step_a_run_resumes_to_the_same_theta(folder, tmp_path):
 @pytest.mark.slow
 def test_interrupted_a_run_says_how_to_go_on(tmp_path):
     out = tmp_path / "interrupted"
-    arguments = [sys.executable, str(SCRIPTS / "discover.py"), *SMALL, "--episodes=4000"]
+    options = [*SMALL, "--episodes=4000", "--checkpoint-seconds=0", f"--out={out}"]
     with subprocess.Popen(
-        [*arguments, "--checkpoint-seconds=0", f"--out={out}"],
+        interruptible(SCRIPTS / "discover.py", *options),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # Some launchers ignore SIGINT for their background children; there are no threads here.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:

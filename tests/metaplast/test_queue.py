@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from calls import die, square, threads, where
-from support import LIGHT, assert_is_one_sentence
+from support import LIGHT, assert_is_one_sentence, interruptible
 
 from metaplast.base.errors import UserError
 from metaplast.base.threads import torch_on_one_thread
@@ -159,11 +159,8 @@ def test_an_interrupt_stops_all_workers_and_lets_them_save(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "main.py"), str(out)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        # A shell that starts the tests in the background makes them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )  # fmt: skip
+        interruptible(tmp_path / "main.py", out), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while len(list(out.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
