@@ -49,8 +49,8 @@ for name, folder in {{"metaplast": "", "metaplast.base": "/base"}}.items():
 """
 
 
-# Replaces itself by a Python that an interrupt can end: the launcher of the tests may ignore them, and
-# processes inherit that. `preexec_fn` would do it too, but not in a process that has loaded JAX.
+# Replaces itself by a Python that an interrupt can end: the launcher of the tests may ignore them,
+# and processes inherit that. `preexec_fn` would do it too, but not in a process that loaded JAX.
 _INTERRUPTIBLE = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
