@@ -116,6 +116,23 @@ def test_fits_on_fewer_tasks_are_compared_on_the_tasks_that_both_share():
     assert few.is_worse_than(many, 0.3)
 
 
+def test_a_fit_measured_on_few_easy_tasks_is_not_the_best():
+    easy_first = torch.cat([torch.full((64,), 0.9), torch.full((336,), 0.5)])
+    whole = Fit((GATED, OJA), theta_of((GATED, OJA)), easy_first)
+    few = Fit((OJA, HEBBIAN), theta_of((OJA, HEBBIAN)), easy_first[:64] - 0.1)
+    compared = []
+
+    def refit(current, positions, best):
+        compared.append(best)
+        kept = tuple(k for k in current.kept if k not in positions)
+        return Fit(kept, theta_of(kept), easy_first - 0.2)
+
+    eliminate(few, TERMS, refit, whole)
+    assert all(best is whole for best in compared)
+    # A longer score can be compared with a shorter one.
+    assert is_hopeless(easy_first - 0.3, few.score, 0.002)
+
+
 def test_each_kept_term_was_tried_against_the_final_rule():
     # Oja is missed only at first: once the gated term is gone it has no use any more.
     def accuracy(kept):
