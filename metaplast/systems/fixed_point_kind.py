@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
+from metaplast.base.words import assignments
 from metaplast.systems.feedback import feedback_for
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.kind import SystemKind, SystemRequest
@@ -55,15 +56,9 @@ class FixedPointKind(SystemKind):
 def _arguments(text: str) -> dict[str, Any]:
     """Return the settings written as `name=value,name=value`."""
     found: dict[str, Any] = {}
-    for part in text.split(",") if text else ():
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if name not in _READ:
-            raise unknown_name("setting of fixed-point", name, _READ)
-        require(
-            bool(equals) and name not in found,
-            f"fixed-point takes each setting once, as name=value, got {shown(text)}; write "
-            f"fixed-point:gain=0.5,solver=gmres.",
-        )
+    usage = "fixed-point:gain=0.5,solver=gmres"
+    entries = text.split(",") if text else ()
+    for name, value in assignments("fixed-point", entries, _READ, usage).items():
         try:
             found[name] = _READ[name](value)
         except ValueError:
