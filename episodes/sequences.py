@@ -14,18 +14,18 @@ import torch
 
 from metaplast.base.errors import UserError, require, shown
 from metaplast.base.words import assignments
-from metaplast.discovery.own import request_of
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.derived import DerivedSampler
 from metaplast.tasks.digest import Digest, sampler_digest
 from metaplast.tasks.library import default_source, open_source
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
-from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 from metaplast.tasks.stream import StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceSampler:
+class SequenceSampler(DerivedSampler):
     """Episodes of another sampler, with every image as a sequence of frames.
 
     Attributes:
@@ -33,18 +33,7 @@ class SequenceSampler:
         timing: of the sequences; the pixels are divided evenly among the frames.
     """
 
-    base: EpisodeSampler
     timing: Timing
-
-    @property
-    def request(self) -> EpisodeRequest | None:
-        """The request to the source of the images."""
-        return request_of(self.base)
-
-    @property
-    def range_is_known(self) -> bool:
-        """Whether the range of the inputs needs no further warning."""
-        return bool(getattr(self.base, "range_is_known", False))
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes with inputs [episode, step, frame, feature]."""
