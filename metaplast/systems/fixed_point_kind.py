@@ -10,7 +10,7 @@ from metaplast.base.errors import UserError, require, shown, unknown_name
 from metaplast.base.words import assignments
 from metaplast.systems.feedback import feedback_for
 from metaplast.systems.fixed_point import FixedPoint
-from metaplast.systems.kind import SystemKind, SystemRequest
+from metaplast.systems.kind import SystemKind, SystemRequest, require_one_population
 
 # How each number or name after the colon is read.
 _READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
@@ -36,18 +36,14 @@ class FixedPointKind(SystemKind):
             UserError: if there is not exactly one population, the argument cannot be read, or a
                 value is invalid.
         """
-        require(
-            len(request.hidden) == 1,
-            f"--system {self.name} has one population of neurons, got --hidden "
-            f"{' '.join(map(str, request.hidden)) or 'none'}; write --hidden 100.",
-        )
+        neurons = require_one_population(self, request)
         require(
             request.init == "xavier",
             f"--system {self.name} draws W with its own gain, got --init {request.init}; leave "
             f"--init out and write {self.name}:gain=0.5.",
         )
         feedback_for(self.name, request.feedback)
-        widths = (request.inputs, request.hidden[0], request.outputs)
+        widths = (request.inputs, neurons, request.outputs)
         return FixedPoint(
             widths, request.activation, request.objective, **_arguments(request.argument)
         )
