@@ -28,8 +28,6 @@ from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
-from metaplast.systems.feedback import serving
-from metaplast.systems.kind import get_system
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
@@ -253,7 +251,7 @@ class Discovery:
     @property
     def baselines(self) -> tuple[KnownRule, ...]:
         """The rules with which the discovered one is compared: those that fit this system."""
-        return baselines(serving(get_system(self.config.system)[0].name))
+        return baselines(self.config.served)
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
         """Return a learner on this run's system."""
