@@ -6,13 +6,16 @@ size. f(v + d) − f(v) would then be mostly rounding in single precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from metaplast.systems.activation import relu, softplus, tanh
 
@@ -32,7 +35,7 @@ class Base:
         self._steps: list[Callable[[Tensor], Tensor]] = []
         for part in _parts(module):
             exact = DIFFERENCES.get(type(part), _subtracted)
-            if "forward" in vars(part):
+            if "forward" in vars(part) or any(hooks(part)):
                 exact = _subtracted
             self._steps.append(partial(exact, part, given))
             # A copy: a module may work in place.
@@ -46,8 +49,17 @@ class Base:
         return moved
 
 
+def hooks(module: nn.Module) -> Iterator[object]:
+    """Yield the hooks that may change a module's input or output."""
+    yield from module._forward_hooks.values()
+    for hook in module._forward_pre_hooks.values():
+        # These compute the module's weight, and leave the input alone.
+        if not isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
+            yield hook
+
+
 def _parts(module: nn.Module) -> list[nn.Module]:
-    if type(module) is nn.Sequential:
+    if type(module) is nn.Sequential and not any(hooks(module)):
         return [part for inner in module for part in _parts(inner)]
     return [module]
 

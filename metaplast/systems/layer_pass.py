@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from metaplast.base.errors import UserError, require, sentence, shown
 from metaplast.base.tensors import type_name
-from metaplast.systems.layer_difference import Base
+from metaplast.systems.layer_difference import Base, hooks
 
 
 class Layer:
@@ -31,7 +34,25 @@ class Layer:
         leaf = given.detach().clone()
         if not clamped:
             leaf.requires_grad_()
-        return LayerPass(self, leaf, self.module(leaf if clamped else leaf.clone()))
+        with explained(f"{self.name} cannot be called with its input", "give it one that it takes"):
+            return LayerPass(self, leaf, self.module(leaf if clamped else leaf.clone()))
+
+    def steady_at(self, given: Tensor) -> LayerPass:
+        """Return the same, for a layer that is called again in every sweep.
+
+        Raises:
+            UserError: if it draws random numbers, so that it is another function at each call.
+        """
+        is_lazy = any(map(nn.parameter.is_lazy, self.module.parameters()))
+        before = _random_states(given.device)
+        found = self.at(given)
+        steady = all(map(torch.equal, before, _random_states(given.device)))
+        require(
+            steady or is_lazy,  # A lazy layer draws its weights at its first call.
+            f"strict calls each layer in every sweep, but {self.name} draws random numbers at each "
+            f"call; use fixed or exact.",
+        )
+        return found
 
     def base(self, given: Tensor) -> Base:
         """Return how the layer's output changes when its input moves away from `given`."""
@@ -67,25 +88,36 @@ class LayerPass:
     def add_gradients(self, error: Tensor) -> None:
         """Add (∂f/∂parameters)ᵀ ε to `.grad` of the parameters."""
         parameters = self._layer.parameters
-        if not parameters or not self._graph.requires_grad:
-            return
-        for parameter, found in zip(parameters, self._grad(parameters, error), strict=True):
-            if found is not None:
-                found = found if parameter.grad is None else parameter.grad + found
-                parameter.grad = found
+        if parameters and self._graph.requires_grad:
+            with self._differentiated():
+                torch.autograd.backward(self._graph, error, retain_graph=True, inputs=parameters)
 
     def _grad(self, leaves: Iterable[Tensor], error: Tensor) -> tuple[Tensor | None, ...]:
-        try:
+        with self._differentiated():
             return torch.autograd.grad(
                 self._graph, list(leaves), error, retain_graph=True, allow_unused=True
             )
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, NotImplementedError) as failed:
-            why = " ".join(sentence(failed).split()).rstrip(".").replace(". ", "; ")
-            raise UserError(
-                f"{self._layer.name} cannot be differentiated ({shown(why)}); replace it."
-            ) from failed
+
+    def _differentiated(self) -> AbstractContextManager[None]:
+        return explained(f"{self._layer.name} cannot be differentiated", "replace it")
+
+
+@contextmanager
+def explained(what: str, mend: str) -> Iterator[None]:
+    """Turn an error of torch, in a user's module or loss, into a `UserError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as failed:
+        why = " ".join(sentence(failed).split()).rstrip(".").replace(". ", "; ")
+        raise UserError(f"{what} ({shown(why)}); {mend}.") from failed
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    """Return the states of torch's global generators, from which a module may draw."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def _fixed(layer: Layer) -> UserError:
@@ -120,6 +152,17 @@ def layers_of(model: object, *, repeated: bool) -> list[Layer]:
     assert isinstance(model, nn.Sequential)
     require(len(model) > 0, "predictive coding takes at least one layer, got an empty Sequential.")
     require(
+        not any(hooks(model)),
+        "predictive coding calls the modules of a model one by one and not the model itself, whose "
+        "hooks would not run; register them on its modules.",
+    )
+    parameters = [p for p in model.parameters() if not nn.parameter.is_lazy(p)]
+    require(
+        not any(p.is_inference() for p in parameters),
+        "predictive coding trains parameters, got some made in torch.inference_mode(); make the "
+        "model outside of it.",
+    )
+    require(
         any(p.requires_grad for p in model.parameters()),
         "predictive coding trains parameters that require gradient, got a model that has none; "
         "call model.requires_grad_().",
@@ -140,6 +183,10 @@ def _changes(module: nn.Module) -> bool:
     """Return whether a module is another function, or changes its state, at each call."""
     if not module.training:
         return False
+    if isinstance(module, parametrizations._SpectralNorm):
+        return True
+    if any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
+        return True
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
     if isinstance(module, nn.modules.batchnorm._NormBase):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_tensor, type_name
-from metaplast.systems.layer_pass import Layer, LayerPass, layers_of
+from metaplast.systems.layer_pass import Layer, LayerPass, explained, layers_of
 from metaplast.systems.relaxation import Relaxation
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -79,34 +79,42 @@ def predictive_coding(
 
     Raises:
         UserError: if the model is no plain `nn.Sequential` or has nothing to train; a layer cannot
-            be differentiated, or gives other values each time that strict calls it; the loss is
-            no number that depends on the output; or a setting is out of range.
+            be called, cannot be differentiated, or gives other values each time that strict calls
+            it; the loss cannot be computed, or is no number that depends on the output; or a
+            setting is out of range.
     """
     settings = Relaxation(algorithm, eta, n)
     require_tensor(x, "x")
     require(callable(loss), f"the loss must be a function (output, y), got {type_name(loss)}.")
     with torch.inference_mode(False), torch.enable_grad():
         layers = layers_of(model, repeated=settings.variant == "strict")
-        return _ALGORITHMS[settings.variant](_Given(layers, loss, x, y), settings)
+        given = _Given(layers, loss, x, y, repeated=settings.variant == "strict")
+        return _ALGORITHMS[settings.variant](given, settings)
 
 
 class _Given:
     """A model's forward pass, layer by layer, and the loss of other outputs."""
 
-    def __init__(self, layers: Sequence[Layer], loss: Loss, x: Tensor, y: Any) -> None:
-        self.layers, self._loss, self._y = layers, loss, y
+    def __init__(
+        self, layers: Sequence[Layer], loss: Loss, x: Tensor, y: Any, *, repeated: bool
+    ) -> None:
+        self.layers, self._loss = layers, loss
+        # A loss cannot keep a tensor of inference mode for its gradient.
+        self._y = y.clone() if isinstance(y, Tensor) and y.is_inference() else y
         self.passes = [layers[0].at(x, clamped=True)]
         for layer in layers[1:]:
-            self.passes.append(layer.at(self.passes[-1].output))
+            call = layer.steady_at if repeated else layer.at
+            self.passes.append(call(self.passes[-1].output))
         self.output = self.passes[-1].output
         self.loss, self.error = self.error_at(self.output)
 
     def error_at(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of an output, and its gradient there."""
         leaf = output.clone().requires_grad_()
-        loss = self._loss(leaf, self._y)
+        with explained("the loss cannot be computed", "check it, and the targets y"):
+            loss = self._loss(leaf, self._y)
         require(
-            isinstance(loss, Tensor) and loss.numel() == 1,
+            isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex(),
             f"the loss must be one number, got {_shape(loss)}; take its mean or its sum.",
         )
         error = None
@@ -130,7 +138,10 @@ class _Given:
 
 
 def _shape(loss: object) -> str:
-    return f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type_name(loss)
+    if not isinstance(loss, Tensor):
+        return type_name(loss)
+    kind = "a complex tensor" if loss.is_complex() else "a tensor"
+    return f"{kind} of shape {list(loss.shape)}"
 
 
 def _exact(given: _Given, _: Relaxation) -> PredictiveCodingResult:

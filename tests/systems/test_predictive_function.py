@@ -190,6 +190,65 @@ def test_gradients_are_added_and_frozen_parameters_have_none():
     assert once[2] is not None
 
 
+class Shifted(nn.Module):
+    """Its parameters all have the error of its output as their gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.zeros(4, 3))
+        self.second = nn.Parameter(torch.zeros(4, 3))
+        self.scalars = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return x + self.first + self.second + self.scalars.sum()
+
+
+@pytest.mark.parametrize("variant", ["strict", "fixed", "exact"])
+def test_each_gradient_is_a_tensor_of_its_own_and_is_added_in_place(variant):
+    model = nn.Sequential(nn.Linear(5, 3), Shifted())
+    found = predictive_coding(model, cross_entropy, torch.ones(4, 5), Y, variant)
+    before = [gradient.clone() for gradient in gradients(model)]
+    errors = [error.clone() for error in found.errors]
+    kept = gradients(model)
+    predictive_coding(model, cross_entropy, torch.ones(4, 5), Y, variant)
+    for gradient, once, same in zip(kept, before, gradients(model), strict=True):
+        assert gradient is same
+        assert_close(gradient, 2 * once, 1e-6)
+    model[1].first.grad.zero_()
+    assert model[1].second.grad.any()
+    assert all(map(torch.equal, found.errors, errors))
+
+
+@pytest.mark.parametrize("place", ["linear", "layer", "input"])
+def test_strict_sees_what_the_hooks_of_a_module_do(place):
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    model = convolutional()
+    plainly = copy.deepcopy(model)
+    if place == "input":
+        model[2][0].register_forward_pre_hook(lambda module, given: (2 * given[0],))
+        plainly[2].insert(0, Doubled())
+    else:
+        part = model[2] if place == "layer" else model[2][0]
+        part.register_forward_hook(lambda module, given, output: 2 * output)
+        plainly[2].insert(2 if place == "layer" else 1, Doubled())
+    for each in (model, plainly):
+        predictive_coding(each, cross_entropy, X, Y, "strict", 0.3, 5)
+    for a, b in zip(gradients(model), gradients(plainly), strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("variant", ["strict", "exact"])
+def test_tensors_of_inference_mode_are_taken(variant):
+    model, other = convolutional(), convolutional()
+    with torch.inference_mode():
+        predictive_coding(model, cross_entropy, X * 1, Y * 1, variant)
+    predictive_coding(other, cross_entropy, X, Y, variant)
+    assert all(map(torch.equal, gradients(model), gradients(other)))
+
+
 @pytest.mark.parametrize("variant", ["strict", "fixed", "exact"])
 def test_any_torch_optimizer_learns_from_it(variant):
     model = convolutional()
@@ -279,6 +338,21 @@ def of(*modules):
     return nn.Sequential(nn.Linear(5, 3), *modules, nn.Linear(3, 3))
 
 
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+def hooked(model):
+    model.register_forward_hook(lambda module, given, output: 2 * output)
+    return model
+
+
+@torch.inference_mode()
+def inference(make):
+    return make()
+
+
 FLAT = torch.ones(4, 5)
 
 
@@ -300,6 +374,13 @@ FLAT = torch.ones(4, 5)
         (of(nn.Sequential(nn.Dropout(0.1))), r"Dropout in layer 2 .* or use fixed or exact"),
         (of(nn.BatchNorm1d(3)), "BatchNorm1d in layer 2"),
         (of(nn.RReLU()), "RReLU in layer 2"),
+        (of(Noisy()), r"layer 2 \(Noisy\) draws random numbers at each call"),
+        (of(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))), "SpectralNorm in layer 2"),
+        (of(nn.utils.spectral_norm(nn.Linear(3, 3))), "Linear in layer 2 .* counts anew"),
+        (of(nn.Linear(4, 3)), r"layer 2 \(Linear\) cannot be called with its input"),
+        (of().double(), r"layer 1 \(Linear\) cannot be called .* must have the same dtype"),
+        (hooked(of()), "whose hooks would not run"),
+        (inference(of), "made in torch.inference_mode"),
     ],
 )
 def test_models_that_cannot_relax_are_refused(model, match):
@@ -323,6 +404,13 @@ def test_strict_takes_them_where_they_are_fixed(module):
         ({"eta": 0}, "eta of predictive coding must be a number above 0"),
         ({"eta": True}, "eta of predictive coding"),
         ({"eta": 2.5}, "at most 2"),
+        ({"eta": 10**400}, "at most 2"),
+        ({"y": Y + 1}, "the loss cannot be computed .* out of bounds"),
+        ({"y": Y.float()}, "the loss cannot be computed"),
+        ({"y": Y[:2]}, "the loss cannot be computed"),
+        ({"loss": nn.CrossEntropyLoss}, "the loss cannot be computed"),
+        ({"loss": lambda z, y: z.sum() + 0j}, "must be one number, got a complex tensor"),
+        ({"x": FLAT[:, :4]}, r"layer 1 \(Linear\) cannot be called with its input"),
         ({"n": 0}, "whole number from 1"),
         ({"n": 2.0}, "whole number from 1"),
         ({"algorithm": "stric"}, "did you mean 'strict'"),
