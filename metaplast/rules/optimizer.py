@@ -26,7 +26,6 @@ from metaplast.rules.optimizer_step import (
     targets,
 )
 from metaplast.rules.rule import Rule
-from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 
 FEEDBACK = "feedback"
@@ -83,7 +82,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.model = model
         name = objective or rule.objective_name
         network = replace(describe(model, init, activation), objective_name=name)
-        self.learner = Learner.on_stack(network, rule.feedback, rule.terms)
+        self.learner = rule.learner(network)
         layers = self.learner.network.layers
         require(
             rule.named_theta.fits(layers),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.tensors import type_name
 from metaplast.rules.equation import equation, summands
 from metaplast.rules.given_coefficients import coefficient_rows
 from metaplast.rules.rule_data import read_rule, require_rule, rule_data
@@ -19,7 +20,6 @@ from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.labels import Label
 from metaplast.systems.learner import Learner
-from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.single_step import Stepped, step
 from metaplast.systems.system import System
 from metaplast.terms.algebra import MatrixName
@@ -114,8 +114,8 @@ class Rule:
         own = FullyConnected.name if "widths" in self.provenance else ""
         return str(self.provenance.get("system", own))
 
-    def require_sites(self, system: System) -> None:
-        """Check that coefficients for each layer or matrix belong to a system.
+    def require_sites(self, system: System | type[System]) -> None:
+        """Check that coefficients for each layer or matrix belong to a system, or a kind of it.
 
         Raises:
             UserError: if the rule has such coefficients, and was found with another system.
@@ -202,7 +202,7 @@ class Rule:
 
         return rule_html(self)
 
-    def learner(self, network: FullyConnected | Recurrent) -> Learner:
+    def learner(self, network: System) -> Learner:
         """Return the learner made of a network and this rule; θ is `tensor()`.
 
         The network brings its own objective, whatever objective the rule was found with.
@@ -210,12 +210,10 @@ class Rule:
         Raises:
             UserError: if the network lacks the rule's feedback or signals; or see `require_sites`.
         """
-        if isinstance(network, Recurrent):
-            self.require_sites(network)
-            return Learner(replace(network, feedback_name=self.feedback), self.terms)
-        learner = Learner.on_stack(network, self.feedback, self.terms)
-        self.require_sites(learner.system)
-        return learner
+        what = f"a rule needs a network, got {type_name(network)}"
+        require(isinstance(network, System), f"{what}; write FullyConnected((784, 100, 10)).")
+        self.require_sites(network)
+        return Learner(network.with_feedback(self.feedback), self.terms)
 
     def step(
         self,
@@ -250,8 +248,9 @@ class Rule:
             if the rule has backward terms.
 
         Raises:
-            UserError: if shapes do not fit, or the label is invalid for the objective.
+            UserError: if shapes do not fit, or the label is invalid; or see `require_sites`.
         """
+        self.require_sites(FullyConnected)
         return step(
             self.terms, self.named_theta, self.feedback, weights, x, label, backward, activation,
             objective or self.objective_name,

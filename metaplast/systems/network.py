@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -28,6 +28,13 @@ class Network(System):
         """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
         own = fields(cast("Any", self))
         return type(self), tuple(getattr(self, field.name) for field in own)
+
+    def with_feedback(self, feedback: str) -> System:
+        """Return the same network with another feedback; see `System.with_feedback`."""
+        own: Any = self
+        if any(field.name == "feedback_name" for field in fields(own)):
+            return cast("System", replace(own, feedback_name=feedback))
+        return super().with_feedback(feedback)
 
     @property
     def inputs(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from metaplast.systems.feedback import feedback_for
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 from metaplast.systems.timing import Timing
@@ -230,6 +231,17 @@ class System(ABC):
         Only the record of a run uses them. By default, there are none.
         """
         return query.input.new_zeros(len(query.input), 0)
+
+    def with_feedback(self, feedback: str) -> System:
+        """Return the same system with the feedback written as `name` or `name:argument`.
+
+        By default, a system has no choice, and returns itself.
+
+        Raises:
+            UserError: if the feedback is unknown, or does not serve the system.
+        """
+        feedback_for(self.name, feedback)
+        return self
 
     @property
     def description(self) -> str:

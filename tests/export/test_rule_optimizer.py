@@ -237,6 +237,20 @@ def test_a_rule_of_another_depth_is_refused():
     assert_is_one_sentence(caught.value)
 
 
+def test_coefficients_of_another_systems_matrices_are_refused():
+    own = {"system": "recurrent"}
+    rule = Rule(TERMS[:1], ((0.1,), (0.2,), (0.3,)), "fixed", own, per_layer=True)
+    model = sequential((4, 3, 3, 2), "tanh")
+    weights = [weight.detach() for weight in model.parameters()]
+    for use in (
+        lambda: RuleOptimizer(model, rule),
+        lambda: rule.step(weights, torch.ones(4).double(), 1, [w.T for w in weights]),
+    ):
+        with pytest.raises(UserError, match="of the system recurrent") as caught:
+            use()
+        assert_is_one_sentence(caught.value)
+
+
 def loss(model):
     return nn.functional.cross_entropy(model(normal(4)), torch.tensor(0))
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from support import TERMS, assert_close, assert_is_one_sentence, named, seeded
 
-from metaplast import FullyConnected, Rule, UserError
+from metaplast import FullyConnected, Recurrent, Rule, Timing, UserError
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.terms.notation import LATEX
 
 NETWORK = FullyConnected((5, 4, 4, 3))
@@ -43,6 +44,21 @@ def plain_loop(rule, weights, backward, x, label):
                 new[i, j] += theta["oja"] * oja
         after.append(new)
     return after
+
+
+def test_a_rule_learns_in_every_system_that_has_its_feedback():
+    systems = {
+        "symmetric": NETWORK,
+        "truncated:1": Recurrent((5, 4, 3), Timing(1, 1, 3)),
+        "implicit": FixedPoint((5, 4, 3)),
+    }
+    for feedback, system in systems.items():
+        rule = rule_of("error_hebbian", feedback=feedback)
+        assert rule.learner(system).feedback_name == feedback
+    for wrong, words in ((FixedPoint((5, 4, 3)), "has no feedback truncated"), ([3], "a network")):
+        with pytest.raises(UserError, match=words) as caught:
+            rule_of("error_hebbian", feedback="truncated:1").learner(wrong)
+        assert_is_one_sentence(caught.value)
 
 
 def test_a_step_equals_a_plain_loop_over_synapses():
