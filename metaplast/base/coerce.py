@@ -34,7 +34,7 @@ def coerce(settings: object) -> None:
     - text: str; names of devices and dtypes may be torch's own objects.
     - Path: text or any path object.
     - tuples: any list, tuple, range or array of valid elements; a single number becomes a tuple of
-      one.
+      one. A tuple of a fixed number of elements takes as many, and no single number.
 
     Fields of other types are left as they are.
 
@@ -63,6 +63,8 @@ def _convert(name: str, value: Any, kind: Any, *, one: bool = True) -> Any:
         return text
     if origin is tuple and len(get_args(kind)) == 2 and get_args(kind)[1] is Ellipsis:
         return _tuple(name, value, get_args(kind)[0], one=one)
+    if origin is tuple:
+        return _record(name, value, get_args(kind))
     return _CONVERTERS[kind](name, value) if kind in _CONVERTERS else value
 
 
@@ -142,6 +144,17 @@ def _tuple(name: str, value: Any, kind: Any, *, one: bool) -> tuple[Any, ...]:
     return tuple(
         _convert(f"{name}[{index}]", item, kind, one=False) for index, item in enumerate(value)
     )
+
+
+def _record(name: str, value: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
+    """Return a value of a fixed number of elements, each of its own type."""
+    if isinstance(value, np.ndarray | torch.Tensor) and value.ndim:
+        value = value.tolist()
+    is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not is_list or len(value) != len(kinds):
+        raise _refused(name, f"a list or tuple of {len(kinds)} values", value)
+    parts = enumerate(zip(value, kinds, strict=True))
+    return tuple(_convert(f"{name}[{i}]", item, kind, one=False) for i, (item, kind) in parts)
 
 
 def _device(name: str, value: Any) -> torch.device:

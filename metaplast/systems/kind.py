@@ -80,6 +80,11 @@ def get_system(text: str) -> tuple[SystemKind, str]:
     Raises:
         UserError: if there is no kind with that name; suggests the nearest.
     """
+    require(
+        isinstance(text, str),
+        f"a system must be given by its name, such as 'recurrent', got {shown(text)}; Learner(…) "
+        f"takes a system that you have made.",
+    )
     name, _, argument = text.partition(":")
     return lookup("system", name or DEFAULT, all_systems()), argument
 

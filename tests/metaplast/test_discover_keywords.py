@@ -8,7 +8,7 @@ import torch
 from support import Clouds, assert_is_one_sentence, named
 
 import episodes
-from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, discover
+from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, Recurrent, discover
 from metaplast.base.errors import UserError
 from metaplast.discovery.run_config import config_digest
 from metaplast.report.page import write_report
@@ -139,3 +139,10 @@ def test_a_run_from_a_machine_with_cuda_is_reported_here(no_cuda, tmp_path):
     assert "cuda:1" in write_report(tmp_path).read_text(encoding="utf-8")
     with pytest.raises(UserError, match="none was found"):
         Discovery.resume(tmp_path, split=SPLIT)
+
+
+@pytest.mark.parametrize("system", [3, None, Recurrent])
+def test_a_system_is_given_by_its_name(system):
+    with pytest.raises(UserError, match="by its name") as caught:
+        discover(system=system, terms="oja")
+    assert_is_one_sentence(caught.value)

@@ -487,3 +487,14 @@ def test_the_state_is_drawn_with_the_given_gain():
         assert abs(float(state.matrices[name].std()) * columns**0.5 - 1) < 0.02
     assert get_objective(system.objective_name).name == "cross-entropy"
     assert [m.shape[0] for m in matrices_of(state)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("widths", [(3, 6), (3, 6, 4, 2), 5, "364", None, (3, 6.5, 4)])
+def test_widths_that_are_not_three_whole_numbers_are_refused(widths):
+    with pytest.raises(UserError, match="widths") as caught:
+        FixedPoint(widths)
+    assert_is_one_sentence(caught.value)
+
+
+def test_widths_may_be_a_list_or_an_array():
+    assert {FixedPoint([3, 6, 4]), FixedPoint(torch.tensor([3, 6, 4]))} == {FixedPoint((3, 6, 4))}
