@@ -17,11 +17,13 @@ import contextlib
 import math
 import types
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metaplast.base.errors import UserError, shown
 from metaplast.base.torch_settings import exact_run, own_settings
 from metaplast.engines.contract import Engine, Outcome, Problem
 from metaplast.engines.stepper import Before, Stepper, StepRecord
@@ -65,13 +67,42 @@ class CompiledEngine(BatchedEngine):
             f"depend on values of tensors; use --engine batched."
         )
 
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll all episodes; see `Engine.run`.
+
+        Raises:
+            UserError: if torch cannot compile the step.
+        """
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return super().run(problem, gradient=gradient)
+        except TorchDynamoException as failed:
+            raise UserError(
+                f"torch cannot compile the steps of the system {problem.learner.system.name} "
+                f"({shown(str(failed))}); use --engine batched."
+            ) from failed
+
     def stepper(self, problem: Problem) -> Stepper:
         """Return the compiled step, compiled once for each learner, with and without noise."""
         # No guard notices whether there is noise.
         key = problem.learner, problem.episodes.noise is None
         if key not in self._steppers:
+            _evaluate_cached(problem.learner)
+            _evaluate_cached(problem.learner.system)
             self._steppers[key] = Stepper(problem.learner, _compile)
         return self._steppers[key]
+
+
+def _evaluate_cached(value: object) -> None:
+    """Evaluate every cached property: torch cannot trace the lock that Python takes for the first.
+
+    A system computes most of them in its first step, which would be the traced one.
+    """
+    for kind in type(value).__mro__:
+        for name, attribute in vars(kind).items():
+            if isinstance(attribute, cached_property):
+                getattr(value, name)
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:

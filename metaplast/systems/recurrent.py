@@ -157,7 +157,8 @@ class Recurrent(DrawnSystem):
         # One product for all frames.
         arrived = view.matrices["input"].matmul(inputs.flatten(1, 2))
         frames = split(arrived, samples, -1).unbind(2)
-        potentials, drives = [frames[0]], list[Tensor]()
+        potentials = [frames[0]]
+        drives: list[Tensor] = []  # torch cannot compile list[Tensor]().
         activities = [activate(frames[0])]
         for t in range(1, self.timing.time):
             drives.append(view.matrices["recurrent"].matmul(activities[-1]))

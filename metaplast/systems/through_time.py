@@ -75,7 +75,8 @@ class ThroughTime:
         first = len(activities) - sources.shape[1]
         found: list[Tensor] = []
         # Errors by how far they have come, the newest first: [episode, age, sample, neuron].
-        carried, ages = sources[:, :0], list[int]()
+        carried = sources[:, :0]
+        ages: list[int] = []  # torch cannot compile list[int]().
         for t in reversed(range(len(activities))):
             parts = [sources[:, t - first, None]] if t >= first else []
             if ages:

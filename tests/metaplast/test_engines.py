@@ -1,5 +1,6 @@
 """All engines give one answer, and it is the true one."""
 
+import pickle
 import shutil
 import warnings
 from dataclasses import replace
@@ -19,6 +20,7 @@ from support import (
     named,
     random_problem,
 )
+from torch._dynamo.exc import TorchDynamoException
 
 from metaplast.base.errors import UserError
 from metaplast.engines import ENGINES, get_engine, unroll
@@ -402,3 +404,23 @@ def test_each_compiled_learner_has_code_of_its_own(monkeypatch):
     assert first._pull.__code__ is not second._pull.__code__
     for problem in problems:
         assert_agree(engine.run(problem), get_engine("batched").run(problem), 0)
+
+
+def test_the_compiler_meets_no_cached_property_that_is_still_to_be_computed(monkeypatch):
+    """torch cannot trace the lock that Python takes for its computation."""
+    problem = random_problem(named("oja"))
+    fresh = replace(problem, learner=pickle.loads(pickle.dumps(problem.learner)))
+    assert "nonlinearity" not in vars(fresh.learner.system)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    CompiledEngine().stepper(fresh)
+    assert {"nonlinearity", "objective", "shapes"} <= set(vars(fresh.learner.system))
+
+
+def test_a_step_that_torch_cannot_compile_is_refused_in_one_sentence(monkeypatch):
+    def refuse(*_):
+        raise TorchDynamoException("Unsupported: a lock.\n  Hint: none. See the manual.")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: refuse)
+    with pytest.raises(UserError, match="--engine batched") as caught:
+        CompiledEngine().run(random_problem(named("oja")))
+    assert_is_one_sentence(caught.value)
