@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from episodes.arrays import Array, as_inputs, as_labels
 from episodes.own_source import Scale, input_pool, with_targets
 from episodes.pool import LabelledPool
 from episodes.scaling import require_scaling
-from episodes.source import PoolSource
+from episodes.source import Held, PoolSource
 from metaplast.base.errors import require, shown
 from metaplast.systems.timing import Timing
 from metaplast.tasks.source import EpisodeSource
@@ -56,11 +57,12 @@ def from_sequences(
     timing = Timing(frames=inputs.shape[1], show=1, time=inputs.shape[1], each=each)
     pool = replace(input_pool(name, inputs, scale), timing=timing)
     if not each:
+        _warn_of_one_number_a_step(name, labels, timing.time)
         pool = with_targets(name, pool, labels, held_out_classes, target_scale)
     else:
         pool = _with_each(name, pool, labels, held_out_classes, target_scale)
     summary = f"{len(inputs)} sequences of your own, {timing.description}"
-    return PoolSource(name, summary, lambda _: pool, shots=10)
+    return PoolSource(name, summary, Held(pool), shots=10)
 
 
 def _is_each(targets: Array) -> bool:
@@ -80,6 +82,11 @@ def _with_each(
     # The checks and notes are those of samples, here one for each step.
     steps = with_targets(name, pool, targets.reshape(-1, *targets.shape[2:]), None, target_scale)
     found = steps.labels if steps.targets is None else steps.targets
+    require(
+        steps.targets is not None or bool(found.any()),
+        f"{name} must have two classes or more, got one class at all steps, so that there is "
+        f"nothing to learn; check the targets.",
+    )
     return replace(steps, labels=pool.labels, targets=found.view(*targets.shape))
 
 
@@ -97,6 +104,17 @@ def _check_shapes(name: str, inputs: Tensor, targets: Array) -> None:
         f"[sequence, time] for classes or [sequence, time, output] for numbers, got shape "
         f"{targets.shape} for sequences of shape {tuple(inputs.shape)}; reshape them.",
     )
+
+
+def _warn_of_one_number_a_step(name: str, targets: Array, steps: int) -> None:
+    """Warn if targets [sequence, output] look like one number at each step."""
+    if targets.ndim == 2 and targets.shape[1] == steps:
+        warnings.warn(
+            f"{name}: floating-point targets of shape {targets.shape} are {steps} outputs at the "
+            f"end of a sequence; if they are one number at each of its {steps} steps, give them as "
+            f"[sequence, time, output], as targets[..., None] is.",
+            stacklevel=3,
+        )
 
 
 def _require_one_length(name: str, sequences: Any) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from episodes.arrays import Array, as_inputs, as_labels, scalars
 from episodes.pool import LabelledPool, Scaling
 from episodes.scaling import require_scaling
-from episodes.source import PoolSource
+from episodes.source import Held, PoolSource
 from metaplast.base.errors import require, shown
 from metaplast.tasks.input_range import far_range, warn_of_range
 from metaplast.tasks.source import EpisodeSource
@@ -52,7 +52,7 @@ def own_source(
         summary = f"{len(pixels)} samples of your own (regression, {pool.outputs} outputs)"
     else:
         summary = f"{len(pixels)} images of your own ({pool.classes} classes)"
-    return PoolSource(name, summary, lambda _: pool)
+    return PoolSource(name, summary, Held(pool))
 
 
 def input_pool(name: str, inputs: Tensor, scale: Scale) -> LabelledPool:

@@ -24,14 +24,34 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
         pool: all images, on the CPU.
         fit: [image] bool, the images used for the fit: never those held out.
         dtype: of the result.
+
+    Raises:
+        UserError: if the dtype cannot hold a number.
     """
     if pool.targets is not None and pool.target_scaling != "none":
         targets = _by_column(pool.targets, pool.outputs, fit, pool.target_scaling)
         pool = replace(pool, targets=targets, target_scaling="none")
-    if pool.scaling == "none":
-        return pool
-    images = _by_column(pool.images, pool.inputs, fit, pool.scaling).to(dtype)
-    return replace(pool, images=images, scale=1.0, scaling="none")
+    if pool.scaling != "none":
+        images = _by_column(pool.images, pool.inputs, fit, pool.scaling)
+        _require_held(images, "inputs", dtype)
+        pool = replace(pool, images=images.to(dtype), scale=1.0, scaling="none")
+    _require_held(pool.images, "inputs", dtype)
+    if pool.targets is not None:
+        _require_held(pool.targets, "targets", dtype)
+    return pool
+
+
+def _require_held(values: Tensor, what: str, dtype: torch.dtype) -> None:
+    """Raise `UserError` unless a dtype can hold numbers, which would become infinite otherwise."""
+    if not values.is_floating_point() or torch.finfo(values.dtype).max <= torch.finfo(dtype).max:
+        return
+    largest = max(abs(float(bound)) for bound in values.aminmax())
+    kind = str(dtype).removeprefix("torch.")
+    require(
+        largest <= torch.finfo(dtype).max,
+        f"{what} must be numbers that {kind} can hold, got some of size {largest:.3g}; scale them, "
+        f"or use --dtype float64.",
+    )
 
 
 def _by_column(values: Tensor, columns: int, fit: Tensor, scaling: Scaling) -> Tensor:

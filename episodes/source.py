@@ -18,6 +18,17 @@ from metaplast.tasks.stream import StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
+class Held:
+    """A `load` of a pool that is in memory; unlike a function of a function, it can be pickled."""
+
+    pool: LabelledPool
+
+    def __call__(self, _: EpisodeRequest) -> LabelledPool:
+        """Return the pool."""
+        return self.pool
+
+
+@dataclass(frozen=True, eq=False)
 class PoolSource(EpisodeSource):
     """Episodes drawn from a labelled pool.
 

@@ -1,5 +1,6 @@
 """Sources of sequences: delayed images, rows of images, and a user's own sequences."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -188,10 +189,35 @@ def test_the_record_of_own_sequences_has_the_true_sizes():
         (X[:, :, :, None], CLASSES, "[sequence, time, feature]"),
         (X * np.nan, CLASSES, "finite"),
         (X, -CLASSES, "0 or more"),
+        (X, np.full((40, 5), 7), "two classes or more"),
     ],
 )
 def test_wrong_sequences_are_refused(sequences, targets, words):
     assert words in refusal(own, targets, sequences)
+
+
+def test_one_number_at_each_step_without_an_axis_is_warned_of():
+    with pytest.warns(UserWarning, match=r"5 outputs at the end .* give them as \[sequence, time"):
+        source = own(NUMBERS[..., 0])
+    assert not sampled(source, ways=5)[0].timing.each
+
+
+def test_numbers_that_the_dtype_cannot_hold_are_refused():
+    for source in (
+        own(CLASSES, 1e300 * X, scale="none"),
+        own(1e300 * NUMBERS, target_scale="none"),
+    ):
+        ways = 2 if source.summary.endswith("5 steps") else 5
+        said = refusal(source.split, replace(REQUEST, ways=ways))
+        assert "float32 can hold" in said
+        source.split(replace(REQUEST, ways=ways, dtype=torch.float64))
+
+
+def test_a_source_of_own_data_can_be_pickled():
+    for source in (own(CLASSES), from_tensors(X, CLASSES)):
+        again = pickle.loads(pickle.dumps(source))
+        digests = [sampler_digest(each.split(REQUEST).train) for each in (source, again)]
+        assert digests[0] == digests[1]
 
 
 def test_options_that_mean_nothing_are_refused():
