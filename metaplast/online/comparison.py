@@ -190,11 +190,12 @@ def objective_warnings(entrants: Sequence[Entrant], network: FullyConnected) -> 
 
 
 def check_depth(entrant: Entrant, network: FullyConnected) -> None:
-    """Refuse a rule with per-layer coefficients for a network of another depth.
+    """Refuse a rule with per-layer coefficients for a network of another kind or depth.
 
     Raises:
-        UserError: if the number of layers differs.
+        UserError: if the rule was found with another system, or the number of layers differs.
     """
+    entrant.rule.require_sites(network)
     theta = entrant.rule.named_theta
     rows = theta.sites
     require(

@@ -45,10 +45,11 @@ class Timing:
         coerce(self)
         require_within("the number of frames", self.frames, 1, MOST_STEPS)
         require_within("the number of steps that a frame is shown", self.show, 1, MOST_STEPS)
+        mend = "fewer" if self.time > 1 else "more, or use --system fully-connected"
         require(
             2 <= self.time <= MOST_STEPS,
             f"a sequence has at least 2 time steps and at most {MOST_STEPS:,}, got "
-            f"{shown(self.time)}; give it more, or use --system fully-connected.",
+            f"{shown(self.time)}; give it {mend}.",
         )
         many = f"{self.frames} frames are" if self.frames > 1 else "the input is"
         require(

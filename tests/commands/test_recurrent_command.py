@@ -114,6 +114,7 @@ RECURRENT = ["--system=recurrent"]
     [
         ([*RECURRENT, "--dataset=delayed:digits,show=9,time=4"], "shows the image for 9"),
         ([*RECURRENT, "--dataset=delayed:digits,show=1,time=1"], "at least 2 time steps"),
+        ([*RECURRENT, "--dataset=delayed:digits,time=9999999"], "give it fewer"),
         ([*RECURRENT, "--dataset=digits"], "delayed:digits or rows:digits"),
         (["--dataset=delayed:digits"], "--system recurrent"),
         ([*RECURRENT, "--feedback=direct"], "has no feedback direct"),
@@ -144,9 +145,10 @@ def of_each_site(tmp_path, system):
 
 def test_coefficients_of_each_matrix_stay_with_their_system(tmp_path, capsys):
     path = of_each_site(tmp_path, "recurrent")
-    arguments = [str(path), "--dataset=digits", "--hidden=4,4", f"--out={tmp_path / 'out'}"]
-    assert guard(evaluate.main, arguments) == 2
-    assert "of the system recurrent" in " ".join(capsys.readouterr().err.split())
+    for hidden in ("4,4", "4"):
+        arguments = [str(path), "--dataset=digits", f"--hidden={hidden}"]
+        assert guard(evaluate.main, [*arguments, f"--out={tmp_path / 'out'}"]) == 2
+        assert "of the system recurrent" in " ".join(capsys.readouterr().err.split())
     path = of_each_site(tmp_path, "fully-connected")
     planted = [*RECURRENT, "--terms=oja", f"--dataset=planted:{path}@delayed:digits,time=6"]
     assert guard(command.main, [*planted, f"--out={tmp_path / 'out'}"]) == 2
