@@ -202,12 +202,12 @@ predictive_coding = Experiment(
     title="Predictive coding compared with backpropagation, in single and in double precision",
     source=f"{_SOURCE}, figs. 1 to 5, MNIST",
     text="The published convolutional network of five layers learns MNIST from batches of 300 images by Strict (mean squared error, mean over batch and outputs; η = 0.1, n = 20) and "
-    "FixedPred (cross-entropy, mean over the batch; η = 0.1, n = 20 and η = 1, n = 5), with Adam and the published rate 0.002. Single precision is the published arithmetic, in which v itself "
-    "relaxes; double precision is `metaplast.predictive_coding`. Relative error and angle compare the gradient of each layer's weight with that of backpropagation in the same network. "
-    "FixedPred's gradient is known: in layer ℓ it is Pr[Binomial(n − 1, η) ≥ L − ℓ] times that of backpropagation. So all its angles, and the plateaus of its errors, are rounding, and it is "
-    "backpropagation with smaller rates in low layers. Adam undoes the rates, SGD does not. SGD's rate is the best of four for backpropagation on separate images; one variant takes the best for itself. "
-    "The figure of sweeps is on one batch (FixedPred 300 images as published, Strict 100) in a network that backpropagation has trained. Unlike the publication, images come from half of the data set, because the other half is for the rates, and "
-    "accuracy is measured on 1000 images that are not learned.",
+    "FixedPred (cross-entropy, mean over the batch; η = 0.1, n = 20 and η = 1, n = 5), with Adam and the published rate 0.002. Single precision uses the published arithmetic, which stores v itself; "
+    "double precision uses `metaplast.predictive_coding`, which stores v − v̂. Relative error and angle compare the gradient of each layer's weight with that of backpropagation in the same network. "
+    "We derived that FixedPred's gradient in layer ℓ is Pr[Binomial(n − 1, η) ≥ L − ℓ] times that of backpropagation. So all its angles, and the plateaus of its errors, are rounding errors, and it is "
+    "backpropagation with smaller rates in low layers. Adam undoes these rates; SGD does not. SGD's rate is the best of four for backpropagation, chosen on separate images; in one variant it is the best for FixedPred. "
+    "The figure of sweeps uses one batch (300 images for FixedPred, 100 for Strict) in a network that backpropagation has trained. Unlike in the publication, training images come from half of the data set, because the other half serves to choose rates, and "
+    "accuracy is measured on 1000 held-out images. The ranges of all claims are ours, around what can be read off the published figures.",
     variants=_VARIANTS,
     claims=_CLAIMS,
     draw=_draw,
