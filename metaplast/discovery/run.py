@@ -63,7 +63,7 @@ class Discovery:
         config: the configuration.
         folder: for the checkpoint and the configuration; made if needed. None for no checkpoint.
         observers: objects that observe the run.
-        checkpoint_seconds: longest time between checkpoints.
+        checkpoint_seconds: the longest time between checkpoints.
         split: episodes to use instead of the configured source's; the run records them as your own
             data. A split that a source made must have the configured ways, shots and queries. For
             a sampler of your own class, the run records the sizes of its episodes.
@@ -112,7 +112,7 @@ class Discovery:
         Args:
             folder: of the run.
             split: the same data again, if the run started with passed data.
-            terms: terms of your own again; needed only for torch functions.
+            terms: your own terms again; needed only for torch functions.
             options: as for `Discovery`.
 
         Raises:
@@ -252,7 +252,7 @@ class Discovery:
 
     @property
     def baselines(self) -> tuple[KnownRule, ...]:
-        """The rules with which the discovered one is compared: those that fit this system."""
+        """The known rules of this system with which the discovered one is compared."""
         return baselines(serving(get_system(self.config.system)[0].name))
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
@@ -320,7 +320,7 @@ class Discovery:
         """Return the positions of the terms to keep, and their coefficients."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
         if search.growth is not None:
-            # Each term has shown its worth when it entered, however small its coefficient.
+            # Each term was tested when it entered, so a small coefficient is no reason to drop it.
             kept = search.growth.positions
         elif self.choice.is_pool:
             kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)

@@ -1,4 +1,4 @@
-"""The settings of predictive coding: which variant, how large a step, how many sweeps."""
+"""The settings of predictive coding: its variant, step size and number of sweeps."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _is_number(value: object) -> bool:
 
 
 def _number(text: str, *, whole: bool) -> object:
-    """Return a number from text; text that is none is returned as it is, to be refused."""
+    """Return the number in a text; return other text unchanged, for `Relaxation` to refuse."""
     try:
         return int(text) if whole else float(text)
     except ValueError:
