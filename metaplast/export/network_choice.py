@@ -108,7 +108,7 @@ def _recurrent(rule: Rule, wanted: Wanted) -> Recurrent:
 
 
 def _widths(value: object) -> tuple[int, ...]:
-    """Return the layer widths in a rule's provenance, empty if there are none."""
+    """Return the layer widths in a rule's provenance, or nothing if it has no widths."""
     if value is None:
         return ()
     require(

@@ -71,7 +71,7 @@ class TermChoice:
     def served(
         self, offered: frozenset[Signal], scalars: frozenset[str] = frozenset()
     ) -> TermChoice:
-        """Return the choice without the pool's terms that read what is not offered.
+        """Return the choice without the pool's terms that read signals which are not offered.
 
         Terms that the user named stay: if their signals or scalars are missing, the learner refuses
         them.
