@@ -419,8 +419,8 @@ CASES = {
                 (1, -10),
             "Strict's gradient is off by about its own size in layer 1 (about 0.98)": (0.98, 1.2),
             "FixedPred's gradient, η = 0.1, n = 20, is off by 0.89 in layer 1": (0.89, 0.8),
-            "in double precision FixedPred's gradient is off by exactly 1 − Pr[Binomial(19, 0.1) ≥ 4] "
-            "= 0.885": (0.885, 0.7),
+            "in double precision FixedPred's gradient is off by exactly 1 − "
+            "Pr[Binomial(19, 0.1) ≥ 4] = 0.885": (0.885, 0.7),
             "FixedPred's gradient turns away from BP's in layer 1 (about 5 to 15°)": (7, 30),
             "in double precision FixedPred's largest angle in any layer is 0": (1e-4, 2),
             "in single precision too, if metaplast.predictive_coding computes it": (0.02, 0.5),
