@@ -15,7 +15,7 @@ from metaplast.base.bands import BAND, Band
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
 from metaplast.base.tables import new_table
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in, unsupported
 from metaplast.discovery.run import Discovery
 from metaplast.meta.growth import Growth
 from metaplast.meta.outer_loop import OuterLoop
@@ -225,21 +225,22 @@ def terms_table(result: Result) -> Table:
             found.range_text(term.name),
             final.range_text(term.name) if kept else "–",
             "kept" if kept else "dropped",
-            _ablation(result, term.name),
+            _ablation(result, term),
             term.locality,
             style=None if kept else "dim",
         )
     return table
 
 
-def _ablation(result: Result, term: str) -> str:
+def _ablation(result: Result, term: Term) -> str:
     """Return the change of the held-out score without a kept or with a dropped term."""
-    if term in result.without:
-        return f"without it {result.score.change(result.loss_without(term))}"
-    if term in result.added:
-        return f"with it {result.score.change(result.gain_with(term))}"
-    if term in result.errors:
-        return f"gradient {abs(result.errors[term]):.1f} s.e."
+    name = term.name
+    if name in result.without:
+        return f"without it {result.score.change(result.loss_without(name))}"
+    if name in result.added:
+        return f"with it {result.score.change(result.gain_with(name))}"
+    if name in result.errors:
+        return unsupported(term, result.errors[name])
     return ""
 
 
