@@ -22,16 +22,16 @@ from torch import Tensor
 from episodes.teacher import fresh, taught, teacher_rule
 from metaplast.base.errors import UserError, require, shown
 from metaplast.base.words import words
-from metaplast.discovery.own import request_of
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.system import System
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.derived import DerivedSampler
 from metaplast.tasks.digest import Digest, sampler_digest
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest
-from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import choose_terms, get_term
 from metaplast.terms.term import Term
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class PlantedSampler:
+class PlantedSampler(DerivedSampler):
     """Episodes of another sampler, with queries labelled by a teacher.
 
     Attributes:
@@ -64,14 +64,8 @@ class PlantedSampler:
         theta: its coefficients, [term] or [layer, term].
     """
 
-    base: EpisodeSampler
     teacher: Learner
     theta: Tensor
-
-    @property
-    def request(self) -> EpisodeRequest | None:
-        """The request to the source of the images."""
-        return request_of(self.base)
 
     def digest(self) -> str:
         """Return a digest of the images, the planted rule and the network that labels them."""

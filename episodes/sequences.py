@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 import torch
 
 from metaplast.base.errors import UserError, require, shown
-from metaplast.discovery.own import request_of
+from metaplast.base.words import assignments
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.derived import DerivedSampler
 from metaplast.tasks.digest import Digest, sampler_digest
 from metaplast.tasks.library import default_source, open_source
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
-from metaplast.tasks.source import EpisodeSampler, EpisodeSource, EpisodeSplit
+from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 from metaplast.tasks.stream import StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceSampler:
+class SequenceSampler(DerivedSampler):
     """Episodes of another sampler, with every image as a sequence of frames.
 
     Attributes:
@@ -32,18 +33,7 @@ class SequenceSampler:
         timing: of the sequences; the pixels are divided evenly among the frames.
     """
 
-    base: EpisodeSampler
     timing: Timing
-
-    @property
-    def request(self) -> EpisodeRequest | None:
-        """The request to the source of the images."""
-        return request_of(self.base)
-
-    @property
-    def range_is_known(self) -> bool:
-        """Whether the range of the inputs needs no further warning."""
-        return bool(getattr(self.base, "range_is_known", False))
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes with inputs [episode, step, frame, feature]."""
@@ -122,26 +112,17 @@ class SequentialSource(EpisodeSource):
 
     def _read(self, argument: str) -> tuple[str, dict[str, int]]:
         """Return the source of the images, and the settings that follow it."""
-        settings, source = dict(self.settings), list[str]()
-        for part in argument.split(","):
-            key, equals, value = part.strip().partition("=")
-            if not equals:
-                source.append(part.strip())
-                continue
-            require(
-                key in settings,
-                f"{self.name} takes {' and '.join(self.settings)} after its data set, got "
-                f"{shown(part.strip())}; {self._usage}.",
-            )
+        parts = [part.strip() for part in argument.split(",")]
+        source = ",".join(part for part in parts if "=" not in part)
+        told = "".join(f",{key}={value or 8}" for key, value in self.settings.items())
+        usage = f"--dataset {self.name}:{default_source()}{told}"
+        settings = dict(self.settings)
+        given = assignments(self.name, (part for part in parts if "=" in part), settings, usage)
+        for key, value in given.items():
             require(
                 value.isdecimal() and value.isascii() and int(value[:9]) >= 1 and len(value) < 9,
                 f"{self.name} takes a whole number of at least 1 as {key}, got {shown(value)}; "
-                f"{self._usage}.",
+                f"write {usage}.",
             )
             settings[key] = int(value)
-        return ",".join(source) or default_source(), settings
-
-    @property
-    def _usage(self) -> str:
-        told = "".join(f",{key}={value or 8}" for key, value in self.settings.items())
-        return f"write --dataset {self.name}:{default_source()}{told}"
+        return source or default_source(), settings

@@ -1,10 +1,11 @@
-"""Lists of names or numbers that users write as one argument."""
+"""Lists of names, numbers or settings that users write as one argument."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 
-from metaplast.base.errors import require, shown
+from metaplast.base.errors import require, shown, unknown_name
 
 _BETWEEN = re.compile(r"\s*,\s*|\s+")
 
@@ -30,4 +31,32 @@ def words(flag: str, text: str, noun: str = "entry") -> list[str]:
         all(found),
         f"{flag} has an empty entry, got {shown(text)}; put one comma between entries.",
     )
+    return found
+
+
+def assignments(
+    owner: str, entries: Iterable[str], names: Collection[str], usage: str
+) -> dict[str, str]:
+    """Return the values of settings written as `eta=0.1`, by name.
+
+    Args:
+        owner: whose settings they are, for messages.
+        entries: as the user wrote them.
+        names: of the settings.
+        usage: an example of all of it, for messages.
+
+    Raises:
+        UserError: if a name is unknown or occurs twice, or an entry has another form.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = (part.strip() for part in entry.partition("="))
+        if equals and name not in names:
+            raise unknown_name(f"setting of {owner}", name, names)
+        require(
+            bool(equals) and name not in found,
+            f"{owner} takes each setting once, as name=value, got {shown(entry.strip())}; write "
+            f"{usage}.",
+        )
+        found[name] = value
     return found

@@ -51,6 +51,19 @@ def parse(
     return given
 
 
+def parse_early(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
+    """Return the options of `kind` that decide the defaults of others, before those are read.
+
+    Help and shell completion must show all options, so they are left for later.
+
+    Raises:
+        UserError: if one has no value or an invalid one.
+    """
+    completes = bool(arguments) and arguments[0].startswith("--tyro-")
+    wanted = [] if completes else [a for a in arguments if a not in ("-h", "--help")]
+    return parse_known(kind, wanted, prog=prog)[0]
+
+
 def parse_known(
     kind: type[Options], arguments: Sequence[str], default: Options | None = None, **options: Any
 ) -> tuple[Options, list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from metaplast.base.settings import Settings
-from metaplast.commands._options import parse_known
+from metaplast.commands._options import parse_early
 from metaplast.systems.kind import DEFAULT, get_system
 
 
@@ -30,10 +30,6 @@ def system_defaults(arguments: Sequence[str], prog: str) -> dict[str, Any]:
     Raises:
         UserError: if there is no such system.
     """
-    # Help and shell completion must show all options.
-    wanted = [a for a in arguments if a not in ("-h", "--help")]
-    if arguments and arguments[0].startswith("--tyro-"):
-        return {}
-    system = parse_known(_System, wanted, prog=prog)[0].system
+    system = parse_early(_System, arguments, prog).system
     kind, _ = get_system(system)
     return {**kind.defaults, "system": system} if kind.defaults else {}

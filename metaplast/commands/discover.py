@@ -13,7 +13,7 @@ from rich.console import Console
 from metaplast.base.settings import Settings
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
-from metaplast.commands._options import parse, parse_known
+from metaplast.commands._options import parse, parse_early
 from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import PRESETS, DiscoveryConfig
 from metaplast.discovery.result import Result
@@ -29,12 +29,11 @@ from metaplast.systems.kind import all_systems
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
-    library_tables,
     make_console,
-    pool_table,
     show_config,
     show_result,
 )
+from metaplast.watch.library_tables import library_tables, pool_table
 from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
 PresetName = Literal["default", "paper"]
@@ -70,12 +69,9 @@ class DiscoverOptions(_Preset, DiscoveryConfig):
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
     """Return the options of the command line; preset and system change the defaults."""
-    # Help and shell completion must show all options.
-    wanted = [a for a in arguments if a not in ("-h", "--help")]
-    completes = bool(arguments) and arguments[0].startswith("--tyro-")
-    early, _ = parse_known(_Preset, [] if completes else wanted, prog="discover")
-    own = {**system_defaults(arguments, "discover"), **PRESETS[early.preset]}
-    defaults = DiscoverOptions(preset=early.preset, **own)
+    preset = parse_early(_Preset, arguments, "discover").preset
+    own = {**system_defaults(arguments, "discover"), **PRESETS[preset]}
+    defaults = DiscoverOptions(preset=preset, **own)
     return parse(
         DiscoverOptions, arguments, default=defaults, prog="discover", description=_description()
     )

@@ -76,7 +76,7 @@ class DiscoveryConfig(
             UserError: if a value has the wrong type or is out of range, or a name is unknown.
         """
         super().__post_init__()
-        _ = self.request
+        _ = self.feedback_name, self.request
         self._settle_least_effect()
         Learner(self.build_system(1, 2), self.choice.terms)
 
@@ -102,7 +102,7 @@ class DiscoveryConfig(
     @property
     def feedback_name(self) -> str:
         """Where errors come from; by default, the terms' usual feedback if it serves the system."""
-        choice, served = choose_terms(self.terms), serving(get_system(self.system)[0].name)
+        choice, served = choose_terms(self.terms), self.served
         usual = None if choice.choose_feedback(None) in served else served[0]
         return choice.choose_feedback(self.feedback or usual)
 
@@ -182,6 +182,11 @@ class DiscoveryConfig(
     def dataset_name(self) -> str:
         """The source of episodes; the default depends on the system."""
         return self.dataset or default_source(get_system(self.system)[0].name)
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of the feedbacks that serve the system."""
+        return serving(get_system(self.system)[0].name)
 
     def build_system(
         self,

@@ -16,8 +16,8 @@ from metaplast.base.errors import UserError, require
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.derived import request_of
 from metaplast.tasks.digest import SHOWN, Digestible, batch_digest, fixed_batch, plain_digest
-from metaplast.tasks.request import EpisodeRequest
 from metaplast.tasks.source import EpisodeSampler, EpisodeSplit
 from metaplast.terms.formula_data import DataError, check, entry
 from metaplast.terms.term import Term
@@ -124,12 +124,6 @@ def _side(
         )
     sizes = batch.support_x.shape[1], batch.query_x.shape[1]
     return sampler.digest() if isinstance(sampler, Digestible) else batch_digest(batch), sizes
-
-
-def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
-    """Return the request that a sampler was made for; None if the user wrote its class."""
-    request = getattr(sampler, "request", None)
-    return request if isinstance(request, EpisodeRequest) else None
 
 
 def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:

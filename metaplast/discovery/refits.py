@@ -45,7 +45,7 @@ class Refits:
             StandstillError: if every task diverges.
         """
         theta = self._search.fitted.select(self._names(kept))
-        return self._refit(REFIT, kept, theta, tasks=FIRST * self._loops.config.refit)
+        return self._refit(REFIT, kept, theta, times=FIRST)
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
         """Return the fit without the terms at some positions of the pool."""
@@ -85,18 +85,18 @@ class Refits:
         tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 
+    def sizes(self, fit: Fit) -> Mapping[int, float]:
+        """Return the sizes of its scaled coefficients, by position in the pool."""
+        names = self._names(fit.kept)
+        found = fit.theta.in_units(self._search.scale.select(names)).largest
+        return dict(zip(fit.kept, found, strict=True))
+
     def learner(self, kept: Sequence[int]) -> Learner:
         """Return the learner with the terms at some positions of the pool."""
         return self._loops.learner([self._pool[k] for k in kept])
 
     def _names(self, kept: Sequence[int]) -> list[str]:
         return [self._pool[k].name for k in kept]
-
-    def sizes(self, fit: Fit) -> Mapping[int, float]:
-        """Return the sizes of its scaled coefficients, by position in the pool."""
-        names = self._names(fit.kept)
-        found = fit.theta.in_units(self._search.scale.select(names)).largest
-        return dict(zip(fit.kept, found, strict=True))
 
     def _try(
         self, what: str, kept: Sequence[int], theta: Coefficients, best: Fit | None = None
@@ -114,11 +114,10 @@ class Refits:
         kept: Sequence[int],
         theta: Coefficients,
         best: Fit | None = None,
-        tasks: int | None = None,
+        times: int = 1,
     ) -> Fit:
         learner, settings = self.learner(kept), self._loops.config.refit_outer
-        if tasks is not None:
-            settings = replace(settings, episodes=tasks)
+        settings = replace(settings, episodes=times * settings.episodes)
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,

@@ -17,19 +17,17 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.loops import HELDOUT, Loops
 from metaplast.discovery.own import Own, OwnData, require_fit
 from metaplast.discovery.provenance import provenance_of
-from metaplast.discovery.refits import Refits
+from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
-from metaplast.discovery.selection import Fit, Selection, keep_terms, select
+from metaplast.discovery.selection import Selection, keep_terms, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
-from metaplast.systems.feedback import serving
-from metaplast.systems.kind import get_system
 from metaplast.systems.learner import Learner
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
@@ -253,7 +251,7 @@ class Discovery:
     @property
     def baselines(self) -> tuple[KnownRule, ...]:
         """The known rules of this system with which the discovered one is compared."""
-        return baselines(serving(get_system(self.config.system)[0].name))
+        return baselines(self.config.served)
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
         """Return a learner on this run's system."""
@@ -303,11 +301,12 @@ class Discovery:
         kept, theta = self._kept(search)
         terms = tuple(search.learner.terms[k] for k in kept)
         tested = {DISCOVERED: (self._loops.learner(terms), theta), **self._learn_baselines(search)}
-        heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
+        heldout = {name: self._loops.test(name, *pair) for name, pair in tested.items()}
         without, added = {}, {}
         if self.selection is not None:
-            without = self._test_fits("without", search, self.selection.missed)
-            added = self._test_fits("with", search, self.selection.spare)
+            pool = search.learner.terms
+            without = self._loops.test_fits(WITHOUT, pool, self.selection.missed)
+            added = self._loops.test_fits(WITH, pool, self.selection.spare)
         result = self._result(terms, theta, search, heldout, without, added)
         for observer in self._observers:
             observer.finish(result)
@@ -339,16 +338,6 @@ class Discovery:
         loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
-    def _test_fits(
-        self, kind: str, search: OuterLoop, fits: Mapping[int, Fit]
-    ) -> dict[str, Evaluation]:
-        """Return the evaluation of each fit on held-out episodes, by the term it tests."""
-        pool, found = search.learner.terms, {}
-        for k, fit in fits.items():
-            learner = self._loops.learner([pool[i] for i in fit.kept])
-            found[pool[k].name] = self._test(f"{kind} {pool[k].name}", learner, fit.theta)
-        return found
-
     def _observe(self, loop: OuterLoop, record: Record) -> None:
         for observer in self._observers:
             observer.record(loop, record)
@@ -356,9 +345,6 @@ class Discovery:
     def _count(self, name: str, episodes: int) -> None:
         for observer in self._observers:
             observer.tested(name, episodes)
-
-    def _test(self, name: str, learner: Learner, theta: Coefficients) -> Evaluation:
-        return self._loops.evaluate(name, learner, theta, HELDOUT)
 
     def _result(
         self,

@@ -85,16 +85,18 @@ class Fit:
 
     def difference(self, other: Fit) -> Band:
         """Return the mean of this score minus the other's, task by task, with its band."""
-        shared = min(len(self.score), len(other.score))
-        return mean_band(self.score[:shared] - other.score[:shared])
+        return mean_band(_paired(self.score, other.score))
 
     def is_worse_than(self, other: Fit, least: float) -> bool:
-        """Return whether the difference is at least `least`, and its band below zero.
-
-        If one of the two was measured on fewer tasks, the tasks that both share are compared.
-        """
+        """Return whether the difference is at least `least`, and its band below zero."""
         difference = self.difference(other)
         return difference.high < 0 and difference.mean <= -least
+
+
+def _paired(score: Tensor, other: Tensor) -> Tensor:
+    """Return the difference on each task that both rules were measured on, [episode]."""
+    shared = min(len(score), len(other))
+    return score[:shared] - other[:shared]
 
 
 def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
@@ -105,10 +107,10 @@ def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
 
     Args:
         score: of the rule on the first validation tasks, [episode].
-        best: of the best rule, [episode], on at least as many.
+        best: of the best rule, [episode].
         least: the least effect.
     """
-    difference = score - best[: len(score)]
+    difference = _paired(score, best)
     error = difference.std() / math.sqrt(len(difference))
     return bool(difference.mean() < -torch.maximum(CERTAIN * error, error.new_tensor(10 * least)))
 
@@ -197,7 +199,12 @@ def _together(queue: Sequence[int], terms: Sequence[Term], sizes: Mapping[int, f
 
 
 def _best(fits: Sequence[Fit]) -> Fit:
-    return max(fits, key=lambda fit: float(fit.score.mean()))
+    """Return the best fit; two are compared on the tasks that both were measured on."""
+    best = fits[0]
+    for fit in fits[1:]:
+        if _paired(fit.score, best.score).mean() > 0:
+            best = fit
+    return best
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.settings import Settings
 from metaplast.engines import get_engine
 from metaplast.systems.kind import DEFAULT
-from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import DataFolder, TaskSizes
-from metaplast.terms.library import Only, choose_terms
+from metaplast.terms.library import Only
 
 # The objective of configurations from version 1, which do not name one.
 OBJECTIVE = "cross-entropy"
@@ -47,20 +46,10 @@ class RuleSettings(Settings):
     """Where errors come from; by default the usual feedback for the terms (fixed random)."""
 
     def __post_init__(self) -> None:
-        """Join a list of names, and check that the terms and their feedback exist.
-
-        Raises:
-            UserError: if a name is unknown, or the feedback does not serve the terms.
-        """
+        """Join a list of names; whether they exist depends on the system."""
         if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
             object.__setattr__(self, "terms", ",".join(self.terms))
         super().__post_init__()
-        _ = self.feedback_name
-
-    @property
-    def feedback_name(self) -> str:
-        """Where errors come from."""
-        return choose_terms(self.terms).choose_feedback(self.feedback)
 
 
 @dataclass(frozen=True)
@@ -81,20 +70,6 @@ class TaskSettings(ObjectiveSettings, TaskSizes, DataFolder):
 
     dataset: str = ""
     """Source of episodes: name or name:argument. If empty, the default source."""
-
-    def __post_init__(self) -> None:
-        """Check that the source exists.
-
-        Raises:
-            UserError: if its name is unknown, or a size is too small.
-        """
-        super().__post_init__()
-        get_source(self.dataset_name)
-
-    @property
-    def dataset_name(self) -> str:
-        """The source of episodes."""
-        return self.dataset or default_source()
 
 
 @dataclass(frozen=True)

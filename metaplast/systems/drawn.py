@@ -1,4 +1,4 @@
-"""Systems all of whose matrices are drawn in one way."""
+"""Networks all of whose matrices are drawn in one way."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from metaplast.systems.initialisation import Init
+from metaplast.systems.network import Network
 from metaplast.systems.state import State
-from metaplast.systems.system import System
 
 
-class DrawnSystem(System):
-    """A system without carried vectors, whose matrices are drawn as `init` says.
+class DrawnSystem(Network):
+    """A network without carried vectors, whose matrices are drawn as `init` says.
 
     Attributes:
         init: how matrices are drawn, as `Init` reads it.

@@ -186,7 +186,7 @@ class ChainFeedback(Feedback):
         reach: over how many time steps a recurrent network carries an error back; None for all.
     """
 
-    systems: ClassVar[tuple[str, ...]] = ("fully-connected", "recurrent")
+    systems: ClassVar[tuple[str, ...]] = (STACK, "recurrent")
     reach: int | None = None
 
     @abstractmethod

@@ -18,10 +18,10 @@ from metaplast.base.notices import notice
 from metaplast.systems.activation import Activation, linear, parse_activation
 from metaplast.systems.fixed_point_checks import require_valid
 from metaplast.systems.implicit import SOLVERS, Relaxed, fixed_point, relax
-from metaplast.systems.objective import Objective, get_objective
+from metaplast.systems.network import Network
 from metaplast.systems.reparameterised import LINEARISED, UNGATED, AtRest, linearised, ungated
 from metaplast.systems.state import State, View
-from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.systems.system import Examples, Group, Presented
 from metaplast.terms.algebra import Signal, W, post, pre
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
@@ -34,7 +34,7 @@ OFFERED = frozenset(
 
 
 @dataclass(frozen=True)
-class FixedPoint(System):
+class FixedPoint(Network):
     """A recurrent network that learns from its fixed points; only W learns.
 
         r ← r + η (−r + f(W r + W_x x))  from r = 0 until max_i |f(W r + W_x x) − r|_i ≤ tolerance,
@@ -98,34 +98,15 @@ class FixedPoint(System):
         _ = self.nonlinearity
         object.__setattr__(self, "objective_name", self.objective.name)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))
-
-    @property
-    def inputs(self) -> int:
-        """Length of an input."""
-        return self.widths[0]
-
     @property
     def neurons(self) -> int:
         """Number of recurrent neurons."""
         return self.widths[1]
 
-    @property
-    def outputs(self) -> int:
-        """Number of output neurons."""
-        return self.widths[2]
-
     @cached_property
     def nonlinearity(self) -> Activation:
         """f and its derivative."""
         return linear() if self.activation == "linear" else parse_activation(self.activation)
-
-    @cached_property
-    def objective(self) -> Objective:
-        """The objective of the output."""
-        return get_objective(self.objective_name)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, int]]:

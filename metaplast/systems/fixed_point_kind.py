@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
+from metaplast.base.words import assignments
 from metaplast.systems.feedback import feedback_for
 from metaplast.systems.fixed_point import FixedPoint
-from metaplast.systems.kind import SystemKind, SystemRequest
+from metaplast.systems.kind import SystemKind, SystemRequest, require_one_population
 
 # The type of each setting after the colon.
 _READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
@@ -35,18 +36,14 @@ class FixedPointKind(SystemKind):
             UserError: if there is not exactly one population, the argument cannot be read, or a
                 value is invalid.
         """
-        require(
-            len(request.hidden) == 1,
-            f"--system {self.name} has one population of neurons, got --hidden "
-            f"{' '.join(map(str, request.hidden)) or 'none'}; write --hidden 100.",
-        )
+        neurons = require_one_population(self, request)
         require(
             request.init == "xavier",
             f"--system {self.name} draws W with its own gain, got --init {request.init}; leave "
             f"--init out and write {self.name}:gain=0.5.",
         )
         feedback_for(self.name, request.feedback)
-        widths = (request.inputs, request.hidden[0], request.outputs)
+        widths = (request.inputs, neurons, request.outputs)
         return FixedPoint(
             widths, request.activation, request.objective, **_arguments(request.argument)
         )
@@ -55,15 +52,9 @@ class FixedPointKind(SystemKind):
 def _arguments(text: str) -> dict[str, Any]:
     """Return the settings written as `name=value,name=value`."""
     found: dict[str, Any] = {}
-    for part in text.split(",") if text else ():
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if name not in _READ:
-            raise unknown_name("setting of fixed-point", name, _READ)
-        require(
-            bool(equals) and name not in found,
-            f"fixed-point takes each setting once, as name=value, got {shown(text)}; write "
-            f"fixed-point:gain=0.5,solver=gmres.",
-        )
+    usage = "fixed-point:gain=0.5,solver=gmres"
+    entries = text.split(",") if text else ()
+    for name, value in assignments("fixed-point", entries, _READ, usage).items():
         try:
             found[name] = _READ[name](value)
         except ValueError:

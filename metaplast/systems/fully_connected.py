@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import UserError, require, shown
-from metaplast.systems.activation import Activation, parse_activation
+from metaplast.systems.activation import parse_activation
 from metaplast.systems.diagnostics import angle
 from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import ErrorPass, Feedback, feedback_for, get_feedback
 from metaplast.systems.initialisation import Init
 from metaplast.systems.kind import SystemKind, SystemRequest, require_no_argument
-from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented
 from metaplast.terms.algebra import B, Signal, W, post, pre
@@ -88,39 +87,15 @@ class FullyConnected(DrawnSystem):
         object.__setattr__(self, "feedback_name", self.feedback.written)
         object.__setattr__(self, "objective_name", self.objective.name)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))
-
     @property
     def layers(self) -> int:
         """Number L of weight matrices."""
         return len(self.widths) - 1
 
-    @property
-    def inputs(self) -> int:
-        """Width n_0."""
-        return self.widths[0]
-
-    @property
-    def outputs(self) -> int:
-        """Width n_L."""
-        return self.widths[-1]
-
-    @cached_property
-    def nonlinearity(self) -> Activation:
-        """The hidden layers' activation function."""
-        return parse_activation(self.activation)
-
     @cached_property
     def feedback(self) -> Feedback:
         """The source of the errors."""
         return feedback_for(FullyConnected.name, self.feedback_name)
-
-    @cached_property
-    def objective(self) -> Objective:
-        """The objective of the output."""
-        return get_objective(self.objective_name)
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, int]]:

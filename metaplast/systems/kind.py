@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from metaplast.base.errors import require
+from metaplast.base.errors import require, shown
 from metaplast.base.registry import find, lookup
 from metaplast.systems.system import System
 from metaplast.systems.timing import Timing
@@ -82,6 +82,21 @@ def get_system(text: str) -> tuple[SystemKind, str]:
     """
     name, _, argument = text.partition(":")
     return lookup("system", name or DEFAULT, all_systems()), argument
+
+
+def require_one_population(kind: SystemKind, request: SystemRequest) -> int:
+    """Return the one hidden width.
+
+    Raises:
+        UserError: if there is not exactly one.
+    """
+    hidden = request.hidden
+    require(
+        len(hidden) == 1,
+        f"the system {kind.name} has one population of neurons, but --hidden has {len(hidden)} "
+        f"widths, {shown(','.join(map(str, hidden)))}; give one, such as --hidden 100.",
+    )
+    return hidden[0]
 
 
 def require_no_argument(kind: SystemKind, request: SystemRequest) -> None:

@@ -93,13 +93,12 @@ class Learner:
 
     def _check_signals(self, term: Term) -> None:
         groups = [group for group in self.system.groups if group.matrix == term.matrix]
-        nearest = min(groups, key=lambda group: len(group.missing(term)), default=None)
-        require(
-            nearest is None or nearest.serves(term),
-            ""
-            if nearest is None
-            else f"the term {term.name} reads {', '.join(nearest.missing(term))}, which the system "
-            f"{self.system.name} does not offer at {nearest.name}; it offers {nearest.offered}.",
+        if not groups or any(group.serves(term) for group in groups):
+            return
+        nearest = min(groups, key=lambda group: len(group.missing(term)))
+        raise UserError(
+            f"the term {term.name} reads {', '.join(nearest.missing(term))}, which the system "
+            f"{self.system.name} does not offer at {nearest.name}; it offers {nearest.offered}."
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +12,11 @@ from torch import Tensor
 
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import require, shown
-from metaplast.systems.activation import Activation, parse_activation
+from metaplast.systems.activation import parse_activation
 from metaplast.systems.diagnostics import angle
 from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import ChainFeedback, feedback_for
 from metaplast.systems.initialisation import Init
-from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented
 from metaplast.systems.through_time import Reading, ThroughTime, Trajectory, split
@@ -63,7 +62,7 @@ class Recurrent(DrawnSystem):
         timing: how the frames of an input follow each other, and which steps have a target.
         activation: σ, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
-        feedback_name: the feedback, which supplies the errors.
+        feedback_name: the feedback, which supplies the errors, written out with its arguments.
         objective_name: the objective of the output; an alias becomes the objective's own name.
     """
 
@@ -97,32 +96,13 @@ class Recurrent(DrawnSystem):
         )
         parse_activation(self.activation)
         Init(self.init)
-        _ = self.feedback
+        object.__setattr__(self, "feedback_name", self.feedback.written)
         object.__setattr__(self, "objective_name", self.objective.name)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))
-
-    @property
-    def inputs(self) -> int:
-        """Features of an input at one time step."""
-        return self.widths[0]
-
-    @property
-    def outputs(self) -> int:
-        """Number of output neurons."""
-        return self.widths[2]
 
     @property
     def sequence(self) -> Timing:
         """The timing of the inputs."""
         return self.timing
-
-    @cached_property
-    def nonlinearity(self) -> Activation:
-        """σ."""
-        return parse_activation(self.activation)
 
     @cached_property
     def feedback(self) -> ChainFeedback:
@@ -135,11 +115,6 @@ class Recurrent(DrawnSystem):
         )
         assert isinstance(found, ChainFeedback)
         return found
-
-    @cached_property
-    def objective(self) -> Objective:
-        """The objective of the output."""
-        return get_objective(self.objective_name)
 
     @property
     def target_shape(self) -> tuple[int, ...]:

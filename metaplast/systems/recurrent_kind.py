@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from metaplast.base.errors import require, shown
-from metaplast.systems.kind import SystemKind, SystemRequest, require_no_argument
+from metaplast.systems.kind import (
+    SystemKind,
+    SystemRequest,
+    require_no_argument,
+    require_one_population,
+)
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
 
@@ -28,14 +32,9 @@ class RecurrentKind(SystemKind):
             UserError: if there is not exactly one hidden width, or a setting is invalid.
         """
         require_no_argument(self, request)
-        require(
-            len(request.hidden) == 1,
-            f"the system {self.name} has one population of neurons, but --hidden has "
-            f"{len(request.hidden)} widths, {shown(','.join(map(str, request.hidden)))}; give one, "
-            f"such as --hidden 100.",
-        )
+        neurons = require_one_population(self, request)
         return Recurrent(
-            (request.inputs, request.hidden[0], request.outputs),
+            (request.inputs, neurons, request.outputs),
             request.timing or UNKNOWN,
             request.activation,
             request.init,

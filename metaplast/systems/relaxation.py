@@ -7,7 +7,8 @@ import numbers
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metaplast.base.errors import UserError, require, shown, unknown_name
+from metaplast.base.errors import require, shown, unknown_name
+from metaplast.base.words import assignments
 
 VARIANTS = ("strict", "fixed", "exact")
 LARGEST_ETA, MOST_SWEEPS = 2.0, 10_000
@@ -69,26 +70,20 @@ class Relaxation:
         Raises:
             UserError: if something in it is unknown, occurs twice, or is out of range.
         """
-        variant, *options = (part.strip() for part in text.split(","))
-        found = cls(variant)
-        given: dict[str, Any] = {}
-        for option in options:
-            name, equals, value = (part.strip() for part in option.partition("="))
-            require(
-                bool(equals) and name in ("eta", "n") and name not in given,
-                f"predictive coding takes {found.variant}{_FORM[found.variant]}, got "
-                f"{shown(option)}{' twice' if name in given else ''}.",
-            )
-            given[name] = _number(value, whole=name == "n")
-        if given and found.variant == "exact":
-            raise UserError(
-                "predictive-coding:exact takes neither eta nor n, because nothing relaxes; write "
-                "predictive-coding:exact."
-            )
-        return replace(found, **given)
+        variant, *options = text.split(",")
+        found = cls(variant.strip())
+        usage = f"predictive-coding:{found.variant},eta=0.1,n=20"
+        given = assignments("predictive-coding", options, _NUMBERS, usage)
+        require(
+            not given or found.variant != "exact",
+            "predictive-coding:exact takes neither eta nor n, because nothing relaxes; write "
+            "predictive-coding:exact.",
+        )
+        values: dict[str, Any] = {name: _number(text, name) for name, text in given.items()}
+        return replace(found, **values)
 
 
-_FORM = {"strict": ",eta=NUMBER,n=NUMBER", "fixed": ",eta=NUMBER,n=NUMBER", "exact": " only"}
+_NUMBERS = {"eta": float, "n": int}
 
 
 def _is_number(value: object) -> bool:
@@ -99,9 +94,9 @@ def _is_number(value: object) -> bool:
     )
 
 
-def _number(text: str, *, whole: bool) -> object:
-    """Return the number in a text; return other text unchanged, for `Relaxation` to refuse."""
+def _number(text: str, name: str) -> object:
+    """Return a number from text; other text is returned unchanged, to be refused."""
     try:
-        return int(text) if whole else float(text)
+        return _NUMBERS[name](text)
     except ValueError:
         return text

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from metaplast.tasks.batch import EpisodeBatch
+from metaplast.tasks.derived import DerivedSampler
 from metaplast.tasks.digest import plain_digest, sampler_digest
-
-if TYPE_CHECKING:
-    from metaplast.tasks.source import EpisodeSampler
 
 
 @dataclass(frozen=True, eq=False)
-class MiniBatches:
+class MiniBatches(DerivedSampler):
     """Episodes of another sampler whose steps learn several support examples together.
 
     Attributes:
@@ -23,18 +20,7 @@ class MiniBatches:
         size: support examples in the mini-batch of a step.
     """
 
-    base: EpisodeSampler
     size: int
-
-    @property
-    def request(self) -> Any:
-        """The request to the source; None if the user wrote the sampler."""
-        return getattr(self.base, "request", None)
-
-    @property
-    def range_is_known(self) -> bool:
-        """Whether the range of the inputs needs no further warning."""
-        return bool(getattr(self.base, "range_is_known", False))
 
     def digest(self) -> str:
         """Return a digest of the other sampler's data and the size."""

@@ -9,7 +9,6 @@ from typing import Literal
 from metaplast.base.errors import UserError, require, sentence, shown, unknown_name
 from metaplast.base.registry import find, match
 from metaplast.base.words import words
-from metaplast.terms.algebra import Signal
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 
@@ -68,18 +67,12 @@ class TermChoice:
             return self
         return replace(self, terms=(*self.terms, *terms), is_pool=True)
 
-    def served(
-        self, offered: frozenset[Signal], scalars: frozenset[str] = frozenset()
-    ) -> TermChoice:
-        """Return the choice without the pool's terms that read signals which are not offered.
-
-        Terms that the user named stay: if their signals or scalars are missing, the learner refuses
-        them.
-        """
-        return self.usable(lambda term: term.signals <= offered and term.scalars <= scalars)
-
     def usable(self, is_usable: Callable[[Term], bool]) -> TermChoice:
-        """Return the choice with only the usable terms of its pool; terms that are named stay."""
+        """Return the choice with only the usable terms of its pool.
+
+        Terms that the user named stay: if the system does not offer what they read, the learner
+        refuses them.
+        """
         if self.is_named:
             return self
         return replace(self, terms=tuple(filter(is_usable, self.terms)))

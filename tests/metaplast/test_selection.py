@@ -6,6 +6,7 @@ import pytest
 import torch
 from support import named
 
+from metaplast.discovery.result import unsupported
 from metaplast.discovery.selection import Fit, complexity, eliminate, is_hopeless, order, select
 from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.coefficients import Coefficients
@@ -114,6 +115,23 @@ def test_fits_on_fewer_tasks_are_compared_on_the_tasks_that_both_share():
     assert few.difference(many).mean == pytest.approx(-0.4)
     assert many.difference(few).mean == pytest.approx(0.4)
     assert few.is_worse_than(many, 0.3)
+
+
+def test_a_fit_measured_on_few_easy_tasks_is_not_the_best():
+    easy_first = torch.cat([torch.full((64,), 0.9), torch.full((336,), 0.5)])
+    whole = Fit((GATED, OJA), theta_of((GATED, OJA)), easy_first)
+    few = Fit((OJA, HEBBIAN), theta_of((OJA, HEBBIAN)), easy_first[:64] - 0.1)
+    compared = []
+
+    def refit(current, positions, best):
+        compared.append(best)
+        kept = tuple(k for k in current.kept if k not in positions)
+        return Fit(kept, theta_of(kept), easy_first - 0.2)
+
+    eliminate(few, TERMS, refit, whole)
+    assert all(best is whole for best in compared)
+    # A longer score can be compared with a shorter one.
+    assert is_hopeless(easy_first - 0.3, few.score, 0.002)
 
 
 def test_each_kept_term_was_tried_against_the_final_rule():
@@ -321,3 +339,12 @@ def test_terms_that_come_and_go_end_after_a_few_rounds():
     # Those of the first round decide where the second begins, and so on; the third has no say.
     assert sorted(set(rounds)) == [0, 1]
     assert next(count) < 3 * 4 * len(TERMS)
+
+
+def test_a_dropped_term_says_how_little_supports_it_and_whether_its_sign_bars_it():
+    decay, oja = named("decay", "oja")
+    assert unsupported(oja, -1.26) == "gradient 1.3 s.e."
+    assert unsupported(oja, 5.4) == "gradient 5.4 s.e."
+    # A positive gradient would make the decay an amplification.
+    assert unsupported(decay, 5.4) == "gradient 5.4 s.e. to θ < 0"
+    assert unsupported(decay, -2.0) == "gradient 2.0 s.e."

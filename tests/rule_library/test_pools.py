@@ -11,6 +11,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_config import config_digest
 from metaplast.engines import get_engine
 from metaplast.rules.rule import Rule
+from metaplast.systems.system import Group
 from metaplast.terms import library
 from metaplast.terms.algebra import B, Formula, W, dot, outer, post, pre
 from metaplast.terms.generated import gates, shape
@@ -173,12 +174,12 @@ def test_named_terms_are_not_filtered():
 
 
 def test_a_pool_offers_what_a_system_can_serve():
-    offered = frozenset({post.activity, pre.activity})
-    served = choose_terms("products").served(offered)
+    group = Group("W", W, 0, frozenset({post.activity, pre.activity}))
+    served = choose_terms("products").usable(group.serves)
     assert {term.name for term in served.terms} == {
         "y_y", "y_one", "y_wty", "one_y", "one_one", "one_wty", "decay",
     }  # fmt: skip
-    assert choose_terms("F0").served(offered).terms == named("error_hebbian")
+    assert choose_terms("F0").usable(group.serves).terms == named("error_hebbian")
 
 
 def test_a_configuration_keeps_the_filter():

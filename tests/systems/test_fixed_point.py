@@ -22,6 +22,7 @@ from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.mini_batches import MiniBatches
+from metaplast.tasks.request import EpisodeRequest
 from metaplast.terms.algebra import outer, post, pre
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term, full_update
@@ -354,8 +355,10 @@ def test_support_examples_are_joined_in_order():
 
 
 def test_a_source_joins_them_for_a_system_that_asks_for_it():
+    asked = EpisodeRequest(ways=2, shots=3)
+
     class Sampler:
-        request, range_is_known = "asked", True
+        request, range_is_known = asked, True
 
         def sample(self, count, generator):
             return episodes()
@@ -365,7 +368,7 @@ def test_a_source_joins_them_for_a_system_that_asks_for_it():
 
     one, two = MiniBatches(Sampler(), 2), MiniBatches(Sampler(), 3)
     assert one.sample(2, seeded()).steps == 3
-    assert (one.request, one.range_is_known) == ("asked", True)
+    assert (one.request, one.range_is_known) == (asked, True)
     assert one.digest() != two.digest()
 
 

@@ -260,7 +260,12 @@ def test_a_feedback_that_a_system_does_not_have_is_refused():
     "text", ["truncated", "truncated:", "truncated:x", "truncated:-1", "truncated:1e3", "fixed:2"]
 )
 def test_wrong_arguments_of_a_feedback_are_refused(text):
-    refusal(network, feedback=text)
+    assert text.partition(":")[0] in refusal(network, feedback=text)
+
+
+def test_one_feedback_has_one_name():
+    assert network(feedback="truncated:02") == network(feedback="truncated:2")
+    assert network(feedback="truncated:2") != network(feedback="truncated:3")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from metaplast.export import export_rule
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import View
-from metaplast.systems.system import Examples
+from metaplast.systems.system import Examples, Group
 from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.library import TermChoice
 from metaplast.terms.term import DenseFormula, Term, full_update
@@ -188,6 +188,6 @@ def test_documents_print_scalars():
 
 def test_a_pool_leaves_out_terms_whose_scalars_are_not_offered():
     pool = TermChoice("all", (*named("oja"), REWARDED), is_named=False)
-    signals = frozenset({post.activity, pre.activity})
-    assert pool.served(signals).terms == named("oja")
-    assert pool.served(signals, frozenset({"reward"})).terms == pool.terms
+    silent = Group("W", W, 0, frozenset({post.activity, pre.activity}))
+    assert pool.usable(silent.serves).terms == named("oja")
+    assert pool.usable(replace(silent, scalars=frozenset({"reward"})).serves).terms == pool.terms
