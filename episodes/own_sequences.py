@@ -32,7 +32,7 @@ def from_sequences(
     Args:
         sequences: [sequence, time, feature] real numbers, all of one length; without the last axis
             if there is one feature.
-        targets: one of these, which are learned
+        targets: what is learned, and when:
 
             - at the end: classes, whole numbers or text [sequence], or numbers, floating point
               [sequence] or [sequence, output];
@@ -79,7 +79,7 @@ def _with_each(
         f"{name} has a target at each step and no class for a whole sequence, so held_out_classes "
         f"means nothing; leave it out.",
     )
-    # The checks and notes are those of samples, here one for each step.
+    # For checks and notes, each step counts as a sample.
     steps = with_targets(name, pool, targets.reshape(-1, *targets.shape[2:]), None, target_scale)
     found = steps.labels if steps.targets is None else steps.targets
     require(

@@ -19,7 +19,7 @@ class Rows(SequentialSource):
     settings = MappingProxyType({"width": 0})
 
     def timing(self, pixels: int, source: str, settings: Mapping[str, int]) -> Timing:
-        """Return the timing of one frame a row; see `SequentialSource.timing`."""
+        """Return the timing with one frame per row; see `SequentialSource.timing`."""
         width = settings["width"] or math.isqrt(pixels)
         require(
             pixels % width == 0 and (settings["width"] > 0 or width * width == pixels),

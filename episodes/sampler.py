@@ -69,7 +69,7 @@ def support_and_queries(
 class PoolSampler:
     """Draws ways classes, then shots + queries images of each, all without repetition.
 
-    If the pool has targets of its own, such as numbers, an episode is shots + queries samples.
+    If the pool has `targets`, such as numbers, an episode is shots + queries samples.
 
     Attributes:
         pool: images and labels, on the device where episodes are made.
@@ -87,7 +87,7 @@ class PoolSampler:
 
     @property
     def ways(self) -> int:
-        """Number of classes in an episode; 1 if the pool has targets of its own."""
+        """Number of classes in an episode; 1 if the pool has `targets`."""
         return self.request.ways if self.pool.targets is None else 1
 
     @property

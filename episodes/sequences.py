@@ -72,15 +72,14 @@ class SequentialSource(EpisodeSource):
             settings: the user's, with defaults for the others.
 
         Raises:
-            UserError: if no sequence can be made of it.
+            UserError: if the image cannot become a sequence.
         """
 
     def split(self, request: EpisodeRequest) -> EpisodeSplit:
         """Open the source of the images, and make sequences of them.
 
         Raises:
-            UserError: if the argument is invalid, or the source has no images or other data that
-                are invalid.
+            UserError: if the argument is invalid, or the source has no images or invalid data.
         """
         source, settings = self._read(request.argument)
         base = open_source(source, request)

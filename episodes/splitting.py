@@ -66,7 +66,7 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
 
 
 def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | StreamRequest) -> None:
-    """Check that a request asks for no more classes than there are, and for none of numbers.
+    """Check that a request does not ask for more classes than the data have.
 
     Args:
         name: the source, for messages.
@@ -74,7 +74,7 @@ def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | Stream
         request: of episodes or of a stream.
 
     Raises:
-        UserError: if it does.
+        UserError: if it does, or asks for classes although targets are not classes.
     """
     if pool.targets is None:
         require(

@@ -14,12 +14,12 @@ potential_oja = Term(
     name="potential_oja",
     formula=outer(_DRIVE, pre.signal("potential")) - outer(_DRIVE, W.T @ _DRIVE),
     citation=f"{_SOURCE}, as printed",
-    summary="Oja's rule on recurrent weights as printed: the potential is reconstructed",
+    summary="Oja's rule on recurrent weights as printed; it reconstructs the potential",
 )
 
 drive_oja = Term(
     name="drive_oja",
     formula=outer(_DRIVE, pre.activity) - outer(_DRIVE, W.T @ _DRIVE),
     citation=f"Oja 1989, doi:10.1142/S0129065789000475, on the drive of {_SOURCE}",
-    summary="Oja's subspace rule on recurrent weights: the activity is reconstructed",
+    summary="Oja's subspace rule on recurrent weights; it reconstructs the activity",
 )

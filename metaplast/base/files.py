@@ -118,7 +118,7 @@ def _replace(path: Path, contents: memoryview, old: os.stat_result | None) -> No
 
 
 def _descriptor(path: Path, status: os.stat_result) -> int | None:
-    """Return a duplicate of the open file to which a path refers; None if there is none.
+    """Return a duplicate of the open file to which a path refers, or None if it refers to none.
 
     After `--output /dev/stdout > file`, opening the path again would overwrite printed text.
     """

@@ -1,4 +1,4 @@
-"""What happens rarely and many times: counted while a run goes on, and told once at its end."""
+"""Notices of what a run left out: counted during the run, reported once at its end."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from contextvars import ContextVar
 
 
 class NoticeWarning(UserWarning):
-    """Something was left out of a computation; it is given once for each kind."""
+    """Something was left out of a computation; given once for each kind."""
 
 
 class Notices:
-    """How often each thing happened, and an account of its first time."""
+    """How often each kind of event happened, and a description of the first one."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._first: dict[str, str] = {}
 
     def add(self, what: str, count: int, first: Callable[[], str]) -> None:
-        """Count something; `first` is called only for the first time."""
+        """Count events of a kind; `first` is called only for the first one."""
         if what not in self._counts:
             self._first[what] = first()
         self._counts[what] = self._counts.get(what, 0) + count
 
     def count(self, what: str) -> int:
-        """Return how often something happened."""
+        """Return how often a kind of event happened."""
         return self._counts.get(what, 0)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One sentence for each thing."""
+        """One sentence for each kind."""
         return tuple(
             f"{count:,} {what}; the first: {self._first[what]}."
             for what, count in self._counts.items()
@@ -44,7 +44,7 @@ _WARNED: set[str] = set()
 
 @contextlib.contextmanager
 def collected() -> Iterator[Notices]:
-    """Collect the notices given inside the block, instead of warning of them."""
+    """Collect the notices given inside the block; without this, they become warnings."""
     notices = Notices()
     token = _OPEN.set(notices)
     try:
@@ -54,12 +54,12 @@ def collected() -> Iterator[Notices]:
 
 
 def notice(what: str, count: int, first: Callable[[], str]) -> None:
-    """Count something that happened; without a collector, warn of it once in a process.
+    """Count events of a kind; without a collector, warn once in a process.
 
     Args:
-        what: happened, in words that follow a number.
-        count: how often.
-        first: describes the first time; called only if that is told.
+        what: the kind, in words that follow a number, such as "inputs did not settle".
+        count: how many.
+        first: returns a description of the first one; called only if that is printed.
     """
     notices = _OPEN.get()
     if notices is not None:

@@ -40,8 +40,8 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     every module-level instance of `kind` counts. All modules of a package are imported, so adding a
     term or a source takes one new file.
 
-    If a package cannot be imported, it is skipped with a warning. A package may look something up
-    while it is imported itself; then the answer lacks what it has not made yet, and the next call
+    A package that cannot be imported is skipped with a warning. A package may call this while it is
+    being imported. The result then lacks the objects that it has not made yet, and the next call
     searches again.
 
     Raises:
@@ -57,16 +57,16 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
 
 
 def _search(group: str, kind: type[Item]) -> tuple[Mapping[str, Item], bool]:
-    """Return what is registered now, and whether no package of it was still being imported."""
+    """Return what is registered now, and whether that is all: no package is being imported."""
     found: dict[str, Item] = {}
     is_complete = True
     points = entry_points(group=group)
     if not points:
-        # metaplast fills every group itself, so its own entry points are missing.
+        # metaplast registers something in every group, so its own entry points are missing.
         raise UserError(
             f"no installed package offers any {group.rpartition('.')[2]} (entry points "
-            f"{group}), because metaplast was not installed, or not again after an update; "
-            f"install it with `uv sync` or `pip install -e .`."
+            f"{group}), because metaplast was not installed, or was not installed again after an "
+            f"update; install it with `uv sync` or `pip install -e .`."
         )
     for point in sorted(points, key=lambda p: (p.name, p.value)):
         offered = _offered(point, kind)
@@ -83,7 +83,7 @@ def _search(group: str, kind: type[Item]) -> tuple[Mapping[str, Item], bool]:
 def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
     """Return what an entry point offers; if its package is broken, warn and return nothing.
 
-    If its package is still being imported, return what that has made so far.
+    If its package is still being imported, return the objects that it has made so far.
 
     Raises:
         UserError: if the package is metaplast's own and a user's module hides it.
@@ -96,7 +96,7 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
         return list(_instances(point.load(), kind))
     except (Exception, SystemExit) as error:
         if _is_being_imported(point.module):
-            return []  # What fails may need what has not been made yet.
+            return []  # It may have failed for lack of an object that is not made yet.
         warnings.warn(
             f"the installed package {package or point.value} could not be loaded and is ignored "
             f"({point.value}: {type(error).__name__}: {error}); fix or uninstall it.",
@@ -162,12 +162,12 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
 
 
 def match(name: str, known: Mapping[str, Item]) -> Item | None:
-    """Return the item with this name or alias, in any case; None if nothing has it."""
+    """Return the item with this name or alias, or None; upper and lower case are the same."""
     return _by_lower_case(known).get(name.lower())
 
 
 def lookup(noun: str, name: str, known: Mapping[str, Item]) -> Item:
-    """Return the item with this name or alias, in any case.
+    """Return the item with this name or alias; upper and lower case are the same.
 
     Raises:
         UserError: if nothing has that name; suggests the nearest.

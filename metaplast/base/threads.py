@@ -12,7 +12,7 @@ _VARIABLE = "OMP_NUM_THREADS"
 
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-    """Keep torch from starting threads of its own, also in threads that first use it here.
+    """Keep torch from starting threads, also in threads that first use it here.
 
     This does not load torch. If torch is first loaded inside, it stays on one thread.
     """

@@ -1,4 +1,4 @@
-"""One row of the benchmark: an engine or a peer on one problem, timed in a process of its own."""
+"""One row of the benchmark: an engine or a peer on one problem, timed in a separate process."""
 
 from __future__ import annotations
 

@@ -29,12 +29,11 @@ from metaplast.systems.kind import all_systems
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
-    library_tables,
     make_console,
-    pool_table,
     show_config,
     show_result,
 )
+from metaplast.watch.library_tables import library_tables, pool_table
 from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
 PresetName = Literal["default", "paper"]

@@ -43,13 +43,14 @@ __all__ = [
     "ThetaKind",
 ]
 
-# Default λ. Proximal: a term moves off zero only if its averaged gradient is steadier than this
+# Default λ. Proximal: a term moves off zero only if its averaged gradient exceeds this
 # (docs/discovery.md). Subgradient: the value of a pre-release of the published code.
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
 # Tasks of training after a candidate enters, for pools whose rules grow.
 ENTRY = 160
-# Version 1 did not know these; without them, its runs keep their identity.
+# Version 1 did not have these fields. Files leave them out at these values, so that runs of
+# version 1 keep their identity.
 _UNSAID: Mapping[str, Any] = {"entry": None, "look": 64}
 
 
@@ -95,7 +96,7 @@ class DiscoveryConfig(
 
     @property
     def score_objective(self) -> Objective:
-        """The objective, by whose score rules are compared."""
+        """The objective, whose score serves to compare rules."""
         return get_objective(self.objective)
 
     @property
@@ -122,7 +123,7 @@ class DiscoveryConfig(
         groups = self.build_system(1, 2).groups
 
         def is_usable(term: Term) -> bool:
-            # Backward terms without backward weights are an error of the user's: they stay.
+            # Backward terms without backward weights stay, so that the user gets an error.
             there = [group for group in groups if group.matrix == term.matrix]
             return not there or any(group.serves(term) for group in there)
 
@@ -179,7 +180,7 @@ class DiscoveryConfig(
 
     @property
     def dataset_name(self) -> str:
-        """The source of episodes; each system may have a default of its own."""
+        """The source of episodes; the default depends on the system."""
         return self.dataset or default_source(get_system(self.system)[0].name)
 
     @property
@@ -209,11 +210,11 @@ class DiscoveryConfig(
 
     @classmethod
     def for_system(cls, system: str, **settings: Any) -> DiscoveryConfig:
-        """Return the configuration for a system, with its own defaults for some settings.
+        """Return the configuration for a system, with the system's defaults.
 
         Args:
             system: name or name:argument.
-            settings: as for the class; they win over the system's defaults.
+            settings: as for the class; they override the system's defaults.
 
         Raises:
             UserError: as for the class.
@@ -225,10 +226,10 @@ class DiscoveryConfig(
         """Return plain data for `from_json`."""
         data = asdict(self) | {"least_effect": self.least_gain}
         if self.only == "any":
-            # Version 1 had only whole pools. Without the field, its runs keep their identity.
+            # Version 1 had only whole pools; its runs keep their identity without the field.
             del data["only"]
         if self.entry is None:
-            # Nor did its rules grow.
+            # Rules of version 1 did not grow.
             data = {k: v for k, v in data.items() if v != _UNSAID.get(k, ...)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
@@ -246,7 +247,7 @@ class DiscoveryConfig(
         return cls(**from_plain(cls, data, "the configuration"))
 
 
-# Settings of the outer loop of Shervani-Tabar & Rosenbaum 2023; explicit options win over them.
+# Settings of the outer loop of Shervani-Tabar & Rosenbaum 2023; explicit options override them.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "paper": {

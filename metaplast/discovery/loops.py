@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import SEARCH
+from metaplast.discovery.selection import Fit
 from metaplast.discovery.stages import Stages
 from metaplast.engines import Engine, choose_engine
 from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
@@ -138,6 +139,27 @@ class Loops:
             episodes=config.test_episodes if final else config.validation, seed=config.seed,
             purpose=purpose, observe=lambda episodes: self._tested(name, episodes), enough=enough,
         )  # fmt: skip
+
+    def test(self, name: str, learner: Learner, theta: Coefficients) -> Evaluation:
+        """Evaluate a rule on held-out tasks; arguments as for `evaluate`."""
+        return self.evaluate(name, learner, theta, HELDOUT)
+
+    def test_fits(
+        self, kind: str, pool: Sequence[Term], fits: Mapping[int, Fit]
+    ) -> dict[str, Evaluation]:
+        """Return the evaluation of fits on held-out tasks, by the name of the term each tests.
+
+        Args:
+            kind: what the fits test, "without" or "with"; begins their names.
+            pool: the terms that positions refer to.
+            fits: by the position of the term.
+        """
+        return {
+            pool[k].name: self.test(
+                f"{kind} {pool[k].name}", self.learner([pool[i] for i in fit.kept]), fit.theta
+            )
+            for k, fit in fits.items()
+        }
 
     def least_scores(self, learner: Learner, theta: Coefficients) -> Tensor:
         """Return the scores of a rule that diverges in every validation task, [episode]."""

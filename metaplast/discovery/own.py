@@ -39,8 +39,8 @@ class OwnData:
         queries: query images in an episode.
         train: digest of the meta-training side.
         test: digest of the held-out side.
-        is_asked: whether a source made the split for a request, so that its tasks have the sizes
-            of the configuration. False for a sampler of the user's own class.
+        is_asked: whether a source made the split for a request; its tasks then have the configured
+            sizes. False for a sampler of the user's own class.
     """
 
     name: str
@@ -62,7 +62,7 @@ class OwnData:
         A sampler that cannot report its data is identified by a few episodes from each side.
         """
         kind = type(split.train).__name__
-        # In the order in which the run uses them.
+        # The run uses the sides in this order.
         train, sizes = _side(split.train, split.targets, device)
         test, _ = _side(split.test, split.targets, device)
         return cls(
@@ -91,7 +91,7 @@ class OwnData:
         )
 
     def differences(self, other: OwnData) -> list[str]:
-        """Return one phrase for each difference between `other` and this; names may differ."""
+        """Return one phrase for each difference from `other`; the name is not compared."""
         found = [
             f"{words} {getattr(other, name)} instead of {getattr(self, name)}"
             for name, words in _WORDS.items()
@@ -129,8 +129,8 @@ def _side(
 def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
     """Check that a split was made for the sizes of a configuration.
 
-    A sampler of the user's own class has no request, so this checks nothing; the run records the
-    sizes of its episodes.
+    For a sampler of the user's own class, which has no request, this checks nothing; the run then
+    records the sizes of its episodes.
 
     Raises:
         UserError: if the split was made for other sizes.
@@ -183,7 +183,7 @@ class Own:
 
     @classmethod
     def from_json(cls, data: Any) -> Own:
-        """Read what `to_json` wrote. A term with a torch function can only be printed afterwards.
+        """Read what `to_json` wrote. A term with a torch function can then only be printed.
 
         Raises:
             DataError: if the format is wrong.
@@ -195,7 +195,7 @@ class Own:
         return cls(None if data["data"] is None else _read_data(data["data"]), terms, written)
 
     def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
-        """Return the own terms of a run that continues, as passed again or as recorded.
+        """Return the own terms of a resumed run: as passed again, otherwise as recorded.
 
         Raises:
             UserError: if a passed term is not one of the run's, or a torch function is missing.
@@ -229,7 +229,7 @@ class Own:
         return given
 
     def require_data(self, given: bool, folder: str) -> None:
-        """Check that data are passed if and only if the run was started with passed data.
+        """Check that data are passed if, and only if, they were passed when the run started.
 
         Raises:
             UserError: if they are missing, or not needed.

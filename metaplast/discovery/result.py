@@ -18,6 +18,7 @@ from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
+from metaplast.terms.term import Term
 
 # Names of the stages of a run, and of the discovered rule in the test. `trial` names the trials of
 # the selection, and a baseline's stage has the name of its rule.
@@ -36,6 +37,18 @@ def trial(number: int, what: str) -> str:
 def tried_in(stage: str) -> str:
     """Return what a trial of the selection tries, from the name of its stage; "" for others."""
     return stage.partition(": ")[2] if _TRIAL.match(stage) else ""
+
+
+def unsupported(term: Term, errors: float) -> str:
+    """Return why a dropped term was not put back, in a few words.
+
+    Args:
+        term: the term.
+        errors: the gradient to it at the rule, in standard errors.
+    """
+    # A coefficient moves against the gradient.
+    barred = " to θ < 0" if term.nonnegative and errors > 0 else ""
+    return f"gradient {abs(errors):.1f} s.e.{barred}"
 
 
 @dataclass(frozen=True)

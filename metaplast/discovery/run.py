@@ -17,11 +17,11 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.loops import HELDOUT, Loops
 from metaplast.discovery.own import Own, OwnData, require_fit
 from metaplast.discovery.provenance import provenance_of
-from metaplast.discovery.refits import Refits
+from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
-from metaplast.discovery.selection import Fit, Selection, keep_terms, select
+from metaplast.discovery.selection import Selection, keep_terms, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
@@ -61,7 +61,7 @@ class Discovery:
         config: the configuration.
         folder: for the checkpoint and the configuration; made if needed. None for no checkpoint.
         observers: objects that observe the run.
-        checkpoint_seconds: longest time between checkpoints.
+        checkpoint_seconds: the longest time between checkpoints.
         split: episodes to use instead of the configured source's; the run records them as your own
             data. A split that a source made must have the configured ways, shots and queries. For
             a sampler of your own class, the run records the sizes of its episodes.
@@ -110,7 +110,7 @@ class Discovery:
         Args:
             folder: of the run.
             split: the same data again, if the run started with passed data.
-            terms: terms of your own again; needed only for torch functions.
+            terms: your own terms again; needed only for torch functions.
             options: as for `Discovery`.
 
         Raises:
@@ -250,7 +250,7 @@ class Discovery:
 
     @property
     def baselines(self) -> tuple[KnownRule, ...]:
-        """The rules with which the discovered one is compared: those that fit this system."""
+        """The known rules of this system with which the discovered one is compared."""
         return baselines(self.config.served)
 
     def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
@@ -301,11 +301,12 @@ class Discovery:
         kept, theta = self._kept(search)
         terms = tuple(search.learner.terms[k] for k in kept)
         tested = {DISCOVERED: (self._loops.learner(terms), theta), **self._learn_baselines(search)}
-        heldout = {name: self._test(name, *pair) for name, pair in tested.items()}
+        heldout = {name: self._loops.test(name, *pair) for name, pair in tested.items()}
         without, added = {}, {}
         if self.selection is not None:
-            without = self._test_fits("without", search, self.selection.missed)
-            added = self._test_fits("with", search, self.selection.spare)
+            pool = search.learner.terms
+            without = self._loops.test_fits(WITHOUT, pool, self.selection.missed)
+            added = self._loops.test_fits(WITH, pool, self.selection.spare)
         result = self._result(terms, theta, search, heldout, without, added)
         for observer in self._observers:
             observer.finish(result)
@@ -318,7 +319,7 @@ class Discovery:
         """Return the positions of the terms to keep, and their coefficients."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
         if search.growth is not None:
-            # Each term has shown its worth when it entered, however small its coefficient.
+            # Each term was tested when it entered, so a small coefficient is no reason to drop it.
             kept = search.growth.positions
         elif self.choice.is_pool:
             kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)
@@ -337,16 +338,6 @@ class Discovery:
         loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
-    def _test_fits(
-        self, kind: str, search: OuterLoop, fits: Mapping[int, Fit]
-    ) -> dict[str, Evaluation]:
-        """Return the evaluation of each fit on held-out episodes, by the term it tests."""
-        pool, found = search.learner.terms, {}
-        for k, fit in fits.items():
-            learner = self._loops.learner([pool[i] for i in fit.kept])
-            found[pool[k].name] = self._test(f"{kind} {pool[k].name}", learner, fit.theta)
-        return found
-
     def _observe(self, loop: OuterLoop, record: Record) -> None:
         for observer in self._observers:
             observer.record(loop, record)
@@ -354,9 +345,6 @@ class Discovery:
     def _count(self, name: str, episodes: int) -> None:
         for observer in self._observers:
             observer.tested(name, episodes)
-
-    def _test(self, name: str, learner: Learner, theta: Coefficients) -> Evaluation:
-        return self._loops.evaluate(name, learner, theta, HELDOUT)
 
     def _result(
         self,

@@ -139,7 +139,7 @@ def _ends(band: Band) -> dict[str, float]:
 
 
 def _recovery(result: Result) -> dict[str, Any] | None:
-    """Return the comparison with the planted rule, None if there is none."""
+    """Return the comparison with the planted rule, or None without a planted rule."""
     recovery = result.recovery
     if recovery is None:
         return None

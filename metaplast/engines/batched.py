@@ -109,8 +109,8 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method compiled, with guards only on the tensors.
 
     Everything else that a step reads belongs to its learner, which cannot change. Guards on it
-    would take a twentieth of the time. torch keeps what it has compiled with the method's code, and
-    without guards one learner would get another's: so each gets a copy of the code.
+    would take a twentieth of the time. torch stores compiled steps by the method's code. Without
+    guards, one learner would get another's step, so each learner gets a copy of the code.
     """
     method: Any = function
     code = method.__func__.__code__.replace()

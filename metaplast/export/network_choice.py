@@ -73,8 +73,8 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> Network:
     served = get_feedback(rule.feedback).systems
     require(
         STACK in served,
-        f"no exports are made for the system {' or '.join(served)}, the only one that the feedback "
-        f"{rule.feedback} of this rule serves; load its file in Python with Rule.load.",
+        f"metaplast writes no exports for the system {' or '.join(served)}, and the feedback "
+        f"{rule.feedback} of this rule serves no other; load its file in Python with Rule.load.",
     )
     default = DiscoveryConfig()
     widths = wanted.widths or _widths(own.get("widths")) or (_INPUTS, *default.hidden, _CLASSES)
@@ -108,7 +108,7 @@ def _recurrent(rule: Rule, wanted: Wanted) -> Recurrent:
 
 
 def _widths(value: object) -> tuple[int, ...]:
-    """Return the layer widths in a rule's provenance, empty if there are none."""
+    """Return the layer widths in a rule's provenance, or nothing if it has no widths."""
     if value is None:
         return ()
     require(

@@ -57,7 +57,7 @@ class GrowingLoop(OuterLoop):
         return self.growth.fraction(self.progress.step)
 
     def _next_problem(self, theta: Tensor) -> Problem:
-        """Return the problem of the next step: in training, of the active terms alone."""
+        """Return the problem of the next step; in training, it has only the active terms."""
         step, size = self.progress.step, self.settings.meta_batch
         place = self.growth.place(step)
         if place is not None:

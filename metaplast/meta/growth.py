@@ -1,6 +1,6 @@
 """Growth of a rule: candidates enter one at a time, in the order that the gradient gives.
 
-Many candidates cannot be trained all at once: most of them harm the rule until other terms balance
+Many candidates cannot be trained all at once. Most of them harm the rule until other terms balance
 them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient to a
 candidate whose coefficient is zero shows whether it would help. One call gives it for all of them.
 """
@@ -79,7 +79,7 @@ class Trial:
     """A candidate that was tried.
 
     Attributes:
-        step: the outer step after which it was decided.
+        step: the outer step that ended its look.
         term: its name.
         gradient: mean gradient to its scaled coefficient before it entered.
         errors: the same in standard errors.
@@ -132,10 +132,10 @@ class Growth:
         self._names, self._nonnegative = tuple(names), nonnegative
         self._trying: Candidate | None = None
         self._queue: list[Candidate] = []
-        # u and the scores of the rule before the candidate that is tried.
+        # u and the scores of the rule before the current candidate entered.
         self._fitted: Tensor | None = None
         self._before: Tensor | None = None
-        # Of the look so far.
+        # The results of the current look.
         self._scores: list[Tensor] = []
         self._gradients: list[Tensor] = []
 
@@ -159,20 +159,20 @@ class Growth:
         return min(1.0, step % self.settings.cycle / self.settings.train)
 
     def see(self, scores: Tensor, losses: Tensor, gradients: Tensor) -> None:
-        """Take the tasks of a step of a look.
+        """Record the tasks of one outer step of a look.
 
         Args:
-            scores: of the tasks, a divergent one with the least score, [task].
+            scores: of the tasks; the least score for a task that diverged, [task].
             losses: of the tasks, [task].
             gradients: to the scaled coefficients, for the finite tasks, [task, term].
         """
         losses = losses.nan_to_num(DIVERGED, DIVERGED, DIVERGED).clamp(max=DIVERGED)
         self._scores.append(torch.stack([scores, -losses], dim=1))
-        # A gradient that is not finite is no evidence.
+        # A gradient that is not finite does not count as evidence.
         self._gradients.append(gradients.nan_to_num(0.0, 0.0, 0.0))
 
     def decide(self, step: int, u: Tensor) -> Tensor:
-        """End a look: decide about the candidate that was tried, and admit the next one.
+        """End a look: decide whether the candidate stays, and admit the next one.
 
         Args:
             step: the outer step that ends the look.
@@ -201,7 +201,7 @@ class Growth:
         assert self._before is not None
         change, gain = map(mean_band, (scores - self._before).unbind(1))
         better = change.low > 0 and change.mean >= self.settings.least
-        # Where nearly all answers are right, or nearly none, the loss tells more than the score.
+        # If nearly all answers are right, or nearly none, the loss tells more than the score.
         entered = better or (gain.low > 0 and change.high >= 0)
         self.trials.append(
             Trial(

@@ -66,7 +66,7 @@ class EntrantResult:
     Attributes:
         entrant: the rule, with the coefficients that were used.
         run: scores, losses and measures of its networks.
-        searched: names of the tuned coefficients; empty for a rule used as it is.
+        searched: names of the tuned coefficients; empty for a rule used unchanged.
         trials: all trials of the tuning.
         at_edge: names of tuned coefficients whose best value lies at the end of the range tried.
     """

@@ -33,7 +33,7 @@ class Curve:
         return cls(*(np.empty(0) for _ in range(4)))
 
     def positive(self) -> Curve:
-        """Return the curve for a logarithmic axis: what is not positive becomes a gap."""
+        """Return the curve for a logarithmic axis, with gaps for values that are not positive."""
         mean = np.where(self.mean > 0, self.mean, np.nan)
         low, high = (np.where(self.low > 0, row, np.nan) for row in (self.low, self.high))
         return Curve(self.x, mean, low, high)
@@ -73,6 +73,6 @@ def _drawn(ends: Ends) -> Ends:
 
 
 def last_of(values: Numbers) -> float:
-    """Return the last finite value, NaN if there is none."""
+    """Return the last finite value, or NaN if no value is finite."""
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else float("nan")

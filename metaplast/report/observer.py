@@ -37,7 +37,7 @@ class ReportFiles:
         """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
-        """Write the report, or print why there is none."""
+        """Write the report, or print why it cannot be written."""
         try:
             from metaplast.report.page import write_report
 

@@ -15,7 +15,7 @@ from metaplast.base.bands import BAND, Band
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.discovery.result import DISCOVERED
+from metaplast.discovery.result import DISCOVERED, unsupported
 from metaplast.report.canvas import inline_svg, save_figure
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
@@ -225,7 +225,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
         if term.name in run.summary.get(group, {}):
             change = typographic(f"{words} {run.scale.change(run.band(group, term.name))}")
     if term.name in run.summary.get("errors", {}):
-        change = f"gradient {abs(run.summary['errors'][term.name]):.1f} s.e."
+        change = typographic(unsupported(term, run.summary["errors"][term.name]))
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),

@@ -1,4 +1,4 @@
-"""Variants that are a function of a seed: neither meta-learning nor a stack that learns online."""
+"""Variants that a function of the seed computes, without meta-learning or online training."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Open = Callable[[Mapping[str, Any], Setting], Mapping[str, Callable[[], object]]
 
 
 def no_data(*_: object) -> Mapping[str, Callable[[], object]]:
-    """Return nothing to open: the data are drawn."""
+    """Return nothing to open, because the data are drawn."""
     return {}
 
 
 @dataclass(frozen=True, eq=False)
 class DirectVariant:
-    """A computation of its own, a module-level function.
+    """A variant that a module-level function computes.
 
     Attributes:
         name: of the variant.
         compute: returns the rows of a seed.
         full: the settings that `compute` receives.
-        quick: those that differ in the quick version.
+        quick: the settings that differ in the quick version.
         opens: returns functions that open the data, by name.
     """
 

@@ -80,7 +80,7 @@ class MetaVariant:
         quick: fields that differ from `full` in the quick version.
         probes: further measurements in the networks at the end of each episode.
         loops: outer loops to choose from, each with its name and the fields that differ from
-            `full`; empty for `full` as it is.
+            `full`; empty if nothing differs.
     """
 
     name: str

@@ -34,7 +34,7 @@ class Series:
     values: Numbers
 
     def between(self, low: float, high: float) -> Numbers:
-        """Return each seed's mean over the places low < x ≤ high, NaN if there are none, [seed]."""
+        """Return each seed's mean over low < x ≤ high, [seed]; NaN without such a place."""
         inside = self.values[:, (self.x > low) & (self.x <= high)]
         return np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan
                          for row in inside])  # fmt: skip

@@ -63,7 +63,7 @@ def _number(value: Any) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Return a tensor or array as lists or a number, and anything else as it is."""
+    """Return a tensor or array as lists or a number, and anything else unchanged."""
     if isinstance(value, Tensor):
         require_tensor(value, "coefficients")
         return value.detach().tolist()

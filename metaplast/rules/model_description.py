@@ -26,7 +26,7 @@ def describe(
         model: Linear layers without biases, one kind of activation between them; Flatten and
             Identity may occur anywhere, Sequentials may be nested.
         init: how the network draws weights.
-        activation: for a model of a single layer, which has no activation of its own.
+        activation: for a model of a single layer, which has no activation.
 
     Raises:
         UserError: if the model is of another kind.

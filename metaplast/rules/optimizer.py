@@ -39,9 +39,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         optimizer.step(label)  # its class index, or one for each example
 
     The optimizer uses the signals of the model's last call in training mode: the input of layer ℓ
-    is y_{ℓ-1}, the model's output is z_L. From these and the label it runs the rule's own error
-    pass. No loss is backpropagated and no gradient is read. n examples change the weights by the
-    mean of their individual changes, with all signals taken before any weight changes. Nothing is
+    is y_{ℓ-1}, the model's output is z_L. From these and the label it computes the errors
+    as the rule's feedback does. It backpropagates no loss and reads no gradient. n examples change
+    the weights by the mean of their individual changes; all signals are taken before any weight
+    changes. Nothing is
     stored on the model: it can be copied, pickled and saved, and a copy's calls are ignored.
 
     The objective gives y_L and e_L: softmax(z_L) and y_L − onehot(label) for the cross-entropy; z_L
@@ -58,10 +59,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         lr: a factor on the rule's θ; `torch.optim.lr_scheduler` can change it.
         init: how the feedback's weights are drawn, "xavier" or "normal:STD".
         activation: its σ' is used for the synthetic input error e_0 in a model of a single layer,
-            which has no activation of its own.
+            which has no activation.
         generator: draws the feedback's weights; None uses a new one with seed 0.
-        objective: of the output; None uses the one that the rule was found with, which its
-            provenance names.
+        objective: of the output; None uses the one that the rule's provenance names.
 
     Raises:
         UserError: if the model is of another kind, or the rule does not fit the model.

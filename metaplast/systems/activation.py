@@ -58,7 +58,7 @@ def softplus(beta: float) -> Activation:
 def _softplus_difference(z: Tensor, d: Tensor) -> Tensor:
     """Return log(1 + exp(z + d)) − log(1 + exp(z)) = log(1 + s (exp(d) − 1)), s = 1/(1 + exp(−z)).
 
-    The first form where d is large: there it loses nothing, and exp(d) might overflow.
+    For large d the first form is used: it loses no digits there, and exp(d) might overflow.
     """
     large = d.abs() > 1
     near = torch.where(large, 0, d)

@@ -111,8 +111,8 @@ class Feedback(ABC):
 
     Laws of every feedback:
 
-    - errors depend on the matrices only through products, and the top error is `output_error`, or
-      that at an output to which the activities have relaxed;
+    - errors depend on the matrices only through products, and the error of the
+      output is `output_error`, or the error at the output that relaxed activities predict;
     - `errors` changes nothing, and no gradient flows through what the feedback holds constant.
 
     Attributes:
@@ -145,7 +145,7 @@ class Feedback(ABC):
 
     @property
     def written(self) -> str:
-        """The text after `--feedback`: the name, with every argument if it takes some."""
+        """The text after `--feedback`: the name, with its arguments if it takes any."""
         return self.name
 
     @property
@@ -223,9 +223,9 @@ def get_feedback(text: str) -> Feedback:
 
 
 def serving(system: str) -> tuple[str, ...]:
-    """Return the names of the feedbacks that serve a system, as it is called.
+    """Return the names of the feedbacks that serve the system with this name.
 
-    A system of which no feedback knows takes those of the stack.
+    If no feedback names the system, these are the feedbacks of the stack.
     """
     found = tuple(name for name, each in all_feedbacks().items() if system in each.systems)
     return found or serving(STACK)

@@ -1,4 +1,4 @@
-"""`--system fixed-point:gain=0.5,solver=gmres`: the text after the colon, read into a system."""
+"""Makes fixed-point networks for `--system fixed-point:gain=0.5,solver=gmres`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaplast.systems.feedback import feedback_for
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.kind import SystemKind, SystemRequest, require_one_population
 
-# How each number or name after the colon is read.
+# The type of each setting after the colon.
 _READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
     {
         "gain": float, "drive": str, "readout": str, "rate": float, "steps": int,

@@ -5,8 +5,8 @@ The gradient of a fixed point does not pass through the relaxation. With s = ∂
     dp = M (s ⊙ dp) + dv,        v̄ = (I − diag(s) Mᵀ)⁻¹ p̄,
 
 where dv is the change of the product M u at a fixed p, and a bar denotes a gradient. So a fixed
-point costs one product, whose gradient is v̄. The way back over a step knows the product, and
-nothing is relaxed a second time.
+point counts as one product, whose gradient is v̄. A step keeps this product, so the way back does
+not relax again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from metaplast.terms.operator import Operator
 
-# Steps of a relaxation between two looks at its residual, which cost as much as a step.
+# Steps between two checks of the residual; a check costs as much as a step.
 CHECKED = 5
 # Most numbers in the matrices that the dense solver factorises at once.
 _AT_ONCE = 2**24
@@ -65,7 +65,7 @@ def relax(
         drive: d, [episode, sample, neuron].
         rate: η.
         tolerance: of the residual.
-        most: steps after which a sample counts as one that does not settle.
+        most: steps after which a sample counts as not settled.
     """
     r, right = torch.zeros_like(drive), matrix.mT
     steps = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
@@ -99,8 +99,8 @@ def fixed_point(
 
     Args:
         operator: M, [episode, neuron, neuron].
-        value: p, [episode, sample, neuron]; a row of NaN has no fixed point, and counts as 0.
-        u: p → u; what else it depends on gets its part of the gradient.
+        value: p, [episode, sample, neuron]; a row of NaN marks a sample without one.
+        u: p → u; everything else that it depends on gets its gradient too.
         slope: ∂u/∂p at the fixed point, elementwise, held constant.
         solver: of the linear system.
         tolerance: of an iterative solver.
@@ -152,7 +152,7 @@ def dense(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
 
 
 def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Tensor:
-    """Return x with x − s ⊙ Mᵀ x = b, by GMRES without restarts; products with M only.
+    """Return x with x − s ⊙ Mᵀ x = b, by GMRES without restarts; it needs only products with M.
 
     A sample stops when ‖b − A x‖ ≤ tolerance · ‖b‖, or after as many steps as there are neurons,
     when x is exact up to rounding.
@@ -181,13 +181,13 @@ def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
         going = rest[-1].abs() > tolerance * size
         if not going.any():
             break
-        # What has converged gets no further directions: its result depends on no other sample.
+        # A converged sample gets no further directions, so its result depends on no other sample.
         basis.append(torch.where(going[..., None], w / last.clamp(min=tiny)[..., None], 0.0))
     return _combined(basis, diagonal, rest)
 
 
 def _orthogonal(w: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the components of w along a basis [.., k, neuron], and what is orthogonal to it."""
+    """Return the components of w along a basis [.., k, neuron], and the rest of w."""
     total = torch.zeros_like(basis[..., 0])
     # Twice is enough for orthogonality up to rounding.
     for _ in range(2):

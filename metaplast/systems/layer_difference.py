@@ -65,14 +65,14 @@ def _parts(module: nn.Module) -> list[nn.Module]:
 
 
 def _subtracted(module: nn.Module, given: Tensor, moved: Tensor) -> Tensor:
-    """The difference as it is, for modules of any other kind."""
+    """Subtract the two outputs: for every other module."""
     before, after = module(given.clone()), module(given + moved)
     found: Tensor = after - before
     return found
 
 
 def _same(module: nn.Module, _: Tensor, moved: Tensor) -> Tensor:
-    """For modules that are linear."""
+    """Apply the module to d: exact for linear modules without bias."""
     found: Tensor = module(moved.clone())
     return found
 
@@ -91,7 +91,7 @@ def _softplus(module: nn.Softplus, given: Tensor, moved: Tensor) -> Tensor:
 
 
 def _sigmoid(_: nn.Module, given: Tensor, moved: Tensor) -> Tensor:
-    """With sigmoid(z) = (1 + tanh(z/2)) / 2."""
+    """Use sigmoid(z) = (1 + tanh(z/2)) / 2."""
     return tanh().difference(given / 2, moved / 2) / 2
 
 

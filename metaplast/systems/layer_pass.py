@@ -29,7 +29,7 @@ class Layer:
         self.name = f"layer {number} ({type(module).__name__})"
 
     def at(self, given: Tensor, *, clamped: bool = False) -> LayerPass:
-        """Return the layer's pass over an input; nothing is carried back to a clamped one."""
+        """Return the layer's pass over an input; no error is carried back to a clamped input."""
         # A copy: the layer may work in place.
         leaf = given.detach().clone()
         if not clamped:
@@ -65,7 +65,7 @@ class Layer:
 
 
 class LayerPass:
-    """A layer's output at one input, and its graph, which ends there."""
+    """A layer's output at one input, with the graph between them."""
 
     def __init__(self, layer: Layer, given: Tensor, output: Any) -> None:
         require(
@@ -139,8 +139,8 @@ def layers_of(model: object, *, repeated: bool) -> list[Layer]:
         repeated: whether every layer is called several times for one example.
 
     Raises:
-        UserError: if it is no such model, has no layer or nothing to train, or a layer is another
-            function each time that it is called.
+        UserError: if the model is not one, has no layer or nothing to train, or, with `repeated`, a
+            layer gives other values at each call.
     """
     require(
         isinstance(model, nn.Sequential)
@@ -173,14 +173,14 @@ def layers_of(model: object, *, repeated: bool) -> list[Layer]:
             require(
                 not _changes(module),
                 f"strict calls each layer in every sweep, but {type(module).__name__} in "
-                f"{layer.name} draws or counts anew at each call in training mode; call its "
-                f"eval(), or use fixed or exact.",
+                f"{layer.name} draws random numbers or updates statistics at each call in "
+                f"training mode; call its eval(), or use fixed or exact.",
             )
     return layers
 
 
 def _changes(module: nn.Module) -> bool:
-    """Return whether a module is another function, or changes its state, at each call."""
+    """Return whether a module gives other values, or changes its state, at each call."""
     if not module.training:
         return False
     if isinstance(module, parametrizations._SpectralNorm):

@@ -1,6 +1,6 @@
 """Predictive coding for any `nn.Sequential`: gradients for an ordinary torch optimizer.
 
-`metaplast.systems.feedbacks.predictive_coding` is the same for the fully connected stack.
+The same for the fully connected stack is `metaplast.systems.feedbacks.predictive_coding`.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def predictive_coding(
         fixed:   ε_ℓ = v̂_ℓ − v_ℓ,           ε_L = ∂loss/∂v̂_L,           J_ℓ at v̂_{ℓ-1};
         exact:   ε_ℓ = ∂loss/∂v̂_ℓ, v_ℓ = v̂_ℓ − ε_ℓ: backpropagation.
 
-    (∂f_ℓ/∂parameters)ᵀ ε_ℓ, with the ε_ℓ of the last sweep from before v_ℓ moved, is *added* to
-    `.grad`, as `backward` does. Strict takes it at the final v_{ℓ-1}, the others at v̂_{ℓ-1}.
+    The function *adds* (∂f_ℓ/∂parameters)ᵀ ε_ℓ to `.grad`, as `backward` does, with the ε_ℓ of the
+    last sweep, before v_ℓ moved. Strict takes it at the final v_{ℓ-1}, the others at v̂_{ℓ-1}.
 
-    The result of strict depends on the scale of the loss: a mean over a batch gives small ε, near
-    backpropagation; a sum gives larger ones.
+    The result of strict depends on the scale of the loss: with the mean over a batch, ε is small
+    and the gradients are near those of backpropagation; with the sum, they are farther away.
 
     Args:
         model: its modules are the layers.
@@ -78,10 +78,10 @@ def predictive_coding(
         n: number of sweeps.
 
     Raises:
-        UserError: if the model is no plain `nn.Sequential` or has nothing to train; a layer cannot
-            be called, cannot be differentiated, or gives other values each time that strict calls
-            it; the loss cannot be computed, or is no number that depends on the output; or a
-            setting is out of range.
+        UserError: if the model is not a plain `nn.Sequential` or has nothing to train; a layer
+            cannot be called, cannot be differentiated, or gives other values each time that strict
+            calls it; the loss cannot be computed, or is not a number that depends on the output; or
+            a setting is out of range.
     """
     settings = Relaxation(algorithm, eta, n)
     require_tensor(x, "x")

@@ -13,7 +13,7 @@ from metaplast.systems.kind import (
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
 
-# Stands for the timing before the data are known; data without a timing of their own are refused.
+# Used as the timing until the data are known. Data without a timing are refused.
 UNKNOWN = Timing(frames=1, show=1, time=2)
 
 

@@ -1,4 +1,4 @@
-"""The settings of predictive coding: which variant, how large a step, how many sweeps."""
+"""The settings of predictive coding: its variant, step size and number of sweeps."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Group:
         return tuple(sorted(read.written for read in (*(term.signals - self.offers), *scalars)))
 
     def serves(self, term: Term) -> bool:
-        """Return whether a term changes the matrix: it is on it, and all that it reads is here."""
+        """Return whether a term is for this matrix and reads only what the group offers."""
         return term.matrix == self.matrix and not self.missing(term)
 
 

@@ -28,7 +28,7 @@ class Trajectory(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What comes out at the K read steps, and the errors that go back.
+    """The outputs at the K steps that are read, and the errors of all steps.
 
     `activities` σ(z), `output` and `error` are [episode, K, sample, neuron], K is 1 or T; `hidden`
     are e_1 … e_T, each [episode, sample, neuron].
@@ -47,8 +47,8 @@ class ThroughTime:
         e_t = (B_o ε_t + B_h e_{t+1}) ⊙ σ'(z_t),
 
     where ε_t is the output error at step t, zero at steps without one, and B_o, B_h are what the
-    feedback puts in the place of W_oᵀ and W_hᵀ. If the feedback has a reach K, an error is carried
-    over at most K of the products with B_h.
+    feedback uses instead of W_oᵀ and W_hᵀ. If the feedback has a reach K, an error is carried back
+    through at most K products with B_h.
 
     Attributes:
         feedback: the source of the errors.
@@ -93,7 +93,7 @@ class ThroughTime:
         return found[::-1]
 
     def _kept(self, whole: Tensor, error: Tensor, ages: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Return what is carried on, with its ages: one sum if nothing is cut off."""
+        """Return the errors to carry on, with their ages; their sum if the reach is unlimited."""
         if self.feedback.reach is None:
             return error, [0]
         kept = [age for age in ages if age < self.feedback.reach]

@@ -101,7 +101,7 @@ class EpisodeBatch:
         """Return the same episodes with mini-batches: each step has `size` support examples.
 
         Raises:
-            UserError: if the examples cannot be divided like that, or are mini-batches already.
+            UserError: if the examples cannot be divided in this way, or are already mini-batches.
         """
         require(
             self.support_x.dim() == self.query_x.dim() and self.steps % size == 0,

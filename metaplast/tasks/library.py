@@ -22,10 +22,10 @@ def all_sources() -> Mapping[str, EpisodeSource]:
 
 
 def default_source(system: str = "") -> str:
-    """Return the default source, as it is written after `--dataset`.
+    """Return the default source, as users write it after `--dataset`.
 
     Args:
-        system: name of the system that learns; some have a default of their own.
+        system: name of the system that learns; some have another default.
 
     Raises:
         UserError: if no installed package offers one.
@@ -73,7 +73,7 @@ def open_stream(text: str, request: StreamRequest) -> StreamSplit:
 
 
 def open_parts(text: str, request: StreamRequest) -> Mapping[str, Examples]:
-    """Return the own parts of the source written as `name` or `name:argument`, such as "train".
+    """Return the parts, such as "train", of the source written as `name` or `name:argument`.
 
     Raises:
         UserError: if the source is unknown, has no parts, its data are invalid, or the request's

@@ -67,8 +67,8 @@ class EpisodeSplit:
         """Return the split for a system that learns it.
 
         Raises:
-            UserError: if the episodes do not fit the system, it reads vectors and not sequences or
-                the reverse, or its objective takes other targets.
+            UserError: if the episodes do not fit the system, only one of the two has sequences, or
+                the system's objective takes other targets.
         """
         require_inputs(self, system)
         require_targets(self, system.objective)
@@ -95,8 +95,7 @@ class EpisodeSource(ABC):
         shots: support images of each class if the user gives no number, fewer if classes are small;
             for regression, support samples of a task.
         is_planting: whether its argument is a rule, which makes the query labels.
-        default_for: systems for which it is the default instead, each with what is written after
-            `--dataset`.
+        default_for: systems for which it is the default, each with the text after `--dataset`.
         is_sequential: whether it makes sequences of the data set that its argument names.
     """
 

@@ -100,7 +100,7 @@ class TermChoice:
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use in a stack: the requested one, or the choice's usual one.
 
-        What follows a colon in the requested one does not matter here.
+        Only its name counts here, not what follows a colon.
 
         Raises:
             UserError: if the requested feedback contradicts a known rule.

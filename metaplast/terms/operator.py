@@ -45,9 +45,9 @@ class Operator:
         return None
 
     def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
-        """Return a product M x or Mᵀ u whose value has been found otherwise, as by an iteration.
+        """Return a product M x or Mᵀ u whose value is already known, for example from an iteration.
 
-        The gradient is that of the product; only the value is the given one.
+        The gradient is that of the product.
 
         Args:
             given: x or u.
@@ -157,7 +157,7 @@ class ProductTape:
         right: Tensor,
         found: Tensor | None = None,
     ) -> Tensor:
-        """Return given · right, or its value if that was found otherwise; record the product."""
+        """Return given · right, or its value if that is already known; record the product."""
         value: Tensor
         known = self.recall()
         known = found if known is None else known
@@ -196,6 +196,6 @@ class RecordedOperator(Operator):
         return self._tape.recall()
 
     def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
-        """Return a product whose value has been found otherwise."""
+        """Return a product whose value is already known."""
         right = self.constant if transposed else self.constant.mT
         return self._tape.record(self._index, transposed, given, right, value)

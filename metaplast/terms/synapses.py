@@ -41,7 +41,7 @@ class Synapses:
     def signal(self, signal: Signal) -> Tensor:
         """Return the value of a signal, with a one for each neuron if it is `one`.
 
-        A system that skips an occurrence gives ones of its own, which are 0 there.
+        A system that skips an occurrence supplies `one` itself, with 0 for this occurrence.
         """
         if signal.kind == "one" and signal not in self.signals:
             return torch.ones_like(self._any(signal.population))

@@ -57,7 +57,7 @@ def steps_left(loop: OuterLoop) -> int:
 def selection_left(discovery: Discovery) -> tuple[int, int]:
     """Return how many refits selection will still begin, and how many of its fits will be tested.
 
-    Both are guesses until selection has ended, for one round of it, unless another has begun.
+    Until selection has ended, both are guesses. They assume one round, unless another has begun.
     """
     loops, chosen = discovery.stages.loops, discovery.selection
     if chosen is not None:
@@ -67,7 +67,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
     pool, search = len(discovery.choice.terms), loops.get(SEARCH)
     grown = search is not None and search.growth is not None
     course, first = Course(min(pool, GROWN) if grown else pool, pool), 1
-    # Terms still to put back, after the rule as it is.
+    # Terms still to put back; None until the rule as it is has been refitted.
     back: int | None = None
     for name, loop in loops.items():
         if not _is_refit(name):
@@ -80,7 +80,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
         elif what.startswith(f"{WITHOUT} "):
             out = what.count(",") + 1
             if back is not None:
-                # After the rule as it is, another round has begun.
+                # The rule as it is was refitted before, so another round has begun.
                 course, back = Course(count + out, pool), None
             course.leave_out(count + out, out)
         elif back is not None:
@@ -113,11 +113,11 @@ class Course:
         self._queue, self._missed = size, 0
 
     def leave_out(self, rule: int, terms: int = 1) -> None:
-        """Note a refit without a term; a smaller rule shows that the refit before dropped its term.
+        """Record a refit without terms; if the rule is smaller, the last refit dropped its term.
 
         Args:
-            rule: number of terms of the rule, including those that are left out.
-            terms: how many are left out.
+            rule: number of terms of the rule, with those that the refit leaves out.
+            terms: how many the refit leaves out.
         """
         gone = self._rule - rule
         if gone and self._together:
@@ -132,10 +132,10 @@ class Course:
             self._queue -= 1
 
     def _others(self) -> tuple[int, float]:
-        """Return how many terms are still to be left out for the first time, and the share kept."""
+        """Return how many terms have not been left out yet, and which share of them may stay."""
         # How the last refit ends is not known yet, so its term counts as not tried.
         tried = self._left_together + max(0, self._tried - 1)
-        # Usually a third of the terms stays, until those that were tried show otherwise.
+        # Usually a third of the terms stays; the terms that were tried correct this.
         stays = (0.6 + tried - (self._size - self._rule)) / (2 + tried)
         return max(0, self._size - tried), stays
 
@@ -158,7 +158,7 @@ class Course:
         return round(self._kept + self.put_back(self._kept))
 
     def put_back(self, kept: float) -> int:
-        """Return how many terms will be put back into a rule of some terms."""
+        """Return how many terms will probably be put back into a rule of `kept` terms."""
         return min(2, round(self._pool - kept))
 
 
@@ -180,9 +180,9 @@ class TimeLeft:
         self._validated = self._tested = 0
 
     def begin(self, discovery: Discovery) -> None:
-        """Begin at the progress of earlier parts of the run."""
+        """Begin with what earlier parts of the run have done."""
         self._discovery = discovery
-        # Kept: a configuration derives them from its terms, which takes longer than a small step.
+        # Stored, because deriving them from the configuration takes longer than a small step.
         self._search, self._refit = discovery.config.outer, discovery.config.refit_outer
         growth = discovery.config.growth
         pool = len(discovery.choice.terms)
@@ -275,7 +275,7 @@ class Prices:
         self._seconds[kind] = kept * self._seconds.get(kind, 0.0) + seconds
 
     def of(self, work: Mapping[Kind, int]) -> float | None:
-        """Return the seconds that some tasks will take; None before the second of a kind."""
+        """Return the seconds that tasks will take; None until a kind has been measured twice."""
         known = {kind: self._seconds[kind] / tasks for kind, tasks in self._tasks.items()}
         # The very first task may have waited for a kernel to be compiled.
         if not any(count > 1 for count in self._seen.values()):

@@ -31,7 +31,7 @@ _FULL = {"neurons": 200, "samples": 100, "iterations": 3500, "every": 25}
 _TINY = {"neurons": 8, "samples": 5, "iterations": 60, "every": 20}
 _RIDGES = {"neurons": 200, "samples": 100, "line": 201, "plane": 101}
 _FEW = {"neurons": 8, "samples": 5, "line": 21, "plane": 5}
-# Losses below this are the same: rounding.
+# Differences between losses below this are rounding.
 LEAST = 1e-20
 
 
@@ -51,12 +51,12 @@ def _end(rule: str, rate: float) -> Callable[[Table], Numbers]:
 
 
 def _behind(rule: str, other: str, rate: float) -> Callable[[Table], Numbers]:
-    """Return the measure of how many decades a rule's loss is above another's at the end."""
+    """Return the measure of how many decades one rule ends above another."""
     return lambda table: _end(rule, rate)(table) - _end(other, rate)(table)
 
 
 def _rising(table: Table) -> Numbers:
-    """Return the share of places at which the loss of ΔW₁ has risen at the largest rate, %."""
+    """Return the share of places where ΔW₁'s loss at the largest rate is above the one before, %."""
     steps = np.diff(_loss(table, "euclidean", RATES[-1]).values, axis=1)
     return np.asarray(100 * (steps > 0).mean(1))
 
@@ -73,7 +73,7 @@ def _largest_gap(table: Table) -> Numbers:
 
 
 def _angle(rule: str, rate: float, *, first: bool = False) -> Callable[[Table], Numbers]:
-    """Return the measure of an angle at the first place or at the last one where it is resolved."""
+    """Return the measure of an angle at the first place, or at the last with more than rounding."""
 
     def measure(table: Table) -> Numbers:
         values = table.series(_name(rule, rate), "angle").values
@@ -84,7 +84,7 @@ def _angle(rule: str, rate: float, *, first: bool = False) -> Callable[[Table], 
 
 
 def _ridges(table: Table) -> Numbers:
-    """Return by how many decades the largest loss outside the stable region is above that inside."""
+    """Return how many decades the largest loss outside the stable region is above that inside."""
     line, radius = (table.series("surface", name).values for name in ("line", "radius"))
     inside = np.where(radius < 1, line, 0).max(1)
     return np.asarray(np.log10(np.where(radius < 1, 0, line).max(1)) - np.log10(inside))
@@ -135,7 +135,7 @@ fixed_points_linear = Experiment(
     title="Learning the fixed points of a linear recurrent network",
     source=f"{CODE}, linear test and loss surface",
     text="The network r = W r + X has 200 neurons; J = ‖r − R‖²/m over m = 100 inputs, in full batches. ΔW₁ is the gradient of J to W. ΔW₂ is gradient descent on A = (I − W)⁻¹, "
-    "and ΔW₃ its linearisation in the rate. Settings are as released, but X, R and W_0 differ from seed to seed, where the code has one seed. ΔW₂ takes the gradient at A; the code takes it at A after the step. "
+    "and ΔW₃ is ΔW₂ to first order in the rate. Settings are as released. X, R and W_0 differ from seed to seed; the released code has one seed. Here ΔW₂ takes the gradient at A; the released code takes it at A after the step. "
     "The surface is J on a line and in a plane through a minimum W*. The ranges of all claims are ours, around what can be read off the stored figures.",
     variants=(
         *(
@@ -154,10 +154,10 @@ fixed_points_linear = Experiment(
         Claim("ΔW₃ reaches 10⁻⁹ at rate 1", CODE, _end("linearised", 1.0), high=-9),
         Claim("ΔW₂ and ΔW₃ are alike: largest distance of losses above 10⁻¹²", CODE, _largest_gap, high=0.5, unit="decades"),
         Claim("ΔW₁ and ΔW₂ begin almost orthogonal (rate 0.3)", CODE, _angle("exact", 0.3, first=True), 80, 90, "°"),
-        Claim("and end far apart (rate 0.3)", CODE, _angle("exact", 0.3), 60, 85, "°"),
+        Claim("ΔW₁ and ΔW₂ end far apart (rate 0.3)", CODE, _angle("exact", 0.3), 60, 85, "°"),
         Claim("ΔW₂ and ΔW₃ begin close (rate 1)", CODE, _angle("linearised", 1.0, first=True), high=5, unit="°"),
-        Claim("and end closer (rate 1)", CODE, _angle("linearised", 1.0), high=0.5, unit="°"),
-        Claim("ridges where the spectral radius is above 1: largest loss, over that below 1", f"{CODE}; the measure is ours", _ridges, 1, unit="decades"),
+        Claim("ΔW₂ and ΔW₃ end closer (rate 1)", CODE, _angle("linearised", 1.0), high=0.5, unit="°"),
+        Claim("the loss has ridges where the spectral radius is above 1: largest loss there over the largest elsewhere", f"{CODE}; the measure is ours", _ridges, 1, unit="decades"),
         Claim("the stable region ends near |t| = √(1 − 0.25)/2.5 = 0.346", CODE, _edge, 0.3, 0.4),
     ),
     draw=_draw,

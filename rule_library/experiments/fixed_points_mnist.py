@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CODE = "released code LearningFixedPointsInRNNs"
 _READ = f"{CODE}, stored results; the range is ours"
-# Rule: its label, and the rates that were published.
+# The label of each rule, and the released rates.
 RULES: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "error_hebbian": ("ΔW₁, Euclidean gradient", (0.001, 0.0025, 0.005, 0.01, 0.025)),
     "reparameterised": ("ΔW₃, linearised", (0.01, 0.025, 0.05, 0.1, 0.25)),
@@ -90,10 +90,10 @@ fixed_points_mnist = Experiment(
     name="fixed-points-mnist",
     title="Learning digits by the fixed points of a recurrent network",
     source=f"{CODE}, MNIST test",
-    text="A network of 300 tanh neurons classifies MNIST by a fixed readout of its fixed point; only W learns, by mini-batches of 512 in three passes (354 updates). Rates are as released. "
-    "Unlike the released code, the rules learn from the training images and are tested on all 10,000 test images, all rules of a seed share W_0, input weights, readout and mini-batches, and the network relaxes to a tolerance "
-    "(10⁻⁴, at most 400 steps of 0.5 time constants) instead of for five time constants. Images that do not settle are skipped in learning, and count as wrong in the test. "
-    "ΔW₄ was added to the code later.",
+    text="A network of 300 tanh neurons classifies MNIST by a fixed readout of its fixed point; only W learns, from mini-batches of 512 in three passes (354 updates). Rates are as released. "
+    "Three things differ from the released code. The rules learn from the training images and are tested on all 10,000 test images. All rules of a seed share W_0, input weights, readout and mini-batches. The network relaxes to a tolerance "
+    "(10⁻⁴, at most 400 steps of 0.5 time constants) instead of for five time constants. Images for which it does not settle are skipped in learning and count as wrong in the test. "
+    "ΔW₄ was added to the released code in February 2024.",
     variants=tuple(
         DirectVariant(_name(rule, rate), classify, {**_FULL, "rule": rule, "rate": rate}, _TINY, opens)
         for rule, (_, rates) in RULES.items()

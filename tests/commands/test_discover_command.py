@@ -84,7 +84,8 @@ def test_the_history_has_one_row_for_each_outer_step_of_each_stage(folder):
 
 
 @pytest.mark.slow
-def test_the_printed_rule_is_the_saved_rule(tmp_path, capsys):
+def test_the_printed_rule_is_the_saved_rule(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
     assert run(*SMALL, "--out", tmp_path / "run") == 0
     printed = capsys.readouterr().out
     assert str(Rule.load(tmp_path / "run" / "rule.json")) in printed

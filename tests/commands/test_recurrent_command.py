@@ -51,13 +51,16 @@ class Stop:
 
 
 def test_a_discovery_from_the_command_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")  # In a narrow table, names are folded.
+    monkeypatch.setenv("COLUMNS", "80")
     out = tmp_path / "run"
     arguments = ["--system=recurrent", "--terms=all", *OPTIONS, "--dtype=float64", f"--out={out}"]
     assert guard(command.main, [*arguments, "--quiet"]) == 0
     said = capsys.readouterr().out
     assert "drive_oja" in said
     assert "potential_oja" in said
+    table = said[said.index("Terms") : said.index("Accuracy")].splitlines()
+    assert len(table) == 4 + 12 + 1  # Title, heads and one line for each term of the pool.
+    assert max(map(len, table)) <= 80
     summary = json.loads((out / "summary.json").read_text())
     assert {"discovered", "feedback_alignment", "backprop"} <= set(json.dumps(summary).split('"'))
     rule = Rule.load(out / "rule.json")

@@ -198,10 +198,11 @@ def fixed_points_linear():
         "ΔW₃ reaches 10⁻⁹ at rate 1": (-9.5, -8),
         "ΔW₂ and ΔW₃ are alike: largest distance of losses above 10⁻¹²": (0, 0.25),
         "ΔW₁ and ΔW₂ begin almost orthogonal (rate 0.3)": (85, 75),
-        "and end far apart (rate 0.3)": (80, 70),
+        "ΔW₁ and ΔW₂ end far apart (rate 0.3)": (80, 70),
         "ΔW₂ and ΔW₃ begin close (rate 1)": (4, 6),
-        "and end closer (rate 1)": (0.25, 0.75),
-        "ridges where the spectral radius is above 1: largest loss, over that below 1": (3, 1),
+        "ΔW₂ and ΔW₃ end closer (rate 1)": (0.25, 0.75),
+        "the loss has ridges where the spectral radius is above 1: largest loss there over the "
+        "largest elsewhere": (3, 1),
         "the stable region ends near |t| = √(1 − 0.25)/2.5 = 0.346": (0.3, 0.3),
     }  # fmt: skip
 
@@ -412,21 +413,22 @@ CASES = {
             "FixedPred, η = 1, n = 5, learns as well as BP, Adam": (-5, 2),
             "under SGD with BP's best rate, FixedPred, η = 0.1, n = 20, is far behind BP":
                 (-70, 10),
-            "with its own best rate it is ahead of itself with BP's": (50, -10),
+            "under SGD, FixedPred, η = 0.1, n = 20, is better with its own best rate than with "
+            "BP's": (50, -10),
             "under SGD with BP's best rate, FixedPred, η = 1, n = 5, learns as well as BP":
                 (1, -10),
             "Strict's gradient is off by about its own size in layer 1 (about 0.98)": (0.98, 1.2),
             "FixedPred's gradient, η = 0.1, n = 20, is off by 0.89 in layer 1": (0.89, 0.8),
-            "in double precision it is off by exactly 1 − Pr[Binomial(19, 0.1) ≥ 4] = 0.885":
-                (0.885, 0.7),
+            "in double precision FixedPred's gradient is off by exactly 1 − "
+            "Pr[Binomial(19, 0.1) ≥ 4] = 0.885": (0.885, 0.7),
             "FixedPred's gradient turns away from BP's in layer 1 (about 5 to 15°)": (7, 30),
-            "in double precision its largest angle in any layer is 0": (1e-4, 2),
-            "in single precision by metaplast.predictive_coding too": (0.02, 0.5),
+            "in double precision FixedPred's largest angle in any layer is 0": (1e-4, 2),
+            "in single precision too, if metaplast.predictive_coding computes it": (0.02, 0.5),
             "FixedPred, η = 1, n = 5, is off by at most 0.015": (0.01, 0.02),
-            "in double precision it is BP": (2e-3, 1e-8),
+            "in double precision FixedPred, η = 1, n = 5, is BP": (2e-3, 1e-8),
             "after 200 sweeps with η = 0.5, FixedPred stays off by about 0.05 in layer 1":
                 (0.05, 0.5),
-            "in double precision it is not off": (1e-9, 1e-2),
+            "in double precision it is not off after 200 sweeps with η = 0.5": (1e-9, 1e-2),
             "Strict with η = 0.5 diverges within 20 sweeps: log10 of its error in layer 1": (4, 0),
             "Strict with η = 0.2 comes near BP with n: error in layer 1 after 200 sweeps minus "
             "after 20": (-0.6, 0.1),

@@ -13,7 +13,8 @@ from metaplast.base.plain_text import make_streams_safe, to_ascii
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.terms.notation import ASCII
-from metaplast.watch.console import library_tables, make_console, pool_table
+from metaplast.watch.console import make_console
+from metaplast.watch.library_tables import library_tables, pool_table
 
 
 @pytest.fixture(params=["ascii", "cp1252", "latin-1", "cp437", "utf-8"])

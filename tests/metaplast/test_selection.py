@@ -6,6 +6,7 @@ import pytest
 import torch
 from support import named
 
+from metaplast.discovery.result import unsupported
 from metaplast.discovery.selection import Fit, complexity, eliminate, is_hopeless, order, select
 from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.coefficients import Coefficients
@@ -338,3 +339,12 @@ def test_terms_that_come_and_go_end_after_a_few_rounds():
     # Those of the first round decide where the second begins, and so on; the third has no say.
     assert sorted(set(rounds)) == [0, 1]
     assert next(count) < 3 * 4 * len(TERMS)
+
+
+def test_a_dropped_term_says_how_little_supports_it_and_whether_its_sign_bars_it():
+    decay, oja = named("decay", "oja")
+    assert unsupported(oja, -1.26) == "gradient 1.3 s.e."
+    assert unsupported(oja, 5.4) == "gradient 5.4 s.e."
+    # A positive gradient would make the decay an amplification.
+    assert unsupported(decay, 5.4) == "gradient 5.4 s.e. to θ < 0"
+    assert unsupported(decay, -2.0) == "gradient 2.0 s.e."

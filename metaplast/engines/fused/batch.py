@@ -158,7 +158,7 @@ class Batch:
         one.read_final()
 
     def _program(self, inputs: int) -> Program:
-        """Return the learner's program after dropping pixels; to look it up takes its hash."""
+        """Return the learner's program after dropping pixels; kept: hashing a learner is slow."""
         if inputs not in self._programs:
             self._programs[inputs] = _build(self.learner, inputs, self.dtype)
         return self._programs[inputs]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Matrices(NamedTuple):
     """The matrices of a state as numpy arrays that share its memory, [episode, row, column] each.
 
-    A batch makes them once: to make them for each episode takes longer than to unroll a small one.
+    A batch makes them once, because making them takes longer than unrolling a small episode.
     """
 
     weights: tuple[Numbers, ...]
@@ -34,7 +34,7 @@ class Matrices(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What the episodes of a batch begin from and learn, as numpy arrays.
+    """The initial weights and the data of a batch's episodes, as NumPy arrays.
 
     Attributes:
         initial: the initial weights.

@@ -182,7 +182,7 @@ class Arena:
         return self._bytes[: self._used]
 
     def memory(self, layout: _Layout) -> Memory:
-        """Return an episode's memory; it is laid out again only if the last one was another."""
+        """Return an episode's memory; it is laid out again only if the layout changed."""
         if self._last is None or not layout.is_that_of(self._last[0]):
             self._last = layout, *_laid_out(self, layout)
         _, memory, cleared = self._last

@@ -7,7 +7,7 @@ from metaplast.rules.rule import Rule
 
 
 class LatexExporter(Exporter):
-    """A document that compiles as it is; its parts can be copied into others."""
+    """A complete document that compiles; its parts can be copied into others."""
 
     name = "latex"
     suffix = ".tex"

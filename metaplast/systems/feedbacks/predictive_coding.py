@@ -27,14 +27,15 @@ class PredictiveCoding(Feedback):
         fixed:   ε_ℓ = v̂_ℓ − v_ℓ,      z_ℓ = W_ℓ v̂_{ℓ-1},   e_L = ∂loss/∂z_L at z_L = W_L v̂_{L-1};
         exact:   ε_ℓ = W_{ℓ+1}ᵀ e_{ℓ+1} at once, v_ℓ = v̂_ℓ − ε_ℓ: backpropagation.
 
-    Terms read e_ℓ as the error, with the ε_ℓ of the last sweep, before v_ℓ moved. As the activity
-    of a hidden layer they read v_ℓ in strict, whose σ' is then taken at the final v, and v̂_ℓ in
-    fixed and exact; the output's activity is always that of the forward pass. So −e_ℓ ⊗ y_{ℓ-1}
-    is the published update of W_ℓ. The input is no prediction: e_0 = (W_1ᵀ e_1) ⊙ σ'(x).
+    The error that terms read is e_ℓ, with the ε_ℓ of the last sweep, before v_ℓ moved; strict takes
+    its σ' at the final v. The activity that terms read in a hidden layer is v_ℓ in strict, and v̂_ℓ
+    in fixed and exact; the output's activity is always that of the forward pass. So −e_ℓ ⊗ y_{ℓ-1}
+    is the published update of W_ℓ. Nothing predicts the input, so e_0 = (W_1ᵀ e_1) ⊙ σ'(x).
 
     Terms may also read ε as "prediction_error", v as "relaxed" and v̂ as "feedforward".
 
-    d_ℓ = v_ℓ − v̂_ℓ relaxes in the place of v_ℓ: small errors are not lost beside large activities.
+    The code stores d_ℓ = v_ℓ − v̂_ℓ instead of v_ℓ, so that small errors are not rounded away beside
+    large activities.
     """
 
     settings: Relaxation = field(default_factory=Relaxation)
@@ -186,7 +187,7 @@ _SPELLED = {
         r"\varepsilon_{\ell} = \sigma(W_{\ell} v_{\ell-1}) - v_{\ell},\quad "
         r"v_{\ell} \leftarrow v_{\ell} + \eta\,(\varepsilon_{\ell} - "
         r"W_{\ell+1}^{\top} e_{\ell+1})",
-        "note": f"{_SWEEPS}; the rule reads v in the place of y in hidden layers",
+        "note": f"{_SWEEPS}; in hidden layers, the rule reads v instead of y",
     },
     "fixed": {
         "equation": "eₗ = εₗ ⊙ σ′(zₗ), εₗ = yₗ − vₗ, vₗ ← vₗ + η (εₗ − Wₗ₊₁ᵀ eₗ₊₁)",

@@ -14,11 +14,11 @@ from metaplast.systems.feedbacks.symmetric import Symmetric
 class Truncated(Symmetric):
     """Truncated backpropagation through time (Williams & Peng 1990), written `truncated:K`.
 
-    An error is carried back over at most K products with W_hᵀ; `truncated:0` leaves only the errors
-    that come straight from the readout. The meta-gradient is the true one.
+    An error is carried back through at most K products with W_hᵀ; `truncated:0` keeps only the
+    errors that come directly from the readout. The meta-gradient is the true one.
 
     Attributes:
-        reach: K; None only for the registered instance, which needs one.
+        reach: K; None only in the registered instance, which needs an argument.
     """
 
     reach: int | None = None

@@ -1,0 +1,119 @@
+"""Tables of a discovery's result for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from metaplast.base.bands import BAND, Band
+from metaplast.base.tables import new_table
+from metaplast.discovery.result import DISCOVERED, Result, unsupported
+from metaplast.rules.recovery import Recovery
+from metaplast.terms.term import Term
+
+# The narrowest terminal in which a table of terms has every column.
+WIDE = 130
+_FEW = ("term", "θ", "change of {score}")
+_ALL = ("term", "formula", "θ searched", "θ", "", "change of {score}", "locality")
+
+
+def growth_table(result: Result) -> Table:
+    """Return a table of the candidates that the search tried, in order."""
+    table = new_table("How the rule grew")
+    for column in ("candidate", "gradient / s.e.", f"change of {result.score.name}", ""):
+        right = column.startswith(("gradient", "change"))
+        table.add_column(column, justify="right" if right else "left")
+    for trial in result.trials:
+        table.add_row(
+            trial.term,
+            f"{trial.errors:.1f}",
+            result.score.change(Band(trial.change, trial.low, trial.high)),
+            "entered" if trial.entered else "did not help",
+            style=None if trial.entered else "dim",
+        )
+    return table
+
+
+def terms_table(result: Result, width: int = WIDE) -> Table:
+    """Return a table of all candidates: θ, kept or dropped, effect on the held-out score.
+
+    Args:
+        result: the discovery's.
+        width: of the terminal. A narrow one shows only names, θ and effects, unbroken; dropped
+            terms are those without θ.
+    """
+    table, columns = new_table("Terms"), _ALL if width >= WIDE else _FEW
+    for column in columns:
+        right = column.startswith(("θ", "change"))
+        table.add_column(
+            column.format(score=result.score.name),
+            justify="right" if right else "left",
+            # A formula may be longer than any terminal is wide.
+            overflow="fold",
+            no_wrap=column != "formula",
+        )
+    for row in (_term_row(result, term) for term in result.searched.terms):
+        style = "dim" if row[""] == "dropped" else None
+        table.add_row(*(row[column] for column in columns), style=style)
+    return table
+
+
+def _term_row(result: Result, term: Term) -> dict[str, str]:
+    """Return the cells of a term by column."""
+    kept = term.name in result.kept
+    return {
+        "term": term.name,
+        "formula": term.spell(),
+        "θ searched": result.searched.named_theta.range_text(term.name),
+        "θ": result.rule.named_theta.range_text(term.name) if kept else "–",
+        "": "kept" if kept else "dropped",
+        "change of {score}": _ablation(result, term),
+        "locality": term.locality,
+    }
+
+
+def _ablation(result: Result, term: Term) -> str:
+    """Return the change of the held-out score without a kept or with a dropped term."""
+    name = term.name
+    if name in result.without:
+        return f"without it {result.score.change(result.loss_without(name))}"
+    if name in result.added:
+        return f"with it {result.score.change(result.gain_with(name))}"
+    if name in result.errors:
+        return unsupported(term, result.errors[name])
+    return ""
+
+
+def heldout_table(result: Result) -> Table:
+    """Return a table of scores on the same held-out episodes."""
+    table = new_table(
+        f"{result.score.title} on {result.config.test_episodes} held-out episodes",
+        f"{result.held_out_word} never seen in meta-training",
+    )
+    for column in ("rule", result.score.name, BAND, "diverged"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for name, evaluation in result.heldout.items():
+        band = evaluation.band
+        table.add_row(
+            name,
+            result.score.text(band.mean),
+            result.score.interval(band),
+            str(evaluation.non_finite),
+            style="bold" if name == DISCOVERED else None,
+        )
+    return table
+
+
+def recovery_table(recovery: Recovery) -> Table:
+    """Return a table of planted and recovered coefficients."""
+    table = new_table("The planted rule", str(recovery))
+    for column in ("term", "planted θ", "recovered θ", "error"):
+        table.add_column(column, justify="left" if column == "term" else "right", no_wrap=True)
+    planted, found = recovery.planted.named_theta, recovery.found.named_theta
+    for name in dict.fromkeys([*planted.names, *found.names]):
+        table.add_row(
+            name,
+            planted.range_text(name) if name in planted.names else "–",
+            found.range_text(name) if name in found.names else "–",
+            f"{recovery.errors[name]:.1%}" if name in planted.names else "not planted",
+        )
+    return table
