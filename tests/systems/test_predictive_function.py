@@ -376,7 +376,10 @@ FLAT = torch.ones(4, 5)
         (of(nn.RReLU()), "RReLU in layer 2"),
         (of(Noisy()), r"layer 2 \(Noisy\) draws random numbers at each call"),
         (of(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))), "SpectralNorm in layer 2"),
-        (of(nn.utils.spectral_norm(nn.Linear(3, 3))), "Linear in layer 2 .* at each call in training"),
+        (
+            of(nn.utils.spectral_norm(nn.Linear(3, 3))),
+            "Linear in layer 2 .* at each call in training",
+        ),
         (of(nn.Linear(4, 3)), r"layer 2 \(Linear\) cannot be called with its input"),
         (of().double(), r"layer 1 \(Linear\) cannot be called .* must have the same dtype"),
         (hooked(of()), "whose hooks would not run"),
