@@ -7,6 +7,9 @@ A term is declared once, as a formula:
     >>> decay = -W
     >>> reward_hebbian = scalar("reward") * outer(post.activity, pre.activity)
     >>> bcm = outer(post.activity**2, pre.activity) - 0.1 * outer(post.activity, pre.activity)
+    >>> covariance = outer(post.activity, pre.activity) - outer(
+    ...     trace(post.activity, tau=100), pre.activity
+    ... )
     >>> soft_bound = outer(post.activity, pre.activity) - W * outer(post.activity, pre.activity)
 
 The torch evaluation, the plasticity tensor of the fast engines, the printed equation and the
@@ -38,6 +41,7 @@ from metaplast.terms.formula import (
     Scalar,
     Transposed,
 )
+from metaplast.terms.traces import trace
 from metaplast.terms.vectors import (
     Kind,
     Mapped,
@@ -53,7 +57,7 @@ from metaplast.terms.written import FormulaError, Part, spelled
 __all__ = [
     "AnyGate", "B", "Formula", "FormulaError", "Gate", "Kind", "Mapped", "Matrix", "MatrixName",
     "Monomial", "Population", "Projection", "Scalar", "Signal", "Transposed", "Vector", "W", "dot",
-    "magnitude", "outer", "post", "pre", "rectified", "scalar", "sign", "total",
+    "magnitude", "outer", "post", "pre", "rectified", "scalar", "sign", "total", "trace",
 ]  # fmt: skip
 
 

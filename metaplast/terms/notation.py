@@ -16,6 +16,7 @@ from metaplast.terms.algebra import (
     Vector,
 )
 from metaplast.terms.functions import FUNCTIONS
+from metaplast.terms.traces import trace_of
 
 # Which spelling of a function a notation takes.
 Spelling = Literal["text", "ascii", "latex"]
@@ -39,6 +40,7 @@ class Notation:
     functions: Spelling = "text"
     product: str = " ⊙ "
     exponents: tuple[str, ...] = ("", "²", "³")
+    trace: str = "⟨{0}, τ={tau}⟩"
 
     def signal(self, signal: Signal | Mapped) -> str:
         """Write a signal with its layer index, or a function of signals; ones have no index."""
@@ -48,6 +50,10 @@ class Notation:
                 for each, name in signal.factors
             ]
             return parts[0] if len(parts) == 1 else f"({self.product.join(parts)})"
+        followed = trace_of(signal)
+        if followed is not None:
+            tau = f"{followed.tau:g}"
+            return self.trace.format(self.signal(followed.followed), tau=tau)
         symbol = self.symbols.get(signal.kind) or self.name(signal.kind)
         return symbol if signal.kind == "one" else symbol + self.levels[signal.population]
 
@@ -141,6 +147,7 @@ ASCII = replace(
     theta="theta_l[{name}]",
     functions="ascii",
     product=" * ",
+    trace="<{0}, tau={tau}>",
     exponents=("", "^2", "^3"),
 )
 
@@ -158,6 +165,7 @@ LATEX = Notation(
     power=r" \times 10^{{{exponent}}}",
     functions="latex",
     product=r" \odot ",
+    trace=r"\langle {0} \rangle_{{\tau={tau}}}",
     exponents=("", "^{2}", "^{3}"),
 )
 
