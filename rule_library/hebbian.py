@@ -51,8 +51,8 @@ oja_single = Term(
     in_pool=False,
 )
 
-timing = Term(
-    name="timing",
+pair_timing = Term(
+    name="pair_timing",
     formula=(
         outer(post.activity, trace(pre.activity, _TIMING))
         - outer(trace(post.activity, _TIMING), pre.activity)
@@ -62,8 +62,8 @@ timing = Term(
     in_pool=False,
 )
 
-scaling = Term(
-    name="scaling",
+activity_scaling = Term(
+    name="activity_scaling",
     formula=-(W * outer(_SLOW_POST, pre.one)),
     citation="van Rossum, Bi & Turrigiano 2000, activity-dependent scaling, without its target",
     summary="synaptic scaling: weights shrink with the running mean of the activity",

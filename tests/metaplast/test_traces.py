@@ -283,7 +283,7 @@ def test_bcm_becomes_selective():
 
 
 def test_pre_before_post_potentiates_and_post_before_pre_depresses():
-    rule = named("timing")[0]
+    rule = named("pair_timing")[0]
     learner = Learner(FullyConnected((1, 1), objective_name="mse"), (rule,))
     # A trace that is updated before it is used: pairs that are d steps apart.
     keep, tau = 1 - 1 / 5, 5

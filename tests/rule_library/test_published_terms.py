@@ -112,8 +112,8 @@ SOURCES = {
     "covariance": "^Sejnowski 1977",
     "bcm": "^Intrator & Cooper 1992",
     "oja_single": "^Oja 1982",
-    "timing": "^Song, Miller & Abbott 2000",
-    "scaling": "^van Rossum, Bi & Turrigiano 2000",
+    "pair_timing": "^Song, Miller & Abbott 2000",
+    "activity_scaling": "^van Rossum, Bi & Turrigiano 2000",
     # tests/systems/test_fixed_point.py compares these with full matrices.
     "reparameterised": "^released code LearningFixedPointsInRNNs, rule 3",
     "reparameterised_ungated": "^released code LearningFixedPointsInRNNs, rule 4",
