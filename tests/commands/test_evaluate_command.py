@@ -13,7 +13,7 @@ from metaplast.online.comparison import widths_for_depth
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import choose_terms
 
-SMALL = ["--hidden=6,5", "--samples=40", "--seeds=3", "--test-images=50"]
+SMALL = ["--hidden=6,5", "--samples=20", "--seeds=3", "--test-images=50"]
 
 
 def run(*arguments):
@@ -47,7 +47,7 @@ def test_every_rule_has_a_row_for_each_network_and_record(folder):
     assert sorted({row["rule"] for row in rows}) == sorted(RULES)
     records = sorted({int(row["samples"]) for row in rows})
     assert records[0] == 0
-    assert records[-1] == 40
+    assert records[-1] == 20
     assert len(rows) == len(RULES) * 3 * len(records)
     first = {(row["rule"], row["network"]): row["loss"] for row in rows if row["samples"] == "0"}
     for network in "012":
@@ -110,7 +110,7 @@ def test_the_same_command_gives_the_same_numbers_and_prints_them(
 @pytest.mark.slow
 def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
-    options = ["--samples=10", "--seeds=2", "--baselines=none", "--quiet"]
+    options = ["--samples=5", "--seeds=2", "--baselines=none", "--quiet"]
     places = [("clusters:12,4", 6), ("digits", 1)]
     for index, (dataset, depth) in enumerate(places):
         out = tmp_path / f"out{index}"
@@ -134,7 +134,7 @@ def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
 @pytest.mark.slow
 def test_a_known_rule_may_have_another_feedback(tmp_path):
     out = tmp_path / "out"
-    options = ["--samples=20", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
+    options = ["--samples=10", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
     assert run("oja:symmetric", "fa:direct", "--baselines=dfa", *options) == 0
     rules = json.loads((out / "comparison.json").read_text())["rules"]
     assert {name: entry["feedback"] for name, entry in rules.items()} == {
@@ -193,7 +193,7 @@ def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
 def test_one_network_of_regression_has_an_open_band(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
     options = ["--dataset=diabetes", "--objective=mse", "--baselines=none", "--engine=batched"]
-    small = ["--hidden=5", "--samples=20", "--seeds=1", "--quiet"]
+    small = ["--hidden=5", "--samples=10", "--seeds=1", "--quiet"]
     assert run(rule, *options, *small, "--out", tmp_path / "out") == 0
     entry = json.loads((tmp_path / "out" / "comparison.json").read_text())["rules"]["mine"]
     assert entry["neg_mse"]["mean"] < 0

@@ -19,7 +19,7 @@ from metaplast.systems.timing import Timing
 from metaplast.terms.library import get_term
 
 TINY = {
-    "episodes": 4, "meta_batch": 2, "refit": 2, "refit_batch": 2, "validation": 2,
+    "episodes": 4, "meta_batch": 2, "refit": 2, "refit_batch": 2, "look": 4, "validation": 2,
     "test_episodes": 2, "hidden": (5,), "shots": 1, "queries": 1, "ways": 2,
     "dataset": "delayed:digits,show=1,time=3",
 }  # fmt: skip
