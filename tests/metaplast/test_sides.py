@@ -19,7 +19,7 @@ from metaplast.tasks.source import EpisodeSplit
 
 TINY = DiscoveryConfig(
     terms="error_hebbian,error_error,oja", hidden=(5,), episodes=8, meta_batch=2, refit=4,
-    refit_batch=2, look=4, validation=10, test_episodes=4, l1=0.0, engine="fused", dtype="float64",
+    refit_batch=2, validation=10, test_episodes=4, l1=0.0, engine="fused", dtype="float64",
 )  # fmt: skip
 FINAL = {
     "pool": TINY,
