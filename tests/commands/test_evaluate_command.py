@@ -10,6 +10,7 @@ import torch
 from metaplast.commands import evaluate as command
 from metaplast.commands import guard
 from metaplast.online.comparison import widths_for_depth
+from metaplast.report import comparison
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import choose_terms
 
@@ -38,6 +39,13 @@ def folder(tmp_path_factory):
     return out / "out"
 
 
+@pytest.fixture
+def _no_figures(monkeypatch):
+    """Draw nothing: figures take most of the time, and other tests are about them."""
+    monkeypatch.setattr(comparison, "save_figure", lambda figure, stem: None)
+
+
+without_figures = pytest.mark.usefixtures("_no_figures")
 RULES = ["mine", "feedback_alignment", "direct_feedback_alignment", "backprop", "ehebb"]
 
 
@@ -93,6 +101,7 @@ def test_figures_are_written_as_png_and_svg(folder):
 
 
 @pytest.mark.slow
+@without_figures
 def test_the_same_command_gives_the_same_numbers_and_prints_them(
     folder, tmp_path, capsys, monkeypatch
 ):
@@ -108,6 +117,7 @@ def test_the_same_command_gives_the_same_numbers_and_prints_them(
 
 
 @pytest.mark.slow
+@without_figures
 def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
     options = ["--samples=5", "--seeds=2", "--baselines=none", "--quiet"]
@@ -120,6 +130,7 @@ def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
     folder = tmp_path / "my_run"
     folder.mkdir()
@@ -132,6 +143,7 @@ def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 def test_a_known_rule_may_have_another_feedback(tmp_path):
     out = tmp_path / "out"
     options = ["--samples=10", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
@@ -148,6 +160,7 @@ def test_a_known_rule_may_have_another_feedback(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
     out = tmp_path / "out"
@@ -201,6 +214,7 @@ def test_one_network_of_regression_has_an_open_band(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 @pytest.mark.parametrize("provenance", [{"dataset": "digits"}, {"objective": "MSE"}, {}])
 def test_a_rule_found_with_another_objective_is_named(provenance, tmp_path, capsys):
     terms = choose_terms("bio").terms
