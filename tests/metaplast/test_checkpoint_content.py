@@ -55,6 +55,7 @@ def continued(loop, data):
         return error
 
 
+@pytest.mark.slow
 def test_every_field_is_checked(folder):
     data = load_checkpoint(folder / CHECKPOINT)
     loop = Discovery(CONFIG, split=SPLIT)._search()
