@@ -38,8 +38,16 @@ KERNEL_SOURCES = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # Before `-m` chooses tests.
 def pytest_collection_modifyitems(items):
-    """Begin with the modules that have the longest tests; keep the order of all others."""
+    """Mark tests of JAX as slow, and begin with the modules that have the longest tests.
+
+    JAX takes seconds to load, and each of its operations is compiled when it is first used.
+    """
+    for item in items:
+        given = getattr(item, "callspec", None)
+        if given and any(isinstance(v, str) and v == "jax" for v in given.params.values()):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name not in LONG)
 
 

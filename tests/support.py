@@ -113,7 +113,7 @@ MAIN = [sys.executable, "-c", "import sys; from metaplast.commands import main; 
 # Options of a discovery that takes a second.
 SMALL_RUN = [
     "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
-    "--refit=0", "--validation=4", "--test-episodes=4", "--engine=batched",
+    "--refit=0", "--look=4", "--validation=4", "--test-episodes=4", "--engine=batched",
     "--terms=error_hebbian,oja",
 ]  # fmt: skip
 

@@ -173,12 +173,12 @@ def svg(figure: Figure, name: str) -> str:
     return text.replace("DejaVu Sans", "system-ui")
 
 
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """Return the figure for a page: in the page's colours and as wide as its column.
+def inlined(text: str, description: str) -> str:
+    """Return a drawing of `svg` for a page: in the page's colours and as wide as its column.
 
     The page may set the CSS variables --c0, --c1, … to lighter or darker versions of `COLOURS`.
     """
-    text = svg(figure, name).replace(INK, "currentColor").replace(PAPER, "none")
+    text = text.replace(INK, "currentColor").replace(PAPER, "none")
     for index, colour in enumerate(COLOURS):
         text = text.replace(colour.lower(), f"var(--c{index}, {colour})")
     head, _, rest = text.partition(">")
@@ -187,11 +187,17 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     return f"{head.replace('<svg', f'<svg {label}', 1)}>{rest}"
 
 
-def save_figure(figure: Figure, stem: AnyPath) -> None:
-    """Write the figure as `stem`.png and `stem`.svg, dark on white."""
+def save_figure(figure: Figure, stem: AnyPath, text: str | None = None) -> None:
+    """Write the figure as `stem`.png and `stem`.svg, dark on white.
+
+    Args:
+        figure: the figure.
+        stem: path of both files without their suffix.
+        text: what `svg` returned for this figure; None to draw it.
+    """
     stem = as_path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    text = svg(figure, stem.name)
+    text = svg(figure, stem.name) if text is None else text
     text = text.replace(INK, _INK_IN_FILES).replace(PAPER, _PAPER_IN_FILES)
     write_text(stem.with_suffix(".svg"), '<?xml version="1.0" encoding="utf-8"?>\n' + text)
     # The parts are where the first drawing put them: to place them again takes as long as to draw.

@@ -16,7 +16,7 @@ from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.result import DISCOVERED, unsupported
-from metaplast.report.canvas import inline_svg, save_figure
+from metaplast.report.canvas import inlined, save_figure, svg
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
 from metaplast.rules.notebook import equation_html, mathml, typographic
@@ -63,7 +63,9 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
     run = read_run(folder, terms)
     try:
         shown = pictures(run)
-        page = render(run, shown)
+        # Drawing takes most of the time, so the page and the files share the drawings.
+        drawings = {picture.name: svg(picture.figure, picture.name) for picture in shown}
+        page = render(run, shown, drawings)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # The drawing code reads numbers and names from the files, which may be damaged.
         raise UserError(
@@ -72,7 +74,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
             f"run again."
         ) from error
     for picture in shown:
-        save_figure(picture.figure, folder / FIGURES / picture.name)
+        save_figure(picture.figure, folder / FIGURES / picture.name, drawings[picture.name])
     write_text(folder / PAGE, page)
     return folder / PAGE
 
@@ -163,8 +165,8 @@ def _angles(run: FinishedRun) -> list[Picture]:
     return [Picture("angles", figure, caption)]
 
 
-def render(run: FinishedRun, shown: list[Picture]) -> str:
-    """Return the page."""
+def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) -> str:
+    """Return the page with figures, whose drawings `svg` returned, by name."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -172,7 +174,7 @@ def render(run: FinishedRun, shown: list[Picture]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     drawn = {
         picture.name: {
-            "svg": Markup(inline_svg(picture.figure, picture.name, picture.caption)),
+            "svg": Markup(inlined(drawings[picture.name], picture.caption)),
             "caption": picture.caption,
             "files": f"{FIGURES}/{picture.name}",
         }

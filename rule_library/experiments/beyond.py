@@ -34,7 +34,7 @@ _QUICK_SITES = (
     *(HeldoutSetup(name, "digits", depth=3, **_SMALL) for name in _DATA),
     *(HeldoutSetup("depth", "digits", at=depth, depth=depth, **_SMALL) for depth in _DEPTHS[:2]),
 )
-_QUICK = {**TINY, "refit": 4, "validation": 4, "test_episodes": 4}
+_QUICK = {**TINY, "refit": 4, "look": 4, "validation": 4, "test_episodes": 4}
 _LABELS = {
     "discovered": "discovered",
     "bio_published": "bio, published loop",

@@ -10,10 +10,11 @@ import torch
 from metaplast.commands import evaluate as command
 from metaplast.commands import guard
 from metaplast.online.comparison import widths_for_depth
+from metaplast.report import comparison
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import choose_terms
 
-SMALL = ["--hidden=6,5", "--samples=40", "--seeds=3", "--test-images=50"]
+SMALL = ["--hidden=6,5", "--samples=20", "--seeds=3", "--test-images=50"]
 
 
 def run(*arguments):
@@ -38,6 +39,13 @@ def folder(tmp_path_factory):
     return out / "out"
 
 
+@pytest.fixture
+def _no_figures(monkeypatch):
+    """Draw nothing: figures take most of the time, and other tests are about them."""
+    monkeypatch.setattr(comparison, "save_figure", lambda figure, stem: None)
+
+
+without_figures = pytest.mark.usefixtures("_no_figures")
 RULES = ["mine", "feedback_alignment", "direct_feedback_alignment", "backprop", "ehebb"]
 
 
@@ -47,7 +55,7 @@ def test_every_rule_has_a_row_for_each_network_and_record(folder):
     assert sorted({row["rule"] for row in rows}) == sorted(RULES)
     records = sorted({int(row["samples"]) for row in rows})
     assert records[0] == 0
-    assert records[-1] == 40
+    assert records[-1] == 20
     assert len(rows) == len(RULES) * 3 * len(records)
     first = {(row["rule"], row["network"]): row["loss"] for row in rows if row["samples"] == "0"}
     for network in "012":
@@ -93,6 +101,7 @@ def test_figures_are_written_as_png_and_svg(folder):
 
 
 @pytest.mark.slow
+@without_figures
 def test_the_same_command_gives_the_same_numbers_and_prints_them(
     folder, tmp_path, capsys, monkeypatch
 ):
@@ -108,9 +117,10 @@ def test_the_same_command_gives_the_same_numbers_and_prints_them(
 
 
 @pytest.mark.slow
+@without_figures
 def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
-    options = ["--samples=10", "--seeds=2", "--baselines=none", "--quiet"]
+    options = ["--samples=5", "--seeds=2", "--baselines=none", "--quiet"]
     places = [("clusters:12,4", 6), ("digits", 1)]
     for index, (dataset, depth) in enumerate(places):
         out = tmp_path / f"out{index}"
@@ -120,6 +130,7 @@ def test_rules_move_between_data_sets_depths_and_widths(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
     folder = tmp_path / "my_run"
     folder.mkdir()
@@ -132,9 +143,10 @@ def test_a_run_folder_and_a_known_rule_by_name_are_rules_too(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 def test_a_known_rule_may_have_another_feedback(tmp_path):
     out = tmp_path / "out"
-    options = ["--samples=20", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
+    options = ["--samples=10", "--seeds=2", "--hidden=5", "--quiet", "--out", out]
     assert run("oja:symmetric", "fa:direct", "--baselines=dfa", *options) == 0
     rules = json.loads((out / "comparison.json").read_text())["rules"]
     assert {name: entry["feedback"] for name, entry in rules.items()} == {
@@ -148,6 +160,7 @@ def test_a_known_rule_may_have_another_feedback(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     rule = save_rule(tmp_path / "mine.json", (1e1, -2e1, 1e-2))
     out = tmp_path / "out"
@@ -193,7 +206,7 @@ def test_diverged_networks_are_counted_and_shown(tmp_path, capsys):
 def test_one_network_of_regression_has_an_open_band(tmp_path):
     rule = save_rule(tmp_path / "mine.json")
     options = ["--dataset=diabetes", "--objective=mse", "--baselines=none", "--engine=batched"]
-    small = ["--hidden=5", "--samples=20", "--seeds=1", "--quiet"]
+    small = ["--hidden=5", "--samples=10", "--seeds=1", "--quiet"]
     assert run(rule, *options, *small, "--out", tmp_path / "out") == 0
     entry = json.loads((tmp_path / "out" / "comparison.json").read_text())["rules"]["mine"]
     assert entry["neg_mse"]["mean"] < 0
@@ -201,6 +214,7 @@ def test_one_network_of_regression_has_an_open_band(tmp_path):
 
 
 @pytest.mark.slow
+@without_figures
 @pytest.mark.parametrize("provenance", [{"dataset": "digits"}, {"objective": "MSE"}, {}])
 def test_a_rule_found_with_another_objective_is_named(provenance, tmp_path, capsys):
     terms = choose_terms("bio").terms

@@ -12,7 +12,7 @@ from metaplast.terms.library import get_term
 SMALL = [
     "--system=fixed-point:steps=20,batch=2,solver=gmres", "--dataset=digits", "--hidden=6",
     "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=4", "--refit=4",
-    "--refit-batch=4", "--validation=4", "--test-episodes=4", "--quiet",
+    "--refit-batch=4", "--look=8", "--validation=4", "--test-episodes=4", "--quiet",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from metaplast.rules.rule import Rule
 
 SMALL = [
     "--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--episodes=8", "--meta-batch=2",
-    "--refit=4", "--refit-batch=2", "--validation=6", "--test-episodes=4",
+    "--refit=4", "--refit-batch=2", "--look=4", "--validation=6", "--test-episodes=4",
     "--engine=fused", "--processes=1",
     "--terms=error_hebbian,oja",
 ]  # fmt: skip

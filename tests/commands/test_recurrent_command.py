@@ -19,7 +19,7 @@ from metaplast.systems.timing import Timing
 from metaplast.terms.library import get_term
 
 TINY = {
-    "episodes": 4, "meta_batch": 2, "refit": 2, "refit_batch": 2, "validation": 2,
+    "episodes": 4, "meta_batch": 2, "refit": 2, "refit_batch": 2, "look": 4, "validation": 2,
     "test_episodes": 2, "hidden": (5,), "shots": 1, "queries": 1, "ways": 2,
     "dataset": "delayed:digits,show=1,time=3",
 }  # fmt: skip
@@ -50,6 +50,7 @@ class Stop:
         pass
 
 
+@pytest.mark.slow
 def test_a_discovery_from_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = tmp_path / "run"
@@ -69,6 +70,7 @@ def test_a_discovery_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert rule.learner(Recurrent((64, 5, 10), Timing(1, 1, 3))).feedback_name == "fixed"
 
 
+@pytest.mark.slow
 def test_a_run_continues_where_it_was_stopped(tmp_path):
     settings = {
         **TINY,

@@ -190,7 +190,7 @@ def test_requests_too_large_for_the_data(changes, sentence):
     ("name", "outputs", "held_out", "brightness"),
     [
         ("mnist", 10, "images", 0.13),
-        ("emnist-bymerge", 47, "classes", 0.17),
+        pytest.param("emnist-bymerge", 47, "classes", 0.17, marks=pytest.mark.slow),
         pytest.param("omniglot", 1623, "classes", 0.085, marks=pytest.mark.slow),
     ],
 )

@@ -131,7 +131,8 @@ def test_networks_that_learn_from_batches_have_rates_from_the_tuning_half(
 def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path):
     variant = VARIANTS["discovered"]
     config = variant.config(QUICK)
-    small = {"terms": "error_hebbian,oja", "refit": 4, "validation": 4, "test_episodes": 4}
+    small = {"terms": "error_hebbian,oja", "refit": 4, "look": 4, "validation": 4,
+             "test_episodes": 4}  # fmt: skip
     variant = replace(variant, quick={**variant.quick, "hidden": (5,), "episodes": 4, **small})
     prepared = variant.prepare(QUICK, tmp_path)
     first = sources.sides.index("test")

@@ -21,7 +21,7 @@ from metaplast.terms.formula_data import DataError
 
 CONFIG = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,
-    refit=0, validation=2, test_episodes=2, engine="batched", l1=0.0, schedule="constant",
+    refit=0, look=4, validation=2, test_episodes=2, engine="batched", l1=0.0, schedule="constant",
 )  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
 
@@ -55,6 +55,7 @@ def continued(loop, data):
         return error
 
 
+@pytest.mark.slow
 def test_every_field_is_checked(folder):
     data = load_checkpoint(folder / CHECKPOINT)
     loop = Discovery(CONFIG, split=SPLIT)._search()

@@ -203,7 +203,7 @@ def test_a_per_layer_rule_of_a_one_layer_network_stays_per_layer(tmp_path):
     split = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
     config = DiscoveryConfig(
         terms="error_hebbian,oja,decay", hidden=(), theta="per-layer", ways=3, shots=2, queries=2,
-        episodes=8, meta_batch=2, refit=4, refit_batch=2, validation=2, test_episodes=2,
+        episodes=8, meta_batch=2, refit=4, refit_batch=2, look=4, validation=2, test_episodes=2,
         engine="fused", schedule="constant",
     )  # fmt: skip
     result = discover(config, folder=tmp_path, split=split, observers=[RunFiles(tmp_path)])

@@ -16,7 +16,8 @@ from metaplast.rules.rule import Rule
 
 TINY = {
     "hidden": [5, 4], "ways": 3, "shots": 2, "queries": 2, "episodes": 4, "meta_batch": 2,
-    "refit": 2, "refit_batch": 2, "validation": 4, "test_episodes": 4, "engine": "fused",
+    "refit": 2, "refit_batch": 2, "look": 4, "validation": 4, "test_episodes": 4,
+    "engine": "fused",
 }  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", 6, 3, "clouds")
 

@@ -20,7 +20,7 @@ from metaplast.tasks.source import EpisodeSplit
 
 TINY = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
-    "refit": 4, "refit_batch": 2, "validation": 4, "test_episodes": 4,
+    "refit": 4, "refit_batch": 2, "look": 4, "validation": 4, "test_episodes": 4,
     "dataset": "digits", "engine": "fused",
 }  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")

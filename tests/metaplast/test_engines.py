@@ -234,7 +234,8 @@ def test_a_rule_without_terms_learns_nothing(engine, per_layer):
     assert tuple(outcome.theta_gradient.shape) == (2, *problem.theta.shape)
 
 
-@pytest.mark.parametrize("engine", [pytest.param("reference", marks=pytest.mark.slow), "batched"])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["reference", "batched"])
 @pytest.mark.parametrize("feedback", ["fixed", "symmetric"])
 def test_single_precision_is_close_to_double(feedback, engine):
     options = {"feedback": feedback, "widths": (30, 20, 15, 10, 5), "steps": 25, "size": 0.01}

@@ -85,6 +85,7 @@ def found():
             meta_batch=2,
             refit=4,
             refit_batch=2,
+            look=4,
             validation=4,
             test_episodes=4,
         )

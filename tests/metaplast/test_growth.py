@@ -325,6 +325,7 @@ def test_a_configuration_keeps_its_identity_unless_growth_was_asked_for():
         assert DiscoveryConfig.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
+@pytest.mark.slow
 def test_a_discovery_tells_how_its_rule_grew(tmp_path):
     result = discover(config(), folder=tmp_path / "run")
     assert result.trials
@@ -368,6 +369,7 @@ def test_a_growing_run_that_is_killed_goes_on_bit_for_bit(theta, tmp_path):
         assert again.errors == whole.errors
 
 
+@pytest.mark.slow
 def test_all_layers_move_together_while_a_rule_grows():
     result = discover(config(theta="per-layer"))
     for record in result.history:

@@ -25,6 +25,9 @@ PLAIN = OuterSettings(
     scaling="none", clip=0.0, backtrack=False,
 )  # fmt: skip
 
+# 100 steps come as close to the best θ: each divides the distance by 1.4.
+QUICK = replace(PLAIN, episodes=100, meta_lr=0.3)
+
 
 class Quadratic:
     """Stands in for an engine: the loss is ½‖θ − target‖², so its best θ is known.
@@ -69,7 +72,7 @@ REAL = OuterSettings(episodes=16, meta_batch=2, meta_lr=1e-2, l1=0.01)
 
 @pytest.mark.slow
 def test_the_proximal_step_ends_at_the_soft_threshold_with_exact_zeros():
-    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, l1=0.5, signs=False))
+    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(QUICK, l1=0.5, signs=False))
     loop.run()
     # argmin of ½‖θ − target‖² + λ‖θ‖₁ is the soft threshold of the target.
     assert_close(loop.theta, torch.tensor([0.5, 0.0, 0.0], dtype=torch.float64))
@@ -79,7 +82,8 @@ def test_the_proximal_step_ends_at_the_soft_threshold_with_exact_zeros():
 
 @pytest.mark.slow
 def test_the_subgradient_comes_near_but_never_to_zero():
-    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), replace(PLAIN, l1=0.5, penalty="subgradient"))
+    settings = replace(QUICK, meta_lr=0.15, l1=0.5, penalty="subgradient")
+    loop = loop_of(Quadratic([1.0, 0.3, -0.2]), settings)
     loop.run()
     assert loop.theta[0].item() == pytest.approx(0.5, abs=1e-6)
     assert 0 < loop.theta[1].abs().item() < 0.1
@@ -88,7 +92,7 @@ def test_the_subgradient_comes_near_but_never_to_zero():
 
 @pytest.mark.slow
 def test_without_penalty_the_best_theta_is_found():
-    loop = loop_of(Quadratic([1.0, -0.3, 0.2]))
+    loop = loop_of(Quadratic([1.0, -0.3, 0.2]), QUICK)
     loop.run()
     assert_close(loop.theta, torch.tensor([1.0, -0.3, 0.2], dtype=torch.float64))
 
@@ -105,7 +109,7 @@ def test_a_term_at_zero_feels_no_subgradient(penalty):
 @pytest.mark.slow
 @pytest.mark.parametrize("signs", [True, False])
 def test_decay_is_kept_from_growing_unless_told_otherwise(signs):
-    loop = loop_of(Quadratic([1.0, -1.0, -1.0]), replace(PLAIN, signs=signs))
+    loop = loop_of(Quadratic([1.0, -1.0, -1.0]), replace(QUICK, signs=signs))
     loop.run()
     assert_close(loop.theta[:2], torch.tensor([1.0, -1.0], dtype=torch.float64))
     assert loop.theta[2].item() == pytest.approx(0.0 if signs else -1.0)

@@ -29,7 +29,7 @@ from metaplast.watch.console import make_console, show_config
 
 CONFIGURATION = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=6, meta_batch=2,
-    refit=0, validation=2, test_episodes=2, engine="batched", l1=0.0,
+    refit=0, look=4, validation=2, test_episodes=2, engine="batched", l1=0.0,
 )  # fmt: skip
 MINE = Term("mine", -0.5 * outer(post.error, pre.activity) + 0.25 * W, "a notebook", initial=1e-4)
 

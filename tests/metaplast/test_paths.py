@@ -35,7 +35,7 @@ from metaplast.watch.tensorboard import TensorBoard
 
 TINY = {
     "terms": "error_hebbian", "hidden": (4,), "ways": 3, "shots": 2, "queries": 2, "episodes": 2,
-    "meta_batch": 2, "refit": 0, "validation": 2, "test_episodes": 2, "engine": "fused",
+    "meta_batch": 2, "refit": 0, "look": 4, "validation": 2, "test_episodes": 2, "engine": "fused",
 }  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", 6, 3, "clouds")
 

@@ -18,7 +18,7 @@ from metaplast.report.sweep_figure import draw
 
 TINY = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,
-    refit=4, refit_batch=2, validation=4, test_episodes=4, engine="batched",
+    refit=4, refit_batch=2, look=4, validation=4, test_episodes=4, engine="batched",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # Its reader takes seconds to load.
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 CONFIG = DiscoveryConfig(
-    episodes=8, meta_batch=2, refit=4, refit_batch=2, validation=4, test_episodes=4,
+    episodes=8, meta_batch=2, refit=4, refit_batch=2, look=4, validation=4, test_episodes=4,
     hidden=(12, 8), shots=8, queries=4, engine="fused",
     terms="error_hebbian,error_error,oja,decay",
 )  # fmt: skip

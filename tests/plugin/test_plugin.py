@@ -145,7 +145,7 @@ OPTIONS = [
     "--system", "surprised", "--feedback", "halved", "--objective", "brier",
     "--terms", "surprises", "--hidden", "6", "--shots", "3", "--queries", "3",
     "--episodes", "8", "--meta-batch", "4", "--refit", "8", "--refit-batch", "4",
-    "--validation", "4", "--test-episodes", "4", "--engine", "batched",
+    "--look", "4", "--validation", "4", "--test-episodes", "4", "--engine", "batched",
 ]  # fmt: skip
 
 

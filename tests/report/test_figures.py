@@ -8,7 +8,7 @@ from support import ACCURACY
 
 from metaplast.base.bands import Band
 from metaplast.report import figures
-from metaplast.report.canvas import _spread, inline_svg, look, save_figure
+from metaplast.report.canvas import _spread, inlined, look, save_figure, svg
 from metaplast.report.curve import PLACES, Curve
 from metaplast.report.figures import Trajectory
 from metaplast.reproduce.panels import Panel, _shared_looks
@@ -123,7 +123,7 @@ def some_figures():
 def test_every_kind_of_figure_becomes_files_and_parts_of_a_page(tmp_path):
     for index, figure in enumerate(some_figures()):
         save_figure(figure, tmp_path / "new" / f"f{index}")
-        text = inline_svg(figure, f"f{index}", 'what "it" shows')
+        text = inlined(svg(figure, f"f{index}"), 'what "it" shows')
         assert text.startswith('<svg role="img" aria-label="what &quot;it&quot; shows"')
         head = text[: text.index(">")]
         assert "viewBox" in head
@@ -135,7 +135,7 @@ def test_every_kind_of_figure_becomes_files_and_parts_of_a_page(tmp_path):
 
 @pytest.mark.slow
 def test_the_same_data_give_the_same_picture():
-    a, b = (inline_svg(next(some_figures()), "f", "x") for _ in range(2))
+    a, b = (inlined(svg(next(some_figures()), "f"), "x") for _ in range(2))
     assert a == b
 
 

@@ -31,6 +31,7 @@ SMALL = [
     "--meta-batch=2",
     "--refit=4",
     "--refit-batch=2",
+    "--look=4",
     "--validation=4",
     "--test-episodes=6",
     "--hidden=12,8",
