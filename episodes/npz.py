@@ -1,0 +1,51 @@
+"""Arrays in a NumPy file: inputs [sample, …] and targets [sample] or [sample, output]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pickle import UnpicklingError
+
+import numpy as np
+
+from episodes.from_file import FileSource, Samples, damaged, file_at
+from episodes.named_arrays import chosen, words_for
+from episodes.storage import DAMAGE
+from metaplast.base.errors import require
+from metaplast.tasks.request import DataRequest
+
+
+class NpzSource(FileSource):
+    """Two arrays of a file that `numpy.savez` wrote. Python objects in it are never loaded."""
+
+    name = "npz"
+    summary = (
+        "arrays x and y of numpy.savez: npz:FILE, or npz:FILE,x=NAME,y=NAME; whole numbers or "
+        "text are classes, floating-point y is learned by regression"
+    )
+    own = ("x", "y")
+    example = "npz:FILE.npz"
+
+    def read(
+        self, text: str, label: str, settings: Mapping[str, str], request: DataRequest
+    ) -> Samples:
+        """Return the arrays of a file; see `FileSource.read`."""
+        path = file_at(text)
+        try:
+            # Opened here, because NumPy leaves a damaged file open.
+            with path.open("rb") as content:
+                found = np.load(content, allow_pickle=False)
+                require(
+                    not isinstance(found, np.ndarray),
+                    f"{label} holds one array without a name; write both with "
+                    f"numpy.savez(FILE, x=inputs, y=targets).",
+                )
+                x, y = chosen(label, found.files, settings, f"npz:{text}")
+                inputs, targets = found[x], found[y]
+        except (UnpicklingError, *DAMAGE) as error:
+            if "pickle" in str(error):
+                error = ValueError("it holds Python objects, which could run code when loaded")
+            raise damaged(label, "arrays of numpy.savez", error) from None
+        return Samples(inputs, targets, words=words_for(inputs))
+
+
+NPZ = NpzSource()
