@@ -155,6 +155,10 @@ def file_at(text: str) -> Path:
         UserError: if there is none.
     """
     path = user_path(text)
+    require(
+        not path.is_dir(),
+        f"{shown(str(path))} is a folder; give a file, or folder:PATH for images in folders.",
+    )
     require(check_file(path), f"there is no file {shown(str(path))}; check the path.")
     return path
 

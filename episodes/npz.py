@@ -13,6 +13,9 @@ from episodes.storage import DAMAGE
 from metaplast.base.errors import require
 from metaplast.tasks.request import DataRequest
 
+# How files of one array, and files of several, begin.
+_ONE, _SEVERAL = b"\x93NUMPY", b"PK"
+
 
 class NpzSource(FileSource):
     """Two arrays of a file that `numpy.savez` wrote. Python objects in it are never loaded."""
@@ -33,12 +36,9 @@ class NpzSource(FileSource):
         try:
             # Opened here, because NumPy leaves a damaged file open.
             with path.open("rb") as content:
+                _require_npz(label, content.read(len(_ONE)))
+                content.seek(0)
                 found = np.load(content, allow_pickle=False)
-                require(
-                    not isinstance(found, np.ndarray),
-                    f"{label} holds one array without a name; write both with "
-                    f"numpy.savez(FILE, x=inputs, y=targets).",
-                )
                 x, y = chosen(label, found.files, settings, f"npz:{text}")
                 inputs, targets = found[x], found[y]
         except (UnpicklingError, *DAMAGE) as error:
@@ -46,6 +46,20 @@ class NpzSource(FileSource):
                 error = ValueError("it holds Python objects, which could run code when loaded")
             raise damaged(label, "arrays of numpy.savez", error) from None
         return Samples(inputs, targets, words=words_for(inputs))
+
+
+def _require_npz(label: str, start: bytes) -> None:
+    """Check that a file begins as one with named arrays, and so has no pickled contents."""
+    require(
+        start != _ONE,
+        f"{label} holds one array without a name; write both with numpy.savez(FILE, x=inputs, "
+        f"y=targets).",
+    )
+    require(
+        start.startswith(_SEVERAL),
+        f"{label} is not a file of numpy.savez; write one with numpy.savez(FILE, x=inputs, "
+        f"y=targets).",
+    )
 
 
 NPZ = NpzSource()

@@ -140,8 +140,12 @@ class Discovery:
         discovery._identity = asked.identity
         discovery.stages.load()
         discovery._resumed = True
-        if asked.own is not None:
+        # Data are opened here only if they may have changed.
+        if asked.own is not None and asked.own.data is not None:
             asked.own.require_same_data(discovery.own.data, str(folder))
+        elif asked.own is not None and asked.own.files:
+            name = asked.config.dataset_name
+            asked.own.require_same_files(discovery.own.files, name, str(folder))
         return discovery
 
     @classmethod
@@ -193,10 +197,10 @@ class Discovery:
 
     @cached_property
     def own(self) -> Own:
-        """What was passed from Python: a record of the data, and the terms."""
-        given = self._given_split is not None
-        data = OwnData.of(self.split, self.config.torch_device) if given else None
-        return Own(data, self._own_terms)
+        """What was passed from Python or read from files: records of the data, and the terms."""
+        if self._given_split is None:
+            return Own(None, self._own_terms, self.split.digest)
+        return Own(OwnData.of(self.split, self.config.torch_device), self._own_terms)
 
     @property
     def description(self) -> str:
