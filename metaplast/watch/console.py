@@ -30,18 +30,21 @@ def _stage_name(stage: str) -> str:
     return tried_in(stage) or _STAGES.get(stage, stage)
 
 
-def make_console() -> Console:
+def make_console(*, errors: bool = False) -> Console:
     """Return the console to print on; in a file or pipe, COLUMNS or 140 columns wide.
 
     If its encoding lacks the characters of formulas, they are written in ASCII.
+
+    Args:
+        errors: whether to print on standard error, because a program reads standard output.
     """
     make_streams_safe()
-    encoding = getattr(sys.stdout, "encoding", None)
+    encoding = getattr(sys.stderr if errors else sys.stdout, "encoding", None)
     kind = Console if shows_formulas(encoding) else AsciiConsole
-    console = kind(highlight=False)
+    console = kind(highlight=False, stderr=errors)
     if console.is_terminal or os.environ.get("COLUMNS"):
         return console
-    return kind(highlight=False, width=140)
+    return kind(highlight=False, stderr=errors, width=140)
 
 
 class ProgressBar:
