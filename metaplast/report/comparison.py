@@ -86,7 +86,12 @@ def _rate_rows(result: EntrantResult) -> list[dict[str, Any]]:
 def write_summary(
     folder: AnyPath, results: Sequence[EntrantResult], settings: Mapping[str, Any]
 ) -> None:
-    """Write comparison.json: the options, and every rule's results at the end."""
+    """Write comparison.json: what `summary_data` returns."""
+    write_json(as_path(folder, "folder") / SUMMARY, summary_data(results, settings))
+
+
+def summary_data(results: Sequence[EntrantResult], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options, and every rule's results at the end, as plain data."""
     rules = {}
     for result in results:
         band, run = result.run.band(), result.run
@@ -101,8 +106,7 @@ def write_summary(
             "diverged": int(run.diverged.sum()),
             "networks": len(run.score),
         }
-    data = {"settings": dict(settings), "rules": rules, "versions": versions()}
-    write_json(as_path(folder, "folder") / SUMMARY, data)
+    return {"settings": dict(settings), "rules": rules, "versions": versions()}
 
 
 def write_figures(
