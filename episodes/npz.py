@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 
 from episodes.from_file import FileSource, Samples, damaged, file_at
 from episodes.named_arrays import chosen, words_for
+from episodes.own_data import from_dataset, from_tensors
 from episodes.storage import DAMAGE
 from metaplast.base.errors import require
 from metaplast.tasks.request import DataRequest
+from metaplast.tasks.source import EpisodeSource
 
 # How files of one array, and files of several, begin.
 _ONE, _SEVERAL = b"\x93NUMPY", b"PK"
@@ -27,6 +30,12 @@ class NpzSource(FileSource):
     )
     own = ("x", "y")
     example = "npz:FILE.npz"
+
+    def holding(self, inputs: Any, targets: Any) -> EpisodeSource:
+        """Return a source over arrays in memory; see `EpisodeSource.holding`."""
+        if targets is None:
+            return from_dataset(inputs, name="data")
+        return from_tensors(inputs, targets, name="data")
 
     def read(
         self, text: str, label: str, settings: Mapping[str, str], request: DataRequest

@@ -24,13 +24,12 @@ from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse, parse_early
 from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import PRESETS, DiscoveryConfig
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
-from metaplast.discovery.run import Discovery, Observer
+from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import write_config
 from metaplast.discovery.run_folder import RunFiles, summary
 from metaplast.discovery.stages import require_interval
-from metaplast.meta.outer_loop import OuterLoop
-from metaplast.meta.record import Record
 from metaplast.report.observer import ReportFiles
 from metaplast.systems.feedback import all_feedbacks
 from metaplast.systems.kind import DEFAULT, all_systems
@@ -184,20 +183,11 @@ def _run(
     return discovery.run()
 
 
-class _LastResult:
+class _LastResult(Observer):
     """Remembers the result, even if its files cannot be written."""
 
     def __init__(self) -> None:
         self.result: Result | None = None
-
-    def begin(self, discovery: Discovery) -> None:
-        """Do nothing when the run begins."""
-
-    def record(self, loop: OuterLoop, record: Record) -> None:
-        """Do nothing at an outer step."""
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
         """Remember the result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
@@ -15,6 +15,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.loops import HELDOUT, Loops
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.own import Own, OwnData, require_fit
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
@@ -36,22 +37,6 @@ from metaplast.terms.library import KnownRule, baselines
 from metaplast.terms.term import Term
 
 __all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "write_config"]
-
-
-class Observer(Protocol):
-    """Observes a discovery: a progress bar, TensorBoard, files."""
-
-    def begin(self, discovery: Discovery) -> None:
-        """Receive the discovery that is about to run; called once, before the first step."""
-
-    def record(self, loop: OuterLoop, record: Record) -> None:
-        """Receive the record of one outer step."""
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Receive the number of newly finished held-out tasks of a rule."""
-
-    def finish(self, result: Result) -> None:
-        """Receive the result."""
 
 
 class Discovery:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
@@ -131,6 +131,19 @@ class EpisodeSource(ABC):
             f"{self.name} supplies separate tasks, but online training needs a stream of single "
             f"images; choose a data set of labelled images."
         )
+
+    def holding(self, inputs: Any, targets: Any) -> EpisodeSource | None:
+        """Return a source over a user's own arrays, if this source can hold arrays.
+
+        Args:
+            inputs: [sample, …] real numbers.
+            targets: [sample] classes, or numbers to learn; None if `inputs` is a map-style data
+                set of pairs.
+
+        Raises:
+            UserError: if it can, but the data are invalid.
+        """
+        return None
 
     def parts(self, request: StreamRequest) -> Mapping[str, Examples]:
         """Return the parts into which the data set itself is divided, by name.
