@@ -217,7 +217,7 @@ def _trials(entrant: Entrant) -> int:
 def _show(console: Console, results: Sequence[EntrantResult]) -> None:
     console.print()
     tables = (
-        report.score_table(results),
+        report.score_table(results, console.width),
         report.paired_table(results),
         report.coefficients_table(results),
         report.diagnostics_table(results),

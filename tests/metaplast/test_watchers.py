@@ -149,8 +149,8 @@ def test_a_selection_counts_its_trials():
     ]
     assert numbers
     assert [number for number, _ in numbers] == sorted(number for number, _ in numbers)
+    # How many there will be is an estimate.
     assert all(number <= total for number, total in numbers)
-    assert numbers[-1][0] == numbers[-1][1]
 
 
 @pytest.mark.parametrize("width", [70, 80, 120])
@@ -159,8 +159,8 @@ def test_the_bar_cuts_no_name(width):
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     bar = ProgressBar(console)
     task = bar._bar.add_task(
-        stages_in_words.training(trial(17, f"without {name}"), left=1), total=9, completed=3, status="loss 1",
-        seconds=3000.0,
+        stages_in_words.training(trial(17, f"without {name}"), left=1), total=9, completed=3,
+        status="loss 1", seconds=3000.0,
     )  # fmt: skip
     assert task == 0
     console.print(bar._bar.get_renderable())
