@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from metaplast.base.errors import UserError, require
-from metaplast.discovery.config import DiscoveryConfig
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.derived import request_of
@@ -124,36 +123,6 @@ def _side(
         )
     sizes = batch.support_x.shape[1], batch.query_x.shape[1]
     return sampler.digest() if isinstance(sampler, Digestible) else batch_digest(batch), sizes
-
-
-def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
-    """Check that a split was made for the sizes of a configuration.
-
-    For a sampler of the user's own class, which has no request, this checks nothing; the run then
-    records the sizes of its episodes.
-
-    Raises:
-        UserError: if the split was made for other sizes.
-    """
-    wanted = config.request
-    for sampler in (split.train, split.test):
-        made = request_of(sampler)
-        if made is None:
-            continue
-        for name in ("ways", "shots", "queries", "labels", "device"):
-            has, asks = getattr(made, name), getattr(wanted, name)
-            if name == "device":
-                has, asks = has.type, asks.type
-            require(
-                has == asks,
-                f"the split was made for {name} = {has}, but the configuration asks for {asks}; "
-                f"make it with source.split(config.request).",
-            )
-    require(
-        config.held_out in ("auto", split.held_out),
-        f"the split holds out {split.held_out}, but the configuration asks to hold out "
-        f"{config.held_out}; make it with source.split(config.request).",
-    )
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.loops import HELDOUT, Loops
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.own import Own, OwnData, require_fit
+from metaplast.discovery.own import Own, OwnData
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, keep_terms, select
+from metaplast.discovery.split_fit import require_fit
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
