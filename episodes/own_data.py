@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from episodes.arrays import Array, as_inputs, as_labels
-from episodes.own_source import Scale, own_source
+from episodes.own_source import Scale, own_pool, own_source
 from metaplast.base.errors import UserError, require, shown
 from metaplast.tasks.source import EpisodeSource
 
@@ -64,7 +64,8 @@ def from_tensors(
     Raises:
         UserError: if a shape, a label or a pixel does not meet these requirements.
     """
-    return own_source(images, labels, name, held_out_classes, scale, target_scale)
+    pool = own_pool(name, images, labels, held_out_classes, scale, target_scale)
+    return own_source(name, pool)
 
 
 def from_dataset(
@@ -101,9 +102,10 @@ def from_dataset(
         images.append(image)
         labels.append(label)
     _require_one_kind(name, labels)
-    return own_source(
-        torch.stack(images), np.stack(labels), name, held_out_classes, scale, target_scale
+    pool = own_pool(
+        name, torch.stack(images), np.stack(labels), held_out_classes, scale, target_scale
     )
+    return own_source(name, pool)
 
 
 def _require_one_kind(name: str, labels: Sequence[Array]) -> None:

@@ -32,10 +32,19 @@ _MEND_TARGETS = (
 DARK = 17
 
 
-def own_source(
-    images: Any, labels: Any, name: str, held_out: Any, scale: Scale, target_scale: Scale
-) -> EpisodeSource:
-    """Return a source over images and labels; see `episodes.from_tensors`.
+def own_source(name: str, pool: LabelledPool) -> EpisodeSource:
+    """Return a source over a user's own pool."""
+    if pool.kind == "numbers":
+        summary = f"{len(pool.images)} samples of your own (regression, {pool.outputs} outputs)"
+    else:
+        summary = f"{len(pool.images)} images of your own ({pool.classes} classes)"
+    return PoolSource(name, summary, Held(pool))
+
+
+def own_pool(
+    name: str, images: Any, labels: Any, held_out: Any, scale: Scale, target_scale: Scale
+) -> LabelledPool:
+    """Return a pool of images and labels; arguments as for `episodes.from_tensors`.
 
     Raises:
         UserError: if they do not meet its requirements.
@@ -47,12 +56,7 @@ def own_source(
     pixels, classes = as_inputs(name, images), as_labels(name, labels)
     _check_shapes(name, pixels, classes)
     inputs = input_pool(name, pixels, scale)
-    pool = with_targets(name, inputs, classes, held_out, target_scale)
-    if pool.kind == "numbers":
-        summary = f"{len(pixels)} samples of your own (regression, {pool.outputs} outputs)"
-    else:
-        summary = f"{len(pixels)} images of your own ({pool.classes} classes)"
-    return PoolSource(name, summary, Held(pool))
+    return with_targets(name, inputs, classes, held_out, target_scale)
 
 
 def input_pool(name: str, inputs: Tensor, scale: Scale) -> LabelledPool:

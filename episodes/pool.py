@@ -40,6 +40,8 @@ class LabelledPool:
         parts: the parts into which the data set itself is divided, such as "train" and "test", with
             their numbers of images, in the order of the images; empty if it has none.
         timing: of sequences, whose frames are the parts of an image; None for vectors.
+        digest: of what was read from a user's files; empty for other data.
+        words: what descriptions call a sample and a number of it.
     """
 
     images: Tensor
@@ -53,6 +55,8 @@ class LabelledPool:
     target_scaling: Scaling = "none"
     parts: Mapping[str, int] = field(default_factory=dict)
     timing: Timing | None = None
+    digest: str = ""
+    words: tuple[str, str] = ("image", "pixel")
 
     @classmethod
     def of_numbers(cls, images: Tensor, targets: Tensor, **options: Any) -> LabelledPool:
@@ -102,7 +106,11 @@ class LabelledPool:
             learned = "target" if self.kind == "numbers" else "class"
             return f"{many}, {self.timing.description}, {_many(self.outputs, learned)}"
         if self.targets is None:
-            return f"{self.classes} classes, {len(self.images)} images of {self.pixels} pixels"
+            sample, number = self.words
+            return (
+                f"{self.classes} classes, {len(self.images)} {sample}s of "
+                f"{_many(self.pixels, number)}"
+            )
         many = f"{len(self.images)} samples, {_many(self.pixels, 'input')}"
         return f"{many}, {_many(self.outputs, 'target')}"
 

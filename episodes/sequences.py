@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from metaplast.base.errors import UserError, require, shown
+from metaplast.base.registry import match
 from metaplast.base.words import assignments
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.derived import DerivedSampler
 from metaplast.tasks.digest import Digest, sampler_digest
-from metaplast.tasks.library import default_source, open_source
+from metaplast.tasks.library import all_sources, default_source, open_source
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 from metaplast.tasks.stream import StreamSplit
@@ -113,11 +114,16 @@ class SequentialSource(EpisodeSource):
     def _read(self, argument: str) -> tuple[str, dict[str, int]]:
         """Return the source of the images, and the settings that follow it."""
         parts = [part.strip() for part in argument.split(",")]
-        source = ",".join(part for part in parts if "=" not in part)
+        # The other source may take settings too.
+        inner = match(parts[0].partition(":")[0], all_sources())
+        theirs = () if inner is None else inner.takes
+        of_source = [p for p in parts if "=" not in p or p.partition("=")[0].strip() in theirs]
+        source = ",".join(of_source)
         told = "".join(f",{key}={value or 8}" for key, value in self.settings.items())
         usage = f"--dataset {self.name}:{default_source()}{told}"
         settings = dict(self.settings)
-        given = assignments(self.name, (part for part in parts if "=" in part), settings, usage)
+        own = (part for part in parts if part not in of_source)
+        given = assignments(self.name, own, settings, usage)
         for key, value in given.items():
             require(
                 value.isdecimal() and value.isascii() and int(value[:9]) >= 1 and len(value) < 9,

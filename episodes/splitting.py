@@ -62,6 +62,7 @@ def split_pool(name: str, pool: LabelledPool, request: EpisodeRequest) -> Episod
         name=name,
         targets=pool.kind,
         timing=pool.timing,
+        digest=pool.digest,
     )
 
 
@@ -166,7 +167,7 @@ def _require_images(name: str, pool: LabelledPool, request: EpisodeRequest, side
     smallest, has = int(counts.argmin()), int(counts.min())
     needed = request.shots + request.queries
     each = " for meta-training and as many for the test" if sides == 2 else ""
-    what = f"images of class {smallest}" if pool.targets is None else "samples"
+    what = f"{pool.words[0]}s of class {smallest}" if pool.targets is None else "samples"
     most = has // sides
     mend = f"make them at most {most} together" if most > 1 else f"give at least {2 * sides}"
     require(
@@ -186,7 +187,7 @@ def _describe(
         parts = f"{len(test.classes)} classes held out, {len(train.classes)} for meta-training"
     else:
         parts = (
-            f"all classes in meta-training, {len(test.members)} images held out, "
+            f"all classes in meta-training, {len(test.members)} {pool.words[0]}s held out, "
             f"{len(train.members)} for meta-training"
         )
     return "; ".join(part for part in (whole, parts, pool.note) if part)

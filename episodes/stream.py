@@ -86,7 +86,7 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     require_ways(name, pool, request)
     counts = torch.bincount(pool.labels)
     smallest, has = int(counts.argmin()), int(counts.min())
-    what, each = f"images of class {smallest}", " of each class"
+    what, each = f"{pool.words[0]}s of class {smallest}", " of each class"
     if pool.targets is not None:
         what, each = "samples", ""
     require(
@@ -135,7 +135,7 @@ def _describe(
     which = "all" if request.ways is None else f"{request.ways} drawn for each network"
     whole = f"{pool.classes} classes, {which}" if pool.targets is None else pool.sizes
     parts = (
-        f"{len(final.train)} {'images' if pool.targets is None else 'samples'} to learn from, "
+        f"{len(final.train)} {pool.words[0] if pool.targets is None else 'sample'}s to learn from, "
         f"{len(final.test)} held out, {len(tuning.train) + len(tuning.test)} others to find rates"
     )
     return "; ".join(part for part in (f"{name}: {whole}", parts, pool.note) if part)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metaplast.base.errors import UserError as UserError
     from metaplast.discovery.config import DiscoveryConfig as DiscoveryConfig
     from metaplast.discovery.discover import discover as discover
+    from metaplast.discovery.observer import Observer as Observer
     from metaplast.discovery.result import Result as Result
     from metaplast.discovery.run import Discovery as Discovery
     from metaplast.engines import Outcome as Outcome
@@ -86,6 +87,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "KnownRule": "terms.library",
         "Learner": "systems.learner",
         "Objective": "systems.objective",
+        "Observer": "discovery.observer",
         "OnlineSettings": "online.train",
         "Outcome": "engines",
         "Problem": "engines",
@@ -141,6 +143,7 @@ __all__ = [
     "KnownRule",
     "Learner",
     "Objective",
+    "Observer",
     "OnlineSettings",
     "Outcome",
     "Problem",

@@ -15,6 +15,7 @@ PROMISES = {
     r".*hebbian +local +(kept|dropped) +y",
     "own_data": r"after 272 wines: [6-9]\d\.\d %",
     "discover_export_use": r"[5-9]\d\.\d % of 797 other digits classified correctly",
+    "watch_a_run": r"search, step 10 of 20: score \d\.\d{3}",
 }
 
 

@@ -18,8 +18,9 @@ from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.batch_jobs.queue import Answer, Answers, ProgressFile, Queue, Tick, no_tick
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
-from metaplast.discovery.run import Discovery, Observer
+from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import config_digest
 from metaplast.discovery.run_folder import SUMMARY, RunFiles
 from metaplast.meta.outer_loop import OuterLoop
@@ -129,7 +130,7 @@ class Jobs:
         return found
 
 
-class Heartbeat:
+class Heartbeat(Observer):
     """Writes the progress of a discovery to its folder, for the process that waits for it.
 
     Args:
@@ -155,9 +156,6 @@ class Heartbeat:
         """Count some tested episodes."""
         self._left.tested(name, episodes)
         self._beat()
-
-    def finish(self, result: Result) -> None:
-        """Do nothing: the summary contains the result."""
 
     def _beat(self) -> None:
         self._file.write(self._left.done, self._left.total)

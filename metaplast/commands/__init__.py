@@ -18,6 +18,18 @@ INTERRUPTED, MISTAKE = 130, 2
 # If a signal ends a process, the exit code is this plus the number of the signal.
 SIGNALLED = 128
 
+# What `metaplast` alone prints; commands that it does not name follow below it.
+NEXT = """\
+metaplast finds plasticity rules by meta-learning. What you can do:
+  metaplast discover --terms bio    learn the coefficients of a known rule
+  metaplast discover                find a rule among many terms, in minutes
+  metaplast discover --dataset csv:FILE,target=COLUMN    ... on your own data
+  metaplast show RUN                its equation, terms and origin
+  metaplast compare RUN RUN         rules side by side, on the same tasks
+  metaplast evaluate RUN            train networks with it, beside baselines
+  metaplast export RUN --to=all     take it along as code, LaTeX or JSON
+Add --help to a command for its options."""
+
 
 def command_names() -> list[str]:
     """Return the names of all commands."""
@@ -103,5 +115,5 @@ def find(arguments: Sequence[str]) -> Callable[[], int]:
 def _explain(names: Sequence[str], arguments: Sequence[str]) -> None:
     if arguments and arguments[0] not in ("-h", "--help"):
         raise unknown_name("command", arguments[0], names)
-    print(f"usage: metaplast {{{','.join(names)}}} [options]")
-    print("Each command explains its options with --help.")
+    others = [name for name in names if f"metaplast {name}" not in NEXT]
+    print(f"{NEXT}\nOther commands: {', '.join(others)}.")

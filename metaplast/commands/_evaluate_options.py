@@ -10,6 +10,7 @@ import tyro
 
 from metaplast.base.errors import require_within
 from metaplast.base.settings import Settings
+from metaplast.commands._json import JsonOption
 from metaplast.discovery.settings import ObjectiveSettings, RunSettings, StackSettings
 from metaplast.online.comparison import widths_for_depth
 from metaplast.systems.fully_connected import FullyConnected
@@ -83,13 +84,17 @@ class _Rules(Settings):
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(RunSettings, _Rules, _Stack, _Images):
+class EvaluateOptions(JsonOption, RunSettings, _Rules, _Stack, _Images):
     """Train fresh networks online with rules and compare them, on the same data in the same order.
 
     Known rules, including the baselines, first get their best coefficients on separate data.
     """
 
     GROUP: ClassVar[str] = "run"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        *("dataset", "samples", "ways", "hidden", "depth", "baselines", "fit_scale", "seeds"),
+        *("objective", "out"),
+    )
 
     rules: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RULE ...]")

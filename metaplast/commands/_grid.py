@@ -11,12 +11,14 @@ from rich.console import Console
 
 from metaplast.base.device import find_device
 from metaplast.base.errors import UserError, require_within
-from metaplast.base.settings import Settings
 from metaplast.batch_jobs.jobs import Jobs
 from metaplast.batch_jobs.queue import Queue
 from metaplast.commands._ends import continued_by, resume_command
+from metaplast.commands._json import JsonOption, print_json
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
+from metaplast.discovery.run_folder import RULE
+from metaplast.rules.rule import Rule
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
@@ -31,7 +33,7 @@ Done = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class GridOptions(Settings):
+class GridOptions(JsonOption):
     """The options of commands that run many discoveries."""
 
     GROUP: ClassVar[str] = "run"
@@ -72,7 +74,12 @@ def check_jobs(configs: Mapping[str, DiscoveryConfig], queue: Queue) -> None:
 
 
 def run_grid(
-    command: str, jobs: Jobs, queue: Queue, show: Callable[[Jobs, Console, Done], None]
+    command: str,
+    jobs: Jobs,
+    queue: Queue,
+    show: Callable[[Jobs, Console, Done], None],
+    *,
+    data: bool = False,
 ) -> None:
     """Run the remaining jobs of a command, and show those that did not fail.
 
@@ -81,14 +88,19 @@ def run_grid(
         jobs: all of them.
         queue: where they run.
         show: prints the results and writes the tables.
+        data: whether to print the results as JSON too, and all else on standard error.
 
     Raises:
         UserError: if a job failed, or this machine lacks a device.
     """
-    console = make_console()
+    console = make_console(errors=data)
     with continued_by(console, resume_command(command, jobs.folder)):
         done = _run_all(jobs, console, queue)
         show(jobs, console, done)
+    if data:
+        rule = jobs.folder / RULE
+        chosen = {"rule": Rule.load(rule).to_json()} if rule.exists() else {}
+        print_json({"folder": str(jobs.folder), "runs": done, **chosen})
     _require_all(jobs, done)
 
 

@@ -11,7 +11,16 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
+from dataclasses import (
+    MISSING,
+    Field,
+    dataclass,
+    field,
+    fields,
+    is_dataclass,
+    make_dataclass,
+    replace,
+)
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -52,7 +61,8 @@ class Option:
     @property
     def flags(self) -> list[str]:
         """How it is written on the command line."""
-        flag = self.name.replace("_", "-")
+        given = (getattr(marker, "name", None) for marker in get_args(self.kind)[1:])
+        flag = next(filter(None, given), None) or self.name.replace("_", "-")
         return [f"--{flag}"] + ([f"--no-{flag}"] if self.kind is bool else [])
 
     @property
@@ -136,6 +146,14 @@ def _docstrings(kind: type[Any]) -> Mapping[str, str]:
             if isinstance(target, ast.Name) and isinstance(text, ast.Constant):
                 found[target.id] = " ".join(str(text.value).split())
     return found
+
+
+def common_options(kind: type[Any], options: Sequence[Option]) -> list[Option]:
+    """Return what a command's short help shows: its `COMMON` options, or all if it has none."""
+    names = getattr(kind, "COMMON", ())
+    chosen = {option.name: option for option in options}
+    common = [replace(chosen[name], group="common") for name in names]
+    return [*(each for each in options if each.is_positional), *common] if common else [*options]
 
 
 def form_of(options: Sequence[Option]) -> type[Any]:

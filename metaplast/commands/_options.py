@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import io
 import os
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
 from metaplast.base.errors import UserError, require, shown
-from metaplast.base.words import words
-from metaplast.commands._groups import filled, form_of, options_of
+from metaplast.commands._groups import Option, common_options, filled, form_of, options_of
+from metaplast.commands._readers import registry
 
 Options = TypeVar("Options")
 
-# How an empty list is written.
-NONE = "none"
+# What asks for help: on the common options, or on all.
+HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SHELLS = ("bash", "fish", "tcsh", "zsh")
 
@@ -51,17 +47,25 @@ def parse(
     return given
 
 
-def parse_early(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
+def parse_early(
+    kind: type[Options], arguments: Sequence[str], prog: str, default: Options | None = None
+) -> Options:
     """Return the options of `kind` that decide the defaults of others, before those are read.
 
     Help and shell completion must show all options, so they are left for later.
+
+    Args:
+        kind: the dataclass.
+        arguments: words of the command line.
+        prog: the command's name.
+        default: an instance whose values are the defaults; None for those of the dataclass.
 
     Raises:
         UserError: if one has no value or an invalid one.
     """
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
-    wanted = [] if completes else [a for a in arguments if a not in ("-h", "--help")]
-    return parse_known(kind, wanted, prog=prog)[0]
+    wanted = [] if completes else [a for a in arguments if a not in (*HELP, HELP_ALL)]
+    return parse_known(kind, wanted, default, prog=prog)[0]
 
 
 def parse_known(
@@ -85,14 +89,17 @@ def parse_known(
         )
     listed, told = options_of(kind, default), io.StringIO()
     # Help is as wide as the terminal. A message is parsed below, so its lines must not break.
-    helps = any(word in ("-h", "--help") for word in arguments)
+    helps = any(word in (*HELP, HELP_ALL) for word in arguments)
     wide = contextlib.nullcontext() if helps else _wide()
+    shown = listed
+    if helps and HELP_ALL not in arguments:
+        shown = common_options(kind, listed)
     if "description" in options:
-        options["description"] = _wrapped(options["description"])
+        options["description"] = _wrapped(_described(listed, shown, options))
     try:
         with contextlib.redirect_stderr(told), wide:
             form, unknown = tyro.cli(
-                form_of(listed), args=list(arguments), registry=registry(),
+                form_of(shown), args=["--help"] if helps else list(arguments), registry=registry(),
                 return_unknown_args=True, **options,
             )  # fmt: skip
     except SystemExit as stopped:
@@ -101,6 +108,18 @@ def parse_known(
         raise UserError(_sentence(told.getvalue(), options.get("prog", "the command"))) from None
     made: Options = filled(kind, listed, form)
     return made, list(unknown)
+
+
+def _described(
+    listed: Sequence[Option], shown: Sequence[Option], options: Mapping[str, Any]
+) -> str:
+    """Return the description; a short help has its first paragraph, and says where the rest is."""
+    text: str = options["description"]
+    left = len(listed) - len(shown)
+    if not left:
+        return text
+    head = text.strip().partition("\n\n")[0]
+    return f"{head}\n\n{left} more options: metaplast {options['prog']} {HELP_ALL}"
 
 
 def _wrapped(description: str) -> str:
@@ -125,122 +144,6 @@ def _wide() -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
-def registry() -> tyro.constructors.ConstructorRegistry:
-    """Return tyro's registry of types, with our own parsers for numbers, lists and paths."""
-    made = tyro.constructors.ConstructorRegistry()
-
-    @made.primitive_rule
-    def _read(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-        kind, optional = _without_none(info.type)
-        if kind in (int, float, Path) or (kind is str and optional):
-            return _one(kind, optional=optional)
-        entry = get_args(kind)
-        # Matched by element type: with a default of two entries, tyro writes the type differently.
-        if get_origin(kind) is tuple and entry in ((int, ...), (float, ...)):
-            return _several(entry[0])
-        return None
-
-    return made
-
-
-def _without_none(kind: Any) -> tuple[Any, bool]:
-    """Return T and True for `T | None`; return any other type unchanged, and False."""
-    if get_origin(kind) in (Union, UnionType):
-        parts = [part for part in get_args(kind) if part is not NoneType]
-        if len(parts) == 1 and NoneType in get_args(kind):
-            return parts[0], True
-    return kind, False
-
-
-def _one(kind: type[Any], *, optional: bool) -> Any:
-    read: Callable[[str], Any] = _READERS[kind]
-
-    def from_texts(texts: list[str]) -> Any:
-        # A file or a name may be "none", a number may not.
-        empty = ("None", NONE) if kind in (int, float) else ("None",)
-        return None if optional and texts[0] in empty else read(texts[0])
-
-    def is_instance(value: Any) -> bool:
-        whole = kind is float and isinstance(value, int)
-        return (optional and value is None) or whole or isinstance(value, kind)
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=kind.__name__.upper(),
-        instance_from_str=from_texts,
-        is_instance=is_instance,
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def _several(kind: type[Any]) -> Any:
-    read: Callable[[str], Any] = _READERS[kind]
-
-    def from_texts(texts: list[str]) -> tuple[Any, ...]:
-        if texts[0].strip().lower() == NONE:
-            return ()
-        try:
-            return tuple(read(part) for part in words("it", texts[0]))
-        except (UserError, ValueError):
-            example = "20,10" if kind is int else "0.1,0.03"
-            what = "whole numbers" if kind is int else "numbers"
-            raise ValueError(
-                f"must be {what} with commas, such as {example}, or {NONE}, got {shown(texts[0])}"
-            ) from None
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N,N,…",
-        instance_from_str=from_texts,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(str, value)) or NONE],
-    )
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"must be a whole number, such as 5, got {shown(text)}") from None
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"must be a number, such as 0.01, got {shown(text)}") from None
-    digits = re.split("e", text, flags=re.IGNORECASE)[0]
-    if value == 0 and re.search("[1-9]", digits):
-        raise ValueError(f"is too close to zero, got {shown(text)}; write 0 for zero")
-    return value
-
-
-def _path(text: str) -> Path:
-    if not text.strip() or "\0" in text:
-        raise ValueError(f"must be a path, got {shown(text)}")
-    path = Path(text)
-    try:
-        path.lstat()
-    except OSError as error:
-        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise ValueError(f"cannot be {shown(text)} ({error.strerror})") from None
-    return path
-
-
-def _name(text: str) -> str:
-    if not text.strip():
-        raise ValueError(f"must not be empty, got {shown(text)}; leave it out")
-    return text
-
-
-_READERS: dict[Any, Callable[[str], Any]] = {
-    int: _whole,
-    float: _number,
-    Path: _path,
-    str: _name,
-}
-
-
 def _strange(
     unknown: Sequence[str], arguments: Sequence[str], flags: Sequence[str], prog: str
 ) -> UserError:
@@ -263,8 +166,11 @@ def _strange(
 
 def _sentence(told: str, prog: str) -> str:
     """Return tyro's message, a box of several lines in Unicode or ASCII, as one sentence."""
-    rows = []
-    for line in _COLOUR.sub("", told).splitlines():
+    rows, lines = [], _COLOUR.sub("", told).splitlines()
+    if not any(line[:1] in ("│", "|") for line in lines):
+        # Without a frame, a title and a line of dashes come first.
+        lines = [f"│{line}│" for line in lines[2:]]
+    for line in lines:
         inside = line[1:-1].strip()
         if line[:1] not in ("│", "|"):
             continue  # The frame, or output before it.

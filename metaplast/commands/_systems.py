@@ -20,16 +20,17 @@ class _System(Settings):
     system: str = DEFAULT
 
 
-def system_defaults(arguments: Sequence[str], prog: str) -> dict[str, Any]:
+def system_defaults(arguments: Sequence[str], prog: str, default: str = DEFAULT) -> dict[str, Any]:
     """Return the defaults of a discovery's options for the system on the command line.
 
     Args:
         arguments: words of the command line.
         prog: name of the command.
+        default: the system if the command line names none.
 
     Raises:
         UserError: if there is no such system.
     """
-    system = parse_early(_System, arguments, prog).system
+    system = parse_early(_System, arguments, prog, _System(default)).system
     kind, _ = get_system(system)
     return {**kind.defaults, "system": system} if kind.defaults else {}

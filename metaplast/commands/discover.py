@@ -10,22 +10,29 @@ from typing import Any, ClassVar, Literal
 
 from rich.console import Console
 
+from metaplast.base.errors import require
 from metaplast.base.settings import Settings
+from metaplast.commands._config_file import (
+    ConfigFile,
+    made_from_file,
+    save_config,
+    settings_in_file,
+)
 from metaplast.commands._ends import continued_by, resume_command
 from metaplast.commands._folders import held, own_folder
+from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse, parse_early
 from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import PRESETS, DiscoveryConfig
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
-from metaplast.discovery.run import Discovery, Observer
+from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import write_config
-from metaplast.discovery.run_folder import RunFiles
+from metaplast.discovery.run_folder import RunFiles, summary
 from metaplast.discovery.stages import require_interval
-from metaplast.meta.outer_loop import OuterLoop
-from metaplast.meta.record import Record
 from metaplast.report.observer import ReportFiles
 from metaplast.systems.feedback import all_feedbacks
-from metaplast.systems.kind import all_systems
+from metaplast.systems.kind import DEFAULT, all_systems
 from metaplast.terms.library import all_terms, known_rules, pools
 from metaplast.watch.console import (
     ProgressBar,
@@ -50,13 +57,19 @@ class _Preset(Settings):
 
 
 @dataclass(frozen=True)
-class DiscoverOptions(_Preset, DiscoveryConfig):
+class DiscoverOptions(JsonOption, ConfigFile, _Preset, DiscoveryConfig):
     """Discover a plasticity rule and test it on held-out tasks."""
 
     GROUP: ClassVar[str] = "run"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        *("dataset", "terms", "system", "objective", "ways", "shots", "hidden"),
+        *("episodes", "config_file", "out"),
+    )
 
     out: Path | None = None
     """Folder for the results; default: runs/<time>."""
+    save_config: Path | None = None
+    """Write all settings to this TOML file, for --config, and stop."""
     resume: Path | None = None
     """Folder of an interrupted run to continue; its other options are reused."""
     quiet: bool = False
@@ -68,10 +81,15 @@ class DiscoverOptions(_Preset, DiscoveryConfig):
 
 
 def read_options(arguments: Sequence[str]) -> DiscoverOptions:
-    """Return the options of the command line; preset and system change the defaults."""
-    preset = parse_early(_Preset, arguments, "discover").preset
-    own = {**system_defaults(arguments, "discover"), **PRESETS[preset]}
-    defaults = DiscoverOptions(preset=preset, **own)
+    """Return the options of the command line; preset, system and file change the defaults."""
+    given = settings_in_file(arguments, "discover", ("preset",))
+    filed = _Preset(given.pop("preset", "default"))
+    preset = parse_early(_Preset, arguments, "discover", filed).preset
+    system = system_defaults(arguments, "discover", given.get("system", DEFAULT))
+    own = {**system, **PRESETS[filed.preset], **given}
+    if preset != filed.preset:
+        own |= PRESETS[preset]
+    defaults = made_from_file(DiscoverOptions, arguments, "discover", preset=preset, **own)
     return parse(
         DiscoverOptions, arguments, default=defaults, prog="discover", description=_description()
     )
@@ -93,7 +111,10 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option, the data or a folder is invalid.
     """
     options = read_options(arguments)
-    console = make_console()
+    if options.save_config is not None:
+        save_config(options.save_config, options.config)
+        return
+    console = make_console(errors=options.json)
     if options.list_terms:
         tables = library_tables(all_terms().values(), known_rules().values())
         for table in (*tables, pool_table(pools().values())):
@@ -101,6 +122,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     require_interval("--checkpoint-seconds", options.checkpoint_seconds)
     resumed, trial = options.resume, None
+    require(
+        resumed is None or options.config_file is None,
+        "--resume continues with the settings of its run, so --config means nothing; leave it out.",
+    )
     if resumed is None:
         # Check data, engine and memory first, so that an error leaves no folder behind.
         trial = Discovery(options.config)
@@ -126,7 +151,10 @@ def _discover(
             # Some files could not be written, so this may be the only copy of the result.
             show_result(console, last.result)
         raise
-    show_result(console, result)
+    if options.json:
+        print_json(summary(result) | {"folder": str(folder)})
+    else:
+        show_result(console, result)
     if not options.quiet:
         logs = shlex.quote(f"{folder}/{FOLDER}")
         console.out(f"Results in {folder}, with report.html; θ in detail:  "
@@ -155,20 +183,11 @@ def _run(
     return discovery.run()
 
 
-class _LastResult:
+class _LastResult(Observer):
     """Remembers the result, even if its files cannot be written."""
 
     def __init__(self) -> None:
         self.result: Result | None = None
-
-    def begin(self, discovery: Discovery) -> None:
-        """Do nothing when the run begins."""
-
-    def record(self, loop: OuterLoop, record: Record) -> None:
-        """Do nothing at an outer step."""
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
         """Remember the result."""

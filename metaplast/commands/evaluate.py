@@ -16,6 +16,7 @@ from metaplast.base.settings import part
 from metaplast.commands._ends import continued_by
 from metaplast.commands._evaluate_options import EvaluateOptions
 from metaplast.commands._folders import own_folder
+from metaplast.commands._json import print_json
 from metaplast.commands._options import parse
 from metaplast.engines import choose_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option, a rule, the data or a folder is invalid.
     """
     options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
-    console = make_console()
+    console = make_console(errors=options.json)
     comparison = _comparison(options)
     comparison.check()
     results: list[EntrantResult] = []
@@ -160,6 +161,8 @@ def main(arguments: Sequence[str]) -> None:
             # Show results even if they could not be written.
             if results:
                 _show(console, results)
+        if options.json:
+            print_json(report.summary_data(results, comparison.plain()) | {"folder": str(folder)})
     if not options.quiet:
         console.out(
             f"Results in {folder}: {report.CURVES}, {report.RATES}, {report.SUMMARY}; "
@@ -214,7 +217,7 @@ def _trials(entrant: Entrant) -> int:
 def _show(console: Console, results: Sequence[EntrantResult]) -> None:
     console.print()
     tables = (
-        report.score_table(results),
+        report.score_table(results, console.width),
         report.paired_table(results),
         report.coefficients_table(results),
         report.diagnostics_table(results),

@@ -17,12 +17,14 @@ from metaplast.base.seeds import generator
 from metaplast.base.settings import Settings
 from metaplast.base.tables import new_table
 from metaplast.batch_jobs.jobs import Jobs
+from metaplast.commands._config_file import ConfigFile, made_from_file, settings_in_file
 from metaplast.commands._ends import resume_command
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import FIRST_SEED, MOST_RUNS, Done, GridOptions, check_jobs, run_grid
 from metaplast.commands._options import parse
 from metaplast.commands._systems import system_defaults
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.systems.kind import DEFAULT
 from metaplast.tasks.library import all_sources
 from metaplast.tasks.request import HeldOut, LabelKind
 from metaplast.terms.term import Term
@@ -53,13 +55,17 @@ class _Planting(Settings):
 
 
 @dataclass(frozen=True)
-class RecoverOptions(_Planting, GridOptions, DiscoveryConfig):
+class RecoverOptions(ConfigFile, _Planting, GridOptions, DiscoveryConfig):
     """Plant random rules and see whether discovery recovers their terms and coefficients.
 
     The options are those of a discovery, with defaults for which each rule takes only seconds.
     """
 
     GROUP: ClassVar[str] = "run"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        *("rules", "most_terms", "dataset", "terms", "system", "hidden", "episodes", "seed"),
+        *("processes", "out"),
+    )
 
     out: Path | None = None
     """Folder for the runs and the table; default: runs/recover-<time>."""
@@ -148,7 +154,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if an option is invalid.
     """
-    defaults = RecoverOptions(**system_defaults(arguments, "recover"))
+    given = settings_in_file(arguments, "recover")
+    system = system_defaults(arguments, "recover", given.get("system", DEFAULT))
+    defaults = made_from_file(RecoverOptions, arguments, "recover", **{**system, **given})
     options = parse(RecoverOptions, arguments, defaults, prog="recover", description=__doc__)
     queue = options.queue
     if options.resume is not None:
@@ -160,14 +168,14 @@ def main(arguments: Sequence[str]) -> None:
                 f"{folder} is the folder of a sweep; continue it with "
                 f"{resume_command('sweep', folder)}.",
             )
-            run_grid("recover", jobs, queue, _show)
+            run_grid("recover", jobs, queue, _show, data=options.json)
         return
     jobs = make_jobs(options, Path())
     check_jobs(jobs.configs, queue)
     with own_folder(options.out, "recover") as folder:
         jobs = replace(jobs, folder=folder)
         jobs.save()
-        run_grid("recover", jobs, queue, _show)
+        run_grid("recover", jobs, queue, _show, data=options.json)
 
 
 def _show(jobs: Jobs, console: Console, done: Done) -> None:

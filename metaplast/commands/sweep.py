@@ -28,6 +28,7 @@ from metaplast.batch_jobs.sweep import (
     runs_csv,
     terms_csv,
 )
+from metaplast.commands._config_file import ConfigFile, made_from_file, settings_in_file
 from metaplast.commands._folders import held, own_folder
 from metaplast.commands._grid import FIRST_SEED, MOST_RUNS, Done, GridOptions, check_jobs, run_grid
 from metaplast.commands._options import parse
@@ -36,6 +37,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import RULE
 from metaplast.meta.settings import OuterSettings
 from metaplast.rules.rule import Rule
+from metaplast.systems.kind import DEFAULT
 
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
@@ -82,13 +84,17 @@ class _Grid(Settings):
 
 
 @dataclass(frozen=True)
-class SweepOptions(_Grid, GridOptions):
+class SweepOptions(ConfigFile, _Grid, GridOptions):
     """Discover over a grid of penalties and seeds, in parallel, and recommend a rule.
 
     All other options are those of a discovery.
     """
 
     GROUP: ClassVar[str] = "run"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        *("l1", "seeds", "dataset", "terms", "ways", "shots", "hidden", "episodes"),
+        *("processes", "out"),
+    )
 
     out: Path | None = None
     """Folder for the runs, tables and figure; default: runs/sweep-<time>."""
@@ -119,8 +125,14 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if an option or the data are invalid.
     """
-    defaults = SweepOptions(run=_EachRun(**system_defaults(arguments, "sweep")))
-    options = parse(SweepOptions, arguments, defaults, prog="sweep", description=__doc__)
+    given = settings_in_file(arguments, "sweep")
+    system = system_defaults(arguments, "sweep", given.get("system", DEFAULT))
+    # A sweep has penalties and seeds of its own.
+    shared = {name: value for name, value in given.items() if name not in ("l1", "seed")}
+    run = made_from_file(_EachRun, arguments, "sweep", **{**system, **shared})
+    options = parse(
+        SweepOptions, arguments, SweepOptions(run=run), prog="sweep", description=__doc__
+    )
     queue = options.queue
     if options.resume is not None:
         with held(options.resume) as folder:
@@ -128,14 +140,14 @@ def main(arguments: Sequence[str]) -> None:
             seed: Any = saved.get(FIRST_SEED)
             require(isinstance(seed, int), f"{folder} is not the folder of a sweep.")
             jobs = replace(jobs, extra=partial(judge, seed=seed))
-            run_grid("sweep", jobs, queue, _show)
+            run_grid("sweep", jobs, queue, _show, data=options.json)
         return
     configs = options.configs()
     check_jobs(configs, queue)
     with own_folder(options.out, "sweep") as folder:
         jobs = Jobs(folder, configs, partial(judge, seed=options.first_seed))
         jobs.save(**{FIRST_SEED: options.first_seed})
-        run_grid("sweep", jobs, queue, _show)
+        run_grid("sweep", jobs, queue, _show, data=options.json)
 
 
 def _show(jobs: Jobs, console: Console, done: Done) -> None:

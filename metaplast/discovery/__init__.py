@@ -2,8 +2,9 @@
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
-from metaplast.discovery.run import Discovery, Observer
+from metaplast.discovery.run import Discovery
 
 __all__ = [
     "Discovery",

@@ -7,13 +7,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from metaplast.base.device import require_device
-from metaplast.base.errors import UserError, shown, unknown_name
+from metaplast.base.errors import UserError, require, shown, unknown_name
 from metaplast.base.paths import as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import CONFIG
 from metaplast.systems.kind import DEFAULT
+from metaplast.tasks.library import source_of
 from metaplast.tasks.source import EpisodeSource
 from metaplast.terms.term import Term
 
@@ -29,6 +30,8 @@ def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
             - folder: of the run. It is made if needed, and holds the configuration, checkpoint,
               history, rule and summary. If it already holds this discovery, the discovery
               continues.
+            - data: your own data, (inputs [sample, …], targets [sample]) or a map-style data set of
+              such pairs; see `episodes.from_tensors`, which can also scale them.
             - split: episodes to use instead of the configured source's, or a source of episodes,
               such as `episodes.from_tensors` returns.
             - terms: names of terms, as in `DiscoveryConfig`; terms of your own, or both in a list.
@@ -49,7 +52,7 @@ def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
     return Discovery(config, folder=folder, **options).run()
 
 
-_OPTIONS = ("folder", "observers", "checkpoint_seconds", "split")
+_OPTIONS = ("folder", "observers", "checkpoint_seconds", "data", "split")
 
 
 def _sorted_out(
@@ -78,6 +81,13 @@ def _sorted_out(
         config = DiscoveryConfig.for_system(settings.pop("system", DEFAULT), **settings)
     else:
         config = replace(config, **settings)
+    data = options.pop("data", None)
+    if data is not None:
+        require(
+            options.get("split") is None and "dataset" not in settings,
+            "discover takes its data once; leave out split and dataset, or data.",
+        )
+        options["split"] = source_of(data)
     if isinstance(options.get("split"), EpisodeSource):
         require_device(config.torch_device)
         options["split"] = options["split"].split(config.request)

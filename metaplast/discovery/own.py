@@ -1,7 +1,7 @@
-"""Data and terms that a user passes from Python; the configuration does not name them.
+"""A user's own data and terms: passed from Python, or read from files that may change.
 
 The run records them, and its outputs describe them. To continue the run, the user passes the same
-data and terms again.
+data and terms again; files must be as they were.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from metaplast.base.errors import UserError, require
-from metaplast.discovery.config import DiscoveryConfig
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.derived import request_of
@@ -126,47 +125,19 @@ def _side(
     return sampler.digest() if isinstance(sampler, Digestible) else batch_digest(batch), sizes
 
 
-def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
-    """Check that a split was made for the sizes of a configuration.
-
-    For a sampler of the user's own class, which has no request, this checks nothing; the run then
-    records the sizes of its episodes.
-
-    Raises:
-        UserError: if the split was made for other sizes.
-    """
-    wanted = config.request
-    for sampler in (split.train, split.test):
-        made = request_of(sampler)
-        if made is None:
-            continue
-        for name in ("ways", "shots", "queries", "labels", "device"):
-            has, asks = getattr(made, name), getattr(wanted, name)
-            if name == "device":
-                has, asks = has.type, asks.type
-            require(
-                has == asks,
-                f"the split was made for {name} = {has}, but the configuration asks for {asks}; "
-                f"make it with source.split(config.request).",
-            )
-    require(
-        config.held_out in ("auto", split.held_out),
-        f"the split holds out {split.held_out}, but the configuration asks to hold out "
-        f"{config.held_out}; make it with source.split(config.request).",
-    )
-
-
 @dataclass(frozen=True)
 class Own:
-    """Data and terms passed to a run from Python.
+    """Data and terms passed to a run from Python, and what it read from the user's files.
 
     Attributes:
         data: record of the split; None if the configuration names the data.
         terms: candidate terms, in addition to the configured ones.
+        files: digest of what was read from files that the configuration names; "" for none.
     """
 
     data: OwnData | None = None
     terms: tuple[Term, ...] = ()
+    files: str = ""
     _written: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
 
     @property
@@ -176,10 +147,12 @@ class Own:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `from_json`."""
-        return {
+        found: dict[str, Any] = {
             "data": None if self.data is None else asdict(self.data),
             "terms": {term.name: term_data(term) for term in self.terms},
         }
+        # Left out for data that no file holds, as in earlier versions.
+        return found | ({"files": self.files} if self.files else {})
 
     @classmethod
     def from_json(cls, data: Any) -> Own:
@@ -192,7 +165,9 @@ class Own:
         written = entry(data, "terms", dict, "the record of own data and terms")
         check("data" in data, "the record of own data and terms has no 'data'")
         terms = tuple(read_term(name, each) for name, each in written.items())
-        return cls(None if data["data"] is None else _read_data(data["data"]), terms, written)
+        files = entry(data, "files", str, "the record of own data") if "files" in data else ""
+        own = None if data["data"] is None else _read_data(data["data"])
+        return cls(own, terms, files, written)
 
     def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
         """Return the own terms of a resumed run: as passed again, otherwise as recorded.
@@ -253,13 +228,28 @@ class Own:
         Raises:
             UserError: if they differ; the message says how.
         """
-        if self.data is None or other is None:
-            return
-        found = self.data.differences(other)
+        found = [] if self.data is None or other is None else self.data.differences(other)
         require(
             not found,
             f"the run in {folder} started with other data: {', '.join(found)}; pass the same "
             f"data, or start a new run.",
+        )
+
+    def require_same_files(self, now: str, dataset: str, folder: str) -> None:
+        """Check that files hold what they held when the run started.
+
+        Args:
+            now: digest of what they hold.
+            dataset: as the configuration names it.
+            folder: of the run.
+
+        Raises:
+            UserError: if that has changed.
+        """
+        require(
+            now == self.files,
+            f"the data set {dataset} has changed since the run in {folder} started (digest {now} "
+            f"instead of {self.files}); put the old file back, or start a new run.",
         )
 
 

@@ -39,6 +39,11 @@ def tried_in(stage: str) -> str:
     return stage.partition(": ")[2] if _TRIAL.match(stage) else ""
 
 
+def trial_number(stage: str) -> int:
+    """Return the number of a trial of the selection, from the name of its stage; 0 for others."""
+    return int(stage.split()[1].removesuffix(":")) if _TRIAL.match(stage) else 0
+
+
 def unsupported(term: Term, errors: float) -> str:
     """Return why a dropped term was not put back, in a few words.
 

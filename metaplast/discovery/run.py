@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
@@ -15,13 +15,15 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.loops import HELDOUT, Loops
-from metaplast.discovery.own import Own, OwnData, require_fit
+from metaplast.discovery.observer import Observer
+from metaplast.discovery.own import Own, OwnData
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, keep_terms, select
+from metaplast.discovery.split_fit import require_fit
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
@@ -36,22 +38,6 @@ from metaplast.terms.library import KnownRule, baselines
 from metaplast.terms.term import Term
 
 __all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "write_config"]
-
-
-class Observer(Protocol):
-    """Observes a discovery: a progress bar, TensorBoard, files."""
-
-    def begin(self, discovery: Discovery) -> None:
-        """Receive the discovery that is about to run; called once, before the first step."""
-
-    def record(self, loop: OuterLoop, record: Record) -> None:
-        """Receive the record of one outer step."""
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Receive the number of newly finished held-out tasks of a rule."""
-
-    def finish(self, result: Result) -> None:
-        """Receive the result."""
 
 
 class Discovery:
@@ -140,8 +126,12 @@ class Discovery:
         discovery._identity = asked.identity
         discovery.stages.load()
         discovery._resumed = True
-        if asked.own is not None:
+        # Data are opened here only if they may have changed.
+        if asked.own is not None and asked.own.data is not None:
             asked.own.require_same_data(discovery.own.data, str(folder))
+        elif asked.own is not None and asked.own.files:
+            name = asked.config.dataset_name
+            asked.own.require_same_files(discovery.own.files, name, str(folder))
         return discovery
 
     @classmethod
@@ -193,10 +183,10 @@ class Discovery:
 
     @cached_property
     def own(self) -> Own:
-        """What was passed from Python: a record of the data, and the terms."""
-        given = self._given_split is not None
-        data = OwnData.of(self.split, self.config.torch_device) if given else None
-        return Own(data, self._own_terms)
+        """What was passed from Python or read from files: records of the data, and the terms."""
+        if self._given_split is None:
+            return Own(None, self._own_terms, self.split.digest)
+        return Own(OwnData.of(self.split, self.config.torch_device), self._own_terms)
 
     @property
     def description(self) -> str:

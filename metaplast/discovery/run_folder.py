@@ -10,6 +10,7 @@ from metaplast.base.bands import Band
 from metaplast.base.errors import require
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result, versions
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import CONFIG, config_digest
@@ -41,7 +42,7 @@ def load_rule(folder: AnyPath) -> Rule:
     return Rule.load(folder / RULE)
 
 
-class RunFiles:
+class RunFiles(Observer):
     """Writes history.csv at the end of every stage, rule.json and summary.json at the end.
 
     Args:
@@ -61,9 +62,6 @@ class RunFiles:
         if loop.is_done and self._discovery is not None:
             key = self._discovery.config.score_objective.score_scale.key
             write_text(self._folder / HISTORY, history_csv(self._discovery.stages.history(), key))
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
         """Write history, rule and summary."""

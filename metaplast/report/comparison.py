@@ -86,7 +86,12 @@ def _rate_rows(result: EntrantResult) -> list[dict[str, Any]]:
 def write_summary(
     folder: AnyPath, results: Sequence[EntrantResult], settings: Mapping[str, Any]
 ) -> None:
-    """Write comparison.json: the options, and every rule's results at the end."""
+    """Write comparison.json: what `summary_data` returns."""
+    write_json(as_path(folder, "folder") / SUMMARY, summary_data(results, settings))
+
+
+def summary_data(results: Sequence[EntrantResult], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options, and every rule's results at the end, as plain data."""
     rules = {}
     for result in results:
         band, run = result.run.band(), result.run
@@ -101,8 +106,7 @@ def write_summary(
             "diverged": int(run.diverged.sum()),
             "networks": len(run.score),
         }
-    data = {"settings": dict(settings), "rules": rules, "versions": versions()}
-    write_json(as_path(folder, "folder") / SUMMARY, data)
+    return {"settings": dict(settings), "rules": rules, "versions": versions()}
 
 
 def write_figures(
@@ -167,35 +171,45 @@ def _at_end(values: Tensor) -> Tensor:
     return last[torch.isfinite(last).all(1)]
 
 
-def score_table(results: Sequence[EntrantResult]) -> Table:
-    """Return the score with its band at some numbers of images, and how many networks diverged."""
+def score_table(results: Sequence[EntrantResult], width: int = 140) -> Table:
+    """Return the score with its band at some numbers of images, and how many networks diverged.
+
+    Args:
+        results: of all rules.
+        width: of the terminal, which decides how many columns there are; no name is broken.
+    """
     run = results[0].run
-    chosen = _chosen(run.samples)
+    chosen, names = _chosen(run.samples), max(len(result.entrant.name) for result in results)
+    cell = max(len(_in_band(result.run, record)) for result in results for record in chosen)
+    # Blanks at the ends and between columns, and the column of divergences.
+    room = (width - names - 15) // (cell + 3)
+    chosen = _chosen(run.samples, min(SHOWN, max(1, room)))
     table = new_table(
         f"Held-out {run.scale.name} of {len(run.score)} networks after n images, "
         f"{'% ' if run.scale.percent else ''}[{BAND}]"
     )
-    table.add_column("rule", overflow="fold")
+    table.add_column("rule", overflow="fold", no_wrap=names < width // 2)
     for record in chosen:
-        # In a narrow terminal the band moves to a second line; nothing is cut.
         table.add_column(f"n = {run.samples[record]}", justify="right")
     table.add_column("diverged", justify="right")
     for result in results:
-        cells = []
-        for record in chosen:
-            band = result.run.band(record)
-            number = run.scale.number
-            cells.append(f"{number(band.mean)} [{number(band.low)}, {number(band.high)}]")
+        cells = [_in_band(result.run, record) for record in chosen]
         diverged = int(result.run.diverged.sum())
         style = None if result.entrant.fit == "coefficients" else "bold"
         table.add_row(result.entrant.name, *cells, str(diverged), style=style)
     return table
 
 
-def _chosen(samples: Sequence[int]) -> list[int]:
+def _in_band(run: OnlineRun, record: int) -> str:
+    """Return the score at a record with its band."""
+    band, number = run.band(record), run.scale.number
+    return f"{number(band.mean)} [{number(band.low)}, {number(band.high)}]"
+
+
+def _chosen(samples: Sequence[int], most: int = SHOWN) -> list[int]:
     """Return a few records, evenly spread over the learning curve, including the last."""
     last = len(samples) - 1
-    wanted = (round(last * i / SHOWN) for i in range(1, SHOWN + 1))
+    wanted = (round(last * i / most) for i in range(1, most + 1))
     return sorted({max(place, min(1, last)) for place in wanted})
 
 
@@ -203,11 +217,11 @@ def coefficients_table(results: Sequence[EntrantResult]) -> Table:
     """Return the coefficients of each rule, and where they come from."""
     table = new_table("Coefficients")
     for column in ("rule", "feedback", "θ", "from"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("rule", "θ"))
     for result in results:
         rule = result.entrant.rule
         found = rule.named_theta
-        theta = ", ".join(f"{name} {found.range_text(name)}" for name in found.names)
+        theta = "\n".join(f"{name} {found.range_text(name)}" for name in found.names)
         source = {
             "nothing": "the rule",
             "coefficients": f"best of {len(result.trials)} tried",

@@ -7,13 +7,11 @@ import shlex
 from rich.console import Console
 
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
-from metaplast.discovery.run import Discovery
-from metaplast.meta.outer_loop import OuterLoop
-from metaplast.meta.record import Record
 
 
-class ReportFiles:
+class ReportFiles(Observer):
     """Writes report.html and figures at the end of a discovery, from the files of its folder.
 
     It must come after the observers that write these files.
@@ -26,15 +24,6 @@ class ReportFiles:
     def __init__(self, folder: AnyPath, console: Console) -> None:
         self._folder = as_path(folder, "folder")
         self._console = console
-
-    def begin(self, discovery: Discovery) -> None:
-        """Do nothing when the run begins."""
-
-    def record(self, loop: OuterLoop, record: Record) -> None:
-        """Do nothing at an outer step; the history is read from its file at the end."""
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Do nothing during the held-out test."""
 
     def finish(self, result: Result) -> None:
         """Write the report, or print why it cannot be written."""

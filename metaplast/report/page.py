@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,12 @@ from metaplast.base.bands import BAND, Band
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.discovery.result import DISCOVERED, unsupported
+from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inlined, save_figure, svg
+from metaplast.report.facts import facts
 from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.run import FinishedRun, finite, read_run
+from metaplast.report.template import filled_page
 from metaplast.rules.notebook import equation_html, mathml, typographic
 from metaplast.tasks.source import held_out_word
 from metaplast.terms.notation import LATEX
@@ -167,11 +168,8 @@ def _angles(run: FinishedRun) -> list[Picture]:
 
 def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) -> str:
     """Return the page with figures, whose drawings `svg` returned, by name."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    source = files("metaplast.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     drawn = {
         picture.name: {
             "svg": Markup(inlined(drawings[picture.name], picture.caption)),
@@ -180,7 +178,8 @@ def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) 
         }
         for picture in shown
     }
-    return environment.from_string(source).render(
+    return filled_page(
+        "page.html.j2",
         title=run.folder.resolve().name,
         equation=Markup(equation_html(run.rule)),
         plain_equation=str(run.rule),
@@ -198,7 +197,7 @@ def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) 
         divergences=run.summary["divergences"],
         notices=run.summary.get("notices", []),
         non_finite=run.summary["non_finite_episodes"],
-        facts=_facts(run),
+        facts=facts(run),
         command=run.command,
     )
 
@@ -221,20 +220,13 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
 
     searched, theta = run.searched, run.rule.named_theta
     kept = term.name in theta.names
-    change = ""
-    for group, words in (("without", "without it"), ("added", "with it")):
-        # Earlier versions did not put dropped terms back.
-        if term.name in run.summary.get(group, {}):
-            change = typographic(f"{words} {run.scale.change(run.band(group, term.name))}")
-    if term.name in run.summary.get("errors", {}):
-        change = typographic(unsupported(term, run.summary["errors"][term.name]))
     return {
         "name": term.name,
         "formula": Markup(mathml(term.spell(LATEX))),
         "searched": typographic(searched.range_text(term.name)),
         "theta": typographic(theta.text(term.name)) if kept else "–",
         "kept": kept,
-        "change": change,
+        "change": typographic(run.effect(term)),
         "locality": term.locality,
         "citation": term.citation,
     }
@@ -248,60 +240,3 @@ def _trial_row(run: FinishedRun, trial: Mapping[str, Any]) -> dict[str, Any]:
         "change": typographic(run.scale.change(band)),
         "entered": trial["entered"],
     }
-
-
-def _search(run: FinishedRun) -> str:
-    """Return how the search learned, in words."""
-    config, growth = run.config["config"], run.asked.growth
-    tasks = f"{config['episodes']} tasks"
-    if growth is not None:
-        batch = config["meta_batch"]
-        tasks = f"{growth.train * batch} tasks for each candidate, judged on {growth.look * batch}"
-    return (
-        f"{tasks}, {config['meta_batch']} in a step, {config['optimizer']} "
-        f"{config['meta_lr']:g}, {config['penalty']} penalty"
-    )
-
-
-def _facts(run: FinishedRun) -> dict[str, str]:
-    """Return the facts about the rule's origin, by name."""
-    config, provenance = run.config["config"], run.rule.provenance
-    held_out = held_out_word(run.summary["held_out"], run.objective.target_kind)
-    versions = run.config.get("versions", {})
-    return {
-        "data": run.summary["data"],
-        "tasks": f"{_sizes(run)}; {held_out} held out for the test",
-        "network": _network(config, provenance),
-        "feedback": run.rule.feedback,
-        "candidates": f"{config['terms']}{_own_terms(run)} ({len(run.terms)} terms), "
-        f"θ {config['theta']}",
-        "search": _search(run),
-        "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
-        if run.refit_at is not None
-        else "none",
-        "seed": str(config["seed"]),
-        "engine": f"{run.summary['engine']}, {config['device']}, {config['dtype']}",
-        "time": f"{run.summary['seconds']:.0f} s",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-    }
-
-
-def _sizes(run: FinishedRun) -> str:
-    """Return the sizes of a task, as configured or as a user's own sampler makes them."""
-    own = None if run.own is None else run.own.data
-    if own is not None and not own.is_asked:
-        return f"{own.support} support and {own.queries} query images, by {own.sampler}"
-    return run.asked.request.described(run.objective.target_kind or "classes")
-
-
-def _own_terms(run: FinishedRun) -> str:
-    return f" and own terms: {run.own.names}" if run.own is not None and run.own.terms else ""
-
-
-def _network(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
-    """Return a description of the network or system that learned."""
-    if "system" in provenance:
-        parts = (f"{k} {v}" for k, v in provenance.items() if k in ("widths", "activation", "init"))
-        return ", ".join((str(provenance["system"]), *parts))
-    widths = "-".join(map(str, provenance["widths"]))
-    return f"{widths}, {config['activation']}, {config['init']}"

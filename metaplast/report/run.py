@@ -19,7 +19,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in, unsupported
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.report.curve import Curve
@@ -143,6 +143,15 @@ class FinishedRun:
         """Return a band of the summary: of "heldout", "without" or "added"."""
         entry = self.summary[group][name]
         return Band(entry["mean"], entry["low"], entry["high"])
+
+    def effect(self, term: Term) -> str:
+        """Return how the held-out score changes without a kept or with a dropped term, in words."""
+        for group, words in (("without", "without it"), ("added", "with it")):
+            # Earlier versions did not put dropped terms back.
+            if term.name in self.summary.get(group, {}):
+                return f"{words} {self.scale.change(self.band(group, term.name))}"
+        errors = self.summary.get("errors", {})
+        return unsupported(term, errors[term.name]) if term.name in errors else ""
 
     @property
     def command(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metaplast.rules.canonical import with_oja
 from metaplast.terms.algebra import MatrixName
-from metaplast.terms.notation import Notation
+from metaplast.terms.notation import TEXT, Notation
 from metaplast.terms.term import Term
 
 if TYPE_CHECKING:
@@ -20,6 +20,32 @@ def equation(rule: Rule, notation: Notation) -> str:
     lines = [_line(rule, matrix, notation) for matrix in MATRICES]
     lines = [line for line in lines if line]
     return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
+
+
+def wrapped_equation(rule: Rule, width: int, notation: Notation = TEXT) -> str:
+    """Return the equation in lines of at most `width` characters, broken between terms.
+
+    A single term that is wider keeps its line to itself. Lines after the first begin below the
+    first term.
+    """
+    lines = []
+    for whole in equation(rule, notation).splitlines():
+        head, _, _ = whole.partition(" = ")
+        matrix = next((m for m in MATRICES if head == notation.delta + notation.matrix[m]), None)
+        parts = () if matrix is None else summands(rule, matrix, notation)
+        if not parts:
+            lines.append(whole)
+            continue
+        sign, text = parts[0]
+        line, indent = f"{head} = {'' if sign == '+' else sign}{text}", " " * (len(head) + 3)
+        for sign, text in parts[1:]:
+            if len(line) + len(sign) + len(text) + 2 > width:
+                lines.append(line)
+                line = f"{indent}{sign} {text}"
+            else:
+                line += f" {sign} {text}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def summands(rule: Rule, matrix: MatrixName, notation: Notation) -> tuple[tuple[str, str], ...]:

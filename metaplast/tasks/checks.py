@@ -239,5 +239,6 @@ def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> 
     raise UserError(
         f"--objective {objective.name} learns {objective.target_kind}, but "
         f"{split.name or 'the data'} has {split.targets} as targets; choose --objective "
-        f"{' or '.join(fitting)}, or other data: in your own, {mend[split.targets]}."
+        f"{' or '.join(fitting)}, or other data: in your own, {mend[split.targets]}; in a file, "
+        f"write learn={objective.target_kind}."
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from metaplast.base.device import require_device
-from metaplast.base.errors import require
+from metaplast.base.errors import UserError, require, shown
 from metaplast.base.registry import find, lookup
 from metaplast.systems.system import Examples
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
@@ -46,6 +47,31 @@ def get_source(text: str) -> tuple[EpisodeSource, str]:
     """
     name, _, argument = text.partition(":")
     return lookup("data set", name, all_sources()), argument
+
+
+def source_of(data: Any) -> EpisodeSource:
+    """Return a source over data in memory.
+
+    Args:
+        data: a pair of inputs and targets, a map-style data set of such pairs, or a source.
+
+    Raises:
+        UserError: if it is none of these, or the data are invalid.
+    """
+    if isinstance(data, EpisodeSource):
+        return data
+    is_pair = isinstance(data, tuple | list) and len(data) == 2
+    require(
+        is_pair or (hasattr(data, "__len__") and hasattr(data, "__getitem__")),
+        f"data must be a pair (inputs, targets) or a data set of such pairs, got {shown(data)}; "
+        f"write data=(x, y).",
+    )
+    inputs, targets = data if is_pair else (data, None)
+    found = (source.holding(inputs, targets) for source in all_sources().values())
+    held = next((each for each in found if each is not None), None)
+    if held is None:
+        raise UserError("no installed package can hold data in memory; install metaplast again.")
+    return held
 
 
 def open_source(text: str, request: EpisodeRequest) -> EpisodeSplit:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
@@ -49,6 +49,8 @@ class EpisodeSplit:
         name: of the data; empty if they have none.
         targets: "classes" (indices or probabilities), or "numbers" (vectors, for regression).
         timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
+        digest: of what was read from a user's files, which a resumed run must find again; empty
+            for other data.
     """
 
     train: EpisodeSampler
@@ -62,6 +64,7 @@ class EpisodeSplit:
     name: str = ""
     targets: TargetKind = "classes"
     timing: Timing | None = None
+    digest: str = ""
 
     def bind(self, system: System) -> EpisodeSplit:
         """Return the split for a system that learns it.
@@ -97,6 +100,7 @@ class EpisodeSource(ABC):
         is_planting: whether its argument is a rule, which makes the query labels.
         default_for: systems for which it is the default, each with the text after `--dataset`.
         is_sequential: whether it makes sequences of the data set that its argument names.
+        takes: names of the settings that may follow its argument, as in `name:argument,key=value`.
     """
 
     name: str
@@ -106,6 +110,7 @@ class EpisodeSource(ABC):
     is_planting: bool = False
     default_for: Mapping[str, str] = MappingProxyType({})
     is_sequential: bool = False
+    takes: Collection[str] = ()
     shots: int = 50
 
     @abstractmethod
@@ -126,6 +131,19 @@ class EpisodeSource(ABC):
             f"{self.name} supplies separate tasks, but online training needs a stream of single "
             f"images; choose a data set of labelled images."
         )
+
+    def holding(self, inputs: Any, targets: Any) -> EpisodeSource | None:
+        """Return a source over a user's own arrays, if this source can hold arrays.
+
+        Args:
+            inputs: [sample, …] real numbers.
+            targets: [sample] classes, or numbers to learn; None if `inputs` is a map-style data
+                set of pairs.
+
+        Raises:
+            UserError: if it can, but the data are invalid.
+        """
+        return None
 
     def parts(self, request: StreamRequest) -> Mapping[str, Examples]:
         """Return the parts into which the data set itself is divided, by name.

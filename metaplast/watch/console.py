@@ -7,12 +7,13 @@ import sys
 from collections import Counter
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import MofNCompleteColumn, ProgressColumn, TaskID, TextColumn
 from rich.table import Table
 
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
+from metaplast.discovery.observer import Observer
+from metaplast.discovery.result import Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.growth import Growth
 from metaplast.meta.outer_loop import OuterLoop
@@ -21,30 +22,30 @@ from metaplast.tasks.source import held_out_word
 from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
 from metaplast.watch.result_tables import growth_table, heldout_table, recovery_table, terms_table
+from metaplast.watch.stages_in_words import testing, training
 
-_STAGES = {SEARCH: "searching", REFIT: "refitting"}
-
-
-def _stage_name(stage: str) -> str:
-    """Return the human-readable name of a stage."""
-    return tried_in(stage) or _STAGES.get(stage, stage)
+# Narrower terminals show the progress without a bar.
+_WIDE = 110
 
 
-def make_console() -> Console:
+def make_console(*, errors: bool = False) -> Console:
     """Return the console to print on; in a file or pipe, COLUMNS or 140 columns wide.
 
     If its encoding lacks the characters of formulas, they are written in ASCII.
+
+    Args:
+        errors: whether to print on standard error, because a program reads standard output.
     """
     make_streams_safe()
-    encoding = getattr(sys.stdout, "encoding", None)
+    encoding = getattr(sys.stderr if errors else sys.stdout, "encoding", None)
     kind = Console if shows_formulas(encoding) else AsciiConsole
-    console = kind(highlight=False)
+    console = kind(highlight=False, stderr=errors)
     if console.is_terminal or os.environ.get("COLUMNS"):
         return console
-    return kind(highlight=False, width=140)
+    return kind(highlight=False, stderr=errors, width=140)
 
 
-class ProgressBar:
+class ProgressBar(Observer):
     """Shows the progress of a discovery, with loss, score and the number of active terms.
 
     Args:
@@ -54,8 +55,11 @@ class ProgressBar:
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
-        status = TextColumn("episodes  {task.fields[status]}")
-        self._bar = make_bar(console, MofNCompleteColumn(), status, width=28, quiet=quiet)
+        amount: tuple[ProgressColumn, ...] = (TextColumn("{task.percentage:.0f} %"),)
+        if console.width >= _WIDE:
+            status = TextColumn("episodes  {task.fields[status]}")
+            amount = (MofNCompleteColumn(), status)
+        self._bar = make_bar(console, *amount, width=28, quiet=quiet, bar=console.width >= _WIDE)
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
         self._left = TimeLeft()
@@ -70,11 +74,11 @@ class ProgressBar:
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Advance the bar by one outer step."""
-        name = _stage_name(record.stage)
+        self._left.record(loop, record)
+        name = training(record.stage, self._left.refits)
         scale = loop.learner.system.objective.score_scale
         score = f"{scale.name} {scale.text(record.score)}"
         status = f"loss {record.loss:.3f}  {score}  terms {record.active}"
-        self._left.record(loop, record)
         self._move(name, status)
         # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
         growth = loop.growth
@@ -87,7 +91,7 @@ class ProgressBar:
     def tested(self, name: str, episodes: int) -> None:
         """Advance the bar by some held-out tasks."""
         self._left.tested(name, episodes)
-        self._move(f"testing {_stage_name(name)}", "")
+        self._move(testing(name), "")
 
     def finish(self, result: Result) -> None:
         """Remove the bar."""

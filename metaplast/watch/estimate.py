@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
-from metaplast.discovery.result import REFIT, SEARCH, Result, tried_in
+from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -162,7 +163,7 @@ class Course:
         return min(2, round(self._pool - kept))
 
 
-class TimeLeft:
+class TimeLeft(Observer):
     """Observes a discovery, and estimates what is left of it.
 
     Args:
@@ -205,9 +206,6 @@ class TimeLeft:
             self._tested += episodes
         self._pay("evaluation", episodes)
 
-    def finish(self, result: Result) -> None:
-        """Do nothing: nothing is left."""
-
     def _pay(self, kind: Kind, tasks: int) -> None:
         now = self._clock()
         self._prices.observe(kind, tasks, now - self._then)
@@ -217,6 +215,11 @@ class TimeLeft:
     def total(self) -> int:
         """Number of tasks in the whole run; an estimate until selection has ended."""
         return self.done + sum(self.left.values())
+
+    @property
+    def refits(self) -> int:
+        """How many refits selection is expected to begin from now on; 0 before the run begins."""
+        return 0 if self._discovery is None else selection_left(self._discovery)[0]
 
     @property
     def seconds(self) -> float | None:

@@ -13,6 +13,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from metaplast.watch.estimate import in_words
@@ -28,7 +29,9 @@ class _Left(ProgressColumn):
         return Text(in_words(task.fields.get("seconds", task.time_remaining)))
 
 
-def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool) -> Progress:
+def make_bar(
+    console: Console, *amount: ProgressColumn, width: int, quiet: bool, bar: bool = True
+) -> Progress:
     """Return a bar with the current task, the amount done, time elapsed and time left.
 
     Args:
@@ -36,13 +39,17 @@ def make_bar(console: Console, *amount: ProgressColumn, width: int, quiet: bool)
         amount: columns that show the amount done.
         width: of the text to the left of the bar.
         quiet: whether to print nothing.
+        bar: whether there is room for the bar and the time elapsed.
     """
+    # Words are never cut: what does not fit goes on in a second line.
+    words = TextColumn(
+        f"{{task.description:<{width}}}", table_column=Column(no_wrap=False, overflow="fold")
+    )
+    wide = (BarColumn(bar_width=None), *amount, TimeElapsedColumn()) if bar else amount
     return Progress(
-        TextColumn(f"{{task.description:<{width}}}"),
-        BarColumn(bar_width=None),
-        *amount,
-        TimeElapsedColumn(),
-        _Left(),
+        words,
+        *wide,
+        _Left(table_column=Column(no_wrap=True)),
         console=console,
         disable=quiet or not console.is_terminal,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.trouble import trouble
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER = "tensorboard"
 
 
-class TensorBoard:
+class TensorBoard(Observer):
     """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
 
     The search and the refit form the run "discovered"; each baseline is a separate run, so that one
@@ -74,9 +75,6 @@ class TensorBoard:
         if loop.is_done:
             for each in self._writers.values():
                 each.flush()
-
-    def tested(self, name: str, episodes: int) -> None:
-        """Do nothing: the held-out test has no chart."""
 
     def finish(self, result: Result) -> None:
         """Write the final rule, held-out scores and hyper-parameters, and close the files."""

@@ -14,11 +14,13 @@ from metaplast.batch_jobs.jobs import Jobs
 from metaplast.commands import guard
 from metaplast.commands._evaluate_options import EvaluateOptions
 from metaplast.commands.benchmark import BenchmarkOptions
+from metaplast.commands.compare import CompareOptions
 from metaplast.commands.discover import DiscoverOptions
 from metaplast.commands.export import ExportOptions
 from metaplast.commands.recover import RecoverOptions
 from metaplast.commands.report import ReportOptions
 from metaplast.commands.reproduce import ReproduceOptions
+from metaplast.commands.show import ShowOptions
 from metaplast.commands.sweep import SweepOptions
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.reproduce.runner import Plan
@@ -33,10 +35,17 @@ COMMANDS = {
     "recover": RecoverOptions,
     "reproduce": ReproduceOptions,
     "report": ReportOptions,
+    "show": ShowOptions,
+    "compare": CompareOptions,
     "benchmark": BenchmarkOptions,
 }
 # Arguments that a command needs besides the option under test.
-OTHERS = {"export": ["rule.json", "--to=json"], "report": ["."]}
+OTHERS = {
+    "export": ["rule.json", "--to=json"],
+    "report": ["."],
+    "show": ["bio"],
+    "compare": ["rule.json", "rule.json"],
+}
 
 LONG = "x" * 300
 HUGE = str(10**30)
@@ -71,6 +80,8 @@ TEXTS = {
         "clusters:999999999999,5", "planted", "planted:", "planted:@", "planted:F0@",
         "planted:F0=", "planted:F0=nan", "planted:F0=0", "planted:=1", "planted:F0=1,F0=2",
         "planted:F0=1,,F2=1", "planted:bio@planted:bio", "planted:none.json", "a\nb", LONG,
+        "csv:", "csv:file", "csv:nosuch,target=a", "npz:file", "folder:folder", "hdf5:nosuch",
+        "openml:", "rows:csv:file,target=a",
     ],
     "baselines": [",", "backprop,,bio", "nosuch", LONG],
     "engines": ["", ",", "fused,,batched", "fusd", LONG],
@@ -98,7 +109,7 @@ def generated():
         for field in dataclasses.fields(options):
             if command == "recover" and field.name in SHARED:
                 continue
-            if field.name in ("run", "source", "names", "rules", "to"):
+            if field.name in ("run", "source", "names", "rules", "rule", "to"):
                 continue  # Written by hand below, like the rules of `recover`.
             flag, values = f"--{field.name.replace('_', '-')}", kind(hints[field.name])
             if get_origin(values) is Literal:
@@ -207,6 +218,19 @@ WRITTEN = [
     ("export", ["rule.json", "--to=json", "--output=/proc/nosuch"]),
     ("export", ["rule.json", "--to", "json", "latex", "--output=file"]),
     ("export", ["rule.json", "--to", "json", "latex", "--output=/proc/nosuch"]),
+    ("show", []),
+    ("show", ["nosuch"]),
+    ("show", ["folder"]),
+    ("show", ["file.json"]),
+    ("show", ["bio", "oja"]),
+    ("compare", []),
+    ("compare", ["rule.json"]),
+    ("compare", ["rule.json", "rule.json"]),
+    ("compare", ["rule.json", "rule.json", "--on=folder"]),
+    ("compare", ["rule.json", "nosuch"]),
+    ("discover", ["--config=file"]),
+    ("discover", ["--config=nosuch/file"]),
+    ("discover", ["--save-config=file/file"]),
     ("report", []),
     ("report", [""]),
     ("report", ["a", "b"]),
@@ -261,7 +285,7 @@ def test_there_are_many_cases():
 
 # Commands that read their options as these do are left to the whole suite, and so are all generated
 # values of an option but the first.
-QUICK = ("discover", "evaluate", "export", "report")
+QUICK = ("discover", "evaluate", "export", "report", "show", "compare")
 
 
 def _cases():

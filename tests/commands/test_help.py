@@ -22,9 +22,9 @@ def shown(capsys, monkeypatch):
     """Return a function that gives the lines of a command's help, 80 columns wide."""
     monkeypatch.setenv("COLUMNS", "80")
 
-    def lines(command):
+    def lines(command, word="--help-all"):
         with pytest.raises(SystemExit) as stopped:
-            importlib.import_module(f"metaplast.commands.{command}").main(["--help"])
+            importlib.import_module(f"metaplast.commands.{command}").main([word])
         assert stopped.value.code == 0
         return capsys.readouterr().out.splitlines()
 
@@ -36,9 +36,10 @@ def headings(lines):
     return [above.strip() for above, below in pairwise(lines) if set(below.strip()) == {"-"}]
 
 
+@pytest.mark.parametrize("word", ["--help", "--help-all"])
 @pytest.mark.parametrize("command", command_names())
-def test_help_is_as_wide_as_the_terminal_and_says_nothing_empty(shown, command):
-    lines = shown(command)
+def test_help_is_as_wide_as_the_terminal_and_says_nothing_empty(shown, command, word):
+    lines = shown(command, word)
     assert max(map(len, lines)) <= 80
     assert os.environ["COLUMNS"] == "80"
     text = " ".join(line.strip() for line in lines)
@@ -66,6 +67,34 @@ def test_the_help_shows_every_setting_once_with_its_text(shown):
         flag = f"--{field.name.replace('_', '-')}"
         assert len(re.findall(rf"^{flag}[ ,]", text, flags=re.MULTILINE)) == 1
     assert all(option.text for option in options_of(DiscoverOptions))
+
+
+LONG = {
+    "discover": DiscoverOptions,
+    "sweep": SweepOptions,
+    "recover": RecoverOptions,
+    "evaluate": EvaluateOptions,
+}
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_a_short_help_has_ten_options_and_says_where_the_others_are(shown, command):
+    lines, kind = shown(command, "--help"), LONG[command]
+    text = "\n".join(line.strip() for line in lines)
+    named = {option.name: option for option in options_of(kind)}
+    assert len(kind.COMMON) == 10
+    for name, option in named.items():
+        found = re.findall(rf"^{option.flags[0]}[ ,]", text, flags=re.MULTILINE)
+        assert len(found) == (name in kind.COMMON), name
+    left = len(named) - 10 - sum(option.is_positional for option in named.values())
+    assert f"{left} more options: metaplast {command} --help-all" in text
+    assert "common options" in headings(lines)
+    assert len(lines) < 45
+
+
+@pytest.mark.parametrize("command", sorted(set(command_names()) - set(LONG)))
+def test_a_command_with_few_options_shows_all_of_them(shown, command):
+    assert shown(command, "--help") == shown(command, "-h") == shown(command, "--help-all")
 
 
 def test_common_options_come_first():

@@ -1,10 +1,16 @@
 """Printed tables fit in 80 columns without cutting a name."""
 
 import pytest
+import torch
 from rich.console import Console
+from support import ACCURACY, named, seeded
 
 from metaplast.commands._timings import table
 from metaplast.commands.benchmark import ALL, PUBLISHED, BenchmarkOptions, cases
+from metaplast.online.comparison import Entrant, EntrantResult
+from metaplast.online.train import OnlineRun
+from metaplast.report.comparison import coefficients_table, score_table
+from metaplast.rules.rule import Rule
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -28,3 +34,22 @@ def test_the_benchmarks_table_cuts_no_name(width, capsys):
     found = [line for line in lines if "10000" in line]
     assert len(found) == 2
     assert all("1.2345" in line and "3293.1" in line for line in found)
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_scores_of_rules_cut_and_break_no_name(width, capsys):
+    rule = Rule(named("oja"), ((0.1,),), "fixed")
+    score = torch.rand(4, 9, generator=seeded())
+    run = OnlineRun(tuple(range(9)), score, score, {}, None, ACCURACY)
+    names = ["direct_feedback_alignment", "mine", "feedback_alignment, sign-symmetric"]
+    results = [EntrantResult(Entrant(name, rule), run) for name in names]
+    console = Console(width=width)
+    for each in (score_table(results, width), coefficients_table(results)):
+        console.print(each)
+    lines = capsys.readouterr().out.splitlines()
+    assert "…" not in "".join(lines)
+    assert max(map(len, lines)) <= width
+    for name in names:
+        assert sum(line.strip().startswith(f"{name}  ") for line in lines) == 2
+    assert "".join(lines).count("n = ") == {80: 1, 100: 2, 140: 4}[width]
+    assert "n = 8" in "".join(lines)

@@ -1,0 +1,201 @@
+"""A table in a text file: one sample in each row, its class or number in a named column."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import re
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from episodes.arrays import Array
+from episodes.from_file import (
+    FileSource,
+    Samples,
+    damaged,
+    file_at,
+    listed,
+    names_in,
+    require_numbers,
+)
+from episodes.storage import DAMAGE
+from metaplast.base.errors import UserError, require, shown
+from metaplast.tasks.request import DataRequest
+
+# Between cells, the first that occurs in the line of names.
+_SEPARATORS = (",", ";", "\t")
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+
+
+class CsvSource(FileSource):
+    """Every column but the targets is an input.
+
+    A target column of whole numbers or text names classes; one with other numbers is learned by
+    regression.
+    """
+
+    name = "csv"
+    summary = (
+        "a table: csv:FILE,target=COLUMN with the names of the columns in the first line; "
+        "drop=COLUMN+COLUMN leaves some out, learn=numbers makes whole numbers a regression, "
+        "scale=standard scales the inputs"
+    )
+    own = ("target", "drop")
+    example = "csv:FILE.csv,target=COLUMN"
+
+    def read(
+        self, text: str, label: str, settings: Mapping[str, str], request: DataRequest
+    ) -> Samples:
+        """Return the rows of a file; see `FileSource.read`."""
+        rows = _rows(label, file_at(text))
+        names = _names(label, next(rows, (0, []))[1])
+        require(
+            "target" in settings,
+            f"{label} needs the column to learn; write --dataset csv:{text},target=COLUMN with one "
+            f"of {listed(names)}.",
+        )
+        learned = names_in(settings["target"], names, label, "column")
+        dropped = names_in(settings["drop"], names, label, "column") if "drop" in settings else []
+        inputs = [name for name in names if name not in learned + dropped]
+        require(bool(inputs), f"{label} has no column left as input; drop or learn fewer columns.")
+        values, targets = _table(label, rows, names, inputs, learned)
+        require_numbers(label, values, inputs, 1)
+        note = f"target {' and '.join(learned)}"
+        if dropped:
+            note += f", without {listed(dropped, 4)}"
+        return Samples(values, _targets(label, targets, learned, settings.get("learn")), note)
+
+
+def _rows(label: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line that is not blank, and its cells."""
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            head = stream.readline()
+            known = [each for each in _SEPARATORS if each in head]
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=(known or [","])[0])
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except UnicodeDecodeError:
+        raise damaged(label, "a table", "it is not text in UTF-8") from None
+    except (csv.Error, *DAMAGE) as error:
+        raise damaged(label, "a table", error) from None
+
+
+def _names(label: str, cells: Sequence[str]) -> list[str]:
+    """Return the names of the columns, after checking that the first line has them."""
+    names = [cell.strip() for cell in cells]
+    require(bool(names), f"{label} is empty; give a table with rows.")
+    require(
+        not all(map(_is_number, names)),
+        f"{label} must have the names of its columns in the first line, got numbers, "
+        f"{listed(names, 4)}; add them.",
+    )
+    for place, name in enumerate(names, start=1):
+        require(
+            bool(name),
+            f"{label}: column {place} has no name, as the row numbers of a data frame have; write "
+            f"the file without it (index=False), or give it a name.",
+        )
+        require(
+            names.count(name) == 1, f"{label} has two columns {shown(name)}; rename one of them."
+        )
+    return names
+
+
+def _table(
+    label: str,
+    rows: Iterator[tuple[int, list[str]]],
+    names: Sequence[str],
+    inputs: Sequence[str],
+    learned: Sequence[str],
+) -> tuple[Array, list[list[str]]]:
+    """Return the inputs [row, column], and the cells of each learned column."""
+    places = [names.index(name) for name in inputs]
+    wanted = [names.index(name) for name in learned]
+    values, targets = array("d"), [[] for _ in learned]  # type: ignore[var-annotated]
+    for line, cells in rows:
+        require(
+            len(cells) == len(names),
+            f"{label} must have {len(names)} cells in each line, as in the first, got "
+            f"{len(cells)} in line {line}; fix that line.",
+        )
+        try:
+            values.extend([float(cells[place]) for place in places])
+        except ValueError:
+            raise _not_a_number(label, line, cells, places, names) from None
+        for column, place in zip(targets, wanted, strict=True):
+            cell = cells[place].strip()
+            require(
+                bool(cell),
+                f"{label}: the target {shown(names[place])} is missing in line {line}; fill it, or "
+                f"remove that line.",
+            )
+            column.append(cell)
+    require(bool(values), f"{label} has no rows below the names of its columns; add some.")
+    return np.frombuffer(values, np.float64).reshape(-1, len(places)), targets
+
+
+def _not_a_number(
+    label: str, line: int, cells: Sequence[str], places: Sequence[int], names: Sequence[str]
+) -> UserError:
+    """Return the error for the first cell of a line that is not a number."""
+    place = next(place for place in places if not _is_number(cells[place]))
+    cell, name = cells[place].strip(), names[place]
+    if not cell:
+        return UserError(
+            f"{label}: line {line} has an empty cell in the column {shown(name)}; fill it, remove "
+            f"that line, or leave the column out with drop={name}."
+        )
+    return UserError(
+        f"{label}: inputs must be numbers, got {shown(cell)} in line {line}, column {shown(name)}; "
+        f"leave the column out with drop={name}, or write numbers."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _targets(
+    label: str, columns: Sequence[Sequence[str]], names: Sequence[str], learn: str | None
+) -> Array:
+    """Return classes [row], whole numbers or text, or numbers to learn [row, output]."""
+    cells = [cell for column in columns for cell in column]
+    number = [_is_number(cell) for cell in cells]
+    if learn == "classes" or (learn is None and len(columns) == 1 and not any(number)):
+        return _classes(label, columns)
+    if learn is None and len(columns) == 1 and all(map(_WHOLE.fullmatch, cells)):
+        return _classes(label, columns)
+    for name, column in zip(names, columns, strict=True):
+        for row, cell in enumerate(column, start=1):
+            require(
+                _is_number(cell) and math.isfinite(float(cell)),
+                f"{label}: numbers to learn must be finite numbers, got {shown(cell)} in row "
+                f"{row}, column {shown(name)}; fix it, or write learn=classes if it is a class.",
+            )
+    return np.array([[float(cell) for cell in column] for column in columns]).T
+
+
+def _classes(label: str, columns: Sequence[Sequence[str]]) -> Array:
+    """Return the classes in the one column that names them: whole numbers, or text."""
+    require(
+        len(columns) == 1,
+        f"{label} can have one column of classes, got {len(columns)} targets; name one.",
+    )
+    are_whole = all(map(_WHOLE.fullmatch, columns[0]))
+    return np.array([int(cell) for cell in columns[0]] if are_whole else columns[0])
+
+
+CSV = CsvSource()

@@ -1,0 +1,38 @@
+"""Whether a split that a user passes was made for the configured sizes of tasks."""
+
+from __future__ import annotations
+
+from metaplast.base.errors import require
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.tasks.derived import request_of
+from metaplast.tasks.source import EpisodeSplit
+
+
+def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
+    """Check that a split was made for the sizes of a configuration.
+
+    For a sampler of the user's own class, which has no request, this checks nothing; the run then
+    records the sizes of its episodes.
+
+    Raises:
+        UserError: if the split was made for other sizes.
+    """
+    wanted = config.request
+    for sampler in (split.train, split.test):
+        made = request_of(sampler)
+        if made is None:
+            continue
+        for name in ("ways", "shots", "queries", "labels", "device"):
+            has, asks = getattr(made, name), getattr(wanted, name)
+            if name == "device":
+                has, asks = has.type, asks.type
+            require(
+                has == asks,
+                f"the split was made for {name} = {has}, but the configuration asks for {asks}; "
+                f"make it with source.split(config.request).",
+            )
+    require(
+        config.held_out in ("auto", split.held_out),
+        f"the split holds out {split.held_out}, but the configuration asks to hold out "
+        f"{config.held_out}; make it with source.split(config.request).",
+    )

@@ -1,0 +1,51 @@
+"""What a discovery is doing, in plain words."""
+
+from __future__ import annotations
+
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITH, WITHOUT
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
+
+_PLAIN = {
+    SEARCH: "searching",
+    REFIT: "refitting",
+    CONFIRMATION: "checking the rule on fresh tasks",
+    DISCOVERED: "the rule",
+}
+
+
+def training(stage: str, left: int) -> str:
+    """Return what an outer loop does.
+
+    Args:
+        stage: name of the loop.
+        left: how many refits selection is still expected to begin.
+    """
+    number = trial_number(stage)
+    if not number:
+        return _PLAIN.get(stage, f"learning {stage}")
+    return f"{_asked(tried_in(stage))}, {number} of {number + left}"
+
+
+def _asked(what: str) -> str:
+    """Return the question that a trial of the selection answers."""
+    kind, _, names = what.partition(" ")
+    if kind == WITHOUT:
+        many = names.count(",") + 1
+        return f"testing whether {names if many == 1 else f'{many} terms'} " + (
+            "is needed" if many == 1 else "are needed"
+        )
+    if kind == WITH:
+        return f"testing whether {names} helps after all"
+    return "refitting the same terms" if what == AGAIN else what
+
+
+def testing(name: str) -> str:
+    """Return what an evaluation does, from the name of the rule or of the stage it measures."""
+    kind, _, term = name.partition(" ")
+    if trial_number(name):
+        return _asked(tried_in(name))
+    if name == CONFIRMATION:
+        return _PLAIN[name]
+    if kind in (WITHOUT, WITH) and term:
+        return f"held-out test {kind} {term}"
+    return f"held-out test of {_PLAIN.get(name, name)}"
