@@ -9,6 +9,7 @@ from typing import ClassVar
 from metaplast.base.errors import UserError
 from metaplast.base.registry import find, lookup
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import Formula
@@ -68,9 +69,10 @@ def require_stack(exporter: str, network: Network) -> FullyConnected:
         UserError: if it is not, because the format has no programs for it.
     """
     if not isinstance(network, FullyConnected):
+        programs = "" if get_feedback(network.feedback_name).code is None else "numpy, torch, "
         raise UserError(
-            f"{exporter} has no program for the system {network.name}; export the rule as numpy, "
-            f"torch, latex, markdown or json."
+            f"{exporter} has no program for the system {network.name}; export the rule as "
+            f"{programs}latex, markdown or json."
         )
     return network
 

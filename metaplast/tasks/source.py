@@ -49,6 +49,7 @@ class EpisodeSplit:
         name: of the data; empty if they have none.
         targets: "classes" (indices or probabilities), or "numbers" (vectors, for regression).
         timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
+        prefix: what precedes the name of the data after `--dataset`, such as "planted:bio@".
     """
 
     train: EpisodeSampler
@@ -62,6 +63,7 @@ class EpisodeSplit:
     name: str = ""
     targets: TargetKind = "classes"
     timing: Timing | None = None
+    prefix: str = ""
 
     def bind(self, system: System) -> EpisodeSplit:
         """Return the split for a system that learns it.

@@ -65,7 +65,7 @@ def _changed(column: str, first: int | None = None) -> Callable[[Table, str], Nu
 
 def _uneven(table: Table, variant: str) -> Numbers:
     """Return the mean distance of W_h's singular values from 1 at the end, [seed]."""
-    return np.abs(table.series(variant, "singular").values - 1).mean(1)
+    return np.asarray(np.abs(table.series(variant, "singular").values - 1).mean(1))
 
 
 def compared(measure: Callable[[Table, str], Numbers], variant: str) -> Callable[[Table], Numbers]:
@@ -86,9 +86,7 @@ def _claims(variant: str, name: str) -> tuple[Claim, ...]:
 
 def _panel(table: Table, title: str, x: str, column: str, *, log: bool = False,
            untrained: bool = True, level: tuple[float, str] | None = None) -> Panel:  # fmt: skip
-    lines = {
-        label: table.series(name, column).curve(median=log) for name, label in LABELS.items()
-    }
+    lines = {label: table.series(name, column).curve(median=log) for name, label in LABELS.items()}
     if untrained:
         lines["untrained"] = table.series("bptt", f"{column}_initial").curve(median=log)
     return Panel(title, x, lines, log=log, level=level)
