@@ -37,7 +37,7 @@ def _name(rule: str, size: tuple[int, int]) -> str:
 def _variant(rule: str, size: tuple[int, int]) -> MemoryVariant:
     time, neurons = size
     setup = MemorySetup(
-        time=time, neurons=neurons, images=3000, every=250, tuning_images=1500, tuning_seeds=2
+        time=time, neurons=neurons, images=2000, every=200, tuning_images=1000, tuning_seeds=2
     )
     # The quick version keeps the order of the sizes.
     quick: dict[str, Any] = {**TINY, "time": 5 + time // 25, "neurons": 3 + neurons // 30}
@@ -83,7 +83,7 @@ short_term_memory_sizes = Experiment(
     name="short-term-memory-sizes",
     title="Short-term memory by the number of time steps (100 neurons) and of neurons (50 time steps)",
     source=_SOURCE,
-    text="As `short-term-memory`, but shorter: networks learn 3000 images. Each rule has its own coefficients at each size, found with the same effort: 9 points of a grid, 2 networks and 1500 images each. "
+    text="As `short-term-memory`, but shorter: networks learn 2000 images. Each rule has its own coefficients at each size, found with the same effort: 9 points of a grid, 2 networks and 1000 images each. "
     "BPTT's rate is tried from 1e-5 to 0.1, and with Oja's rule both coefficients from 3.2e-4 to 3.2e-3, all two a decade; a grid grows once at an edge at which its best point lies. Accuracy is that over the last quarter of the images.",
     variants=tuple(_variant(rule, size) for size in _SIZES for rule in RULES),
     claims=(

@@ -61,9 +61,10 @@ def test_its_rule_is_neither_exported_nor_trained_in_a_stack(run, capsys):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"activation": "softmax"}, "linear"),
+        ({"activation": "xyz"}, "choose one of: linear, relu, softplus, tanh"),
         ({"activation": "linaer"}, "did you mean 'linear'?"),
-        ({"terms": "all+backward"}, "does not have; leave the terms out, or use a pool without"),
+        ({"terms": "all+backward"}, "the system fixed-point has implicit; choose --terms all"),
+        ({"terms": "backward_decay"}, "does not have; leave the terms out, or use a pool without"),
     ],
 )
 def test_advice_names_what_this_system_has(changes, words):
