@@ -44,9 +44,9 @@ def test_a_discovery_is_compared_with_the_euclidean_gradient(run, capsys):
 
 
 @pytest.mark.slow
-def test_its_rule_is_neither_exported_nor_trained_in_a_stack(run, capsys):
+def test_its_rule_is_not_trained_in_a_stack_and_has_no_jax_program(run, capsys):
     tried = (
-        (export, ["--to=all"], "implicit"),
+        (export, ["--to=jax"], "as numpy, torch, latex, markdown or json"),
         (evaluate, ["--dataset=digits"], "write --system fixed-point"),
         (evaluate, ["--dataset=digits", "--system=fully-connected"], "implicit"),
     )
