@@ -28,7 +28,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "bptt_potential_oja": ("error_hebbian", "potential_oja"),
     "bptt_drive_oja": ("error_hebbian", "drive_oja"),
 }
-LABELS = {"bptt": "BPTT", "bptt_potential_oja": "with O_z", "bptt_drive_oja": "with O_σ"}
+LABELS = {"bptt": "BPTT", "bptt_potential_oja": "with Oz", "bptt_drive_oja": "with Oσ"}
 # Sixteen points each, in quarters of a decade.
 _LINE = (tuple(range(-19, -3)),)
 _SQUARE = ((-14, -12, -10, -8), (-14, -12, -10, -8))
