@@ -113,7 +113,7 @@ class PlantedSource(EpisodeSource):
         def bind(system: System) -> EpisodeSplit:
             return plant(plan, base.bind(system), Learner(system, plan.terms), request)
 
-        return replace(base, binding=bind)
+        return replace(base, binding=bind, prefix=f"{self.name}:{rule}@")
 
 
 def read_plan(text: str) -> Plan:

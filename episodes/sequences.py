@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metaplast.base.errors import UserError, require, shown
+from metaplast.base.errors import require, shown
 from metaplast.base.registry import match
 from metaplast.base.words import assignments
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.derived import DerivedSampler
 from metaplast.tasks.digest import Digest, sampler_digest
-from metaplast.tasks.library import all_sources, default_source, open_source
+from metaplast.tasks.library import all_sources, default_source, open_source, open_stream
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
 from metaplast.tasks.source import EpisodeSource, EpisodeSplit
-from metaplast.tasks.stream import StreamSplit
+from metaplast.tasks.stream import StreamSampler, StreamSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +38,44 @@ class SequenceSampler(DerivedSampler):
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes with inputs [episode, step, frame, feature]."""
-        batch, frames = self.base.sample(episodes, generator), self.timing.frames
-        support, query = (
-            x.reshape(*x.shape[:2], frames, x.shape[2] // frames)
-            for x in (batch.support_x, batch.query_x)
-        )
-        return replace(batch, support_x=support, query_x=query)
+        return _in_frames(self.base.sample(episodes, generator), self.timing)
 
     def digest(self) -> str:
         """Return a digest of the images and the timing."""
         found = Digest("sequences")
         found.plain([sampler_digest(self.base), self.timing.spec()])
         return found.value()
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceStream:
+    """A stream of another sampler, with every image as a sequence of frames.
+
+    Attributes:
+        base: supplies the images, [pixel].
+        timing: of the sequences; the pixels are divided evenly among the frames.
+    """
+
+    base: StreamSampler
+    timing: Timing
+
+    @property
+    def range_is_known(self) -> bool:
+        """Whether the range of the inputs needs no further warning."""
+        return bool(getattr(self.base, "range_is_known", False))
+
+    def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
+        """Return one episode with inputs [1, step, frame, feature]; see `StreamSampler`."""
+        return _in_frames(self.base.sample(steps, queries, generator), self.timing)
+
+
+def _in_frames(batch: EpisodeBatch, timing: Timing) -> EpisodeBatch:
+    """Return episodes of images [episode, step, pixel] as [episode, step, frame, feature]."""
+    support, query = (
+        x.reshape(*x.shape[:2], timing.frames, x.shape[2] // timing.frames)
+        for x in (batch.support_x, batch.query_x)
+    )
+    return replace(batch, support_x=support, query_x=query)
 
 
 class SequentialSource(EpisodeSource):
@@ -84,11 +110,7 @@ class SequentialSource(EpisodeSource):
         """
         source, settings = self._read(request.argument)
         base = open_source(source, request)
-        require(
-            base.timing is None and base.binding is None,
-            f"{self.name} makes sequences of images, but {source} does not supply plain images; "
-            f"write --dataset {self.name}:{default_source()}.",
-        )
+        self._require_plain(source, plain=base.timing is None and base.binding is None)
         timing = self.timing(base.inputs, source, settings)
         return replace(
             base,
@@ -101,14 +123,30 @@ class SequentialSource(EpisodeSource):
         )
 
     def stream(self, request: StreamRequest) -> StreamSplit:
-        """Refuse: online training learns from vectors.
+        """Open the stream of images, and make sequences of them.
 
         Raises:
-            UserError: always.
+            UserError: if the argument is invalid, or the source has no stream or invalid data.
         """
-        raise UserError(
-            f"{self.name} makes sequences, but online training reads one vector for each sample; "
-            f"choose a data set of labelled images."
+        source, settings = self._read(request.argument)
+        base = open_stream(source, request)
+        self._require_plain(source, plain=base.timing is None)
+        timing = self.timing(base.inputs, source, settings)
+        return replace(
+            base,
+            tuning=SequenceStream(base.tuning, timing),
+            final=SequenceStream(base.final, timing),
+            inputs=base.inputs // timing.frames,
+            timing=timing,
+            description=f"{self.name}: {timing.description}; {base.description}",
+            name=f"{self.name}:{base.name}",
+        )
+
+    def _require_plain(self, source: str, *, plain: bool) -> None:
+        require(
+            plain,
+            f"{self.name} makes sequences of images, but {source} does not supply plain images; "
+            f"write --dataset {self.name}:{default_source()}.",
         )
 
     def _read(self, argument: str) -> tuple[str, dict[str, int]]:

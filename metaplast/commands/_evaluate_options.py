@@ -8,12 +8,15 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from metaplast.base.errors import require_within
-from metaplast.base.settings import Settings
+from metaplast.base.errors import require, require_within
+from metaplast.base.settings import Settings, part
 from metaplast.commands._json import JsonOption
 from metaplast.discovery.settings import ObjectiveSettings, RunSettings, StackSettings
 from metaplast.online.comparison import widths_for_depth
-from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.feedback import serving
+from metaplast.systems.kind import DEFAULT, SystemKind, SystemRequest, get_system
+from metaplast.systems.system import System
+from metaplast.systems.timing import Timing
 from metaplast.tasks.library import default_source, get_source
 from metaplast.tasks.request import DataFolder
 
@@ -25,7 +28,7 @@ class _Images(ObjectiveSettings, DataFolder):
     GROUP: ClassVar[str] = "task"
 
     dataset: str = ""
-    """Source of images: name or name:argument. If empty, the default source."""
+    """Source of images: name or name:argument. If empty, the default source of the system."""
     samples: int | None = None
     """Images that each network learns from; default: one pass over the data, at most 5000."""
     ways: int | None = None
@@ -42,22 +45,20 @@ class _Images(ObjectiveSettings, DataFolder):
         super().__post_init__()
         require_within("--samples", 1 if self.samples is None else self.samples, 1)
         require_within("--test-images", self.test_images, 1)
-        get_source(self.dataset_name)
-
-    @property
-    def dataset_name(self) -> str:
-        """The source of images."""
-        return self.dataset or default_source()
+        if self.dataset:
+            get_source(self.dataset)
 
 
 @dataclass(frozen=True)
-class _Stack(StackSettings):
+class _Networks(StackSettings):
     """The networks."""
 
     GROUP: ClassVar[str] = "network"
 
+    system: str = ""
+    """What learns; name or name:argument. If empty, a fully connected stack."""
     depth: int | None = None
-    """Number of weight matrices; the profile of --hidden is stretched to this depth."""
+    """Number of weight matrices of a stack; the profile of --hidden is stretched to this depth."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class _Rules(Settings):
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(JsonOption, RunSettings, _Rules, _Stack, _Images):
+class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
     """Train fresh networks online with rules and compare them, on the same data in the same order.
 
     Known rules, including the baselines, first get their best coefficients on separate data.
@@ -114,8 +115,44 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Stack, _Images):
         super().__post_init__()
         self.network(1, 2)
 
-    def network(self, inputs: int, outputs: int) -> FullyConnected:
-        """Return the network for these numbers of inputs and classes."""
-        hidden = widths_for_depth(self.hidden, self.depth)
-        widths = (inputs, *hidden, outputs)
-        return FullyConnected(widths, self.activation, self.init, objective_name=self.objective)
+    @property
+    def kind(self) -> SystemKind:
+        """What makes the networks."""
+        return get_system(self.system)[0]
+
+    @property
+    def dataset_name(self) -> str:
+        """The source of images."""
+        return self.dataset or default_source(self.kind.name)
+
+    def network(self, inputs: int, outputs: int, timing: Timing | None = None) -> System:
+        """Return the network for these numbers of inputs and outputs.
+
+        Args:
+            inputs: numbers in one input, or in one frame of a sequence.
+            outputs: number of classes, or of numbers in a target.
+            timing: of sequences; None if inputs are vectors, or the data are not known yet.
+
+        Raises:
+            UserError: if a setting is invalid for the system, or it learns mini-batches.
+        """
+        kind, argument = get_system(self.system)
+        stack = kind.name == DEFAULT
+        require(
+            stack or self.depth is None,
+            f"--depth stretches a stack of layers, but --system {kind.name} is none; leave --depth "
+            f"out.",
+        )
+        request = part(
+            SystemRequest, self,
+            hidden=widths_for_depth(self.hidden, self.depth) if stack else self.hidden,
+            inputs=inputs, outputs=outputs, timing=timing, argument=argument,
+            feedback=serving(kind.name)[0],
+        )  # fmt: skip
+        system = kind.build(request)
+        require(
+            system.batch == 1,
+            f"evaluate trains networks one image at a time, but --system {self.system} learns "
+            f"{system.batch} at once; leave batch out.",
+        )
+        return system

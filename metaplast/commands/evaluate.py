@@ -18,6 +18,7 @@ from metaplast.commands._evaluate_options import EvaluateOptions
 from metaplast.commands._folders import own_folder
 from metaplast.commands._json import print_json
 from metaplast.commands._options import parse
+from metaplast.commands._systems import system_defaults
 from metaplast.engines import choose_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
 from metaplast.online.comparison import (
@@ -25,6 +26,7 @@ from metaplast.online.comparison import (
     Entrant,
     EntrantResult,
     check_depth,
+    check_system,
     collect_entrants,
     evaluate_entrant,
     objective_warnings,
@@ -32,8 +34,9 @@ from metaplast.online.comparison import (
 from metaplast.online.train import OnlineSettings, spaced_records
 from metaplast.online.tuning import COARSE, GRID, ROUNDS
 from metaplast.report import comparison as report
-from metaplast.systems.fully_connected import FullyConnected
-from metaplast.tasks.checks import require_targets
+from metaplast.systems.kind import DEFAULT
+from metaplast.systems.system import System
+from metaplast.tasks.checks import require_inputs, require_targets
 from metaplast.tasks.library import open_stream
 from metaplast.tasks.request import StreamRequest
 from metaplast.tasks.stream import StreamSplit
@@ -59,7 +62,7 @@ class _Comparison:
     options: EvaluateOptions
     entrants: tuple[Entrant, ...]
     split: StreamSplit
-    network: FullyConnected
+    network: System
     settings: OnlineSettings
     like: torch.Tensor
 
@@ -67,9 +70,11 @@ class _Comparison:
         """Check that every rule fits the network and the machine.
 
         Raises:
-            UserError: if the data suit another objective, a rule has coefficients for another
-                number of layers, no engine serves it, or the networks need too much memory.
+            UserError: if the data suit another system or objective, a rule has coefficients for
+                another number of layers, no engine serves it, or the networks need too much
+                memory.
         """
+        require_inputs(self.split, self.network)
         require_targets(self.split, self.network.objective)
         images = self.settings.records[-1], self.settings.queries
         together = min(self.settings.seeds, self.settings.together)
@@ -84,8 +89,7 @@ class _Comparison:
         """Print the data, the network and the length of the training."""
         samples = self.settings.records[-1]
         console.out(f"data      {self.split.description}")
-        widths = "-".join(map(str, self.network.widths))
-        console.out(f"network   {widths}, {self.network.activation}, {self.network.init}")
+        console.out(f"network   {self.network.description}")
         passes = samples / self.split.images
         often = f" ({passes:.1f} passes over {self.split.images})" if passes > 1 else ""
         console.out(
@@ -115,17 +119,19 @@ class _Comparison:
         """Write the summary and the figures; return the names of the figures."""
         report.write_summary(folder, results, self.plain())
         chance = self.network.objective.chance(self.split.outputs)
-        return report.write_figures(folder, results, chance)
+        return report.write_figures(folder, results, chance, self.sites)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the matrices that rules change; none if they are layers of a stack."""
+        return () if self.network.name == DEFAULT else self.network.sites
 
     def plain(self) -> dict[str, Any]:
         """Return the options, with defaults filled in, as plain data."""
         return {
             "dataset": self.options.dataset_name,
             "data": self.split.description,
-            "widths": list(self.network.widths),
-            "activation": self.network.activation,
-            "init": self.network.init,
-            "objective": self.network.objective_name,
+            **{k: v for k, v in self.network.spec().items() if k != "feedback"},
             "samples": self.settings.records[-1],
             "networks": self.settings.seeds,
             "test_images": self.settings.queries,
@@ -142,7 +148,10 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: if an option, a rule, the data or a folder is invalid.
     """
-    options = parse(EvaluateOptions, arguments, prog="evaluate", description=__doc__)
+    defaults = EvaluateOptions(**system_defaults(arguments, "evaluate"))
+    options = parse(
+        EvaluateOptions, arguments, default=defaults, prog="evaluate", description=__doc__
+    )
     console = make_console(errors=options.json)
     comparison = _comparison(options)
     comparison.check()
@@ -160,7 +169,7 @@ def main(arguments: Sequence[str]) -> None:
         finally:
             # Show results even if they could not be written.
             if results:
-                _show(console, results)
+                _show(console, results, comparison.sites)
         if options.json:
             print_json(report.summary_data(results, comparison.plain()) | {"folder": str(folder)})
     if not options.quiet:
@@ -172,12 +181,16 @@ def main(arguments: Sequence[str]) -> None:
 
 def _comparison(options: EvaluateOptions) -> _Comparison:
     """Return what the options ask for; this reads the rules and the data."""
-    entrants = collect_entrants(options.rules, options.baselines, fit_scale=options.fit_scale)
+    entrants = collect_entrants(
+        options.rules, options.baselines, fit_scale=options.fit_scale, system=options.kind.name
+    )
+    if not options.system:
+        check_system(entrants)
     _require_data(options, entrants)
     like = torch.zeros(0, dtype=options.torch_dtype, device=find_device(options.device))
     request = part(StreamRequest, options, device=like.device, dtype=like.dtype)
     split = open_stream(options.dataset_name, request)
-    network = options.network(split.inputs, split.outputs)
+    network = options.network(split.inputs, split.outputs, split.timing)
     return _Comparison(options, tuple(entrants), split, network, _settings(options, split), like)
 
 
@@ -214,13 +227,13 @@ def _trials(entrant: Entrant) -> int:
     return once + others * each + (once if others else 0)
 
 
-def _show(console: Console, results: Sequence[EntrantResult]) -> None:
+def _show(console: Console, results: Sequence[EntrantResult], sites: Sequence[str]) -> None:
     console.print()
     tables = (
         report.score_table(results, console.width),
         report.paired_table(results),
         report.coefficients_table(results),
-        report.diagnostics_table(results),
+        report.diagnostics_table(results, sites),
     )
     for table in tables:
         if table is not None:

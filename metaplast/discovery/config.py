@@ -103,8 +103,16 @@ class DiscoveryConfig(
     def feedback_name(self) -> str:
         """Where errors come from; by default, the terms' usual feedback if it serves the system."""
         choice, served = choose_terms(self.terms), self.served
-        usual = None if choice.choose_feedback(None) in served else served[0]
-        return choice.choose_feedback(self.feedback or usual)
+        if not self.feedback and choice.choose_feedback(None) not in served:
+            fitting = [name for name in served if not choice.feedback or name in choice.feedback]
+            require(
+                bool(fitting),
+                f"--terms {choice.text} goes with feedback {' or '.join(choice.feedback)}, but the "
+                f"system {get_system(self.system)[0].name} has {' or '.join(served)}; choose "
+                f"--terms all, or name the terms one by one.",
+            )
+            return fitting[0]
+        return choice.choose_feedback(self.feedback or None)
 
     @property
     def least_gain(self) -> float:

@@ -9,12 +9,13 @@ from typing import Any
 
 from metaplast.export.exporter import Network
 from metaplast.export.objective import objective_of
-from metaplast.export.spelling import nonlinearity, pathway
+from metaplast.export.spelling import LINEAR, nonlinearity, pathway
 from metaplast.export.template import fill
 from metaplast.export.text import markdown_math, origin
 from metaplast.rules.equation import MATRICES
 from metaplast.rules.rule import Rule
 from metaplast.systems.feedback import get_feedback
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import pre
 from metaplast.terms.notation import LATEX
@@ -68,9 +69,10 @@ def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> d
         "per_layer": rule.is_per_layer,
         "layers": len(rule.theta),
         "recurrent": isinstance(network, Recurrent),
+        "fixed_point": isinstance(network, FixedPoint),
         "each": bool(network.target_shape),
         "widths": "–".join(map(str, network.widths)),
-        "sigma": nonlinearity(activation.kind).latex,
+        "sigma": (LINEAR if activation.kind == "linear" else nonlinearity(activation.kind)).latex,
         "beta": f"{activation.beta:g}" if activation.kind == "softplus" else "",
         "pathway": pathway(rule.feedback),
         "activity_text": escape(objective.activity_text) or f"that of {named}",

@@ -9,6 +9,8 @@ from typing import ClassVar
 from metaplast.base.errors import UserError
 from metaplast.base.registry import find, lookup
 from metaplast.rules.rule import Rule
+from metaplast.systems.feedback import get_feedback
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import Formula
@@ -16,7 +18,7 @@ from metaplast.terms.term import Term
 
 EXPORTERS = "metaplast.exporters"
 #: What a rule can be exported for.
-Network = FullyConnected | Recurrent
+Network = FullyConnected | Recurrent | FixedPoint
 
 
 class Exporter(ABC):
@@ -68,9 +70,12 @@ def require_stack(exporter: str, network: Network) -> FullyConnected:
         UserError: if it is not, because the format has no programs for it.
     """
     if not isinstance(network, FullyConnected):
+        feedback = get_feedback(network.feedback_name)
+        has_code = isinstance(network, FixedPoint) or feedback.code is not None
+        programs = "numpy, torch, " if has_code else ""
         raise UserError(
-            f"{exporter} has no program for the system {network.name}; export the rule as numpy, "
-            f"torch, latex, markdown or json."
+            f"{exporter} has no program for the system {network.name}; export the rule as "
+            f"{programs}latex, markdown or json."
         )
     return network
 

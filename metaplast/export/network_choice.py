@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from metaplast.base.coerce import coerce
-from metaplast.base.errors import require
+from metaplast.base.errors import require, shown
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_folder import load_rule
 from metaplast.export.exporter import Network
 from metaplast.rules.rule import Rule
 from metaplast.systems.feedback import STACK, get_feedback
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
@@ -70,6 +71,8 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> Network:
     own = rule.provenance
     if rule.system_name == Recurrent.name:
         return _recurrent(rule, wanted)
+    if rule.system_name == FixedPoint.name:
+        return _fixed_point(rule, wanted)
     served = get_feedback(rule.feedback).systems
     require(
         STACK in served,
@@ -105,6 +108,31 @@ def _recurrent(rule: Rule, wanted: Wanted) -> Recurrent:
     timing = Timing(frames, show, time, own["readout"] == "each")  # type: ignore[arg-type]
     widths = wanted.widths or _widths(own.get("widths"))
     return Recurrent(widths, timing, str(activation), str(init), rule.feedback)
+
+
+def _fixed_point(rule: Rule, wanted: Wanted) -> FixedPoint:
+    """Return the fixed-point network in which a rule was found, or one with the wanted widths.
+
+    Its linear systems are solved exactly, one image at a time.
+    """
+    own = rule.provenance
+    names = {each.name for each in fields(FixedPoint)} - {"objective_name"}
+    found = {name: own[name] for name in names if name in own}
+    require(
+        found.keys() == names and wanted.init is None,
+        "the rule's provenance does not describe the fixed-point network that it was found in; "
+        "restore the rule.json that its run wrote."
+        if wanted.init is None
+        else "a fixed-point network draws W with its own gain; leave --init out.",
+    )
+    widths = wanted.widths or _widths(own["widths"])
+    require(
+        len(widths) == 3,
+        f"a fixed-point network needs numbers of inputs, neurons and outputs, got "
+        f"{shown(widths)}; give --widths 784,100,10.",
+    )
+    chosen = {"activation": wanted.activation or own["activation"], "solver": "dense", "batch": 1}
+    return FixedPoint(**found | chosen | {"widths": widths})
 
 
 def _widths(value: object) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from metaplast.base.errors import require
 from metaplast.export.exporter import declared
@@ -74,25 +74,51 @@ class GroupCode:
     @classmethod
     def of(cls, group: Group, terms: Sequence[Term], library: str) -> GroupCode:
         """Return the code of the terms that act on a group's matrix."""
-        acting = [term for term in terms if group.serves(term)]
-        site, steps, decays = SITES[group.site], list[str](), list[str]()
-        used: set[str] = set()
-        for term in acting:
-            _refuse_scalars(term)
-            formula = declared(term)
-            once = tuple(m for m in formula.monomials if m.is_ungated_decay)
-            rest = tuple(m for m in formula.monomials if not m.is_ungated_decay)
-            heading = f"{term.name} ({term.locality}): {term.spell()}"
-            comment = [f"# {line}" for text in (heading, term.citation) for line in _wrap(text)]
-            factor = f'theta["{term.name}"]'
-            for lines, monomials in ((decays, once), (steps, rest)):
-                if monomials:
-                    part = Formula(formula.matrix, monomials)
-                    lines += [*comment, *statements("change", factor, part, library)]
-            used |= signals(Formula(formula.matrix, rest)) if rest else set()
-        places = {name: code for name, code in PLACES[site].items() if name in used}
+        code, site = term_lines([t for t in terms if group.serves(t)], library), SITES[group.site]
+        places = {name: list_ for name, list_ in PLACES[site].items() if name in code.used}
         return cls(site, group.site, group.matrix.name, tuple(places), tuple(places.values()),
-                   tuple(steps), tuple(decays))  # fmt: skip
+                   code.terms, code.decays)  # fmt: skip
+
+
+class TermLines(NamedTuple):
+    """Code of the terms that change one matrix.
+
+    Attributes:
+        terms: commented lines that add each term to one occurrence's change.
+        decays: the same for ungated decays, which act once in an example.
+        used: names of the variables that `terms` read.
+    """
+
+    terms: tuple[str, ...]
+    decays: tuple[str, ...]
+    used: frozenset[str]
+
+
+def term_lines(terms: Sequence[Term], library: str) -> TermLines:
+    """Return the code of terms that change the same matrix.
+
+    Args:
+        terms: declared ones.
+        library: what the program calls its array library.
+
+    Raises:
+        UserError: if a term reads a scalar.
+    """
+    steps, decays, used = list[str](), list[str](), set[str]()
+    for term in terms:
+        _refuse_scalars(term)
+        formula = declared(term)
+        once = tuple(m for m in formula.monomials if m.is_ungated_decay)
+        rest = tuple(m for m in formula.monomials if not m.is_ungated_decay)
+        heading = f"{term.name} ({term.locality}): {term.spell()}"
+        comment = [f"# {line}" for text in (heading, term.citation) for line in _wrap(text)]
+        factor = f'theta["{term.name}"]'
+        for lines, monomials in ((decays, once), (steps, rest)):
+            if monomials:
+                part = Formula(formula.matrix, monomials)
+                lines += [*comment, *statements("change", factor, part, library)]
+        used |= signals(Formula(formula.matrix, rest)) if rest else set()
+    return TermLines(tuple(steps), tuple(decays), frozenset(used))
 
 
 def recurrent_program(rule: Rule, network: Recurrent, library: str) -> str:

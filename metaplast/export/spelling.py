@@ -76,6 +76,16 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
     }
 )
 
+# Only fixed-point networks may have linear neurons.
+LINEAR = Nonlinearity(
+    apply="z",
+    gain="{xp}.ones_like(y)",
+    text=("z", "1"),
+    latex=("z", "1"),
+    module="nn.Identity()",
+    kind="nn.Identity",
+)
+
 # The activity of the output neurons, by an objective's `activity_text` and the library: code of y_L
 # from {z}. The NumPy program has a function softmax. In torch, the result must be a copy.
 OUTPUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(

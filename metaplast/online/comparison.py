@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import require, require_within, shown, unknown_name
+from metaplast.base.errors import UserError, require, require_within, shown, unknown_name
 from metaplast.base.registry import match
 from metaplast.base.words import words
 from metaplast.discovery.run_folder import RULE, load_rule
@@ -19,8 +19,10 @@ from metaplast.online.train import OnlineRun, OnlineSettings, train_online
 from metaplast.online.tuning import Quality, Scale, Search, Trial
 from metaplast.rules.rule import Rule
 from metaplast.systems.feedback import STACK, serving
-from metaplast.systems.fully_connected import MOST_LAYERS, FullyConnected
+from metaplast.systems.fully_connected import MOST_LAYERS
+from metaplast.systems.kind import all_systems
 from metaplast.systems.objective import all_objectives
+from metaplast.systems.system import System
 from metaplast.tasks.stream import StreamSplit
 from metaplast.terms.library import (
     find_known_rule,
@@ -78,8 +80,12 @@ class EntrantResult:
     at_edge: tuple[str, ...] = ()
 
 
-def read_entrant(text: str) -> Entrant:
+def read_entrant(text: str, served: Collection[str] = ()) -> Entrant:
     """Return the rule in a file or a run folder, or a known rule, NAME or NAME:FEEDBACK.
+
+    Args:
+        text: as the user wrote it.
+        served: feedbacks that serve the system, see `known_entrant`.
 
     Raises:
         UserError: if it is none of these, or the file is damaged.
@@ -90,7 +96,7 @@ def read_entrant(text: str) -> Entrant:
     )
     path = Path(text)
     if not path.exists() and find_known_rule(text.partition(":")[0]) is not None:
-        return known_entrant(text)
+        return known_entrant(text, served)
     if path.is_dir():
         return Entrant(path.resolve().name, load_rule(path))
     if path.exists() or path.suffix:
@@ -99,8 +105,13 @@ def read_entrant(text: str) -> Entrant:
     raise unknown_name("rule (no file or folder either)", text, known_rules())
 
 
-def known_entrant(text: str) -> Entrant:
+def known_entrant(text: str, served: Collection[str] = ()) -> Entrant:
     """Return a known rule, written NAME or NAME:FEEDBACK, whose coefficients must be tuned.
+
+    Args:
+        text: as the user wrote it.
+        served: feedbacks that serve the system; a rule written without one takes its first of
+            these, or its first if it has none of them.
 
     Raises:
         UserError: if it is unknown, or the rule does not go with the feedback.
@@ -116,13 +127,13 @@ def known_entrant(text: str) -> Entrant:
     )
     terms = tuple(map(get_term, known.terms))
     start = torch.tensor([term.initial for term in terms], dtype=torch.float32, device="cpu")
-    usual = known.feedback[0]
+    usual = next((name for name in known.feedback if name in served), known.feedback[0])
     called = known.name if feedback in ("", usual) else f"{known.name}, {feedback}"
     return Entrant(called, Rule.of(terms, start, feedback or usual), "coefficients")
 
 
 def collect_entrants(
-    rules: Sequence[str], baselines: str, *, fit_scale: bool = False
+    rules: Sequence[str], baselines: str, *, fit_scale: bool = False, system: str = STACK
 ) -> list[Entrant]:
     """Return the rules and their baselines, without repetitions and with distinct names.
 
@@ -130,11 +141,13 @@ def collect_entrants(
         rules: files, run folders or names of known rules.
         baselines: "usual", "none", or names of known rules separated by commas.
         fit_scale: whether rules with coefficients are also compared in a rescaled version.
+        system: name of the system that learns.
 
     Raises:
         UserError: if a name is unknown, or there is no rule to train.
     """
-    given = [read_entrant(text) for text in rules]
+    served = serving(system)
+    given = [read_entrant(text, served) for text in rules]
     found = []
     for entrant in given:
         found.append(entrant)
@@ -142,10 +155,10 @@ def collect_entrants(
             name = f"{entrant.name}, rescaled"
             found.append(replace(entrant, name=name, fit="scale"))
     if baselines == "usual":
-        names = [rule.name for rule in online_baselines(serving(STACK))]
+        names = [rule.name for rule in online_baselines(served)]
     else:
         names = [] if baselines == "none" else words("--baselines", baselines, "rule")
-    found += [known_entrant(name) for name in names]
+    found += [known_entrant(name, served) for name in names]
     require(bool(found), "there is nothing to compare; name a rule, or omit --baselines.")
     entrants: dict[str, Entrant] = {}
     for entrant in found:
@@ -177,7 +190,7 @@ def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...
     return tuple(round(w) for w in np.interp(places, range(len(hidden)), hidden).tolist())
 
 
-def objective_warnings(entrants: Sequence[Entrant], network: FullyConnected) -> list[str]:
+def objective_warnings(entrants: Sequence[Entrant], network: System) -> list[str]:
     """Return a warning for each discovered rule that was found with another objective."""
     own = network.objective
     return [
@@ -189,25 +202,45 @@ def objective_warnings(entrants: Sequence[Entrant], network: FullyConnected) -> 
     ]
 
 
-def check_depth(entrant: Entrant, network: FullyConnected) -> None:
-    """Refuse a rule with per-layer coefficients for a network of another kind or depth.
+def check_system(entrants: Sequence[Entrant]) -> None:
+    """Refuse rules of other systems, for a user who has not said that stacks are to learn by them.
+
+    Raises:
+        UserError: if a rule was found with another system than the default one.
+    """
+    for entrant in entrants:
+        found = entrant.rule.system_name
+        if found in ("", STACK):
+            continue
+        own = f"--system {found}" + ("" if found in all_systems() else ", after installing it,")
+        raise UserError(
+            f"the rule {entrant.name} was found with the system {found}; write {own} to train "
+            f"such networks, or --system {STACK} to train stacks by it."
+        )
+
+
+def check_depth(entrant: Entrant, network: System) -> None:
+    """Refuse a rule with its own coefficients per layer for a network of another kind or depth.
 
     Raises:
         UserError: if the rule was found with another system, or the number of layers differs.
     """
     entrant.rule.require_sites(network)
-    theta = entrant.rule.named_theta
+    theta, sites = entrant.rule.named_theta, len(network.sites)
     rows = theta.sites
     require(
-        theta.fits(network.layers),
+        theta.fits(sites),
         f"the rule {entrant.name} has coefficients for each of {rows} layers, the network has "
-        f"{network.layers} layers; give --depth {rows}, or discover a rule with --theta shared.",
+        f"{sites} layers; give --depth {rows}, or discover a rule with --theta shared."
+        if network.name == STACK
+        else f"the rule {entrant.name} has coefficients for each of {rows} matrices, the system "
+        f"{network.name} has {sites}; discover a rule with --theta shared.",
     )
 
 
 def tune(
     entrant: Entrant,
-    network: FullyConnected,
+    network: System,
     split: StreamSplit,
     settings: OnlineSettings,
     like: Tensor,
@@ -265,7 +298,7 @@ def _tuning_settings(settings: OnlineSettings) -> OnlineSettings:
 
 def evaluate_entrant(
     entrant: Entrant,
-    network: FullyConnected,
+    network: System,
     split: StreamSplit,
     settings: OnlineSettings,
     like: Tensor,

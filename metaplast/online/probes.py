@@ -12,6 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples
@@ -30,7 +31,7 @@ class Snapshot:
         learner: network, feedback and terms.
         theta: coefficients, [term] or [layer, term].
         state: the weights.
-        x: held-out images, [network, image, input].
+        x: held-out images, [network, image, input], or sequences.
         labels: [network, image].
     """
 
@@ -60,18 +61,25 @@ Probe = Callable[[Snapshot], Tensor]
 
 
 def angles(snapshot: Snapshot) -> Tensor:
-    """Return the angles between fed-back errors and backprop's, deg, [network, layer 1 … L-1]."""
+    """Return the angles between errors and the true gradient's, deg, [network, layer 1 … L-1].
+
+    Systems other than a stack have as many angles as `System.error_angles` gives.
+    """
     return snapshot.learner.error_angles(snapshot.state, snapshot.query)
 
 
 def activity_norms(snapshot: Snapshot) -> Tensor:
-    """Return ‖y_ℓ‖₂, a mean over the images, [network, layer 1 … L]."""
+    """Return ‖y_ℓ‖₂, a mean over the images, [network, layer 1 … L]; only stacks have layers."""
+    if not isinstance(snapshot.learner.system, FullyConnected):
+        return snapshot.x.new_zeros(len(snapshot.x), 0)
     return torch.stack([y.norm(dim=-1).mean(-1) for y in snapshot.activities[1:]], -1)
 
 
 def weight_norms(snapshot: Snapshot) -> Tensor:
-    """Return the Frobenius norms ‖W_ℓ‖, [network, layer 1 … L]."""
-    return torch.stack([w.flatten(1).norm(dim=1) for w in snapshot.state.weights], -1)
+    """Return the Frobenius norms ‖W_ℓ‖, [network, layer 1 … L]; in other systems, by site."""
+    forward = [g.name for g in snapshot.learner.system.groups if g.matrix == W]
+    weights = [snapshot.state.matrices[name] for name in forward]
+    return torch.stack([w.flatten(1).norm(dim=1) for w in weights], -1)
 
 
 def term_norms(snapshot: Snapshot) -> Tensor:

@@ -110,7 +110,10 @@ def summary_data(results: Sequence[EntrantResult], settings: Mapping[str, Any]) 
 
 
 def write_figures(
-    folder: AnyPath, results: Sequence[EntrantResult], chance: float | None
+    folder: AnyPath,
+    results: Sequence[EntrantResult],
+    chance: float | None,
+    sites: Sequence[str] = (),
 ) -> list[str]:
     """Write every figure as PNG and SVG; return their names.
 
@@ -118,12 +121,13 @@ def write_figures(
         folder: where to write.
         results: of all rules.
         chance: the mean score of guesses, which is marked; None for no mark.
+        sites: names of the matrices that rules change; none if they are layers.
     """
     runs = {s.entrant.name: s.run for s in results}
     scale = next(iter(runs.values())).scale
     figures = {scale.key: _score_figure(runs, scale, chance)}
     for name, title in PROFILES.items():
-        figure = _profile_figure(runs, name, title)
+        figure = _profile_figure(runs, name, title, sites)
         if figure is not None:
             figures[name] = figure
     for name, figure in figures.items():
@@ -145,17 +149,22 @@ def _score_figure(runs: Mapping[str, OnlineRun], scale: ScoreScale, chance: floa
     )  # fmt: skip
 
 
-def _profile_figure(runs: Mapping[str, OnlineRun], name: str, title: str) -> Figure | None:
-    """Return the figure of a measure against the layer; None if no rule has it."""
+def _profile_figure(
+    runs: Mapping[str, OnlineRun], name: str, title: str, sites: Sequence[str]
+) -> Figure | None:
+    """Return the figure of a measure against the layer or site; None if no rule has it there."""
     # The softmax of the last layer is about 1, far below the other norms.
     last = -1 if name == "activity_norm" else None
     profile = {rule: _profile(run.measures[name][..., :last]) for rule, run in runs.items()}
     profile = {rule: curve for rule, curve in profile.items() if len(curve.x)}
-    if not profile:
+    if not profile or (sites and any(len(c.x) != len(sites) for c in profile.values())):
         return None
+    axis = ", ".join(f"{i} {site}" for i, site in enumerate(sites, 1)) or "layer"
     log = name != "angle"
+    if log and not any((curve.mean > 0).any() for curve in profile.values()):
+        return None  # Nothing was learned: all updates are zero.
     limits = (None, None) if log else (-3, 95)
-    return profiles(profile, x="layer", y=f"{title}, at the end", log=log, limits=limits)
+    return profiles(profile, x=axis, y=f"{title}, at the end", log=log, limits=limits)
 
 
 def _profile(values: Tensor) -> Curve:
@@ -231,9 +240,15 @@ def coefficients_table(results: Sequence[EntrantResult]) -> Table:
     return table
 
 
-def diagnostics_table(results: Sequence[EntrantResult]) -> Table:
-    """Return angles and norms per layer at the end, means over the finite networks."""
-    table = new_table("At the end, layer by layer from the input")
+def diagnostics_table(results: Sequence[EntrantResult], sites: Sequence[str] = ()) -> Table:
+    """Return angles and norms per layer at the end, means over the finite networks.
+
+    Args:
+        results: of all rules.
+        sites: names of the matrices that rules change; none if they are layers.
+    """
+    which = ", ".join(sites)
+    table = new_table(f"At the end, {which or 'layer by layer from the input'}")
     table.add_column("rule", no_wrap=True)
     for column in ("angle to backprop, °", "‖y‖", "‖W‖", "‖ΔW‖"):
         table.add_column(column)
@@ -248,7 +263,7 @@ def diagnostics_table(results: Sequence[EntrantResult]) -> Table:
 
 def _layers(values: Tensor, form: str) -> str:
     last = _at_end(values)
-    return " ".join(form.format(value) for value in last.mean(0).tolist()) if len(last) else "–"
+    return " ".join(form.format(value) for value in last.mean(0).tolist()) if last.numel() else "–"
 
 
 def rate_warnings(results: Sequence[EntrantResult]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from metaplast.base.coerce import coerce
 from metaplast.base.registry import find, lookup
@@ -82,6 +82,20 @@ class Variant(Protocol):
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return the numbers of one seed."""
+
+
+@runtime_checkable
+class SideBySide(Variant, Protocol):
+    """A variant that computes several seeds at once in much less time than one by one."""
+
+    @property
+    def together(self) -> int:
+        """Most seeds to compute at once."""
+
+    def run_together(
+        self, seeds: Sequence[int], setting: Setting, prepared: Mapping[str, Any]
+    ) -> list[list[Row]]:
+        """Return the numbers of several seeds; they do not depend on which seeds are together."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,8 @@ from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.kind import DEFAULT
+from metaplast.systems.system import System
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest, LabelKind
 from metaplast.tasks.source import EpisodeSplit
@@ -31,11 +33,11 @@ class HeldoutSetup:
         column: name of the accuracies' column.
         dataset: name of the source.
         at: position in the table, such as the depth.
-        depth: number of weight matrices; the widths of `hidden` are stretched to this depth.
+        depth: number of weight matrices of a stack; the widths of `hidden` are stretched to it.
         shots, queries: images of each class.
         labels: whether each class has its own output neuron, or classes are renumbered in each
             episode.
-        hidden: widths of the hidden layers.
+        hidden: widths of a stack's hidden layers.
         episodes: number of held-out tasks per seed.
     """
 
@@ -61,11 +63,26 @@ class HeldoutSetup:
         )
         return open_source(self.dataset, request)
 
-    def accuracy(self, rule: Rule, seed: int, setting: Setting) -> tuple[float, int]:
-        """Return the mean accuracy over held-out episodes, and how many of them diverged."""
-        split = self.split(setting)
+    def system(self, split: EpisodeSplit, config: DiscoveryConfig) -> System:
+        """Return a stack of this depth; if the rule is for another system, that of its search."""
+        if config.system != DEFAULT:
+            return config.build_system(split.inputs, split.outputs, timing=split.timing)
         widths = (split.inputs, *widths_for_depth(self.hidden, self.depth), split.outputs)
-        learner = rule.learner(FullyConnected(widths))
+        return FullyConnected(widths)
+
+    def accuracy(
+        self, rule: Rule, seed: int, setting: Setting, config: DiscoveryConfig
+    ) -> tuple[float, int]:
+        """Return the mean accuracy over held-out episodes, and how many of them diverged.
+
+        Args:
+            rule: to test.
+            seed: of the episodes and the networks.
+            setting: of the command.
+            config: of the rule's search.
+        """
+        split = self.split(setting)
+        learner = rule.learner(self.system(split, config))
         theta = rule.tensor()
         engine = choose_engine("auto", learner, theta.device)
         found = evaluate(
@@ -144,7 +161,7 @@ class RuleVariant:
         rule = Rule.from_json(prepared["rule"])
         rows: list[Row] = []
         for setup in self._setups(setting):
-            accuracy, bad = setup.accuracy(rule, seed, setting)
+            accuracy, bad = setup.accuracy(rule, seed, setting, self.config(setting))
             row = {AT: float(setup.at), f"accuracy_{setup.column}": accuracy, DIVERGED: float(bad)}
             rows.append(row)
         return rows

@@ -21,7 +21,7 @@ from metaplast.base.files import read_json, write_json, write_text
 from metaplast.base.paths import as_path
 from metaplast.batch_jobs.queue import Answers, Queue
 from metaplast.discovery.result import versions
-from metaplast.reproduce.experiment import Experiment, Setting, Variant
+from metaplast.reproduce.experiment import Experiment, Setting, SideBySide, Variant
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import judge
 
@@ -93,16 +93,28 @@ def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str
     return {}
 
 
-def run_seed(variant: Variant, seed: int, setting: Setting, folder: str) -> dict[str, Any]:
-    """Compute the numbers of one seed, and save them; return {}."""
+def run_seeds(
+    variant: Variant, seeds: Sequence[int], setting: Setting, folder: str
+) -> dict[str, Any]:
+    """Compute the numbers of some seeds, and save them; return {}."""
     place = Path(folder)
     began = time.monotonic()
     prepared = read_json(place / VARIANT, "the settings of a variant")["prepared"]
-    rows = variant.run(seed, setting, prepared)
-    write_text(place / f"seed-{seed}.csv", rows_to_csv(rows))
-    done = {"seconds": round(time.monotonic() - began, 2), "versions": versions()}
-    write_json(place / f"seed-{seed}.json", done)
+    if isinstance(variant, SideBySide):
+        found = variant.run_together(seeds, setting, prepared)
+    else:
+        found = [variant.run(seed, setting, prepared) for seed in seeds]
+    seconds = round((time.monotonic() - began) / len(seeds), 2)
+    for seed, rows in zip(seeds, found, strict=True):
+        write_text(place / f"seed-{seed}.csv", rows_to_csv(rows))
+        write_json(place / f"seed-{seed}.json", {"seconds": seconds, "versions": versions()})
     return {}
+
+
+def _name(variant: Variant, seeds: Sequence[int]) -> str:
+    """Return the name of a part in messages."""
+    some = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"{variant.name}, {some}"
 
 
 @dataclass(frozen=True)
@@ -154,19 +166,26 @@ class Plan:
         for opened in data.values():
             opened()
 
-    def missing(self) -> tuple[list[Variant], list[tuple[Variant, int]]]:
-        """Return the variants to prepare, and the seeds to run, in order."""
+    def missing(self) -> tuple[list[Variant], list[tuple[Variant, list[int]]]]:
+        """Return the variants to prepare, and the parts to run: seeds of a variant, in order."""
         variants = self.variants
         unprepared = [v for v in variants.values() if self.results.prepared(v) is None]
-        seeds: dict[tuple[str, int], None] = {}
+        wanted: dict[tuple[str, int], None] = {}
         for experiment in self.experiments:
             for seed in self.seeds_of(experiment):
-                seeds |= dict.fromkeys((v.name, seed) for v in experiment.variants)
-        return unprepared, [
-            (variants[name], seed)
-            for name, seed in seeds
-            if not self.results.is_done(variants[name], seed)
-        ]
+                wanted |= dict.fromkeys((v.name, seed) for v in experiment.variants)
+        parts: list[tuple[Variant, list[int]]] = []
+        begun: dict[str, list[int]] = {}
+        for name, seed in wanted:
+            variant = variants[name]
+            if self.results.is_done(variant, seed):
+                continue
+            size = variant.together if isinstance(variant, SideBySide) else 1
+            if len(begun.setdefault(name, [])) % size == 0:
+                begun[name] = []
+                parts.append((variant, begun[name]))
+            begun[name].append(seed)
+        return unprepared, parts
 
     def run(
         self,
@@ -194,11 +213,11 @@ class Plan:
         with Queue(processes, inline=True).kept(max(len(unprepared), len(unrun))) as run:
             collect(run(prepare_variant, first))
             seeds = {
-                f"{v.name}, seed {seed}": (v, seed, setting, str(place(v)))
-                for v, seed in unrun
+                _name(v, several): (v, several, setting, str(place(v)))
+                for v, several in unrun
                 if self.results.prepared(v) is not None
             }
-            collect(run(run_seed, seeds))
+            collect(run(run_seeds, seeds))
         return failed
 
     def is_whole(self, experiment: Experiment) -> bool:

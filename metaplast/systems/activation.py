@@ -97,14 +97,18 @@ def linear() -> Activation:
     )  # fmt: skip
 
 
-def parse_activation(text: str) -> Activation:
+def parse_activation(text: str, *, allows_linear: bool = False) -> Activation:
     """Return the activation written as `softplus`, `softplus:β`, `tanh` or `relu`.
+
+    Args:
+        text: as the user wrote it.
+        allows_linear: whether `linear` is accepted too.
 
     Raises:
         UserError: if the name is unknown, or β is not a number in the range of `softplus`.
     """
     kind, colon, parameter = text.partition(":")
-    plain = {"tanh": tanh, "relu": relu}
+    plain = {"tanh": tanh, "relu": relu, **({"linear": linear} if allows_linear else {})}
     if kind == "softplus":
         require(
             bool(parameter) or not colon,

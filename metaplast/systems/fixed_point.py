@@ -15,7 +15,7 @@ from torch.nn import functional
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import require
 from metaplast.base.notices import notice
-from metaplast.systems.activation import Activation, linear, parse_activation
+from metaplast.systems.activation import Activation, parse_activation
 from metaplast.systems.fixed_point_checks import require_valid
 from metaplast.systems.implicit import SOLVERS, Relaxed, fixed_point, relax
 from metaplast.systems.network import Network
@@ -106,7 +106,7 @@ class FixedPoint(Network):
     @cached_property
     def nonlinearity(self) -> Activation:
         """f and its derivative."""
-        return linear() if self.activation == "linear" else parse_activation(self.activation)
+        return parse_activation(self.activation, allows_linear=True)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, int]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_count, type_name
 from metaplast.base.torch_settings import own_settings
+from metaplast.systems.feedback import all_feedbacks, serving
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
@@ -86,14 +87,17 @@ class Learner:
         backward = [term.name for term in self.terms if term.is_backward]
         if not backward or any(group.matrix == B for group in self.system.groups):
             return
-        if self.feedback_name:
+        plastic = [n for n in serving(self.system.name) if all_feedbacks()[n].is_plastic]
+        if self.feedback_name and plastic:
             raise UserError(
                 f"backward terms ({', '.join(backward)}) change plastic backward weights, got "
-                f"--feedback {self.feedback_name}; use --feedback plastic or leave the terms out."
+                f"--feedback {self.feedback_name}; use --feedback {' or '.join(plastic)} or leave "
+                f"the terms out."
             )
         raise UserError(
             f"backward terms ({', '.join(backward)}) change plastic backward weights, which the "
-            f"system {self.system.name} does not have; leave the terms out."
+            f"system {self.system.name} does not have; leave the terms out, or use a pool without "
+            f"them, such as --terms all."
         )
 
     def _check_signals(self, term: Term) -> None:

@@ -225,9 +225,13 @@ class Recurrent(DrawnSystem):
             signals["input"][_POST_Z] = z
             signals["recurrent"] |= {_POST_Z: z[:, 1:], _PRE_Z: z[:, :-1]}
             signals["readout"] |= {_POST_Z: output, _PRE_Z: z[:, last]}
-        groups = {g.name: Synapses(view.matrices[g.name], signals[SITES[g.site]])
-                  for g in self.groups}  # fmt: skip
-        return Presented(groups)
+        return Presented({
+            g.name: Synapses(
+                view.matrices[g.name], signals[SITES[g.site]],
+                arriving=self.timing.shown if SITES[g.site] == "input" else None,
+            )
+            for g in self.groups
+        })  # fmt: skip
 
     def _carrier(self, view: View) -> ThroughTime:
         names = (site + FEEDBACK for site in SITES)

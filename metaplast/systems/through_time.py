@@ -73,6 +73,8 @@ class ThroughTime:
         arrived = self.feedback.below(READOUT, output_errors.flatten(1, 2), given)
         sources = split(arrived, *output_errors.shape[1:3])
         first = len(activities) - sources.shape[1]
+        # σ' of all steps at once.
+        slopes = self.activation.derivative(torch.stack(list(activities), 1)).unbind(1)
         found: list[Tensor] = []
         # Errors by how far they have come, the newest first: [episode, age, sample, neuron].
         carried = sources[:, :0]
@@ -86,7 +88,7 @@ class ThroughTime:
                 found.append(torch.zeros_like(activities[t]))
                 continue
             ages = [0] * (t >= first) + [age + 1 for age in ages]
-            whole = torch.cat(parts, 1) * self.activation.derivative(activities[t])[:, None]
+            whole = (torch.cat(parts, 1) if len(parts) > 1 else parts[0]) * slopes[t][:, None]
             error = whole if len(ages) == 1 else whole.sum(1, keepdim=True)
             found.append(error.squeeze(1))
             carried, ages = self._kept(whole, error, ages)

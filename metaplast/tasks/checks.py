@@ -183,11 +183,11 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
     return batch
 
 
-def require_inputs(split: EpisodeSplit, system: System) -> None:
+def require_inputs(split: EpisodeSplit | StreamSplit, system: System) -> None:
     """Check that a system reads the kind of inputs that the data have: vectors or sequences.
 
     Args:
-        split: of episodes.
+        split: of episodes or a stream.
         system: that learns from it.
 
     Raises:
@@ -199,7 +199,9 @@ def require_inputs(split: EpisodeSplit, system: System) -> None:
     if split.timing is None:
         from metaplast.tasks.library import all_sources
 
-        makers = [f"{s.name}:{split.name}" for s in all_sources().values() if s.is_sequential]
+        before = getattr(split, "prefix", "")
+        sequential = [source.name for source in all_sources().values() if source.is_sequential]
+        makers = [f"{before}{name}:{split.name}" for name in sequential]
         raise UserError(
             f"the system {system.name} reads sequences, but {data} has one vector for each "
             f"sample; write --dataset {' or '.join(makers)}, or give sequences of your own, "

@@ -51,6 +51,7 @@ class EpisodeSplit:
         timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
         digest: of what was read from a user's files, which a resumed run must find again; empty
             for other data.
+        prefix: what precedes the name of the data after `--dataset`, such as "planted:bio@".
     """
 
     train: EpisodeSampler
@@ -65,6 +66,7 @@ class EpisodeSplit:
     targets: TargetKind = "classes"
     timing: Timing | None = None
     digest: str = ""
+    prefix: str = ""
 
     def bind(self, system: System) -> EpisodeSplit:
         """Return the split for a system that learns it.

@@ -8,12 +8,15 @@ other for comparing rules.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
+
+if TYPE_CHECKING:
+    from metaplast.systems.timing import Timing
 
 
 class StreamSampler(Protocol):
@@ -34,11 +37,12 @@ class StreamSplit:
         tuning: for tuning learning rates.
         final: for the comparison.
         images: number of different images from which a network of `final` can learn.
-        inputs: numbers in one input, such as the pixels of an image.
+        inputs: numbers in one input, such as the pixels of an image, or in one frame of a sequence.
         outputs: number of classes; for regression, of numbers in a target.
         description: one human-readable line.
         name: of the data; empty if they have none.
         targets: "classes", or "numbers" (vectors, for regression).
+        timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
     """
 
     tuning: StreamSampler
@@ -49,3 +53,4 @@ class StreamSplit:
     description: str
     name: str = ""
     targets: TargetKind = "classes"
+    timing: Timing | None = None

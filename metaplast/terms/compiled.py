@@ -31,6 +31,7 @@ from metaplast.terms.algebra import (
     Scalar,
     Signal,
     Vector,
+    pre,
 )
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.dense_formula import DenseFormula, dense_update
@@ -225,9 +226,11 @@ def change(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> LowR
         if plasticity.decays:
             growth = _growth(plasticity, strengths[..., count:], synapses.weight)
         if plasticity.entries:
-            entries = _weighted(strengths[..., :count], synapses.weight)
-            rows = torch.stack([vectors[row] for row in plasticity.rows], -2)
-            readable = torch.stack([vectors[column] for column in plasticity.columns], -2)
+            # Columns that are zero without an input add nothing there.
+            some = slice(synapses.arriving if plasticity.columns == (pre.activity,) else None)
+            entries = _weighted(strengths[:, some, :count], synapses.weight)
+            rows = torch.stack([vectors[row][:, some] for row in plasticity.rows], -2)
+            readable = torch.stack([vectors[column][:, some] for column in plasticity.columns], -2)
             columns = (_tensor(plasticity, entries) @ readable).flatten(1, 2)
             rows = rows.flatten(1, 2)
     if plasticity.dense:

@@ -27,12 +27,15 @@ class Synapses:
         weight: of each occurrence: 1 for a sum, 1/K for a mean over K samples.
         scalars: what the system sends to all synapses, such as a reward, by name,
             [episode, occurrence]; [episode] in the results of `occurrences`.
+        arriving: how many occurrences come with an input: `pre.activity` is exactly zero at all
+            later ones, so products with it need not be formed there. None if it may never be zero.
     """
 
     operator: Operator
     signals: Mapping[Signal, Tensor]
     weight: float = 1.0
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
+    arriving: int | None = None
 
     def at(self, operator: Operator) -> Synapses:
         """Return the same signals at another matrix between the same two populations."""

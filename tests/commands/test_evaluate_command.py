@@ -279,3 +279,70 @@ def test_a_folder_in_use_is_refused_without_an_option_that_evaluate_lacks(tmp_pa
     assert run("backprop", *SMALL, "--out", tmp_path) == 2
     told = capsys.readouterr().err
     assert told == f"error: the folder {tmp_path} is not empty; give --out a new folder.\n"
+
+
+# --- other systems than stacks ---
+
+TINY_NETWORKS = ["--hidden=4", "--samples=4", "--seeds=2", "--test-images=10", "--quiet"]
+
+
+def save_recurrent_rule(path, theta):
+    terms = choose_terms("error_hebbian,potential_oja").terms
+    Rule.of(terms, torch.tensor(theta), "fixed", {"system": "recurrent"}).save(path)
+    return path
+
+
+@pytest.mark.parametrize("data", ["delayed:digits,time=7", "rows:digits"])
+def test_a_recurrent_network_learns_sequences_and_bptt_is_its_peer(tmp_path, data):
+    rule = save_recurrent_rule(tmp_path / "mine.json", [[0.1, 0], [0.2, 0.01], [0.3, 0]])
+    out = tmp_path / "out"
+    options = ["--system=recurrent", f"--dataset={data}", "--baselines=backprop", "--out", out]
+    assert run(rule, *options, *TINY_NETWORKS) == 0
+    summary = json.loads((out / "comparison.json").read_text())
+    assert summary["settings"]["system"] == "recurrent"
+    assert summary["settings"]["activation"] == "tanh"
+    assert {name: entry["feedback"] for name, entry in summary["rules"].items()} == {
+        "mine": "fixed", "backprop": "symmetric",
+    }  # fmt: skip
+    assert summary["rules"]["mine"]["theta"]["potential_oja"] == pytest.approx([0, 0.01, 0])
+    rows = read(out / "curves.csv")
+    # Each of the three matrices has its own norm; BPTT's errors have no angle to themselves.
+    assert all(float(row["weight_norm_3"]) > 0 for row in rows)
+    assert {float(row["angle_1"]) for row in rows if row["rule"] == "backprop"} == {0}
+    assert (out / "weight_norm.svg").exists()
+    assert not (out / "angle.svg").exists()
+
+
+def test_a_fixed_point_network_learns_with_its_own_errors(tmp_path):
+    out = tmp_path / "out"
+    options = ["--system=fixed-point", "--out", out, *TINY_NETWORKS]
+    assert run("oja_rule.json", *options) == 2
+    assert run(*options, "--baselines=euclidean_gradient") == 0
+    summary = json.loads((out / "comparison.json").read_text())
+    assert summary["settings"]["system"] == "fixed-point"
+    assert summary["rules"]["euclidean_gradient"]["feedback"] == "implicit"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "was found with the system recurrent; write --system recurrent"),
+        (("--system=recurrent", "--dataset=digits"), "--dataset delayed:digits or rows:digits"),
+        (("--system=fully-connected",), "which mean nothing in the system fully-connected"),
+        (("--system=recurrent", "--depth=3"), "leave --depth out"),
+        (("--system=fixed-point:batch=4",), "leave batch out"),
+        (("--system=nosuch",), "nosuch"),
+    ],
+)
+def test_a_rule_of_a_recurrent_network_is_not_given_to_others_unsaid(
+    tmp_path, capsys, arguments, words
+):
+    rule = save_recurrent_rule(tmp_path / "mine.json", [[0.1, 0], [0.2, 0.01], [0.3, 0]])
+    assert run(rule, *arguments, "--baselines=none", "--out", tmp_path / "out") == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_stacks_refuse_sequences(tmp_path, capsys):
+    assert run("bp", "--dataset=delayed:digits", "--out", tmp_path / "out") == 2
+    assert "choose --system recurrent" in capsys.readouterr().err

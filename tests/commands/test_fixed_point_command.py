@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from support import assert_is_one_sentence
 
+from metaplast.base.errors import UserError
 from metaplast.commands import discover, evaluate, export, guard
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.rules.rule import Rule
@@ -42,13 +44,35 @@ def test_a_discovery_is_compared_with_the_euclidean_gradient(run, capsys):
 
 
 @pytest.mark.slow
-def test_its_rule_is_neither_exported_nor_trained_in_a_stack(run, capsys):
-    for command, arguments in ((export, ["--to=all"]), (evaluate, ["--dataset=digits"])):
+def test_its_rule_is_not_trained_in_a_stack_and_has_no_jax_program(run, capsys):
+    tried = (
+        (export, ["--to=jax"], "as numpy, torch, latex, markdown or json"),
+        (evaluate, ["--dataset=digits"], "write --system fixed-point"),
+        (evaluate, ["--dataset=digits", "--system=fully-connected"], "implicit"),
+    )
+    for command, arguments, words in tried:
         assert guard(command.main, [str(run), *arguments]) == 2
         told = capsys.readouterr().err
         assert told.startswith("error: ")
         assert told.count("\n") == 1
-        assert "implicit" in told
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"activation": "xyz"}, "choose one of: linear, relu, softplus, tanh"),
+        ({"activation": "linaer"}, "did you mean 'linear'?"),
+        ({"terms": "all+backward"}, "the system fixed-point has implicit; choose --terms all"),
+        ({"terms": "backward_decay"}, "does not have; leave the terms out, or use a pool without"),
+    ],
+)
+def test_advice_names_what_this_system_has(changes, words):
+    with pytest.raises(UserError) as refused:
+        DiscoveryConfig.for_system("fixed-point", **changes)
+    assert_is_one_sentence(refused.value)
+    assert words in str(refused.value)
+    assert "plastic or" not in str(refused.value)
 
 
 def test_all_terms_include_those_that_only_this_system_offers():

@@ -121,6 +121,10 @@ RECURRENT = ["--system=recurrent"]
         ([*RECURRENT, "--dataset=delayed:digits,show=1,time=1"], "at least 2 time steps"),
         ([*RECURRENT, "--dataset=delayed:digits,time=9999999"], "give it fewer"),
         ([*RECURRENT, "--dataset=digits"], "delayed:digits or rows:digits"),
+        (
+            [*RECURRENT, "--dataset=planted:bio@digits"],
+            "write --dataset planted:bio@delayed:digits or planted:bio@rows:digits",
+        ),
         (["--dataset=delayed:digits"], "--system recurrent"),
         ([*RECURRENT, "--feedback=direct"], "has no feedback direct"),
         ([*RECURRENT, "--feedback=truncated", "--terms=oja"], "truncated:10"),
@@ -151,7 +155,12 @@ def of_each_site(tmp_path, system):
 def test_coefficients_of_each_matrix_stay_with_their_system(tmp_path, capsys):
     path = of_each_site(tmp_path, "recurrent")
     for hidden in ("4,4", "4"):
-        arguments = [str(path), "--dataset=digits", f"--hidden={hidden}"]
+        arguments = [
+            str(path),
+            "--system=fully-connected",
+            "--dataset=digits",
+            f"--hidden={hidden}",
+        ]
         assert guard(evaluate.main, [*arguments, f"--out={tmp_path / 'out'}"]) == 2
         assert "of the system recurrent" in " ".join(capsys.readouterr().err.split())
     path = of_each_site(tmp_path, "fully-connected")

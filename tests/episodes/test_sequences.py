@@ -96,9 +96,27 @@ def test_impossible_sequences_are_refused(text, words):
     assert words in refusal(opened, text)
 
 
-@pytest.mark.parametrize("text", ["delayed:digits", "rows:digits"])
-def test_sequences_are_no_stream(text):
-    assert "online training" in refusal(open_stream, text, StreamRequest())
+@pytest.mark.parametrize(
+    ("text", "frames"), [("delayed:digits,time=9", (1, 64)), ("rows:digits", (8, 8))]
+)
+def test_streams_of_sequences_hold_the_images_of_the_stream(text, frames):
+    plain, split = (open_stream(name, StreamRequest()) for name in ("digits", text))
+    assert (split.inputs, split.outputs, split.images) == (frames[1], 10, plain.images)
+    assert split.timing == opened(text).timing
+    for side in ("tuning", "final"):
+        images, found = (
+            getattr(each, side).sample(5, 3, seeded()) for each in (plain, split)
+        )  # fmt: skip
+        assert found.support_x.shape == (1, 5, *frames)
+        assert torch.equal(found.support_x.flatten(2), images.support_x)
+        assert torch.equal(found.query_x.flatten(2), images.query_x)
+        assert torch.equal(found.support_y, images.support_y)
+    assert split.final.range_is_known == plain.final.range_is_known
+
+
+def test_a_stream_of_what_is_no_image_is_refused():
+    for text in ("delayed:rows:digits", "rows:delayed:digits"):
+        assert "plain images" in refusal(open_stream, text, StreamRequest())
 
 
 # --- a user's own sequences ---

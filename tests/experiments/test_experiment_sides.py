@@ -1,5 +1,6 @@
 """Which images an experiment's variants see; choices are made on separate images."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from sides import Half, Sources
 from support import Clouds
 
+from metaplast.base.seeds import generator
 from metaplast.reproduce import heldout, meta, online
 from metaplast.reproduce.direct import DirectVariant
 from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
@@ -14,13 +16,18 @@ from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
 from metaplast.reproduce.online import OnlineVariant
 from metaplast.systems.system import Examples
+from metaplast.systems.timing import Timing
 from metaplast.tasks.stream import StreamSplit
-from rule_library.experiments import coding_runs
+from rule_library.experiments import coding_runs, memory_runs
 from rule_library.experiments.coding_runs import CodingSweeps, CodingTraining
+from rule_library.experiments.memory_runs import MemorySetup, MemoryVariant, coefficient
 
 QUICK = Setting(quick=True)
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
-KINDS = (MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps)
+KINDS = (
+    MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps,
+    MemoryVariant,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -210,3 +217,147 @@ def test_fixed_points_learn_from_training_images_and_are_tested_on_the_whole_tes
     assert len(tested) == 4
     for name, matrix in starts[0].items():
         assert torch.equal(matrix, starts[3][name])
+
+
+# --- short-term memory ---
+
+
+class Sequences(Half):
+    """A half of a stream of sequences with one frame."""
+
+    def sample(self, steps, queries, generator):
+        batch = super().sample(steps, queries, generator).to(torch.float32)
+        support, query = (x[:, :, None] for x in (batch.support_x, batch.query_x))
+        return replace(batch, support_x=support[:, :steps], query_x=query[:, :queries])
+
+
+@pytest.fixture
+def sequences(monkeypatch):
+    """Return the log of a stream of sequences from which the variants learn."""
+    log = []
+    timing = Timing(1, 5, 7)
+    split = StreamSplit(
+        Sequences("tuning", log), Sequences("final", log), 100, 6, 3, "clouds", timing=timing
+    )
+    monkeypatch.setattr(memory_runs, "open_stream", lambda *_: split)
+    return log
+
+
+SMALL = MemorySetup(
+    "clouds", time=7, neurons=4, images=6, every=2, queries=5, tuning_images=4, tuning_seeds=2,
+    tuning_queries=5,
+)  # fmt: skip
+TERMS = ("error_hebbian", "potential_oja")
+
+
+def test_networks_with_a_memory_have_coefficients_from_the_tuning_half(sequences, tmp_path):
+    variant = MemoryVariant("made_up", TERMS, ((-8, -6), (-8, -6)), SMALL)
+    prepared = variant.prepare(Setting(), tmp_path)
+    assert {side for side, _ in sequences} == {"tuning"}
+    tuned = {seed for _, seed in sequences}
+    assert len(tuned) == 2, "all points of the grid learn from the same images"
+    sequences.clear()
+    rows = variant.run_together([0, 3], Setting(), prepared)
+    assert {side for side, _ in sequences} == {"final"}
+    assert not tuned & {seed for _, seed in sequences}
+    # A seed's numbers do not depend on its company.
+    alone = variant.run(3, Setting(), prepared)
+    assert [list(row) for row in alone] == [list(row) for row in rows[1]]
+    for one, other in zip(alone, rows[1], strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    assert rows[0] != rows[1]
+    assert [row["at"] for row in alone if "accuracy" in row] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("best", "axes", "points", "edges"),
+    [
+        # In the middle, nothing grows.
+        ((-8, -8), ((-10, -8, -6), (-10, -8, -6)), 9, []),
+        # At a corner, a row and a column are added; then the best is inside.
+        ((-12, -4), ((-12, -10, -8), (-8, -6, -4)), 16, []),
+        # Beyond the grid, it grows twice, and says where it stopped.
+        ((-99, -8), ((-10, -8, -6), (-10, -8, -6)), 15, ["error_hebbian"]),
+        # On a line, by four points at a time.
+        ((-4,), ((-8, -6, -4),), 7, []),
+        ((99,), ((-8, -6, -4),), 11, ["error_hebbian"]),
+    ],
+)
+def test_a_grid_grows_at_the_edge_where_its_best_point_lies(
+    best, axes, points, edges, sequences, monkeypatch, tmp_path
+):
+    def near(lanes, tried, every):
+        return [-sum(abs(a - b) for a, b in zip(point, best, strict=True)) for point in tried]
+
+    monkeypatch.setattr(memory_runs, "_scores", near)
+    variant = MemoryVariant("made_up", TERMS[: len(axes)], axes, SMALL)
+    found = variant.prepare(Setting(), tmp_path)
+    assert len(found["tried"]) == points
+    assert found["at_edge"] == edges
+    if not edges:
+        wanted = [coefficient(quarter) for quarter in best]
+        assert list(found["theta"].values()) == pytest.approx(wanted)
+
+
+def test_all_rules_have_the_same_effort_and_the_same_networks():
+    for name in ("short-term-memory", "short-term-memory-sizes"):
+        variants = get_experiment(name).variants
+        sizes = {len(list(itertools.product(*variant.grid))) for variant in variants}
+        assert len(sizes) == 1
+        assert len({variant.growths for variant in variants}) == 1
+        by_size = {}
+        for variant in variants:
+            by_size.setdefault((variant.full.time, variant.full.neurons), []).append(variant.full)
+        assert {len(each) for each in by_size.values()} == {3}
+        assert all(len(set(each)) == 1 for each in by_size.values())
+
+
+def test_lanes_learn_like_single_networks_and_measure_what_they_say(sequences):
+    """A plain loop over one network gives the same accuracy, norms and singular values."""
+    variant = MemoryVariant("made_up", TERMS, ((-8, -6), (-8, -6)), SMALL)
+    rows = variant.run_together([0, 1], Setting(), {"theta": {TERMS[0]: 0.1, TERMS[1]: 0.03}})[1]
+    split = memory_runs.open_stream()
+    learner = SMALL.learner(split, TERMS)
+    batch = split.final.sample(6, 5, generator(0, "short-term memory", "images", "final", 1))
+    w_x, w_h, w_o = (
+        matrix[0].double()
+        for matrix in learner.draw(
+            1, generator(0, "short-term memory", "weights", "final", 1)
+        ).matrices.values()
+    )
+
+    def read(x, y):
+        z, errors = [w_x @ x], []
+        for t in range(1, 7):
+            z.append(w_h @ torch.tanh(z[-1]) + (w_x @ x if t < 5 else 0))
+        out = torch.softmax(w_o @ torch.tanh(z[-1]), 0)
+        out_error = out - torch.nn.functional.one_hot(y, 3)
+        back = w_o.T @ out_error
+        for t in reversed(range(7)):
+            errors.insert(0, back * (1 - torch.tanh(z[t]) ** 2))
+            back = w_h.T @ errors[0]
+        return torch.stack(z), torch.stack(errors), out, out_error
+
+    for x, y in zip(batch.support_x[0, :, 0].double(), batch.support_y[0], strict=True):
+        z, e, _, out_error = read(x, y)
+        s = torch.tanh(z)
+        u = s[:-1] @ w_h.T
+        shown = x.expand(5, -1)
+        # The term lowers the loss: its coefficient is that of −e yᵀ.
+        change_h = -0.1 * e[1:].T @ s[:-1] + 0.03 * (u.T @ z[:-1] - u.T @ u @ w_h)
+        change_x, change_o = -0.1 * e[:5].T @ shown, -0.1 * torch.outer(out_error, s[-1])
+        w_x, w_h, w_o = w_x + change_x, w_h + change_h, w_o + change_o
+    found = [
+        read(x, y) for x, y in zip(batch.query_x[0, :, 0].double(), batch.query_y[0], strict=True)
+    ]
+    right = [out.argmax() == y for (_, _, out, _), y in zip(found, batch.query_y[0], strict=True)]
+    last = next(row for row in rows if row["at"] == 6 and "accuracy" in row)
+    assert last["accuracy"] == pytest.approx(float(torch.stack(right).double().mean()))
+    for column, index in (("activity_norm", 0), ("error_norm", 1)):
+        signals = torch.stack([each[index] for each in found])
+        signals = torch.tanh(signals) if index == 0 else signals
+        wanted = signals.norm(dim=-1).log().mean(0).exp()
+        got = [row[column] for row in rows if column in row]
+        assert got == pytest.approx(wanted.tolist(), rel=1e-4)
+    got = [row["singular"] for row in rows if "singular" in row]
+    assert got == pytest.approx(torch.linalg.svdvals(w_h).tolist(), rel=1e-4)

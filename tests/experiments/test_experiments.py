@@ -100,6 +100,51 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, capsys):
     assert "made with other settings" in capsys.readouterr().err
 
 
+class Counting:
+    """A variant that computes several seeds at once, and remembers which."""
+
+    name, together = "counting", 3
+
+    def __init__(self):
+        self.asked = []
+
+    def settings(self, setting):
+        return {}
+
+    def data(self, setting):
+        return {}
+
+    def prepare(self, setting, folder):
+        return {"theta": 2.0}
+
+    def run(self, seed, setting, prepared):
+        raise AssertionError("seeds are computed at once")
+
+    def run_together(self, seeds, setting, prepared):
+        self.asked.append(list(seeds))
+        return [[{"at": 0.0, "accuracy": prepared["theta"] * seed}] for seed in seeds]
+
+
+def test_seeds_that_learn_side_by_side_are_computed_at_once(tmp_path):
+    variant, results = Counting(), Results(tmp_path, QUICK)
+    experiment = replace(get_experiment("feedback-alignment"), variants=(variant,))
+    names = []
+    assert Plan(results, [experiment], 2).run(
+        processes=1, observe=lambda name, _: names.append(name)
+    ) == {}  # fmt: skip
+    plan = Plan(results, [experiment], 7)
+    assert plan.run(processes=1, observe=lambda name, _: names.append(name)) == {}
+    assert variant.asked == [[0, 1], [2, 3, 4], [5, 6]]
+    assert names == [
+        "counting, preparation", "counting, seeds 0 to 1", "counting, seeds 2 to 4",
+        "counting, seeds 5 to 6",
+    ]  # fmt: skip
+    assert plan.missing() == ([], [])
+    assert [results.rows(variant, seed)[0]["accuracy"] for seed in range(7)] == [
+        2.0 * seed for seed in range(7)
+    ]
+
+
 def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
     out = f"--out={tmp_path / 'out'}"
     for wrong in (

@@ -138,6 +138,8 @@ def test_what_has_no_program_is_refused():
     assert "jax has no program for the system recurrent" in exported(RULES["fixed"], "jax")
     truncated = found(BIO, "truncated:2")
     assert "cannot be exported as code" in exported(truncated)
+    assert "as latex, markdown or json" in exported(truncated, "jax")
+    assert "as numpy, torch, latex" in exported(RULES["fixed"], "jax")
     assert "W_h" in export_rule(truncated, network_of(truncated), "markdown").text
     rewarded = Term("rewarded", scalar("reward") * W, "made up")
     assert "reads" in exported(found((rewarded,)))

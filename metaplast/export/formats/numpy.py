@@ -1,9 +1,11 @@
 """Export as a NumPy program."""
 
 from metaplast.export.exporter import CodeExporter, Network
+from metaplast.export.fixed_point_program import fixed_point_program
 from metaplast.export.program import program
 from metaplast.export.recurrent_program import recurrent_program
 from metaplast.rules.rule import Rule
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.recurrent import Recurrent
 
 
@@ -30,10 +32,11 @@ def drive(code, weights, feedback, images, labels):
 def mistakes(code, weights, feedback, x):
     """Return calls of `step` that must be refused."""
     rest = (feedback,) if feedback else ()
-    wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    outputs = getattr(code, "OUTPUTS", len(weights[-1]))
+    wrong = {"no class": outputs, "class -1": -1, "a bool": True, "a loss": 0.7}
     right = 0
     if hasattr(code, "vector"):  # targets are vectors: each of the above is wrong as well
-        right = np.zeros(len(weights[-1]))
+        right = np.zeros(outputs)
         wrong |= {"another length": np.append(right, 0.0), "no finite number": right + np.inf}
     calls = {f"{name} as a label": (weights, x, label) for name, label in wrong.items()}
     calls["two examples"] = (weights, np.stack([x, x]), right)
@@ -49,6 +52,8 @@ def mistakes(code, weights, feedback, x):
         """Return the program; see `Exporter.write`."""
         if isinstance(network, Recurrent):
             return recurrent_program(rule, network, "np")
+        if isinstance(network, FixedPoint):
+            return fixed_point_program(rule, network, "np")
         return program("numpy.py.jinja", rule, network, "np")
 
 

@@ -1,9 +1,11 @@
 """Export as a PyTorch program."""
 
 from metaplast.export.exporter import CodeExporter, Network
+from metaplast.export.fixed_point_program import fixed_point_program
 from metaplast.export.program import program
 from metaplast.export.recurrent_program import recurrent_program
 from metaplast.rules.rule import Rule
+from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.recurrent import Recurrent
 
 
@@ -20,7 +22,7 @@ import torch
 
 
 def drive(code, weights, feedback, images, labels):
-    """Train the program's model by its optimizer; a recurrent network by the function `step`."""
+    """Train the program's model by its optimizer; other networks by the function `step`."""
     if not hasattr(code, "PlasticityRule"):
         weights, feedback = ([torch.from_numpy(m) for m in group] for group in (weights, feedback))
         for x, label in zip(torch.from_numpy(images), torch.from_numpy(labels)):
@@ -74,13 +76,14 @@ def mistakes(code, weights, feedback, x):
 
 
 def steps_to_refuse(code, weights, feedback, x):
-    """Return calls of a recurrent network's `step` that must be refused."""
+    """Return calls of the function `step` that must be refused."""
     weights, feedback = ([torch.from_numpy(m) for m in group] for group in (weights, feedback))
     x, rest = torch.from_numpy(x), (feedback,) if feedback else ()
-    wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
+    outputs = getattr(code, "OUTPUTS", len(weights[-1]))
+    wrong = {"no class": outputs, "class -1": -1, "a bool": True, "a loss": 0.7}
     calls = {f"{name} as a label": (weights, x, label) for name, label in wrong.items()}
     calls["two examples"] = (weights, torch.stack([x, x]), 0)
-    calls["an example of another width"] = (weights, torch.cat([x, x], 1), 0)
+    calls["an example of another width"] = (weights, torch.cat([x, x], -1), 0)
     calls["no matrices"] = ([], x, 0)
     return {
         name: lambda w=w, x=x, label=label: code.step(w, *rest, x, label)
@@ -92,6 +95,8 @@ def steps_to_refuse(code, weights, feedback, x):
         """Return the program; see `Exporter.write`."""
         if isinstance(network, Recurrent):
             return recurrent_program(rule, network, "torch")
+        if isinstance(network, FixedPoint):
+            return fixed_point_program(rule, network, "torch")
         return program("torch.py.jinja", rule, network, "torch")
 
 
