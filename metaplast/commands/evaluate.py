@@ -21,14 +21,12 @@ from metaplast.commands._options import parse
 from metaplast.commands._systems import system_defaults
 from metaplast.engines import choose_engine
 from metaplast.engines.memory_need import episode_bytes, require_memory
-from metaplast.online.comparison import (
-    TUNING_SEEDS,
+from metaplast.online.comparison import TUNING_SEEDS, EntrantResult, evaluate_entrant
+from metaplast.online.entrants import (
     Entrant,
-    EntrantResult,
     check_depth,
     check_system,
     collect_entrants,
-    evaluate_entrant,
     objective_warnings,
 )
 from metaplast.online.train import OnlineSettings, spaced_records

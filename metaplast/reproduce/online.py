@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from metaplast.base.seeds import generator
-from metaplast.online.comparison import known_entrant, tune, widths_for_depth
+from metaplast.online.comparison import tune, widths_for_depth
+from metaplast.online.entrants import known_entrant
 from metaplast.online.probes import PROBES, Probe, Snapshot
 from metaplast.online.train import OnlineSettings, spaced_records, train_online
 from metaplast.reproduce.experiment import Setting, plain
