@@ -169,7 +169,9 @@ class MemoryVariant:
             for lane, own in enumerate(rows):
                 own.append(quality_row(images, *lanes.quality(state, lane)))
 
-        theta = torch.tensor([prepared["theta"][name] for name in self.terms], dtype=torch.float32)
+        theta = torch.tensor(
+            [prepared["theta"][name] for name in self.terms], dtype=torch.float32, device="cpu"
+        )
         final = lanes.train(theta.expand(len(seeds), 1, -1), setup.every, record)
         for lane, own in enumerate(rows):
             own += lanes.signals(final, lane)
@@ -188,7 +190,9 @@ def _written(point: Axis) -> str:
 def _scores(lanes: Lanes, points: Sequence[Axis], every: int) -> list[float]:
     """Return each point's mean accuracy over seeds and the last quarter of the images."""
     seeds = len(lanes.batches)
-    theta = torch.tensor([list(map(coefficient, point)) for point in points], dtype=torch.float32)
+    theta = torch.tensor(
+        [list(map(coefficient, point)) for point in points], dtype=torch.float32, device="cpu"
+    )
     found: list[list[float]] = []
 
     def record(images: int, state: State) -> None:

@@ -28,7 +28,7 @@ from metaplast.terms.library import all_terms, choose_terms, known_rules
 SMALL = {
     "dataset": "clusters:6,8", "ways": 3, "shots": 3, "queries": 4, "hidden": (5,), "episodes": 8,
     "meta_batch": 2, "meta_lr": 0.02, "refit": 4, "validation": 4, "test_episodes": 6,
-    "engine": "batched",
+    "engine": "batched", "look": 4,
 }  # fmt: skip
 
 

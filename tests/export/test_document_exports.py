@@ -170,6 +170,14 @@ def test_json_loads_back_as_the_rule(case, tmp_path):
     }  # fmt: skip
 
 
+def plain(function, x):
+    """Return an elementwise function of the JSON form."""
+    return {
+        "same": x, "square": x**2, "cube": x**3, "sign": (x > 0) * 1.0 - (x < 0) * 1.0,
+        "rectified": torch.where(x > 0, x, 0.0), "magnitude": torch.where(x > 0, x, -x),
+    }[function]  # fmt: skip
+
+
 def vector(spec, ends, matrix):
     """Return a vector of the JSON form; a plain interpreter that shares nothing with ours."""
     values = {
@@ -178,6 +186,9 @@ def vector(spec, ends, matrix):
         ("post", "one"): torch.ones_like(ends.post_error),
         ("pre", "one"): torch.ones_like(ends.pre_error),
     }  # fmt: skip
+    if isinstance(spec, list):
+        parts = [plain(part["function"], vector(part, ends, matrix)) for part in spec]
+        return torch.stack(parts).prod(0)
     value = values[spec["population"], spec["kind"]][0, 0]
     return matrix.T @ value if "through" in spec else value
 
@@ -195,5 +206,6 @@ def test_json_monomials_mean_the_formula(term):
             part = row[:, None] * column[None, :]
         for left, right in monomial["gates"]:
             part = part * (vector(left, ends, matrix) * vector(right, ends, matrix)).sum()
+        part = part * matrix ** monomial.get("power", 0)
         total += monomial["coefficient"] * part
     assert torch.allclose(total, full_update(term, ends)[0], atol=1e-12)

@@ -41,7 +41,8 @@ from metaplast.terms.term import Term, full_update
 
 # Together six different rows, so that the fused engine takes each matrix twice.
 FUNCTIONS_OF_SIGNALS = {
-    "bcm": outer(post.activity**2, pre.activity) - 0.1 * outer(post.activity, pre.activity),
+    "fixed_threshold": outer(post.activity**2, pre.activity)
+    - 0.1 * outer(post.activity, pre.activity),
     "product": outer(post.activity * post.error, pre.activity**3),
     "signs": -outer(sign(post.error), rectified(pre.error)),
     "sizes": outer(magnitude(post.error), pre.one) + outer(post.one, pre.activity * pre.error),
@@ -135,7 +136,7 @@ def test_powers_of_the_weights_agree_and_fused_names_them():
     assert "powers of the weights, which soft, squared, cubed, mixed reads" in message
 
 
-@pytest.mark.parametrize("formulas", [["bcm"], ["product", "signs"], ["sizes"]])
+@pytest.mark.parametrize("formulas", [["fixed_threshold"], ["product", "signs"], ["sizes"]])
 def test_dropping_pixels_changes_nothing(formulas):
     terms = named("error_hebbian") + tuple(t for t in FORWARD_TERMS if t.name in formulas)
     problem = random_problem(terms, widths=(40, 5, 4, 3), steps=6)
@@ -148,7 +149,7 @@ def test_dropping_pixels_changes_nothing(formulas):
 
 
 SPELLED = {
-    "bcm": (
+    "fixed_threshold": (
         "ΔWₗ = yₗ² yₗ₋₁ᵀ − 0.1 yₗ yₗ₋₁ᵀ",
         "y_l^2 y_{l-1}^T",
         r"y_{\ell}^{2}\, y_{\ell-1}^{\top}",

@@ -253,6 +253,7 @@ def learn(terms, theta, inputs, *, outputs=1, seed=0):
     return state.weights[0][0]
 
 
+@pytest.mark.slow
 def test_ojas_single_neuron_finds_the_first_component():
     scale = torch.tensor([1.0, 0.5, 0.3]).double()
     inputs = normal(3000, 3, seed=2) * scale
@@ -261,6 +262,7 @@ def test_ojas_single_neuron_finds_the_first_component():
     assert found[0].abs() / found.norm() > 0.99
 
 
+@pytest.mark.slow
 def test_the_covariance_rule_ignores_the_mean_and_hebbs_rule_does_not():
     mean = torch.tensor([2.0, 2.0, 0.0]).double()
     inputs = mean + normal(1500, 3, seed=3) * torch.tensor([0.1, 0.1, 1.0]).double()
@@ -272,6 +274,7 @@ def test_the_covariance_rule_ignores_the_mean_and_hebbs_rule_does_not():
     assert cosines["covariance"] > 0.9
 
 
+@pytest.mark.slow
 def test_bcm_becomes_selective():
     patterns = torch.eye(3, dtype=torch.float64)
     order = torch.randint(3, (9000,), generator=seeded(5))
