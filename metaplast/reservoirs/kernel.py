@@ -1,0 +1,245 @@
+"""The compiled steps of a simulation, for all lanes at once.
+
+Arrays are flat: [neuron, lane], [output, lane], and [neuron, output, lane] for readouts. This
+module imports numba; it is imported only when a simulation begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.reservoirs.lane_vectors import WIDTH, operations
+from metaplast.reservoirs.plain_loop import FILTER
+from metaplast.reservoirs.tasks import SHOULDER
+
+njit: Any = numba.njit  # numba's stub omits an option.
+
+# Rounding to an integer by adding a number whose last place is 1; ln 2 in two parts.
+_ROUND = 1.5 * 2.0**52
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
+_LARGEST = 20.0  # From here on, tanh is 1 to the last digit.
+_SHOULDER_X, _SHOULDER_Y = SHOULDER
+_FILTER = FILTER
+# Factors 1/n! of the exponential series, the highest power first.
+_SERIES = tuple(1.0 / float(np.prod(np.arange(1.0, n + 1))) for n in range(13, -1, -1))
+_C13, _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = _SERIES
+
+
+class Coefficients(NamedTuple):
+    """What differs between lanes, [lane], or [output, lane]."""
+
+    arm: Numbers  # 1 for an arm, 0 for a pen.
+    lengths: Numbers  # [output, lane], 0 beyond the last segment.
+    used: Numbers  # [output, lane], 1 for each output of the lane.
+    costs: Numbers  # [output, lane]
+    whole: Numbers  # 1 if costs are those of the output, 0 if of z − z̄_2.
+    explores: Numbers
+    masters: Numbers
+    rate: Numbers  # λ
+    one_sided: Numbers
+    memory: Numbers  # a
+    test_memory: Numbers  # of z̄_2 in the test.
+    size: Numbers
+    power: Numbers
+
+
+class State(NamedTuple):
+    """What changes; all arrays are float64."""
+
+    x: Numbers  # [neuron, lane]
+    r: Numbers
+    drive: Numbers
+    mastery: Numbers  # W_1, [neuron, output, lane]
+    exploration: Numbers  # W_2
+    k: Numbers  # [neuron, lane], of the last update of the mastery readout
+    change: Numbers  # κ s c q, [output, lane]; not yet added to W_1
+    z: Numbers  # [output, lane]
+    z1: Numbers
+    z2: Numbers
+    z2_mean: Numbers
+    z_mean: Numbers
+    push: Numbers  # λ φ (z_2 − z̄_2), [output, lane]
+    error: Numbers  # [lane]
+    error_mean: Numbers
+    bound: Numbers  # b
+    filtered: Numbers  # m
+    total: Numbers  # Σ D
+    squares: Numbers  # Σ D²
+    position: Numbers  # [2, lane]
+    history: Numbers  # [lag · period, output, lane]
+
+
+@njit(fastmath={"contract"}, error_model="numpy", inline="never")
+def tanh_of(x: Numbers, r: Numbers) -> None:
+    """Set r = tanh x for a flat array, to 4e-16; NaN stays NaN.
+
+    tanh x = 1 − 2/(exp(2x) + 1), with exp(2x) = 2ⁿ exp(y) and |y| ≤ ½ ln 2 by its series. The loop
+    has no calls, so that it becomes vector code.
+    """
+    for i in range(x.shape[0]):
+        v = x[i]
+        v = 2 * (-_LARGEST if v < -_LARGEST else (_LARGEST if v > _LARGEST else v))
+        shifted = v * _LOG2E + _ROUND
+        n = shifted - _ROUND
+        y = (v - n * _LN2_HIGH) - n * _LN2_LOW
+        p = _C13
+        p = p * y + _C12
+        p = p * y + _C11
+        p = p * y + _C10
+        p = p * y + _C9
+        p = p * y + _C8
+        p = p * y + _C7
+        p = p * y + _C6
+        p = p * y + _C5
+        p = p * y + _C4
+        p = p * y + _C3
+        p = p * y + _C2
+        p = p * y + _C1
+        p = p * y + _C0
+        # The last bits of `shifted` are n: they are added to the exponent.
+        raised = np.float64(p).view(np.int64) + (np.float64(shifted).view(np.int64) << 52)
+        r[i] = 1 - 2 / (np.int64(raised).view(np.float64) + 1)
+
+
+@njit(error_model="numpy")
+def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bool) -> None:
+    """Set h(z), e, its means, b and λ φ (z_2 − z̄_2) of every lane, from z_1 and z_2."""
+    outputs, lanes = c.lengths.shape
+    for lane in range(lanes):
+        moved, x, y, angle = 0.0, 0.0, 0.0, 0.0
+        for j in range(outputs):
+            at = j * lanes + lane
+            z2 = s.z2[at]
+            z = s.z1[at] + z2
+            s.z[at] = z
+            if first:
+                s.z2_mean[at] = z2
+                s.z_mean[at] = z
+            a = c.memory[lane] if learning else c.test_memory[lane]
+            s.z2_mean[at] = a * s.z2_mean[at] + (1 - a) * z2
+            a = c.memory[lane]
+            s.z_mean[at] = a * s.z_mean[at] + (1 - a) * z
+            usual = s.z_mean[at] if c.whole[lane] else s.z2_mean[at]
+            moved += c.costs[j, lane] * abs(z - usual)
+            if c.arm[lane] and c.used[j, lane]:
+                angle += z
+                x += c.lengths[j, lane] * np.sin(np.pi * angle)
+                y += c.lengths[j, lane] * np.cos(np.pi * angle)
+        if c.arm[lane]:
+            x, y = x + _SHOULDER_X, y + _SHOULDER_Y
+        else:
+            x, y = s.z[lane], s.z[lanes + lane]
+        s.position[lane], s.position[lanes + lane] = x, y
+        e = (x - wanted[0]) ** 2 + (y - wanted[1]) ** 2 + moved
+        s.error[lane] = e
+        if first:
+            s.error_mean[lane] = e
+            s.filtered[lane] = e
+        m = _FILTER * s.filtered[lane] + (1 - _FILTER) * e
+        s.filtered[lane] = m
+        if not learning:
+            s.total[lane] += np.sqrt(m)
+            s.squares[lane] += m
+            continue
+        e_mean = 0.8 * s.error_mean[lane] + 0.2 * e
+        s.error_mean[lane] = e_mean
+        d = e_mean - e
+        phi = 5 * np.sqrt(np.sqrt(abs(d)))
+        if d < 0:
+            phi = 0.0 if c.one_sided[lane] else -phi
+        if c.explores[lane]:
+            s.bound[lane] = c.size[lane] * (10 * e_mean) ** c.power[lane]
+        for j in range(outputs):
+            at = j * lanes + lane
+            s.push[at] = c.rate[lane] * phi * (s.z2[at] - s.z2_mean[at])
+
+
+@cache
+def compiled_steps(groups: int) -> Callable[..., None]:
+    """Return the function that makes several steps of WIDTH · `groups` lanes."""
+    row_product, multiply_add, scaled_add = operations(groups)
+    lanes = WIDTH * groups
+    ones = np.ones(lanes)
+
+    @njit(error_model="numpy")
+    def readouts(s, rate_noise, outputs, learning):  # type: ignore[no-untyped-def]
+        """Add the noise to r, what the last mastery update changes to W_1, and set z_1, z_2."""
+        s.z1[:] = 0
+        s.z2[:] = 0
+        for i in range(s.x.shape[0] // lanes):
+            at = i * lanes
+            if learning:
+                scaled_add(s.r, at, rate_noise[i], ones, 0)
+            for j in range(outputs):
+                place = (i * outputs + j) * lanes
+                multiply_add(s.z1, j * lanes, s.mastery, place, s.r, at)
+                multiply_add(s.z2, j * lanes, s.exploration, place, s.r, at)
+
+    @njit(error_model="numpy")
+    def explore(s, outputs):  # type: ignore[no-untyped-def]
+        """Change W_2 by λ φ (z_2 − z̄_2) rᵀ."""
+        for i in range(s.x.shape[0] // lanes):
+            for j in range(outputs):
+                multiply_add(
+                    s.exploration, (i * outputs + j) * lanes, s.push, j * lanes, s.r, i * lanes
+                )
+
+    @njit(error_model="numpy")
+    def master(s, outputs):  # type: ignore[no-untyped-def]
+        """Change W_1 by κ s c q kᵀ."""
+        for i in range(s.x.shape[0] // lanes):
+            for j in range(outputs):
+                multiply_add(
+                    s.mastery, (i * outputs + j) * lanes, s.change, j * lanes, s.k, i * lanes
+                )
+
+    @njit(fastmath={"contract"}, error_model="numpy")
+    def relax(s, rows, columns, values, feedback, fed, leak):  # type: ignore[no-untyped-def]
+        """Set x and r = tanh x of the next step."""
+        neurons, outputs = feedback.shape
+        for i in range(neurons):
+            row_product(s.drive, i * lanes, values, columns, rows[i], rows[i + 1], s.r)
+            for j in range(outputs):
+                scaled_add(s.drive, i * lanes, feedback[i, j], fed, j * lanes)
+        for n in range(s.x.shape[0]):
+            s.x[n] += leak * (s.drive[n] - s.x[n])
+        tanh_of(s.x, s.r)
+
+    @njit(error_model="numpy")
+    def steps(c, s, rows, columns, values, feedback, leak, target, rate_noise, output_noise,
+              first, learning):  # type: ignore[no-untyped-def] # fmt: skip
+        """Make a step for each row of `output_noise`; the first one is step `first`."""
+        outputs = feedback.shape[1]
+        fed = np.empty(outputs * lanes)
+        master(s, outputs)
+        for step in range(first, first + output_noise.shape[0]):
+            wanted = target[step % target.shape[0]]
+            past = s.history[step % s.history.shape[0]]
+            for at in range(outputs * lanes):
+                if learning:
+                    fed[at] = s.z[at]
+                elif c.arm[at % lanes]:
+                    fed[at] = past[at]
+                else:
+                    fed[at] = wanted[at // lanes] if at < 2 * lanes else 0.0
+            relax(s, rows, columns, values, feedback, fed, leak)
+            readouts(s, rate_noise[step - first], outputs, learning)
+            for at in range(outputs * lanes):
+                lane, j = at % lanes, at // lanes
+                if learning:
+                    s.z2[at] += c.used[j, lane] * s.bound[lane] * output_noise[step - first, j]
+                elif c.masters[lane]:
+                    s.z2[at] = 0
+            _judge(c, s, wanted, step == 0, learning)
+            past[:] = s.z
+            if learning:
+                explore(s, outputs)
+
+    found: Callable[..., None] = steps
+    return found
