@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -18,7 +18,7 @@ from metaplast.reservoirs.lane_vectors import WIDTH, operations
 from metaplast.reservoirs.plain_loop import FILTER
 from metaplast.reservoirs.tasks import SHOULDER
 
-njit: Any = numba.njit  # numba's stub omits an option.
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Rounding to an integer by adding a number whose last place is 1; ln 2 in two parts.
 _ROUND = 1.5 * 2.0**52
@@ -29,6 +29,19 @@ _FILTER = FILTER
 # Factors 1/n! of the exponential series, the highest power first.
 _SERIES = tuple(1.0 / float(np.prod(np.arange(1.0, n + 1))) for n in range(13, -1, -1))
 _C13, _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = _SERIES
+
+
+def _compiled(function: Function, *, outer: bool = False) -> Function:
+    """Return `function` compiled by numba on first use; a product may be fused with a sum.
+
+    Only what Python calls, `outer`, needs a wrapper.
+    """
+    njit: Any = numba.njit  # numba's stub omits options.
+    made = njit(
+        fastmath={"contract"}, error_model="numpy", nogil=True,
+        no_cpython_wrapper=not outer, no_cfunc_wrapper=True,
+    )(function)  # fmt: skip
+    return cast(Function, made)
 
 
 class Coefficients(NamedTuple):
@@ -75,7 +88,7 @@ class State(NamedTuple):
     history: Numbers  # [lag · period, output, lane]
 
 
-@njit(fastmath={"contract"}, error_model="numpy", inline="never")
+@_compiled
 def tanh_of(x: Numbers, r: Numbers) -> None:
     """Set r = tanh x for a flat array, to 4e-16; NaN stays NaN.
 
@@ -107,7 +120,7 @@ def tanh_of(x: Numbers, r: Numbers) -> None:
         r[i] = 1 - 2 / (np.int64(raised).view(np.float64) + 1)
 
 
-@njit(error_model="numpy")
+@_compiled
 def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bool) -> None:
     """Set h(z), e, its means, b and λ φ (z_2 − z̄_2) of every lane, from z_1 and z_2."""
     outputs, lanes = c.lengths.shape
@@ -161,15 +174,15 @@ def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bo
 
 
 @cache
-def compiled_steps(groups: int) -> Callable[..., None]:
-    """Return the function that makes several steps of WIDTH · `groups` lanes."""
-    row_product, multiply_add, scaled_add = operations(groups)
+def _on_readouts(groups: int) -> tuple[Any, Any, Any]:
+    """Return the functions that read, and that change, W_1 and W_2 of WIDTH · `groups` lanes."""
+    _, multiply_add, scaled_add = operations(groups)
     lanes = WIDTH * groups
     ones = np.ones(lanes)
 
-    @njit(error_model="numpy")
-    def readouts(s, rate_noise, outputs, learning):  # type: ignore[no-untyped-def]
-        """Add the noise to r, what the last mastery update changes to W_1, and set z_1, z_2."""
+    @_compiled
+    def read(s: State, rate_noise: Numbers, outputs: int, learning: bool) -> None:
+        """Add the noise to r, and set z_1 = W_1 r and z_2 = W_2 r."""
         s.z1[:] = 0
         s.z2[:] = 0
         for i in range(s.x.shape[0] // lanes):
@@ -181,27 +194,35 @@ def compiled_steps(groups: int) -> Callable[..., None]:
                 multiply_add(s.z1, j * lanes, s.mastery, place, s.r, at)
                 multiply_add(s.z2, j * lanes, s.exploration, place, s.r, at)
 
-    @njit(error_model="numpy")
-    def explore(s, outputs):  # type: ignore[no-untyped-def]
+    @_compiled
+    def explore(s: State, outputs: int) -> None:
         """Change W_2 by λ φ (z_2 − z̄_2) rᵀ."""
         for i in range(s.x.shape[0] // lanes):
             for j in range(outputs):
-                multiply_add(
-                    s.exploration, (i * outputs + j) * lanes, s.push, j * lanes, s.r, i * lanes
-                )
+                place = (i * outputs + j) * lanes
+                multiply_add(s.exploration, place, s.push, j * lanes, s.r, i * lanes)
 
-    @njit(error_model="numpy")
-    def master(s, outputs):  # type: ignore[no-untyped-def]
+    @_compiled
+    def master(s: State, outputs: int) -> None:
         """Change W_1 by κ s c q kᵀ."""
         for i in range(s.x.shape[0] // lanes):
             for j in range(outputs):
-                multiply_add(
-                    s.mastery, (i * outputs + j) * lanes, s.change, j * lanes, s.k, i * lanes
-                )
+                place = (i * outputs + j) * lanes
+                multiply_add(s.mastery, place, s.change, j * lanes, s.k, i * lanes)
 
-    @njit(fastmath={"contract"}, error_model="numpy")
-    def relax(s, rows, columns, values, feedback, fed, leak):  # type: ignore[no-untyped-def]
-        """Set x and r = tanh x of the next step."""
+    return read, explore, master
+
+
+@cache
+def _relaxation(groups: int) -> Any:
+    """Return the function that sets x and r = tanh x of the next step."""
+    row_product, _, scaled_add = operations(groups)
+    lanes = WIDTH * groups
+
+    @_compiled
+    def relax(
+        s: State, rows: Any, columns: Any, values: Any, feedback: Numbers, fed: Numbers, leak: float
+    ) -> None:
         neurons, outputs = feedback.shape
         for i in range(neurons):
             row_product(s.drive, i * lanes, values, columns, rows[i], rows[i + 1], s.r)
@@ -211,9 +232,50 @@ def compiled_steps(groups: int) -> Callable[..., None]:
             s.x[n] += leak * (s.drive[n] - s.x[n])
         tanh_of(s.x, s.r)
 
-    @njit(error_model="numpy")
-    def steps(c, s, rows, columns, values, feedback, leak, target, rate_noise, output_noise,
-              first, learning):  # type: ignore[no-untyped-def] # fmt: skip
+    return relax
+
+
+@_compiled
+def _feed(
+    c: Coefficients, s: State, wanted: Numbers, past: Numbers, learning: bool, fed: Numbers
+) -> None:
+    """Set what Q is fed: z, or in the test the target of a pen or an earlier z of an arm."""
+    outputs, lanes = c.lengths.shape
+    for j in range(outputs):
+        for lane in range(lanes):
+            at = j * lanes + lane
+            if learning:
+                fed[at] = s.z[at]
+            elif c.arm[lane]:
+                fed[at] = past[at]
+            else:
+                fed[at] = wanted[j] if j < 2 else 0.0
+
+
+@_compiled
+def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -> None:
+    """Add the exploration noise to z_2; without learning, mastery acts alone."""
+    outputs, lanes = c.lengths.shape
+    for j in range(outputs):
+        for lane in range(lanes):
+            if learning:
+                s.z2[j * lanes + lane] += c.used[j, lane] * s.bound[lane] * output_noise[j]
+            elif c.masters[lane]:
+                s.z2[j * lanes + lane] = 0
+
+
+@cache
+def compiled_steps(groups: int) -> Callable[..., None]:
+    """Return the function that makes several steps of WIDTH · `groups` lanes."""
+    read, explore, master = _on_readouts(groups)
+    relax = _relaxation(groups)
+    lanes = WIDTH * groups
+
+    def steps(
+        c: Coefficients, s: State, rows: Any, columns: Any, values: Any, feedback: Numbers,
+        leak: float, target: Numbers, rate_noise: Numbers, output_noise: Numbers, first: int,
+        learning: bool,
+    ) -> None:  # fmt: skip
         """Make a step for each row of `output_noise`; the first one is step `first`."""
         outputs = feedback.shape[1]
         fed = np.empty(outputs * lanes)
@@ -221,25 +283,13 @@ def compiled_steps(groups: int) -> Callable[..., None]:
         for step in range(first, first + output_noise.shape[0]):
             wanted = target[step % target.shape[0]]
             past = s.history[step % s.history.shape[0]]
-            for at in range(outputs * lanes):
-                if learning:
-                    fed[at] = s.z[at]
-                elif c.arm[at % lanes]:
-                    fed[at] = past[at]
-                else:
-                    fed[at] = wanted[at // lanes] if at < 2 * lanes else 0.0
+            _feed(c, s, wanted, past, learning, fed)
             relax(s, rows, columns, values, feedback, fed, leak)
-            readouts(s, rate_noise[step - first], outputs, learning)
-            for at in range(outputs * lanes):
-                lane, j = at % lanes, at // lanes
-                if learning:
-                    s.z2[at] += c.used[j, lane] * s.bound[lane] * output_noise[step - first, j]
-                elif c.masters[lane]:
-                    s.z2[at] = 0
+            read(s, rate_noise[step - first], outputs, learning)
+            _perturb(c, s, output_noise[step - first], learning)
             _judge(c, s, wanted, step == 0, learning)
             past[:] = s.z
             if learning:
                 explore(s, outputs)
 
-    found: Callable[..., None] = steps
-    return found
+    return _compiled(steps, outer=True)

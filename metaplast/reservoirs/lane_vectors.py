@@ -105,27 +105,32 @@ class _Emitter:
 
 def operations(groups: int) -> Operations:
     """Return the operations for WIDTH · `groups` lanes."""
-    word, real, none = types.int64, types.float64, types.none
+    return Operations(
+        _intrinsic("row_product", "out o:word values columns first:word last:word r", groups),
+        _intrinsic("multiply_add", "out o:word a p:word b q:word", groups),
+        _intrinsic("scaled_add", "out o:word number:real b q:word", groups),
+    )
 
-    def code(name: str) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            emitter = _Emitter(context, builder, signature, arguments, groups)
-            getattr(emitter, name)()
-            return context.get_dummy_value()
 
-        return emit
+def _intrinsic(name: str, arguments: str, groups: int) -> Any:
+    """Return an intrinsic whose code a method of `_Emitter` emits.
 
-    # numba wants explicit argument lists.
-    @intrinsic
-    def row_product(context, out, o, values, columns, first, last, r):  # type: ignore[no-untyped-def]
-        return none(out, word, values, columns, word, word, r), code("row_product")
+    Args:
+        name: of the method.
+        arguments: names of arrays, and numbers with their types.
+        groups: registers in a vector.
+    """
 
-    @intrinsic
-    def multiply_add(context, out, o, a, p, b, q):  # type: ignore[no-untyped-def]
-        return none(out, word, a, word, b, word), code("multiply_add")
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        getattr(_Emitter(context, builder, signature, values, groups), name)()
+        return context.get_dummy_value()
 
-    @intrinsic
-    def scaled_add(context, out, o, number, b, q):  # type: ignore[no-untyped-def]
-        return none(out, word, real, b, word), code("scaled_add")
-
-    return Operations(row_product, multiply_add, scaled_add)
+    parts = [each.partition(":") for each in arguments.split()]
+    names = ", ".join(part[0] for part in parts)
+    kinds = ", ".join(part[2] or part[0] for part in parts)
+    # numba wants an explicit argument list.
+    scope: dict[str, Any] = {
+        "code": code, "none": types.none, "word": types.int64, "real": types.float64,
+    }  # fmt: skip
+    exec(f"def typing(context, {names}):\n    return none({kinds}), code\n", scope)
+    return intrinsic(scope["typing"])

@@ -77,9 +77,7 @@ def coefficients(lanes: Sequence[Lane], width: int) -> Coefficients:
     )
 
 
-def start(
-    lanes: Sequence[Lane], network: Network, schedule: Schedule, width: int
-) -> State:
+def start(lanes: Sequence[Lane], network: Network, schedule: Schedule, width: int) -> State:
     """Return the state before the first step."""
     from metaplast.reservoirs.kernel import State
 
@@ -88,7 +86,7 @@ def start(
     bound = np.zeros(width)
     bound[: len(lanes)] = [FIRST_NOISE if lane.algorithm.explores else 0.0 for lane in lanes]
     weights = neurons * outputs * width
-    sizes = {name: neurons * width for name in ("drive", "k")}
+    sizes = dict.fromkeys(("drive", "k"), neurons * width)
     sizes |= dict.fromkeys(("mastery", "exploration"), weights)
     sizes |= dict.fromkeys(
         ("change", "z", "z1", "z2", "z2_mean", "z_mean", "push"), outputs * width

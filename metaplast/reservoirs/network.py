@@ -15,7 +15,7 @@ from metaplast.base.seeds import numpy_generator
 
 
 @dataclass(frozen=True)
-class Reservoir:
+class Dynamics:
     """Sizes and constants of a reservoir; the defaults are as published.
 
         x += (dt/τ)(−x + J r + Q z),   r = tanh x + U(−noise, noise)
@@ -82,16 +82,16 @@ class Network(NamedTuple):
         return matrix
 
 
-def draw(reservoir: Reservoir, outputs: int, seed: int) -> Network:
+def draw(dynamics: Dynamics, outputs: int, seed: int) -> Network:
     """Return J, Q ~ U(−1, 1) and x_0 ~ U(−½, ½).
 
     J has the precision of float32, which halves the memory that a simulation reads. Q of fewer
     outputs is the first columns of Q of more.
     """
-    n = reservoir.neurons
+    n = dynamics.neurons
     random = numpy_generator(seed, "reservoir", "J")
-    filled = random.random((n, n)) < reservoir.density
-    size = reservoir.gain / np.sqrt(reservoir.density * n)
+    filled = random.random((n, n)) < dynamics.density
+    size = dynamics.gain / np.sqrt(dynamics.density * n)
     post, pre = np.nonzero(filled)
     values = (size * random.standard_normal(len(post))).astype(np.float32)
     rows = np.concatenate([[0], np.cumsum(filled.sum(1))]).astype(np.int64)
@@ -104,14 +104,14 @@ class Noise:
     """The random numbers of all steps of a run, drawn in blocks.
 
     Args:
-        reservoir: its size and its noise.
+        dynamics: size, and noise of the rates.
         outputs: number of outputs.
         seed: of the run.
         block: steps in a block. Numbers of the same step are the same whatever the block.
     """
 
-    def __init__(self, reservoir: Reservoir, outputs: int, seed: int, block: int) -> None:
-        self._reservoir, self._block = reservoir, block
+    def __init__(self, dynamics: Dynamics, outputs: int, seed: int, block: int) -> None:
+        self._dynamics, self._block = dynamics, block
         self._rates = numpy_generator(seed, "reservoir", "noise of rates")
         self._outputs = [
             numpy_generator(seed, "reservoir", "noise of outputs", k) for k in range(outputs)
@@ -119,7 +119,7 @@ class Noise:
 
     def draw(self) -> tuple[Numbers, Numbers]:
         """Return the next block: of the rates [step, neuron], and U(−1, 1) [step, output]."""
-        size, shape = self._reservoir.noise, (self._block, self._reservoir.neurons)
+        size, shape = self._dynamics.noise, (self._block, self._dynamics.neurons)
         rates = self._rates.random(shape)
         rates *= 2 * size
         rates -= size

@@ -12,7 +12,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.reservoirs.algorithm import Algorithm
-from metaplast.reservoirs.network import Network, Noise, Reservoir, Schedule
+from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule
 from metaplast.reservoirs.tasks import Task
 
 # Of the filter of e, from which the distance D is computed.
@@ -43,8 +43,83 @@ class Trajectory:
     inverse: Numbers
 
 
+@dataclass
+class _Plain:
+    """The state of one run, and what happens in a step."""
+
+    task: Task
+    algorithm: Algorithm
+    dynamics: Dynamics
+    J: Numbers
+    Q: Numbers
+    x: Numbers
+
+    def __post_init__(self) -> None:
+        K, N = self.task.outputs, self.dynamics.neurons
+        self.costs = np.asarray(self.algorithm.costs or [0.0] * K)
+        self.W1, self.W2, self.P = np.zeros((K, N)), np.zeros((K, N)), np.eye(N) / 10
+        self.r, self.z = np.tanh(self.x), np.zeros(K)
+        self.b = FIRST_NOISE if self.algorithm.explores else 0.0
+        self.z2_mean = self.z_mean = self.z
+        self.e_mean = self.m = np.nan  # Before the first step.
+
+    def present(self, fed: Numbers, noise: tuple[Numbers, Numbers] | None) -> None:
+        """Make a step of the reservoir and of the output; without noise, as in the test."""
+        self.x = self.x + self.dynamics.leak * (-self.x + self.J @ self.r + self.Q @ fed)
+        self.r = np.tanh(self.x)
+        if noise is not None:
+            self.r = self.r + noise[0]
+            self.z2 = self.W2 @ self.r + self.b * noise[1][: self.task.outputs]
+        elif self.algorithm.masters:
+            self.z2 = np.zeros(self.task.outputs)
+        else:
+            self.z2 = self.W2 @ self.r
+        self.z = self.W1 @ self.r + self.z2
+
+    def judge(self, wanted: Numbers, learns: bool) -> None:
+        """Compute e, and the filters of z_2, of z and of e."""
+        a, how = self.algorithm.memory, self.algorithm
+        if np.isnan(self.m):
+            self.z2_mean, self.z_mean = self.z2, self.z
+        if learns or how.masters or how.cost_of == "output":
+            self.z2_mean = a * self.z2_mean + (1 - a) * self.z2
+        self.z_mean = a * self.z_mean + (1 - a) * self.z
+        movement = self.z - (self.z2_mean if how.cost_of == "exploration" else self.z_mean)
+        distance = self.task.position(self.z) - wanted
+        self.e = float((distance**2).sum() + (self.costs * np.abs(movement)).sum())
+        if np.isnan(self.m):
+            self.e_mean, self.m = self.e, self.e
+        self.m = FILTER * self.m + (1 - FILTER) * self.e
+        if learns:
+            self.e_mean = 0.8 * self.e_mean + 0.2 * self.e
+
+    def explore(self) -> None:
+        """Change W_2, and the size of the next noise."""
+        how, d = self.algorithm, self.e_mean - self.e
+        self.b = how.noise_size * (10 * self.e_mean) ** how.noise_power
+        phi = 5 * abs(d) ** 0.25
+        if d < 0:
+            phi = 0.0 if how.one_sided else -phi
+        push = how.exploration_rate * phi * (self.z2 - self.z2_mean)
+        self.W2 = self.W2 + np.outer(push, self.r)
+
+    def master(self, wanted: Numbers) -> float:
+        """Change P and W_1; return the gate s."""
+        how = self.algorithm
+        if how.supervised:
+            s, q = 1.0, wanted - self.z
+        else:
+            s = 0.5 * (1 - np.tanh(SHARPNESS * (self.e_mean - how.threshold)))
+            q = self.z2_mean if how.smooth else self.z2
+        k = self.P @ self.r
+        c = 1 / (1 + self.r @ k)
+        self.P = self.P - s * c * np.outer(k, k)
+        self.W1 = self.W1 + how.mastery_rate * s * c * np.outer(q, k)
+        return float(s)
+
+
 def run_plainly(
-    task: Task, algorithm: Algorithm, target: Numbers, reservoir: Reservoir, schedule: Schedule,
+    task: Task, algorithm: Algorithm, target: Numbers, dynamics: Dynamics, schedule: Schedule,
     network: Network, noise: Iterator[tuple[Numbers, Numbers]],
 ) -> Trajectory:  # fmt: skip
     """Return what one algorithm does on one task.
@@ -53,74 +128,30 @@ def run_plainly(
         task: from outputs to positions.
         algorithm: its coefficients.
         target: one period, [step, 2].
-        reservoir: its constants.
+        dynamics: the reservoir's constants.
         schedule: steps of learning and of the test.
         network: J, Q and x_0.
         noise: of each step of learning: of the rates [neuron], and U(−1, 1) [output].
     """
-    K, N, a = task.outputs, reservoir.neurons, algorithm.memory
-    J, Q, x = network.dense(), network.feedback[:, :K], network.start.copy()
-    costs = np.asarray(algorithm.costs or [0.0] * K)
-    W1, W2, P = np.zeros((K, N)), np.zeros((K, N)), np.eye(N) / 10
-    r, z = np.tanh(x), np.zeros(K)
-    b = FIRST_NOISE if algorithm.explores else 0.0
-    fed_back: list[Numbers] = []
-    distances, positions, gates = [], [], []
+    feedback = network.feedback[:, : task.outputs]
+    run = _Plain(task, algorithm, dynamics, network.dense(), feedback, network.start)
+    outputs: list[Numbers] = []
+    distances, gates = [], []
     for i in range(schedule.steps):
-        learns = i < schedule.learning
-        wanted = target[i % schedule.period]
-        if learns:
-            fed = z
-        else:
-            fed = fed_back[i - schedule.lag * schedule.period] if task.is_arm else wanted
-        x = x + reservoir.leak * (-x + J @ r + Q @ fed)
-        r = np.tanh(x)
-        z2 = W2 @ r
-        if learns:
-            rate_noise, output_noise = next(noise)
-            r = r + rate_noise
-            z2 = W2 @ r + b * output_noise[:K]
-        elif algorithm.masters:
-            z2 = np.zeros(K)
-        z1 = W1 @ r
-        z = z1 + z2
-        fed_back.append(z)
-        if i == 0:
-            z2_mean, z_mean = z2, z
-        stands = not learns and not algorithm.masters and algorithm.cost_of == "exploration"
-        z2_mean = z2_mean if stands else a * z2_mean + (1 - a) * z2
-        z_mean = a * z_mean + (1 - a) * z
-        movement = z - (z2_mean if algorithm.cost_of == "exploration" else z_mean)
-        e = float(((task.position(z) - wanted) ** 2).sum() + (costs * np.abs(movement)).sum())
-        if i == 0:
-            e_mean, m = e, e
-        m = FILTER * m + (1 - FILTER) * e
-        distances.append(np.sqrt(m))
-        positions.append(task.position(z))
+        learns, wanted = i < schedule.learning, target[i % schedule.period]
+        fed = run.z
         if not learns:
-            continue
-        e_mean = 0.8 * e_mean + 0.2 * e
-        if algorithm.explores:
-            b = algorithm.noise_size * (10 * e_mean) ** algorithm.noise_power
-            d = e_mean - e
-            phi = 5 * abs(d) ** 0.25
-            if d < 0:
-                phi = 0.0 if algorithm.one_sided else -phi
-            W2 = W2 + algorithm.exploration_rate * phi * np.outer(z2 - z2_mean, r)
-        if algorithm.masters and (i + 1) % schedule.mastery_every == 0:
-            if algorithm.supervised:
-                s, q = 1.0, wanted - z
-            else:
-                s = 0.5 * (1 - np.tanh(SHARPNESS * (e_mean - algorithm.threshold)))
-                q = z2_mean if algorithm.smooth else z2
-            k = P @ r
-            c = 1 / (1 + r @ k)
-            P = P - s * c * np.outer(k, k)
-            W1 = W1 + algorithm.mastery_rate * s * c * np.outer(q, k)
-            gates.append(s)
-    return Trajectory(
-        np.array(distances), np.array(positions), np.array(gates), W2, W1, P
-    )
+            fed = outputs[i - schedule.lag * schedule.period] if task.is_arm else wanted
+        run.present(fed, next(noise) if learns else None)
+        run.judge(wanted, learns)
+        if learns and algorithm.explores:
+            run.explore()
+        if learns and algorithm.masters and (i + 1) % schedule.mastery_every == 0:
+            gates.append(run.master(wanted))
+        outputs.append(run.z)
+        distances.append(np.sqrt(run.m))
+    positions = task.position(np.array(outputs))
+    return Trajectory(np.array(distances), positions, np.array(gates), run.W2, run.W1, run.P)
 
 
 def step_by_step(noise: Noise) -> Iterator[tuple[Numbers, Numbers]]:

@@ -14,7 +14,7 @@ from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import require
 from metaplast.reservoirs.lanes import Lane, coefficients, most_outputs, start
 from metaplast.reservoirs.mastery import InverseCorrelation
-from metaplast.reservoirs.network import Network, Noise, Reservoir, Schedule, draw
+from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule, draw
 from metaplast.reservoirs.plain_loop import SHARPNESS
 
 # Points of a drawn curve, and distances and norms kept, of each period.
@@ -61,8 +61,8 @@ class Simulation:
     Args:
         lanes: tasks and algorithms.
         target: one period, [step, 2].
-        reservoir: sizes and constants.
-        schedule: steps of learning and of the test.
+        dynamics: sizes and constants of the reservoir; published by default.
+        schedule: steps of learning and of the test; published by default.
         seed: of everything random.
         network: J, Q and x_0 instead of those of the seed.
 
@@ -71,11 +71,13 @@ class Simulation:
     """
 
     def __init__(
-        self, lanes: Sequence[Lane], target: Numbers, reservoir: Reservoir = Reservoir(),
-        schedule: Schedule = Schedule(), seed: int = 0, network: Network | None = None,
+        self, lanes: Sequence[Lane], target: Numbers, dynamics: Dynamics | None = None,
+        schedule: Schedule | None = None, seed: int = 0, network: Network | None = None,
     ) -> None:  # fmt: skip
-        from metaplast.reservoirs.kernel import WIDTH, compiled_steps
+        from metaplast.reservoirs.kernel import compiled_steps
+        from metaplast.reservoirs.lane_vectors import WIDTH
 
+        dynamics, schedule = dynamics or Dynamics(), schedule or Schedule()
         require(bool(lanes), "a simulation needs at least one lane.")
         require(
             target.shape == (schedule.period, 2),
@@ -85,20 +87,20 @@ class Simulation:
         for lane in lanes:
             lane.task.require_reach(target)
         self.lanes, self.target, self.schedule = tuple(lanes), target, schedule
-        self.reservoir, self.seed = reservoir, seed
+        self.dynamics, self.seed = dynamics, seed
         self.outputs = most_outputs(lanes)
-        self.network = network or draw(reservoir, self.outputs, seed)
+        self.network = network or draw(dynamics, self.outputs, seed)
         groups = -(-len(lanes) // WIDTH)
         self._width, self._steps = groups * WIDTH, compiled_steps(groups)
         self._coefficients = coefficients(lanes, self._width)
         self.state = start(lanes, self.network, schedule, self._width)
         self.inverses = {
-            i: InverseCorrelation(reservoir.neurons)
+            i: InverseCorrelation(dynamics.neurons)
             for i, lane in enumerate(lanes)
             if lane.algorithm.masters
         }
         self._block = _block(schedule)
-        self._noise = Noise(reservoir, self.outputs, seed, self._block)
+        self._noise = Noise(dynamics, self.outputs, seed, self._block)
         self.step = 0
         places, blocks = self._places()
         self._positions = np.full((blocks, 2, self._width), np.nan)
@@ -144,7 +146,7 @@ class Simulation:
     def _advance(self) -> None:
         """Make the steps of one block, and keep records."""
         learning = self.step < self.schedule.learning
-        shape = (self._block, self.reservoir.neurons), (self._block, self.outputs)
+        shape = (self._block, self.dynamics.neurons), (self._block, self.outputs)
         noise = self._noise.draw() if learning else tuple(np.zeros(each) for each in shape)
         every = self.schedule.mastery_every
         n, s = self.network, self.state
@@ -152,13 +154,15 @@ class Simulation:
             part = slice(first, first + every)
             self._steps(
                 self._coefficients, s, n.rows, n.columns, n.values, n.feedback,
-                self.reservoir.leak, self.target, noise[0][part], noise[1][part],
+                self.dynamics.leak, self.target, noise[0][part], noise[1][part],
                 self.step + first, learning,
             )  # fmt: skip
             s.change[:] = 0
             if learning:
                 for lane in self.inverses:
-                    self._master(lane, self.target[(self.step + first + every - 1) % len(self.target)])
+                    self._master(
+                        lane, self.target[(self.step + first + every - 1) % len(self.target)]
+                    )
         block = self.step // self._block
         self.step += self._block
         self._positions[block] = s.position.reshape(2, -1)
@@ -181,7 +185,7 @@ class Simulation:
         r = s.r[lane :: self._width].copy()
         k = self.inverses[lane].product(r)
         c = 1 / (1 + r @ k)
-        self.inverses[lane].subtract(k, gate * c)
+        self.inverses[lane].subtract(k, float(gate * c))
         s.k[lane :: self._width] = k
         s.change[lane :: self._width] = how.mastery_rate * gate * c * q
 
@@ -216,13 +220,22 @@ class Simulation:
             self._weights(each)[lane, :outputs].copy()
             for each in (self._mastery(), self.state.exploration)
         )
+        distance, exploration_norm, mastery_norm = records.T.copy()
         return Run(
-            name, float(mean) if diverged is None else float("nan"), spread, diverged,
-            float(self._opened[lane] / updates),
-            stride * np.arange(1.0, len(records) + 1), *records.T.copy(),
-            self._block * np.arange(1.0, len(self._positions) + 1),
-            self._positions[:, :, lane].copy(), exploration, mastery,
-        )  # fmt: skip
+            lane=name,
+            deviation=float(mean) if diverged is None else float("nan"),
+            spread=spread,
+            diverged_at=diverged,
+            open_share=float(self._opened[lane] / updates),
+            at=stride * np.arange(1.0, len(records) + 1),
+            distance=distance,
+            exploration_norm=exploration_norm,
+            mastery_norm=mastery_norm,
+            drawn_at=self._block * np.arange(1.0, len(self._positions) + 1),
+            position=self._positions[:, :, lane].copy(),
+            exploration=exploration,
+            mastery=mastery,
+        )
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, atomically."""
@@ -251,7 +264,7 @@ class Simulation:
         for lane, count in data["counts"].items():
             self.inverses[int(lane)].count = count
         self.step = data["step"]
-        self._noise = Noise(self.reservoir, self.outputs, self.seed, self._block)
+        self._noise = Noise(self.dynamics, self.outputs, self.seed, self._block)
         self._noise.skip(min(self.step, self.schedule.learning) // self._block)
 
     def _arrays(self) -> dict[str, Numbers]:
@@ -267,7 +280,7 @@ class Simulation:
     def _identity(self) -> dict[str, Any]:
         return {
             "lanes": [repr(lane) for lane in self.lanes],
-            "reservoir": repr(self.reservoir),
+            "dynamics": repr(self.dynamics),
             "schedule": repr(self.schedule),
             "seed": self.seed,
             "target": [float(self.target.sum()), float((self.target**2).sum())],

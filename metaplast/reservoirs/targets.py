@@ -75,9 +75,7 @@ def resampled(points: Numbers, steps: int) -> Numbers:
     """
     closed = np.concatenate([points, points[:1]])
     places = np.arange(steps) * (len(points) / steps)
-    return np.stack(
-        [np.interp(places, np.arange(len(closed)), column) for column in closed.T], 1
-    )
+    return np.stack([np.interp(places, np.arange(len(closed)), column) for column in closed.T], 1)
 
 
 def _from_csv(path: AnyPath) -> Numbers:

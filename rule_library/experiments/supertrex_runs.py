@@ -11,7 +11,7 @@ from metaplast.reproduce.experiment import Setting
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.reservoirs.algorithm import published, repaired
 from metaplast.reservoirs.lanes import Lane
-from metaplast.reservoirs.network import Reservoir, Schedule
+from metaplast.reservoirs.network import Dynamics, Schedule
 from metaplast.reservoirs.simulation import Run, Simulation
 from metaplast.reservoirs.targets import butterfly
 from metaplast.reservoirs.tasks import PEN, get_task
@@ -52,8 +52,8 @@ def learn_to_draw(seed: int, settings: Mapping[str, Any], _: Setting) -> list[Ro
     period, training = settings["period"], settings["training"]
     schedule = Schedule(period, training, settings["test"])
     lanes = [LANES[name] for name in settings["lanes"]]
-    reservoir = Reservoir(settings["neurons"])
-    runs = Simulation(lanes, butterfly(period), reservoir, schedule, seed).run()
+    dynamics = Dynamics(settings["neurons"])
+    runs = Simulation(lanes, butterfly(period), dynamics, schedule, seed).run()
     rows: list[Row] = [_at(step, period, _records(runs, i)) for i, step in enumerate(runs[0].at)]
     last = schedule.steps
     for i, step in enumerate(runs[0].drawn_at):
