@@ -82,8 +82,9 @@ class State(NamedTuple):
     error_mean: Numbers
     bound: Numbers  # b
     filtered: Numbers  # m
-    total: Numbers  # Σ D
-    squares: Numbers  # Σ D²
+    before: Numbers  # D at the end of learning
+    total: Numbers  # Σ (D − before) over the test
+    squares: Numbers  # Σ (D − before)²
     position: Numbers  # [2, lane]
     history: Numbers  # [lag · period, output, lane]
 
@@ -157,9 +158,11 @@ def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bo
         m = _FILTER * s.filtered[lane] + (1 - _FILTER) * e
         s.filtered[lane] = m
         if not learning:
-            s.total[lane] += np.sqrt(m)
-            s.squares[lane] += m
+            more = np.sqrt(m) - s.before[lane]
+            s.total[lane] += more
+            s.squares[lane] += more**2
             continue
+        s.before[lane] = np.sqrt(m)
         e_mean = 0.8 * s.error_mean[lane] + 0.2 * e
         s.error_mean[lane] = e_mean
         d = e_mean - e

@@ -91,7 +91,7 @@ def start(lanes: Sequence[Lane], network: Network, schedule: Schedule, width: in
     sizes |= dict.fromkeys(
         ("change", "z", "z1", "z2", "z2_mean", "z_mean", "push"), outputs * width
     )
-    sizes |= dict.fromkeys(("error", "error_mean", "filtered", "total", "squares"), width)
+    sizes |= dict.fromkeys(("error", "error_mean", "filtered", "before", "total", "squares"), width)
     empty = {name: np.zeros(size) for name, size in sizes.items()}
     history = np.zeros((schedule.lag * schedule.period, outputs * width))
     return State(

@@ -208,8 +208,9 @@ class Simulation:
     def _run(self, lane: int) -> Run:
         name = self.lanes[lane]
         tested = self.schedule.steps - self.schedule.learning
-        mean = self.state.total[lane] / tested
-        spread = float(np.sqrt(max(self.state.squares[lane] / tested - mean**2, 0.0)))
+        more = self.state.total[lane] / tested
+        mean = self.state.before[lane] + more
+        spread = float(np.sqrt(np.maximum(self.state.squares[lane] / tested - more**2, 0.0)))
         records = self._records[:, :, lane]
         bad = np.flatnonzero(~np.isfinite(records).all(1))
         stride = self._block * self._every
@@ -224,7 +225,7 @@ class Simulation:
         return Run(
             lane=name,
             deviation=float(mean) if diverged is None else float("nan"),
-            spread=spread,
+            spread=spread if diverged is None else float("nan"),
             diverged_at=diverged,
             open_share=float(self._opened[lane] / updates),
             at=stride * np.arange(1.0, len(records) + 1),

@@ -83,6 +83,8 @@ def _from_csv(path: AnyPath) -> Numbers:
         rows = [row for row in csv.reader(stream) if row]
     if rows and not _is_number(rows[0][0]):
         rows = rows[1:]
+    if any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError("its rows have different numbers of cells")
     return np.array([[float(cell) for cell in row] for row in rows])
 
 
@@ -95,7 +97,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _from_npz(path: AnyPath) -> Numbers:
-    with np.load(as_path(path), allow_pickle=False) as arrays:
+    with as_path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         if "points" in arrays:
             return np.asarray(arrays["points"], float)
         return np.stack([np.asarray(arrays["x"], float), np.asarray(arrays["y"], float)], 1)

@@ -96,8 +96,8 @@ class Reservoir(System):
     def shapes(self) -> Mapping[str, tuple[int, int]]:
         """Readouts, then P if there is mastery, then J and Q, which stay."""
         n, k = self.dynamics.neurons, self.task.outputs
-        own = {name: (n, n) for name in self.own}
-        return {name: (k, n) for name in self._readouts} | own | {"J": (n, n), "Q": (n, k)}
+        own = dict.fromkeys(self.own, (n, n))
+        return dict.fromkeys(self._readouts, (k, n)) | own | {"J": (n, n), "Q": (n, k)}
 
     @property
     def carried(self) -> Mapping[str, int]:
