@@ -20,8 +20,7 @@ node_perturbation = Term(
 
 recursive_least_squares = Term(
     name="recursive_least_squares",
-    formula=scalar("consolidation")
-    * outer(post.signal("lesson"), pre.signal("decorrelated")),
+    formula=scalar("consolidation") * outer(post.signal("lesson"), pre.signal("decorrelated")),
     citation=f"{_SOURCE}: mastery, the update of FORCE",
     summary="recursive least squares: a lesson times the activity that P has decorrelated",
     reads_nonlocal=True,

@@ -59,7 +59,7 @@ class Reservoir(System):
 
     task: Task = PEN
     algorithm: Algorithm = field(default_factory=lambda: published("supertrex", PEN))
-    dynamics: Dynamics = Dynamics()
+    dynamics: Dynamics = field(default_factory=Dynamics)
     mastery_every: int = 10
 
     name = "reservoir"
