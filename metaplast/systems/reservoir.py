@@ -145,13 +145,18 @@ class Reservoir(System):
     ) -> State:
         """Return W = 0, P = I/10, sparse J, Q ~ U(−1, 1) and x ~ U(−½, ½)."""
         n, size = self.dynamics.neurons, self.dynamics
-        like = {"dtype": dtype, "device": generator.device}
-        filled = torch.rand(episodes, n, n, generator=generator, **like) < size.density
-        scale = size.gain / math.sqrt(size.density * n)
-        J = scale * filled * torch.randn(episodes, n, n, generator=generator, **like)
-        Q = 2 * torch.rand(episodes, n, self.task.outputs, generator=generator, **like) - 1
-        x = torch.rand(episodes, n, generator=generator, **like) - 0.5
-        return self.start(J, Q, x)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(
+                episodes, *shape, generator=generator, dtype=dtype, device=generator.device
+            )
+
+        filled = uniform(n, n) < size.density
+        normal = torch.randn(
+            episodes, n, n, generator=generator, dtype=dtype, device=generator.device
+        )
+        J = size.gain / math.sqrt(size.density * n) * filled * normal
+        return self.start(J, 2 * uniform(n, self.task.outputs) - 1, uniform(n) - 0.5)
 
     def start(self, J: Tensor, Q: Tensor, x: Tensor) -> State:
         """Return the state before the first step of given reservoirs.
