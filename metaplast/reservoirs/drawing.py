@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, require_seed, unknown_name
@@ -85,6 +84,6 @@ def _points(target: AnyPath | Numbers | Sequence[Sequence[float]] | None, period
     """Return a point for each step of a period, [step, 2]."""
     if target is None:
         return butterfly(period)
-    if isinstance(target, np.ndarray | list | tuple):
-        return resampled(checked(target, "target"), period)
-    return resampled(read_points(target), period)
+    if isinstance(target, str | os.PathLike):
+        return resampled(read_points(target), period)
+    return resampled(checked(target, "target"), period)
