@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import assert_close, named, refusal, seeded
 
+from metaplast import unroll
 from metaplast.reservoirs.algorithm import published, repaired
 from metaplast.reservoirs.network import Dynamics, Noise, Schedule, draw
 from metaplast.reservoirs.plain_loop import run_plainly, step_by_step
@@ -17,6 +18,7 @@ from metaplast.systems.learner import Learner
 from metaplast.systems.reservoir import Reservoir
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples
+from metaplast.tasks.drawing import drawing_batch
 
 DYNAMICS = Dynamics(6, 0.5, time_step=1.0)
 SCHEDULE = Schedule(period=12, training=2, test=2, lag=2, mastery_every=4)
@@ -131,3 +133,32 @@ def test_costs_must_fit_the_task():
     text = refusal(Reservoir, ARM, published("supertrex", ARM3, COSTS))
     assert "arm:2 has 2 outputs, so it needs as many costs, not 3" in text
     assert "mastery_every" in refusal(Reservoir, mastery_every=0)
+
+
+def test_a_rule_learns_to_draw_in_episodes():
+    """An unroll of the published coefficients is the plain loop, and its gradient is exact."""
+    system = Reservoir(PEN, CASES["supertrex"][1], DYNAMICS, 4)
+    terms = named("node_perturbation", "recursive_least_squares")
+    learner = Learner(system, terms)
+    target = butterfly(12)
+    batch = drawing_batch(system, target, 2, 16, 5, seeded(1), torch.float64)
+    state = learner.draw(2, seeded(2), torch.float64)
+    theta = torch.tensor([5e-4, 0.5], dtype=torch.float64)
+    found = unroll(learner, theta, state, batch)
+    after = state
+    rows = theta.expand(2, 2, 2)
+    for step in range(16):
+        after = learner.step(after, rows, batch.example(step))
+    loss, _ = learner.query(after, batch.query)
+    assert_close(found.loss, loss)
+    nudged = []
+    for sign in (1, -1):
+        moved = theta + sign * torch.tensor([0.0, 1e-6])
+        nudged.append(unroll(learner, moved, state, batch, gradient=False).loss)
+    assert_close(found.theta_gradient[:, 1], (nudged[0] - nudged[1]) / 2e-6, 1e-6)
+    assert torch.equal(batch.query_y[0, 0], torch.from_numpy(target[4]))
+    arm = Reservoir(ARM, CASES["arm"][1], DYNAMICS)
+    fed = drawing_batch(arm, target, 1, 2, 3, seeded(), torch.float64).query_x
+    assert fed.shape == (1, 3, 2)
+    assert not fed.any()
+    assert "steps must be" in refusal(drawing_batch, system, target, 1, 0, 1, seeded())
