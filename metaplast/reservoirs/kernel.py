@@ -186,8 +186,9 @@ def _on_readouts(groups: int) -> tuple[Any, Any, Any]:
     @_compiled
     def read(s: State, rate_noise: Numbers, outputs: int, learning: bool) -> None:
         """Add the noise to r, and set z_1 = W_1 r and z_2 = W_2 r."""
-        s.z1[:] = 0
-        s.z2[:] = 0
+        for at in range(outputs * lanes):
+            s.z1[at] = 0
+            s.z2[at] = 0
         for i in range(s.x.shape[0] // lanes):
             at = i * lanes
             if learning:
@@ -291,7 +292,8 @@ def compiled_steps(groups: int) -> Callable[..., None]:
             read(s, rate_noise[step - first], outputs, learning)
             _perturb(c, s, output_noise[step - first], learning)
             _judge(c, s, wanted, step == 0, learning)
-            past[:] = s.z
+            for at in range(outputs * lanes):
+                past[at] = s.z[at]
             if learning:
                 explore(s, outputs)
 

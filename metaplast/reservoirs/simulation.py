@@ -141,7 +141,8 @@ class Simulation:
             observe(self.step, self.schedule.steps)
             if folder is not None and self.step % self.schedule.period == 0:
                 self.save(folder / CHECKPOINT)
-        return [self._run(i) for i in range(len(self.lanes))]
+        with np.errstate(all="ignore"):
+            return [self._run(i) for i in range(len(self.lanes))]
 
     def _advance(self) -> None:
         """Make the steps of one block, and keep records."""
