@@ -8,7 +8,8 @@ from metaplast.reservoirs.algorithm import Algorithm, by_name, published, repair
 from metaplast.reservoirs.drawing import learn_to_draw
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.network import Dynamics, Network, Schedule, draw
-from metaplast.reservoirs.simulation import Run, Simulation
+from metaplast.reservoirs.run import Run
+from metaplast.reservoirs.simulation import Simulation
 from metaplast.reservoirs.targets import butterfly, read_points, resampled
 from metaplast.reservoirs.tasks import PEN, Task, get_task
 

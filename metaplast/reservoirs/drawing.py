@@ -12,7 +12,8 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.reservoirs.algorithm import Algorithm, by_name
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.network import Dynamics, Schedule
-from metaplast.reservoirs.simulation import Run, Simulation
+from metaplast.reservoirs.run import Run
+from metaplast.reservoirs.simulation import Simulation
 from metaplast.reservoirs.targets import butterfly, checked, read_points, resampled
 from metaplast.reservoirs.tasks import get_task
 
@@ -54,6 +55,28 @@ def learn_to_draw(
     Raises:
         UserError: if an argument is invalid, or the arm cannot reach the target.
     """
+    simulation = drawing_simulation(
+        target, task, algorithm, costs=costs, seed=seed, dynamics=dynamics, schedule=schedule
+    )
+    place = None if folder is None else _made(as_path(folder, "folder"))
+    return simulation.run(observe=observe, folder=place)[0]
+
+
+def drawing_simulation(
+    target: AnyPath | Numbers | Sequence[Sequence[float]] | None = None,
+    task: str = "pen",
+    algorithm: str | Algorithm = "supertrex",
+    *,
+    costs: tuple[float, ...] = (),
+    seed: int = 0,
+    dynamics: Dynamics | None = None,
+    schedule: Schedule | None = None,
+) -> Simulation:
+    """Return the simulation of `learn_to_draw`, before its first step; arguments as there.
+
+    Raises:
+        UserError: if an argument is invalid, or the arm cannot reach the target.
+    """
     require_seed("seed", seed)
     schedule = schedule or Schedule()
     which = get_task(task)
@@ -66,9 +89,7 @@ def learn_to_draw(
             raise unknown_name("algorithm", algorithm, choices)
         how = choices[algorithm]
     points = _points(target, schedule.period)
-    simulation = Simulation([Lane(how.name, which, how)], points, dynamics, schedule, seed)
-    place = None if folder is None else _made(as_path(folder, "folder"))
-    return simulation.run(observe=observe, folder=place)[0]
+    return Simulation([Lane(how.name, which, how)], points, dynamics, schedule, seed)
 
 
 def _made(folder: Path) -> Path:

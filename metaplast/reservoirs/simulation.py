@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +15,11 @@ from metaplast.reservoirs.lanes import Lane, coefficients, most_outputs, start
 from metaplast.reservoirs.mastery import InverseCorrelation
 from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule, draw
 from metaplast.reservoirs.plain_loop import SHARPNESS
+from metaplast.reservoirs.run import Run
 
 # Points of a drawn curve, and distances and norms kept, of each period.
 POINTS, RECORDS = 500, 20
 CHECKPOINT = "reservoir.pt"
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What one lane did.
-
-    Attributes:
-        lane: its task and algorithm.
-        deviation: mean of the distance D over the test; NaN if the run diverged.
-        spread: standard deviation of D over the test.
-        diverged_at: step of the first record with a number that is not finite; None if none is.
-        open_share: share of the mastery updates at which the gate was not closed.
-        at: steps of the records, [record].
-        distance: D, [record].
-        exploration_norm, mastery_norm: spectral norms of W_2 and W_1, [record].
-        drawn_at: steps of the positions, [place].
-        position: h(z), [place, 2].
-        exploration, mastery: W_2 and W_1 at the end, [output, neuron].
-    """
-
-    lane: Lane
-    deviation: float
-    spread: float
-    diverged_at: int | None
-    open_share: float
-    at: Numbers
-    distance: Numbers
-    exploration_norm: Numbers
-    mastery_norm: Numbers
-    drawn_at: Numbers
-    position: Numbers
-    exploration: Numbers
-    mastery: Numbers
 
 
 class Simulation:
@@ -189,6 +156,10 @@ class Simulation:
         self.inverses[lane].subtract(k, float(gate * c))
         s.k[lane :: self._width] = k
         s.change[lane :: self._width] = how.mastery_rate * gate * c * q
+
+    def distance(self) -> Numbers:
+        """Return D of every lane after the last step, [lane]."""
+        return np.sqrt(self.state.filtered[: len(self.lanes)])
 
     def _weights(self, flat: Numbers) -> Numbers:
         """Return readouts as [lane, output, neuron]."""

@@ -12,7 +12,8 @@ from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.reservoirs.algorithm import published, repaired
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.network import Dynamics, Schedule
-from metaplast.reservoirs.simulation import Run, Simulation
+from metaplast.reservoirs.run import Run
+from metaplast.reservoirs.simulation import Simulation
 from metaplast.reservoirs.targets import butterfly
 from metaplast.reservoirs.tasks import PEN, get_task
 
