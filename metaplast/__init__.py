@@ -49,11 +49,15 @@ if TYPE_CHECKING:
     from metaplast.terms.algebra import B as B
     from metaplast.terms.algebra import W as W
     from metaplast.terms.algebra import dot as dot
+    from metaplast.terms.algebra import magnitude as magnitude
     from metaplast.terms.algebra import outer as outer
     from metaplast.terms.algebra import post as post
     from metaplast.terms.algebra import pre as pre
+    from metaplast.terms.algebra import rectified as rectified
     from metaplast.terms.algebra import scalar as scalar
+    from metaplast.terms.algebra import sign as sign
     from metaplast.terms.algebra import total as total
+    from metaplast.terms.algebra import trace as trace
     from metaplast.terms.dense_formula import DenseFormula as DenseFormula
     from metaplast.terms.library import KnownRule as KnownRule
     from metaplast.terms.library import all_terms as all_terms
@@ -103,14 +107,18 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "evaluate": "meta.evaluation",
         "get_term": "terms.library",
         "known_rules": "terms.library",
+        "magnitude": "terms.algebra",
         "open_source": "tasks.library",
         "open_stream": "tasks.library",
         "outer": "terms.algebra",
         "post": "terms.algebra",
         "pre": "terms.algebra",
         "predictive_coding": "systems.predictive_coding",
+        "rectified": "terms.algebra",
         "scalar": "terms.algebra",
+        "sign": "terms.algebra",
         "total": "terms.algebra",
+        "trace": "terms.algebra",
         "train_online": "online.train",
         "unroll": "engines",
     }
@@ -154,14 +162,18 @@ __all__ = [
     "evaluate",
     "get_term",
     "known_rules",
+    "magnitude",
     "open_source",
     "open_stream",
     "outer",
     "post",
     "pre",
     "predictive_coding",
+    "rectified",
     "scalar",
+    "sign",
     "total",
+    "trace",
     "train_online",
     "unroll",
 ]

@@ -30,8 +30,8 @@ from metaplast.terms.term import Synapses
 FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
 # Those that the fused engine serves.
 FUSED_FEEDBACKS = tuple(n for n in FEEDBACKS if all_feedbacks()[n].kernel is not None)
-# Those that the fully connected stack can read.
-TERMS = tuple(term for term in all_terms().values() if term.signals <= OFFERED)
+# Those of pools that the fully connected stack can read.
+TERMS = tuple(t for t in all_terms().values() if t.in_pool and t.signals <= OFFERED)
 FORWARD = tuple(term for term in TERMS if not term.is_backward)
 BACKWARD = tuple(term for term in TERMS if term.is_backward)
 # Scalars of random synapses.
@@ -175,7 +175,7 @@ def random_problem(
 ):
     """Return a problem with random weights, tasks and coefficients of about `size`."""
     learner = Learner.on_stack(FullyConnected(tuple(widths), activation), feedback, tuple(terms))
-    shape = (learner.network.layers, len(terms)) if per_layer else (len(terms),)
+    shape = (learner.sites, len(terms)) if per_layer else (len(terms),)
     theta = size * normal(*shape, seed=seed + 1)
     # Drawn in float64 whatever the dtype, so that precisions can be compared.
     state = learner.draw(episodes, seeded(seed), torch.float64)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from metaplast.engines import Problem
 from metaplast.systems.learner import Learner
-from metaplast.terms.algebra import Formula, Projection, Signal, Vector
+from metaplast.terms.algebra import Formula, Mapped, Projection, Signal, Vector
 
 Run = Callable[[], Any]
 _MEGABYTE = 2.0**20
@@ -61,7 +61,10 @@ def _ends(y: Any, e: Any, ones: Any, layer: int) -> dict[Signal, Any]:
 def _serves(learner: Learner) -> bool:
     """Return whether the peers are written for this learner."""
     return learner.feedback_name == "fixed" and all(
-        isinstance(term.formula, Formula) for term in learner.terms
+        isinstance(term.formula, Formula)
+        and not any(isinstance(v, Mapped) for v in term.formula.vectors)
+        and not any(m.power for m in term.formula.monomials)
+        for term in learner.terms
     )
 
 

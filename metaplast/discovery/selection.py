@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.bands import Band, mean_band
-from metaplast.terms.algebra import Formula, Projection
+from metaplast.terms.algebra import Formula, Mapped, Projection
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import Term
 
@@ -44,7 +44,9 @@ def keep_terms(u: Coefficients, threshold: float) -> list[int]:
 
 
 def complexity(term: Term) -> int:
-    """Return the size of a term's formula: monomials, gates (scalars too) and projections.
+    """Return the size of a term's formula.
+
+    It counts monomials, gates (scalars too), projections, functions and powers of the weights.
 
     A dense term, which is outside the algebra, counts as more complex than any declared one.
     """
@@ -54,6 +56,8 @@ def complexity(term: Term) -> int:
     for monomial in term.formula.monomials:
         vectors = [monomial.column, *(v for gate in monomial.gates for v in gate.vectors)]
         parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
+        functions = [v for v in (monomial.row, *vectors) if isinstance(v, Mapped)]
+        parts += sum(len(v.factors) for v in functions) + monomial.power
     return parts
 
 

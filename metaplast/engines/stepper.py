@@ -109,7 +109,7 @@ class Stepper:
         self.carried = tuple(learner.system.carried)
         # Evaluated before tracing: torch cannot trace the lock of a cached property.
         _ = learner.reads, learner.changing, learner.system.groups
-        self.has_dense = any(learner.plasticity(group).dense for group in learner.changing)
+        self.has_dense = any(learner.plasticity(group).full for group in learner.changing)
         self.take = wrap(self._take)
         self._pull = wrap(self._differentiate)
         # The products of a step, and which matrices grow, depend only on the learner; `vjp` takes

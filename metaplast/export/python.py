@@ -8,12 +8,14 @@ from metaplast.terms.algebra import (
     AnyGate,
     Formula,
     Gate,
+    Mapped,
     Matrix,
     Monomial,
     Projection,
     Signal,
     Vector,
 )
+from metaplast.terms.functions import FUNCTIONS
 
 # Width for code that is indented once, in 100 columns.
 LINE = 96
@@ -75,13 +77,19 @@ def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
     if monomial.row is None or monomial.column is None:
         return [*factors, matrix.name]
     row, column = _vector(monomial.row, library), _vector(monomial.column, library)
-    return [*factors, f"{library}.outer({row}, {column})"]
+    factors.append(f"{library}.outer({row}, {column})")
+    if monomial.power:
+        factors.append(matrix.name if monomial.power == 1 else f"{matrix.name} ** {monomial.power}")
+    return factors
 
 
 def _vector(vector: Vector, library: str) -> str:
     if isinstance(vector, Projection):
         # uᵀM, as in the equation.
         return f"{_vector(vector.signal, library)} @ {vector.matrix.name}"
+    if isinstance(vector, Mapped):
+        parts = (FUNCTIONS[f].code.format(variable(s), xp=library) for s, f in vector.factors)
+        return " * ".join(parts)
     if vector.kind == "one":
         return f"{library}.ones_like({variable(vector)})"
     return variable(vector)
@@ -93,11 +101,14 @@ def _gate(gate: AnyGate, library: str) -> str:
     if isinstance(right, Projection) and not isinstance(left, Projection):
         left, right = right, left
     for one, other in ((left, right), (right, left)):
-        if isinstance(one, Signal) and one.kind == "one" and isinstance(other, Signal):
-            return f"{_vector(other, library)}.sum()"
+        if isinstance(one, Signal) and one.kind == "one" and not isinstance(other, Projection):
+            written = _vector(other, library)
+            return f"({written}).sum()" if isinstance(other, Mapped) else f"{written}.sum()"
     second = _vector(right, library)
-    second = f"({second})" if isinstance(right, Projection) else second
-    return f"({_vector(left, library)} @ {second})"
+    second = f"({second})" if isinstance(right, Projection | Mapped) else second
+    first = _vector(left, library)
+    first = f"({first})" if isinstance(left, Mapped) else first
+    return f"({first} @ {second})"
 
 
 def literal(value: object) -> str:

@@ -21,7 +21,9 @@ def with_oja(pairs: Sequence[tuple[Term, float]]) -> list[tuple[Term, float]]:
     places: dict[tuple[Signal, Vector], tuple[int, float]] = {}
     for index, (term, theta) in enumerate(pairs):
         only = term.formula.monomials if isinstance(term.formula, Formula) else ()
-        if len(only) != 1 or only[0].gates or only[0].row is None or only[0].column is None:
+        if len(only) != 1 or only[0].gates or only[0].power or only[0].column is None:
+            continue
+        if not isinstance(only[0].row, Signal):
             continue
         places.setdefault((only[0].row, only[0].column), (index, theta * only[0].coefficient))
     found = dict(enumerate(pairs))

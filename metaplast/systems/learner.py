@@ -20,10 +20,12 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.systems.traced import Traced, traced
 from metaplast.terms.algebra import B, Signal, W
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
+from metaplast.terms.traces import trace_of
 
 
 class Step(NamedTuple):
@@ -63,6 +65,9 @@ class Learner:
             len(set(names)) == len(names),
             f"each term may occur once in a rule, got {', '.join(names)}; remove the repeats.",
         )
+        # Every system offers the traces of the signals that it offers.
+        reads = {signal for term in self.terms for signal in term.signals}
+        object.__setattr__(self, "system", traced(self.system, reads))
         self._check_backward()
         for term in self.terms:
             self._check_signals(term)
@@ -106,8 +111,14 @@ class Learner:
         """The system, if it is a fully connected stack.
 
         Raises:
-            UserError: if it is another system.
+            UserError: if it is another system, or terms read traces.
         """
+        require(
+            not isinstance(self.system, Traced),
+            "this needs a rule without memory, got terms that read traces "
+            f"({', '.join(t.name for t in self.terms if any(map(trace_of, t.signals)))}); run it "
+            "with a Learner and metaplast.unroll, or train_online.",
+        )
         require(
             isinstance(self.system, FullyConnected),
             f"this needs a fully connected network, got the system {self.system.name}.",

@@ -6,16 +6,24 @@ A term is declared once, as a formula:
     >>> oja = outer(post.activity, pre.activity) - outer(post.activity, W.T @ post.activity)
     >>> decay = -W
     >>> reward_hebbian = scalar("reward") * outer(post.activity, pre.activity)
+    >>> bcm = outer(post.activity**2, pre.activity) - 0.1 * outer(post.activity, pre.activity)
+    >>> covariance = outer(post.activity, pre.activity) - outer(
+    ...     trace(post.activity, tau=100), pre.activity
+    ... )
+    >>> soft_bound = outer(post.activity, pre.activity) - W * outer(post.activity, pre.activity)
 
 The torch evaluation, the plasticity tensor of the fast engines, the printed equation and the
 locality label are derived from the formula. Every formula is a sum of monomials of one form,
 
-    coefficient · gate · … · gate · (row ⊗ column),      or    coefficient · gate · … · matrix,
+    coefficient · gate · … · gate · (row ⊗ column) ⊙ M^power,    or    coefficient · gate · … · M,
 
-with row ∈ {y, e, 1} on the row side of the matrix, column ∈ {y, e, 1, Mᵀy, Mᵀe} on its column side,
-and each gate a scalar product of two vectors of one side, or a scalar that the system offers, such
-as a reward. `W` (forward weights, [post, pre]) has post rows and pre columns; `B` (backward
-weights, [pre, post]) has pre rows and post columns.
+with row ∈ {y, e, 1} on the row side of the matrix M, column ∈ {y, e, 1, Mᵀy, Mᵀe} on its column
+side, and each gate a scalar product of two vectors of one side, or a scalar that the system offers,
+such as a reward. Row and column may also be a function of one signal (`post.activity**2`, `**3`,
+`sign`, `rectified`, `magnitude`) or a product of two (`post.activity * post.error`). The power of
+the weights is elementwise and usually zero; `W * outer(…)` raises it by one. `W` (forward weights,
+[post, pre]) has post rows and pre columns; `B` (backward weights, [pre, post]) has pre rows and
+post columns.
 """
 
 from __future__ import annotations
@@ -33,13 +41,23 @@ from metaplast.terms.formula import (
     Scalar,
     Transposed,
 )
-from metaplast.terms.vectors import Kind, Population, Projection, Signal, Vector, is_kind
+from metaplast.terms.traces import trace
+from metaplast.terms.vectors import (
+    Kind,
+    Mapped,
+    Population,
+    Projection,
+    Signal,
+    Vector,
+    is_kind,
+    mapped,
+)
 from metaplast.terms.written import FormulaError, Part, spelled
 
 __all__ = [
-    "AnyGate", "B", "Formula", "FormulaError", "Gate", "Kind", "Matrix", "MatrixName", "Monomial",
-    "Population", "Projection", "Scalar", "Signal", "Transposed", "Vector", "W", "dot", "outer",
-    "post", "pre", "scalar", "total",
+    "AnyGate", "B", "Formula", "FormulaError", "Gate", "Kind", "Mapped", "Matrix", "MatrixName",
+    "Monomial", "Population", "Projection", "Scalar", "Signal", "Transposed", "Vector", "W", "dot",
+    "magnitude", "outer", "post", "pre", "rectified", "scalar", "sign", "total", "trace",
 ]  # fmt: skip
 
 
@@ -94,13 +112,13 @@ W = Matrix("W", rows="post", columns="pre")
 B = Matrix("B", rows="pre", columns="post")
 
 
-def outer(row: Signal, column: Vector) -> Formula:
+def outer(row: Signal | Mapped, column: Vector) -> Formula:
     """Return the formula row ⊗ column; a post row changes `W`, a pre row changes `B`.
 
     Raises:
         FormulaError: if both vectors are of the same population, or the row is a projection.
     """
-    fits = isinstance(row, Signal) and isinstance(column, Signal | Projection)
+    fits = isinstance(row, Signal | Mapped) and isinstance(column, Vector)
     if not fits or column.population == row.population:
         raise FormulaError(
             f"outer() takes a signal of one population and a vector of the other, got "
@@ -117,7 +135,7 @@ def dot(left: Vector, right: Vector) -> Gate:
     Raises:
         FormulaError: if the vectors are of different populations.
     """
-    fits = all(isinstance(vector, Signal | Projection) for vector in (left, right))
+    fits = all(isinstance(vector, Vector) for vector in (left, right))
     if not fits or left.population != right.population:
         raise FormulaError(
             f"dot() takes two vectors of one population, got {spelled(left)} and "
@@ -126,13 +144,40 @@ def dot(left: Vector, right: Vector) -> Gate:
     return Gate(left, right)
 
 
-def total(signal: Signal) -> Gate:
+def sign(signal: Signal) -> Mapped:
+    """Return the sign of a signal, −1, 0 or 1 for each neuron; its gradient is zero.
+
+    Raises:
+        FormulaError: if it is not a signal.
+    """
+    return mapped(signal, "sign")
+
+
+def rectified(signal: Signal) -> Mapped:
+    """Return max(signal, 0) for each neuron.
+
+    Raises:
+        FormulaError: if it is not a signal.
+    """
+    return mapped(signal, "rectified")
+
+
+def magnitude(signal: Signal) -> Mapped:
+    """Return |signal| for each neuron.
+
+    Raises:
+        FormulaError: if it is not a signal.
+    """
+    return mapped(signal, "magnitude")
+
+
+def total(signal: Vector) -> Gate:
     """Return the gate 1ᵀsignal, the sum of a signal over its population.
 
     Raises:
         FormulaError: if it is not a signal.
     """
-    if not isinstance(signal, Signal | Projection):
+    if not isinstance(signal, Vector):
         raise FormulaError(
             f"total() takes one signal, got {spelled(signal)}; write total(post.error)."
         )

@@ -5,13 +5,15 @@ With rows a ∈ {y, e, 1} and columns r ∈ {y, e, 1, Mᵀy, Mᵀe} of a matrix 
     G_ab = Σ_k θ_k c_k gate_k,      δ = −Σ_d θ_d c_d gate_d,
     V_a  = Σ_b G_ab r_b,            M ← (1 − δ) M + Σ_a a ⊗ V_a:
 
-one update of rank at most 3, whatever the number of terms.
+one update of low rank, whatever the number of terms: at most 3, and one more for each function of
+signals on the row side. Monomials with a power of the weights form a tensor of their own for each
+power p, whose update is multiplied by M^p elementwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +24,9 @@ from metaplast.terms.algebra import (
     AnyGate,
     Formula,
     Gate,
+    Mapped,
     Matrix,
+    Monomial,
     Projection,
     Scalar,
     Signal,
@@ -74,23 +78,25 @@ class CompiledTerms:
 
     Attributes:
         matrix: the matrix that changes.
-        rows: row-side signals in use; their order is the first axis of G.
+        rows: row-side vectors in use; their order is the first axis of G.
         columns: column-side vectors in use; the second axis of G.
         gates: scalar products in use.
         scalars: names of the system's scalars in use.
         entries: the monomials that fill G.
         decays: the monomials that make up −δ.
         dense: (term index, formula, the term's name) of terms outside the algebra.
+        weighted: (power, tensor) of the monomials with each power of the weights.
     """
 
     matrix: Matrix
-    rows: tuple[Signal, ...]
+    rows: tuple[Signal | Mapped, ...]
     columns: tuple[Vector, ...]
     gates: tuple[Gate, ...]
     scalars: tuple[str, ...]
     entries: tuple[Entry, ...]
     decays: tuple[Entry, ...]
     dense: tuple[tuple[int, DenseFormula, str], ...]
+    weighted: tuple[tuple[int, CompiledTerms], ...] = ()
     _layouts: dict[tuple[torch.device, torch.dtype], Layout] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -112,7 +118,12 @@ class CompiledTerms:
     @property
     def is_empty(self) -> bool:
         """True if no term changes the matrix."""
-        return not (self.entries or self.decays or self.dense)
+        return not (self.entries or self.decays or self.full)
+
+    @property
+    def full(self) -> bool:
+        """True if the change is not of low rank: dense terms, or powers of the weights."""
+        return bool(self.dense or self.weighted)
 
 
 def _layout(plasticity: CompiledTerms, device: torch.device, dtype: torch.dtype) -> Layout:
@@ -146,11 +157,27 @@ def compile_terms(
         matrix: the matrix that changes.
         acting: positions of the terms that act on it; None for all terms on `matrix`.
     """
-    rows: dict[Signal, int] = {}
-    columns: dict[Vector, int] = {}
     if acting is None:
         acting = [k for k, term in enumerate(terms) if term.matrix == matrix]
-    gates, scalars = _gates([terms[k] for k in acting])
+    powers = {m.power for k in acting for m in _monomials(terms[k])} - {0}
+    found = _compiled(terms, matrix, acting, 0)
+    if not powers:
+        return found
+    weighted = tuple((p, _compiled(terms, matrix, acting, p)) for p in sorted(powers))
+    return replace(found, weighted=weighted)
+
+
+def _monomials(term: Term) -> tuple[Monomial, ...]:
+    return term.formula.monomials if isinstance(term.formula, Formula) else ()
+
+
+def _compiled(
+    terms: Sequence[Term], matrix: Matrix, acting: Sequence[int], power: int
+) -> CompiledTerms:
+    """Return the tensor of the monomials with one power of the weights; dense terms have none."""
+    rows: dict[Signal | Mapped, int] = {}
+    columns: dict[Vector, int] = {}
+    gates, scalars = _gates([m for k in acting for m in _monomials(terms[k]) if m.power == power])
     used: tuple[AnyGate, ...] = (*gates, *scalars)
     entries: list[Entry] = []
     decays: list[Entry] = []
@@ -158,9 +185,9 @@ def compile_terms(
     for index in acting:
         term = terms[index]
         if not isinstance(term.formula, Formula):
-            dense.append((index, term.formula, term.name))
+            dense += [(index, term.formula, term.name)] if power == 0 else []
             continue
-        for monomial in term.formula.monomials:
+        for monomial in (m for m in term.formula.monomials if m.power == power):
             places = tuple(used.index(gate) for gate in monomial.gates)
             if monomial.row is None or monomial.column is None:
                 decays.append(Entry(index, monomial.coefficient, places, None, None))
@@ -174,16 +201,9 @@ def compile_terms(
     )  # fmt: skip
 
 
-def _gates(terms: Sequence[Term]) -> tuple[tuple[Gate, ...], tuple[Scalar, ...]]:
-    """Return the scalar products and the scalars that terms use, in order."""
-    formulas = (term.formula for term in terms)
-    used = dict.fromkeys(
-        gate
-        for formula in formulas
-        if isinstance(formula, Formula)
-        for monomial in formula.monomials
-        for gate in monomial.gates
-    )
+def _gates(monomials: Sequence[Monomial]) -> tuple[tuple[Gate, ...], tuple[Scalar, ...]]:
+    """Return the scalar products and the scalars that monomials use, in order."""
+    used = dict.fromkeys(gate for monomial in monomials for gate in monomial.gates)
     gates = tuple(gate for gate in used if isinstance(gate, Gate))
     return gates, tuple(gate for gate in used if isinstance(gate, Scalar))
 
@@ -216,6 +236,12 @@ def change(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> LowR
             for index, formula, name in plasticity.dense
         ]
         dense = torch.stack(updates).sum(0)
+    for power, part in plasticity.weighted:
+        update = change(part, theta, synapses)
+        assert update.rows is not None
+        assert update.columns is not None
+        product = update.rows.mT @ update.columns * synapses.operator.tensor**power
+        dense = product if dense is None else dense + product
     return LowRankUpdate(growth, rows, columns, dense)
 
 
@@ -280,7 +306,9 @@ def _vectors(plasticity: CompiledTerms, synapses: Synapses) -> dict[Vector, Tens
     """Return every vector in use, [episode, occurrence, neuron]; one pass forms all products."""
     needed = dict.fromkeys(plasticity.vectors)
     projected = [vector for vector in needed if isinstance(vector, Projection)]
-    values: dict[Vector, Tensor] = {v: synapses.signal(v) for v in needed if isinstance(v, Signal)}
+    values: dict[Vector, Tensor] = {
+        v: synapses.signal(v) for v in needed if not isinstance(v, Projection)
+    }
     if not projected:
         return values
     rows = torch.stack([synapses.signal(p.signal) for p in projected], -2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metaplast.base.errors import UserError
-from metaplast.terms.algebra import B, FormulaError, Matrix, Projection, Signal, Vector, W
+from metaplast.terms.algebra import B, FormulaError, Mapped, Matrix, Projection, Vector, W
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.vectors import is_kind
 from metaplast.terms.written import spelled
@@ -52,7 +52,7 @@ class DenseFormula:
             (
                 "vectors",
                 isinstance(vectors, frozenset | set | tuple | list)
-                and all(isinstance(vector, Signal | Projection) for vector in vectors),
+                and all(isinstance(vector, Vector) for vector in vectors),
                 "the signals that it reads, such as {post.error, pre.activity}",
             ),
             (
@@ -71,6 +71,7 @@ class DenseFormula:
                     f"{spelled(getattr(self, name))}."
                 )
         projected = {vector.signal for vector in vectors if isinstance(vector, Projection)}
+        projected |= {s for vector in vectors if isinstance(vector, Mapped) for s in vector.signals}
         object.__setattr__(self, "vectors", frozenset(vectors) | projected)
         object.__setattr__(self, "scalars", frozenset(scalars))
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
-from metaplast.terms.vectors import Population, Projection, Signal, Vector
+from metaplast.terms.vectors import Mapped, Population, Projection, Signal, Vector
 from metaplast.terms.written import FormulaError, Part, factor_of, spelled
 
 MatrixName = Literal["W", "B"]
+# Powers of the weights in a formula; higher ones explode.
+MOST_POWER = 3
 
 
 class Summand(Part, ABC):
@@ -51,9 +53,11 @@ class Summand(Part, ABC):
             self.refuse(f"{self.written} - {spelled(other)}")
         return self + (-other)
 
-    def __mul__(self, factor: float | AnyGate) -> Formula:
+    def __mul__(self, factor: float | AnyGate | Summand) -> Formula:
         if isinstance(factor, Gate | Scalar):
             return self._each(lambda m: replace(m, gates=(factor, *m.gates)))
+        if isinstance(factor, Summand) and (isinstance(factor, Matrix) or isinstance(self, Matrix)):
+            return _weighted(self, factor)
         if isinstance(factor, Part):
             self.refuse(f"{self.written} * {factor.written}")
         number = factor_of(factor)
@@ -100,6 +104,32 @@ class Matrix(Summand):
             f"{self.name} @ {spelled(other)} is not a formula; only the transpose acts on a "
             f"signal, as in {self.name}.T @ {self.rows}.activity."
         )
+
+
+def _weighted(one: Summand, other: Summand) -> Formula:
+    """Return the elementwise product of a matrix and a formula that changes it.
+
+    Raises:
+        FormulaError: if the formula changes another matrix, or the power of the weights is too
+            high.
+    """
+    matrix, formula = (one, other) if isinstance(one, Matrix) else (other, one)
+    assert isinstance(matrix, Matrix)
+    found = formula.as_formula()
+    if found.matrix != matrix:
+        raise FormulaError(
+            f"a formula is multiplied by the matrix that it changes, {found.matrix.name}, got "
+            f"{matrix.name}."
+        )
+    ones = Signal(matrix.rows, "one"), Signal(matrix.columns, "one")
+
+    def times(monomial: Monomial) -> Monomial:
+        if monomial.row is None:
+            # M ⊙ M is a product of ones, times M².
+            return replace(monomial, row=ones[0], column=ones[1], power=2)
+        return replace(monomial, power=monomial.power + 1)
+
+    return found._each(times)
 
 
 @dataclass(frozen=True)
@@ -191,12 +221,16 @@ AnyGate = Gate | Scalar
 
 @dataclass(frozen=True)
 class Monomial:
-    """coefficient · Π gates · (row ⊗ column), or · the matrix itself if row is None."""
+    """coefficient · Π gates · (row ⊗ column) ⊙ M^power, or · M itself if row is None.
+
+    The power is elementwise: each synapse's own weight to that power.
+    """
 
     coefficient: float
     gates: tuple[AnyGate, ...] = ()
-    row: Signal | None = None
+    row: Signal | Mapped | None = None
     column: Vector | None = None
+    power: int = 0
 
     @property
     def is_ungated_decay(self) -> bool:
@@ -207,7 +241,7 @@ class Monomial:
     def shape(self) -> tuple[object, ...]:
         """Everything but the coefficient, in any order of gates and of their two vectors."""
         sides = sorted(tuple(sorted(map(repr, gate.vectors or (gate,)))) for gate in self.gates)
-        return self.row, self.column, tuple(sides)
+        return self.row, self.column, self.power, tuple(sides)
 
 
 @dataclass(frozen=True)
@@ -225,6 +259,11 @@ class Formula(Summand):
         """
         for monomial in self.monomials:
             factor_of(monomial.coefficient)
+            if monomial.power > MOST_POWER:
+                raise FormulaError(
+                    f"a formula takes the weights to a power of at most {MOST_POWER}, got "
+                    f"{monomial.power}."
+                )
         foreign = [v for v in self.vectors if isinstance(v, Projection) and v.matrix != self.matrix]
         if foreign:
             raise FormulaError(
@@ -243,13 +282,14 @@ class Formula(Summand):
 
     @property
     def vectors(self) -> frozenset[Vector]:
-        """Every vector that the formula reads, including gates and projected signals."""
+        """Every vector that the formula reads, and the signals in projections and functions."""
         found: set[Vector] = set()
         for monomial in self.monomials:
             parts = [monomial.row, monomial.column]
             parts += [side for gate in monomial.gates for side in gate.vectors]
             found |= {part for part in parts if part is not None}
         found |= {v.signal for v in found if isinstance(v, Projection)}
+        found |= {signal for v in found if isinstance(v, Mapped) for signal in v.signals}
         return frozenset(found)
 
     @property

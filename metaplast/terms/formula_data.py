@@ -4,7 +4,9 @@ A formula is written as its matrix and monomials:
 
     {"matrix": "W", "monomials": [{"coefficient": -1.0, "gates": [], "row": e, "column": y}]}
 
-A signal is {"population": "post", "kind": "error"}. A projection Mᵀu is the signal u with one more
+A signal is {"population": "post", "kind": "error"}. A function of signals is a list of factors:
+each is a signal with one more entry, "function": "square". A monomial that is multiplied by a power
+of the weights has the entry "power". A projection Mᵀu is the signal u with one more
 entry, "through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial
 multiplies the matrix itself, row and column are null. Nothing in a file is evaluated as code.
 """
@@ -23,6 +25,7 @@ from metaplast.terms.algebra import (
     B,
     Formula,
     Gate,
+    Mapped,
     Matrix,
     Monomial,
     Projection,
@@ -34,6 +37,8 @@ from metaplast.terms.algebra import (
     pre,
 )
 from metaplast.terms.dense_formula import DenseFormula
+from metaplast.terms.formula import MOST_POWER
+from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.vectors import is_kind
@@ -103,27 +108,38 @@ def formula_data(formula: Formula) -> dict[str, Any]:
                 "gates": [_gate_data(gate) for gate in monomial.gates],
                 "row": _optional(monomial.row),
                 "column": _optional(monomial.column),
+                # Absent if zero, as in files of earlier versions.
+                **({"power": monomial.power} if monomial.power else {}),
             }
             for monomial in formula.monomials
         ],
     }
 
 
-def _gate_data(gate: AnyGate) -> list[dict[str, str]] | dict[str, str]:
+VectorData = dict[str, str] | list[dict[str, str]]
+
+
+def _gate_data(gate: AnyGate) -> list[VectorData] | dict[str, str]:
     if isinstance(gate, Scalar):
         return {"scalar": gate.name}
     return [_vector(gate.left), _vector(gate.right)]
 
 
-def _optional(vector: Vector | None) -> dict[str, str] | None:
+def _optional(vector: Vector | None) -> VectorData | None:
     return None if vector is None else _vector(vector)
 
 
-def _vector(vector: Vector) -> dict[str, str]:
-    """Return a vector as data; a projection also names its matrix."""
+def _vector(vector: Vector) -> VectorData:
+    """Return a vector as data: a signal, a projection, or the list of a function's factors."""
     if isinstance(vector, Projection):
-        return _vector(vector.signal) | {"through": f"transposed {vector.matrix.name}"}
-    return {"population": vector.population, "kind": vector.kind}
+        return _signal(vector.signal) | {"through": f"transposed {vector.matrix.name}"}
+    if isinstance(vector, Mapped):
+        return [_signal(signal) | {"function": name} for signal, name in vector.factors]
+    return _signal(vector)
+
+
+def _signal(signal: Signal) -> dict[str, str]:
+    return {"population": signal.population, "kind": signal.kind}
 
 
 def read_formula(data: Any, where: str) -> Formula:
@@ -165,12 +181,18 @@ def _monomial(data: Any, matrix: Matrix, where: str) -> Monomial:
     row = _read_vector(data["row"], matrix, where)
     column = _read_vector(data["column"], matrix, where)
     fits = row.population == matrix.rows and column.population == matrix.columns
-    if not isinstance(row, Signal) or not fits:
+    if isinstance(row, Projection) or not fits:
         raise DataError(
             f"{where} has an outer product that is not of a {matrix.rows} signal and a "
             f"{matrix.columns} vector, the sides of {matrix.name}"
         )
-    return Monomial(coefficient, read, row, column)
+    return Monomial(coefficient, read, row, column, _power(data, where))
+
+
+def _power(data: Any, where: str) -> int:
+    power = entry(data, "power", int, where) if "power" in data else 0
+    check(0 <= power <= MOST_POWER, f"a power of the weights of {where} must be 0 to {MOST_POWER}")
+    return power
 
 
 def _gate(data: Any, matrix: Matrix, where: str) -> AnyGate:
@@ -198,18 +220,44 @@ def read_scalar(name: Any, where: str) -> str:
 
 def _read_vector(data: Any, matrix: Matrix, where: str) -> Vector:
     place = f"a vector of {where}"
+    if isinstance(data, list):
+        return _read_mapped(data, place)
+    signal = _read_signal(data, place)
+    if "through" not in data:
+        return signal
+    carried = data["through"] == f"transposed {matrix.name}" and signal.population == matrix.rows
+    check(carried, f"{place} can only be a {matrix.rows} signal through transposed {matrix.name}")
+    return Projection(matrix, signal)
+
+
+def _read_mapped(data: list[Any], place: str) -> Mapped:
+    check(len(data) in (1, 2), f"{place} must be a function of one or two signals")
+    factors = []
+    for part in data:
+        name = entry(part, "function", str, place)
+        check(
+            name in FUNCTIONS,
+            f"a function in {place} must be one of {', '.join(FUNCTIONS)}, got {name[:40]!r}",
+        )
+        factors.append((_read_signal(part, place), name))
+    signals = {signal for signal, _ in factors}
+    check(
+        len(signals) == len(data)
+        and len({signal.population for signal in signals}) == 1
+        and not any(signal.kind == "one" for signal in signals),
+        f"{place} must be a function of different signals of one population, not of ones",
+    )
+    return Mapped(tuple(factors))
+
+
+def _read_signal(data: Any, place: str) -> Signal:
     population, kind = entry(data, "population", str, place), entry(data, "kind", str, place)
     check(
         population in _POPULATIONS and is_kind(kind) and len(kind) <= MOST_LETTERS,
         f"{place} must be a signal of post or pre, such as activity or error, got {kind[:40]!r} of "
         f"{population[:40]!r}",
     )
-    signal = Signal(population, kind)  # type: ignore[arg-type]
-    if "through" not in data:
-        return signal
-    carried = data["through"] == f"transposed {matrix.name}" and population == matrix.rows
-    check(carried, f"{place} can only be a {matrix.rows} signal through transposed {matrix.name}")
-    return Projection(matrix, signal)
+    return Signal(population, kind)  # type: ignore[arg-type]
 
 
 def is_same_formula(one: Formula, other: Formula) -> bool:

@@ -7,6 +7,12 @@ A matrix M with row signals a ∈ {y, e, 1} and column vectors r ∈ {y, e, 1, M
 with u, v of one side of M: two row signals, or two column vectors. ⟨1, 1⟩ is left out: it is the
 number of neurons. A term is named by what it is: `e_wty` is e ⊗ Wᵀy, `b_y_e` is y ⊗ e on B, and
 `e_wty_by_post_one_y` is e ⊗ Wᵀy times the sum of all postsynaptic activities.
+
+The monomials of degree D are the products of powers of what a synapse has itself,
+
+    ΔW = yᵃ ⊙ eᵇ ⊗ yᶜ ⊙ eᵈ ⊙ Wᶠ,        a + b + c + d + f ≤ D,
+
+such as `y2_y` for y² ⊗ y, and `ye_one_w` for (y ⊙ e) ⊗ 1 ⊙ W.
 """
 
 from __future__ import annotations
@@ -19,7 +25,9 @@ from typing import Any
 from metaplast.terms.algebra import (
     Formula,
     Gate,
+    Mapped,
     Matrix,
+    Population,
     Projection,
     Signal,
     Vector,
@@ -27,6 +35,7 @@ from metaplast.terms.algebra import (
     outer,
 )
 from metaplast.terms.dense_formula import DenseFormula
+from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.term import Term
 
 SOURCE = "generated from the algebra"
@@ -54,6 +63,17 @@ def gated(matrix: Matrix, library: Iterable[Term] = ()) -> tuple[Term, ...]:
         library: terms; each replaces the generated term of which its formula is a multiple.
     """
     return _preferred(_gated(matrix), library)
+
+
+def monomials(matrix: Matrix, degree: int, library: Iterable[Term] = ()) -> tuple[Term, ...]:
+    """Return every product of powers of y and e of both neurons, and of the weight.
+
+    Args:
+        matrix: the weights that the terms change, W or B.
+        degree: the largest sum of the exponents, 1 to 3.
+        library: terms; each replaces the generated term of which its formula is a multiple.
+    """
+    return _preferred(_monomials(matrix, degree), library)
 
 
 def rows(matrix: Matrix) -> tuple[Signal, ...]:
@@ -99,6 +119,39 @@ def _gated(matrix: Matrix) -> Iterator[Term]:
         yield replace(decay, nonnegative=gate.left == gate.right)
 
 
+def _monomials(matrix: Matrix, degree: int) -> Iterator[Term]:
+    rows, columns = _powers(matrix.rows, degree), _powers(matrix.columns, degree)
+    for (row, first), (column, second) in product(rows, columns):
+        for power in range(degree - first - second + 1):
+            yield _monomial(matrix, row, column, power)
+
+
+def _monomial(matrix: Matrix, row: Signal | Mapped, column: Signal | Mapped, power: int) -> Term:
+    """Return row ⊗ column ⊙ M^power; ones ⊗ ones ⊙ M is the matrix itself."""
+    name = f"{_prefix(matrix)}{_letters(row)}_{_letters(column)}"
+    summary = f"{_words(row)} times {_words(column)}"
+    formula, times = outer(row, column), power
+    if power:
+        name += "_w" + ("" if power == 1 else str(power))
+        summary += f" times the {('', 'squared ', 'cubed ')[power - 1]}weight"
+        if _is_one(row) and _is_one(column):
+            formula, times = matrix.as_formula(), power - 1
+    for _ in range(times):
+        formula = matrix * formula
+    return Term(name, formula, SOURCE, summary)
+
+
+def _powers(population: Population, degree: int) -> list[tuple[Signal | Mapped, int]]:
+    """Return 1 and every yᵃ ⊙ eᵇ of a population with its degree a + b, up to `degree`."""
+    y, e, one = (Signal(population, kind) for kind in _LETTERS)
+    found: list[tuple[Signal | Mapped, int]] = [(one, 0)]
+    for a, b in product(range(degree + 1), repeat=2):
+        if 0 < a + b <= degree:
+            powers = [s if p == 1 else s**p for s, p in ((y, a), (e, b)) if p]
+            found.append((powers[0] if len(powers) == 1 else powers[0] * powers[1], a + b))
+    return found
+
+
 def _outers(matrix: Matrix) -> Iterator[tuple[str, Formula, str]]:
     """Yield name, formula and summary of each outer product."""
     for row, column in product(rows(matrix), columns(matrix)):
@@ -139,12 +192,18 @@ def _letters(vector: Vector) -> str:
     """Return a vector as part of a name: y, e, one, wty for Wᵀy, bte for Bᵀe."""
     if isinstance(vector, Projection):
         return f"{vector.matrix.name.lower()}t{_LETTERS[vector.signal.kind]}"
+    if isinstance(vector, Mapped):
+        return "".join(_LETTERS[s.kind] + FUNCTIONS[name].letters for s, name in vector.factors)
     return _LETTERS[vector.kind]
 
 
 def _words(vector: Vector) -> str:
     if isinstance(vector, Projection):
         return f"{_words(vector.signal)} carried back through {vector.matrix.name}"
+    if isinstance(vector, Mapped):
+        side = _SIDES[vector.population]
+        parts = (f"{side} {FUNCTIONS[name].words.format(s.kind)}" for s, name in vector.factors)
+        return " times ".join(parts)
     if vector.kind == "one":
         return f"one for each {_SIDES[vector.population]} neuron"
     return f"{_SIDES[vector.population]} {vector.kind}"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from metaplast.terms.algebra import (
     AnyGate,
     Formula,
+    Mapped,
     Monomial,
     Projection,
     Scalar,
     Signal,
     Vector,
 )
+from metaplast.terms.functions import FUNCTIONS
+from metaplast.terms.traces import trace_of
+
+# Which spelling of a function a notation takes.
+Spelling = Literal["text", "ascii", "latex"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,23 @@ class Notation:
     underscore: str
     word: str = "{name}"
     power: str = "e{exponent:+03d}"
+    functions: Spelling = "text"
+    product: str = " ⊙ "
+    exponents: tuple[str, ...] = ("", "²", "³")
+    trace: str = "⟨{0}, τ={tau}⟩"
 
-    def signal(self, signal: Signal) -> str:
-        """Write a signal with its layer index; ones have none."""
+    def signal(self, signal: Signal | Mapped) -> str:
+        """Write a signal with its layer index, or a function of signals; ones have no index."""
+        if isinstance(signal, Mapped):
+            parts = [
+                getattr(FUNCTIONS[name], self.functions).format(self.signal(each))
+                for each, name in signal.factors
+            ]
+            return parts[0] if len(parts) == 1 else f"({self.product.join(parts)})"
+        followed = trace_of(signal)
+        if followed is not None:
+            tau = f"{followed.tau:g}"
+            return self.trace.format(self.signal(followed.followed), tau=tau)
         symbol = self.symbols.get(signal.kind) or self.name(signal.kind)
         return symbol if signal.kind == "one" else symbol + self.levels[signal.population]
 
@@ -46,7 +67,10 @@ class Notation:
             return self.space.join(
                 (self.signal(vector.signal) + self.transpose, self.matrix[vector.matrix.name])
             )
-        return self.signal(vector) + self.transpose
+        written = self.signal(vector)
+        if isinstance(vector, Mapped) and len(vector.factors) == 1:
+            written = f"({written})"  # The function comes before the transpose.
+        return written + self.transpose
 
     def column_vector(self, vector: Vector) -> str:
         """Write a vector: y for a signal, Mᵀu for a projection."""
@@ -54,6 +78,10 @@ class Notation:
             matrix = self.matrix[vector.matrix.name] + self.transpose
             return self.space.join((matrix, self.signal(vector.signal)))
         return self.signal(vector)
+
+    def weights(self, matrix: str, power: int) -> str:
+        """Write an elementwise power of the weights."""
+        return self.matrix[matrix] + self.exponents[power - 1]
 
     def gate(self, gate: AnyGate) -> str:
         """Write the scalar product leftᵀ right, a projection first (uᵀ M v), or a scalar's name."""
@@ -69,9 +97,12 @@ class Notation:
         gates = [self.gate(g) for g in monomial.gates]
         if monomial.row is None or monomial.column is None:
             return self.space.join([*gates, self.matrix[matrix]])
-        return self.space.join(
-            [*gates, self.signal(monomial.row), self.row_vector(monomial.column)]
-        )
+        product = [*gates, self.signal(monomial.row), self.row_vector(monomial.column)]
+        if not monomial.power:
+            return self.space.join(product)
+        if all(isinstance(v, Signal) and v.kind == "one" for v in (monomial.row, monomial.column)):
+            return self.space.join([*gates, self.weights(matrix, monomial.power)])
+        return self.weights(matrix, monomial.power) + self.product + self.space.join(product)
 
     def coefficient(self, name: str) -> str:
         """Write a coefficient that differs from layer to layer."""
@@ -114,6 +145,10 @@ ASCII = replace(
     transpose="^T",
     minus="-",
     theta="theta_l[{name}]",
+    functions="ascii",
+    product=" * ",
+    trace="<{0}, tau={tau}>",
+    exponents=("", "^2", "^3"),
 )
 
 LATEX = Notation(
@@ -128,6 +163,10 @@ LATEX = Notation(
     underscore=r"\_",
     word=r"\mathrm{{{name}}}",
     power=r" \times 10^{{{exponent}}}",
+    functions="latex",
+    product=r" \odot ",
+    trace=r"\langle {0} \rangle_{{\tau={tau}}}",
+    exponents=("", "^{2}", "^{3}"),
 )
 
 

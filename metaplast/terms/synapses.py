@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from metaplast.terms.algebra import Population, Signal, post, pre
+from metaplast.terms.algebra import Mapped, Population, Signal, post, pre
 from metaplast.terms.operator import Operator
 
 
@@ -38,11 +38,14 @@ class Synapses:
         """Return the same signals at another matrix between the same two populations."""
         return replace(self, operator=operator)
 
-    def signal(self, signal: Signal) -> Tensor:
-        """Return the value of a signal, with a one for each neuron if it is `one`.
+    def signal(self, signal: Signal | Mapped) -> Tensor:
+        """Return the value of a signal or of a function of signals.
 
-        A system that skips an occurrence supplies `one` itself, with 0 for this occurrence.
+        For `one` it is a one for each neuron. A system that skips an occurrence supplies `one`
+        itself, with 0 for this occurrence.
         """
+        if isinstance(signal, Mapped):
+            return signal.value(self.signal)
         if signal.kind == "one" and signal not in self.signals:
             return torch.ones_like(self._any(signal.population))
         return self.signals[signal]

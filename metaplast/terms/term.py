@@ -230,7 +230,10 @@ def _weighted(part: Tensor, synapses: Synapses) -> Tensor:
 
 
 def _part(monomial: Monomial, synapses: Synapses) -> Tensor:
-    """Return Σ_k Π gates · (row ⊗ column), or · M, over the occurrences, [episode, row, column]."""
+    """Return Σ_k Π gates · (row ⊗ column) ⊙ M^power, or · M, over the occurrences.
+
+    Shape: [episode, row, column].
+    """
     matrix = synapses.operator.tensor
 
     def value(vector: Vector) -> Tensor:
@@ -254,4 +257,4 @@ def _part(monomial: Monomial, synapses: Synapses) -> Tensor:
     part = torch.einsum("ekr,ekc->erc", row, column)
     for gate in gates:
         part = part * gate[:, 0, None, None]
-    return part
+    return part * matrix**monomial.power if monomial.power else part

@@ -1,11 +1,16 @@
-"""The vectors of a formula: signals of the two populations, and their projections."""
+"""The vectors of a formula: signals of the two populations, functions and projections of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
-from metaplast.terms.written import Part
+from torch import Tensor
+
+from metaplast.terms.functions import FUNCTIONS, POWERS
+from metaplast.terms.written import FormulaError, Part, spelled
 
 if TYPE_CHECKING:
     from metaplast.terms.formula import Matrix
@@ -18,7 +23,8 @@ Kind = str
 _VECTORS = (
     "combine vectors with outer(post.error, pre.activity), their outer product, or "
     "dot(post.error, post.error), a sum over one population; numbers multiply the result, as in "
-    "0.5 * outer(post.error, pre.activity)"
+    "0.5 * outer(post.error, pre.activity); functions of a signal are post.activity**2, **3, "
+    "post.activity * post.error, sign(…), rectified(…) and magnitude(…)"
 )
 
 
@@ -46,6 +52,100 @@ class Signal(_Vector):
         """The text as a user writes it."""
         return f"{self.population}.{self.kind}"
 
+    def __pow__(self, power: float) -> Mapped:
+        return mapped(self) ** power
+
+    def __mul__(self, other: Signal | Mapped) -> Mapped:
+        if not isinstance(other, Signal | Mapped):
+            self.refuse(f"{self.written} * {spelled(other)}")
+        return mapped(self) * other
+
+
+@dataclass(frozen=True)
+class Mapped(_Vector):
+    """An elementwise function of the signals of one population: f(s), or f(s) ⊙ g(t).
+
+    Attributes:
+        factors: signals with the name of the function that is applied to each; see `functions`.
+    """
+
+    factors: tuple[tuple[Signal, str], ...]
+
+    @property
+    def population(self) -> Population:
+        """The population of its signals."""
+        return self.factors[0][0].population
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The signals that it reads."""
+        return tuple(signal for signal, _ in self.factors)
+
+    @property
+    def written(self) -> str:
+        """The text as a user writes it."""
+        parts = (FUNCTIONS[name].written.format(s.written) for s, name in self.factors)
+        return " * ".join(parts)
+
+    def value(self, read: Callable[[Signal], Tensor]) -> Tensor:
+        """Return its value, from a function that returns the value of a signal."""
+        parts = [FUNCTIONS[name].apply(read(signal)) for signal, name in self.factors]
+        return parts[0] if len(parts) == 1 else parts[0] * parts[1]
+
+    def __pow__(self, power: float) -> Mapped:
+        is_plain = len(self.factors) == 1 and FUNCTIONS[self.factors[0][1]].power == 1
+        whole = isinstance(power, Real) and not isinstance(power, bool) and power in (2, 3)
+        if not is_plain or not whole:
+            self.refuse(f"{self.written}**{spelled(power)}")
+        return Mapped(((self.factors[0][0], POWERS[int(power)]),))
+
+    def __mul__(self, other: Signal | Mapped) -> Mapped:
+        """Return the elementwise product of powers and functions of at most two signals."""
+        if not isinstance(other, Signal | Mapped):
+            self.refuse(f"{self.written} * {spelled(other)}")
+        factors = dict(self.factors)
+        for signal, name in mapped(other).factors:
+            if signal in factors:
+                power = _product_of_powers(factors[signal], name)
+                if power is None:
+                    self.refuse(f"{self.written} * {other.written}")
+                factors[signal] = power
+            else:
+                factors[signal] = name
+        ones = [signal for signal in factors if signal.kind == "one"]
+        populations = {signal.population for signal in factors}
+        if ones or len(factors) > 2 or len(populations) > 1:
+            self.refuse(f"{self.written} * {other.written}")
+        return Mapped(tuple(sorted(factors.items(), key=lambda f: _order(f[0]))))
+
+
+def mapped(vector: Signal | Mapped, function: str = "same") -> Mapped:
+    """Return a function of a signal, or the vector itself as `Mapped`.
+
+    Raises:
+        FormulaError: if the vector is not a signal, or is a vector of ones.
+    """
+    if isinstance(vector, Mapped) and function == "same":
+        return vector
+    if not isinstance(vector, Signal) or vector.kind == "one":
+        shape = FUNCTIONS[function].written.format(spelled(vector))
+        raise FormulaError(
+            f"{shape} is not a formula: a function takes one signal, as in "
+            f"{FUNCTIONS[function].written.format('post.activity')}."
+        )
+    return Mapped(((vector, function),))
+
+
+def _product_of_powers(one: str, other: str) -> str | None:
+    powers = FUNCTIONS[one].power, FUNCTIONS[other].power
+    return POWERS.get(sum(powers)) if all(powers) else None
+
+
+def _order(signal: Signal) -> tuple[int, str]:
+    """Return where a signal stands in a product: y before e, then other kinds by name."""
+    kinds = ("activity", "error")
+    return (kinds.index(signal.kind) if signal.kind in kinds else len(kinds), signal.kind)
+
 
 @dataclass(frozen=True)
 class Projection(_Vector):
@@ -65,4 +165,4 @@ class Projection(_Vector):
         return f"({self.matrix.name}.T @ {self.signal.written})"
 
 
-Vector = Signal | Projection
+Vector = Signal | Mapped | Projection

@@ -54,8 +54,8 @@ def _term_table(matrix: str, terms: Iterable[Term]) -> Table:
 
 
 def _special_table(terms: Iterable[Term]) -> Table:
-    """Return the terms that read signals of particular systems, such as a recurrent drive."""
-    table = new_table("Terms for systems that offer further signals")
+    """Return the terms that read other signals than y and e, such as a trace or a recurrent drive."""
+    table = new_table("Terms that read traces, or signals of particular systems")
     table.add_column("name", no_wrap=True)
     for column in ("change", "locality"):
         table.add_column(column, overflow="fold")

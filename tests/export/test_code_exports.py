@@ -23,7 +23,7 @@ from support import (
 
 from metaplast import FullyConnected, Rule, Term, UserError, dot, outer, post, pre, total
 from metaplast.export import CodeExporter, _runner, all_exporters, check, export_rule
-from metaplast.terms.algebra import B, W
+from metaplast.terms.algebra import B, W, magnitude, rectified, sign
 from metaplast.terms.term import DenseFormula
 
 CODE = {name: e for name, e in all_exporters().items() if isinstance(e, CodeExporter)}
@@ -36,7 +36,11 @@ ODD = Term(
     2.5 * (total(post.error) * (dot(W.T @ post.one, pre.activity) * outer(post.one, pre.one)))
     - dot(W.T @ post.error, W.T @ post.activity) * outer(post.activity, W.T @ post.error)
     + 0.5 * W
-    - total(post.one) * W,
+    - total(post.one) * W
+    + outer(post.activity**2, pre.activity * pre.error)
+    - 0.1 * (dot(post.activity**3, magnitude(post.error)) * outer(sign(post.error), pre.one))
+    + total(rectified(pre.error)) * outer(post.one, rectified(pre.error))
+    - W * (W * outer(post.activity, pre.activity)),
     "made up",
 )
 ODD_BACKWARD = Term(

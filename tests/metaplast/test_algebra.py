@@ -1,5 +1,7 @@
 """Formulas mean what they say: synapse by synapse, in plain Python, against every evaluation."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -22,14 +24,18 @@ from metaplast.terms.algebra import (
     B,
     Formula,
     FormulaError,
+    Mapped,
     Projection,
     Scalar,
     W,
     dot,
+    magnitude,
     outer,
     post,
     pre,
+    rectified,
     scalar,
+    sign,
     total,
 )
 from metaplast.terms.compiled import change, compile_terms
@@ -39,10 +45,24 @@ from metaplast.terms.term import DenseFormula, Term, full_update
 by_name = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 # A dense term has no declared formula, so nothing else to be compared with.
 DECLARED = [term for term in TERMS if isinstance(term.formula, Formula)]
+PLAIN = {
+    "same": lambda x: x,
+    "square": lambda x: x * x,
+    "cube": lambda x: x * x * x,
+    "sign": lambda x: (x > 0) - (x < 0),
+    "rectified": lambda x: max(x, 0),
+    "magnitude": abs,
+}
 
 
 def plain_vector(vector, ends, episode, k):
     """Return a signal or projection at occurrence k as a list of numbers."""
+    if isinstance(vector, Mapped):
+        factors = [
+            [PLAIN[name](x) for x in plain_vector(signal, ends, episode, k)]
+            for signal, name in vector.factors
+        ]
+        return [math.prod(numbers) for numbers in zip(*factors, strict=True)]
     if isinstance(vector, Projection):
         matrix = ends.operator.tensor[episode].tolist()
         rows = plain_vector(vector.signal, ends, episode, k)
@@ -70,6 +90,7 @@ def plain_synapse(monomial, ends, episode, k, i, j):
     if monomial.row is None:
         return value * ends.operator.tensor[episode, i, j].item()
     row = plain_vector(monomial.row, ends, episode, k)
+    value *= ends.operator.tensor[episode, i, j].item() ** monomial.power
     return value * row[i] * plain_vector(monomial.column, ends, episode, k)[j]
 
 
@@ -302,7 +323,25 @@ def test_a_term_needs_a_name_fit_for_files_and_code(name):
 FORMULA = outer(post.activity, pre.activity)
 GATE = dot(post.error, post.error)
 NOT_IN_THE_ALGEBRA = {
-    "power": lambda: post.activity**2,
+    "fourth power": lambda: post.activity**4,
+    "root": lambda: post.activity**0.5,
+    "power by a truth": lambda: post.activity**True,
+    "power of a power": lambda: (post.activity**2) ** 2,
+    "product beyond the third power": lambda: post.activity**2 * post.activity**2,
+    "power of a projection": lambda: (W.T @ post.error) ** 2,
+    "projection of a power": lambda: W.T @ post.error**2,
+    "product with ones": lambda: post.one * post.error,
+    "square of ones": lambda: post.one**2,
+    "sign of a number": lambda: sign(2),
+    "sign of a power": lambda: sign(post.error**2),
+    "rectified projection": lambda: rectified(W.T @ post.error),
+    "magnitude of ones": lambda: magnitude(pre.one),
+    "product of three signals": lambda: post.activity * post.error * post.signal("drive"),
+    "product with a projection": lambda: pre.activity * (W.T @ post.error),
+    "product of signs": lambda: sign(post.error) * sign(post.error),
+    "function as formula part": lambda: Term("t", post.activity**2, "here"),
+    "weights times another matrix's formula": lambda: B * FORMULA,
+    "fourth power of the weights": lambda: W * (W * (W * (W * FORMULA))),
     "product of signals": lambda: post.activity * pre.activity,
     "sum of signals": lambda: post.activity + pre.activity,
     "difference of signals": lambda: post.activity - pre.activity,
@@ -345,7 +384,7 @@ NOT_IN_THE_ALGEBRA = {
     ),
     "matrix times signal": lambda: W @ pre.activity,
     "square of the weights": lambda: W**2,
-    "product of weights": lambda: W * W,
+    "product of two matrices": lambda: W * B,
     "transposed as formula": lambda: W.T * 2,
     "transposed on a number": lambda: W.T @ 2,
     "outer of populations": lambda: outer(post, pre),

@@ -56,7 +56,7 @@ def install(tmp_path, monkeypatch):
 TERM_MODULE = """
 from metaplast import Term, W, dot, outer, post, pre
 
-covariance = Term(
+comodulation = Term(
     name="{name}",
     formula=dot(post.activity, post.activity) * outer(post.activity, pre.activity),
     citation="made up",
@@ -79,21 +79,21 @@ stars = Stars()
 
 
 def test_a_term_of_another_package_is_used_by_being_installed(install):
-    assert "covariance" not in all_terms()
-    install("theirs", TERM_MODULE.format(name="covariance"), "[metaplast.terms]\nx = theirs\n")
-    assert get_term("cov").name == "covariance"
-    assert "covariance" in [term.name for term in choose_terms("all").terms]
-    names = [term.name for term in choose_terms("oja,covariance").terms]
-    assert names == ["oja", "covariance"]
+    assert "comodulation" not in all_terms()
+    install("theirs", TERM_MODULE.format(name="comodulation"), "[metaplast.terms]\nx = theirs\n")
+    assert get_term("cov").name == "comodulation"
+    assert "comodulation" in [term.name for term in choose_terms("all").terms]
+    names = [term.name for term in choose_terms("oja,comodulation").terms]
+    assert names == ["oja", "comodulation"]
 
 
 def test_an_entry_point_may_name_one_object(install):
     install(
         "theirs",
-        TERM_MODULE.format(name="covariance"),
-        "[metaplast.terms]\nx = theirs:covariance\n",
+        TERM_MODULE.format(name="comodulation"),
+        "[metaplast.terms]\nx = theirs:comodulation\n",
     )
-    assert get_term("covariance").citation == "made up"
+    assert get_term("comodulation").citation == "made up"
 
 
 POOL_MODULE = """
@@ -175,9 +175,9 @@ def test_a_name_taken_twice_is_refused(install):
 
 
 def test_registering_one_object_twice_is_no_clash(install):
-    entries = "[metaplast.terms]\nx = theirs\ny = theirs:covariance\n"
-    install("theirs", TERM_MODULE.format(name="covariance"), entries)
-    assert "covariance" in all_terms()
+    entries = "[metaplast.terms]\nx = theirs\ny = theirs:comodulation\n"
+    install("theirs", TERM_MODULE.format(name="comodulation"), entries)
+    assert "comodulation" in all_terms()
 
 
 BROKEN = {

@@ -21,6 +21,7 @@ from metaplast.terms.term import Term, full_update
 
 SIZES = {"all": 16, "all+backward": 22, "products": 16, "products+backward": 32}
 # Fifteen products and decay, alone and times 5 gates of row signals and 14 of column vectors.
+SIZES |= {"monomials:2": 21, "monomials:3": 56}
 SIZES["products*gates"] = 16 * (1 + 5 + 14)
 GENERATED = ["products", "products+backward", "products*gates"]
 MADE = {t.name: t for name in GENERATED for t in pools()[name].terms() if t not in TERMS}

@@ -107,6 +107,13 @@ SOURCES = {
     "drive_oja": r"^Oja 1989, .*on the drive of .*2408\.08408, section 2\.4$",
     "backward_oja": "^Oja 1989, .*with pre and post exchanged$",
     "backward_error_oja": "^Oja 1989, .*on the errors that B carries$",
+    # tests/metaplast/test_traces.py compares these with plain loops.
+    "hebbian": "^Hebb 1949",
+    "covariance": "^Sejnowski 1977",
+    "bcm": "^Intrator & Cooper 1992",
+    "oja_single": "^Oja 1982",
+    "pair_timing": "^Song, Miller & Abbott 2000",
+    "activity_scaling": "^van Rossum, Bi & Turrigiano 2000",
     # tests/systems/test_fixed_point.py compares these with full matrices.
     "reparameterised": "^released code LearningFixedPointsInRNNs, rule 3",
     "reparameterised_ungated": "^released code LearningFixedPointsInRNNs, rule 4",

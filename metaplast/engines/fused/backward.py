@@ -7,8 +7,9 @@ change. So each step takes one pass over W and its adjoint together.
 from __future__ import annotations
 
 from metaplast.engines.fused.forward import form_changes, load_image, output_error
+from metaplast.engines.fused.functions import functions_adjoint
 from metaplast.engines.fused.jit import ONE, ZERO, compiled, inlined
-from metaplast.engines.fused.lanes import clear, copy, multiply, retreat
+from metaplast.engines.fused.lanes import clear, copy, multiply
 from metaplast.engines.fused.memory import Memory, Pending, Task
 from metaplast.engines.fused.program import (
     PLASTIC,
@@ -20,7 +21,14 @@ from metaplast.engines.fused.program import (
     Net,
     Program,
 )
-from metaplast.engines.fused.sweeps import add_dots, block_of, carry, contract, project_rows
+from metaplast.engines.fused.sweeps import (
+    add_dots,
+    block_of,
+    carry,
+    contract,
+    project_rows,
+    retreat_rows,
+)
 from metaplast.engines.fused.tensor import change_adjoint
 
 
@@ -53,6 +61,7 @@ def _changes_adjoint(p: Program, m: Memory, task: Task, turn: int) -> None:
                 p.backward, layer, m.signals, base, task.theta, task.theta_bar, m.backward, turn,
                 pre, post, d,
             )  # fmt: skip
+    functions_adjoint(p.maps, m.signals, base, d)
 
 
 @inlined
@@ -163,9 +172,8 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
             for row in range(i, last):
                 left[row] = d[net.c[layer] + row]
             project_rows(m.b, at, i, last, width, d, net.c[layer], d, net.e[layer + 1])
-        retreat(
-            m.b, at, m.b_bar, at, left, 0, right, 0, change.a, place, change.v, place,
-            change.a_bar, bar, change.v_bar, bar, change.growth_bar, layer, height, width, scale,
+        retreat_rows(
+            m.b, m.b_bar, at, left, right, change, place, bar, layer, height, width, scale,
             inverse, terms, rank if undo else 0, i, last,
         )  # fmt: skip
 
@@ -243,9 +251,8 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
             left[row] = d[z + row]
         if layer > 0:
             project_rows(m.w, at, i, last, width, d, z, d, net.y[layer])
-        retreat(
-            m.w, at, m.w_bar, at, left, 0, right, 0, change.a, place, change.v, place,
-            change.a_bar, bar, change.v_bar, bar, change.growth_bar, layer, height, width, scale,
+        retreat_rows(
+            m.w, m.w_bar, at, left, right, change, place, bar, layer, height, width, scale,
             inverse, terms, rank if undo else 0, i, last,
         )  # fmt: skip
 

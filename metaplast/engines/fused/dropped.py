@@ -13,12 +13,13 @@ depend on the column; then no pixel is dropped.
 from __future__ import annotations
 
 from metaplast.engines.fused.jit import compiled
-from metaplast.engines.fused.lanes import add_multiple, clear, project, update_dot
+from metaplast.engines.fused.lanes import add_multiple, clear, project
 from metaplast.engines.fused.memory import Memory
 from metaplast.engines.fused.places import NONE, lowest_error
 from metaplast.engines.fused.program import PLASTIC, Program
+from metaplast.engines.fused.sweeps import update_rows
 from metaplast.systems.learner import Learner
-from metaplast.terms.algebra import Projection, Signal, Vector
+from metaplast.terms.algebra import Mapped, Projection, Signal, Vector
 from metaplast.terms.compiled import CompiledTerms
 
 _project = project(8)
@@ -35,7 +36,8 @@ def may_drop(learner: Learner) -> bool:
     forward, backward = learner.forward_plasticity, learner.backward_plasticity
     for gate in (*forward.gates, *backward.gates):
         vanishes = any(
-            isinstance(side, Signal) and side.kind != "one" for side in (gate.left, gate.right)
+            isinstance(side, Mapped) or (isinstance(side, Signal) and side.kind != "one")
+            for side in (gate.left, gate.right)
         )
         if gate.left.population == "pre" and not vanishes:
             return False
@@ -84,7 +86,7 @@ def follow_dropped(p: Program, m: Memory, turn: int) -> None:
     _lost_columns(p, m, turn, width)
     slot, height = turn * layers, p.net.pads[1]
     place, scale = slot * m.forward.span, one + m.forward.growth[slot]
-    update_dot(
+    update_rows(
         m.lost, 0, m.forward.a, place, m.lost_v, 0, m.zeros, 0, m.left, 0, height, width, scale,
         p.forward.rows.shape[1], 0, height,
     )  # fmt: skip

@@ -21,6 +21,8 @@ from metaplast.engines.contract import Engine, Outcome, Problem
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import CrossEntropy
+from metaplast.terms.algebra import Formula
+from metaplast.terms.term import Term
 
 # Largest |rebuilt − real| / max |real| in a matrix for which a gradient is returned.
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -75,6 +77,12 @@ class FusedEngine(Engine):
                 f"the fused engine takes declared formulas only, and {name} is a dense torch "
                 f"function; use --engine batched, or leave the term out."
             )
+        if learner.forward_plasticity.weighted or learner.backward_plasticity.weighted:
+            names = [t.name for t in learner.terms if _has_power(t)]
+            return (
+                f"the fused engine takes no powers of the weights, which {', '.join(names)} "
+                f"reads; use --engine batched, or leave the term out."
+            )
         try:
             import numba  # noqa: F401
         except ImportError:
@@ -99,6 +107,10 @@ class FusedEngine(Engine):
         from metaplast.engines.fused.batch import Batch
 
         return Batch(problem, self.settings, gradient).run()
+
+
+def _has_power(term: Term) -> bool:
+    return isinstance(term.formula, Formula) and any(m.power for m in term.formula.monomials)
 
 
 def _refusal(learner: Learner) -> str | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from metaplast.engines.fused.functions import form_functions
 from metaplast.engines.fused.jit import compiled, inlined
-from metaplast.engines.fused.lanes import clear, multiply, update_dot
+from metaplast.engines.fused.lanes import clear, multiply
 from metaplast.engines.fused.memory import Memory, Pending, Task
 from metaplast.engines.fused.program import (
     ERROR,
@@ -23,7 +24,7 @@ from metaplast.engines.fused.program import (
     Program,
     Side,
 )
-from metaplast.engines.fused.sweeps import advance, project
+from metaplast.engines.fused.sweeps import advance, project, update_rows
 from metaplast.engines.fused.tensor import form_change
 
 
@@ -148,6 +149,7 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
 def form_changes(p: Program, m: Memory, task: Task, turn: int) -> None:
     """Form the change of every matrix from the signals of a step."""
     net, base = p.net, turn * p.net.signals
+    form_functions(p.maps, m.signals, base)
     for layer in range(net.w.shape[0] - 1):
         pre, post = net.pads[layer], net.pads[layer + 1]
         form_change(p.forward, layer, m.signals, base, task.theta, m.forward, turn, post, pre)
@@ -171,7 +173,7 @@ def _apply(
 ) -> None:  # fmt: skip
     place = slot * change.span
     scale = matrix.dtype.type(1) + change.growth[slot]
-    update_dot(
+    update_rows(
         matrix, at, change.a, place, change.v, place, m.zeros, 0, m.left, 0, height, width, scale,
         side.rows.shape[1], 0, height,
     )  # fmt: skip

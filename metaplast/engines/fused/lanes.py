@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
 
-RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3.
+RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3; `sweeps` splits higher ones.
 TERMS = 5  # z̄ and three projections: 0 … 4.
 READ = TERMS
 

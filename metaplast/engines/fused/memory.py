@@ -32,7 +32,7 @@ class Pending(NamedTuple):
         a, v: the factors a [rank, rows] and V_a [rank, columns], one after another.
         g: the plasticity tensor G written out row by row, [turn · layers, cell].
         growth: −δ, [turn · layers].
-        a_bar, v_bar, growth_bar: adjoints, one turn only.
+        a_bar, v_bar, growth_bar: adjoints, one turn only; the last of growth_bar is scratch.
         span: room for one layer's a or v.
         scratch: gate values, their adjoints, and G's adjoint.
     """
@@ -249,7 +249,7 @@ def _pending_shapes(net: Net, side: Side) -> _Shapes:
         "growth": (2 * layers,),
         "a_bar": (layers * span,),
         "v_bar": (layers * span,),
-        "growth_bar": (layers,),
+        "growth_bar": (layers + 1,),
         "scratch": (3, max(side.gates.shape[1], cells, 1)),
     }
 

@@ -6,7 +6,16 @@ The vectors that the backward sweep cannot recompute come first.
 from __future__ import annotations
 
 from metaplast.systems.learner import Learner
-from metaplast.terms.algebra import Gate, Kind, Population, Projection, Signal, Vector, pre
+from metaplast.terms.algebra import (
+    Gate,
+    Kind,
+    Mapped,
+    Population,
+    Projection,
+    Signal,
+    Vector,
+    pre,
+)
 from metaplast.terms.compiled import CompiledTerms
 
 PAD = 16
@@ -36,6 +45,7 @@ class Places:
     Attributes:
         y, e, k, c, z: activity, error, gain σ', carried error, net input.
         ones: vectors of ones.
+        mapped: functions of signals, by layer.
         sides: the compiled terms of W and of B.
         lowest: lowest layer with an error.
         saved: how many numbers of a step are kept.
@@ -52,6 +62,7 @@ class Places:
         self.y, self.e, self.k, self.c, self.z = ([NONE] * (self.layers + 1) for _ in range(5))
         self.ones = [NONE] * (self.layers + 1)
         self.projections: dict[tuple[str, int, str], int] = {}
+        self.mapped: dict[tuple[int, tuple[tuple[Kind, str], ...]], int] = {}
         self._room = _Room()
         self._place_saved()
         self.saved = self._room.total
@@ -95,6 +106,20 @@ class Places:
                 self.e[level] = take(self.widths[level])
             elif level < self.layers:
                 self.c[level] = take(self.widths[level])
+        self._place_mapped()
+
+    def _place_mapped(self) -> None:
+        read = (v for side in self.sides.values() for v in side.vectors if isinstance(v, Mapped))
+        for vector in dict.fromkeys(read):
+            for layer in range(1, self.layers + 1):
+                key = self._mapped_key(layer, vector)
+                if key not in self.mapped:
+                    self.mapped[key] = self._room.take(self.widths[key[0]])
+
+    def _mapped_key(self, layer: int, vector: Mapped) -> tuple[int, tuple[tuple[Kind, str], ...]]:
+        """Return the level of a function's signals, and their kinds with their functions."""
+        kinds = tuple((signal.kind, name) for signal, name in vector.factors)
+        return _level(layer, vector.population), kinds
 
     @property
     def _reads_net_input(self) -> bool:
@@ -110,8 +135,27 @@ class Places:
         """Return the offset of a vector at the synapses of a layer's matrix."""
         if isinstance(vector, Projection):
             return self.projections[name, layer, vector.signal.kind]
-        level = layer if vector.population == "post" else layer - 1
-        return {"activity": self.y, "error": self.e, "one": self.ones}[vector.kind][level]
+        if isinstance(vector, Mapped):
+            return self.mapped[self._mapped_key(layer, vector)]
+        return self._signal(_level(layer, vector.population), vector.kind)
+
+    def _signal(self, level: int, kind: Kind) -> int:
+        return {"activity": self.y, "error": self.e, "one": self.ones}[kind][level]
+
+    def maps(self) -> list[tuple[int, int, int, str, int, str]]:
+        """Return each function of signals.
+
+        As its offset, its length, and the offset and function of both factors; the second is
+        (NONE, "") if there is only one.
+        """
+        found = []
+        for (level, kinds), place in self.mapped.items():
+            first, second = [
+                *((self._signal(level, kind), name) for kind, name in kinds),
+                (NONE, ""),
+            ][:2]
+            found.append((place, padded(self.widths[level]), *first, *second))
+        return found
 
     def gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
         """Return the offsets of a gate's two vectors, and their length."""
@@ -120,7 +164,7 @@ class Places:
             assert isinstance(projection, Projection)
             u = self.offset(name, layer, projection.signal)
             return u, self.z[layer], padded(self.widths[layer])
-        level = layer if gate.left.population == "post" else layer - 1
+        level = _level(layer, gate.left.population)
         left, right = (self.offset(name, layer, side) for side in (gate.left, gate.right))
         return left, right, padded(self.widths[level])
 
@@ -134,6 +178,10 @@ class Places:
             population: Population = "post" if name == "W" else "pre"
             found.append((self.offset(name, layer, Signal(population, kind)), place))
         return found
+
+
+def _level(layer: int, population: Population) -> int:
+    return layer if population == "post" else layer - 1
 
 
 def _is_net_input(gate: Gate) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from metaplast.engines.fused.places import NONE, Places, padded
 from metaplast.systems.learner import Learner
-from metaplast.terms.algebra import Kind, Projection
+from metaplast.terms.algebra import Kind, Projection, Signal
 from metaplast.terms.compiled import Entry
 
 Integers = npt.NDArray[np.int64]
@@ -25,6 +25,12 @@ _ONE = -2
 # Source of the errors: a fixed matrix, Wᵀ, |M|ᵀ ⊙ sign(W), or plastic B.
 STILL, SYMMETRIC, SIGNED, PLASTIC = range(4)
 SOFTPLUS, TANH, RELU, SOFTMAX, ERROR, NOTHING = range(6)
+# Functions of signals.
+SAME, SQUARE, CUBE, SIGN, RECTIFIED, MAGNITUDE = range(6)
+_FUNCTIONS = {
+    "same": SAME, "square": SQUARE, "cube": CUBE, "sign": SIGN, "rectified": RECTIFIED,
+    "magnitude": MAGNITUDE,
+}  # fmt: skip
 _ACTIVATIONS = {"softplus": SOFTPLUS, "tanh": TANH, "relu": RELU}
 
 
@@ -100,13 +106,15 @@ class Program(NamedTuple):
     """The whole learner: net, forward and backward plasticity.
 
     `lost` says what each column vector of W_1 is at a dropped pixel: -1 zero, -2 one, or the offset
-    of u where it is Wᵀu.
+    of u where it is Wᵀu. Each row of `maps` is a function of signals: its offset, its length, and
+    the offset and function of both factors, -1 if there is only one.
     """
 
     net: Net
     forward: Side
     backward: Side
     lost: Integers
+    maps: Integers
 
 
 def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
@@ -141,7 +149,16 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         activation=_ACTIVATIONS[learner.network.nonlinearity.kind],
     )
     forward, backward = _side(places, "W", dtype), _side(places, "B", dtype)
-    return Program(net, forward, backward, _lost(places))
+    return Program(net, forward, backward, _lost(places), _maps(places))
+
+
+def _maps(places: Places) -> Integers:
+    """Return the functions of signals, see `Program`."""
+    maps = [
+        (place, length, first, _FUNCTIONS[one], second, _FUNCTIONS.get(other, NONE))
+        for place, length, first, one, second, other in places.maps()
+    ]
+    return np.array(maps, dtype=np.int64).reshape(-1, 6)
 
 
 def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
@@ -172,7 +189,8 @@ def _lost(places: Places) -> Integers:
         if isinstance(vector, Projection):
             codes.append(places.offset("W", 1, vector.signal))
         else:
-            codes.append(_ONE if vector.kind == "one" else NONE)
+            is_one = isinstance(vector, Signal) and vector.kind == "one"
+            codes.append(_ONE if is_one else NONE)
     return _table(codes, 1)
 
 

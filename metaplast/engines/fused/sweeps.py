@@ -25,6 +25,56 @@ from metaplast.engines.fused.program import (
 
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)
+# Largest rank of an update in one pass over a row; a rule of higher rank takes several.
+_MOST = lanes.RANKS - 1
+
+
+@compiled
+def update_rows(
+    m: Numbers, at: int, a: Numbers, a_at: int, v: Numbers, v_at: int, x: Numbers, x_at: int,
+    out: Numbers, out_at: int, height: int, width: int, scale: Any, rank: int, first: int,
+    last: int,
+) -> None:  # fmt: skip
+    """M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x, for the rows i from first to last."""
+    done, factor = 0, scale
+    while True:
+        part = min(rank - done, _MOST)
+        lanes.update_dot(
+            m, at, a, a_at + done * height, v, v_at + done * width, x, x_at, out, out_at, height,
+            width, factor, part, first, last,
+        )  # fmt: skip
+        done, factor = done + part, m.dtype.type(1)
+        if done >= rank:
+            break
+
+
+@compiled
+def retreat_rows(
+    m: Numbers, m_bar: Numbers, at: int, left: Numbers, right: Numbers, change: Pending, place: int,
+    bar: int, layer: int, height: int, width: int, scale: Any, inverse: Any, terms: int, rank: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Take one step back for the rows from first to last, see `lanes.retreat`.
+
+    The last cell of `growth_bar` takes what must not count twice.
+    """
+    done, one = 0, m.dtype.type(1)
+    unused = change.growth_bar.shape[0] - 1
+    while True:
+        part = min(rank - done, _MOST)
+        begins, ends = done == 0, done + part >= rank
+        reads = terms == lanes.READ
+        counts = begins if reads else ends
+        lanes.retreat(
+            m, at, m_bar, at, left, 0, right, 0, change.a, place + done * height, change.v,
+            place + done * width, change.a_bar, bar + done * height, change.v_bar,
+            bar + done * width, change.growth_bar, layer if counts else unused, height, width,
+            scale if begins else one, inverse if ends else one,
+            terms if begins or reads else 0, part, first, last,
+        )  # fmt: skip
+        done += part
+        if done >= rank:
+            break
 
 
 @compiled
@@ -121,7 +171,7 @@ def advance(
     for i in range(0, rows, block):
         last = min(i + block, height)
         if pending:
-            lanes.update_dot(
+            update_rows(
                 m, at, a, place, v, place, s, base + x, s, base + z, height, width, scale, rank, i,
                 last,
             )  # fmt: skip
@@ -144,8 +194,7 @@ def contract(
 ) -> None:  # fmt: skip
     """Form the adjoint of a step's change from M̄ and M, which is the matrix before the step."""
     one, left = m.dtype.type(1), change.a
-    lanes.retreat(
-        m, at, m_bar, at, left, 0, left, 0, change.a, place, change.v, place, change.a_bar, bar,
-        change.v_bar, bar, change.growth_bar, layer, height, width, one, one, lanes.READ, rank, 0,
-        height,
+    retreat_rows(
+        m, m_bar, at, left, left, change, place, bar, layer, height, width, one, one, lanes.READ,
+        rank, 0, height,
     )  # fmt: skip

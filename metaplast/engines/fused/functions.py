@@ -1,0 +1,80 @@
+"""Functions of signals in the kernel, and their adjoints: loops over short vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaplast.engines.fused.jit import compiled
+from metaplast.engines.fused.places import NONE
+from metaplast.engines.fused.program import (
+    CUBE,
+    MAGNITUDE,
+    RECTIFIED,
+    SAME,
+    SIGN,
+    SQUARE,
+    Integers,
+    Numbers,
+)
+
+
+@compiled
+def _value(function: int, x: Any) -> Any:
+    zero, one = x * 0, x * 0 + 1
+    if function == SAME:
+        return x
+    if function == SQUARE:
+        return x * x
+    if function == CUBE:
+        return x * x * x
+    if function == SIGN:
+        return one if x > 0 else (-one if x < 0 else zero)
+    if function == RECTIFIED:
+        return x if x > 0 else zero
+    return abs(x)
+
+
+@compiled
+def _slope(function: int, x: Any) -> Any:
+    """Return the derivative, 0 where the function has a kink, as autograd does."""
+    zero, one = x * 0, x * 0 + 1
+    if function == SAME:
+        return one
+    if function == SQUARE:
+        return x + x
+    if function == CUBE:
+        return (x * x) * (one + one + one)
+    if function == RECTIFIED:
+        return one if x > 0 else zero
+    if function == MAGNITUDE:
+        return one if x > 0 else (-one if x < 0 else zero)
+    return zero
+
+
+@compiled
+def form_functions(maps: Integers, s: Numbers, base: int) -> None:
+    """Set every function of signals of a step."""
+    for m in range(maps.shape[0]):
+        to, length = base + maps[m, 0], maps[m, 1]
+        first, second = base + maps[m, 2], base + maps[m, 4]
+        for i in range(length):
+            s[to + i] = _value(maps[m, 3], s[first + i])
+        if maps[m, 4] != NONE:
+            for i in range(length):
+                s[to + i] *= _value(maps[m, 5], s[second + i])
+
+
+@compiled
+def functions_adjoint(maps: Integers, s: Numbers, base: int, d: Numbers) -> None:
+    """Carry the adjoint of every function to its signals."""
+    for m in range(maps.shape[0]):
+        to, length, first, second = maps[m, 0], maps[m, 1], maps[m, 2], maps[m, 4]
+        f, g = maps[m, 3], maps[m, 5]
+        for i in range(length):
+            x, bar = s[base + first + i], d[to + i]
+            if second == NONE:
+                d[first + i] += bar * _slope(f, x)
+            else:
+                z = s[base + second + i]
+                d[first + i] += bar * _slope(f, x) * _value(g, z)
+                d[second + i] += bar * _value(f, x) * _slope(g, z)

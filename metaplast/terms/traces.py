@@ -1,0 +1,93 @@
+"""Traces: low-passed signals, which give synapses a memory of earlier examples.
+
+A trace is a signal like any other, of a kind whose name says what it follows and how slowly:
+
+    >>> trace(pre.activity, tau=20).written
+    'pre.activity_trace_20'
+    >>> trace(post.activity**2, tau=200).written
+    'post.activity_square_trace_200'
+
+Every system offers the traces of the signals that it offers (`metaplast.systems.traced`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from numbers import Real
+
+from metaplast.terms.functions import FUNCTIONS
+from metaplast.terms.vectors import Mapped, Signal, mapped
+from metaplast.terms.written import FormulaError, spelled
+
+_FUNCTIONS = "|".join(name for name in FUNCTIONS if name != "same")
+_KIND = re.compile(rf"(?P<kind>\w+?)(?:_(?P<function>{_FUNCTIONS}))?_trace_(?P<tau>\d+(?:_\d+)?)")
+# Kinds whose own names could be read as a trace are not ambiguous: the shortest kind is taken.
+MOST_TAU = 1e9
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trace follows: x̄ ← (1 − 1/τ) x̄ + f(x)/τ.
+
+    Attributes:
+        signal: x.
+        function: the name of f; see `metaplast.terms.functions`.
+        tau: τ, in occurrences: examples, or time steps of a sequence.
+    """
+
+    signal: Signal
+    function: str
+    tau: float
+
+    @property
+    def followed(self) -> Signal | Mapped:
+        """f(x)."""
+        return self.signal if self.function == "same" else mapped(self.signal, self.function)
+
+    @property
+    def as_signal(self) -> Signal:
+        """The trace as a signal."""
+        function = "" if self.function == "same" else f"_{self.function}"
+        tau = f"{self.tau:.12g}".replace(".", "_")
+        return Signal(self.signal.population, f"{self.signal.kind}{function}_trace_{tau}")
+
+
+def trace(signal: Signal | Mapped, tau: float) -> Signal:
+    """Return the trace of a signal, or of a function of one signal.
+
+    It is zero when an episode begins, and is updated before it is used: x̄ holds the present value
+    with weight 1/τ, and with τ = 1 it is the signal itself.
+
+    Args:
+        signal: such as `pre.activity` or `post.activity**2`.
+        tau: its time constant τ ≥ 1, in examples; in time steps in a network that reads sequences.
+
+    Raises:
+        FormulaError: if the signal is not one signal or a function of one, or τ is below 1.
+    """
+    factors = mapped(signal).factors
+    if len(factors) != 1:
+        raise FormulaError(
+            f"a trace follows one signal or a function of one, got {spelled(signal)}; write "
+            f"trace(pre.activity, tau=20)."
+        )
+    number = isinstance(tau, Real) and not isinstance(tau, bool)
+    if not number or not 1 <= tau <= MOST_TAU or "e" in f"{float(tau):.12g}":
+        raise FormulaError(
+            f"a trace's tau is a number of examples of at least 1, got {spelled(tau)}; write "
+            f"trace(pre.activity, tau=20)."
+        )
+    return Trace(*factors[0], float(tau)).as_signal
+
+
+def trace_of(signal: Signal) -> Trace | None:
+    """Return what a signal follows if it is a trace, else None."""
+    found = _KIND.fullmatch(signal.kind)
+    if found is None:
+        return None
+    tau = float(found["tau"].replace("_", "."))
+    if not (math.isfinite(tau) and tau >= 1):
+        return None
+    return Trace(Signal(signal.population, found["kind"]), found["function"] or "same", tau)
