@@ -53,7 +53,7 @@ def deviation(lane: str) -> Callable[[Table], Numbers]:
 
 
 def satisfactory(lane: str) -> Callable[[Table], Numbers]:
-    """Return the measure of 1 for a deviation below 0.5, 0 for others and for runs that diverged."""
+    """Return the measure of 100 % for a deviation below 0.5, 0 for others and runs that diverged."""
 
     def measure(table: Table) -> Numbers:
         found = _column(table, f"deviation_{lane}")
@@ -63,7 +63,7 @@ def satisfactory(lane: str) -> Callable[[Table], Numbers]:
 
 
 def lost(lane: str) -> Callable[[Table], Numbers]:
-    """Return the measure of 1 for a run that diverged."""
+    """Return the measure of 100 % for a run that diverged, 0 for others."""
     return lambda table: 100 * _column(table, f"lost_{lane}")
 
 
@@ -213,7 +213,7 @@ supertrex = Experiment(
         Claim("task 3: SUPERTREX as released fails in most runs (6 of 11): share satisfactory", AGAIN, satisfactory("costs_supertrex"), high=50, unit="%"),
         Claim("task 3: the repair is satisfactory in most runs (10 of 11)", REPAIR, satisfactory("costs_repaired"), low=50, unit="%"),
         Claim("task 3: the repair's deviation is about 0.14", REPAIR, deviation("costs_repaired"), high=0.3),
-        Claim("task 3: the repaired cost is enough: deviation with the released coefficients is below 0.5", "ours", deviation("costs_movement"), high=0.5),
+        Claim("task 3: the repaired cost is enough in most runs: share satisfactory with the released coefficients", "ours", satisfactory("costs_movement"), low=50, unit="%"),
     ),
     draw=_draw,
     seeds=11,

@@ -280,8 +280,8 @@ def reservoirs():
             (0, 100),
         "task 3: the repair is satisfactory in most runs (10 of 11)": (100, 0),
         "task 3: the repair's deviation is about 0.14": (0.15, 0.7),
-        "task 3: the repaired cost is enough: deviation with the released coefficients is below "
-        "0.5": (0.6, 0.4),
+        "task 3: the repaired cost is enough in most runs: share satisfactory with the released "
+        "coefficients": (0, 100),
     }  # fmt: skip
 
 
@@ -545,7 +545,7 @@ def test_a_claim_names_its_source_and_a_range_with_an_end(experiment, claim):
 
 STORED = sorted(path.stem for path in RESULTS.glob("*.json"))
 # Experiments that have not been run in full: their page in docs/ says what was run.
-PENDING = {"fixed-points-mnist", "predictive-coding", "supertrex"}
+PENDING = {"fixed-points-mnist", "predictive-coding"}
 
 
 def test_every_experiment_has_results():
