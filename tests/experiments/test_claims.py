@@ -327,11 +327,60 @@ def recurrent_beyond():
     }
 
 
+def reservoirs():
+    """Return the numbers of reservoirs: learning ends at 10 of 15 periods."""
+    ends = {
+        "pen_force": (0.002, 0.02), "pen_rmhl": (0.2, 0.3), "pen_supertrex": (0.01, 0.02),
+        "arm2_rmhl": (0.8, 0.4), "arm2_supertrex": (0.02, 0.04), "arm3_rmhl": (0.9, 1.5),
+        "arm3_repaired": (0.06, 0.6), "costs_rmhl": (0.8, 0.5), "costs_supertrex": (0.9, 0.3),
+        "costs_repaired": (0.15, 0.7), "costs_movement": (0.6, 0.4),
+    }  # fmt: skip
+    run = {f"deviation_{lane}": {15: numbers} for lane, numbers in ends.items()}
+    # The last record of learning is at 10 periods; what comes later is the test.
+    by_time = {
+        "distance_pen_rmhl": (0.02, 0.1), "distance_arm2_rmhl": (0.1, 0.4),
+        "mastery_pen_supertrex": (3, 1), "exploration_pen_supertrex": (2, 4),
+        "mastery_arm2_supertrex": (5, 1), "exploration_arm2_supertrex": (2, 2),
+    }  # fmt: skip
+    for name, numbers in by_time.items():
+        run[name] = {1: (9, 8), 10: numbers, 10.05: (7, 6), 15: (70, 60)}
+    run["lost_arm3_supertrex"] = {15: (1, 0)}
+    task = "task 2 with three segments"
+    return {"supertrex": run}, {
+        "task 1: FORCE's deviation is about 0.003": (0.002, 0.02),
+        "task 1: RMHL's deviation is about 0.168": (0.2, 0.3),
+        "task 1: SUPERTREX's deviation is about 0.006": (0.01, 0.02),
+        "task 1: RMHL follows the target while it learns": (0.02, 0.1),
+        "task 1: RMHL fails when frozen: deviation over the distance at the end of learning":
+            (10, 3),
+        "task 1: control passes to mastery: ‖W₁‖/‖W₂‖ at the end of learning": (1.5, 0.25),
+        "task 2: RMHL's deviation is about 0.76": (0.8, 0.4),
+        "task 2: SUPERTREX's deviation is about 0.011": (0.02, 0.04),
+        "task 2: RMHL fails when frozen: deviation over the distance at the end of learning":
+            (8, 1),
+        "task 2: control passes to mastery: ‖W₁‖/‖W₂‖ at the end of learning": (2.5, 0.5),
+        f"{task}: RMHL's deviation is about 0.85": (0.9, 1.5),
+        f"{task}: SUPERTREX diverges in most runs (9 of 11)": (100, 0),
+        f"{task}: the repair is satisfactory (11 of 11)": (100, 0),
+        f"{task}: the repair's deviation is about 0.067": (0.06, 0.6),
+        "task 3: RMHL's deviation is about 0.85": (0.8, 0.5),
+        "task 3: SUPERTREX learns it: its deviation is below 0.5": (0.9, 0.3),
+        "task 3: SUPERTREX is better than RMHL: difference of deviations": (-0.1, 0.2),
+        "task 3: SUPERTREX as released fails in most runs (6 of 11): share satisfactory":
+            (0, 100),
+        "task 3: the repair is satisfactory in most runs (10 of 11)": (100, 0),
+        "task 3: the repair's deviation is about 0.14": (0.15, 0.7),
+        "task 3: the repaired cost is enough in most runs: share satisfactory with the released "
+        "coefficients": (0, 100),
+    }  # fmt: skip
+
+
 CASES = {
     "recurrent-beyond": recurrent_beyond(),
     "short-term-memory": short_term_memory(),
     "short-term-memory-sizes": short_term_memory_sizes(),
     "fixed-points-linear": fixed_points_linear(),
+    "supertrex": reservoirs(),
     "fixed-points-mnist": fixed_points_mnist(),
     "feedback-alignment": (
         {
@@ -580,7 +629,7 @@ def test_a_claim_names_its_source_and_a_range_with_an_end(experiment, claim):
     assert np.isfinite([claim.low, claim.high]).any()
     known = (
         "Shervani-Tabar & Rosenbaum 2023", "Shervani-Tabar et al. 2024", "Rosenbaum 2022", "ours",
-        "released code LearningFixedPointsInRNNs",
+        "released code LearningFixedPointsInRNNs", "Pyle & Rosenbaum 2019",
     )  # fmt: skip
     assert claim.source.startswith(known)
 

@@ -19,7 +19,7 @@ from metaplast.terms.library import all_terms, choose_terms, get_term, pools
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term, full_update
 
-SIZES = {"all": 14, "all+backward": 20, "products": 16, "products+backward": 32}
+SIZES = {"all": 16, "all+backward": 22, "products": 16, "products+backward": 32}
 # Fifteen products and decay, alone and times 5 gates of row signals and 14 of column vectors.
 SIZES |= {"monomials:2": 21, "monomials:3": 56}
 SIZES["products*gates"] = 16 * (1 + 5 + 14)

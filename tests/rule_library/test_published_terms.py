@@ -117,6 +117,9 @@ SOURCES = {
     # tests/systems/test_fixed_point.py compares these with full matrices.
     "reparameterised": "^released code LearningFixedPointsInRNNs, rule 3",
     "reparameterised_ungated": "^released code LearningFixedPointsInRNNs, rule 4",
+    # tests/systems/test_reservoir.py compares these with the plain loop.
+    "node_perturbation": r"^Pyle & Rosenbaum 2019, .*exploration \(RMHL\)$",
+    "recursive_least_squares": "^Pyle & Rosenbaum 2019, .*mastery, the update of FORCE$",
 }
 
 

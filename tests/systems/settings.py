@@ -10,9 +10,13 @@ from support import BACKWARD, FORWARD, named, normal, seeded
 from systems.perturbed_example import DEVIATION, Perturbed
 from systems.recurrent_example import Recurrent as TestRecurrent
 
+from metaplast.reservoirs.algorithm import Algorithm
+from metaplast.reservoirs.network import Dynamics
+from metaplast.reservoirs.tasks import PEN, Task
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.reservoir import Reservoir
 from metaplast.systems.system import System
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
@@ -113,6 +117,12 @@ EXPECTED = Term(
     "made up",
 )
 
+# Every gate is open, and a few neurons are enough for every equation.
+SMALL = Dynamics(5, 0.6, time_step=4.0)
+READOUT_TERMS = named("node_perturbation", "recursive_least_squares", "oja", "decay")
+ARM = Task((1.8, 1.2, 0.6))
+COSTLY = Algorithm("costly", threshold=100.0, costs=(0.1, 0.05, 0.0), cost_of="output")
+
 SETTINGS = {
     "stack, fixed": Setting(FullyConnected((5, 4, 3)), FORWARD, (5,)),
     "stack, plastic": Setting(
@@ -166,5 +176,22 @@ SETTINGS = {
     "fixed point, linear, mse": Setting(
         FixedPoint((4, 4, 4), "linear", "mse", gain=0.2, drive="direct", readout="direct", **TIGHT),
         FIXED_TERMS, (4,), vectors(4), size=0.002,
+    ),
+    "reservoir, pen": Setting(
+        Reservoir(PEN, Algorithm("pen", threshold=100.0, smooth=False), SMALL, 2), READOUT_TERMS,
+        (2,), vectors(2), size=0.3, noise_shape=(7,),
+    ),
+    "reservoir, arm with costs": Setting(
+        Reservoir(ARM, COSTLY, SMALL, 1), READOUT_TERMS, (3,), vectors(2), size=0.3,
+        noise_shape=(8,),
+    ),
+    "reservoir, exploration alone": Setting(
+        Reservoir(PEN, Algorithm("pen", mastery_rate=0.0, one_sided=True), SMALL),
+        named("node_perturbation", "oja", "decay"), (2,), vectors(2), size=0.3, noise_shape=(7,),
+    ),
+    "reservoir, supervised": Setting(
+        Reservoir(PEN, Algorithm("force", 0.0, 1.0, supervised=True), SMALL, 2),
+        named("recursive_least_squares", "oja", "decay"), (2,), vectors(2), size=0.3,
+        noise_shape=(7,),
     ),
 }  # fmt: skip

@@ -1,0 +1,20 @@
+"""Reward-modulated reservoirs: fixed recurrent weights, and readouts that learn to draw.
+
+The equations are in `algorithm`; `plain_loop` is the whole algorithm, line by line, and
+`simulation` computes the same numbers for several runs at once. `learn_to_draw` makes one run.
+"""
+
+from metaplast.reservoirs.algorithm import Algorithm, by_name, published, repaired
+from metaplast.reservoirs.drawing import learn_to_draw
+from metaplast.reservoirs.lanes import Lane
+from metaplast.reservoirs.network import Dynamics, Network, Schedule, draw
+from metaplast.reservoirs.run import Run
+from metaplast.reservoirs.simulation import Simulation
+from metaplast.reservoirs.targets import butterfly, read_points, resampled
+from metaplast.reservoirs.tasks import PEN, Task, get_task
+
+__all__ = [
+    "PEN", "Algorithm", "Dynamics", "Lane", "Network", "Run", "Schedule", "Simulation", "Task",
+    "butterfly", "by_name", "draw", "get_task", "learn_to_draw", "published", "read_points",
+    "repaired", "resampled",
+]  # fmt: skip

@@ -1,0 +1,103 @@
+"""Curves that an output draws: the published butterfly, or a file of points."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.base.errors import UserError, require
+from metaplast.base.paths import AnyPath, as_path
+
+# Scales the butterfly to the published size.
+_LARGEST = 14.4734
+
+
+def butterfly(steps: int) -> Numbers:
+    """Return one period of the published target, [step, 2].
+
+        R(θ) = 9 − sin θ + 2 sin 3θ + 2 sin 5θ − sin 7θ + 3 cos 2θ − 2 cos 4θ
+        (x, y) = R(θ)/14.4734 · (cos θ, sin θ)
+
+    with θ evenly on [0, 2π]. Both ends are included, as published, so one point occurs twice.
+    """
+    theta = np.linspace(0, 2 * np.pi, steps)
+    sines = -np.sin(theta) + 2 * np.sin(3 * theta) + 2 * np.sin(5 * theta) - np.sin(7 * theta)
+    radius = (9 + sines + 3 * np.cos(2 * theta) - 2 * np.cos(4 * theta)) / _LARGEST
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], 1)
+
+
+def read_points(path: AnyPath) -> Numbers:
+    """Return the points of a file, [point, 2].
+
+    A CSV file has two columns, x and y, with or without a header. An NPZ file has an array
+    `points` [point, 2], or two arrays `x` and `y`.
+
+    Raises:
+        UserError: if the file is missing or damaged, or does not contain such points.
+    """
+    path = as_path(path, "target")
+    try:
+        points = _from_npz(path) if path.suffix == ".npz" else _from_csv(path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is not a target: it must be a CSV file with the columns x and y, or an NPZ "
+            f"file with an array points [point, 2] or the arrays x and y ({error})."
+        ) from None
+    return checked(points, str(path))
+
+
+def checked(points: object, name: str) -> Numbers:
+    """Return points as finite float64 numbers, [point, 2].
+
+    Raises:
+        UserError: if they are something else, or fewer than two.
+    """
+    try:
+        found = np.asarray(points, float)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    require(
+        found.ndim == 2 and found.shape[1:] == (2,) and len(found) >= 2,
+        f"{name} must hold at least two points with two numbers each, [point, 2].",
+    )
+    require(bool(np.isfinite(found).all()), f"{name} contains numbers that are not finite.")
+    return found
+
+
+def resampled(points: Numbers, steps: int) -> Numbers:
+    """Return a closed curve through the points, in order, [step, 2].
+
+    Every piece between two neighbours takes the same time; the last one leads back to the first
+    point.
+    """
+    closed = np.concatenate([points, points[:1]])
+    places = np.arange(steps) * (len(points) / steps)
+    return np.stack([np.interp(places, np.arange(len(closed)), column) for column in closed.T], 1)
+
+
+def _from_csv(path: AnyPath) -> Numbers:
+    with as_path(path).open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.reader(stream) if row]
+    if rows and not _is_number(rows[0][0]):
+        rows = rows[1:]
+    if any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError("its rows have different numbers of cells")
+    return np.array([[float(cell) for cell in row] for row in rows])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_npz(path: AnyPath) -> Numbers:
+    with as_path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        if "points" in arrays:
+            return np.asarray(arrays["points"], float)
+        return np.stack([np.asarray(arrays["x"], float), np.asarray(arrays["y"], float)], 1)

@@ -1,0 +1,27 @@
+"""The two rules of a reservoir's readouts: exploration by reward, mastery by least squares.
+
+Both act at groups that offer their signals: the readouts of the system `reservoir`.
+"""
+
+from metaplast.terms.algebra import outer, post, pre, scalar
+from metaplast.terms.term import Term
+
+_SOURCE = (
+    "Pyle & Rosenbaum 2019, A reservoir computing model of reward-modulated motor learning and "
+    "automaticity"
+)
+
+node_perturbation = Term(
+    name="node_perturbation",
+    formula=scalar("reward") * outer(post.signal("deviation"), pre.activity),
+    citation=f"{_SOURCE}: exploration (RMHL)",
+    summary="reward-modulated Hebbian learning: what noise added to the output, if it was better",
+)
+
+recursive_least_squares = Term(
+    name="recursive_least_squares",
+    formula=scalar("consolidation") * outer(post.signal("lesson"), pre.signal("decorrelated")),
+    citation=f"{_SOURCE}: mastery, the update of FORCE",
+    summary="recursive least squares: a lesson times the activity that P has decorrelated",
+    reads_nonlocal=True,
+)
