@@ -101,6 +101,16 @@ def gain(lane: str, other: str) -> Callable[[Table], Numbers]:
     return lambda table: deviation(other)(table) - deviation(lane)(table)
 
 
+def _survivors(table: Table, lanes: Mapping[str, str]) -> str:
+    """Return which lines are not of all runs, because the others diverged."""
+    found = []
+    for lane, label in lanes.items():
+        gone = np.nansum(lost(lane)(table) / 100)
+        if gone:
+            found.append(f"{label} {len(table.parts) - gone:.0f}")
+    return f"\nruns left, of {len(table.parts)}: {', '.join(found)}" if found else ""
+
+
 def _draw(table: Table) -> Mapping[str, Figure]:
     panels = []
     for task, lanes in SHOWN.items():
@@ -108,7 +118,8 @@ def _draw(table: Table) -> Mapping[str, Figure]:
             label: table.series(RUNS, f"distance_{lane}").curve(median=True)
             for lane, label in lanes.items()
         }
-        panels.append(Panel(f"distance D, {task}", "periods", lines, log=True))
+        title = f"distance D, {task}{_survivors(table, lanes)}"
+        panels.append(Panel(title, "periods", lines, log=True))
     norms = []
     for name, readout in (("exploration", "W₂"), ("mastery", "W₁")):
         for task, lanes in SHOWN.items():
