@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 def unknown_name(
-    kind: str, name: str, known: Iterable[str], unlisted: Iterable[str] = ()
+    kind: str, name: str, known: Iterable[str], unlisted: Iterable[str] = (), others: str = ""
 ) -> UserError:
     """Return the error for a name that is not registered, suggesting the nearest one.
 
@@ -29,11 +29,13 @@ def unknown_name(
         name: what the user wrote.
         known: every name that is accepted.
         unlisted: names that are also accepted, too many to list if none is near.
+        others: where those are listed, as the end of the sentence.
     """
     known = sorted(known)
     spelled = {one.lower(): one for one in (*unlisted, *known)}
     near = difflib.get_close_matches(name.lower()[:LONGEST], spelled, n=1, cutoff=0.5)
-    hint = f"did you mean {spelled[near[0]]!r}?" if near else f"choose one of: {', '.join(known)}."
+    listed = ", ".join(known) + others
+    hint = f"did you mean {spelled[near[0]]!r}?" if near else f"choose one of: {listed}."
     return UserError(f"unknown {kind} {shown(name)}; {hint}")
 
 

@@ -79,7 +79,7 @@ def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
     row, column = _vector(monomial.row, library), _vector(monomial.column, library)
     factors.append(f"{library}.outer({row}, {column})")
     if monomial.power:
-        factors.append(matrix.name if monomial.power == 1 else f"{matrix.name} ** {monomial.power}")
+        factors.append(matrix.name if monomial.power == 1 else f"{matrix.name}**{monomial.power}")
     return factors
 
 
@@ -103,11 +103,11 @@ def _gate(gate: AnyGate, library: str) -> str:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Signal) and one.kind == "one" and not isinstance(other, Projection):
             written = _vector(other, library)
-            return f"({written}).sum()" if isinstance(other, Mapped) else f"{written}.sum()"
-    second = _vector(right, library)
-    second = f"({second})" if isinstance(right, Projection | Mapped) else second
-    first = _vector(left, library)
-    first = f"({first})" if isinstance(left, Mapped) else first
+            return f"({written}).sum()" if "*" in written else f"{written}.sum()"
+    first, second = _vector(left, library), _vector(right, library)
+    # A product of vectors or with a matrix is formed before the scalar product.
+    first = f"({first})" if " * " in first else first
+    second = f"({second})" if " * " in second or " @ " in second else second
     return f"({first} @ {second})"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from metaplast.base.bands import Numbers
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import require
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.reservoirs.lanes import Lane, coefficients, most_outputs, start
 from metaplast.reservoirs.mastery import InverseCorrelation
 from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule, draw
@@ -88,7 +88,7 @@ class Simulation:
         self,
         *,
         observe: Callable[[int, int], None] = lambda *_: None,
-        folder: Path | None = None,
+        folder: AnyPath | None = None,
     ) -> list[Run]:
         """Simulate all that is left, and return what each lane did.
 
@@ -99,15 +99,16 @@ class Simulation:
         Raises:
             UserError: if the checkpoint in the folder is of another simulation.
         """
-        if folder is not None and (folder / CHECKPOINT).exists():
-            self.load(folder / CHECKPOINT)
+        place = None if folder is None else as_path(folder, "folder") / CHECKPOINT
+        if place is not None and place.exists():
+            self.load(place)
         while self.step < self.schedule.steps:
             # A lane that diverges is reported, and the others go on.
             with np.errstate(all="ignore"):
                 self._advance()
             observe(self.step, self.schedule.steps)
-            if folder is not None and self.step % self.schedule.period == 0:
-                self.save(folder / CHECKPOINT)
+            if place is not None and self.step % self.schedule.period == 0:
+                self.save(place)
         with np.errstate(all="ignore"):
             return [self._run(i) for i in range(len(self.lanes))]
 
@@ -210,7 +211,7 @@ class Simulation:
             mastery=mastery,
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write a checkpoint, atomically."""
         import torch
 
@@ -218,16 +219,17 @@ class Simulation:
         data = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
         counts = {str(lane): each.count for lane, each in self.inverses.items()}
         save_checkpoint(
-            path, {"of": self._identity(), "step": self.step, "counts": counts, "arrays": data}
+            as_path(path),
+            {"of": self._identity(), "step": self.step, "counts": counts, "arrays": data},
         )
 
-    def load(self, path: Path) -> None:
+    def load(self, path: AnyPath) -> None:
         """Continue from a checkpoint.
 
         Raises:
             UserError: if it is damaged, or of another simulation.
         """
-        data = load_checkpoint(path)
+        data = load_checkpoint(as_path(path))
         require(
             data.get("of") == self._identity(),
             f"{path} belongs to a simulation with other settings; give another folder.",

@@ -168,7 +168,9 @@ class Reservoir(System):
         """
         found = {"J": J, "Q": Q}
         if self.algorithm.masters:
-            found["P"] = (torch.eye(x.shape[1]).to(x) / 10).expand_as(J).clone()
+            found["P"] = (
+                (torch.eye(x.shape[1], dtype=x.dtype, device=x.device) / 10).expand_as(J).clone()
+            )
         empty = x.new_zeros
         found |= {name: empty(len(x), *self.shapes[name]) for name in self._readouts}
         carry = {name: empty(len(x), length) for name, length in self.carried.items()}

@@ -47,7 +47,8 @@ def drawing_batch(
     curve = torch.as_tensor(target, dtype=dtype, device=generator.device)
 
     def points(first: int, count: int) -> Tensor:
-        places = torch.arange(first, first + count, device=curve.device) % len(curve)
+        places = torch.arange(first, first + count, dtype=torch.int64, device=curve.device)
+        places = places % len(curve)
         return curve[places].expand(episodes, count, 2).contiguous()
 
     support, query = points(0, steps), points(steps, queries)

@@ -241,8 +241,11 @@ def _term_or_rule_error(name: str) -> Term:
         raise _unknown(name, {*pools(), *known_rules()}) from None
 
 
-def _unknown(name: str, more: Iterable[str] = ()) -> UserError:
+def _unknown(name: str, more: Collection[str] = ()) -> UserError:
     """Return the error for an unknown term; it may suggest an alias or a generated term."""
     candidates = candidate_terms()
     aliases = {alias.lower() for term in candidates.values() for alias in term.aliases}
-    return unknown_name("term", name, {*all_terms(), *more}, {*candidates, *aliases})
+    if not more:
+        return unknown_name("term", name, all_terms(), {*candidates, *aliases})
+    others = ", or any term that discover --list-terms shows"
+    return unknown_name("term", name, more, {*candidates, *aliases}, others)

@@ -30,17 +30,25 @@ CODE = {name: e for name, e in all_exporters().items() if isinstance(e, CodeExpo
 BIO = named("error_hebbian", "error_error", "oja")
 LOCAL = named("error_hebbian", "decay", "backward_hebbian", "backward_decay")
 
-# Every kind of vector, gate and coefficient that the algebra has, in one term for each matrix.
+# Every kind of vector, gate and coefficient that the algebra has.
 ODD = Term(
     "odd",
     2.5 * (total(post.error) * (dot(W.T @ post.one, pre.activity) * outer(post.one, pre.one)))
     - dot(W.T @ post.error, W.T @ post.activity) * outer(post.activity, W.T @ post.error)
     + 0.5 * W
-    - total(post.one) * W
-    + outer(post.activity**2, pre.activity * pre.error)
-    - 0.1 * (dot(post.activity**3, magnitude(post.error)) * outer(sign(post.error), pre.one))
+    - total(post.one) * W,
+    "made up",
+)
+ODD_FUNCTIONS = Term(
+    "odd_functions",
+    outer(post.activity**2, pre.activity * pre.error)
     + total(rectified(pre.error)) * outer(post.one, rectified(pre.error))
     - W * (W * outer(post.activity, pre.activity)),
+    "made up",
+)
+ODD_SIGNS = Term(
+    "odd_signs",
+    -0.1 * (dot(post.activity**3, magnitude(post.error)) * outer(sign(post.error), pre.one)),
     "made up",
 )
 ODD_BACKWARD = Term(
@@ -71,7 +79,10 @@ CASES = {
     "all terms per layer": (rule(TERMS, "plastic", layers=3), network()),
     "backward terms alone": (rule(LOCAL[2:], "plastic"), network()),
     "plastic without backward terms": (rule(BIO, "plastic"), network()),
-    "every part of the algebra": (rule((ODD, ODD_BACKWARD), "plastic"), network()),
+    "every part of the algebra": (
+        rule((ODD, ODD_FUNCTIONS, ODD_SIGNS, ODD_BACKWARD), "plastic"),
+        network(),
+    ),
     "per layer": (rule(BIO, layers=3), network()),
     "one layer with e_0": (rule(BIO), network(5, 4)),
     "eight layers": (rule(BIO), network(6, 5, 4, 5, 4, 5, 4, 5, 3)),
