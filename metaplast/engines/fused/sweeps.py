@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from metaplast.engines.fused import lanes
-from metaplast.engines.fused.jit import compiled
+from metaplast.engines.fused.jit import compiled, inlined
 from metaplast.engines.fused.memory import Pending
 from metaplast.engines.fused.program import (
     ERROR,
@@ -29,7 +29,7 @@ _project = lanes.project(8)
 _MOST = lanes.RANKS - 1
 
 
-@compiled
+@inlined
 def update_rows(
     m: Numbers, at: int, a: Numbers, a_at: int, v: Numbers, v_at: int, x: Numbers, x_at: int,
     out: Numbers, out_at: int, height: int, width: int, scale: Any, rank: int, first: int,
@@ -48,7 +48,7 @@ def update_rows(
             break
 
 
-@compiled
+@inlined
 def retreat_rows(
     m: Numbers, m_bar: Numbers, at: int, left: Numbers, right: Numbers, change: Pending, place: int,
     bar: int, layer: int, height: int, width: int, scale: Any, inverse: Any, terms: int, rank: int,
