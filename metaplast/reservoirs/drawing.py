@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from metaplast.base.bands import Numbers
-from metaplast.base.errors import UserError, require, require_seed, unknown_name
+from metaplast.base.errors import require, require_seed, unknown_name
+from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.reservoirs.algorithm import Algorithm, by_name
 from metaplast.reservoirs.lanes import Lane
@@ -58,8 +58,10 @@ def learn_to_draw(
     simulation = drawing_simulation(
         target, task, algorithm, costs=costs, seed=seed, dynamics=dynamics, schedule=schedule
     )
-    place = None if folder is None else _made(as_path(folder, "folder"))
-    return simulation.run(observe=observe, folder=place)[0]
+    if folder is None:
+        return simulation.run(observe=observe)[0]
+    with locked(as_path(folder, "folder"), make=True) as place:
+        return simulation.run(observe=observe, folder=place)[0]
 
 
 def drawing_simulation(
@@ -90,15 +92,6 @@ def drawing_simulation(
         how = choices[algorithm]
     points = _points(target, schedule.period)
     return Simulation([Lane(how.name, which, how)], points, dynamics, schedule, seed)
-
-
-def _made(folder: Path) -> Path:
-    """Return the folder, made if it is missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}.") from None
-    return folder
 
 
 def _points(target: AnyPath | Numbers | Sequence[Sequence[float]] | None, period: int) -> Numbers:

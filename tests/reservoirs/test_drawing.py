@@ -45,7 +45,7 @@ def test_algorithms_are_those_of_the_task():
         ({"target": [[1.0, 2.0]]}, "at least two points"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"algorithm": Algorithm("mine"), "costs": (1.0, 1.0)}, "has its own costs"),
-        ({"folder": "/dev/null/run"}, "cannot make the folder"),
+        ({"folder": "/dev/null/run"}, "cannot write to the folder"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(given, sentence):
