@@ -1,8 +1,10 @@
 """Functions of signals and powers of the weights: formulas, printing, files and every engine."""
 
 import json
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from support import (
@@ -18,6 +20,7 @@ from test_algebra import plain_update
 
 from metaplast.base.errors import UserError
 from metaplast.engines import get_engine
+from metaplast.engines.fused import functions, program
 from metaplast.engines.fused.engine import FusedEngine, Settings
 from metaplast.rules.rule import Rule
 from metaplast.terms.algebra import (
@@ -146,6 +149,22 @@ def test_dropping_pixels_changes_nothing(formulas):
     found = [FusedEngine(Settings(drop_pixels=drop)).run(problem) for drop in (True, False)]
     assert_close(found[0].theta_gradient, found[1].theta_gradient, 1e-12)
     assert_close(found[0].final.weights[0], found[1].final.weights[0], 1e-12)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=lambda f: f.name)
+def test_the_kernel_computes_what_torch_does_even_where_numbers_are_not_finite(function):
+    x = torch.tensor([-math.inf, -2.0, -0.0, 0.0, 0.5, math.inf, math.nan], dtype=torch.float64)
+    x.requires_grad_()
+    function.apply(x).sum().backward()
+    code, one = program._FUNCTIONS[function.name], np.float64(1)
+    numbers = x.detach().numpy()
+    value, slope = (
+        torch.tensor([each(code, number, one) for number in numbers])
+        for each in (functions._value.py_func, functions._slope.py_func)
+    )
+    assert torch.allclose(value, function.apply(x.detach()), equal_nan=True)
+    finite = x.detach().isfinite()
+    assert torch.equal(slope[finite], x.grad[finite])
 
 
 SPELLED = {

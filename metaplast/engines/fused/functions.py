@@ -19,62 +19,63 @@ from metaplast.engines.fused.program import (
 
 
 @compiled
-def _value(function: int, x: Any) -> Any:
-    zero, one = x * 0, x * 0 + 1
-    if function == SAME:
-        return x
+def _value(function: int, x: Any, one: Any) -> Any:
+    """Return f(x), as torch does where x is not finite."""
     if function == SQUARE:
         return x * x
     if function == CUBE:
         return x * x * x
+    if function == MAGNITUDE:
+        return abs(x)
     if function == SIGN:
-        return one if x > 0 else (-one if x < 0 else zero)
+        return one if x > 0 else (-one if x < 0 else one - one)
     if function == RECTIFIED:
-        return x if x > 0 else zero
-    return abs(x)
+        return one - one if x < 0 else x
+    return x
 
 
 @compiled
-def _slope(function: int, x: Any) -> Any:
+def _slope(function: int, x: Any, one: Any) -> Any:
     """Return the derivative, 0 where the function has a kink, as autograd does."""
-    zero, one = x * 0, x * 0 + 1
     if function == SAME:
         return one
     if function == SQUARE:
         return x + x
     if function == CUBE:
         return (x * x) * (one + one + one)
-    if function == RECTIFIED:
-        return one if x > 0 else zero
-    if function == MAGNITUDE:
-        return one if x > 0 else (-one if x < 0 else zero)
-    return zero
+    if function == RECTIFIED and x > 0:
+        return one
+    if function == MAGNITUDE and x != 0:
+        return one if x > 0 else -one
+    return one - one
 
 
 @compiled
 def form_functions(maps: Integers, s: Numbers, base: int) -> None:
     """Set every function of signals of a step."""
+    one = s.dtype.type(1)
     for m in range(maps.shape[0]):
         to, length = base + maps[m, 0], maps[m, 1]
         first, second = base + maps[m, 2], base + maps[m, 4]
         for i in range(length):
-            s[to + i] = _value(maps[m, 3], s[first + i])
+            s[to + i] = _value(maps[m, 3], s[first + i], one)
         if maps[m, 4] != NONE:
             for i in range(length):
-                s[to + i] *= _value(maps[m, 5], s[second + i])
+                s[to + i] *= _value(maps[m, 5], s[second + i], one)
 
 
 @compiled
 def functions_adjoint(maps: Integers, s: Numbers, base: int, d: Numbers) -> None:
     """Carry the adjoint of every function to its signals."""
+    one = s.dtype.type(1)
     for m in range(maps.shape[0]):
         to, length, first, second = maps[m, 0], maps[m, 1], maps[m, 2], maps[m, 4]
         f, g = maps[m, 3], maps[m, 5]
         for i in range(length):
             x, bar = s[base + first + i], d[to + i]
             if second == NONE:
-                d[first + i] += bar * _slope(f, x)
+                d[first + i] += bar * _slope(f, x, one)
             else:
                 z = s[base + second + i]
-                d[first + i] += bar * _slope(f, x) * _value(g, z)
-                d[second + i] += bar * _value(f, x) * _slope(g, z)
+                d[first + i] += bar * _slope(f, x, one) * _value(g, z, one)
+                d[second + i] += bar * _value(f, x, one) * _slope(g, z, one)
