@@ -148,15 +148,15 @@ class Traced(System):
 
     def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
         """Return the effects of one example, with traces; see `System.present`."""
-        wanted = reads & set(self.traces)
-        sources = {found.signal for found in map(trace_of, wanted) if found is not None}
+        wanted = reads & set(self._followed)
+        sources = {self._followed[signal].signal for signal in wanted}
         presented = self.system.present(self._inner(view), example, (reads - wanted) | sources)
         synapses, carry = dict(presented.synapses), dict(presented.carry)
         for key, _, group, signal, followed in self._places:
             if signal not in wanted:
                 carry[key] = view.carry[key]
                 continue
-            values, carry[key] = _followed(followed, synapses[group], view.carry[key])
+            values, carry[key] = follow(followed, synapses[group], view.carry[key])
             ends = synapses[group]
             synapses[group] = replace(ends, signals={**ends.signals, signal: values})
         return Presented(synapses, presented.own, carry)
@@ -181,9 +181,14 @@ class Traced(System):
         names = self.system.carried
         return View(view.matrices, {k: v for k, v in view.carry.items() if k in names})
 
+    @cached_property
+    def _followed(self) -> Mapping[Signal, Trace]:
+        """What each trace follows; kept, because steps read it."""
+        found = {signal: trace_of(signal) for signal in self.traces}
+        return {signal: followed for signal, followed in found.items() if followed is not None}
+
     def _at(self, group: Group) -> list[Signal]:
-        found = [(signal, trace_of(signal)) for signal in self.traces]
-        return [signal for signal, t in found if t is not None and t.signal in group.offers]
+        return [signal for signal, t in self._followed.items() if t.signal in group.offers]
 
     @cached_property
     def _places(self) -> tuple[tuple[str, int, str, Signal, Trace], ...]:
@@ -192,14 +197,13 @@ class Traced(System):
         for group in self.system.groups:
             for signal in self._at(group):
                 axis = 0 if group.matrix.rows == signal.population else 1
-                followed = trace_of(signal)
-                assert followed is not None
-                key = f"{group.name} {signal.written}"
-                places.append((key, self.shapes[group.name][axis], group.name, signal, followed))
+                length = self.shapes[group.name][axis]
+                key, followed = f"{group.name} {signal.written}", self._followed[signal]
+                places.append((key, length, group.name, signal, followed))
         return tuple(places)
 
 
-def _followed(trace: Trace, synapses: Synapses, start: Tensor) -> tuple[Tensor, Tensor]:
+def follow(trace: Trace, synapses: Synapses, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return a trace at each occurrence, [episode, occurrence, neuron], and after the last."""
     value = synapses.signal(trace.followed)
     count, keep = value.shape[1], 1 - 1 / trace.tau

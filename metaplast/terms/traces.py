@@ -23,7 +23,7 @@ from metaplast.terms.written import FormulaError, spelled
 
 _FUNCTIONS = "|".join(name for name in FUNCTIONS if name != "same")
 _KIND = re.compile(rf"(?P<kind>\w+?)(?:_(?P<function>{_FUNCTIONS}))?_trace_(?P<tau>\d+(?:_\d+)?)")
-# Kinds whose own names could be read as a trace are not ambiguous: the shortest kind is taken.
+# Beyond this, a trace hardly moves in any run, and its number would need an exponent.
 MOST_TAU = 1e9
 
 
@@ -65,7 +65,8 @@ def trace(signal: Signal | Mapped, tau: float) -> Signal:
         tau: its time constant τ ≥ 1, in examples; in time steps in a network that reads sequences.
 
     Raises:
-        FormulaError: if the signal is not one signal or a function of one, or τ is below 1.
+        FormulaError: if the signal is not one signal or a function of one, or τ is not between 1
+            and 1e9.
     """
     factors = mapped(signal).factors
     if len(factors) != 1:
@@ -74,9 +75,9 @@ def trace(signal: Signal | Mapped, tau: float) -> Signal:
             f"trace(pre.activity, tau=20)."
         )
     number = isinstance(tau, Real) and not isinstance(tau, bool)
-    if not number or not 1 <= tau <= MOST_TAU or "e" in f"{float(tau):.12g}":
+    if not number or not 1 <= tau <= MOST_TAU:
         raise FormulaError(
-            f"a trace's tau is a number of examples of at least 1, got {spelled(tau)}; write "
+            f"a trace's tau is a number of examples between 1 and 1e9, got {spelled(tau)}; write "
             f"trace(pre.activity, tau=20)."
         )
     return Trace(*factors[0], float(tau)).as_signal

@@ -113,19 +113,19 @@ def _problem(learner, setting):
 
 
 def test_time_steps_follow_each_other_and_samples_of_a_batch_do_not():
-    from metaplast.systems.traced import _followed
+    from metaplast.systems.traced import follow
     from metaplast.terms.synapses import Synapses
 
     values, start = normal(1, 3, 2), torch.zeros(1, 2).double()
     signal = trace_of(trace(pre.activity, 4))
     ends = Synapses(Operator(normal(1, 2, 2)), {pre.activity: values})
-    inside, after = _followed(signal, ends, start)
+    inside, after = follow(signal, ends, start)
     slow = start
     for k in range(3):
         slow = 0.75 * slow + values[:, k] / 4
         assert_close(inside[:, k], slow, 1e-15)
     assert_close(after, slow, 1e-15)
-    inside, after = _followed(signal, replace(ends, weight=1 / 3), start)
+    inside, after = follow(signal, replace(ends, weight=1 / 3), start)
     assert_close(after, values.mean(1) / 4, 1e-15)
     assert_close(inside[:, 2], after, 1e-15)
 
@@ -298,7 +298,7 @@ def test_pre_before_post_potentiates_and_post_before_pre_depresses():
 
 def _paired(learner, x_first):
     """Return ΔW by one presynaptic and one postsynaptic event, two steps apart."""
-    from metaplast.systems.traced import _followed
+    from metaplast.systems.traced import follow
     from metaplast.terms.synapses import Synapses
     from metaplast.terms.term import full_update
 
@@ -309,5 +309,5 @@ def _paired(learner, x_first):
     ends = Synapses(Operator(torch.zeros(1, 1, 1).double()), {pre.activity: x, post.activity: y})
     signals = dict(ends.signals)
     for signal in learner.system.traces:
-        signals[signal] = _followed(trace_of(signal), ends, torch.zeros(1, 1).double())[0]
+        signals[signal] = follow(trace_of(signal), ends, torch.zeros(1, 1).double())[0]
     return full_update(learner.terms[0], replace(ends, signals=signals)).sum()
