@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
-from metaplast.export.objective import OutputCode, objective_of
-from metaplast.export.program import equation_lines
-from metaplast.export.python import literal, wrapped
+from metaplast.export.objective import objective_of
+from metaplast.export.program import output_context, rule_context
 from metaplast.export.recurrent_program import term_lines
 from metaplast.export.spelling import LINEAR, nonlinearity
 from metaplast.export.template import fill
-from metaplast.export.text import one_line, plain
 from metaplast.rules.rule import Rule
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.implicit import CHECKED
@@ -46,32 +43,26 @@ def _context(rule: Rule, network: FixedPoint, library: str) -> dict[str, Any]:
     rule.learner(network)
     code = term_lines(rule.terms, library)
     objective = objective_of(rule, network)
-    output = OutputCode(objective, library)
     kind = network.nonlinearity.kind
     sigma = LINEAR if kind == "linear" else nonlinearity(kind)
     names = [term.name for term in rule.terms]
-    return {
-        "version": version("metaplast"),
-        "xp": library,
-        "needs": {"np": "NumPy", "torch": "PyTorch"}[library],
-        "equation": equation_lines(rule),
-        "provenance": [(literal(k), wrapped(v)) for k, v in plain(rule.provenance).items()],
-        "widths": network.widths,
-        "network": network,
-        "checked": CHECKED,
-        "fixed": [name for name in network.shapes if name != "W"],
-        "coefficients": [
-            (name, repr(float(value))) for name, value in zip(names, rule.theta[0], strict=True)
-        ],
-        "code": code,
-        "signals": {name: value for name, value in SIGNALS.items() if name in code.used},
-        "sigma": sigma,
-        "apply": sigma.code(library),
-        "beta": repr(network.nonlinearity.beta) if kind == "softplus" else "",
-        "target_kind": objective.target_kind,
-        "activity_text": objective.activity_text,
-        "loss_text": one_line(objective.loss_text) or f"the objective {one_line(objective.name)}",
-        "error_text": one_line(objective.error_text),
-        "activity_of": output.activity,
-        "error_code": (objective.error_code or "").format(y="y", t="wanted", xp=library),
-    }
+    return (
+        rule_context(rule, library)
+        | output_context(rule, network, library)
+        | {
+            "needs": {"np": "NumPy", "torch": "PyTorch"}[library],
+            "widths": network.widths,
+            "network": network,
+            "checked": CHECKED,
+            "fixed": [name for name in network.shapes if name != "W"],
+            "coefficients": [
+                (name, repr(float(value))) for name, value in zip(names, rule.theta[0], strict=True)
+            ],
+            "code": code,
+            "signals": {name: value for name, value in SIGNALS.items() if name in code.used},
+            "sigma": sigma,
+            "apply": sigma.code(library),
+            "beta": repr(network.nonlinearity.beta) if kind == "softplus" else "",
+            "error_code": (objective.error_code or "").format(y="y", t="wanted", xp=library),
+        }
+    )

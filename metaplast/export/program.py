@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from metaplast.base.errors import require
-from metaplast.export.exporter import declared
+from metaplast.export.exporter import Network, declared
 from metaplast.export.objective import OutputCode, objective_of
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
@@ -119,38 +119,49 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
     own, relaxation = bool(feedback.shapes(network.widths)), feedback.relaxation
     backward = any(term.is_backward for term in rule.terms)
     names = layer_names(network)
-    return _output(OutputCode(objective_of(rule, network), library)) | {
+    return (
+        rule_context(rule, library)
+        | output_context(rule, network, library)
+        | {
+            "layers": list(zip(names, network.widths, strict=True)),
+            "theta": _theta(rule, names[1:]),
+            "per_layer": rule.is_per_layer,
+            "terms": rule.terms,
+            "sides": sides,
+            "changes_weights": any(side.matrix == "W" for side in sides),
+            "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
+            "sigma": nonlinearity(activation.kind),
+            "beta": repr(activation.beta) if activation.kind == "softplus" else "",
+            "pathway": coded_pathway(rule.feedback),
+            "relaxation": relaxation,
+            "read": "y, e" if relaxation and relaxation.variant == "strict" else "e",
+            "feedback": rule.feedback,
+            "own_feedback": own,
+            "direct": rule.feedback == "direct",
+            "changes_feedback": backward,
+            "feedback_argument": "feedback, " if own else "",
+            "state": "weights, feedback" if own else "weights",
+            "new_state": "weights, feedback" if backward else "weights",
+            "init": _Draw.of(network),
+            "activation_name": activation.kind,
+        }
+    )
+
+
+def rule_context(rule: Rule, library: str) -> dict[str, Any]:
+    """Return what every template needs of a rule: its equation and provenance, and the library."""
+    return {
         "version": version("metaplast"),
         "xp": library,
         "equation": equation_lines(rule),
         "provenance": [(literal(k), wrapped(v)) for k, v in plain(rule.provenance).items()],
-        "layers": list(zip(names, network.widths, strict=True)),
-        "theta": _theta(rule, names[1:]),
-        "per_layer": rule.is_per_layer,
-        "terms": rule.terms,
-        "sides": sides,
-        "changes_weights": any(side.matrix == "W" for side in sides),
-        "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
-        "sigma": nonlinearity(activation.kind),
-        "beta": repr(activation.beta) if activation.kind == "softplus" else "",
-        "pathway": coded_pathway(rule.feedback),
-        "relaxation": relaxation,
-        "read": "y, e" if relaxation and relaxation.variant == "strict" else "e",
-        "feedback": rule.feedback,
-        "own_feedback": own,
-        "direct": rule.feedback == "direct",
-        "changes_feedback": backward,
-        "feedback_argument": "feedback, " if own else "",
-        "state": "weights, feedback" if own else "weights",
-        "new_state": "weights, feedback" if backward else "weights",
-        "init": _Draw.of(network),
-        "activation_name": activation.kind,
     }
 
 
-def _output(code: OutputCode) -> dict[str, Any]:
+def output_context(rule: Rule, network: Network, library: str) -> dict[str, Any]:
     """Return what depends on the objective."""
-    objective = code.objective
+    objective = objective_of(rule, network)
+    code = OutputCode(objective, library)
     return {
         "target_kind": objective.target_kind,
         "activity_text": objective.activity_text,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from metaplast.base.errors import require
 from metaplast.export.exporter import declared
-from metaplast.export.objective import OutputCode, objective_of
-from metaplast.export.program import equation_lines
-from metaplast.export.python import LINE, literal, signals, statements, wrapped
+from metaplast.export.objective import objective_of
+from metaplast.export.program import output_context, rule_context
+from metaplast.export.python import LINE, signals, statements
 from metaplast.export.spelling import coded_pathway, nonlinearity
 from metaplast.export.template import fill
-from metaplast.export.text import one_line, plain
+from metaplast.export.text import one_line
 from metaplast.rules.rule import Rule
 from metaplast.systems.initialisation import Init
 from metaplast.systems.recurrent import SITES, Recurrent
@@ -144,41 +143,35 @@ def _context(rule: Rule, network: Recurrent, library: str) -> dict[str, Any]:
     groups = [GroupCode.of(group, rule.terms, library) for group in learner.system.groups]
     groups = [group for group in groups if group.terms or group.decays]
     objective = objective_of(rule, network)
-    output = OutputCode(objective, library)
     activation, timing, pathway = network.nonlinearity, network.timing, coded_pathway(rule.feedback)
     names, reads = [term.name for term in rule.terms], {n for g in groups for n in g.signals}
     rows = [[(n, repr(float(v))) for n, v in zip(names, row, strict=True)] for row in rule.theta]
     changed = {group.group for group in groups}
     own = len(learner.system.shapes) > len(SITES)
-    return {
-        "version": version("metaplast"),
-        "xp": library,
-        "needs": {"np": "NumPy", "torch": "PyTorch"}[library],
-        "equation": equation_lines(rule),
-        "provenance": [(literal(k), wrapped(v)) for k, v in plain(rule.provenance).items()],
-        "widths": network.widths,
-        "timing": timing,
-        "sites": SITES,
-        "coefficients": rows,
-        "per_layer": rule.is_per_layer,
-        "groups": groups,
-        "sigma": nonlinearity(activation.kind),
-        "beta": repr(activation.beta) if activation.kind == "softplus" else "",
-        "back": pathway.carry.replace("e[k + 1]", "error"),
-        "note": pathway.note,
-        "own_feedback": own,
-        "feedback_argument": "feedback, " if own else "",
-        "changes_feedback": "feedback" in changed,
-        "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
-        "reads": reads,
-        "target_kind": objective.target_kind,
-        "activity_text": objective.activity_text,
-        "loss_text": one_line(objective.loss_text) or f"the objective {one_line(objective.name)}",
-        "error_text": one_line(objective.error_text),
-        "activity_of": output.activity,
-        "error_code": (objective.error_code or "").format(y="y", t="wanted", xp=library),
-        "std": Init(network.init).std,
-    }
+    return (
+        rule_context(rule, library)
+        | output_context(rule, network, library)
+        | {
+            "needs": {"np": "NumPy", "torch": "PyTorch"}[library],
+            "widths": network.widths,
+            "timing": timing,
+            "sites": SITES,
+            "coefficients": rows,
+            "per_layer": rule.is_per_layer,
+            "groups": groups,
+            "sigma": nonlinearity(activation.kind),
+            "beta": repr(activation.beta) if activation.kind == "softplus" else "",
+            "back": pathway.carry.replace("e[k + 1]", "error"),
+            "note": pathway.note,
+            "own_feedback": own,
+            "feedback_argument": "feedback, " if own else "",
+            "changes_feedback": "feedback" in changed,
+            "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
+            "reads": reads,
+            "error_code": (objective.error_code or "").format(y="y", t="wanted", xp=library),
+            "std": Init(network.init).std,
+        }
+    )
 
 
 def _refuse_scalars(term: Term) -> None:
