@@ -22,7 +22,7 @@ from support import (
 )
 
 from metaplast import FullyConnected, Rule, Term, UserError, dot, outer, post, pre, total
-from metaplast.export import CodeExporter, _runner, all_exporters, check, export_rule
+from metaplast.export import CodeExporter, all_exporters, export_rule
 from metaplast.terms.algebra import B, W, magnitude, rectified, sign
 from metaplast.terms.term import DenseFormula
 
@@ -104,22 +104,6 @@ CASES = {
 FEW = ("no terms", "all terms per layer", "every part of the algebra", "one term, one layer",
        "normal weights", "activation tanh", "activation relu",
        *(f"feedback {name}" for name in FEEDBACKS))  # fmt: skip
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Run generated code in this process: the same comparison, without a start of Python each."""
-
-    def execute(folder, exporter):
-        pytest.importorskip(exporter.package)
-        _runner.run(folder)
-
-    monkeypatch.setattr(check, "_execute", execute)
-    # Two random states, of five steps each: a third would see no other code.
-    monkeypatch.setattr(check, "STATES", 2)
-    yield
-    for name in ("exported", "driver"):
-        sys.modules.pop(name, None)
 
 
 def slow_in_jax(exporter, case):

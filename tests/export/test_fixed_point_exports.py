@@ -11,12 +11,18 @@ from support import named, normal, refusal
 
 from metaplast import Rule
 from metaplast.base.notices import collected
-from metaplast.export import _runner, all_exporters, check, export_rule, network_of
+from metaplast.export import all_exporters, export_rule, network_of
 from metaplast.export.network_choice import Wanted
 from metaplast.systems.fixed_point import FixedPoint
-from metaplast.terms.algebra import W, outer, post, pre, scalar, total
+from metaplast.terms.algebra import W, outer, post, pre, rectified, scalar, sign, total
 from metaplast.terms.term import Term
 
+FUNCTIONS = Term(
+    "functions",
+    outer(post.activity**2, pre.activity * pre.error)
+    - W * outer(sign(post.error), rectified(pre.activity)),
+    "made up",
+)
 ALL = named("error_hebbian", "oja", "reparameterised", "reparameterised_ungated", "decay")
 ODD = Term(
     "odd",
@@ -47,21 +53,13 @@ RULES = {
     ),
     "direct readout": found(named("reparameterised_ungated"), readout="direct"),
     "odd": found((ODD,), size=0.01),
+    "functions": found((FUNCTIONS,), size=0.01),
     "activity only": found(named("oja")),
     "no terms": found(()),
     "a wide output": found(named("error_hebbian"), widths=(3, 4, 5)),
     # No input settles within five steps of a very exact relaxation: only the decay acts.
     "unsettled": found(ALL, steps=5, tolerance=1e-12),
 }  # fmt: skip
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Run generated code in this process: the same comparison, without a start of Python each."""
-    monkeypatch.setattr(check, "_execute", lambda folder, exporter: _runner.run(folder))
-    yield
-    for name in ("exported", "driver"):
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("exporter", ["numpy", "torch"])

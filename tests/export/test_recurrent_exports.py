@@ -10,13 +10,19 @@ import pytest
 from support import FORWARD, named, normal, refusal
 
 from metaplast import Rule
-from metaplast.export import _runner, all_exporters, check, export_rule, network_of
+from metaplast.export import all_exporters, export_rule, network_of
 from metaplast.export.network_choice import Wanted
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
-from metaplast.terms.algebra import W, outer, post, pre, scalar, total
+from metaplast.terms.algebra import W, outer, post, pre, rectified, scalar, sign, total
 from metaplast.terms.term import Term
 
+FUNCTIONS = Term(
+    "functions",
+    outer(post.activity**2, pre.activity * pre.error)
+    - W * outer(sign(post.error), rectified(pre.activity)),
+    "made up",
+)
 BIO = named("error_hebbian", "error_error", "oja", "drive_oja", "decay")
 BACKWARD = named("error_hebbian", "backward_hebbian", "backward_decay")
 ODD = Term(
@@ -55,17 +61,9 @@ RULES = {
     "sign-symmetric, numbers": found(BIO, "sign-symmetric", objective="mse"),
     "numbers at each step": found(named("error_hebbian", "oja"), timing=EACH, objective="mse"),
     "odd": found((ODD,)),
+    "functions": found((FUNCTIONS,)),
     "no terms": found(()),
 }
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Run generated code in this process: the same comparison, without a start of Python each."""
-    monkeypatch.setattr(check, "_execute", lambda folder, exporter: _runner.run(folder))
-    yield
-    for name in ("exported", "driver"):
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("exporter", ["numpy", "torch"])

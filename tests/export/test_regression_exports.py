@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support import FEEDBACKS, assert_close, assert_is_one_sentence, named, normal, seeded
-from test_code_exports import BIO, CODE, TERMS, Wrong, in_process, rule
+from test_code_exports import BIO, CODE, TERMS, Wrong, rule
 
 from metaplast import FullyConnected, UserError
 from metaplast.discovery.config import DiscoveryConfig
@@ -23,8 +23,6 @@ from metaplast.systems import objective
 from metaplast.systems.objectives.mean_squared_error import MeanSquaredError
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.source import EpisodeSplit
-
-__all__ = ["in_process"]
 
 HEBBIAN = named("error_hebbian")
 
