@@ -42,8 +42,7 @@ def parse(
     """
     given, unknown = parse_known(kind, arguments, default, **options)
     if unknown:
-        flags = [flag for option in options_of(kind) for flag in option.flags]
-        raise _strange(unknown, arguments, flags, options.get("prog", "the command"))
+        raise _strange(unknown, arguments, options_of(kind), options.get("prog", "the command"))
     return given
 
 
@@ -145,12 +144,17 @@ def _wide() -> Iterator[None]:
 
 
 def _strange(
-    unknown: Sequence[str], arguments: Sequence[str], flags: Sequence[str], prog: str
+    unknown: Sequence[str], arguments: Sequence[str], known: Sequence[Option], prog: str
 ) -> UserError:
     """Return the error for words that no option accepts; it names the first."""
-    word = unknown[0]
+    word, flags = unknown[0], [f for o in known if not o.is_positional for f in o.flags]
     name = word.partition("=")[0].replace("_", "-")
     if word.startswith("-") and name.strip("-"):
+        if any(option.is_positional and name in option.flags for option in known):
+            bare = name.strip("-")
+            return UserError(
+                f"{prog} takes {bare} without {name}; write {prog} {bare.upper()} and then options."
+            )
         near = difflib.get_close_matches(name[:40], flags, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else f"see {prog} --help."
         return UserError(f"{prog} has no option {shown(name)}; {hint}")

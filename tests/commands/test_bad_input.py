@@ -185,6 +185,8 @@ WRITTEN = [
     ("reproduce", ["all", "--rule=folder"]),
     ("reproduce", ["all", "--out=file"]),
     ("evaluate", ["nosuch"]),
+    ("evaluate", ["--rules", "bio"]),
+    ("evaluate", ["--rules=bio"]),
     ("evaluate", [""]),
     ("evaluate", ["folder"]),
     ("evaluate", ["file.json"]),
