@@ -27,7 +27,7 @@ metaplast finds plasticity rules by meta-learning. What you can do:
   metaplast show RUN                its equation, terms and origin
   metaplast compare RUN RUN         rules side by side, on the same tasks
   metaplast evaluate RUN            train networks with it, beside baselines
-  metaplast export RUN --to=all     take it along as code, LaTeX or JSON
+  metaplast export RUN --to=all     save it as code, LaTeX or JSON
 Add --help to a command for its options."""
 
 

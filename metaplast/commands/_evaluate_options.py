@@ -140,8 +140,8 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
         stack = kind.name == DEFAULT
         require(
             stack or self.depth is None,
-            f"--depth stretches a stack of layers, but --system {kind.name} is none; leave --depth "
-            f"out.",
+            f"--depth stretches a stack of layers, but --system {kind.name} is not one; leave "
+            f"--depth out.",
         )
         request = part(
             SystemRequest, self,

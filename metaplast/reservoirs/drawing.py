@@ -1,4 +1,4 @@
-"""One run on a target of one's own: `learn_to_draw`."""
+"""One run on a target of your own: `learn_to_draw`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def learn_to_draw(
             closed curve once a period; None for the butterfly.
         task: "pen", "arm:2", "arm:3", or "arm:" with lengths, such as "arm:1.8,1.2,0.6".
         algorithm: "force" (pen only), "rmhl", "supertrex" or "repaired", with published
-            coefficients, or an `Algorithm` of one's own.
+            coefficients, or your own `Algorithm`.
         costs: of moving each output, for published coefficients; () for none.
         seed: of the reservoir and all noise.
         dynamics: size and constants of the reservoir.

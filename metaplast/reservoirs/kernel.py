@@ -258,7 +258,7 @@ def _feed(
 
 @_compiled
 def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -> None:
-    """Add the exploration noise to z_2; without learning, mastery acts alone."""
+    """Add the exploration noise to z_2; without learning, only mastery acts."""
     outputs, lanes = c.lengths.shape
     for j in range(outputs):
         for lane in range(lanes):

@@ -6,7 +6,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 
-# Updates that are kept apart before they are added to P in one product.
+# Updates that are kept separately before they are added to P in one product.
 PENDING = 32
 
 
@@ -14,7 +14,7 @@ class InverseCorrelation:
     """P, which starts at I/10 and changes by −s c k kᵀ.
 
     P is symmetric, and so large that reading it takes most of the time. So only its lower half is
-    used, and the last updates u uᵀ with u = √(s c) k are kept apart: P r = P_0 r − Σ u (uᵀ r).
+    used, and the last updates u uᵀ with u = √(s c) k are kept separately: P r = P_0 r − Σ u (uᵀ r).
 
     Args:
         neurons: N.

@@ -103,7 +103,7 @@ class Simulation:
         if place is not None and place.exists():
             self.load(place)
         while self.step < self.schedule.steps:
-            # A lane that diverges is reported, and the others go on.
+            # A lane that diverges is reported, and the others continue.
             with np.errstate(all="ignore"):
                 self._advance()
             observe(self.step, self.schedule.steps)
