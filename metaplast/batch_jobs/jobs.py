@@ -92,6 +92,8 @@ class Jobs:
 
     def fraction(self, name: str) -> float:
         """Return how much of a job is done, from 0 to 1, according to its folder."""
+        if (self.folder / name / DONE).exists():
+            return 1.0  # A quick job may end between two reports of its progress.
         return ProgressFile(self.folder / name).fraction()
 
     def run(self, *, processes: int = 0, ray: str | None = None, tick: Tick = no_tick) -> Answers:
