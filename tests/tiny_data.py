@@ -46,7 +46,7 @@ def write(folder):
     ]
     head = "a,b,c,d,species"
     (folder / "iris.csv").write_text("\n".join([head, *table]) + "\n", encoding="utf-8")
-    numbers = [f"{row.rpartition(',')[0]},{0.5 + index}" for index, row in enumerate(table)]
+    numbers = [f"{row.rpartition(',')[0]},{0.5 + index}" for index, row in enumerate(5 * table)]
     head = "a,b,c,d,progression"
     (folder / "diabetes.csv").write_text("\n".join([head, *numbers]) + "\n", encoding="utf-8")
     images, labels = _images(10, 30, 8)
