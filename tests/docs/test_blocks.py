@@ -2,7 +2,8 @@
 
 Only sizes are made small. Data sets are tiny files of the same layout; `RUN` and its like are small
 runs made here. Commands that run many discoveries, experiments or benchmarks in processes of their
-own are read and checked, and stop before that: their own tests run them.
+own are read and checked, and stop before that. Figures are empty, and exported programs are not
+run once more. Other tests are about all these.
 """
 
 import contextlib
@@ -14,12 +15,14 @@ import tomllib
 import documents
 import pytest
 import tiny_data
+from matplotlib.figure import Figure
 
 from metaplast import commands
 from metaplast.base import registry
 from metaplast.commands import benchmark, recover, sweep
 from metaplast.commands import reproduce as reproduce_command
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.export import export
 from metaplast.online.train import OnlineSettings
 from metaplast.report.observer import ReportFiles
 from metaplast.reservoirs import drawing
@@ -86,6 +89,11 @@ def read_only(monkeypatch, command):
     monkeypatch.setattr(command, "parse", stop)
 
 
+def empty(figure, stream, *, format, **options):
+    """Write an empty figure."""
+    stream.write("<svg ></svg>" if format == "svg" else b"")
+
+
 def make_small(monkeypatch):
     """Make every discovery small, without figures."""
     whole = DiscoveryConfig.__init__
@@ -110,6 +118,9 @@ def _small(monkeypatch):
     monkeypatch.setattr(OnlineSettings, "__init__", online)
     monkeypatch.setattr(drawing, "Schedule", lambda: Schedule(20, 2, 1, lag=2))
     monkeypatch.setattr(drawing, "Dynamics", lambda: Dynamics(5))
+    # Figures take most of the time, and tests/report is about them.
+    monkeypatch.setattr(Figure, "savefig", empty)
+    monkeypatch.setattr(export, "check", lambda *_: None)
     for command in (benchmark, recover, sweep):
         read_only(monkeypatch, command)
     monkeypatch.setattr(reproduce_command, "_reproduce", lambda *_: {})
