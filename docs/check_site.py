@@ -74,7 +74,9 @@ def faults(site: Path) -> Iterator[str]:
 def main(arguments: Sequence[str]) -> int:
     """Print what is wrong with the site in a folder; return the exit code."""
     found = list(faults(Path(arguments[0])))
-    print("\n".join(found) or "The site loads nothing from elsewhere, and its links lead somewhere.")
+    print(
+        "\n".join(found) or "The site loads nothing from elsewhere, and its links lead somewhere."
+    )
     return 1 if found else 0
 
 

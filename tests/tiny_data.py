@@ -27,9 +27,12 @@ def write(folder):
     from PIL import Image
 
     data = folder / "DATA"
-    for name, prefix, classes, each in (
-        ("MNIST", "train", 10, 60), ("MNIST", "t10k", 10, 60), ("EMNIST", "emnist-bymerge-test", 47, 12),
-    ):  # fmt: skip
+    parts = (
+        ("MNIST", "train", 10, 60),
+        ("MNIST", "t10k", 10, 60),
+        ("EMNIST", "emnist-bymerge-test", 47, 12),
+    )
+    for name, prefix, classes, each in parts:
         images, labels = _images(classes, each, 28)
         _idx(data / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
         _idx(data / name / "raw" / f"{prefix}-labels-idx1-ubyte", labels)

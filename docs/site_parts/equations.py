@@ -61,9 +61,7 @@ def _decomposed(text: str, mark: str) -> str:
     """Return a text whose letters with this mark are two characters."""
     import unicodedata
 
-    return "".join(
-        parts if mark in (parts := unicodedata.normalize("NFD", c)) else c for c in text
-    )
+    return "".join(parts if mark in (parts := unicodedata.normalize("NFD", c)) else c for c in text)
 
 
 def typeset(lines: list[str]) -> list[str]:

@@ -14,9 +14,11 @@ OUTCOMES = {"holds": "holds", "does not hold": "fails", "not decided": "open"}
 HEAD = """\
 # Gallery
 
-Each picture is an experiment that metaplast has repeated. Below it are the claims, with the number that was measured, its band, and the verdict.
-A claim *holds* if the whole band lies in the range in which the number must lie, *does not hold* if no part of the band does, and is *not decided* otherwise.
-[](reproduce.md) says how experiments are run, and [](results/README.md) has all tables and settings.
+Each picture is an experiment that metaplast has repeated. Below it are the claims, each with its
+verdict, the number that was measured, its band, and the range in which it must lie. A claim *holds*
+if the whole band lies in the range, *does not hold* if no part of the band does, and is
+*not decided* otherwise. [](reproduce.md) says how experiments are run, and [](results/README.md)
+has all tables and settings.
 
 """
 

@@ -1,4 +1,4 @@
-"""Every block of README and docs runs: all blocks of a page in order, in one folder, in this process.
+"""Every block of README and docs runs: all blocks of a page, in order, in one folder.
 
 Only sizes are made small. Data sets are tiny files of the same layout; `RUN` and its like are small
 runs made here. Commands that run many discoveries, experiments or benchmarks in processes of their
@@ -11,12 +11,14 @@ import io
 import shutil
 import sys
 import tomllib
+from types import MappingProxyType
 
 import documents
 import pytest
 import tiny_data
 from matplotlib.figure import Figure
 
+from episodes.delayed import Delayed
 from metaplast import commands
 from metaplast.base import registry
 from metaplast.commands import benchmark, recover, sweep
@@ -116,6 +118,8 @@ def _small(monkeypatch):
         trained(self, few if any(few) else (0, 2), min(seeds, 2), *given, **named)
 
     monkeypatch.setattr(OnlineSettings, "__init__", online)
+    # The shipped task has 50 time steps.
+    monkeypatch.setattr(Delayed, "settings", MappingProxyType({"show": 1, "time": 4}))
     monkeypatch.setattr(drawing, "Schedule", lambda: Schedule(20, 2, 1, lag=2))
     monkeypatch.setattr(drawing, "Dynamics", lambda: Dynamics(5))
     # Figures take most of the time, and tests/report is about them.
