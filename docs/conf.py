@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "site_parts.mathml",
+    "site_parts.indices",
     "site_parts.pages",
     "site_parts.api",
     "site_parts.gallery",
@@ -57,5 +58,6 @@ html_static_path = ["site_parts/static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 pygments_style = "tango"
 pygments_dark_style = "monokai"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +114,25 @@ def write(app: Any) -> None:
 
 def docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Typeset the equations of a docstring, and keep signs that mean something to Sphinx."""
-    lines[:] = [re.sub(r"(?<![\\`\w])([|*])(?=\w)", r"\\\1", line) for line in typeset(lines)]
+    if what in ("attribute", "property") and lines:
+        lines[0] = lines[0].replace(": ", " – ")  # A colon there would end a type.
+    if lines and lines[0].startswith("Alias for field number"):
+        lines[:] = []  # Of a named tuple.
+    lines[:] = typeset(lines)
+
+
+def _name_attributes() -> None:
+    """Call the attributes of a class Attributes, and not Variables."""
+    from sphinx.domains.python import PyObject
+
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Write the pages before Sphinx reads them."""
+    _name_attributes()
     app.connect("builder-inited", write, priority=400)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     return {"parallel_read_safe": True}
