@@ -150,7 +150,7 @@ class DiscoveryConfig(
         return part(
             EpisodeRequest,
             self,
-            shots=get_source(self.dataset_name)[0].shots if self.shots is None else self.shots,
+            shots=max(self.lengths, default=get_source(self.dataset_name)[0].shots),
             device=self.torch_device,
             dtype=self.torch_dtype,
         )

@@ -31,6 +31,7 @@ from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
+from metaplast.tasks.lengths import with_lengths
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.coefficients import Coefficients
@@ -208,6 +209,7 @@ class Discovery:
             split = open_source(self.config.dataset_name, self.config.request)
         else:
             require_fit(split, self.config)
+        split = with_lengths(split, self.config.lengths)
         system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
         # Checked before the first matrix is made.
         self._require_memory(Learner(system, self.choice.terms), at_once=1)

@@ -103,6 +103,24 @@ def heldout_table(result: Result) -> Table:
     return table
 
 
+def lengths_table(result: Result) -> Table | None:
+    """Return a table of scores by the number of support examples; None if there is only one."""
+    rules = {name: found.by_steps for name, found in result.heldout.items() if found.by_steps}
+    if not rules:
+        return None
+    table = new_table(f"{result.score.title} by the number of support examples", BAND)
+    table.add_column("examples", justify="right")
+    for name in rules:
+        table.add_column(name, justify="right")
+    for steps in rules[DISCOVERED]:
+        bands = [found[steps] for found in rules.values()]
+        table.add_row(
+            str(steps),
+            *(f"{result.score.text(band.mean)}\n{result.score.interval(band)}" for band in bands),
+        )
+    return table
+
+
 def recovery_table(recovery: Recovery) -> Table:
     """Return a table of planted and recovered coefficients."""
     table = new_table("The planted rule", str(recovery))
