@@ -23,9 +23,6 @@ FIRST = 2
 EARLIEST = 64
 # What each refit tries; the names of its stage and, on fresh tasks, of its evaluation.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
-# The chosen rule's last refit. It is so many times as long as the others, and takes tasks of its
-# own: rules that are compared see the same tasks, and so fit these a little too well.
-FINAL, LAST = "for longer", 2
 
 
 class Refits:
@@ -64,22 +61,6 @@ class Refits:
     def again(self, fit: Fit) -> Fit:
         """Return the fit of the same terms after one more refit."""
         return self._try(AGAIN, fit.kept, fit.theta)
-
-    def longer(self, fit: Fit) -> Fit:
-        """Return the chosen rule after a longer refit on tasks of its own.
-
-        It stays as it is if the refit loses a term, diverges in every task, or lowers the mean
-        score on the validation tasks.
-        """
-        self._trials += 1
-        try:
-            longer = self._refit(
-                trial(self._trials, FINAL), fit.kept, fit.theta, times=LAST, tasks=FINAL
-            )
-        except StandstillError:
-            return fit
-        worse = bool(longer.difference(fit).mean < 0)
-        return fit if worse or longer.kept != fit.kept else longer
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on tasks that only this round uses."""
@@ -134,7 +115,6 @@ class Refits:
         theta: Coefficients,
         best: Fit | None = None,
         times: int = 1,
-        tasks: str = REFIT,
     ) -> Fit:
         learner, settings = self.learner(kept), self._loops.config.refit_outer
         settings = replace(settings, episodes=times * settings.episodes)
@@ -142,7 +122,7 @@ class Refits:
         loop = self._loops.stages.run(
             stage,
             lambda: self._loops.make(
-                stage, learner, theta, settings=settings, scale=scale, tasks=tasks, cold=False,
+                stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
             ),
         )  # fmt: skip
         # A decay that was clamped at zero is not part of the rule.

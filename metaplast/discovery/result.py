@@ -26,8 +26,6 @@ SEARCH = "search"
 REFIT = "refit"
 SELECT = "select"
 DISCOVERED = "discovered"
-# Of the discovered rule before its last refit.
-COMPARED = "before the last refit"
 _TRIAL = re.compile(rf"{SELECT} \d+: ")
 
 
@@ -71,9 +69,6 @@ class Result:
         without: evaluation of the rule refitted without each of its terms, on the same episodes.
         added: evaluation of the rule refitted with each dropped term put back, on the same
             episodes.
-        compared: evaluation of the rule before its last refit, on the same episodes: trained as
-            long as the rules of `without` and `added`, which are compared with it. None if the rule
-            had no such refit.
         divergences: explanations of the first episodes that diverged.
         config: the configuration.
         engine: name of the engine.
@@ -107,7 +102,6 @@ class Result:
     errors: dict[str, float] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     notices: tuple[str, ...] = ()
-    compared: Evaluation | None = None
 
     @property
     def dataset(self) -> str:
@@ -144,8 +138,7 @@ class Result:
 
     @cached_property
     def _changes(self) -> dict[str, dict[str, Band]]:
-        own = self.heldout[DISCOVERED] if self.compared is None else self.compared
-        groups = {"without": self.without, "added": self.added}
+        own, groups = self.heldout[DISCOVERED], {"without": self.without, "added": self.added}
         return {
             group: {name: own.change(other) for name, other in found.items()}
             for group, found in groups.items()

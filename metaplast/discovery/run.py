@@ -19,7 +19,7 @@ from metaplast.discovery.observer import Observer
 from metaplast.discovery.own import Own, OwnData
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
-from metaplast.discovery.result import COMPARED, DISCOVERED, SEARCH, Result
+from metaplast.discovery.result import DISCOVERED, SEARCH, Result
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, keep_terms, select
@@ -294,13 +294,12 @@ class Discovery:
         terms = tuple(search.learner.terms[k] for k in kept)
         tested = {DISCOVERED: (self._loops.learner(terms), theta), **self._learn_baselines(search)}
         heldout = {name: self._loops.test(name, *pair) for name, pair in tested.items()}
-        without, added, compared = {}, {}, None
+        without, added = {}, {}
         if self.selection is not None:
             pool = search.learner.terms
-            compared = self._loops.test(COMPARED, tested[DISCOVERED][0], self.selection.fit.theta)
             without = self._loops.test_fits(WITHOUT, pool, self.selection.missed)
             added = self._loops.test_fits(WITH, pool, self.selection.spare)
-        result = self._result(terms, theta, search, heldout, without, added, compared)
+        result = self._result(terms, theta, search, heldout, without, added)
         for observer in self._observers:
             observer.finish(result)
         return result
@@ -320,7 +319,7 @@ class Discovery:
             return kept, search.fitted.select(pool[k].name for k in kept)
         refits = Refits(self._loops, search)
         self.selection = select(refits.start(kept), pool, refits, self.config.least_gain)
-        return list(self.selection.fit.kept), refits.longer(self.selection.fit).theta
+        return list(self.selection.fit.kept), self.selection.fit.theta
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
         """Return each baseline's learner and coefficients; the search may be one of them."""
@@ -347,7 +346,6 @@ class Discovery:
         heldout: dict[str, Evaluation],
         without: dict[str, Evaluation],
         added: dict[str, Evaluation],
-        compared: Evaluation | None,
     ) -> Result:
         feedback, pool = self.config.feedback_name, search.learner.terms
         provenance = provenance_of(
@@ -362,7 +360,6 @@ class Discovery:
             heldout=heldout,
             without=without,
             added=added,
-            compared=compared,
             errors={}
             if self.selection is None
             else {pool[k].name: value for k, value in self.selection.errors.items()},

@@ -112,7 +112,6 @@ def summary(result: Result) -> dict[str, Any]:
             | _by_steps(evaluation)
             for name, evaluation in result.heldout.items()
         },
-        "compared": None if result.compared is None else _ends(result.compared.band),
         "without": {name: _ends(result.loss_without(name)) for name in result.without},
         "added": {name: _ends(result.gain_with(name)) for name in result.added},
         "errors": result.errors,

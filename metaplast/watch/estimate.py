@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, FINAL, FIRST, LAST, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
@@ -56,15 +56,13 @@ def steps_left(loop: OuterLoop) -> int:
 
 
 def selection_left(discovery: Discovery) -> tuple[int, int]:
-    """Return how many refits will still begin, and how many fits of selection will be tested.
+    """Return how many refits selection will still begin, and how many of its fits will be tested.
 
-    The last of the refits is the longer one of the chosen rule. Until selection has ended, both are
-    guesses. They assume one round, unless another has begun.
+    Until selection has ended, both are guesses. They assume one round, unless another has begun.
     """
     loops, chosen = discovery.stages.loops, discovery.selection
     if chosen is not None:
-        # The rule before its last refit is tested too.
-        return int(not _is_final(loops)), 1 + len(chosen.missed) + len(chosen.spare)
+        return 0, len(chosen.missed) + len(chosen.spare)
     if not _selects(discovery):
         return 0, 0
     pool, search = len(discovery.choice.terms), loops.get(SEARCH)
@@ -88,13 +86,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
             course.leave_out(count + out, out)
         elif back is not None:
             back -= 1
-    left = first + course.left if back is None else max(0, back)
-    return left + 1, course.tests + 1
-
-
-def _is_final(loops: Mapping[str, OuterLoop]) -> bool:
-    """Return whether the longer refit of the chosen rule has begun."""
-    return any(tried_in(name) == FINAL for name in loops)
+    return first + course.left if back is None else max(0, back), course.tests
 
 
 def _selects(discovery: Discovery) -> bool:
@@ -252,7 +244,6 @@ class TimeLeft(Observer):
         earlier = {n: k for n, k in stages.done.items() if _is_refit(n) and n not in stages.loops}
         each = refit.steps * refit.meta_batch
         longer = FIRST - 1 if refits and REFIT not in stages.loops else 0
-        longer += LAST - 1 if refits else 0
         left["refit"] += max(0, (refits + longer) * each - sum(earlier.values()))
         left["evaluation"] += self._evaluations_left(refits, tests)
         return left
@@ -261,9 +252,8 @@ class TimeLeft(Observer):
         assert self._discovery is not None
         config, loops = self._discovery.config, self._discovery.stages.loops
         validations = refits * config.validation
-        latest = next(reversed(loops), "")
-        if _is_refit(latest) and (_selects(self._discovery) or tried_in(latest) == FINAL):
-            # This refit is being trained or measured.
+        if _selects(self._discovery) and loops and _is_refit(next(reversed(loops))):
+            # The last refit is being trained or measured.
             validations += config.validation - self._validated
         tests += 1 + len(self._discovery.baselines)
         return max(0, tests * config.test_episodes - self._tested) + validations

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, FINAL, WITH, WITHOUT
-from metaplast.discovery.result import COMPARED, DISCOVERED, REFIT, SEARCH, trial_number, tried_in
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITH, WITHOUT
+from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
 _PLAIN = {
     SEARCH: "searching",
     REFIT: "refitting",
     CONFIRMATION: "checking the rule on fresh tasks",
     DISCOVERED: "the rule",
-    COMPARED: "the rule before its last refit",
 }
 
 
@@ -37,7 +36,7 @@ def _asked(what: str) -> str:
         )
     if kind == WITH:
         return f"testing whether {names} helps after all"
-    return {AGAIN: "refitting the same terms", FINAL: "fitting the rule for longer"}.get(what, what)
+    return "refitting the same terms" if what == AGAIN else what
 
 
 def testing(name: str) -> str:
