@@ -39,6 +39,7 @@ class HeldoutSetup:
             episode.
         hidden: widths of a stack's hidden layers.
         episodes: number of held-out tasks per seed.
+        ways: classes of an episode.
     """
 
     column: str
@@ -50,10 +51,12 @@ class HeldoutSetup:
     labels: LabelKind = "global"
     hidden: tuple[int, ...] = (170, 130, 100, 70)
     episodes: int = 25
+    ways: int = 5
 
     def split(self, setting: Setting) -> EpisodeSplit:
         """Return the episodes."""
         request = EpisodeRequest(
+            ways=self.ways,
             shots=self.shots,
             queries=self.queries,
             labels=self.labels,
