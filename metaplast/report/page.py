@@ -198,6 +198,7 @@ def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) 
         plain_equation=str(run.rule),
         rule_picture=RULE_PICTURE,
         rules=[_rule_row(run, name) for name in run.summary["heldout"]],
+        lengths=_length_rows(run),
         terms=[_term_row(run, term) for term in run.terms],
         trials=[_trial_row(run, trial) for trial in run.summary.get("trials", [])],
         figures=drawn,
@@ -227,6 +228,20 @@ def _rule_row(run: FinishedRun, name: str) -> dict[str, Any]:
         "diverged": entry["non_finite"],
         "found": name == DISCOVERED,
     }
+
+
+def _length_rows(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return every rule's score and band for each number of support examples.
+
+    There are no rows if all tasks have the same number.
+    """
+    found = {name: entry.get("by_steps", {}) for name, entry in run.summary["heldout"].items()}
+    rows = []
+    for steps in found[DISCOVERED]:
+        bands = [Band(**each[steps]) for each in found.values()]
+        texts = [(run.scale.text(band.mean), run.scale.interval(band)) for band in bands]
+        rows.append((steps, [(typographic(mean), typographic(ends)) for mean, ends in texts]))
+    return rows
 
 
 def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:

@@ -171,6 +171,7 @@ def show_result(console: Console, result: Result) -> None:
     console.print(heldout_table(result))
     by_length = lengths_table(result)
     if by_length is not None:
+        console.print()
         console.print(by_length)
     if result.recovery is not None:
         console.print(recovery_table(result.recovery))

@@ -5,8 +5,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from metaplast import Rule, get_term
+from metaplast import Rule, discover, get_term
 from metaplast.base.bands import Band
+from metaplast.report.page import write_report
 from metaplast.report.rule_picture import WIDTH, rule_svg
 from metaplast.systems.objective import get_objective
 
@@ -74,3 +75,15 @@ def test_scores_without_a_natural_zero_have_no_bars():
 def test_it_says_the_rule_to_those_who_do_not_see_it():
     svg = picture(("F0",), ((0.01,),))
     assert svg.get("aria-label").startswith("ΔWₗ = −0.01 eₗ yₗ₋₁ᵀ")
+
+
+def test_the_report_shows_the_score_at_each_length(tmp_path):
+    result = discover(
+        terms="F0", hidden=(5,), ways=3, shots=(2, 4), queries=2, episodes=4, meta_batch=2,
+        test_episodes=4, refit=0, folder=tmp_path,
+    )  # fmt: skip
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "3 ways, 2 or 4 shots" in text
+    for steps, band in result.heldout["discovered"].by_steps.items():
+        assert f"<tr><td>{steps}</td>" in text
+        assert result.score.text(band.mean) in text
