@@ -29,6 +29,7 @@ from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
+from metaplast.meta.signs import require_signs
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
 from metaplast.tasks.lengths import with_lengths
@@ -72,6 +73,7 @@ class Discovery:
     ) -> None:
         self.config = config
         self.choice = config.choice.extended(terms)
+        require_signs(self.choice.terms, config)
         self.folder = None if folder is None else as_path(folder, "folder")
         self._observers = tuple(observers)
         self.stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)

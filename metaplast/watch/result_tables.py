@@ -7,6 +7,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND, Band
 from metaplast.base.tables import new_table
 from metaplast.discovery.result import DISCOVERED, Result, unsupported
+from metaplast.meta.signs import sign_of
 from metaplast.rules.recovery import Recovery
 from metaplast.terms.term import Term
 
@@ -79,7 +80,7 @@ def _ablation(result: Result, term: Term) -> str:
     if name in result.added:
         return f"with it {result.score.change(result.gain_with(name))}"
     if name in result.errors:
-        return unsupported(term, result.errors[name])
+        return unsupported(sign_of(term, result.config), result.errors[name])
     return ""
 
 
