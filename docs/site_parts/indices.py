@@ -1,4 +1,4 @@
-"""Indices in sentences: what is written W_x or z_{t+1} has a subscript on the site."""
+"""Indices in sentences: W_x and z_{t+1} have a subscript on the site, and F^k a superscript."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 # One letter, perhaps with a Δ before and a sign above, and its index: in braces, or short.
 _INDEX = re.compile(
-    r"(?<![\w/.])([Δδ∂]?[A-Za-zα-ωΑ-Ωℓ][\u0300-\u036f]?)_(?:\{([^{}]+)\}|([A-Za-z0-9ℓ]{1,3}))(?![A-Za-z0-9_])"
+    r"(?<![\w/.])([Δδ∂]?[A-Za-zα-ωΑ-Ωℓ][\u0300-\u036f]?)([_^])(?:\{([^{}]+)\}|([A-Za-z0-9ℓ]{1,3}))(?![A-Za-z0-9_])"
 )
 _VERBATIM = (
     nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.title,
@@ -21,7 +21,7 @@ _VERBATIM = (
 
 
 class Indices(SphinxPostTransform):
-    """Makes subscripts, except in code, equations and titles."""
+    """Makes subscripts and superscripts, except in code, equations and titles."""
 
     default_priority = 900
     formats = ("html",)
@@ -42,12 +42,13 @@ def _is_verbatim(node: Any) -> bool:
 
 
 def pieces(text: str) -> Iterator[nodes.Node]:
-    """Yield a text as plain parts and subscripts."""
+    """Yield a text as plain parts, subscripts and superscripts."""
     start = 0
     for match in _INDEX.finditer(text):
         yield nodes.Text(text[start : match.start()] + match[1])
-        index = match[2] or match[3]
-        yield nodes.subscript(index, index)
+        index = match[3] or match[4]
+        kind = nodes.subscript if match[2] == "_" else nodes.superscript
+        yield kind(index, index)
         start = match.end()
     if start < len(text):
         yield nodes.Text(text[start:])
