@@ -58,7 +58,8 @@ def card(name: str, title: str, summary: dict[str, Any]) -> str:
 
 ![{title}](results/{picture}.png)
 
-With {summary["seeds"]} seeds, of the claims {counts}. [All results of `{name}`](results/README.md#{name})
+With {summary["seeds"]} seeds, of the claims {counts}.
+[All results of `{name}`](results/README.md#{name})
 
 {claims}
 
