@@ -38,7 +38,7 @@ myst_heading_anchors = 3
 
 # Notebooks run at every build, so that their output is never stale.
 nb_execution_mode = "force"
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 # Progress bars, and that the fused engine is compiled when it is first used.
 nb_output_stderr = "remove"
 nb_execution_raise_on_error = True
