@@ -55,6 +55,11 @@ class TermCode:
             f"programs compute no scalars, and the term {term.name} reads "
             f"{', '.join(sorted(term.scalars))}; export the rule as latex, markdown or json.",
         )
+        require(
+            not term.eligibilities,
+            f"programs keep no eligibility, which the term {term.name} reads; export the rule as "
+            f"latex, markdown or json.",
+        )
         heading = f"{term.name} ({term.locality}): {term.spell()}"
         comment = [*_wrap(heading), *_wrap(term.citation)]
         code = statements("change", f'theta["{term.name}"]', declared(term), library)

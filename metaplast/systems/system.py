@@ -145,6 +145,14 @@ class System(ABC):
         """The matrices that rules change, those on `algebra.W` first."""
 
     @property
+    def readout(self) -> str | None:
+        """Name of the group whose post signals are the output's activity and error, or None.
+
+        Its occurrences are the last ones of every other group.
+        """
+        return None
+
+    @property
     @abstractmethod
     def sites(self) -> tuple[str, ...]:
         """Names of the rows of θ if each site has its own coefficients."""
