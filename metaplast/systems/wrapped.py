@@ -75,6 +75,11 @@ class Wrapped(System):
         return self.system.traceable
 
     @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Whether its loss has a gradient."""
+        return self.system.differentiable
+
+    @property
     def takes_batches(self) -> bool:  # type: ignore[override]
         """Whether it takes mini-batches."""
         return self.system.takes_batches

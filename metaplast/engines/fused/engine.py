@@ -107,6 +107,12 @@ class FusedEngine(Engine):
         """
         from metaplast.engines.fused.batch import Batch
 
+        if problem.theta.dim() == 3:
+            raise UserError(
+                "the fused engine takes one theta for all episodes, got one for each; use --engine "
+                "batched."
+            )
+
         return Batch(problem, self.settings, gradient).run()
 
 
