@@ -13,6 +13,7 @@ from systems.recurrent_example import Recurrent as TestRecurrent
 from metaplast.reservoirs.algorithm import Algorithm
 from metaplast.reservoirs.network import Dynamics
 from metaplast.reservoirs.tasks import PEN, Task
+from metaplast.systems.choice import Choice
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
@@ -156,6 +157,18 @@ REWARDED_TERMS = (
     Term("expected", trace(reward, 4) * eligible(reward * (W * HEBB), 2), "m"),
 )
 
+
+class DrawnOnce(Choice):
+    """With fixed draws, and away from where an action flips, the loss is differentiable."""
+
+    differentiable = True
+
+
+CHOICE_TERMS = (
+    *named("reinforce", "reinforce_delayed", "mean_reward_eligibility", "decay"),
+    Term("chosen", trace(reward, 3) * outer(post.signal("choice"), pre.activity), "m"),
+)
+
 # Every gate is open, and a few neurons are enough for every equation.
 SMALL = Dynamics(5, 0.6, time_step=4.0)
 READOUT_TERMS = named("node_perturbation", "recursive_least_squares", "oja", "decay")
@@ -199,6 +212,10 @@ SETTINGS = {
             (4, 5, 4, 2), feedback_name="predictive-coding:fixed,eta=0.5,n=4", objective_name="mse"
         ),
         (*named("error_hebbian", "oja", "decay"), PREDICTION), (4,), vectors(2),
+    ),
+    "choice, delayed": Setting(
+        DrawnOnce((3, 4), 2, "normal:0.5"), CHOICE_TERMS, (3,), vectors(4), size=0.3,
+        noise_shape=(1,),
     ),
     "stack, eligible": Setting(
         FullyConnected((4, 3, 3), "tanh"), (*ELIGIBLE_TERMS, SURE_TERM), (4,), size=0.1
