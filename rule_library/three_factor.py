@@ -9,6 +9,8 @@ from metaplast.terms.term import Term
 
 # Time constant of what is collected, in steps, near the delay of the reward or error.
 _TAU = 4
+# Of the neurons of a leaky network, by default: λ = 1 − 1/10.
+_NETWORK_TAU = 10
 _EXPLORED = outer(post.signal("deviation"), pre.activity)
 
 reward_modulated_hebbian = Term(
@@ -49,6 +51,40 @@ mean_reward_eligibility = Term(
     formula=trace(reward, 20) * eligible(_EXPLORED, _TAU),
     citation="Williams 1992, its baseline alone",
     summary="the running mean of the reward times the collected deviations",
+    in_pool=False,
+)
+
+rflo = Term(
+    name="rflo",
+    formula=-(
+        post.signal("lesson")
+        * eligible(0.1 * outer(post.signal("slope"), pre.activity), _NETWORK_TAU)
+    ),
+    citation="Murray 2019, Local online learning in recurrent networks with random feedback",
+    summary="RFLO: the lesson of the step times the filtered slope and activity; τ of the network",
+    initial=1e-2,
+    in_pool=False,
+)
+
+e_prop = Term(
+    name="e_prop",
+    formula=-(
+        post.signal("lesson")
+        * post.signal("slope")
+        * eligible(outer(post.one, pre.activity), _NETWORK_TAU)
+    ),
+    citation="Bellec et al. 2020, the rate form of e-prop",
+    summary="e-prop for rates: lesson and slope times the filtered activity; τ of the network",
+    initial=1e-2,
+    in_pool=False,
+)
+
+output_delta = Term(
+    name="output_delta",
+    formula=-outer(post.signal("output_error"), pre.activity),
+    citation="the delta rule, Widrow & Hoff 1960",
+    summary="the delta rule of a readout, beside rules of the neurons below it",
+    initial=1e-2,
     in_pool=False,
 )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
+
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Presented, System
 from metaplast.systems.wrapped import Wrapped
@@ -60,6 +62,7 @@ class Eligible(Wrapped):
         synapses, carry = dict(shown.synapses), dict(shown.carry)
         for key, group, kept, inner in self._places:
             ends, vector = synapses[group], view.carry[key]
+            vector = torch.zeros_like(vector) if ends.restarts else vector
             found = held(kept, inner, ends, vector.view(len(vector), *self.shapes[group]))
             carry[key] = found.after.flatten(1)
             synapses[group] = replace(ends, held={**ends.held, kept: found})

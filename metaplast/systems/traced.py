@@ -62,13 +62,14 @@ class Traced(Wrapped):
             if signal not in wanted:
                 carry[key] = view.carry[key]
                 continue
-            values, carry[key] = follow(followed, synapses[group], view.carry[key])
             ends = synapses[group]
+            values, carry[key] = follow(followed, ends, _start(ends, view.carry[key]))
             synapses[group] = replace(ends, signals={**ends.signals, signal: values})
         for key, group, name, source, tau in self._scalar_places:
             ends = synapses[group]
             value = ends.scalars[source][..., None]
-            values, carry[key] = _followed(value, tau, view.carry[key], ends.weight)
+            start = _start(ends, view.carry[key])
+            values, carry[key] = _followed(value, tau, start, ends.weight)
             synapses[group] = replace(ends, scalars={**ends.scalars, name: values[..., 0]})
         return Presented(synapses, presented.own, carry)
 
@@ -109,6 +110,10 @@ class Traced(Wrapped):
 def _serves(group: Group, name: str) -> bool:
     found = scalar_trace_of(name)
     return found is not None and found[0] in group.scalars
+
+
+def _start(synapses: Synapses, carried: Tensor) -> Tensor:
+    return torch.zeros_like(carried) if synapses.restarts else carried
 
 
 def follow(trace: Trace, synapses: Synapses, start: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,14 +81,24 @@ class Summand(Part, ABC):
         return self._each(lambda m: replace(m, coefficient=m.coefficient / number))
 
     def per_neuron(self, factor: Signal | Mapped) -> Formula | None:
-        """Return factor_i F_ij, if F is a sum of eligibilities without such a factor, else None."""
-        formula = self.as_formula()
-        one = Signal(formula.matrix.rows, "one")
-        if factor.population != one.population or not all(
-            m.eligibility is not None and m.row == one for m in formula.monomials
-        ):
+        """Return factor_i F_ij; None if the factor is not of the row side.
+
+        Raises:
+            FormulaError: if a row would be a product of more than two signals.
+        """
+        matrix = self.as_formula().matrix
+        if factor.population != matrix.rows:
             return None
-        return self._each(lambda m: replace(m, row=factor))
+        one, column = Signal(matrix.rows, "one"), Signal(matrix.columns, "one")
+
+        def times(monomial: Monomial) -> Monomial:
+            if monomial.row is None:
+                return replace(monomial, row=factor, column=column, power=1)
+            if one in (factor, monomial.row):
+                return replace(monomial, row=monomial.row if factor == one else factor)
+            return replace(monomial, row=factor * monomial.row)
+
+        return self._each(times)
 
     def _each(self, changed: Callable[[Monomial], Monomial]) -> Formula:
         """Return the formula with `changed` applied to every monomial."""

@@ -38,6 +38,7 @@ class Synapses:
         arriving: how many occurrences come with an input: `pre.activity` is exactly zero at all
             later ones, so products with it need not be formed there. None if it may never be zero.
         held: the eligibilities that terms read here.
+        restarts: whether traces and eligibilities begin at zero with this example.
     """
 
     operator: Operator
@@ -46,6 +47,7 @@ class Synapses:
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
     arriving: int | None = None
     held: Mapping[Eligibility, Held] = field(default_factory=dict)
+    restarts: bool = False
 
     @property
     def count(self) -> int:

@@ -102,7 +102,7 @@ class Mapped(_Vector):
     def __mul__(self, other: Any) -> Any:
         """Return the elementwise product of powers and functions of at most two signals.
 
-        Times an eligibility, it is a factor of each row.
+        Times a formula, it is a factor of each row.
         """
         if not isinstance(other, Signal | Mapped):
             return _per_neuron(self, other)
@@ -123,7 +123,7 @@ class Mapped(_Vector):
 
 
 def _per_neuron(vector: Signal | Mapped, other: object) -> Formula:
-    """Return vector_i E_ij for an eligibility E.
+    """Return vector_i F_ij for a formula F.
 
     Raises:
         FormulaError: if the other factor is anything else.

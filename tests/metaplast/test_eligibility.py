@@ -302,9 +302,9 @@ def test_it_is_no_part_of_ojas_rule():
         lambda: eligible(eligible(HEBB, 3), 3),
         lambda: W * eligible(HEBB, 3),
         lambda: pre.activity * eligible(HEBB, 3),
-        lambda: post.error * HEBB,
-        lambda: post.error * (post.error * eligible(HEBB, 3)),
-        lambda: post.error * (eligible(HEBB, 3) + HEBB),
+        lambda: pre.error * HEBB,
+        lambda: post.error * (post.activity * (post.signal("x") * eligible(HEBB, 3))),
+        lambda: post.error * (post.signal("x") * HEBB),
         lambda: eligible(HEBB, 3) * eligible(HEBB, 3),
         lambda: eligible(HEBB, 3) + B,
         lambda: trace(reward, 0.5),
@@ -324,6 +324,19 @@ def test_what_is_no_formula_is_refused(make):
 def test_the_signal_may_stand_behind():
     assert eligible(HEBB, 3) * post.error == post.error * eligible(HEBB, 3)
     assert eligible(HEBB, 3) * post.error**2 == (post.error**2) * eligible(HEBB, 3)
+
+
+def test_a_factor_of_each_neuron_without_an_eligibility_is_part_of_the_row():
+    """So that τ = 1 is like any other τ."""
+    assert post.error * eligible(HEBB, 1) == outer(post.error * post.activity, pre.activity)
+    assert post.error * outer(post.one, pre.activity) == outer(post.error, pre.activity)
+    assert post.one * eligible(HEBB, 3) == eligible(HEBB, 3)
+    assert post.error * -W == -(W * outer(post.error, pre.one))
+    both = post.error * (eligible(HEBB, 3) + 2 * HEBB)
+    assert both == post.error * eligible(HEBB, 3) + 2 * outer(
+        post.error * post.activity, pre.activity
+    )
+    assert post.error * (post.error * eligible(HEBB, 3)) == post.error**2 * eligible(HEBB, 3)
 
 
 def test_what_keeps_no_memory_refuses_it():

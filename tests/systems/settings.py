@@ -16,6 +16,7 @@ from metaplast.reservoirs.tasks import PEN, Task
 from metaplast.systems.choice import Choice
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.leaky import Leaky
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.reservoir import Reservoir
 from metaplast.systems.system import System
@@ -169,6 +170,11 @@ CHOICE_TERMS = (
     Term("chosen", trace(reward, 3) * outer(post.signal("choice"), pre.activity), "m"),
 )
 
+LEAKY_TERMS = (
+    *named("rflo", "e_prop", "output_delta", "oja", "decay"),
+    Term("traced", outer(post.error, trace(pre.activity, 3)), "m"),
+)
+
 # Every gate is open, and a few neurons are enough for every equation.
 SMALL = Dynamics(5, 0.6, time_step=4.0)
 READOUT_TERMS = named("node_perturbation", "recursive_least_squares", "oja", "decay")
@@ -216,6 +222,14 @@ SETTINGS = {
     "choice, delayed": Setting(
         DrawnOnce((3, 4), 2, "normal:0.5"), CHOICE_TERMS, (3,), vectors(4), size=0.3,
         noise_shape=(1,),
+    ),
+    "leaky, rates, each step": Setting(
+        Leaky((2, 3, 2), Timing(3, 1, 4, each=True), 3.0, objective_name="mse"), LEAKY_TERMS,
+        (3, 2), vectors(4, 2), size=0.1,
+    ),
+    "leaky, potentials, last step": Setting(
+        Leaky((2, 3, 3), Timing(1, 2, 4), 2.5, "potential", feedback_name="lesson-symmetric"),
+        LEAKY_TERMS, (1, 2), size=0.1,
     ),
     "stack, eligible": Setting(
         FullyConnected((4, 3, 3), "tanh"), (*ELIGIBLE_TERMS, SURE_TERM), (4,), size=0.1

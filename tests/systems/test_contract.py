@@ -182,7 +182,8 @@ def repeated(system, times):
 
 
 # An eligibility takes time steps in order, but occurrences of weight 1/K at once.
-unordered = [name for name in SETTINGS if not name.startswith("recurrent, eligible")]
+ORDERED = ("recurrent, eligible", "leaky")
+unordered = [name for name in SETTINGS if not name.startswith(ORDERED)]
 
 
 @pytest.mark.parametrize("setting", [SETTINGS[name] for name in unordered], ids=unordered)
