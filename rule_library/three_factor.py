@@ -42,7 +42,6 @@ rewarded_eligibility = Term(
     formula=reward * eligible(_EXPLORED, _TAU),
     citation="Williams 1992, without a baseline",
     summary="the reward times the collected deviations",
-    initial=1e-2,
     in_pool=False,
 )
 
@@ -62,7 +61,6 @@ rflo = Term(
     ),
     citation="Murray 2019, Local online learning in recurrent networks with random feedback",
     summary="RFLO: the lesson of the step times the filtered slope and activity; τ of the network",
-    initial=1e-2,
     in_pool=False,
 )
 
@@ -75,7 +73,6 @@ e_prop = Term(
     ),
     citation="Bellec et al. 2020, the rate form of e-prop",
     summary="e-prop for rates: lesson and slope times the filtered activity; τ of the network",
-    initial=1e-2,
     in_pool=False,
 )
 
@@ -84,7 +81,6 @@ output_delta = Term(
     formula=-outer(post.signal("output_error"), pre.activity),
     citation="the delta rule, Widrow & Hoff 1960",
     summary="the delta rule of a readout, beside rules of the neurons below it",
-    initial=1e-2,
     in_pool=False,
 )
 

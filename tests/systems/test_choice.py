@@ -15,7 +15,7 @@ from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest
-from metaplast.terms.algebra import eligible, outer, pre, reward, surprise
+from metaplast.terms.algebra import eligible, outer, post, pre, reward, surprise, trace
 from metaplast.terms.term import Term
 
 EXPLORED = outer(DEVIATION, pre.activity)
@@ -78,6 +78,20 @@ def test_a_rule_is_a_plain_loop(delay):
                 w[i][j] += 0.4 * (r - mean) * kept[i][j] - 0.3 * 0.5 * r * f
         assert_close(state.matrices["W"][0], torch.tensor(w).double(), 1e-6)
     assert_close(state.matrices["W"][0], torch.tensor(w, dtype=torch.float64), 1e-12)
+
+
+def test_the_library_has_these_rules():
+    """The formulas that the tests here compare with plain loops and gradients, by name."""
+    explored, names = eligible(EXPLORED, 4), (
+        "reward_modulated_hebbian", "reinforce", "reinforce_delayed", "rewarded_eligibility",
+        "mean_reward_eligibility", "error_hebbian_delayed",
+    )  # fmt: skip
+    formulas = (
+        surprise * outer(post.activity, pre.activity), surprise * EXPLORED, surprise * explored,
+        reward * explored, trace(reward, 20) * explored,
+        -(post.error * eligible(outer(post.one, pre.activity), 4)),
+    )  # fmt: skip
+    assert tuple(term.formula for term in named(*names)) == formulas
 
 
 def test_actions_are_drawn_with_their_probabilities():
