@@ -399,8 +399,8 @@ def three_factor():
         f"with a delay of 10 steps {without}": (40, 90),
         "with a delay of 3 steps the eligibility wins": (30, -20),
         "with a delay of 10 steps the eligibility wins": (30, -30),
-        "the baseline is found (delay 3): minus the mean reward's coefficient over the reward's":
-            (0.5, -3),
+        "the baseline is found (delay 3, one fit for all seeds): minus the mean reward's "
+        "coefficient over the reward's": (0.5, -3),
     }  # fmt: skip
 
 
