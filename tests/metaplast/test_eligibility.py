@@ -347,12 +347,15 @@ def test_what_keeps_no_memory_refuses_it():
     for refused in (
         lambda: rule.step(weights, torch.randn(3), 1, backward),
         lambda: RuleOptimizer(model, rule),
-        lambda: get_engine("fused").run(problem) and unroll(
-            problem.learner, problem.theta, problem.state, problem.episodes, engine="fused"
+        lambda: (
+            get_engine("fused").run(problem)
+            and unroll(
+                problem.learner, problem.theta, problem.state, problem.episodes, engine="fused"
+            )
         ),
-        *(lambda name=name: export_rule(rule, FullyConnected((3, 2)), name)
-          for name in ("numpy", "torch", "jax")),
-    ):  # fmt: skip
+        lambda: export_rule(rule, FullyConnected((3, 2)), "torch"),
+        lambda: export_rule(rule, Recurrent((2, 3, 2), Timing(2, 1, 4)), "numpy"),
+    ):
         with pytest.raises(UserError, match="eligib") as caught:
             refused()
         assert_is_one_sentence(caught.value)
