@@ -305,6 +305,12 @@ def _serving(system: System, terms: tuple[Term, ...]) -> System:
     return with_eligibilities(system, terms)
 
 
+def offers(system: System, term: Term) -> bool:
+    """Return whether a matrix of a system offers everything that a term reads."""
+    serving = _serving(system, (term,))
+    return any(group.serves(term) for group in serving.groups)
+
+
 def moved(state: State, step: Step) -> State:
     """Return the state after a step."""
     matrices = {
