@@ -40,8 +40,12 @@ from metaplast.terms.algebra import (
     surprise,
     trace,
 )
+from metaplast.terms.collected import held
 from metaplast.terms.formula_data import is_same_formula
+from metaplast.terms.layout import inner_terms
 from metaplast.terms.notation import ASCII, LATEX
+from metaplast.terms.operator import Operator
+from metaplast.terms.synapses import Synapses
 from metaplast.terms.term import DenseFormula, Term
 from metaplast.terms.term_data import read_term, term_data
 
@@ -140,6 +144,22 @@ def test_terms_share_an_eligibility_and_the_carried_matrix_is_it():
                                            for s in (post.activity, pre.activity)))  # fmt: skip
     assert_close(held.before, product, 1e-12)  # The same example, with θ = 0.
     assert_close(held.after, (1 + 2 / 3) * product, 1e-12)
+
+
+def test_time_steps_follow_each_other_and_samples_of_a_batch_do_not():
+    kept = eligible(HEBB - 0.5 * (W * HEBB), 4).monomials[0].eligibility
+    y, x, start = normal(2, 3, 4, seed=1), normal(2, 3, 5, seed=2), normal(2, 4, 5, seed=3)
+    matrix = normal(2, 4, 5, seed=4)
+    ends = Synapses(Operator(matrix), {post.activity: y, pre.activity: x})
+    found = held(kept, inner_terms(kept), ends, start)
+    each = torch.einsum("ekr,ekc->kerc", y, x) * (1 - 0.5 * matrix)
+    wanted = start
+    for product in each:
+        wanted = 0.75 * wanted + product
+    assert_close(found.after, wanted, 1e-13)
+    assert torch.equal(found.before, start)
+    mean = held(kept, inner_terms(kept), replace(ends, weight=1 / 3), start)
+    assert_close(mean.after, 0.75 * start + each.mean(0), 1e-13)
 
 
 def test_surprise_is_the_reward_beyond_its_mean():

@@ -168,6 +168,7 @@ def test_bandits_are_what_they_say():
     assert torch.equal(batch.support_x.sum(-1), torch.ones(30, 400).double())
     assert batch.query_x[0].argmax(-1).tolist() == [0, 1, 0, 1]
     assert set(batch.query_y.unique().tolist()) == {0.2, 0.9}
+    assert ((batch.query_y == 0.9).sum(-1) == 1).all()
     assert set(batch.support_y.unique().tolist()) == {0.0, 1.0}
     assert ((batch.noise >= 0) & (batch.noise < 1)).all()
     # The rewards have the probabilities of their state.

@@ -13,7 +13,7 @@ from metaplast.systems.leaky_kind import leaky_kind
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples
 from metaplast.systems.timing import Timing
-from metaplast.terms.algebra import eligible, outer, post, pre
+from metaplast.terms.algebra import eligible, outer, post, pre, trace
 from metaplast.terms.library import choose_terms
 from metaplast.terms.term import Term
 
@@ -134,9 +134,13 @@ def test_with_tau_one_rflo_is_feedback_alignment_of_the_present_step():
         assert torch.equal(found[name], wanted[name])
 
 
-def test_what_synapses_remember_begins_anew_with_a_sequence():
+TRACED = Term("traced", outer(post.error, trace(pre.activity, 4)), "m")
+
+
+@pytest.mark.parametrize("rule", [rflo(4.0), TRACED], ids=["eligibility", "trace"])
+def test_what_synapses_remember_begins_anew_with_a_sequence(rule):
     system = network()
-    learner = Learner(system, (rflo(4.0),))
+    learner = Learner(system, (rule,))
     first, example = example_of(system, 1), example_of(system, 3)
     state = learner.draw(1, seeded(), torch.float64)
     still = torch.zeros(1, 3, 1).double()
