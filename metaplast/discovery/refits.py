@@ -81,7 +81,7 @@ class Refits:
         active = torch.zeros(len(self._pool), dtype=torch.bool, device=theta.device)
         active[list(fit.kept)] = True
         gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence")
-        evidence, found = bars.judged(gradients, active, search.nonnegative)
+        evidence, found = bars.judged(gradients, active, search.signs)
         tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 

@@ -18,7 +18,6 @@ from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
-from metaplast.terms.term import Term
 
 # Names of the stages of a run, and of the discovered rule in the test. `trial` names the trials of
 # the selection, and a baseline's stage has the name of its rule.
@@ -44,15 +43,15 @@ def trial_number(stage: str) -> int:
     return int(stage.split()[1].removesuffix(":")) if _TRIAL.match(stage) else 0
 
 
-def unsupported(term: Term, errors: float) -> str:
+def unsupported(sign: int, errors: float) -> str:
     """Return why a dropped term was not put back, in a few words.
 
     Args:
-        term: the term.
+        sign: that its coefficient must have, see `sign_of`.
         errors: the gradient to it at the rule, in standard errors.
     """
     # A coefficient moves against the gradient.
-    barred = " to θ < 0" if term.nonnegative and errors > 0 else ""
+    barred = f" to θ {'<' if sign > 0 else '>'} 0" if sign * errors > 0 else ""
     return f"gradient {abs(errors):.1f} s.e.{barred}"
 
 

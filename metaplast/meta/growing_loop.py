@@ -35,7 +35,7 @@ class GrowingLoop(OuterLoop):
         starts = [term.initial != 0 for term in self.learner.terms]
         active = torch.tensor(starts, dtype=torch.bool, device=theta.device)
         names = [term.name for term in self.learner.terms]
-        self.growth = Growth(growth, names, active, self.nonnegative)
+        self.growth = Growth(growth, names, active, self.signs)
 
     @property
     def is_done(self) -> bool:

@@ -31,6 +31,7 @@ from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record, record_of
 from metaplast.meta.scale import term_sizes
 from metaplast.meta.settings import OuterSettings
+from metaplast.meta.signs import sign_of
 from metaplast.systems.learner import Learner
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.input_range import check_episodes
@@ -77,7 +78,8 @@ class OuterLoop:
 
     Attributes:
         growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
-        nonnegative: which coefficients may not be below zero, [term].
+        signs: of each coefficient: 1 if it may not be negative, −1 if it may not be positive, else
+            0, [term].
     """
 
     growth: Growth | None = None
@@ -115,10 +117,8 @@ class OuterLoop:
         self.progress = Progress(trust=trust)
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
-        self.nonnegative = torch.tensor(
-            [settings.signs and term.nonnegative for term in learner.terms],
-            dtype=torch.bool,
-            device=start.tensor.device,
+        self.signs = torch.tensor(
+            [sign_of(term, settings) for term in learner.terms], device=start.tensor.device
         )
 
     @property
@@ -333,7 +333,7 @@ class OuterLoop:
             self._optimizer.step()
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
-            u.copy_(torch.where(self.nonnegative, u.clamp(min=0), u))
+            u.copy_(torch.where(self.signs * u < 0, 0.0, u))
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""

@@ -58,6 +58,10 @@ class SearchSettings(Settings):
     """Largest norm of the gradient of one episode; 0 disables clipping."""
     signs: bool = True
     """Whether coefficients of decay terms are kept from changing sign."""
+    positive: str | None = None
+    """Names of terms, with commas, whose coefficients may not be negative."""
+    negative: str | None = None
+    """Names of terms, with commas, whose coefficients may not be positive."""
     backtrack: bool = True
     """Whether a divergent task undoes the last step and shortens the next ones."""
 

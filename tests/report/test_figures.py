@@ -11,7 +11,7 @@ from metaplast.report import figures
 from metaplast.report.canvas import _spread, inlined, look, save_figure, svg
 from metaplast.report.curve import PLACES, Curve
 from metaplast.report.figures import Trajectory
-from metaplast.reproduce.panels import Panel, _shared_looks
+from metaplast.reproduce.panels import Panel, _shared_looks, figure_of
 
 
 @pytest.mark.slow
@@ -145,3 +145,18 @@ def test_dropped_terms_are_faded_and_kept_ones_end_in_a_dot():
     assert kept.get_alpha() == 1
     assert final.get_ydata().tolist() == [4, 9]
     assert dropped.get_alpha() == figures.FADED
+
+
+def test_points_of_categories_are_not_joined():
+    lines = {
+        name: Curve(np.array([1.0, 2.0]), *(np.array([height, height + 5]) + d for d in (0, -1, 1)))
+        for name, height in (("a", 10.0), ("b", 20.0))
+    }
+    figure = figure_of([Panel("accuracy", "", lines, categories=("EMNIST", "MNIST"))])
+    (axes,) = figure.axes
+    points = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    assert all(line.get_linestyle() == "None" for line in points)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["EMNIST", "MNIST"]
+    first, second = (line.get_xdata() for line in points)
+    assert all(first < second)  # Beside each other, not on top.
+    assert np.allclose((first + second) / 2, [1, 2])
