@@ -21,6 +21,15 @@ reward_modulated_hebbian = Term(
     in_pool=False,
 )
 
+exploratory_hebbian = Term(
+    name="exploratory_hebbian",
+    formula=surprise
+    * (outer(post.activity, pre.activity) - outer(trace(post.activity, 5), pre.activity)),
+    citation="Legenstein et al. 2010, the exploratory Hebb rule",
+    summary="how far the activity is above its running mean, times the same of the reward",
+    in_pool=False,
+)
+
 reinforce = Term(
     name="reinforce",
     formula=surprise * _EXPLORED,

@@ -9,6 +9,7 @@ from support import Clouds, assert_close, assert_is_one_sentence, named, random_
 
 from metaplast import DiscoveryConfig
 from metaplast.base.errors import UserError
+from metaplast.discovery.room import require_room
 from metaplast.engines import Outcome, Problem, get_engine, unroll
 from metaplast.engines.contract import Engine
 from metaplast.meta.evolution import EvolutionStrategy
@@ -188,6 +189,21 @@ def test_wrong_settings_are_refused(wrong):
     with pytest.raises(UserError) as caught:
         DiscoveryConfig(**wrong)
     assert_is_one_sentence(caught.value)
+
+
+def test_all_perturbed_rules_must_fit_into_memory(monkeypatch):
+    config = DiscoveryConfig(terms="bio", hidden=(5,), estimator="es", engine="batched", pairs=9)
+    learner = Learner(config.build_system(64, 10), config.choice.terms)
+    room = {"refits": False, "own_data": True, "at_once": 1}
+    needs = []
+    monkeypatch.setattr(
+        "metaplast.discovery.room.require_memory", lambda each, *_, **__: needs.append(each)
+    )
+    require_room(config, learner, **room)
+    require_room(replace(config, pairs=4), learner, **room)
+    require_room(replace(config, estimator="gradient"), learner, **room)
+    assert needs[0] * 9 == needs[1] * 19
+    assert needs[2] < needs[1]
 
 
 def test_a_system_without_gradient_is_told_the_estimator():

@@ -122,6 +122,7 @@ SOURCES = {
     "recursive_least_squares": "^Pyle & Rosenbaum 2019, .*mastery, the update of FORCE$",
     # tests/systems/test_choice.py and test_leaky.py compare these with plain loops and gradients.
     "reward_modulated_hebbian": "^reward-modulated Hebbian learning",
+    "exploratory_hebbian": "^Legenstein et al. 2010",
     "reinforce": "^Williams 1992",
     "reinforce_delayed": "^Williams 1992, .*Fiete & Seung 2006$",
     "rewarded_eligibility": "^Williams 1992, without a baseline$",
