@@ -56,6 +56,21 @@ def unsupported(sign: int, errors: float) -> str:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A rule that selection fitted and measured.
+
+    Attributes:
+        stage: what was tried, such as "refit" or "select 3: without oja".
+        terms: names of its terms.
+        score: on validation tasks; on the first ones alone if these show that the rule is hopeless.
+    """
+
+    stage: str
+    terms: tuple[str, ...]
+    score: Band
+
+
+@dataclass(frozen=True)
 class Result:
     """The result of a discovery.
 
@@ -79,6 +94,7 @@ class Result:
         errors: for each dropped term that was not put back, the gradient to it at the rule, in
             standard errors: too small to be worth a refit.
         trials: the candidates that the search tried, in order; none if it trained all at once.
+        tried: the rules that selection fitted, in order.
         notices: what was left out of the computation and how often, one sentence for each kind;
             counted since the run was last started or continued.
     """
@@ -101,6 +117,7 @@ class Result:
     errors: dict[str, float] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     notices: tuple[str, ...] = ()
+    tried: tuple[Tried, ...] = ()
 
     @property
     def dataset(self) -> str:

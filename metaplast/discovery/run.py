@@ -19,7 +19,7 @@ from metaplast.discovery.observer import Observer
 from metaplast.discovery.own import Own, OwnData
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
-from metaplast.discovery.result import DISCOVERED, SEARCH, Result
+from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, keep_terms, select
@@ -84,6 +84,7 @@ class Discovery:
         self._resumed = False
         self._notices = Notices()
         self.selection: Selection | None = None
+        self._tried: tuple[Tried, ...] = ()
 
     @classmethod
     def resume(
@@ -343,6 +344,7 @@ class Discovery:
             return kept, search.fitted.select(pool[k].name for k in kept)
         refits = Refits(self._loops, search)
         self.selection = select(refits.start(kept), pool, refits, self.config.least_gain)
+        self._tried = tuple(refits.tried)
         return list(self.selection.fit.kept), self.selection.fit.theta
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
@@ -402,4 +404,5 @@ class Discovery:
             planted=self.split.planted,
             own=self.own,
             notices=self._notices.lines,
+            tried=self._tried,
         )

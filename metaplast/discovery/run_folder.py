@@ -115,6 +115,10 @@ def summary(result: Result) -> dict[str, Any]:
         "without": {name: _ends(result.loss_without(name)) for name in result.without},
         "added": {name: _ends(result.gain_with(name)) for name in result.added},
         "errors": result.errors,
+        "tried": [
+            {"stage": each.stage, "terms": list(each.terms), **_ends(each.score)}
+            for each in result.tried
+        ],
         "trials": [asdict(trial) for trial in result.trials],
         "recovery": _recovery(result),
         "held_out": result.held_out,

@@ -17,7 +17,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inlined, save_figure, svg
 from metaplast.report.facts import facts
-from metaplast.report.figures import by_layer, curves, trajectories, whiskers
+from metaplast.report.figures import Size, by_layer, complexity, curves, trajectories, whiskers
 from metaplast.report.rule_picture import rule_svg
 from metaplast.report.run import FinishedRun, finite, read_run
 from metaplast.report.template import filled_page
@@ -116,10 +116,33 @@ def pictures(run: FinishedRun) -> list[Picture]:
         )
         figure = whiskers(without, x=f"{scale.change_axis}, without it", scale=scale, zero=True)
         shown.append(Picture("ablation", figure, caption))
+    shown += _complexity(run)
     shown.append(_trajectories(run))
     shown += _learning(run)
     shown += _angles(run)
     return shown
+
+
+def _complexity(run: FinishedRun) -> list[Picture]:
+    """Return the figure of the rules that selection tried, if there were any."""
+    tried = run.summary.get("tried", [])
+    if len({len(each["terms"]) for each in tried}) < 2:
+        return []
+    kept = set(run.summary["kept"])
+    # The chosen rule was measured several times; the last one counts.
+    chosen = max((i for i, each in enumerate(tried) if set(each["terms"]) == kept), default=-1)
+    rules = [
+        Size(len(each["terms"]), Band(each["mean"], each["low"], each["high"]), i == chosen)
+        for i, each in enumerate(tried)
+    ]
+    scale = run.scale
+    caption = (
+        f"Every rule that selection tried, by its number of terms: {scale.name} on validation "
+        f"tasks with its {BAND}, after one refit. The line joins the best of each number. The rule "
+        f"that was chosen cannot lose a term without becoming worse."
+    )
+    figure = complexity(rules, y=f"validation {scale.axis}", scale=scale)
+    return [Picture("complexity", figure, caption)]
 
 
 def _trajectories(run: FinishedRun) -> Picture:

@@ -92,6 +92,9 @@ def shown(folder):
 def test_every_discovery_ends_with_a_page_and_its_figures(folder, shown):
     kept = Rule.load(folder / "rule.json").terms
     expected = FIGURES | ({"ablation"} if len(kept) > 1 else set())
+    tried = json.loads((folder / "summary.json").read_text())["tried"]
+    assert tried[0]["stage"] == "refit"
+    expected |= {"complexity"} if len({len(each["terms"]) for each in tried}) > 1 else set()
     names = {path.stem for path in (folder / "figures").iterdir()} - {"rule"}
     assert names == expected
     assert (folder / "figures" / "rule.svg").read_text().startswith("<svg")
