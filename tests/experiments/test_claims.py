@@ -415,7 +415,37 @@ def reservoirs():
     }  # fmt: skip
 
 
+def three_factor():
+    """Return probabilities of the better arm, mean over the last fifth of 1000 steps."""
+    ends = {
+        "no_delay": (0.9, 0.8), "delay_3_eligible": (0.8, 0.5), "delay_3": (0.5, 0.7),
+        "delay_10_eligible": (0.7, 0.6), "delay_10": (0.4, 0.9),
+    }  # fmt: skip
+    variants = {
+        name: {"better": {500: (0.1, 0.2), 800: (0.3, 0.3), 900: tuple(x - 0.1 for x in end),
+                          1000: tuple(x + 0.1 for x in end)}}
+        for name, end in ends.items()
+    }  # fmt: skip
+    variants["delay_3_eligible"] |= {
+        "theta_rewarded": {1000: (0.2, 0.1)}, "theta_baseline": {1000: (-0.1, 0.3)},
+    }  # fmt: skip
+    eligible = "with an eligibility of τ = "
+    without = "and no eligibility the choice stays near chance"
+    return variants, {
+        "without delay the better arm is found: its probability in the last 200 steps": (90, 80),
+        f"with a delay of 3 steps it is found {eligible}4": (80, 50),
+        f"with a delay of 3 steps {without}": (50, 70),
+        f"with a delay of 10 steps it is found {eligible}11": (70, 60),
+        f"with a delay of 10 steps {without}": (40, 90),
+        "with a delay of 3 steps the eligibility wins": (30, -20),
+        "with a delay of 10 steps the eligibility wins": (30, -30),
+        "the baseline is found (delay 3, one fit for all seeds): minus the mean reward's "
+        "coefficient over the reward's": (0.5, -3),
+    }  # fmt: skip
+
+
 CASES = {
+    "three-factor": three_factor(),
     "recurrent-beyond": recurrent_beyond(),
     "lasting": lasting(),
     "short-term-memory": short_term_memory(),
