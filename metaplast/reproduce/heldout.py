@@ -23,6 +23,7 @@ from metaplast.systems.system import System
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest, LabelKind
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.library import get_term
 
 
 @dataclass(frozen=True)
@@ -169,3 +170,21 @@ class RuleVariant:
             row = {AT: float(setup.at), f"accuracy_{setup.column}": accuracy, DIVERGED: float(bad)}
             rows.append(row)
         return rows
+
+
+@dataclass(frozen=True, eq=False)
+class GivenVariant(RuleVariant):
+    """A rule whose coefficients are given, on held-out episodes of each seed.
+
+    Attributes:
+        terms: names of its terms.
+        theta: their coefficients, shared by all layers.
+        feedback: the source of the errors.
+    """
+
+    terms: tuple[str, ...] = ()
+    theta: tuple[float, ...] = ()
+    feedback: str = "fixed"
+
+    def _given(self, setting: Setting) -> Rule:
+        return Rule(tuple(map(get_term, self.terms)), (self.theta,), self.feedback)
