@@ -55,7 +55,7 @@ def fit(
     damping = _DAMPING
     for _ in range(_ITERATIONS):
         information, score = moments.information.sum(0), moments.score.sum(0)
-        promised = math_inner(information, score) + _promised_by_blocks(moments)
+        promised = _promised(information, score) + _promised_by_blocks(moments)
         if promised <= _TOLERANCE * moments.total + 1e-28 * moments.count.sum():
             break
         better = None
@@ -89,15 +89,15 @@ def none(problem: Problem, terms: int) -> Parameters:
     return Parameters(np.zeros(terms), shift=shift)
 
 
-def math_inner(information: Numbers, score: Numbers) -> float:
+def _promised(information: Numbers, score: Numbers) -> float:
     """Return uᵀ H⁺ u, the fall of the deviance that a full step promises."""
-    if not len(score):
-        return 0.0
     return float(score @ solved(information, score))
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
     """Return H⁺ right, with H scaled to a diagonal of ones; directions without information are 0."""
+    if not len(information):
+        return np.zeros_like(right)
     size = np.sqrt(np.maximum(np.diag(information), 1e-300))
     scaled = information / np.outer(size, size)
     values, vectors = np.linalg.eigh(scaled)

@@ -165,23 +165,32 @@ def select(
 
 
 def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:
+    """Let the best significant candidate enter; return False if none lowers the deviance enough."""
     significant = np.flatnonzero(test.p <= 1 - LEVEL)
-    for k in sorted(significant, key=lambda k: -test.gain[k])[:3]:
+    best: tuple[int, Fit] | None = None
+    # What the quadratic promises may not be there: the best few are refitted.
+    for k in sorted(significant, key=lambda k: -test.gain[k])[:_TRIED]:
         found = search.refitted([*search.kept, int(k)], quadratic)
-        if found is not None:
-            term = search.pool[k]
-            step = Step("added", found.terms, term.label, float(test.z[k]), float(test.p[k]))
-            search.take(found, step)
-            return True
-    return False
+        if found is not None and (best is None or found.moments.total < best[1].moments.total):
+            best = int(k), found
+    if best is None:
+        return False
+    k, found = best
+    fallen = (search.current.moments.total - found.moments.total) / quadratic.dispersion
+    if fallen < search.limit**2 / 2:
+        return False
+    label = search.pool[k].label
+    search.take(found, Step("added", found.terms, label, float(test.z[k]), float(test.p[k])))
+    return True
 
 
 def _remove(search: _Search) -> None:
-    while search.current.terms:
+    """Let terms leave without which the deviance hardly rises, the weakest first."""
+    while len(search.current.terms) > 1:
+        # While terms are missing, clusters differ by them: errors by clusters are too large.
         spread = errors(search.current, search.problem.loss)
-        t = search.current.theta / np.maximum(spread.value, 1e-300)
+        t = search.current.theta / np.maximum(spread.by_model, 1e-300)
         weakest = int(np.argmin(np.abs(t)))
-        # The term that entered last may leave again only if it is weaker than the level asks.
         if abs(t[weakest]) >= spread.quantile:
             return
         kept = search.kept
@@ -189,6 +198,10 @@ def _remove(search: _Search) -> None:
         _, quadratic = search.look()
         found = search.refitted(kept, quadratic)
         if found is None:
+            return
+        # Far from zero a t may be small although the term matters: the deviance decides.
+        risen = (found.moments.total - search.current.moments.total) / quadratic.dispersion
+        if risen >= spread.quantile**2:
             return
         label = search.current.terms[weakest].label
         search.take(found, Step("removed", found.terms, label, float(t[weakest])))
