@@ -55,7 +55,8 @@ def fit(
     damping = _DAMPING
     for _ in range(_ITERATIONS):
         information, score = moments.information.sum(0), moments.score.sum(0)
-        promised = _promised(information, score) + _promised_by_blocks(moments)
+        promised = float(score @ solved(information, score))
+        promised += moments.blocks.promised if moments.blocks else 0.0
         if promised <= _TOLERANCE * moments.total + 1e-28 * moments.count.sum():
             break
         better = None
@@ -82,16 +83,11 @@ def fit(
 
 def none(problem: Problem, terms: int) -> Parameters:
     """Return parameters without plasticity, at the given initial weights."""
-    shift = None
+    shift: dict[int, Numbers] = {}
     if problem.free.initial:
-        posts, pres = problem.data.trajectories[0].initial.shape
-        shift = np.zeros((problem.data.animals, posts, pres))
-    return Parameters(np.zeros(terms), shift=shift)
-
-
-def _promised(information: Numbers, score: Numbers) -> float:
-    """Return uᵀ H⁺ u, the fall of the deviance that a full step promises."""
-    return float(score @ solved(information, score))
+        for each in problem.data.trajectories:
+            shift[each.animal] = np.zeros_like(each.initial)
+    return Parameters(np.zeros(terms), shift=tuple(shift[a] for a in sorted(shift)))
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
@@ -109,13 +105,6 @@ def solved(information: Numbers, right: Numbers) -> Numbers:
     return np.asarray(((basis @ inner).T / size).T)
 
 
-def _promised_by_blocks(moments: Moments) -> float:
-    # How far initial weights would move, as a share; enough to keep the loop going.
-    if moments.blocks is None:
-        return 0.0
-    return float(np.square(moments.blocks.step).sum()) * moments.total
-
-
 def _step(information: Numbers, score: Numbers, damping: float) -> Numbers:
     if not len(score):
         return score
@@ -131,7 +120,8 @@ def _moved(at: Parameters, step: Numbers, moments: Moments, problem: Problem) ->
         moved = replace(moved, scale=at.scale + float(rest.pop(0)))
     if problem.free.gain:
         moved = replace(moved, gain=at.gain + float(rest.pop(0)))
-    if moments.blocks is not None and at.shift is not None:
-        carried = np.einsum("aiqj,q->aij", moments.blocks.projection, step)
-        moved = replace(moved, shift=at.shift + moments.blocks.step - carried)
+    if moments.blocks is not None:
+        parts = zip(at.shift, moments.blocks.projection, moments.blocks.step, strict=True)
+        shift = (old + own - np.einsum("iqj,q->ij", back, step) for old, back, own in parts)
+        moved = replace(moved, shift=tuple(shift))
     return moved

@@ -31,12 +31,14 @@ class Blocks:
     """The information on fitted initial weights, by animal and neuron.
 
     Attributes:
-        projection: P = B C⁻¹, [animal, post, parameter, pre].
-        step: C⁻¹ Σ s J_b, the step of the weights if nothing else changes, [animal, post, pre].
+        projection: P = B C⁻¹, [post, parameter, pre] for each animal.
+        step: C⁻¹ Σ s J_b, the step of the weights if nothing else changes, [post, pre] for each.
+        promised: the fall of the deviance that this step promises.
     """
 
-    projection: Numbers
-    step: Numbers
+    projection: tuple[Numbers, ...]
+    step: tuple[Numbers, ...]
+    promised: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,28 +133,35 @@ class Problem:
 
 
 def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
-    """Return what a row of W contributes to the normal equations, eliminated."""
-    first = problem.data.trajectories[0].initial
-    posts, pres = first.shape
-    animals, count = problem.data.animals, len(walk.terms) + walk.free.count
-    cross = np.zeros((animals, posts, count, pres))
-    own = np.zeros((animals, posts, pres, pres))
-    score = np.zeros((animals, posts, pres))
+    """Return what each row of W contributes to the normal equations, eliminated."""
+    count = len(walk.terms) + walk.free.count
+    sums: dict[int, tuple[Numbers, Numbers, Numbers]] = {}
     for each in problem.data.trajectories:
+        posts, pres = each.initial.shape
+        empty = [np.zeros((posts, size, pres)) for size in (count, pres, 1)]
+        cross, own, score = sums.setdefault(each.animal, (empty[0], empty[1], empty[2]))
         for piece in walk.pieces(each, at):
             used = piece.seen & (each.cluster[piece.span] >= 0)[:, None]
             weight = np.where(used, problem.loss.weight(piece.mean), 0.0)
-            weighted = weight[:, :, None] * piece.own
-            residual = (piece.observed - piece.mean)[:, None]
+            residual = piece.observed - piece.mean
             for i in range(posts):
-                part = weighted[:, i]
-                cross[each.animal, i] += piece.slopes[:, i].T @ part
-                own[each.animal, i] += part.T @ piece.own[:, i]
-                score[each.animal, i] += residual[:, 0, i] @ part
-    size = np.einsum("aijj->ai", own) / pres
-    own += (_RIDGE * size + 1e-300)[:, :, None, None] * np.eye(pres)
-    projection = np.linalg.solve(own, cross.swapaxes(2, 3)).swapaxes(2, 3)
-    return Blocks(projection, np.linalg.solve(own, score[..., None])[..., 0])
+                part = weight[:, i, None] * piece.own[:, i]
+                cross[i] += piece.slopes[:, i].T @ part
+                own[i] += part.T @ piece.own[:, i]
+                score[i, 0] += residual[:, i] @ part
+    found = [_eliminated(*sums[animal]) for animal in sorted(sums)]
+    return Blocks(
+        tuple(f[0] for f in found), tuple(f[1] for f in found), sum(f[2] for f in found)
+    )
+
+
+def _eliminated(cross: Numbers, own: Numbers, score: Numbers) -> tuple[Numbers, Numbers, float]:
+    pres = own.shape[2]
+    size = np.einsum("ijj->i", own) / pres
+    own = own + (_RIDGE * size + 1e-300)[:, None, None] * np.eye(pres)
+    projection = np.linalg.solve(own, cross.swapaxes(1, 2)).swapaxes(1, 2)
+    step = np.linalg.solve(own, score.swapaxes(1, 2))[:, :, 0]
+    return projection, step, float((score[:, 0] * step).sum())
 
 
 def _runs(clusters: Numbers) -> list[tuple[int, slice]]:

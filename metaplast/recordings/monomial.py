@@ -61,7 +61,8 @@ class MonomialTerm:
     @cached_property
     def name(self) -> str:
         """The name as users write it and files hold it: `xy`, `y2w`, `xr`; `one` for 1."""
-        return self._spelled("xywr", lambda power: str(power)) or "one"
+        parts = zip("xywr", self.exponents, strict=True)
+        return "".join(s + (str(p) if p > 1 else "") for s, p in parts if p) or "one"
 
     @cached_property
     def label(self) -> str:
@@ -69,10 +70,6 @@ class MonomialTerm:
         parts = zip("xyWr", self.exponents, strict=True)
         found = [s + (str(p).translate(_SUPERSCRIPT) if p > 1 else "") for s, p in parts if p]
         return " ".join(found) or "1"
-
-    def _spelled(self, letters: str, number: object) -> str:
-        parts = zip(letters, self.exponents, strict=True)
-        return "".join(s + (str(p) if p > 1 else "") for s, p in parts if p)
 
     @property
     def degree(self) -> int:

@@ -25,13 +25,14 @@ class Parameters:
         theta: coefficients, [term].
         scale: of the given initial weights.
         gain: of the observed activity.
-        shift: added to the given initial weights, [animal, post, pre]; None if they are not fitted.
+        shift: added to the given initial weights, [post, pre] for each animal; empty if they are
+            not fitted.
     """
 
     theta: Numbers
     scale: float = 1.0
     gain: float = 1.0
-    shift: Numbers | None = None
+    shift: tuple[Numbers, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Walk:
         posts, pres = each.initial.shape
         theta, powers = _coefficients(self.terms, at.theta, only_active=not self.slopes)
         weights = at.scale * each.initial
-        if at.shift is not None:
+        if at.shift:
             weights = weights + at.shift[each.animal]
         weights = np.ascontiguousarray(weights, dtype=float)
         carried = self._carried(each, len(theta))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.base.errors import UserError, require, require_choice, require_seed, require_within
+from metaplast.base.errors import require, require_choice, require_seed, require_within
 from metaplast.base.seeds import numpy_generator
-from metaplast.recordings.model import FUNCTIONS, Layer
-from metaplast.recordings.monomial import MonomialTerm
+from metaplast.recordings.model import Layer
+from metaplast.recordings.plain_rule import PlainRule
 
 OBSERVE = ("activity", "counts", "choices")
 
@@ -75,16 +75,14 @@ class Simulated:
 
 
 def simulate(
-    terms: tuple[MonomialTerm, ...], theta: tuple[float, ...], layer: Layer, design: Design, *,
-    seed: int = 0,
-) -> Simulated:  # fmt: skip
-    """Return a recording of a layer that learns by Σ_k θ_k F_k, with noise drawn once.
+    rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0
+) -> Simulated:
+    """Return a recording of a layer that learns by a rule, with noise drawn once.
 
-    Terms with the reward see r drawn from −1 and 1 at every step.
+    Terms with the reward see r drawn from −1 and 1 at every step. Traces begin at zero in a trial.
 
     Args:
-        terms: of the rule.
-        theta: their coefficients.
+        rule: how the layer learns.
         layer: the network.
         design: what is simulated.
         seed: of all that is drawn.
@@ -99,9 +97,10 @@ def simulate(
     size = design.weight_scale / np.sqrt(design.inputs)
     starts = 1 if design.continues else design.trials
     initial = size * draw["w"].normal(size=(starts, design.neurons, design.inputs))
-    has_reward = any(term.reward for term in terms)
-    reward = draw["r"].choice([-1.0, 1.0], size=shape) if has_reward else np.zeros(shape)
-    activity, final = _run(terms, theta, layer, x, reward, initial, continues=design.continues)
+    reward = np.zeros(shape)
+    if rule.has_reward:
+        reward = draw["r"].choice([-1.0, 1.0], size=shape)
+    activity, final = _run(rule, layer, x, reward, initial, continues=design.continues)
     observed = _observed(activity, design, draw["noise"])
     count = max(1, round(design.observed * design.neurons))
     hidden = draw["seen"].permutation(design.neurons)[count:]
@@ -111,39 +110,25 @@ def simulate(
         "initial_weights": initial[0] if design.continues else initial,
         "continues": np.array(int(design.continues)),
     }  # fmt: skip
-    if has_reward:
+    if rule.has_reward:
         arrays["reward"] = reward
     return Simulated(arrays, activity, final)
 
 
 def _run(
-    terms: tuple[MonomialTerm, ...], theta: tuple[float, ...], layer: Layer, x: Numbers,
-    reward: Numbers, initial: Numbers, *, continues: bool,
-) -> tuple[Numbers, Numbers]:  # fmt: skip
-    """Return the activity and the final weights of each trial: plain loops over steps and terms."""
-    function = FUNCTIONS[layer.activation]
-    trials, steps = x.shape[:2]
-    y = np.empty((trials, steps, initial.shape[1]))
-    final = np.empty((trials, *initial.shape[1:]))
-    with np.errstate(all="ignore"):
-        for trial in range(trials):
-            if trial == 0 or not continues:
-                w = initial[trial].copy()
-            for t in range(steps):
-                pre = x[trial, t]
-                post = y[trial, t] = function(w @ pre)
-                change = np.zeros_like(w)
-                for term, value in zip(terms, theta, strict=True):
-                    factor = value * reward[trial, t] ** term.reward
-                    outer = np.outer(post**term.post, pre**term.pre)
-                    change += factor * outer * w**term.weight
-                w = w + layer.eta * change
-            final[trial] = w
-    if not (np.abs(final) < 1e8).all():
-        raise UserError(
-            "the weights diverged in the simulation; give smaller coefficients, --eta or inputs."
-        )
-    return y, final
+    rule: PlainRule, layer: Layer, x: Numbers, reward: Numbers, initial: Numbers, *, continues: bool
+) -> tuple[Numbers, Numbers]:
+    """Return the activity of each trial, and the weights at its end."""
+    always = np.ones(x.shape[:2])
+    if not continues:
+        return rule.run(layer, x, reward, always, initial)
+    y, final, w = [], [], initial
+    for trial in range(len(x)):
+        one = slice(trial, trial + 1)
+        found, w = rule.run(layer, x[one], reward[one], always[one], w)
+        y.append(found)
+        final.append(w)
+    return np.concatenate(y), np.concatenate(final)
 
 
 def _observed(activity: Numbers, design: Design, draw: np.random.Generator) -> Numbers:
