@@ -17,7 +17,7 @@ from metaplast.commands._folders import own_folder
 from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
 from metaplast.recordings.files import read_recording, require_format
-from metaplast.recordings.inference import Initial, InferenceSettings, infer
+from metaplast.recordings.inference import InferenceSettings, Initial, infer
 from metaplast.recordings.result import Inference
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
@@ -43,7 +43,7 @@ class InferOptions(JsonOption):
     eta: float = 1.0
     """Rate that multiplies all coefficients."""
     initial: Initial = "auto"
-    """Initial weights: given, given up to a fitted scale, or fitted; auto: given if in the files."""
+    """Initial weights: given, given up to a fitted scale, or fitted; auto: given if there."""
     gain: bool = False
     """Fit a gain between the model's and the observed activity."""
     held_out: float = 0.2
@@ -81,11 +81,13 @@ def main(arguments: Sequence[str]) -> None:
     for path in options.recordings:
         require_format(path)
     recordings = [read_recording(path) for path in options.recordings]
-    with own_folder(options.out, "infer", resumable=False) as folder:
-        with continued_by(console, "the same command", "Nothing was kept."):
-            with Work(console, 1, quiet=options.quiet) as work:
-                found = infer(recordings, settings, told=lambda text: work.name(text))
-            _finish(found, folder, console, options)
+    with (
+        own_folder(options.out, "infer", resumable=False) as folder,
+        continued_by(console, "the same command", "Nothing was kept."),
+    ):
+        with Work(console, 1, quiet=options.quiet) as work:
+            found = infer(recordings, settings, told=work.name)
+        _finish(found, folder, console, options)
 
 
 def _finish(found: Inference, folder: Path, console: Console, options: InferOptions) -> None:

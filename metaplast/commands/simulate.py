@@ -101,7 +101,8 @@ def read_rule(text: str) -> PlainRule:
         UserError: if it is none of them, or cannot run on recordings.
     """
     require(
-        bool(text.strip()), "simulate needs a rule; write metaplast simulate xy=1,y2W=-1 --out FILE."
+        bool(text.strip()),
+        "simulate needs a rule; write metaplast simulate xy=1,y2W=-1 --out FILE.",
     )
     path = Path(text)
     if path.suffix == ".json" or path.is_file():

@@ -8,6 +8,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, shown
+from metaplast.recordings.arrays import Flags
 
 # A sampling interval this far from the usual one is a gap.
 _GAP = 1.5
@@ -23,17 +24,15 @@ def numbers(value: Any, what: str) -> Numbers:
     """
     try:
         found = np.asarray(value)
-        if found.dtype == object or not (
-            np.issubdtype(found.dtype, np.number) or found.dtype == bool
-        ):
-            raise TypeError(f"its type is {found.dtype}")
-        return np.array(found, dtype=np.float64)
+        reason = f"its type is {found.dtype}"
+        if found.dtype == bool or np.issubdtype(found.dtype, np.number):
+            return np.array(found, dtype=np.float64)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
-        raise UserError(
-            f"{what} must be an array of numbers, but {reason[:120]}; pad trials of unequal length "
-            f"with NaN, and give the array lengths."
-        ) from None
+    raise UserError(
+        f"{what} must be an array of numbers, but {reason[:120]}; pad trials of unequal length "
+        f"with NaN, and give the array lengths."
+    )
 
 
 def checked_lengths(value: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
@@ -56,7 +55,7 @@ def checked_lengths(value: Any, shape: tuple[int, ...], name: str) -> tuple[int,
     return tuple(map(int, found))
 
 
-def filled_inputs(inputs: Numbers, inside: Numbers, name: str) -> Numbers:
+def filled_inputs(inputs: Numbers, inside: Flags, name: str) -> Numbers:
     """Return inputs with zeros where trials are padded.
 
     Raises:
@@ -127,7 +126,9 @@ def per_step(value: Any, shape: tuple[int, ...], what: str, default: float) -> N
         found.shape == shape,
         f"{what} must be [trial, time] = {list(shape)} or [trial], got the shape {found.shape}.",
     )
-    require(not np.isinf(found).any(), f"{what} holds infinite numbers; write 0 where there is none.")
+    require(
+        not np.isinf(found).any(), f"{what} holds infinite numbers; write 0 where there is none."
+    )
     return np.nan_to_num(found)
 
 
@@ -163,7 +164,7 @@ def _listed(values: Numbers) -> str:
     return f"{few} and others" if len(values) > 5 else few or "none"
 
 
-def observation_notes(observed: Numbers, inside: Numbers, kind: str, name: str) -> list[str]:
+def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) -> list[str]:
     """Return notes about gaps, silent neurons and strange scales.
 
     Raises:
@@ -171,7 +172,7 @@ def observation_notes(observed: Numbers, inside: Numbers, kind: str, name: str) 
     """
     seen = np.isfinite(observed)
     notes, inner = [], inside[:, :, None] & np.ones(observed.shape[2], dtype=bool)
-    never = ~seen.any((0, 1))
+    never: Flags = ~np.asarray(seen.any((0, 1)))
     if never.any() and kind != "options":
         notes.append(f"{name}: {int(never.sum())} of {len(never)} neurons were never observed.")
     gaps = int((inner & ~seen & ~never).sum())

@@ -11,7 +11,7 @@ from metaplast.base.errors import UserError
 from metaplast.recordings.fit import Fit, fit, none
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm, equation
-from metaplast.recordings.pieces import Diverged, Free, Parameters
+from metaplast.recordings.pieces import DivergedError, Free, Parameters
 from metaplast.recordings.published import (
     MOST_WORK,
     PublishedRule,
@@ -47,7 +47,7 @@ class Judge:
     def _deviance(self, model: Fit) -> Numbers | None:
         try:
             return self._test.deviances(model.terms, model.parameters, test=True)[0]
-        except Diverged:
+        except DivergedError:
             return None
 
     def explained(self, values: Numbers | None, base: Numbers | None = None) -> Band | None:
@@ -67,7 +67,7 @@ class Judge:
         start = replace(self._found.parameters, theta=self._found.theta[kept])
         try:
             less = self._deviance(fit(self._problem, terms, start))
-        except Diverged:
+        except DivergedError:
             return None
         if own is None or less is None or self._base is None:
             return None
@@ -101,7 +101,7 @@ class Judge:
             model = fit(replace(self._problem, free=free), ())
             test = replace(self._test, free=free)
             values = test.deviances((), model.parameters, test=True)[0]
-        except Diverged:
+        except DivergedError:
             return Compared(FITTED_NULL, None, words)
         return Compared(FITTED_NULL, self.explained(values), words)
 
@@ -117,7 +117,9 @@ class Judge:
         activities = simulated(self._test, rule.name, fitted.rate, at)
         if activities is None:
             return Compared(rule.name, None, text)
-        return Compared(rule.name, self.explained(deviance(self._test, activities, at, test=True)[0]), text)
+        return Compared(
+            rule.name, self.explained(deviance(self._test, activities, at, test=True)[0]), text
+        )
 
 
 __all__ = ["FITTED_NULL", "INFERRED", "NULL", "Free", "Judge"]

@@ -9,7 +9,7 @@ import numpy as np
 from metaplast.base.bands import Numbers
 from metaplast.recordings.moments import Moments, Problem
 from metaplast.recordings.monomial import MonomialTerm
-from metaplast.recordings.pieces import Diverged, Parameters
+from metaplast.recordings.pieces import DivergedError, Parameters
 
 _ITERATIONS = 60
 # Converged: the deviance would fall by less than this share.
@@ -39,16 +39,14 @@ class Fit:
         return self.parameters.theta
 
 
-def fit(
-    problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | None = None
-) -> Fit:
+def fit(problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | None = None) -> Fit:
     """Return the model of least deviance, by Gauss–Newton from `start`.
 
     Each step solves (H + λ diag H) δ = u; λ rises until the deviance falls. A step at which the
     weights diverge is refused.
 
     Raises:
-        Diverged: if the weights diverge at the start already.
+        DivergedError: if the weights diverge at the start already.
     """
     at = start or none(problem, len(terms))
     moments = problem.moments(terms, at)
@@ -64,7 +62,7 @@ def fit(
             try:
                 tried = _moved(at, _step(information, score, damping), moments, problem)
                 found = problem.moments(terms, tried)
-            except (Diverged, np.linalg.LinAlgError):
+            except (DivergedError, np.linalg.LinAlgError):
                 damping = max(damping, 1e-3) * _RAISE
                 continue
             if found.total <= moments.total:
@@ -91,7 +89,7 @@ def none(problem: Problem, terms: int) -> Parameters:
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
-    """Return H⁺ right, with H scaled to a diagonal of ones; directions without information are 0."""
+    """Return H⁺ right, with H scaled to ones on its diagonal, without its empty directions."""
     if not len(information):
         return np.zeros_like(right)
     size = np.sqrt(np.maximum(np.diag(information), 1e-300))

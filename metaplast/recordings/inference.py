@@ -17,7 +17,7 @@ from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import ACTIVATIONS, Layer
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm, candidates
-from metaplast.recordings.pieces import Diverged, Free
+from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.recording import Recording
 from metaplast.recordings.result import FoundTerm, Inference
 from metaplast.recordings.score import dispersion, errors
@@ -109,7 +109,7 @@ def infer(
     problem = Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free)
     try:
         selection = select(problem, pool, seed=settings.seed, told=told)
-    except Diverged:
+    except DivergedError:
         raise UserError(
             "the model diverges without any plasticity already; check the units of inputs and "
             "initial weights."
@@ -127,7 +127,7 @@ def infer(
         selection.fit.parameters.scale if free.scale else None,
         selection.fit.parameters.gain if free.gain else None,
         _described(recordings, data, free),
-        _notes(recordings, data, settings, free),
+        _notes(recordings, data, settings),
         asdict(settings),
     )
 
@@ -212,9 +212,7 @@ def _terms(
     spread = errors(selection.fit, problem.loss)
     widening = np.maximum(1.0, spread.value / np.maximum(spread.by_model, 1e-300))
     pool, kept = selection.pool, selection.kept
-    sure = certainties(
-        selection.quadratic, kept, len(pool), selection.threshold, widening.tolist()
-    )
+    sure = certainties(selection.quadratic, kept, len(pool), selection.threshold, widening.tolist())
     shares = _shares(problem, selection, seed)
     labels = [term.label for term in pool]
     return tuple(
@@ -274,14 +272,15 @@ def _described(recordings: Sequence[Recording], data: Data, free: Free) -> dict[
         "files": ", ".join(r.name for r in recordings),
         "observed": f"{first.kind}, {seen} numbers",
         "size": f"{trials} trials, {steps} steps, {first.pres} inputs, {first.posts} neurons",
-        "initial weights": weights + ("; they carry over between trials" if first.continues else ""),
+        "initial weights": weights
+        + ("; they carry over between trials" if first.continues else ""),
         "clusters": f"{data.clusters} {data.cluster_unit}",
         "held out": f"{data.tests} {data.test_unit}",
     }
 
 
 def _notes(
-    recordings: Sequence[Recording], data: Data, settings: InferenceSettings, free: Free
+    recordings: Sequence[Recording], data: Data, settings: InferenceSettings
 ) -> tuple[str, ...]:
     found = [note for recording in recordings for note in recording.notes]
     bounded = settings.activation in _BOUNDED

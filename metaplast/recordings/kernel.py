@@ -33,6 +33,11 @@ def _compiled(function: Function) -> Function:
         return cast(Function, njit(**options)(function))
 
 
+def _inlined(function: Function) -> Function:
+    njit: Any = numba.njit
+    return cast(Function, njit(inline="always")(function))
+
+
 @_compiled
 def activity(code: int, z: float) -> tuple[float, float]:
     """Return f(z) and f'(z)."""
@@ -48,6 +53,83 @@ def activity(code: int, z: float) -> tuple[float, float]:
         return (z, 1.0) if z > 0 else (0.0, 0.0)
     s = 0.5 * (1.0 + math.tanh(0.5 * z))
     return max(z, 0.0) + math.log1p(math.exp(-abs(z))), s
+
+
+@_inlined
+def _raise_powers(values: Numbers, powers: Numbers) -> None:
+    """Write the powers 0 to 3 of some values, [power, value]."""
+    for p in range(1, 4):
+        for j in range(values.shape[0]):
+            powers[p, j] = powers[p - 1, j] * values[j]
+
+
+@_inlined
+def _raise_power(value: float, powers: Numbers) -> None:
+    """Write the powers 0 to 3 of a value, [power]."""
+    for p in range(1, 4):
+        powers[p] = powers[p - 1] * value
+
+
+@_inlined
+def _derive(
+    eta: float, theta: Numbers, powers: Any, xs: Numbers, ws: Numbers, ys: Numbers, rs: Numbers,
+    parts: Numbers,
+) -> None:  # fmt: skip
+    """Write the change of a row of W, and its derivatives by W and by y, [3, pre]."""
+    parts[:] = 0.0
+    for k in range(theta.shape[0]):
+        if theta[k] == 0.0:
+            continue
+        a, b, c, d = powers[k, 0], powers[k, 1], powers[k, 2], powers[k, 3]
+        common = eta * theta[k] * rs[d]
+        own = common * ys[b]
+        for j in range(xs.shape[1]):
+            parts[0, j] += own * xs[a, j] * ws[c, j]
+        if c > 0:
+            for j in range(xs.shape[1]):
+                parts[1, j] += own * c * xs[a, j] * ws[c - 1, j]
+        if b > 0:
+            by = common * b * ys[b - 1]
+            for j in range(xs.shape[1]):
+                parts[2, j] += by * xs[a, j] * ws[c, j]
+
+
+@_inlined
+def _carry(
+    eta: float, terms: int, powers: Any, xs: Numbers, ws: Numbers, ys: Numbers, rs: Numbers,
+    parts: Numbers, through: Numbers, slopes: Numbers,
+) -> None:  # fmt: skip
+    """Carry the derivatives of a row of W, [parameter, pre], over one step."""
+    for k in range(slopes.shape[0]):
+        if k < terms:
+            a, b, c, d = powers[k, 0], powers[k, 1], powers[k, 2], powers[k, 3]
+            own = eta * ys[b] * rs[d]
+            for j in range(slopes.shape[1]):
+                slopes[k, j] += (
+                    parts[1, j] * slopes[k, j]
+                    + parts[2, j] * through[k]
+                    + own * xs[a, j] * ws[c, j]
+                )
+        else:
+            for j in range(slopes.shape[1]):
+                slopes[k, j] += parts[1, j] * slopes[k, j] + parts[2, j] * through[k]
+
+
+@_inlined
+def _look(
+    code: int, weights: Numbers, x: Numbers, slopes: Numbers, dy: Numbers
+) -> tuple[float, float]:
+    """Return y and f'(z) of a neuron; write the derivatives of y, [parameter]."""
+    z = 0.0
+    for j in range(x.shape[0]):
+        z += weights[j] * x[j]
+    value, slope = activity(code, z)
+    for k in range(slopes.shape[0]):
+        carried = 0.0
+        for j in range(x.shape[0]):
+            carried += slopes[k, j] * x[j]
+        dy[k] = slope * carried
+    return value, slope
 
 
 @_compiled
@@ -72,66 +154,25 @@ def advance(
         y: the activities, [time, post]; written.
         dy: their derivatives, [time, post, parameter]; written.
     """
-    posts, parameters, pres = slopes.shape
-    terms = theta.shape[0]
-    active = np.nonzero(theta)[0]
-    xs, ws = np.ones((4, pres)), np.ones((4, pres))
-    change, by_weight, by_post = np.empty(pres), np.empty(pres), np.empty(pres)
+    posts, pres, terms = slopes.shape[0], slopes.shape[2], theta.shape[0]
+    xs, ws, parts = np.ones((4, pres)), np.ones((4, pres)), np.empty((3, pres))
     ys, rs = np.ones(4), np.ones(4)
     for t in range(inputs.shape[0]):
-        for p in range(1, 4):
-            rs[p] = rs[p - 1] * reward[t]
-            for j in range(pres):
-                xs[p, j] = xs[p - 1, j] * inputs[t, j]
+        _raise_power(reward[t], rs)
+        _raise_powers(inputs[t], xs)
         for i in range(posts):
-            z = 0.0
-            for j in range(pres):
-                z += weights[i, j] * inputs[t, j]
-            value, slope = activity(code, z)
-            y[t, i] = value
-            for k in range(parameters):
-                carried = 0.0
-                for j in range(pres):
-                    carried += slopes[i, k, j] * inputs[t, j]
-                dy[t, i, k] = slope * carried
+            y[t, i], _ = _look(code, weights[i], inputs[t], slopes[i], dy[t, i])
             if not plastic[t]:
                 continue
-            for p in range(1, 4):
-                ys[p] = ys[p - 1] * value
-                for j in range(pres):
-                    ws[p, j] = ws[p - 1, j] * weights[i, j]
-            change[:] = 0.0
-            by_weight[:] = 0.0
-            by_post[:] = 0.0
-            for k in active:
-                a, b, c, d = powers[k, 0], powers[k, 1], powers[k, 2], powers[k, 3]
-                common = eta * theta[k] * rs[d]
-                own = common * ys[b]
-                for j in range(pres):
-                    change[j] += own * xs[a, j] * ws[c, j]
-                if c > 0:
-                    for j in range(pres):
-                        by_weight[j] += own * c * xs[a, j] * ws[c - 1, j]
-                if b > 0:
-                    by = common * b * ys[b - 1]
-                    for j in range(pres):
-                        by_post[j] += by * xs[a, j] * ws[c, j]
-            for k in range(parameters):
-                through = dy[t, i, k]
-                if k < terms:
-                    a, b, c, d = powers[k, 0], powers[k, 1], powers[k, 2], powers[k, 3]
-                    own = eta * ys[b] * rs[d]
-                    for j in range(pres):
-                        slopes[i, k, j] += (
-                            by_weight[j] * slopes[i, k, j] + by_post[j] * through
-                            + own * xs[a, j] * ws[c, j]
-                        )  # fmt: skip
-                else:
-                    for j in range(pres):
-                        slopes[i, k, j] += by_weight[j] * slopes[i, k, j] + by_post[j] * through
+            _raise_power(y[t, i], ys)
+            _raise_powers(weights[i], ws)
+            _derive(eta, theta, powers, xs, ws, ys, rs, parts)
+            _carry(
+                eta, terms, powers, xs, ws, ys, rs, parts, dy[t, i], slopes[i]
+            )  # fmt: skip
             largest = 0.0
             for j in range(pres):
-                weights[i, j] += change[j]
+                weights[i, j] += parts[0, j]
                 largest = max(largest, abs(weights[i, j]))
             # The comparison is False for NaN too.
             if not largest < LARGEST:

@@ -2,8 +2,8 @@
 
     z_t = W_t x_t,    y_t = f(z_t),    W_{t+1} = W_t + η p_t Σ_k θ_k F_k(x_t, y_t, W_t, r_t),
 
-with x_t [pre], y_t [post], W [post, pre], and p_t = 1 at the steps at which the weights change. What
-is observed is, up to noise, the expected value μ_t:
+with x_t [pre], y_t [post], W [post, pre], and p_t = 1 at the steps at which the weights change.
+What is observed is, up to noise, the expected value μ_t:
 
     each neuron:     μ = gain · y                       (activity, spike counts, binary choices)
     a readout v:     μ = σ(v · y)                       (accept or reject)
@@ -26,6 +26,10 @@ ACTIVATIONS: Mapping[str, int] = MappingProxyType(
     {"linear": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4}
 )
 LINKS = ("neurons", "readout", "softmax")
+
+
+def _sigmoid(z: Numbers) -> Numbers:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,9 @@ class Layer:
 FUNCTIONS: Mapping[str, Callable[[Numbers], Numbers]] = MappingProxyType(
     {
         "linear": lambda z: z,
-        "sigmoid": lambda z: _sigmoid(z),
+        "sigmoid": _sigmoid,
         "tanh": np.tanh,
         "relu": lambda z: np.maximum(z, 0.0),
         "softplus": lambda z: np.logaddexp(0.0, z),
     }
 )
-
-
-def _sigmoid(z: Numbers) -> Numbers:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))

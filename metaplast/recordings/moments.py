@@ -5,21 +5,23 @@ For parameters p with slopes J = ∂μ/∂p, residual score s and weight w at ea
     deviance_c = Σ D,    u_c = Σ s J  [parameter],    H_c = Σ w J Jᵀ  [parameter, parameter],
 
 over the observations of cluster c. If initial weights are fitted, each row of W has its own block
-b of parameters; then J is replaced by J − P J_b with P = B C⁻¹, B = Σ w J J_bᵀ and C = Σ w J_b J_bᵀ,
+b of parameters. J is then replaced by J − P J_b with P = B C⁻¹, B = Σ w J J_bᵀ, C = Σ w J_b J_bᵀ,
 so that u and H are those of the other parameters with the blocks fitted beside them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.recordings.arrays import Places
 from metaplast.recordings.losses import Loss
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm
-from metaplast.recordings.pieces import Free, Parameters, Piece, Walk
+from metaplast.recordings.pieces import NOTHING, Free, Parameters, Piece, Walk
 from metaplast.recordings.trajectory import Data
 
 # A ridge on fitted initial weights, relative to their mean information: inputs may span no space.
@@ -79,7 +81,7 @@ class Problem:
     data: Data
     layer: Layer
     loss: Loss
-    free: Free = Free()
+    free: Free = NOTHING
 
     def deviances(
         self, terms: tuple[MonomialTerm, ...], at: Parameters, *, test: bool = False
@@ -87,7 +89,7 @@ class Problem:
         """Return deviance and number of observations of each cluster, or of each held-out unit.
 
         Raises:
-            Diverged: if the weights diverge.
+            DivergedError: if the weights diverge.
         """
         units = self.data.tests if test else self.data.clusters
         deviance, count = np.zeros(units), np.zeros(units)
@@ -105,7 +107,7 @@ class Problem:
         """Return the sums at some parameters; θ of a term may be zero.
 
         Raises:
-            Diverged: if the weights diverge.
+            DivergedError: if the weights diverge.
         """
         walk = Walk(self.layer, self.loss, terms, self.free)
         blocks = _blocks(self, walk, at) if self.free.initial else None
@@ -150,25 +152,23 @@ def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
                 own[i] += part.T @ piece.own[:, i]
                 score[i, 0] += residual[:, i] @ part
     found = [_eliminated(*sums[animal]) for animal in sorted(sums)]
-    return Blocks(
-        tuple(f[0] for f in found), tuple(f[1] for f in found), sum(f[2] for f in found)
-    )
+    return Blocks(tuple(f[0] for f in found), tuple(f[1] for f in found), sum(f[2] for f in found))
 
 
 def _eliminated(cross: Numbers, own: Numbers, score: Numbers) -> tuple[Numbers, Numbers, float]:
     pres = own.shape[2]
     size = np.einsum("ijj->i", own) / pres
     own = own + (_RIDGE * size + 1e-300)[:, None, None] * np.eye(pres)
-    projection = np.linalg.solve(own, cross.swapaxes(1, 2)).swapaxes(1, 2)
-    step = np.linalg.solve(own, score.swapaxes(1, 2))[:, :, 0]
+    projection = np.asarray(np.linalg.solve(own, cross.swapaxes(1, 2)), float).swapaxes(1, 2)
+    step = np.asarray(np.linalg.solve(own, score.swapaxes(1, 2)), float)[:, :, 0]
     return projection, step, float((score[:, 0] * step).sum())
 
 
-def _runs(clusters: Numbers) -> list[tuple[int, slice]]:
+def _runs(clusters: Places) -> list[tuple[int, slice]]:
     """Return the stretches of steps of one cluster, without those that are held out."""
     ends = np.flatnonzero(np.diff(clusters)) + 1
     bounds = [0, *ends.tolist(), len(clusters)]
-    parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [slice(a, b) for a, b in pairwise(bounds)]
     return [(int(clusters[part.start]), part) for part in parts if clusters[part.start] >= 0]
 
 

@@ -130,11 +130,7 @@ def up_to(degree: int, *, reward: bool = False) -> tuple[MonomialTerm, ...]:
     """
     powers = range(degree + 1)
     plain = [
-        MonomialTerm(a, b, c)
-        for a in powers
-        for b in powers
-        for c in powers
-        if a + b + c <= degree
+        MonomialTerm(a, b, c) for a in powers for b in powers for c in powers if a + b + c <= degree
     ]
     more = [MonomialTerm(t.pre, t.post, t.weight, 1) for t in plain] if reward else []
     return (*plain, *more)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.losses import Loss
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm
@@ -56,7 +57,10 @@ class Free:
         return self.scale + self.gain
 
 
-class Diverged(ArithmeticError):
+NOTHING = Free()
+
+
+class DivergedError(ArithmeticError):
     """The weights of a trajectory grew beyond all bounds."""
 
 
@@ -76,7 +80,7 @@ class Piece:
 
     span: slice
     observed: Numbers
-    seen: Numbers
+    seen: Flags
     mean: Numbers
     slopes: Numbers
     own: Numbers
@@ -104,11 +108,11 @@ class Walk:
         """Yield the pieces of a trajectory in order.
 
         Raises:
-            Diverged: if the weights diverge.
+            DivergedError: if the weights diverge.
         """
         from metaplast.recordings.kernel import advance
 
-        posts, pres = each.initial.shape
+        posts = len(each.initial)
         theta, powers = _coefficients(self.terms, at.theta, only_active=not self.slopes)
         weights = at.scale * each.initial
         if at.shift:
@@ -125,7 +129,7 @@ class Walk:
                 each.reward[span], each.plastic[span], weights, carried, y, dy,
             )  # fmt: skip
             if not fine:
-                raise Diverged
+                raise DivergedError
             yield self._piece(each, span, at, y, dy)
 
     def _carried(self, each: Trajectory, terms: int) -> Numbers:
@@ -160,8 +164,9 @@ class Walk:
 
 def _coefficients(
     terms: Sequence[MonomialTerm], theta: Numbers, *, only_active: bool
-) -> tuple[Numbers, Numbers]:
+) -> tuple[Numbers, Places]:
     """Return θ and the exponents of the terms, without those whose θ is 0 if `only_active`."""
     kept = [i for i in range(len(terms)) if not only_active or theta[i] != 0]
     powers = np.array([terms[i].exponents for i in kept], dtype=np.int64).reshape(-1, 4)
-    return np.ascontiguousarray(np.asarray(theta, dtype=float)[kept]), powers
+    chosen = np.array([theta[i] for i in kept], dtype=float)
+    return chosen, powers

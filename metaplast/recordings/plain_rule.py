@@ -14,6 +14,7 @@ import torch
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
+from metaplast.recordings.arrays import Flags
 from metaplast.recordings.model import FUNCTIONS, Layer
 from metaplast.terms.algebra import Formula, Mapped, Monomial, Projection, Scalar, Signal, Vector
 from metaplast.terms.functions import FUNCTIONS as MAPS
@@ -69,7 +70,7 @@ class PlainRule:
         return any(_REWARD in term.scalars for term in self.terms)
 
     def run(
-        self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Numbers, weights: Numbers
+        self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers
     ) -> tuple[Numbers, Numbers]:
         """Return the activity of the layer, and its final weights.
 
@@ -86,7 +87,7 @@ class PlainRule:
         Raises:
             UserError: if the weights diverge.
         """
-        w, function = np.array(weights), FUNCTIONS[layer.activation]
+        w, function = np.array(weights, dtype=float), FUNCTIONS[layer.activation]
         y = np.empty((*inputs.shape[:2], w.shape[1]))
         traces: dict[Signal, Numbers] = {}
         with np.errstate(all="ignore"):
@@ -95,7 +96,7 @@ class PlainRule:
                 y[:, t] = function(np.einsum("bij,bj->bi", w, x))
                 signals = self._signals(x, y[:, t], traces)
                 change = layer.eta * self._change(signals, w, reward[:, t])
-                w = w + np.where(plastic[:, t, None, None] > 0, change, 0.0)
+                w = w + np.where(plastic[:, t, None, None], change, 0.0)
                 if not (np.abs(w) < _LARGEST).all():
                     raise UserError(
                         "the weights diverged; give smaller coefficients, --eta or inputs."
@@ -137,7 +138,7 @@ def _product(
         found = found * row[:, :, None] * column[:, None, :]
     for gate in monomial.gates:
         if isinstance(gate, Scalar):
-            factor = reward
+            factor: Numbers = reward
         else:
             left, right = (_carried(side, signals, w) for side in gate.vectors)
             factor = (left * right).sum(1)
@@ -147,16 +148,15 @@ def _product(
 
 def _carried(vector: Vector, signals: Mapping[Signal, Numbers], w: Numbers) -> Numbers:
     if isinstance(vector, Projection):
-        return np.einsum("bij,bi->bj", w, _read(vector.signal, signals))
+        return np.asarray(np.einsum("bij,bi->bj", w, _read(vector.signal, signals)))
     return _read(vector, signals)
 
 
 def _read(vector: object, signals: Mapping[Signal, Numbers]) -> Numbers:
     if isinstance(vector, Mapped):
-        values = (
-            MAPS[name].apply(torch.from_numpy(signals[signal])).numpy()
-            for signal, name in vector.factors
-        )
-        return np.asarray(np.prod(list(values), axis=0))
+        found: Numbers = np.ones(1)
+        for signal, name in vector.factors:
+            found = found * MAPS[name].apply(torch.from_numpy(signals[signal])).numpy()
+        return np.asarray(found)
     assert isinstance(vector, Signal)
     return signals[vector]

@@ -56,7 +56,9 @@ def learn(w, inputs, rewards=None):
 
 def program(found: Inference) -> str:
     """Return the program, which computes what the model computes."""
-    lines = [f"        THETA[{t.term.name!r}]{_factors(t.term)}" for t in found.terms] or ["        0.0"]
+    lines = [f"        THETA[{t.term.name!r}]{_factors(t.term)}" for t in found.terms] or [
+        "        0.0"
+    ]
     return _TEMPLATE.format(
         equation=found.equation,
         eta=float(found.settings["eta"]),

@@ -28,6 +28,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
+from metaplast.recordings.arrays import Flags
 from metaplast.recordings.checks import (
     checked_choices,
     checked_lengths,
@@ -71,7 +72,7 @@ class Recording:
     inputs: Numbers
     observed: Numbers
     reward: Numbers
-    plastic: Numbers
+    plastic: Flags
     lengths: tuple[int, ...]
     weights: Numbers | None
     readout: tuple[float, ...]

@@ -4,9 +4,9 @@ For a candidate k beside the fitted parameters S, the part of cluster c is
 
     v_ck = u_ck − H_kS H_SS⁻¹ u_cS,
 
-and z_k = Σ_c v_ck / √Σ_c v_ck². Under the hypothesis that the true rule is the fitted one, the signs
-of whole clusters are random. So the probability of the largest |z| over all candidates is that of
-the same maximum over random signs, which keeps the correlations between candidates.
+and z_k = Σ_c v_ck / √Σ_c v_ck². If the true rule is the fitted one, the signs of whole clusters are
+random. So the probability of the largest |z| over all candidates is that of the same maximum over
+random signs, which keeps the correlations between candidates.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Errors:
 def errors(found: Fit, loss: Loss) -> Errors:
     """Return the standard errors of a fit.
 
-    By clusters: H⁻¹ (Σ u_c u_cᵀ) H⁻¹ C/(C − 1), what the bootstrap of clusters gives to first order.
+    By clusters: H⁻¹ (Σ u_c u_cᵀ) H⁻¹ C/(C − 1), to first order the bootstrap of clusters.
     """
     from scipy.special import stdtrit
 

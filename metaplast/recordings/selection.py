@@ -22,7 +22,7 @@ from metaplast.base.bands import LEVEL
 from metaplast.recordings.fit import Fit, fit, none
 from metaplast.recordings.moments import Moments, Problem
 from metaplast.recordings.monomial import MonomialTerm
-from metaplast.recordings.pieces import Diverged
+from metaplast.recordings.pieces import DivergedError
 from metaplast.recordings.quadratic import Quadratic
 from metaplast.recordings.score import ScoreTest, errors, quadratic_of, score_test
 
@@ -122,7 +122,7 @@ class _Search:
             start = replace(at, theta=np.asarray(theta, dtype=float))
             try:
                 return fit(self.problem, terms, start)
-            except Diverged:
+            except DivergedError:
                 continue
         return None
 
@@ -159,9 +159,7 @@ def select(
     _exchange(search)
     moments, quadratic = search.look()
     test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
-    return Selection(
-        search.current, pool, tuple(search.steps), test, quadratic, moments, limit
-    )
+    return Selection(search.current, pool, tuple(search.steps), test, quadratic, moments, limit)
 
 
 def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:
@@ -169,18 +167,18 @@ def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:
     significant = np.flatnonzero(test.p <= 1 - LEVEL)
     best: tuple[int, Fit] | None = None
     # What the quadratic promises may not be there: the best few are refitted.
-    for k in sorted(significant, key=lambda k: -test.gain[k])[:_TRIED]:
-        found = search.refitted([*search.kept, int(k)], quadratic)
+    for k in sorted(significant.tolist(), key=lambda k: -test.gain[k])[:_TRIED]:
+        found = search.refitted([*search.kept, k], quadratic)
         if found is not None and (best is None or found.moments.total < best[1].moments.total):
-            best = int(k), found
+            best = k, found
     if best is None:
         return False
-    k, found = best
+    entered, found = best
     fallen = (search.current.moments.total - found.moments.total) / quadratic.dispersion
     if fallen < search.limit**2 / 2:
         return False
-    label = search.pool[k].label
-    search.take(found, Step("added", found.terms, label, float(test.z[k]), float(test.p[k])))
+    label, z, p = search.pool[entered].label, float(test.z[entered]), float(test.p[entered])
+    search.take(found, Step("added", found.terms, label, z, p))
     return True
 
 

@@ -56,7 +56,9 @@ class Design:
         require_within("--noise", self.noise, 0.0, 1e6)
         require_within("--input-variance", self.input_variance, 0.0, 1e6)
         require_within("--weight-scale", self.weight_scale, 0.0, 1e6)
-        require(0 < self.observed <= 1, f"--observed must be above 0, at most 1, got {self.observed:g}.")
+        require(
+            0 < self.observed <= 1, f"--observed must be above 0, at most 1, got {self.observed:g}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +76,7 @@ class Simulated:
     weights: Numbers = field(repr=False)
 
 
-def simulate(
-    rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0
-) -> Simulated:
+def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) -> Simulated:
     """Return a recording of a layer that learns by a rule, with noise drawn once.
 
     Terms with the reward see r drawn from −1 and 1 at every step. Traces begin at zero in a trial.
@@ -91,7 +91,9 @@ def simulate(
         UserError: if the weights diverge, or a mean of counts or choices is out of range.
     """
     require_seed("--seed", seed)
-    draw = {name: numpy_generator(seed, "simulate", name) for name in ("x", "w", "r", "noise", "seen")}
+    draw = {
+        name: numpy_generator(seed, "simulate", name) for name in ("x", "w", "r", "noise", "seen")
+    }
     shape = (design.trials, design.steps)
     x = np.sqrt(design.input_variance) * draw["x"].normal(size=(*shape, design.inputs))
     size = design.weight_scale / np.sqrt(design.inputs)
@@ -119,7 +121,7 @@ def _run(
     rule: PlainRule, layer: Layer, x: Numbers, reward: Numbers, initial: Numbers, *, continues: bool
 ) -> tuple[Numbers, Numbers]:
     """Return the activity of each trial, and the weights at its end."""
-    always = np.ones(x.shape[:2])
+    always = np.ones(x.shape[:2], dtype=bool)
     if not continues:
         return rule.run(layer, x, reward, always, initial)
     y, final, w = [], [], initial
@@ -136,7 +138,11 @@ def _observed(activity: Numbers, design: Design, draw: np.random.Generator) -> N
         return np.asarray(activity + design.noise * draw.normal(size=activity.shape))
     low, high = float(activity.min()), float(activity.max())
     if design.observe == "counts":
-        require(low >= 0, "counts need an activity that is never negative; give --activation softplus.")
+        require(
+            low >= 0, "counts need an activity that is never negative; give --activation softplus."
+        )
         return draw.poisson(activity).astype(float)
-    require(low >= 0 and high <= 1, "choices need an activity from 0 to 1; give --activation sigmoid.")
+    require(
+        low >= 0 and high <= 1, "choices need an activity from 0 to 1; give --activation sigmoid."
+    )
     return (draw.random(activity.shape) < activity).astype(float)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.seeds import numpy_generator
+from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.recording import Recording
 
 # With fewer trials than this, parts of trials are the clusters.
@@ -16,6 +18,8 @@ MANY = 20
 # How many parts are made of the trials then.
 PARTS = 40
 HELD_OUT = -1
+# Fields of a trajectory with a value for each step.
+_PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +40,9 @@ class Trajectory:
     inputs: Numbers
     observed: Numbers
     reward: Numbers
-    plastic: Numbers
-    cluster: Numbers
-    test: Numbers
+    plastic: Flags
+    cluster: Places
+    test: Places
     initial: Numbers
     animal: int
 
@@ -90,8 +94,7 @@ class Data:
 
 
 def _until(each: Trajectory, end: int) -> Trajectory:
-    names = ("inputs", "observed", "reward", "plastic", "cluster", "test")
-    return replace(each, **{name: getattr(each, name)[:end] for name in names})
+    return replace(each, **{name: getattr(each, name)[:end] for name in _PER_STEP})
 
 
 def arranged(
@@ -139,7 +142,9 @@ def arranged(
             cluster += own
         marked.append((animal, replace(each, cluster=clusters, test=tests)))
     unit = "animals" if by_animal else "trials" if parts == 1 else "parts of trials"
-    test_unit = "animals' trials" if by_animal else "parts of the last steps" if single else "trials"
+    test_unit = (
+        "animals' trials" if by_animal else "parts of the last steps" if single else "trials"
+    )
     return Data(_joined(recordings, marked), cluster, unit, test, test_unit)
 
 
@@ -190,8 +195,10 @@ def _joined(
     for animal, recording in enumerate(recordings):
         own = [each for number, each in marked if number == animal]
         if recording.continues:
-            names = ("inputs", "observed", "reward", "plastic", "cluster", "test")
-            parts = {n: np.concatenate([getattr(e, n) for e in own]) for n in names}
-            own = [replace(own[0], **parts)]
+            own = [replace(own[0], **{n: _chained(own, n) for n in _PER_STEP})]
         found += own
     return tuple(found)
+
+
+def _chained(own: Sequence[Trajectory], name: str) -> Any:
+    return np.concatenate([getattr(each, name) for each in own])
