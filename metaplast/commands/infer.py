@@ -50,6 +50,8 @@ class InferOptions(JsonOption):
     """Share of the trials, or animals, for the comparison of models."""
     by: str = "trials"
     """What is held out and taken as independent: trials or animals."""
+    reward_memory: int = 0
+    """Subtract the mean reward of the last N trials from the reward."""
     seed: int = 0
     """Of the draws."""
     out: Path | None = None

@@ -9,17 +9,20 @@ from typing import Annotated, Any
 
 import tyro
 
-from metaplast.base.errors import UserError, require, require_within, shown
+from metaplast.base.errors import UserError, require, require_choice, require_within, shown
 from metaplast.base.settings import Settings, part
 from metaplast.commands._options import parse
 from metaplast.recordings.files import require_format, write_recording
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import monomial
+from metaplast.recordings.odours import Odours, simulate_odours
 from metaplast.recordings.plain_rule import PlainRule
 from metaplast.recordings.simulation import Design, simulate
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import all_terms
 from metaplast.watch.console import make_console
+
+TASKS = ("layer", "odours")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class SimulateOptions(Settings):
     """Monomials with coefficients, xy=1,y2W=-1; a rule.json; or the name of a term."""
     out: Path | None = None
     """File to write, .npz, .h5 or .csv; with several animals, numbered ones beside it."""
+    task: str = "layer"
+    """layer: fresh inputs at every step; odours: choices of one of two, with baited rewards."""
     activation: str = "sigmoid"
     """The layer's f: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
@@ -54,6 +59,8 @@ class SimulateOptions(Settings):
     """Share of the neurons that is observed."""
     continues: bool = False
     """Let the weights carry over from trial to trial."""
+    reward: bool = False
+    """Write a reward, normal at every step, although the rule does not read it."""
     animals: int = 1
     """Number of files, each with weights, inputs and noise of its own."""
     seed: int = 0
@@ -74,20 +81,21 @@ def main(arguments: Sequence[str]) -> None:
     assert options.out is not None
     require_format(options.out)
     require_within("--animals", options.animals, 1, 10_000)
-    rule, layer = read_rule(options.rule), Layer(options.activation, options.eta)
-    design, console = part(Design, options), make_console()
+    require_choice("--task", options.task, TASKS)
+    rule, console = read_rule(options.rule), make_console()
     for animal in range(options.animals):
-        found = simulate(rule, layer, design, seed=options.seed + animal)
+        arrays = _simulated(rule, options, options.seed + animal)
         path = _path(options.out, animal, options.animals)
-        write_recording(path, found.arrays)
-        console.out(f"{path}: {_told(design)}")
+        write_recording(path, arrays)
+        trials, steps, inputs = arrays["inputs"].shape
+        console.out(f"{path}: {trials} trials of at most {steps} steps, {inputs} inputs")
 
 
-def _told(design: Design) -> str:
-    return (
-        f"{design.trials} trials of {design.steps} steps, {design.inputs} inputs, "
-        f"{design.neurons} neurons, {design.observe}"
-    )
+def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str, Any]:
+    if options.task == "odours":
+        return simulate_odours(rule, Odours(), seed=seed)
+    layer = Layer(options.activation, options.eta)
+    return simulate(rule, layer, part(Design, options), seed=seed).arrays
 
 
 def _path(out: Path, animal: int, animals: int) -> Path:

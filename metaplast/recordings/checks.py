@@ -132,8 +132,16 @@ def per_step(value: Any, shape: tuple[int, ...], what: str, default: float) -> N
     return np.nan_to_num(found)
 
 
-def checked_choices(found: Numbers, name: str, *, is_readout: bool) -> tuple[str, Numbers]:
+def checked_choices(
+    found: Numbers, name: str, *, is_readout: bool, options: int = 0
+) -> tuple[str, Numbers]:
     """Return the kind of choices, and them as [trial, time, place].
+
+    Args:
+        found: the choices.
+        name: of the file.
+        is_readout: whether they are binary choices of a readout.
+        options: how many there are at least.
 
     Raises:
         UserError: if they are not binary, or not numbers of options.
@@ -150,7 +158,7 @@ def checked_choices(found: Numbers, name: str, *, is_readout: bool) -> tuple[str
         f"{name}: choices [trial, time] must be numbers of options from 0 on, or NaN for none, got "
         f"{_listed(values)}; recode them, or give readout if they are binary.",
     )
-    options = int(values.max()) + 1
+    options = max(int(values.max()) + 1, options)
     require(
         2 <= options <= 1000,
         f"{name}: choices name {options} options; a choice needs at least 2 and at most 1000.",

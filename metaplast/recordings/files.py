@@ -32,6 +32,8 @@ from metaplast.base.files import write_atomically, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.recordings.recording import Recording
 
+# How a file of one array begins.
+_ONE = b"\x93NUMPY"
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib_error)
 # The letter of numbered columns, and the array that they are.
 _COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -96,12 +98,18 @@ def _damaged(path: Path, what: str, error: Exception) -> UserError:
 def _read_npz(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
-            found = np.load(stream, allow_pickle=False)
+            start = stream.read(len(_ONE))
             require(
-                isinstance(found, np.lib.npyio.NpzFile),
+                start != _ONE,
                 f"{path} holds one array without a name; write the arrays of a recording with "
                 f"numpy.savez.",
             )
+            require(
+                start.startswith(b"PK"),
+                f"{path} is not a file of numpy.savez or is damaged; check the file.",
+            )
+            stream.seek(0)
+            found = np.load(stream, allow_pickle=False)
             return {name: found[name] for name in found.files}
     except _DAMAGE as error:
         if "pickle" in str(error):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metaplast.base.errors import UserError, require, require_choice, require_seed
+from metaplast.base.errors import UserError, require, require_choice, require_seed, require_within
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
@@ -17,6 +17,7 @@ from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import ACTIVATIONS, Layer
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm, candidates
+from metaplast.recordings.odours import less_expected
 from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.recording import Recording
 from metaplast.recordings.result import FoundTerm, Inference
@@ -46,6 +47,7 @@ class InferenceSettings:
             "fitted"; "auto" is given if the files have them, else fitted.
         gain: whether a gain between the model's and the observed activity is fitted.
         held_out: share of the trials, or animals, that is held out.
+        reward_memory: number of trials whose mean reward is subtracted from the reward; 0 for none.
         by: what is held out and taken as independent: "trials" or "animals".
         seed: of the draws.
     """
@@ -57,6 +59,7 @@ class InferenceSettings:
     gain: bool = False
     held_out: float = 0.2
     by: str = "trials"
+    reward_memory: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class InferenceSettings:
             0 < self.held_out <= 0.8,
             f"--held-out must be a share above 0, at most 0.8, got {self.held_out:g}.",
         )
+        require_within("--reward-memory", self.reward_memory, 0, 10**6)
         require_seed("--seed", self.seed)
 
 
@@ -94,7 +98,7 @@ def infer(
         UserError: if the recordings do not fit together or the settings, or the model diverges.
     """
     settings = settings or InferenceSettings()
-    recordings = tuple(map(_without_unobserved, recordings))
+    recordings = tuple(_prepared(recording, settings) for recording in recordings)
     pool = candidates(settings.terms)
     free = _free(recordings, settings)
     _check(recordings, pool, settings, free)
@@ -132,8 +136,15 @@ def infer(
     )
 
 
-def _without_unobserved(recording: Recording) -> Recording:
-    """Return a recording without neurons that were never observed, and matter to nothing else."""
+def _prepared(recording: Recording, settings: InferenceSettings) -> Recording:
+    """Return a recording less the expected reward, and less what cannot matter.
+
+    Neurons that were never observed matter to nothing else in a layer.
+    """
+    memory = settings.reward_memory
+    if memory:
+        less = less_expected(recording.reward, recording.lengths, memory)
+        recording = replace(recording, reward=less)
     if recording.kind in _LINK:
         return recording
     seen = np.isfinite(recording.observed).any((0, 1))

@@ -183,13 +183,13 @@ def _observed(
     arrays: Mapping[str, Any], shape: tuple[int, ...], readout: int, name: str
 ) -> tuple[str, Numbers]:
     """Return the kind of what was observed, and the array [trial, time, place]."""
-    given = [field for field in OBSERVED if arrays.get(field) is not None]
+    present = [field for field in OBSERVED if arrays.get(field) is not None]
     require(
-        len(given) == 1,
-        f"{name} must hold one of activity, counts and choices, got {' and '.join(given) or 'none'}"
-        f"; give what was observed.",
+        len(present) == 1,
+        f"{name} must hold one of activity, counts and choices, got "
+        f"{' and '.join(present) or 'none'}; give what was observed.",
     )
-    field = given[0]
+    field = present[0]
     found = numbers(arrays[field], f"{name}: {field}")
     flat = field == "choices" and found.ndim == 2
     require(
@@ -208,7 +208,9 @@ def _observed(
         raise UserError(f"{name}: {infinite} numbers of {field} are infinite; write NaN for a gap.")
     if field != "choices":
         return field, found
-    return checked_choices(found, name, is_readout=bool(readout))
+    given = np.asarray(arrays.get("initial_weights", 0)).shape
+    options = given[-2] if len(given) >= 2 else 0
+    return checked_choices(found, name, is_readout=bool(readout), options=options)
 
 
 def _weights(given: Any, shape: tuple[int, int, int], name: str) -> Numbers | None:

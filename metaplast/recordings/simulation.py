@@ -31,6 +31,7 @@ class Design:
         noise: standard deviation of the noise on the activity; drawn once.
         observed: the share of the neurons that is observed.
         continues: whether the weights carry over from trial to trial.
+        reward: whether there is a reward although the rule does not read it.
     """
 
     inputs: int = 50
@@ -43,6 +44,7 @@ class Design:
     noise: float = 0.0
     observed: float = 1.0
     continues: bool = False
+    reward: bool = False
 
     def __post_init__(self) -> None:
         """Check the sizes.
@@ -79,7 +81,8 @@ class Simulated:
 def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) -> Simulated:
     """Return a recording of a layer that learns by a rule, with noise drawn once.
 
-    Terms with the reward see r drawn from −1 and 1 at every step. Traces begin at zero in a trial.
+    Terms with the reward see a normal r at every step; with r of ±1, r² would be the same as 1.
+    Traces begin at zero in a trial.
 
     Args:
         rule: how the layer learns.
@@ -100,8 +103,9 @@ def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) ->
     starts = 1 if design.continues else design.trials
     initial = size * draw["w"].normal(size=(starts, design.neurons, design.inputs))
     reward = np.zeros(shape)
-    if rule.has_reward:
-        reward = draw["r"].choice([-1.0, 1.0], size=shape)
+    has_reward = rule.has_reward or design.reward
+    if has_reward:
+        reward = draw["r"].normal(size=shape)
     activity, final = _run(rule, layer, x, reward, initial, continues=design.continues)
     observed = _observed(activity, design, draw["noise"])
     count = max(1, round(design.observed * design.neurons))
@@ -112,7 +116,7 @@ def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) ->
         "initial_weights": initial[0] if design.continues else initial,
         "continues": np.array(int(design.continues)),
     }  # fmt: skip
-    if rule.has_reward:
+    if has_reward:
         arrays["reward"] = reward
     return Simulated(arrays, activity, final)
 

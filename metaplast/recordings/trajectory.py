@@ -17,6 +17,8 @@ from metaplast.recordings.recording import Recording
 MANY = 20
 # How many parts are made of the trials then.
 PARTS = 40
+# With more trials than this, a cluster is several of them, which bounds memory.
+MOST = 200
 HELD_OUT = -1
 # Fields of a trajectory with a value for each step.
 _PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test")
@@ -59,7 +61,8 @@ class Data:
     Attributes:
         trajectories: in the order of files and trials.
         clusters: number of clusters, the units that are taken as independent.
-        cluster_unit: what a cluster is, in words: "trials", "animals" or "parts of trials".
+        cluster_unit: what a cluster is, in words: "trials", "animals", "groups of trials" or
+            "parts of trials".
         tests: number of held-out units.
         test_unit: what a held-out unit is, in words.
     """
@@ -112,40 +115,74 @@ def arranged(
         by_animal: whether animals are held out, and are the clusters.
         seed: of the draw.
     """
-    trials: list[tuple[int, Trajectory]] = []
+    trials: list[Trajectory] = []
     for animal, recording in enumerate(recordings):
-        trials += [(animal, each) for each in _trials(recording, animal)]
+        trials += _trials(recording, animal)
     held = _held_out(recordings, held_out, by_animal=by_animal, seed=seed)
-    kept = [i for i in range(len(trials)) if i not in held]
     single = len(trials) == 1
-    parts = 1 if len(kept) >= MANY or by_animal else -(-PARTS // max(len(kept), 1))
-    cluster = test = 0
-    marked = []
-    animals: dict[int, int] = {}
-    for index, (animal, each) in enumerate(trials):
+    kept = len(trials) - len(held)
+    parts = 1 if kept >= MANY or by_animal else -(-PARTS // max(kept, 1))
+    counter = _Counter(parts, -(-kept // MOST), -(-len(held) // MOST), by_animal=by_animal)
+    marked = [
+        counter.held(each) if index in held
+        else counter.used(each, held_out if single else 0.0)
+        for index, each in enumerate(trials)
+    ]  # fmt: skip
+    tests = 1 + max(int(each.test.max()) for each in marked)
+    clusters = 1 + max(int(each.cluster.max()) for each in marked)
+    test_unit = "parts of the last steps" if single else counter.unit(counter.tests)
+    unit = "parts of trials" if parts > 1 else counter.unit(counter.together)
+    return Data(_joined(recordings, marked), clusters, unit, tests, test_unit)
+
+
+class _Counter:
+    """Gives trials the numbers of their clusters and held-out units.
+
+    Args:
+        parts: clusters that a trial is split into.
+        together: trials in a cluster, if they are not split.
+        tests: held-out trials in a unit.
+        by_animal: whether animals are the clusters.
+    """
+
+    def __init__(self, parts: int, together: int, tests: int, *, by_animal: bool) -> None:
+        self.parts, self.together, self.tests, self.by_animal = parts, together, tests, by_animal
+        self._trials = self._clusters = self._held = 0
+        self._animals: dict[int, int] = {}
+        self._held_animals: dict[int, int] = {}
+
+    def held(self, each: Trajectory) -> Trajectory:
+        """Return a trial that is held out."""
+        test = np.full(each.steps, self._held // max(self.tests, 1))
+        self._held += 1
+        if self.by_animal:
+            test[:] = self._held_animals.setdefault(each.animal, len(self._held_animals))
+        return replace(each, test=test)
+
+    def used(self, each: Trajectory, share: float) -> Trajectory:
+        """Return a trial that is used for the fit, without the last share of its steps."""
         steps = each.steps
-        clusters, tests = np.full(steps, HELD_OUT), np.full(steps, HELD_OUT)
-        end = steps
-        if single and held_out > 0:
-            end = steps - max(1, round(held_out * steps))
-            tests[end:] = np.arange(steps - end) * min(PARTS, steps - end) // (steps - end)
-            test = int(tests[-1]) + 1
-        elif index in held:
-            tests[:] = test
-            test, end = test + 1, 0
-        if end and by_animal:
-            clusters[:end] = animals.setdefault(animal, len(animals))
-            cluster = len(animals)
-        elif end:
-            own = min(parts, end)
-            clusters[:end] = cluster + np.arange(end) * own // end
-            cluster += own
-        marked.append((animal, replace(each, cluster=clusters, test=tests)))
-    unit = "animals" if by_animal else "trials" if parts == 1 else "parts of trials"
-    test_unit = (
-        "animals' trials" if by_animal else "parts of the last steps" if single else "trials"
-    )
-    return Data(_joined(recordings, marked), cluster, unit, test, test_unit)
+        cluster, test = np.full(steps, HELD_OUT), np.full(steps, HELD_OUT)
+        end = steps if share == 0 else steps - max(1, round(share * steps))
+        last = steps - end
+        if last:
+            test[end:] = np.arange(last) * min(PARTS, last) // last
+        own = min(self.parts, end)
+        if self.by_animal:
+            start = self._animals.setdefault(each.animal, len(self._animals))
+        elif self.parts == 1:
+            start = self._trials // max(self.together, 1)
+        else:
+            start = self._clusters
+        cluster[:end] = start + np.arange(end) * own // max(end, 1)
+        self._trials, self._clusters = self._trials + 1, start + own
+        return replace(each, cluster=cluster, test=test)
+
+    def unit(self, together: int) -> str:
+        """Return what a unit is, in words, of trials of which some are together in one."""
+        if self.by_animal:
+            return "animals"
+        return "trials" if together <= 1 else "groups of trials"
 
 
 def _held_out(
@@ -188,12 +225,12 @@ def _trials(recording: Recording, animal: int) -> list[Trajectory]:
 
 
 def _joined(
-    recordings: Sequence[Recording], marked: Sequence[tuple[int, Trajectory]]
+    recordings: Sequence[Recording], marked: Sequence[Trajectory]
 ) -> tuple[Trajectory, ...]:
     """Return trajectories, with the trials of an animal in one if its weights carry over."""
     found = []
     for animal, recording in enumerate(recordings):
-        own = [each for number, each in marked if number == animal]
+        own = [each for each in marked if each.animal == animal]
         if recording.continues:
             own = [replace(own[0], **{n: _chained(own, n) for n in _PER_STEP})]
         found += own

@@ -28,7 +28,9 @@ def rewarded(**design):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_compiled_model_is_the_plain_loop(activation):
-    found = planted("xy=0.3,y2W=-0.2,xr=0.1,x2w2=0.05,r2=0.01,w=-0.1", activation=activation, eta=0.5)
+    found = planted(
+        "xy=0.3,y2W=-0.2,xr=0.1,x2w2=0.05,r2=0.01,w=-0.1", activation=activation, eta=0.5
+    )
     problem = problem_of(found.arrays, activation=activation, eta=0.5)
     terms = tuple(map(monomial, ("xy", "y2W", "xr", "x2w2", "r2", "w")))
     walk = Walk(problem.layer, problem.loss, terms, problem.free)
