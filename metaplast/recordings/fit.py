@@ -12,8 +12,7 @@ from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Parameters
 
 _ITERATIONS = 60
-# Converged: the deviance would fall by less than this share.
-_TOLERANCE = 1e-10
+TOLERANCE = 1e-10
 _DAMPING = 1e-12
 # Damping is raised by this factor when a step is refused, up to the most.
 _RAISE, _MOST_DAMPING = 30.0, 1e8
@@ -39,11 +38,20 @@ class Fit:
         return self.parameters.theta
 
 
-def fit(problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | None = None) -> Fit:
+def fit(
+    problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | None = None, *,
+    tolerance: float = TOLERANCE,
+) -> Fit:  # fmt: skip
     """Return the model of least deviance, by Gauss–Newton from `start`.
 
     Each step solves (H + λ diag H) δ = u; λ rises until the deviance falls. A step at which the
     weights diverge is refused.
+
+    Args:
+        problem: the data.
+        terms: of the rule.
+        start: where to begin; None for no plasticity.
+        tolerance: converged if the deviance would fall by less than this share.
 
     Raises:
         DivergedError: if the weights diverge at the start already.
@@ -55,7 +63,7 @@ def fit(problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | N
         information, score = moments.information.sum(0), moments.score.sum(0)
         promised = float(score @ solved(information, score))
         promised += moments.blocks.promised if moments.blocks else 0.0
-        if promised <= _TOLERANCE * moments.total + 1e-28 * moments.count.sum():
+        if promised <= tolerance * moments.total + 1e-28 * moments.count.sum():
             break
         better = None
         while better is None and damping < _MOST_DAMPING:
@@ -74,7 +82,7 @@ def fit(problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | N
         fallen = moments.total - better[1].total
         at, moments = better
         damping = max(damping / _RAISE, _DAMPING)
-        if fallen <= _TOLERANCE * moments.total:
+        if fallen <= tolerance * moments.total:
             break
     return Fit(terms, at, moments)
 

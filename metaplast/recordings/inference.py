@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, require_choice, require_seed, require_within
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
@@ -31,6 +32,8 @@ _LOSS = {
     "options": "categorical",
 }  # fmt: skip
 _LINK = {"readout": "readout", "options": "softmax"}
+# Absent candidates that are selected in at least this share of the draws are named.
+_OFTEN = 0.05
 # Activations with values between −1 and 1.
 _BOUNDED = ("sigmoid", "tanh")
 
@@ -82,7 +85,7 @@ class InferenceSettings:
 
 def infer(
     recordings: Sequence[Recording], settings: InferenceSettings | None = None, *,
-    told: Told = lambda _: None,
+    compare: bool = True, told: Told = lambda _: None,
 ) -> Inference:  # fmt: skip
     """Return the rule that made some recordings, as far as they tell.
 
@@ -92,6 +95,7 @@ def infer(
     Args:
         recordings: one for each animal, session or simulation, of one kind.
         settings: how; None for the usual ones.
+        compare: whether to fit the null models and published rules.
         told: receives a line about each step.
 
     Raises:
@@ -119,14 +123,15 @@ def infer(
             "initial weights."
         ) from None
     told("held-out data")
+    shares = _shares(problem, selection, settings.seed)
     judge = Judge(problem, replace(problem, data=data.tested()), selection.fit)
     return Inference(
-        _terms(problem, selection, judge, settings.seed),
-        judge.models(known=any(r.weights is not None for r in recordings)),
+        _terms(problem, selection, judge, shares),
+        judge.models(known=all(r.weights is not None for r in recordings)) if compare else (),
         selection.steps,
         _first_p(selection),
         len(pool),
-        _often(problem, selection, settings.seed),
+        _often(selection, shares),
         _noise(problem, selection.fit),
         selection.fit.parameters.scale if free.scale else None,
         selection.fit.parameters.gain if free.gain else None,
@@ -218,13 +223,12 @@ def _check(
 
 
 def _terms(
-    problem: Problem, selection: Selection, judge: Judge, seed: int
+    problem: Problem, selection: Selection, judge: Judge, shares: Numbers
 ) -> tuple[FoundTerm, ...]:
     spread = errors(selection.fit, problem.loss)
     widening = np.maximum(1.0, spread.value / np.maximum(spread.by_model, 1e-300))
     pool, kept = selection.pool, selection.kept
     sure = certainties(selection.quadratic, kept, len(pool), selection.threshold, widening.tolist())
-    shares = _shares(problem, selection, seed)
     labels = [term.label for term in pool]
     return tuple(
         FoundTerm(
@@ -240,7 +244,7 @@ def _terms(
     )  # fmt: skip
 
 
-def _shares(problem: Problem, selection: Selection, seed: int) -> Any:
+def _shares(problem: Problem, selection: Selection, seed: int) -> Numbers:
     at, free = selection.fit.parameters, problem.free
     theta = np.zeros(len(selection.pool))
     theta[selection.kept] = selection.fit.theta
@@ -251,9 +255,10 @@ def _shares(problem: Problem, selection: Selection, seed: int) -> Any:
     )  # fmt: skip
 
 
-def _often(problem: Problem, selection: Selection, seed: int) -> dict[str, float]:
-    shares = _shares(problem, selection, seed)
-    absent = [k for k in range(len(selection.pool)) if k not in selection.kept and shares[k] > 0]
+def _often(selection: Selection, shares: Numbers) -> dict[str, float]:
+    absent = [
+        k for k in range(len(selection.pool)) if k not in selection.kept and shares[k] >= _OFTEN
+    ]
     absent.sort(key=lambda k: -shares[k])
     return {selection.pool[k].name: float(shares[k]) for k in absent}
 

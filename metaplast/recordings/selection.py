@@ -30,6 +30,8 @@ Told = Callable[[str], None]
 # Exchanges that are refitted in a round, best first by the quadratic deviance.
 _TRIED = 6
 _MOST_TERMS = 20
+# Convergence while terms are chosen; the selected rule is fitted to the end.
+_COARSE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class _Search:
         for theta in starts:
             start = replace(at, theta=np.asarray(theta, dtype=float))
             try:
-                return fit(self.problem, terms, start)
+                return fit(self.problem, terms, start, tolerance=_COARSE)
             except DivergedError:
                 continue
         return None
@@ -157,6 +159,7 @@ def select(
             break
         seen.add(frozenset(search.kept))
     _exchange(search)
+    search.current = fit(problem, search.current.terms, search.current.parameters)
     moments, quadratic = search.look()
     test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
     return Selection(search.current, pool, tuple(search.steps), test, quadratic, moments, limit)
@@ -167,19 +170,28 @@ def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:
     significant = np.flatnonzero(test.p <= 1 - LEVEL)
     best: tuple[int, Fit] | None = None
     # What the quadratic promises may not be there: the best few are refitted.
-    for k in sorted(significant.tolist(), key=lambda k: -test.gain[k])[:_TRIED]:
+    order = sorted(significant.tolist(), key=lambda k: -test.gain[k])[:_TRIED]
+    for place, k in enumerate(order):
         found = search.refitted([*search.kept, k], quadratic)
         if found is not None and (best is None or found.moments.total < best[1].moments.total):
             best = k, found
+        # The next one promises less than this one gave.
+        following = test.gain[order[place + 1]] if place + 1 < len(order) else 0.0
+        if best is not None and _fallen(search, best[1], quadratic) >= following:
+            break
     if best is None:
         return False
     entered, found = best
-    fallen = (search.current.moments.total - found.moments.total) / quadratic.dispersion
-    if fallen < search.limit**2 / 2:
+    if _fallen(search, found, quadratic) < search.limit**2 / 2:
         return False
     label, z, p = search.pool[entered].label, float(test.z[entered]), float(test.p[entered])
     search.take(found, Step("added", found.terms, label, z, p))
     return True
+
+
+def _fallen(search: _Search, found: Fit, quadratic: Quadratic) -> float:
+    """Return how much less the deviance of another model is, in units of φ."""
+    return (search.current.moments.total - found.moments.total) / quadratic.dispersion
 
 
 def _remove(search: _Search) -> None:
@@ -198,8 +210,7 @@ def _remove(search: _Search) -> None:
         if found is None:
             return
         # Far from zero a t may be small although the term matters: the deviance decides.
-        risen = (found.moments.total - search.current.moments.total) / quadratic.dispersion
-        if risen >= spread.quantile**2:
+        if -_fallen(search, found, quadratic) >= spread.quantile**2:
             return
         label = search.current.terms[weakest].label
         search.take(found, Step("removed", found.terms, label, float(t[weakest])))

@@ -1,4 +1,4 @@
-"""Monomials: names, candidates, and the same meaning in the algebra, the kernel and printed text."""
+"""Monomials: names, candidates, and one meaning in the algebra, the kernel and printed text."""
 
 import pytest
 from recorded import planted, problem_of

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from recorded import planted, problem_of
 
-from metaplast.recordings import trajectory
+from metaplast.recordings import pieces, trajectory
 from metaplast.recordings.fit import fit, none, solved
 from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import ACTIVATIONS, FUNCTIONS
 from metaplast.recordings.monomial import monomial, taylor
 from metaplast.recordings.pieces import Free, Parameters, Walk
-from metaplast.recordings import pieces
 
 POOL = taylor(reward=True)
 
