@@ -74,6 +74,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option, the rule or the file is invalid.
     """
     options = parse(SimulateOptions, arguments, prog="simulate", description=__doc__)
+    rule = read_rule(options.rule)
     require(
         options.out is not None,
         "simulate needs a file to write; give --out FILE.npz, FILE.h5 or FILE.csv.",
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     require_format(options.out)
     require_within("--animals", options.animals, 1, 10_000)
     require_choice("--task", options.task, TASKS)
-    rule, console = read_rule(options.rule), make_console()
+    console = make_console()
     for animal in range(options.animals):
         arrays = _simulated(rule, options, options.seed + animal)
         path = _path(options.out, animal, options.animals)

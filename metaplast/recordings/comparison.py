@@ -87,12 +87,20 @@ class Judge:
         words = "θ = 0, W₀ as given" if known and not self._problem.free.initial else "θ = 0"
         name = FITTED_NULL if self._problem.free.initial else NULL
         shown.append(Compared(name, self.explained(self._base), words))
-        if known and not self._problem.free.initial and self._problem.layer.link == "neurons":
+        if known and self._can_fit_weights:
             shown.append(self._fitted_null())
         if work(self._problem) <= MOST_WORK:
             for each in published_rules().values():
                 shown.append(self._published(each))
         return tuple(shown)
+
+    @property
+    def _can_fit_weights(self) -> bool:
+        """Whether weights added to the given ones can be fitted, and tested on the same animals."""
+        fitted = {t.animal for t in self._problem.data.trajectories}
+        tested = {t.animal for t in self._test.data.trajectories}
+        free, layer = self._problem.free, self._problem.layer
+        return tested <= fitted and not free.initial and layer.link == "neurons"
 
     def _fitted_null(self) -> Compared:
         free = replace(self._problem.free, initial=True)

@@ -93,7 +93,7 @@ def none(problem: Problem, terms: int) -> Parameters:
     if problem.free.initial:
         for each in problem.data.trajectories:
             shift[each.animal] = np.zeros_like(each.initial)
-    return Parameters(np.zeros(terms), shift=tuple(shift[a] for a in sorted(shift)))
+    return Parameters(np.zeros(terms), shift=shift)
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
@@ -127,7 +127,10 @@ def _moved(at: Parameters, step: Numbers, moments: Moments, problem: Problem) ->
     if problem.free.gain:
         moved = replace(moved, gain=at.gain + float(rest.pop(0)))
     if moments.blocks is not None:
-        parts = zip(at.shift, moments.blocks.projection, moments.blocks.step, strict=True)
-        shift = (old + own - np.einsum("iqj,q->ij", back, step) for old, back, own in parts)
-        moved = replace(moved, shift=tuple(shift))
+        back, own = moments.blocks.projection, moments.blocks.step
+        shift = {
+            animal: old + own[animal] - np.einsum("iqj,q->ij", back[animal], step)
+            for animal, old in at.shift.items()
+        }
+        moved = replace(moved, shift=shift)
     return moved

@@ -15,7 +15,7 @@ from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
 from metaplast.recordings.fit import Fit
 from metaplast.recordings.losses import LOSSES
-from metaplast.recordings.model import ACTIVATIONS, Layer
+from metaplast.recordings.model import Layer
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm, candidates
 from metaplast.recordings.odours import less_expected
@@ -34,6 +34,8 @@ _LOSS = {
 _LINK = {"readout": "readout", "options": "softmax"}
 # Absent candidates that are selected in at least this share of the draws are named.
 _OFTEN = 0.05
+# With fewer clusters than 7, no pattern of signs is rarer than 2 %; some are held out.
+_FEWEST_ANIMALS = 10
 # Activations with values between −1 and 1.
 _BOUNDED = ("sigmoid", "tanh")
 
@@ -72,7 +74,7 @@ class InferenceSettings:
             UserError: if one is invalid.
         """
         candidates(self.terms)
-        require_choice("--activation", self.activation, ACTIVATIONS)
+        Layer(self.activation, self.eta)
         require_choice("--initial", self.initial, ("auto", "given", "scale", "fitted"))
         require_choice("--by", self.by, ("trials", "animals"))
         require(
@@ -206,8 +208,9 @@ def _check(
     )
     by_animal = settings.by == "animals"
     require(
-        not by_animal or len(recordings) >= 3,
-        f"--by animals needs at least 3 files, got {len(recordings)}; choose --by trials.",
+        not by_animal or len(recordings) >= _FEWEST_ANIMALS,
+        f"--by animals needs at least {_FEWEST_ANIMALS} files, because fewer cannot rule out "
+        f"chance, got {len(recordings)}; choose --by trials.",
     )
     require(
         not (by_animal and free.initial),

@@ -11,6 +11,7 @@ so that u and H are those of the other parameters with the blocks fitted beside 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,13 +34,13 @@ class Blocks:
     """The information on fitted initial weights, by animal and neuron.
 
     Attributes:
-        projection: P = B C⁻¹, [post, parameter, pre] for each animal.
-        step: C⁻¹ Σ s J_b, the step of the weights if nothing else changes, [post, pre] for each.
+        projection: P = B C⁻¹, [post, parameter, pre] by animal.
+        step: C⁻¹ Σ s J_b, the step of the weights if nothing else changes, [post, pre] by animal.
         promised: the fall of the deviance that this step promises.
     """
 
-    projection: tuple[Numbers, ...]
-    step: tuple[Numbers, ...]
+    projection: Mapping[int, Numbers]
+    step: Mapping[int, Numbers]
     promised: float
 
 
@@ -151,8 +152,12 @@ def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
                 cross[i] += piece.slopes[:, i].T @ part
                 own[i] += part.T @ piece.own[:, i]
                 score[i, 0] += residual[:, i] @ part
-    found = [_eliminated(*sums[animal]) for animal in sorted(sums)]
-    return Blocks(tuple(f[0] for f in found), tuple(f[1] for f in found), sum(f[2] for f in found))
+    found = {animal: _eliminated(*own) for animal, own in sums.items()}
+    return Blocks(
+        {animal: each[0] for animal, each in found.items()},
+        {animal: each[1] for animal, each in found.items()},
+        sum(each[2] for each in found.values()),
+    )
 
 
 def _eliminated(cross: Numbers, own: Numbers, score: Numbers) -> tuple[Numbers, Numbers, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,14 +26,14 @@ class Parameters:
         theta: coefficients, [term].
         scale: of the given initial weights.
         gain: of the observed activity.
-        shift: added to the given initial weights, [post, pre] for each animal; empty if they are
-            not fitted.
+        shift: added to the given initial weights, [post, pre] by animal; empty if they are not
+            fitted.
     """
 
     theta: Numbers
     scale: float = 1.0
     gain: float = 1.0
-    shift: tuple[Numbers, ...] = ()
+    shift: Mapping[int, Numbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

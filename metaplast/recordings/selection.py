@@ -32,6 +32,8 @@ _TRIED = 6
 _MOST_TERMS = 20
 # Convergence while terms are chosen; the selected rule is fitted to the end.
 _COARSE = 1e-6
+# The share of a weight that is lost in a step where a search begins with decay.
+_DECAY = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Step:
     """A step of the selection.
 
     Attributes:
-        what: "added", "removed" or "exchanged".
+        what: "added", "removed", "exchanged" or "began with".
         terms: the rule after it.
         term: the term that entered or left.
         z: its score statistic, or its t.
@@ -146,12 +148,24 @@ def select(
         told: receives a line about each step.
     """
     limit = threshold(len(pool), problem.data.clusters)
-    start = fit(problem, (), none(problem, 0))
-    search = _Search(problem, pool, told, seed, start, [], limit)
+    null = fit(problem, (), none(problem, 0))
+    search = _Search(problem, pool, told, seed, null, [], limit)
+    _grow(search)
+    if not search.current.terms:
+        _grow_from_decay(search, null)
+    search.current = fit(problem, search.current.terms, search.current.parameters)
+    moments, quadratic = search.look()
+    test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
+    return Selection(search.current, pool, tuple(search.steps), test, quadratic, moments, limit)
+
+
+def _grow(search: _Search) -> None:
+    """Add, remove and exchange terms until nothing improves."""
     seen: set[frozenset[int]] = set()
-    while len(search.current.terms) < min(_MOST_TERMS, len(pool)):
+    size = len(search.pool)
+    while len(search.current.terms) < min(_MOST_TERMS, size):
         moments, quadratic = search.look()
-        test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
+        test = score_test(moments, search.kept, quadratic, size, seed=search.seed)
         if not _add(search, test, quadratic):
             break
         _remove(search)
@@ -159,10 +173,29 @@ def select(
             break
         seen.add(frozenset(search.kept))
     _exchange(search)
-    search.current = fit(problem, search.current.terms, search.current.parameters)
-    moments, quadratic = search.look()
-    test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
-    return Selection(search.current, pool, tuple(search.steps), test, quadratic, moments, limit)
+
+
+def _grow_from_decay(search: _Search, null: Fit) -> None:
+    """Grow a rule from weights that decay, and keep it if it is far better than no plasticity.
+
+    Where weights are forgotten soon, no single term helps: without decay, the effect of a change
+    lasts for ever. So a rule of several terms can only be seen from weights that decay.
+    """
+    decay = MonomialTerm(weight=1)
+    if decay not in search.pool:
+        return
+    start = replace(null.parameters, theta=np.array([-_DECAY / search.problem.layer.eta]))
+    try:
+        search.current = fit(search.problem, (decay,), start, tolerance=_COARSE)
+    except DivergedError:
+        return
+    search.steps.append(Step("began with", (decay,), decay.label, 0.0))
+    _grow(search)
+    _, quadratic = search.look()
+    fallen = (null.moments.total - search.current.moments.total) / quadratic.dispersion
+    count = len(search.current.terms)
+    if not count or fallen < search.limit**2 * count:
+        search.current, search.steps = null, []
 
 
 def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:

@@ -96,7 +96,7 @@ def models_table(found: Inference) -> Table:
         f"Deviance explained on held-out data ({found.data['held out']})",
         "against no plasticity; published rules have one fitted coefficient",
     )
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     table.add_column("explained", justify="right", no_wrap=True)
     table.add_column(BAND, justify="right", no_wrap=True)
     table.add_column("rule", overflow="fold")
