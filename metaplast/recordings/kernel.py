@@ -24,7 +24,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 LARGEST = 1e8
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
+    """Return `function` compiled by numba on first use; kept on disk where that is possible."""
     njit: Any = numba.njit  # numba's stub omits options.
     options = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}
     try:
@@ -33,12 +34,13 @@ def _compiled(function: Function) -> Function:
         return cast(Function, njit(**options)(function))
 
 
-def _inlined(function: Function) -> Function:
+def inlined(function: Function) -> Function:
+    """Return `function` to be compiled as part of its callers."""
     njit: Any = numba.njit
     return cast(Function, njit(inline="always")(function))
 
 
-@_compiled
+@compiled
 def activity(code: int, z: float) -> tuple[float, float]:
     """Return f(z) and f'(z)."""
     if code == 0:
@@ -55,22 +57,31 @@ def activity(code: int, z: float) -> tuple[float, float]:
     return max(z, 0.0) + math.log1p(math.exp(-abs(z))), s
 
 
-@_inlined
-def _raise_powers(values: Numbers, powers: Numbers) -> None:
-    """Write the powers 0 to 3 of some values, [power, value]."""
-    for p in range(1, 4):
+@compiled
+def most(powers: Any, column: int) -> int:
+    """Return one more than the highest exponent in a column, at least 2."""
+    found = 1
+    for k in range(powers.shape[0]):
+        found = max(found, powers[k, column])
+    return found + 1
+
+
+@inlined
+def raise_powers(values: Numbers, powers: Numbers) -> None:
+    """Write the powers 0, 1, … of some values, [power, value]."""
+    for p in range(1, powers.shape[0]):
         for j in range(values.shape[0]):
             powers[p, j] = powers[p - 1, j] * values[j]
 
 
-@_inlined
-def _raise_power(value: float, powers: Numbers) -> None:
+@inlined
+def raise_power(value: float, powers: Numbers) -> None:
     """Write the powers 0 to 3 of a value, [power]."""
     for p in range(1, 4):
         powers[p] = powers[p - 1] * value
 
 
-@_inlined
+@inlined
 def _derive(
     eta: float, theta: Numbers, powers: Any, xs: Numbers, ws: Numbers, ys: Numbers, rs: Numbers,
     parts: Numbers,
@@ -94,7 +105,7 @@ def _derive(
                 parts[2, j] += by * xs[a, j] * ws[c, j]
 
 
-@_inlined
+@inlined
 def _carry(
     eta: float, terms: int, powers: Any, xs: Numbers, ws: Numbers, ys: Numbers, rs: Numbers,
     parts: Numbers, through: Numbers, slopes: Numbers,
@@ -115,7 +126,7 @@ def _carry(
                 slopes[k, j] += parts[1, j] * slopes[k, j] + parts[2, j] * through[k]
 
 
-@_inlined
+@inlined
 def _look(
     code: int, weights: Numbers, x: Numbers, slopes: Numbers, dy: Numbers
 ) -> tuple[float, float]:
@@ -132,7 +143,7 @@ def _look(
     return value, slope
 
 
-@_compiled
+@compiled
 def advance(
     code: int, eta: float, theta: Numbers, powers: Any, inputs: Numbers, reward: Numbers,
     plastic: Any, weights: Numbers, slopes: Numbers, y: Numbers, dy: Numbers,
@@ -158,14 +169,14 @@ def advance(
     xs, ws, parts = np.ones((4, pres)), np.ones((4, pres)), np.empty((3, pres))
     ys, rs = np.ones(4), np.ones(4)
     for t in range(inputs.shape[0]):
-        _raise_power(reward[t], rs)
-        _raise_powers(inputs[t], xs)
+        raise_power(reward[t], rs)
+        raise_powers(inputs[t], xs)
         for i in range(posts):
             y[t, i], _ = _look(code, weights[i], inputs[t], slopes[i], dy[t, i])
             if not plastic[t]:
                 continue
-            _raise_power(y[t, i], ys)
-            _raise_powers(weights[i], ws)
+            raise_power(y[t, i], ys)
+            raise_powers(weights[i], ws)
             _derive(eta, theta, powers, xs, ws, ys, rs, parts)
             _carry(
                 eta, terms, powers, xs, ws, ys, rs, parts, dy[t, i], slopes[i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -149,24 +150,33 @@ def deviance(
 def _activities(
     problem: Problem, rule: PublishedRule, rate: float, at: Parameters
 ) -> list[Numbers]:
-    """Return y of each trajectory; those of one size run together."""
+    """Return y of each trajectory; those with weights of one size run together."""
     plain = PlainRule((get_term(rule.term),), (rate,))
     together: dict[tuple[int, ...], list[int]] = {}
     trajectories = problem.data.trajectories
     for index, each in enumerate(trajectories):
-        together.setdefault((each.steps, *each.initial.shape), []).append(index)
+        together.setdefault(each.initial.shape, []).append(index)
     found: dict[int, Numbers] = {}
     for indices in together.values():
         own = [trajectories[i] for i in indices]
         y, _ = plain.run(
             problem.layer,
-            np.stack([t.inputs for t in own]),
-            np.stack([t.reward for t in own]),
-            np.stack([t.plastic for t in own]),
+            _padded([t.inputs for t in own]),
+            _padded([t.reward for t in own]),
+            _padded([t.plastic for t in own]) > 0,
             np.stack([initial(t, at) for t in own]),
         )
-        found |= dict(zip(indices, y, strict=True))
+        found |= {i: y[k, : trajectories[i].steps] for k, i in enumerate(indices)}
     return [found[i] for i in range(len(trajectories))]
+
+
+def _padded(parts: Sequence[Any]) -> Numbers:
+    """Return arrays [time, …] as one, with zeros after the end of shorter ones."""
+    longest = max(map(len, parts))
+    found = np.zeros((len(parts), longest, *parts[0].shape[1:]))
+    for place, part in enumerate(parts):
+        found[place, : len(part)] = part
+    return found
 
 
 def initial(each: Trajectory, at: Parameters) -> Numbers:

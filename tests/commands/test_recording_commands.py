@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from support import assert_is_one_sentence, entries
 
 from metaplast.base.errors import UserError
@@ -29,7 +30,7 @@ def test_a_simulated_file_is_inferred_and_reported(recording, tmp_path, capsys, 
     assert guard(infer.main, [str(recording), "--terms=monomials:3", "--out", str(out)]) == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert max(len(line) for line in lines if not line.startswith("Report")) <= 80
+    assert max(cell_len(line) for line in lines if not line.startswith("Report")) <= 80
     assert any(re.match(r"ΔW = .* x y", line) for line in lines)
     assert "What the data say" in shown.out
     assert shown.err == ""
