@@ -97,7 +97,7 @@ def _variant(name: str) -> DirectVariant:
         "inputs": 50, "neurons": 10, "steps": 50, "trials": _TRIALS, "noise": noise,
         "observed": observed, "observe": observe,
     }  # fmt: skip
-    quick = {"inputs": 6, "neurons": 3, "steps": 12, "trials": (3, 4)}
+    quick = {"inputs": 6, "neurons": 3, "steps": 12, "trials": (3,)}
     return DirectVariant(f"recorded_{name}", read_back, full, quick)
 
 
