@@ -23,7 +23,7 @@ class Delayed(SequentialSource):
         "(default digits,show=5,time=50)"
     )
     settings = MappingProxyType({"show": 5, "time": 50})
-    default_for = MappingProxyType({"recurrent": "delayed:digits"})
+    default_for = MappingProxyType({"recurrent": "delayed:digits", "leaky": "delayed:digits"})
 
     def timing(self, pixels: int, source: str, settings: Mapping[str, int]) -> Timing:
         """Return the timing of one frame; see `SequentialSource.timing`."""

@@ -94,3 +94,19 @@ local_plastic = KnownRule(
     summary="plastic feedback without weight symmetry, eq. 9",
     citation=_B,
 )
+
+rflo = KnownRule(
+    name="rflo",
+    terms=("rflo", "output_delta"),
+    feedback=("lesson", "lesson-symmetric"),
+    summary="random feedback local online learning, in a leaky network with its τ of 10",
+    citation="Murray 2019, eLife 8:e43299",
+)
+
+e_prop = KnownRule(
+    name="e_prop",
+    terms=("e_prop", "output_delta"),
+    feedback=("lesson", "lesson-symmetric"),
+    summary="e-prop in its form for rates, in leaky:leak=potential with its τ of 10",
+    citation="Bellec et al. 2020, a solution to the learning dilemma",
+)

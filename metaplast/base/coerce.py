@@ -71,8 +71,12 @@ def _convert(name: str, value: Any, kind: Any, *, one: bool = True) -> Any:
 def _one_of(name: str, value: Any, kinds: Sequence[Any]) -> Any:
     if value is None and type(None) in kinds:
         return None
-    (kind,) = (k for k in kinds if k is not type(None))
-    return _convert(name, value, kind)
+    others = [k for k in kinds if k is not type(None)]
+    if len(others) > 1:  # One number, or several.
+        number, several = others
+        single = isinstance(value, str | bool) or is_number(value)
+        return _convert(name, value, number if single else several)
+    return _convert(name, value, others[0])
 
 
 def _refused(name: str, expected: str, value: object) -> UserError:

@@ -64,6 +64,7 @@ def _serves(learner: Learner) -> bool:
         isinstance(term.formula, Formula)
         and not any(isinstance(v, Mapped) for v in term.formula.vectors)
         and not any(m.power for m in term.formula.monomials)
+        and not (term.scalars or term.eligibilities)
         for term in learner.terms
     )
 

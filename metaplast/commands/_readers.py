@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import operator
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,8 @@ def registry() -> tyro.constructors.ConstructorRegistry:
         kind, optional = _without_none(info.type)
         if kind in (int, float, Path) or (kind is str and optional):
             return _one(kind, optional=optional)
+        if kind == int | tuple[int, ...]:
+            return _one_or_several()
         entry = get_args(kind)
         # Matched by element type: with a default of two entries, tyro writes the type differently.
         if get_origin(kind) is tuple and entry in ((int, ...), (float, ...)):
@@ -41,8 +45,8 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
     """Return T and True for `T | None`; return any other type unchanged, and False."""
     if get_origin(kind) in (Union, UnionType):
         parts = [part for part in get_args(kind) if part is not NoneType]
-        if len(parts) == 1 and NoneType in get_args(kind):
-            return parts[0], True
+        if NoneType in get_args(kind):
+            return functools.reduce(operator.or_, parts), True
     return kind, False
 
 
@@ -88,6 +92,32 @@ def _several(kind: type[Any]) -> Any:
         instance_from_str=from_texts,
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [",".join(map(str, value)) or NONE],
+    )
+
+
+def _one_or_several() -> Any:
+    """Return how one number or several are read; None, which is the default, cannot be written."""
+
+    def from_texts(texts: list[str]) -> int | tuple[int, ...] | None:
+        if texts[0] in ("None", NONE):
+            return None
+        try:
+            found = tuple(_whole(part) for part in words("it", texts[0]))
+        except (UserError, ValueError):
+            raise ValueError(
+                f"must be a whole number, or several with commas, such as 20,100, got "
+                f"{shown(texts[0])}"
+            ) from None
+        return found[0] if len(found) == 1 else found
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N,N,…",
+        instance_from_str=from_texts,
+        is_instance=lambda value: value is None or isinstance(value, int | tuple),
+        str_from_instance=lambda value: [
+            ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        ],
     )
 
 

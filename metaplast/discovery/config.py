@@ -21,6 +21,7 @@ from metaplast.discovery.settings import (
     TaskSettings,
     ThetaKind,
 )
+from metaplast.engines.fit import require_gradient
 from metaplast.meta.growth import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
 from metaplast.systems.feedback import serving
@@ -51,7 +52,10 @@ DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 ENTRY = 160
 # Version 1 did not have these fields. Files leave them out at these values, so that runs of
 # version 1 keep their identity.
-_UNSAID: Mapping[str, Any] = {"entry": None, "look": 64}
+_UNSAID: Mapping[str, Any] = {
+    "entry": None, "look": 64, "positive": None, "negative": None,
+    "estimator": "gradient", "pairs": 8, "spread": None,
+}  # fmt: skip
 
 
 # Dataclass fields and checks begin with the last base.
@@ -78,7 +82,9 @@ class DiscoveryConfig(
         super().__post_init__()
         _ = self.feedback_name, self.request
         self._settle_least_effect()
-        Learner(self.build_system(1, 2), self.choice.terms)
+        learner = Learner(self.build_system(1, 2), self.choice.terms)
+        if self.estimator == "gradient":
+            require_gradient(learner)
 
     def _settle_least_effect(self) -> None:
         # The objective's own value is kept as None, so that a copy of this configuration with
@@ -150,7 +156,7 @@ class DiscoveryConfig(
         return part(
             EpisodeRequest,
             self,
-            shots=get_source(self.dataset_name)[0].shots if self.shots is None else self.shots,
+            shots=max(self.lengths, default=get_source(self.dataset_name)[0].shots),
             device=self.torch_device,
             dtype=self.torch_dtype,
         )
@@ -236,9 +242,9 @@ class DiscoveryConfig(
         if self.only == "any":
             # Version 1 had only whole pools; its runs keep their identity without the field.
             del data["only"]
-        if self.entry is None:
-            # Rules of version 1 did not grow.
-            data = {k: v for k, v in data.items() if v != _UNSAID.get(k, ...)}
+        # What decides about entries is said if it was chosen that candidates enter.
+        said = set() if self.entry is None else {"look"}
+        data = {k: v for k, v in data.items() if k in said or v != _UNSAID.get(k, ...)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
 
     @classmethod

@@ -17,7 +17,7 @@ def provenance_of(
     description: str,
     system: System,
     engine: str,
-    score: float,
+    score: float | None,
 ) -> dict[str, Any]:
     """Return the record of a run for its rule file.
 
@@ -27,7 +27,7 @@ def provenance_of(
         description: the data in one line.
         system: what learned.
         engine: name of the engine.
-        score: mean score of the rule on held-out tasks.
+        score: mean score of the rule on held-out tasks; None without a test.
     """
     data: dict[str, Any] = {
         "dataset": config.dataset_name if own.data is None else own.data.label,
@@ -36,8 +36,9 @@ def provenance_of(
         "seed": config.seed,
         "engine": engine,
         "versions": versions(),
-        f"heldout_{system.objective.score_scale.key}": score,
     }
+    if score is not None:
+        data[f"heldout_{system.objective.score_scale.key}"] = score
     if own.data is not None:
         data["own_data"] = own.data.digest
     if own.terms:

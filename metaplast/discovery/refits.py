@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaplast.discovery.loops import VALIDATION, Loops
-from metaplast.discovery.result import REFIT, trial
+from metaplast.discovery.result import REFIT, Tried, trial
 from metaplast.discovery.selection import Fit, is_hopeless
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
@@ -31,12 +31,16 @@ class Refits:
     Args:
         loops: make the loops, and evaluate rules.
         search: the search; its terms are the pool.
+
+    Attributes:
+        tried: the rules that were fitted and measured, in order.
     """
 
     def __init__(self, loops: Loops, search: OuterLoop) -> None:
         self._loops, self._search = loops, search
         self._pool = search.learner.terms
         self._trials = 0
+        self.tried: list[Tried] = []
 
     def start(self, kept: Sequence[int]) -> Fit:
         """Return the fit of the terms that survived the search.
@@ -81,7 +85,7 @@ class Refits:
         active = torch.zeros(len(self._pool), dtype=torch.bool, device=theta.device)
         active[list(fit.kept)] = True
         gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence")
-        evidence, found = bars.judged(gradients, active, search.nonnegative)
+        evidence, found = bars.judged(gradients, active, search.signs)
         tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 
@@ -126,7 +130,10 @@ class Refits:
             ),
         )  # fmt: skip
         # A decay that was clamped at zero is not part of the rule.
-        return self._measured(stage, kept, loop.fitted, VALIDATION, best).trimmed()
+        fit = self._measured(stage, kept, loop.fitted, VALIDATION, best).trimmed()
+        score = self._loops.config.score_objective.score_scale.band(fit.score)
+        self.tried.append(Tried(stage, fit.theta.names, score))
+        return fit
 
     def _measured(
         self,

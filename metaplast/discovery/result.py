@@ -18,7 +18,6 @@ from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
-from metaplast.terms.term import Term
 
 # Names of the stages of a run, and of the discovered rule in the test. `trial` names the trials of
 # the selection, and a baseline's stage has the name of its rule.
@@ -44,16 +43,31 @@ def trial_number(stage: str) -> int:
     return int(stage.split()[1].removesuffix(":")) if _TRIAL.match(stage) else 0
 
 
-def unsupported(term: Term, errors: float) -> str:
+def unsupported(sign: int, errors: float) -> str:
     """Return why a dropped term was not put back, in a few words.
 
     Args:
-        term: the term.
+        sign: that its coefficient must have, see `sign_of`.
         errors: the gradient to it at the rule, in standard errors.
     """
     # A coefficient moves against the gradient.
-    barred = " to θ < 0" if term.nonnegative and errors > 0 else ""
+    barred = f" to θ {'<' if sign > 0 else '>'} 0" if sign * errors > 0 else ""
     return f"gradient {abs(errors):.1f} s.e.{barred}"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rule that selection fitted and measured.
+
+    Attributes:
+        stage: what was tried, such as "refit" or "select 3: without oja".
+        terms: names of its terms.
+        score: on validation tasks; on the first ones alone if these show that the rule is hopeless.
+    """
+
+    stage: str
+    terms: tuple[str, ...]
+    score: Band
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ class Result:
         errors: for each dropped term that was not put back, the gradient to it at the rule, in
             standard errors: too small to be worth a refit.
         trials: the candidates that the search tried, in order; none if it trained all at once.
+        tried: the rules that selection fitted, in order.
         notices: what was left out of the computation and how often, one sentence for each kind;
             counted since the run was last started or continued.
     """
@@ -102,6 +117,7 @@ class Result:
     errors: dict[str, float] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     notices: tuple[str, ...] = ()
+    tried: tuple[Tried, ...] = ()
 
     @property
     def dataset(self) -> str:

@@ -31,6 +31,9 @@ def require_room(
     counts = {"--meta-batch": config.meta_batch}
     if refits:
         counts["--refit-batch"] = config.refit_batch
-    each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype)
+    exact = config.estimator == "gradient"
+    each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype, gradient=exact)
+    if not exact and engine.takes_each:
+        each *= 2 * config.pairs + 1  # All perturbed rules run at once.
     for flag, episodes in counts.items():
         require_memory(each, episodes, flag, learner.system.description, device, at_once=at_once)

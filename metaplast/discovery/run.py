@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from metaplast.discovery.observer import Observer
 from metaplast.discovery.own import Own, OwnData
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
-from metaplast.discovery.result import DISCOVERED, SEARCH, Result
+from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, keep_terms, select
@@ -29,8 +29,10 @@ from metaplast.engines import Engine
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
+from metaplast.meta.signs import require_signs
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
+from metaplast.tasks.lengths import with_lengths
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.coefficients import Coefficients
@@ -71,6 +73,7 @@ class Discovery:
     ) -> None:
         self.config = config
         self.choice = config.choice.extended(terms)
+        require_signs(self.choice.terms, config)
         self.folder = None if folder is None else as_path(folder, "folder")
         self._observers = tuple(observers)
         self.stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)
@@ -81,6 +84,7 @@ class Discovery:
         self._resumed = False
         self._notices = Notices()
         self.selection: Selection | None = None
+        self._tried: tuple[Tried, ...] = ()
 
     @classmethod
     def resume(
@@ -208,6 +212,7 @@ class Discovery:
             split = open_source(self.config.dataset_name, self.config.request)
         else:
             require_fit(split, self.config)
+        split = with_lengths(split, self.config.lengths)
         system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
         # Checked before the first matrix is made.
         self._require_memory(Learner(system, self.choice.terms), at_once=1)
@@ -255,13 +260,31 @@ class Discovery:
             UserError: if the data, the engine or the folder do not fit, another process uses the
                 folder, or the machine has too little memory.
         """
+        with self._ready():
+            return self._run()
+
+    @own_settings(grad=True)
+    def find(self) -> Rule:
+        """Search and select, and return the rule; no baseline is learned and nothing is tested.
+
+        Raises:
+            UserError: as for `run`.
+        """
+        with self._ready():
+            self._begin_folder()
+            search, terms, theta = self._found()
+            return Rule.of(terms, theta, self.config.feedback_name, self._provenance(search))
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """Hold the folder while the run is computed."""
         _ = self.engine  # Raises an error now, before the run starts, if the engine does not fit.
         with nullcontext() if self.folder is None else locked(self.folder, make=True):
             if self._resumed:
                 # Another process may have continued the run after we loaded the checkpoint.
                 self.stages.load()
             with collected() as self._notices:
-                return self._run()
+                yield
 
     def check_memory(self, at_once: int = 1) -> None:
         """Check that the run fits into memory.
@@ -287,9 +310,7 @@ class Discovery:
         self._begin_folder()
         for observer in self._observers:
             observer.begin(self)
-        search = self.stages.run(SEARCH, self._search)
-        kept, theta = self._kept(search)
-        terms = tuple(search.learner.terms[k] for k in kept)
+        search, terms, theta = self._found()
         tested = {DISCOVERED: (self._loops.learner(terms), theta), **self._learn_baselines(search)}
         heldout = {name: self._loops.test(name, *pair) for name, pair in tested.items()}
         without, added = {}, {}
@@ -301,6 +322,12 @@ class Discovery:
         for observer in self._observers:
             observer.finish(result)
         return result
+
+    def _found(self) -> tuple[OuterLoop, tuple[Term, ...], Coefficients]:
+        """Search and select; return the search, and the terms of the rule with coefficients."""
+        search = self.stages.run(SEARCH, self._search)
+        kept, theta = self._kept(search)
+        return search, tuple(search.learner.terms[k] for k in kept), theta
 
     def _search(self) -> OuterLoop:
         return self._loops.search(self.learner, tied=self._refit > 0)
@@ -317,6 +344,7 @@ class Discovery:
             return kept, search.fitted.select(pool[k].name for k in kept)
         refits = Refits(self._loops, search)
         self.selection = select(refits.start(kept), pool, refits, self.config.least_gain)
+        self._tried = tuple(refits.tried)
         return list(self.selection.fit.kept), self.selection.fit.theta
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
@@ -336,6 +364,12 @@ class Discovery:
         for observer in self._observers:
             observer.tested(name, episodes)
 
+    def _provenance(self, search: OuterLoop, score: float | None = None) -> dict[str, Any]:
+        return provenance_of(
+            self.config, self.own, self.description, search.learner.system, self.engine.name,
+            score=score,
+        )  # fmt: skip
+
     def _result(
         self,
         terms: tuple[Term, ...],
@@ -346,10 +380,7 @@ class Discovery:
         added: dict[str, Evaluation],
     ) -> Result:
         feedback, pool = self.config.feedback_name, search.learner.terms
-        provenance = provenance_of(
-            self.config, self.own, self.description, self.learner.system, self.engine.name,
-            score=heldout[DISCOVERED].band.mean,
-        )  # fmt: skip
+        provenance = self._provenance(search, heldout[DISCOVERED].band.mean)
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
             searched=Rule.of(pool, search.fitted, feedback, provenance),
@@ -373,4 +404,5 @@ class Discovery:
             planted=self.split.planted,
             own=self.own,
             notices=self._notices.lines,
+            tried=self._tried,
         )

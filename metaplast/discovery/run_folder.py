@@ -14,6 +14,7 @@ from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result, versions
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import CONFIG, config_digest
+from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
@@ -108,11 +109,16 @@ def summary(result: Result) -> dict[str, Any]:
                 "loss": _finite_mean(evaluation.loss),
                 "non_finite": evaluation.non_finite,
             }
+            | _by_steps(evaluation)
             for name, evaluation in result.heldout.items()
         },
         "without": {name: _ends(result.loss_without(name)) for name in result.without},
         "added": {name: _ends(result.gain_with(name)) for name in result.added},
         "errors": result.errors,
+        "tried": [
+            {"stage": each.stage, "terms": list(each.terms), **_ends(each.score)}
+            for each in result.tried
+        ],
         "trials": [asdict(trial) for trial in result.trials],
         "recovery": _recovery(result),
         "held_out": result.held_out,
@@ -130,6 +136,12 @@ def summary(result: Result) -> dict[str, Any]:
         "seed": result.config.seed,
         "versions": versions(),
     }
+
+
+def _by_steps(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the score for each number of steps; nothing if all episodes have the same."""
+    found = evaluation.by_steps
+    return {"by_steps": {str(k): _ends(band) for k, band in found.items()}} if found else {}
 
 
 def _ends(band: Band) -> dict[str, float]:

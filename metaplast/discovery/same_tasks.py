@@ -17,6 +17,7 @@ from metaplast.engines.memory_need import episode_bytes, require_memory
 from metaplast.meta.evaluation import Evaluation, evaluate
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
+from metaplast.tasks.lengths import with_lengths
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
 
@@ -121,7 +122,7 @@ def tasks_of(folder: AnyPath, episodes: int | None = None) -> HeldoutTasks:
             f"whose tasks are used with --on."
         )
     require_device(config.torch_device)
-    split = open_source(config.dataset_name, config.request)
+    split = with_lengths(open_source(config.dataset_name, config.request), config.lengths)
     if own.files:
         own.require_same_files(split.digest, config.dataset_name, str(folder))
     system = config.build_system(split.inputs, split.outputs, timing=split.timing)

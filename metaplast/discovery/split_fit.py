@@ -21,6 +21,11 @@ def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
     for sampler in (split.train, split.test):
         made = request_of(sampler)
         if made is None:
+            require(
+                len(config.lengths) < 2,
+                f"{type(sampler).__name__} decides how long its episodes are, but --shots has "
+                f"several numbers; give one.",
+            )
             continue
         for name in ("ways", "shots", "queries", "labels", "device"):
             has, asks = getattr(made, name), getattr(wanted, name)

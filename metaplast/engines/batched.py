@@ -26,6 +26,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, shown
 from metaplast.base.torch_settings import exact_run, own_settings
 from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.engines.fit import require_gradient
 from metaplast.engines.stepper import Before, Stepper, StepRecord
 from metaplast.engines.way_back import Steps, Watch, WayBack
 from metaplast.systems.learner import Learner
@@ -37,6 +38,7 @@ class BatchedEngine(Engine):
 
     name = "batched"
     summary = "many episodes at once in torch; CPU and CUDA; any term"
+    takes_each = True
 
     def stepper(self, problem: Problem) -> Stepper:
         """Return one step of the problem's learner, forward and backward."""
@@ -45,6 +47,8 @@ class BatchedEngine(Engine):
     @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`."""
+        if gradient:
+            require_gradient(problem.learner)
         sweep = _Sweep(self.stepper(problem), problem)
         return sweep.differentiate() if gradient else sweep.evaluate()
 

@@ -24,7 +24,8 @@ class Problem:
 
     Attributes:
         learner: network, feedback and terms.
-        theta: [term] shared by all sites, or [site, term].
+        theta: [term] shared by all sites, or [site, term]; or [episode, site, term] if each episode
+            has its own, which only engines with `takes_each` unroll.
         state: initial weights of each episode.
         episodes: support and query sets.
     """
@@ -70,18 +71,19 @@ class Problem:
     def episode_theta(self) -> Tensor:
         """θ as [episode, site, term], a fresh tensor without history."""
         theta = self.theta.detach()
+        if theta.dim() == 3:
+            return theta.clone()
         shape = (self.episodes.episodes, self.learner.sites, theta.shape[-1])
         return theta.expand(shape).clone()
 
     def reduce(self, gradient: Tensor) -> Tensor:
         """Return a gradient [episode, site, term] in θ's shape: summed over sites that share θ."""
-        return gradient if self.is_per_layer else gradient.sum(1)
+        return gradient.sum(1) if self.theta.dim() == 1 else gradient
 
     def select(self, index: Tensor | slice) -> Problem:
         """Return the same problem for the episodes at `index`."""
-        return Problem(
-            self.learner, self.theta, self.state.select(index), self.episodes.select(index)
-        )
+        theta = self.theta[index] if self.theta.dim() == 3 else self.theta
+        return Problem(self.learner, theta, self.state.select(index), self.episodes.select(index))
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Outcome:
     Attributes:
         loss: the objective's loss, mean over the query set, [episode].
         score: the objective's score, mean over the query set, [episode]; larger is better.
-        theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape]; None if not requested.
+        theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape]; None if not requested. If each
+            episode has its own θ, [episode, site, term].
         final: the learned weights.
     """
 
@@ -140,10 +143,12 @@ class Engine(ABC):
     Attributes:
         name: as written after `--engine`.
         summary: one line for `--help`.
+        takes_each: whether it unrolls a problem in which each episode has its own θ.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    takes_each: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:

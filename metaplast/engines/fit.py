@@ -27,8 +27,9 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
     require_tensor(theta, "theta")
     terms = len(learner.terms)
     allowed = ((terms,), (learner.sites, terms))
+    each = (episodes.episodes, learner.sites, terms)
     require(
-        tuple(theta.shape) in allowed,
+        tuple(theta.shape) in (*allowed, each),
         f"theta must be [term] or [site, term], that is {allowed[0]} or {allowed[1]}, "
         f"got {tuple(theta.shape)}.",
     )
@@ -44,6 +45,15 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
         f"images.",
     )
     require_one("device", {str(part.device) for part in parts}, "theta, weights and images")
+
+
+def require_gradient(learner: Learner) -> None:
+    """Raise `UserError` if the loss of a learner's system has no gradient to θ."""
+    require(
+        learner.system.differentiable,
+        f"the system {learner.system.name} draws its actions, so its loss has no gradient to the "
+        f"coefficients; use --estimator es.",
+    )
 
 
 def _require_targets(learner: Learner, episodes: EpisodeBatch) -> None:

@@ -37,6 +37,7 @@ def episode_bytes(
     system = learner.system
     moving = learner.moving
     weights = sum(a * b for name, (a, b) in system.shapes.items() if name in moving)
+    weights += sum(system.carried.values())
     fixed = sum(a * b for name, (a, b) in system.shapes.items() if name not in moving)
     # Drawn and learned weights; the adjoint; what is kept for the backward sweep.
     copies = 2

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metaplast.base.torch_settings import exact_run
 from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.engines.fit import require_gradient
 from metaplast.rules.differentiable import SignalOptimizer, higher
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State, View
@@ -26,10 +27,13 @@ class ReferenceEngine(Engine):
 
     name = "reference"
     summary = "plain autodiff with higher, one episode at a time; any term; slow"
+    takes_each = True
 
     @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll the episodes one after another; see `Engine.run`."""
+        if gradient:
+            require_gradient(problem.learner)
         size = problem.episodes.episodes
         outcomes = [self._episode(problem.select(slice(i, i + 1)), gradient) for i in range(size)]
         gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]

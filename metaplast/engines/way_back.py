@@ -33,8 +33,7 @@ class Steps:
         self.problem = problem
         self.theta = problem.episode_theta
         for group in problem.learner.changing:
-            # Make it here: a compiled step would make it again at every call.
-            problem.learner.plasticity(group).layout(self.theta.device, self.theta.dtype)
+            problem.learner.plasticity(group).prepare(self.theta.device, self.theta.dtype)
         self.fixed = [problem.state.matrices[name] for name in stepper.fixed]
 
     def vjp(

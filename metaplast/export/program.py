@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from metaplast.base.errors import require
 from metaplast.export.exporter import Network, declared
+from metaplast.export.memory import SCALARS, Memory, read_scalars, require_code
 from metaplast.export.objective import OutputCode, objective_of
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
@@ -38,26 +40,12 @@ class TermCode:
     code: tuple[str, ...]
 
     @classmethod
-    def of(cls, term: Term, library: str) -> TermCode:
-        """Return the code of a declared term.
-
-        Raises:
-            UserError: if it reads a scalar, or a signal other than activity, error and one.
-        """
-        others = sorted(s.written for s in term.signals if s.kind not in ("activity", "error"))
-        require(
-            not others,
-            f"programs compute activities and errors only, and the term {term.name} reads "
-            f"{', '.join(others)}; export the rule as latex, markdown or json.",
-        )
-        require(
-            not term.scalars,
-            f"programs compute no scalars, and the term {term.name} reads "
-            f"{', '.join(sorted(term.scalars))}; export the rule as latex, markdown or json.",
-        )
+    def of(cls, term: Term, library: str, memory: Memory | None) -> TermCode:
+        """Return the code of a declared term, which `require_code` accepts."""
         heading = f"{term.name} ({term.locality}): {term.spell()}"
         comment = [*_wrap(heading), *_wrap(term.citation)]
-        code = statements("change", f'theta["{term.name}"]', declared(term), library)
+        kept = None if memory is None else memory.kept
+        code = statements("change", f'theta["{term.name}"]', declared(term), library, kept)
         return cls(tuple(comment), tuple(code))
 
 
@@ -75,15 +63,25 @@ class Side:
         terms: the terms that change it.
         signals: names of the variables that the terms read.
         equation: of the change, in lines.
+        scalars: names of the output's scalars that the terms read.
+        memory: what the synapses remember; None if nothing.
     """
 
     matrix: MatrixName
     terms: tuple[TermCode, ...]
     signals: tuple[str, ...]
     equation: tuple[str, ...]
+    scalars: tuple[str, ...] = ()
+    memory: Memory | None = None
 
     # How code that loops over the layers k writes each signal.
     places = {"y_post": "y[k + 1]", "e_post": "e[k + 1]", "y_pre": "y[k]", "e_pre": "e[k]"}  # noqa: RUF012
+
+    @property
+    def remembered(self) -> tuple[str, ...]:
+        """The variables of the memory that the terms themselves read."""
+        words = {w for term in self.terms for line in term.code for w in re.findall(r"\w+", line)}
+        return tuple(name for name in self.memory.names if name in words) if self.memory else ()
 
     @property
     def group(self) -> str:
@@ -113,7 +111,11 @@ def program(template: str, rule: Rule, network: FullyConnected, library: str) ->
 
 def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any]:
     refuse_other_systems(rule)
+    softmax = objective_of(rule, network).activity_text == "softmax"
+    for term in rule.terms:
+        require_code(term, library, softmax=softmax)
     sides = [side for side in (_side(rule, name, library) for name in MATRICES) if side.terms]
+    remembers = any(side.memory for side in sides)
     activation = network.nonlinearity
     feedback = get_feedback(rule.feedback)
     own, relaxation = bool(feedback.shapes(network.widths)), feedback.relaxation
@@ -141,7 +143,13 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
             "changes_feedback": backward,
             "feedback_argument": "feedback, " if own else "",
             "state": "weights, feedback" if own else "weights",
-            "new_state": "weights, feedback" if backward else "weights",
+            "new_state": ("weights, feedback" if backward else "weights")
+            + (", memory" if remembers else ""),
+            "remembers": remembers,
+            "memory_argument": "memory, " if remembers else "",
+            "scalars": [
+                (name, SCALARS[name].format(xp=library)) for name in read_scalars(rule.terms)
+            ],
             "init": _Draw.of(network),
             "activation_name": activation.kind,
         }
@@ -201,12 +209,16 @@ def equation_lines(rule: Rule, matrices: Sequence[MatrixName] = MATRICES) -> lis
 
 def _side(rule: Rule, matrix: MatrixName, library: str) -> Side:
     terms = [term for term in rule.terms if term.matrix.name == matrix]
+    memory = Memory.of(terms, library)
     used = {name for term in terms for name in signals(declared(term))}
+    used |= memory.sources if memory else set()
     return Side(
         matrix,
-        tuple(TermCode.of(term, library) for term in terms),
+        tuple(TermCode.of(term, library, memory) for term in terms),
         tuple(name for name in Side.places if name in used),
         tuple(equation_lines(rule, (matrix,))),
+        read_scalars(terms),
+        memory,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 from metaplast.terms.algebra import (
     AnyGate,
+    Eligibility,
     Formula,
     Gate,
     Mapped,
@@ -28,33 +30,41 @@ def variable(signal: Signal) -> str:
 
 
 def signals(formula: Formula) -> frozenset[str]:
-    """Return the names of the variables that the formula's expression reads."""
+    """Return the names of the variables that the formula's expression reads, with eligibilities."""
     return frozenset(variable(v) for v in formula.vectors if isinstance(v, Signal))
 
 
-def statements(target: str, factor: str, formula: Formula, library: str) -> list[str]:
+def statements(
+    target: str,
+    factor: str,
+    formula: Formula,
+    library: str,
+    kept: Mapping[Eligibility, str] | None = None,
+) -> list[str]:
     """Return lines of code that add factor · formula to a matrix.
 
     One line if it fits; else one line per monomial; else one line per factor.
 
     Args:
         target: name of the matrix that is changed.
-        factor: code of the coefficient.
+        factor: code of the coefficient; empty for 1.
         formula: of a term.
         library: what the array library is called, such as "np".
+        kept: the variable of each eligibility.
     """
-    monomials = formula.monomials
+    monomials, lead = formula.monomials, [factor] if factor else []
     if len(monomials) > 1:
         parts = [
-            f"{_sign(m)} {' * '.join(_factors(m, formula.matrix, library))}" for m in monomials
+            f"{_sign(m)} {' * '.join(_factors(m, formula.matrix, library, kept))}"
+            for m in monomials
         ]
         total = " ".join(parts).removeprefix("+ ").replace("- ", "-", parts[0].startswith("-"))
-        line = f"{target} += {factor} * ({total})"
+        line = f"{target} += {factor} * ({total})" if factor else f"{target} += {total}"
         if len(line) <= LINE:
             return [line]
     lines = []
     for monomial in monomials:
-        factors = [factor, *_factors(monomial, formula.matrix, library)]
+        factors = [*lead, *_factors(monomial, formula.matrix, library, kept)]
         start, product = f"{target} {_sign(monomial)}=", " * ".join(factors)
         if len(start) + 1 + len(product) <= LINE:
             lines.append(f"{start} {product}")
@@ -70,23 +80,31 @@ def _sign(monomial: Monomial) -> str:
     return "-" if monomial.coefficient < 0 else "+"
 
 
-def _factors(monomial: Monomial, matrix: Matrix, library: str) -> list[str]:
+def _factors(
+    monomial: Monomial, matrix: Matrix, library: str, kept: Mapping[Eligibility, str] | None
+) -> list[str]:
     """Write the factors of a monomial, without its sign."""
     factors = [] if abs(monomial.coefficient) == 1 else [repr(abs(float(monomial.coefficient)))]
     factors += [_gate(gate, library) for gate in monomial.gates]
     if monomial.row is None or monomial.column is None:
         return [*factors, matrix.name]
-    row, column = _vector(monomial.row, library), _vector(monomial.column, library)
+    if monomial.eligibility is not None:
+        if not isinstance(monomial.row, Signal) or monomial.row.kind != "one":
+            row = vector_code(monomial.row, library)
+            factors.append(f"{row if row.isidentifier() else f'({row})'}[:, None]")
+        return [*factors, (kept or {})[monomial.eligibility]]
+    row, column = vector_code(monomial.row, library), vector_code(monomial.column, library)
     factors.append(f"{library}.outer({row}, {column})")
     if monomial.power:
         factors.append(matrix.name if monomial.power == 1 else f"{matrix.name}**{monomial.power}")
     return factors
 
 
-def _vector(vector: Vector, library: str) -> str:
+def vector_code(vector: Vector, library: str) -> str:
+    """Return code of a vector from the variables of the signals."""
     if isinstance(vector, Projection):
         # uᵀM, as in the equation.
-        return f"{_vector(vector.signal, library)} @ {vector.matrix.name}"
+        return f"{vector_code(vector.signal, library)} @ {vector.matrix.name}"
     if isinstance(vector, Mapped):
         parts = (FUNCTIONS[f].code.format(variable(s), xp=library) for s, f in vector.factors)
         return " * ".join(parts)
@@ -96,15 +114,16 @@ def _vector(vector: Vector, library: str) -> str:
 
 
 def _gate(gate: AnyGate, library: str) -> str:
-    assert isinstance(gate, Gate), "a program's terms read no scalars"
+    if not isinstance(gate, Gate):
+        return gate.name
     left, right = gate.left, gate.right
     if isinstance(right, Projection) and not isinstance(left, Projection):
         left, right = right, left
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Signal) and one.kind == "one" and not isinstance(other, Projection):
-            written = _vector(other, library)
+            written = vector_code(other, library)
             return f"({written}).sum()" if "*" in written else f"{written}.sum()"
-    first, second = _vector(left, library), _vector(right, library)
+    first, second = vector_code(left, library), vector_code(right, library)
     # A product of vectors or with a matrix is formed before the scalar product.
     first = f"({first})" if " * " in first else first
     second = f"({second})" if " * " in second or " @ " in second else second

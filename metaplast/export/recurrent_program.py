@@ -180,6 +180,11 @@ def _refuse_scalars(term: Term) -> None:
         f"programs compute no scalars, and the term {term.name} reads "
         f"{', '.join(sorted(term.scalars))}; export the rule as latex, markdown or json.",
     )
+    require(
+        not term.eligibilities,
+        f"programs keep no eligibility, which the term {term.name} reads; export the rule as "
+        f"latex, markdown or json.",
+    )
 
 
 def _wrap(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from metaplast.systems.learner import Learner
 from metaplast.systems.system import Examples
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_batch
+from metaplast.tasks.lengths import each_length
 from metaplast.tasks.source import EpisodeSampler
 
 
@@ -32,17 +34,27 @@ class Evaluation:
         loss: query loss of each episode, [episode].
         non_finite: number of episodes that diverged.
         scale: how the score is named, bounded and shown.
+        steps: number of online steps of each episode, [episode].
     """
 
     score: Tensor
     loss: Tensor
     non_finite: int
     scale: ScoreScale
+    steps: Tensor | None = None
 
     @cached_property
     def band(self) -> Band:
         """Mean score with its band."""
         return self.scale.band(self.score)
+
+    @cached_property
+    def by_steps(self) -> dict[int, Band]:
+        """Mean score with its band for each number of steps; empty if there is only one."""
+        lengths = [] if self.steps is None else sorted(set(self.steps.tolist()))
+        if self.steps is None or len(lengths) < 2:
+            return {}
+        return {length: self.scale.band(self.score[self.steps == length]) for length in lengths}
 
     def change(self, other: Evaluation) -> Band:
         """Return how far another rule's score is above this one's, on the same episodes."""
@@ -88,7 +100,7 @@ def evaluate(
     """
     episodes, chunk = require_count(episodes, "episodes"), require_count(chunk, "chunk")
     require_tensor(theta, "theta")
-    scores, losses = [], []
+    scores, losses, steps = [], [], []
     batches = _batches(theta, sampler, episodes, seed, purpose, chunk)
     for index, batch in enumerate(batches):
         draw = generator(seed, purpose, "weights", index, device=theta.device)
@@ -96,13 +108,15 @@ def evaluate(
         outcome = engine.run(Problem(learner, theta, state, batch), gradient=False)
         scores.append(counted(learner, outcome.loss, outcome.score, batch.query))
         losses.append(outcome.loss)
+        steps.append(torch.full((batch.episodes,), batch.steps))
         if observe is not None:
             observe(batch.episodes)
         if enough is not None and enough(torch.cat(scores)):
             break
     loss = torch.cat(losses)
     diverged = int((~torch.isfinite(loss)).sum())
-    return Evaluation(torch.cat(scores), loss, diverged, learner.system.objective.score_scale)
+    scale = learner.system.objective.score_scale
+    return Evaluation(torch.cat(scores), loss, diverged, scale, torch.cat(steps))
 
 
 def counted(learner: Learner, loss: Tensor, score: Tensor, query: Examples) -> Tensor:
@@ -148,8 +162,13 @@ def _least(learner: Learner, query: Examples, like: Tensor) -> Tensor:
 def _batches(
     like: Tensor, sampler: EpisodeSampler, episodes: int, seed: int, purpose: str, chunk: int
 ) -> Iterator[EpisodeBatch]:
-    """Yield the episodes, at most `chunk` at once, with a tensor's dtype and device."""
+    """Yield the episodes, at most `chunk` at once, with a tensor's dtype and device.
+
+    Episodes of several lengths take turns.
+    """
+    turns = each_length(sampler)
+    chunk = min(chunk, math.ceil(episodes / len(turns)))
     for index, start in enumerate(range(0, episodes, chunk)):
-        size = min(chunk, episodes - start)
+        size, turn = min(chunk, episodes - start), turns[index % len(turns)]
         draw = generator(seed, purpose, "episodes", index, device=like.device)
-        yield require_batch(sampler.sample(size, draw), size, sampler).to(like.dtype)
+        yield require_batch(turn.sample(size, draw), size, turn).to(like.dtype)

@@ -74,19 +74,20 @@ class Evidence:
         return cls(*(each.gather(0, strongest)[0] for each in found))
 
     def candidates(
-        self, active: Tensor, nonnegative: Tensor, bar: float, errors: float
+        self, active: Tensor, signs: Tensor, bar: float, errors: float
     ) -> list[Candidate]:
         """Return the inactive terms that the gradient supports, the largest mean first.
 
         Args:
             active: which terms the rule has, [term].
-            nonnegative: which coefficients may not be below zero, [term].
+            signs: of each coefficient, as for `OuterLoop`, [term].
             bar: the L1 penalty λ: a clipped mean that is not larger does not move a coefficient
                 off zero.
             errors: least size of the mean in standard errors.
         """
         supported = (self.steady.abs() > bar) & (self.errors.abs() > errors)
-        fit = supported & ~active & ~(nonnegative & (self.mean > 0))
+        # A coefficient moves against the gradient.
+        fit = supported & ~active & (signs * self.mean <= 0)
         order = torch.argsort(-self.mean.abs(), stable=True)
         return [
             Candidate(k, float(self.mean[k]), float(self.errors[k]))

@@ -35,7 +35,7 @@ class GrowingLoop(OuterLoop):
         starts = [term.initial != 0 for term in self.learner.terms]
         active = torch.tensor(starts, dtype=torch.bool, device=theta.device)
         names = [term.name for term in self.learner.terms]
-        self.growth = Growth(growth, names, active, self.nonnegative)
+        self.growth = Growth(growth, names, active, self.signs)
 
     @property
     def is_done(self) -> bool:
@@ -67,11 +67,12 @@ class GrowingLoop(OuterLoop):
         learner = Learner(self.learner.system, tuple(self.learner.terms[k] for k in active))
         return self.problem(step, size, theta[..., active], learner=learner)
 
-    def _run(self, problem: Problem) -> Outcome:
+    def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
         """Return the outcome, with zero gradient to the terms that are not in the problem."""
-        outcome = super()._run(problem)
         if problem.learner is self.learner:
-            return outcome
+            return super()._run(problem, step, tasks)
+        scale = self._theta.scale[..., self.growth.positions]
+        outcome = self._estimate(problem, scale, step, tasks)
         assert outcome.theta_gradient is not None
         gradient = problem.theta.new_zeros(len(outcome.loss), *self.theta.shape)
         gradient[..., self.growth.positions] = outcome.theta_gradient

@@ -60,17 +60,17 @@ class GrowthSettings:
         return (1 + self.most) * self.cycle
 
     def judged(
-        self, gradients: Tensor, active: Tensor, nonnegative: Tensor
+        self, gradients: Tensor, active: Tensor, signs: Tensor
     ) -> tuple[Evidence, list[Candidate]]:
         """Return the evidence for every term, and the candidates to try, at most `tries`.
 
         Args:
             gradients: to the scaled coefficients, as for `Evidence.of`.
             active: which terms the rule has, [term].
-            nonnegative: which coefficients may not be below zero, [term].
+            signs: of each coefficient, as for `OuterLoop`, [term].
         """
         evidence = Evidence.of(gradients, active, self.clip)
-        found = evidence.candidates(active, nonnegative, self.bar, self.errors)
+        found = evidence.candidates(active, signs, self.bar, self.errors)
         return evidence, found[: self.tries]
 
 
@@ -114,7 +114,7 @@ class Growth:
         settings: when a candidate enters.
         names: of the terms.
         start: which terms the rule begins with, [term].
-        nonnegative: which coefficients may not be below zero, [term].
+        signs: of each coefficient, as for `OuterLoop`, [term].
 
     Attributes:
         active: which terms the rule has, [term].
@@ -123,13 +123,13 @@ class Growth:
     """
 
     def __init__(
-        self, settings: GrowthSettings, names: Sequence[str], start: Tensor, nonnegative: Tensor
+        self, settings: GrowthSettings, names: Sequence[str], start: Tensor, signs: Tensor
     ) -> None:
         self.settings = settings
         self.active = start.clone()
         self.done = False
         self.trials: list[Trial] = []
-        self._names, self._nonnegative = tuple(names), nonnegative
+        self._names, self._signs = tuple(names), signs
         self._trying: Candidate | None = None
         self._queue: list[Candidate] = []
         # u and the scores of the rule before the current candidate entered.
@@ -186,7 +186,7 @@ class Growth:
         if self._before is None or self._entered(step, scores):
             self.active &= _used(u)
             self._fitted, self._before = u.clone(), scores
-            self._queue = self.settings.judged(gradients, self.active, self._nonnegative)[1]
+            self._queue = self.settings.judged(gradients, self.active, self._signs)[1]
         assert self._fitted is not None
         self._trying = self._queue.pop(0) if self._queue else None
         self.done = self._trying is None or len(self.trials) >= self.settings.most

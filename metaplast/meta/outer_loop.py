@@ -23,6 +23,7 @@ from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
+from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.gradient import scaled_gradients, task_gradient
 from metaplast.meta.growth import Growth
 from metaplast.meta.learned_theta import LearnedTheta
@@ -30,6 +31,7 @@ from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record, record_of
 from metaplast.meta.scale import term_sizes
 from metaplast.meta.settings import OuterSettings
+from metaplast.meta.signs import sign_of
 from metaplast.systems.learner import Learner
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.input_range import check_episodes
@@ -76,7 +78,8 @@ class OuterLoop:
 
     Attributes:
         growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
-        nonnegative: which coefficients may not be below zero, [term].
+        signs: of each coefficient: 1 if it may not be negative, −1 if it may not be positive, else
+            0, [term].
     """
 
     growth: Growth | None = None
@@ -114,10 +117,8 @@ class OuterLoop:
         self.progress = Progress(trust=trust)
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
-        self.nonnegative = torch.tensor(
-            [settings.signs and term.nonnegative for term in learner.terms],
-            dtype=torch.bool,
-            device=start.tensor.device,
+        self.signs = torch.tensor(
+            [sign_of(term, settings) for term in learner.terms], device=start.tensor.device
         )
 
     @property
@@ -219,9 +220,8 @@ class OuterLoop:
         """
         found = []
         for step in range(steps):
-            outcome = self._engine.run(
-                self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
-            )
+            problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
+            outcome = self._run(problem, step, tasks)
             found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
         return torch.cat(found)
 
@@ -234,7 +234,7 @@ class OuterLoop:
         """
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
-        outcome = self._run(problem)
+        outcome = self._run(problem, progress.step, self._tasks)
         finite = outcome.finite
         explained = self._explain(problem, finite)
         gradient = task_gradient(
@@ -254,9 +254,18 @@ class OuterLoop:
         """Return the problem of the next step."""
         return self.problem(self.progress.step, self.settings.meta_batch, theta)
 
-    def _run(self, problem: Problem) -> Outcome:
+    def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
         """Return the outcome of a step's problem, with the gradient to all terms."""
-        return self._engine.run(problem)
+        return self._estimate(problem, self._theta.scale, step, tasks)
+
+    def _estimate(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
+        """Return the outcome of a problem, with the gradient to its terms; `scale` is theirs."""
+        if self.settings.estimator == "gradient":
+            return self._engine.run(problem)
+        draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
+        settings = self.settings
+        strategy = EvolutionStrategy(settings.pairs, settings.spread or settings.meta_lr)
+        return strategy.run(self._engine, problem, scale, draw)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
         """Change θ after a step."""
@@ -324,7 +333,7 @@ class OuterLoop:
             self._optimizer.step()
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
-            u.copy_(torch.where(self.nonnegative, u.clamp(min=0), u))
+            u.copy_(torch.where(self.signs * u < 0, 0.0, u))
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""

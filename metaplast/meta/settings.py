@@ -14,6 +14,7 @@ from metaplast.base.settings import Settings
 Penalty = Literal["proximal", "subgradient"]
 Scaling = Literal["down", "none"]
 Schedule = Literal["cosine", "constant"]
+Estimator = Literal["gradient", "es"]
 
 # Limits of `meta_lr`, and of `l1` and `clip` unless they are 0.
 SMALLEST, LARGEST = 1e-12, 1e6
@@ -46,10 +47,21 @@ class SearchSettings(Settings):
     """Schedule of the step size."""
     scaling: Scaling = "down"
     """Whether terms with large updates are scaled down before they compete."""
+    estimator: Estimator = "gradient"
+    """How the gradient to θ is found: exactly, or from losses alone by an evolution strategy (es),
+    for systems that draw actions."""
+    pairs: int = 8
+    """Antithetic pairs of perturbed rules in each estimate of the evolution strategy."""
+    spread: float | None = None
+    """Size of these perturbations, on scaled θ; default: --meta-lr."""
     clip: float = 1.0
     """Largest norm of the gradient of one episode; 0 disables clipping."""
     signs: bool = True
     """Whether coefficients of decay terms are kept from changing sign."""
+    positive: str | None = None
+    """Names of terms, with commas, whose coefficients may not be negative."""
+    negative: str | None = None
+    """Names of terms, with commas, whose coefficients may not be positive."""
     backtrack: bool = True
     """Whether a divergent task undoes the last step and shortens the next ones."""
 
@@ -65,12 +77,13 @@ class SearchSettings(Settings):
         if self.entry is not None:
             require_within("--entry", self.entry, 0)
         require_within("--look", self.look, 2)
-        for flag in ("meta_lr", "l1", "clip"):
+        require_within("--pairs", self.pairs, 1)
+        for flag in ("meta_lr", "l1", "spread", "clip"):
             value = getattr(self, flag)
             if value is None:
                 continue
             in_range, kind = value >= 0, "non-negative"
-            if flag == "meta_lr":
+            if flag in ("meta_lr", "spread"):
                 in_range, kind = value > 0, "positive"
             require(
                 math.isfinite(value) and in_range,
@@ -100,6 +113,7 @@ class OuterSettings(SearchSettings):
         scaling: "down" scales a term down to the size of the reference terms' update, never up
             (cubic terms explode when errors grow); "none" learns θ itself.
         signs: whether terms declared nonnegative are kept nonnegative.
+        estimator: "gradient" is exact; "es" estimates it, see `EvolutionStrategy`.
         backtrack: whether to undo a step after which a task diverges, and to shorten the next
             steps; see `Backtracking`.
     """

@@ -51,7 +51,8 @@ def _sizes(run: FinishedRun) -> str:
     own = None if run.own is None else run.own.data
     if own is not None and not own.is_asked:
         return f"{own.support} support and {own.queries} query images, by {own.sampler}"
-    return run.asked.request.described(run.objective.target_kind or "classes")
+    targets = run.objective.target_kind or "classes"
+    return run.asked.request.described(targets, run.asked.lengths)
 
 
 def _own_terms(run: FinishedRun) -> str:

@@ -17,7 +17,8 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inlined, save_figure, svg
 from metaplast.report.facts import facts
-from metaplast.report.figures import by_layer, curves, trajectories, whiskers
+from metaplast.report.figures import Size, by_layer, complexity, curves, trajectories, whiskers
+from metaplast.report.rule_picture import rule_svg
 from metaplast.report.run import FinishedRun, finite, read_run
 from metaplast.report.template import filled_page
 from metaplast.rules.notebook import equation_html, mathml, typographic
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE, FIGURES = "report.html", "figures"
+# The rule as one picture, to paste in a talk.
+RULE_PICTURE = f"{FIGURES}/rule.svg"
 TASKS = "tasks seen in meta-training"
 
 
@@ -67,6 +70,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
         # Drawing takes most of the time, so the page and the files share the drawings.
         drawings = {picture.name: svg(picture.figure, picture.name) for picture in shown}
         page = render(run, shown, drawings)
+        drawn = _rule_picture(run)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # The drawing code reads numbers and names from the files, which may be damaged.
         raise UserError(
@@ -76,8 +80,17 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
         ) from error
     for picture in shown:
         save_figure(picture.figure, folder / FIGURES / picture.name, drawings[picture.name])
+    write_text(folder / RULE_PICTURE, drawn)
     write_text(folder / PAGE, page)
     return folder / PAGE
+
+
+def _rule_picture(run: FinishedRun) -> str:
+    """Return the rule and its scores as one SVG."""
+    scores = {name: run.band("heldout", name) for name in run.summary["heldout"]}
+    scores = {DISCOVERED: scores.pop(DISCOVERED), **scores}
+    caption = f"{run.scale.name} on {run.summary['test_episodes']} held-out tasks of "
+    return rule_svg(run.rule, scores, run.scale, f"{caption}{run.summary['dataset']}, with {BAND}s")
 
 
 def pictures(run: FinishedRun) -> list[Picture]:
@@ -103,10 +116,33 @@ def pictures(run: FinishedRun) -> list[Picture]:
         )
         figure = whiskers(without, x=f"{scale.change_axis}, without it", scale=scale, zero=True)
         shown.append(Picture("ablation", figure, caption))
+    shown += _complexity(run)
     shown.append(_trajectories(run))
     shown += _learning(run)
     shown += _angles(run)
     return shown
+
+
+def _complexity(run: FinishedRun) -> list[Picture]:
+    """Return the figure of the rules that selection tried, if there were any."""
+    tried = run.summary.get("tried", [])
+    if len({len(each["terms"]) for each in tried}) < 2:
+        return []
+    kept = set(run.summary["kept"])
+    # The chosen rule was measured several times; the last one counts.
+    chosen = max((i for i, each in enumerate(tried) if set(each["terms"]) == kept), default=-1)
+    rules = [
+        Size(len(each["terms"]), Band(each["mean"], each["low"], each["high"]), i == chosen)
+        for i, each in enumerate(tried)
+    ]
+    scale = run.scale
+    caption = (
+        f"Every rule that selection tried, by its number of terms: {scale.name} on validation "
+        f"tasks with its {BAND}, after one refit. The line joins the best of each number. The rule "
+        f"that was chosen cannot lose a term without becoming worse."
+    )
+    figure = complexity(rules, y=f"validation {scale.axis}", scale=scale)
+    return [Picture("complexity", figure, caption)]
 
 
 def _trajectories(run: FinishedRun) -> Picture:
@@ -183,7 +219,9 @@ def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) 
         title=run.folder.resolve().name,
         equation=Markup(equation_html(run.rule)),
         plain_equation=str(run.rule),
+        rule_picture=RULE_PICTURE,
         rules=[_rule_row(run, name) for name in run.summary["heldout"]],
+        lengths=_length_rows(run),
         terms=[_term_row(run, term) for term in run.terms],
         trials=[_trial_row(run, trial) for trial in run.summary.get("trials", [])],
         figures=drawn,
@@ -213,6 +251,20 @@ def _rule_row(run: FinishedRun, name: str) -> dict[str, Any]:
         "diverged": entry["non_finite"],
         "found": name == DISCOVERED,
     }
+
+
+def _length_rows(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return every rule's score and band for each number of support examples.
+
+    There are no rows if all tasks have the same number.
+    """
+    found = {name: entry.get("by_steps", {}) for name, entry in run.summary["heldout"].items()}
+    rows = []
+    for steps in found[DISCOVERED]:
+        bands = [Band(**each[steps]) for each in found.values()]
+        texts = [(run.scale.text(band.mean), run.scale.interval(band)) for band in bands]
+        rows.append((steps, [(typographic(mean), typographic(ends)) for mean, ends in texts]))
+    return rows
 
 
 def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from metaplast.discovery.own import Own, own_terms
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in, unsupported
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
+from metaplast.meta.signs import sign_of
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
 from metaplast.rules.rule import Rule
@@ -151,7 +152,8 @@ class FinishedRun:
             if term.name in self.summary.get(group, {}):
                 return f"{words} {self.scale.change(self.band(group, term.name))}"
         errors = self.summary.get("errors", {})
-        return unsupported(term, errors[term.name]) if term.name in errors else ""
+        sign = sign_of(term, self.asked.config)
+        return unsupported(sign, errors[term.name]) if term.name in errors else ""
 
     @property
     def command(self) -> str:

@@ -23,6 +23,7 @@ from metaplast.systems.system import System
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest, LabelKind
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.library import get_term
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class HeldoutSetup:
             episode.
         hidden: widths of a stack's hidden layers.
         episodes: number of held-out tasks per seed.
+        ways: classes of an episode.
     """
 
     column: str
@@ -50,10 +52,12 @@ class HeldoutSetup:
     labels: LabelKind = "global"
     hidden: tuple[int, ...] = (170, 130, 100, 70)
     episodes: int = 25
+    ways: int = 5
 
     def split(self, setting: Setting) -> EpisodeSplit:
         """Return the episodes."""
         request = EpisodeRequest(
+            ways=self.ways,
             shots=self.shots,
             queries=self.queries,
             labels=self.labels,
@@ -153,7 +157,8 @@ class RuleVariant:
         """Return the given rule, or discover it; an interrupted discovery continues."""
         rule = self._given(setting)
         if rule is None:
-            rule = Discovery.in_folder(self.config(setting), folder / "discovery").run().rule
+            # The rule is tested here, so the discovery's own baselines and test are not needed.
+            rule = Discovery.in_folder(self.config(setting), folder / "discovery").find()
         return {"rule": rule.to_json(), "theta": rule.coefficients}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
@@ -165,3 +170,21 @@ class RuleVariant:
             row = {AT: float(setup.at), f"accuracy_{setup.column}": accuracy, DIVERGED: float(bad)}
             rows.append(row)
         return rows
+
+
+@dataclass(frozen=True, eq=False)
+class GivenVariant(RuleVariant):
+    """A rule whose coefficients are given, on held-out episodes of each seed.
+
+    Attributes:
+        terms: names of its terms.
+        theta: their coefficients, shared by all layers.
+        feedback: the source of the errors.
+    """
+
+    terms: tuple[str, ...] = ()
+    theta: tuple[float, ...] = ()
+    feedback: str = "fixed"
+
+    def _given(self, setting: Setting) -> Rule:
+        return Rule(tuple(map(get_term, self.terms)), (self.theta,), self.feedback)

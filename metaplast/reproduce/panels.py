@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Width over which the points of a category are spread; categories are 1 apart.
+_SPREAD = 0.55
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -30,6 +33,8 @@ class Panel:
         marks: whether each point has a dot.
         layered: whether the lines are layers, coloured from the input to the output.
         faded: names of lines that matter less; they have no band.
+        categories: names of the places, if they are no numbers, such as data sets. Their points are
+            not joined, because nothing lies between them.
     """
 
     title: str
@@ -41,6 +46,7 @@ class Panel:
     marks: bool = False
     layered: bool = False
     faded: Sequence[str] = ()
+    categories: Sequence[str] = ()
 
 
 def figure_of(panels: Sequence[Panel], *, columns: int = 2, first: Sequence[str] = ()) -> Figure:
@@ -85,12 +91,23 @@ def _shared_looks(panels: Sequence[Panel], first: Sequence[str]) -> dict[str, Lo
     return shared
 
 
+def _draw_points(axes: Axes, curve: Curve, shift: float, how: Look) -> None:
+    """Draw each point with its band, beside those of the other lines."""
+    x = curve.x + shift
+    axes.vlines(x, curve.low, curve.high, color=how.colour, linewidth=1.4, alpha=0.6)
+    axes.plot(x, curve.mean, "o", markersize=4.5, color=how.colour)
+
+
 def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     lines = {n: c.positive() if panel.log else c for n, c in panel.lines.items()}
     how = {name: Look(GREY) if name in panel.faded else how[name] for name in lines}
-    for name, curve in lines.items():
+    for place, (name, curve) in enumerate(lines.items()):
+        if panel.categories:
+            shift = _SPREAD * ((place + 0.5) / len(lines) - 0.5)
+            _draw_points(axes, curve, shift, how[name])
+            continue
         if name in panel.faded:
             axes.plot(curve.x, curve.mean, color=GREY, alpha=FADED, linewidth=1.0)
             continue
@@ -103,8 +120,12 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
     if panel.level is not None:
         axes.axhline(panel.level[0], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set(xlabel=panel.x, title=panel.title, ylim=panel.limits)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.02 if panel.marks else 0)
+    if panel.categories:
+        axes.set_xticks(range(1, 1 + len(panel.categories)), panel.categories)
+        axes.set_xlim(0.5, len(panel.categories) + 0.5)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.02 if panel.marks else 0)
     # A line that leaves the panel is named at the edge where it leaves.
     low, high = axes.get_ylim()
     ends = [

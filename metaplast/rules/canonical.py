@@ -23,7 +23,7 @@ def with_oja(pairs: Sequence[tuple[Term, float]]) -> list[tuple[Term, float]]:
         only = term.formula.monomials if isinstance(term.formula, Formula) else ()
         if len(only) != 1 or only[0].gates or only[0].power or only[0].column is None:
             continue
-        if not isinstance(only[0].row, Signal):
+        if not isinstance(only[0].row, Signal) or only[0].eligibility is not None:
             continue
         places.setdefault((only[0].row, only[0].column), (index, theta * only[0].coefficient))
     found = dict(enumerate(pairs))

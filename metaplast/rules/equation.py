@@ -67,6 +67,11 @@ def summands(rule: Rule, matrix: MatrixName, notation: Notation) -> tuple[tuple[
     return tuple(parts)
 
 
+def printed_terms(rule: Rule, matrix: MatrixName) -> tuple[str, ...]:
+    """Return the names of the terms in a matrix's line, one for each part of `summands`."""
+    return tuple(term.name for term, _ in _printed(rule) if term.matrix.name == matrix)
+
+
 def _printed(rule: Rule) -> list[tuple[Term, float]]:
     pairs = list(zip(rule.terms, rule.theta[0], strict=True))
     return pairs if rule.is_per_layer else with_oja(pairs)

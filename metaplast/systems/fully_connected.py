@@ -117,6 +117,11 @@ class FullyConnected(DrawnSystem):
         )
 
     @property
+    def readout(self) -> str:
+        """W_L."""
+        return f"W{self.layers}"
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """The layers "1" … "L"."""
         return tuple(str(i) for i in range(1, self.layers + 1))

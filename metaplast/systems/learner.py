@@ -17,16 +17,19 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_count, type_name
 from metaplast.base.torch_settings import own_settings
+from metaplast.systems.broadcast import broadcasting
+from metaplast.systems.eligible import with_eligibilities
 from metaplast.systems.feedback import all_feedbacks, serving
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
-from metaplast.systems.traced import Traced, traced
+from metaplast.systems.traced import traced
+from metaplast.systems.wrapped import Wrapped, reads_more
 from metaplast.terms.algebra import B, Signal, W
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
-from metaplast.terms.traces import trace_of
+from metaplast.terms.traces import scalar_trace_of
 
 
 class Step(NamedTuple):
@@ -66,9 +69,7 @@ class Learner:
             len(set(names)) == len(names),
             f"each term may occur once in a rule, got {', '.join(names)}; remove the repeats.",
         )
-        # Every system offers the traces of the signals that it offers.
-        reads = {signal for term in self.terms for signal in term.signals}
-        object.__setattr__(self, "system", traced(self.system, reads))
+        object.__setattr__(self, "system", _serving(self.system, self.terms))
         self._check_backward()
         for term in self.terms:
             self._check_signals(term)
@@ -118,10 +119,10 @@ class Learner:
             UserError: if it is another system, or terms read traces.
         """
         require(
-            not isinstance(self.system, Traced),
-            "this needs a rule without memory, got terms that read traces "
-            f"({', '.join(t.name for t in self.terms if any(map(trace_of, t.signals)))}); run it "
-            "with a Learner and metaplast.unroll, or train_online.",
+            not isinstance(self.system, Wrapped),
+            "this needs a rule without memory and third factors, got terms that read traces, "
+            f"eligibilities or scalars ({', '.join(t.name for t in self.terms if reads_more(t))}); "
+            "run it with a Learner and metaplast.unroll, or train_online.",
         )
         require(
             isinstance(self.system, FullyConnected),
@@ -293,6 +294,21 @@ class Learner:
         """Return the system's error angles, in degrees; see `System.error_angles`."""
         with own_settings(), torch.no_grad():
             return self.system.error_angles(View.of(state), self._checked(query, 2))
+
+
+def _serving(system: System, terms: tuple[Term, ...]) -> System:
+    """Return a system that also offers what every system can offer and some terms read."""
+    scalars = {name for term in terms for name in term.scalars}
+    followed = {found[0] for name in scalars if (found := scalar_trace_of(name))}
+    system = broadcasting(system, scalars | followed)
+    system = traced(system, {signal for term in terms for signal in term.signals}, scalars)
+    return with_eligibilities(system, terms)
+
+
+def offers(system: System, term: Term) -> bool:
+    """Return whether a matrix of a system offers everything that a term reads."""
+    serving = _serving(system, (term,))
+    return any(group.serves(term) for group in serving.groups)
 
 
 def moved(state: State, step: Step) -> State:

@@ -146,6 +146,11 @@ class Recurrent(DrawnSystem):
         """The weights "input", "recurrent" and "readout"."""
         return SITES
 
+    @property
+    def readout(self) -> str:
+        """W_o."""
+        return SITES[-1]
+
     def run(self, view: View, inputs: Tensor) -> Trajectory:
         """Return the signals of all time steps.
 

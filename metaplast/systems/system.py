@@ -107,6 +107,8 @@ class System(ABC):
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
         traceable: whether torch can compile `present`: no step depends on the values of tensors.
+        differentiable: whether the loss is a differentiable function of θ; it is not if the system
+            draws actions.
         takes_batches: whether one step's example may be a mini-batch: an input [episode, sample, …]
             with a target for each sample, whose samples are occurrences of weight 1/samples.
         batch: support examples that a source joins into the mini-batch of one step.
@@ -116,6 +118,7 @@ class System(ABC):
     summary: str
     input_axes: ClassVar[int] = 1
     traceable: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
     takes_batches: ClassVar[bool] = False
     batch: int = 1
 
@@ -143,6 +146,14 @@ class System(ABC):
     @abstractmethod
     def groups(self) -> tuple[Group, ...]:
         """The matrices that rules change, those on `algebra.W` first."""
+
+    @property
+    def readout(self) -> str | None:
+        """Name of the group whose post signals are the output's activity and error, or None.
+
+        Its occurrences are the last ones of every other group.
+        """
+        return None
 
     @property
     @abstractmethod

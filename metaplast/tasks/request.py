@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 
-from metaplast.base.errors import require_seed, require_within
+from metaplast.base.errors import require, require_seed, require_within
 from metaplast.base.settings import Settings
 from metaplast.systems.objective import TargetKind
 
@@ -34,8 +35,9 @@ class TaskSizes(Settings):
 
     ways: int = 5
     """Classes in an episode."""
-    shots: int | None = None
-    """Support images of each class; default: 50, fewer if a data set has few."""
+    shots: int | tuple[int, ...] | None = None
+    """Support images of each class; default: 50, fewer if a data set has few. Several numbers, such
+    as 20,100,500: each outer step draws one, and the test takes all of them."""
     queries: int = 10
     """Query images of each class."""
     labels: LabelKind = "global"
@@ -50,9 +52,18 @@ class TaskSizes(Settings):
             UserError: if ways < 2, shots < 1 or queries < 1, or a value has the wrong type.
         """
         super().__post_init__()
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
-            if getattr(self, name) is not None:
-                require_within(f"--{name}", getattr(self, name), least)
+        for name, least in (("ways", 2), ("queries", 1)):
+            require_within(f"--{name}", getattr(self, name), least)
+        if self.shots is not None:
+            require(bool(self.lengths), "--shots must have at least one number, got none.")
+            for number in self.lengths:
+                require_within("--shots", number, 1)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The numbers of support images of each class, ascending; empty for the default."""
+        given = (self.shots,) if isinstance(self.shots, int) else self.shots or ()
+        return tuple(sorted(set(given)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +102,7 @@ class EpisodeRequest(DataRequest, TaskSizes):
 
     Attributes:
         ways: classes in an episode, all distinct.
-        shots: support images of each class.
+        shots: support images of each class, the largest number if there are several.
         queries: query images of each class.
         labels: "global" keeps each class's own index (the paper's 47-way head), "remapped"
             numbers the classes of an episode 0 … ways-1.
@@ -110,11 +121,18 @@ class EpisodeRequest(DataRequest, TaskSizes):
         ways = 1 if targets == "numbers" else self.ways
         return ways * self.shots, ways * self.queries
 
-    def described(self, targets: TargetKind) -> str:
-        """Return the sizes of a task with these targets in words."""
+    def described(self, targets: TargetKind, lengths: Sequence[int] = ()) -> str:
+        """Return the sizes of a task with these targets in words.
+
+        Args:
+            targets: what the tasks' targets are.
+            lengths: the numbers of shots if there are several.
+        """
+        *others, last = map(str, lengths or (self.shots,))
+        shots = f"{', '.join(others)} or {last}" if others else last
         if targets == "numbers":
-            return f"{self.shots} support and {self.queries} query samples"
-        return f"{self.ways} ways, {self.shots} shots, {self.queries} queries; labels {self.labels}"
+            return f"{shots} support and {self.queries} query samples"
+        return f"{self.ways} ways, {shots} shots, {self.queries} queries; labels {self.labels}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ A term is declared once, as a formula:
     >>> covariance = outer(post.activity, pre.activity) - outer(
     ...     trace(post.activity, tau=100), pre.activity
     ... )
+    >>> reinforce = surprise * eligible(outer(post.signal("deviation"), pre.activity), tau=4)
     >>> soft_bound = outer(post.activity, pre.activity) - W * outer(post.activity, pre.activity)
 
 The torch evaluation, the plasticity tensor of the fast engines, the printed equation and the
@@ -21,7 +22,8 @@ with row ∈ {y, e, 1} on the row side of the matrix M, column ∈ {y, e, 1, M�
 side, and each gate a scalar product of two vectors of one side, or a scalar that the system offers,
 such as a reward. Row and column may also be a function of one signal (`post.activity**2`, `**3`,
 `sign`, `rectified`, `magnitude`) or a product of two (`post.activity * post.error`). The power of
-the weights is elementwise and usually zero; `W * outer(…)` raises it by one. `W` (forward weights,
+the weights is elementwise and usually zero; `W * outer(…)` raises it by one. `eligible(F, tau)`
+collects a formula F in a decaying matrix, in the place of row ⊗ column. `W` (forward weights,
 [post, pre]) has post rows and pre columns; `B` (backward weights, [pre, post]) has pre rows and
 post columns.
 """
@@ -31,14 +33,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
+from metaplast.terms.eligibility import eligible
+from metaplast.terms.factors import AnyGate, Gate, Modulation, Scalar
 from metaplast.terms.formula import (
-    AnyGate,
+    Eligibility,
     Formula,
-    Gate,
     Matrix,
     MatrixName,
     Monomial,
-    Scalar,
     Transposed,
 )
 from metaplast.terms.traces import trace
@@ -55,9 +57,10 @@ from metaplast.terms.vectors import (
 from metaplast.terms.written import FormulaError, Part, spelled
 
 __all__ = [
-    "AnyGate", "B", "Formula", "FormulaError", "Gate", "Kind", "Mapped", "Matrix", "MatrixName",
-    "Monomial", "Population", "Projection", "Scalar", "Signal", "Transposed", "Vector", "W", "dot",
-    "magnitude", "outer", "post", "pre", "rectified", "scalar", "sign", "total", "trace",
+    "AnyGate", "B", "Eligibility", "Formula", "FormulaError", "Gate", "Kind", "Mapped", "Matrix",
+    "MatrixName", "Modulation", "Monomial", "Population", "Projection", "Scalar", "Signal",
+    "Transposed", "Vector", "W", "dot", "eligible", "magnitude", "outer", "post", "pre",
+    "rectified", "reward", "scalar", "sign", "surprise", "total", "trace",
 ]  # fmt: skip
 
 
@@ -199,3 +202,8 @@ def scalar(name: str) -> Scalar:
             f'scalar("reward").'
         )
     return Scalar(name)
+
+
+# The reward, and how much it exceeds its running mean; the system must offer "reward".
+reward = scalar("reward")
+surprise = reward - trace(reward, tau=20)

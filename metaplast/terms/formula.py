@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
+from metaplast.terms.factors import AnyGate, Gate, Modulation, Scalar
 from metaplast.terms.vectors import Mapped, Population, Projection, Signal, Vector
 from metaplast.terms.written import FormulaError, Part, factor_of, spelled
 
@@ -53,9 +55,16 @@ class Summand(Part, ABC):
             self.refuse(f"{self.written} - {spelled(other)}")
         return self + (-other)
 
-    def __mul__(self, factor: float | AnyGate | Summand) -> Formula:
+    def __mul__(self, factor: float | AnyGate | Modulation | Signal | Mapped | Summand) -> Formula:
         if isinstance(factor, Gate | Scalar):
             return self._each(lambda m: replace(m, gates=(factor, *m.gates)))
+        if isinstance(factor, Modulation):
+            first, *rest = (number * (gate * self) for number, gate in factor.parts)
+            return sum(rest, start=first)
+        if isinstance(factor, Signal | Mapped):
+            found = self.per_neuron(factor)
+            if found is not None:
+                return found
         if isinstance(factor, Summand) and (isinstance(factor, Matrix) or isinstance(self, Matrix)):
             return _weighted(self, factor)
         if isinstance(factor, Part):
@@ -63,13 +72,33 @@ class Summand(Part, ABC):
         number = factor_of(factor)
         return self._each(lambda m: replace(m, coefficient=number * m.coefficient))
 
-    def __rmul__(self, factor: float | AnyGate) -> Formula:
+    def __rmul__(self, factor: float | AnyGate | Modulation) -> Formula:
         return self * factor
 
     def __truediv__(self, divisor: float) -> Formula:
         if isinstance(divisor, Part) or not (number := factor_of(divisor)):
             self.refuse(f"{self.written} / {spelled(divisor)}")
         return self._each(lambda m: replace(m, coefficient=m.coefficient / number))
+
+    def per_neuron(self, factor: Signal | Mapped) -> Formula | None:
+        """Return factor_i F_ij; None if the factor is not of the row side.
+
+        Raises:
+            FormulaError: if a row would be a product of more than two signals.
+        """
+        matrix = self.as_formula().matrix
+        if factor.population != matrix.rows:
+            return None
+        one, column = Signal(matrix.rows, "one"), Signal(matrix.columns, "one")
+
+        def times(monomial: Monomial) -> Monomial:
+            if monomial.row is None:
+                return replace(monomial, row=factor, column=column, power=1)
+            if one in (factor, monomial.row):
+                return replace(monomial, row=monomial.row if factor == one else factor)
+            return replace(monomial, row=factor * monomial.row)
+
+        return self._each(times)
 
     def _each(self, changed: Callable[[Monomial], Monomial]) -> Formula:
         """Return the formula with `changed` applied to every monomial."""
@@ -124,6 +153,11 @@ def _weighted(one: Summand, other: Summand) -> Formula:
     ones = Signal(matrix.rows, "one"), Signal(matrix.columns, "one")
 
     def times(monomial: Monomial) -> Monomial:
+        if monomial.eligibility is not None:
+            raise FormulaError(
+                f"{matrix.name} * eligible(…) is not a formula: the weights belong inside, as in "
+                f"eligible({matrix.name} * outer(post.activity, pre.activity), tau=10)."
+            )
         if monomial.row is None:
             # M ⊙ M is a product of ones, times M².
             return replace(monomial, row=ones[0], column=ones[1], power=2)
@@ -158,72 +192,27 @@ class Transposed(Part):
         return Projection(self.matrix, signal)
 
 
-class _Factor(Part, ABC):
-    """A number of each occurrence that multiplies a monomial."""
-
-    @property
-    def hint(self) -> str:
-        """What to write instead of an unsupported operation."""
-        return (
-            "a gate multiplies a formula, such as gate * outer(post.error, pre.activity); put "
-            "numbers and further gates before it, as in 0.5 * (gate * (gate * formula))"
-        )
-
-    @property
-    @abstractmethod
-    def vectors(self) -> tuple[Vector, ...]:
-        """The vectors that it is made of."""
-
-    def __mul__(self, other: Formula | Matrix) -> Formula:
-        if not isinstance(other, Summand):
-            self.refuse(f"{self.written} * {spelled(other)}")
-        assert isinstance(self, Gate | Scalar)
-        return other * self
-
-
 @dataclass(frozen=True)
-class Gate(_Factor):
-    """A scalar product ⟨left, right⟩ that multiplies a monomial; both are of one population."""
+class Eligibility:
+    """E ← (1 − 1/τ) E + F, a matrix at each synapse, zero when an episode begins.
 
-    left: Vector
-    right: Vector
+    It is updated before it is used, at every occurrence: an example, or a time step.
 
-    @property
-    def written(self) -> str:
-        """The text as a user writes it."""
-        return f"dot({self.left.written}, {self.right.written})"
+    Attributes:
+        formula: F.
+        tau: τ ≥ 1, in occurrences.
+    """
 
-    @property
-    def vectors(self) -> tuple[Vector, ...]:
-        """Both vectors."""
-        return (self.left, self.right)
-
-
-@dataclass(frozen=True)
-class Scalar(_Factor):
-    """A number that the system sends to all synapses; it multiplies a monomial."""
-
-    name: str
-
-    @property
-    def written(self) -> str:
-        """The text as a user writes it."""
-        return f'scalar("{self.name}")'
-
-    @property
-    def vectors(self) -> tuple[Vector, ...]:
-        """None: it does not depend on the signals at the synapses."""
-        return ()
-
-
-AnyGate = Gate | Scalar
+    formula: Formula
+    tau: float
 
 
 @dataclass(frozen=True)
 class Monomial:
     """coefficient · Π gates · (row ⊗ column) ⊙ M^power, or · M itself if row is None.
 
-    The power is elementwise: each synapse's own weight to that power.
+    The power is elementwise: each synapse's own weight to that power. With an eligibility E, it is
+    coefficient · Π gates · row_i E_ij, and the column is ones.
     """
 
     coefficient: float
@@ -231,6 +220,7 @@ class Monomial:
     row: Signal | Mapped | None = None
     column: Vector | None = None
     power: int = 0
+    eligibility: Eligibility | None = None
 
     @property
     def is_ungated_decay(self) -> bool:
@@ -241,7 +231,17 @@ class Monomial:
     def shape(self) -> tuple[object, ...]:
         """Everything but the coefficient, in any order of gates and of their two vectors."""
         sides = sorted(tuple(sorted(map(repr, gate.vectors or (gate,)))) for gate in self.gates)
-        return self.row, self.column, self.power, tuple(sides)
+        kept = self.eligibility
+        whole = None if kept is None else (kept.tau, kept.formula.matrix, summed(kept.formula))
+        return self.row, self.column, self.power, tuple(sides), whole
+
+
+def summed(formula: Formula) -> frozenset[tuple[tuple[object, ...], float]]:
+    """Return a formula as a sum: the coefficient of each shape of monomial, without zeros."""
+    found: dict[tuple[object, ...], float] = defaultdict(float)
+    for monomial in formula.monomials:
+        found[monomial.shape] += float(monomial.coefficient)
+    return frozenset((shape, value) for shape, value in found.items() if value)
 
 
 @dataclass(frozen=True)
@@ -288,6 +288,8 @@ class Formula(Summand):
             parts = [monomial.row, monomial.column]
             parts += [side for gate in monomial.gates for side in gate.vectors]
             found |= {part for part in parts if part is not None}
+            if monomial.eligibility is not None:
+                found |= monomial.eligibility.formula.vectors
         found |= {v.signal for v in found if isinstance(v, Projection)}
         found |= {signal for v in found if isinstance(v, Mapped) for signal in v.signals}
         return frozenset(found)
@@ -296,7 +298,14 @@ class Formula(Summand):
     def scalars(self) -> frozenset[str]:
         """Names of the scalars that the formula reads."""
         gates = (gate for monomial in self.monomials for gate in monomial.gates)
-        return frozenset(gate.name for gate in gates if isinstance(gate, Scalar))
+        found = {gate.name for gate in gates if isinstance(gate, Scalar)}
+        return frozenset(found.union(*(e.formula.scalars for e in self.eligibilities)))
+
+    @property
+    def eligibilities(self) -> tuple[Eligibility, ...]:
+        """Each eligibility that the formula reads, once."""
+        found = (monomial.eligibility for monomial in self.monomials)
+        return tuple(dict.fromkeys(e for e in found if e is not None))
 
     @property
     def is_local(self) -> bool:
@@ -308,4 +317,4 @@ class Formula(Summand):
         return not any(
             isinstance(monomial.column, Projection) or any(gate.vectors for gate in monomial.gates)
             for monomial in self.monomials
-        )
+        ) and all(e.formula.is_local for e in self.eligibilities)

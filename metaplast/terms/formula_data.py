@@ -6,7 +6,8 @@ A formula is written as its matrix and monomials:
 
 A signal is {"population": "post", "kind": "error"}. A function of signals is a list of factors:
 each is a signal with one more entry, "function": "square". A monomial that is multiplied by a power
-of the weights has the entry "power". A projection Mᵀu is the signal u with one more
+of the weights has the entry "power"; one with an eligibility has its time constant and monomials
+as "eligibility". A projection Mᵀu is the signal u with one more
 entry, "through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial
 multiplies the matrix itself, row and column are null. Nothing in a file is evaluated as code.
 """
@@ -14,7 +15,6 @@ multiplies the matrix itself, row and column are null. Nothing in a file is eval
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ import torch
 from metaplast.terms.algebra import (
     AnyGate,
     B,
+    Eligibility,
     Formula,
     Gate,
     Mapped,
@@ -37,10 +38,11 @@ from metaplast.terms.algebra import (
     pre,
 )
 from metaplast.terms.dense_formula import DenseFormula
-from metaplast.terms.formula import MOST_POWER
+from metaplast.terms.formula import MOST_POWER, summed
 from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
+from metaplast.terms.traces import MOST_TAU
 from metaplast.terms.vectors import is_kind
 
 # Far above any sensible formula, far below one that would take long to run.
@@ -102,18 +104,25 @@ def formula_data(formula: Formula) -> dict[str, Any]:
     """
     return {
         "matrix": formula.matrix.name,
-        "monomials": [
-            {
-                "coefficient": float(monomial.coefficient),
-                "gates": [_gate_data(gate) for gate in monomial.gates],
-                "row": _optional(monomial.row),
-                "column": _optional(monomial.column),
-                # Absent if zero, as in files of earlier versions.
-                **({"power": monomial.power} if monomial.power else {}),
-            }
-            for monomial in formula.monomials
-        ],
+        "monomials": [_monomial_data(monomial) for monomial in formula.monomials],
     }
+
+
+def _monomial_data(monomial: Monomial) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "coefficient": float(monomial.coefficient),
+        "gates": [_gate_data(gate) for gate in monomial.gates],
+        "row": _optional(monomial.row),
+        "column": _optional(monomial.column),
+    }
+    # Both are absent if there is none, as in files of earlier versions.
+    if monomial.power:
+        data["power"] = monomial.power
+    kept = monomial.eligibility
+    if kept is not None:
+        inside = [_monomial_data(part) for part in kept.formula.monomials]
+        data["eligibility"] = {"tau": kept.tau, "monomials": inside}
+    return data
 
 
 VectorData = dict[str, str] | list[dict[str, str]]
@@ -186,7 +195,28 @@ def _monomial(data: Any, matrix: Matrix, where: str) -> Monomial:
             f"{where} has an outer product that is not of a {matrix.rows} signal and a "
             f"{matrix.columns} vector, the sides of {matrix.name}"
         )
-    return Monomial(coefficient, read, row, column, _power(data, where))
+    kept = _eligibility(data["eligibility"], matrix, where) if "eligibility" in data else None
+    power = _power(data, where)
+    check(
+        kept is None or (power == 0 and column == Signal(matrix.columns, "one")),
+        f"an eligibility of {where} must be multiplied by a {matrix.rows} signal only",
+    )
+    return Monomial(coefficient, read, row, column, power, kept)
+
+
+def _eligibility(data: Any, matrix: Matrix, where: str) -> Eligibility:
+    place = f"an eligibility of {where}"
+    tau = number(entry(data, "tau", (int, float), place), f"τ of {place}")
+    check(1 <= tau <= MOST_TAU, f"τ of {place} must be between 1 and {MOST_TAU:g}, got {tau:g}")
+    parts = entry(data, "monomials", list, place)
+    check(0 < len(parts) <= MOST_MONOMIALS, f"{place} must have 1 to {MOST_MONOMIALS} monomials")
+    nested = any(isinstance(part, Mapping) and "eligibility" in part for part in parts)
+    check(not nested, f"{place} has an eligibility in it")
+    monomials = tuple(_monomial(part, matrix, place) for part in parts)
+    check(
+        all(m.row is not None for m in monomials), f"{place} has a monomial without row or column"
+    )
+    return Eligibility(Formula(matrix, monomials), tau)
 
 
 def _power(data: Any, where: str) -> int:
@@ -262,14 +292,7 @@ def _read_signal(data: Any, place: str) -> Signal:
 
 def is_same_formula(one: Formula, other: Formula) -> bool:
     """Return whether two formulas are the same sum, in any order of monomials and gates."""
-    return one.matrix == other.matrix and _sum(one) == _sum(other)
-
-
-def _sum(formula: Formula) -> dict[Any, float]:
-    found: dict[Any, float] = defaultdict(float)
-    for m in formula.monomials:
-        found[m.shape] += float(m.coefficient)
-    return {key: value for key, value in found.items() if value}
+    return one.matrix == other.matrix and summed(one) == summed(other)
 
 
 def probe(formula: DenseFormula) -> list[float] | None:

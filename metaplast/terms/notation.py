@@ -7,6 +7,7 @@ from typing import Literal
 
 from metaplast.terms.algebra import (
     AnyGate,
+    Eligibility,
     Formula,
     Mapped,
     Monomial,
@@ -16,7 +17,7 @@ from metaplast.terms.algebra import (
     Vector,
 )
 from metaplast.terms.functions import FUNCTIONS
-from metaplast.terms.traces import trace_of
+from metaplast.terms.traces import scalar_trace_of, trace_of
 
 # Which spelling of a function a notation takes.
 Spelling = Literal["text", "ascii", "latex"]
@@ -41,6 +42,7 @@ class Notation:
     product: str = " ⊙ "
     exponents: tuple[str, ...] = ("", "²", "³")
     trace: str = "⟨{0}, τ={tau}⟩"
+    eligibility: str = "elig({0}, τ={tau})"
 
     def signal(self, signal: Signal | Mapped) -> str:
         """Write a signal with its layer index, or a function of signals; ones have no index."""
@@ -86,7 +88,10 @@ class Notation:
     def gate(self, gate: AnyGate) -> str:
         """Write the scalar product leftᵀ right, a projection first (uᵀ M v), or a scalar's name."""
         if isinstance(gate, Scalar):
-            return self.name(gate.name)
+            followed = scalar_trace_of(gate.name)
+            if followed is None:
+                return self.name(gate.name)
+            return self.trace.format(self.name(followed[0]), tau=f"{followed[1]:g}")
         left, right = gate.left, gate.right
         if isinstance(right, Projection):
             left, right = right, left
@@ -97,12 +102,22 @@ class Notation:
         gates = [self.gate(g) for g in monomial.gates]
         if monomial.row is None or monomial.column is None:
             return self.space.join([*gates, self.matrix[matrix]])
+        if monomial.eligibility is not None:
+            return self.space.join([*gates, self._eligible(monomial.row, monomial.eligibility)])
         product = [*gates, self.signal(monomial.row), self.row_vector(monomial.column)]
         if not monomial.power:
             return self.space.join(product)
         if all(isinstance(v, Signal) and v.kind == "one" for v in (monomial.row, monomial.column)):
             return self.space.join([*gates, self.weights(matrix, monomial.power)])
         return self.weights(matrix, monomial.power) + self.product + self.space.join(product)
+
+    def _eligible(self, row: Signal | Mapped, eligibility: Eligibility) -> str:
+        """Write an eligibility, and the signal that multiplies its rows."""
+        inside = self.formula(eligibility.formula)
+        written = self.eligibility.format(inside, tau=f"{eligibility.tau:g}")
+        if isinstance(row, Signal) and row.kind == "one":
+            return written
+        return self.signal(row) + self.product + written
 
     def coefficient(self, name: str) -> str:
         """Write a coefficient that differs from layer to layer."""
@@ -148,6 +163,7 @@ ASCII = replace(
     functions="ascii",
     product=" * ",
     trace="<{0}, tau={tau}>",
+    eligibility="elig({0}, tau={tau})",
     exponents=("", "^2", "^3"),
 )
 
@@ -166,6 +182,7 @@ LATEX = Notation(
     functions="latex",
     product=r" \odot ",
     trace=r"\langle {0} \rangle_{{\tau={tau}}}",
+    eligibility=r"\mathrm{{elig}}_{{\tau={tau}}}({0})",
     exponents=("", "^{2}", "^{3}"),
 )
 

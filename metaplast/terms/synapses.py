@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metaplast.terms.algebra import Mapped, Population, Signal, post, pre
+from metaplast.terms.algebra import Eligibility, Mapped, Population, Signal, post, pre
 from metaplast.terms.operator import Operator
+
+
+class Held(NamedTuple):
+    """An eligibility before and after one example, [episode, row, column] each."""
+
+    before: Tensor
+    after: Tensor
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class Synapses:
             [episode, occurrence]; [episode] in the results of `occurrences`.
         arriving: how many occurrences come with an input: `pre.activity` is exactly zero at all
             later ones, so products with it need not be formed there. None if it may never be zero.
+        held: the eligibilities that terms read here.
+        restarts: whether traces and eligibilities begin at zero with this example.
     """
 
     operator: Operator
@@ -36,6 +46,13 @@ class Synapses:
     weight: float = 1.0
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
     arriving: int | None = None
+    held: Mapping[Eligibility, Held] = field(default_factory=dict)
+    restarts: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of occurrences."""
+        return next(iter(self.signals.values())).shape[1]
 
     def at(self, operator: Operator) -> Synapses:
         """Return the same signals at another matrix between the same two populations."""
@@ -58,8 +75,7 @@ class Synapses:
 
     def occurrences(self) -> Iterator[Synapses]:
         """Yield the synapses at each occurrence, signals as [episode, neuron]."""
-        count = next(iter(self.signals.values())).shape[1]
-        for k in range(count):
+        for k in range(self.count):
             one = {key: value[:, k] for key, value in self.signals.items()}
             scalars = {name: value[:, k] for name, value in self.scalars.items()}
             yield Synapses(self.operator, one, self.weight, scalars)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from keyword import iskeyword
 from math import isfinite
 from numbers import Real
@@ -15,6 +15,7 @@ from torch import Tensor
 from metaplast.base.errors import require
 from metaplast.terms.algebra import (
     AnyGate,
+    Eligibility,
     Formula,
     FormulaError,
     Matrix,
@@ -157,6 +158,11 @@ class Term:
         """Names of the system's scalars that the term reads."""
         return self.formula.scalars
 
+    @property
+    def eligibilities(self) -> tuple[Eligibility, ...]:
+        """The eligibilities that the term reads."""
+        return self.formula.eligibilities if isinstance(self.formula, Formula) else ()
+
     def reads(self, signal: Signal) -> bool:
         """Return whether the term needs `signal`."""
         return signal in self.formula.vectors
@@ -221,8 +227,32 @@ def full_update(term: Term, synapses: Synapses) -> Tensor:
         if monomial.is_ungated_decay:
             update = update + monomial.coefficient * matrix
             continue
+        if monomial.eligibility is not None:
+            update = update + _eligible_part(monomial, monomial.eligibility, synapses)
+            continue
         update = update + _weighted(monomial.coefficient * _part(monomial, synapses), synapses)
     return update
+
+
+def _eligible_part(monomial: Monomial, kept: Eligibility, synapses: Synapses) -> Tensor:
+    """Return coefficient · Σ_k m_k ⊙ E_k, with every E_k written out."""
+    before, keep = synapses.held[kept].before, 1 - 1 / kept.tau
+    matrix, total = before, torch.zeros_like(before)
+    outside = replace(monomial, eligibility=None)
+    for k in range(synapses.count):
+        one = _at(synapses, k)
+        parts = [part.coefficient * _part(part, one) for part in kept.formula.monomials]
+        in_order = synapses.weight == 1
+        matrix = keep * (matrix if in_order else before) + torch.stack(parts).sum(0)
+        total = total + _weighted(monomial.coefficient * _part(outside, one) * matrix, synapses)
+    return total
+
+
+def _at(synapses: Synapses, k: int) -> Synapses:
+    """Return the synapses at occurrence k alone."""
+    signals = {key: value[:, k : k + 1] for key, value in synapses.signals.items()}
+    scalars = {name: value[:, k : k + 1] for name, value in synapses.scalars.items()}
+    return Synapses(synapses.operator, signals, scalars=scalars)
 
 
 def _weighted(part: Tensor, synapses: Synapses) -> Tensor:

@@ -16,7 +16,9 @@ import math
 import re
 from dataclasses import dataclass
 from numbers import Real
+from typing import overload
 
+from metaplast.terms.factors import Scalar
 from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.vectors import Mapped, Signal, mapped
 from metaplast.terms.written import FormulaError, spelled
@@ -50,37 +52,62 @@ class Trace:
     def as_signal(self) -> Signal:
         """The trace as a signal."""
         function = "" if self.function == "same" else f"_{self.function}"
-        tau = f"{self.tau:.12g}".replace(".", "_")
-        return Signal(self.signal.population, f"{self.signal.kind}{function}_trace_{tau}")
+        kind = f"{self.signal.kind}{function}_trace_{_spelled(self.tau)}"
+        return Signal(self.signal.population, kind)
 
 
-def trace(signal: Signal | Mapped, tau: float) -> Signal:
-    """Return the trace of a signal, or of a function of one signal.
+@overload
+def trace(signal: Signal | Mapped, tau: float) -> Signal: ...
+
+
+@overload
+def trace(signal: Scalar, tau: float) -> Scalar: ...
+
+
+def trace(signal: Signal | Mapped | Scalar, tau: float) -> Signal | Scalar:
+    """Return the trace of a signal, of a function of one signal, or of a scalar.
 
     It is zero when an episode begins, and is updated before it is used: x̄ holds the present value
     with weight 1/τ, and with τ = 1 it is the signal itself.
 
     Args:
-        signal: such as `pre.activity` or `post.activity**2`.
+        signal: such as `pre.activity`, `post.activity**2` or `reward`.
         tau: its time constant τ ≥ 1, in examples; in time steps in a network that reads sequences.
 
     Raises:
         FormulaError: if the signal is not one signal or a function of one, or τ is not between 1
             and 1e9.
     """
+    if isinstance(signal, Scalar):
+        time = require_tau("a trace", tau, "trace(reward, tau=20)")
+        return Scalar(f"{signal.name}_trace_{_spelled(time)}")
     factors = mapped(signal).factors
     if len(factors) != 1:
         raise FormulaError(
             f"a trace follows one signal or a function of one, got {spelled(signal)}; write "
             f"trace(pre.activity, tau=20)."
         )
+    time = require_tau("a trace", tau, "trace(pre.activity, tau=20)")
+    return Trace(*factors[0], time).as_signal
+
+
+def require_tau(what: str, tau: object, example: str) -> float:
+    """Return a time constant.
+
+    Raises:
+        FormulaError: if it is not a number between 1 and 1e9.
+    """
     number = isinstance(tau, Real) and not isinstance(tau, bool)
-    if not number or not 1 <= tau <= MOST_TAU:
+    if not number or not 1 <= tau <= MOST_TAU:  # type: ignore[operator]
         raise FormulaError(
-            f"a trace's tau is a number of examples between 1 and 1e9, got {spelled(tau)}; write "
-            f"trace(pre.activity, tau=20)."
+            f"{what}'s tau is a number of examples between 1 and 1e9, got {spelled(tau)}; write "
+            f"{example}."
         )
-    return Trace(*factors[0], float(tau)).as_signal
+    return float(tau)  # type: ignore[arg-type]
+
+
+def _spelled(tau: float) -> str:
+    return f"{tau:.12g}".replace(".", "_")
 
 
 def trace_of(signal: Signal) -> Trace | None:
@@ -92,3 +119,12 @@ def trace_of(signal: Signal) -> Trace | None:
     if not (math.isfinite(tau) and tau >= 1):
         return None
     return Trace(Signal(signal.population, found["kind"]), found["function"] or "same", tau)
+
+
+def scalar_trace_of(name: str) -> tuple[str, float] | None:
+    """Return which scalar a scalar's name follows, and τ, if it is a trace; else None."""
+    found = _KIND.fullmatch(name)
+    if found is None or found["function"]:
+        return None
+    tau = float(found["tau"].replace("_", "."))
+    return (found["kind"], tau) if math.isfinite(tau) and tau >= 1 else None

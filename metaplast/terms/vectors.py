@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from metaplast.terms.functions import FUNCTIONS, POWERS
 from metaplast.terms.written import FormulaError, Part, spelled
 
 if TYPE_CHECKING:
-    from metaplast.terms.formula import Matrix
+    from metaplast.terms.formula import Formula, Matrix
 
 Population = Literal["post", "pre"]
 # The signals of a population. The algebra knows three kinds; a system may offer others, which terms
@@ -55,9 +55,9 @@ class Signal(_Vector):
     def __pow__(self, power: float) -> Mapped:
         return mapped(self) ** power
 
-    def __mul__(self, other: Signal | Mapped) -> Mapped:
+    def __mul__(self, other: Any) -> Any:
         if not isinstance(other, Signal | Mapped):
-            self.refuse(f"{self.written} * {spelled(other)}")
+            return _per_neuron(self, other)
         return mapped(self) * other
 
 
@@ -99,10 +99,13 @@ class Mapped(_Vector):
             self.refuse(f"{self.written}**{spelled(power)}")
         return Mapped(((self.factors[0][0], POWERS[int(power)]),))
 
-    def __mul__(self, other: Signal | Mapped) -> Mapped:
-        """Return the elementwise product of powers and functions of at most two signals."""
+    def __mul__(self, other: Any) -> Any:
+        """Return the elementwise product of powers and functions of at most two signals.
+
+        Times a formula, it is a factor of each row.
+        """
         if not isinstance(other, Signal | Mapped):
-            self.refuse(f"{self.written} * {spelled(other)}")
+            return _per_neuron(self, other)
         factors = dict(self.factors)
         for signal, name in mapped(other).factors:
             if signal in factors:
@@ -117,6 +120,20 @@ class Mapped(_Vector):
         if ones or len(factors) > 2 or len(populations) > 1:
             self.refuse(f"{self.written} * {other.written}")
         return Mapped(tuple(sorted(factors.items(), key=lambda f: _order(f[0]))))
+
+
+def _per_neuron(vector: Signal | Mapped, other: object) -> Formula:
+    """Return vector_i F_ij for a formula F.
+
+    Raises:
+        FormulaError: if the other factor is anything else.
+    """
+    from metaplast.terms.formula import Formula
+
+    found = other.per_neuron(vector) if isinstance(other, Formula) else None
+    if found is None:
+        vector.refuse(f"{vector.written} * {spelled(other)}")
+    return found
 
 
 def mapped(vector: Signal | Mapped, function: str = "same") -> Mapped:

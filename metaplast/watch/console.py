@@ -21,7 +21,13 @@ from metaplast.meta.record import Record
 from metaplast.tasks.source import held_out_word
 from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
-from metaplast.watch.result_tables import growth_table, heldout_table, recovery_table, terms_table
+from metaplast.watch.result_tables import (
+    growth_table,
+    heldout_table,
+    lengths_table,
+    recovery_table,
+    terms_table,
+)
 from metaplast.watch.stages_in_words import testing, training
 
 # Narrower terminals show the progress without a bar.
@@ -126,7 +132,8 @@ def show_config(console: Console, discovery: Discovery) -> None:
     table.add_column()
     rows = {
         "data": discovery.description,
-        "episodes": f"{config.request.described(discovery.split.targets)}; held out: "
+        "episodes": f"{config.request.described(discovery.split.targets, config.lengths)}; "
+        f"held out: "
         f"{held_out_word(discovery.split.held_out, discovery.split.targets)}",
         "network": system.description,
         "feedback": config.feedback_name,
@@ -162,6 +169,10 @@ def show_result(console: Console, result: Result) -> None:
         console.print(growth_table(result))
     console.print(terms_table(result, console.width))
     console.print(heldout_table(result))
+    by_length = lengths_table(result)
+    if by_length is not None:
+        console.print()
+        console.print(by_length)
     if result.recovery is not None:
         console.print(recovery_table(result.recovery))
     show_divergences(console, result)

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from metaplast.base.tables import new_table
+from metaplast.systems.kind import all_systems
+from metaplast.systems.learner import offers
+from metaplast.systems.typical import typical_system
 from metaplast.terms.algebra import post, pre
 from metaplast.terms.library import KnownRule, pool_terms
 from metaplast.terms.pool import Pool
@@ -32,10 +35,10 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
         (r.name, r.citation) for r in rules
     ]:
         sources.add_row(name, citation)
-    usual = [term for term in terms if term.signals <= USUAL]
+    usual = [term for term in terms if _is_usual(term)]
     changes = {matrix: [t for t in usual if t.matrix.name == matrix] for matrix in ("W", "B")}
     found = [_term_table(matrix, some) for matrix, some in changes.items() if some]
-    special = [term for term in terms if not term.signals <= USUAL]
+    special = [term for term in terms if not _is_usual(term)]
     if special:
         found.append(_special_table(special))
     return [*found, known, sources]
@@ -53,14 +56,21 @@ def _term_table(matrix: str, terms: Iterable[Term]) -> Table:
     return table
 
 
+def _is_usual(term: Term) -> bool:
+    return term.signals <= USUAL and not (term.scalars or term.eligibilities)
+
+
 def _special_table(terms: Iterable[Term]) -> Table:
-    """Return the terms that read other signals than y and e, such as a recurrent drive."""
-    table = new_table("Terms that read traces, or signals of particular systems")
+    """Return the terms that read more than y and e, and the systems that offer what they read."""
+    table = new_table("Terms that read traces, scalars, or signals of particular systems")
     table.add_column("name", no_wrap=True)
-    for column in ("change", "locality"):
+    for column in ("change", "locality", "systems"):
         table.add_column(column, overflow="fold")
+    systems = {name: typical_system(name) for name in all_systems()}
     for term in terms:
-        table.add_row(term.name, term.spell(), term.locality)
+        found = [name for name, system in systems.items() if offers(system, term)]
+        where = "all" if len(found) == len(systems) else ", ".join(found)
+        table.add_row(term.name, term.spell(), term.locality, where or "none by name")
     return table
 
 

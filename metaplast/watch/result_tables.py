@@ -7,6 +7,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND, Band
 from metaplast.base.tables import new_table
 from metaplast.discovery.result import DISCOVERED, Result, unsupported
+from metaplast.meta.signs import sign_of
 from metaplast.rules.recovery import Recovery
 from metaplast.terms.term import Term
 
@@ -79,7 +80,7 @@ def _ablation(result: Result, term: Term) -> str:
     if name in result.added:
         return f"with it {result.score.change(result.gain_with(name))}"
     if name in result.errors:
-        return unsupported(term, result.errors[name])
+        return unsupported(sign_of(term, result.config), result.errors[name])
     return ""
 
 
@@ -99,6 +100,24 @@ def heldout_table(result: Result) -> Table:
             result.score.interval(band),
             str(evaluation.non_finite),
             style="bold" if name == DISCOVERED else None,
+        )
+    return table
+
+
+def lengths_table(result: Result) -> Table | None:
+    """Return a table of scores by the number of support examples; None if there is only one."""
+    rules = {name: found.by_steps for name, found in result.heldout.items() if found.by_steps}
+    if not rules:
+        return None
+    table = new_table(f"{result.score.title} by the number of support examples", BAND)
+    table.add_column("examples", justify="right")
+    for name in rules:
+        table.add_column(name, justify="right")
+    for steps in rules[DISCOVERED]:
+        bands = [found[steps] for found in rules.values()]
+        table.add_row(
+            str(steps),
+            *(f"{result.score.text(band.mean)}\n{result.score.interval(band)}" for band in bands),
         )
     return table
 

@@ -71,11 +71,10 @@ def _draw(table: Table) -> Mapping[str, Figure]:
         values = np.concatenate([_accuracy(table, name, column) for column in _DATA], axis=1)
         data[label] = Curve.over_networks(places, values)
         depths[label] = table.series(name, "accuracy_depth").curve(100)
-    where = ", ".join(f"{place} {shown}" for place, shown in enumerate(_DATA.values(), start=1))
     return {
         "": panels(
             [
-                Panel("held-out accuracy, %", where, data, (0, 100), marks=True),
+                Panel("held-out accuracy, %", "", data, (0, 100), categories=tuple(_DATA.values())),
                 Panel("held-out accuracy, EMNIST, %", "layers", depths, (0, 100), marks=True),
             ]
         )

@@ -11,6 +11,8 @@ from metaplast.online.comparison import Entrant, EntrantResult
 from metaplast.online.train import OnlineRun
 from metaplast.report.comparison import coefficients_table, score_table
 from metaplast.rules.rule import Rule
+from metaplast.terms.library import all_terms, known_rules
+from metaplast.watch.library_tables import library_tables
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -53,3 +55,22 @@ def test_the_scores_of_rules_cut_and_break_no_name(width, capsys):
         assert sum(line.strip().startswith(f"{name}  ") for line in lines) == 2
     assert "".join(lines).count("n = ") == {80: 1, 100: 2, 140: 4}[width]
     assert "n = 8" in "".join(lines)
+
+
+def test_the_library_says_which_systems_offer_what_a_term_reads(capsys):
+    tables = library_tables(all_terms().values(), known_rules().values())
+    console = Console(width=200)
+    for each in tables:
+        console.print(each)
+    lines = capsys.readouterr().out.splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("Terms that read traces"))
+    last = {}
+    for line in lines[first : lines.index(next(x for x in lines if x.startswith("Known rules")))]:
+        cells = line.strip().split("  ")
+        last[cells[0]] = cells[-1].strip()
+    assert last["covariance"] == "all"
+    assert last["reinforce_delayed"] == last["node_perturbation"] == "choice"
+    assert last["rflo"] == "leaky"
+    assert last["drive_oja"] == "recurrent"
+    assert last["recursive_least_squares"] == "none by name"
+    assert "choice" not in last["error_hebbian_delayed"]

@@ -237,6 +237,46 @@ def fixed_points_mnist():
     }
 
 
+def lasting():
+    """Return accuracies of two seeds by images; rules of several lengths, backprop of one each."""
+    ends = {
+        "seven_products": {250: (70, 66), 1000: (80, 81), 2000: (86, 85), 5000: (88, 87)},
+        "local_products": {250: (61, 69), 1000: (78, 76), 2000: (84, 83), 5000: (86, 90)},
+        "four_published": {250: (60, 60), 1000: (70, 70), 2000: (76, 76), 5000: (69, 69)},
+        # The best rate by the mean of both seeds, another at each length.
+        "backprop_0.012": {250: (50, 50), 1000: (77, 77), 2000: (83, 84), 5000: (80, 80)},
+        "backprop_0.027": {250: (65, 67), 1000: (78, 70), 2000: (85, 60), 5000: (88, 88)},
+    }  # fmt: skip
+    for rate in ("0.005", "0.008", "0.018", "0.04"):
+        ends[f"backprop_{rate}"] = dict.fromkeys((250, 1000, 2000, 5000), (10, 10))
+    in_ten = dict.fromkeys(ends, (10, 10)) | {
+        "seven_products": (79, 60), "local_products": (72, 73), "four_published": (50, 55),
+        "backprop_0.04": (40, 35),
+    }  # fmt: skip
+    run = {
+        name: {"accuracy_mnist": {at: (x / 100, y / 100) for at, (x, y) in places.items()}}
+        for name, places in ends.items()
+    }
+    for name, (x, y) in in_ten.items():
+        run[name]["accuracy_deep"] = {2000: (x / 100, y / 100)}
+    leads = {
+        "seven products": ((5, -1), (3, 4), (3, 1), (0, -1)),
+        "five local products": ((-4, 2), (1, -1), (1, -1), (-2, 2)),
+    }
+    deep = {"seven products": (39, 25), "five local products": (32, 38)}
+    return run, {
+        **{
+            f"{name}, random feedback, above backprop with its best rate: {images:,} images": value
+            for name, values in leads.items()
+            for images, value in zip((250, 1000, 2000, 5000), values, strict=True)
+        },
+        **{
+            f"{name} in 10 layers, unchanged, lead backprop by 30 points: 2,000 images": value
+            for name, value in deep.items()
+        },
+    }
+
+
 def short_term_memory():
     """Return networks with 8000 images, 50 time steps and two neurons.
 
@@ -375,8 +415,39 @@ def reservoirs():
     }  # fmt: skip
 
 
+def three_factor():
+    """Return probabilities of the better arm, mean over the last fifth of 1000 steps."""
+    ends = {
+        "no_delay": (0.9, 0.8), "delay_3_eligible": (0.8, 0.5), "delay_3": (0.5, 0.7),
+        "delay_10_eligible": (0.7, 0.6), "delay_10": (0.4, 0.9),
+    }  # fmt: skip
+    variants = {
+        name: {"better": {500: (0.1, 0.2), 800: (0.3, 0.3), 900: tuple(x - 0.1 for x in end),
+                          1000: tuple(x + 0.1 for x in end)}}
+        for name, end in ends.items()
+    }  # fmt: skip
+    variants["delay_3_eligible"] |= {
+        "theta_rewarded": {1000: (0.2, 0.1)}, "theta_baseline": {1000: (-0.1, 0.3)},
+    }  # fmt: skip
+    eligible = "with an eligibility of τ = "
+    without = "and no eligibility the choice stays near chance"
+    return variants, {
+        "without delay the better arm is found: its probability in the last 200 steps": (90, 80),
+        f"with a delay of 3 steps it is found {eligible}4": (80, 50),
+        f"with a delay of 3 steps {without}": (50, 70),
+        f"with a delay of 10 steps it is found {eligible}11": (70, 60),
+        f"with a delay of 10 steps {without}": (40, 90),
+        "with a delay of 3 steps the eligibility wins": (30, -20),
+        "with a delay of 10 steps the eligibility wins": (30, -30),
+        "the baseline is found (delay 3, one fit for all seeds): minus the mean reward's "
+        "coefficient over the reward's": (0.5, -3),
+    }  # fmt: skip
+
+
 CASES = {
+    "three-factor": three_factor(),
     "recurrent-beyond": recurrent_beyond(),
+    "lasting": lasting(),
     "short-term-memory": short_term_memory(),
     "short-term-memory-sizes": short_term_memory_sizes(),
     "fixed-points-linear": fixed_points_linear(),

@@ -71,13 +71,19 @@ WRONG = {
     tuple: ["10,5", b"10", {10, 5}, {10: 5}, None, [10.5], [True], [[10], [5]], ["10"], len],
     Path: ["", b"a", 3, True, [], "a\0b"],
 }
-OPTIONAL = ("shots", "entry", "l1", "feedback", "data_root", "least_effect")
+OPTIONAL = (
+    "shots", "entry", "l1", "spread", "feedback", "data_root", "least_effect", "positive",
+    "negative",
+)  # fmt: skip
 DEFAULTS = DiscoveryConfig()
 KINDS = {
     "entry": int,
     "data_root": Path,
     "shots": int,
     "l1": float,
+    "spread": float,
+    "positive": str,
+    "negative": str,
     "feedback": str,
     "least_effect": float,
 }
@@ -92,6 +98,8 @@ CASES = [
     for field in dataclasses.fields(DiscoveryConfig)
     for value in WRONG[kind_of(field.name)]
     if not (value is None and field.name in OPTIONAL)
+    # One number of shots, or several.
+    and not (field.name == "shots" and isinstance(value, list | torch.Tensor))
 ]
 
 

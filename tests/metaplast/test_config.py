@@ -133,3 +133,30 @@ def test_what_was_asked_for_reaches_the_source():
     request = config.request
     assert (request.ways, request.shots, request.queries) == (3, 4, 2)
     assert (request.labels, request.seed, request.dtype) == ("remapped", 9, torch.float64)
+
+
+# What version 1 wrote, and the fields that its readers already knew how to fill in.
+FIRST_FIELDS = {
+    "activation", "backtrack", "clip", "data_root", "dataset", "device", "dtype", "engine",
+    "episodes", "feedback", "held_out", "hidden", "init", "l1", "labels", "least_effect",
+    "meta_batch", "meta_lr", "objective", "optimizer", "penalty", "queries", "refit",
+    "refit_batch", "scaling", "schedule", "seed", "shots", "signs", "system", "terms",
+    "test_episodes", "theta", "threshold", "validation", "ways",
+}  # fmt: skip
+
+
+def test_runs_of_earlier_versions_are_read_and_keep_their_identity():
+    # A new field is left out at its default, or no earlier run can be shown or continued.
+    written = DiscoveryConfig().to_json()
+    assert set(written) == FIRST_FIELDS
+    assert DiscoveryConfig.from_json(written) == DiscoveryConfig()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"positive": "F0"}, {"entry": 160}, {"entry": 0, "look": 32}, {"shots": (5, 20)}]
+)
+def test_fields_that_were_set_are_written(changes):
+    config = DiscoveryConfig(**changes)
+    written = config.to_json()
+    assert changes.items() <= written.items()
+    assert DiscoveryConfig.from_json(written) == config

@@ -356,3 +356,17 @@ def test_a_damaged_run_is_refused_in_one_sentence(spoil, folder):
         Discovery.resume(folder, split=SPLIT).run()
     assert_is_one_sentence(caught.value)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("terms", ["bio", "F0,F2"])
+def test_the_rule_alone_is_that_of_a_whole_run(terms, tmp_path):
+    config = DiscoveryConfig(terms=terms, **TINY)
+    whole = discover(config, split=SPLIT)
+    watcher = Watcher()
+    found = Discovery(config, split=SPLIT, folder=tmp_path, observers=[watcher]).find()
+    assert found.coefficients == whole.rule.coefficients
+    assert "heldout_accuracy" not in found.provenance
+    assert not {record.stage for record in watcher.records} & {"backprop", "feedback_alignment"}
+    # Its folder is that of a run, which can go on to the test.
+    again = Discovery.resume(tmp_path, split=SPLIT).run()
+    assert again.heldout["discovered"].band == whole.heldout["discovered"].band

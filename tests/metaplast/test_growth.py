@@ -243,8 +243,8 @@ def evidence(means, *, tasks=64, spread=1.0, active=(), clip=0.0):
 
 
 def positions(found, active, bar=0.03, signed=()):
-    nonnegative = torch.tensor([k in signed for k in range(len(active))])
-    return [c.position for c in found.candidates(active, nonnegative, bar, 3.0)]
+    signs = torch.tensor([int(k in signed) for k in range(len(active))])
+    return [c.position for c in found.candidates(active, signs, bar, 3.0)]
 
 
 def test_a_candidate_is_several_standard_errors_from_zero():

@@ -342,9 +342,9 @@ def test_terms_that_come_and_go_end_after_a_few_rounds():
 
 
 def test_a_dropped_term_says_how_little_supports_it_and_whether_its_sign_bars_it():
-    decay, oja = named("decay", "oja")
-    assert unsupported(oja, -1.26) == "gradient 1.3 s.e."
-    assert unsupported(oja, 5.4) == "gradient 5.4 s.e."
+    assert unsupported(0, -1.26) == "gradient 1.3 s.e."
+    assert unsupported(0, 5.4) == "gradient 5.4 s.e."
     # A positive gradient would make the decay an amplification.
-    assert unsupported(decay, 5.4) == "gradient 5.4 s.e. to θ < 0"
-    assert unsupported(decay, -2.0) == "gradient 2.0 s.e."
+    assert unsupported(1, 5.4) == "gradient 5.4 s.e. to θ < 0"
+    assert unsupported(1, -2.0) == "gradient 2.0 s.e."
+    assert unsupported(-1, -2.0) == "gradient 2.0 s.e. to θ > 0"

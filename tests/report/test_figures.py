@@ -10,8 +10,8 @@ from metaplast.base.bands import Band
 from metaplast.report import figures
 from metaplast.report.canvas import _spread, inlined, look, save_figure, svg
 from metaplast.report.curve import PLACES, Curve
-from metaplast.report.figures import Trajectory
-from metaplast.reproduce.panels import Panel, _shared_looks
+from metaplast.report.figures import Size, Trajectory
+from metaplast.reproduce.panels import Panel, _shared_looks, figure_of
 
 
 @pytest.mark.slow
@@ -145,3 +145,37 @@ def test_dropped_terms_are_faded_and_kept_ones_end_in_a_dot():
     assert kept.get_alpha() == 1
     assert final.get_ydata().tolist() == [4, 9]
     assert dropped.get_alpha() == figures.FADED
+
+
+def test_points_of_categories_are_not_joined():
+    lines = {
+        name: Curve(np.array([1.0, 2.0]), *(np.array([height, height + 5]) + d for d in (0, -1, 1)))
+        for name, height in (("a", 10.0), ("b", 20.0))
+    }
+    figure = figure_of([Panel("accuracy", "", lines, categories=("EMNIST", "MNIST"))])
+    (axes,) = figure.axes
+    points = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    assert all(line.get_linestyle() == "None" for line in points)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["EMNIST", "MNIST"]
+    first, second = (line.get_xdata() for line in points)
+    assert all(first < second)  # Beside each other, not on top.
+    assert np.allclose((first + second) / 2, [1, 2])
+
+
+def test_complexity_shows_every_rule_and_joins_the_best_of_each_size():
+    rules = [
+        Size(3, Band(0.6, 0.5, 0.7)), Size(2, Band(0.7, 0.6, 0.8)), Size(1, Band(0.2, 0.1, 0.3)),
+        Size(2, Band(0.5, 0.4, 0.6)), Size(2, Band(0.71, 0.6, 0.8), is_chosen=True),
+    ]  # fmt: skip
+    (axes,) = figures.complexity(rules, y="validation accuracy, %", scale=ACCURACY).axes
+    joined, *others = axes.lines
+    assert joined.get_ydata() == pytest.approx([20, 71, 60])
+    dots = [line for line in others if line.get_marker() == "o"]
+    assert [line.get_ydata()[0] for line in dots] == pytest.approx([60, 70, 20, 50, 71])
+    assert [round(line.get_xdata()[0]) for line in dots] == [3, 2, 1, 2, 2]
+    assert len({line.get_xdata()[0] for line in dots}) == 5
+    colours = [line.get_color() for line in dots]
+    assert colours.count(colours[-1]) == 1
+    (label,) = axes.texts
+    assert label.get_text() == "chosen"
+    assert label.xy[1] == pytest.approx(71)

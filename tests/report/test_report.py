@@ -92,8 +92,13 @@ def shown(folder):
 def test_every_discovery_ends_with_a_page_and_its_figures(folder, shown):
     kept = Rule.load(folder / "rule.json").terms
     expected = FIGURES | ({"ablation"} if len(kept) > 1 else set())
-    names = {path.stem for path in (folder / "figures").iterdir()}
+    tried = json.loads((folder / "summary.json").read_text())["tried"]
+    assert tried[0]["stage"] == "refit"
+    expected |= {"complexity"} if len({len(each["terms"]) for each in tried}) > 1 else set()
+    names = {path.stem for path in (folder / "figures").iterdir()} - {"rule"}
     assert names == expected
+    assert (folder / "figures" / "rule.svg").read_text().startswith("<svg")
+    assert ("href", "figures/rule.svg") in shown.attributes
     for name in names:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "figures" / f"{name}.svg").read_text().startswith("<?xml")

@@ -120,6 +120,17 @@ SOURCES = {
     # tests/systems/test_reservoir.py compares these with the plain loop.
     "node_perturbation": r"^Pyle & Rosenbaum 2019, .*exploration \(RMHL\)$",
     "recursive_least_squares": "^Pyle & Rosenbaum 2019, .*mastery, the update of FORCE$",
+    # tests/systems/test_choice.py and test_leaky.py compare these with plain loops and gradients.
+    "reward_modulated_hebbian": "^reward-modulated Hebbian learning",
+    "exploratory_hebbian": "^Legenstein et al. 2010",
+    "reinforce": "^Williams 1992",
+    "reinforce_delayed": "^Williams 1992, .*Fiete & Seung 2006$",
+    "rewarded_eligibility": "^Williams 1992, without a baseline$",
+    "mean_reward_eligibility": "^Williams 1992, its baseline alone$",
+    "error_hebbian_delayed": "^the delta rule, Widrow & Hoff 1960, with an eligibility$",
+    "output_delta": "^the delta rule, Widrow & Hoff 1960$",
+    "rflo": "^Murray 2019",
+    "e_prop": "^Bellec et al. 2020",
 }
 
 

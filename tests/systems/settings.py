@@ -13,14 +13,28 @@ from systems.recurrent_example import Recurrent as TestRecurrent
 from metaplast.reservoirs.algorithm import Algorithm
 from metaplast.reservoirs.network import Dynamics
 from metaplast.reservoirs.tasks import PEN, Task
+from metaplast.systems.choice import Choice
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.leaky import Leaky
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.reservoir import Reservoir
 from metaplast.systems.system import System
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.terms.algebra import W, dot, outer, post, pre, scalar
+from metaplast.terms.algebra import (
+    W,
+    dot,
+    eligible,
+    outer,
+    post,
+    pre,
+    reward,
+    scalar,
+    sign,
+    surprise,
+    trace,
+)
 from metaplast.terms.term import Term
 
 
@@ -117,6 +131,50 @@ EXPECTED = Term(
     "made up",
 )
 
+HEBB = outer(post.activity, pre.activity)
+# A factor of each neuron, gates, traces, functions, projections and powers, inside and outside.
+ELIGIBLE_TERMS = (
+    *named("error_hebbian", "decay"),
+    Term("delayed_delta", -(post.error * eligible(outer(post.activity, pre.activity), 3)), "m"),
+    Term(
+        "delayed_oja",
+        dot(post.error, post.activity)
+        * eligible(HEBB - outer(post.activity, W.T @ post.activity) - 0.5 * (W * (W * HEBB)), 2.5),
+        "m",
+    ),
+    Term(
+        "two_kept",
+        eligible(dot(post.activity, post.error) * outer(post.activity**2, pre.activity), 4)
+        + post.activity * eligible(outer(sign(post.error), trace(pre.activity, 3)), 2)
+        - 2 * HEBB,
+        "m",
+    ),
+    Term("fading", scalar("error_size") * (-0.1 * W) - 0.1 * eligible(W + 0.2 * HEBB, 5), "m"),
+)
+SURE_TERM = Term("sure", scalar("confidence") * eligible(HEBB, 4), "m")
+REWARDED_TERMS = (
+    NODE_PERTURBATION,
+    Term("eligible", surprise * eligible(outer(DEVIATION, pre.activity), 3), "m"),
+    Term("expected", trace(reward, 4) * eligible(reward * (W * HEBB), 2), "m"),
+)
+
+
+class DrawnOnce(Choice):
+    """With fixed draws, and away from where an action flips, the loss is differentiable."""
+
+    differentiable = True
+
+
+CHOICE_TERMS = (
+    *named("reinforce", "reinforce_delayed", "mean_reward_eligibility", "decay"),
+    Term("chosen", trace(reward, 3) * outer(post.signal("choice"), pre.activity), "m"),
+)
+
+LEAKY_TERMS = (
+    *named("rflo", "e_prop", "output_delta", "oja", "decay"),
+    Term("traced", outer(post.error, trace(pre.activity, 3)), "m"),
+)
+
 # Every gate is open, and a few neurons are enough for every equation.
 SMALL = Dynamics(5, 0.6, time_step=4.0)
 READOUT_TERMS = named("node_perturbation", "recursive_least_squares", "oja", "decay")
@@ -160,6 +218,37 @@ SETTINGS = {
             (4, 5, 4, 2), feedback_name="predictive-coding:fixed,eta=0.5,n=4", objective_name="mse"
         ),
         (*named("error_hebbian", "oja", "decay"), PREDICTION), (4,), vectors(2),
+    ),
+    "choice, delayed": Setting(
+        DrawnOnce((3, 4), 2, "normal:0.5"), CHOICE_TERMS, (3,), vectors(4), size=0.3,
+        noise_shape=(1,),
+    ),
+    "leaky, rates, each step": Setting(
+        Leaky((2, 3, 2), Timing(3, 1, 4, each=True), 3.0, objective_name="mse"), LEAKY_TERMS,
+        (3, 2), vectors(4, 2), size=0.1,
+    ),
+    "leaky, potentials, last step": Setting(
+        Leaky((2, 3, 3), Timing(1, 2, 4), 2.5, "potential", feedback_name="lesson-symmetric"),
+        LEAKY_TERMS, (1, 2), size=0.1,
+    ),
+    "stack, eligible": Setting(
+        FullyConnected((4, 3, 3), "tanh"), (*ELIGIBLE_TERMS, SURE_TERM), (4,), size=0.1
+    ),
+    "recurrent, eligible, mse": Setting(
+        Recurrent((2, 3, 2), Timing(3, 1, 4, each=True), objective_name="mse"), ELIGIBLE_TERMS,
+        (3, 2), vectors(4, 2), size=0.001,
+    ),
+    "recurrent, eligible, last step": Setting(
+        Recurrent((2, 3, 3), Timing(1, 2, 4)), (*ELIGIBLE_TERMS, SURE_TERM), (1, 2)
+    ),
+    "fixed point, eligible, mini-batches": Setting(
+        FixedPoint((3, 4, 3), **TIGHT), ELIGIBLE_TERMS[:-1], (3,), together=3
+    ),
+    "perturbed, eligible": Setting(
+        Perturbed(), REWARDED_TERMS, (3,), size=0.3, noise_shape=(1, 4)
+    ),
+    "perturbed, eligible, four times": Setting(
+        Perturbed(), REWARDED_TERMS, (3,), size=0.3, noise_shape=(4, 4)
     ),
     "perturbed": Setting(Perturbed(), PERTURBED_TERMS, (3,), size=0.3, noise_shape=(1, 4)),
     "perturbed, four times, mse": Setting(

@@ -14,7 +14,7 @@ from metaplast.engines import Problem, get_engine
 from metaplast.export import export_rule
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
-from metaplast.systems.state import View
+from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group
 from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.library import TermChoice
@@ -86,6 +86,28 @@ def test_node_perturbation_follows_the_gradient_on_average(objective):
     mirrored = Term("mirrored", -NODE_PERTURBATION.formula, "made up")
     wrong = Learner(system, (mirrored,)).step(state, theta, example).matrices["W"]
     assert cosine(wrong - state.matrices["W"], -gradient) < -0.99
+
+
+def test_the_exploratory_rule_follows_the_gradient_on_average():
+    """For constant input and noise in the activity: the running means are those of the same x."""
+    system = replace(MSE, size=0.1)
+    learner = Learner(system, named("exploratory_hebbian"))
+    episodes, steps = 3000, 40
+    one = learner.draw(1, seeded(), torch.float64)
+    state = one.map(lambda m: m.expand(episodes, *m.shape[1:]).clone())
+    x, target = normal(1, 3, seed=1), normal(1, 2, seed=2)
+    given = x.expand(episodes, 3), target.expand(episodes, 2)
+    still, theta = torch.zeros(episodes, 1, 1).double(), torch.ones(episodes, 1, 1).double()
+    noise = normal(steps, episodes, 1, 4, seed=4)
+    for t in range(steps - 1):
+        state = learner.step(state, still, Examples(*given, noise[t]))
+    after = learner.step(state, theta, Examples(*given, noise[-1]))
+    mean = (after.matrices["W"] - state.matrices["W"]).mean(0)
+    leaf = one.matrices["W"].requires_grad_()
+    whole = State({**one.matrices, "W": leaf}, one.carry)
+    loss, _ = learner.query(whole, Examples(x[:, None], target[:, None]))
+    (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+    assert cosine(mean, -gradient[0]) > 0.98
 
 
 def test_a_reward_lowers_the_loss_without_any_error():

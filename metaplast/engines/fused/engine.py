@@ -21,6 +21,7 @@ from metaplast.engines.contract import Engine, Outcome, Problem
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import CrossEntropy
+from metaplast.systems.wrapped import Wrapped, reads_more
 from metaplast.terms.algebra import Formula
 from metaplast.terms.term import Term
 
@@ -106,6 +107,12 @@ class FusedEngine(Engine):
         """
         from metaplast.engines.fused.batch import Batch
 
+        if problem.theta.dim() == 3:
+            raise UserError(
+                "the fused engine takes one theta for all episodes, got one for each; use --engine "
+                "batched."
+            )
+
         return Batch(problem, self.settings, gradient).run()
 
 
@@ -116,6 +123,12 @@ def _has_power(term: Term) -> bool:
 def _refusal(learner: Learner) -> str | None:
     """Return why the kernel cannot serve a learner's system, None if it can."""
     system = learner.system
+    if isinstance(system, Wrapped):
+        return (
+            f"the fused engine keeps no traces, eligibilities or scalars, which "
+            f"{', '.join(t.name for t in learner.terms if reads_more(t))} reads; use --engine "
+            f"batched, or leave the term out."
+        )
     if type(system) is not FullyConnected:
         return (
             f"the fused engine serves the fully connected network only, got the system "

@@ -21,20 +21,28 @@ jax.config.update("jax_platforms", "cpu")
 
 def drive(code, weights, feedback, images, labels):
     """Learn one example by the program's `step`, the others by its `learn`."""
-    def take(result, feedback):
-        return result if isinstance(result, tuple) else (result, feedback)
-
     weights, feedback = ([jax.numpy.asarray(m) for m in g] for g in (weights, feedback))
-    given = (weights, feedback) if feedback else (weights,)
-    weights, feedback = take(code.step(*given, images[0], labels[0]), feedback)
-    given = (weights, feedback) if feedback else (weights,)
-    weights, feedback = take(code.learn(*given, images[1:], labels[1:]), feedback)
+    memory = begun(code, weights, feedback)
+    parts = ((code.step, images[0], labels[0]), (code.learn, images[1:], labels[1:]))
+    for learn, x, label in parts:
+        given = (weights, feedback) if feedback else (weights,)
+        result = learn(*given, *memory, x, label)
+        result = list(result) if isinstance(result, tuple) else [result]
+        memory = [result.pop()] if memory else []
+        weights, feedback = result if len(result) == 2 else (result[0], feedback)
     return [*weights, *feedback]
+
+
+def begun(code, weights, feedback):
+    """Return the memory with which a task begins, in a list; none if synapses remember nothing."""
+    if not hasattr(code, "begin"):
+        return []
+    return [code.begin(*((weights, feedback) if feedback else (weights,)))]
 
 
 def mistakes(code, weights, feedback, x):
     """Return calls of `step` and `learn` that must be refused."""
-    rest = (feedback,) if feedback else ()
+    rest = ((feedback,) if feedback else ()) + tuple(begun(code, weights, feedback))
     both = jax.numpy.stack([x, x])
     wrong = {"no class": len(weights[-1]), "class -1": -1, "a bool": True, "a loss": 0.7}
     right, bad = 0, -1

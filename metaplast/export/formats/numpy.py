@@ -22,16 +22,26 @@ import numpy as np
 
 def drive(code, weights, feedback, images, labels):
     """Learn the examples by the program's `step`."""
+    memory = begun(code, weights, feedback)
     for x, label in zip(images, labels):
         given = (weights, feedback) if feedback else (weights,)
-        result = code.step(*given, x, label)
-        weights, feedback = result if isinstance(result, tuple) else (result, feedback)
+        result = code.step(*given, *memory, x, label)
+        result = list(result) if isinstance(result, tuple) else [result]
+        memory = [result.pop()] if memory else []
+        weights, feedback = result if len(result) == 2 else (result[0], feedback)
     return [*weights, *feedback]
+
+
+def begun(code, weights, feedback):
+    """Return the memory with which a task begins, in a list; none if synapses remember nothing."""
+    if not hasattr(code, "begin"):
+        return []
+    return [code.begin(*((weights, feedback) if feedback else (weights,)))]
 
 
 def mistakes(code, weights, feedback, x):
     """Return calls of `step` that must be refused."""
-    rest = (feedback,) if feedback else ()
+    rest = ((feedback,) if feedback else ()) + tuple(begun(code, weights, feedback))
     outputs = getattr(code, "OUTPUTS", len(weights[-1]))
     wrong = {"no class": outputs, "class -1": -1, "a bool": True, "a loss": 0.7}
     right = 0

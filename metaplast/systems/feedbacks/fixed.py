@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from metaplast.systems.feedback import ChainFeedback, ErrorPass
@@ -12,8 +14,8 @@ class Fixed(ChainFeedback):
 
     name = "fixed"
     summary = "B random and fixed, feedback alignment"
-    kernel = "own"
-    code = "feedback[k] @ e[k + 1]"
+    kernel: ClassVar[str | None] = "own"
+    code: str | None = "feedback[k] @ e[k + 1]"
     equation = "eₗ₋₁ = (Bₗ eₗ) ⊙ σ′(zₗ₋₁)"
     latex = r"e_{\ell-1} = (B_{\ell}\, e_{\ell}) \odot \sigma'(z_{\ell-1})"
     note = "the feedback matrices are random and fixed"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError, require
-from metaplast.systems.labels import read_numbers
+from metaplast.systems.number_targets import number_targets
 from metaplast.systems.objective import Objective
 
 
@@ -69,38 +67,9 @@ class MeanSquaredError(Objective):
         online: bool = False,
     ) -> Tensor:
         """Return vectors [*shape, neuron] of numbers in `dtype` whose `least_score` is finite."""
-        wanted = (*shape, neurons)
-        found = read_numbers(given)
-        fits = found is not None and tuple(found.shape) == wanted
-        mend = f"give one vector of {neurons} numbers for each sample"
-        if fits:
-            mend = "convert them to floating point"
-        require(
-            fits and found is not None and found.is_floating_point(),
-            f"{what} of the objective mse must be floating-point vectors of shape {wanted}, got "
-            f"{_shown(given, found)}; {mend}.",
+        return number_targets(
+            self.name, given, (*shape, neurons), what=what, dtype=dtype, device=device
         )
-        assert found is not None
-        largest = math.sqrt(torch.finfo(dtype).max / (4 * neurons))
-        if not bool((found.abs() <= largest).all()):  # NaN is no less than anything.
-            require(
-                bool(torch.isfinite(found).all()),
-                f"{what} must be finite numbers, got NaN or infinity; remove or repair those "
-                f"samples.",
-            )
-            raise UserError(
-                f"{what} must be at most {largest:.1e} in size, because {dtype} cannot hold their "
-                f"squares, got {float(found.abs().max()):.1e}; scale them, in data of your own "
-                f"with target_scale='standard'."
-            )
-        return found.to(device=device, dtype=dtype)
-
-
-def _shown(given: object, found: Tensor | None) -> str:
-    if found is None:
-        masked = " with masked values" if np.ma.is_masked(given) else ""
-        return f"a {type(given).__name__}{masked}"
-    return f"{found.dtype} of shape {tuple(found.shape)}"
 
 
 mean_squared_error = MeanSquaredError()

@@ -1,0 +1,1 @@
+"""What builds the documentation site, besides Sphinx: one module for each thing."""

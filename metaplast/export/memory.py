@@ -1,0 +1,143 @@
+"""What synapses remember between examples, as code: traces, and eligibilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from metaplast.base.errors import require
+from metaplast.export.exporter import declared
+from metaplast.export.python import LINE, statements, variable, vector_code
+from metaplast.systems.broadcast import CONFIDENCE, ERROR_SIZE
+from metaplast.terms.algebra import Eligibility, Matrix, Signal
+from metaplast.terms.term import Term
+from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
+
+#: Scalars that a stack's program computes: of y[-1] and e[-1], with {xp} for the array library.
+SCALARS = {ERROR_SIZE: "{xp}.sqrt((e[-1] ** 2).sum())", CONFIDENCE: "y[-1].max()"}
+#: Array libraries whose programs can remember.
+LIBRARIES = ("np", "jnp")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the synapses of one kind of matrix remember.
+
+    Attributes:
+        matrix: W or B.
+        traces: of signals, by variable.
+        scalar_traces: what each trace of a scalar follows and its τ, by variable.
+        kept: the variable of each eligibility.
+        library: what the program calls its array library.
+    """
+
+    matrix: Matrix
+    traces: Mapping[str, Trace]
+    scalar_traces: Mapping[str, tuple[str, float]]
+    kept: Mapping[Eligibility, str]
+    library: str
+
+    @classmethod
+    def of(cls, terms: Sequence[Term], library: str) -> Memory | None:
+        """Return the memory of terms on one matrix; None if they have none."""
+        formulas = [declared(term) for term in terms]
+        if not formulas:
+            return None
+        vectors = {v for f in formulas for v in f.vectors if isinstance(v, Signal)}
+        found = {variable(v): trace_of(v) for v in sorted(vectors, key=variable)}
+        names = sorted({name for f in formulas for name in f.scalars})
+        followed = {name: scalar_trace_of(name) for name in names}
+        kept = dict.fromkeys(e for f in formulas for e in f.eligibilities)
+        memory = cls(
+            formulas[0].matrix,
+            {name: trace for name, trace in found.items() if trace is not None},
+            {name: trace for name, trace in followed.items() if trace is not None},
+            {eligibility: f"E_{i}" for i, eligibility in enumerate(kept, 1)},
+            library,
+        )
+        return memory if memory.names else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables."""
+        return (*self.traces, *self.scalar_traces, *self.kept.values())
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The variables of the signals that traces follow."""
+        return frozenset(variable(trace.signal) for trace in self.traces.values())
+
+    @property
+    def begins(self) -> tuple[tuple[str, str], ...]:
+        """Each variable with code of its zeros."""
+        matrix = self.matrix.name
+        places = {self.matrix.rows: f"{matrix}[:, 0]", self.matrix.columns: f"{matrix}[0]"}
+        found = [(name, places[trace.signal.population]) for name, trace in self.traces.items()]
+        found += [(name, f"{matrix}[0, 0]") for name in self.scalar_traces]
+        found += [(name, matrix) for name in self.kept.values()]
+        return tuple((name, f"{self.library}.zeros_like({like})") for name, like in found)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Code that brings every variable up to date, from the dictionary `memory`."""
+        lines = []
+        for name, trace in self.traces.items():
+            value = vector_code(trace.followed, self.library)
+            lines += _follow(name, value, trace.tau)
+        for name, (source, tau) in self.scalar_traces.items():
+            lines += _follow(name, source, tau)
+        for kept, name in self.kept.items():
+            lines.append(f"change = {self.library}.zeros_like({self.matrix.name})")
+            lines += statements("change", "", kept.formula, self.library)
+            lines.append(f'{name} = {1 - 1 / kept.tau!r} * memory["{name}"] + change')
+        return tuple(lines)
+
+
+def _follow(name: str, value: str, tau: float) -> list[str]:
+    """Return lines of code that let a trace follow a value."""
+    product = f"({value})" if " " in value else value
+    parts = f'{1 - 1 / tau!r} * memory["{name}"]', f"{product} / {tau!r}"
+    line = f"{name} = {' + '.join(parts)}"
+    if len(line) <= LINE:
+        return [line]
+    both = " + ".join(parts)
+    inner = [both] if len(both) + 4 <= LINE else [parts[0], f"+ {parts[1]}"]
+    return [f"{name} = (", *(f"    {part}" for part in inner), ")"]
+
+
+def read_scalars(terms: Iterable[Term]) -> tuple[str, ...]:
+    """Return the scalars of the output that terms read, themselves or by a trace."""
+    names = {name for term in terms for name in term.scalars}
+    names = {(scalar_trace_of(name) or (name,))[0] for name in names}
+    return tuple(name for name in SCALARS if name in names)
+
+
+def require_code(term: Term, library: str, *, softmax: bool) -> None:
+    """Raise `UserError` unless programs can compute what a term reads.
+
+    Args:
+        term: declared.
+        library: what the program calls its array library.
+        softmax: whether the outputs are probabilities.
+    """
+    followed = {s: trace_of(s) for s in term.signals}
+    sources = {s if t is None else t.signal for s, t in followed.items()}
+    others = sorted(s.written for s in sources if s.kind not in ("activity", "error"))
+    require(
+        not others,
+        f"programs compute activities and errors only, and the term {term.name} reads "
+        f"{', '.join(others)}; export the rule as latex, markdown or json.",
+    )
+    known = {name for name in SCALARS if softmax or name != CONFIDENCE}
+    scalars = {(scalar_trace_of(name) or (name,))[0] for name in term.scalars}
+    require(
+        scalars <= known,
+        f"programs compute no scalars but those of the output, and the term {term.name} reads "
+        f"{', '.join(sorted(scalars - known))}; export the rule as latex, markdown or json.",
+    )
+    needs = bool(term.scalars or term.eligibilities) or any(followed.values())
+    require(
+        library in LIBRARIES or not needs,
+        f"this program keeps no traces, eligibilities or scalars, which the term {term.name} "
+        f"reads; export the rule as numpy, jax, latex, markdown or json.",
+    )

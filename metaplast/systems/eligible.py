@@ -1,0 +1,81 @@
+"""A system whose synapses hold eligibilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+from metaplast.systems.state import View
+from metaplast.systems.system import Examples, Presented, System
+from metaplast.systems.wrapped import Wrapped
+from metaplast.terms.algebra import Eligibility, Signal
+from metaplast.terms.collected import held
+from metaplast.terms.layout import CompiledTerms, inner_terms
+from metaplast.terms.term import Term
+
+
+class _Place(NamedTuple):
+    """An eligibility at a group: its name among the carried vectors, and what it collects."""
+
+    key: str
+    group: str
+    eligibility: Eligibility
+    inner: tuple[tuple[int, CompiledTerms], ...]
+
+
+@dataclass(frozen=True)
+class Eligible(Wrapped):
+    """A system whose synapses hold eligibilities, which are carried from step to step.
+
+    At each occurrence, E ← (1 − 1/τ) E + F, and terms read E after this; see
+    `metaplast.terms.eligibility.eligible`. A matrix is carried as one long vector. The gradient
+    runs through it.
+
+    Attributes:
+        system: what learns.
+        held: each eligibility with the names of the groups at which terms read it.
+    """
+
+    held: tuple[tuple[Eligibility, tuple[str, ...]], ...]
+
+    @cached_property
+    def added(self) -> Mapping[str, int]:
+        """Number of synapses of each eligibility."""
+        sizes = {name: rows * columns for name, (rows, columns) in self.shapes.items()}
+        return {place.key: sizes[place.group] for place in self._places}
+
+    @cached_property
+    def _places(self) -> tuple[_Place, ...]:
+        return tuple(
+            _Place(f"{group} eligibility {index}", group, kept, inner_terms(kept))
+            for index, (kept, groups) in enumerate(self.held, 1)
+            for group in groups
+        )
+
+    def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
+        """Return the effects of one example, with eligibilities; see `System.present`."""
+        shown = self.system.present(self._inner(view), example, reads)
+        synapses, carry = dict(shown.synapses), dict(shown.carry)
+        for key, group, kept, inner in self._places:
+            ends, vector = synapses[group], view.carry[key]
+            vector = torch.zeros_like(vector) if ends.restarts else vector
+            found = held(kept, inner, ends, vector.view(len(vector), *self.shapes[group]))
+            carry[key] = found.after.flatten(1)
+            synapses[group] = replace(ends, held={**ends.held, kept: found})
+        return Presented(synapses, shown.own, carry)
+
+
+def with_eligibilities(system: System, terms: Iterable[Term]) -> System:
+    """Return a system that holds the eligibilities of some terms, where they act."""
+    places: dict[Eligibility, dict[str, None]] = {}
+    for term in terms:
+        served = [group.name for group in system.groups if group.serves(term)]
+        for eligibility in term.eligibilities:
+            places.setdefault(eligibility, {}).update(dict.fromkeys(served))
+    if not places:
+        return system
+    return Eligible(system, tuple((kept, tuple(names)) for kept, names in places.items()))
