@@ -21,6 +21,7 @@ FLOORS: dict[str, str] = {
     "terms": "the algebra, and terms written in it",
     "systems": "what learns: systems, feedbacks, objectives",
     "rules": "terms with coefficients",
+    "recordings": "rules inferred from activity and choices",
     "tasks": "episodes, streams and their sources",
     "engines": "the unroll and its exact gradient",
     "meta": "the outer loop that learns theta",

@@ -1,0 +1,104 @@
+"""Infer the plasticity rule that made recordings of activity or choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+from rich.console import Console
+
+from metaplast.base.errors import require
+from metaplast.base.settings import part
+from metaplast.commands._ends import continued_by
+from metaplast.commands._folders import own_folder
+from metaplast.commands._json import JsonOption, print_json
+from metaplast.commands._options import parse
+from metaplast.recordings.files import read_recording, require_format
+from metaplast.recordings.inference import InferenceSettings, Initial, infer
+from metaplast.recordings.result import Inference
+from metaplast.watch.console import make_console
+from metaplast.watch.progress import Work
+
+
+@dataclass(frozen=True)
+class InferOptions(JsonOption):
+    """Infer the plasticity rule that made recordings of activity or choices.
+
+    The network is one layer, y = f(W x); docs/recordings.md describes the files.
+    """
+
+    GROUP: ClassVar[str] = "run"
+
+    recordings: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")
+    ] = ()
+    """Recordings: .npz, .h5 or .csv files, one for each animal or session."""
+    terms: str = "taylor"
+    """Candidates: taylor, taylor-reward, monomials:2, monomials:3, or names such as xy,y2W."""
+    activation: str = "sigmoid"
+    """The layer's f: linear, sigmoid, tanh, relu or softplus."""
+    eta: float = 1.0
+    """Rate that multiplies all coefficients."""
+    initial: Initial = "auto"
+    """Initial weights: given, given up to a fitted scale, or fitted; auto: given if there."""
+    gain: bool = False
+    """Fit a gain between the model's and the observed activity."""
+    held_out: float = 0.2
+    """Share of the trials, or animals, for the comparison of models."""
+    by: str = "trials"
+    """What is held out and taken as independent: trials or animals."""
+    reward_memory: int = 0
+    """Subtract the mean reward of the last N trials from the reward."""
+    seed: int = 0
+    """Of the draws."""
+    out: Path | None = None
+    """Folder for report, rule and numbers; default: runs/infer-<time>."""
+    quiet: bool = False
+    """Print only the results."""
+
+    @property
+    def settings(self) -> InferenceSettings:
+        """The settings of the inference.
+
+        Raises:
+            UserError: if one is invalid.
+        """
+        return part(InferenceSettings, self)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option, a file or the folder is invalid.
+    """
+    options = parse(InferOptions, arguments, prog="infer", description=__doc__)
+    require(
+        bool(options.recordings), "infer needs recordings; write metaplast infer FILE [FILE …]."
+    )
+    settings, console = options.settings, make_console(errors=options.json)
+    for path in options.recordings:
+        require_format(path)
+    recordings = [read_recording(path) for path in options.recordings]
+    with (
+        own_folder(options.out, "infer", resumable=False) as folder,
+        continued_by(console, "the same command", "Nothing was kept."),
+    ):
+        with Work(console, 1, quiet=options.quiet) as work:
+            found = infer(recordings, settings, told=work.name)
+        _finish(found, folder, console, options)
+
+
+def _finish(found: Inference, folder: Path, console: Console, options: InferOptions) -> None:
+    from metaplast.report.inferred import show, write_files
+
+    page = write_files(found, folder)
+    if options.json:
+        print_json(found.to_json() | {"folder": str(folder)})
+    else:
+        show(found, console)
+    if not options.quiet:
+        console.out(f"Report: {page}")

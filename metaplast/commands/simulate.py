@@ -1,0 +1,143 @@
+"""Simulate recordings of a layer that learns by a rule, as files for `metaplast infer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metaplast.base.errors import UserError, require, require_choice, require_within, shown
+from metaplast.base.settings import Settings, part
+from metaplast.commands._options import parse
+from metaplast.recordings.files import require_format, write_recording
+from metaplast.recordings.model import Layer
+from metaplast.recordings.monomial import monomial
+from metaplast.recordings.odours import Odours, simulate_odours
+from metaplast.recordings.plain_rule import PlainRule
+from metaplast.recordings.simulation import Design, simulate
+from metaplast.rules.rule import Rule
+from metaplast.terms.library import all_terms
+from metaplast.watch.console import make_console
+
+TASKS = ("layer", "odours")
+
+
+@dataclass(frozen=True)
+class SimulateOptions(Settings):
+    """Simulate recordings of a layer that learns by a rule, as files for `metaplast infer`."""
+
+    rule: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RULE")] = ""
+    """Monomials with coefficients, xy=1,y2W=-1; a rule.json; or the name of a term."""
+    out: Path | None = None
+    """File to write, .npz, .h5 or .csv; with several animals, numbered ones beside it."""
+    task: str = "layer"
+    """layer: fresh inputs at every step; odours: choices of one of two, with baited rewards."""
+    activation: str = "sigmoid"
+    """The layer's f: linear, sigmoid, tanh, relu or softplus."""
+    eta: float = 1.0
+    """Rate that multiplies all coefficients."""
+    inputs: int = 50
+    """Number of inputs."""
+    neurons: int = 10
+    """Number of neurons."""
+    trials: int = 50
+    """Trials; each starts from initial weights of its own."""
+    steps: int = 50
+    """Time steps of a trial."""
+    input_variance: float = 0.1
+    """Variance of the inputs."""
+    weight_scale: float = 1.4142135623730951
+    """Standard deviation of the initial weights, times the root of the number of inputs."""
+    observe: str = "activity"
+    """What is observed: activity, counts, or choices (0 or 1 of each neuron)."""
+    noise: float = 0.0
+    """Standard deviation of the noise on the activity."""
+    observed: float = 1.0
+    """Share of the neurons that is observed."""
+    continues: bool = False
+    """Let the weights carry over from trial to trial."""
+    reward: bool = False
+    """Write a reward, normal at every step, although the rule does not read it."""
+    animals: int = 1
+    """Number of files, each with weights, inputs and noise of its own."""
+    seed: int = 0
+    """Of all that is drawn."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an option, the rule or the file is invalid.
+    """
+    options = parse(SimulateOptions, arguments, prog="simulate", description=__doc__)
+    rule = read_rule(options.rule)
+    require(
+        options.out is not None,
+        "simulate needs a file to write; give --out FILE.npz, FILE.h5 or FILE.csv.",
+    )
+    assert options.out is not None
+    require_format(options.out)
+    require_within("--animals", options.animals, 1, 10_000)
+    require_choice("--task", options.task, TASKS)
+    console = make_console()
+    for animal in range(options.animals):
+        arrays = _simulated(rule, options, options.seed + animal)
+        path = _path(options.out, animal, options.animals)
+        write_recording(path, arrays)
+        trials, steps, inputs = arrays["inputs"].shape
+        console.out(f"{path}: {trials} trials of at most {steps} steps, {inputs} inputs")
+
+
+def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str, Any]:
+    if options.task == "odours":
+        return simulate_odours(rule, Odours(), seed=seed)
+    layer = Layer(options.activation, options.eta)
+    return simulate(rule, layer, part(Design, options), seed=seed).arrays
+
+
+def _path(out: Path, animal: int, animals: int) -> Path:
+    return out if animals == 1 else out.with_name(f"{out.stem}-{animal + 1}{out.suffix}")
+
+
+def read_rule(text: str) -> PlainRule:
+    """Return a rule from coefficients of monomials, a file, or the name of a term.
+
+    Raises:
+        UserError: if it is none of them, or cannot run on recordings.
+    """
+    require(
+        bool(text.strip()),
+        "simulate needs a rule; write metaplast simulate xy=1,y2W=-1 --out FILE.",
+    )
+    path = Path(text)
+    if path.suffix == ".json" or path.is_file():
+        rule = Rule.load(path)
+        require(
+            not rule.is_per_layer,
+            f"{path} has coefficients for each layer; give a rule with shared ones.",
+        )
+        return PlainRule(rule.terms, rule.theta[0])
+    known = all_terms().get(text.strip())
+    if known is not None:
+        return PlainRule((known,), (1.0,))
+    terms: dict[Any, float] = {}
+    for entry in text.split(","):
+        name, equals, value = (part.strip() for part in entry.partition("="))
+        term = monomial(name)
+        require(term not in terms, f"each term may occur once, got {shown(text)}.")
+        terms[term] = _coefficient(name, value) if equals else 1.0
+    return PlainRule(tuple(t.to_term() for t in terms), tuple(terms.values()))
+
+
+def _coefficient(name: str, value: str) -> float:
+    try:
+        found = float(value)
+    except ValueError:
+        found = float("nan")
+    if not abs(found) < 1e9:
+        raise UserError(f"the coefficient of {name} must be a number, got {shown(value)}.")
+    return found

@@ -1,0 +1,19 @@
+"""Rules from recordings: which monomials in x, y, W and a reward made the activity or choices.
+
+`Recording.of` checks arrays, `read_recording` a file, `simulate` makes such recordings, and
+`infer` returns the rule with intervals, and what the data cannot tell.
+"""
+
+from metaplast.recordings.inference import InferenceSettings, infer
+from metaplast.recordings.model import Layer
+from metaplast.recordings.monomial import MonomialTerm, candidates, monomial
+from metaplast.recordings.plain_rule import PlainRule
+from metaplast.recordings.published import PublishedRule
+from metaplast.recordings.recording import Recording
+from metaplast.recordings.result import FoundTerm, Inference
+from metaplast.recordings.simulation import Design, Simulated, simulate
+
+__all__ = [
+    "Design", "FoundTerm", "Inference", "InferenceSettings", "Layer", "MonomialTerm", "PlainRule",
+    "PublishedRule", "Recording", "Simulated", "candidates", "infer", "monomial", "simulate",
+]  # fmt: skip

@@ -1,0 +1,7 @@
+"""Kinds of arrays beside `metaplast.base.bands.Numbers`."""
+
+import numpy as np
+import numpy.typing as npt
+
+Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]

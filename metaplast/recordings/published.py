@@ -1,0 +1,185 @@
+"""Published rules beside an inferred one: each with one free coefficient, its rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.base.errors import UserError
+from metaplast.base.registry import find
+from metaplast.recordings.moments import Problem
+from metaplast.recordings.pieces import Parameters
+from metaplast.recordings.plain_rule import PlainRule
+from metaplast.recordings.trajectory import Trajectory
+from metaplast.terms.library import TERMS, get_term
+
+_ITERATIONS = 12
+# Work beyond which published rules are left out: steps × synapses.
+MOST_WORK = 2e8
+
+
+@dataclass(frozen=True)
+class PublishedRule:
+    """A rule with which inferred rules are compared; found in the group `metaplast.terms`.
+
+    Attributes:
+        name: of the rule.
+        term: name of the term that is the whole rule.
+        summary: one line.
+    """
+
+    name: str
+    term: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Rated:
+    """A published rule with its fitted rate.
+
+    Attributes:
+        name: of the rule.
+        rate: its coefficient.
+        activities: of each trajectory, [time, post].
+    """
+
+    name: str
+    rate: float
+    activities: tuple[Numbers, ...]
+
+
+def published_rules() -> Mapping[str, PublishedRule]:
+    """Return every installed rule to compare with, by name."""
+    return find(TERMS, PublishedRule)
+
+
+def work(problem: Problem) -> float:
+    """Return the number of steps times synapses of a problem."""
+    return float(sum(t.steps * t.initial.size for t in problem.data.trajectories))
+
+
+def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None:
+    """Return a published rule with the rate of least deviance; None if it diverges at any.
+
+    Gauss–Newton on one parameter, with the slope by central differences.
+
+    Args:
+        problem: the data of the fit.
+        rule: the rule.
+        at: initial weights, scale and gain; its θ is not used.
+    """
+    rate, size = 0.0, 1e-3
+    best = _activities(problem, rule, 0.0, at)
+    lowest = deviance(problem, best, at)[0].sum()
+    for _ in range(_ITERATIONS):
+        step = _newton(problem, rule, rate, at, best)
+        if step is None or abs(step) < 1e-7 * max(size, abs(rate)):
+            break
+        for _ in range(25):
+            try:
+                tried = _activities(problem, rule, rate + step, at)
+            except UserError:
+                step *= 0.3
+                continue
+            found = deviance(problem, tried, at)[0].sum()
+            if found < lowest:
+                break
+            step *= 0.3
+        else:
+            break
+        gained, lowest = lowest - found, found
+        rate, best = rate + step, tried
+        if gained < 1e-8 * lowest:
+            break
+    return Rated(rule.name, float(rate), tuple(best))
+
+
+def _newton(
+    problem: Problem, rule: PublishedRule, rate: float, at: Parameters, now: Sequence[Numbers]
+) -> float | None:
+    small = 1e-4 * max(abs(rate), 1e-2)
+    try:
+        up, down = (_activities(problem, rule, rate + s * small, at) for s in (1, -1))
+    except UserError:
+        return None
+    top = bottom = 0.0
+    for each, y, higher, lower in zip(problem.data.trajectories, now, up, down, strict=True):
+        seen = ~np.isnan(each.observed) & (each.cluster >= 0)[:, None]
+        mean, more, less = (
+            problem.loss.within(problem.layer.mean(v, at.gain)) for v in (y, higher, lower)
+        )
+        slope, weight = (more - less) / (2 * small), problem.loss.weight(mean)
+        residual = np.where(seen, each.observed - mean, 0.0)
+        top += float((weight * slope * residual).sum())
+        bottom += float((weight * slope**2)[seen].sum())
+    return top / bottom if bottom > 0 else None
+
+
+def simulated(
+    problem: Problem, name: str, rate: float, at: Parameters
+) -> tuple[Numbers, ...] | None:
+    """Return the activities that a published rule gives at a rate; None if it diverges."""
+    try:
+        return tuple(_activities(problem, published_rules()[name], rate, at))
+    except UserError:
+        return None
+
+
+def deviance(
+    problem: Problem, activities: Sequence[Numbers], at: Parameters, *, test: bool = False
+) -> tuple[Numbers, Numbers]:
+    """Return deviance and number of observations of each cluster, or held-out unit."""
+    units = problem.data.tests if test else problem.data.clusters
+    found, count = np.zeros(units), np.zeros(units)
+    for each, y in zip(problem.data.trajectories, activities, strict=True):
+        unit = each.test if test else each.cluster
+        mean = problem.loss.within(problem.layer.mean(y, at.gain))
+        seen = ~np.isnan(each.observed)
+        observed = np.where(seen, each.observed, 0.0)
+        values = np.where(seen, problem.loss.deviance(observed, mean), 0.0)
+        inside = unit >= 0
+        np.add.at(found, unit[inside], values[inside].sum(1))
+        np.add.at(count, unit[inside], seen[inside].sum(1))
+    return found, count
+
+
+def _activities(
+    problem: Problem, rule: PublishedRule, rate: float, at: Parameters
+) -> list[Numbers]:
+    """Return y of each trajectory; those with weights of one size run together."""
+    plain = PlainRule((get_term(rule.term),), (rate,))
+    together: dict[tuple[int, ...], list[int]] = {}
+    trajectories = problem.data.trajectories
+    for index, each in enumerate(trajectories):
+        together.setdefault(each.initial.shape, []).append(index)
+    found: dict[int, Numbers] = {}
+    for indices in together.values():
+        own = [trajectories[i] for i in indices]
+        y, _ = plain.run(
+            problem.layer,
+            _padded([t.inputs for t in own]),
+            _padded([t.reward for t in own]),
+            _padded([t.plastic for t in own]) > 0,
+            np.stack([initial(t, at) for t in own]),
+        )
+        found |= {i: y[k, : trajectories[i].steps] for k, i in enumerate(indices)}
+    return [found[i] for i in range(len(trajectories))]
+
+
+def _padded(parts: Sequence[Any]) -> Numbers:
+    """Return arrays [time, …] as one, with zeros after the end of shorter ones."""
+    longest = max(map(len, parts))
+    found = np.zeros((len(parts), longest, *parts[0].shape[1:]))
+    for place, part in enumerate(parts):
+        found[place, : len(part)] = part
+    return found
+
+
+def initial(each: Trajectory, at: Parameters) -> Numbers:
+    """Return the initial weights of a trajectory at some parameters."""
+    given = at.scale * each.initial
+    return np.asarray(given + at.shift[each.animal] if at.shift else given)

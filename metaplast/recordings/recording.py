@@ -1,0 +1,225 @@
+"""A recording: what went into a network over time, and what was observed of it.
+
+The layout, also that of files (n inputs, m neurons, arrays [trial, time, …]):
+
+    inputs           [trial, time, n]  activity x of the inputs
+    one of
+      activity       [trial, time, m]  activity y of the neurons; NaN where it was not observed
+      counts         [trial, time, m]  spike counts; NaN where they were not observed
+      choices        [trial, time, m]  0 or 1 for each neuron; NaN where there was no choice
+                     [trial, time]     with `readout`: 0 or 1; without: number of the chosen neuron
+    reward           [trial, time] or [trial]       a third factor r; optional
+    initial_weights  [m, n] or [trial, m, n]        W at the start of a trial; optional
+    lengths          [trial]           steps of each trial, if some are padded; optional
+    times            [time] or [trial, time]        in any unit, must rise; optional
+    plastic          [trial, time]     whether the weights change at a step; optional, default all
+    readout          [m]               fixed weights from the neurons to a binary choice; optional
+    continues        0 or 1            whether a trial starts from the weights at the end of the one
+                                       before; optional, default 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.base.errors import UserError, require
+from metaplast.recordings.arrays import Flags
+from metaplast.recordings.checks import (
+    checked_choices,
+    checked_lengths,
+    checked_times,
+    filled_inputs,
+    numbers,
+    observation_notes,
+    per_step,
+)
+
+OBSERVED = ("activity", "counts", "choices")
+FIELDS = (
+    "inputs", *OBSERVED, "reward", "initial_weights", "lengths", "times", "plastic", "readout",
+    "continues",
+)  # fmt: skip
+# Fields that a file may hold, and that a fit does not use: the truth of a simulation.
+IGNORED = ("weights", "rule", "settings")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A checked recording of one animal, session or simulation.
+
+    Attributes:
+        name: of the file, for messages.
+        kind: what was observed: "activity", "counts", "binary", "readout" or "options".
+        inputs: x, [trial, time, pre]; 0 where padded.
+        observed: [trial, time, post]; [trial, time, 1] for a readout; one-hot for options. NaN
+            where nothing was observed.
+        reward: r, [trial, time]; 0 if there is none.
+        plastic: whether the weights change, [trial, time].
+        lengths: steps of each trial.
+        weights: initial weights, [post, pre] or [trial, post, pre]; None if unknown.
+        readout: fixed weights to a binary choice; empty if there is none.
+        continues: whether the weights carry over from trial to trial.
+        notes: sentences about what is missing or unusual, with numbers.
+    """
+
+    name: str
+    kind: str
+    inputs: Numbers
+    observed: Numbers
+    reward: Numbers
+    plastic: Flags
+    lengths: tuple[int, ...]
+    weights: Numbers | None
+    readout: tuple[float, ...]
+    continues: bool
+    has_reward: bool
+    notes: tuple[str, ...]
+
+    @property
+    def trials(self) -> int:
+        """Number of trials."""
+        return len(self.inputs)
+
+    @property
+    def pres(self) -> int:
+        """Number of inputs."""
+        return int(self.inputs.shape[2])
+
+    @property
+    def posts(self) -> int:
+        """Number of neurons."""
+        return len(self.readout) or int(self.observed.shape[2])
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps of all trials."""
+        return sum(self.lengths)
+
+    def initial(self, trial: int) -> Numbers:
+        """Return the given weights at the start of a trial, zeros if they are unknown."""
+        if self.weights is None:
+            return np.zeros((self.posts, self.pres))
+        return self.weights if self.weights.ndim == 2 else self.weights[trial]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any], name: str = "the recording") -> Recording:
+        """Return the recording in some arrays; see the layout above.
+
+        Args:
+            arrays: by field.
+            name: of the file, for messages.
+
+        Raises:
+            UserError: if a field is missing or unknown, or does not fit the others.
+        """
+        _require_known(arrays, name)
+        require("inputs" in arrays, f"{name} has no inputs; give an array inputs [trial, time, n].")
+        inputs = numbers(arrays["inputs"], f"{name}: inputs")
+        require(
+            inputs.ndim == 3 and inputs.size > 0,
+            f"{name}: inputs must be [trial, time, neuron], got the shape {inputs.shape}; pad "
+            f"shorter trials, and give the array lengths.",
+        )
+        shape, notes = inputs.shape[:2], list[str]()
+        lengths = checked_lengths(arrays.get("lengths"), shape, name)
+        inside = np.arange(shape[1]) < np.array(lengths)[:, None]
+        if min(lengths) < max(lengths):
+            notes.append(f"{name}: trials have {min(lengths)} to {max(lengths)} steps.")
+        inputs = filled_inputs(inputs, inside, name)
+        if arrays.get("times") is not None:
+            notes += checked_times(arrays["times"], lengths, name)
+        readout = _readout(arrays, name)
+        kind, observed = _observed(arrays, shape, len(readout), name)
+        observed = np.where(inside[:, :, None], observed, np.nan)
+        require(
+            bool(np.isfinite(observed).any()),
+            f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
+        )
+        notes += observation_notes(observed, inside, kind, name)
+        posts = len(readout) or observed.shape[2]
+        reward = per_step(arrays.get("reward"), shape, f"{name}: reward", 0.0)
+        plastic = per_step(arrays.get("plastic"), shape, f"{name}: plastic", 1.0)
+        weights = _weights(arrays.get("initial_weights"), (shape[0], posts, inputs.shape[2]), name)
+        continues = bool(np.any(numbers(arrays.get("continues", 0), f"{name}: continues")))
+        if continues and weights is not None and weights.ndim == 3:
+            weights = weights[0]
+        return cls(
+            name, kind, inputs, observed, np.where(inside, reward, 0.0),
+            inside & (plastic > 0.5), lengths, weights, readout, continues,
+            arrays.get("reward") is not None, tuple(notes),
+        )  # fmt: skip
+
+
+def _require_known(arrays: Mapping[str, Any], name: str) -> None:
+    from metaplast.base.errors import unknown_name
+
+    for field in arrays:
+        if field not in (*FIELDS, *IGNORED):
+            error = unknown_name(f"array in {name}", field, FIELDS)
+            raise error
+
+
+def _field(arrays: Mapping[str, Any]) -> str:
+    return next(field for field in OBSERVED if field in arrays)
+
+
+def _readout(arrays: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    if arrays.get("readout") is None:
+        return ()
+    found = numbers(arrays["readout"], f"{name}: readout")
+    require(
+        found.ndim == 1 and bool(np.isfinite(found).all()) and len(found) > 0,
+        f"{name}: readout must be one finite number for each neuron, got the shape {found.shape}.",
+    )
+    return tuple(map(float, found))
+
+
+def _observed(
+    arrays: Mapping[str, Any], shape: tuple[int, ...], readout: int, name: str
+) -> tuple[str, Numbers]:
+    """Return the kind of what was observed, and the array [trial, time, place]."""
+    present = [field for field in OBSERVED if arrays.get(field) is not None]
+    require(
+        len(present) == 1,
+        f"{name} must hold one of activity, counts and choices, got "
+        f"{' and '.join(present) or 'none'}; give what was observed.",
+    )
+    field = present[0]
+    found = numbers(arrays[field], f"{name}: {field}")
+    flat = field == "choices" and found.ndim == 2
+    require(
+        found.shape[:2] == shape and (flat or (found.ndim == 3 and found.shape[2] > 0)),
+        f"{name}: {field} must be [trial, time, neuron] with {shape[0]} trials of {shape[1]} steps "
+        f"as inputs has, got the shape {found.shape}.",
+    )
+    if readout:
+        require(
+            flat,
+            f"{name}: with a readout, choices must be [trial, time], got {field} of the shape "
+            f"{found.shape}; leave out readout, or give one choice a step.",
+        )
+    infinite = np.isinf(found).sum()
+    if infinite:
+        raise UserError(f"{name}: {infinite} numbers of {field} are infinite; write NaN for a gap.")
+    if field != "choices":
+        return field, found
+    given = np.asarray(arrays.get("initial_weights", 0)).shape
+    options = given[-2] if len(given) >= 2 else 0
+    return checked_choices(found, name, is_readout=bool(readout), options=options)
+
+
+def _weights(given: Any, shape: tuple[int, int, int], name: str) -> Numbers | None:
+    if given is None:
+        return None
+    found = numbers(given, f"{name}: initial_weights")
+    require(
+        found.shape in (shape, shape[1:]) and bool(np.isfinite(found).all()),
+        f"{name}: initial_weights must be finite, [post, pre] = {list(shape[1:])} or [trial, post, "
+        f"pre], got the shape {found.shape}.",
+    )
+    return found

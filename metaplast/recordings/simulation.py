@@ -1,0 +1,152 @@
+"""Recordings simulated from a rule: any monomials, network, noise and observed fraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.base.errors import require, require_choice, require_seed, require_within
+from metaplast.base.seeds import numpy_generator
+from metaplast.recordings.model import Layer
+from metaplast.recordings.plain_rule import PlainRule
+
+OBSERVE = ("activity", "counts", "choices")
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is simulated: one layer, fresh inputs at every step.
+
+    Attributes:
+        inputs: number of inputs n.
+        neurons: number of neurons m.
+        trials: each starts from weights of its own.
+        steps: of a trial.
+        input_variance: of the inputs, which are normal with mean 0.
+        weight_scale: W_0 is normal with the standard deviation weight_scale / √n.
+        observe: "activity" (y + normal noise), "counts" (Poisson with the mean y) or "choices" (0
+            or 1, with the probability y).
+        noise: standard deviation of the noise on the activity; drawn once.
+        observed: the share of the neurons that is observed.
+        continues: whether the weights carry over from trial to trial.
+        reward: whether there is a reward although the rule does not read it.
+    """
+
+    inputs: int = 50
+    neurons: int = 10
+    trials: int = 50
+    steps: int = 50
+    input_variance: float = 0.1
+    weight_scale: float = 1.4142135623730951
+    observe: str = "activity"
+    noise: float = 0.0
+    observed: float = 1.0
+    continues: bool = False
+    reward: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            UserError: if one is out of range.
+        """
+        for name in ("inputs", "neurons", "trials", "steps"):
+            require_within(f"--{name}", getattr(self, name), 1, 10**7)
+        require_choice("--observe", self.observe, OBSERVE)
+        require_within("--noise", self.noise, 0.0, 1e6)
+        require_within("--input-variance", self.input_variance, 0.0, 1e6)
+        require_within("--weight-scale", self.weight_scale, 0.0, 1e6)
+        require(
+            0 < self.observed <= 1, f"--observed must be above 0, at most 1, got {self.observed:g}."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """A simulated recording, with what an experiment would not show.
+
+    Attributes:
+        arrays: of the recording, as `Recording.of` takes them.
+        activity: y of all neurons without noise, [trial, time, neuron].
+        weights: W at the end of each trial, [trial, neuron, input].
+    """
+
+    arrays: dict[str, Numbers]
+    activity: Numbers
+    weights: Numbers = field(repr=False)
+
+
+def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) -> Simulated:
+    """Return a recording of a layer that learns by a rule, with noise drawn once.
+
+    Terms with the reward see a normal r at every step; with r of ±1, r² would be the same as 1.
+    Traces begin at zero in a trial.
+
+    Args:
+        rule: how the layer learns.
+        layer: the network.
+        design: what is simulated.
+        seed: of all that is drawn.
+
+    Raises:
+        UserError: if the weights diverge, or a mean of counts or choices is out of range.
+    """
+    require_seed("--seed", seed)
+    draw = {
+        name: numpy_generator(seed, "simulate", name) for name in ("x", "w", "r", "noise", "seen")
+    }
+    shape = (design.trials, design.steps)
+    x = np.sqrt(design.input_variance) * draw["x"].normal(size=(*shape, design.inputs))
+    size = design.weight_scale / np.sqrt(design.inputs)
+    starts = 1 if design.continues else design.trials
+    initial = size * draw["w"].normal(size=(starts, design.neurons, design.inputs))
+    reward = np.zeros(shape)
+    has_reward = rule.has_reward or design.reward
+    if has_reward:
+        reward = draw["r"].normal(size=shape)
+    activity, final = _run(rule, layer, x, reward, initial, continues=design.continues)
+    observed = _observed(activity, design, draw["noise"])
+    count = max(1, round(design.observed * design.neurons))
+    hidden = draw["seen"].permutation(design.neurons)[count:]
+    observed[:, :, hidden] = np.nan
+    arrays = {
+        "inputs": x, design.observe: observed,
+        "initial_weights": initial[0] if design.continues else initial,
+        "continues": np.array(int(design.continues)),
+    }  # fmt: skip
+    if has_reward:
+        arrays["reward"] = reward
+    return Simulated(arrays, activity, final)
+
+
+def _run(
+    rule: PlainRule, layer: Layer, x: Numbers, reward: Numbers, initial: Numbers, *, continues: bool
+) -> tuple[Numbers, Numbers]:
+    """Return the activity of each trial, and the weights at its end."""
+    always = np.ones(x.shape[:2], dtype=bool)
+    if not continues:
+        return rule.run(layer, x, reward, always, initial)
+    y, final, w = [], [], initial
+    for trial in range(len(x)):
+        one = slice(trial, trial + 1)
+        found, w = rule.run(layer, x[one], reward[one], always[one], w)
+        y.append(found)
+        final.append(w)
+    return np.concatenate(y), np.concatenate(final)
+
+
+def _observed(activity: Numbers, design: Design, draw: np.random.Generator) -> Numbers:
+    if design.observe == "activity":
+        return np.asarray(activity + design.noise * draw.normal(size=activity.shape))
+    low, high = float(activity.min()), float(activity.max())
+    if design.observe == "counts":
+        require(
+            low >= 0, "counts need an activity that is never negative; give --activation softplus."
+        )
+        return draw.poisson(activity).astype(float)
+    require(
+        low >= 0 and high <= 1, "choices need an activity from 0 to 1; give --activation sigmoid."
+    )
+    return (draw.random(activity.shape) < activity).astype(float)

@@ -1,0 +1,241 @@
+"""Recordings as the fit sees them: steps in order, with what was observed at each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.base.seeds import numpy_generator
+from metaplast.recordings.arrays import Flags, Places
+from metaplast.recordings.recording import Recording
+
+# With fewer trials than this, parts of trials are the clusters.
+MANY = 20
+# How many parts are made of the trials then.
+PARTS = 40
+# With more trials than this, a cluster is several of them, which bounds memory.
+MOST = 200
+HELD_OUT = -1
+# Fields of a trajectory with a value for each step.
+_PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Steps that follow each other, from given weights.
+
+    Attributes:
+        inputs: x, [time, pre].
+        observed: what was observed, [time, post], or [time, 1] of a readout; NaN if it was not.
+        reward: r, [time].
+        plastic: whether the weights change at a step, [time].
+        cluster: number of the cluster of each step, [time]; -1 if it is held out.
+        test: number of the held-out unit of each step, [time]; -1 if it is used for the fit.
+        initial: W_0, [post, pre].
+        animal: number of the file.
+    """
+
+    inputs: Numbers
+    observed: Numbers
+    reward: Numbers
+    plastic: Flags
+    cluster: Places
+    test: Places
+    initial: Numbers
+    animal: int
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps."""
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """All trajectories of a fit.
+
+    Attributes:
+        trajectories: in the order of files and trials.
+        clusters: number of clusters, the units that are taken as independent.
+        cluster_unit: what a cluster is, in words: "trials", "animals", "groups of trials" or
+            "parts of trials".
+        tests: number of held-out units.
+        test_unit: what a held-out unit is, in words.
+    """
+
+    trajectories: tuple[Trajectory, ...]
+    clusters: int
+    cluster_unit: str
+    tests: int
+    test_unit: str
+
+    @property
+    def animals(self) -> int:
+        """Number of animals."""
+        return 1 + max(t.animal for t in self.trajectories)
+
+    def fitted(self) -> Data:
+        """Return the part that the fit needs: without trajectories that are wholly held out.
+
+        Steps after the last one that is used are left out as well.
+        """
+        kept = []
+        for each in self.trajectories:
+            used = np.flatnonzero(each.cluster >= 0)
+            if len(used):
+                kept.append(_until(each, int(used[-1]) + 1))
+        return replace(self, trajectories=tuple(kept))
+
+    def tested(self) -> Data:
+        """Return the trajectories with held-out steps."""
+        kept = [t for t in self.trajectories if (t.test >= 0).any()]
+        return replace(self, trajectories=tuple(kept))
+
+
+def _until(each: Trajectory, end: int) -> Trajectory:
+    return replace(each, **{name: getattr(each, name)[:end] for name in _PER_STEP})
+
+
+def arranged(
+    recordings: Sequence[Recording], *, held_out: float, by_animal: bool, seed: int
+) -> Data:
+    """Return recordings as trajectories, with clusters and held-out units.
+
+    A trial is a trajectory, or all trials of an animal are one if its weights carry over from
+    trial to trial. Held out is a share of the trials: drawn, or the last ones if weights carry
+    over; of a single trial, the last steps. With `by_animal`, whole animals are held out.
+
+    Args:
+        recordings: one for each animal.
+        held_out: the share that is held out.
+        by_animal: whether animals are held out, and are the clusters.
+        seed: of the draw.
+    """
+    trials: list[Trajectory] = []
+    for animal, recording in enumerate(recordings):
+        trials += _trials(recording, animal)
+    held = _held_out(recordings, held_out, by_animal=by_animal, seed=seed)
+    single = len(trials) == 1
+    kept = len(trials) - len(held)
+    parts = 1 if kept >= MANY or by_animal else -(-PARTS // max(kept, 1))
+    counter = _Counter(parts, -(-kept // MOST), -(-len(held) // MOST), by_animal=by_animal)
+    marked = [
+        counter.held(each) if index in held
+        else counter.used(each, held_out if single else 0.0)
+        for index, each in enumerate(trials)
+    ]  # fmt: skip
+    tests = 1 + max(int(each.test.max()) for each in marked)
+    clusters = 1 + max(int(each.cluster.max()) for each in marked)
+    test_unit = "parts of the last steps" if single else counter.unit(counter.tests)
+    unit = "parts of trials" if parts > 1 else counter.unit(counter.together)
+    return Data(_joined(recordings, marked), clusters, unit, tests, test_unit)
+
+
+class _Counter:
+    """Gives trials the numbers of their clusters and held-out units.
+
+    Args:
+        parts: clusters that a trial is split into.
+        together: trials in a cluster, if they are not split.
+        tests: held-out trials in a unit.
+        by_animal: whether animals are the clusters.
+    """
+
+    def __init__(self, parts: int, together: int, tests: int, *, by_animal: bool) -> None:
+        self.parts, self.together, self.tests, self.by_animal = parts, together, tests, by_animal
+        self._trials = self._clusters = self._held = 0
+        self._animals: dict[int, int] = {}
+        self._held_animals: dict[int, int] = {}
+
+    def held(self, each: Trajectory) -> Trajectory:
+        """Return a trial that is held out."""
+        test = np.full(each.steps, self._held // max(self.tests, 1))
+        self._held += 1
+        if self.by_animal:
+            test[:] = self._held_animals.setdefault(each.animal, len(self._held_animals))
+        return replace(each, test=test)
+
+    def used(self, each: Trajectory, share: float) -> Trajectory:
+        """Return a trial that is used for the fit, without the last share of its steps."""
+        steps = each.steps
+        cluster, test = np.full(steps, HELD_OUT), np.full(steps, HELD_OUT)
+        end = steps if share == 0 else steps - max(1, round(share * steps))
+        last = steps - end
+        if last:
+            test[end:] = np.arange(last) * min(PARTS, last) // last
+        own = min(self.parts, end)
+        if self.by_animal:
+            start = self._animals.setdefault(each.animal, len(self._animals))
+        elif self.parts == 1:
+            start = self._trials // max(self.together, 1)
+        else:
+            start = self._clusters
+        cluster[:end] = start + np.arange(end) * own // max(end, 1)
+        self._trials, self._clusters = self._trials + 1, start + own
+        return replace(each, cluster=cluster, test=test)
+
+    def unit(self, together: int) -> str:
+        """Return what a unit is, in words, of trials of which some are together in one."""
+        if self.by_animal:
+            return "animals"
+        return "trials" if together <= 1 else "groups of trials"
+
+
+def _held_out(
+    recordings: Sequence[Recording], share: float, *, by_animal: bool, seed: int
+) -> set[int]:
+    """Return the numbers of the held-out trials, over all files."""
+    draw = numpy_generator(seed, "infer", "held out")
+    counts = [r.trials for r in recordings]
+    starts = np.cumsum([0, *counts])
+    if share <= 0 or sum(counts) == 1:
+        return set()
+    if by_animal:
+        number = min(max(1, round(share * len(counts))), len(counts) - 1)
+        chosen = draw.permutation(len(counts))[:number]
+        return {i for a in chosen for i in range(starts[a], starts[a + 1])}
+    found: set[int] = set()
+    for animal, recording in enumerate(recordings):
+        number = min(round(share * counts[animal]), counts[animal] - 1)
+        number = max(number, 1 if len(recordings) == 1 else 0)
+        order = np.arange(counts[animal])[::-1]
+        if not recording.continues:
+            order = draw.permutation(counts[animal])
+        found |= {int(starts[animal] + i) for i in order[:number]}
+    return found
+
+
+def _trials(recording: Recording, animal: int) -> list[Trajectory]:
+    found = []
+    for trial in range(recording.trials):
+        steps = recording.lengths[trial]
+        nothing = np.full(steps, HELD_OUT)
+        found.append(Trajectory(
+            np.ascontiguousarray(recording.inputs[trial, :steps]),
+            recording.observed[trial, :steps],
+            np.ascontiguousarray(recording.reward[trial, :steps]),
+            np.ascontiguousarray(recording.plastic[trial, :steps]),
+            nothing, nothing, recording.initial(trial), animal,
+        ))  # fmt: skip
+    return found
+
+
+def _joined(
+    recordings: Sequence[Recording], marked: Sequence[Trajectory]
+) -> tuple[Trajectory, ...]:
+    """Return trajectories, with the trials of an animal in one if its weights carry over."""
+    found = []
+    for animal, recording in enumerate(recordings):
+        own = [each for each in marked if each.animal == animal]
+        if recording.continues:
+            own = [replace(own[0], **{n: _chained(own, n) for n in _PER_STEP})]
+        found += own
+    return tuple(found)
+
+
+def _chained(own: Sequence[Trajectory], name: str) -> Any:
+    return np.concatenate([getattr(each, name) for each in own])
