@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from recorded import planted
 
-from metaplast.recordings import InferenceSettings, Recording, infer
+from metaplast.recordings import InferenceSettings, Layer, Recording, infer, monomial
+from metaplast.recordings.long_gradient import gradient
+from metaplast.recordings.losses import LOSSES
+from metaplast.recordings.moments import Problem
+from metaplast.recordings.pieces import Parameters
 from metaplast.recordings.trajectory import arranged
 
 SIZE = {"trials": 25, "steps": 10, "noise": 0.03}
@@ -37,7 +41,7 @@ def test_the_fit_does_not_see_held_out_trials(continues):
 
 
 def test_the_comparison_sees_only_held_out_trials():
-    """With the fit fixed by the rest, one used trial more or less spoiled changes θ, not the null."""
+    """A spoiled trial that was used changes θ, and no deviance of the null model."""
     recording = Recording.of(planted("xy=1,y2W=-1", **SIZE).arrays)
     data = arranged([recording], held_out=0.2, by_animal=False, seed=0)
     used = [i for i, each in enumerate(data.trajectories) if (each.test < 0).all()]
@@ -55,3 +59,24 @@ def test_no_step_is_both_used_and_held_out():
         clusters = {int(c) for t in data.trajectories for c in t.cluster} - {-1}
         assert clusters == set(range(data.clusters))
         assert data.clusters <= 200
+
+
+def test_sums_leave_out_held_out_steps():
+    recording = Recording.of(planted("xy=1", **SIZE).arrays)
+    data = arranged([recording], held_out=0.2, by_animal=False, seed=0)
+    terms, at = (monomial("xy"),), Parameters(np.array([0.5]))
+    whole, cut = (Problem(d, Layer(), LOSSES["gaussian"]) for d in (data, data.fitted()))
+    assert whole.moments(terms, at).total == cut.moments(terms, at).total
+    assert whole.deviances(terms, at)[0].sum() == pytest.approx(cut.moments(terms, at).total)
+    assert gradient(whole, terms, at)[0] == pytest.approx(cut.moments(terms, at).total)
+
+
+def test_held_out_trials_are_drawn():
+    recording = Recording.of(planted("xy=1", **SIZE).arrays)
+
+    def held(seed):
+        data = arranged([recording], held_out=0.2, by_animal=False, seed=seed)
+        return [i for i, each in enumerate(data.trajectories) if (each.test >= 0).all()]
+
+    assert held(0) == held(0)
+    assert held(0) != held(1)
