@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "site_parts.mathml",
+    "site_parts.indices",
     "site_parts.pages",
     "site_parts.api",
     "site_parts.gallery",
@@ -37,7 +38,7 @@ myst_heading_anchors = 3
 
 # Notebooks run at every build, so that their output is never stale.
 nb_execution_mode = "force"
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 # Progress bars, and that the fused engine is compiled when it is first used.
 nb_output_stderr = "remove"
 nb_execution_raise_on_error = True
@@ -57,5 +58,6 @@ html_static_path = ["site_parts/static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 pygments_style = "tango"
 pygments_dark_style = "monokai"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 DRAWING = Path(__file__).parent / "images" / "rule.svg"
 
-# What `discover --terms all --dataset emnist-bymerge` found: each part of the rule, its meaning, and
-# held-out accuracy in % with its 98 % band (docs/findings.md).
+# What `discover --terms all --dataset emnist-bymerge` found: each part of the rule, its meaning,
+# and held-out accuracy in % with its 98 % band (docs/findings.md).
 PARTS = (
     ("− 0.0094 eₗ yₗ₋₁ᵀ", "error × activity"),
     ("+ 0.0422 eₗ eₗ₋₁ᵀ", "error × error"),
@@ -37,13 +37,15 @@ WIDTH, LEFT, SCALE = 860, 150, 5.6
 
 def equation() -> list[str]:
     """Return the rule, one part after the other, each with its meaning below it."""
-    lines = [f'<text class="maths" x="4" y="30">ΔWₗ =</text>']
+    lines = ['<text class="maths" x="4" y="30">ΔWₗ =</text>']
     x = 72.0
     for formula, meaning in PARTS:
         lines.append(f'<text class="maths" x="{x:g}" y="30">{formula}</text>')
         lines.append(f'<text class="small" x="{x + 16:g}" y="50">{meaning}</text>')
-        x += 18 + 8.9 * sum(1 for sign in formula if sign not in "ₗ₋₁ᵀ") + 5 * sum(
-            1 for sign in formula if sign in "ₗ₋₁ᵀ"
+        x += (
+            18
+            + 8.9 * sum(1 for sign in formula if sign not in "ₗ₋₁ᵀ")
+            + 5 * sum(1 for sign in formula if sign in "ₗ₋₁ᵀ")
         )
     return lines
 
@@ -56,7 +58,8 @@ def bars() -> list[str]:
         ends = [LEFT + SCALE * value for value in (mean, low, high)]
         lines += [
             f'<text x="{LEFT - 10}" y="{y + 17}" text-anchor="end">{name}</text>',
-            f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{SCALE * mean:.1f}" height="24" rx="2"/>',
+            f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{SCALE * mean:.1f}" height="24" '
+            'rx="2"/>',
             f'<path class="band" d="M{ends[1]:.1f} {y + 12}H{ends[2]:.1f}"/>',
             f'<text x="{ends[2] + 10:.1f}" y="{y + 17}" font-weight="600">{mean:.1f} %</text>',
         ]

@@ -54,12 +54,14 @@ class Bandit:
         The support targets are what every arm would bring, drawn beforehand, so that two rules meet
         the same luck; the query targets are the probabilities. The noise draws the actions.
         """
-        place = generator.device
-        best = torch.randint(self.arms, (episodes, self.states), generator=generator, device=place)
+        place, whole = generator.device, torch.int64
+        best = torch.randint(
+            self.arms, (episodes, self.states), generator=generator, dtype=whole, device=place
+        )
         is_best = torch.nn.functional.one_hot(best, self.arms)
         chance = torch.tensor([self.bad, self.good], dtype=self.dtype, device=place)[is_best]
         state = torch.randint(
-            self.states, (episodes, self.steps), generator=generator, device=place
+            self.states, (episodes, self.steps), generator=generator, dtype=whole, device=place
         )
 
         def uniform(last: int, dtype: torch.dtype) -> Tensor:

@@ -27,9 +27,12 @@ def write(folder):
     from PIL import Image
 
     data = folder / "DATA"
-    for name, prefix, classes, each in (
-        ("MNIST", "train", 10, 60), ("MNIST", "t10k", 10, 60), ("EMNIST", "emnist-bymerge-test", 47, 12),
-    ):  # fmt: skip
+    parts = (
+        ("MNIST", "train", 10, 60),
+        ("MNIST", "t10k", 10, 60),
+        ("EMNIST", "emnist-bymerge-test", 47, 12),
+    )
+    for name, prefix, classes, each in parts:
         images, labels = _images(classes, each, 28)
         _idx(data / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
         _idx(data / name / "raw" / f"{prefix}-labels-idx1-ubyte", labels)
@@ -46,7 +49,7 @@ def write(folder):
     ]
     head = "a,b,c,d,species"
     (folder / "iris.csv").write_text("\n".join([head, *table]) + "\n", encoding="utf-8")
-    numbers = [f"{row.rpartition(',')[0]},{0.5 + index}" for index, row in enumerate(table)]
+    numbers = [f"{row.rpartition(',')[0]},{0.5 + index}" for index, row in enumerate(5 * table)]
     head = "a,b,c,d,progression"
     (folder / "diabetes.csv").write_text("\n".join([head, *numbers]) + "\n", encoding="utf-8")
     images, labels = _images(10, 30, 8)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
+import pkgutil
 from pathlib import Path
 from typing import Any
 
 import metaplast
 from site_parts.equations import typeset
 
-# Every folder that offers names, with the title of its page, in the order of the table of contents.
-FOLDERS = {
+# Titles of pages, in the order of the table of contents. A folder that is not here comes last, and
+# its page has its name.
+TITLES = {
     "discovery": "Discovery",
     "rules": "Rules",
     "terms": "Terms",
@@ -33,6 +34,18 @@ These are the public names: what ``metaplast`` offers, and what its folders offe
 Semantic versioning holds for the names of ``metaplast``. Everything else is private.
 
 """
+
+
+def folders() -> dict[str, str]:
+    """Return the title of the page of every folder that offers names."""
+    found = sorted(info.name for info in pkgutil.iter_modules(metaplast.__path__) if info.ispkg)
+    offering = {name for name in found if hasattr(_module(name), "__all__")} | set(TITLES)
+    others = {name: name.replace("_", " ").capitalize() for name in found if name in offering}
+    return {**TITLES, **{name: title for name, title in others.items() if name not in TITLES}}
+
+
+def _module(folder: str) -> Any:
+    return importlib.import_module(f"metaplast.{folder}")
 
 
 def names_of(module: str) -> list[str]:
@@ -84,12 +97,12 @@ def pages() -> dict[str, str]:
     """Return all pages of the reference by name, the index first."""
     made = {
         folder: page(title, listed(folder), f"From ``metaplast`` and ``metaplast.{folder}``.")
-        for folder, title in FOLDERS.items()
+        for folder, title in folders().items()
     }
     sources = [f"episodes.{name}" for name in names_of("episodes")]
     made["episodes"] = page("Your own data", sources, "From the package ``episodes``.")
     toctree = "\n".join(f"   {name}" for name in made)
-    everything = [name for folder in FOLDERS for name in listed(folder)] + sources
+    everything = [name for folder in folders() for name in listed(folder)] + sources
     rows = [f"   * - :py:obj:`{name}`\n     - {_cell(summary(name))}" for name in everything]
     table = ".. list-table::\n   :widths: 40 60\n\n" + "\n".join(rows)
     made["index"] = f"{INTRODUCTION}.. toctree::\n   :hidden:\n\n{toctree}\n\n{table}\n"
@@ -115,11 +128,25 @@ def write(app: Any) -> None:
 
 def docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Typeset the equations of a docstring, and keep signs that mean something to Sphinx."""
-    lines[:] = [re.sub(r"(?<![\\`\w])([|*])(?=\w)", r"\\\1", line) for line in typeset(lines)]
+    if what in ("attribute", "property") and lines:
+        lines[0] = lines[0].replace(": ", " – ")  # A colon there would end a type.
+    if lines and lines[0].startswith("Alias for field number"):
+        lines[:] = []  # Of a named tuple.
+    lines[:] = typeset(lines)
+
+
+def _name_attributes() -> None:
+    """Call the attributes of a class Attributes, and not Variables."""
+    from sphinx.domains.python import PyObject
+
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Write the pages before Sphinx reads them."""
+    _name_attributes()
     app.connect("builder-inited", write, priority=400)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     return {"parallel_read_safe": True}

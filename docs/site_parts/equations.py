@@ -24,6 +24,10 @@ _WORD = re.compile(r"(?<![\\A-Za-z_{])([A-Za-z]{2,}(?:_[A-Za-z]{2,})*)(?![A-Za-z
 _FUNCTIONS = ("tanh", "max", "min", "log", "exp", "sin", "cos", "det", "softmax", "diag", "sign")
 
 
+# Signs that mean something to Sphinx, before a word.
+_MEANING = re.compile(r"(?<![\\`\w])([|*])(?=\w)")
+
+
 def is_equation(lines: list[str]) -> bool:
     """Tell whether an indented block is an equation."""
     text = " ".join(lines)
@@ -34,7 +38,7 @@ def latex(line: str) -> str:
     """Return one line of an equation as LaTeX."""
     text = re.sub(r" {3,}", r" \\qquad ", line.strip())
     text = _WORD.sub(_word, text)
-    text = re.sub(r"_(\d{2,}|[A-Za-z]+|[α-ω])", r"_{\1}", text)
+    text = re.sub(r"(?<!\\)_(\d{2,}|[A-Za-z]+|[α-ω])", r"_{\1}", text)
     text = re.sub(
         f"([{''.join(_SUPERSCRIPTS)}]+)",
         lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[1]) + "}",
@@ -54,16 +58,18 @@ def latex(line: str) -> str:
 
 def _word(match: re.Match[str]) -> str:
     word = match[1].replace("_", r"\_")
-    return rf"\mathrm{{{word}}}" if match[1] in _FUNCTIONS else rf"\text{{{word}}}"
+    if match[1] not in _FUNCTIONS:
+        return rf"\;\text{{{word}}}\;"
+    # A space would take an index that follows.
+    space = "" if match.string[match.end() :].startswith("_") else r"\,"
+    return rf"\mathrm{{{word}}}{space}"
 
 
 def _decomposed(text: str, mark: str) -> str:
     """Return a text whose letters with this mark are two characters."""
     import unicodedata
 
-    return "".join(
-        parts if mark in (parts := unicodedata.normalize("NFD", c)) else c for c in text
-    )
+    return "".join(parts if mark in (parts := unicodedata.normalize("NFD", c)) else c for c in text)
 
 
 def typeset(lines: list[str]) -> list[str]:
@@ -73,7 +79,7 @@ def typeset(lines: list[str]) -> list[str]:
     while position < len(lines):
         block = _block(lines, position)
         if not block:
-            done.append(lines[position])
+            done.append(_MEANING.sub(r"\\\1", lines[position]))
             position += 1
             continue
         margin = " " * (len(block[0]) - len(block[0].lstrip()) - 4)

@@ -10,13 +10,17 @@ from typing import Any
 from metaplast.reproduce.experiment import all_experiments
 from metaplast.reproduce.page import number
 
+# The style of each verdict, and the verdict on several claims.
 OUTCOMES = {"holds": "holds", "does not hold": "fails", "not decided": "open"}
+SEVERAL = {"holds": "hold", "does not hold": "do not hold", "not decided": "are not decided"}
 HEAD = """\
 # Gallery
 
-Each picture is an experiment that metaplast has repeated. Below it are the claims, with the number that was measured, its band, and the verdict.
-A claim *holds* if the whole band lies in the range in which the number must lie, *does not hold* if no part of the band does, and is *not decided* otherwise.
-[](reproduce.md) says how experiments are run, and [](results/README.md) has all tables and settings.
+Each picture is an experiment that metaplast has repeated. Below it are the claims, each with its
+verdict, the number that was measured, its band, and the range in which it must lie. A claim *holds*
+if the whole band lies in the range, *does not hold* if no part of the band does, and is
+*not decided* otherwise. [](reproduce.md) says how experiments are run, and [](results/README.md)
+has all tables and settings.
 
 """
 
@@ -37,18 +41,25 @@ def verdict(found: dict[str, Any]) -> str:
     return f"- {badge} {found['claim']}: {number(found)} ({found['criterion']})"
 
 
+def counted(number: int, outcome: str) -> str:
+    """Return how many claims have an outcome, such as "2 hold"."""
+    one = outcome if outcome != "not decided" else "is not decided"
+    return f"{number} {SEVERAL[outcome] if number > 1 else one}"
+
+
 def card(name: str, title: str, summary: dict[str, Any]) -> str:
     """Return one experiment: title, picture, how many claims hold, and each claim."""
     picture = summary["figures"][0]
     outcomes = Counter(found["outcome"] for found in summary["verdicts"])
-    counts = ", ".join(f"{outcomes[each]} {each}" for each in OUTCOMES if outcomes[each])
+    counts = ", ".join(counted(n, each) for each in OUTCOMES if (n := outcomes[each]))
     claims = "\n".join(verdict(found) for found in summary["verdicts"])
     return f"""\
 ## {title}
 
 ![{title}](results/{picture}.png)
 
-{summary["seeds"]} seeds; claims: {counts}. [All results of `{name}`](results/README.md#{name})
+With {summary["seeds"]} seeds, of the claims {counts}.
+[All results of `{name}`](results/README.md#{name})
 
 {claims}
 

@@ -21,7 +21,6 @@ from metaplast.discovery.settings import (
     TaskSettings,
     ThetaKind,
 )
-from metaplast.engines.fit import require_gradient
 from metaplast.meta.growth import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
 from metaplast.systems.feedback import serving
@@ -82,9 +81,7 @@ class DiscoveryConfig(
         super().__post_init__()
         _ = self.feedback_name, self.request
         self._settle_least_effect()
-        learner = Learner(self.build_system(1, 2), self.choice.terms)
-        if self.estimator == "gradient":
-            require_gradient(learner)
+        Learner(self.build_system(1, 2), self.choice.terms)
 
     def _settle_least_effect(self) -> None:
         # The objective's own value is kept as None, so that a copy of this configuration with

@@ -26,6 +26,7 @@ from metaplast.discovery.selection import Selection, keep_terms, select
 from metaplast.discovery.split_fit import require_fit
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.engines import Engine
+from metaplast.engines.fit import require_gradient
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -71,6 +72,8 @@ class Discovery:
         split: EpisodeSplit | None = None,
         terms: Sequence[Term] = (),
     ) -> None:
+        if config.estimator == "gradient":
+            require_gradient(config.build_system(1, 2))
         self.config = config
         self.choice = config.choice.extended(terms)
         require_signs(self.choice.terms, config)

@@ -48,7 +48,7 @@ class BatchedEngine(Engine):
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`."""
         if gradient:
-            require_gradient(problem.learner)
+            require_gradient(problem.learner.system)
         sweep = _Sweep(self.stepper(problem), problem)
         return sweep.differentiate() if gradient else sweep.evaluate()
 

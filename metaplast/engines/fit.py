@@ -8,6 +8,7 @@ from metaplast.base.errors import require
 from metaplast.base.tensors import DTYPES, require_one, require_tensor, type_name
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
+from metaplast.systems.system import System
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_state
 
@@ -47,11 +48,11 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
     require_one("device", {str(part.device) for part in parts}, "theta, weights and images")
 
 
-def require_gradient(learner: Learner) -> None:
-    """Raise `UserError` if the loss of a learner's system has no gradient to θ."""
+def require_gradient(system: System) -> None:
+    """Raise `UserError` if the loss of a system has no gradient to θ."""
     require(
-        learner.system.differentiable,
-        f"the system {learner.system.name} draws its actions, so its loss has no gradient to the "
+        system.differentiable,
+        f"the system {system.name} draws its actions, so its loss has no gradient to the "
         f"coefficients; use --estimator es.",
     )
 

@@ -33,7 +33,7 @@ class ReferenceEngine(Engine):
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll the episodes one after another; see `Engine.run`."""
         if gradient:
-            require_gradient(problem.learner)
+            require_gradient(problem.learner.system)
         size = problem.episodes.episodes
         outcomes = [self._episode(problem.select(slice(i, i + 1)), gradient) for i in range(size)]
         gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]

@@ -108,7 +108,7 @@ def evaluate(
         outcome = engine.run(Problem(learner, theta, state, batch), gradient=False)
         scores.append(counted(learner, outcome.loss, outcome.score, batch.query))
         losses.append(outcome.loss)
-        steps.append(torch.full((batch.episodes,), batch.steps))
+        steps.append(torch.full_like(outcome.loss, batch.steps, dtype=torch.int64))
         if observe is not None:
             observe(batch.episodes)
         if enough is not None and enough(torch.cat(scores)):

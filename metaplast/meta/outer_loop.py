@@ -118,7 +118,9 @@ class OuterLoop:
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
         self.signs = torch.tensor(
-            [sign_of(term, settings) for term in learner.terms], device=start.tensor.device
+            [sign_of(term, settings) for term in learner.terms],
+            dtype=torch.int64,
+            device=start.tensor.device,
         )
 
     @property

@@ -124,7 +124,7 @@ def _draw(axes: Axes, panel: Panel, how: Mapping[str, Look], rows: int) -> None:
         axes.set_xticks(range(1, 1 + len(panel.categories)), panel.categories)
         axes.set_xlim(0.5, len(panel.categories) + 0.5)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.margins(x=0.02 if panel.marks else 0)
     # A line that leaves the panel is named at the edge where it leaves.
     low, high = axes.get_ylim()

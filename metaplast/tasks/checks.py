@@ -210,14 +210,18 @@ def require_inputs(split: EpisodeSplit | StreamSplit, system: System) -> None:
     require(
         system.sequence is not None,
         f"the system {system.name} reads one vector for each sample, but {data} has sequences; "
-        f"choose --system "
-        f"{' or '.join(k.name for k in all_systems().values() if k.reads_sequences)}, or other "
-        f"data.",
+        f"choose {' or '.join(_sequential())}, or other data.",
     )
     raise UserError(
         f"the system {system.name} was made for sequences of another timing than those of {data}; "
         f"make it with the timing of the split."
     )
+
+
+def _sequential() -> list[str]:
+    """Return how to ask for each system that reads sequences."""
+    names = [kind.name for kind in all_systems().values() if kind.reads_sequences]
+    return [f"--system {name}" for name in sorted(names, reverse=True)]
 
 
 def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> None:

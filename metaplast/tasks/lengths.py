@@ -38,7 +38,9 @@ class MixedLengths(DerivedSampler):
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes, all of one length."""
         count = len(self.shots)
-        drawn = torch.randint(count, (), generator=generator, device=generator.device).item()
+        drawn = torch.randint(
+            count, (), generator=generator, device=generator.device, dtype=torch.int64
+        ).item()
         return _cut(self.base.sample(episodes, generator), self.shots[int(drawn)], self.longest)
 
 
@@ -102,7 +104,10 @@ def _first(target: Tensor, shots: int, ways: int) -> Tensor:
     Targets other than one class for each example have no classes to balance: the first examples
     are kept.
     """
-    episodes, first = len(target), torch.arange(ways * shots, device=target.device)
+    episodes, first = (
+        len(target),
+        torch.arange(ways * shots, device=target.device, dtype=torch.int64),
+    )
     if target.dim() != 2 or target.is_floating_point():
         return first.expand(episodes, -1)
     named = torch.unique(target, return_inverse=True)[1]

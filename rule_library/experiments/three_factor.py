@@ -111,8 +111,9 @@ class RewardVariant:
         state = learner.draw(count, draws)
         best = batch.query_y[:, 0].argmax(-1)
         found_theta: Mapping[str, float] = prepared["theta"]
-        theta = torch.tensor([found_theta[term.name] for term in learner.terms])
-        each = theta.to(torch.float32).expand(count, 1, -1)
+        values = [found_theta[term.name] for term in learner.terms]
+        theta = torch.tensor(values, dtype=torch.float32, device="cpu")
+        each = theta.expand(count, 1, -1)
         rows: list[Row] = []
         found = []
         with torch.no_grad():

@@ -1,83 +1,132 @@
-"""Every block of README and docs runs: all blocks of a page in order, in one folder, in this process.
+"""Every block of README and docs runs: all blocks of a page, in order, in one folder.
 
 Only sizes are made small. Data sets are tiny files of the same layout; `RUN` and its like are small
-runs made here.
+runs made here. Commands that run many discoveries, experiments or benchmarks in processes of their
+own are read and checked, and stop before that. Figures are empty, and exported programs are not
+run once more. Other tests are about all these.
 """
 
 import contextlib
 import io
-import os
 import shutil
 import sys
 import tomllib
+from types import MappingProxyType
 
 import documents
 import pytest
 import tiny_data
+from matplotlib.figure import Figure
 
+from episodes.delayed import Delayed
 from metaplast import commands
 from metaplast.base import registry
-from metaplast.commands import _benchmark_row, _grid
+from metaplast.commands import benchmark, recover, sweep
 from metaplast.commands import reproduce as reproduce_command
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.export import export
 from metaplast.online.train import OnlineSettings
 from metaplast.report.observer import ReportFiles
+from metaplast.reservoirs import drawing
+from metaplast.reservoirs.network import Dynamics, Schedule
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # higher, when Python first compiles it.
+    pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning"),
+]
 
 # Sizes that a page may choose otherwise, and sizes that it may not choose.
-USUAL = {"hidden": (5,), "ways": 3, "shots": 2, "queries": 2}
+USUAL = {"hidden": (5,), "ways": 5, "shots": 2, "queries": 2}
 ALWAYS = {
     "episodes": 4, "meta_batch": 2, "refit": 0, "validation": 4, "look": 4, "test_episodes": 4,
 }  # fmt: skip
 BEFORE = {
-    "discover": ["--hidden=5", "--ways=3", "--shots=2", "--queries=2", "--quiet"],
-    "sweep": ["--hidden=5", "--ways=3", "--shots=2", "--queries=2"],
-    "recover": ["--hidden=5", "--ways=3", "--shots=2", "--queries=2"],
-    "evaluate": ["--hidden=5"],
+    "discover": ["--hidden=5", "--shots=2", "--queries=2", "--quiet"],
+    "evaluate": ["--hidden=5", "--baselines=none"],
     "draw": ["--neurons=5", "--period=20", "--training=2", "--test=1"],
 }
 AFTER = {
-    "sweep": ["--l1=0.01", "--seeds=1", "--processes=1"],
-    "recover": ["--rules=1", "--processes=1"],
     "evaluate": ["--samples=4", "--seeds=1", "--test-images=6", "--quiet"],
     "compare": ["--test-episodes=4"],
-    "benchmark": ["--steps=2", "--repeats=1", "--episodes=1", "--engines=batched", "--threads=1"],
-    "reproduce": ["--quick", "--seeds=1", "--processes=1"],
 }
 RUNS = ("RUN", "OTHER_RUN", "runs/2026-11-22_12-00-00")
 
 
+class Read(Exception):
+    """A command's options have been read and checked, and it need not go on."""
+
+
 def run(name, arguments):
-    """Run a command at small sizes; return what it printed."""
+    """Run a command at small sizes."""
     arguments = [*BEFORE.get(name, ()), *arguments]
-    if not {"--help", "--list-terms"} & set(arguments):
-        arguments += AFTER.get(name, ()) if name != "reproduce" or arguments else ()
-    said = io.StringIO()
+    if "--help" not in arguments:
+        arguments += AFTER.get(name, ())
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             code = commands.find([name, *arguments])()
         except SystemExit as end:
             code = end.code or 0
-    assert code == 0, (name, arguments, said.getvalue())
-    return said.getvalue()
+        except Read:
+            code = 0
+    assert code == 0, (name, arguments, said.buffer.getvalue().decode())
+
+
+def is_small(settings):
+    """Return the settings of a discovery with small sizes; regression has no classes."""
+    usual = USUAL if settings.get("objective") != "mse" else {**USUAL, "ways": 0}
+    usual = {key: value for key, value in usual.items() if value}
+    return {**usual, **settings, **ALWAYS}
+
+
+def read_only(monkeypatch, command):
+    """Make a command stop when it has read its options."""
+    parse = command.parse
+
+    def stop(*given, **named):
+        parse(*given, **named)
+        raise Read
+
+    monkeypatch.setattr(command, "parse", stop)
+
+
+def empty(figure, stream, *, format, **options):
+    """Write an empty figure."""
+    stream.write("<svg ></svg>" if format == "svg" else b"")
+
+
+def make_small(monkeypatch):
+    """Make every discovery small, without figures."""
+    whole = DiscoveryConfig.__init__
+
+    def discovery(self, *given, **named):
+        whole(self, *given, **is_small(named))
+
+    monkeypatch.setattr(DiscoveryConfig, "__init__", discovery)
+    monkeypatch.setattr(ReportFiles, "finish", lambda self, result: None)
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Make every discovery and every training small, and leave out figures and experiments."""
-    whole, trained = DiscoveryConfig.__init__, OnlineSettings.__init__
+    """Make everything small, and stop what starts processes."""
+    make_small(monkeypatch)
+    trained = OnlineSettings.__init__
 
-    def discovery(self, *given, **named):
-        whole(self, *given, **{**USUAL, **named, **ALWAYS})
+    def online(self, records, seeds=5, *given, **named):
+        few = tuple(record for record in records if record <= 4)
+        trained(self, few if any(few) else (0, 2), min(seeds, 2), *given, **named)
 
-    def online(self, records, seeds=1, **named):
-        trained(self, tuple(records)[:1], 1, **named)
-
-    monkeypatch.setattr(DiscoveryConfig, "__init__", discovery)
     monkeypatch.setattr(OnlineSettings, "__init__", online)
-    monkeypatch.setattr(ReportFiles, "finish", lambda self, result: None)
-    # tests/experiments runs every experiment; here their names and options are read.
+    # The shipped task has 50 time steps.
+    monkeypatch.setattr(Delayed, "settings", MappingProxyType({"show": 1, "time": 4}))
+    monkeypatch.setattr(drawing, "Schedule", lambda: Schedule(20, 2, 1, lag=2))
+    monkeypatch.setattr(drawing, "Dynamics", lambda: Dynamics(5))
+    # Figures take most of the time, and tests/report is about them.
+    monkeypatch.setattr(Figure, "savefig", empty)
+    monkeypatch.setattr(export, "check", lambda *_: None)
+    for command in (benchmark, recover, sweep):
+        read_only(monkeypatch, command)
     monkeypatch.setattr(reproduce_command, "_reproduce", lambda *_: {})
 
 
@@ -86,13 +135,7 @@ def prepared(tmp_path_factory, compiled_kernel):
     """Return a folder with what pages assume: runs, rule files, and data sets."""
     folder = tmp_path_factory.mktemp("prepared")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
-        whole = DiscoveryConfig.__init__
-        patched.setattr(
-            DiscoveryConfig,
-            "__init__",
-            lambda self, *given, **named: whole(self, *given, **{**USUAL, **named, **ALWAYS}),
-        )
-        patched.setattr(ReportFiles, "finish", lambda self, result: None)
+        make_small(patched)
         run("discover", ["--terms=bio", "--out=RUN"])
         for other in RUNS[1:]:
             shutil.copytree("RUN", other)
@@ -129,7 +172,13 @@ def install(page, folder):
 @pytest.fixture
 def workplace(tmp_path, prepared, monkeypatch):
     """Return a fresh folder with what pages assume, in which the test runs."""
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    for path in prepared.iterdir():
+        if path.name in ("DATA", "pets"):
+            (tmp_path / path.name).symlink_to(path)
+        elif path.is_dir():
+            shutil.copytree(path, tmp_path / path.name)
+        else:
+            shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("METAPLAST_DATA", str(tmp_path / "DATA"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

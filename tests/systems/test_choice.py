@@ -8,6 +8,8 @@ import torch
 from support import assert_close, assert_is_one_sentence, named, normal, refusal, seeded
 
 from metaplast import DiscoveryConfig, Learner, UserError, discover
+from metaplast.commands import discover as command
+from metaplast.commands import guard
 from metaplast.systems.choice import CHOICE, DEVIATION, Choice, _drawn
 from metaplast.systems.choice_kind import choice_kind
 from metaplast.systems.kind import SystemRequest
@@ -202,7 +204,7 @@ def test_wrong_bandits_are_refused(argument):
         lambda: choice_kind.build(SystemRequest(1, 2, argument="delay=x", feedback="none")),
         lambda: choice_kind.build(SystemRequest(1, 2, argument="later=3", feedback="none")),
         lambda: Learner(Choice((1, 2)), named("error_hebbian")),
-        lambda: DiscoveryConfig.for_system("choice", terms="reinforce"),
+        lambda: discover(system="choice", terms="reinforce"),
         lambda: DiscoveryConfig.for_system("choice", terms="reinforce", objective="mse"),
     ],
 )
@@ -212,12 +214,24 @@ def test_what_does_not_fit_is_refused(make):
     assert_is_one_sentence(caught.value)
 
 
-def test_without_es_the_estimator_is_named():
-    text = refusal(DiscoveryConfig.for_system, "choice", terms="reinforce")
-    assert "--estimator es" in text
+def test_without_es_the_estimator_is_named(capsys):
+    assert "--estimator es" in refusal(discover, system="choice", terms="reinforce")
+    assert guard(command.main, ["--system=choice", "--terms=reinforce"]) == 2
+    assert "--estimator es" in capsys.readouterr().err
     config = DiscoveryConfig.for_system("choice:delay=3", terms="reinforce", estimator="es")
     assert config.build_system(1, 2).delay == 3
     assert config.dataset_name == "bandit"
+
+
+def test_the_command_finds_a_rule_from_rewards_alone(tmp_path, capsys):
+    small = ["--shots=10", "--queries=1", "--episodes=4", "--meta-batch=2", "--refit=0", "--look=4",
+             "--validation=4", "--test-episodes=4", "--pairs=2"]  # fmt: skip
+    chosen = ["--system=choice:delay=1", "--terms=rewarded_eligibility", "--estimator=es"]
+    out = f"--out={tmp_path / 'run'}"
+    assert guard(command.main, [*chosen, *small, out, "--quiet"]) == 0, capsys.readouterr()
+    rule = (tmp_path / "run" / "rule.json").read_text()
+    assert '"eligibility"' in rule
+    assert '"reward"' in rule
 
 
 def test_a_discovery_learns_coefficients_from_rewards_alone():
