@@ -17,7 +17,8 @@ from metaplast.commands._folders import own_folder
 from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
 from metaplast.recordings.files import read_recording, require_format
-from metaplast.recordings.inference import InferenceSettings, Initial, infer
+from metaplast.recordings.inference import infer
+from metaplast.recordings.inference_settings import InferenceSettings, Initial
 from metaplast.recordings.result import Inference
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work

@@ -4,7 +4,8 @@
 `infer` returns the rule with intervals, and what the data cannot tell.
 """
 
-from metaplast.recordings.inference import InferenceSettings, infer
+from metaplast.recordings.inference import infer
+from metaplast.recordings.inference_settings import InferenceSettings
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm, candidates, monomial
 from metaplast.recordings.plain_rule import PlainRule

@@ -74,8 +74,8 @@ def terms_table(found: Inference) -> Table:
     """Return the terms with their intervals."""
     table = new_table(
         "Terms",
-        f"{100 * LEVEL:g} % intervals from {found.data['clusters']}, for these terms; kept: in how "
-        f"many of the draws of the clusters",
+        f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: in "
+        f"how many of the draws of the clusters",
     )
     table.add_column("term", no_wrap=True)
     for column in ("θ", f"{100 * LEVEL:g} % interval", "kept", "loss without it"):

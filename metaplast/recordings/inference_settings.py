@@ -1,0 +1,160 @@
+"""The settings of an inference, and whether recordings fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from metaplast.base.errors import require, require_choice, require_seed, require_within
+from metaplast.recordings.model import Layer
+from metaplast.recordings.monomial import MonomialTerm, candidates
+from metaplast.recordings.odours import less_expected
+from metaplast.recordings.pieces import Free
+from metaplast.recordings.recording import Recording
+
+Initial = Literal["auto", "given", "scale", "fitted"]
+# How the whole layer is seen, by the kind of observation; other kinds see each neuron.
+LINKS_OF: Mapping[str, str] = MappingProxyType({"readout": "readout", "options": "softmax"})
+# With fewer clusters than 7, no pattern of signs is rarer than 2 %; some are held out.
+_FEWEST_ANIMALS = 10
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a rule is inferred.
+
+    Attributes:
+        terms: candidates, see `monomial.candidates`.
+        activation: f of the layer, y = f(W x).
+        eta: rate that multiplies all coefficients.
+        initial: initial weights: "given" in the files, given up to a "scale" that is fitted, or
+            "fitted"; "auto" is given if the files have them, else fitted.
+        gain: whether a gain between the model's and the observed activity is fitted.
+        held_out: share of the trials, or animals, that is held out.
+        reward_memory: number of trials whose mean reward is subtracted from the reward; 0 for none.
+        by: what is held out and taken as independent: "trials" or "animals".
+        seed: of the draws.
+    """
+
+    terms: str = "taylor"
+    activation: str = "sigmoid"
+    eta: float = 1.0
+    initial: Initial = "auto"
+    gain: bool = False
+    held_out: float = 0.2
+    by: str = "trials"
+    reward_memory: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: if one is invalid.
+        """
+        candidates(self.terms)
+        Layer(self.activation, self.eta)
+        require_choice("--initial", self.initial, ("auto", "given", "scale", "fitted"))
+        require_choice("--by", self.by, ("trials", "animals"))
+        require(
+            0 < self.held_out <= 0.8,
+            f"--held-out must be a share above 0, at most 0.8, got {self.held_out:g}.",
+        )
+        require_within("--reward-memory", self.reward_memory, 0, 10**6)
+        require_seed("--seed", self.seed)
+
+
+def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
+    """Return a recording less the expected reward, and less what cannot matter.
+
+    Neurons that were never observed matter to nothing else in a layer.
+    """
+    memory = settings.reward_memory
+    if memory:
+        less = less_expected(recording.reward, recording.lengths, memory)
+        recording = replace(recording, reward=less)
+    if recording.kind in LINKS_OF:
+        return recording
+    seen = np.isfinite(recording.observed).any((0, 1))
+    weights = recording.weights
+    return replace(
+        recording,
+        observed=recording.observed[:, :, seen],
+        weights=None if weights is None else weights[..., seen, :],
+    )
+
+
+def free_parameters(recordings: Sequence[Recording], settings: InferenceSettings) -> Free:
+    """Return what is fitted beside the coefficients.
+
+    Raises:
+        UserError: if initial weights are to be given, and a file lacks them.
+    """
+    known = all(recording.weights is not None for recording in recordings)
+    initial = settings.initial
+    if initial == "auto":
+        initial = "given" if known else "fitted"
+    lacking = [r.name for r in recordings if r.weights is None]
+    require(
+        initial == "fitted" or known,
+        f"--initial {initial} needs initial_weights in every file, which {', '.join(lacking[:3])} "
+        f"lacks; give --initial fitted.",
+    )
+    return Free(initial == "scale", settings.gain, initial == "fitted")
+
+
+def check(
+    recordings: Sequence[Recording], pool: tuple[MonomialTerm, ...], settings: InferenceSettings,
+    free: Free,
+) -> None:  # fmt: skip
+    """Check that recordings fit each other, the candidates and the settings.
+
+    Raises:
+        UserError: if they do not.
+    """
+    require(bool(recordings), "infer needs at least one recording.")
+    kinds = {r.kind for r in recordings}
+    require(
+        len(kinds) == 1,
+        f"all files must hold the same kind of observation, got {' and '.join(sorted(kinds))}.",
+    )
+    shapes = {(r.pres, r.readout) for r in recordings}
+    require(
+        len(shapes) == 1,
+        "all files must have the same number of inputs and the same readout; infer from one after "
+        "the other.",
+    )
+    kind = recordings[0].kind
+    rewarded = any(term.reward for term in pool)
+    lacking = [r.name for r in recordings if not r.has_reward]
+    require(
+        not rewarded or not lacking,
+        f"--terms {settings.terms} has terms with a reward, which "
+        f"{', '.join(lacking[:3])} lacks; choose taylor, or add the array reward.",
+    )
+    require(
+        not free.initial or kind not in LINKS_OF,
+        "initial weights cannot be fitted from choices of the whole layer; add the array "
+        "initial_weights.",
+    )
+    by_animal = settings.by == "animals"
+    require(
+        not by_animal or len(recordings) >= _FEWEST_ANIMALS,
+        f"--by animals needs at least {_FEWEST_ANIMALS} files, because fewer cannot rule out "
+        f"chance, got {len(recordings)}; choose --by trials.",
+    )
+    require(
+        not (by_animal and free.initial),
+        "--by animals needs initial_weights in every file, because those of a held-out animal "
+        "cannot be fitted; choose --by trials.",
+    )
+    if kind == "binary":
+        require(
+            settings.activation == "sigmoid",
+            f"choices of neurons need --activation sigmoid, whose values are probabilities, got "
+            f"{settings.activation}.",
+        )
