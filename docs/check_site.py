@@ -64,8 +64,9 @@ def faults(site: Path) -> Iterator[str]:
             if parts.scheme or parts.netloc:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
-            known = pages.get(site / target.relative_to(site.resolve()))
-            if not target.exists():
+            inside = target.is_relative_to(site.resolve())
+            known = pages.get(site / target.relative_to(site.resolve())) if inside else None
+            if not inside or not target.exists():
                 yield f"{name} links to {link}, which does not exist."
             elif known and parts.fragment and unquote(parts.fragment) not in known.anchors:
                 yield f"{name} links to {link}, which has no such place."
