@@ -24,8 +24,8 @@ metaplast finds plasticity rules by meta-learning. What you can do:
   metaplast discover --terms bio    learn the coefficients of a known rule
   metaplast discover                find a rule among many terms, in minutes
   metaplast discover --dataset csv:FILE,target=COLUMN    ... on your own data
+  metaplast infer FILE              the rule behind recordings of activity
   metaplast show RUN                its equation, terms and origin
-  metaplast compare RUN RUN         rules side by side, on the same tasks
   metaplast evaluate RUN            train networks with it, beside baselines
   metaplast export RUN --to=all     save it as code, LaTeX or JSON
 Add --help to a command for its options."""
@@ -116,4 +116,4 @@ def _explain(names: Sequence[str], arguments: Sequence[str]) -> None:
     if arguments and arguments[0] not in ("-h", "--help"):
         raise unknown_name("command", arguments[0], names)
     others = [name for name in names if f"metaplast {name}" not in NEXT]
-    print(f"{NEXT}\nOther commands: {', '.join(others)}.")
+    print(f"{NEXT}\nOthers: {', '.join(others)}.")

@@ -14,6 +14,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND, LEVEL, Band
 from metaplast.base.coerce import as_json
 from metaplast.base.files import write_json, write_text
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.base.tables import new_table
 from metaplast.recordings.program import program
@@ -113,12 +114,17 @@ def _ends(band: Band) -> str:
     return SCALE.interval(band)
 
 
-def write_files(found: Inference, folder: Path) -> Path:
+def write_files(found: Inference, folder: AnyPath) -> Path:
     """Write inference.json, rule.json, rule.py, report.html and TensorBoard's files.
+
+    Args:
+        found: the result of an inference.
+        folder: where they are written.
 
     Returns:
         The page's path.
     """
+    folder = as_path(folder, "folder")
     write_json(folder / SUMMARY, _finite(found.to_json()))
     found.rule().save(folder / RULE)
     write_text(folder / PROGRAM, program(found))

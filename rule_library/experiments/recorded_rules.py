@@ -99,7 +99,7 @@ def _variant(name: str) -> DirectVariant:
         "inputs": 50, "neurons": 10, "steps": 50, "trials": _TRIALS, "noise": noise,
         "observed": observed, "observe": observe,
     }  # fmt: skip
-    quick = {"inputs": 6, "neurons": 3, "steps": 12, "trials": (3,)}
+    quick = {"inputs": 6, "neurons": 4, "steps": 40, "trials": (8,)}
     return DirectVariant(f"recorded_{name}", read_back, full, quick)
 
 

@@ -12,7 +12,7 @@ from metaplast.base.seeds import generator
 from metaplast.reproduce import heldout, meta, online
 from metaplast.reproduce.direct import DirectVariant
 from metaplast.reproduce.experiment import Setting, all_experiments, get_experiment
-from metaplast.reproduce.heldout import RuleVariant
+from metaplast.reproduce.heldout import GivenVariant, RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
 from metaplast.reproduce.online import OnlineVariant
 from metaplast.systems.system import Examples
@@ -21,12 +21,13 @@ from metaplast.tasks.stream import StreamSplit
 from rule_library.experiments import coding_runs, memory_runs
 from rule_library.experiments.coding_runs import CodingSweeps, CodingTraining
 from rule_library.experiments.memory_runs import MemorySetup, MemoryVariant, coefficient
+from rule_library.experiments.three_factor import RewardVariant
 
 QUICK = Setting(quick=True)
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
 KINDS = (
     MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps,
-    MemoryVariant,
+    MemoryVariant, GivenVariant, RewardVariant,
 )  # fmt: skip
 
 
@@ -142,9 +143,9 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
              "test_episodes": 4}  # fmt: skip
     variant = replace(variant, quick={**variant.quick, "hidden": (5,), "episodes": 4, **small})
     prepared = variant.prepare(QUICK, tmp_path)
-    first = sources.sides.index("test")
-    assert "train" not in sources.sides[first:]
-    learned = sources.seeds("train") | sources.seeds("test")
+    # The test of the discovery itself is left to this variant.
+    assert set(sources.sides) == {"train"}
+    learned = sources.seeds("train")
     found_with = sources.requests[0]
     sources.log.clear()
     sources.requests.clear()
@@ -153,11 +154,51 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
     for seed in (0, 5):
         variant.run(seed, QUICK, prepared)
     assert set(sources.sides) == {"test"}
-    assert not learned & sources.seeds("test"), "other tasks than those of the discovery's own test"
+    assert not learned & sources.seeds("test")
     assert len(sources.seeds("test")) == 2
     # All seeds use the split of the discovery: rules are tested on what it held out.
     assert {request.seed for request in sources.requests} == {found_with.seed} == {config.seed}
     assert {request.held_out for request in sources.requests} == {found_with.held_out}
+
+
+def test_a_given_rule_is_tested_on_held_out_tasks_alone(sources, tmp_path):
+    variant = VARIANTS["backprop_0.012"]
+    setup = replace(variant.quick_setups[0], depth=2, hidden=(5,))
+    variant = replace(variant, quick_setups=(setup,))
+    prepared = variant.prepare(QUICK, tmp_path)
+    assert sources.sides == []
+    assert list(prepared["theta"].values()) == [0.012]
+    variant.run(3, QUICK, prepared)
+    assert set(sources.sides) == {"test"}
+
+
+def test_a_rule_of_rewards_is_tested_on_bandits_that_it_never_met(monkeypatch, tmp_path):
+    from rule_library.experiments import three_factor
+
+    log, bandits = [], three_factor._bandits
+
+    class Side:
+        def __init__(self, name, base):
+            self.name, self.base = name, base
+
+        def sample(self, episodes, generator):
+            log.append((self.name, generator.initial_seed()))
+            return self.base.sample(episodes, generator)
+
+    def logged(steps):
+        split = bandits(steps)
+        return replace(split, train=Side("train", split.train), test=Side("test", split.test))
+
+    monkeypatch.setattr(three_factor, "_bandits", logged)
+    variant = next(v for v in VARIANTS.values() if isinstance(v, RewardVariant))
+    prepared = variant.prepare(QUICK, tmp_path)
+    assert {side for side, _ in log} == {"train"}
+    met = {seed for _, seed in log}
+    log.clear()
+    for seed in range(3):
+        variant.run(seed, QUICK, prepared)
+    assert {side for side, _ in log} == {"test"}
+    assert len({seed for _, seed in log} - met) == 3
 
 
 def test_all_rules_of_a_comparison_meet_the_same_held_out_tasks(sources):
