@@ -1,4 +1,4 @@
-"""Lists of names, numbers or settings that users write as one argument."""
+"""Lists that users write as one argument, and amounts in messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from metaplast.base.errors import require, shown, unknown_name
 
 _BETWEEN = re.compile(r"\s*,\s*|\s+")
+_PLURAL = re.compile(r"s\b")
 
 
 def words(flag: str, text: str, noun: str = "entry") -> list[str]:
@@ -32,6 +33,19 @@ def words(flag: str, text: str, noun: str = "entry") -> list[str]:
         f"{flag} has an empty entry, got {shown(text)}; put one comma between entries.",
     )
     return found
+
+
+def amount(number: int, many: str, one: str | None = None) -> str:
+    """Return a number with its noun, in the singular if the number is 1.
+
+    Args:
+        number: how many there are.
+        many: the noun in the plural, and what follows it: "groups of trials".
+        one: the same in the singular; by default without the last s of its first word.
+    """
+    if number == 1:
+        return f"1 {re.sub(_PLURAL, '', many, count=1) if one is None else one}"
+    return f"{number} {many}"
 
 
 def assignments(

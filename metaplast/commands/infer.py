@@ -44,19 +44,20 @@ class InferOptions(JsonOption):
     eta: float = 1.0
     """Rate that multiplies all coefficients."""
     initial: Initial = "auto"
-    """Initial weights: given, given up to a fitted scale, or fitted; auto: given if there."""
+    """Initial weights: given in the files, given up to a fitted scale, or fitted; auto: given if
+    the files have them."""
     gain: bool = False
     """Fit a gain between the model's and the observed activity."""
     held_out: float = 0.2
-    """Share of the trials, or animals, for the comparison of models."""
+    """Share of the trials, or animals, that is held out to compare models."""
     by: str = "trials"
-    """What is held out and taken as independent: trials or animals."""
+    """What is held out and counts as independent: trials or animals."""
     reward_memory: int = 0
     """Subtract the mean reward of the last N trials from the reward."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of all random numbers."""
     out: Path | None = None
-    """Folder for report, rule and numbers; default: runs/infer-<time>."""
+    """Folder for the report, the rule and the numbers; default: runs/infer-<time>."""
     quiet: bool = False
     """Print only the results."""
 

@@ -11,6 +11,7 @@ import tyro
 
 from metaplast.base.errors import UserError, require, require_choice, require_within, shown
 from metaplast.base.settings import Settings, part
+from metaplast.base.words import amount
 from metaplast.commands._options import parse
 from metaplast.recordings.files import require_format, write_recording
 from metaplast.recordings.model import Layer
@@ -32,9 +33,9 @@ class SimulateOptions(Settings):
     rule: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RULE")] = ""
     """Monomials with coefficients, xy=1,y2W=-1; a rule.json; or the name of a term."""
     out: Path | None = None
-    """File to write, .npz, .h5 or .csv; with several animals, numbered ones beside it."""
+    """File to write: .npz, .h5 or .csv. With several animals, one numbered file for each."""
     task: str = "layer"
-    """layer: fresh inputs at every step; odours: choices of one of two, with baited rewards."""
+    """layer: fresh inputs at every step; odours: choices between two odours with baited rewards."""
     activation: str = "sigmoid"
     """The layer's f: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
@@ -44,15 +45,15 @@ class SimulateOptions(Settings):
     neurons: int = 10
     """Number of neurons."""
     trials: int = 50
-    """Trials; each starts from initial weights of its own."""
+    """Number of trials. Each starts from its own initial weights, unless --continues."""
     steps: int = 50
-    """Time steps of a trial."""
+    """Number of time steps in a trial."""
     input_variance: float = 0.1
     """Variance of the inputs."""
     weight_scale: float = 1.4142135623730951
-    """Standard deviation of the initial weights, times the root of the number of inputs."""
+    """Standard deviation of the initial weights times the square root of the number of inputs."""
     observe: str = "activity"
-    """What is observed: activity, counts, or choices (0 or 1 of each neuron)."""
+    """What is observed: activity, counts, or choices (0 or 1 for each neuron)."""
     noise: float = 0.0
     """Standard deviation of the noise on the activity."""
     observed: float = 1.0
@@ -60,11 +61,11 @@ class SimulateOptions(Settings):
     continues: bool = False
     """Let the weights carry over from trial to trial."""
     reward: bool = False
-    """Write a reward, normal at every step, although the rule does not read it."""
+    """Write a random reward (normal, at every step) even if the rule does not read it."""
     animals: int = 1
-    """Number of files, each with weights, inputs and noise of its own."""
+    """Number of files, each with its own weights, inputs and noise."""
     seed: int = 0
-    """Of all that is drawn."""
+    """Seed of all random numbers."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -89,7 +90,8 @@ def main(arguments: Sequence[str]) -> None:
         path = _path(options.out, animal, options.animals)
         write_recording(path, arrays)
         trials, steps, inputs = arrays["inputs"].shape
-        console.out(f"{path}: {trials} trials of at most {steps} steps, {inputs} inputs")
+        size = f"{amount(trials, 'trials')} of at most {amount(steps, 'steps')}"
+        console.out(f"{path}: {size}, {amount(inputs, 'inputs')}")
 
 
 def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def read_rule(text: str) -> PlainRule:
     """Return a rule from coefficients of monomials, a file, or the name of a term.
 
     Raises:
-        UserError: if it is none of them, or cannot run on recordings.
+        UserError: if the text is none of these, or the rule cannot run on recordings.
     """
     require(
         bool(text.strip()),

@@ -37,11 +37,11 @@ class RuleSettings(Settings):
     """Candidate terms: a pool such as all, all+backward or products, a known rule such as bio, or
     names with commas."""
     only: Only = "any"
-    """Which terms of a pool are candidates: any, or those that are local: a synapse computes them
+    """Which terms of a pool are candidates: any, or only the local ones, which a synapse computes
     from its own two neurons and its weight."""
     theta: ThetaKind = "shared"
     """One set of coefficients for all layers, or one per layer; in a recurrent network, one per
-    weight matrix. A pool is searched with one set, and the remaining candidates are refitted."""
+    weight matrix. A pool is searched with one set; then the remaining candidates are refitted."""
     feedback: str | None = None
     """Where errors come from; by default the usual feedback for the terms (fixed random)."""
 

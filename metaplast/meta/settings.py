@@ -27,10 +27,10 @@ class SearchSettings(Settings):
     GROUP: ClassVar[str] = "search"
 
     episodes: int = 600
-    """Tasks in the search, unless the rule grows; and in learning a baseline or a known rule."""
+    """Tasks in the search (unless the rule grows), and to learn a baseline or a known rule."""
     entry: int | None = None
-    """Tasks of training after a candidate enters the rule, which then grows by one at a time; if 0,
-    all candidates are trained from the start. Default: 160 for pools of products, else 0."""
+    """Tasks of training after each candidate that enters a rule that grows one term at a time; if
+    0, all candidates are trained from the start. Default: 160 for pools of products, else 0."""
     look: int = 64
     """Tasks that decide whether a candidate stays in a growing rule, and which one is next."""
     meta_batch: int = 4
@@ -48,8 +48,8 @@ class SearchSettings(Settings):
     scaling: Scaling = "down"
     """Whether terms with large updates are scaled down before they compete."""
     estimator: Estimator = "gradient"
-    """How the gradient to θ is found: exactly, or from losses alone by an evolution strategy (es),
-    for systems that draw actions."""
+    """How the gradient with respect to θ is computed: exactly, or estimated from losses only, by an
+    evolution strategy (es), for systems that draw actions."""
     pairs: int = 8
     """Antithetic pairs of perturbed rules in each estimate of the evolution strategy."""
     spread: float | None = None

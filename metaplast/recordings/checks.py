@@ -8,6 +8,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, shown
+from metaplast.base.words import amount
 from metaplast.recordings.arrays import Flags
 
 # A sampling interval this far from the usual one is a gap.
@@ -49,8 +50,8 @@ def checked_lengths(value: Any, shape: tuple[int, ...], name: str) -> tuple[int,
     )
     require(
         fits,
-        f"{name}: lengths must hold a whole number from 1 to {shape[1]} for each of the {shape[0]} "
-        f"trials, got {shown(found.ravel().tolist())}.",
+        f"{name}: lengths must hold {amount(shape[0], 'whole numbers')} from 1 to {shape[1]}, one "
+        f"for each trial, got {shown(found.ravel().tolist())}.",
     )
     return tuple(map(int, found))
 
@@ -65,9 +66,9 @@ def filled_inputs(inputs: Numbers, inside: Flags, name: str) -> Numbers:
     if missing.any():
         trial, step, neuron = (int(i[0]) for i in np.nonzero(missing))
         raise UserError(
-            f"{name}: {int(missing.sum())} inputs are NaN or infinite, the first in trial {trial} "
-            f"at step {step}, input {neuron}; the network needs every input, so interpolate them "
-            f"or shorten the trials with lengths."
+            f"{name}: {amount(int(missing.sum()), 'inputs are', 'input is')} NaN or infinite, the "
+            f"first in trial {trial} at step {step}, input {neuron}; the network needs every "
+            f"input, so interpolate them or shorten the trials with lengths."
         )
     return np.where(inside[:, :, None], inputs, 0.0)
 
@@ -84,8 +85,8 @@ def checked_times(value: Any, lengths: tuple[int, ...], name: str) -> list[str]:
         found = np.broadcast_to(found, (len(lengths), len(found)))
     require(
         found.ndim == 2 and len(found) == len(lengths) and found.shape[1] >= most,
-        f"{name}: times must be [time] or [trial, time] with {most} steps, got the shape "
-        f"{found.shape}.",
+        f"{name}: times must be [time] or [trial, time] with {amount(most, 'steps')}, got the "
+        f"shape {found.shape}.",
     )
     steps = []
     for trial, length in enumerate(lengths):
@@ -106,8 +107,9 @@ def checked_times(value: Any, lengths: tuple[int, ...], name: str) -> list[str]:
     if not gaps:
         return []
     return [
-        f"{name}: {gaps} of {len(every)} intervals between samples are longer than {_GAP:g} times "
-        f"the usual {usual:g}, the longest {every.max():g}; every sample counts as one step."
+        f"{name}: {gaps} of {amount(len(every), 'intervals')} between samples {_be(gaps)} longer "
+        f"than {_GAP:g} times the usual {usual:g}, the longest "
+        f"{every.max():g}; every sample counts as one step."
     ]
 
 
@@ -161,10 +163,15 @@ def checked_choices(
     options = max(int(values.max()) + 1, options)
     require(
         2 <= options <= 1000,
-        f"{name}: choices name {options} options; a choice needs at least 2 and at most 1000.",
+        f"{name}: choices name {amount(options, 'options')}; a choice needs at least 2 and at "
+        f"most 1000.",
     )
     chosen = (found[:, :, None] == np.arange(options)).astype(float)
     return "options", np.where(np.isfinite(found)[:, :, None], chosen, np.nan)
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _listed(values: Numbers) -> str:
@@ -182,11 +189,15 @@ def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) ->
     notes, inner = [], inside[:, :, None] & np.ones(observed.shape[2], dtype=bool)
     never: Flags = ~np.asarray(seen.any((0, 1)))
     if never.any() and kind != "options":
-        notes.append(f"{name}: {int(never.sum())} of {len(never)} neurons were never observed.")
+        was = "was" if never.sum() == 1 else "were"
+        notes.append(
+            f"{name}: {int(never.sum())} of {amount(len(never), 'neurons')} {was} never observed."
+        )
     gaps = int((inner & ~seen & ~never).sum())
     if gaps:
         notes.append(
-            f"{name}: {gaps} of {int(inner.sum())} observations are missing (NaN) and are left out."
+            f"{name}: {gaps} of {amount(int(inner.sum()), 'observations')} {_be(gaps)} missing "
+            f"(NaN) and {_be(gaps)} left out."
         )
     if kind == "counts":
         values = observed[seen]
@@ -198,7 +209,8 @@ def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) ->
     if kind in ("activity", "counts", "binary"):
         silent = (np.where(seen, observed, 0.0) == 0).all((0, 1)) & ~never
         if silent.any():
-            notes.append(f"{name}: {int(silent.sum())} observed neurons are never active.")
+            many = amount(int(silent.sum()), "observed neurons are", "observed neuron is")
+            notes.append(f"{name}: {many} never active.")
     return notes
 
 

@@ -30,6 +30,7 @@ from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, shown
 from metaplast.base.files import write_atomically, write_text
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.words import amount
 from metaplast.recordings.recording import Recording
 
 # How a file of one array begins.
@@ -172,7 +173,8 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     for number, row in enumerate(rows[1:], start=2):
         require(
             len(row) == len(names),
-            f"{path}: row {number} has {len(row)} cells, but there are {len(names)} names.",
+            f"{path}: row {number} has {amount(len(row), 'cells')}, but the first row has "
+            f"{amount(len(names), 'names')}.",
         )
     return names, rows[1:]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError
+from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
@@ -77,8 +78,8 @@ def infer(
         selection = select(problem, pool, seed=settings.seed, told=told)
     except DivergedError:
         raise UserError(
-            "the model diverges without any plasticity already; check the units of inputs and "
-            "initial weights."
+            "the model diverges even without plasticity; check the units of inputs and initial "
+            "weights."
         ) from None
     told("held-out data")
     shares = _shares(problem, selection, settings.seed)
@@ -163,12 +164,18 @@ def _described(recordings: Sequence[Recording], data: Data, free: Free) -> dict[
         weights = "given up to a scale, which is fitted"
     return {
         "files": ", ".join(r.name for r in recordings),
-        "observed": f"{first.kind}, {seen} numbers",
-        "size": f"{trials} trials, {steps} steps, {first.pres} inputs, {first.posts} neurons",
+        "observed": f"{first.kind}, {amount(seen, 'numbers')}",
+        "size": ", ".join(
+            amount(number, unit)
+            for number, unit in (
+                *((trials, "trials"), (steps, "steps")),
+                *((first.pres, "inputs"), (first.posts, "neurons")),
+            )
+        ),
         "initial weights": weights
         + ("; they carry over between trials" if first.continues else ""),
-        "independent": f"{data.clusters} {data.cluster_unit}",
-        "held out": f"{data.tests} {data.test_unit}",
+        "independent": amount(data.clusters, data.cluster_unit),
+        "held out": amount(data.tests, data.test_unit),
     }
 
 
@@ -182,13 +189,13 @@ def _notes(
             found += require_scale(each.observed, each.inputs, bounded, each.name)
     if data.cluster_unit == "parts of trials":
         found.append(
-            f"few trials: {data.clusters} stretches of time are taken as independent, which noise "
-            f"that lasts longer than a stretch would violate."
+            f"few trials: {data.clusters} stretches of time count as independent; this is wrong if "
+            f"noise lasts longer than a stretch."
         )
     elif data.clusters < 10:
         found.append(
-            f"only {data.clusters} {data.cluster_unit}: intervals use Student's t with "
-            f"{data.clusters - 1} degrees of freedom."
+            f"only {amount(data.clusters, data.cluster_unit)}: intervals use Student's t with "
+            f"{amount(data.clusters - 1, 'degrees of freedom')}."
         )
     if not any(r.has_reward for r in recordings):
         return tuple(found)

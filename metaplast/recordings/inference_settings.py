@@ -101,8 +101,8 @@ def free_parameters(recordings: Sequence[Recording], settings: InferenceSettings
     lacking = [r.name for r in recordings if r.weights is None]
     require(
         initial == "fitted" or known,
-        f"--initial {initial} needs initial_weights in every file, which {', '.join(lacking[:3])} "
-        f"lacks; give --initial fitted.",
+        f"--initial {initial} needs initial_weights in every file, but there are none in "
+        f"{', '.join(lacking[:3])}; give --initial fitted.",
     )
     return Free(initial == "scale", settings.gain, initial == "fitted")
 
@@ -125,16 +125,16 @@ def check(
     shapes = {(r.pres, r.readout) for r in recordings}
     require(
         len(shapes) == 1,
-        "all files must have the same number of inputs and the same readout; infer from one after "
-        "the other.",
+        "all files must have the same number of inputs and the same readout; run infer on one "
+        "after the other.",
     )
     kind = recordings[0].kind
     rewarded = any(term.reward for term in pool)
     lacking = [r.name for r in recordings if not r.has_reward]
     require(
         not rewarded or not lacking,
-        f"--terms {settings.terms} has terms with a reward, which "
-        f"{', '.join(lacking[:3])} lacks; choose taylor, or add the array reward.",
+        f"--terms {settings.terms} has terms with a reward, but there is none in "
+        f"{', '.join(lacking[:3])}; choose taylor, or add the array reward.",
     )
     require(
         not free.initial or kind not in LINKS_OF,

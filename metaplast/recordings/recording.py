@@ -28,6 +28,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
+from metaplast.base.words import amount
 from metaplast.recordings.arrays import Flags
 from metaplast.recordings.checks import (
     checked_choices,
@@ -194,8 +195,8 @@ def _observed(
     flat = field == "choices" and found.ndim == 2
     require(
         found.shape[:2] == shape and (flat or (found.ndim == 3 and found.shape[2] > 0)),
-        f"{name}: {field} must be [trial, time, neuron] with {shape[0]} trials of {shape[1]} steps "
-        f"as inputs has, got the shape {found.shape}.",
+        f"{name}: {field} must be [trial, time, neuron] with {amount(shape[0], 'trials')} of "
+        f"{amount(shape[1], 'steps')}, as inputs has, got the shape {found.shape}.",
     )
     if readout:
         require(
@@ -205,7 +206,8 @@ def _observed(
         )
     infinite = np.isinf(found).sum()
     if infinite:
-        raise UserError(f"{name}: {infinite} numbers of {field} are infinite; write NaN for a gap.")
+        many = amount(int(infinite), f"numbers of {field} are", f"number of {field} is")
+        raise UserError(f"{name}: {many} infinite; write NaN for a gap.")
     if field != "choices":
         return field, found
     given = np.asarray(arrays.get("initial_weights", 0)).shape

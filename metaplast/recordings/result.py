@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaplast.base.bands import LEVEL, Band
+from metaplast.base.words import amount
 from metaplast.recordings.monomial import MonomialTerm, equation
 from metaplast.recordings.selection import Step
 from metaplast.rules.rule import Rule
@@ -53,7 +54,7 @@ class FoundTerm:
             return f"one of {', '.join([label, *self.alone])}: these data cannot tell."
         pairs = [f"{one} with {two}" for one, two in self.together[:3]]
         more = len(self.together) - len(pairs)
-        rest = f" or {more} other pairs" if more else ""
+        rest = f" or {amount(more, 'other pairs', 'other pair')}" if more else ""
         return f"{label}, or {', or '.join(pairs)}{rest}: these data cannot tell."
 
     def to_json(self) -> dict[str, Any]:

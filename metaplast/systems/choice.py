@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import require, shown
+from metaplast.base.words import amount
 from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import feedback_for
 from metaplast.systems.initialisation import Init
@@ -157,7 +158,8 @@ class Choice(DrawnSystem):
     def description(self) -> str:
         """Inputs, actions and the delay."""
         inputs, actions = self.widths
-        return f"{self.name} {inputs}-{actions}, rewards {self.delay} steps later, {self.init}"
+        later = amount(self.delay, "steps")
+        return f"{self.name} {inputs}-{actions}, rewards {later} later, {self.init}"
 
     def spec(self) -> dict[str, Any]:
         """Return the fields as plain data."""

@@ -233,8 +233,8 @@ def without(name):
 
 REFUSED = {
     "needs at least one recording": ([], {}),
-    "has terms with a reward, which a, b lacks": (two(), {"terms": "taylor-reward"}),
-    "needs initial_weights in every file, which b lacks": (
+    "has terms with a reward, but there is none in a, b": (two(), {"terms": "taylor-reward"}),
+    "needs initial_weights in every file, but there are none in b": (
         [two()[0], Recording.of(without("initial_weights"), "b")], {"initial": "given"},
     ),
     "needs at least 10 files": (two(), {"by": "animals"}),

@@ -57,7 +57,7 @@ def test_a_fault_is_one_sentence_that_names_the_file(words):
 def test_an_input_that_is_missing_is_named_with_its_place():
     found = arrays()
     found["inputs"][1, 4, 2] = np.nan
-    assert "1 inputs are NaN or infinite, the first in trial 1 at step 4, input 2" in refusal(
+    assert "1 input is NaN or infinite, the first in trial 1 at step 4, input 2" in refusal(
         Recording.of, found
     )
 
@@ -78,9 +78,9 @@ def test_gaps_silent_neurons_and_padding_are_counted():
         "a: trials have 5 to 12 steps.",
         "a: 2 of 26 intervals between samples are longer than 1.5 times the usual 1, the longest "
         "89; every sample counts as one step.",
-        "a: 1 of 4 neurons were never observed.",
-        "a: 1 of 116 observations are missing (NaN) and are left out.",
-        "a: 1 observed neurons are never active.",
+        "a: 1 of 4 neurons was never observed.",
+        "a: 1 of 116 observations is missing (NaN) and is left out.",
+        "a: 1 observed neuron is never active.",
     )
 
 
