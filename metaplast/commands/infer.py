@@ -84,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     settings, console = options.settings, make_console(errors=options.json)
     for path in options.recordings:
         require_format(path)
+    _require_different(options.recordings)
     recordings = [read_recording(path) for path in options.recordings]
     with (
         own_folder(options.out, "infer", resumable=False) as folder,
@@ -92,6 +93,15 @@ def main(arguments: Sequence[str]) -> None:
         with Work(console, 1, quiet=options.quiet) as work:
             found = infer(recordings, settings, told=work.name)
         _finish(found, folder, console, options)
+
+
+def _require_different(paths: Sequence[str]) -> None:
+    """Refuse a file that is given twice: its noise would count as independent of itself."""
+    seen: set[Path] = set()
+    for path in paths:
+        place = Path(path).resolve()
+        require(place not in seen, f"the file {path} is given twice; give each file once.")
+        seen.add(place)
 
 
 def _finish(found: Inference, folder: Path, console: Console, options: InferOptions) -> None:

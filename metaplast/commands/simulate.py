@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     require_format(options.out)
     require_within("--animals", options.animals, 1, 10_000)
     require_choice("--task", options.task, TASKS)
+    _require_used(options)
     console = make_console()
     for animal in range(options.animals):
         arrays = _simulated(rule, options, options.seed + animal)
@@ -92,6 +93,29 @@ def main(arguments: Sequence[str]) -> None:
         trials, steps, inputs = arrays["inputs"].shape
         size = f"{amount(trials, 'trials')} of at most {amount(steps, 'steps')}"
         console.out(f"{path}: {size}, {amount(inputs, 'inputs')}")
+
+
+def _require_used(options: SimulateOptions) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        UserError: if an option of a layer is given for the odours, whose design is fixed, or noise
+            for what has a distribution of its own.
+    """
+    usual = SimulateOptions()
+    own = ("activation", "eta", *(each.name for each in fields(Design)))
+    changed = [name for name in own if getattr(options, name) != getattr(usual, name)]
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+    require(
+        options.task == "layer" or not changed,
+        f"--task {options.task} has a fixed design, which {flags} cannot change; leave "
+        f"them out, or choose --task layer.",
+    )
+    require(
+        options.observe == "activity" or not options.noise,
+        f"--noise is added to activity only, and {options.observe} are random already; leave it "
+        f"out, or choose --observe activity.",
+    )
 
 
 def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str, Any]:

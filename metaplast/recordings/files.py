@@ -31,6 +31,7 @@ from metaplast.base.errors import UserError, require, shown
 from metaplast.base.files import write_atomically, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.words import amount
+from metaplast.recordings.columns import in_order
 from metaplast.recordings.recording import Recording
 
 # How a file of one array begins.
@@ -194,7 +195,8 @@ def _read_csv(path: Path) -> dict[str, Any]:
         "trial" in names, f"{path} has no column trial; name the trial of each row, or give all 1."
     )
     numbered: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
+    for place in in_order(path, names):
+        name = names[place]
         letter = re.fullmatch(r"([xync])\d+", name)
         if letter:
             numbered.setdefault(_COLUMNS[letter[1]], []).append(place)
@@ -233,7 +235,7 @@ def _read_csv(path: Path) -> dict[str, Any]:
 
 def _read_weights(path: Path) -> Numbers:
     names, rows = _rows(path)
-    places = [i for i, name in enumerate(names) if re.fullmatch(r"w\d+", name)]
+    places = [i for i in in_order(path, names) if re.fullmatch(r"w\d+", names[i])]
     require(bool(places), f"{path} has no columns w1, w2, …; give a weight for each input.")
     found = [[_number(path, names[p], i, row[p]) for p in places] for i, row in enumerate(rows)]
     if "trial" not in names:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.base.errors import UserError
+from metaplast.base.errors import UserError, require
 from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
@@ -69,6 +69,11 @@ def infer(
         recordings, held_out=settings.held_out, by_animal=settings.by == "animals",
         seed=settings.seed,
     )  # fmt: skip
+    require(
+        data.clusters > 1,
+        f"these recordings have {data.clusters} {data.cluster_unit} to fit, and at least 2 are "
+        f"needed; give more trials or steps.",
+    )
     first = recordings[0]
     layer = Layer(
         settings.activation, settings.eta, LINKS_OF.get(first.kind, "neurons"), first.readout

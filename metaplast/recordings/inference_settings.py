@@ -137,6 +137,16 @@ def check(
         f"{', '.join(lacking[:3])}; choose taylor, or add the array reward.",
     )
     require(
+        not rewarded or any(r.reward.any() for r in recordings),
+        f"--terms {settings.terms} has terms with a reward, but all rewards are 0, so they can say "
+        f"nothing; choose taylor.",
+    )
+    require(
+        any(map(_shows_plasticity, recordings)),
+        "nothing was observed after a step at which weights change, so that no rule can be seen; "
+        "give trials of more steps, or the array continues.",
+    )
+    require(
         not free.initial or kind not in LINKS_OF,
         "initial weights cannot be fitted from choices of the whole layer; add the array "
         "initial_weights.",
@@ -158,3 +168,12 @@ def check(
             f"choices of neurons need --activation sigmoid, whose values are probabilities, got "
             f"{settings.activation}.",
         )
+
+
+def _shows_plasticity(recording: Recording) -> bool:
+    """Return whether there is an observation after a step at which the weights change."""
+    before = np.cumsum(recording.plastic, axis=1) - recording.plastic
+    if recording.continues:
+        # Weights that changed in an earlier trial are seen in a later one.
+        before[1:] += np.cumsum(recording.plastic.sum(1))[:-1, None]
+    return bool((np.isfinite(recording.observed).any(2) & (before > 0)).any())

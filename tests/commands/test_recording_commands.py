@@ -93,10 +93,17 @@ REFUSED = {
     "--trials must be at least 1": (["xy", "--out=a.npz", "--trials=0"], simulate.main),
     "the weights diverged": (["w=9", "--out=a.npz"], simulate.main),
     "counts need": (["xy", "--out=a.npz", "--observe=counts", "--activation=tanh"], simulate.main),
+    "which --trials, --noise cannot change": (
+        ["xr", "--out=a.npz", "--task=odours", "--trials=5", "--noise=0.1"], simulate.main,
+    ),
+    "--noise is added to activity only": (
+        ["xy", "--out=a.npz", "--observe=choices", "--noise=0.1"], simulate.main,
+    ),
+    "a.npz is given twice": (["a.npz", "b.npz", "./a.npz"], infer.main),
     "needs recordings": ([], infer.main),
     "there is no file": (["none.npz"], infer.main),
     "--eta must be": (["none.npz", "--eta=0"], infer.main),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("words", REFUSED)

@@ -11,8 +11,10 @@ from support import refusal
 from metaplast.commands.simulate import read_rule
 from metaplast.recordings import InferenceSettings, Recording, infer
 from metaplast.recordings.comparison import FITTED_NULL, INFERRED, NULL
-from metaplast.recordings.monomial import monomial
+from metaplast.recordings.inference_settings import check
+from metaplast.recordings.monomial import candidates, monomial
 from metaplast.recordings.odours import Odours, less_expected, simulate_odours
+from metaplast.recordings.pieces import Free
 from metaplast.recordings.program import program
 from metaplast.recordings.published import published_rules
 from metaplast.recordings.result import FoundTerm
@@ -231,6 +233,22 @@ def without(name):
     return arrays
 
 
+def frozen(**values):
+    arrays = planted("xy=1").arrays
+    trials = len(arrays["inputs"])
+    return Recording.of(arrays | {k: np.full(trials, v) for k, v in values.items()})
+
+
+def test_weights_that_carry_over_are_seen_in_the_next_trial():
+    arrays = planted("xy=1").arrays
+    trials = len(arrays["inputs"])
+    weights = arrays["initial_weights"][0]
+    made = Recording.of(
+        arrays | {"lengths": np.ones(trials), "continues": 1, "initial_weights": weights}
+    )
+    check([made], candidates("xy"), InferenceSettings(), Free())
+
+
 REFUSED = {
     "needs at least one recording": ([], {}),
     "has terms with a reward, but there is none in a, b": (two(), {"terms": "taylor-reward"}),
@@ -247,6 +265,10 @@ REFUSED = {
     "need --activation sigmoid": (
         [Recording.of(planted("xy=1", observe="choices").arrays)], {"activation": "tanh"},
     ),
+    "all rewards are 0": ([frozen(reward=0)], {"terms": "taylor-reward"}),
+    "after a step at which weights change": ([frozen(plastic=0)], {}),
+    "give trials of more steps": ([frozen(lengths=1)], {}),
+    "at least 2 are needed": ([Recording.of(planted("xy=1", trials=1, steps=2).arrays)], {}),
 }  # fmt: skip
 
 

@@ -135,7 +135,17 @@ BAD_CSV = {
     "row 3 has 2 cells": "trial,x1,y1\n1,2,3\n1,2\n",
     "must hold numbers, got 'a' in row 2": "trial,x1,y1\n1,a,3\n",
     "has no inputs": "trial,y1\n1,3\n",
+    "has the column 'x1' twice": "trial,x1,x1,y1\n1,2,3,4\n",
+    "both the column choice and": "trial,x1,c1,choice\n1,2,1,0\n",
 }
+
+
+def test_columns_are_taken_by_their_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("trial,x10,y1,x2,x1\n1,10,0,2,1\n")
+    (tmp_path / "a.weights.csv").write_text("w10,w1,w2\n10,1,2\n")
+    made = read_recording(tmp_path / "a.csv")
+    assert made.inputs.tolist() == [[[1, 2, 10]]]
+    assert made.weights.tolist() == [[1, 2, 10]]
 
 
 @pytest.mark.parametrize("words", BAD_CSV)

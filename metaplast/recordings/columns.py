@@ -1,0 +1,24 @@
+"""The columns of a .csv recording, in the order of their numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaplast.base.errors import require, shown
+
+
+def in_order(path: Path, names: Sequence[str]) -> list[int]:
+    """Return the places of columns by their numbers, x2 before x10, wherever they stand.
+
+    Raises:
+        UserError: if a name occurs twice, or choices are given in two ways.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f"{path} has the column {', '.join(map(shown, twice[:3]))} twice.")
+    require(
+        not ("choice" in names and any(re.fullmatch(r"c\d+", name) for name in names)),
+        f"{path} has both the column choice and choices c1 …; give one of them.",
+    )
+    return sorted(range(len(names)), key=lambda i: int(re.sub(r"\D", "", names[i]) or 0))
