@@ -15,6 +15,8 @@ from metaplast.recordings.arrays import Flags
 _GAP = 1.5
 # A factor this large between two scales looks like a wrong unit.
 _UNITS = 100.0
+# Sums of squares and products of numbers up to here are finite.
+_MOST = 1e50
 
 
 def numbers(value: Any, what: str) -> Numbers:
@@ -26,14 +28,26 @@ def numbers(value: Any, what: str) -> Numbers:
     try:
         found = np.asarray(value)
         reason = f"its type is {found.dtype}"
-        if found.dtype == bool or np.issubdtype(found.dtype, np.number):
-            return np.array(found, dtype=np.float64)
+        # Complex numbers would lose a part.
+        if found.dtype == bool or (np.issubdtype(found.dtype, np.number) and np.isrealobj(found)):
+            return _moderate(np.array(found, dtype=np.float64), what)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")
     raise UserError(
         f"{what} must be an array of numbers, but {reason[:120]}; pad trials of unequal length "
         f"with NaN, and give the array lengths."
     )
+
+
+def _moderate(found: Numbers, what: str) -> Numbers:
+    """Return numbers whose squares are finite.
+
+    Raises:
+        UserError: if one is too large; infinite ones are judged by others.
+    """
+    most = np.abs(found[np.isfinite(found)]).max(initial=0.0)
+    require(most <= _MOST, f"{what} has numbers as large as {most:.3g}; give it in another unit.")
+    return found
 
 
 def checked_lengths(value: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:

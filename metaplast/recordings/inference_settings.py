@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from metaplast.base.bands import Numbers
 from metaplast.base.errors import require, require_choice, require_seed, require_within
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm, candidates
@@ -172,7 +173,7 @@ def check(
 
 def _shows_plasticity(recording: Recording) -> bool:
     """Return whether there is an observation after a step at which the weights change."""
-    before = np.cumsum(recording.plastic, axis=1) - recording.plastic
+    before: Numbers = np.cumsum(recording.plastic, axis=1) - recording.plastic
     if recording.continues:
         # Weights that changed in an earlier trial are seen in a later one.
         before[1:] += np.cumsum(recording.plastic.sum(1))[:-1, None]

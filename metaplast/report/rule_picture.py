@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,12 @@ class _Outline:
 
     path: str
     width: float
+    scale: float = 1.0
+
+    def within(self, width: float) -> _Outline:
+        """Return the formula at most so wide."""
+        scale = min(1.0, width / self.width) if self.width > 0 else 1.0
+        return replace(self, width=scale * self.width, scale=scale)
 
 
 def rule_svg(rule: Rule, scores: Mapping[str, Band], scale: ScoreScale, caption: str) -> str:
@@ -77,13 +83,15 @@ def _equations(rule: Rule) -> tuple[list[str], int]:
         start = x = _MARGIN + head.width + _GAP
         for place, (sign, text) in enumerate(found):
             first = place == 0 and sign == "+"
-            sign_shape, body = _outline("{}" + sign), _outline(text)
+            sign_shape, body = _outline("{}" + sign), _formula(text)
             lead = 0.0 if first else sign_shape.width + 0.5 * _GAP
             if x > start and x + lead + body.width > WIDTH - _MARGIN:
                 x, y = start, y + _LINE
             if not first:
                 parts.append(_placed(sign_shape, x, y))
             name = printed_terms(rule, matrix)[place]
+            # A formula that is wider than a line is drawn smaller.
+            body = body.within(WIDTH - _MARGIN - x - lead)
             parts += [
                 _placed(body, x + lead, y),
                 f'<text class="small" x="{x + lead:.1f}" y="{y + 25}">{html.escape(name)}</text>',
@@ -94,14 +102,26 @@ def _equations(rule: Rule) -> tuple[list[str], int]:
     return parts, y
 
 
+def _formula(latex: str) -> _Outline:
+    """Return a formula's outline; as it is written, if the typesetter cannot read it."""
+    try:
+        return _outline(latex)
+    except ValueError:
+        # A user's own LaTeX, such as \begin{cases}; backslashes and dollars are shown as they are.
+        return _shape(latex.replace("$", r"\$"))
+
+
 @cache
 def _outline(latex: str) -> _Outline:
+    for written, drawn in _DRAWN.items():
+        latex = latex.replace(written, drawn)
+    return _shape(f"${latex}$")
+
+
+def _shape(text: str) -> _Outline:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    for written, drawn in _DRAWN.items():
-        latex = latex.replace(written, drawn)
-    text = f"${latex}$"
     font = FontProperties(family="DejaVu Sans", math_fontfamily="cm")
     shape = TextPath((0, 0), text, size=_SIZE, prop=font)
     words = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
@@ -114,7 +134,8 @@ def _outline(latex: str) -> _Outline:
 
 
 def _placed(shape: _Outline, x: float, y: float) -> str:
-    return f'<path class="f" transform="translate({x:.1f} {y})" d="{shape.path}"/>'
+    scale = f" scale({shape.scale:.3f})" if shape.scale < 1 else ""
+    return f'<path class="f" transform="translate({x:.1f} {y}){scale}" d="{shape.path}"/>'
 
 
 def _bars(scores: Mapping[str, Band], scale: ScoreScale, top: int) -> list[str]:

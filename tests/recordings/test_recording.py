@@ -140,6 +140,15 @@ BAD_CSV = {
 }
 
 
+def test_numbers_that_would_be_changed_or_overflow_are_refused():
+    assert "its type is complex128" in refusal(
+        Recording.of, arrays(inputs=np.ones((3, 12, 2)) + 1j)
+    )
+    assert "inputs has numbers as large as 1e+200" in refusal(
+        Recording.of, arrays(inputs=np.full((3, 12, 2), 1e200))
+    )
+
+
 def test_columns_are_taken_by_their_numbers(tmp_path):
     (tmp_path / "a.csv").write_text("trial,x10,y1,x2,x1\n1,10,0,2,1\n")
     (tmp_path / "a.weights.csv").write_text("w10,w1,w2\n10,1,2\n")

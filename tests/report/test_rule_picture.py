@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from metaplast import Rule, discover, get_term
+from metaplast import DenseFormula, Rule, Term, W, discover, get_term, post
 from metaplast.base.bands import Band
 from metaplast.report.page import write_report
 from metaplast.report.rule_picture import WIDTH, rule_svg
@@ -46,6 +46,36 @@ def test_bars_are_as_long_as_the_scores():
     assert [width / widths[0] for width in widths] == pytest.approx([1, 0.25, 0.5], abs=1e-3)
     assert [bar.get("class") for bar in elements(svg, "rect")] == ["found", "known", "known"]
     assert {"80.0 %", "20.0 %", "40.0 %", "feedback alignment"} <= set(texts(svg))
+
+
+def ends(svg):
+    """Where formulas end, from their outlines."""
+    for each in elements(svg, "path"):
+        at = re.match(
+            r"translate\(([\d.]+) \d+\)(?: scale\(([\d.]+)\))?", each.get("transform", "")
+        )
+        if at:
+            numbers = [float(n) for n in re.findall(r"-?[\d.]+", each.get("d"))]
+            yield float(at[1]) + float(at[2] or 1) * max(numbers[::2])
+
+
+def test_a_formula_wider_than_a_line_is_drawn_smaller():
+    assert max(ends(picture(("exploratory_hebbian",), ((-0.0123456,),)))) <= WIDTH
+    assert "scale" not in ET.tostring(picture(("F0",), ((0.01,),)), "unicode")
+
+
+def update(synapses):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("latex", [r"\begin{cases}a\\b\end{cases}", "a_b_c", "50% {", r"x $ y"])
+def test_latex_that_the_typesetter_cannot_read_is_drawn_as_it_is_written(latex):
+    formula = DenseFormula(W, update, frozenset({post.activity}), True, "f(y)", latex)
+    rule = Rule((Term("own", formula, "here"),), ((0.5,),), "fixed")
+    scale = get_objective("cross-entropy").score_scale
+    svg = ET.fromstring(rule_svg(rule, SCORES, scale, "accuracy"))
+    assert texts(svg)[0] == "own"
+    assert max(ends(svg)) > 60
 
 
 def test_nothing_is_wider_than_the_picture():
