@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from metaplast.base.errors import require, shown
+from metaplast.base.paths import AnyPath
 
 
-def in_order(path: Path, names: Sequence[str]) -> list[int]:
+def in_order(path: AnyPath, names: Sequence[str]) -> list[int]:
     """Return the places of columns by their numbers, x2 before x10, wherever they stand.
 
     Raises:
