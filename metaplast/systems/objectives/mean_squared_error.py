@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from metaplast.systems.number_targets import number_targets
-from metaplast.systems.objective import Objective
+from metaplast.systems.number_objective import NumberObjective
 
 
-class MeanSquaredError(Objective):
+class MeanSquaredError(NumberObjective):
     """loss = ½ Σ_j (z_j − t_j)², scored by −mean_j (z_j − t_j)².
 
     Targets are vectors [episode, sample, neuron].
@@ -25,7 +22,6 @@ class MeanSquaredError(Objective):
     worst = -math.inf
     best = 0.0
     least_effect = 0.002
-    target_kind = "numbers"
     activity_text = "linear"
     loss_text = "half the squared distance to the target t"
     error_text = "z_L − t"
@@ -54,22 +50,6 @@ class MeanSquaredError(Objective):
         That is four times as bad as an output of zero. The choice is ours.
         """
         return self.score(-target, target)
-
-    def targets(
-        self,
-        given: object,
-        shape: Sequence[int],
-        neurons: int,
-        *,
-        what: str = "the target",
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        online: bool = False,
-    ) -> Tensor:
-        """Return vectors [*shape, neuron] of numbers in `dtype` whose `least_score` is finite."""
-        return number_targets(
-            self.name, given, (*shape, neurons), what=what, dtype=dtype, device=device
-        )
 
 
 mean_squared_error = MeanSquaredError()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from metaplast.systems.number_targets import number_targets
-from metaplast.systems.objective import Objective
+from metaplast.systems.number_objective import NumberObjective
 
 
-class ExpectedReward(Objective):
+class ExpectedReward(NumberObjective):
     """loss = −Σ_j p_j r_j with p = softmax z, scored by Σ_j p_j r_j.
 
     A target r is the reward that each action would bring, [episode, sample, neuron]. Only the score
@@ -25,7 +23,6 @@ class ExpectedReward(Objective):
     worst = -math.inf
     best = math.inf
     least_effect = 0.002
-    target_kind = "numbers"
     activity_text = "softmax"
     loss_text = "the expected reward of the actions, with its sign changed"
     error_text = "y_L ⊙ (y_Lᵀ r − r)"
@@ -51,22 +48,6 @@ class ExpectedReward(Objective):
     def least_score(self, target: Tensor) -> Tensor:
         """Return the smallest reward of each sample."""
         return target.amin(-1)
-
-    def targets(
-        self,
-        given: object,
-        shape: Sequence[int],
-        neurons: int,
-        *,
-        what: str = "the target",
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        online: bool = False,
-    ) -> Tensor:
-        """Return rewards [*shape, neuron] in `dtype`."""
-        return number_targets(
-            self.name, given, (*shape, neurons), what=what, dtype=dtype, device=device
-        )
 
 
 expected_reward = ExpectedReward()

@@ -1,4 +1,4 @@
-"""Targets that are vectors of numbers."""
+"""Objectives whose targets are vectors of numbers."""
 
 from __future__ import annotations
 
@@ -11,31 +11,39 @@ from torch import Tensor
 
 from metaplast.base.errors import UserError, require
 from metaplast.systems.labels import read_numbers
+from metaplast.systems.objective import Objective
 
 
-def number_targets(
-    objective: str,
-    given: object,
-    wanted: Sequence[int],
-    *,
-    what: str,
-    dtype: torch.dtype,
-    device: torch.device | str,
+class NumberObjective(Objective):
+    """An objective whose targets are vectors of numbers, one for each output neuron."""
+
+    target_kind = "numbers"
+
+    def targets(
+        self,
+        given: object,
+        shape: Sequence[int],
+        neurons: int,
+        *,
+        what: str = "the target",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        online: bool = False,
+    ) -> Tensor:
+        """Return vectors [*shape, neuron] of numbers in `dtype` whose squares it can hold.
+
+        The arguments are those of `Objective.targets`.
+
+        Raises:
+            UserError: if they have another shape, are whole numbers, or are not finite or too
+                large.
+        """
+        return _checked(given, (*shape, neurons), self.name, what, dtype).to(device)
+
+
+def _checked(
+    given: object, wanted: tuple[int, ...], objective: str, what: str, dtype: torch.dtype
 ) -> Tensor:
-    """Return vectors of numbers in `dtype` whose squares it can hold.
-
-    Args:
-        objective: its name, for messages.
-        given: the user's targets.
-        wanted: their shape, [*sample, neuron].
-        what: names them in errors.
-        dtype: of the result.
-        device: of the result.
-
-    Raises:
-        UserError: if they have another shape, are whole numbers, or are not finite or too large.
-    """
-    wanted = tuple(wanted)
     found = read_numbers(given)
     fits = found is not None and tuple(found.shape) == wanted
     mend = f"give one vector of {wanted[-1]} numbers for each sample"
@@ -58,7 +66,7 @@ def number_targets(
             f"squares, got {float(found.abs().max()):.1e}; scale them, in data of your own "
             f"with target_scale='standard'."
         )
-    return found.to(device=device, dtype=dtype)
+    return found.to(dtype)
 
 
 def _shown(given: object, found: Tensor | None) -> str:
