@@ -17,7 +17,8 @@ from metaplast.export.template import fill
 from metaplast.export.text import one_line
 from metaplast.rules.rule import Rule
 from metaplast.systems.initialisation import Init
-from metaplast.systems.recurrent import SITES, Recurrent
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.sequence_network import SITES
 from metaplast.systems.system import Group
 from metaplast.terms.algebra import Formula, pre
 from metaplast.terms.term import Term

@@ -10,20 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaplast.base.coerce import coerce
 from metaplast.base.errors import require, shown
-from metaplast.systems.activation import parse_activation
-from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import ChainFeedback, ErrorPass, feedback_for
-from metaplast.systems.initialisation import Init
+from metaplast.systems.sequence_network import SITES, SequenceNetwork
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented
 from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import Signal, W, post, pre
 from metaplast.terms.synapses import Synapses
 
-MOST_WIDTH, MOST_TAU = 1_000_000, 1e9
-SITES = ("input", "recurrent", "readout")
+MOST_TAU = 1e9
 LEAKS = ("rate", "potential")
 FEEDBACK = "readout_feedback"
 LESSON, SLOPE = post.signal("lesson"), post.signal("slope")
@@ -40,7 +36,7 @@ class Path(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Leaky(DrawnSystem):
+class Leaky(SequenceNetwork):
     """A recurrent network of leaky neurons without biases, at rest when a sequence begins.
 
         u_t = W_h h_{t−1} + W_x x_t,
@@ -80,7 +76,6 @@ class Leaky(DrawnSystem):
 
     name = "leaky"
     summary = "a recurrent network of leaky neurons that learns online"
-    input_axes = 2
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -89,16 +84,7 @@ class Leaky(DrawnSystem):
             UserError: if a number is out of range, a name is unknown, the feedback does not serve,
                 or a value has a wrong type.
         """
-        coerce(self)
-        require(
-            len(self.widths) == 3 and min(self.widths) >= 1 and max(self.widths) <= MOST_WIDTH,
-            f"a leaky network needs numbers of inputs, neurons and outputs, each from 1 to "
-            f"{MOST_WIDTH:,}, got {shown(self.widths)}; write Leaky((64, 100, 10), timing).",
-        )
-        require(
-            isinstance(self.timing, Timing),
-            "a leaky network needs the timing of its inputs; write Timing(frames, show, time).",
-        )
+        super().__post_init__()
         require(
             1 <= self.tau <= MOST_TAU,
             f"tau of a leaky network must be from 1 to {MOST_TAU:g} steps, got {self.tau:g}.",
@@ -107,15 +93,8 @@ class Leaky(DrawnSystem):
             self.leak in LEAKS,
             f"the leak must be {' or '.join(LEAKS)}, got {shown(self.leak)}.",
         )
-        parse_activation(self.activation)
-        Init(self.init)
         object.__setattr__(self, "feedback_name", self.feedback.written)
         object.__setattr__(self, "objective_name", self.objective.name)
-
-    @property
-    def sequence(self) -> Timing:
-        """The timing of the inputs."""
-        return self.timing
 
     @cached_property
     def feedback(self) -> ChainFeedback:
@@ -128,11 +107,6 @@ class Leaky(DrawnSystem):
         )
         assert isinstance(found, ChainFeedback)
         return found
-
-    @property
-    def target_shape(self) -> tuple[int, ...]:
-        """(T,) if every step has a target, else ()."""
-        return (self.timing.time,) if self.timing.each else ()
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, int]]:
@@ -154,16 +128,6 @@ class Leaky(DrawnSystem):
             Group(name, W, site, offered)
             for site, (name, offered) in enumerate(zip(SITES, offers, strict=True))
         )
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The weights "input", "recurrent" and "readout"."""
-        return SITES
-
-    @property
-    def readout(self) -> str:
-        """W_o."""
-        return "readout"
 
     def run(self, view: View, inputs: Tensor) -> Path:
         """Return the signals of all time steps of sequences, [episode · sample, …].

@@ -10,13 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaplast.base.coerce import coerce
-from metaplast.base.errors import require, shown
-from metaplast.systems.activation import parse_activation
+from metaplast.base.errors import require
 from metaplast.systems.diagnostics import angle
-from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import ChainFeedback, feedback_for
-from metaplast.systems.initialisation import Init
+from metaplast.systems.sequence_network import SITES, SequenceNetwork
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented
 from metaplast.systems.through_time import Reading, ThroughTime, Trajectory, split
@@ -24,8 +21,6 @@ from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import B, Signal, W, post, pre
 from metaplast.terms.synapses import Synapses
 
-MOST_WIDTH = 1_000_000
-SITES = ("input", "recurrent", "readout")
 FEEDBACK = "_feedback"
 
 _COMMON = frozenset({post.activity, post.error, pre.activity, pre.error})
@@ -38,7 +33,7 @@ OFFERED: Mapping[str, frozenset[Signal]] = {
 
 
 @dataclass(frozen=True)
-class Recurrent(DrawnSystem):
+class Recurrent(SequenceNetwork):
     """A recurrent network without biases (Shervani-Tabar et al. 2024, section 2.4).
 
         z_{t+1} = W_h σ(z_t) + W_x x_{t+1},   z_1 = W_x x_1,   output W_o σ(z_T), or W_o σ(z_t)
@@ -75,7 +70,6 @@ class Recurrent(DrawnSystem):
 
     name = "recurrent"
     summary = "a recurrent network, with errors through time"
-    input_axes = 2
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -84,25 +78,9 @@ class Recurrent(DrawnSystem):
             UserError: if a width is out of range, a name is unknown, the feedback serves no
                 recurrent network, or a value has a wrong type.
         """
-        coerce(self)
-        require(
-            len(self.widths) == 3 and min(self.widths) >= 1 and max(self.widths) <= MOST_WIDTH,
-            f"a recurrent network needs numbers of inputs, neurons and outputs, each from 1 to "
-            f"{MOST_WIDTH:,}, got {shown(self.widths)}; write Recurrent((64, 100, 10), timing).",
-        )
-        require(
-            isinstance(self.timing, Timing),
-            "a recurrent network needs the timing of its inputs; write Timing(frames, show, time).",
-        )
-        parse_activation(self.activation)
-        Init(self.init)
+        super().__post_init__()
         object.__setattr__(self, "feedback_name", self.feedback.written)
         object.__setattr__(self, "objective_name", self.objective.name)
-
-    @property
-    def sequence(self) -> Timing:
-        """The timing of the inputs."""
-        return self.timing
 
     @cached_property
     def feedback(self) -> ChainFeedback:
@@ -115,11 +93,6 @@ class Recurrent(DrawnSystem):
         )
         assert isinstance(found, ChainFeedback)
         return found
-
-    @property
-    def target_shape(self) -> tuple[int, ...]:
-        """(T,) if every step has a target, else ()."""
-        return (self.timing.time,) if self.timing.each else ()
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, int]]:
@@ -140,16 +113,6 @@ class Recurrent(DrawnSystem):
             for matrix, end in kinds
             for index, site in enumerate(SITES)
         )
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The weights "input", "recurrent" and "readout"."""
-        return SITES
-
-    @property
-    def readout(self) -> str:
-        """W_o."""
-        return SITES[-1]
 
     def run(self, view: View, inputs: Tensor) -> Trajectory:
         """Return the signals of all time steps.

@@ -14,7 +14,8 @@ from metaplast.engines import Problem, choose_engine, get_engine
 from metaplast.systems.feedback import all_feedbacks
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
-from metaplast.systems.recurrent import SITES, Recurrent
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.sequence_network import SITES
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples
 from metaplast.systems.timing import Timing
