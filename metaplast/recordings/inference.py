@@ -65,20 +65,8 @@ def infer(
     pool = candidates(settings.terms)
     free = free_parameters(recordings, settings)
     check(recordings, pool, settings, free)
-    data = arranged(
-        recordings, held_out=settings.held_out, by_animal=settings.by == "animals",
-        seed=settings.seed,
-    )  # fmt: skip
-    require(
-        data.clusters > 1,
-        f"these recordings have {data.clusters} {data.cluster_unit} to fit, and at least 2 are "
-        f"needed; give more trials or steps.",
-    )
-    first = recordings[0]
-    layer = Layer(
-        settings.activation, settings.eta, LINKS_OF.get(first.kind, "neurons"), first.readout
-    )
-    problem = Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free)
+    data = _arranged(recordings, settings)
+    problem = _problem(recordings[0], data, settings, free)
     try:
         selection = select(problem, pool, seed=settings.seed, told=told)
     except DivergedError:
@@ -103,6 +91,26 @@ def infer(
         _notes(recordings, data, settings),
         asdict(settings),
     )
+
+
+def _arranged(recordings: Sequence[Recording], settings: InferenceSettings) -> Data:
+    data = arranged(
+        recordings, held_out=settings.held_out, by_animal=settings.by == "animals",
+        seed=settings.seed,
+    )  # fmt: skip
+    require(
+        data.clusters > 1,
+        f"these recordings have {data.clusters} {data.cluster_unit} to fit, and at least 2 are "
+        f"needed; give more trials or steps.",
+    )
+    return data
+
+
+def _problem(first: Recording, data: Data, settings: InferenceSettings, free: Free) -> Problem:
+    layer = Layer(
+        settings.activation, settings.eta, LINKS_OF.get(first.kind, "neurons"), first.readout
+    )
+    return Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free)
 
 
 def _terms(

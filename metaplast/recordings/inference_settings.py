@@ -117,6 +117,28 @@ def check(
     Raises:
         UserError: if they do not.
     """
+    _check_alike(recordings)
+    _check_rewards(recordings, pool, settings)
+    require(
+        any(map(_shows_plasticity, recordings)),
+        "nothing was observed after a step at which weights change, so that no rule can be seen; "
+        "give trials of more steps, or the array continues.",
+    )
+    _check_choices(recordings[0].kind, settings, free)
+    by_animal = settings.by == "animals"
+    require(
+        not by_animal or len(recordings) >= _FEWEST_ANIMALS,
+        f"--by animals needs at least {_FEWEST_ANIMALS} files, because fewer cannot rule out "
+        f"chance, got {len(recordings)}; choose --by trials.",
+    )
+    require(
+        not (by_animal and free.initial),
+        "--by animals needs initial_weights in every file, because those of a held-out animal "
+        "cannot be fitted; choose --by trials.",
+    )
+
+
+def _check_alike(recordings: Sequence[Recording]) -> None:
     require(bool(recordings), "infer needs at least one recording.")
     kinds = {r.kind for r in recordings}
     require(
@@ -129,7 +151,11 @@ def check(
         "all files must have the same number of inputs and the same readout; run infer on one "
         "after the other.",
     )
-    kind = recordings[0].kind
+
+
+def _check_rewards(
+    recordings: Sequence[Recording], pool: tuple[MonomialTerm, ...], settings: InferenceSettings
+) -> None:
     rewarded = any(term.reward for term in pool)
     lacking = [r.name for r in recordings if not r.has_reward]
     require(
@@ -142,26 +168,13 @@ def check(
         f"--terms {settings.terms} has terms with a reward, but all rewards are 0, so they can say "
         f"nothing; choose taylor.",
     )
-    require(
-        any(map(_shows_plasticity, recordings)),
-        "nothing was observed after a step at which weights change, so that no rule can be seen; "
-        "give trials of more steps, or the array continues.",
-    )
+
+
+def _check_choices(kind: str, settings: InferenceSettings, free: Free) -> None:
     require(
         not free.initial or kind not in LINKS_OF,
         "initial weights cannot be fitted from choices of the whole layer; add the array "
         "initial_weights.",
-    )
-    by_animal = settings.by == "animals"
-    require(
-        not by_animal or len(recordings) >= _FEWEST_ANIMALS,
-        f"--by animals needs at least {_FEWEST_ANIMALS} files, because fewer cannot rule out "
-        f"chance, got {len(recordings)}; choose --by trials.",
-    )
-    require(
-        not (by_animal and free.initial),
-        "--by animals needs initial_weights in every file, because those of a held-out animal "
-        "cannot be fitted; choose --by trials.",
     )
     if kind == "binary":
         require(
