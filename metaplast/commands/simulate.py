@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from metaplast.base.errors import UserError, require, require_choice, require_within, shown
-from metaplast.base.settings import Settings, part
+from metaplast.base.settings import part
 from metaplast.base.words import amount
 from metaplast.commands._options import parse
 from metaplast.recordings.files import require_format, write_recording
@@ -27,8 +27,10 @@ TASKS = ("layer", "odours")
 
 
 @dataclass(frozen=True)
-class SimulateOptions(Settings):
+class SimulateOptions(Design):
     """Simulate recordings of a layer that learns by a rule, as files for `metaplast infer`."""
+
+    GROUP: ClassVar[str] = "run"
 
     rule: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RULE")] = ""
     """Monomials with coefficients, xy=1,y2W=-1; a rule.json; or the name of a term."""
@@ -40,28 +42,6 @@ class SimulateOptions(Settings):
     """The layer's f: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
     """Rate that multiplies all coefficients."""
-    inputs: int = 50
-    """Number of inputs."""
-    neurons: int = 10
-    """Number of neurons."""
-    trials: int = 50
-    """Number of trials. Each starts from its own initial weights, unless --continues."""
-    steps: int = 50
-    """Number of time steps in a trial."""
-    input_variance: float = 0.1
-    """Variance of the inputs."""
-    weight_scale: float = 1.4142135623730951
-    """Standard deviation of the initial weights times the square root of the number of inputs."""
-    observe: str = "activity"
-    """What is observed: activity, counts, or choices (0 or 1 for each neuron)."""
-    noise: float = 0.0
-    """Standard deviation of the noise on the activity."""
-    observed: float = 1.0
-    """Share of the neurons that is observed."""
-    continues: bool = False
-    """Let the weights carry over from trial to trial."""
-    reward: bool = False
-    """Write a random reward (normal, at every step) even if the rule does not read it."""
     animals: int = 1
     """Number of files, each with its own weights, inputs and noise."""
     seed: int = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import require, require_choice, require_seed, require_within
 from metaplast.base.seeds import numpy_generator
+from metaplast.base.settings import Settings
 from metaplast.recordings.model import Layer
 from metaplast.recordings.plain_rule import PlainRule
 
@@ -16,42 +18,45 @@ OBSERVE = ("activity", "counts", "choices")
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Settings):
     """What is simulated: one layer, fresh inputs at every step.
 
-    Attributes:
-        inputs: number of inputs n.
-        neurons: number of neurons m.
-        trials: each starts from weights of its own.
-        steps: of a trial.
-        input_variance: of the inputs, which are normal with mean 0.
-        weight_scale: W_0 is normal with the standard deviation weight_scale / √n.
-        observe: "activity" (y + normal noise), "counts" (Poisson with the mean y) or "choices" (0
-            or 1, with the probability y).
-        noise: standard deviation of the noise on the activity; drawn once.
-        observed: the share of the neurons that is observed.
-        continues: whether the weights carry over from trial to trial.
-        reward: whether there is a reward although the rule does not read it.
+    The inputs are normal with mean 0. "counts" are Poisson with the mean y, and "choices" are 0 or
+    1, with the probability y. Noise is drawn once.
     """
 
+    GROUP: ClassVar[str] = "layer"
+
     inputs: int = 50
+    """Number of inputs."""
     neurons: int = 10
+    """Number of neurons."""
     trials: int = 50
+    """Number of trials. Each starts from its own initial weights, unless --continues."""
     steps: int = 50
+    """Number of time steps in a trial."""
     input_variance: float = 0.1
+    """Variance of the inputs."""
     weight_scale: float = 1.4142135623730951
+    """Standard deviation of the initial weights times the square root of the number of inputs."""
     observe: str = "activity"
+    """What is observed: activity, counts, or choices (0 or 1 for each neuron)."""
     noise: float = 0.0
+    """Standard deviation of the noise on the activity."""
     observed: float = 1.0
+    """Share of the neurons that is observed."""
     continues: bool = False
+    """Let the weights carry over from trial to trial."""
     reward: bool = False
+    """Write a random reward (normal, at every step) even if the rule does not read it."""
 
     def __post_init__(self) -> None:
         """Check the sizes.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if one is out of range, or of a wrong type.
         """
+        super().__post_init__()
         for name in ("inputs", "neurons", "trials", "steps"):
             require_within(f"--{name}", getattr(self, name), 1, 10**7)
         require_choice("--observe", self.observe, OBSERVE)
