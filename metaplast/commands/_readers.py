@@ -7,6 +7,7 @@ import functools
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -96,28 +97,20 @@ def _several(kind: type[Any]) -> Any:
 
 
 def _one_or_several() -> Any:
-    """Return how one number or several are read; None, which is the default, cannot be written."""
+    """Return how one number or several are read; None stands for the default."""
+    several = _several(int)
 
     def from_texts(texts: list[str]) -> int | tuple[int, ...] | None:
-        if texts[0] in ("None", NONE):
-            return None
-        try:
-            found = tuple(_whole(part) for part in words("it", texts[0]))
-        except (UserError, ValueError):
-            raise ValueError(
-                f"must be a whole number, or several with commas, such as 20,100, got "
-                f"{shown(texts[0])}"
-            ) from None
-        return found[0] if len(found) == 1 else found
+        found: tuple[int, ...] = () if texts[0] == "None" else several.instance_from_str(texts)
+        return found[0] if len(found) == 1 else found or None
 
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N,N,…",
+    return replace(
+        several,
         instance_from_str=from_texts,
         is_instance=lambda value: value is None or isinstance(value, int | tuple),
-        str_from_instance=lambda value: [
-            ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        ],
+        str_from_instance=lambda value: (
+            several.str_from_instance(value) if isinstance(value, tuple) else [str(value)]
+        ),
     )
 
 
