@@ -81,7 +81,8 @@ def _equations(rule: Rule) -> tuple[list[str], int]:
         head = _outline(rf"\Delta {LATEX.matrix[matrix]} =")
         parts.append(_placed(head, _MARGIN, y))
         start = x = _MARGIN + head.width + _GAP
-        for place, (sign, text) in enumerate(found):
+        names = printed_terms(rule, matrix)
+        for place, ((sign, text), name) in enumerate(zip(found, names, strict=True)):
             first = place == 0 and sign == "+"
             sign_shape, body = _outline("{}" + sign), _formula(text)
             lead = 0.0 if first else sign_shape.width + 0.5 * _GAP
@@ -89,7 +90,6 @@ def _equations(rule: Rule) -> tuple[list[str], int]:
                 x, y = start, y + _LINE
             if not first:
                 parts.append(_placed(sign_shape, x, y))
-            name = printed_terms(rule, matrix)[place]
             # A formula that is wider than a line is drawn smaller.
             body = body.within(WIDTH - _MARGIN - x - lead)
             parts += [
@@ -140,7 +140,7 @@ def _placed(shape: _Outline, x: float, y: float) -> str:
 
 def _bars(scores: Mapping[str, Band], scale: ScoreScale, top: int) -> list[str]:
     """Return a bar with its band for each rule."""
-    unit = (WIDTH - _LEFT - 110) / 1.0
+    unit = WIDTH - _LEFT - 110
     lines = []
     for index, (name, band) in enumerate(scores.items()):
         y = top + _BAR * index
