@@ -29,7 +29,7 @@ from metaplast.meta.growth import Growth
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record, record_of
-from metaplast.meta.scale import term_sizes
+from metaplast.meta.scale import term_sizes, units
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import sign_of
 from metaplast.systems.learner import Learner
@@ -189,10 +189,9 @@ class OuterLoop:
         return Problem(learner, theta, learner.begin(size, batch.initial, draw, theta.dtype), batch)
 
     def measure_scale(self, start: Coefficients) -> Tensor:
-        """Return the units of θ: min(1, size of the reference terms' update / the term's).
+        """Return the units of θ, see `units`; 1 without scaling, or if all terms start at zero.
 
-        The reference terms are the terms that do not start at zero. Without such terms, or if every
-        episode diverges or nothing changes, all units are 1.
+        The reference terms are the terms that do not start at zero.
         """
         starts = [term.initial != 0 for term in self.learner.terms]
         theta = start.tensor
@@ -201,15 +200,9 @@ class OuterLoop:
             return torch.ones_like(theta)
         problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), theta)
         sizes = term_sizes(self.learner, theta, problem.state, problem.episodes)
-        if not torch.isfinite(sizes).all():
-            return torch.ones_like(theta)
         if self._tied or not start.is_per_layer:
             sizes = sizes.square().mean(0).sqrt()
-        measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
-        if not (measure > 0).all():
-            return torch.ones_like(theta)
-        scale = (measure / sizes.clamp_min(torch.finfo(theta.dtype).tiny)).clamp(max=1.0)
-        return scale.expand_as(theta).clone()
+        return units(sizes, reference).expand_as(theta).clone()
 
     @own_settings(grad=True)
     def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:

@@ -39,6 +39,21 @@ def term_sizes(
     return (squares[finite].mean(0) / steps).sqrt()
 
 
+def units(sizes: Tensor, reference: Tensor) -> Tensor:
+    """Return the units of θ: min(1, size of the reference terms' update / the term's).
+
+    All are 1 if a size is not finite, because every episode diverged, or if nothing changes.
+
+    Args:
+        sizes: of the terms' updates, [term] or [site, term].
+        reference: which terms set the unit, [term].
+    """
+    measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()
+    if not (torch.isfinite(sizes).all() and (measure > 0).all()):
+        return torch.ones_like(sizes)
+    return (measure / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)).clamp(max=1.0)
+
+
 def _squares(learner: Learner, state: State, example: Examples, like: Tensor) -> Tensor:
     """Return ‖F‖²_F of every term at every site after one example, [episode, site, term]."""
     found = torch.zeros_like(like)
