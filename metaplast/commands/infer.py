@@ -18,14 +18,14 @@ from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
 from metaplast.recordings.files import read_recording, require_format
 from metaplast.recordings.inference import infer
-from metaplast.recordings.inference_settings import InferenceSettings, Initial
+from metaplast.recordings.inference_settings import InferenceSettings
 from metaplast.recordings.result import Inference
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
 
 @dataclass(frozen=True)
-class InferOptions(JsonOption):
+class InferOptions(JsonOption, InferenceSettings):
     """Infer the plasticity rule that made recordings of activity or choices.
 
     The network is one layer, y = f(W x); docs/recordings.md describes the files.
@@ -37,25 +37,6 @@ class InferOptions(JsonOption):
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")
     ] = ()
     """Recordings: .npz, .h5 or .csv files, one for each animal or session."""
-    terms: str = "taylor"
-    """Candidates: taylor, taylor-reward, monomials:2, monomials:3, or names such as xy,y2W."""
-    activation: str = "sigmoid"
-    """The layer's f: linear, sigmoid, tanh, relu or softplus."""
-    eta: float = 1.0
-    """Rate that multiplies all coefficients."""
-    initial: Initial = "auto"
-    """Initial weights: given in the files, given up to a fitted scale, or fitted; auto: given if
-    the files have them."""
-    gain: bool = False
-    """Fit a gain between the model's and the observed activity."""
-    held_out: float = 0.2
-    """Share of the trials, or animals, that is held out to compare models."""
-    by: str = "trials"
-    """What is held out and counts as independent: trials or animals."""
-    reward_memory: int = 0
-    """Subtract the mean reward of the last N trials from the reward."""
-    seed: int = 0
-    """Seed of all random numbers."""
     out: Path | None = None
     """Folder for the report, the rule and the numbers; default: runs/infer-<time>."""
     quiet: bool = False

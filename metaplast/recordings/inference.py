@@ -43,7 +43,7 @@ _BOUNDED = ("sigmoid", "tanh")
 
 
 def infer(
-    recordings: Sequence[Recording], settings: InferenceSettings | None = None, *,
+    recordings: Sequence[Recording] | Recording, settings: InferenceSettings | None = None, *,
     compare: bool = True, told: Told = lambda _: None,
 ) -> Inference:  # fmt: skip
     """Return the rule that made some recordings, as far as they tell.
@@ -52,7 +52,7 @@ def infer(
     a reward. Terms are selected on all but the held-out trials.
 
     Args:
-        recordings: one for each animal, session or simulation, of one kind.
+        recordings: one for each animal, session or simulation, of one kind; or a single one.
         settings: how; None for the usual ones.
         compare: whether to fit the null models and published rules.
         told: receives a line about each step.
@@ -61,7 +61,7 @@ def infer(
         UserError: if the recordings do not fit together or the settings, or the model diverges.
     """
     settings = settings or InferenceSettings()
-    recordings = tuple(prepared(recording, settings) for recording in recordings)
+    recordings = tuple(prepared(each, settings) for each in _each(recordings))
     pool = candidates(settings.terms)
     free = free_parameters(recordings, settings)
     check(recordings, pool, settings, free)
@@ -91,6 +91,18 @@ def infer(
         _notes(recordings, data, settings),
         asdict(settings),
     )
+
+
+def _each(given: Sequence[Recording] | Recording) -> Sequence[Recording]:
+    """Return recordings as a sequence, if they are such."""
+    found = [given] if isinstance(given, Recording) else given
+    wrong = [each for each in found if not isinstance(each, Recording)]
+    require(
+        not wrong,
+        f"infer takes recordings, got {', '.join(type(each).__name__ for each in wrong[:1])}; "
+        f"write infer([Recording.of(arrays)]), or read_recording(path) for a file.",
+    )
+    return found
 
 
 def _arranged(recordings: Sequence[Recording], settings: InferenceSettings) -> Data:

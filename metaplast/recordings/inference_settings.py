@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import require, require_choice, require_seed, require_within
+from metaplast.base.settings import Settings
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm, candidates
 from metaplast.recordings.odours import less_expected
@@ -25,41 +26,40 @@ _FEWEST_ANIMALS = 10
 
 
 @dataclass(frozen=True)
-class InferenceSettings:
-    """How a rule is inferred.
+class InferenceSettings(Settings):
+    """How a rule is inferred; candidates are those of `monomial.candidates`."""
 
-    Attributes:
-        terms: candidates, see `monomial.candidates`.
-        activation: f of the layer, y = f(W x).
-        eta: rate that multiplies all coefficients.
-        initial: initial weights: "given" in the files, given up to a "scale" that is fitted, or
-            "fitted"; "auto" is given if the files have them, else fitted.
-        gain: whether a gain between the model's and the observed activity is fitted.
-        held_out: share of the trials, or animals, that is held out.
-        reward_memory: number of trials whose mean reward is subtracted from the reward; 0 for none.
-        by: what is held out and taken as independent: "trials" or "animals".
-        seed: of the draws.
-    """
+    GROUP: ClassVar[str] = "inference"
 
     terms: str = "taylor"
+    """Candidates: taylor, taylor-reward, monomials:2, monomials:3, or names such as xy,y2W."""
     activation: str = "sigmoid"
+    """The layer's f: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
+    """Rate that multiplies all coefficients."""
     initial: Initial = "auto"
+    """Initial weights: given in the files, given up to a fitted scale, or fitted; auto: given if
+    the files have them."""
     gain: bool = False
+    """Fit a gain between the model's and the observed activity."""
     held_out: float = 0.2
+    """Share of the trials, or animals, that is held out to compare models."""
     by: str = "trials"
+    """What is held out and counts as independent: trials or animals."""
     reward_memory: int = 0
+    """Subtract the mean reward of the last N trials from the reward."""
     seed: int = 0
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            UserError: if one is invalid.
+            UserError: if one is invalid, or of a wrong type.
         """
+        super().__post_init__()
         candidates(self.terms)
         Layer(self.activation, self.eta)
-        require_choice("--initial", self.initial, ("auto", "given", "scale", "fitted"))
         require_choice("--by", self.by, ("trials", "animals"))
         require(
             0 < self.held_out <= 0.8,

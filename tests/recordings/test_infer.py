@@ -8,6 +8,7 @@ import pytest
 from recorded import planted
 from support import refusal
 
+from metaplast.base.errors import UserError
 from metaplast.commands.simulate import read_rule
 from metaplast.recordings import InferenceSettings, Recording, infer
 from metaplast.recordings.comparison import FITTED_NULL, INFERRED, NULL
@@ -292,3 +293,22 @@ WRONG = {
 @pytest.mark.parametrize("words", WRONG)
 def test_wrong_settings_are_one_sentence(words):
     assert words in refusal(InferenceSettings, **WRONG[words])
+
+
+def test_what_is_no_recording_is_named_and_one_recording_is_enough():
+    arrays = planted("xy=0.5").arrays
+    with pytest.raises(UserError, match=r"infer takes recordings, got dict; write infer"):
+        infer([arrays])
+    with pytest.raises(UserError, match=r"infer takes recordings, got str"):
+        infer("cells.npz")
+    recording = Recording.of(arrays)
+    settings = InferenceSettings(terms="xy")
+    assert infer(recording, settings).to_json() == infer([recording], settings).to_json()
+
+
+@pytest.mark.parametrize(
+    "given", [{"held_out": "0.2"}, {"seed": 1.5}, {"gain": 1}, {"initial": "none"}, {"eta": "1"}]
+)
+def test_settings_of_a_wrong_type_are_refused_by_name(given):
+    with pytest.raises(UserError, match=next(iter(given)).replace("_", ".")):
+        InferenceSettings(**given)
