@@ -184,7 +184,7 @@ def page(found: Inference) -> str:
             for m in found.models
         ],
         steps=[
-            {"what": s.what, "term": s.term, "z": f"{s.z:.1f}" if s.z else "",
+            {"what": s.what, "term": s.term, "z": typographic(f"{s.z:.1f}") if s.z else "",
              "p": f"{s.p:.2g}" if s.p < 1 else "", "rule": ", ".join(t.label for t in s.terms)}
             for s in found.steps
         ],
