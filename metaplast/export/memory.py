@@ -18,6 +18,26 @@ SCALARS = {ERROR_SIZE: "{xp}.sqrt((e[-1] ** 2).sum())", CONFIDENCE: "y[-1].max()
 #: Array libraries whose programs can remember.
 LIBRARIES = ("np", "jnp")
 
+#: What the drivers of such programs share: how a memory begins, and a call that may return it.
+MEMORY_CALLS = '''
+
+def begun(code, weights, feedback):
+    """Return the memory with which a task begins, in a list; none if synapses remember nothing."""
+    if not hasattr(code, "begin"):
+        return []
+    return [code.begin(*((weights, feedback) if feedback else (weights,)))]
+
+
+def learned(learn, weights, feedback, memory, *example):
+    """Return weights, feedback and memory after a call of the program."""
+    given = (weights, feedback) if feedback else (weights,)
+    result = learn(*given, *memory, *example)
+    result = list(result) if isinstance(result, tuple) else [result]
+    memory = [result.pop()] if memory else []
+    weights, feedback = result if len(result) == 2 else (result[0], feedback)
+    return weights, feedback, memory
+'''
+
 
 @dataclass(frozen=True)
 class Memory:

@@ -1,6 +1,7 @@
 """Export as a JAX program."""
 
 from metaplast.export.exporter import CodeExporter, Network, require_stack
+from metaplast.export.memory import MEMORY_CALLS
 from metaplast.export.program import program
 from metaplast.rules.rule import Rule
 
@@ -12,12 +13,15 @@ class JaxExporter(CodeExporter):
     suffix = ".py"
     summary = "a program that needs only JAX: pure functions under jit, a task under scan"
     package = "jax"
-    driver = '''
+    driver = (
+        """
 import jax
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_platforms", "cpu")
-
+"""
+        + MEMORY_CALLS
+        + '''
 
 def drive(code, weights, feedback, images, labels):
     """Learn one example by the program's `step`, the others by its `learn`."""
@@ -25,19 +29,8 @@ def drive(code, weights, feedback, images, labels):
     memory = begun(code, weights, feedback)
     parts = ((code.step, images[0], labels[0]), (code.learn, images[1:], labels[1:]))
     for learn, x, label in parts:
-        given = (weights, feedback) if feedback else (weights,)
-        result = learn(*given, *memory, x, label)
-        result = list(result) if isinstance(result, tuple) else [result]
-        memory = [result.pop()] if memory else []
-        weights, feedback = result if len(result) == 2 else (result[0], feedback)
+        weights, feedback, memory = learned(learn, weights, feedback, memory, x, label)
     return [*weights, *feedback]
-
-
-def begun(code, weights, feedback):
-    """Return the memory with which a task begins, in a list; none if synapses remember nothing."""
-    if not hasattr(code, "begin"):
-        return []
-    return [code.begin(*((weights, feedback) if feedback else (weights,)))]
 
 
 def mistakes(code, weights, feedback, x):
@@ -61,6 +54,7 @@ def mistakes(code, weights, feedback, x):
         for name, (f, w, x, label) in calls.items()
     }
 '''
+    )
 
     def write(self, rule: Rule, network: Network) -> str:
         """Return the program; see `Exporter.write`."""

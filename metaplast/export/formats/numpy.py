@@ -2,6 +2,7 @@
 
 from metaplast.export.exporter import CodeExporter, Network
 from metaplast.export.fixed_point_program import fixed_point_program
+from metaplast.export.memory import MEMORY_CALLS
 from metaplast.export.program import program
 from metaplast.export.recurrent_program import recurrent_program
 from metaplast.rules.rule import Rule
@@ -16,27 +17,19 @@ class NumpyExporter(CodeExporter):
     suffix = ".py"
     summary = "a program that needs only NumPy: plain functions, one example a step"
     package = "numpy"
-    driver = '''
+    driver = (
+        """
 import numpy as np
-
+"""
+        + MEMORY_CALLS
+        + '''
 
 def drive(code, weights, feedback, images, labels):
     """Learn the examples by the program's `step`."""
     memory = begun(code, weights, feedback)
     for x, label in zip(images, labels):
-        given = (weights, feedback) if feedback else (weights,)
-        result = code.step(*given, *memory, x, label)
-        result = list(result) if isinstance(result, tuple) else [result]
-        memory = [result.pop()] if memory else []
-        weights, feedback = result if len(result) == 2 else (result[0], feedback)
+        weights, feedback, memory = learned(code.step, weights, feedback, memory, x, label)
     return [*weights, *feedback]
-
-
-def begun(code, weights, feedback):
-    """Return the memory with which a task begins, in a list; none if synapses remember nothing."""
-    if not hasattr(code, "begin"):
-        return []
-    return [code.begin(*((weights, feedback) if feedback else (weights,)))]
 
 
 def mistakes(code, weights, feedback, x):
@@ -57,6 +50,7 @@ def mistakes(code, weights, feedback, x):
         for name, (w, x, label) in calls.items()
     }
 '''
+    )
 
     def write(self, rule: Rule, network: Network) -> str:
         """Return the program; see `Exporter.write`."""
