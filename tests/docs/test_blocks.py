@@ -1,12 +1,13 @@
 """Every block of README and docs runs: all blocks of a page, in order, in one folder.
 
 Only sizes are made small. Data sets are tiny files of the same layout; `RUN` and its like are small
-runs made here. Commands that run many discoveries, experiments or benchmarks in processes of their
-own are read and checked, and stop before that. Figures are empty, and exported programs are not
-run once more. Other tests are about all these.
+runs made here. Nothing starts a process: the runs of a sweep, the rows of a benchmark and the seeds
+of an experiment are computed here. Figures are empty, and exported programs are not run once more.
+Other tests are about these two.
 """
 
 import contextlib
+import dataclasses
 import io
 import shutil
 import sys
@@ -21,8 +22,8 @@ from matplotlib.figure import Figure
 from episodes.delayed import Delayed
 from metaplast import commands
 from metaplast.base import registry
-from metaplast.commands import benchmark, recover, sweep
-from metaplast.commands import reproduce as reproduce_command
+from metaplast.batch_jobs.queue import Queue
+from metaplast.commands import _benchmark_row, benchmark
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.export import export
 from metaplast.online.train import OnlineSettings
@@ -45,16 +46,18 @@ BEFORE = {
     "discover": ["--hidden=5", "--shots=2", "--queries=2", "--quiet"],
     "evaluate": ["--hidden=5", "--baselines=none"],
     "draw": ["--neurons=5", "--period=20", "--training=2", "--test=1"],
+    "sweep": ["--hidden=5", "--shots=2", "--queries=2"],
+    "recover": ["--hidden=5", "--shots=2", "--queries=2"],
 }
 AFTER = {
     "evaluate": ["--samples=4", "--seeds=1", "--test-images=6", "--quiet"],
     "compare": ["--test-episodes=4"],
+    "sweep": ["--l1=0.01", "--seeds=2"],
+    "recover": ["--rules=1"],
+    "reproduce": ["--quick", "--seeds=1"],
+    "benchmark": ["--repeats=1", "--episodes=1", "--steps=5", "--engines=fused"],
 }
 RUNS = ("RUN", "OTHER_RUN", "runs/2026-11-22_12-00-00")
-
-
-class Read(Exception):
-    """A command's options have been read and checked, and it need not go on."""
 
 
 def run(name, arguments):
@@ -68,8 +71,6 @@ def run(name, arguments):
             code = commands.find([name, *arguments])()
         except SystemExit as end:
             code = end.code or 0
-        except Read:
-            code = 0
     assert code == 0, (name, arguments, said.buffer.getvalue().decode())
 
 
@@ -80,15 +81,9 @@ def is_small(settings):
     return {**usual, **settings, **ALWAYS}
 
 
-def read_only(monkeypatch, command):
-    """Make a command stop when it has read its options."""
-    parse = command.parse
-
-    def stop(*given, **named):
-        parse(*given, **named)
-        raise Read
-
-    monkeypatch.setattr(command, "parse", stop)
+def measured(case):
+    """Measure a row of a benchmark on one thread, in this process."""
+    return _benchmark_row.measure(dataclasses.replace(case, threads=1))
 
 
 def empty(figure, stream, *, format, **options):
@@ -109,7 +104,7 @@ def make_small(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Make everything small, and stop what starts processes."""
+    """Make everything small, in this process."""
     make_small(monkeypatch)
     trained = OnlineSettings.__init__
 
@@ -125,9 +120,8 @@ def _small(monkeypatch):
     # Figures take most of the time, and tests/report is about them.
     monkeypatch.setattr(Figure, "savefig", empty)
     monkeypatch.setattr(export, "check", lambda *_: None)
-    for command in (benchmark, recover, sweep):
-        read_only(monkeypatch, command)
-    monkeypatch.setattr(reproduce_command, "_reproduce", lambda *_: {})
+    monkeypatch.setattr(Queue, "_is_here", True)
+    monkeypatch.setattr(benchmark, "measure_apart", measured)
 
 
 @pytest.fixture(scope="session")
