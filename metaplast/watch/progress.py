@@ -19,6 +19,10 @@ from rich.text import Text
 from metaplast.watch.estimate import in_words
 
 
+# Parts of a work differ in length: the time left follows from the speed since the start.
+_PERIOD = 1e9
+
+
 class _Left(ProgressColumn):
     """Shows the time left: the task's field "seconds", or what the bar's own speed suggests."""
 
@@ -52,6 +56,7 @@ def make_bar(
         _Left(table_column=Column(no_wrap=True)),
         console=console,
         disable=quiet or not console.is_terminal,
+        speed_estimate_period=_PERIOD,
     )
 
 
