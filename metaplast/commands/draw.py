@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,7 @@ from metaplast.base.errors import UserError, require_seed
 from metaplast.base.files import csv_text, write_atomically, write_json, write_text
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder, own_folder
+from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
 from metaplast.reservoirs.drawing import drawing_simulation
 from metaplast.reservoirs.network import Dynamics, Schedule
@@ -25,11 +26,13 @@ from metaplast.watch.progress import Work
 
 
 @dataclass(frozen=True)
-class DrawOptions:
+class DrawOptions(JsonOption):
     """Let a reservoir learn to draw a curve from a reward, and test it with frozen readouts.
 
     An interrupted command continues from the last whole period if it is given the same --out.
     """
+
+    GROUP: ClassVar[str] = "run"
 
     target: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = None
     """Points of a closed curve: CSV with columns x and y, or NPZ; default: a butterfly."""
@@ -58,6 +61,7 @@ class DrawOptions:
         Raises:
             UserError: if it is negative.
         """
+        super().__post_init__()
         require_seed("--seed", self.seed)
 
     def simulation(self) -> Simulation:
@@ -80,14 +84,17 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option, the target or the folder is invalid.
     """
     options = parse(DrawOptions, arguments, prog="draw", description=__doc__)
-    simulation, console = options.simulation(), make_console()
+    simulation, console = options.simulation(), make_console(errors=options.json)
     held: AbstractContextManager[Path] = (
         own_folder(None, "draw") if options.out is None else common_folder(options.out)
     )
     with held as folder, continued_by(console, f"the same command with --out {folder}"):
         run = _watched(simulation, folder, console)
         _write(run, simulation, options, folder)
-        console.out(_told(run))
+        if options.json:
+            print_json(_found(run) | {"folder": str(folder)})
+        else:
+            console.out(_told(run))
         console.out(f"Figure, drawn curve and readouts in {folder}")
 
 
@@ -116,6 +123,14 @@ def _told(run: Run) -> str:
     return f"Deviation in the test: {run.deviation:.4g} (standard deviation {run.spread:.2g})"
 
 
+def _found(run: Run) -> dict[str, Any]:
+    return {
+        "deviation": None if run.diverged_at is not None else run.deviation,
+        "diverged_at": run.diverged_at,
+        "gate_open": run.open_share,
+    }
+
+
 def _write(run: Run, simulation: Simulation, options: DrawOptions, folder: Path) -> None:
     """Write the results.
 
@@ -130,17 +145,12 @@ def _write(run: Run, simulation: Simulation, options: DrawOptions, folder: Path)
     settings: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(options).items()
-        if name != "out"
-    }
-    found = {
-        "deviation": None if run.diverged_at is not None else run.deviation,
-        "diverged_at": run.diverged_at,
-        "gate_open": run.open_share,
+        if name not in ("out", "json")
     }
     try:
         write_json(
             folder / "run.json",
-            {**found, "settings": settings, "algorithm": asdict(run.lane.algorithm)},
+            {**_found(run), "settings": settings, "algorithm": asdict(run.lane.algorithm)},
         )
         rows = zip(run.drawn_at, *run.position.T, strict=True)
         drawn = ({"step": int(step), "x": x, "y": y} for step, x, y in rows)

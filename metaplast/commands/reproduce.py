@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -17,6 +17,7 @@ from metaplast.base.tables import new_table
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
+from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
 from metaplast.reproduce.experiment import Experiment, Setting, all_experiments, get_experiment
 from metaplast.reproduce.page import PAGE, number, write_page
@@ -30,12 +31,14 @@ QUICK_SEEDS = 2
 
 
 @dataclass(frozen=True)
-class ReproduceOptions:
+class ReproduceOptions(JsonOption):
     """Rerun published experiments, and report which claims hold.
 
     Results that are already in the folder are kept: an interrupted command continues, and more
     seeds are added to the existing ones.
     """
+
+    GROUP: ClassVar[str] = "run"
 
     names: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")
@@ -60,6 +63,7 @@ class ReproduceOptions:
         Raises:
             UserError: if a number is negative, or the rule's file is invalid.
         """
+        super().__post_init__()
         if self.rule is not None:
             Rule.load(self.rule)
         require_within("--seeds", self.seeds, 0, MOST_RUNS)
@@ -88,30 +92,34 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option, the data or the folder is invalid, or a part failed.
     """
     options = parse(ReproduceOptions, arguments, prog="reproduce", description=__doc__)
-    console = make_console()
+    console = make_console(errors=options.json)
     if not options.names:
-        console.print(_list())
+        if options.json:
+            print_json({"experiments": _plain_list()})
+        else:
+            console.print(_list())
         return
     plan = options.plan
     plan.check()
     with common_folder(plan.results.folder), continued_by(console, "the same command"):
-        failed = _reproduce(console, plan, options.processes)
+        failed = _run(console, plan, options.processes)
+        _conclude(console, plan, failed, json=options.json)
     if failed:
         name, sentence = next(iter(failed.items()))
         raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")
 
 
-def _reproduce(console: Console, plan: Plan, processes: int) -> dict[str, str]:
-    """Run the missing parts and write the conclusions; return an error for each failed part."""
+def _conclude(console: Console, plan: Plan, failed: dict[str, str], *, json: bool) -> None:
+    """Write and show the verdicts of all experiments that are complete."""
     folder = plan.results.folder
-    failed = _run(console, plan, processes)
+    whole = {e.name: plan.conclude(e) for e in plan.experiments if plan.is_whole(e)}
     for experiment in plan.experiments:
-        if plan.is_whole(experiment):
-            summary = plan.conclude(experiment)
-            console.print(_verdicts(experiment, summary))
+        if experiment.name in whole and not json:
+            console.print(_verdicts(experiment, whole[experiment.name]))
     write_page(folder)
+    if json:
+        print_json({"experiments": whole, "failed": failed, "folder": str(folder)})
     console.out(f"Tables, figures and {PAGE} in {folder}")
-    return failed
 
 
 def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
@@ -129,6 +137,12 @@ def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
             work.line(f"{done}/{total}  {name}{': ' + error if error else ''}")
 
         return plan.run(processes=processes, observe=observe)
+
+
+def _plain_list() -> list[dict[str, str]]:
+    return [
+        {"name": e.name, "title": e.title, "source": e.source} for e in all_experiments().values()
+    ]
 
 
 def _list() -> Table:

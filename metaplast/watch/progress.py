@@ -18,7 +18,6 @@ from rich.text import Text
 
 from metaplast.watch.estimate import in_words
 
-
 # Parts of a work differ in length: the time left follows from the speed since the start.
 _PERIOD = 1e9
 

@@ -42,9 +42,13 @@ def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
     assert np.load(out / "readouts.npz")["W_1"].shape == (2, 5)
     assert (out / "drawn.png").stat().st_size > 5_000
     # Once more: everything is there. Other settings are refused.
-    assert guard(draw_command.main, arguments) == 0
-    assert json.loads((out / "run.json").read_text()) == found
     capsys.readouterr()
+    assert guard(draw_command.main, [*arguments, "--json"]) == 0
+    assert json.loads((out / "run.json").read_text()) == found
+    told = json.loads(capsys.readouterr().out)
+    assert told == {key: found[key] for key in ("deviation", "diverged_at", "gate_open")} | {
+        "folder": str(out)
+    }
     assert guard(draw_command.main, [*arguments, "--seed=1"]) == 2
     assert "simulation with other settings" in capsys.readouterr().err
 

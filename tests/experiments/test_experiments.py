@@ -66,7 +66,18 @@ def test_the_command_adds_seeds_to_those_that_are_there(tmp_path, capsys):
     assert "backprop, seed 1" in printed
     assert "backprop, seed 0" not in printed
     assert first.stat().st_mtime_ns == stamp
-    assert json.loads((out / "feedback-alignment.json").read_text())["seeds"] == 2
+    found = json.loads((out / "feedback-alignment.json").read_text())
+    assert found["seeds"] == 2
+    assert guard(reproduce_command.main, [*arguments, "--seeds=2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"experiments": {"feedback-alignment": found}, "failed": {}, "folder": str(out)}
+
+
+def test_the_experiments_are_listed_for_programs_too(capsys):
+    assert guard(reproduce_command.main, ["--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["experiments"]
+    assert [each["name"] for each in listed] == [*all_experiments()]
+    assert all(each["title"] and each["source"] for each in listed)
 
 
 def test_a_seed_is_the_same_whatever_ran_before(tmp_path):
