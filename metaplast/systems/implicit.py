@@ -45,6 +45,18 @@ class Relaxed(NamedTuple):
     residual: Tensor
     settled: Tensor
 
+    def at(self, chosen: Tensor) -> Relaxed:
+        """Return the samples `chosen`, [episode, n]."""
+        return Relaxed(*(_rows(x, chosen) for x in self))
+
+    def replaced(self, at: Tensor, part: Relaxed) -> Relaxed:
+        """Return all samples, with those at `at`, [episode, n], taken from `part`."""
+        found = []
+        for old, new in zip(self, part, strict=True):
+            places = at.reshape(*at.shape, *[1] * (old.dim() - 2)).expand_as(new)
+            found.append(old.scatter(1, places, new))
+        return Relaxed(*found)
+
 
 def relax(
     f: Callable[[Tensor], Tensor],
@@ -67,22 +79,41 @@ def relax(
         tolerance: of the residual.
         most: steps after which a sample counts as not settled.
     """
-    r, right = torch.zeros_like(drive), matrix.mT
-    steps = torch.zeros(drive.shape[:2], dtype=torch.int64, device=drive.device)
-    step = 0
+    right, step = matrix.mT, 0
+    r = torch.zeros_like(drive)
+    whole = Relaxed(r, torch.zeros_like(r[..., 0], dtype=torch.int64), r[..., 0], r[..., 0] > 0)
+    at = torch.arange(drive.shape[1], device=drive.device).expand(drive.shape[:2])
+    now = whole
     while True:
-        target = f(torch.baddbmm(drive, r, right))
-        residual = (target - r).abs().amax(-1) / r.abs().amax(-1).clamp(min=1)
+        target = f(torch.baddbmm(drive, now.rates, right))
+        residual = (target - now.rates).abs().amax(-1) / now.rates.abs().amax(-1).clamp(min=1)
         settled = residual <= tolerance
-        moving = (~settled & torch.isfinite(residual))[..., None]
+        now = Relaxed(now.rates, now.steps, residual, settled)
+        moving = ~settled & torch.isfinite(residual)
         if step >= most or not moving.any():
-            return Relaxed(r, steps, residual, settled)
-        new = torch.lerp(r, target, rate)
+            return whole.replaced(at, now)
+        count = int(moving.sum(1).max())
+        if 2 * count <= moving.shape[1]:
+            # Most have settled: only the others go on.
+            whole = whole.replaced(at, now)
+            chosen = moving.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+            now, at = now.at(chosen), at.gather(1, chosen)
+            drive, target = _rows(drive, chosen), _rows(target, chosen)
+            moving = moving.gather(1, chosen)
+        new = torch.lerp(now.rates, target, rate)
         for _ in range(CHECKED - 1):
             new = torch.lerp(new, f(torch.baddbmm(drive, new, right)), rate)
         step += CHECKED
-        r = torch.where(moving, new, r)
-        steps = steps + CHECKED * moving[..., 0]
+        now = Relaxed(
+            torch.where(moving[..., None], new, now.rates), now.steps + CHECKED * moving,
+            now.residual, now.settled,
+        )  # fmt: skip
+
+
+def _rows(x: Tensor, chosen: Tensor) -> Tensor:
+    """Return x [episode, sample, …] at the samples `chosen`, [episode, n]."""
+    places = chosen.reshape(*chosen.shape, *[1] * (x.dim() - 2))
+    return x.gather(1, places.expand(-1, -1, *x.shape[2:]))
 
 
 def fixed_point(
