@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
+# TensorBoard has so many colours. It gives them in turn to the runs, in the order in which they
+# begin.
+COLOURS = 7
+
+# The charts of one section, by title: which tags each of them shows.
+_Charts = Mapping[str, Sequence[object]]
 
 
 class TensorBoard(Observer):
@@ -31,7 +38,8 @@ class TensorBoard(Observer):
 
     The search and the refit form the run "discovered"; each baseline is a separate run, so that one
     chart compares their losses or scores. TensorBoard colours lines by run, so each candidate
-    term is also a run: its θ gets its own colour in the chart of all coefficients.
+    term is also a run. The tab "custom scalars" opens on θ, with at most seven terms in a chart, so
+    that no colour is there twice.
 
     Args:
         folder: of the discovery; events go to its sub-folder `tensorboard`.
@@ -54,6 +62,8 @@ class TensorBoard(Observer):
     def _record(self, loop: OuterLoop, record: Record) -> None:
         if tried_in(record.stage):
             return
+        if not self._writers:
+            self._begin(record)
         writer, name = self._writer(record.stage)
         step = self._offset(record.stage) + record.episodes
         scalars: dict[str, float] = {
@@ -65,8 +75,10 @@ class TensorBoard(Observer):
             "guard/non_finite_episodes": self._count(loop),
         }
         for term, values in record.theta.items():
-            target = self._term_writer(record.stage, term) if name == DISCOVERED else writer
-            self._write_theta(target, term, values, step)
+            if name == DISCOVERED:
+                self._write_theta(self._term_writer(record.stage, term), term, values, step)
+            else:
+                _write_sites(writer, f"baseline/{term}", values, step)
         angles = enumerate(record.angles, start=1)
         scalars |= {f"angle/layer_{layer}": value for layer, value in angles}
         for tag, value in scalars.items():
@@ -124,9 +136,7 @@ class TensorBoard(Observer):
     def _write_theta(
         self, writer: SummaryWriter, term: str, values: Sequence[float], step: int
     ) -> None:
-        tags = site_names(f"theta/{term}", len(values), "/layer_")
-        for tag, value in zip(tags, values, strict=True):
-            writer.add_scalar(tag, value, step)
+        _write_sites(writer, f"theta/{term}", values, step)
 
     def _count(self, loop: OuterLoop) -> int:
         """Return how many episodes have diverged so far; the refit follows the search."""
@@ -145,10 +155,24 @@ class TensorBoard(Observer):
             return stages.done.get(SEARCH, 0)
         return search.progress.step * search.settings.meta_batch
 
+    def _begin(self, record: Record) -> None:
+        """Begin all runs, in the order that gives each line of a chart its own colour."""
+        writer, _ = self._writer(SEARCH)
+        discovery = self._discovery
+        terms = [*record.theta]
+        if discovery is not None:
+            terms = [term.name for term in discovery.choice.terms]
+            for rival in discovery.rivals:
+                self._writer(rival.name)
+        for term in terms:
+            self._term_writer(SEARCH, term)
+        sites = max(map(len, record.theta.values()), default=1)
+        writer.add_custom_scalars(_layout(terms, sites, len(record.angles)))
+
     def _writer(self, stage: str) -> tuple[SummaryWriter, str]:
         name = DISCOVERED if stage in (SEARCH, REFIT) else stage
         if name not in self._writers:
-            self._writers[name] = self._open(stage, name)
+            self._writers[name] = summary_writer(self._folder / name, self._purge_step(stage))
         return self._writers[name], name
 
     def _term_writer(self, stage: str, term: str) -> SummaryWriter:
@@ -158,14 +182,6 @@ class TensorBoard(Observer):
             self._writers[name] = summary_writer(self._folder / name, self._purge_step(stage))
         return self._writers[name]
 
-    def _open(self, stage: str, name: str) -> SummaryWriter:
-        writer = summary_writer(self._folder / name, self._purge_step(stage))
-        if name == DISCOVERED:
-            multiline = {"all coefficients": ["Multiline", ["^theta/"]]}
-            angles = {"angle to backprop, degrees": ["Multiline", ["^angle/"]]}
-            writer.add_custom_scalars({"theta": multiline, "errors": angles})
-        return writer
-
     def _purge_step(self, stage: str) -> int | None:
         """Return the first episode that a resumed run writes again, None in a new run."""
         if self._discovery is None or not self._discovery.stages.done:
@@ -173,6 +189,37 @@ class TensorBoard(Observer):
         done = self._discovery.stages.done
         stage = REFIT if stage == SEARCH and REFIT in done else stage
         return self._offset(stage) + done.get(stage, 0) + 1
+
+
+def _write_sites(writer: SummaryWriter, tag: str, values: Sequence[float], step: int) -> None:
+    """Write a value of each site, or the one that all share."""
+    for each, value in zip(site_names(tag, len(values), "/layer_"), values, strict=True):
+        writer.add_scalar(each, value, step)
+
+
+def _layout(terms: Sequence[str], sites: int, layers: int) -> Mapping[str, _Charts]:
+    """Return the sections of the tab "custom scalars".
+
+    Args:
+        terms: names of all candidates.
+        sites: how many coefficients each has.
+        layers: how many angles are measured.
+    """
+    count = math.ceil(len(terms) / COLOURS)
+    size = math.ceil(len(terms) / max(1, count))
+    charts: dict[str, Sequence[object]] = {}
+    for site in site_names("", sites, "/layer_"):
+        for start in range(0, len(terms), size or 1):
+            group = terms[start : start + size]
+            title = "coefficients" if count == 1 else f"{group[0]} to {group[-1]}"
+            tags = "|".join(map(re.escape, group))
+            where = site.replace("/layer_", ", layer ")
+            charts[title + where] = ["Multiline", [f"^theta/({tags}){site}$"]]
+    angles = {
+        f"angle to backprop, degrees, layer {layer}": ["Multiline", [f"^angle/layer_{layer}$"]]
+        for layer in range(1, layers + 1)
+    }
+    return {"theta": charts} | ({"errors": angles} if angles else {})
 
 
 @cache

@@ -1,6 +1,7 @@
 """What lands in TensorBoard, read back with TensorBoard's own reader."""
 
 import contextlib
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from support import Clouds, Poisoned, Stop
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
-from metaplast.watch.tensorboard import FOLDER, TensorBoard
+from metaplast.watch.tensorboard import COLOURS, FOLDER, TensorBoard, _layout
 
 pytestmark = pytest.mark.slow  # Its reader takes seconds to load.
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -64,6 +65,38 @@ def test_all_charts_are_there(tracked):
     } <= scalars  # fmt: skip
     assert "custom_scalars__config__" in reader.Tags()["tensors"]
     assert read(tracked[0] / "backprop").Scalars("heldout/accuracy")
+
+
+def test_each_line_of_a_chart_has_its_own_colour(tracked):
+    """TensorBoard gives its seven colours in turn to the runs, by their first event."""
+    folder, _ = tracked
+    files = folder.rglob("events.out.tfevents.*")
+    begun = {file.parent: read(file.parent).FirstEventTimestamp() for file in files}
+    order = [path.relative_to(folder).as_posix() for path in sorted(begun, key=begun.get)]
+    terms = [f"terms/{term.name}" for term in CONFIG.choice.terms]
+    assert order == ["discovered", "feedback_alignment", "backprop", *terms]
+    assert read(folder / "backprop").Scalars("baseline/error_hebbian")
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 10, 56])
+@pytest.mark.parametrize("sites", [1, 3])
+def test_every_coefficient_is_in_one_chart_of_consecutive_terms(count, sites):
+    names = [f"y{i} (x) 1" for i in range(count)]
+    layout = _layout(names, sites, layers=2)
+    assert [*layout] == ["theta", "errors"]
+    ends = ["/layer_1", "/layer_2", "/layer_3"] if sites == 3 else [""]
+    tags = {f"theta/{name}{end}": index for end in ends for index, name in enumerate(names)}
+    found = []
+    for kind, (pattern,) in layout["theta"].values():
+        assert kind == "Multiline"
+        shown = [tag for tag in tags if re.search(pattern, tag)]
+        places = [tags[tag] for tag in shown]
+        assert 0 < len(shown) <= COLOURS
+        assert places == [*range(places[0], places[0] + len(places))]
+        found += shown
+    assert sorted(found) == sorted(tags)
+    assert len(layout["theta"]) == sites * -(-count // COLOURS)
+    assert len(layout["errors"]) == 2
 
 
 def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):
