@@ -31,6 +31,7 @@ from metaplast.base.files import write_json
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.threads import torch_on_one_thread
 from metaplast.base.trouble import explained
+from metaplast.batch_jobs.ray_cluster import on_cluster, require_ray
 
 PROGRESS = "progress.json"
 # Seconds between two ticks.
@@ -79,7 +80,7 @@ class Queue:
     def check(self) -> None:
         """Raise `UserError` if Ray is wanted but not installed."""
         if self.ray is not None:
-            _require_ray()
+            require_ray()
 
     def at_once(self, calls: int) -> int:
         """Return how many of `calls` run in parallel in one machine's memory."""
@@ -97,7 +98,7 @@ class Queue:
             UserError: if a worker dies, or Ray is not available.
         """
         if self.ray:
-            return on_ray(function, calls, self.ray, tick)
+            return on_cluster(guarded, function, calls, self.ray, tick, TICK)
         if self._is_here:
             return ((name, guarded(function, *call)) for name, call in calls.items())
         return on_cores(function, calls, self.processes, tick)
@@ -216,45 +217,6 @@ def _stop(*_: object) -> None:
     _stopped.set()
     if first and _working:
         raise KeyboardInterrupt
-
-
-def _require_ray() -> None:
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "--ray needs the package ray, which is not installed; install metaplast[ray]."
-        ) from None
-
-
-def on_ray(function: Function, calls: Calls, address: str, tick: Tick = no_tick) -> Answers:
-    """Run calls on a Ray cluster; see `Queue`."""
-    _require_ray()
-    import ray
-
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no Ray cluster was found at {address!r} ({type(error).__name__}); start one with "
-            f"`ray start --head`, or omit --ray."
-        ) from None
-    remote = ray.remote(num_cpus=1, max_retries=2)(guarded)
-    waiting = {remote.remote(function, *call): name for name, call in calls.items()}
-    try:
-        while waiting:
-            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
-            tick()
-            for reference in finished:
-                name = waiting.pop(reference)
-                try:
-                    yield name, ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    yield name, {"error": f"Ray: {type(error).__name__}"}
-    finally:
-        for reference in waiting:
-            ray.cancel(reference)
-        ray.shutdown()
 
 
 class ProgressFile:

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from metaplast.base.errors import require
 from metaplast.base.settings import Settings
+from metaplast.base.workers import Workers
+from metaplast.batch_jobs.ray_cluster import ray_workers
 from metaplast.commands._config_file import (
     ConfigFile,
     made_from_file,
@@ -76,6 +78,8 @@ class DiscoverOptions(JsonOption, ConfigFile, _Preset, DiscoveryConfig):
     """Print only the result."""
     checkpoint_seconds: float = 20.0
     """Longest time between checkpoints."""
+    ray: str | None = None
+    """Address of a Ray cluster that unrolls the tasks; auto finds one."""
     list_terms: bool = False
     """Print the term library, the known rules and the pools, then exit."""
 
@@ -131,19 +135,23 @@ def main(arguments: Sequence[str]) -> None:
         trial = Discovery(options.config)
         _ = trial.engine
         trial.check_memory()
-    with held(resumed) if resumed is not None else own_folder(options.out) as folder:
-        _discover(options, console, folder, trial)
+    with (
+        ray_workers(options.ray) as workers,
+        held(resumed) if resumed is not None else own_folder(options.out) as folder,
+    ):
+        _discover(options, console, folder, trial, workers)
 
 
 def _discover(
-    options: DiscoverOptions, console: Console, folder: Path, trial: Discovery | None
-) -> None:
+    options: DiscoverOptions, console: Console, folder: Path, trial: Discovery | None,
+    workers: Workers | None,
+) -> None:  # fmt: skip
     """Run a discovery in its folder, new or resumed, and show the result."""
     bar, last = ProgressBar(console, quiet=options.quiet), _LastResult()
     try:
         with continued_by(console, resume_command("discover", folder)):
             try:
-                result = _run(options, console, folder, trial, [last, bar])
+                result = _run(options, console, folder, trial, [last, bar], workers)
             finally:
                 bar.close()
     except BaseException:
@@ -167,12 +175,15 @@ def _run(
     folder: Path,
     trial: Discovery | None,
     watching: Sequence[Observer],
+    workers: Workers | None,
 ) -> Result:
     """Run the discovery with all its observers."""
     # The report reads what RunFiles writes.
     files = (RunFiles(folder), TensorBoard(folder), ReportFiles(folder, console))
     every = options.checkpoint_seconds
-    shared: dict[str, Any] = {"observers": (*watching, *files), "checkpoint_seconds": every}
+    shared: dict[str, Any] = {
+        "observers": (*watching, *files), "checkpoint_seconds": every, "workers": workers,
+    }  # fmt: skip
     if trial is None:
         discovery = Discovery.resume(folder, **shared)
     else:

@@ -14,6 +14,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND
 from metaplast.base.errors import UserError, require_within
 from metaplast.base.tables import new_table
+from metaplast.batch_jobs.queue import Queue
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder
 from metaplast.commands._grid import MOST_PROCESSES, MOST_RUNS
@@ -50,6 +51,8 @@ class ReproduceOptions(JsonOption):
     """Seeds of each experiment; 0 for the published number (2 with --quick)."""
     processes: int = 0
     """Runs in parallel, one thread each; 0 for one per core."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; auto finds one. Its nodes share the folder."""
     data_root: Path | None = None
     """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
     rule: Path | None = None
@@ -80,9 +83,18 @@ class ReproduceOptions(JsonOption):
     def plan(self) -> Plan:
         """The work to do."""
         folder = self.out or Path("runs") / ("reproduce-quick" if self.quick else "reproduce")
-        setting = Setting(self.quick, self.data_root, self.rule)
+        places = folder, self.data_root, self.rule
+        if self.ray is not None:
+            # The workers of a cluster begin in a folder of their own.
+            places = folder.absolute(), _absolute(self.data_root), _absolute(self.rule)
+        folder, data_root, rule = places
+        setting = Setting(self.quick, data_root, rule)
         seeds = self.seeds or (QUICK_SEEDS if self.quick else 0)
         return Plan(Results(folder, setting), self.experiments, seeds)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -100,9 +112,10 @@ def main(arguments: Sequence[str]) -> None:
             console.print(_list())
         return
     plan = options.plan
+    Queue(ray=options.ray).check()
     plan.check()
     with common_folder(plan.results.folder), continued_by(console, "the same command"):
-        failed = _run(console, plan, options.processes)
+        failed = _run(console, plan, options)
         _conclude(console, plan, failed, json=options.json)
     if failed:
         name, sentence = next(iter(failed.items()))
@@ -122,7 +135,7 @@ def _conclude(console: Console, plan: Plan, failed: dict[str, str], *, json: boo
     console.out(f"Tables, figures and {PAGE} in {folder}")
 
 
-def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
+def _run(console: Console, plan: Plan, options: ReproduceOptions) -> dict[str, str]:
     unprepared, seeds = plan.missing()
     total = len(unprepared) + len(seeds)
     done = 0
@@ -136,7 +149,7 @@ def _run(console: Console, plan: Plan, processes: int) -> dict[str, str]:
             work.name(f"{done}/{total} parts")
             work.line(f"{done}/{total}  {name}{': ' + error if error else ''}")
 
-        return plan.run(processes=processes, observe=observe)
+        return plan.run(processes=options.processes, ray=options.ray, observe=observe)
 
 
 def _plain_list() -> list[dict[str, str]]:

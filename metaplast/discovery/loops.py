@@ -8,11 +8,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from metaplast.base.errors import UserError
+from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import SEARCH
 from metaplast.discovery.selection import Fit
 from metaplast.discovery.stages import Stages
 from metaplast.engines import Engine, choose_engine
+from metaplast.engines.spread import SpreadEngine
 from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
 from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.outer_loop import OuterLoop
@@ -43,13 +46,15 @@ class Loops:
         split: episodes for meta-training and for the test.
         stages: run the loops; they know the scales of loops that an earlier process began.
         tested: receives each evaluated task.
+        workers: unroll the episodes; None to unroll them here.
     """
 
     def __init__(
-        self, config: DiscoveryConfig, split: EpisodeSplit, stages: Stages, tested: Counter
-    ) -> None:
+        self, config: DiscoveryConfig, split: EpisodeSplit, stages: Stages, tested: Counter,
+        workers: Workers | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.split, self.stages = config, split, stages
-        self._tested = tested
+        self._tested, self._workers = tested, workers
 
     def learner(self, terms: Sequence[Term], feedback: str | None = None) -> Learner:
         """Return a learner with these terms; its feedback is the configured one if None."""
@@ -66,8 +71,20 @@ class Loops:
         return self.learner([get_term(name) for name in rule.terms], feedback)
 
     def engine(self, learner: Learner) -> Engine:
-        """Return the configured engine for a learner."""
-        return choose_engine(self.config.engine, learner, self.config.torch_device)
+        """Return the configured engine for a learner, spread over the workers if there are any.
+
+        Raises:
+            UserError: if the engine or the workers cannot serve the learner.
+        """
+        device = self.config.torch_device
+        engine = choose_engine(self.config.engine, learner, device)
+        if self._workers is None:
+            return engine
+        spread = SpreadEngine(engine, self._workers)
+        refusal = spread.refusal(learner, device)
+        if refusal is not None:
+            raise UserError(refusal)
+        return spread
 
     def make(
         self,

@@ -13,6 +13,7 @@ from metaplast.base.locks import locked, require_free
 from metaplast.base.notices import Notices, collected
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
+from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.loops import HELDOUT, Loops
 from metaplast.discovery.observer import Observer
@@ -55,6 +56,7 @@ class Discovery:
             data. A split that a source made must have the configured ways, shots and queries. For
             a sampler of your own class, the run records the sizes of its episodes.
         terms: candidate terms of your own, in addition to the configured ones.
+        workers: unroll the episodes, for example those of a Ray cluster; None to unroll them here.
 
     Attributes:
         stages: the outer loops, including those that an earlier process ran.
@@ -71,6 +73,7 @@ class Discovery:
         checkpoint_seconds: float = 20.0,
         split: EpisodeSplit | None = None,
         terms: Sequence[Term] = (),
+        workers: Workers | None = None,
     ) -> None:
         if config.estimator == "gradient":
             require_gradient(config.build_system(1, 2))
@@ -82,6 +85,7 @@ class Discovery:
         self.stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)
         self._given_split = split
         self._own_terms = tuple(terms)
+        self._workers = workers
         # The configuration recorded in the folder; None until it is written or read.
         self._identity: Mapping[str, Any] | None = None
         self._resumed = False
@@ -173,7 +177,7 @@ class Discovery:
 
         Args:
             folder: of the run.
-            options: observers and checkpoint_seconds, as for `Discovery`.
+            options: observers, checkpoint_seconds and workers, as for `Discovery`.
         """
         again = Discovery(
             self.config, folder=folder, split=self._given_split, terms=self._own_terms, **options
@@ -233,7 +237,7 @@ class Discovery:
 
     @cached_property
     def _loops(self) -> Loops:
-        return Loops(self.config, self.split, self.stages, self._count)
+        return Loops(self.config, self.split, self.stages, self._count, self._workers)
 
     @property
     def _refit(self) -> int:

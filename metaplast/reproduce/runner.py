@@ -191,12 +191,14 @@ class Plan:
         self,
         *,
         processes: int = 0,
+        ray: str | None = None,
         observe: Callable[[str, str | None], None] = lambda *_: None,
     ) -> dict[str, str]:
         """Compute the missing parts; return an error for each part that failed.
 
         Args:
             processes: how many parts in parallel; 0 for one per core.
+            ray: address of a Ray cluster to run on instead; its nodes share the folder.
             observe: called with each part's name and, if it failed, the reason.
         """
         unprepared, unrun = self.missing()
@@ -210,7 +212,7 @@ class Plan:
                     failed[name] = answer["error"]
                 observe(name, answer.get("error"))
 
-        with Queue(processes, inline=True).kept(max(len(unprepared), len(unrun))) as run:
+        with Queue(processes, ray, inline=True).kept(max(len(unprepared), len(unrun))) as run:
             collect(run(prepare_variant, first))
             seeds = {
                 _name(v, several): (v, several, setting, str(place(v)))

@@ -1,0 +1,68 @@
+"""An engine whose episodes are unrolled by workers, for example those of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from metaplast.base.workers import Workers
+from metaplast.engines.choose import get_engine
+from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+
+
+class SpreadEngine(Engine):
+    """Sends each episode to a worker; the results are those of the engine for each episode alone.
+
+    So the digits do not depend on the number of workers. With the fused engine they are also those
+    of a run without workers, to the bit; engines that compute episodes together round differently.
+
+    Args:
+        engine: unrolls an episode at a worker; known there by its name.
+        workers: where the episodes are unrolled.
+    """
+
+    summary = "another engine, spread over workers"
+
+    def __init__(self, engine: Engine, workers: Workers) -> None:
+        self._engine, self._workers = engine, workers
+        # As the engine has them.
+        self.name = engine.name  # type: ignore[misc]
+        self.takes_each = engine.takes_each  # type: ignore[misc]
+
+    def refusal(self, learner: Learner, device: torch.device) -> str | None:
+        """Return why the engine cannot serve `learner`, or why workers cannot; None if they can."""
+        if device.type != "cpu":
+            return f"workers compute on their CPUs, not on {device}; leave --ray or --device out."
+        return self._engine.refusal(learner, device)
+
+    def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
+        """Unroll all episodes; see `Engine.run`."""
+        calls = [
+            (self.name, problem.select(slice(k, k + 1)), gradient)
+            for k in range(problem.episodes.episodes)
+        ]
+        return joined(self._workers.map(solve, calls))
+
+
+def solve(name: str, problem: Problem, gradient: bool) -> Outcome:
+    """Return the outcome of a problem; runs at a worker."""
+    return get_engine(name).run(problem, gradient=gradient)
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of all episodes, in order."""
+    gradients = [each.theta_gradient for each in outcomes]
+    found = [gradient for gradient in gradients if gradient is not None]
+    first = outcomes[0].final
+    return Outcome(
+        torch.cat([each.loss for each in outcomes]),
+        torch.cat([each.score for each in outcomes]),
+        torch.cat(found) if found else None,
+        State(
+            {m: torch.cat([each.final.matrices[m] for each in outcomes]) for m in first.matrices},
+            {v: torch.cat([each.final.carry[v] for each in outcomes]) for v in first.carry},
+        ),
+    )
