@@ -27,8 +27,8 @@ class Claim:
         text: the statement, in human-readable form.
         source: where it is made, with a remark if it is not printed there.
         measure: from the numbers of an experiment to one number for each seed, [seed].
-        low: least value for which the claim holds.
-        high: largest such value.
+        low: values above it meet the claim; with a finite `high`, it does so itself.
+        high: values below it meet the claim; with a finite `low`, it does so itself.
         unit: of the number; "%" and "points" are shares times 100.
     """
 
@@ -38,6 +38,12 @@ class Claim:
     low: float = -math.inf
     high: float = math.inf
     unit: str = ""
+
+    def is_met(self, value: float) -> bool:
+        """Return whether a value lies in the range: above 0 is not 0, 5 to 15 includes both."""
+        if math.isinf(self.low) or math.isinf(self.high):
+            return self.low < value < self.high
+        return self.low <= value <= self.high
 
     @property
     def criterion(self) -> str:
@@ -86,7 +92,7 @@ def judge(claim: Claim, table: Table) -> Verdict:
     """Return the verdict of an experiment's numbers on a claim."""
     values = np.asarray(claim.measure(table), float)
     finite = values[np.isfinite(values)]
-    agree = int(((finite >= claim.low) & (finite <= claim.high)).sum())
+    agree = sum(map(claim.is_met, finite.tolist()))
     limits = PERCENT if claim.unit == "%" else ANY
     band = mean_band(finite, limits) if len(finite) else None
     complete = len(finite) == len(values) >= LEAST_SEEDS
@@ -103,8 +109,10 @@ def judge(claim: Claim, table: Table) -> Verdict:
 
 
 def _outcome(claim: Claim, band: Band) -> Outcome:
-    if claim.low <= band.low and band.high <= claim.high:
+    if claim.is_met(band.low) and claim.is_met(band.high):
         return "holds"
-    if band.high < claim.low or band.low > claim.high:
+    is_below = band.high <= claim.low and not claim.is_met(band.high)
+    is_above = band.low >= claim.high and not claim.is_met(band.low)
+    if is_below or is_above:
         return "does not hold"
     return "not decided"

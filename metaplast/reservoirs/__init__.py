@@ -7,14 +7,16 @@ The equations are in `algorithm`; `plain_loop` is the whole algorithm, line by l
 from metaplast.reservoirs.algorithm import Algorithm, by_name, published, repaired
 from metaplast.reservoirs.drawing import learn_to_draw
 from metaplast.reservoirs.lanes import Lane
+from metaplast.reservoirs.learning import Drawing, Learned, Search, learn_coefficients
 from metaplast.reservoirs.network import Dynamics, Network, Schedule, draw
 from metaplast.reservoirs.run import Run
 from metaplast.reservoirs.simulation import Simulation
-from metaplast.reservoirs.targets import butterfly, read_points, resampled
+from metaplast.reservoirs.targets import butterfly, random_curve, read_points, resampled
 from metaplast.reservoirs.tasks import PEN, Task, get_task
 
 __all__ = [
-    "PEN", "Algorithm", "Dynamics", "Lane", "Network", "Run", "Schedule", "Simulation", "Task",
-    "butterfly", "by_name", "draw", "get_task", "learn_to_draw", "published", "read_points",
-    "repaired", "resampled",
+    "PEN", "Algorithm", "Drawing", "Dynamics", "Lane", "Learned", "Network", "Run", "Schedule",
+    "Search", "Simulation", "Task", "butterfly", "by_name", "draw", "get_task",
+    "learn_coefficients", "learn_to_draw", "published", "random_curve", "read_points", "repaired",
+    "resampled",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Curves that an output draws: the published butterfly, or a file of points."""
+"""Curves that an output draws: the published butterfly, a random one, or a file of points."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import zipfile
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import UserError, require, require_seed
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.seeds import numpy_generator
 
 # Scales the butterfly to the published size.
 _LARGEST = 14.4734
@@ -26,6 +27,28 @@ def butterfly(steps: int) -> Numbers:
     theta = np.linspace(0, 2 * np.pi, steps)
     sines = -np.sin(theta) + 2 * np.sin(3 * theta) + 2 * np.sin(5 * theta) - np.sin(7 * theta)
     radius = (9 + sines + 3 * np.cos(2 * theta) - 2 * np.cos(4 * theta)) / _LARGEST
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], 1)
+
+
+def random_curve(steps: int, seed: int) -> Numbers:
+    """Return one period of a random smooth closed curve, [step, 2].
+
+        R(θ) = c (1 + Σ_k (a_k cos kθ + b_k sin kθ)),   k = 1 … 6,   a_k, b_k normal with size ¼
+        (x, y) = R(θ) · (cos θ, sin θ)
+
+    with c such that the largest |R| is 1.2, about that of the butterfly.
+
+    Args:
+        steps: of a period.
+        seed: decides the curve, and nothing else.
+    """
+    require_seed("seed", seed)
+    draw = numpy_generator(seed, "curve")
+    theta = np.linspace(0, 2 * np.pi, steps, endpoint=False)
+    waves = np.arange(1, 7)[:, None] * theta
+    a, b = 0.25 * draw.standard_normal((2, 6))
+    radius = 1 + a @ np.cos(waves) + b @ np.sin(waves)
+    radius *= 1.2 / np.abs(radius).max()
     return np.stack([radius * np.cos(theta), radius * np.sin(theta)], 1)
 
 
