@@ -51,6 +51,21 @@ def test_a_claim_is_judged_by_its_whole_band(low, high, outcome):
     assert verdict(SEVEN, low, high).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "outcome", "agree"),
+    [
+        (0, math.inf, "does not hold", 0),
+        (-math.inf, 0, "does not hold", 0),
+        (0, 5, "holds", 7),
+        (-1, 0, "holds", 7),
+        (-1, math.inf, "holds", 7),
+    ],
+)
+def test_above_0_is_not_0(low, high, outcome, agree):
+    found = verdict([0.0] * 7, low, high)
+    assert (found.outcome, found.agree) == (outcome, agree)
+
+
 def test_too_few_seeds_decide_nothing():
     assert len(SEVEN) == LEAST_SEEDS
     few = verdict(SEVEN[:-1], 0)
