@@ -23,6 +23,9 @@ from metaplast.recordings.result import Inference
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "name fewer candidates with --terms, or cut the files into shorter trials"
+
 
 @dataclass(frozen=True)
 class InferOptions(JsonOption, InferenceSettings):

@@ -23,6 +23,8 @@ from metaplast.rules.rule import Rule
 from metaplast.terms.library import all_terms
 from metaplast.watch.console import make_console
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --inputs, --neurons, --trials or --steps"
 TASKS = ("layer", "odours")
 
 

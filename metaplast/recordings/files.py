@@ -19,6 +19,7 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import IO, Any
@@ -163,29 +164,41 @@ def _write_hdf5(path: Path, arrays: Mapping[str, Any]) -> None:
     write_atomically(path, write)
 
 
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
+@dataclass(frozen=True)
+class _Row:
+    """The cells of a row below the names, and its number in the file, from 1 on."""
+
+    number: int
+    cells: list[str]
+
+
+def _rows(path: Path) -> tuple[list[str], list[_Row]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
+            numbered = enumerate(csv.reader(stream), start=1)
+            # A row of empty cells is left out, and counts as a row.
+            rows = [_Row(n, row) for n, row in numbered if any(cell.strip() for cell in row)]
     except (OSError, ValueError, csv.Error) as error:
         raise _damaged(path, "a CSV file", error) from None
     require(len(rows) > 1, f"{path} has no rows below its names; give a row for each step.")
-    names = [name.strip().lower() for name in rows[0]]
-    for number, row in enumerate(rows[1:], start=2):
+    names = [name.strip().lower() for name in rows[0].cells]
+    for row in rows[1:]:
         require(
-            len(row) == len(names),
-            f"{path}: row {number} has {amount(len(row), 'cells')}, but the first row has "
-            f"{amount(len(names), 'names')}.",
+            len(row.cells) == len(names),
+            f"{path}: row {row.number} has {amount(len(row.cells), 'cells')}, but row "
+            f"{rows[0].number} has {amount(len(names), 'names')}.",
         )
     return names, rows[1:]
 
 
-def _number(path: Path, name: str, row: int, cell: str) -> float:
+def _number(path: Path, names: Sequence[str], row: _Row, place: int) -> float:
+    cell = row.cells[place]
     try:
         return float(cell) if cell.strip() else np.nan
     except ValueError:
         raise UserError(
-            f"{path}: the column {name} must hold numbers, got {shown(cell)} in row {row + 2}."
+            f"{path}: the column {names[place]} must hold numbers, got {shown(cell)} in row "
+            f"{row.number}."
         ) from None
 
 
@@ -207,18 +220,14 @@ def _read_csv(path: Path) -> dict[str, Any]:
             )
     trials: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
-        trials.setdefault(row[names.index("trial")].strip(), []).append(index)
+        trials.setdefault(row.cells[names.index("trial")].strip(), []).append(index)
     lengths = [len(own) for own in trials.values()]
 
     def stacked(places: Sequence[int]) -> Numbers:
         found = np.full((len(trials), max(lengths), len(places)), np.nan)
         for trial, own in enumerate(trials.values()):
             for step, index in enumerate(own):
-                cells = (rows[index][place] for place in places)
-                found[trial, step] = [
-                    _number(path, names[place], index, cell)
-                    for place, cell in zip(places, cells, strict=True)
-                ]
+                found[trial, step] = [_number(path, names, rows[index], p) for p in places]
         return found
 
     arrays: dict[str, Any] = {name: stacked(places) for name, places in numbered.items()}
@@ -237,12 +246,12 @@ def _read_weights(path: Path) -> Numbers:
     names, rows = _rows(path)
     places = [i for i in in_order(path, names) if re.fullmatch(r"w\d+", names[i])]
     require(bool(places), f"{path} has no columns w1, w2, …; give a weight for each input.")
-    found = [[_number(path, names[p], i, row[p]) for p in places] for i, row in enumerate(rows)]
+    found = [[_number(path, names, row, place) for place in places] for row in rows]
     if "trial" not in names:
         return np.array(found)
     trials: dict[str, list[list[float]]] = {}
     for row, values in zip(rows, found, strict=True):
-        trials.setdefault(row[names.index("trial")].strip(), []).append(values)
+        trials.setdefault(row.cells[names.index("trial")].strip(), []).append(values)
     require(
         len({len(own) for own in trials.values()}) == 1,
         f"{path} must have the same number of neurons for each trial.",
