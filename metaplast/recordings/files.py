@@ -87,7 +87,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
             stream.seek(0)
             found = np.load(stream, allow_pickle=False)
             return {name: found[name] for name in found.files}
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if "pickle" in str(error):
             raise UserError(
                 f"{path} holds arrays of Python objects, such as trials of unequal length; pad "
