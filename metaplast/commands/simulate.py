@@ -95,8 +95,8 @@ def _require_used(options: SimulateOptions) -> None:
     )
     require(
         options.observe == "activity" or not options.noise,
-        f"--noise is added to activity only, and {options.observe} are random already; leave it "
-        f"out, or choose --observe activity.",
+        f"--noise is added to activity only, and {options.observe} are observed; leave it out, or "
+        f"choose --observe activity.",
     )
 
 

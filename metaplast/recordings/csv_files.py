@@ -143,7 +143,7 @@ def write_csv(path: Path, arrays: Mapping[str, Any]) -> None:
         UserError: if a table cannot hold one of them, or it cannot be written.
     """
     arrays = {name: np.asarray(value) for name, value in arrays.items()}
-    left = {"readout", "continues"} & {n for n, v in arrays.items() if np.any(v)}
+    left = {"readout", "continues", "weights"} & {n for n, v in arrays.items() if np.any(v)}
     require(
         not left, f"a CSV file cannot hold {' and '.join(sorted(left))}; write .npz or .h5 instead."
     )

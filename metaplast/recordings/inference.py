@@ -13,7 +13,6 @@ from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
-from metaplast.recordings.fit import Fit
 from metaplast.recordings.inference_settings import (
     LINKS_OF,
     InferenceSettings,
@@ -25,16 +24,17 @@ from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import Layer
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import candidates
+from metaplast.recordings.noise import noises, with_noise
 from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.recording import Recording
 from metaplast.recordings.result import FoundTerm, Inference
-from metaplast.recordings.score import dispersion, errors
+from metaplast.recordings.score import errors
 from metaplast.recordings.selection import Selection, Told, select
 from metaplast.recordings.trajectory import Data, arranged
 
 _LOSS = {
     "activity": "gaussian", "counts": "poisson", "binary": "bernoulli", "readout": "bernoulli",
-    "options": "categorical",
+    "options": "categorical", "weights": "gaussian",
 }  # fmt: skip
 # Absent candidates that are selected in at least this share of the draws are named.
 _OFTEN = 0.05
@@ -68,7 +68,9 @@ def infer(
     data = _arranged(recordings, settings)
     problem = _problem(recordings[0], data, settings, free)
     try:
-        selection = select(problem, pool, seed=settings.seed, told=told)
+        problem, selection = with_noise(
+            problem, lambda own: select(own, pool, seed=settings.seed, told=told)
+        )
     except DivergedError:
         raise UserError(
             "the model diverges even without plasticity; check the units of inputs and initial "
@@ -84,7 +86,7 @@ def infer(
         _first_p(selection),
         len(pool),
         _often(selection, shares),
-        _noise(problem, selection.fit),
+        *noises(problem, selection.fit),
         selection.fit.parameters.scale if free.scale else None,
         selection.fit.parameters.gain if free.gain else None,
         _described(recordings, data, free),
@@ -172,24 +174,22 @@ def _first_p(selection: Selection) -> float:
     return float(selection.test.p.min())
 
 
-def _noise(problem: Problem, found: Fit) -> float | None:
-    if not problem.loss.has_noise:
-        return None
-    count = len(found.terms) + problem.free.count
-    return float(np.sqrt(dispersion(found.moments, count, problem.loss)))
-
-
 def _described(recordings: Sequence[Recording], data: Data, free: Free) -> dict[str, str]:
     first = recordings[0]
     steps = sum(r.steps for r in recordings)
     trials = sum(r.trials for r in recordings)
-    seen = sum(int(np.isfinite(r.observed).sum()) for r in recordings)
+    seen = {
+        first.kind: sum(int(np.isfinite(r.observed).sum()) for r in recordings),
+        "weights": sum(
+            int(np.isfinite(r.seen_weights).sum()) for r in recordings if r.seen_weights is not None
+        ),
+    }
     weights = "fitted, the same for all trials of a file" if free.initial else "given"
     if free.scale:
         weights = "given up to a scale, which is fitted"
     return {
         "files": ", ".join(r.name for r in recordings),
-        "observed": f"{first.kind}, {amount(seen, 'numbers')}",
+        "observed": "; ".join(f"{k}, {amount(n, 'numbers')}" for k, n in seen.items() if n),
         "size": ", ".join(
             amount(number, unit)
             for number, unit in (

@@ -81,11 +81,14 @@ def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
     if recording.kind in LINKS_OF:
         return recording
     seen = np.isfinite(recording.observed).any((0, 1))
-    weights = recording.weights
+    weights, later = recording.weights, recording.seen_weights
+    if later is not None:
+        seen |= np.isfinite(later).any((0, 1, 3))
     return replace(
         recording,
         observed=recording.observed[:, :, seen],
         weights=None if weights is None else weights[..., seen, :],
+        seen_weights=None if later is None else later[:, :, seen],
     )
 
 
@@ -125,6 +128,10 @@ def check(
         "give trials of more steps, or the array continues.",
     )
     _check_choices(recordings[0].kind, settings, free)
+    require(
+        not (settings.gain and recordings[0].kind == "weights"),
+        "--gain is of the observed activity, but only weights were observed; leave it out.",
+    )
     by_animal = settings.by == "animals"
     require(
         not by_animal or len(recordings) >= _FEWEST_ANIMALS,
@@ -190,4 +197,10 @@ def _shows_plasticity(recording: Recording) -> bool:
     if recording.continues:
         # Weights that changed in an earlier trial are seen in a later one.
         before[1:] += np.cumsum(recording.plastic.sum(1))[:-1, None]
-    return bool((np.isfinite(recording.observed).any(2) & (before > 0)).any())
+    if (np.isfinite(recording.observed).any(2) & (before > 0)).any():
+        return True
+    if recording.seen_weights is None:
+        return False
+    last = before[:, -1:] + recording.plastic[:, -1:]
+    after = np.concatenate([before, last], 1) > 0
+    return bool((np.isfinite(recording.seen_weights).any((2, 3)) & after).any())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -65,6 +66,27 @@ class DivergedError(ArithmeticError):
 
 
 @dataclass(frozen=True, eq=False)
+class SeenWeights:
+    """Weights that were observed before a step.
+
+    Attributes:
+        observed: [post, pre]; 0 where nothing was observed.
+        seen: whether it was, [post, pre].
+        mean: the model's weights, [post, pre].
+        slopes: their derivatives by the terms' coefficients, scale and gain, [post, parameter,
+            pre].
+        own: their derivatives by the initial weights of the neuron itself, [post, pre at the
+            start, pre].
+    """
+
+    observed: Numbers
+    seen: Flags
+    mean: Numbers
+    slopes: Numbers
+    own: Numbers
+
+
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Some steps of a trajectory.
 
@@ -76,6 +98,7 @@ class Piece:
         slopes: their derivatives by the terms' coefficients, scale and gain, [time, place,
             parameter].
         own: their derivatives by the initial weights of the neuron itself, [time, post, pre].
+        weights: those that were observed before the first of these steps, or None.
     """
 
     span: slice
@@ -84,6 +107,7 @@ class Piece:
     mean: Numbers
     slopes: Numbers
     own: Numbers
+    weights: SeenWeights | None
 
 
 @dataclass(frozen=True)
@@ -120,8 +144,9 @@ class Walk:
         weights = np.ascontiguousarray(weights, dtype=float)
         carried = self._carried(each, len(theta))
         length = max(1, _MOST // (posts * max(carried.shape[1], 1)))
-        for start in range(0, each.steps, length):
-            span = slice(start, min(start + length, each.steps))
+        starts = sorted({*range(0, each.steps, length), *each.weights})
+        for start, end in pairwise([*starts, each.steps]):
+            span, seen = slice(start, end), self._seen(each, start, weights, carried)
             steps = span.stop - start
             y, dy = np.empty((steps, posts)), np.empty((steps, posts, carried.shape[1]))
             fine = advance(
@@ -130,7 +155,22 @@ class Walk:
             )  # fmt: skip
             if not fine:
                 raise DivergedError
-            yield self._piece(each, span, at, y, dy)
+            yield self._piece(each, span, at, y, dy, seen)
+
+    def _seen(
+        self, each: Trajectory, start: int, weights: Numbers, carried: Numbers
+    ) -> SeenWeights | None:
+        """Return what was observed of the weights before a step, with copies of the model's."""
+        observed = each.weights.get(start)
+        if observed is None:
+            return None
+        seen = np.isfinite(observed)
+        last = carried.shape[1] - (carried.shape[2] if self.slopes and self.free.initial else 0)
+        slopes = carried[:, :last].copy()
+        if self.slopes and self.free.gain:
+            slopes = np.pad(slopes, ((0, 0), (0, 1), (0, 0)))
+        own = carried[:, last:].copy()
+        return SeenWeights(np.where(seen, observed, 0.0), seen, weights.copy(), slopes, own)
 
     def _carried(self, each: Trajectory, terms: int) -> Numbers:
         """Return ∂W_0/∂parameter, [post, parameter, pre]."""
@@ -146,8 +186,9 @@ class Walk:
         return found
 
     def _piece(
-        self, each: Trajectory, span: slice, at: Parameters, y: Numbers, dy: Numbers
-    ) -> Piece:
+        self, each: Trajectory, span: slice, at: Parameters, y: Numbers, dy: Numbers,
+        weights: SeenWeights | None,
+    ) -> Piece:  # fmt: skip
         observed = each.observed[span]
         seen = ~np.isnan(observed)
         mean = self.loss.within(self.layer.mean(y, at.gain))
@@ -159,7 +200,7 @@ class Walk:
                 by_gain = self.layer.gain_slope(y, mean)
                 slopes = np.concatenate([slopes, by_gain[:, :, None]], 2)
             own = at.gain * dy[:, :, last:]
-        return Piece(span, np.where(seen, observed, 0.0), seen, mean, slopes, own)
+        return Piece(span, np.where(seen, observed, 0.0), seen, mean, slopes, own, weights)
 
 
 def _coefficients(

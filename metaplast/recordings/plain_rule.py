@@ -6,7 +6,7 @@ traces, functions of the activity and sums over neurons, but there are no deriva
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from metaplast.terms.functions import FUNCTIONS as MAPS
 from metaplast.terms.term import Term
 from metaplast.terms.traces import trace_of
 
+Watch = Callable[[int, Numbers], None]
 _REWARD = "reward"
 # Weights beyond this have diverged.
 _LARGEST = 1e8
@@ -70,8 +71,9 @@ class PlainRule:
         return any(_REWARD in term.scalars for term in self.terms)
 
     def run(
-        self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers
-    ) -> tuple[Numbers, Numbers]:
+        self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers,
+        watch: Watch = lambda *_: None,
+    ) -> tuple[Numbers, Numbers]:  # fmt: skip
         """Return the activity of the layer, and its final weights.
 
         Args:
@@ -80,6 +82,7 @@ class PlainRule:
             reward: r, [trial, time].
             plastic: whether the weights change, [trial, time].
             weights: W_0, [trial, post, pre].
+            watch: called before each step, with its number and W.
 
         Returns:
             y [trial, time, post] and W [trial, post, pre].
@@ -92,6 +95,7 @@ class PlainRule:
         traces: dict[Signal, Numbers] = {}
         with np.errstate(all="ignore"):
             for t in range(inputs.shape[1]):
+                watch(t, w)
                 x = inputs[:, t]
                 y[:, t] = function(np.einsum("bij,bj->bi", w, x))
                 signals = self._signals(x, y[:, t], traces)

@@ -106,7 +106,8 @@ class Inference:
         p: probability of the strongest candidate under no plasticity, over all candidates.
         pool: number of candidates.
         often: absent candidates that are selected in some draws of the clusters, with the share.
-        noise: standard deviation of the noise; None if the loss has none.
+        noise: standard deviation of the noise of the activity; None if there is none.
+        weight_noise: the same of observed weights.
         scale, gain: of the initial weights, and of the observed activity; None if not fitted.
         data: what was recorded, in words, by topic.
         notes: sentences about the data and the fit.
@@ -120,6 +121,7 @@ class Inference:
     pool: int
     often: Mapping[str, float]
     noise: float | None
+    weight_noise: float | None
     scale: float | None
     gain: float | None
     data: Mapping[str, str]
@@ -168,6 +170,7 @@ class Inference:
                  "rule": [t.name for t in s.terms]}
                 for s in self.steps
             ],
-            "noise": self.noise, "scale": self.scale, "gain": self.gain,
+            "noise": self.noise, "weight_noise": self.weight_noise,
+            "scale": self.scale, "gain": self.gain,
             "data": dict(self.data), "notes": list(self.notes), "settings": dict(self.settings),
         }  # fmt: skip

@@ -64,6 +64,8 @@ def facts(found: Inference) -> dict[str, str]:
     more = {}
     if found.noise is not None:
         more["noise"] = f"standard deviation {found.noise:.3g}, estimated"
+    if found.weight_noise is not None:
+        more["noise of W"] = f"standard deviation {found.weight_noise:.3g}, estimated"
     if found.scale is not None:
         more["scale of W₀"] = f"{found.scale:.4g}, fitted"
     if found.gain is not None:

@@ -99,6 +99,15 @@ REFUSED = {
     "--noise is added to activity only": (
         ["xy", "--out=a.npz", "--observe=choices", "--noise=0.1"], simulate.main,
     ),
+    "--observe weights needs": (["xy", "--out=a.npz", "--observe=weights"], simulate.main),
+    "give --weights-every N": (["xy", "--out=a.npz", "--weight-noise=1"], simulate.main),
+    "--weights-every must be at most 50": (
+        ["xy", "--out=a.npz", "--weights-every=51"], simulate.main,
+    ),
+    "cannot hold weights": (["xy", "--out=a.csv", "--weights-every=5"], simulate.main),
+    "and weights are observed": (
+        ["xy", "--out=a.npz", "--observe=weights", "--weights-every=5", "--noise=1"], simulate.main,
+    ),
     "a.npz is given twice": (["a.npz", "b.npz", "./a.npz"], infer.main),
     "needs recordings": ([], infer.main),
     "there is no file": (["none.npz"], infer.main),
