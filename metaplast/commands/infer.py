@@ -39,7 +39,7 @@ class InferOptions(JsonOption, InferenceSettings):
     recordings: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")
     ] = ()
-    """Recordings: .npz, .h5 or .csv files, one for each animal or session."""
+    """Recordings: .npz, .h5, .csv or .nwb files, one for each animal or session."""
     out: Path | None = None
     """Folder for the report, the rule and the numbers; default: runs/infer-<time>."""
     quiet: bool = False

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         "simulate needs a file to write; give --out FILE.npz, FILE.h5 or FILE.csv.",
     )
     assert options.out is not None
-    require_format(options.out)
+    require_format(options.out, writing=True)
     require_within("--animals", options.animals, 1, 10_000)
     require_choice("--task", options.task, TASKS)
     _require_used(options)

@@ -1,6 +1,6 @@
-"""Files of recordings: .npz, .h5 (or .hdf5) and .csv, in the layout of `recording`.
+"""Files of recordings: .npz, .h5 (or .hdf5), .csv and .nwb, in the layout of `recording`.
 
-An .npz or HDF5 file holds the arrays by name; for .csv, see `csv_files`.
+An .npz or HDF5 file holds the arrays by name; for .csv see `csv_files`, for .nwb `nwb_files`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.recordings.csv_files import read_csv, write_csv
 from metaplast.recordings.damaged import DAMAGE, damaged
 from metaplast.recordings.hdf5_files import read_hdf5, require_h5py, write_hdf5
+from metaplast.recordings.nwb_files import read_nwb, require_pynwb, write_nwb
 from metaplast.recordings.recording import Recording
 
 # How a file of one array begins.
@@ -46,27 +47,36 @@ def write_recording(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     _format(path)[1](path, arrays)
 
 
-def require_format(path: AnyPath) -> None:
+def require_format(path: AnyPath, *, writing: bool = False) -> None:
     """Check that a file's name ends as one of the formats.
 
+    Args:
+        path: of the file.
+        writing: whether it is to be written.
+
     Raises:
-        UserError: if it does not, or h5py is needed and not installed.
+        UserError: if it does not, a package that it needs is not installed, or the format is only
+            read.
     """
-    _format(as_path(path))
-    if as_path(path).suffix.lower() in (".h5", ".hdf5"):
-        require_h5py()
+    path = as_path(path)
+    _format(path)
+    if writing and path.suffix.lower() == ".nwb":
+        write_nwb(path, {})
+    needed = {".h5": require_h5py, ".hdf5": require_h5py, ".nwb": require_pynwb}
+    needed.get(as_path(path).suffix.lower(), lambda: None)()
 
 
 def _format(path: Path) -> tuple[Callable[[Path], dict[str, Any]], Callable[..., None]]:
     known = {
         ".npz": (_read_npz, _write_npz), ".csv": (read_csv, write_csv),
         ".h5": (read_hdf5, write_hdf5), ".hdf5": (read_hdf5, write_hdf5),
+        ".nwb": (read_nwb, write_nwb),
     }  # fmt: skip
     found = known.get(path.suffix.lower())
     if found is None:
         raise UserError(
-            f"a recording is a .npz, .h5 or .csv file, got {shown(path.name)}; convert it to one "
-            f"of them."
+            f"a recording is a .npz, .h5, .csv or .nwb file, got {shown(path.name)}; convert it to "
+            f"one of them."
         )
     return found
 

@@ -82,7 +82,8 @@ def test_odours_are_simulated(tmp_path):
 REFUSED = {
     "needs a rule": ([], simulate.main),
     "needs a file to write": (["xy=1"], simulate.main),
-    "a .npz, .h5 or .csv file": (["xy=1", "--out=a.mat"], simulate.main),
+    "a .npz, .h5, .csv or .nwb file": (["xy=1", "--out=a.mat"], simulate.main),
+    "NWB files are only read": (["xy=1", "--out=a.nwb"], simulate.main),
     "unknown monomial": (["xyz=1", "--out=a.npz"], simulate.main),
     "must be a number": (["xy=a", "--out=a.npz"], simulate.main),
     "each term may occur once": (["xy=1,xy=2", "--out=a.npz"], simulate.main),

@@ -176,7 +176,7 @@ def test_damaged_and_foreign_files(tmp_path):
     np.save(tmp_path / "c.npy", np.zeros(3))
     (tmp_path / "c.npy").rename(tmp_path / "c.npz")
     assert "one array without a name" in refusal(read_recording, tmp_path / "c.npz")
-    assert "a .npz, .h5 or .csv file, got 'a.mat'" in refusal(read_recording, "a.mat")
+    assert "a .npz, .h5, .csv or .nwb file, got 'a.mat'" in refusal(read_recording, "a.mat")
     assert "there is no file" in refusal(read_recording, tmp_path / "none.npz")
 
 
