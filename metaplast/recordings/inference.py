@@ -150,10 +150,9 @@ def _terms(
 
 
 def _shares(problem: Problem, selection: Selection, seed: int) -> Numbers:
-    at, free = selection.fit.parameters, problem.free
     theta = np.zeros(len(selection.pool))
     theta[selection.kept] = selection.fit.theta
-    point = np.concatenate([theta, [at.scale] * free.scale + [at.gain] * free.gain])
+    point = np.concatenate([theta, selection.fit.parameters.others(problem.free)])
     return kept_shares(
         selection.moments, selection.quadratic, point, len(selection.pool), selection.threshold,
         seed=seed,

@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.base.errors import require
 from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.kernel import (
     LARGEST,
@@ -32,6 +33,7 @@ from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Parameters
 from metaplast.recordings.published import initial
+from metaplast.recordings.remembering import clocks_of
 from metaplast.recordings.trajectory import Trajectory
 
 
@@ -179,8 +181,14 @@ def gradient(
         at: the parameters.
 
     Raises:
+        UserError: if a term has a trace or an eligibility.
         DivergedError: if the weights diverge.
     """
+    require(
+        not clocks_of(terms),
+        "gradient() takes terms without traces and eligibilities; Problem.moments has the gradient "
+        "of all terms.",
+    )
     total, theta_bar = 0.0, np.zeros(len(terms))
     powers = np.array([term.exponents for term in terms], dtype=np.int64).reshape(-1, 4)
     for each in problem.data.trajectories:

@@ -54,7 +54,7 @@ class Moments:
     Attributes:
         deviance: [cluster].
         count: observations, [cluster].
-        score: u, [cluster, parameter]; the terms come first, then scale and gain.
+        score: u, [cluster, parameter]; the terms come first, then log τ, scale and gain.
         information: H, [cluster, parameter, parameter].
         blocks: of fitted initial weights, or None.
         weights: sum of the squared errors of observed weights, and their number.

@@ -198,6 +198,7 @@ def _courses(problem: Problem, rule: PublishedRule, rate: float, at: Parameters)
             _padded([t.plastic for t in own]) > 0,
             np.stack([initial(t, at) for t in own]),
             watch,
+            _padded([t.starts for t in own]) > 0,
         )
         for k, i in enumerate(indices):
             found[i] = Course(y[k, : trajectories[i].steps], seen[k])

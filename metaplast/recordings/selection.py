@@ -113,8 +113,7 @@ class _Search:
         theta[self.kept] = self.current.theta
         at = replace(self.current.parameters, theta=theta)
         moments = self.problem.moments(self.pool, at)
-        free = self.problem.free
-        others = [at.scale] * free.scale + [at.gain] * free.gain
+        others = at.others(self.problem.free)
         return moments, quadratic_of(moments, theta, self.problem.loss, others)
 
     def refitted(self, kept: Sequence[int], quadratic: Quadratic) -> Fit | None:

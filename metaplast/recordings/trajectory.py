@@ -21,7 +21,7 @@ PARTS = 40
 MOST = 200
 HELD_OUT = -1
 # Fields of a trajectory with a value for each step.
-_PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test")
+_PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test", "starts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Trajectory:
         plastic: whether the weights change at a step, [time].
         cluster: number of the cluster of each step, [time]; -1 if it is held out.
         test: number of the held-out unit of each step, [time]; -1 if it is used for the fit.
+        starts: whether a step is the first of a trial, [time].
         initial: W_0, [post, pre].
         animal: number of the file.
         weights: observed weights by step, [post, pre]; NaN where they were not observed.
@@ -46,6 +47,7 @@ class Trajectory:
     plastic: Flags
     cluster: Places
     test: Places
+    starts: Flags
     initial: Numbers
     animal: int
     weights: Mapping[int, Numbers] = field(default_factory=dict)
@@ -225,7 +227,8 @@ def _trials(recording: Recording, animal: int) -> list[Trajectory]:
             _followed(recording.observed[trial, :steps], more, np.nan),
             _followed(recording.reward[trial, :steps], more, 0.0),
             _followed(recording.plastic[trial, :steps], more, False),
-            nothing, nothing, recording.initial(trial), animal, weights,
+            nothing, nothing, np.arange(steps + more) == 0, recording.initial(trial), animal,
+            weights,
         ))  # fmt: skip
     return found
 
