@@ -13,6 +13,7 @@ from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
+from metaplast.recordings.fitted_taus import time_constants, with_fitted_taus
 from metaplast.recordings.inference_settings import (
     LINKS_OF,
     InferenceSettings,
@@ -23,12 +24,11 @@ from metaplast.recordings.inference_settings import (
 from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import Layer
 from metaplast.recordings.moments import Problem
-from metaplast.recordings.monomial import candidates
 from metaplast.recordings.noise import noises, with_noise
 from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.recording import Recording
 from metaplast.recordings.result import FoundTerm, Inference
-from metaplast.recordings.score import errors
+from metaplast.recordings.score import Errors, errors
 from metaplast.recordings.selection import Selection, Told, select
 from metaplast.recordings.trajectory import Data, arranged
 
@@ -62,7 +62,7 @@ def infer(
     """
     settings = settings or InferenceSettings()
     recordings = tuple(prepared(each, settings) for each in _each(recordings))
-    pool = candidates(settings.terms)
+    pool = settings.pool
     free = free_parameters(recordings, settings)
     check(recordings, pool, settings, free)
     data = _arranged(recordings, settings)
@@ -71,6 +71,8 @@ def infer(
         problem, selection = with_noise(
             problem, lambda own: select(own, pool, seed=settings.seed, told=told)
         )
+        if settings.fit_tau:
+            problem, selection = with_fitted_taus(problem, selection, seed=settings.seed, told=told)
     except DivergedError:
         raise UserError(
             "the model diverges even without plasticity; check the units of inputs and initial "
@@ -79,8 +81,10 @@ def infer(
     told("held-out data")
     shares = _shares(problem, selection, settings.seed)
     judge = Judge(problem, replace(problem, data=data.tested()), selection.fit)
+    spread = errors(selection.fit, problem.loss)
     return Inference(
-        _terms(problem, selection, judge, shares),
+        _terms(selection, judge, shares, spread),
+        time_constants(problem, selection.fit, spread),
         judge.models(known=all(r.weights is not None for r in recordings)) if compare else (),
         selection.steps,
         _first_p(selection),
@@ -128,9 +132,8 @@ def _problem(first: Recording, data: Data, settings: InferenceSettings, free: Fr
 
 
 def _terms(
-    problem: Problem, selection: Selection, judge: Judge, shares: Numbers
+    selection: Selection, judge: Judge, shares: Numbers, spread: Errors
 ) -> tuple[FoundTerm, ...]:
-    spread = errors(selection.fit, problem.loss)
     widening = np.maximum(1.0, spread.value / np.maximum(spread.by_model, 1e-300))
     pool, kept = selection.pool, selection.kept
     sure = certainties(selection.quadratic, kept, len(pool), selection.threshold, widening.tolist())
@@ -223,7 +226,7 @@ def _notes(
         )
     if not any(r.has_reward for r in recordings):
         return tuple(found)
-    unused = not any(term.reward for term in candidates(settings.terms))
+    unused = not any(term.has_reward for term in settings.pool)
     if unused:
         found.append(f"--terms {settings.terms} has no term with the reward that the files hold.")
     return tuple(found)

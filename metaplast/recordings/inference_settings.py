@@ -17,6 +17,7 @@ from metaplast.recordings.monomial import MonomialTerm, candidates
 from metaplast.recordings.odours import less_expected
 from metaplast.recordings.pieces import Free
 from metaplast.recordings.recording import Recording
+from metaplast.recordings.remembering import time_constants, with_memory
 
 Initial = Literal["auto", "given", "scale", "fitted"]
 # How the whole layer is seen, by the kind of observation; other kinds see each neuron.
@@ -33,6 +34,12 @@ class InferenceSettings(Settings):
 
     terms: str = "taylor"
     """Candidates: taylor, taylor-reward, monomials:2, monomials:3, or names such as xy,y2W."""
+    traces: str = ""
+    """Also candidates with a trace instead of x or y, for each time constant, such as 5,20,80."""
+    eligibilities: str = ""
+    """Also candidates with an eligibility times the reward, for each time constant."""
+    fit_tau: bool = True
+    """Fit the time constants of the traces and eligibilities in the rule."""
     activation: str = "sigmoid"
     """The layer's f: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
@@ -58,7 +65,7 @@ class InferenceSettings(Settings):
             UserError: if one is invalid, or of a wrong type.
         """
         super().__post_init__()
-        candidates(self.terms)
+        _ = self.pool
         Layer(self.activation, self.eta)
         require_choice("--by", self.by, ("trials", "animals"))
         require(
@@ -67,6 +74,27 @@ class InferenceSettings(Settings):
         )
         require_within("--reward-memory", self.reward_memory, 0, 10**6)
         require_seed("--seed", self.seed)
+
+    @property
+    def pool(self) -> tuple[MonomialTerm, ...]:
+        """All candidates.
+
+        Raises:
+            UserError: if a name is unknown, or a time constant is invalid.
+        """
+        plain = candidates(self.terms)
+        traces = time_constants("--traces", self.traces)
+        eligibilities = time_constants("--eligibilities", self.eligibilities)
+        require(
+            not traces or any(term.pre == 1 or term.post == 1 for term in plain),
+            f"--traces needs candidates with x or y, but --terms {self.terms} has none.",
+        )
+        require(
+            not eligibilities or any(term.reward == 1 and term.degree > 1 for term in plain),
+            f"--eligibilities needs candidates with the reward, such as xyr, but --terms "
+            f"{self.terms} has none; choose monomials:2,reward.",
+        )
+        return with_memory(plain, traces, eligibilities)
 
 
 def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
@@ -163,7 +191,7 @@ def _check_alike(recordings: Sequence[Recording]) -> None:
 def _check_rewards(
     recordings: Sequence[Recording], pool: tuple[MonomialTerm, ...], settings: InferenceSettings
 ) -> None:
-    rewarded = any(term.reward for term in pool)
+    rewarded = any(term.has_reward for term in pool)
     lacking = [r.name for r in recordings if not r.has_reward]
     require(
         not rewarded or not lacking,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metaplast.base.errors import UserError, require, shown
 from metaplast.terms.traces import MOST_TAU
@@ -94,7 +94,8 @@ class Memory:
     def timed(self, taus: Mapping[Clock, float]) -> Memory:
         """Return the memory with other time constants."""
         fields = {"x": "pre", "y": "post", "r": "reward", "e": "eligible"}
-        return replace(self, **{fields[c.kind]: taus[c] for c in self.clocks if c in taus})
+        changes: dict[str, Any] = {fields[c.kind]: taus[c] for c in self.clocks if c in taus}
+        return replace(self, **changes)
 
 
 NOTHING = Memory()

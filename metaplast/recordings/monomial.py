@@ -211,8 +211,8 @@ def monomial(text: str) -> MonomialTerm:
             [t.name for t in taylor(reward=True)],
             ", each also times r, as in xyr, or with traces and an eligibility, as in x_20y_5r_e5",
         )  # fmt: skip
-    powers = (0 if found[s] is None else int(found[s] or 1) for s in "xywr")
-    return MonomialTerm(*powers, memory=memory_in(found))
+    x, y, w, r = (0 if found[s] is None else int(found[s] or 1) for s in "xywr")
+    return MonomialTerm(x, y, w, r, memory_in(found))
 
 
 def candidates(text: str) -> tuple[MonomialTerm, ...]:

@@ -56,7 +56,7 @@ def precision(problem: Problem, found: Fit) -> float:
     if not problem.loss.has_noise:
         return 1.0 / weights
     others = found.moments.count.sum() - number
-    rest = max(found.moments.total - problem.precision * squares, 0.0) / max(others, 1)
+    rest = max(found.moments.total - problem.precision * squares, 0.0) / max(float(others), 1.0)
     return max(rest, _EXACT**2 * _mean_square(problem, weights=False), 1e-300) / weights
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from metaplast.base.bands import LEVEL, Band
 from metaplast.base.words import amount
+from metaplast.recordings.fitted_taus import TimeConstant
 from metaplast.recordings.monomial import MonomialTerm, equation
 from metaplast.recordings.selection import Step
 from metaplast.rules.rule import Rule
@@ -63,6 +64,7 @@ class FoundTerm:
             "name": self.term.name,
             "label": self.term.label,
             "exponents": dict(zip("xyWr", self.term.exponents, strict=True)),
+            "memory": [clock._asdict() for clock in self.term.memory.clocks],
             "theta": self.theta,
             "low": self.low,
             "high": self.high,
@@ -101,6 +103,7 @@ class Inference:
 
     Attributes:
         terms: of the rule.
+        time_constants: those of its traces and eligibilities that were fitted.
         models: the inferred rule, the nulls and published rules, on held-out data.
         steps: of the selection.
         p: probability of the strongest candidate under no plasticity, over all candidates.
@@ -115,6 +118,7 @@ class Inference:
     """
 
     terms: tuple[FoundTerm, ...]
+    time_constants: tuple[TimeConstant, ...]
     models: tuple[Compared, ...]
     steps: tuple[Step, ...]
     p: float
@@ -148,6 +152,15 @@ class Inference:
             )
         return tuple(found.in_words for found in self.terms)
 
+    @property
+    def taus_in_words(self) -> tuple[str, ...]:
+        """The fitted time constants with their intervals, one sentence each."""
+        return tuple(
+            f"{each.label} has τ = {each.tau:.4g} steps ({100 * LEVEL:g} % interval "
+            f"{each.low:.4g} to {each.high:.4g})."
+            for each in self.time_constants
+        )
+
     def rule(self) -> Rule:
         """Return the rule as other commands take it."""
         terms = tuple(found.term.to_term() for found in self.terms)
@@ -159,6 +172,7 @@ class Inference:
         return {
             "equation": self.equation,
             "terms": [found.to_json() for found in self.terms],
+            "time_constants": [each.to_json() for each in self.time_constants],
             "in_words": list(self.in_words),
             "level": LEVEL,
             "p_of_no_plasticity": self.p,

@@ -152,10 +152,44 @@ def select(
     _grow(search)
     if not search.current.terms:
         _grow_from_decay(search, null)
-    search.current = fit(problem, search.current.terms, search.current.parameters)
+    return _ended(search)
+
+
+def select_from(
+    problem: Problem, pool: tuple[MonomialTerm, ...], found: Fit, steps: Sequence[Step],
+    limit: float, seed: int, told: Told,
+) -> Selection:  # fmt: skip
+    """Return the rule that a selection from another rule leads to.
+
+    Args:
+        problem: the data.
+        pool: candidates; the terms of the rule are among them.
+        found: the rule.
+        steps: that led to it.
+        limit: t*.
+        seed: of the random signs in score tests.
+        told: receives a line about each step.
+    """
+    search = _Search(problem, pool, told, seed, found, list(steps), limit)
+    _grow(search)
+    return _ended(search)
+
+
+def selection_of(
+    problem: Problem, pool: tuple[MonomialTerm, ...], found: Fit, steps: Sequence[Step],
+    limit: float, seed: int,
+) -> Selection:  # fmt: skip
+    """Return a fitted rule as a selection; see `select_from`."""
+    search = _Search(problem, pool, lambda _: None, seed, found, list(steps), limit)
     moments, quadratic = search.look()
     test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
-    return Selection(search.current, pool, tuple(search.steps), test, quadratic, moments, limit)
+    return Selection(found, pool, tuple(steps), test, quadratic, moments, limit)
+
+
+def _ended(search: _Search) -> Selection:
+    """Return the search as a selection, with its rule fitted to the end."""
+    found = fit(search.problem, search.current.terms, search.current.parameters)
+    return selection_of(search.problem, search.pool, found, search.steps, search.limit, search.seed)
 
 
 def _grow(search: _Search) -> None:

@@ -94,6 +94,7 @@ class RememberingSteps(Steps):
         """Go through the next steps; see `memory_kernel.advance_with_memory`."""
         from metaplast.recordings.memory_kernel import advance_with_memory
 
+        assert self._kept is not None
         return advance_with_memory(
             self._layer.code, self._layer.eta, self._plan, each.inputs[span], each.reward[span],
             each.plastic[span], each.starts[span], weights, slopes, self._kept, y, dy,

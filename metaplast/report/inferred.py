@@ -43,7 +43,7 @@ def show(found: Inference, console: Console) -> None:
     if found.terms:
         console.print(terms_table(found))
     console.print("[bold]What the data say[/bold]")
-    for sentence in found.in_words:
+    for sentence in (*found.in_words, *found.taus_in_words):
         console.print(f"  {sentence}")
     if found.often:
         listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in _first(found, 6))
@@ -152,6 +152,9 @@ def _write_board(found: Inference, folder: Path) -> None:
     for each in found.terms:
         for name, value in (("value", each.theta), ("low", each.low), ("high", each.high)):
             writer.add_scalar(f"theta/{each.term.name}/{name}", value, 0)
+    for own in found.time_constants:
+        for name, value in (("value", own.tau), ("low", own.low), ("high", own.high)):
+            writer.add_scalar(f"tau/{own.name}/{name}", value, 0)
     for model in found.models:
         if model.explained is not None:
             name = model.name.replace(",", "").replace(" ", "_")
@@ -173,7 +176,7 @@ def page(found: Inference) -> str:
         "inferred.html.j2",
         title=found.data["files"],
         equation=typographic(found.equation),
-        sentences=found.in_words,
+        sentences=(*found.in_words, *found.taus_in_words),
         terms=[_term_row(found, i) for i in range(len(found.terms))],
         often=[(name, f"{100 * share:.0f} %") for name, share in _first(found, 12)],
         models=[
