@@ -102,6 +102,11 @@ def _require_used(options: SimulateOptions) -> None:
 
 def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str, Any]:
     if options.task == "odours":
+        require(
+            not rule.remembers,
+            "--task odours changes the weights once a trial, so that traces and eligibilities "
+            "would remember nothing; give a rule without them, or choose --task layer.",
+        )
         return simulate_odours(rule, Odours(), seed=seed)
     layer = Layer(options.activation, options.eta)
     return simulate(rule, layer, part(Design, options), seed=seed).arrays

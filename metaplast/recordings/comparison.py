@@ -118,8 +118,6 @@ class Judge:
         try:
             fitted = rated(self._problem, rule, at)
         except UserError:
-            fitted = None
-        if fitted is None:
             return Compared(rule.name, None, "diverges")
         text = f"ΔW = {fitted.rate:.3g} × {rule.summary}"
         courses = simulated(self._test, rule.name, fitted.rate, at)

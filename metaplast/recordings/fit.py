@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.recordings.journal import parameters, plain
 from metaplast.recordings.moments import Moments, Problem
 from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Parameters
@@ -60,7 +61,25 @@ def fit(
     Raises:
         DivergedError: if the weights diverge at the start already.
     """
-    at = start or none(problem, len(terms))
+    key = " ".join(["fit", *(term.name for term in terms)])
+    known = problem.journal.recall(key)
+    if known is not None:
+        if known.get("diverged"):
+            raise DivergedError
+        at = parameters(known)
+        return Fit(terms, at, problem.moments(terms, at))
+    try:
+        found = _newton(problem, terms, start or none(problem, len(terms)), tolerance)
+    except DivergedError:
+        problem.journal.keep(key, {"diverged": True})
+        raise
+    problem.journal.keep(key, plain(found.parameters))
+    return found
+
+
+def _newton(
+    problem: Problem, terms: tuple[MonomialTerm, ...], at: Parameters, tolerance: float
+) -> Fit:
     moments = problem.moments(terms, at)
     damping = _DAMPING
     for _ in range(_ITERATIONS):

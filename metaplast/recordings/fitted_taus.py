@@ -19,7 +19,8 @@ from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.remembering import clocks_of
 from metaplast.recordings.score import Errors
-from metaplast.recordings.selection import Selection, Step, Told, select_from, selection_of
+from metaplast.recordings.search import Selection, Step, Told, selection_of
+from metaplast.recordings.selection import select_from
 
 # Rounds of a fit of time constants and a selection after it.
 _ROUNDS = 3

@@ -21,15 +21,18 @@ from metaplast.recordings.inference_settings import (
     free_parameters,
     prepared,
 )
+from metaplast.recordings.journal import Journal
 from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import Layer
 from metaplast.recordings.moments import Problem
+from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.noise import noises, with_noise
 from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.recording import Recording
 from metaplast.recordings.result import FoundTerm, Inference
 from metaplast.recordings.score import Errors, errors
-from metaplast.recordings.selection import Selection, Told, select
+from metaplast.recordings.search import Selection, Told
+from metaplast.recordings.selection import select
 from metaplast.recordings.trajectory import Data, arranged
 
 _LOSS = {
@@ -44,7 +47,7 @@ _BOUNDED = ("sigmoid", "tanh")
 
 def infer(
     recordings: Sequence[Recording] | Recording, settings: InferenceSettings | None = None, *,
-    compare: bool = True, told: Told = lambda _: None,
+    compare: bool = True, told: Told = lambda _: None, journal: Journal | None = None,
 ) -> Inference:  # fmt: skip
     """Return the rule that made some recordings, as far as they tell.
 
@@ -56,6 +59,7 @@ def infer(
         settings: how; None for the usual ones.
         compare: whether to fit the null models and published rules.
         told: receives a line about each step.
+        journal: of what an interrupted inference has computed; None for a new one.
 
     Raises:
         UserError: if the recordings do not fit together or the settings, or the model diverges.
@@ -66,18 +70,8 @@ def infer(
     free = free_parameters(recordings, settings)
     check(recordings, pool, settings, free)
     data = _arranged(recordings, settings)
-    problem = _problem(recordings[0], data, settings, free)
-    try:
-        problem, selection = with_noise(
-            problem, lambda own: select(own, pool, seed=settings.seed, told=told)
-        )
-        if settings.fit_tau:
-            problem, selection = with_fitted_taus(problem, selection, seed=settings.seed, told=told)
-    except DivergedError:
-        raise UserError(
-            "the model diverges even without plasticity; check the units of inputs and initial "
-            "weights."
-        ) from None
+    problem = _problem(recordings[0], data, settings, free, journal or Journal())
+    problem, selection = _selected(problem, pool, settings, told)
     told("held-out data")
     shares = _shares(problem, selection, settings.seed)
     judge = Judge(problem, replace(problem, data=data.tested()), selection.fit)
@@ -97,6 +91,24 @@ def infer(
         _notes(recordings, data, settings),
         asdict(settings),
     )
+
+
+def _selected(
+    problem: Problem, pool: tuple[MonomialTerm, ...], settings: InferenceSettings, told: Told
+) -> tuple[Problem, Selection]:
+    """Return the selection, and the problem with the noise of weights and the time constants."""
+    try:
+        problem, found = with_noise(
+            problem, lambda own: select(own, pool, seed=settings.seed, told=told)
+        )
+        if settings.fit_tau:
+            return with_fitted_taus(problem, found, seed=settings.seed, told=told)
+    except DivergedError:
+        raise UserError(
+            "the model diverges even without plasticity; check the units of inputs and initial "
+            "weights."
+        ) from None
+    return problem, found
 
 
 def _each(given: Sequence[Recording] | Recording) -> Sequence[Recording]:
@@ -124,11 +136,13 @@ def _arranged(recordings: Sequence[Recording], settings: InferenceSettings) -> D
     return data
 
 
-def _problem(first: Recording, data: Data, settings: InferenceSettings, free: Free) -> Problem:
+def _problem(
+    first: Recording, data: Data, settings: InferenceSettings, free: Free, journal: Journal
+) -> Problem:
     layer = Layer(
         settings.activation, settings.eta, LINKS_OF.get(first.kind, "neurons"), first.readout
     )
-    return Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free)
+    return Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free, journal=journal)
 
 
 def _terms(

@@ -34,12 +34,6 @@ class InferenceSettings(Settings):
 
     terms: str = "taylor"
     """Candidates: taylor, taylor-reward, monomials:2, monomials:3, or names such as xy,y2W."""
-    traces: str = ""
-    """Also candidates with a trace instead of x or y, for each time constant, such as 5,20,80."""
-    eligibilities: str = ""
-    """Also candidates with an eligibility times the reward, for each time constant."""
-    fit_tau: bool = True
-    """Fit the time constants of the traces and eligibilities in the rule."""
     activation: str = "sigmoid"
     """The layer's f: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
@@ -57,6 +51,12 @@ class InferenceSettings(Settings):
     """Subtract the mean reward of the last N trials from the reward."""
     seed: int = 0
     """Seed of all random numbers."""
+    traces: str = ""
+    """Also candidates with a trace instead of x or y, for each time constant, such as 5,20,80."""
+    eligibilities: str = ""
+    """Also candidates with an eligibility times the reward, for each time constant."""
+    fit_tau: bool = True
+    """Fit the time constants of the traces and eligibilities in the rule."""
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -15,50 +15,12 @@ factor X of its input, both powers of the activity times perhaps a trace. A rule
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.recordings.arrays import Flags
 from metaplast.recordings.kernel import LARGEST, activity, compiled, inlined, raise_powers
-from metaplast.recordings.memory_plan import Kept, Plan, Traces
-
-
-class Factors(NamedTuple):
-    """The factors of a step: values, and derivatives by log τ of their own trace.
-
-    Attributes:
-        x, x_by_tau: [factor, pre].
-        r, r_by_tau: [factor].
-        y: of one neuron, [factor].
-        y_by: its derivatives by all parameters, [factor, parameter].
-    """
-
-    x: Numbers
-    x_by_tau: Numbers
-    r: Numbers
-    r_by_tau: Numbers
-    y: Numbers
-    y_by: Numbers
-
-
-class Row(NamedTuple):
-    """What changes a row of W in a step.
-
-    Attributes:
-        change: its change, [pre].
-        by_w: the derivative of the change by W, [pre].
-        by_y: by each factor of the neuron, [factor, pre].
-        powers: 1, W, W², W³, [power, pre].
-        uses: whether the rule has a factor of the neuron, [factor].
-    """
-
-    change: Numbers
-    by_w: Numbers
-    by_y: Numbers
-    powers: Numbers
-    uses: Flags
+from metaplast.recordings.memory_plan import Factors, Kept, Plan, Row, Traces
 
 
 @compiled

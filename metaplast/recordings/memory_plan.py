@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.recordings.arrays import Places
+from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.memory import Clock
 from metaplast.recordings.monomial import MonomialTerm
 
@@ -82,6 +82,42 @@ class Kept(NamedTuple):
     y_by: Numbers
     eligible: Numbers
     eligible_by: Numbers
+
+
+class Factors(NamedTuple):
+    """The factors of a step: values, and derivatives by log τ of their own trace.
+
+    Attributes:
+        x, x_by_tau: [factor, pre].
+        r, r_by_tau: [factor].
+        y: of one neuron, [factor].
+        y_by: its derivatives by all parameters, [factor, parameter].
+    """
+
+    x: Numbers
+    x_by_tau: Numbers
+    r: Numbers
+    r_by_tau: Numbers
+    y: Numbers
+    y_by: Numbers
+
+
+class Row(NamedTuple):
+    """What changes a row of W in a step.
+
+    Attributes:
+        change: its change, [pre].
+        by_w: the derivative of the change by W, [pre].
+        by_y: by each factor of the neuron, [factor, pre].
+        powers: 1, W, W², W³, [power, pre].
+        uses: whether the rule has a factor of the neuron, [factor].
+    """
+
+    change: Numbers
+    by_w: Numbers
+    by_y: Numbers
+    powers: Numbers
+    uses: Flags
 
 
 class _Table:

@@ -15,13 +15,14 @@ other parameters with the blocks fitted beside them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.recordings.arrays import Places
+from metaplast.recordings.journal import Journal
 from metaplast.recordings.losses import Loss
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm
@@ -83,6 +84,7 @@ class Problem:
         loss: of the observations.
         free: what is fitted beside θ.
         precision: λ, of an observed weight.
+        journal: of the fits that have been made.
     """
 
     data: Data
@@ -90,6 +92,7 @@ class Problem:
     loss: Loss
     free: Free = NOTHING
     precision: float = 1.0
+    journal: Journal = field(default_factory=Journal)
 
     def deviances(
         self, terms: tuple[MonomialTerm, ...], at: Parameters, *, test: bool = False

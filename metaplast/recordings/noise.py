@@ -16,7 +16,7 @@ import numpy as np
 from metaplast.recordings.fit import Fit, fit
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.score import dispersion
-from metaplast.recordings.selection import Selection
+from metaplast.recordings.search import Selection
 
 # A change of λ by this share is none; there are at most so many rounds.
 _SAME, _ROUNDS = 0.1, 4

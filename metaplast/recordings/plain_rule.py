@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from metaplast.terms.algebra import (
 )
 from metaplast.terms.functions import FUNCTIONS as MAPS
 from metaplast.terms.term import Term
-from metaplast.terms.traces import scalar_trace_of, trace_of
+from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
 
 Watch = Callable[[int, Numbers], None]
 _REWARD = "reward"
@@ -81,6 +82,25 @@ class PlainRule:
         """Whether a term reads the reward."""
         return any(term.scalars for term in self.terms)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a term reads a trace or an eligibility."""
+        scalars = any(_followed(name)[0] != name for name in self._scalars)
+        return bool(self._traces or self._eligibilities or scalars)
+
+    @cached_property
+    def _traces(self) -> Mapping[Signal, Trace]:
+        signals = {signal: trace_of(signal) for term in self.terms for signal in term.signals}
+        return {signal: found for signal, found in signals.items() if found is not None}
+
+    @cached_property
+    def _scalars(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for term in self.terms for name in term.scalars))
+
+    @cached_property
+    def _eligibilities(self) -> tuple[Eligibility, ...]:
+        return tuple(dict.fromkeys(each for term in self.terms for each in term.eligibilities))
+
     def run(
         self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers,
         watch: Watch = lambda *_: None, starts: Flags | None = None,
@@ -126,21 +146,17 @@ class PlainRule:
         traces = kept.traces
         found = {Signal("pre", "activity"): x, Signal("post", "activity"): y}
         found |= {Signal("pre", "one"): np.ones_like(x), Signal("post", "one"): np.ones_like(y)}
-        for term in self.terms:
-            for signal in term.signals:
-                followed = trace_of(signal)
-                if followed is None or signal in found:
-                    continue
-                value = _read(followed.followed, found)
-                old = traces.get(signal, np.zeros_like(value))
-                traces[signal] = (1 - 1 / followed.tau) * old + value / followed.tau
-                found[signal] = traces[signal]
-        for name in {name for term in self.terms for name in term.scalars}:
+        for signal, followed in self._traces.items():
+            value = _read(followed.followed, found)
+            old = traces.get(signal, np.zeros_like(value))
+            traces[signal] = (1 - 1 / followed.tau) * old + value / followed.tau
+            found[signal] = traces[signal]
+        for name in self._scalars:
             _, tau = _followed(name)
             old = kept.scalars.get(name, np.zeros_like(reward))
             kept.scalars[name] = (1 - 1 / tau) * old + reward / tau
         step = _Step(found, kept.scalars, w, kept.eligibilities)
-        for eligibility in {each for term in self.terms for each in term.eligibilities}:
+        for eligibility in self._eligibilities:
             new = sum(_product(each, step) for each in eligibility.formula.monomials)
             old = kept.eligibilities.get(eligibility, np.zeros_like(w))
             kept.eligibilities[eligibility] = (1 - 1 / eligibility.tau) * old + new

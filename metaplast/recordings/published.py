@@ -75,8 +75,8 @@ def work(problem: Problem) -> float:
     return float(sum(t.steps * t.initial.size for t in problem.data.trajectories))
 
 
-def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None:
-    """Return a published rule with the rate of least deviance; None if it diverges at any.
+def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated:
+    """Return a published rule with the rate of least deviance.
 
     Gauss–Newton on one parameter, with the slope by central differences.
 
@@ -84,7 +84,21 @@ def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None
         problem: the data of the fit.
         rule: the rule.
         at: initial weights, scale and gain; its θ is not used.
+
+    Raises:
+        UserError: if the weights diverge without plasticity already.
     """
+    key = f"rate of {rule.name}"
+    known = problem.journal.recall(key)
+    if known is not None:
+        rate = float(known["rate"])
+        return Rated(rule.name, rate, tuple(_courses(problem, rule, rate, at)))
+    found = _rated(problem, rule, at)
+    problem.journal.keep(key, {"rate": found.rate})
+    return found
+
+
+def _rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated:
     rate, size = 0.0, 1e-3
     best = _courses(problem, rule, 0.0, at)
     lowest = deviance(problem, best, at)[0].sum()

@@ -148,18 +148,13 @@ class Recording:
         seen = observed_weights(
             arrays.get("weights"), (shape[0], shape[1]), posts, inputs.shape[2], lengths, name
         )
+        posts = seen.shape[2] if posts is None and seen is not None else posts
+        assert posts is not None
         if observed is None:
-            assert seen is not None
-            posts = seen.shape[2]
             observed = np.full((*shape, posts), np.nan)
         else:
-            observed = np.where(inside[:, :, None], observed, np.nan)
-            require(
-                bool(np.isfinite(observed).any()),
-                f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
-            )
+            observed = _inside(observed, inside, arrays, name)
             notes += observation_notes(observed, inside, kind, name)
-        assert posts is not None
         reward = per_step(arrays.get("reward"), shape, f"{name}: reward", 0.0)
         plastic = per_step(arrays.get("plastic"), shape, f"{name}: plastic", 1.0)
         weights = _weights(arrays.get("initial_weights"), (shape[0], posts, inputs.shape[2]), name)
@@ -173,6 +168,16 @@ class Recording:
             inside & (plastic > 0.5), lengths, weights, readout, continues,
             arrays.get("reward") is not None, tuple(notes), seen,
         )  # fmt: skip
+
+
+def _inside(observed: Numbers, inside: Flags, arrays: Mapping[str, Any], name: str) -> Numbers:
+    """Return what was observed, with NaN where trials are padded."""
+    observed = np.where(inside[:, :, None], observed, np.nan)
+    require(
+        bool(np.isfinite(observed).any()),
+        f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
+    )
+    return observed
 
 
 def _require_known(arrays: Mapping[str, Any], name: str) -> None:

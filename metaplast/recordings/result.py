@@ -10,7 +10,7 @@ from metaplast.base.bands import LEVEL, Band
 from metaplast.base.words import amount
 from metaplast.recordings.fitted_taus import TimeConstant
 from metaplast.recordings.monomial import MonomialTerm, equation
-from metaplast.recordings.selection import Step
+from metaplast.recordings.search import Step
 from metaplast.rules.rule import Rule
 
 

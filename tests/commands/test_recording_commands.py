@@ -97,6 +97,10 @@ REFUSED = {
     "which --trials, --noise cannot change": (
         ["xr", "--out=a.npz", "--task=odours", "--trials=5", "--noise=0.1"], simulate.main,
     ),
+    "traces and eligibilities would remember nothing": (
+        ["x_5yr", "--out=a.npz", "--task=odours"], simulate.main,
+    ),
+    "--traces takes": (["none.npz", "--traces=1"], infer.main),
     "--noise is added to activity only": (
         ["xy", "--out=a.npz", "--observe=choices", "--noise=0.1"], simulate.main,
     ),
