@@ -92,7 +92,7 @@ class MonomialTerm:
 
     @cached_property
     def label(self) -> str:
-        """The printed form, such as y² W, x̄(20) y or r E(5)[x y]; 1 for a constant."""
+        """The printed form, such as y² W, x̄(20) y or r E(5){x y}; 1 for a constant."""
         traces, found = bars(self.memory), dict[str, list[str]]()
         for s, p in zip("xyWr", self.exponents, strict=True):
             own = [s + (str(p).translate(_SUPERSCRIPT) if p > 1 else "")] if p else []
@@ -100,7 +100,7 @@ class MonomialTerm:
         reward = found.pop("r")
         inner = [factor for own in found.values() for factor in own]
         if self.memory.eligible:
-            inner = [f"E({rounded(self.memory.eligible)})[{' '.join(inner)}]"]
+            inner = [f"E({rounded(self.memory.eligible)}){{{' '.join(inner)}}}"]
             return " ".join(reward + inner)
         return " ".join(inner + reward) or "1"
 

@@ -70,7 +70,9 @@ def facts(found: Inference) -> dict[str, str]:
         more["scale of W₀"] = f"{found.scale:.4g}, fitted"
     if found.gain is not None:
         more["gain"] = f"{found.gain:.4g}, fitted"
-    return {**found.data, **more, "candidates": f"{found.pool} ({found.settings['terms']})"}
+    grids = {name: found.settings.get(name) for name in ("traces", "eligibilities")}
+    pool = [str(found.settings["terms"]), *(f"{n} {own}" for n, own in grids.items() if own)]
+    return {**found.data, **more, "candidates": f"{found.pool} ({'; '.join(pool)})"}
 
 
 def terms_table(found: Inference) -> Table:
@@ -80,9 +82,11 @@ def terms_table(found: Inference) -> Table:
         f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: in "
         f"how many of the draws of the clusters",
     )
-    table.add_column("term", no_wrap=True)
-    for column in ("θ", f"{100 * LEVEL:g} % interval", "kept", "loss without it"):
+    # Long terms, and the last head, are what gives way on a narrow screen.
+    table.add_column("term", overflow="fold")
+    for column in ("θ", f"{100 * LEVEL:g} % interval", "kept"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("loss without it", justify="right")
     table.add_column("certain", no_wrap=True)
     for each in found.terms:
         lost = NONE if each.without is None else f"{100 * each.without.mean:.1f} points"

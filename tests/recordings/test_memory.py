@@ -33,9 +33,9 @@ def rewarded(**design):
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        ("x_20y", "x̄(20) y"), ("xyr_e5", "r E(5)[x y]"), ("xy2_100", "x ⟨y²⟩(100)"),
+        ("x_20y", "x̄(20) y"), ("xyr_e5", "r E(5){x y}"), ("xy2_100", "x ⟨y²⟩(100)"),
         ("xyy_2_5", "x y ȳ(2.5)"), ("xyr_6", "x y r̄(6)"), ("xyrr_6", "x y r r̄(6)"),
-        ("x_20yw2r_e5", "r E(5)[x̄(20) y W²]"), ("x2x_20", "x² x̄(20)"), ("w_e3", "E(3)[W]"),
+        ("x_20yw2r_e5", "r E(5){x̄(20) y W²}"), ("x2x_20", "x² x̄(20)"), ("w_e3", "E(3){W}"),
     ],
 )  # fmt: skip
 def test_names_and_labels(name, label):
