@@ -12,6 +12,7 @@ from metaplast.commands.simulate import read_rule
 from metaplast.recordings import InferenceSettings, Layer, Recording, infer
 from metaplast.recordings.monomial import monomial
 from metaplast.recordings.program import program
+from metaplast.report.inferred import write_files
 
 SIZE = {"trials": 12, "steps": 30, "inputs": 8, "neurons": 3, "noise": 0.03}
 TERMS = "xy,W,y,xyr,r"
@@ -117,3 +118,11 @@ def test_a_mistake_is_one_sentence(words):
         infer(Recording.of(planted("xy=1").arrays), InferenceSettings(**WRONG[words]))
 
     assert words in refusal(run)
+
+
+def test_the_report_and_tensorboard_show_the_time_constant(traced, tmp_path):
+    page = write_files(traced, tmp_path).read_text("utf-8")
+    assert traced.taus_in_words[0] in page
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    for name in (b"tau/x/value", b"tau/x/low", b"tau/x/high"):
+        assert name in events
