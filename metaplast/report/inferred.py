@@ -180,6 +180,7 @@ def page(found: Inference) -> str:
         "inferred.html.j2",
         title=found.data["files"],
         equation=typographic(found.equation),
+        remembers=any(each.term.memory.clocks for each in found.terms),
         sentences=(*found.in_words, *found.taus_in_words),
         terms=[_term_row(found, i) for i in range(len(found.terms))],
         often=[(name, f"{100 * share:.0f} %") for name, share in _first(found, 12)],

@@ -123,6 +123,7 @@ def test_a_mistake_is_one_sentence(words):
 def test_the_report_and_tensorboard_show_the_time_constant(traced, tmp_path):
     page = write_files(traced, tmp_path).read_text("utf-8")
     assert traced.taus_in_words[0] in page
+    assert "x̄(τ) is a trace of x" in page
     events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
     for name in (b"tau/x/value", b"tau/x/low", b"tau/x/high"):
         assert name in events

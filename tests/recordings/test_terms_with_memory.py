@@ -11,7 +11,7 @@ from support import refusal
 from metaplast.commands.simulate import read_rule
 from metaplast.recordings.long_gradient import gradient
 from metaplast.recordings.memory import Clock
-from metaplast.recordings.model import ACTIVATIONS
+from metaplast.recordings.model import ACTIVATIONS, Layer
 from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import candidates, monomial
 from metaplast.recordings.pieces import Free, Parameters, Walk
@@ -168,3 +168,18 @@ def test_reverse_mode_refuses_memory():
     assert "without traces" in refusal(
         gradient, problem, (monomial("x_5y"),), Parameters(np.zeros(1))
     )
+
+
+def test_memory_begins_anew_at_the_start_of_each_trial():
+    """In the plain loop, as in the compiled steps."""
+    rule, layer = read_rule(RULE), Layer()
+    made = planted(RULE, continues=True, steps=7).arrays
+    x, r, w = made["inputs"], made["reward"], made["initial_weights"][None]
+    starts = np.tile(np.arange(7) == 0, 3)[None]
+    whole = x.reshape(1, 21, -1), r.reshape(1, 21), np.ones((1, 21), bool)
+    y, final = rule.run(layer, *whole, w, starts=starts)
+    for trial in range(3):
+        one = slice(trial, trial + 1)
+        own, w = rule.run(layer, x[one], r[one], np.ones((1, 7), bool), w)
+        assert np.array_equal(own[0], y[0, 7 * trial : 7 * trial + 7])
+    assert np.array_equal(w, final)
