@@ -93,9 +93,20 @@ def time_constants(problem: Problem, found: Fit, spread: Errors) -> tuple[TimeCo
         if own:
             ends = (math.exp(min(log_tau + s * spread.quantile * error, 50.0)) for s in (-1, 1))
             low, high = ends
+            low = max(low, 1.0)
             name = f"{clock.kind}{2 if clock.power == 2 else ''}"
             result.append(TimeConstant(clock.label, name, math.exp(log_tau), low, high, own))
     return tuple(result)
+
+
+def tau_notes(found: Iterable[TimeConstant], longest: int) -> list[str]:
+    """Return notes about time constants that trials of at most `longest` steps do not tell."""
+    return [
+        f"τ of {each.label} may be longer than the {longest} steps of a trial: these data hardly "
+        f"tell it."
+        for each in found
+        if each.high > longest
+    ]
 
 
 def _fitted(problem: Problem, selection: Selection, clocks: Sequence[Clock]) -> tuple[Problem, Fit]:

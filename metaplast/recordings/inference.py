@@ -13,7 +13,7 @@ from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
-from metaplast.recordings.fitted_taus import time_constants, with_fitted_taus
+from metaplast.recordings.fitted_taus import tau_notes, time_constants, with_fitted_taus
 from metaplast.recordings.inference_settings import (
     LINKS_OF,
     InferenceSettings,
@@ -76,9 +76,10 @@ def infer(
     shares = _shares(problem, selection, settings.seed)
     judge = Judge(problem, replace(problem, data=data.tested()), selection.fit)
     spread = errors(selection.fit, problem.loss)
+    constants = time_constants(problem, selection.fit, spread)
     return Inference(
         _terms(selection, judge, shares, spread),
-        time_constants(problem, selection.fit, spread),
+        constants,
         judge.models(known=all(r.weights is not None for r in recordings)) if compare else (),
         selection.steps,
         _first_p(selection),
@@ -88,7 +89,10 @@ def infer(
         selection.fit.parameters.scale if free.scale else None,
         selection.fit.parameters.gain if free.gain else None,
         _described(recordings, data, free),
-        _notes(recordings, data, settings),
+        (
+            *_notes(recordings, data, settings),
+            *tau_notes(constants, max(max(r.lengths) for r in recordings)),
+        ),
         asdict(settings),
     )
 

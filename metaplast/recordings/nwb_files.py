@@ -60,7 +60,8 @@ def read_nwb(path: Path) -> dict[str, Any]:
     try:
         with pynwb.NWBHDF5IO(str(path), "r") as stream:
             return _arrays(stream.read(), pynwb.TimeSeries, path.name)
-    except DAMAGE as error:
+    except (*DAMAGE, TypeError) as error:
+        # pynwb raises a TypeError for an HDF5 file that is no NWB file.
         raise damaged(path, "an NWB file", error) from None
 
 

@@ -239,7 +239,8 @@ def _observed(
         raise UserError(f"{name}: {many} infinite; write NaN for a gap.")
     if field != "choices":
         return field, found
-    given = np.asarray(arrays.get("initial_weights", 0)).shape
+    known = arrays.get("initial_weights")
+    given = np.shape(arrays.get("weights", 0) if known is None else known)
     options = given[-2] if len(given) >= 2 else 0
     return checked_choices(found, name, is_readout=bool(readout), options=options)
 

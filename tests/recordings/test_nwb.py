@@ -13,6 +13,7 @@ from metaplast.recordings.nwb_files import write_nwb
 from metaplast.recordings.recording import Recording
 
 pynwb = pytest.importorskip("pynwb")
+h5py = pytest.importorskip("h5py")
 
 STEP, GAP = 0.1, 5
 LENGTHS = np.array([12, 7, 12])
@@ -112,6 +113,9 @@ def test_a_fault_is_one_sentence(arrays, tmp_path):
     other = series("weights", np.zeros((1, 4, 8)), timestamps=[99.0])
     assert "observed at 99 s, which is in no trial" in told(*own(), other)
     assert "must hold one of activity" in told(own()[0])
+    with h5py.File(path, "w") as stream:
+        stream["inputs"] = np.zeros(3)
+    assert "is not an NWB file or is damaged" in refusal(read_recording, path)
     path.write_bytes(b"nonsense")
     assert "is not an NWB file or is damaged" in refusal(read_recording, path)
     assert "only read" in refusal(write_nwb, path, {})

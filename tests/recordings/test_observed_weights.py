@@ -186,6 +186,13 @@ def test_the_fit_does_not_see_held_out_weights(continues):
     assert first.models[0].explained != again.models[0].explained
 
 
+def test_the_weights_say_how_many_options_there_are():
+    arrays = planted("xy=1", weights_every=12).arrays
+    del arrays["activity"], arrays["initial_weights"]
+    made = Recording.of(arrays | {"choices": np.zeros((3, 12))})
+    assert (made.kind, made.posts) == ("options", 4)
+
+
 def test_neurons_of_which_only_weights_were_seen_are_kept():
     arrays = planted("xy=1,y2W=-1", **SIZE, weights_every=10, weight_noise=0.02).arrays
     arrays["activity"][:, :, 1:] = np.nan

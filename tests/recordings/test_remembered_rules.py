@@ -10,6 +10,7 @@ from support import refusal
 
 from metaplast.commands.simulate import read_rule
 from metaplast.recordings import InferenceSettings, Layer, Recording, infer
+from metaplast.recordings.fitted_taus import tau_notes
 from metaplast.recordings.monomial import monomial
 from metaplast.recordings.program import program
 from metaplast.report.inferred import write_files
@@ -118,6 +119,13 @@ def test_a_mistake_is_one_sentence(words):
         infer(Recording.of(planted("xy=1").arrays), InferenceSettings(**WRONG[words]))
 
     assert words in refusal(run)
+
+
+def test_a_time_constant_that_is_longer_than_trials_is_noted(traced):
+    (own,) = traced.time_constants
+    assert tau_notes([own], 30) == []
+    (note,) = tau_notes([replace(own, high=31.0)], 30)
+    assert note.startswith("τ of x̄ may be longer than the 30 steps")
 
 
 def test_the_report_and_tensorboard_show_the_time_constant(traced, tmp_path):
