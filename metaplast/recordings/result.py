@@ -138,6 +138,11 @@ class Inference:
         return {found.term.name: found.theta for found in self.terms}
 
     @property
+    def given(self) -> dict[str, Any]:
+        """The settings that say something."""
+        return {name: value for name, value in self.settings.items() if value != ""}
+
+    @property
     def equation(self) -> str:
         """The rule in one line."""
         return equation(tuple(f.term for f in self.terms), tuple(f.theta for f in self.terms))
@@ -165,7 +170,7 @@ class Inference:
         """Return the rule as other commands take it."""
         terms = tuple(found.term.to_term() for found in self.terms)
         theta = (tuple(found.theta for found in self.terms),)
-        return Rule(terms, theta, "symmetric", {"inferred": dict(self.data) | dict(self.settings)})
+        return Rule(terms, theta, "symmetric", {"inferred": dict(self.data) | self.given})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -200,7 +200,7 @@ def page(found: Inference) -> str:
         ],
         figures=drawn, band=BAND, level=f"{100 * LEVEL:g} %", facts=facts(found),
         notes=found.notes,
-        settings=", ".join(f"{name} {value}" for name, value in found.settings.items()),
+        settings=", ".join(f"{name} {value}" for name, value in found.given.items()),
     )  # fmt: skip
 
 
