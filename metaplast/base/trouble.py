@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from metaplast.base.errors import UserError, sentence
 from metaplast.base.files import FileError, remedy
 
-_MEMORY_HELP = (
-    "lower --hidden, --meta-batch, --refit-batch, --shots or --processes, or use a machine with "
-    "more memory"
-)
+# What lowers the memory that the running command needs; each command knows its own options.
+_LESS_MEMORY = ContextVar("_LESS_MEMORY", default="choose smaller networks, batches or files")
 _THREADS_HELP = "end other processes, or raise the limit of processes (ulimit -u)"
 # Messages of torch's allocators and C++, in lower case; they raise RuntimeError.
 _MEMORY_WORDS = (
@@ -49,10 +50,25 @@ def trouble(error: BaseException) -> Trouble | None:
     if isinstance(error, UserError):
         return None
     if _is_about(error, (MemoryError,), errno.ENOMEM, _MEMORY_WORDS):
-        return Trouble("this machine does not have enough memory", _MEMORY_HELP)
+        help_ = f"{_LESS_MEMORY.get()}, or use a machine with more memory"
+        return Trouble("this machine does not have enough memory", help_)
     if _is_about(error, (), errno.EAGAIN, _THREAD_WORDS):
         return Trouble("the system cannot start more threads or processes", _THREADS_HELP)
     return _of_file(error) if isinstance(error, OSError) else None
+
+
+@contextmanager
+def lowering_memory(words: str) -> Iterator[None]:
+    """Let `trouble` say what helps the enclosed code if memory runs out.
+
+    Args:
+        words: half of a sentence, such as "lower --hidden or --shots"; the general words if empty.
+    """
+    before = _LESS_MEMORY.set(words or _LESS_MEMORY.get())
+    try:
+        yield
+    finally:
+        _LESS_MEMORY.reset(before)
 
 
 def explained(error: Exception) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from metaplast.base.errors import UserError, unknown_name
 from metaplast.base.family import Terminated, signals_as_interrupts
 from metaplast.base.plain_text import make_streams_safe
-from metaplast.base.trouble import trouble
+from metaplast.base.trouble import lowering_memory, trouble
 from metaplast.commands._streams import dropping_output
 
 INTERRUPTED, MISTAKE = 130, 2
@@ -43,10 +43,11 @@ def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None
     A user's mistake, or a lack of memory, disk space or threads, is printed in one sentence
     without a traceback; the exit code is 2. An interrupt gives 130, any other signal
     128 plus its number. If nobody reads the output any more, it is dropped and the command runs to
-    its end.
+    its end. A command's module says in `LESS_MEMORY` what lowers the memory that it needs.
     """
     make_streams_safe()
-    with signals_as_interrupts(), dropping_output() as (output, _):
+    less = getattr(sys.modules.get(main.__module__), "LESS_MEMORY", "")
+    with signals_as_interrupts(), lowering_memory(less), dropping_output() as (output, _):
         code = _code(main, sys.argv[1:] if arguments is None else arguments)
         output.flush()
         if output.loss is not None and code == 0:

@@ -20,6 +20,8 @@ from metaplast.engines import get_engine
 from metaplast.tasks.library import get_source
 from metaplast.watch.console import make_console
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --episodes"
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
 
 

@@ -45,6 +45,8 @@ from metaplast.watch.console import (
 from metaplast.watch.library_tables import library_tables, pool_table
 from metaplast.watch.tensorboard import FOLDER, TensorBoard
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --hidden, --meta-batch, --refit-batch or --shots"
 PresetName = Literal["default", "paper"]
 
 

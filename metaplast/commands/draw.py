@@ -24,6 +24,9 @@ from metaplast.reservoirs.simulation import Simulation
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --neurons or --period"
+
 
 @dataclass(frozen=True)
 class DrawOptions(JsonOption):

@@ -41,6 +41,8 @@ from metaplast.tasks.stream import StreamSplit
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --hidden, --samples or --test-images"
 MOST = 5000
 
 

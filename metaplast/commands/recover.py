@@ -29,6 +29,8 @@ from metaplast.tasks.library import all_sources
 from metaplast.tasks.request import HeldOut, LabelKind
 from metaplast.terms.term import Term
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --hidden, --meta-batch, --refit-batch, --shots or --processes"
 TABLE = "recovery.csv"
 
 

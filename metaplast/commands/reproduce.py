@@ -27,6 +27,8 @@ from metaplast.rules.rule import Rule
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --processes"
 ALL = "all"
 QUICK_SEEDS = 2
 

@@ -23,6 +23,8 @@ from metaplast.rules.rule import Rule
 from metaplast.terms.library import all_terms
 from metaplast.watch.console import make_console
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --inputs, --neurons, --trials or --steps"
 TASKS = ("layer", "odours")
 
 
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         "simulate needs a file to write; give --out FILE.npz, FILE.h5 or FILE.csv.",
     )
     assert options.out is not None
-    require_format(options.out)
+    require_format(options.out, writing=True)
     require_within("--animals", options.animals, 1, 10_000)
     require_choice("--task", options.task, TASKS)
     _require_used(options)
@@ -93,13 +95,18 @@ def _require_used(options: SimulateOptions) -> None:
     )
     require(
         options.observe == "activity" or not options.noise,
-        f"--noise is added to activity only, and {options.observe} are random already; leave it "
-        f"out, or choose --observe activity.",
+        f"--noise is added to activity only, and {options.observe} are observed; leave it out, or "
+        f"choose --observe activity.",
     )
 
 
 def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str, Any]:
     if options.task == "odours":
+        require(
+            not rule.remembers,
+            "--task odours changes the weights once a trial, so that traces and eligibilities "
+            "would remember nothing; give a rule without them, or choose --task layer.",
+        )
         return simulate_odours(rule, Odours(), seed=seed)
     layer = Layer(options.activation, options.eta)
     return simulate(rule, layer, part(Design, options), seed=seed).arrays

@@ -39,6 +39,8 @@ from metaplast.meta.settings import OuterSettings
 from metaplast.rules.rule import Rule
 from metaplast.systems.kind import DEFAULT
 
+# What lowers the memory that this command needs.
+LESS_MEMORY = "lower --hidden, --meta-batch, --refit-batch, --shots or --processes"
 RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
 

@@ -118,15 +118,13 @@ class Judge:
         try:
             fitted = rated(self._problem, rule, at)
         except UserError:
-            fitted = None
-        if fitted is None:
             return Compared(rule.name, None, "diverges")
         text = f"ΔW = {fitted.rate:.3g} × {rule.summary}"
-        activities = simulated(self._test, rule.name, fitted.rate, at)
-        if activities is None:
+        courses = simulated(self._test, rule.name, fitted.rate, at)
+        if courses is None:
             return Compared(rule.name, None, text)
         return Compared(
-            rule.name, self.explained(deviance(self._test, activities, at, test=True)[0]), text
+            rule.name, self.explained(deviance(self._test, courses, at, test=True)[0]), text
         )
 
 

@@ -1,47 +1,27 @@
-"""Files of recordings: .npz, .h5 (or .hdf5) and .csv, in the layout of `recording`.
+"""Files of recordings: .npz, .h5 (or .hdf5), .csv and .nwb, in the layout of `recording`.
 
-An .npz or HDF5 file holds the arrays by name. A .csv file has a row for each step, with the columns
-
-    trial            any number or name; its rows are the steps of a trial, in order
-    time             optional
-    x1, x2, …        inputs
-    y1, y2, …        activity, or n1, n2, … counts, or c1, c2, … choices of neurons, or choice
-    reward, plastic  optional
-
-An empty cell is NaN. Initial weights, if they are known, are in FILE.weights.csv beside FILE.csv,
-with the columns w1, w2, … and a row for each neuron; with a column trial, neurons of each trial.
+An .npz or HDF5 file holds the arrays by name; for .csv see `csv_files`, for .nwb `nwb_files`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType, ModuleType
 from typing import IO, Any
-from zlib import error as zlib_error
 
 import numpy as np
 
-from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, shown
-from metaplast.base.files import write_atomically, write_text
+from metaplast.base.files import write_atomically
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.base.words import amount
-from metaplast.recordings.columns import in_order
+from metaplast.recordings.csv_files import read_csv, write_csv
+from metaplast.recordings.damaged import DAMAGE, damaged
+from metaplast.recordings.hdf5_files import read_hdf5, require_h5py, write_hdf5
+from metaplast.recordings.nwb_files import read_nwb, require_pynwb, write_nwb
 from metaplast.recordings.recording import Recording
 
 # How a file of one array begins.
 _ONE = b"\x93NUMPY"
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib_error)
-# The letter of numbered columns, and the array that they are.
-_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {"x": "inputs", "y": "activity", "n": "counts", "c": "choices"}
-)
-_PER_STEP = ("time", "reward", "plastic", "choice")
 
 
 def read_recording(path: AnyPath) -> Recording:
@@ -67,34 +47,38 @@ def write_recording(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     _format(path)[1](path, arrays)
 
 
-def require_format(path: AnyPath) -> None:
+def require_format(path: AnyPath, *, writing: bool = False) -> None:
     """Check that a file's name ends as one of the formats.
 
+    Args:
+        path: of the file.
+        writing: whether it is to be written.
+
     Raises:
-        UserError: if it does not, or h5py is needed and not installed.
+        UserError: if it does not, a package that it needs is not installed, or the format is only
+            read.
     """
-    _format(as_path(path))
-    if as_path(path).suffix.lower() in (".h5", ".hdf5"):
-        _h5py()
+    path = as_path(path)
+    _format(path)
+    if writing and path.suffix.lower() == ".nwb":
+        write_nwb(path, {})
+    needed = {".h5": require_h5py, ".hdf5": require_h5py, ".nwb": require_pynwb}
+    needed.get(as_path(path).suffix.lower(), lambda: None)()
 
 
 def _format(path: Path) -> tuple[Callable[[Path], dict[str, Any]], Callable[..., None]]:
     known = {
-        ".npz": (_read_npz, _write_npz), ".csv": (_read_csv, _write_csv),
-        ".h5": (_read_hdf5, _write_hdf5), ".hdf5": (_read_hdf5, _write_hdf5),
+        ".npz": (_read_npz, _write_npz), ".csv": (read_csv, write_csv),
+        ".h5": (read_hdf5, write_hdf5), ".hdf5": (read_hdf5, write_hdf5),
+        ".nwb": (read_nwb, write_nwb),
     }  # fmt: skip
     found = known.get(path.suffix.lower())
     if found is None:
         raise UserError(
-            f"a recording is a .npz, .h5 or .csv file, got {shown(path.name)}; convert it to one "
-            f"of them."
+            f"a recording is a .npz, .h5, .csv or .nwb file, got {shown(path.name)}; convert it to "
+            f"one of them."
         )
     return found
-
-
-def _damaged(path: Path, what: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")[:120]
-    return UserError(f"{path} is not {what} or is damaged ({reason}); check the file.")
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -113,13 +97,13 @@ def _read_npz(path: Path) -> dict[str, Any]:
             stream.seek(0)
             found = np.load(stream, allow_pickle=False)
             return {name: found[name] for name in found.files}
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if "pickle" in str(error):
             raise UserError(
                 f"{path} holds arrays of Python objects, such as trials of unequal length; pad "
                 f"them with NaN, and give the array lengths."
             ) from None
-        raise _damaged(path, "a file of numpy.savez", error) from None
+        raise damaged(path, "a file of numpy.savez", error) from None
 
 
 def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -127,167 +111,3 @@ def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(stream, **arrays)
 
     write_atomically(path, write)
-
-
-def _h5py() -> ModuleType:
-    try:
-        import h5py
-    except ImportError:
-        raise UserError(
-            "HDF5 files need the package h5py, which is not installed; install metaplast[hdf5], or "
-            "use .npz files."
-        ) from None
-    module: ModuleType = h5py
-    return module
-
-
-def _read_hdf5(path: Path) -> dict[str, Any]:
-    h5py = _h5py()
-    try:
-        with h5py.File(path, "r") as file:
-            return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    except _DAMAGE as error:
-        raise _damaged(path, "an HDF5 file", error) from None
-
-
-def _write_hdf5(path: Path, arrays: Mapping[str, Any]) -> None:
-    h5py = _h5py()
-
-    def write(stream: IO[bytes]) -> None:
-        content = io.BytesIO()
-        with h5py.File(content, "w") as file:
-            for name, value in arrays.items():
-                file[name] = value
-        stream.write(content.getvalue())
-
-    write_atomically(path, write)
-
-
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise _damaged(path, "a CSV file", error) from None
-    require(len(rows) > 1, f"{path} has no rows below its names; give a row for each step.")
-    names = [name.strip().lower() for name in rows[0]]
-    for number, row in enumerate(rows[1:], start=2):
-        require(
-            len(row) == len(names),
-            f"{path}: row {number} has {amount(len(row), 'cells')}, but the first row has "
-            f"{amount(len(names), 'names')}.",
-        )
-    return names, rows[1:]
-
-
-def _number(path: Path, name: str, row: int, cell: str) -> float:
-    try:
-        return float(cell) if cell.strip() else np.nan
-    except ValueError:
-        raise UserError(
-            f"{path}: the column {name} must hold numbers, got {shown(cell)} in row {row + 2}."
-        ) from None
-
-
-def _read_csv(path: Path) -> dict[str, Any]:
-    names, rows = _rows(path)
-    require(
-        "trial" in names, f"{path} has no column trial; name the trial of each row, or give all 1."
-    )
-    numbered: dict[str, list[int]] = {}
-    for place in in_order(path, names):
-        name = names[place]
-        letter = re.fullmatch(r"([xync])\d+", name)
-        if letter:
-            numbered.setdefault(_COLUMNS[letter[1]], []).append(place)
-        elif name not in (*_PER_STEP, "trial"):
-            raise UserError(
-                f"{path} has an unknown column {shown(name)}; columns are trial, time, x1 …, y1 … "
-                f"(or n1 …, c1 …, choice), reward and plastic."
-            )
-    trials: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        trials.setdefault(row[names.index("trial")].strip(), []).append(index)
-    lengths = [len(own) for own in trials.values()]
-
-    def stacked(places: Sequence[int]) -> Numbers:
-        found = np.full((len(trials), max(lengths), len(places)), np.nan)
-        for trial, own in enumerate(trials.values()):
-            for step, index in enumerate(own):
-                cells = (rows[index][place] for place in places)
-                found[trial, step] = [
-                    _number(path, names[place], index, cell)
-                    for place, cell in zip(places, cells, strict=True)
-                ]
-        return found
-
-    arrays: dict[str, Any] = {name: stacked(places) for name, places in numbered.items()}
-    arrays["lengths"] = lengths
-    for name in _PER_STEP:
-        if name in names:
-            field = {"time": "times", "choice": "choices"}.get(name, name)
-            arrays[field] = stacked([names.index(name)])[:, :, 0]
-    weights = path.with_name(f"{path.stem}.weights.csv")
-    if weights.exists():
-        arrays["initial_weights"] = _read_weights(weights)
-    return arrays
-
-
-def _read_weights(path: Path) -> Numbers:
-    names, rows = _rows(path)
-    places = [i for i in in_order(path, names) if re.fullmatch(r"w\d+", names[i])]
-    require(bool(places), f"{path} has no columns w1, w2, …; give a weight for each input.")
-    found = [[_number(path, names[p], i, row[p]) for p in places] for i, row in enumerate(rows)]
-    if "trial" not in names:
-        return np.array(found)
-    trials: dict[str, list[list[float]]] = {}
-    for row, values in zip(rows, found, strict=True):
-        trials.setdefault(row[names.index("trial")].strip(), []).append(values)
-    require(
-        len({len(own) for own in trials.values()}) == 1,
-        f"{path} must have the same number of neurons for each trial.",
-    )
-    return np.array(list(trials.values()))
-
-
-def _write_csv(path: Path, arrays: Mapping[str, Any]) -> None:
-    arrays = {name: np.asarray(value) for name, value in arrays.items()}
-    left = {"readout", "continues"} & {n for n, v in arrays.items() if np.any(v)}
-    require(
-        not left, f"a CSV file cannot hold {' and '.join(sorted(left))}; write .npz or .h5 instead."
-    )
-    columns: dict[str, Numbers] = {}
-    for letter, field in _COLUMNS.items():
-        if field in arrays and arrays[field].ndim == 3:
-            parts = np.moveaxis(arrays[field], 2, 0)
-            columns |= {f"{letter}{i}": part for i, part in enumerate(parts, start=1)}
-    names = {"times": "time", "choices": "choice", "reward": "reward", "plastic": "plastic"}
-    for field, name in names.items():
-        if field in arrays and arrays[field].ndim == 2:
-            columns[name] = arrays[field]
-    shape = arrays["inputs"].shape
-    lengths = arrays.get("lengths", np.full(shape[0], shape[1]))
-    lines = [",".join(["trial", *columns])]
-    for trial in range(shape[0]):
-        for step in range(int(lengths[trial])):
-            cells = (float(column[trial, step]) for column in columns.values())
-            lines.append(",".join([str(trial + 1), *map(_cell, cells)]))
-    write_text(path, "\n".join(lines) + "\n")
-    if "initial_weights" in arrays:
-        write_text(path.with_name(f"{path.stem}.weights.csv"), _weights_text(arrays))
-
-
-def _weights_text(arrays: Mapping[str, Any]) -> str:
-    weights = arrays["initial_weights"]
-    heads = [f"w{j}" for j in range(1, weights.shape[-1] + 1)]
-    if weights.ndim == 2:
-        lines = [",".join(heads), *(",".join(map(_cell, row)) for row in weights)]
-    else:
-        lines = [",".join(["trial", *heads])]
-        for trial, own in enumerate(weights, start=1):
-            lines += [",".join([str(trial), *map(_cell, row)]) for row in own]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: float) -> str:
-    return "" if np.isnan(value) else repr(float(value))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.recordings.journal import parameters, plain
 from metaplast.recordings.moments import Moments, Problem
 from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Parameters
+from metaplast.terms.traces import MOST_TAU
 
 _ITERATIONS = 60
 TOLERANCE = 1e-10
 _DAMPING = 1e-12
 # Damping is raised by this factor when a step is refused, up to the most.
 _RAISE, _MOST_DAMPING = 30.0, 1e8
+# How far a step moves log τ at most.
+_FARTHEST = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +61,25 @@ def fit(
     Raises:
         DivergedError: if the weights diverge at the start already.
     """
-    at = start or none(problem, len(terms))
+    key = " ".join(["fit", *(term.name for term in terms)])
+    known = problem.journal.recall(key)
+    if known is not None:
+        if known.get("diverged"):
+            raise DivergedError
+        at = parameters(known)
+        return Fit(terms, at, problem.moments(terms, at))
+    try:
+        found = _newton(problem, terms, start or none(problem, len(terms)), tolerance)
+    except DivergedError:
+        problem.journal.keep(key, {"diverged": True})
+        raise
+    problem.journal.keep(key, plain(found.parameters))
+    return found
+
+
+def _newton(
+    problem: Problem, terms: tuple[MonomialTerm, ...], at: Parameters, tolerance: float
+) -> Fit:
     moments = problem.moments(terms, at)
     damping = _DAMPING
     for _ in range(_ITERATIONS):
@@ -93,7 +116,9 @@ def none(problem: Problem, terms: int) -> Parameters:
     if problem.free.initial:
         for each in problem.data.trajectories:
             shift[each.animal] = np.zeros_like(each.initial)
-    return Parameters(np.zeros(terms), shift=shift)
+    return Parameters(
+        np.zeros(terms), shift=shift, log_taus=tuple(math.log(c.tau) for c in problem.free.clocks)
+    )
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
@@ -118,10 +143,19 @@ def _step(information: Numbers, score: Numbers, damping: float) -> Numbers:
     return solved(information + damping * diagonal, score)
 
 
+def _moved_taus(before: tuple[float, ...], step: list[float]) -> tuple[float, ...]:
+    """Return log τ after its part of a step, which is taken from the step."""
+    found = []
+    for value in before:
+        change = min(max(float(step.pop(0)), -_FARTHEST), _FARTHEST)
+        found.append(min(max(value + change, 0.0), math.log(MOST_TAU)))
+    return tuple(found)
+
+
 def _moved(at: Parameters, step: Numbers, moments: Moments, problem: Problem) -> Parameters:
     terms = len(at.theta)
     rest = list(step[terms:])
-    moved = replace(at, theta=at.theta + step[:terms])
+    moved = replace(at, theta=at.theta + step[:terms], log_taus=_moved_taus(at.log_taus, rest))
     if problem.free.scale:
         moved = replace(moved, scale=at.scale + float(rest.pop(0)))
     if problem.free.gain:

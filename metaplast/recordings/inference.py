@@ -13,7 +13,7 @@ from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
 from metaplast.recordings.checks import require_scale
 from metaplast.recordings.comparison import Judge
-from metaplast.recordings.fit import Fit
+from metaplast.recordings.fitted_taus import tau_notes, time_constants, with_fitted_taus
 from metaplast.recordings.inference_settings import (
     LINKS_OF,
     InferenceSettings,
@@ -21,20 +21,23 @@ from metaplast.recordings.inference_settings import (
     free_parameters,
     prepared,
 )
+from metaplast.recordings.journal import Journal
 from metaplast.recordings.losses import LOSSES
 from metaplast.recordings.model import Layer
 from metaplast.recordings.moments import Problem
-from metaplast.recordings.monomial import candidates
+from metaplast.recordings.monomial import MonomialTerm
+from metaplast.recordings.noise import noises, with_noise
 from metaplast.recordings.pieces import DivergedError, Free
 from metaplast.recordings.recording import Recording
 from metaplast.recordings.result import FoundTerm, Inference
-from metaplast.recordings.score import dispersion, errors
-from metaplast.recordings.selection import Selection, Told, select
+from metaplast.recordings.score import Errors, errors
+from metaplast.recordings.search import Selection, Told
+from metaplast.recordings.selection import select
 from metaplast.recordings.trajectory import Data, arranged
 
 _LOSS = {
     "activity": "gaussian", "counts": "poisson", "binary": "bernoulli", "readout": "bernoulli",
-    "options": "categorical",
+    "options": "categorical", "weights": "gaussian",
 }  # fmt: skip
 # Absent candidates that are selected in at least this share of the draws are named.
 _OFTEN = 0.05
@@ -44,7 +47,7 @@ _BOUNDED = ("sigmoid", "tanh")
 
 def infer(
     recordings: Sequence[Recording] | Recording, settings: InferenceSettings | None = None, *,
-    compare: bool = True, told: Told = lambda _: None,
+    compare: bool = True, told: Told = lambda _: None, journal: Journal | None = None,
 ) -> Inference:  # fmt: skip
     """Return the rule that made some recordings, as far as they tell.
 
@@ -56,41 +59,60 @@ def infer(
         settings: how; None for the usual ones.
         compare: whether to fit the null models and published rules.
         told: receives a line about each step.
+        journal: of what an interrupted inference has computed; None for a new one.
 
     Raises:
         UserError: if the recordings do not fit together or the settings, or the model diverges.
     """
     settings = settings or InferenceSettings()
     recordings = tuple(prepared(each, settings) for each in _each(recordings))
-    pool = candidates(settings.terms)
+    pool = settings.pool
     free = free_parameters(recordings, settings)
     check(recordings, pool, settings, free)
     data = _arranged(recordings, settings)
-    problem = _problem(recordings[0], data, settings, free)
-    try:
-        selection = select(problem, pool, seed=settings.seed, told=told)
-    except DivergedError:
-        raise UserError(
-            "the model diverges even without plasticity; check the units of inputs and initial "
-            "weights."
-        ) from None
+    problem = _problem(recordings[0], data, settings, free, journal or Journal())
+    problem, selection = _selected(problem, pool, settings, told)
     told("held-out data")
     shares = _shares(problem, selection, settings.seed)
     judge = Judge(problem, replace(problem, data=data.tested()), selection.fit)
+    spread = errors(selection.fit, problem.loss)
+    constants = time_constants(problem, selection.fit, spread)
     return Inference(
-        _terms(problem, selection, judge, shares),
+        _terms(selection, judge, shares, spread),
+        constants,
         judge.models(known=all(r.weights is not None for r in recordings)) if compare else (),
         selection.steps,
         _first_p(selection),
         len(pool),
         _often(selection, shares),
-        _noise(problem, selection.fit),
+        *noises(problem, selection.fit),
         selection.fit.parameters.scale if free.scale else None,
         selection.fit.parameters.gain if free.gain else None,
         _described(recordings, data, free),
-        _notes(recordings, data, settings),
+        (
+            *_notes(recordings, data, settings),
+            *tau_notes(constants, max(max(r.lengths) for r in recordings)),
+        ),
         asdict(settings),
     )
+
+
+def _selected(
+    problem: Problem, pool: tuple[MonomialTerm, ...], settings: InferenceSettings, told: Told
+) -> tuple[Problem, Selection]:
+    """Return the selection, and the problem with the noise of weights and the time constants."""
+    try:
+        problem, found = with_noise(
+            problem, lambda own: select(own, pool, seed=settings.seed, told=told)
+        )
+        if settings.fit_tau:
+            return with_fitted_taus(problem, found, seed=settings.seed, told=told)
+    except DivergedError:
+        raise UserError(
+            "the model diverges even without plasticity; check the units of inputs and initial "
+            "weights."
+        ) from None
+    return problem, found
 
 
 def _each(given: Sequence[Recording] | Recording) -> Sequence[Recording]:
@@ -118,17 +140,18 @@ def _arranged(recordings: Sequence[Recording], settings: InferenceSettings) -> D
     return data
 
 
-def _problem(first: Recording, data: Data, settings: InferenceSettings, free: Free) -> Problem:
+def _problem(
+    first: Recording, data: Data, settings: InferenceSettings, free: Free, journal: Journal
+) -> Problem:
     layer = Layer(
         settings.activation, settings.eta, LINKS_OF.get(first.kind, "neurons"), first.readout
     )
-    return Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free)
+    return Problem(data.fitted(), layer, LOSSES[_LOSS[first.kind]], free, journal=journal)
 
 
 def _terms(
-    problem: Problem, selection: Selection, judge: Judge, shares: Numbers
+    selection: Selection, judge: Judge, shares: Numbers, spread: Errors
 ) -> tuple[FoundTerm, ...]:
-    spread = errors(selection.fit, problem.loss)
     widening = np.maximum(1.0, spread.value / np.maximum(spread.by_model, 1e-300))
     pool, kept = selection.pool, selection.kept
     sure = certainties(selection.quadratic, kept, len(pool), selection.threshold, widening.tolist())
@@ -148,10 +171,9 @@ def _terms(
 
 
 def _shares(problem: Problem, selection: Selection, seed: int) -> Numbers:
-    at, free = selection.fit.parameters, problem.free
     theta = np.zeros(len(selection.pool))
     theta[selection.kept] = selection.fit.theta
-    point = np.concatenate([theta, [at.scale] * free.scale + [at.gain] * free.gain])
+    point = np.concatenate([theta, selection.fit.parameters.others(problem.free)])
     return kept_shares(
         selection.moments, selection.quadratic, point, len(selection.pool), selection.threshold,
         seed=seed,
@@ -172,24 +194,22 @@ def _first_p(selection: Selection) -> float:
     return float(selection.test.p.min())
 
 
-def _noise(problem: Problem, found: Fit) -> float | None:
-    if not problem.loss.has_noise:
-        return None
-    count = len(found.terms) + problem.free.count
-    return float(np.sqrt(dispersion(found.moments, count, problem.loss)))
-
-
 def _described(recordings: Sequence[Recording], data: Data, free: Free) -> dict[str, str]:
     first = recordings[0]
     steps = sum(r.steps for r in recordings)
     trials = sum(r.trials for r in recordings)
-    seen = sum(int(np.isfinite(r.observed).sum()) for r in recordings)
+    seen = {
+        first.kind: sum(int(np.isfinite(r.observed).sum()) for r in recordings),
+        "weights": sum(
+            int(np.isfinite(r.seen_weights).sum()) for r in recordings if r.seen_weights is not None
+        ),
+    }
     weights = "fitted, the same for all trials of a file" if free.initial else "given"
     if free.scale:
         weights = "given up to a scale, which is fitted"
     return {
         "files": ", ".join(r.name for r in recordings),
-        "observed": f"{first.kind}, {amount(seen, 'numbers')}",
+        "observed": "; ".join(f"{k}, {amount(n, 'numbers')}" for k, n in seen.items() if n),
         "size": ", ".join(
             amount(number, unit)
             for number, unit in (
@@ -224,7 +244,7 @@ def _notes(
         )
     if not any(r.has_reward for r in recordings):
         return tuple(found)
-    unused = not any(term.reward for term in candidates(settings.terms))
+    unused = not any(term.has_reward for term in settings.pool)
     if unused:
         found.append(f"--terms {settings.terms} has no term with the reward that the files hold.")
     return tuple(found)

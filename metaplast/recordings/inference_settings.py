@@ -17,6 +17,7 @@ from metaplast.recordings.monomial import MonomialTerm, candidates
 from metaplast.recordings.odours import less_expected
 from metaplast.recordings.pieces import Free
 from metaplast.recordings.recording import Recording
+from metaplast.recordings.remembering import time_constants, with_memory
 
 Initial = Literal["auto", "given", "scale", "fitted"]
 # How the whole layer is seen, by the kind of observation; other kinds see each neuron.
@@ -50,6 +51,12 @@ class InferenceSettings(Settings):
     """Subtract the mean reward of the last N trials from the reward."""
     seed: int = 0
     """Seed of all random numbers."""
+    traces: str = ""
+    """Also candidates with a trace instead of x or y, for each time constant, such as 5,20,80."""
+    eligibilities: str = ""
+    """Also candidates with an eligibility times the reward, for each time constant."""
+    fit_tau: bool = True
+    """Fit the time constants of the traces and eligibilities in the rule."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -58,7 +65,7 @@ class InferenceSettings(Settings):
             UserError: if one is invalid, or of a wrong type.
         """
         super().__post_init__()
-        candidates(self.terms)
+        _ = self.pool
         Layer(self.activation, self.eta)
         require_choice("--by", self.by, ("trials", "animals"))
         require(
@@ -67,6 +74,27 @@ class InferenceSettings(Settings):
         )
         require_within("--reward-memory", self.reward_memory, 0, 10**6)
         require_seed("--seed", self.seed)
+
+    @property
+    def pool(self) -> tuple[MonomialTerm, ...]:
+        """All candidates.
+
+        Raises:
+            UserError: if a name is unknown, or a time constant is invalid.
+        """
+        plain = candidates(self.terms)
+        traces = time_constants("--traces", self.traces)
+        eligibilities = time_constants("--eligibilities", self.eligibilities)
+        require(
+            not traces or any(term.pre == 1 or term.post == 1 for term in plain),
+            f"--traces needs candidates with x or y, but --terms {self.terms} has none.",
+        )
+        require(
+            not eligibilities or any(term.reward == 1 and term.degree > 1 for term in plain),
+            f"--eligibilities needs candidates with the reward, such as xyr, but --terms "
+            f"{self.terms} has none; choose monomials:2,reward.",
+        )
+        return with_memory(plain, traces, eligibilities)
 
 
 def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
@@ -81,11 +109,14 @@ def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
     if recording.kind in LINKS_OF:
         return recording
     seen = np.isfinite(recording.observed).any((0, 1))
-    weights = recording.weights
+    weights, later = recording.weights, recording.seen_weights
+    if later is not None:
+        seen |= np.isfinite(later).any((0, 1, 3))
     return replace(
         recording,
         observed=recording.observed[:, :, seen],
         weights=None if weights is None else weights[..., seen, :],
+        seen_weights=None if later is None else later[:, :, seen],
     )
 
 
@@ -125,6 +156,10 @@ def check(
         "give trials of more steps, or the array continues.",
     )
     _check_choices(recordings[0].kind, settings, free)
+    require(
+        not (settings.gain and recordings[0].kind == "weights"),
+        "--gain is of the observed activity, but only weights were observed; leave it out.",
+    )
     by_animal = settings.by == "animals"
     require(
         not by_animal or len(recordings) >= _FEWEST_ANIMALS,
@@ -156,7 +191,7 @@ def _check_alike(recordings: Sequence[Recording]) -> None:
 def _check_rewards(
     recordings: Sequence[Recording], pool: tuple[MonomialTerm, ...], settings: InferenceSettings
 ) -> None:
-    rewarded = any(term.reward for term in pool)
+    rewarded = any(term.has_reward for term in pool)
     lacking = [r.name for r in recordings if not r.has_reward]
     require(
         not rewarded or not lacking,
@@ -190,4 +225,10 @@ def _shows_plasticity(recording: Recording) -> bool:
     if recording.continues:
         # Weights that changed in an earlier trial are seen in a later one.
         before[1:] += np.cumsum(recording.plastic.sum(1))[:-1, None]
-    return bool((np.isfinite(recording.observed).any(2) & (before > 0)).any())
+    if (np.isfinite(recording.observed).any(2) & (before > 0)).any():
+        return True
+    if recording.seen_weights is None:
+        return False
+    last = before[:, -1:] + recording.plastic[:, -1:]
+    after = np.concatenate([before, last], 1) > 0
+    return bool((np.isfinite(recording.seen_weights).any((2, 3)) & after).any())

@@ -6,15 +6,19 @@ the weights are kept every √T steps, and the steps between two of them are run
 back. With M̄ = ∂L/∂W after a step, per synapse,
 
     θ̄_k += η M̄·F_k,    ȳ += η M̄·∂g/∂y,    M̄ ← M̄ (1 + η ∂g/∂W) + f'(z) ȳ x.
+
+Weights V that were observed before a step add 2 λ (W − V) to M̄.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.base.errors import require
 from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.kernel import (
     LARGEST,
@@ -29,6 +33,7 @@ from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Parameters
 from metaplast.recordings.published import initial
+from metaplast.recordings.remembering import clocks_of
 from metaplast.recordings.trajectory import Trajectory
 
 
@@ -176,8 +181,14 @@ def gradient(
         at: the parameters.
 
     Raises:
+        UserError: if a term has a trace or an eligibility.
         DivergedError: if the weights diverge.
     """
+    require(
+        not clocks_of(terms),
+        "gradient() takes terms without traces and eligibilities; Problem.moments has the gradient "
+        "of all terms.",
+    )
     total, theta_bar = 0.0, np.zeros(len(terms))
     powers = np.array([term.exponents for term in terms], dtype=np.int64).reshape(-1, 4)
     for each in problem.data.trajectories:
@@ -193,10 +204,9 @@ def _one(
     w = np.array(initial(each, at), dtype=float)
     length = max(1, math.isqrt(each.steps))
     y, nothing = np.empty((each.steps, len(w))), np.empty((0, *w.shape))
-    starts = list(range(0, each.steps, length))
+    spans = _spans(each, length)
     checkpoints = []
-    for start in starts:
-        span = slice(start, start + length)
+    for span in spans:
         checkpoints.append(w.copy())
         fine = _forward(
             code, eta, theta, powers, each.inputs[span], each.reward[span], each.plastic[span], w,
@@ -210,8 +220,12 @@ def _one(
     y_bar = np.where(seen, -2 * at.gain * problem.loss.score(observed, mean), 0.0)
     w_bar = np.zeros_like(w)
     kept = np.empty((length, *w.shape))
-    for start, before in zip(starts[::-1], checkpoints[::-1], strict=True):
-        span = slice(start, start + length)
+    total = float(np.where(seen, problem.loss.deviance(observed, mean), 0.0).sum())
+    for span, before in zip(spans[::-1], checkpoints[::-1], strict=True):
+        seen_weights = each.weights.get(span.start)
+        errors = np.zeros_like(w)
+        if seen_weights is not None and each.cluster[span.start] >= 0:
+            errors = np.nan_to_num(before - seen_weights)
         inputs, reward, plastic = each.inputs[span], each.reward[span], each.plastic[span]
         _forward(
             code, eta, theta, powers, inputs, reward, plastic, before, kept[: len(inputs)], y[span]
@@ -219,4 +233,12 @@ def _one(
         _back(
             code, eta, theta, powers, inputs, reward, plastic, kept, y_bar[span], w_bar, theta_bar,
         )  # fmt: skip
-    return float(np.where(seen, problem.loss.deviance(observed, mean), 0.0).sum())
+        w_bar += 2 * problem.precision * errors
+        total += problem.precision * float(np.square(errors).sum())
+    return total
+
+
+def _spans(each: Trajectory, length: int) -> list[slice]:
+    """Return stretches of at most `length` steps; each observation of weights begins one."""
+    starts = sorted({*range(0, each.steps, length), *each.weights})
+    return [slice(start, end) for start, end in pairwise([*starts, each.steps])]

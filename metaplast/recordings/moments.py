@@ -4,25 +4,29 @@ For parameters p with slopes J = ∂μ/∂p, residual score s and weight w at ea
 
     deviance_c = Σ D,    u_c = Σ s J  [parameter],    H_c = Σ w J Jᵀ  [parameter, parameter],
 
-over the observations of cluster c. If initial weights are fitted, each row of W has its own block
-b of parameters. J is then replaced by J − P J_b with P = B C⁻¹, B = Σ w J J_bᵀ, C = Σ w J_b J_bᵀ,
-so that u and H are those of the other parameters with the blocks fitted beside them.
+over the observations of cluster c. A weight that was observed as V adds λ (V − W)²; its precision λ
+is the variance φ of the other observations over that of a weight's noise.
+
+If initial weights are fitted, each row of W has its own block b of parameters. J is then replaced
+by J − P J_b with P = B C⁻¹, B = Σ w J J_bᵀ, C = Σ w J_b J_bᵀ, so that u and H are those of the
+other parameters with the blocks fitted beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.recordings.arrays import Places
+from metaplast.recordings.journal import Journal
 from metaplast.recordings.losses import Loss
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm
-from metaplast.recordings.pieces import NOTHING, Free, Parameters, Piece, Walk
+from metaplast.recordings.pieces import NOTHING, Free, Parameters, Piece, SeenWeights, Walk
 from metaplast.recordings.trajectory import Data
 
 # A ridge on fitted initial weights, relative to their mean information: inputs may span no space.
@@ -51,9 +55,10 @@ class Moments:
     Attributes:
         deviance: [cluster].
         count: observations, [cluster].
-        score: u, [cluster, parameter]; the terms come first, then scale and gain.
+        score: u, [cluster, parameter]; the terms come first, then log τ, scale and gain.
         information: H, [cluster, parameter, parameter].
         blocks: of fitted initial weights, or None.
+        weights: sum of the squared errors of observed weights, and their number.
     """
 
     deviance: Numbers
@@ -61,6 +66,7 @@ class Moments:
     score: Numbers
     information: Numbers
     blocks: Blocks | None = None
+    weights: tuple[float, int] = (0.0, 0)
 
     @property
     def total(self) -> float:
@@ -77,12 +83,16 @@ class Problem:
         layer: the network.
         loss: of the observations.
         free: what is fitted beside θ.
+        precision: λ, of an observed weight.
+        journal: of the fits that have been made.
     """
 
     data: Data
     layer: Layer
     loss: Loss
     free: Free = NOTHING
+    precision: float = 1.0
+    journal: Journal = field(default_factory=Journal)
 
     def deviances(
         self, terms: tuple[MonomialTerm, ...], at: Parameters, *, test: bool = False
@@ -102,6 +112,9 @@ class Problem:
                 values = np.where(piece.seen, self.loss.deviance(piece.observed, piece.mean), 0.0)
                 np.add.at(deviance, unit[inside], values[inside].sum(1))
                 np.add.at(count, unit[inside], piece.seen[inside].sum(1))
+                if piece.weights is not None and unit[0] >= 0:
+                    deviance[unit[0]] += self.precision * _squares(piece.weights)
+                    count[unit[0]] += piece.weights.seen.sum()
         return deviance, count
 
     def moments(self, terms: tuple[MonomialTerm, ...], at: Parameters) -> Moments:
@@ -117,6 +130,7 @@ class Problem:
         deviance, count = np.zeros(clusters), np.zeros(clusters)
         score = np.zeros((clusters, parameters))
         information = np.zeros((clusters, parameters, parameters))
+        squares, number = 0.0, 0
         for each in self.data.trajectories:
             projection = None if blocks is None else blocks.projection[each.animal]
             for piece in walk.pieces(each, at):
@@ -132,7 +146,28 @@ class Problem:
                     count[cluster] += len(observed)
                     score[cluster] += weighted.T @ (observed - mean)
                     information[cluster] += weighted.T @ own
-        return Moments(deviance, count, score, information, blocks)
+                cluster, weights = each.cluster[piece.span.start], piece.weights
+                if weights is not None and cluster >= 0:
+                    residuals, own = _of_weights(weights, projection)
+                    squares, number = squares + float(residuals @ residuals), number + len(own)
+                    deviance[cluster] += self.precision * residuals @ residuals
+                    count[cluster] += len(own)
+                    score[cluster] += self.precision * residuals @ own
+                    information[cluster] += self.precision * own.T @ own
+        return Moments(deviance, count, score, information, blocks, (squares, number))
+
+
+def _squares(weights: SeenWeights) -> float:
+    return float(np.square(np.where(weights.seen, weights.observed - weights.mean, 0.0)).sum())
+
+
+def _of_weights(weights: SeenWeights, projection: Numbers | None) -> tuple[Numbers, Numbers]:
+    """Return the residual of each observed weight, and its derivatives, [weight, parameter]."""
+    slopes = weights.slopes
+    if projection is not None:
+        slopes = slopes - projection @ weights.own
+    residuals = (weights.observed - weights.mean)[weights.seen]
+    return residuals, slopes.swapaxes(1, 2)[weights.seen]
 
 
 def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
@@ -152,6 +187,14 @@ def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
                 cross[i] += piece.slopes[:, i].T @ part
                 own[i] += part.T @ piece.own[:, i]
                 score[i, 0] += residual[:, i] @ part
+            weights = piece.weights
+            if weights is None or each.cluster[piece.span.start] < 0:
+                continue
+            seen = problem.precision * weights.seen
+            part = (seen[:, None] * weights.own).swapaxes(1, 2)
+            cross += weights.slopes @ part
+            own += weights.own @ part
+            score += (weights.observed - weights.mean)[:, None] @ part
     found = {animal: _eliminated(*own) for animal, own in sums.items()}
     return Blocks(
         {animal: each[0] for animal, each in found.items()},

@@ -4,24 +4,40 @@ x is the activity of the presynaptic neuron, y that of the postsynaptic one, W t
 them, and r a reward that all synapses share:
 
     ΔW_ij = η Σ_k θ_k x_j^a y_i^b W_ij^c r^d.
+
+A term may have memory: traces of x, y and r as further factors, and the eligibility of its factors
+of x, y and W; see `memory`. `x_20y` is x̄ y with a trace of 20 steps, `xyr_e5` is r times the
+eligibility of x y with 5 steps.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
 from metaplast.base.words import words
-from metaplast.terms.algebra import Formula, W, outer, post, pre, scalar
+from metaplast.recordings.memory import (
+    NAME,
+    NOTHING,
+    Clock,
+    Memory,
+    bars,
+    ending,
+    letters,
+    memory_in,
+    rounded,
+)
+from metaplast.terms.algebra import Formula, Mapped, Signal, W, eligible, outer, post, pre, scalar
 from metaplast.terms.generated import SOURCE
 from metaplast.terms.term import Term
+from metaplast.terms.traces import trace
+from metaplast.terms.vectors import Population, mapped
 
 # The highest power that a term of the algebra has.
 MOST = 3
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_LABEL = re.compile(r"(?:x([23]?))?(?:y([23]?))?(?:w([23]?))?(?:r([23]?))?", re.IGNORECASE)
 _NAMED_POOLS = ("monomials:2", "monomials:3", "taylor", "taylor-reward")
 
 
@@ -34,23 +50,31 @@ class MonomialTerm:
         post: exponent of the postsynaptic activity y.
         weight: exponent of the weight W.
         reward: exponent of the reward r.
+        memory: traces that multiply the term, and its eligibility.
     """
 
     pre: int = 0
     post: int = 0
     weight: int = 0
     reward: int = 0
+    memory: Memory = NOTHING
 
     def __post_init__(self) -> None:
         """Check the exponents.
 
         Raises:
-            UserError: if one is not a whole number from 0 to 3.
+            UserError: if one is not a whole number from 0 to 3, or an eligibility has nothing to
+                collect.
         """
         require(
             all(isinstance(e, int) and 0 <= e <= MOST for e in self.exponents),
             f"the exponents of a monomial are whole numbers from 0 to {MOST}, got "
             f"{shown(self.exponents)}.",
+        )
+        collected = self.pre or self.post or self.weight or self.memory.pre or self.memory.post
+        require(
+            not self.memory.eligible or bool(collected),
+            "an eligibility collects a product of x, y or W; write it as xyr_e5.",
         )
 
     @property
@@ -61,15 +85,24 @@ class MonomialTerm:
     @cached_property
     def name(self) -> str:
         """The name as users write it and files hold it: `xy`, `y2w`, `xr`; `one` for 1."""
-        parts = zip("xywr", self.exponents, strict=True)
-        return "".join(s + (str(p) if p > 1 else "") for s, p in parts if p) or "one"
+        parts, traces = zip("xywr", self.exponents, strict=True), letters(self.memory)
+        text = "".join((s + (str(p) if p > 1 else "") if p else "") + traces.get(s, "")
+                       for s, p in parts)  # fmt: skip
+        return text + ending(self.memory) or "one"
 
     @cached_property
     def label(self) -> str:
-        """The printed form, such as y² W; 1 if all exponents are zero."""
-        parts = zip("xyWr", self.exponents, strict=True)
-        found = [s + (str(p).translate(_SUPERSCRIPT) if p > 1 else "") for s, p in parts if p]
-        return " ".join(found) or "1"
+        """The printed form, such as y² W, x̄(20) y or r E(5){x y}; 1 for a constant."""
+        traces, found = bars(self.memory), dict[str, list[str]]()
+        for s, p in zip("xyWr", self.exponents, strict=True):
+            own = [s + (str(p).translate(_SUPERSCRIPT) if p > 1 else "")] if p else []
+            found[s] = [*own, traces[s]] if s in traces else own
+        reward = found.pop("r")
+        inner = [factor for own in found.values() for factor in own]
+        if self.memory.eligible:
+            inner = [f"E({rounded(self.memory.eligible)}){{{' '.join(inner)}}}"]
+            return " ".join(reward + inner)
+        return " ".join(inner + reward) or "1"
 
     @property
     def degree(self) -> int:
@@ -78,17 +111,30 @@ class MonomialTerm:
 
     def formula(self) -> Formula:
         """Return the term in the algebra; the reward is the scalar `reward` of the system."""
-        row, column = post.activity, pre.activity
-        left = post.one if not self.post else row if self.post == 1 else row**self.post
-        right = pre.one if not self.pre else column if self.pre == 1 else column**self.pre
+        memory, reward = self.memory, scalar("reward")
+        left = _side("post", self.post, memory.post, memory.post_power)
+        right = _side("pre", self.pre, memory.pre, memory.pre_power)
         found, times = outer(left, right), self.weight
-        if times and not self.pre and not self.post:
+        if times and left == post.one and right == pre.one:
             found, times = W.as_formula(), times - 1
         for _ in range(times):
             found = W * found
+        if memory.eligible:
+            found = eligible(found, memory.eligible)
+        if memory.reward:
+            found = trace(reward, memory.reward) * found
         for _ in range(self.reward):
-            found = scalar("reward") * found
+            found = reward * found
         return found
+
+    @property
+    def has_reward(self) -> bool:
+        """Whether the term reads the reward or its trace."""
+        return bool(self.reward or self.memory.reward)
+
+    def timed(self, taus: Mapping[Clock, float]) -> MonomialTerm:
+        """Return the term with other time constants."""
+        return replace(self, memory=self.memory.timed(taus)) if self.memory.clocks else self
 
     def to_term(self) -> Term:
         """Return the term as rules and their files hold it."""
@@ -98,8 +144,21 @@ class MonomialTerm:
             "weight": self.weight,
             "reward": self.reward,
         }
-        parts = (f"{w}{f' to the power {p}' if p > 1 else ''}" for w, p in words.items() if p)
-        return Term(self.name, self.formula(), SOURCE, " times ".join(parts) or "a constant")
+        parts = [f"{w}{f' to the power {p}' if p > 1 else ''}" for w, p in words.items() if p]
+        parts += [f"a trace of {c.label}" for c in self.memory.clocks if c.kind != "e"]
+        summary = " times ".join(parts) or "a constant"
+        summary += ", with an eligibility" if self.memory.eligible else ""
+        return Term(self.name, self.formula(), SOURCE, summary)
+
+
+def _side(name: Population, power: int, tau: float, followed: int) -> Signal | Mapped:
+    """Return the product of a power of an activity and of its trace."""
+    own, one = Signal(name, "activity"), Signal(name, "one")
+    found = one if not power else own if power == 1 else own**power
+    if not tau:
+        return found
+    kept = trace(own if followed == 1 else own**followed, tau)
+    return kept if not power else mapped(found) * kept
 
 
 def equation(terms: tuple[MonomialTerm, ...], theta: tuple[float, ...]) -> str:
@@ -137,7 +196,7 @@ def up_to(degree: int, *, reward: bool = False) -> tuple[MonomialTerm, ...]:
 
 
 def monomial(text: str) -> MonomialTerm:
-    """Return the monomial with a name such as `xy`, `y2W` or `one`.
+    """Return the monomial with a name such as `xy`, `y2W`, `x_20y`, `xyr_e5` or `one`.
 
     Raises:
         UserError: if it is not the name of a monomial.
@@ -145,13 +204,15 @@ def monomial(text: str) -> MonomialTerm:
     word = text.strip().replace(" ", "").replace("^", "").replace("²", "2").replace("³", "3")
     if word.lower() in ("one", "1"):
         return MonomialTerm()
-    found = _LABEL.fullmatch(word)
+    found = NAME.fullmatch(word)
     if not word or found is None:
         raise unknown_name(
             "monomial", text, (t.name for t in up_to(3)),
-            [t.name for t in taylor(reward=True)], ", each also times r, as in xyr",
+            [t.name for t in taylor(reward=True)],
+            ", each also times r, as in xyr, or with traces and an eligibility, as in x_20y_5r_e5",
         )  # fmt: skip
-    return MonomialTerm(*(0 if p is None else int(p or 1) for p in found.groups()))
+    x, y, w, r = (0 if found[s] is None else int(found[s] or 1) for s in "xywr")
+    return MonomialTerm(x, y, w, r, memory_in(found))
 
 
 def candidates(text: str) -> tuple[MonomialTerm, ...]:
@@ -177,7 +238,7 @@ def candidates(text: str) -> tuple[MonomialTerm, ...]:
             )
         return up_to(int(degree), reward=bool(option))
     names = words("--terms", text, "term")
-    if len(names) == 1 and _LABEL.fullmatch(names[0]) is None and names[0].lower() != "one":
+    if len(names) == 1 and NAME.fullmatch(names[0]) is None and names[0].lower() != "one":
         known = [*_NAMED_POOLS, *(t.name for t in up_to(2))]
         raise unknown_name("pool or monomial", names[0], known)
     terms = tuple(map(monomial, names))

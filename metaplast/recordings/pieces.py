@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.recordings.arrays import Flags, Places
+from metaplast.recordings.arrays import Flags
 from metaplast.recordings.losses import Loss
+from metaplast.recordings.memory import Clock
 from metaplast.recordings.model import Layer
 from metaplast.recordings.monomial import MonomialTerm
+from metaplast.recordings.remembering import clocks_of
+from metaplast.recordings.steps import PlainSteps, RememberingSteps, Steps
 from metaplast.recordings.trajectory import Trajectory
 
 # Numbers that the derivatives of one piece take: 32 MB.
@@ -26,6 +31,7 @@ class Parameters:
         theta: coefficients, [term].
         scale: of the given initial weights.
         gain: of the observed activity.
+        log_taus: logarithms of the fitted time constants, in the order of `Free.clocks`.
         shift: added to the given initial weights, [post, pre] by animal; empty if they are not
             fitted.
     """
@@ -34,6 +40,11 @@ class Parameters:
     scale: float = 1.0
     gain: float = 1.0
     shift: Mapping[int, Numbers] = field(default_factory=dict)
+    log_taus: tuple[float, ...] = ()
+
+    def others(self, free: Free) -> list[float]:
+        """Return the fitted values beside θ and initial weights, in the order of the slopes."""
+        return [*self.log_taus, *([self.scale] * free.scale), *([self.gain] * free.gain)]
 
 
 @dataclass(frozen=True)
@@ -45,16 +56,18 @@ class Free:
         gain: the gain of the observed activity.
         initial: the initial weights themselves, the same for all trials of an animal up to what
             their given initial weights differ by.
+        clocks: time constants of traces and eligibilities.
     """
 
     scale: bool = False
     gain: bool = False
     initial: bool = False
+    clocks: tuple[Clock, ...] = ()
 
     @property
     def count(self) -> int:
         """Number of parameters beside θ, without initial weights."""
-        return self.scale + self.gain
+        return len(self.clocks) + self.scale + self.gain
 
 
 NOTHING = Free()
@@ -62,6 +75,27 @@ NOTHING = Free()
 
 class DivergedError(ArithmeticError):
     """The weights of a trajectory grew beyond all bounds."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeenWeights:
+    """Weights that were observed before a step.
+
+    Attributes:
+        observed: [post, pre]; 0 where nothing was observed.
+        seen: whether it was, [post, pre].
+        mean: the model's weights, [post, pre].
+        slopes: their derivatives by the terms' coefficients, log τ, scale and gain, [post,
+            parameter, pre].
+        own: their derivatives by the initial weights of the neuron itself, [post, pre at the
+            start, pre].
+    """
+
+    observed: Numbers
+    seen: Flags
+    mean: Numbers
+    slopes: Numbers
+    own: Numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +107,10 @@ class Piece:
         observed: [time, place]; 0 where nothing was observed.
         seen: whether it was, [time, place].
         mean: expected values, [time, place].
-        slopes: their derivatives by the terms' coefficients, scale and gain, [time, place,
+        slopes: their derivatives by the terms' coefficients, log τ, scale and gain, [time, place,
             parameter].
         own: their derivatives by the initial weights of the neuron itself, [time, post, pre].
+        weights: those that were observed before the first of these steps, or None.
     """
 
     span: slice
@@ -84,6 +119,7 @@ class Piece:
     mean: Numbers
     slopes: Numbers
     own: Numbers
+    weights: SeenWeights | None
 
 
 @dataclass(frozen=True)
@@ -110,44 +146,65 @@ class Walk:
         Raises:
             DivergedError: if the weights diverge.
         """
-        from metaplast.recordings.kernel import advance
-
         posts = len(each.initial)
-        theta, powers = _coefficients(self.terms, at.theta, only_active=not self.slopes)
+        steps = self._steps(at)
         weights = at.scale * each.initial
         if at.shift:
             weights = weights + at.shift[each.animal]
         weights = np.ascontiguousarray(weights, dtype=float)
-        carried = self._carried(each, len(theta))
+        carried = self._carried(each)
+        steps.begin(carried)
         length = max(1, _MOST // (posts * max(carried.shape[1], 1)))
-        for start in range(0, each.steps, length):
-            span = slice(start, min(start + length, each.steps))
-            steps = span.stop - start
-            y, dy = np.empty((steps, posts)), np.empty((steps, posts, carried.shape[1]))
-            fine = advance(
-                self.layer.code, self.layer.eta, theta, powers, each.inputs[span],
-                each.reward[span], each.plastic[span], weights, carried, y, dy,
-            )  # fmt: skip
-            if not fine:
+        starts = sorted({*range(0, each.steps, length), *each.weights})
+        for start, end in pairwise([*starts, each.steps]):
+            span, seen = slice(start, end), self._seen(each, start, weights, carried)
+            count = span.stop - start
+            y, dy = np.empty((count, posts)), np.empty((count, posts, carried.shape[1]))
+            if not steps.advance(each, span, weights, carried, y, dy):
                 raise DivergedError
-            yield self._piece(each, span, at, y, dy)
+            yield self._piece(each, span, at, y, dy, seen)
 
-    def _carried(self, each: Trajectory, terms: int) -> Numbers:
+    def _seen(
+        self, each: Trajectory, start: int, weights: Numbers, carried: Numbers
+    ) -> SeenWeights | None:
+        """Return what was observed of the weights before a step, with copies of the model's."""
+        observed = each.weights.get(start)
+        if observed is None:
+            return None
+        seen = np.isfinite(observed)
+        last = carried.shape[1] - (carried.shape[2] if self.slopes and self.free.initial else 0)
+        slopes = carried[:, :last].copy()
+        if self.slopes and self.free.gain:
+            slopes = np.pad(slopes, ((0, 0), (0, 1), (0, 0)))
+        own = carried[:, last:].copy()
+        return SeenWeights(np.where(seen, observed, 0.0), seen, weights.copy(), slopes, own)
+
+    def _steps(self, at: Parameters) -> Steps:
+        kept = [i for i in range(len(self.terms)) if self.slopes or at.theta[i] != 0]
+        terms, theta = [self.terms[i] for i in kept], np.array([at.theta[i] for i in kept])
+        if not clocks_of(terms):
+            return PlainSteps(self.layer, terms, theta)
+        taus = dict(zip(self.free.clocks, map(math.exp, at.log_taus), strict=True))
+        return RememberingSteps(self.layer, terms, theta, taus, self.free.clocks)
+
+    def _carried(self, each: Trajectory) -> Numbers:
         """Return ∂W_0/∂parameter, [post, parameter, pre]."""
         posts, pres = each.initial.shape
         if not self.slopes:
             return np.zeros((posts, 0, pres))
-        count = terms + self.free.scale + (pres if self.free.initial else 0)
+        before = len(self.terms) + len(self.free.clocks)
+        count = before + self.free.scale + (pres if self.free.initial else 0)
         found = np.zeros((posts, count, pres))
         if self.free.scale:
-            found[:, terms] = each.initial
+            found[:, before] = each.initial
         if self.free.initial:
             found[:, -pres:] = np.eye(pres)
         return found
 
     def _piece(
-        self, each: Trajectory, span: slice, at: Parameters, y: Numbers, dy: Numbers
-    ) -> Piece:
+        self, each: Trajectory, span: slice, at: Parameters, y: Numbers, dy: Numbers,
+        weights: SeenWeights | None,
+    ) -> Piece:  # fmt: skip
         observed = each.observed[span]
         seen = ~np.isnan(observed)
         mean = self.loss.within(self.layer.mean(y, at.gain))
@@ -159,14 +216,4 @@ class Walk:
                 by_gain = self.layer.gain_slope(y, mean)
                 slopes = np.concatenate([slopes, by_gain[:, :, None]], 2)
             own = at.gain * dy[:, :, last:]
-        return Piece(span, np.where(seen, observed, 0.0), seen, mean, slopes, own)
-
-
-def _coefficients(
-    terms: Sequence[MonomialTerm], theta: Numbers, *, only_active: bool
-) -> tuple[Numbers, Places]:
-    """Return θ and the exponents of the terms, without those whose θ is 0 if `only_active`."""
-    kept = [i for i in range(len(terms)) if not only_active or theta[i] != 0]
-    powers = np.array([terms[i].exponents for i in kept], dtype=np.int64).reshape(-1, 4)
-    chosen = np.array([theta[i] for i in kept], dtype=float)
-    return chosen, powers
+        return Piece(span, np.where(seen, observed, 0.0), seen, mean, slopes, own, weights)

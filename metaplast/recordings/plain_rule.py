@@ -1,13 +1,16 @@
 """Any rule of the algebra along trials, written plainly: for simulations and for published rules.
 
-It shares no code with the compiled kernel, and differs from it in what it can do: terms may have
-traces, functions of the activity and sums over neurons, but there are no derivatives.
+It shares no code with the compiled kernels, and differs from them in what it can do: terms may have
+any traces and eligibilities, functions of the activity and sums over neurons, but there are no
+derivatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +19,21 @@ from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
 from metaplast.recordings.arrays import Flags
 from metaplast.recordings.model import FUNCTIONS, Layer
-from metaplast.terms.algebra import Formula, Mapped, Monomial, Projection, Scalar, Signal, Vector
+from metaplast.terms.algebra import (
+    Eligibility,
+    Formula,
+    Mapped,
+    Monomial,
+    Projection,
+    Scalar,
+    Signal,
+    Vector,
+)
 from metaplast.terms.functions import FUNCTIONS as MAPS
 from metaplast.terms.term import Term
-from metaplast.terms.traces import trace_of
+from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
 
+Watch = Callable[[int, Numbers], None]
 _REWARD = "reward"
 # Weights beyond this have diverged.
 _LARGEST = 1e8
@@ -57,7 +70,7 @@ class PlainRule:
                     f"the term {term.name} reads {signal.written}, which recordings do not have; "
                     f"give a rule of pre.activity, post.activity, W and scalar('reward').",
                 )
-            other = term.scalars - {_REWARD}
+            other = {name for name in term.scalars if _followed(name)[0] != _REWARD}
             require(
                 not other,
                 f"the term {term.name} reads the scalar {', '.join(sorted(other))}, which "
@@ -67,11 +80,31 @@ class PlainRule:
     @property
     def has_reward(self) -> bool:
         """Whether a term reads the reward."""
-        return any(_REWARD in term.scalars for term in self.terms)
+        return any(term.scalars for term in self.terms)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a term reads a trace or an eligibility."""
+        scalars = any(_followed(name)[0] != name for name in self._scalars)
+        return bool(self._traces or self._eligibilities or scalars)
+
+    @cached_property
+    def _traces(self) -> Mapping[Signal, Trace]:
+        signals = {signal: trace_of(signal) for term in self.terms for signal in term.signals}
+        return {signal: found for signal, found in signals.items() if found is not None}
+
+    @cached_property
+    def _scalars(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for term in self.terms for name in term.scalars))
+
+    @cached_property
+    def _eligibilities(self) -> tuple[Eligibility, ...]:
+        return tuple(dict.fromkeys(each for term in self.terms for each in term.eligibilities))
 
     def run(
-        self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers
-    ) -> tuple[Numbers, Numbers]:
+        self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers,
+        watch: Watch = lambda *_: None, starts: Flags | None = None,
+    ) -> tuple[Numbers, Numbers]:  # fmt: skip
         """Return the activity of the layer, and its final weights.
 
         Args:
@@ -80,6 +113,9 @@ class PlainRule:
             reward: r, [trial, time].
             plastic: whether the weights change, [trial, time].
             weights: W_0, [trial, post, pre].
+            watch: called before each step, with its number and W.
+            starts: steps at which traces and eligibilities are zero again, [trial, time]; None for
+                the first one only.
 
         Returns:
             y [trial, time, post] and W [trial, post, pre].
@@ -89,13 +125,15 @@ class PlainRule:
         """
         w, function = np.array(weights, dtype=float), FUNCTIONS[layer.activation]
         y = np.empty((*inputs.shape[:2], w.shape[1]))
-        traces: dict[Signal, Numbers] = {}
+        kept = _Kept({}, {}, {})
         with np.errstate(all="ignore"):
             for t in range(inputs.shape[1]):
+                watch(t, w)
+                if starts is not None:
+                    kept.forget(starts[:, t])
                 x = inputs[:, t]
                 y[:, t] = function(np.einsum("bij,bj->bi", w, x))
-                signals = self._signals(x, y[:, t], traces)
-                change = layer.eta * self._change(signals, w, reward[:, t])
+                change = layer.eta * self._change(self._step(x, y[:, t], reward[:, t], w, kept))
                 w = w + np.where(plastic[:, t, None, None], change, 0.0)
                 if not (np.abs(w) < _LARGEST).all():
                     raise UserError(
@@ -103,42 +141,75 @@ class PlainRule:
                     )
         return y, w
 
-    def _signals(
-        self, x: Numbers, y: Numbers, traces: dict[Signal, Numbers]
-    ) -> Mapping[Signal, Numbers]:
-        """Return all signals of a step, after updating the traces."""
+    def _step(self, x: Numbers, y: Numbers, reward: Numbers, w: Numbers, kept: _Kept) -> _Step:
+        """Return all that terms read in a step, after updating what is kept."""
+        traces = kept.traces
         found = {Signal("pre", "activity"): x, Signal("post", "activity"): y}
         found |= {Signal("pre", "one"): np.ones_like(x), Signal("post", "one"): np.ones_like(y)}
-        for term in self.terms:
-            for signal in term.signals:
-                followed = trace_of(signal)
-                if followed is None or signal in found:
-                    continue
-                value = _read(followed.followed, found)
-                old = traces.get(signal, np.zeros_like(value))
-                traces[signal] = (1 - 1 / followed.tau) * old + value / followed.tau
-                found[signal] = traces[signal]
-        return found
+        for signal, followed in self._traces.items():
+            value = _read(followed.followed, found)
+            old = traces.get(signal, np.zeros_like(value))
+            traces[signal] = (1 - 1 / followed.tau) * old + value / followed.tau
+            found[signal] = traces[signal]
+        for name in self._scalars:
+            _, tau = _followed(name)
+            old = kept.scalars.get(name, np.zeros_like(reward))
+            kept.scalars[name] = (1 - 1 / tau) * old + reward / tau
+        step = _Step(found, kept.scalars, w, kept.eligibilities)
+        for eligibility in self._eligibilities:
+            new = sum(_product(each, step) for each in eligibility.formula.monomials)
+            old = kept.eligibilities.get(eligibility, np.zeros_like(w))
+            kept.eligibilities[eligibility] = (1 - 1 / eligibility.tau) * old + new
+        return step
 
-    def _change(self, signals: Mapping[Signal, Numbers], w: Numbers, reward: Numbers) -> Numbers:
-        found = np.zeros_like(w)
+    def _change(self, step: _Step) -> Numbers:
+        found = np.zeros_like(step.weights)
         for term, value in zip(self.terms, self.theta, strict=True):
             assert isinstance(term.formula, Formula)
             for monomial in term.formula.monomials:
-                found += value * _product(monomial, signals, w, reward)
+                found += value * _product(monomial, step)
         return found
 
 
-def _product(
-    monomial: Monomial, signals: Mapping[Signal, Numbers], w: Numbers, reward: Numbers
-) -> Numbers:
+class _Kept(NamedTuple):
+    """What is kept from step to step; the first axis is the trial."""
+
+    traces: dict[Signal, Numbers]
+    scalars: dict[str, Numbers]
+    eligibilities: dict[Eligibility, Numbers]
+
+    def forget(self, trials: Flags) -> None:
+        """Set all to zero in some trials."""
+        for kept in self:
+            for values in kept.values():
+                values[trials] = 0.0
+
+
+class _Step(NamedTuple):
+    """What terms read in a step."""
+
+    signals: Mapping[Signal, Numbers]
+    scalars: Mapping[str, Numbers]
+    weights: Numbers
+    eligibilities: Mapping[Eligibility, Numbers]
+
+
+def _followed(scalar: str) -> tuple[str, float]:
+    """Return which scalar a scalar follows, and its τ: 1 if it is no trace."""
+    return scalar_trace_of(scalar) or (scalar, 1.0)
+
+
+def _product(monomial: Monomial, step: _Step) -> Numbers:
+    w, signals = step.weights, step.signals
     found = monomial.coefficient * w ** (monomial.power + (monomial.row is None))
+    if monomial.eligibility is not None:
+        found = found * step.eligibilities[monomial.eligibility]
     if monomial.row is not None and monomial.column is not None:
         row, column = _read(monomial.row, signals), _carried(monomial.column, signals, w)
         found = found * row[:, :, None] * column[:, None, :]
     for gate in monomial.gates:
         if isinstance(gate, Scalar):
-            factor: Numbers = reward
+            factor: Numbers = step.scalars[gate.name]
         else:
             left, right = (_carried(side, signals, w) for side in gate.vectors)
             factor = (left * right).sum(1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from metaplast.recordings.memory_program import TEMPLATE, parts
 from metaplast.recordings.monomial import MonomialTerm
+from metaplast.recordings.remembering import clocks_of
 from metaplast.recordings.result import Inference
 
 _FUNCTIONS = {
@@ -56,14 +58,18 @@ def learn(w, inputs, rewards=None):
 
 def program(found: Inference) -> str:
     """Return the program, which computes what the model computes."""
+    terms = [each.term for each in found.terms]
+    known = {
+        "equation": found.equation, "eta": float(found.settings["eta"]), "theta": found.theta,
+        "function": _FUNCTIONS[str(found.settings["activation"])],
+    }  # fmt: skip
+    if clocks_of(terms):
+        return TEMPLATE.format(**known, **parts(terms))
     lines = [f"        THETA[{t.term.name!r}]{_factors(t.term)}" for t in found.terms] or [
         "        0.0"
     ]
     return _TEMPLATE.format(
-        equation=found.equation,
-        eta=float(found.settings["eta"]),
-        theta=found.theta,
-        function=_FUNCTIONS[str(found.settings["activation"])],
+        **known,
         lines="\n        + ".join(line.strip() for line in lines).join(["        ", ""]),
     )
 

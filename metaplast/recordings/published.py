@@ -38,18 +38,31 @@ class PublishedRule:
 
 
 @dataclass(frozen=True, eq=False)
+class Course:
+    """What a rule gives along a trajectory.
+
+    Attributes:
+        activity: y, [time, post].
+        weights: W at the steps at which weights were observed, [post, pre].
+    """
+
+    activity: Numbers
+    weights: Mapping[int, Numbers]
+
+
+@dataclass(frozen=True, eq=False)
 class Rated:
     """A published rule with its fitted rate.
 
     Attributes:
         name: of the rule.
         rate: its coefficient.
-        activities: of each trajectory, [time, post].
+        courses: of each trajectory.
     """
 
     name: str
     rate: float
-    activities: tuple[Numbers, ...]
+    courses: tuple[Course, ...]
 
 
 def published_rules() -> Mapping[str, PublishedRule]:
@@ -62,8 +75,8 @@ def work(problem: Problem) -> float:
     return float(sum(t.steps * t.initial.size for t in problem.data.trajectories))
 
 
-def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None:
-    """Return a published rule with the rate of least deviance; None if it diverges at any.
+def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated:
+    """Return a published rule with the rate of least deviance.
 
     Gauss–Newton on one parameter, with the slope by central differences.
 
@@ -71,9 +84,23 @@ def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None
         problem: the data of the fit.
         rule: the rule.
         at: initial weights, scale and gain; its θ is not used.
+
+    Raises:
+        UserError: if the weights diverge without plasticity already.
     """
+    key = f"rate of {rule.name}"
+    known = problem.journal.recall(key)
+    if known is not None:
+        rate = float(known["rate"])
+        return Rated(rule.name, rate, tuple(_courses(problem, rule, rate, at)))
+    found = _rated(problem, rule, at)
+    problem.journal.keep(key, {"rate": found.rate})
+    return found
+
+
+def _rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated:
     rate, size = 0.0, 1e-3
-    best = _activities(problem, rule, 0.0, at)
+    best = _courses(problem, rule, 0.0, at)
     lowest = deviance(problem, best, at)[0].sum()
     for _ in range(_ITERATIONS):
         step = _newton(problem, rule, rate, at, best)
@@ -81,7 +108,7 @@ def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None
             break
         for _ in range(25):
             try:
-                tried = _activities(problem, rule, rate + step, at)
+                tried = _courses(problem, rule, rate + step, at)
             except UserError:
                 step *= 0.3
                 continue
@@ -99,74 +126,96 @@ def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated | None
 
 
 def _newton(
-    problem: Problem, rule: PublishedRule, rate: float, at: Parameters, now: Sequence[Numbers]
+    problem: Problem, rule: PublishedRule, rate: float, at: Parameters, now: Sequence[Course]
 ) -> float | None:
     small = 1e-4 * max(abs(rate), 1e-2)
     try:
-        up, down = (_activities(problem, rule, rate + s * small, at) for s in (1, -1))
+        up, down = (_courses(problem, rule, rate + s * small, at) for s in (1, -1))
     except UserError:
         return None
     top = bottom = 0.0
-    for each, y, higher, lower in zip(problem.data.trajectories, now, up, down, strict=True):
+    for each, *three in zip(problem.data.trajectories, now, up, down, strict=True):
         seen = ~np.isnan(each.observed) & (each.cluster >= 0)[:, None]
         mean, more, less = (
-            problem.loss.within(problem.layer.mean(v, at.gain)) for v in (y, higher, lower)
+            problem.loss.within(problem.layer.mean(v.activity, at.gain)) for v in three
         )
         slope, weight = (more - less) / (2 * small), problem.loss.weight(mean)
         residual = np.where(seen, each.observed - mean, 0.0)
         top += float((weight * slope * residual).sum())
         bottom += float((weight * slope**2)[seen].sum())
+        for step, observed in each.weights.items():
+            if each.cluster[step] >= 0:
+                own, higher, lower = (course.weights[step] for course in three)
+                by = (higher - lower) / (2 * small)
+                top += problem.precision * float(np.nansum(by * (observed - own)))
+                bottom += problem.precision * float((by**2)[~np.isnan(observed)].sum())
     return top / bottom if bottom > 0 else None
 
 
 def simulated(
     problem: Problem, name: str, rate: float, at: Parameters
-) -> tuple[Numbers, ...] | None:
-    """Return the activities that a published rule gives at a rate; None if it diverges."""
+) -> tuple[Course, ...] | None:
+    """Return what a published rule gives at a rate; None if it diverges."""
     try:
-        return tuple(_activities(problem, published_rules()[name], rate, at))
+        return tuple(_courses(problem, published_rules()[name], rate, at))
     except UserError:
         return None
 
 
 def deviance(
-    problem: Problem, activities: Sequence[Numbers], at: Parameters, *, test: bool = False
+    problem: Problem, courses: Sequence[Course], at: Parameters, *, test: bool = False
 ) -> tuple[Numbers, Numbers]:
     """Return deviance and number of observations of each cluster, or held-out unit."""
     units = problem.data.tests if test else problem.data.clusters
     found, count = np.zeros(units), np.zeros(units)
-    for each, y in zip(problem.data.trajectories, activities, strict=True):
+    for each, course in zip(problem.data.trajectories, courses, strict=True):
         unit = each.test if test else each.cluster
-        mean = problem.loss.within(problem.layer.mean(y, at.gain))
+        mean = problem.loss.within(problem.layer.mean(course.activity, at.gain))
         seen = ~np.isnan(each.observed)
         observed = np.where(seen, each.observed, 0.0)
         values = np.where(seen, problem.loss.deviance(observed, mean), 0.0)
         inside = unit >= 0
         np.add.at(found, unit[inside], values[inside].sum(1))
         np.add.at(count, unit[inside], seen[inside].sum(1))
+        for step, weights in each.weights.items():
+            if unit[step] >= 0:
+                errors = np.square(weights - course.weights[step])
+                found[unit[step]] += problem.precision * np.nansum(errors)
+                count[unit[step]] += np.isfinite(weights).sum()
     return found, count
 
 
-def _activities(
-    problem: Problem, rule: PublishedRule, rate: float, at: Parameters
-) -> list[Numbers]:
-    """Return y of each trajectory; those with weights of one size run together."""
+def _courses(problem: Problem, rule: PublishedRule, rate: float, at: Parameters) -> list[Course]:
+    """Return the course of each trajectory; those with weights of one size run together."""
     plain = PlainRule((get_term(rule.term),), (rate,))
     together: dict[tuple[int, ...], list[int]] = {}
     trajectories = problem.data.trajectories
     for index, each in enumerate(trajectories):
         together.setdefault(each.initial.shape, []).append(index)
-    found: dict[int, Numbers] = {}
+    found: dict[int, Course] = {}
     for indices in together.values():
         own = [trajectories[i] for i in indices]
+        seen: list[dict[int, Numbers]] = [{} for _ in own]
+
+        def watch(
+            step: int, w: Numbers, own: Sequence[Trajectory] = own,
+            seen: Sequence[dict[int, Numbers]] = seen,
+        ) -> None:  # fmt: skip
+            for place, each in enumerate(own):
+                if step in each.weights:
+                    seen[place][step] = w[place].copy()
+
         y, _ = plain.run(
             problem.layer,
             _padded([t.inputs for t in own]),
             _padded([t.reward for t in own]),
             _padded([t.plastic for t in own]) > 0,
             np.stack([initial(t, at) for t in own]),
+            watch,
+            _padded([t.starts for t in own]) > 0,
         )
-        found |= {i: y[k, : trajectories[i].steps] for k, i in enumerate(indices)}
+        for k, i in enumerate(indices):
+            found[i] = Course(y[k, : trajectories[i].steps], seen[k])
     return [found[i] for i in range(len(trajectories))]
 
 

@@ -10,6 +10,9 @@ The layout, also that of files (n inputs, m neurons, arrays [trial, time, …]):
                      [trial, time]     with `readout`: 0 or 1; without: number of the chosen neuron
     reward           [trial, time] or [trial]       a third factor r; optional
     initial_weights  [m, n] or [trial, m, n]        W at the start of a trial; optional
+    weights          [trial, time, m, n]            W before the change of a step; NaN where it was
+                     [trial, time + 1, m, n]        not observed; also after the last step. Optional
+                                                    beside one of the above, or instead of them
     lengths          [trial]           steps of each trial, if some are padded; optional
     times            [time] or [trial, time]        in any unit, must rise; optional
     plastic          [trial, time]     whether the weights change at a step; optional, default all
@@ -39,14 +42,15 @@ from metaplast.recordings.checks import (
     observation_notes,
     per_step,
 )
+from metaplast.recordings.observed_weights import observed_weights, weight_notes
 
 OBSERVED = ("activity", "counts", "choices")
 FIELDS = (
-    "inputs", *OBSERVED, "reward", "initial_weights", "lengths", "times", "plastic", "readout",
-    "continues",
+    "inputs", *OBSERVED, "weights", "reward", "initial_weights", "lengths", "times", "plastic",
+    "readout", "continues",
 )  # fmt: skip
 # Fields that a file may hold, and that a fit does not use: the truth of a simulation.
-IGNORED = ("weights", "rule", "settings")
+IGNORED = ("rule", "settings")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,8 @@ class Recording:
 
     Attributes:
         name: of the file, for messages.
-        kind: what was observed: "activity", "counts", "binary", "readout" or "options".
+        kind: what was observed: "activity", "counts", "binary", "readout", "options", or
+            "weights" if nothing else was.
         inputs: x, [trial, time, pre]; 0 where padded.
         observed: [trial, time, post]; [trial, time, 1] for a readout; one-hot for options. NaN
             where nothing was observed.
@@ -66,6 +71,8 @@ class Recording:
         readout: fixed weights to a binary choice; empty if there is none.
         continues: whether the weights carry over from trial to trial.
         notes: sentences about what is missing or unusual, with numbers.
+        seen_weights: weights that were observed, [trial, time + 1, post, pre]; NaN where they were
+            not. None if there are none.
     """
 
     name: str
@@ -80,6 +87,7 @@ class Recording:
     continues: bool
     has_reward: bool
     notes: tuple[str, ...]
+    seen_weights: Numbers | None = None
 
     @property
     def trials(self) -> int:
@@ -136,24 +144,40 @@ class Recording:
             notes += checked_times(arrays["times"], lengths, name)
         readout = _readout(arrays, name)
         kind, observed = _observed(arrays, shape, len(readout), name)
-        observed = np.where(inside[:, :, None], observed, np.nan)
-        require(
-            bool(np.isfinite(observed).any()),
-            f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
+        posts = len(readout) or (None if observed is None else observed.shape[2])
+        seen = observed_weights(
+            arrays.get("weights"), (shape[0], shape[1]), posts, inputs.shape[2], lengths, name
         )
-        notes += observation_notes(observed, inside, kind, name)
-        posts = len(readout) or observed.shape[2]
+        posts = seen.shape[2] if posts is None and seen is not None else posts
+        assert posts is not None
+        if observed is None:
+            observed = np.full((*shape, posts), np.nan)
+        else:
+            observed = _inside(observed, inside, arrays, name)
+            notes += observation_notes(observed, inside, kind, name)
         reward = per_step(arrays.get("reward"), shape, f"{name}: reward", 0.0)
         plastic = per_step(arrays.get("plastic"), shape, f"{name}: plastic", 1.0)
         weights = _weights(arrays.get("initial_weights"), (shape[0], posts, inputs.shape[2]), name)
         continues = bool(np.any(numbers(arrays.get("continues", 0), f"{name}: continues")))
         if continues and weights is not None and weights.ndim == 3:
             weights = weights[0]
+        if seen is not None:
+            notes += weight_notes(seen, weights, continues=continues, name=name)
         return cls(
             name, kind, inputs, observed, np.where(inside, reward, 0.0),
             inside & (plastic > 0.5), lengths, weights, readout, continues,
-            arrays.get("reward") is not None, tuple(notes),
+            arrays.get("reward") is not None, tuple(notes), seen,
         )  # fmt: skip
+
+
+def _inside(observed: Numbers, inside: Flags, arrays: Mapping[str, Any], name: str) -> Numbers:
+    """Return what was observed, with NaN where trials are padded."""
+    observed = np.where(inside[:, :, None], observed, np.nan)
+    require(
+        bool(np.isfinite(observed).any()),
+        f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
+    )
+    return observed
 
 
 def _require_known(arrays: Mapping[str, Any], name: str) -> None:
@@ -182,12 +206,17 @@ def _readout(arrays: Mapping[str, Any], name: str) -> tuple[float, ...]:
 
 def _observed(
     arrays: Mapping[str, Any], shape: tuple[int, ...], readout: int, name: str
-) -> tuple[str, Numbers]:
-    """Return the kind of what was observed, and the array [trial, time, place]."""
+) -> tuple[str, Numbers | None]:
+    """Return the kind of what was observed, and the array [trial, time, place].
+
+    The array is None if nothing but weights was observed.
+    """
     present = [field for field in OBSERVED if arrays.get(field) is not None]
+    if not present and not readout and arrays.get("weights") is not None:
+        return "weights", None
     require(
         len(present) == 1,
-        f"{name} must hold one of activity, counts and choices, got "
+        f"{name} must hold one of activity, counts and choices, or weights, got "
         f"{' and '.join(present) or 'none'}; give what was observed.",
     )
     field = present[0]
@@ -210,7 +239,8 @@ def _observed(
         raise UserError(f"{name}: {many} infinite; write NaN for a gap.")
     if field != "choices":
         return field, found
-    given = np.asarray(arrays.get("initial_weights", 0)).shape
+    known = arrays.get("initial_weights")
+    given = np.shape(arrays.get("weights", 0) if known is None else known)
     options = given[-2] if len(given) >= 2 else 0
     return checked_choices(found, name, is_readout=bool(readout), options=options)
 

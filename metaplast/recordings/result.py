@@ -8,8 +8,9 @@ from typing import Any
 
 from metaplast.base.bands import LEVEL, Band
 from metaplast.base.words import amount
+from metaplast.recordings.fitted_taus import TimeConstant
 from metaplast.recordings.monomial import MonomialTerm, equation
-from metaplast.recordings.selection import Step
+from metaplast.recordings.search import Step
 from metaplast.rules.rule import Rule
 
 
@@ -63,6 +64,7 @@ class FoundTerm:
             "name": self.term.name,
             "label": self.term.label,
             "exponents": dict(zip("xyWr", self.term.exponents, strict=True)),
+            "memory": [clock._asdict() for clock in self.term.memory.clocks],
             "theta": self.theta,
             "low": self.low,
             "high": self.high,
@@ -101,12 +103,14 @@ class Inference:
 
     Attributes:
         terms: of the rule.
+        time_constants: those of its traces and eligibilities that were fitted.
         models: the inferred rule, the nulls and published rules, on held-out data.
         steps: of the selection.
         p: probability of the strongest candidate under no plasticity, over all candidates.
         pool: number of candidates.
         often: absent candidates that are selected in some draws of the clusters, with the share.
-        noise: standard deviation of the noise; None if the loss has none.
+        noise: standard deviation of the noise of the activity; None if there is none.
+        weight_noise: the same of observed weights.
         scale, gain: of the initial weights, and of the observed activity; None if not fitted.
         data: what was recorded, in words, by topic.
         notes: sentences about the data and the fit.
@@ -114,12 +118,14 @@ class Inference:
     """
 
     terms: tuple[FoundTerm, ...]
+    time_constants: tuple[TimeConstant, ...]
     models: tuple[Compared, ...]
     steps: tuple[Step, ...]
     p: float
     pool: int
     often: Mapping[str, float]
     noise: float | None
+    weight_noise: float | None
     scale: float | None
     gain: float | None
     data: Mapping[str, str]
@@ -130,6 +136,11 @@ class Inference:
     def theta(self) -> dict[str, float]:
         """Coefficients by name."""
         return {found.term.name: found.theta for found in self.terms}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that say something."""
+        return {name: value for name, value in self.settings.items() if value != ""}
 
     @property
     def equation(self) -> str:
@@ -146,17 +157,27 @@ class Inference:
             )
         return tuple(found.in_words for found in self.terms)
 
+    @property
+    def taus_in_words(self) -> tuple[str, ...]:
+        """The fitted time constants with their intervals, one sentence each."""
+        return tuple(
+            f"{each.label} has τ = {each.tau:.4g} steps ({100 * LEVEL:g} % interval "
+            f"{each.low:.4g} to {each.high:.4g})."
+            for each in self.time_constants
+        )
+
     def rule(self) -> Rule:
         """Return the rule as other commands take it."""
         terms = tuple(found.term.to_term() for found in self.terms)
         theta = (tuple(found.theta for found in self.terms),)
-        return Rule(terms, theta, "symmetric", {"inferred": dict(self.data) | dict(self.settings)})
+        return Rule(terms, theta, "symmetric", {"inferred": dict(self.data) | self.given})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
             "equation": self.equation,
             "terms": [found.to_json() for found in self.terms],
+            "time_constants": [each.to_json() for each in self.time_constants],
             "in_words": list(self.in_words),
             "level": LEVEL,
             "p_of_no_plasticity": self.p,
@@ -168,6 +189,7 @@ class Inference:
                  "rule": [t.name for t in s.terms]}
                 for s in self.steps
             ],
-            "noise": self.noise, "scale": self.scale, "gain": self.gain,
+            "noise": self.noise, "weight_noise": self.weight_noise,
+            "scale": self.scale, "gain": self.gain,
             "data": dict(self.data), "notes": list(self.notes), "settings": dict(self.settings),
         }  # fmt: skip

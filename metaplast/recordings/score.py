@@ -111,12 +111,14 @@ class Errors:
         by_clusters: from how the clusters differ, [term].
         by_model: from the information and the dispersion, [term].
         quantile: of Student's t for a two-sided interval of the usual level.
+        clocks: standard errors of log τ, [clock], as in `value`.
     """
 
     value: Numbers
     by_clusters: Numbers
     by_model: Numbers
     quantile: float
+    clocks: Numbers
 
 
 def errors(found: Fit, loss: Loss) -> Errors:
@@ -131,11 +133,12 @@ def errors(found: Fit, loss: Loss) -> Errors:
     clusters = len(moments.deviance)
     if not count:
         empty = np.zeros(0)
-        return Errors(empty, empty, empty, 0.0)
+        return Errors(empty, empty, empty, 0.0, empty)
     inverse = solved(moments.information.sum(0), np.eye(count))
     by_model = np.sqrt(np.maximum(np.diag(inverse) * dispersion(moments, count, loss), 0.0))
     spread = moments.score.T @ moments.score * clusters / max(clusters - 1, 1)
     by_clusters = np.sqrt(np.maximum(np.diag(inverse @ spread @ inverse), 0.0))
     value = np.maximum(by_model, by_clusters)
     quantile = float(stdtrit(max(clusters - 1, 1), (1 + LEVEL) / 2))
-    return Errors(value[:terms], by_clusters[:terms], by_model[:terms], quantile)
+    clocks = value[terms : terms + len(found.parameters.log_taus)]
+    return Errors(value[:terms], by_clusters[:terms], by_model[:terms], quantile, clocks)

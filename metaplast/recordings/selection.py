@@ -12,75 +12,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from metaplast.base.bands import LEVEL
 from metaplast.recordings.fit import Fit, fit, none
-from metaplast.recordings.moments import Moments, Problem
+from metaplast.recordings.moments import Problem
 from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError
 from metaplast.recordings.quadratic import Quadratic
-from metaplast.recordings.score import ScoreTest, errors, quadratic_of, score_test
+from metaplast.recordings.score import ScoreTest, errors, score_test
+from metaplast.recordings.search import (
+    COARSE,
+    TRIED,
+    Search,
+    Selection,
+    Step,
+    Told,
+    exchanges,
+    selection_of,
+)
 
-Told = Callable[[str], None]
-# Exchanges that are refitted in a round, best first by the quadratic deviance.
-_TRIED = 6
 _MOST_TERMS = 20
-# Convergence while terms are chosen; the selected rule is fitted to the end.
-_COARSE = 1e-6
 # The share of a weight that is lost in a step where a search begins with decay.
 _DECAY = 0.1
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of the selection.
-
-    Attributes:
-        what: "added", "removed", "exchanged" or "began with".
-        terms: the rule after it.
-        term: the term that entered or left.
-        z: its score statistic, or its t.
-        p: probability of the largest |z| over all candidates; 1 if it was not tested.
-    """
-
-    what: str
-    terms: tuple[MonomialTerm, ...]
-    term: str
-    z: float
-    p: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """The selected rule.
-
-    Attributes:
-        fit: of its terms.
-        pool: all candidates.
-        steps: in order.
-        test: score test of the absent candidates at the end.
-        quadratic: deviance near the fit, over the whole pool.
-        moments: of the whole pool at the fit.
-        threshold: t*.
-    """
-
-    fit: Fit
-    pool: tuple[MonomialTerm, ...]
-    steps: tuple[Step, ...]
-    test: ScoreTest
-    quadratic: Quadratic
-    moments: Moments
-    threshold: float
-
-    @property
-    def kept(self) -> list[int]:
-        """Numbers of the selected terms in the pool."""
-        return [self.pool.index(term) for term in self.fit.terms]
 
 
 def threshold(candidates: int, clusters: int) -> float:
@@ -89,51 +46,6 @@ def threshold(candidates: int, clusters: int) -> float:
 
     tail = (1 - LEVEL) / (2 * candidates)
     return float(stdtrit(max(clusters - 1, 1), 1 - tail))
-
-
-@dataclass
-class _Search:
-    """The state of a selection."""
-
-    problem: Problem
-    pool: tuple[MonomialTerm, ...]
-    told: Told
-    seed: int
-    current: Fit
-    steps: list[Step]
-    limit: float
-
-    @property
-    def kept(self) -> list[int]:
-        return [self.pool.index(term) for term in self.current.terms]
-
-    def look(self) -> tuple[Moments, Quadratic]:
-        """Return the moments of the whole pool at the current fit, and their quadratic."""
-        theta = np.zeros(len(self.pool))
-        theta[self.kept] = self.current.theta
-        at = replace(self.current.parameters, theta=theta)
-        moments = self.problem.moments(self.pool, at)
-        free = self.problem.free
-        others = [at.scale] * free.scale + [at.gain] * free.gain
-        return moments, quadratic_of(moments, theta, self.problem.loss, others)
-
-    def refitted(self, kept: Sequence[int], quadratic: Quadratic) -> Fit | None:
-        """Return the fit of some terms, begun where the quadratic deviance is least."""
-        terms = tuple(self.pool[k] for k in kept)
-        at = self.current.parameters
-        starts = [quadratic.fitted(kept), np.zeros(len(kept))]
-        for theta in starts:
-            start = replace(at, theta=np.asarray(theta, dtype=float))
-            try:
-                return fit(self.problem, terms, start, tolerance=_COARSE)
-            except DivergedError:
-                continue
-        return None
-
-    def take(self, found: Fit, step: Step) -> None:
-        self.current = found
-        self.steps.append(step)
-        self.told(f"{step.what} {step.term}: {len(found.terms)} terms")
 
 
 def select(
@@ -149,17 +61,40 @@ def select(
     """
     limit = threshold(len(pool), problem.data.clusters)
     null = fit(problem, (), none(problem, 0))
-    search = _Search(problem, pool, told, seed, null, [], limit)
+    search = Search(problem, pool, told, seed, null, [], limit)
     _grow(search)
     if not search.current.terms:
         _grow_from_decay(search, null)
-    search.current = fit(problem, search.current.terms, search.current.parameters)
-    moments, quadratic = search.look()
-    test = score_test(moments, search.kept, quadratic, len(pool), seed=seed)
-    return Selection(search.current, pool, tuple(search.steps), test, quadratic, moments, limit)
+    return _ended(search)
 
 
-def _grow(search: _Search) -> None:
+def select_from(
+    problem: Problem, pool: tuple[MonomialTerm, ...], found: Fit, steps: Sequence[Step],
+    limit: float, seed: int, told: Told,
+) -> Selection:  # fmt: skip
+    """Return the rule that a selection from another rule leads to.
+
+    Args:
+        problem: the data.
+        pool: candidates; the terms of the rule are among them.
+        found: the rule.
+        steps: that led to it.
+        limit: t*.
+        seed: of the random signs in score tests.
+        told: receives a line about each step.
+    """
+    search = Search(problem, pool, told, seed, found, list(steps), limit)
+    _grow(search)
+    return _ended(search)
+
+
+def _ended(search: Search) -> Selection:
+    """Return the search as a selection, with its rule fitted to the end."""
+    found = fit(search.problem, search.current.terms, search.current.parameters)
+    return selection_of(search.problem, search.pool, found, search.steps, search.limit, search.seed)
+
+
+def _grow(search: Search) -> None:
     """Add, remove and exchange terms until nothing improves."""
     seen: set[frozenset[int]] = set()
     size = len(search.pool)
@@ -175,7 +110,7 @@ def _grow(search: _Search) -> None:
     _exchange(search)
 
 
-def _grow_from_decay(search: _Search, null: Fit) -> None:
+def _grow_from_decay(search: Search, null: Fit) -> None:
     """Grow a rule from weights that decay, and keep it if it is far better than no plasticity.
 
     Where weights are forgotten soon, no single term helps: without decay, the effect of a change
@@ -186,7 +121,7 @@ def _grow_from_decay(search: _Search, null: Fit) -> None:
         return
     start = replace(null.parameters, theta=np.array([-_DECAY / search.problem.layer.eta]))
     try:
-        search.current = fit(search.problem, (decay,), start, tolerance=_COARSE)
+        search.current = fit(search.problem, (decay,), start, tolerance=COARSE)
     except DivergedError:
         return
     search.steps.append(Step("began with", (decay,), decay.label, 0.0))
@@ -198,12 +133,12 @@ def _grow_from_decay(search: _Search, null: Fit) -> None:
         search.current, search.steps = null, []
 
 
-def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:
+def _add(search: Search, test: ScoreTest, quadratic: Quadratic) -> bool:
     """Let the best significant candidate enter; return False if none lowers the deviance enough."""
     significant = np.flatnonzero(test.p <= 1 - LEVEL)
     best: tuple[int, Fit] | None = None
     # What the quadratic promises may not be there: the best few are refitted.
-    order = sorted(significant.tolist(), key=lambda k: -test.gain[k])[:_TRIED]
+    order = sorted(significant.tolist(), key=lambda k: -test.gain[k])[:TRIED]
     for place, k in enumerate(order):
         found = search.refitted([*search.kept, k], quadratic)
         if found is not None and (best is None or found.moments.total < best[1].moments.total):
@@ -222,12 +157,12 @@ def _add(search: _Search, test: ScoreTest, quadratic: Quadratic) -> bool:
     return True
 
 
-def _fallen(search: _Search, found: Fit, quadratic: Quadratic) -> float:
+def _fallen(search: Search, found: Fit, quadratic: Quadratic) -> float:
     """Return how much less the deviance of another model is, in units of φ."""
     return (search.current.moments.total - found.moments.total) / quadratic.dispersion
 
 
-def _remove(search: _Search) -> None:
+def _remove(search: Search) -> None:
     """Let terms leave without which the deviance hardly rises, the weakest first."""
     while len(search.current.terms) > 1:
         # While terms are missing, clusters differ by them: errors by clusters are too large.
@@ -249,7 +184,7 @@ def _remove(search: _Search) -> None:
         search.take(found, Step("removed", found.terms, label, float(t[weakest])))
 
 
-def _exchange(search: _Search) -> None:
+def _exchange(search: Search) -> None:
     for _ in range(10):
         kept = search.kept
         if not kept:
@@ -258,7 +193,7 @@ def _exchange(search: _Search) -> None:
         penalty = search.limit**2
         now = search.current.moments.total / quadratic.dispersion + penalty * len(kept)
         found = None
-        for tried in _exchanges(kept, len(search.pool), quadratic, penalty)[:_TRIED]:
+        for tried in exchanges(kept, len(search.pool), quadratic, penalty)[:TRIED]:
             other = search.refitted(tried, quadratic)
             if other is None:
                 continue
@@ -272,24 +207,3 @@ def _exchange(search: _Search) -> None:
         words = " and ".join(t.label for t in sorted(left))
         words += f" for {' and '.join(t.label for t in sorted(came))}" if came else ""
         search.take(found, Step("exchanged", found.terms, words, 0.0))
-
-
-def _exchanges(
-    kept: list[int], candidates: int, quadratic: Quadratic, penalty: float
-) -> list[list[int]]:
-    """Return the neighbours of a model, best first by the quadratic deviance."""
-    absent = [k for k in range(candidates) if k not in kept]
-    found: list[tuple[float, list[int]]] = []
-    for count in (1, 2):
-        for left in combinations(kept, count):
-            rest = [k for k in kept if k not in left]
-            base = quadratic.saved(rest)
-            if count == 1:
-                found.append((base - penalty * len(rest), rest))
-            if absent:
-                gains = quadratic.gains(rest, absent)
-                for place in np.argsort(-gains)[:_TRIED]:
-                    value = base + float(gains[place]) - penalty * (len(rest) + 1)
-                    found.append((value, [*rest, absent[place]]))
-    found.sort(key=lambda each: -each[0])
-    return [model for _, model in found]

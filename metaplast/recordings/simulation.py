@@ -14,7 +14,7 @@ from metaplast.base.settings import Settings
 from metaplast.recordings.model import Layer
 from metaplast.recordings.plain_rule import PlainRule
 
-OBSERVE = ("activity", "counts", "choices")
+OBSERVE = ("activity", "counts", "choices", "weights")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,13 @@ class Design(Settings):
     weight_scale: float = 1.4142135623730951
     """Standard deviation of the initial weights times the square root of the number of inputs."""
     observe: str = "activity"
-    """What is observed: activity, counts, or choices (0 or 1 for each neuron)."""
+    """What is observed: activity, counts, choices (0 or 1 for each neuron), or only weights."""
     noise: float = 0.0
     """Standard deviation of the noise on the activity."""
+    weights_every: int = 0
+    """Observe the weights too, at the start of a trial and after every N steps; 0: never."""
+    weight_noise: float = 0.0
+    """Standard deviation of the noise on observed weights."""
     observed: float = 1.0
     """Share of the neurons that is observed."""
     continues: bool = False
@@ -61,6 +65,17 @@ class Design(Settings):
             require_within(f"--{name}", getattr(self, name), 1, 10**7)
         require_choice("--observe", self.observe, OBSERVE)
         require_within("--noise", self.noise, 0.0, 1e6)
+        require_within("--weights-every", self.weights_every, 0, self.steps)
+        require_within("--weight-noise", self.weight_noise, 0.0, 1e6)
+        require(
+            self.observe != "weights" or self.weights_every > 0,
+            f"--observe weights needs the steps after which they are observed; give "
+            f"--weights-every {self.steps} for the start and the end of each trial.",
+        )
+        require(
+            not self.weight_noise or self.weights_every > 0,
+            "--weight-noise is of observed weights; give --weights-every N.",
+        )
         require_within("--input-variance", self.input_variance, 0.0, 1e6)
         require_within("--weight-scale", self.weight_scale, 0.0, 1e6)
         require(
@@ -111,35 +126,47 @@ def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) ->
     has_reward = rule.has_reward or design.reward
     if has_reward:
         reward = draw["r"].normal(size=shape)
-    activity, final = _run(rule, layer, x, reward, initial, continues=design.continues)
-    observed = _observed(activity, design, draw["noise"])
+    activity, final, seen = _run(rule, layer, x, reward, initial, design)
     count = max(1, round(design.observed * design.neurons))
     hidden = draw["seen"].permutation(design.neurons)[count:]
-    observed[:, :, hidden] = np.nan
     arrays = {
-        "inputs": x, design.observe: observed,
-        "initial_weights": initial[0] if design.continues else initial,
+        "inputs": x, "initial_weights": initial[0] if design.continues else initial,
         "continues": np.array(int(design.continues)),
     }  # fmt: skip
+    if design.observe != "weights":
+        arrays[design.observe] = _observed(activity, design, draw["noise"])
+        arrays[design.observe][:, :, hidden] = np.nan
+    if design.weights_every:
+        noise = numpy_generator(seed, "simulate", "noise of weights").normal(size=seen.shape)
+        arrays["weights"] = seen + design.weight_noise * noise
+        arrays["weights"][:, :, hidden] = np.nan
     if has_reward:
         arrays["reward"] = reward
     return Simulated(arrays, activity, final)
 
 
 def _run(
-    rule: PlainRule, layer: Layer, x: Numbers, reward: Numbers, initial: Numbers, *, continues: bool
-) -> tuple[Numbers, Numbers]:
-    """Return the activity of each trial, and the weights at its end."""
-    always = np.ones(x.shape[:2], dtype=bool)
-    if not continues:
-        return rule.run(layer, x, reward, always, initial)
+    rule: PlainRule, layer: Layer, x: Numbers, reward: Numbers, initial: Numbers, design: Design
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the activity of each trial, the weights at its end, and those that are observed."""
+    always, every = np.ones(x.shape[:2], dtype=bool), design.weights_every
+    whole = (len(x), x.shape[1] + 1, *initial.shape[1:])
+    seen = np.full(whole if every else (len(x), 0), np.nan)
     y, final, w = [], [], initial
-    for trial in range(len(x)):
-        one = slice(trial, trial + 1)
-        found, w = rule.run(layer, x[one], reward[one], always[one], w)
+    # Trials that start from their own weights run together.
+    together = 1 if design.continues else len(x)
+    for start in range(0, len(x), together):
+        some = slice(start, start + together)
+
+        def watch(step: int, weights: Numbers, some: slice = some) -> None:
+            if every and step % every == 0:
+                seen[some, step] = weights
+
+        found, w = rule.run(layer, x[some], reward[some], always[some], w, watch)
+        watch(x.shape[1], w)
         y.append(found)
         final.append(w)
-    return np.concatenate(y), np.concatenate(final)
+    return np.concatenate(y), np.concatenate(final), seen
 
 
 def _observed(activity: Numbers, design: Design, draw: np.random.Generator) -> Numbers:

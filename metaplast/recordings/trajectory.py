@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ PARTS = 40
 MOST = 200
 HELD_OUT = -1
 # Fields of a trajectory with a value for each step.
-_PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test")
+_PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test", "starts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,10 @@ class Trajectory:
         plastic: whether the weights change at a step, [time].
         cluster: number of the cluster of each step, [time]; -1 if it is held out.
         test: number of the held-out unit of each step, [time]; -1 if it is used for the fit.
+        starts: whether a step is the first of a trial, [time].
         initial: W_0, [post, pre].
         animal: number of the file.
+        weights: observed weights by step, [post, pre]; NaN where they were not observed.
     """
 
     inputs: Numbers
@@ -45,8 +47,10 @@ class Trajectory:
     plastic: Flags
     cluster: Places
     test: Places
+    starts: Flags
     initial: Numbers
     animal: int
+    weights: Mapping[int, Numbers] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -97,7 +101,8 @@ class Data:
 
 
 def _until(each: Trajectory, end: int) -> Trajectory:
-    return replace(each, **{name: getattr(each, name)[:end] for name in _PER_STEP})
+    weights = {step: seen for step, seen in each.weights.items() if step < end}
+    return replace(each, weights=weights, **{n: getattr(each, n)[:end] for n in _PER_STEP})
 
 
 def arranged(
@@ -213,15 +218,32 @@ def _trials(recording: Recording, animal: int) -> list[Trajectory]:
     found = []
     for trial in range(recording.trials):
         steps = recording.lengths[trial]
-        nothing = np.full(steps, HELD_OUT)
+        weights = _seen_weights(recording, trial)
+        # Weights after the last step are seen at a step more, at which nothing else happens.
+        more = int(steps in weights)
+        nothing = np.full(steps + more, HELD_OUT)
         found.append(Trajectory(
-            np.ascontiguousarray(recording.inputs[trial, :steps]),
-            recording.observed[trial, :steps],
-            np.ascontiguousarray(recording.reward[trial, :steps]),
-            np.ascontiguousarray(recording.plastic[trial, :steps]),
-            nothing, nothing, recording.initial(trial), animal,
+            _followed(recording.inputs[trial, :steps], more, 0.0),
+            _followed(recording.observed[trial, :steps], more, np.nan),
+            _followed(recording.reward[trial, :steps], more, 0.0),
+            _followed(recording.plastic[trial, :steps], more, False),
+            nothing, nothing, np.arange(steps + more) == 0, recording.initial(trial), animal,
+            weights,
         ))  # fmt: skip
     return found
+
+
+def _seen_weights(recording: Recording, trial: int) -> dict[int, Numbers]:
+    if recording.seen_weights is None:
+        return {}
+    own = recording.seen_weights[trial]
+    return {int(step): own[step] for step in np.flatnonzero(np.isfinite(own).any((1, 2)))}
+
+
+def _followed(values: Any, more: int, last: float) -> Any:
+    """Return values of steps with `more` steps of another value after them."""
+    width = [(0, more)] + [(0, 0)] * (values.ndim - 1)
+    return np.ascontiguousarray(np.pad(values, width, constant_values=last))
 
 
 def _joined(
@@ -232,7 +254,12 @@ def _joined(
     for animal, recording in enumerate(recordings):
         own = [each for each in marked if each.animal == animal]
         if recording.continues:
-            own = [replace(own[0], **{n: _chained(own, n) for n in _PER_STEP})]
+            weights, start = dict[int, Numbers](), 0
+            for each in own:
+                weights |= {start + step: seen for step, seen in each.weights.items()}
+                start += each.steps
+            chained = {n: _chained(own, n) for n in _PER_STEP}
+            own = [replace(own[0], weights=weights, **chained)]
         found += own
     return tuple(found)
 

@@ -43,7 +43,7 @@ def show(found: Inference, console: Console) -> None:
     if found.terms:
         console.print(terms_table(found))
     console.print("[bold]What the data say[/bold]")
-    for sentence in found.in_words:
+    for sentence in (*found.in_words, *found.taus_in_words):
         console.print(f"  {sentence}")
     if found.often:
         listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in _first(found, 6))
@@ -64,11 +64,15 @@ def facts(found: Inference) -> dict[str, str]:
     more = {}
     if found.noise is not None:
         more["noise"] = f"standard deviation {found.noise:.3g}, estimated"
+    if found.weight_noise is not None:
+        more["noise of W"] = f"standard deviation {found.weight_noise:.3g}, estimated"
     if found.scale is not None:
         more["scale of W₀"] = f"{found.scale:.4g}, fitted"
     if found.gain is not None:
         more["gain"] = f"{found.gain:.4g}, fitted"
-    return {**found.data, **more, "candidates": f"{found.pool} ({found.settings['terms']})"}
+    grids = {name: found.settings.get(name) for name in ("traces", "eligibilities")}
+    pool = [str(found.settings["terms"]), *(f"{n} {own}" for n, own in grids.items() if own)]
+    return {**found.data, **more, "candidates": f"{found.pool} ({'; '.join(pool)})"}
 
 
 def terms_table(found: Inference) -> Table:
@@ -78,9 +82,11 @@ def terms_table(found: Inference) -> Table:
         f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: in "
         f"how many of the draws of the clusters",
     )
-    table.add_column("term", no_wrap=True)
-    for column in ("θ", f"{100 * LEVEL:g} % interval", "kept", "loss without it"):
+    # Long terms, and the last head, are what gives way on a narrow screen.
+    table.add_column("term", overflow="fold")
+    for column in ("θ", f"{100 * LEVEL:g} % interval", "kept"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("loss without it", justify="right")
     table.add_column("certain", no_wrap=True)
     for each in found.terms:
         lost = NONE if each.without is None else f"{100 * each.without.mean:.1f} points"
@@ -150,6 +156,9 @@ def _write_board(found: Inference, folder: Path) -> None:
     for each in found.terms:
         for name, value in (("value", each.theta), ("low", each.low), ("high", each.high)):
             writer.add_scalar(f"theta/{each.term.name}/{name}", value, 0)
+    for own in found.time_constants:
+        for name, value in (("value", own.tau), ("low", own.low), ("high", own.high)):
+            writer.add_scalar(f"tau/{own.name}/{name}", value, 0)
     for model in found.models:
         if model.explained is not None:
             name = model.name.replace(",", "").replace(" ", "_")
@@ -171,7 +180,8 @@ def page(found: Inference) -> str:
         "inferred.html.j2",
         title=found.data["files"],
         equation=typographic(found.equation),
-        sentences=found.in_words,
+        remembers=any(each.term.memory.clocks for each in found.terms),
+        sentences=(*found.in_words, *found.taus_in_words),
         terms=[_term_row(found, i) for i in range(len(found.terms))],
         often=[(name, f"{100 * share:.0f} %") for name, share in _first(found, 12)],
         models=[
@@ -190,7 +200,7 @@ def page(found: Inference) -> str:
         ],
         figures=drawn, band=BAND, level=f"{100 * LEVEL:g} %", facts=facts(found),
         notes=found.notes,
-        settings=", ".join(f"{name} {value}" for name, value in found.settings.items()),
+        settings=", ".join(f"{name} {value}" for name, value in found.given.items()),
     )  # fmt: skip
 
 

@@ -82,7 +82,8 @@ def test_odours_are_simulated(tmp_path):
 REFUSED = {
     "needs a rule": ([], simulate.main),
     "needs a file to write": (["xy=1"], simulate.main),
-    "a .npz, .h5 or .csv file": (["xy=1", "--out=a.mat"], simulate.main),
+    "a .npz, .h5, .csv or .nwb file": (["xy=1", "--out=a.mat"], simulate.main),
+    "NWB files are only read": (["xy=1", "--out=a.nwb"], simulate.main),
     "unknown monomial": (["xyz=1", "--out=a.npz"], simulate.main),
     "must be a number": (["xy=a", "--out=a.npz"], simulate.main),
     "each term may occur once": (["xy=1,xy=2", "--out=a.npz"], simulate.main),
@@ -96,8 +97,21 @@ REFUSED = {
     "which --trials, --noise cannot change": (
         ["xr", "--out=a.npz", "--task=odours", "--trials=5", "--noise=0.1"], simulate.main,
     ),
+    "traces and eligibilities would remember nothing": (
+        ["x_5yr", "--out=a.npz", "--task=odours"], simulate.main,
+    ),
+    "--traces takes": (["none.npz", "--traces=1"], infer.main),
     "--noise is added to activity only": (
         ["xy", "--out=a.npz", "--observe=choices", "--noise=0.1"], simulate.main,
+    ),
+    "--observe weights needs": (["xy", "--out=a.npz", "--observe=weights"], simulate.main),
+    "give --weights-every N": (["xy", "--out=a.npz", "--weight-noise=1"], simulate.main),
+    "--weights-every must be at most 50": (
+        ["xy", "--out=a.npz", "--weights-every=51"], simulate.main,
+    ),
+    "cannot hold weights": (["xy", "--out=a.csv", "--weights-every=5"], simulate.main),
+    "and weights are observed": (
+        ["xy", "--out=a.npz", "--observe=weights", "--weights-every=5", "--noise=1"], simulate.main,
     ),
     "a.npz is given twice": (["a.npz", "b.npz", "./a.npz"], infer.main),
     "needs recordings": ([], infer.main),

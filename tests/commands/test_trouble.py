@@ -1,7 +1,10 @@
 """Errors of the machine and interrupts: one sentence, an exit code, and no lost work."""
 
+import contextlib
 import errno
+import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +18,7 @@ from support import SMALL_RUN, assert_close, fail_to_write, named, random_proble
 
 from metaplast import _start
 from metaplast.base.trouble import trouble
-from metaplast.commands import discover, guard, recover, reproduce, sweep
+from metaplast.commands import command_names, discover, guard, recover, reproduce, sweep
 from metaplast.discovery.stages import CHECKPOINT
 from metaplast.engines import memory_need as memory
 from metaplast.engines.fused.engine import FusedEngine, Settings
@@ -105,6 +108,24 @@ def test_what_the_machine_refuses_is_one_sentence(refusal, tmp_path, monkeypatch
     assert_told(capsys, f"continue with metaplast discover --resume {tmp_path / 'run'}.")
     assert guard(refuse, []) == 2
     assert_told(capsys)
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_out_of_memory_a_command_names_only_options_that_it_has(name, monkeypatch, capsys):
+    module = importlib.import_module(f"metaplast.commands.{name}")
+
+    def refuse(_):
+        raise MemoryError
+
+    monkeypatch.setattr(refuse, "__module__", module.__name__)
+    assert guard(refuse, []) == 2
+    flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().err))
+    assert flags or not hasattr(module, "LESS_MEMORY")
+    with contextlib.suppress(SystemExit):
+        module.main(["--help-all"])
+    assert flags <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    # Outside of a command, no option is named.
+    assert "--" not in trouble(MemoryError()).mend
 
 
 @pytest.mark.parametrize("fault", [ValueError("x"), RuntimeError("shapes do not fit")])

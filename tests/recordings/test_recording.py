@@ -134,6 +134,8 @@ BAD_CSV = {
     "unknown column 'z'": "trial,x1,y1,z\n1,2,3,4\n",
     "row 3 has 2 cells": "trial,x1,y1\n1,2,3\n1,2\n",
     "must hold numbers, got 'a' in row 2": "trial,x1,y1\n1,a,3\n",
+    "got 'a' in row 5": "trial,x1,y1\n\n1,2,3\n,,\n1,a,3\n",
+    "row 6 has 2 cells, but row 2 has 3 names": "\ntrial,x1,y1\n1,2,3\n\n \n1,2\n",
     "has no inputs": "trial,y1\n1,3\n",
     "has the column 'x1' twice": "trial,x1,x1,y1\n1,2,3,4\n",
     "both the column choice and": "trial,x1,c1,choice\n1,2,1,0\n",
@@ -174,7 +176,7 @@ def test_damaged_and_foreign_files(tmp_path):
     np.save(tmp_path / "c.npy", np.zeros(3))
     (tmp_path / "c.npy").rename(tmp_path / "c.npz")
     assert "one array without a name" in refusal(read_recording, tmp_path / "c.npz")
-    assert "a .npz, .h5 or .csv file, got 'a.mat'" in refusal(read_recording, "a.mat")
+    assert "a .npz, .h5, .csv or .nwb file, got 'a.mat'" in refusal(read_recording, "a.mat")
     assert "there is no file" in refusal(read_recording, tmp_path / "none.npz")
 
 

@@ -1,0 +1,62 @@
+"""Recordings as HDF5 files: a data set for each array."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from metaplast.base.errors import UserError
+from metaplast.base.files import write_atomically
+from metaplast.recordings.damaged import DAMAGE, damaged
+
+
+def require_h5py() -> ModuleType:
+    """Return the package h5py.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise UserError(
+            "HDF5 files need the package h5py, which is not installed; install metaplast[hdf5], or "
+            "use .npz files."
+        ) from None
+    module: ModuleType = h5py
+    return module
+
+
+def read_hdf5(path: Path) -> dict[str, Any]:
+    """Return the data sets of a file by name.
+
+    Raises:
+        UserError: if it is damaged, or h5py is not installed.
+    """
+    h5py = require_h5py()
+    try:
+        with h5py.File(path, "r") as file:
+            return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    except DAMAGE as error:
+        raise damaged(path, "an HDF5 file", error) from None
+
+
+def write_hdf5(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name.
+
+    Raises:
+        UserError: if the file cannot be written, or h5py is not installed.
+    """
+    h5py = require_h5py()
+
+    def write(stream: IO[bytes]) -> None:
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
+            for name, value in arrays.items():
+                file[name] = value
+        stream.write(content.getvalue())
+
+    write_atomically(path, write)
