@@ -243,7 +243,7 @@ def test_products_with_the_weights_are_formed_only_where_a_term_needs_them():
 
 
 def test_memory_grows_by_vectors_not_by_weights():
-    from metaplast.engines.fused.memory import Arena, Sizes, allocate
+    from metaplast.engines.fused.arena import Arena, Sizes, allocate
 
     paper = FullyConnected((784, 170, 130, 100, 70, 47))
 
