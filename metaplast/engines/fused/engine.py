@@ -60,7 +60,7 @@ class FusedEngine(Engine):
     """One episode per core, compiled by numba; exact and reversible."""
 
     name = "fused"
-    summary = "one episode a core, compiled, reversible; CPU only; any declared term"
+    summary = "one episode a core, compiled, reversible; CPU only; declared terms, traces"
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -104,8 +104,12 @@ class FusedEngine(Engine):
         unrolled again with more kept copies of the weights, up to one per step.
 
         Raises:
+            UserError: if it does not serve the learner.
             ReversalError: if the copies would take more than `Settings.most_kept`.
         """
+        refusal = self.refusal(problem.learner, problem.episodes.support_x.device)
+        if refusal is not None:
+            raise UserError(refusal)
         from metaplast.engines.fused.batch import Batch
 
         if problem.theta.dim() == 3:
