@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.engines import choose_engine
-from metaplast.engines.memory_need import episode_bytes, require_memory
+from metaplast.engines.memory_need import episode_bytes, kept_bytes, require_memory
 from metaplast.systems.learner import Learner
 
 
@@ -35,5 +35,8 @@ def require_room(
     each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype, gradient=exact)
     if not exact and engine.takes_each:
         each *= 2 * config.pairs + 1  # All perturbed rules run at once.
+    kept = kept_bytes(learner, engine.name, steps, config.torch_dtype) if exact else 0
     for flag, episodes in counts.items():
-        require_memory(each, episodes, flag, learner.system.description, device, at_once=at_once)
+        require_memory(
+            each, episodes, flag, learner.system.description, device, at_once=at_once, kept=kept
+        )

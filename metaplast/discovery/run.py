@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
@@ -15,36 +15,35 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
 from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.loops import HELDOUT, Loops
+from metaplast.discovery.loops import HELDOUT
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.own import Own, OwnData
+from metaplast.discovery.parts import Parts
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
-from metaplast.discovery.room import require_room
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, keep_terms, select
-from metaplast.discovery.split_fit import require_fit
 from metaplast.discovery.stages import CHECKPOINT, Stages
-from metaplast.engines import Engine
-from metaplast.engines.fit import require_gradient
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
-from metaplast.meta.record import Record
-from metaplast.meta.signs import require_signs
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
-from metaplast.tasks.lengths import with_lengths
-from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.library import KnownRule, baselines
 from metaplast.terms.term import Term
 
 __all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "write_config"]
 
 
-class Discovery:
+class _Tested(NamedTuple):
+    """Held-out tests: of the rule and the baselines, and of the rule with a term less or more."""
+
+    heldout: dict[str, Evaluation]
+    without: dict[str, Evaluation]
+    added: dict[str, Evaluation]
+
+
+class Discovery(Parts):
     """A discovery: it calls the parts in order; `Stages` runs and saves the outer loops.
 
     Args:
@@ -59,8 +58,6 @@ class Discovery:
         workers: unroll the episodes, for example those of a Ray cluster; None to unroll them here.
 
     Attributes:
-        stages: the outer loops, including those that an earlier process ran.
-        choice: the candidate terms, with your own.
         selection: the rule that selection chose, and why; None before its end, or without it.
     """
 
@@ -75,17 +72,9 @@ class Discovery:
         terms: Sequence[Term] = (),
         workers: Workers | None = None,
     ) -> None:
-        if config.estimator == "gradient":
-            require_gradient(config.build_system(1, 2))
-        self.config = config
-        self.choice = config.choice.extended(terms)
-        require_signs(self.choice.terms, config)
         self.folder = None if folder is None else as_path(folder, "folder")
-        self._observers = tuple(observers)
-        self.stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)
-        self._given_split = split
-        self._own_terms = tuple(terms)
-        self._workers = workers
+        stages = Stages(self.folder, checkpoint_seconds, self._observe, lambda: self._identity)
+        super().__init__(config, stages, observers, split=split, terms=terms, workers=workers)
         # The configuration recorded in the folder; None until it is written or read.
         self._identity: Mapping[str, Any] | None = None
         self._resumed = False
@@ -192,73 +181,6 @@ class Discovery:
             begun = (self.folder / CHECKPOINT).exists()
             self._identity = begin_folder(self.folder, self.config, self.own, begun=begun)
 
-    @cached_property
-    def own(self) -> Own:
-        """What was passed from Python or read from files: records of the data, and the terms."""
-        if self._given_split is None:
-            return Own(None, self._own_terms, self.split.digest)
-        return Own(OwnData.of(self.split, self.config.torch_device), self._own_terms)
-
-    @property
-    def description(self) -> str:
-        """The data in one line; for passed data with sizes and digest."""
-        return self.split.description if self.own.data is None else self.own.data.line
-
-    @property
-    def terms_line(self) -> str:
-        """The requested candidate terms."""
-        more = f" and own terms: {self.own.names}" if self._own_terms else ""
-        return self.config.terms + more
-
-    @cached_property
-    def split(self) -> EpisodeSplit:
-        """Episodes for meta-training and for the test, made for this run's network."""
-        require_device(self.config.torch_device)
-        split = self._given_split
-        if split is None:
-            split = open_source(self.config.dataset_name, self.config.request)
-        else:
-            require_fit(split, self.config)
-        split = with_lengths(split, self.config.lengths)
-        system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
-        # Checked before the first matrix is made.
-        self._require_memory(Learner(system, self.choice.terms), at_once=1)
-        return split.bind(system)
-
-    @cached_property
-    def learner(self) -> Learner:
-        """The network with all candidate terms."""
-        return self._loops.learner(self.choice.terms)
-
-    @cached_property
-    def engine(self) -> Engine:
-        """The engine that computes outcomes."""
-        return self._loops.engine(self.learner)
-
-    @cached_property
-    def _loops(self) -> Loops:
-        return Loops(self.config, self.split, self.stages, self._count, self._workers)
-
-    @property
-    def _refit(self) -> int:
-        return self.config.refit if self.choice.is_pool else 0
-
-    @cached_property
-    def rivals(self) -> list[KnownRule]:
-        """The baselines to learn: all but the searched rule itself."""
-        pool = self.choice.is_pool
-        known = self._loops.known_learner
-        return [rule for rule in self.baselines if pool or known(rule) != self.learner]
-
-    @property
-    def baselines(self) -> tuple[KnownRule, ...]:
-        """The known rules of this system with which the discovered one is compared."""
-        return baselines(self.config.served)
-
-    def learner_for(self, terms: tuple[Term, ...], feedback: str) -> Learner:
-        """Return a learner on this run's system."""
-        return self._loops.learner(terms, feedback)
-
     @own_settings(grad=True)
     def run(self) -> Result:
         """Run what is left to do and return the result; the folder is locked during the run.
@@ -293,26 +215,6 @@ class Discovery:
             with collected() as self._notices:
                 yield
 
-    def check_memory(self, at_once: int = 1) -> None:
-        """Check that the run fits into memory.
-
-        Args:
-            at_once: how many such discoveries share the memory.
-
-        Raises:
-            UserError: if it does not fit.
-        """
-        self._require_memory(self.learner, at_once)
-
-    def _require_memory(self, learner: Learner, at_once: int) -> None:
-        require_room(
-            self.config,
-            learner,
-            refits=self._refit > 0,
-            own_data=self._given_split is not None,
-            at_once=at_once,
-        )
-
     def _run(self) -> Result:
         self._begin_folder()
         for observer in self._observers:
@@ -325,7 +227,7 @@ class Discovery:
             pool = search.learner.terms
             without = self._loops.test_fits(WITHOUT, pool, self.selection.missed)
             added = self._loops.test_fits(WITH, pool, self.selection.spare)
-        result = self._result(terms, theta, search, heldout, without, added)
+        result = self._result(terms, theta, search, _Tested(heldout, without, added))
         for observer in self._observers:
             observer.finish(result)
         return result
@@ -363,14 +265,6 @@ class Discovery:
         loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
-    def _observe(self, loop: OuterLoop, record: Record) -> None:
-        for observer in self._observers:
-            observer.record(loop, record)
-
-    def _count(self, name: str, episodes: int) -> None:
-        for observer in self._observers:
-            observer.tested(name, episodes)
-
     def _provenance(self, search: OuterLoop, score: float | None = None) -> dict[str, Any]:
         return provenance_of(
             self.config, self.own, self.description, search.learner.system, self.engine.name,
@@ -382,27 +276,20 @@ class Discovery:
         terms: tuple[Term, ...],
         theta: Coefficients,
         search: OuterLoop,
-        heldout: dict[str, Evaluation],
-        without: dict[str, Evaluation],
-        added: dict[str, Evaluation],
+        tested: _Tested,
     ) -> Result:
         feedback, pool = self.config.feedback_name, search.learner.terms
-        provenance = self._provenance(search, heldout[DISCOVERED].band.mean)
+        provenance = self._provenance(search, tested.heldout[DISCOVERED].band.mean)
+        errors = {} if self.selection is None else self.selection.errors
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
             searched=Rule.of(pool, search.fitted, feedback, provenance),
             scale=search.scale.columns(),
             history=tuple(self.stages.history()),
-            heldout=heldout,
-            without=without,
-            added=added,
-            errors={}
-            if self.selection is None
-            else {pool[k].name: value for k, value in self.selection.errors.items()},
+            **tested._asdict(),
+            errors={pool[k].name: value for k, value in errors.items()},
             trials=() if search.growth is None else tuple(search.growth.trials),
-            divergences=tuple(
-                text for loop in self.stages.loops.values() for text in loop.progress.divergences
-            ),
+            divergences=tuple(self.stages.divergences()),
             config=self.config,
             engine=self.engine.name,
             held_out=self.split.held_out,

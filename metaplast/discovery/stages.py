@@ -98,6 +98,11 @@ class Stages:
         for loop in self.loops.values():
             yield from loop.progress.history
 
+    def divergences(self) -> Iterator[str]:
+        """Yield what all stages report of tasks that diverged, in order."""
+        for loop in self.loops.values():
+            yield from loop.progress.divergences
+
     def scale(self, name: str) -> Tensor | None:
         """Return the scale of θ of a stage in the checkpoint; None if the stage is not in it."""
         return self._earlier[name]["scale"] if name in self._earlier else None

@@ -50,6 +50,15 @@ def episode_bytes(
     return numbers * dtype.itemsize
 
 
+def kept_bytes(learner: Learner, engine: str, steps: int, dtype: torch.dtype) -> int:
+    """Return how much memory the traces of all steps of one episode take, for the backward sweep.
+
+    The fused engine keeps them for one episode on each core, so only those of one are counted.
+    """
+    numbers = steps * sum(learner.system.carried.values()) if engine == "fused" else 0
+    return numbers * dtype.itemsize
+
+
 def require_memory(
     each: int,
     count: int,
@@ -58,6 +67,7 @@ def require_memory(
     device: torch.device,
     *,
     at_once: int = 1,
+    kept: int = 0,
 ) -> None:
     """Refuse a computation that needs more memory than is free; if that is unknown, accept it.
 
@@ -68,12 +78,13 @@ def require_memory(
         system: what learns, in words.
         device: where it is computed.
         at_once: how many processes share the memory.
+        kept: bytes that a process takes beside them, whatever their number.
 
     Raises:
         UserError: if it does not fit.
     """
     room = available_bytes(device)
-    need = each * count * at_once
+    need = (each * count + kept) * at_once
     processes = f", in {at_once} processes," if at_once > 1 else ""
     lower = "--processes, " if at_once > 1 else ""
     require(

@@ -72,7 +72,7 @@ class GrowingLoop(OuterLoop):
         if problem.learner is self.learner:
             return super()._run(problem, step, tasks)
         scale = self._theta.scale[..., self.growth.positions]
-        outcome = self._estimate(problem, scale, step, tasks)
+        outcome = self._drawn.outcome(problem, scale, step, tasks)
         assert outcome.theta_gradient is not None
         gradient = problem.theta.new_zeros(len(outcome.loss), *self.theta.shape)
         gradient[..., self.growth.positions] = outcome.theta_gradient

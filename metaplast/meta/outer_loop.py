@@ -7,59 +7,38 @@ whose updates differ in size by orders of magnitude.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from metaplast.base.errors import UserError
-from metaplast.base.seeds import generator
-from metaplast.base.tensors import copied
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
-from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.gradient import scaled_gradients, task_gradient
-from metaplast.meta.growth import Growth
 from metaplast.meta.learned_theta import LearnedTheta
-from metaplast.meta.loop_state import require_state
+from metaplast.meta.loop_tasks import LoopTasks
 from metaplast.meta.record import Record, record_of
-from metaplast.meta.scale import term_sizes, units
+from metaplast.meta.saved_loop import Progress, SavedLoop
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import sign_of
 from metaplast.systems.learner import Learner
-from metaplast.tasks.checks import require_batch
-from metaplast.tasks.input_range import check_episodes
 from metaplast.tasks.source import EpisodeSampler
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.formula_data import check
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
 EXPLAINED = 5
-# The step number of the tasks on which terms are measured first; no real step has it.
-CALIBRATION = 2**31 - 1
-
-
-@dataclass
-class Progress:
-    """The progress of an outer loop: what a checkpoint needs besides θ and the optimizer."""
-
-    step: int = 0
-    history: list[Record] = field(default_factory=list)
-    divergences: list[str] = field(default_factory=list)
-    trust: Backtracking = field(default_factory=Backtracking)
 
 
 class StandstillError(UserError):
     """Every episode of many outer steps diverged, so the search makes no progress."""
 
 
-class OuterLoop:
+class OuterLoop(SavedLoop):
     """Learns the coefficients of a learner's terms on the episodes of a sampler.
 
     Args:
@@ -77,12 +56,9 @@ class OuterLoop:
         device: where tensors live.
 
     Attributes:
-        growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
         signs: of each coefficient: 1 if it may not be negative, −1 if it may not be positive, else
             0, [term].
     """
-
-    growth: Growth | None = None
 
     @own_settings(grad=True)
     def __init__(
@@ -104,14 +80,13 @@ class OuterLoop:
         self.stage = stage
         self.learner = learner
         self.settings = settings
-        self._sampler = sampler
         self._tasks = tasks
         self._tied = tied and start.is_per_layer
-        self._engine = engine
-        self._seed = seed
-        self._device = device
+        self._drawn = LoopTasks(
+            learner, sampler, engine, settings, name=tasks, seed=seed, device=device
+        )
         if scale is None:
-            scale = self.measure_scale(start)
+            scale = self._drawn.measure_scale(start, tied=self._tied)
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(trust=trust)
@@ -172,37 +147,8 @@ class OuterLoop:
         learner: Learner | None = None,
         tasks: str | None = None,
     ) -> Problem:
-        """Return the episodes and fresh networks of an outer step.
-
-        Args:
-            step: its number.
-            size: number of episodes.
-            theta: coefficients of the learner's terms.
-            learner: None for the loop's own.
-            tasks: names the random numbers; None for the loop's own.
-        """
-        learner, tasks = learner or self.learner, tasks or self._tasks
-        draw = generator(self._seed, tasks, "episodes", step, device=self._device)
-        batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
-        check_episodes(self._sampler, batch)
-        draw = generator(self._seed, tasks, "weights", step, device=self._device)
-        return Problem(learner, theta, learner.begin(size, batch.initial, draw, theta.dtype), batch)
-
-    def measure_scale(self, start: Coefficients) -> Tensor:
-        """Return the units of θ, see `units`; 1 without scaling, or if all terms start at zero.
-
-        The reference terms are the terms that do not start at zero.
-        """
-        starts = [term.initial != 0 for term in self.learner.terms]
-        theta = start.tensor
-        reference = torch.tensor(starts, dtype=torch.bool, device=theta.device)
-        if self.settings.scaling == "none" or not reference.any():
-            return torch.ones_like(theta)
-        problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), theta)
-        sizes = term_sizes(self.learner, theta, problem.state, problem.episodes)
-        if self._tied or not start.is_per_layer:
-            sizes = sizes.square().mean(0).sqrt()
-        return units(sizes, reference).expand_as(theta).clone()
+        """Return the episodes and fresh networks of an outer step, see `LoopTasks.problem`."""
+        return self._drawn.problem(step, size, theta, learner=learner, tasks=tasks)
 
     @own_settings(grad=True)
     def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
@@ -251,36 +197,13 @@ class OuterLoop:
 
     def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
         """Return the outcome of a step's problem, with the gradient to all terms."""
-        return self._estimate(problem, self._theta.scale, step, tasks)
-
-    def _estimate(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
-        """Return the outcome of a problem, with the gradient to its terms; `scale` is theirs."""
-        if self.settings.estimator == "gradient":
-            return self._engine.run(problem)
-        draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
-        settings = self.settings
-        strategy = EvolutionStrategy(settings.pairs, settings.spread or settings.meta_lr)
-        return strategy.run(self._engine, problem, scale, draw)
+        return self._drawn.outcome(problem, self._theta.scale, step, tasks)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
         """Change θ after a step."""
         finite = outcome.finite
         if not self._went_back(finite) and finite.any():
             self._update(gradient)
-
-    @contextmanager
-    def _whole_or_not_at_all(self) -> Iterator[None]:
-        """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
-        progress = self.progress
-        before, latest = copied(self._moving()), self._theta.latest
-        lengths = len(progress.history), len(progress.divergences)
-        try:
-            yield
-        except BaseException:
-            del progress.history[lengths[0] :], progress.divergences[lengths[1] :]
-            self._theta.latest = latest
-            self._put(before)
-            raise
 
     def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
         bad = (~finite).nonzero().flatten().tolist()
@@ -329,58 +252,6 @@ class OuterLoop:
             if settings.penalty == "proximal":
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
             u.copy_(torch.where(self.signs * u < 0, 0.0, u))
-
-    def state(self) -> dict[str, Any]:
-        """Return everything a checkpoint needs: plain containers, numbers and tensors."""
-        progress, latest = self.progress, self._theta.latest
-        return {
-            **self._moving(),
-            "scale": self._theta.scale,
-            "history": [vars(record) for record in progress.history],
-            "divergences": progress.divergences,
-        } | ({"latest": torch.stack(latest)} if latest else {})
-
-    def _moving(self) -> dict[str, Any]:
-        """Return what a step changes, except for the lists that it appends to."""
-        progress = self.progress
-        return {
-            "u": self._theta.u.detach().clone(),
-            "step": progress.step,
-            "trust": progress.trust.state(),
-            "optimizer": self._optimizer.state_dict(),
-        }
-
-    def _put(self, moving: dict[str, Any]) -> None:
-        self.progress.step = moving["step"]
-        self.progress.trust = Backtracking(**moving["trust"])
-        with torch.no_grad():
-            self._theta.u.copy_(moving["u"])
-        self._optimizer.load_state_dict(moving["optimizer"])
-
-    @own_settings(grad=True)
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state` returned and `loop_state.read_stages` accepted.
-
-        Raises:
-            DataError: if it does not fit this loop.
-        """
-        progress, settings, theta = self.progress, self.settings, self._theta
-        require_state(
-            state, theta.named(theta.u.detach()), self.steps, settings.meta_batch,
-            theta.window, self._optimizer,
-        )  # fmt: skip
-        check(
-            ("growth" in state) == (self.growth is not None),
-            "the rule grows in only one of the two",
-        )
-        theta.scale = state["scale"]
-        if "latest" in state:
-            theta.latest = tuple(state["latest"])
-        else:
-            theta.recall([record["theta"] for record in state["history"]])
-        progress.history = [Record(**record) for record in state["history"]]
-        progress.divergences = list(state["divergences"])
-        self._put(state)
 
     def run(self, observe: Callable[[OuterLoop, Record], None] | None = None) -> None:
         """Take all remaining steps; `observe` is called after each.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,24 @@ from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Scalar, Signal
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
+
+
+class TracePlace(NamedTuple):
+    """A trace at a group.
+
+    Attributes:
+        key: its name among the carried vectors.
+        length: of the vector.
+        group: whose synapses read it.
+        signal: the trace, as terms name it.
+        followed: what it follows.
+    """
+
+    key: str
+    length: int
+    group: Group
+    signal: Signal
+    followed: Trace
 
 
 @dataclass(frozen=True)
@@ -37,7 +56,7 @@ class Traced(Wrapped):
     @cached_property
     def added(self) -> Mapping[str, int]:
         """Lengths of the traces at each group."""
-        lengths = {key: length for key, length, *_ in self._places}
+        lengths = {place.key: place.length for place in self.places}
         return lengths | {key: 1 for key, *_ in self._scalar_places}
 
     @cached_property
@@ -58,13 +77,13 @@ class Traced(Wrapped):
         sources = {self._followed[signal].signal for signal in wanted}
         presented = self.system.present(self._inner(view), example, (reads - wanted) | sources)
         synapses, carry = dict(presented.synapses), dict(presented.carry)
-        for key, _, group, signal, followed in self._places:
+        for key, _, place, signal, followed in self.places:
             if signal not in wanted:
                 carry[key] = view.carry[key]
                 continue
-            ends = synapses[group]
+            ends = synapses[place.name]
             values, carry[key] = follow(followed, ends, _start(ends, view.carry[key]))
-            synapses[group] = replace(ends, signals={**ends.signals, signal: values})
+            synapses[place.name] = replace(ends, signals={**ends.signals, signal: values})
         for key, group, name, source, tau in self._scalar_places:
             ends = synapses[group]
             value = ends.scalars[source][..., None]
@@ -83,15 +102,15 @@ class Traced(Wrapped):
         return [signal for signal, t in self._followed.items() if t.signal in group.offers]
 
     @cached_property
-    def _places(self) -> tuple[tuple[str, int, str, Signal, Trace], ...]:
-        """For each trace at each group: key and length of the vector, group, signal and trace."""
+    def places(self) -> tuple[TracePlace, ...]:
+        """Each trace at each group that offers what it follows, in the order of the groups."""
         places = []
         for group in self.system.groups:
             for signal in self._at(group):
                 axis = 0 if group.matrix.rows == signal.population else 1
                 length = self.shapes[group.name][axis]
                 key, followed = f"{group.name} {signal.written}", self._followed[signal]
-                places.append((key, length, group.name, signal, followed))
+                places.append(TracePlace(key, length, group, signal, followed))
         return tuple(places)
 
     @cached_property

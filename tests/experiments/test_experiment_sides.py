@@ -34,7 +34,7 @@ KINDS = (
 @pytest.fixture
 def sources(monkeypatch):
     found = Sources()
-    monkeypatch.setattr("metaplast.discovery.run.open_source", found.open)
+    monkeypatch.setattr("metaplast.discovery.parts.open_source", found.open)
     monkeypatch.setattr(heldout, "open_source", found.open)
     monkeypatch.setattr(online, "open_stream", found.stream)
     return found

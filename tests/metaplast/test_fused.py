@@ -29,7 +29,7 @@ from metaplast.engines.fused.dropped import may_drop
 from metaplast.engines.fused.program import build
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
-from metaplast.terms.algebra import B, W, dot, outer, post, pre
+from metaplast.terms.algebra import B, W, dot, outer, post, pre, trace
 from metaplast.terms.compiled import compile_terms
 from metaplast.terms.term import DenseFormula, Term
 
@@ -39,9 +39,10 @@ SIDES = {"W": (W, post, pre), "B": (B, pre, post)}
 
 
 def assert_agree(actual, expected, tolerance):
-    """Compare loss, accuracy, gradient and learned weights, relative to the largest number."""
+    """Compare loss, accuracy, gradient, weights and traces, relative to the largest number."""
     learned = zip(matrices_of(actual.final), matrices_of(expected.final), strict=True)
-    pairs = [(actual.loss, expected.loss), *learned]
+    carried = [(actual.final.carry[key], vector) for key, vector in expected.final.carry.items()]
+    pairs = [(actual.loss, expected.loss), *learned, *carried]
     if expected.theta_gradient is not None:
         pairs.append((actual.theta_gradient, expected.theta_gradient))
     for a, b in pairs:
@@ -62,7 +63,8 @@ def assert_agrees_with_batched(problem, settings=None, tolerance=None):
 
 
 def signals(population):
-    return [population.activity, population.error, population.one]
+    slow = [trace(population.activity, 3), trace(population.error**2, 2)]
+    return [population.activity, population.error, population.one, *slow]
 
 
 @st.composite
@@ -106,7 +108,7 @@ def problems(draw, dtype=torch.float64):
         seed=draw(st.integers(0, 1000)),
         dtype=dtype,
     )
-    dark = draw(st.integers(0, problem.learner.network.widths[0] - 1))
+    dark = draw(st.integers(0, problem.learner.system.inputs - 1))
     problem.episodes.support_x[..., :dark] = 0
     problem.episodes.query_x[..., :dark] = 0
     return problem
@@ -243,7 +245,7 @@ def test_products_with_the_weights_are_formed_only_where_a_term_needs_them():
 
 
 def test_memory_grows_by_vectors_not_by_weights():
-    from metaplast.engines.fused.memory import Arena, Sizes, allocate
+    from metaplast.engines.fused.arena import Arena, Sizes, allocate
 
     paper = FullyConnected((784, 170, 130, 100, 70, 47))
 

@@ -11,12 +11,15 @@ from metaplast.engines.memory_need import (
     _spell,
     available_bytes,
     episode_bytes,
+    kept_bytes,
     require_memory,
 )
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
+from metaplast.terms.algebra import outer, post, pre, trace
+from metaplast.terms.term import Term
 
 CPU = torch.device("cpu")
 
@@ -32,6 +35,15 @@ def test_an_episode_takes_its_weights_and_images():
         assert found == 8 * (copies * weights + weights + images)
 
 
+def test_the_fused_engine_keeps_the_traces_of_every_step_of_one_episode():
+    slow = Term("slow", outer(trace(post.error, 3), trace(pre.activity, 3)), "made up")
+    learner = Learner(FullyConnected((4, 3, 2)), (slow,))
+    assert kept_bytes(learner, "fused", 7, torch.float64) == 8 * 7 * ((3 + 4) + (2 + 3))
+    assert kept_bytes(learner, "batched", 7, torch.float64) == 0
+    plain = Learner(FullyConnected((4, 3, 2)), named("error_hebbian"))
+    assert kept_bytes(plain, "fused", 7, torch.float64) == 0
+
+
 def test_what_does_not_fit_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
     require_memory(100, 10, "--meta-batch", "4-2", CPU)
@@ -40,6 +52,9 @@ def test_what_does_not_fit_is_refused_in_a_sentence(monkeypatch):
             require_memory(100, count, "--meta-batch", "4-2", CPU, at_once=at_once)
         assert_is_one_sentence(caught.value)
     assert "in 3 processes, needs about 1.2 kB" in str(caught.value)
+    require_memory(100, 9, "--meta-batch", "4-2", CPU, kept=100)
+    with pytest.raises(UserError, match=r"needs about 1\.01 kB of memory"):
+        require_memory(100, 9, "--meta-batch", "4-2", CPU, kept=110)
     monkeypatch.setattr(memory, "available_bytes", lambda device: None)
     require_memory(10**30, 1, "--meta-batch", "4-2", CPU)
 

@@ -29,7 +29,7 @@ WIDTHS, BETA = (8, 7, 6, 3), 10.0
 @pytest.fixture(autouse=True)
 def _no_baselines(monkeypatch):
     """These tests look at the rule alone, and baselines would take a fifth of their time."""
-    monkeypatch.setattr("metaplast.discovery.run.baselines", lambda _: ())
+    monkeypatch.setattr("metaplast.discovery.parts.baselines", lambda _: ())
 
 
 def outer(a, b):

@@ -118,7 +118,7 @@ def result():
 
 def judged(result, monkeypatch, seed=0):
     sources = Sources()
-    monkeypatch.setattr("metaplast.discovery.run.open_source", sources.open)
+    monkeypatch.setattr("metaplast.discovery.parts.open_source", sources.open)
     return judge(result, seed=seed)["judged"], sources
 
 

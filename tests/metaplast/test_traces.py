@@ -60,7 +60,7 @@ def test_a_trace_is_a_plain_loop():
             assert_close(found[0], wanted, 1e-12)
 
 
-@pytest.mark.parametrize("engine", ["reference", "batched"])
+@pytest.mark.parametrize("engine", ["reference", "batched", "fused"])
 def test_with_tau_one_a_trace_is_the_signal_to_the_bit(engine):
     plain = (*named("error_hebbian"), term("a", outer(post.activity**2, pre.activity)))
     slow = (plain[0], term("a", outer(trace(post.activity**2, 1), trace(pre.activity, 1))))
@@ -74,9 +74,11 @@ def test_with_tau_one_a_trace_is_the_signal_to_the_bit(engine):
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_engines_agree_and_gradients_are_those_of_finite_differences(feedback, per_layer):
     problem = random_problem(memory_terms(), feedback=feedback, per_layer=per_layer, steps=7)
-    wanted, found = (get_engine(name).run(problem) for name in ("reference", "batched"))
-    assert_close(found.loss, wanted.loss, 1e-12)
-    assert_close(found.theta_gradient, wanted.theta_gradient, 1e-9)
+    names = ("reference", "batched", "fused")
+    wanted, found, fused = (get_engine(name).run(problem) for name in names)
+    for one in (found, fused):
+        assert_close(one.loss, wanted.loss, 1e-12)
+        assert_close(one.theta_gradient, wanted.theta_gradient, 1e-9)
     step = 1e-5
     for index in range(0, problem.theta.numel(), 3):
         nudge = torch.zeros_like(problem.theta)
@@ -223,13 +225,6 @@ def test_an_optimizer_refuses_traces_and_documents_print_them():
     with pytest.raises(UserError, match="trace"):
         export_rule(rule, network, "torch")
     assert r"\tau=3" in export_rule(rule, network, "latex").text
-
-
-def test_the_fused_engine_refuses_and_auto_takes_batched():
-    from metaplast.engines.choose import choose_engine
-
-    problem = random_problem(memory_terms())
-    assert choose_engine("auto", problem.learner, torch.device("cpu")).name == "batched"
 
 
 def test_a_system_without_traces_stays_itself():

@@ -17,9 +17,9 @@ from metaplast.engines.fused.program import (
     SOFTPLUS,
     SYMMETRIC,
     TANH,
-    Integers,
     Net,
     Program,
+    Side,
 )
 from metaplast.engines.fused.sweeps import (
     add_dots,
@@ -30,6 +30,7 @@ from metaplast.engines.fused.sweeps import (
     retreat_rows,
 )
 from metaplast.engines.fused.tensor import change_adjoint
+from metaplast.engines.fused.traces import traces_adjoint
 
 
 @compiled
@@ -136,11 +137,14 @@ def _factor(m: Memory, base: int, term: int, u: int, height: int, p: int, width:
 
 
 @compiled
-def _job_factors(m: Memory, base: int, term: int, jobs: Integers, height: int, width: int) -> int:
-    job = 0
-    while jobs[job, 0] >= 0:
-        term = _factor(m, base, term, jobs[job, 0], height, jobs[job, 1], width)
-        job += 1
+def _job_factors(
+    side: Side, layer: int, m: Memory, base: int, term: int, height: int, width: int
+) -> int:
+    for jobs in (side.early[layer], side.late[layer], side.slow[layer]):
+        job = 0
+        while jobs[job, 0] >= 0:
+            term = _factor(m, base, term, jobs[job, 0], height, jobs[job, 1], width)
+            job += 1
     return term
 
 
@@ -157,7 +161,7 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
     if carried:
         terms = ONE
         copy(m.signals, base + net.e[layer + 1], m.right, 0, width)
-    terms = _job_factors(m, base, terms, jobs, height, width)
+    terms = _job_factors(p.backward, layer, m, base, terms, height, width)
     scale, inverse = one + m.backward.growth[slot], one
     if undo:
         inverse = one / (one + m.backward.growth[before])
@@ -218,8 +222,7 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
     net = p.net
     height, width = net.pads[layer + 1], net.pads[layer]
     copy(m.signals, base + net.y[layer], m.right, 0, width)
-    terms = _job_factors(m, base, ONE, p.forward.early[layer], height, width)
-    terms = _job_factors(m, base, terms, p.forward.late[layer], height, width)
+    terms = _job_factors(p.forward, layer, m, base, ONE, height, width)
     if net.source == SYMMETRIC and not net.detached and layer >= net.lowest:
         terms = _factor(m, base, terms, net.e[layer + 1], height, net.c[layer], width)
     return terms
@@ -267,6 +270,7 @@ def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: boo
     _changes_adjoint(p, m, task, turn)
     if t == 0:
         return
+    traces_adjoint(p, m, turn)
     _clear(m.forward)
     _clear(m.backward)
     _errors_adjoint(p, m, task, turn, undo)

@@ -15,17 +15,17 @@ from metaplast.base.errors import require
 from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused import unroll
+from metaplast.engines.fused.arena import Arena, borrowed_arena
 from metaplast.engines.fused.dropped import may_drop
 from metaplast.engines.fused.engine import TOLERANCES, ReversalError, Settings
 from metaplast.engines.fused.episode import Episode, Given, Matrices
 from metaplast.engines.fused.jit import load
-from metaplast.engines.fused.memory import Arena, borrowed_arena
 from metaplast.engines.fused.program import Program, build
+from metaplast.engines.fused.served import is_of_pixels, lowest_error, stack_of, traces_of
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.terms.algebra import pre
 
 _build = lru_cache(maxsize=64)(build)
 _ready: set[np.dtype] = set()
@@ -67,13 +67,14 @@ class Batch:
         )
         self.problem, self.settings, self.gradient = problem, settings, gradient
         self.learner, self.episodes = problem.learner, problem.episodes
+        self.traces = traces_of(self.learner)
         self.theta = problem.episode_theta.numpy()
         self.dtype = self.theta.dtype
         self.given = Given.of(problem)
         self.theta_bar = np.zeros_like(self.theta)
         self.results = np.zeros((self.episodes.episodes, 4), dtype=self.dtype)
         self.final = _unfilled(problem)
-        self.learned = Matrices.of(self.final)
+        self.learned = Matrices.of(self.final, [place.key for place in self.traces])
         self._programs: dict[int, Program] = {}
         self.drops = settings.drop_pixels and may_drop(self.learner)
         plastic = self.learner.forward_plasticity, self.learner.backward_plasticity
@@ -112,25 +113,32 @@ class Batch:
                     self._run_episode(episode)
 
     def _used(self, episode: int) -> npt.NDArray[np.bool_]:
-        """Return which pixels are kept: those that are not zero in every image of an episode."""
+        """Return which pixels are kept: those that are not zero in every image of an episode.
+
+        Those whose traces begin with another value than zero are kept, too.
+        """
         if not self.drops:
-            return np.ones(self.learner.network.widths[0], dtype=np.bool_)
+            return np.ones(stack_of(self.learner).widths[0], dtype=np.bool_)
         sets = self.given.support_x[episode], self.given.query_x[episode]
         first, second = (images.any(axis=0) for images in sets)
-        return cast("npt.NDArray[np.bool_]", first | second)
+        used = cast("npt.NDArray[np.bool_]", first | second)
+        for place, begun in zip(self.traces, self.given.initial.traces, strict=True):
+            if is_of_pixels(place):
+                used |= begun[episode] != 0
+        return used
 
     def gain(self, episode: int) -> Tensor | None:
-        """Return σ' of an episode's images [step, pixel] if a term reads the error at the input."""
-        if pre.error not in self.learner.reads:
+        """Return σ' of an episode's images [step, pixel] if the error at the input is read."""
+        if lowest_error(self.learner) > 0:
             return None
         x = self.episodes.support_x[episode]
         # In parts that fit in the cache and need no fresh memory.
         rows = max(1, 2**14 // x.shape[-1])
         if rows >= len(x):
-            return self.learner.network.nonlinearity.derivative(x)
+            return stack_of(self.learner).nonlinearity.derivative(x)
         gain = torch.empty_like(x)
         for to, part in zip(torch.split(gain, rows), torch.split(x, rows), strict=True):
-            to.copy_(self.learner.network.nonlinearity.derivative(part))
+            to.copy_(stack_of(self.learner).nonlinearity.derivative(part))
         return gain
 
     def _run_episode(self, episode: int) -> None:
@@ -184,9 +192,11 @@ class Batch:
 
 
 def _unfilled(problem: Problem) -> State:
-    """Return the final state, still to be filled; backward weights that never change are shared."""
+    """Return the final state, still to be filled; what never changes is shared."""
     state, changes = problem.state, not problem.learner.backward_plasticity.is_empty
     # Left empty: each episode's thread fills its own part and pays for the fresh memory.
     weights = [torch.empty_like(weight) for weight in state.weights]
     backward = [torch.empty_like(m) if changes else m.detach() for m in state.backward]
-    return State.stack(weights, backward)
+    read = {place.key for place in traces_of(problem.learner)}
+    carry = {k: torch.empty_like(v) if k in read else v.detach() for k, v in state.carry.items()}
+    return State(State.stack(weights, backward).matrices, carry)

@@ -1,8 +1,8 @@
 """Input pixels that are zero in every image of an episode, and their weights.
 
-Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use), so nothing that the loss
-depends on reads column j of W_1. The column can be left out of every product. A rule may still
-change it:
+Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use), and so do its traces
+unless they begin with another value (then it is kept). So nothing that the loss depends on reads
+column j of W_1. The column can be left out of every product. A rule may still change it:
 
     W_·j ← (1 − δ) W_·j + Σ_a a V_aj,   V_aj = G_a1 + Σ_u G_a,Wᵀu (Wᵀu)_j,
 
@@ -15,8 +15,9 @@ from __future__ import annotations
 from metaplast.engines.fused.jit import compiled
 from metaplast.engines.fused.lanes import add_multiple, clear, project
 from metaplast.engines.fused.memory import Memory
-from metaplast.engines.fused.places import NONE, lowest_error
+from metaplast.engines.fused.places import NONE
 from metaplast.engines.fused.program import PLASTIC, Program
+from metaplast.engines.fused.served import lowest_error, stack_of
 from metaplast.engines.fused.sweeps import update_rows
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import Mapped, Projection, Signal, Vector
@@ -31,7 +32,7 @@ def may_drop(learner: Learner) -> bool:
     True if the error at such a pixel is zero or not in use, and no gate and no product with B sums
     anything else over the pixels.
     """
-    if lowest_error(learner) == 0 and learner.network.nonlinearity.kind == "tanh":
+    if lowest_error(learner) == 0 and stack_of(learner).nonlinearity.kind == "tanh":
         return False
     forward, backward = learner.forward_plasticity, learner.backward_plasticity
     for gate in (*forward.gates, *backward.gates):

@@ -18,10 +18,11 @@ import torch
 from metaplast.base.errors import UserError
 from metaplast.base.torch_settings import exact_run
 from metaplast.engines.contract import Engine, Outcome, Problem
+from metaplast.engines.fused.served import keeps_only_traces
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import CrossEntropy
-from metaplast.systems.wrapped import Wrapped, reads_more
+from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Formula
 from metaplast.terms.term import Term
 
@@ -59,7 +60,7 @@ class FusedEngine(Engine):
     """One episode per core, compiled by numba; exact and reversible."""
 
     name = "fused"
-    summary = "one episode a core, compiled, reversible; CPU only; any declared term"
+    summary = "one episode a core, compiled, reversible; CPU only; declared terms, traces"
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -103,8 +104,12 @@ class FusedEngine(Engine):
         unrolled again with more kept copies of the weights, up to one per step.
 
         Raises:
+            UserError: if it does not serve the learner.
             ReversalError: if the copies would take more than `Settings.most_kept`.
         """
+        refusal = self.refusal(problem.learner, problem.episodes.support_x.device)
+        if refusal is not None:
+            raise UserError(refusal)
         from metaplast.engines.fused.batch import Batch
 
         if problem.theta.dim() == 3:
@@ -123,12 +128,15 @@ def _has_power(term: Term) -> bool:
 def _refusal(learner: Learner) -> str | None:
     """Return why the kernel cannot serve a learner's system, None if it can."""
     system = learner.system
-    if isinstance(system, Wrapped):
+    if not keeps_only_traces(system):
+        names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
         return (
-            f"the fused engine keeps no traces, eligibilities or scalars, which "
-            f"{', '.join(t.name for t in learner.terms if reads_more(t))} reads; use --engine "
-            f"batched, or leave the term out."
+            f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
+            f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term "
+            f"out."
         )
+    if isinstance(system, Wrapped):
+        system = system.innermost
     if type(system) is not FullyConnected:
         return (
             f"the fused engine serves the fully connected network only, got the system "

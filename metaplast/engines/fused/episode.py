@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from metaplast.engines.fused.memory import Arena, Sizes, Task, allocate
+from metaplast.engines.fused.arena import Arena, Sizes, allocate
+from metaplast.engines.fused.memory import Task
 from metaplast.engines.fused.places import NONE
 from metaplast.engines.fused.program import PLASTIC, SIGNED, SYMMETRIC, Integers, Numbers, Program
+from metaplast.engines.fused.served import is_of_pixels, stack_of, traces_of
 from metaplast.systems.objectives.cross_entropy import class_probabilities
 from metaplast.systems.state import State
 
@@ -21,16 +24,19 @@ if TYPE_CHECKING:
 class Matrices(NamedTuple):
     """The matrices of a state as numpy arrays that share its memory, [episode, row, column] each.
 
-    A batch makes them once, because making them takes longer than unrolling a small episode.
+    So are the traces that the kernel follows, [episode, neuron]. A batch makes them once, because
+    making them takes longer than unrolling a small episode.
     """
 
     weights: tuple[Numbers, ...]
     backward: tuple[Numbers, ...]
+    traces: tuple[Numbers, ...]
 
     @classmethod
-    def of(cls, state: State) -> Matrices:
-        """Return the matrices of a state."""
-        return cls(tuple(map(_shared, state.weights)), tuple(map(_shared, state.backward)))
+    def of(cls, state: State, keys: Sequence[str]) -> Matrices:
+        """Return the matrices of a state, and the traces with these names."""
+        traces = [state.carry[key] for key in keys]
+        return cls(*(tuple(map(_shared, x)) for x in (state.weights, state.backward, traces)))
 
 
 class Given(NamedTuple):
@@ -53,13 +59,15 @@ class Given(NamedTuple):
     @classmethod
     def of(cls, problem: Problem) -> Given:
         """Return the arrays of a problem."""
-        network, episodes, dtype = problem.learner.network, problem.episodes, problem.theta.dtype
+        network, episodes, dtype = stack_of(problem.learner), problem.episodes, problem.theta.dtype
         target = _shared(class_probabilities(episodes.query_y, network.widths[-1], dtype))
         inputs, labels, queries = map(
             _shared, (episodes.support_x, episodes.support_y, episodes.query_x)
         )
         beta = target.dtype.type(network.nonlinearity.beta)
-        return cls(Matrices.of(problem.state), inputs, labels, queries, target, beta)
+        keys = [place.key for place in traces_of(problem.learner)]
+        initial = Matrices.of(problem.state, keys)
+        return cls(initial, inputs, labels, queries, target, beta)
 
 
 class Episode:
@@ -130,6 +138,16 @@ class Episode:
         for level, place in enumerate(net.ones):
             for base in (0, net.signals):
                 memory.signals[base + place : base + place + net.widths[level]] = 1
+        # The first step has turn 0, so it finds the traces of the step before it at turn 1.
+        for at, inputs, given in self._traces(initial):
+            kept = given[self.episode][inputs]
+            memory.signals[net.signals + at :][: len(kept)] = kept
+
+    def _traces(self, state: Matrices) -> Iterator[tuple[int, Any, Numbers]]:
+        """Yield each trace's offset, which of its neurons are kept, and its vectors in a state."""
+        rows = zip(self.program.traces.table[:, 0], self.batch.traces, state.traces, strict=True)
+        for at, place, vectors in rows:
+            yield int(at), self.pixels if is_of_pixels(place) else slice(None), vectors
 
     def read_final(self) -> None:
         """Copy out the learned weights."""
@@ -149,6 +167,7 @@ class Episode:
             final.weights[0][self.episode][:, self.lost] = followed[
                 : net.widths[1], : len(self.lost)
             ]
+        self._read_traces()
         if net.source != PLASTIC:
             return
         for layer, weight in enumerate(final.backward):
@@ -160,6 +179,14 @@ class Episode:
                 matrix[self.pixels] = learned[: net.widths[0], : matrix.shape[1]]
             else:
                 matrix[...] = learned[: matrix.shape[0], : matrix.shape[1]]
+
+    def _read_traces(self) -> None:
+        """Copy out the traces; at dropped pixels they are zero."""
+        first, found = self.program.traces.first, self.memory.final_traces
+        for at, inputs, vectors in self._traces(self.batch.learned):
+            vector = vectors[self.episode]
+            vector[:] = 0
+            vector[inputs] = found[at - first :][: len(vector[inputs])]
 
 
 def _moves_lost(program: Program) -> bool:

@@ -26,6 +26,7 @@ from metaplast.engines.fused.program import (
 )
 from metaplast.engines.fused.sweeps import advance, project, update_rows
 from metaplast.engines.fused.tensor import form_change
+from metaplast.engines.fused.traces import follow
 
 
 @compiled
@@ -163,6 +164,7 @@ def step(p: Program, m: Memory, task: Task, t: int, turn: int, pending: bool) ->
     load_image(p.net, task, t, m.signals, turn * p.net.signals)
     _activities(p, m, task, turn, pending)
     _errors(p, m, task.label[t], turn, pending)
+    follow(p, m, turn)
     form_changes(p, m, task, turn)
 
 

@@ -19,7 +19,7 @@ from metaplast.engines.fused.program import (
 
 
 @compiled
-def _value(function: int, x: Any, one: Any) -> Any:
+def value(function: int, x: Any, one: Any) -> Any:
     """Return f(x), as torch does where x is not finite."""
     if function == SQUARE:
         return x * x
@@ -35,7 +35,7 @@ def _value(function: int, x: Any, one: Any) -> Any:
 
 
 @compiled
-def _slope(function: int, x: Any, one: Any) -> Any:
+def slope(function: int, x: Any, one: Any) -> Any:
     """Return the derivative, 0 where the function has a kink, as autograd does."""
     if function == SAME:
         return one
@@ -58,10 +58,10 @@ def form_functions(maps: Integers, s: Numbers, base: int) -> None:
         to, length = base + maps[m, 0], maps[m, 1]
         first, second = base + maps[m, 2], base + maps[m, 4]
         for i in range(length):
-            s[to + i] = _value(maps[m, 3], s[first + i], one)
+            s[to + i] = value(maps[m, 3], s[first + i], one)
         if maps[m, 4] != NONE:
             for i in range(length):
-                s[to + i] *= _value(maps[m, 5], s[second + i], one)
+                s[to + i] *= value(maps[m, 5], s[second + i], one)
 
 
 @compiled
@@ -74,8 +74,8 @@ def functions_adjoint(maps: Integers, s: Numbers, base: int, d: Numbers) -> None
         for i in range(length):
             x, bar = s[base + first + i], d[to + i]
             if second == NONE:
-                d[first + i] += bar * _slope(f, x, one)
+                d[first + i] += bar * slope(f, x, one)
             else:
                 z = s[base + second + i]
-                d[first + i] += bar * _slope(f, x, one) * _value(g, z, one)
-                d[second + i] += bar * _value(f, x, one) * _slope(g, z, one)
+                d[first + i] += bar * slope(f, x, one) * value(g, z, one)
+                d[second + i] += bar * value(f, x, one) * slope(g, z, one)

@@ -1,11 +1,13 @@
 """Where each vector of a step lies in the array of signals that the kernel works in.
 
-The vectors that the backward sweep cannot recompute come first.
+The vectors that the backward sweep cannot recompute come first; among them, all traces.
 """
 
 from __future__ import annotations
 
+from metaplast.engines.fused.served import lowest_error, stack_of, traces_of
 from metaplast.systems.learner import Learner
+from metaplast.systems.traced import TracePlace
 from metaplast.terms.algebra import (
     Gate,
     Kind,
@@ -14,7 +16,6 @@ from metaplast.terms.algebra import (
     Projection,
     Signal,
     Vector,
-    pre,
 )
 from metaplast.terms.compiled import CompiledTerms
 
@@ -45,7 +46,9 @@ class Places:
     Attributes:
         y, e, k, c, z: activity, error, gain σ', carried error, net input.
         ones: vectors of ones.
-        mapped: functions of signals, by layer.
+        mapped: functions of signals, by level and by offset and function of each factor.
+        followed: the traces, in order.
+        traces: the same by matrix, layer and signal.
         sides: the compiled terms of W and of B.
         lowest: lowest layer with an error.
         saved: how many numbers of a step are kept.
@@ -54,15 +57,18 @@ class Places:
 
     def __init__(self, learner: Learner, inputs: int) -> None:
         self.learner = learner
-        self.widths = (inputs, *learner.network.widths[1:])
-        self.layers = learner.network.layers
+        stack = stack_of(learner)
+        self.widths = (inputs, *stack.widths[1:])
+        self.layers = stack.layers
         self.lowest = lowest_error(learner)
         self.sides = {"W": learner.forward_plasticity, "B": learner.backward_plasticity}
-        self.symmetric = learner.network.feedback.kernel == "symmetric"
+        self.symmetric = stack.feedback.kernel == "symmetric"
         self.y, self.e, self.k, self.c, self.z = ([NONE] * (self.layers + 1) for _ in range(5))
         self.ones = [NONE] * (self.layers + 1)
         self.projections: dict[tuple[str, int, str], int] = {}
-        self.mapped: dict[tuple[int, tuple[tuple[Kind, str], ...]], int] = {}
+        self.mapped: dict[tuple[int, tuple[tuple[int, str], ...]], int] = {}
+        self.followed = traces_of(learner)
+        self.traces: dict[tuple[str, int, Signal], int] = {}
         self._room = _Room()
         self._place_saved()
         self.saved = self._room.total
@@ -83,6 +89,10 @@ class Places:
             for vector in dict.fromkeys(plasticity.vectors):
                 if isinstance(vector, Projection) and self._is_formed(plasticity, vector):
                     self._place_projection(name, vector)
+        for place in self.followed:
+            name, layer = _matrix(place)
+            level = _level(layer, place.signal.population)
+            self.traces[name, layer, place.signal] = take(self.widths[level])
 
     def _place_projection(self, name: str, vector: Projection) -> None:
         for layer in range(1, self.layers + 1):
@@ -109,17 +119,26 @@ class Places:
         self._place_mapped()
 
     def _place_mapped(self) -> None:
-        read = (v for side in self.sides.values() for v in side.vectors if isinstance(v, Mapped))
-        for vector in dict.fromkeys(read):
+        read = (
+            (name, vector)
+            for name, side in self.sides.items()
+            for vector in side.vectors
+            if isinstance(vector, Mapped)
+        )
+        for name, vector in dict.fromkeys(read):
             for layer in range(1, self.layers + 1):
-                key = self._mapped_key(layer, vector)
+                key = self._mapped_key(name, layer, vector)
                 if key not in self.mapped:
                     self.mapped[key] = self._room.take(self.widths[key[0]])
 
-    def _mapped_key(self, layer: int, vector: Mapped) -> tuple[int, tuple[tuple[Kind, str], ...]]:
-        """Return the level of a function's signals, and their kinds with their functions."""
-        kinds = tuple((signal.kind, name) for signal, name in vector.factors)
-        return _level(layer, vector.population), kinds
+    def _mapped_key(
+        self, name: str, layer: int, vector: Mapped
+    ) -> tuple[int, tuple[tuple[int, str], ...]]:
+        """Return the level of a function's signals, and their offsets with their functions."""
+        factors = (
+            (self._signal(name, layer, signal), function) for signal, function in vector.factors
+        )
+        return _level(layer, vector.population), tuple(factors)
 
     @property
     def _reads_net_input(self) -> bool:
@@ -136,11 +155,15 @@ class Places:
         if isinstance(vector, Projection):
             return self.projections[name, layer, vector.signal.kind]
         if isinstance(vector, Mapped):
-            return self.mapped[self._mapped_key(layer, vector)]
-        return self._signal(_level(layer, vector.population), vector.kind)
+            return self.mapped[self._mapped_key(name, layer, vector)]
+        return self._signal(name, layer, vector)
 
-    def _signal(self, level: int, kind: Kind) -> int:
-        return {"activity": self.y, "error": self.e, "one": self.ones}[kind][level]
+    def _signal(self, name: str, layer: int, signal: Signal) -> int:
+        trace = self.traces.get((name, layer, signal))
+        if trace is not None:
+            return trace
+        level = _level(layer, signal.population)
+        return {"activity": self.y, "error": self.e, "one": self.ones}[signal.kind][level]
 
     def maps(self) -> list[tuple[int, int, int, str, int, str]]:
         """Return each function of signals.
@@ -149,12 +172,20 @@ class Places:
         (NONE, "") if there is only one.
         """
         found = []
-        for (level, kinds), place in self.mapped.items():
-            first, second = [
-                *((self._signal(level, kind), name) for kind, name in kinds),
-                (NONE, ""),
-            ][:2]
+        for (level, factors), place in self.mapped.items():
+            first, second = [*factors, (NONE, "")][:2]
             found.append((place, padded(self.widths[level]), *first, *second))
+        return found
+
+    def trace_rows(self) -> list[tuple[int, int, int, str]]:
+        """Return each trace: its offset, its length, and the offset and function of its signal."""
+        found = []
+        for place in self.followed:
+            name, layer = _matrix(place)
+            length = padded(self.widths[_level(layer, place.signal.population)])
+            source = self._signal(name, layer, place.followed.signal)
+            to = self.traces[name, layer, place.signal]
+            found.append((to, length, source, place.followed.function))
         return found
 
     def gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
@@ -175,9 +206,24 @@ class Places:
             place = self.projections.get((name, layer, kind))
             if place is None or place in self.c:  # In `c`: the feedback forms it anyway.
                 continue
-            population: Population = "post" if name == "W" else "pre"
+            population = _row_side(name)
             found.append((self.offset(name, layer, Signal(population, kind)), place))
         return found
+
+    def trace_jobs(self, name: str, layer: int) -> list[tuple[int, int]]:
+        """Return the (u, Mᵀu) offsets of one layer where u is a trace."""
+        kinds = {s.kind: None for matrix, at, s in self.traces
+                 if (matrix, at, s.population) == (name, layer, _row_side(name))}  # fmt: skip
+        return self.jobs(name, layer, tuple(kinds))
+
+
+def _matrix(place: TracePlace) -> tuple[str, int]:
+    """Return the name of the matrix whose synapses read a trace, and its layer, from 1."""
+    return place.group.matrix.name, place.group.site + 1
+
+
+def _row_side(name: str) -> Population:
+    return "post" if name == "W" else "pre"
 
 
 def _level(layer: int, population: Population) -> int:
@@ -191,8 +237,3 @@ def _is_net_input(gate: Gate) -> bool:
         isinstance(a, Projection) and a.matrix.name == "W" and b == Signal("pre", "activity")
         for a, b in (sides, sides[::-1])
     )
-
-
-def lowest_error(learner: Learner) -> int:
-    """Return 0 if a term reads the synthetic input error e_0, else 1: only terms need it."""
-    return 0 if pre.error in learner.reads else 1

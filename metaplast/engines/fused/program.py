@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metaplast.engines.fused.places import NONE, Places, padded
+from metaplast.engines.fused.served import stack_of
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import Kind, Projection, Signal
 from metaplast.terms.compiled import Entry
@@ -48,6 +49,7 @@ class Side(NamedTuple):
         early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2], -1
             after the last.
         late: (u, Mᵀu) offsets that need an error first, likewise.
+        slow: (u, Mᵀu) offsets where u is a trace, likewise.
         changes: whether any term changes the matrix.
     """
 
@@ -59,6 +61,7 @@ class Side(NamedTuple):
     filled: int
     early: Integers
     late: Integers
+    slow: Integers
     changes: bool
 
 
@@ -102,8 +105,26 @@ class Net(NamedTuple):
     activation: int
 
 
+class Traces(NamedTuple):
+    """The traces x̄ ← (1 − 1/τ) x̄ + f(x)/τ of a step, one behind another among its signals.
+
+    Attributes:
+        table: offsets of x̄, length, offset of x, and f, [trace, 4]; x may be an earlier trace.
+        keep: 1 − 1/τ, [trace].
+        share: 1/τ, [trace].
+        first: offset of the first.
+        size: how many numbers all of them take.
+    """
+
+    table: Integers
+    keep: Numbers
+    share: Numbers
+    first: int
+    size: int
+
+
 class Program(NamedTuple):
-    """The whole learner: net, forward and backward plasticity.
+    """The whole learner: net, forward and backward plasticity, traces.
 
     `lost` says what each column vector of W_1 is at a dropped pixel: -1 zero, -2 one, or the offset
     of u where it is Wᵀu. Each row of `maps` is a function of signals: its offset, its length, and
@@ -115,6 +136,7 @@ class Program(NamedTuple):
     backward: Side
     lost: Integers
     maps: Integers
+    traces: Traces
 
 
 def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
@@ -122,7 +144,8 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
     places = Places(learner, inputs)
     widths, pads = places.widths, [padded(w) for w in places.widths]
     sizes = [pads[x] * pads[x + 1] for x in range(places.layers)]
-    kernel = learner.network.feedback.kernel
+    stack = stack_of(learner)
+    kernel = stack.feedback.kernel
     direct = kernel == "direct"
     carried = [pads[x] * pads[-1] for x in range(places.layers)] if direct else sizes
     source = _source(learner)
@@ -146,10 +169,11 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         source=source,
         direct=direct,
         detached=kernel == "detached",
-        activation=_ACTIVATIONS[learner.network.nonlinearity.kind],
+        activation=_ACTIVATIONS[stack.nonlinearity.kind],
     )
     forward, backward = _side(places, "W", dtype), _side(places, "B", dtype)
-    return Program(net, forward, backward, _lost(places), _maps(places))
+    traces = _traces(places, dtype)
+    return Program(net, forward, backward, _lost(places), _maps(places), traces)
 
 
 def _maps(places: Places) -> Integers:
@@ -159,6 +183,19 @@ def _maps(places: Places) -> Integers:
         for place, length, first, one, second, other in places.maps()
     ]
     return np.array(maps, dtype=np.int64).reshape(-1, 6)
+
+
+def _traces(places: Places, dtype: npt.DTypeLike) -> Traces:
+    """Return the traces, see `Traces`."""
+    rows = [(to, length, x, _FUNCTIONS[f]) for to, length, x, f in places.trace_rows()]
+    taus = [place.followed.tau for place in places.followed]
+    return Traces(
+        np.array(rows, dtype=np.int64).reshape(-1, 4),
+        np.array([1 - 1 / tau for tau in taus], dtype=dtype),
+        np.array([1 / tau for tau in taus], dtype=dtype),
+        rows[0][0] if rows else 0,
+        sum(length for _, length, *_ in rows),
+    )
 
 
 def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
@@ -178,6 +215,7 @@ def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
         len(plasticity.entries),
         _jobs([places.jobs(name, x, early) for x in layers]),
         _jobs([places.jobs(name, x, late) for x in layers]),
+        _jobs([places.trace_jobs(name, x) for x in layers]),
         bool(plasticity.entries or plasticity.decays),
     )
 
@@ -209,7 +247,8 @@ def _starts(sizes: list[int]) -> Integers:
 
 def _jobs(layers: list[list[tuple[int, int]]]) -> Integers:
     """Return jobs as [layer, job, 2], the last of each layer followed by -1."""
-    table = np.full((len(layers), len(KINDS) + 1, 2), NONE, dtype=np.int64)
+    most = max(len(KINDS), *map(len, layers))
+    table = np.full((len(layers), most + 1, 2), NONE, dtype=np.int64)
     for row, jobs in zip(table, layers, strict=True):
         for cell, job in zip(row, jobs, strict=False):
             cell[:] = job
@@ -226,7 +265,7 @@ def _entries(monomials: tuple[Entry, ...], width: int) -> Integers:
 
 
 def _source(learner: Learner) -> int:
-    kernel = learner.network.feedback.kernel
+    kernel = stack_of(learner).feedback.kernel
     if kernel in ("symmetric", "detached"):
         return SYMMETRIC
     if kernel == "signed":

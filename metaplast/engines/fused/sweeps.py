@@ -25,8 +25,10 @@ from metaplast.engines.fused.program import (
 
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)
-# Largest rank of an update in one pass over a row; a rule of higher rank takes several.
-_MOST = lanes.RANKS - 1
+# Largest rank of an update in one pass over a row, and most terms of an adjoint; a rule of higher
+# rank, or with projections of many traces, takes several.
+_MOST, _MOST_TERMS = lanes.RANKS - 1, lanes.TERMS - 1
+_NO_TERMS = -1  # The matrix stays, and its adjoint too.
 
 
 @inlined
@@ -58,22 +60,23 @@ def retreat_rows(
 
     The last cell of `growth_bar` takes what must not count twice.
     """
-    done, one = 0, m.dtype.type(1)
-    unused = change.growth_bar.shape[0] - 1
+    done, added, one = 0, 0, m.dtype.type(1)
+    unused, reads = change.growth_bar.shape[0] - 1, terms == _NO_TERMS
     while True:
-        part = min(rank - done, _MOST)
-        begins, ends = done == 0, done + part >= rank
-        reads = terms == lanes.READ
+        some = lanes.READ if reads else min(terms - added, _MOST_TERMS)
+        more = not reads and added + some < terms
+        part = 0 if more else min(rank - done, _MOST)
+        begins, ends = done + added == 0, not more and done + part >= rank
         counts = begins if reads else ends
         lanes.retreat(
-            m, at, m_bar, at, left, 0, right, 0, change.a, place + done * height, change.v,
+            m, at, m_bar, at, left, added * height, right, added * width,
+            change.a, place + done * height, change.v,
             place + done * width, change.a_bar, bar + done * height, change.v_bar,
             bar + done * width, change.growth_bar, layer if counts else unused, height, width,
-            scale if begins else one, inverse if ends else one,
-            terms if begins or reads else 0, part, first, last,
+            scale if begins else one, inverse if ends else one, some, part, first, last,
         )  # fmt: skip
-        done += part
-        if done >= rank:
+        done, added = done + part, added if reads else added + some
+        if ends:
             break
 
 
@@ -195,6 +198,6 @@ def contract(
     """Form the adjoint of a step's change from M̄ and M, which is the matrix before the step."""
     one, left = m.dtype.type(1), change.a
     retreat_rows(
-        m, m_bar, at, left, left, change, place, bar, layer, height, width, one, one, lanes.READ,
+        m, m_bar, at, left, left, change, place, bar, layer, height, width, one, one, _NO_TERMS,
         rank, 0, height,
     )  # fmt: skip

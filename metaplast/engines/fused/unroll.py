@@ -12,6 +12,7 @@ from metaplast.engines.fused.lanes import clear, copy
 from metaplast.engines.fused.memory import Memory, Pending, Task
 from metaplast.engines.fused.program import PLASTIC, Numbers, Program
 from metaplast.engines.fused.query import query
+from metaplast.engines.fused.traces import keep_traces
 
 LOSS, ACCURACY, DEVIATION, FULL = range(4)
 
@@ -50,6 +51,7 @@ def _forward(p: Program, m: Memory, task: Task) -> bool:
             used, since, amplified = used + 1, 0, 1.0
     if steps > 0:
         apply_pending(p, m, (steps - 1) % 2)
+    keep_traces(p, m, (steps - 1) % 2)
     return True
 
 

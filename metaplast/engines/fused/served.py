@@ -1,0 +1,62 @@
+"""What the kernel serves: a fully connected stack, and around it the traces that terms read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.systems.system import System
+from metaplast.systems.traced import Traced, TracePlace
+from metaplast.systems.wrapped import Wrapped
+from metaplast.terms.algebra import Signal, pre
+
+
+def wrappers(system: System) -> Iterator[Wrapped]:
+    """Yield what stands around a system, from the outside to the inside."""
+    while isinstance(system, Wrapped):
+        yield system
+        system = system.system
+
+
+def keeps_only_traces(system: System) -> bool:
+    """Return whether all that a system carries are traces of its signals, which are vectors."""
+    return all(type(one) is Traced and not one.scalars for one in wrappers(system))
+
+
+def stack_of(learner: Learner) -> FullyConnected:
+    """Return the stack of a learner that the engine does not refuse."""
+    system = learner.system
+    stack = system.innermost if isinstance(system, Wrapped) else system
+    assert isinstance(stack, FullyConnected)
+    return stack
+
+
+def traces_of(learner: Learner) -> tuple[TracePlace, ...]:
+    """Return the traces that terms read; a trace comes after the trace that it follows, if any.
+
+    The learner may carry others, which stay as they are.
+    """
+    found: list[TracePlace] = []
+    reads = learner.reads
+    for system in wrappers(learner.system):
+        assert isinstance(system, Traced)
+        read = [place for place in system.places if place.signal in reads]
+        reads = reads | {place.followed.signal for place in read}
+        found[:0] = read
+    return tuple(found)
+
+
+def is_of_pixels(place: TracePlace) -> bool:
+    """Return whether a trace has one number for each input."""
+    return place.group.site == 0 and place.signal.population == "pre"
+
+
+def signals_of(learner: Learner) -> frozenset[Signal]:
+    """Return the signals that terms read and those that their traces follow."""
+    return learner.reads | {place.followed.signal for place in traces_of(learner)}
+
+
+def lowest_error(learner: Learner) -> int:
+    """Return 0 if a term or a trace reads the synthetic input error e_0, else 1."""
+    return 0 if pre.error in signals_of(learner) else 1

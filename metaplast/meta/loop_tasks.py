@@ -1,0 +1,107 @@
+"""The tasks of an outer loop: drawn by name and step, unrolled, and measured before the first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaplast.base.seeds import generator
+from metaplast.engines import Engine, Outcome, Problem
+from metaplast.meta.evolution import EvolutionStrategy
+from metaplast.meta.scale import term_sizes, units
+from metaplast.meta.settings import OuterSettings
+from metaplast.systems.learner import Learner
+from metaplast.tasks.checks import require_batch
+from metaplast.tasks.input_range import check_episodes
+from metaplast.tasks.source import EpisodeSampler
+from metaplast.terms.coefficients import Coefficients
+
+# The step number of the tasks on which terms are measured first; no real step has it.
+CALIBRATION = 2**31 - 1
+
+
+class LoopTasks:
+    """Draws the problems of an outer loop and computes their outcomes.
+
+    Args:
+        learner: network, feedback and terms.
+        sampler: meta-training episodes.
+        engine: computes the gradients.
+        settings: how θ is learned.
+        name: names the random numbers; loops with the same name see the same tasks.
+        seed: of all random numbers.
+        device: where tensors live.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        sampler: EpisodeSampler,
+        engine: Engine,
+        settings: OuterSettings,
+        *,
+        name: str,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        self.learner = learner
+        self.settings = settings
+        self._sampler = sampler
+        self._engine = engine
+        self._name = name
+        self._seed = seed
+        self._device = device
+
+    def problem(
+        self,
+        step: int,
+        size: int,
+        theta: Tensor,
+        *,
+        learner: Learner | None = None,
+        tasks: str | None = None,
+    ) -> Problem:
+        """Return the episodes and fresh networks of an outer step.
+
+        Args:
+            step: its number.
+            size: number of episodes.
+            theta: coefficients of the learner's terms.
+            learner: None for the loop's own.
+            tasks: names the random numbers; None for the loop's own.
+        """
+        learner, tasks = learner or self.learner, tasks or self._name
+        draw = generator(self._seed, tasks, "episodes", step, device=self._device)
+        batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
+        check_episodes(self._sampler, batch)
+        draw = generator(self._seed, tasks, "weights", step, device=self._device)
+        return Problem(learner, theta, learner.begin(size, batch.initial, draw, theta.dtype), batch)
+
+    def measure_scale(self, start: Coefficients, *, tied: bool) -> Tensor:
+        """Return the units of θ, see `units`; 1 without scaling, or if all terms start at zero.
+
+        The reference terms are the terms that do not start at zero.
+
+        Args:
+            start: initial θ.
+            tied: whether all layers of a per-layer θ have the same units.
+        """
+        starts = [term.initial != 0 for term in self.learner.terms]
+        theta = start.tensor
+        reference = torch.tensor(starts, dtype=torch.bool, device=theta.device)
+        if self.settings.scaling == "none" or not reference.any():
+            return torch.ones_like(theta)
+        problem = self.problem(CALIBRATION, max(4, self.settings.meta_batch), theta)
+        sizes = term_sizes(self.learner, theta, problem.state, problem.episodes)
+        if tied or not start.is_per_layer:
+            sizes = sizes.square().mean(0).sqrt()
+        return units(sizes, reference).expand_as(theta).clone()
+
+    def outcome(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
+        """Return the outcome of a problem, with the gradient to its terms; `scale` is theirs."""
+        if self.settings.estimator == "gradient":
+            return self._engine.run(problem)
+        draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
+        settings = self.settings
+        strategy = EvolutionStrategy(settings.pairs, settings.spread or settings.meta_lr)
+        return strategy.run(self._engine, problem, scale, draw)

@@ -1,0 +1,119 @@
+"""What an outer loop saves in a checkpoint, and how it goes on from one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from metaplast.base.tensors import copied
+from metaplast.base.torch_settings import own_settings
+from metaplast.meta.adam import Adam
+from metaplast.meta.backtracking import Backtracking
+from metaplast.meta.growth import Growth
+from metaplast.meta.learned_theta import LearnedTheta
+from metaplast.meta.loop_state import require_state
+from metaplast.meta.record import Record
+from metaplast.meta.settings import OuterSettings
+from metaplast.terms.formula_data import check
+
+
+@dataclass
+class Progress:
+    """The progress of an outer loop: what a checkpoint needs besides θ and the optimizer."""
+
+    step: int = 0
+    history: list[Record] = field(default_factory=list)
+    divergences: list[str] = field(default_factory=list)
+    trust: Backtracking = field(default_factory=Backtracking)
+
+
+class SavedLoop(ABC):
+    """An outer loop, as checkpoints see it.
+
+    Attributes:
+        settings: how θ is learned.
+        progress: steps so far.
+        growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
+    """
+
+    settings: OuterSettings
+    progress: Progress
+    growth: Growth | None = None
+    _theta: LearnedTheta
+    _optimizer: Adam | torch.optim.Optimizer
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Number of outer steps."""
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a checkpoint needs: plain containers, numbers and tensors."""
+        progress, latest = self.progress, self._theta.latest
+        return {
+            **self._moving(),
+            "scale": self._theta.scale,
+            "history": [vars(record) for record in progress.history],
+            "divergences": progress.divergences,
+        } | ({"latest": torch.stack(latest)} if latest else {})
+
+    def _moving(self) -> dict[str, Any]:
+        """Return what a step changes, except for the lists that it appends to."""
+        progress = self.progress
+        return {
+            "u": self._theta.u.detach().clone(),
+            "step": progress.step,
+            "trust": progress.trust.state(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def _put(self, moving: dict[str, Any]) -> None:
+        self.progress.step = moving["step"]
+        self.progress.trust = Backtracking(**moving["trust"])
+        with torch.no_grad():
+            self._theta.u.copy_(moving["u"])
+        self._optimizer.load_state_dict(moving["optimizer"])
+
+    @own_settings(grad=True)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state` returned and `loop_state.read_stages` accepted.
+
+        Raises:
+            DataError: if it does not fit this loop.
+        """
+        progress, settings, theta = self.progress, self.settings, self._theta
+        require_state(
+            state, theta.named(theta.u.detach()), self.steps, settings.meta_batch,
+            theta.window, self._optimizer,
+        )  # fmt: skip
+        check(
+            ("growth" in state) == (self.growth is not None),
+            "the rule grows in only one of the two",
+        )
+        theta.scale = state["scale"]
+        if "latest" in state:
+            theta.latest = tuple(state["latest"])
+        else:
+            theta.recall([record["theta"] for record in state["history"]])
+        progress.history = [Record(**record) for record in state["history"]]
+        progress.divergences = list(state["divergences"])
+        self._put(state)
+
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
+        progress = self.progress
+        before, latest = copied(self._moving()), self._theta.latest
+        lengths = len(progress.history), len(progress.divergences)
+        try:
+            yield
+        except BaseException:
+            del progress.history[lengths[0] :], progress.divergences[lengths[1] :]
+            self._theta.latest = latest
+            self._put(before)
+            raise
