@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError, require, shown
+from metaplast.base.errors import UserError, require, require_choice, shown
 from metaplast.base.words import assignments
 from metaplast.systems.constraint import Limits, WeightConstraint, plain_number
 
-_USAGE = "--weights dale:fraction=0.8"
+EXCITATORY, FREE = "excitatory", "free"
+_USAGE = "--weights dale:fraction=0.8,inputs=excitatory"
 
 
 @dataclass(frozen=True)
@@ -23,80 +24,79 @@ class Dale(WeightConstraint):
 
     The first round(fraction · n) of a population's n neurons are excitatory, the others inhibitory.
     Weights are drawn alike for all neurons, so it does not matter which ones they are, and the signs
-    need no place in the state. Inputs are excitatory.
-
-    Drawn weights begin balanced, with the mean 0 and the mean square as drawn in each row:
-
-        W_ij ← √(I/E) |W_ij| of excitatory neurons,   −√(E/I) |W_ij| of inhibitory ones
-
-    for E excitatory and I inhibitory neurons; s_j |W_ij| if all are of one kind.
+    need no place in the state. Drawn weights begin as s_j |W_ij|.
 
     Attributes:
         fraction: of excitatory neurons in each population, from 0 to 1.
+        inputs: "excitatory", or "free" if the weights of inputs may have both signs, as if each
+            input also drove inhibitory neurons that are not modelled.
     """
 
     fraction: float = 0.8
+    inputs: str = EXCITATORY
 
     name = "dale"
     summary = (
-        "dale:fraction=0.8: weights have the sign of their presynaptic neuron, and this fraction "
-        "of neurons excites"
+        "dale:fraction=0.8,inputs=excitatory: weights have the sign of their presynaptic neuron; "
+        "this fraction of neurons excites, and so do the inputs, unless inputs=free"
     )
 
     @property
     def written(self) -> str:
-        """Name, and the fraction unless it is the usual one."""
-        usual = self.fraction == Dale.fraction
-        return self.name if usual else f"{self.name}:fraction={plain_number(self.fraction)}"
+        """Name, and the settings that are not the usual ones."""
+        settings = []
+        if self.fraction != Dale.fraction:
+            settings.append(f"fraction={plain_number(self.fraction)}")
+        if self.inputs != EXCITATORY:
+            settings.append(f"inputs={self.inputs}")
+        return f"{self.name}:{','.join(settings)}" if settings else self.name
 
     @property
     def text(self) -> str:
         """Which neurons excite."""
+        both = "" if self.inputs == EXCITATORY else "; those of inputs may have both signs"
+        inputs = "all inputs and " if self.inputs == EXCITATORY else ""
         return (
-            f"weights have the sign of their presynaptic neuron: the first {self.fraction:g} of each "
-            f"population and all inputs excite, the others inhibit"
+            f"weights have the sign of their presynaptic neuron: {inputs}the first "
+            f"{self.fraction:g} of each population excite, the others inhibit{both}"
         )
 
     @property
     def projection(self) -> tuple[str, ...]:
         """Clip the columns by their signs."""
-        return (
-            *self._signs,
-            "return {xp}.where(excites, {xp}.clip(W, 0, None), {xp}.clip(W, None, 0))",
-        )
+        clipped = "{xp}.clip(W, 0, None)", "{xp}.clip(W, None, 0)"
+        return (*self._signs, f"return {{xp}}.where(excites, {', '.join(clipped)})")
 
     @property
     def beginning(self) -> tuple[str, ...]:
-        """Give the columns their signs, in balance."""
-        return (
-            *self._signs,
-            "ratio = (inhibitory / excitatory) ** 0.5 if inhibitory and excitatory else 1.0",
-            "return {xp}.where(excites, abs(W) * ratio, -abs(W) / ratio)",
-        )
+        """Give the columns their signs."""
+        return (*self._signs, "return {xp}.where(excites, abs(W), -abs(W))")
 
     @property
     def _signs(self) -> tuple[str, ...]:
+        """Statements that find the excitatory columns, and end with those of inputs if free."""
+        share, free = repr(self.fraction), self.inputs == FREE
         return (
-            f"share = 1.0 if from_inputs else {self.fraction!r}",
-            "excitatory = round(share * W.shape[1])",
-            "inhibitory = W.shape[1] - excitatory",
-            "excites = {xp}.arange(W.shape[1]{place}) < excitatory",
+            *(("if from_inputs:", "    return W") if free else ()),
+            f"share = {share if free else f'1.0 if from_inputs else {share}'}",
+            "excites = {xp}.arange(W.shape[1]{place}) < round(share * W.shape[1])",
         )
 
     def configured(self, argument: str) -> Dale:
-        """Return the constraint written as `dale:fraction=0.8`.
+        """Return the constraint written as `dale:fraction=0.8,inputs=excitatory`.
 
         Raises:
-            UserError: if the fraction is not a number from 0 to 1, or the setting is unknown.
+            UserError: if the fraction is not a number from 0 to 1, `inputs` is something else, or a
+                setting is unknown.
         """
-        if not argument:
-            return self
-        given = assignments("dale", argument.split(","), ("fraction",), _USAGE)["fraction"]
+        entries = argument.split(",") if argument else ()
+        given = assignments("dale", entries, ("fraction", "inputs"), _USAGE)
+        text, inputs = given.get("fraction", repr(self.fraction)), given.get("inputs", self.inputs)
         try:
-            fraction = float(given)
+            fraction = float(text)
         except ValueError:
             raise UserError(
-                f"the fraction of excitatory neurons must be a number, got {shown(given)}; write "
+                f"the fraction of excitatory neurons must be a number, got {shown(text)}; write "
                 f"{_USAGE}."
             ) from None
         require(
@@ -104,29 +104,25 @@ class Dale(WeightConstraint):
             f"the fraction of excitatory neurons must be from 0 to 1, got {fraction:g}; write "
             f"{_USAGE}.",
         )
-        return Dale(fraction)
+        require_choice("inputs of dale", inputs, (EXCITATORY, FREE))
+        return Dale(fraction, inputs)
 
     def limits(self, columns: int, *, from_inputs: bool) -> Limits:
         """Return 0 and ∞ for excitatory neurons, −∞ and 0 for inhibitory ones."""
-        excitatory = self.excitatory(columns, from_inputs=from_inputs)
+        if from_inputs and self.inputs == FREE:
+            return Limits.everywhere(columns)
+        excitatory = columns if from_inputs else round(self.fraction * columns)
         inhibitory = columns - excitatory
         low = (0.0,) * excitatory + (-math.inf,) * inhibitory
         high = (math.inf,) * excitatory + (0.0,) * inhibitory
         return Limits(low, high)
 
     def start(self, drawn: Tensor, *, from_inputs: bool) -> Tensor:
-        """Return |W| with the signs of the columns, in balance."""
-        columns = drawn.shape[-1]
-        excitatory = self.excitatory(columns, from_inputs=from_inputs)
-        inhibitory = columns - excitatory
-        ratio = math.sqrt(inhibitory / excitatory) if inhibitory and excitatory else 1.0
-        scale = torch.full((columns,), ratio, dtype=drawn.dtype, device=drawn.device)
-        scale[excitatory:] = -1 / ratio
-        return drawn.abs() * scale
-
-    def excitatory(self, columns: int, *, from_inputs: bool) -> int:
-        """Return how many of a population's neurons, or of the inputs, are excitatory."""
-        return columns if from_inputs else round(self.fraction * columns)
+        """Return |W| with the signs of the columns; the weights of free inputs as they are."""
+        limits = self.limits(drawn.shape[-1], from_inputs=from_inputs)
+        low, high = limits.tensors(drawn)
+        signed = torch.where(high > 0, drawn.abs(), -drawn.abs())
+        return torch.where(torch.isinf(low) & torch.isinf(high), drawn, signed)
 
 
 dale = Dale()
