@@ -261,6 +261,11 @@ class DiscoveryConfig(
         return cls(**from_plain(cls, data, "the configuration"))
 
 
+def all_constrained(config: DiscoveryConfig) -> str:
+    """Return the end of a caption: every rule, also a baseline, learns under the constraint."""
+    return "" if config.weights == NONE else f"; every rule learns with --weights {config.weights}"
+
+
 # Settings of the outer loop of Shervani-Tabar & Rosenbaum 2023; explicit options override them.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},

@@ -68,7 +68,7 @@ class Bounds(WeightConstraint):
         )
         return Bounds(low, high)
 
-    def limits(self, columns: int, *, from_inputs: bool) -> Limits:  # noqa: ARG002
+    def limits(self, columns: int, *, from_inputs: bool) -> Limits:
         """Return the two numbers."""
         return Limits.everywhere(columns, self.low, self.high)
 

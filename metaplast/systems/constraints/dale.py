@@ -23,8 +23,8 @@ class Dale(WeightConstraint):
         P(V)_ij = s_j max(s_j V_ij, 0),     s_j = 1 for excitatory neurons j, −1 for inhibitory ones
 
     The first round(fraction · n) of a population's n neurons are excitatory, the others inhibitory.
-    Weights are drawn alike for all neurons, so it does not matter which ones they are, and the signs
-    need no place in the state. Drawn weights begin as s_j |W_ij|.
+    Weights are drawn alike for all neurons, so it does not matter which ones they are: their places
+    say it, and the state need not. Drawn weights begin as s_j |W_ij|.
 
     Attributes:
         fraction: of excitatory neurons in each population, from 0 to 1.
@@ -54,11 +54,11 @@ class Dale(WeightConstraint):
     @property
     def text(self) -> str:
         """Which neurons excite."""
-        both = "" if self.inputs == EXCITATORY else "; those of inputs may have both signs"
-        inputs = "all inputs and " if self.inputs == EXCITATORY else ""
+        free = self.inputs == FREE
+        inputs = "weights of inputs may have both signs" if free else "inputs excite"
         return (
-            f"weights have the sign of their presynaptic neuron: {inputs}the first "
-            f"{self.fraction:g} of each population excite, the others inhibit{both}"
+            f"weights have the sign of their presynaptic neuron; a fraction {self.fraction:g} of "
+            f"each population, its first neurons, excites, the others inhibit; {inputs}"
         )
 
     @property

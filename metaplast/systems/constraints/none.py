@@ -16,7 +16,7 @@ class Unconstrained(WeightConstraint):
     constrains = False
     text = "weights may have any value"
 
-    def limits(self, columns: int, *, from_inputs: bool) -> Limits:  # noqa: ARG002
+    def limits(self, columns: int, *, from_inputs: bool) -> Limits:
         """Return −∞ and ∞."""
         return Limits.everywhere(columns)
 

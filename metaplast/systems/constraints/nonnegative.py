@@ -19,11 +19,11 @@ class NonNegative(WeightConstraint):
     projection = ("return {xp}.clip(W, 0, None)",)
     beginning = ("return abs(W)",)
 
-    def limits(self, columns: int, *, from_inputs: bool) -> Limits:  # noqa: ARG002
+    def limits(self, columns: int, *, from_inputs: bool) -> Limits:
         """Return 0 and ∞."""
         return Limits.everywhere(columns, low=0.0)
 
-    def start(self, drawn: Tensor, *, from_inputs: bool) -> Tensor:  # noqa: ARG002
+    def start(self, drawn: Tensor, *, from_inputs: bool) -> Tensor:
         """Return |W|."""
         return drawn.abs()
 
