@@ -45,8 +45,9 @@ def episode_bytes(
         length = max(1, 2 * math.isqrt(steps))
         copies += 2 + math.ceil(steps / length)
         if system.limits:
-            # A segment's states are kept, and where their projections changed nothing.
-            copies += math.ceil(min(length, steps) * (1 + 1 / dtype.itemsize))
+            # A segment's states are kept, and where their projections changed nothing. There is
+            # no second adjoint to go back to.
+            copies += math.ceil(min(length, steps) * (1 + 1 / dtype.itemsize)) - 1
     elif gradient and engine == "reference":
         copies += steps
     frames = 1 if system.sequence is None else system.sequence.frames

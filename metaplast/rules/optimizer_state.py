@@ -9,21 +9,18 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import UserError, require
-from metaplast.systems.constraint import NONE
 from metaplast.systems.learner import Learner
 
 
 def identity(learner: Learner) -> dict[str, Any]:
     """Return what a state and its optimizer must share, as plain data; θ is stored separately."""
-    weights = learner.system.weights
     return {
-        # Earlier versions had no constraints on weights.
-        **({} if weights == NONE else {"weights": weights}),
         "terms": {term.name: term.spell() for term in learner.terms},
         "feedback": learner.feedback_name,
         "widths": list(learner.network.widths),
         "activation": learner.network.nonlinearity.name,
         "objective": learner.network.objective.name,
+        "weights": learner.system.weights,
     }
 
 
