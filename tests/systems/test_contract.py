@@ -143,8 +143,10 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
         for name, change in shown.own.items():
             matrices[name] = matrices[name] + change.rows.mT @ change.columns
         for name, limits in system.limits.items():
-            low, high = (torch.tensor(bound).double() for bound in (limits.low, limits.high))
-            matrices[name] = torch.minimum(torch.maximum(matrices[name], low), high)
+            low, high = (
+                torch.tensor(bound, dtype=torch.float64) for bound in (limits.low, limits.high)
+            )
+            matrices[name] = torch.clamp(matrices[name], low, high)
         state = State(matrices, shown.carry)
     loss, _ = learner.query(state, problem.episodes.query)
     (expected,) = torch.autograd.grad(loss.sum(), theta)
