@@ -100,9 +100,11 @@ def test_show_and_compare_name_the_constraint(run, capsys, monkeypatch, tmp_path
 @pytest.mark.parametrize("weights", ["none", "dale:fraction=0.6"])
 def test_evaluate_warns_of_another_constraint(run, weights, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "140")
-    given = [str(run[0]), "--baselines", "none", "--dataset", "clusters:6,8", "--samples", "4",
-
-
+    given = [
+        str(run[0]), "--baselines", "none", "--dataset", "clusters:6,8", "--samples", "4",
+        "--seeds", "2", "--hidden", "5", "--weights", weights, "--out", str(tmp_path / "e"),
+    ]  # fmt: skip
+    assert guard(evaluate, given) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert ("was found with --weights dale:fraction=0.6" in out) == (weights == "none")
     settings = json.loads((tmp_path / "e" / "comparison.json").read_text())["settings"]
