@@ -96,7 +96,8 @@ class StackSettings(Settings):
             UserError: if a width is below 1, or there is no such constraint.
         """
         super().__post_init__()
-        object.__setattr__(self, "weights", get_constraint(self.weights).written)
+        if self.weights != NONE:
+            object.__setattr__(self, "weights", get_constraint(self.weights).written)
         require(
             all(width >= 1 for width in self.hidden),
             f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",

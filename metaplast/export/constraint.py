@@ -9,7 +9,7 @@ from typing import Any
 from metaplast.base.errors import require
 from metaplast.export.python import LINE
 from metaplast.rules.rule import Rule
-from metaplast.systems.constraint import WeightConstraint, get_constraint
+from metaplast.systems.constraint import NONE, WeightConstraint, get_constraint
 
 # What follows {xp}.arange(n for the result to be where W is.
 _PLACES = {"torch": ", device=W.device"}
@@ -38,8 +38,8 @@ def constraint_of(rule: Rule) -> WeightConstraint | None:
     Raises:
         UserError: if it is not installed.
     """
-    found = get_constraint(rule.weights)
-    return found if found.constrains else None
+    found = None if rule.weights == NONE else get_constraint(rule.weights)
+    return found if found is not None and found.constrains else None
 
 
 def constraint_context(rule: Rule, library: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from metaplast.systems.constraint import Limits, WeightConstraint, get_constraint
+from metaplast.systems.constraint import NONE, Limits, WeightConstraint, get_constraint
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
 from metaplast.systems.wrapped import Wrapped
@@ -94,6 +94,8 @@ def constrained(system: System, weights: str) -> System:
     Raises:
         UserError: if there is no such constraint, or it does not take the argument.
     """
+    if weights == NONE:
+        return system
     constraint = get_constraint(weights)
     return Constrained(system, constraint) if constraint.constrains else system
 
