@@ -17,7 +17,7 @@ TITLES = {
     "discovery": "Discovery",
     "rules": "Rules",
     "terms": "Terms",
-    "systems": "Systems, feedbacks, objectives",
+    "systems": "Systems, feedbacks, objectives, constraints",
     "tasks": "Tasks and data",
     "engines": "Engines",
     "meta": "The outer loop",

@@ -13,6 +13,7 @@ from metaplast.base.settings import Settings, part
 from metaplast.commands._json import JsonOption
 from metaplast.discovery.settings import ObjectiveSettings, RunSettings, StackSettings
 from metaplast.online.comparison import widths_for_depth
+from metaplast.systems.constrained import constrained
 from metaplast.systems.feedback import serving
 from metaplast.systems.kind import DEFAULT, SystemKind, SystemRequest, get_system
 from metaplast.systems.system import System
@@ -155,4 +156,4 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
             f"evaluate trains networks one image at a time, but --system {self.system} learns "
             f"{system.batch} at once; leave batch out.",
         )
-        return system
+        return constrained(system, self.weights)

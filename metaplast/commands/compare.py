@@ -134,7 +134,8 @@ def _run_of(text: str) -> Path | None:
 def _notes(
     rules: Sequence[str], entrants: Sequence[Entrant], tasks: HeldoutTasks
 ) -> tuple[str, ...]:
-    """Return what limits the comparison: rules that may have seen the tasks, other objectives."""
+    """Return what limits the comparison: rules that may have seen the tasks, other objectives
+    and constraints."""
     notes = []
     objective = tasks.config.score_objective.name
     for text, entrant in zip(rules, entrants, strict=True):
@@ -148,6 +149,11 @@ def _notes(
             notes.append(
                 f"{entrant.name} was found with the objective {entrant.rule.objective_name}, but "
                 f"these tasks are learned with {objective}."
+            )
+        if entrant.rule.provenance and entrant.rule.weights != tasks.config.weights:
+            notes.append(
+                f"{entrant.name} was found with --weights {entrant.rule.weights}, but these tasks "
+                f"are learned with --weights {tasks.config.weights}."
             )
     return tuple(notes)
 

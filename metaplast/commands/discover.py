@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from rich.console import Console
 
@@ -33,6 +33,7 @@ from metaplast.discovery.run_config import write_config
 from metaplast.discovery.run_folder import RunFiles, summary
 from metaplast.discovery.stages import require_interval
 from metaplast.report.observer import ReportFiles
+from metaplast.systems.constraint import all_constraints
 from metaplast.systems.feedback import all_feedbacks
 from metaplast.systems.kind import DEFAULT, all_systems
 from metaplast.terms.library import all_terms, known_rules, pools
@@ -102,9 +103,14 @@ def read_options(arguments: Sequence[str]) -> DiscoverOptions:
 
 
 def _description() -> str:
-    """Return the description for the help: what the command does, systems and feedbacks."""
+    """Return the description for the help: what the command does, and what can be named."""
     parts = [__doc__ or ""]
-    for head, found in (("Systems", all_systems()), ("Feedbacks", all_feedbacks())):
+    listed: tuple[tuple[str, Mapping[str, _Summarised]], ...] = (
+        ("Systems", all_systems()),
+        ("Feedbacks", all_feedbacks()),
+        ("Constraints on weights", all_constraints()),
+    )
+    for head, found in listed:
         items = "\n".join(f"- {name}: {each.summary}" for name, each in found.items())
         parts.append(f"{head}:\n{items}")
     return "\n\n".join(parts)
@@ -194,6 +200,14 @@ def _run(
     if not options.quiet:
         show_config(console, discovery)
     return discovery.run()
+
+
+class _Summarised(Protocol):
+    """What is listed in the help."""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
 
 
 class _LastResult(Observer):

@@ -28,6 +28,7 @@ from metaplast.online.entrants import (
     check_system,
     collect_entrants,
     objective_warnings,
+    weights_warnings,
 )
 from metaplast.online.train import OnlineSettings, spaced_records
 from metaplast.online.tuning import COARSE, GRID, ROUNDS
@@ -159,8 +160,9 @@ def main(arguments: Sequence[str]) -> None:
     with own_folder(options.out, "evaluate", resumable=False) as folder:
         if not options.quiet:
             comparison.show(console)
-        for sentence in objective_warnings(comparison.entrants, comparison.network):
-            console.out(sentence)
+        for warnings in (objective_warnings, weights_warnings):
+            for sentence in warnings(comparison.entrants, comparison.network):
+                console.out(sentence)
         kept = f"Finished rules are in {folder}."
         try:
             with continued_by(console, "the same command and another --out", kept):

@@ -23,6 +23,8 @@ from metaplast.discovery.settings import (
 )
 from metaplast.meta.growth import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
+from metaplast.systems.constrained import constrained
+from metaplast.systems.constraint import NONE
 from metaplast.systems.feedback import serving
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
@@ -53,7 +55,7 @@ ENTRY = 160
 # version 1 keep their identity.
 _UNSAID: Mapping[str, Any] = {
     "entry": None, "look": 64, "positive": None, "negative": None,
-    "estimator": "gradient", "pairs": 8, "spread": None,
+    "estimator": "gradient", "pairs": 8, "spread": None, "weights": NONE,
 }  # fmt: skip
 
 
@@ -217,7 +219,8 @@ class DiscoveryConfig(
         kind, argument = get_system(self.system)
         given = self.feedback_name if feedback is None else feedback
         sizes = {"inputs": inputs, "outputs": outputs, "timing": timing}
-        return kind.build(part(SystemRequest, self, **sizes, feedback=given, argument=argument))
+        request = part(SystemRequest, self, **sizes, feedback=given, argument=argument)
+        return constrained(kind.build(request), self.weights)
 
     @classmethod
     def for_system(cls, system: str, **settings: Any) -> DiscoveryConfig:
@@ -256,6 +259,11 @@ class DiscoveryConfig(
             # Version 1 had one system, one objective and whole pools, and its rules did not grow.
             data = {"system": DEFAULT, "objective": OBJECTIVE, "only": "any", **_UNSAID, **data}
         return cls(**from_plain(cls, data, "the configuration"))
+
+
+def all_constrained(config: DiscoveryConfig) -> str:
+    """Return the end of a caption: every rule, also a baseline, learns under the constraint."""
+    return "" if config.weights == NONE else f"; every rule learns with --weights {config.weights}"
 
 
 # Settings of the outer loop of Shervani-Tabar & Rosenbaum 2023; explicit options override them.

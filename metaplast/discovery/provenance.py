@@ -47,8 +47,10 @@ def provenance_of(
 
 
 def _described(system: System, config: DiscoveryConfig) -> dict[str, Any]:
-    """Return what describes a system; for the default one, only what version 1 wrote."""
+    """Return what describes a system; for the default one, only what version 1 wrote, and a
+    constraint on its weights."""
     spec = system.spec()
     if config.system == DEFAULT and config.objective == OBJECTIVE:
-        return {name: spec[name] for name in ("widths", "activation", "init")}
+        own = ("widths", "activation", "init", "weights")
+        return {name: spec[name] for name in own if name in spec}
     return spec

@@ -16,6 +16,7 @@ from metaplast.base.device import parse_device
 from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.settings import Settings
 from metaplast.engines import get_engine
+from metaplast.systems.constraint import NONE, get_constraint
 from metaplast.systems.kind import DEFAULT
 from metaplast.tasks.request import DataFolder, TaskSizes
 from metaplast.terms.library import Only
@@ -84,14 +85,19 @@ class StackSettings(Settings):
     """Activation of the hidden neurons: softplus:BETA, tanh or relu."""
     init: str = "xavier"
     """How weights are drawn: xavier or normal:STD."""
+    weights: str = NONE
+    """Where weights stay while they change: none, nonnegative, dale, dale:fraction=0.8 or
+    bounds:LOW,HIGH."""
 
     def __post_init__(self) -> None:
-        """Check the widths; the system checks activation and init.
+        """Check the widths and the constraint on weights; the system checks activation and init.
 
         Raises:
-            UserError: if a width is below 1.
+            UserError: if a width is below 1, or there is no such constraint.
         """
         super().__post_init__()
+        if self.weights != NONE:
+            object.__setattr__(self, "weights", get_constraint(self.weights).written)
         require(
             all(width >= 1 for width in self.hidden),
             f"--hidden takes widths of at least 1, got {shown(self.hidden)}.",

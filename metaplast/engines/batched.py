@@ -8,7 +8,8 @@ step by step. One step changes M by low-rank factors,
 
 so the states in between need not be kept: each step is undone in place, in cache. The rebuilt state
 is compared with the kept start of the segment. If it is off by more than a few roundings (strong
-decay, unbounded growth), the segment is repeated with all its states kept.
+decay, unbounded growth), the segment is repeated with all its states kept. So is every segment if
+weights have limits: what a projection cut off cannot be put back.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class _Sweep:
         # undone.
         length = max(1, 2 * math.isqrt(steps))
         starts = range(0, steps, length)
-        undoes = watch is None and not self.stepper.has_dense
+        undoes = watch is None and self.steps.can_be_undone
         kept, taken, final = self._forward(starts, undoes=undoes)
         loss, score, adjoint = self._query_adjoint(final)
         theta_adjoint = torch.zeros_like(self.steps.theta)

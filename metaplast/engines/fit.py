@@ -38,6 +38,7 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
     _require_targets(learner, episodes)
     require_state(state)
     _require_shapes(learner, state, episodes.episodes)
+    _require_limits(learner.system, state)
     parts = [theta, *state.matrices.values(), *state.carry.values(), episodes.support_x]
     require_one("dtype", {str(part.dtype) for part in parts}, "theta, weights and images")
     require(
@@ -112,3 +113,13 @@ def _require_shapes(learner: Learner, state: State, episodes: int) -> None:
         got == wanted,
         f"the weights must be of shapes {wanted}, got {got}; draw them with learner.draw().",
     )
+
+
+def _require_limits(system: System, state: State) -> None:
+    """Raise `UserError` unless all weights are within the limits of the system."""
+    for name, limits in system.limits.items():
+        require(
+            limits.holds(state.matrices[name]),
+            f"the initial weights {name} are outside of what --weights {system.weights} allows; "
+            f"draw them with learner.draw(), or bring them into the set first.",
+        )

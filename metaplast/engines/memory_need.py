@@ -42,7 +42,12 @@ def episode_bytes(
     # Drawn and learned weights; the adjoint; what is kept for the backward sweep.
     copies = 2
     if gradient and engine in ("batched", "compiled"):
-        copies += 2 + math.ceil(steps / max(1, 2 * math.isqrt(steps)))
+        length = max(1, 2 * math.isqrt(steps))
+        copies += 2 + math.ceil(steps / length)
+        if system.limits:
+            # A segment's states are kept, and where their projections changed nothing. There is
+            # no second adjoint to go back to.
+            copies += math.ceil(min(length, steps) * (1 + 1 / dtype.itemsize)) - 1
     elif gradient and engine == "reference":
         copies += steps
     frames = 1 if system.sequence is None else system.sequence.frames

@@ -106,24 +106,33 @@ class PlasticityOptimizer(torch.optim.Optimizer):
         groups = {group.name: group for group in learner.system.groups}
         places = tuple(groups.get(name) for name in learner.system.shapes)
         theta = torch.zeros(0, dtype=torch.float32, device="cpu")
-        super().__init__(parameters, {"terms": learner.terms, "places": places, "theta": theta})
+        given = learner.system.limits
+        limits = tuple(given.get(name) for name in learner.system.shapes)
+        super().__init__(
+            parameters,
+            {"terms": learner.terms, "places": places, "limits": limits, "theta": theta},
+        )
 
 
 class DifferentiablePlasticity(SignalOptimizer):
-    """W ← W + Σ_k θ_k F^k, each F^k a full matrix, all of it on the autograd tape."""
+    """W ← P(W + Σ_k θ_k F^k), each F^k a full matrix, all of it on the autograd tape.
+
+    P is the projection into the limits of the weights, if they have any.
+    """
 
     def _update(self, grouped_grads: Any, **_: Any) -> None:
         # higher passes signals instead of gradients.
         for group, shown in zip(self.param_groups, grouped_grads, strict=True):
-            parts = zip(group["params"], group["places"], shown, strict=True)
-            for index, (matrix, place, one) in enumerate(parts):
+            parts = zip(group["params"], group["places"], group["limits"], shown, strict=True)
+            for index, (matrix, place, limits, one) in enumerate(parts):
                 if one is None:
                     continue
                 if place is None:
                     group["params"][index] = one.apply(matrix)
                 else:
                     terms = group["terms"]
-                    group["params"][index] = matrix + _total(terms, group["theta"], place, one)
+                    after = matrix + _total(terms, group["theta"], place, one)
+                    group["params"][index] = after if limits is None else limits.project(after)
 
 
 def _total(terms: tuple[Term, ...], theta: Tensor, place: Group, synapses: Any) -> Any:

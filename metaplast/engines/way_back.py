@@ -1,12 +1,14 @@
 """The way back over the steps of a problem: the adjoint carried from the end to the start.
 
 Steps are undone in place where that is exact; otherwise their states are kept, see
-`metaplast.engines.batched`.
+`metaplast.engines.batched`. If weights have limits, the adjoint after a step is set to 0 first
+where the projection changed a weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +19,18 @@ from metaplast.engines.stepper import Before, Start, Stepper, StepRecord
 # Largest error of undone steps, in roundings, relative to the norm of the weights.
 ROUNDINGS = 32
 
-# The moving matrices and carried vectors before a step, and the step's products.
-_Kept = tuple[list[Tensor], list[Tensor], list[Tensor]]
+# Where a step's projection changed nothing, for each moving matrix; None if it has no limits.
+Unchanged = list[Tensor | None]
+
+
+class _Kept(NamedTuple):
+    """The moving matrices and carried vectors before a step, and the step's products."""
+
+    matrices: list[Tensor]
+    carry: list[Tensor]
+    products: list[Tensor]
+    unchanged: Unchanged | None = None
+
 
 # Called with the step, the adjoint of the moving matrices before it, and the step's part of the
 # gradient to θ.
@@ -35,6 +47,13 @@ class Steps:
         for group in problem.learner.changing:
             problem.learner.plasticity(group).prepare(self.theta.device, self.theta.dtype)
         self.fixed = [problem.state.matrices[name] for name in stepper.fixed]
+        limits = problem.learner.system.limits
+        self._limits = [limits.get(name) for name in stepper.moving]
+
+    @property
+    def can_be_undone(self) -> bool:
+        """Whether a state follows from the next one: not after a dense change or a projection."""
+        return not self.stepper.has_dense and not any(self._limits)
 
     def vjp(
         self, t: int, before: Before, adjoint: Before, products: list[Tensor]
@@ -48,13 +67,32 @@ class Steps:
         return Start(state, self.theta, self.problem.episodes.example(t))
 
     @torch.no_grad()
-    def take(self, t: int, before: Before, after: list[Tensor] | None = None) -> StepRecord:
-        """Take step t from `before` to the matrices `after`; in place if `after` is not given."""
+    def take(
+        self,
+        t: int,
+        before: Before,
+        after: list[Tensor] | None = None,
+        unchanged: Unchanged | None = None,
+    ) -> StepRecord:
+        """Take step t from `before` to the matrices `after`; in place if `after` is not given.
+
+        `unchanged`, if given, receives where the projection changed nothing.
+        """
         taken: StepRecord = self.stepper.take(self._start(t, before))
         targets = before.matrices if after is None else after
         for matrix, change, target in zip(before.matrices, taken.changes, targets, strict=True):
             change.apply(matrix, out=target)
+        if any(self._limits):
+            self._project(targets, unchanged)
         return taken
+
+    def _project(self, matrices: Sequence[Tensor], unchanged: Unchanged | None) -> None:
+        """Bring matrices into their limits, in place."""
+        for matrix, limits in zip(matrices, self._limits, strict=True):
+            if unchanged is not None:
+                unchanged.append(None if limits is None else limits.unchanged(matrix))
+            if limits is not None:
+                limits.project_(matrix)
 
 
 class WayBack:
@@ -107,9 +145,13 @@ class WayBack:
         self, states: Iterable[_Kept], segment: range, watch: Watch | None = None
     ) -> Tensor:
         total = torch.zeros_like(self._steps.theta)
-        for t, (matrices, carry, products) in zip(reversed(segment), states, strict=True):
+        for t, kept in zip(reversed(segment), states, strict=True):
+            for matrix, unchanged in zip(self._adjoint, kept.unchanged or (), strict=False):
+                if unchanged is not None:
+                    matrix.mul_(unchanged)
             adjoint = Before(self._adjoint, self._carry)
-            part, self._carry = self._steps.vjp(t, Before(matrices, carry), adjoint, products)
+            before = Before(kept.matrices, kept.carry)
+            part, self._carry = self._steps.vjp(t, before, adjoint, kept.products)
             total += part
             if watch is not None:
                 watch(t, self._adjoint, part)
@@ -133,7 +175,7 @@ class WayBack:
         for step, carry in zip(reversed(steps), reversed(carries[:-1]), strict=True):
             for matrix, change in zip(matrices, step.changes, strict=True):
                 change.undo(matrix)
-            yield matrices, carry, step.products
+            yield _Kept(matrices, carry, step.products)
 
     def _kept(self, start: Before, segment: range) -> list[_Kept]:
         """Return the state before each step, last step first."""
@@ -144,8 +186,9 @@ class WayBack:
         kept: list[_Kept] = []
         # The state after the last step is not needed, but its products are.
         for t, before, after in zip(segment, states, states[1:], strict=False):
-            step = self._steps.take(t, Before(before, carry), after)
-            kept.append((before, carry, step.products))
+            unchanged: Unchanged = []
+            step = self._steps.take(t, Before(before, carry), after, unchanged)
+            kept.append(_Kept(before, carry, step.products, unchanged))
             carry = step.carry
         return kept[::-1]
 

@@ -19,6 +19,7 @@ from metaplast.export.exporter import CodeExporter, Network
 from metaplast.export.objective import objective_of
 from metaplast.export.text import one_line
 from metaplast.rules.rule import Rule
+from metaplast.systems.constrained import constrained
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.system import Examples, System
@@ -84,7 +85,7 @@ def check(source: str, rule: Rule, network: Network, exporter: CodeExporter) -> 
         f"--widths for one of at most {MOST_WEIGHTS}; the code serves larger ones too.",
     )
     network = replace(network, objective_name=objective_of(rule, network).name)
-    learner = rule.learner(network)
+    learner = rule.learner(constrained(network, rule.weights))
     trials = [_trial(learner, rule, index) for index in range(STATES)]
     ends = _run(source, exporter, trials, len(_weights(network)))
     difference = max(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from metaplast.export.constraint import constraint_of
 from metaplast.export.exporter import Network
 from metaplast.export.objective import objective_of
 from metaplast.export.spelling import LINEAR, nonlinearity, pathway
@@ -61,7 +62,7 @@ def document(
 
 def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> dict[str, Any]:
     activation, objective = network.nonlinearity, objective_of(rule, network)
-    named = f"the objective {escape(objective.name)}"
+    named, constraint = f"the objective {escape(objective.name)}", constraint_of(rule)
     return {
         "version": version("metaplast"),
         "equations": _equations(rule),
@@ -79,6 +80,7 @@ def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> d
         "loss_text": escape(objective.loss_text) or named,
         "output_error": objective.error_latex,
         "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
+        "constraint": "" if constraint is None else escape(constraint.text),
         "relaxes": get_feedback(rule.feedback).relaxation is not None,
         "provenance": [(escape(key), escape(value)) for key, value in origin(rule)],
     }

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from metaplast.base.errors import require
+from metaplast.export.constraint import constraint_context
 from metaplast.export.exporter import Network, declared
 from metaplast.export.memory import SCALARS, Memory, read_scalars, require_code
 from metaplast.export.objective import OutputCode, objective_of
@@ -157,8 +158,9 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
 
 
 def rule_context(rule: Rule, library: str) -> dict[str, Any]:
-    """Return what every template needs of a rule: its equation and provenance, and the library."""
+    """Return what every template needs of a rule: equation, provenance, constraint, library."""
     return {
+        **constraint_context(rule, library),
         "version": version("metaplast"),
         "xp": library,
         "equation": equation_lines(rule),

@@ -153,6 +153,17 @@ def objective_warnings(entrants: Sequence[Entrant], network: System) -> list[str
     ]
 
 
+def weights_warnings(entrants: Sequence[Entrant], network: System) -> list[str]:
+    """Return a warning for each discovered rule found under another constraint on weights."""
+    return [
+        f"warning: the rule {each.name} was found with --weights {each.rule.weights}, but these "
+        f"networks learn with --weights {network.weights}; give --weights {each.rule.weights}, "
+        f"unless this is meant."
+        for each in entrants
+        if each.rule.provenance and each.rule.weights != network.weights
+    ]
+
+
 def check_system(entrants: Sequence[Entrant]) -> None:
     """Refuse rules of other systems, for a user who has not said that stacks are to learn by them.
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from metaplast.systems.constrained import unconstrained
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State, View
@@ -70,7 +71,7 @@ def angles(snapshot: Snapshot) -> Tensor:
 
 def activity_norms(snapshot: Snapshot) -> Tensor:
     """Return ‖y_ℓ‖₂, a mean over the images, [network, layer 1 … L]; only stacks have layers."""
-    if not isinstance(snapshot.learner.system, FullyConnected):
+    if not isinstance(unconstrained(snapshot.learner.system), FullyConnected):
         return snapshot.x.new_zeros(len(snapshot.x), 0)
     return torch.stack([y.norm(dim=-1).mean(-1) for y in snapshot.activities[1:]], -1)
 

@@ -62,10 +62,12 @@ def _own_terms(run: FinishedRun) -> str:
 def _network(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """Return a description of the network or system that learned."""
     if "system" in provenance:
-        parts = (f"{k} {v}" for k, v in provenance.items() if k in ("widths", "activation", "init"))
+        own = ("widths", "activation", "init", "weights")
+        parts = (f"{k} {v}" for k, v in provenance.items() if k in own)
         return ", ".join((str(provenance["system"]), *parts))
     widths = "-".join(map(str, provenance["widths"]))
-    return f"{widths}, {config['activation']}, {config['init']}"
+    weights = f", weights {provenance['weights']}" if "weights" in provenance else ""
+    return f"{widths}, {config['activation']}, {config['init']}{weights}"
 
 
 def rule_facts(rule: Rule) -> dict[str, str]:

@@ -14,6 +14,7 @@ from metaplast.base.bands import BAND, Band
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inlined, save_figure, svg
 from metaplast.report.facts import facts
@@ -102,7 +103,7 @@ def pictures(run: FinishedRun) -> list[Picture]:
             "comparison",
             whiskers(heldout, x=f"held-out {scale.axis}", scale=scale, mark=DISCOVERED),
             f"{scale.title} on {run.summary['test_episodes']} held-out tasks, the same for every "
-            f"rule: mean and {BAND}.",
+            f"rule: mean and {BAND}{all_constrained(run.asked)}.",
         )
     ]
     if run.summary["without"]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from metaplast.base.bands import BAND
 from metaplast.base.tables import new_table
+from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.run import FinishedRun
 from metaplast.rules.equation import wrapped_equation
@@ -110,7 +111,7 @@ def run_scores_table(run: FinishedRun) -> Table:
     held_out = held_out_word(run.summary["held_out"], run.objective.target_kind)
     table = new_table(
         f"{run.scale.title} on {run.summary['test_episodes']} held-out tasks",
-        f"{held_out} never seen in meta-training",
+        f"{held_out} never seen in meta-training{all_constrained(run.asked)}",
     )
     for column in ("rule", run.scale.name, BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right", no_wrap=True)

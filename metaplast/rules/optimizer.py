@@ -26,6 +26,7 @@ from metaplast.rules.optimizer_step import (
     targets,
 )
 from metaplast.rules.rule import Rule
+from metaplast.systems.constrained import constrained
 from metaplast.systems.state import State
 
 FEEDBACK = "feedback"
@@ -62,6 +63,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             which has no activation.
         generator: draws the feedback's weights; None uses a new one with seed 0.
         objective: of the output; None uses the one that the rule's provenance names.
+        weights: the constraint on the model's weights, such as "dale"; "none" for no constraint,
+            and None uses the one that the rule's provenance names. Weights outside of it are
+            brought into it by the first step.
 
     Raises:
         UserError: if the model is of another kind, or the rule does not fit the model.
@@ -77,12 +81,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         activation: str = "softplus:10",
         generator: torch.Generator | None = None,
         objective: str | None = None,
+        weights: str | None = None,
     ) -> None:
         require(isinstance(rule, Rule), f"rule must be a Rule, got a {type(rule).__name__}.")
         self.model = model
         name = objective or rule.objective_name
         network = replace(describe(model, init, activation), objective_name=name)
-        self.learner = rule.learner(network)
+        self.learner = rule.learner(constrained(network, weights or rule.weights))
         layers = self.learner.network.layers
         require(
             rule.named_theta.fits(layers),
@@ -90,13 +95,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             f"give a model with {len(rule.theta)} layers.",
         )
         require_factor(lr)
-        weights = [layer.weight for layer in linear_layers(model)]
+        parameters = [layer.weight for layer in linear_layers(model)]
         with torch.inference_mode(False):  # inference tensors could not be changed later
-            theta = rule.tensor(torch.float64, weights[0].device)
-            super().__init__(weights, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
-            self._draw_feedback(weights, generator)
+            theta = rule.tensor(torch.float64, parameters[0].device)
+            super().__init__(parameters, {"lr": lr, "theta": theta, "rule": identity(self.learner)})
+            self._draw_feedback(parameters, generator)
         self._watch()
-        self._warn_of_coarse_weights(weights[0].dtype, stacklevel=3)
+        self._warn_of_coarse_weights(parameters[0].dtype, stacklevel=3)
 
     def step(  # type: ignore[override]
         self, label: Any = None, *, closure: Callable[[], Any] | None = None

@@ -20,6 +20,7 @@ def identity(learner: Learner) -> dict[str, Any]:
         "widths": list(learner.network.widths),
         "activation": learner.network.nonlinearity.name,
         "objective": learner.network.objective.name,
+        "weights": learner.system.weights,
     }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metaplast.base.errors import require
 from metaplast.systems.fully_connected import Forward
-from metaplast.systems.learner import Learner, moved
+from metaplast.systems.learner import Learner
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 
@@ -52,7 +52,7 @@ def learn(
     # Examples are occurrences: n of them change the weights by their mean.
     weight = 1 / forward.output.shape[1]
     shown = network.synapses(View.of(state), forward, output_error, learner.reads, weight)
-    return moved(state, learner.changes_of(theta.expand(1, layers, terms), shown))
+    return learner.moved(state, learner.changes_of(theta.expand(1, layers, terms), shown))
 
 
 def strength(group: dict[str, Any], weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,7 @@ from metaplast.base.tensors import type_name
 from metaplast.rules.equation import equation, summands
 from metaplast.rules.given_coefficients import coefficient_rows
 from metaplast.rules.rule_data import read_rule, require_rule, rule_data
+from metaplast.systems.constraint import NONE
 from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.labels import Label
@@ -106,6 +107,11 @@ class Rule:
     def objective_name(self) -> str:
         """The objective that the rule was found with; the cross-entropy if it names none."""
         return str(self.provenance.get("objective", "cross-entropy"))
+
+    @property
+    def weights(self) -> str:
+        """The constraint on weights that the rule was found with; "none" if it names none."""
+        return str(self.provenance.get("weights", NONE))
 
     @property
     def system_name(self) -> str:
@@ -205,7 +211,8 @@ class Rule:
     def learner(self, network: System) -> Learner:
         """Return the learner made of a network and this rule; θ is `tensor()`.
 
-        The network brings its own objective, whatever objective the rule was found with.
+        The network brings its own objective and its own constraint on weights, whatever the rule
+        was found with.
 
         Raises:
             UserError: if the network lacks the rule's feedback or signals; or see `require_sites`.
@@ -224,6 +231,7 @@ class Rule:
         *,
         activation: str = "softplus:10",
         objective: str | None = None,
+        constraint: str | None = None,
     ) -> Stepped:
         """Return the weights after learning one example by this rule, on plain tensors.
 
@@ -242,6 +250,8 @@ class Rule:
                 a leading [episode] if the weights have one; none for symmetric feedback.
             activation: of the hidden layers.
             objective: gives y_L and e_L; None uses the one that the rule was found with.
+            constraint: on the weights after the step, such as "dale"; "none" for no constraint, and
+                None uses the one that the rule was found with.
 
         Returns:
             `weights` and `backward` after the step, with the same shapes; `backward` changes only
@@ -253,7 +263,7 @@ class Rule:
         self.require_sites(FullyConnected)
         return step(
             self.terms, self.named_theta, self.feedback, weights, x, label, backward, activation,
-            objective or self.objective_name,
+            objective or self.objective_name, constraint or self.weights,
         )  # fmt: skip
 
     @classmethod

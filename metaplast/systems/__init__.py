@@ -1,9 +1,16 @@
-"""Systems that learn, the feedbacks that supply errors, and the objectives of outputs.
+"""Systems that learn, feedbacks that supply errors, objectives of outputs, constraints on weights.
 
-Each has an abstract class, in `system`, `feedback` and `objective`. An implementation is one file,
-found through an entry point.
+Each has an abstract class, in `system`, `feedback`, `objective` and `constraint`. An implementation
+is one file, found through an entry point.
 """
 
+from metaplast.systems.constrained import Constrained, constrained
+from metaplast.systems.constraint import (
+    Limits,
+    WeightConstraint,
+    all_constraints,
+    get_constraint,
+)
 from metaplast.systems.feedback import (
     ChainFeedback,
     ErrorPass,
@@ -24,6 +31,7 @@ from metaplast.systems.timing import Timing
 
 __all__ = [
     "ChainFeedback",
+    "Constrained",
     "ErrorPass",
     "Examples",
     "Feedback",
@@ -31,6 +39,7 @@ __all__ = [
     "FullyConnected",
     "Group",
     "Learner",
+    "Limits",
     "Objective",
     "Presented",
     "Recurrent",
@@ -40,10 +49,14 @@ __all__ = [
     "SystemRequest",
     "Timing",
     "View",
+    "WeightConstraint",
+    "all_constraints",
     "all_feedbacks",
     "all_objectives",
     "all_systems",
+    "constrained",
     "feedback_for",
+    "get_constraint",
     "get_feedback",
     "get_objective",
     "get_system",

@@ -98,7 +98,7 @@ class Choice(DrawnSystem):
     def groups(self) -> tuple[Group, ...]:
         """W."""
         offers = frozenset({post.activity, CHOICE, DEVIATION, pre.activity})
-        return (Group("W", W, 0, offers, frozenset({"reward"})),)
+        return (Group("W", W, 0, offers, frozenset({"reward"}), from_inputs=True),)
 
     @property
     def sites(self) -> tuple[str, ...]:

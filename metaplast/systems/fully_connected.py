@@ -111,10 +111,13 @@ class FullyConnected(DrawnSystem):
         matrices = (W, B) if self.feedback.is_plastic else (W,)
         offered = OFFERED | {side.signal(k) for k in self.feedback.offers for side in (post, pre)}
         return tuple(
-            Group(f"{matrix.name}{site + 1}", matrix, site, offered)
+            Group(
+                f"{matrix.name}{site + 1}", matrix, site, offered,
+                from_inputs=matrix == W and site == 0,
+            )
             for matrix in matrices
             for site in range(self.layers)
-        )
+        )  # fmt: skip
 
     @property
     def readout(self) -> str:

@@ -125,7 +125,7 @@ class Leaky(SequenceNetwork):
         last = frozenset({post.activity, post.error, OUTPUT_ERROR, pre.activity})
         offers = (_HIDDEN, _HIDDEN, last)
         return tuple(
-            Group(name, W, site, offered)
+            Group(name, W, site, offered, from_inputs=name == "input")
             for site, (name, offered) in enumerate(zip(SITES, offers, strict=True))
         )
 

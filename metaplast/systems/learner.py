@@ -18,6 +18,7 @@ from metaplast.base.errors import UserError, require
 from metaplast.base.tensors import require_count, type_name
 from metaplast.base.torch_settings import own_settings
 from metaplast.systems.broadcast import broadcasting
+from metaplast.systems.constrained import unconstrained
 from metaplast.systems.eligible import with_eligibilities
 from metaplast.systems.feedback import all_feedbacks, serving
 from metaplast.systems.fully_connected import FullyConnected
@@ -113,23 +114,24 @@ class Learner:
 
     @property
     def network(self) -> FullyConnected:
-        """The system, if it is a fully connected stack.
+        """The system, if it is a fully connected stack; without the constraint on its weights.
 
         Raises:
             UserError: if it is another system, or terms read traces.
         """
+        system = unconstrained(self.system)
         require(
-            not isinstance(self.system, Wrapped),
+            not isinstance(system, Wrapped),
             "this needs a rule without memory and third factors, got terms that read traces, "
             f"eligibilities or scalars ({', '.join(t.name for t in self.terms if reads_more(t))}); "
             "run it with a Learner and metaplast.unroll, or train_online.",
         )
         require(
-            isinstance(self.system, FullyConnected),
-            f"this needs a fully connected network, got the system {self.system.name}.",
+            isinstance(system, FullyConnected),
+            f"this needs a fully connected network, got the system {system.name}.",
         )
-        assert isinstance(self.system, FullyConnected)
-        return self.system
+        assert isinstance(system, FullyConnected)
+        return system
 
     @property
     def feedback_name(self) -> str:
@@ -243,7 +245,15 @@ class Learner:
         Raises:
             UserError: if the objective does not accept the targets.
         """
-        return moved(state, self.changes(View.of(state), theta, self._checked(example)))
+        return self.moved(state, self.changes(View.of(state), theta, self._checked(example)))
+
+    def moved(self, state: State, step: Step) -> State:
+        """Return the state after a step, within the limits of the system's weights."""
+        limits, matrices = self.system.limits, dict(state.matrices)
+        for name, found in step.changes.items():
+            after = found.apply(matrices[name])
+            matrices[name] = limits[name].project(after) if name in limits else after
+        return State(matrices, step.carry)
 
     def _checked(self, examples: Examples, axes: int = 0) -> Examples:
         """Return examples with targets as engines need them; `axes` come before a sample's own.
@@ -309,12 +319,3 @@ def offers(system: System, term: Term) -> bool:
     """Return whether a matrix of a system offers everything that a term reads."""
     serving = _serving(system, (term,))
     return any(group.serves(term) for group in serving.groups)
-
-
-def moved(state: State, step: Step) -> State:
-    """Return the state after a step."""
-    matrices = {
-        name: step.changes[name].apply(matrix) if name in step.changes else matrix
-        for name, matrix in state.matrices.items()
-    }
-    return State(matrices, step.carry)

@@ -109,7 +109,7 @@ class Recurrent(SequenceNetwork):
         """W_x, W_h and W_o, and the matrices of a plastic feedback, which share their sites."""
         kinds = ((W, ""), (B, FEEDBACK)) if self.feedback.is_plastic else ((W, ""),)
         return tuple(
-            Group(site + end, matrix, index, OFFERED[site])
+            Group(site + end, matrix, index, OFFERED[site], from_inputs=site + end == "input")
             for matrix, end in kinds
             for index, site in enumerate(SITES)
         )

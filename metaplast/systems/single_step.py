@@ -11,6 +11,7 @@ from torch import Tensor
 from metaplast.base.errors import require
 from metaplast.base.tensors import require_tensor, type_name
 from metaplast.base.torch_settings import own_settings
+from metaplast.systems.constrained import constrained
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.labels import Label
 from metaplast.systems.learner import Learner
@@ -37,6 +38,7 @@ def step(
     backward: Sequence[Tensor],
     activation: str,
     objective: str,
+    constraint: str,
 ) -> Stepped:
     """Return the weights after one example; see `Rule.step`.
 
@@ -56,8 +58,8 @@ def step(
     x = x if batch else x[None]
     _check_shapes(state, x)
     widths = (x.shape[-1], *(w.shape[-2] for w in state.weights))
-    network = FullyConnected(widths, activation, objective_name=objective)
-    learner = Learner.on_stack(network, feedback, terms)
+    network = FullyConnected(widths, activation, feedback_name=feedback, objective_name=objective)
+    learner = Learner(constrained(network, constraint), tuple(terms))
     _check_rule(theta, learner, state)
     expanded = theta.like(x).for_sites(network.layers).expand(len(x), -1, -1)
     episodes = (len(x),) if batch else ()

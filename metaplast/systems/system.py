@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from metaplast.systems.constraint import NONE, Limits
 from metaplast.systems.feedback import feedback_for
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
@@ -44,6 +45,8 @@ class Group:
         offers: the signals that terms may read here. A term that reads others does not act on this
             matrix; at least one group must offer everything that it reads.
         scalars: names of the scalars that terms may read here, such as "reward".
+        from_inputs: whether its columns are the system's inputs; else they are neurons. The
+            neurons of a population have the same order in all matrices.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Group:
     site: int
     offers: frozenset[Signal]
     scalars: frozenset[str] = frozenset()
+    from_inputs: bool = False
 
     @property
     def offered(self) -> str:
@@ -146,6 +150,16 @@ class System(ABC):
     @abstractmethod
     def groups(self) -> tuple[Group, ...]:
         """The matrices that rules change, those on `algebra.W` first."""
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The bounds within which matrices stay, by name; of a `Constrained` system only."""
+        return {}
+
+    @property
+    def weights(self) -> str:
+        """The constraint on weights, as written after `--weights`."""
+        return NONE
 
     @property
     def readout(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaplast.systems.constraint import Limits
 from metaplast.systems.objective import Objective
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, System
@@ -108,6 +109,16 @@ class Wrapped(System):
     def own(self) -> tuple[str, ...]:
         """Matrices that it changes by itself."""
         return self.system.own
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """Its limits."""
+        return self.system.limits
+
+    @property
+    def weights(self) -> str:
+        """The constraint on its weights."""
+        return self.system.weights
 
     @property
     def sites(self) -> tuple[str, ...]:

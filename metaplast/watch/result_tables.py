@@ -6,6 +6,7 @@ from rich.table import Table
 
 from metaplast.base.bands import BAND, Band
 from metaplast.base.tables import new_table
+from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED, Result, unsupported
 from metaplast.meta.signs import sign_of
 from metaplast.rules.recovery import Recovery
@@ -88,7 +89,7 @@ def heldout_table(result: Result) -> Table:
     """Return a table of scores on the same held-out episodes."""
     table = new_table(
         f"{result.score.title} on {result.config.test_episodes} held-out episodes",
-        f"{result.held_out_word} never seen in meta-training",
+        f"{result.held_out_word} never seen in meta-training{all_constrained(result.config)}",
     )
     for column in ("rule", result.score.name, BAND, "diverged"):
         table.add_column(column, justify="left" if column == "rule" else "right")

@@ -153,7 +153,14 @@ def test_runs_of_earlier_versions_are_read_and_keep_their_identity():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"positive": "F0"}, {"entry": 160}, {"entry": 0, "look": 32}, {"shots": (5, 20)}]
+    "changes",
+    [
+        {"positive": "F0"},
+        {"weights": "dale"},
+        {"entry": 160},
+        {"entry": 0, "look": 32},
+        {"shots": (5, 20)},
+    ],
 )
 def test_fields_that_were_set_are_written(changes):
     config = DiscoveryConfig(**changes)

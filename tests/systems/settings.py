@@ -14,6 +14,7 @@ from metaplast.reservoirs.algorithm import Algorithm
 from metaplast.reservoirs.network import Dynamics
 from metaplast.reservoirs.tasks import PEN, Task
 from metaplast.systems.choice import Choice
+from metaplast.systems.constrained import constrained
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.leaky import Leaky
@@ -277,6 +278,39 @@ SETTINGS = {
     "reservoir, exploration alone": Setting(
         Reservoir(PEN, Algorithm("pen", mastery_rate=0.0, one_sided=True), SMALL),
         named("node_perturbation", "oja", "decay"), (2,), vectors(2), size=0.3, noise_shape=(7,),
+    ),
+    "stack, plastic, dale": Setting(
+        constrained(
+            FullyConnected((5, 4, 4, 3), "tanh", feedback_name="plastic"), "dale:fraction=0.6"
+        ),
+        FORWARD + BACKWARD, (5,), size=0.05,
+    ),
+    "stack, symmetric, non-negative, eligible": Setting(
+        constrained(FullyConnected((4, 3, 3), feedback_name="symmetric"), "nonnegative"),
+        (*ELIGIBLE_TERMS, SURE_TERM), (4,), size=0.1,
+    ),
+    "recurrent, dale, inputs free": Setting(
+        constrained(Recurrent((3, 4, 3), Timing(1, 2, 5)), "dale:fraction=0.5,inputs=free"),
+        FORWARD + OJAS, (1, 3), size=0.1,
+    ),
+    "leaky, bounds": Setting(
+        constrained(Leaky((2, 3, 3), Timing(1, 2, 4), 2.5), "bounds:-0.4,0.3"), LEAKY_TERMS,
+        (1, 2), size=0.1,
+    ),
+    "fixed point, dale, mini-batches": Setting(
+        constrained(FixedPoint((3, 5, 3), **TIGHT), "dale"), FIXED_TERMS, (3,), together=4,
+        size=0.1,
+    ),
+    "choice, non-negative": Setting(
+        constrained(DrawnOnce((3, 4), 1, "normal:0.5"), "nonnegative"), CHOICE_TERMS, (3,),
+        vectors(4), size=0.3, noise_shape=(1,),
+    ),
+    "reservoir, dale": Setting(
+        constrained(
+            Reservoir(PEN, Algorithm("force", 0.0, 1.0, supervised=True), SMALL, 2), "dale"
+        ),
+        named("recursive_least_squares", "oja", "decay"), (2,), vectors(2), size=0.3,
+        noise_shape=(7,),
     ),
     "reservoir, supervised": Setting(
         Reservoir(PEN, Algorithm("force", 0.0, 1.0, supervised=True), SMALL, 2),

@@ -142,6 +142,11 @@ def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
                     matrices[group.name] = matrices[group.name] + strength * update
         for name, change in shown.own.items():
             matrices[name] = matrices[name] + change.rows.mT @ change.columns
+        for name, limits in system.limits.items():
+            low, high = (
+                torch.tensor(bound, dtype=torch.float64) for bound in (limits.low, limits.high)
+            )
+            matrices[name] = torch.clamp(matrices[name], low, high)
         state = State(matrices, shown.carry)
     loss, _ = learner.query(state, problem.episodes.query)
     (expected,) = torch.autograd.grad(loss.sum(), theta)
@@ -182,7 +187,7 @@ def repeated(system, times):
 
 
 # An eligibility takes time steps in order, but occurrences of weight 1/K at once.
-ORDERED = ("recurrent, eligible", "leaky")
+ORDERED = ("recurrent, eligible", "leaky", "stack, symmetric, non-negative, eligible")
 unordered = [name for name in SETTINGS if not name.startswith(ORDERED)]
 
 
@@ -228,7 +233,8 @@ def test_the_fused_engine_serves_the_stack_with_classes_and_no_relaxation_only(s
     refusal = get_engine("fused").refusal(learner, torch.device("cpu"))
     serves = setting.system.name == "fully-connected" and setting.make_target is None
     serves = serves and "predictive-coding" not in learner.feedback_name
-    serves = serves and not isinstance(learner.system, Wrapped)  # It keeps no eligibility.
+    # It keeps no eligibility, and no weights within limits.
+    serves = serves and not isinstance(learner.system, Wrapped)
     assert (refusal is None) == serves
     if refusal is not None:
         assert "--engine batched" in refusal

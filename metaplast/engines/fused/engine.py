@@ -128,6 +128,11 @@ def _has_power(term: Term) -> bool:
 def _refusal(learner: Learner) -> str | None:
     """Return why the kernel cannot serve a learner's system, None if it can."""
     system = learner.system
+    if system.limits:
+        return (
+            f"the fused engine keeps no weights within limits, got --weights {system.weights}; use "
+            f"--engine batched."
+        )
     if not keeps_only_traces(system):
         names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
         return (

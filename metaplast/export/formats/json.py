@@ -5,6 +5,7 @@ import json
 from metaplast.export.exporter import Exporter, Network, declared
 from metaplast.export.text import plain
 from metaplast.rules.rule import Rule
+from metaplast.systems.constrained import constrained
 from metaplast.systems.fully_connected import FullyConnected
 
 
@@ -20,10 +21,10 @@ class JsonExporter(Exporter):
         data = rule.to_json()
         for term in rule.terms:
             declared(term)
-        spec = network.spec()
+        spec = constrained(network, rule.weights).spec()
         own = set(spec) - {"feedback", "objective"}
         if isinstance(network, FullyConnected):
-            own = {"widths", "activation", "init"}
+            own = {"widths", "activation", "init", "weights"}
         data["network"] = {name: value for name, value in spec.items() if name in own}
         data["provenance"] = plain(rule.provenance)
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,1 @@
+"""The constraints on weights that come with metaplast, one file each."""
