@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.fits import Fit
 from metaplast.discovery.result import SEARCH
-from metaplast.discovery.selection import Fit
 from metaplast.discovery.stages import Stages
 from metaplast.engines import Engine, choose_engine
 from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
