@@ -15,9 +15,9 @@ from metaplast.base.bands import Band, mean_band
 from metaplast.base.files import csv_text
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.elimination import complexity
 from metaplast.discovery.result import DISCOVERED, Result
 from metaplast.discovery.run import Discovery
-from metaplast.discovery.selection import complexity
 from metaplast.engines import choose_engine
 from metaplast.meta.evaluation import evaluate
 from metaplast.terms.coefficients import Coefficients

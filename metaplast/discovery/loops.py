@@ -11,8 +11,8 @@ from torch import Tensor
 from metaplast.base.errors import UserError
 from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.fits import Fit
 from metaplast.discovery.result import SEARCH
-from metaplast.discovery.selection import Fit
 from metaplast.discovery.stages import Stages
 from metaplast.engines import Engine, choose_engine
 from metaplast.engines.spread import SpreadEngine

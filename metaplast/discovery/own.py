@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from metaplast.base.errors import UserError, require
+from metaplast.base.plain_data import DataError, check, entry
 from metaplast.systems.objective import TargetKind
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.derived import request_of
 from metaplast.tasks.digest import SHOWN, Digestible, batch_digest, fixed_batch, plain_digest
 from metaplast.tasks.source import EpisodeSampler, EpisodeSplit
-from metaplast.terms.formula_data import DataError, check, entry
 from metaplast.terms.term import Term
 from metaplast.terms.term_data import is_declared, means_the_same, read_term, term_data
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from metaplast.discovery.fits import Fit, is_hopeless
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, Tried, trial
-from metaplast.discovery.selection import Fit, is_hopeless
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
 from metaplast.terms.coefficients import Coefficients

@@ -15,6 +15,7 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.torch_settings import own_settings
 from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.elimination import keep_terms
 from metaplast.discovery.loops import HELDOUT
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.parts import Parts
@@ -22,7 +23,7 @@ from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
-from metaplast.discovery.selection import Selection, keep_terms, select
+from metaplast.discovery.selection import Selection, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError, require
+from metaplast.base.plain_data import DataError
 from metaplast.discovery.run_config import require_identity, warn_of_earlier
 from metaplast.meta.loop_state import read_seconds, read_stages
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
-from metaplast.terms.formula_data import DataError
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from metaplast.base.bands import mean_band
+from metaplast.base.plain_data import check, entry
 from metaplast.meta.evidence import Candidate, Evidence
-from metaplast.terms.formula_data import check, entry
 
 # The loss of a task that diverged.
 DIVERGED = 1e30

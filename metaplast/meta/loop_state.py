@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaplast.base.plain_data import check, entry, number
 from metaplast.meta.adam import Optimizer
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.formula_data import check, entry, number
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")

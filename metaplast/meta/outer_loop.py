@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import UserError
+from metaplast.base.plain_data import check
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
@@ -28,7 +29,6 @@ from metaplast.meta.signs import sign_of
 from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSampler
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.formula_data import check
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
 EXPLAINED = 5

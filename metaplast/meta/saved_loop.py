@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from metaplast.base.plain_data import check
 from metaplast.base.tensors import copied
 from metaplast.base.torch_settings import own_settings
 from metaplast.meta.adam import Adam
@@ -19,7 +20,6 @@ from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record
 from metaplast.meta.settings import OuterSettings
-from metaplast.terms.formula_data import check
 
 
 @dataclass

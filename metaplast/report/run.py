@@ -16,6 +16,7 @@ from metaplast.base.bands import Band, Numbers
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, read_json_in
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.plain_data import check, entry
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
@@ -28,7 +29,6 @@ from metaplast.report.figures import Trajectory
 from metaplast.rules.rule import Rule
 from metaplast.systems.objective import Objective
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
 

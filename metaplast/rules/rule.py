@@ -12,6 +12,7 @@ from torch import Tensor
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.plain_data import DataError
 from metaplast.base.tensors import type_name
 from metaplast.rules.equation import equation, summands
 from metaplast.rules.given_coefficients import coefficient_rows
@@ -25,7 +26,6 @@ from metaplast.systems.single_step import Stepped, step
 from metaplast.systems.system import System
 from metaplast.terms.algebra import MatrixName
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.formula_data import DataError
 from metaplast.terms.notation import LATEX, TEXT, Notation
 from metaplast.terms.term import Term, checked_terms
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaplast.base.coerce import as_json
 from metaplast.base.errors import UserError, require
+from metaplast.base.plain_data import check, entry
 from metaplast.terms.algebra import Formula
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.formula_data import check, entry
 from metaplast.terms.library import all_terms, get_term
 from metaplast.terms.term import Term
 from metaplast.terms.term_data import (

@@ -35,14 +35,8 @@ from typing import NoReturn
 
 from metaplast.terms.eligibility import eligible
 from metaplast.terms.factors import AnyGate, Gate, Modulation, Scalar
-from metaplast.terms.formula import (
-    Eligibility,
-    Formula,
-    Matrix,
-    MatrixName,
-    Monomial,
-    Transposed,
-)
+from metaplast.terms.formula import Formula, Matrix, MatrixName, Transposed
+from metaplast.terms.monomial import Eligibility, Monomial
 from metaplast.terms.traces import trace
 from metaplast.terms.vectors import (
     Kind,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
+from metaplast.base.plain_data import check, number
 from metaplast.base.tensors import type_name
-from metaplast.terms.formula_data import check, number
 from metaplast.terms.term import Term
 
 Rows = tuple[tuple[float, ...], ...]

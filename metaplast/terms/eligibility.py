@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metaplast.terms.formula import Eligibility, Formula, Matrix, Monomial, Summand
+from metaplast.terms.formula import Formula, Matrix, Summand
+from metaplast.terms.monomial import Eligibility, Monomial
 from metaplast.terms.traces import require_tau
 from metaplast.terms.vectors import Signal
 from metaplast.terms.written import FormulaError, spelled

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from metaplast.base.plain_data import DataError, check, entry, number
 from metaplast.terms.algebra import (
     AnyGate,
     B,
@@ -38,8 +39,8 @@ from metaplast.terms.algebra import (
     pre,
 )
 from metaplast.terms.dense_formula import DenseFormula
-from metaplast.terms.formula import MOST_POWER, summed
 from metaplast.terms.functions import FUNCTIONS
+from metaplast.terms.monomial import MOST_POWER, summed
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.traces import MOST_TAU
@@ -52,49 +53,6 @@ MOST_LETTERS = 100
 
 MATRICES: Mapping[str, Matrix] = {"W": W, "B": B}
 _POPULATIONS = ("post", "pre")
-
-
-class DataError(ValueError):
-    """An error in data that should describe a rule or a term."""
-
-
-def check(condition: bool, sentence: str) -> None:
-    """Raise `DataError` unless `condition` holds."""
-    if not condition:
-        raise DataError(sentence)
-
-
-Kind = TypeVar("Kind")
-
-
-def entry(data: Any, key: str, kind: type[Kind] | tuple[type[Kind], ...], where: str) -> Kind:
-    """Return `data[key]`, checked to be of a type.
-
-    Raises:
-        DataError: if `data` is not a mapping, does not have the key, or has another type there.
-    """
-    check(isinstance(data, Mapping), f"{where} must be an object with {key!r}")
-    check(key in data, f"{where} has no {key!r}")
-    value = data[key]
-    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    check(right, f"{key!r} of {where} has the wrong type, {type(value).__name__}")
-    return value  # type: ignore[no-any-return]
-
-
-def number(value: Any, where: str) -> float:
-    """Return a finite number.
-
-    Raises:
-        DataError: if the value is not one.
-    """
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    check(plain, f"{where} must be a number, got {str(value)[:40]!r}")
-    try:
-        found = float(value)
-    except OverflowError:
-        found = math.inf
-    check(math.isfinite(found), f"{where} must be a finite number, got {str(value)[:40]}")
-    return found
 
 
 def formula_data(formula: Formula) -> dict[str, Any]:

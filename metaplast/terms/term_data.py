@@ -9,15 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from metaplast.base.errors import UserError
+from metaplast.base.plain_data import check, entry, number
 from metaplast.terms.algebra import Formula
 from metaplast.terms.dense_formula import DenseFormula
 from metaplast.terms.formula_data import (
     MOST_LETTERS,
-    check,
-    entry,
     formula_data,
     is_same_formula,
-    number,
     probe,
     read_formula,
     read_matrix,

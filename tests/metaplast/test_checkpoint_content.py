@@ -11,13 +11,13 @@ from support import Clouds, Stop, assert_is_one_sentence, paths_in, with_value, 
 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.errors import UserError
+from metaplast.base.plain_data import DataError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.stages import CHECKPOINT
 from metaplast.meta.loop_state import read_seconds, read_stages
 from metaplast.tasks.source import EpisodeSplit
-from metaplast.terms.formula_data import DataError
 
 CONFIG = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,

@@ -6,6 +6,7 @@ import torch
 from support import Clouds, assert_is_one_sentence, named
 
 from metaplast.base.errors import UserError
+from metaplast.base.plain_data import DataError
 from metaplast.batch_jobs.sweep import Run, terms_csv
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
@@ -14,7 +15,6 @@ from metaplast.report.run import read_run
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.coefficients import Coefficients, number_text, site_names
-from metaplast.terms.formula_data import DataError
 
 NAMES = ("error_hebbian", "oja", "decay")
 SHARED = Coefficients(NAMES, torch.tensor([0.5, 0.0, -0.25], dtype=torch.float64))

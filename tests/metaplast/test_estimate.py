@@ -7,9 +7,9 @@ from rich.console import Console
 from support import Clouds
 
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.fits import Fit
 from metaplast.discovery.result import trial, tried_in
 from metaplast.discovery.run import Discovery
-from metaplast.discovery.selection import Fit
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.watch.console import ProgressBar
 from metaplast.watch.estimate import Prices, TimeLeft, in_words, kind_of

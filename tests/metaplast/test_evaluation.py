@@ -5,7 +5,7 @@ import torch
 from support import ACCURACY, Clouds, Poisoned, matrices_of, named
 
 from metaplast.base.bands import Band
-from metaplast.discovery.selection import keep_terms
+from metaplast.discovery.elimination import keep_terms
 from metaplast.engines import get_engine
 from metaplast.meta.evaluation import Evaluation, evaluate
 from metaplast.systems.fully_connected import FullyConnected

@@ -19,6 +19,7 @@ from support import (
 from test_algebra import plain_update
 
 from metaplast.base.errors import UserError
+from metaplast.base.plain_data import DataError
 from metaplast.engines import get_engine
 from metaplast.engines.fused import functions, program
 from metaplast.engines.fused.engine import FusedEngine, Settings
@@ -36,7 +37,7 @@ from metaplast.terms.algebra import (
     total,
 )
 from metaplast.terms.compiled import change, compile_terms
-from metaplast.terms.formula_data import DataError, formula_data, read_formula
+from metaplast.terms.formula_data import formula_data, read_formula
 from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.library import choose_terms
 from metaplast.terms.notation import ASCII, LATEX, TEXT, equation
@@ -160,7 +161,7 @@ def test_the_kernel_computes_what_torch_does_even_where_numbers_are_not_finite(f
     numbers = x.detach().numpy()
     value, slope = (
         torch.tensor([each(code, number, one) for number in numbers])
-        for each in (functions._value.py_func, functions._slope.py_func)
+        for each in (functions.value.py_func, functions.slope.py_func)
     )
     assert torch.allclose(value, function.apply(x.detach()), equal_nan=True)
     finite = x.detach().isfinite()

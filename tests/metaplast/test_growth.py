@@ -9,6 +9,7 @@ import torch
 from support import Clouds, essence, named
 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.base.plain_data import DataError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
 from metaplast.discovery.run import Discovery
@@ -22,7 +23,6 @@ from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.formula_data import DataError
 
 TERMS = ("error_hebbian", "error_error", "oja", "decay", "presynaptic_error")
 SETTINGS = GrowthSettings(train=30, look=3, bar=0.03, clip=0.0, least=0.002)

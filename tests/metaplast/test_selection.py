@@ -6,8 +6,10 @@ import pytest
 import torch
 from support import named
 
+from metaplast.discovery.elimination import complexity, eliminate, order
+from metaplast.discovery.fits import Fit, is_hopeless
 from metaplast.discovery.result import unsupported
-from metaplast.discovery.selection import Fit, complexity, eliminate, is_hopeless, order, select
+from metaplast.discovery.selection import select
 from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import DenseFormula, Term

@@ -25,6 +25,7 @@ from metaplast.engines.fused.sweeps import (
     add_dots,
     block_of,
     carry,
+    carry_jobs,
     contract,
     project_rows,
     retreat_rows,
@@ -191,11 +192,8 @@ def _errors_adjoint(p: Program, m: Memory, task: Task, turn: int, undo: bool) ->
             _backward_matrix(p, m, task, layer, turn, undo)
         elif layer >= net.lowest:
             _carried_adjoint(p, m, layer, base, task.beta)
-        jobs, job = p.forward.late[layer], 0
-        while jobs[job, 0] >= 0:
-            u, to = jobs[job, 0], jobs[job, 1]
-            carry(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, to, d, u)
-            job += 1
+        jobs = p.forward.late[layer]
+        carry_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, jobs)
 
 
 @compiled

@@ -24,7 +24,7 @@ from metaplast.engines.fused.program import (
     Program,
     Side,
 )
-from metaplast.engines.fused.sweeps import advance, project, update_rows
+from metaplast.engines.fused.sweeps import advance, project, project_jobs, update_rows
 from metaplast.engines.fused.tensor import form_change
 from metaplast.engines.fused.traces import follow
 
@@ -70,19 +70,10 @@ def _activities(p: Program, m: Memory, task: Task, turn: int, pending: bool) -> 
             net.y[layer + 1], net.k[layer + 1], task.beta, p.forward.early[layer],
         )  # fmt: skip
     softmax(s, base + net.z[layers], base + net.y[layers], net.widths[layers])
-    _project_jobs(p, m, layers - 1, base, early=True)
-
-
-@inlined
-def _project_jobs(p: Program, m: Memory, layer: int, base: int, early: bool) -> None:
-    """Form Wᵀu for each of a layer's early or late jobs, in a separate pass."""
-    net, s, job = p.net, m.signals, 0
-    jobs = p.forward.early[layer] if early else p.forward.late[layer]
-    while jobs[job, 0] >= 0:
-        u, to = base + jobs[job, 0], base + jobs[job, 1]
-        clear(s, to, net.pads[layer])
-        project(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], s, u, s, to)
-        job += 1
+    project_jobs(
+        m.w, net.w[layers - 1], net.pads[layers], net.pads[layers - 1], s, base,
+        p.forward.early[layers - 1],
+    )  # fmt: skip
 
 
 @compiled
@@ -132,7 +123,8 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
     rank, one = p.backward.rows.shape[1], m.w.dtype.type(1)
     output_error(net, label, s, base)
     for layer in range(layers - 1, -1, -1):
-        _project_jobs(p, m, layer, base, early=False)
+        jobs = p.forward.late[layer]
+        project_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], s, base, jobs)
         if net.source == PLASTIC:
             slot = (1 - turn) * layers + layer
             mode = ERROR if layer >= net.lowest else NOTHING

@@ -99,6 +99,28 @@ def project(
 
 
 @compiled
+def project_jobs(
+    m: Numbers, at: int, height: int, width: int, s: Numbers, base: int, jobs: Integers
+) -> None:
+    """Form Mᵀu for each job, in a separate pass."""
+    job = 0
+    while jobs[job, 0] >= 0:
+        u, to = base + jobs[job, 0], base + jobs[job, 1]
+        lanes.clear(s, to, width)
+        project(m, at, height, width, s, u, s, to)
+        job += 1
+
+
+@compiled
+def carry_jobs(m: Numbers, at: int, height: int, width: int, d: Numbers, jobs: Integers) -> None:
+    """ū += M p̄ for each job p = Mᵀu."""
+    job = 0
+    while jobs[job, 0] >= 0:
+        carry(m, at, height, width, d, jobs[job, 1], d, jobs[job, 0])
+        job += 1
+
+
+@compiled
 def block_of(width: int) -> int:
     """Return how many rows, a multiple of eight, fit in the innermost cache together."""
     return max(8, 4096 // width // 8 * 8)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from metaplast.engines.fused.functions import slope, value
 from metaplast.engines.fused.jit import compiled
-from metaplast.engines.fused.lanes import clear, copy
+from metaplast.engines.fused.lanes import copy
 from metaplast.engines.fused.memory import Memory
 from metaplast.engines.fused.program import PLASTIC, Program
-from metaplast.engines.fused.sweeps import carry, project
+from metaplast.engines.fused.sweeps import carry_jobs, project_jobs
 
 
 @compiled
@@ -25,18 +25,9 @@ def follow(p: Program, m: Memory, turn: int) -> None:
             s[base + to + i] = keep * s[before + to + i] + share * value(rows[k, 3], s[x + i], one)
     for layer in range(p.net.w.shape[0] - 1):
         pre, post = p.net.pads[layer], p.net.pads[layer + 1]
-        jobs, job = p.forward.slow[layer], 0
-        while jobs[job, 0] >= 0:
-            u, at = base + jobs[job, 0], base + jobs[job, 1]
-            clear(s, at, pre)
-            project(m.w, p.net.w[layer], post, pre, s, u, s, at)
-            job += 1
-        jobs, job = p.backward.slow[layer], 0
-        while p.net.source == PLASTIC and jobs[job, 0] >= 0:
-            u, at = base + jobs[job, 0], base + jobs[job, 1]
-            clear(s, at, post)
-            project(m.b, p.net.b[layer], pre, post, s, u, s, at)
-            job += 1
+        project_jobs(m.w, p.net.w[layer], post, pre, s, base, p.forward.slow[layer])
+        if p.net.source == PLASTIC:
+            project_jobs(m.b, p.net.b[layer], pre, post, s, base, p.backward.slow[layer])
 
 
 @compiled
@@ -51,14 +42,9 @@ def traces_adjoint(p: Program, m: Memory, turn: int) -> None:
     base, first = turn * p.net.signals, p.traces.first
     for layer in range(p.net.w.shape[0] - 1):
         pre, post = p.net.pads[layer], p.net.pads[layer + 1]
-        jobs, job = p.forward.slow[layer], 0
-        while jobs[job, 0] >= 0:
-            carry(m.w, p.net.w[layer], post, pre, d, jobs[job, 1], d, jobs[job, 0])
-            job += 1
-        jobs, job = p.backward.slow[layer], 0
-        while p.net.source == PLASTIC and jobs[job, 0] >= 0:
-            carry(m.b, p.net.b[layer], pre, post, d, jobs[job, 1], d, jobs[job, 0])
-            job += 1
+        carry_jobs(m.w, p.net.w[layer], post, pre, d, p.forward.slow[layer])
+        if p.net.source == PLASTIC:
+            carry_jobs(m.b, p.net.b[layer], pre, post, d, p.backward.slow[layer])
     for k in range(rows.shape[0] - 1, -1, -1):
         to, x, keep, share = rows[k, 0], rows[k, 2], p.traces.keep[k], p.traces.share[k]
         for i in range(rows[k, 1]):
