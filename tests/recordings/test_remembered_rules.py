@@ -60,6 +60,16 @@ def test_an_eligibility_with_the_reward_is_read_back(rewarded):
     assert set(rewarded.theta) == {"w", kept.term.name}
 
 
+def test_time_constants_and_the_noise_of_weights_are_fitted_together():
+    made = planted("x_8y=1", **SIZE, weights_every=10, weight_noise=0.05)
+    settings = InferenceSettings("xy,y", traces="4,20")
+    found = infer(Recording.of(made.arrays), settings, compare=False)
+    (own,) = found.time_constants
+    assert own.low < 8 < own.high
+    assert found.noise == pytest.approx(0.03, rel=0.1)
+    assert found.weight_noise == pytest.approx(0.05, rel=0.1)
+
+
 def test_time_constants_may_be_those_of_the_grid():
     made = planted("x_8y=1", **SIZE)
     settings = InferenceSettings("xy,y", traces="8", fit_tau=False)
