@@ -2,17 +2,21 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from recorded import planted
+from recorded import planted, problem_of
 from support import refusal
 
 from metaplast.commands.simulate import read_rule
 from metaplast.recordings import InferenceSettings, Layer, Recording, infer
-from metaplast.recordings.fitted_taus import tau_notes
+from metaplast.recordings.fit import fit
+from metaplast.recordings.fitted_taus import _named, _needed, tau_notes
 from metaplast.recordings.monomial import monomial
+from metaplast.recordings.pieces import Free
 from metaplast.recordings.program import program
+from metaplast.recordings.remembering import clocks_of
 from metaplast.report.inferred import write_files
 
 SIZE = {"trials": 12, "steps": 30, "inputs": 8, "neurons": 3, "noise": 0.03}
@@ -68,6 +72,20 @@ def test_time_constants_and_the_noise_of_weights_are_fitted_together():
     assert own.low < 8 < own.high
     assert found.noise == pytest.approx(0.03, rel=0.1)
     assert found.weight_noise == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("x_8y=1", 1), ("x_3y=1,x_25y=-1", 2)])
+def test_terms_that_another_time_constant_replaces_leave(rule, kept):
+    """Two neighbours on the grid stand for one τ between them; two of the rule stay."""
+    terms = tuple(map(monomial, ("x_4y", "x_20y")))
+    problem = problem_of(planted(rule, **SIZE).arrays, free=Free(clocks=clocks_of(terms)))
+    both = fit(problem, terms)
+    judged = SimpleNamespace(threshold=3.5, quadratic=SimpleNamespace(dispersion=0.03**2))
+    found, steps = _needed(problem, both, judged)
+    assert (len(found.terms), len(steps)) == (kept, 2 - kept)
+    _, named = _named(problem, found)
+    taus = sorted(term.memory.pre for term in named.terms)
+    assert taus == pytest.approx([8] if kept == 1 else [3, 25], rel=0.2)
 
 
 def test_time_constants_may_be_those_of_the_grid():
