@@ -101,18 +101,20 @@ def _selected(
     problem: Problem, pool: tuple[MonomialTerm, ...], settings: InferenceSettings, told: Told
 ) -> tuple[Problem, Selection]:
     """Return the selection, and the problem with the noise of weights and the time constants."""
+
+    def chosen(own: Problem) -> tuple[Problem, Selection]:
+        found = select(own, pool, seed=settings.seed, told=told)
+        if not settings.fit_tau:
+            return own, found
+        return with_fitted_taus(own, found, seed=settings.seed, told=told)
+
     try:
-        problem, found = with_noise(
-            problem, lambda own: select(own, pool, seed=settings.seed, told=told)
-        )
-        if settings.fit_tau:
-            return with_fitted_taus(problem, found, seed=settings.seed, told=told)
+        return with_noise(problem, chosen)
     except DivergedError:
         raise UserError(
             "the model diverges even without plasticity; check the units of inputs and initial "
             "weights."
         ) from None
-    return problem, found
 
 
 def _each(given: Sequence[Recording] | Recording) -> Sequence[Recording]:

@@ -25,27 +25,27 @@ _EXACT = 1e-6
 
 
 def with_noise(
-    problem: Problem, select: Callable[[Problem], Selection]
+    problem: Problem, select: Callable[[Problem], tuple[Problem, Selection]]
 ) -> tuple[Problem, Selection]:
     """Return a selection, with the problem whose λ agrees with the selected rule.
 
     Args:
         problem: the data.
-        select: returns the selection at a problem's λ.
+        select: returns the selection at a problem's λ, and the problem with what else was fitted.
 
     Raises:
         DivergedError: if the weights diverge without plasticity already.
     """
     if not _sees_both(problem):
-        return problem, select(problem)
+        return select(problem)
     problem = replace(problem, precision=precision(problem, fit(problem, ())))
     for _ in range(_ROUNDS):
-        found = select(problem)
-        again = precision(problem, found.fit)
+        fitted, found = select(problem)
+        again = precision(fitted, found.fit)
         if abs(math.log(again / problem.precision)) < _SAME:
             break
         problem = replace(problem, precision=again)
-    return problem, found
+    return fitted, found
 
 
 def precision(problem: Problem, found: Fit) -> float:

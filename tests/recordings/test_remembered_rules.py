@@ -2,17 +2,21 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from recorded import planted
+from recorded import planted, problem_of
 from support import refusal
 
 from metaplast.commands.simulate import read_rule
 from metaplast.recordings import InferenceSettings, Layer, Recording, infer
-from metaplast.recordings.fitted_taus import tau_notes
+from metaplast.recordings.fit import fit
+from metaplast.recordings.fitted_taus import _named, _needed, tau_notes
 from metaplast.recordings.monomial import monomial
+from metaplast.recordings.pieces import Free
 from metaplast.recordings.program import program
+from metaplast.recordings.remembering import clocks_of
 from metaplast.report.inferred import write_files
 
 SIZE = {"trials": 12, "steps": 30, "inputs": 8, "neurons": 3, "noise": 0.03}
@@ -58,6 +62,30 @@ def test_an_eligibility_with_the_reward_is_read_back(rewarded):
     (own,) = rewarded.time_constants
     assert own.low < 6 < own.high
     assert set(rewarded.theta) == {"w", kept.term.name}
+
+
+def test_time_constants_and_the_noise_of_weights_are_fitted_together():
+    made = planted("x_8y=1", **SIZE, weights_every=10, weight_noise=0.05)
+    settings = InferenceSettings("xy,y", traces="4,20")
+    found = infer(Recording.of(made.arrays), settings, compare=False)
+    (own,) = found.time_constants
+    assert own.low < 8 < own.high
+    assert found.noise == pytest.approx(0.03, rel=0.1)
+    assert found.weight_noise == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("x_8y=1", 1), ("x_3y=1,x_25y=-1", 2)])
+def test_terms_that_another_time_constant_replaces_leave(rule, kept):
+    """Two neighbours on the grid stand for one τ between them; two of the rule stay."""
+    terms = tuple(map(monomial, ("x_4y", "x_20y")))
+    problem = problem_of(planted(rule, **SIZE).arrays, free=Free(clocks=clocks_of(terms)))
+    both = fit(problem, terms)
+    judged = SimpleNamespace(threshold=3.5, quadratic=SimpleNamespace(dispersion=0.03**2))
+    found, steps = _needed(problem, both, judged)
+    assert (len(found.terms), len(steps)) == (kept, 2 - kept)
+    _, named = _named(problem, found)
+    taus = sorted(term.memory.pre for term in named.terms)
+    assert taus == pytest.approx([8] if kept == 1 else [3, 25], rel=0.2)
 
 
 def test_time_constants_may_be_those_of_the_grid():
