@@ -94,7 +94,7 @@ class CompiledEngine(BatchedEngine):
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
             _evaluate_cached(problem.learner.system)
-            self._steppers[key] = Stepper(problem.learner, _compile)
+            self._steppers[key] = Stepper(problem.learner, _compile, scans=False)
         return self._steppers[key]
 
 

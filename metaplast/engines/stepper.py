@@ -92,6 +92,7 @@ class Stepper:
     Args:
         learner: the learner that takes the step.
         wrap: applied to the step and to its adjoint, for example to compile them.
+        scans: whether a recurrence over time may be one operation; see `metaplast.scans`.
 
     Attributes:
         moving: names of the matrices that a step changes.
@@ -101,8 +102,15 @@ class Stepper:
             cannot be undone.
     """
 
-    def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        wrap: Wrap = lambda function: function,
+        *,
+        scans: bool = True,
+    ) -> None:
         self.learner = learner
+        self._scans = scans
         self.moving = learner.moving
         shapes = learner.system.shapes
         self.fixed = tuple(name for name in shapes if name not in self.moving)
@@ -128,12 +136,15 @@ class Stepper:
         ordered = {name: operators[name] for name in self.learner.system.shapes}
         return View(ordered, dict(zip(self.carried, before.carry, strict=True)))
 
+    def _tape(self, known: Sequence[Tensor] | None = None) -> ProductTape:
+        return ProductTape(known, scans=self._scans)
+
     def _step(self, start: Start, tape: ProductTape) -> Step:
         return self.learner.changes(self._view(start.before, tape), start.theta, start.example)
 
     def _take(self, start: Start) -> StepRecord:
         """Return the result of the step."""
-        tape = ProductTape()
+        tape = self._tape()
         step = self._step(start, tape)
         return StepRecord(
             [step.changes[name] for name in self.moving],
@@ -168,7 +179,7 @@ class Stepper:
             theta: Tensor, known: list[Tensor], carry: list[Tensor], dense: list[Tensor]
         ) -> tuple[Tensor, Any]:
             begun = Start(Before([*(dense or moving), *fixed], carry), theta, start.example)
-            value, growth, recalled = self._scalar(begun, adjoint, ProductTape(known))
+            value, growth, recalled = self._scalar(begun, adjoint, self._tape(known))
             # A differentiated function may return only tensors.
             present = [rate for rate in growth if rate is not None]
             return value, (present, [product.given for product in recalled])
@@ -198,7 +209,7 @@ class Stepper:
         if not self.moving and not self.carried:
             return torch.zeros_like(start.theta), []
         if not self._grows:
-            _, growth, formed = self._scalar(start, adjoint, ProductTape())
+            _, growth, formed = self._scalar(start, adjoint, self._tape())
             self._slots = [_Slot(p.matrix, p.is_projection) for p in formed]
             self._grows = [rate is not None for rate in growth]
         pull: _Pull = self._pull(start, adjoint, products)
