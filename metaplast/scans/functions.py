@@ -10,6 +10,8 @@ these functions take as arguments once they are known.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,6 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
+def is_available() -> bool:
+    """Return whether there are compiled loops."""
+    return kernel() is not None
 
 
 @cache
@@ -27,6 +35,24 @@ def kernel() -> ModuleType | None:
     except (ImportError, ValueError):
         return None
     return found
+
+
+class _operation:
+    """A function that torch's compiler does not look into; called as it is outside of the compiler.
+
+    torch's own call of such a function takes tens of microseconds.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        name = f"metaplast::{function.__name__.strip('_')}"
+        self._opaque = torch.library.custom_op(name, function, mutates_args=())
+        self.register_fake = self._opaque.register_fake
+
+    def __call__(self, *given: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._opaque(*given)
+        return self._plain(*given)
 
 
 class Nonlinearity(NamedTuple):
@@ -40,7 +66,7 @@ def serves(sigma: Nonlinearity, like: Tensor) -> bool:
     """Return whether there are compiled loops for an activation and for tensors of this kind."""
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return False
-    return sigma.kind in ("tanh", "softplus", "relu", "linear") and kernel() is not None
+    return sigma.kind in ("tanh", "softplus", "relu", "linear") and is_available()
 
 
 def advance(
@@ -83,39 +109,23 @@ def carry_back(
 class _Advance(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, known: Tensor | None, frames: Tensor, matrix: Tensor, sigma: Nonlinearity,
-        show: int, time: int,
+        known: Tensor | None, frames: Tensor, matrix: Tensor, sigma: Nonlinearity, show: int,
+        time: int,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        episodes, _, samples, n = frames.shape
-        z = frames.new_empty(episodes, time, samples, n)
-        y = torch.empty_like(z)
-        if known is None:
-            drives, rows = frames.new_empty(episodes, time - 1, samples, n), matrix.mT
-        else:
-            # The matrix is not read.
-            drives, rows = known.clone(), matrix
-        code, tools = _tools(sigma, z)
-        _loops().advance(
-            _array(rows), _array(frames), show, code, tools, known is not None,
-            _array(drives), _array(z), _array(y),
-        )  # fmt: skip
-        ctx.save_for_backward(y, matrix)
-        ctx.set_materialize_grads(False)
-        ctx.sigma, ctx.show, ctx.frames = sigma, show, frames.shape
-        return z, y, drives
+        return _advance(known, frames, matrix, *sigma, show, time)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, frames, matrix, sigma, show, _ = inputs
+        ctx.save_for_backward(output[1], matrix)
+        ctx.sigma, ctx.show, ctx.frames = sigma, show, frames.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, matrix = ctx.saved_tensors
-        z_bar, y_bar, u_bar = grads
-        code, tools = _tools(ctx.sigma, y)
-        drives_bar = y.new_empty(len(y), y.shape[1] - 1, *y.shape[2:])
-        frames_bar = y.new_zeros(ctx.frames)
-        given = [x for g in (y_bar, z_bar, u_bar) for x in (g is not None, _given(g, y))]
-        _loops().advance_adjoint(
-            _array(matrix), ctx.show, code, tools, _array(y), *given,
-            _array(drives_bar), _array(frames_bar),
-        )  # fmt: skip
+        drives_bar, frames_bar = _advance_adjoint(
+            *grads, y, matrix, *ctx.sigma, ctx.show, ctx.frames
+        )
         known_bar = drives_bar if ctx.needs_input_grad[0] else None
         return known_bar, frames_bar, None, None, None, None
 
@@ -123,36 +133,133 @@ class _Advance(torch.autograd.Function):
 class _CarryBack(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor,
-        sigma: Nonlinearity, transposed: bool,
+        known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor, sigma: Nonlinearity,
+        transposed: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        errors = torch.empty_like(y)
-        shape = (len(y), y.shape[1] - 1, *y.shape[2:])
-        carried = y.new_empty(shape) if known is None else known.detach()
-        rows = matrix if transposed or known is not None else matrix.mT
-        code, tools = _tools(sigma, y)
-        _loops().carry_back(
-            _array(rows), _array(sources), code, tools, _array(y), known is not None,
-            _array(carried), _array(errors),
-        )  # fmt: skip
-        ctx.save_for_backward(sources, y, carried, matrix)
+        return _carry_back(known, sources, y, matrix, *sigma, transposed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, sources, y, matrix, sigma, transposed = inputs
+        ctx.save_for_backward(sources, y, output[1], matrix)
         ctx.sigma, ctx.transposed = sigma, transposed
-        ctx.mark_non_differentiable(carried)
-        return errors, carried
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        sources, y, carried, matrix = ctx.saved_tensors
-        rows = matrix.mT if ctx.transposed else matrix
-        carried_bar, sources_bar = torch.empty_like(carried), torch.empty_like(sources)
-        y_bar = torch.empty_like(y)
-        code, tools = _tools(ctx.sigma, y)
-        _loops().carry_back_adjoint(
-            _array(rows), _array(sources), code, tools, _array(y), _array(carried),
-            _array(grads[0]), _array(carried_bar), _array(sources_bar), _array(y_bar),
-        )  # fmt: skip
+        carried_bar, sources_bar, y_bar = _carry_back_adjoint(
+            grads[0], *ctx.saved_tensors, *ctx.sigma, ctx.transposed
+        )
         known_bar = carried_bar if ctx.needs_input_grad[0] else None
         return known_bar, sources_bar, y_bar, None, None, None
+
+
+# torch asks for the signature at every call, and finds it here; see `terms.operator`.
+for _forward in (_Advance.forward, _CarryBack.forward):
+    vars(_forward)["__signature__"] = inspect.signature(_forward)
+
+
+@_operation
+def _advance(
+    known: Tensor | None, frames: Tensor, matrix: Tensor, kind: str, beta: float, show: int,
+    time: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    z, y, drives = _advance_shapes(known, frames, matrix, kind, beta, show, time)
+    if known is not None:
+        drives.copy_(known)
+    code, tools = _tools(kind, beta, z)
+    # The matrix is not read if the drives are known.
+    rows = matrix.mT if known is None else matrix
+    _loops().advance(
+        _array(rows), _array(frames), show, code, tools, known is not None, drives.numpy(),
+        z.numpy(), y.numpy(),
+    )  # fmt: skip
+    return z, y, drives
+
+
+@_advance.register_fake
+def _advance_shapes(
+    known: Tensor | None, frames: Tensor, matrix: Tensor, kind: str, beta: float,  # noqa: ARG001
+    show: int, time: int,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    episodes, _, samples, n = frames.shape
+    z = frames.new_empty(episodes, time, samples, n)
+    return z, torch.empty_like(z), frames.new_empty(episodes, time - 1, samples, n)
+
+
+@_operation
+def _advance_adjoint(
+    z_bar: Tensor, y_bar: Tensor, u_bar: Tensor, y: Tensor, matrix: Tensor, kind: str, beta: float,
+    show: int, frames: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    drives_bar = y.new_empty(len(y), y.shape[1] - 1, *y.shape[2:])
+    frames_bar = y.new_zeros(len(y), frames, *y.shape[2:])
+    code, tools = _tools(kind, beta, y)
+    _loops().advance_adjoint(
+        _array(matrix), show, code, tools, _array(y), _array(y_bar), _array(z_bar),
+        _array(u_bar), drives_bar.numpy(), frames_bar.numpy(),
+    )  # fmt: skip
+    return drives_bar, frames_bar
+
+
+@_advance_adjoint.register_fake
+def _advance_adjoint_shapes(
+    z_bar: Tensor, y_bar: Tensor, u_bar: Tensor, y: Tensor, matrix: Tensor,  # noqa: ARG001
+    kind: str, beta: float, show: int, frames: int,  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return y.new_empty(len(y), y.shape[1] - 1, *y.shape[2:]), y.new_empty(
+        len(y), frames, *y.shape[2:]
+    )
+
+
+@_operation
+def _carry_back(
+    known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor, kind: str, beta: float,
+    transposed: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    errors, carried = _carry_back_shapes(known, sources, y, matrix, kind, beta, transposed)
+    if known is not None:
+        carried.copy_(known)
+    rows = matrix if transposed or known is not None else matrix.mT
+    code, tools = _tools(kind, beta, y)
+    _loops().carry_back(
+        _array(rows), _array(sources), code, tools, _array(y), known is not None, carried.numpy(),
+        errors.numpy(),
+    )  # fmt: skip
+    return errors, carried
+
+
+@_carry_back.register_fake
+def _carry_back_shapes(
+    known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor,  # noqa: ARG001
+    kind: str, beta: float, transposed: bool,  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    carried = y.new_empty(len(y), y.shape[1] - 1, *y.shape[2:])
+    return y.new_empty(y.shape), carried
+
+
+@_operation
+def _carry_back_adjoint(
+    errors_bar: Tensor, sources: Tensor, y: Tensor, carried: Tensor, matrix: Tensor, kind: str,
+    beta: float, transposed: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    carried_bar, sources_bar = carried.new_empty(carried.shape), sources.new_empty(sources.shape)
+    y_bar = y.new_empty(y.shape)
+    rows = matrix.mT if transposed else matrix
+    code, tools = _tools(kind, beta, y)
+    _loops().carry_back_adjoint(
+        _array(rows), _array(sources), code, tools, _array(y), _array(carried),
+        _array(errors_bar), carried_bar.numpy(), sources_bar.numpy(), y_bar.numpy(),
+    )  # fmt: skip
+    return carried_bar, sources_bar, y_bar
+
+
+@_carry_back_adjoint.register_fake
+def _carry_back_adjoint_shapes(
+    errors_bar: Tensor, sources: Tensor, y: Tensor, carried: Tensor, matrix: Tensor,  # noqa: ARG001
+    kind: str, beta: float, transposed: bool,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return carried.new_empty(carried.shape), sources.new_empty(sources.shape), y.new_empty(y.shape)
 
 
 def _loops() -> Any:
@@ -165,13 +272,9 @@ def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-def _given(gradient: Tensor | None, like: Tensor) -> Any:
-    return _array(like if gradient is None else gradient)
-
-
-def _tools(sigma: Nonlinearity, like: Tensor) -> tuple[int, Any]:
+def _tools(kind: str, beta: float, like: Tensor) -> tuple[int, Any]:
     """Return the number of the activation, and constants with fresh memory for one call."""
     from metaplast.scans.activations import KINDS, make_tools
 
     dtype = np.float32 if like.dtype == torch.float32 else np.float64
-    return KINDS[sigma.kind], make_tools(sigma.beta, like.shape[-1], dtype)
+    return KINDS[kind], make_tools(beta, like.shape[-1], dtype)

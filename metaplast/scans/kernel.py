@@ -91,8 +91,7 @@ def advance(
 @compiled
 def advance_adjoint(
     rows: Array, show: int, sigma: int, tools: Any, y: Array,
-    has_y: bool, y_bar: Array, has_z: bool, z_bar: Array, has_drives: bool, u_bar: Array,
-    drives_bar: Array, frames_bar: Array,
+    y_bar: Array, z_bar: Array, u_bar: Array, drives_bar: Array, frames_bar: Array,
 ) -> None:  # fmt: skip
     """The adjoint of `advance`: drives_bar and frames_bar, which starts at zero.
 
@@ -111,15 +110,9 @@ def advance_adjoint(
                 else:
                     for i in range(n):
                         a[i] = k[0]
-                if has_y:
-                    for i in range(n):
-                        a[i] += y_bar[e, t, s, i]
                 slope(sigma, y[e, t, s], g, k, work, bits)
                 for i in range(n):
-                    a[i] *= g[i]
-                if has_z:
-                    for i in range(n):
-                        a[i] += z_bar[e, t, s, i]
+                    a[i] = z_bar[e, t, s, i] + (a[i] + y_bar[e, t, s, i]) * g[i]
                 if t < shown:
                     frame = frames_bar[e, t // show, s]
                     for i in range(n):
@@ -127,10 +120,7 @@ def advance_adjoint(
                 if t > 0:
                     out = drives_bar[e, t - 1, s]
                     for i in range(n):
-                        out[i] = a[i]
-                    if has_drives:
-                        for i in range(n):
-                            out[i] += u_bar[e, t - 1, s, i]
+                        out[i] = a[i] + u_bar[e, t - 1, s, i]
 
 
 @compiled

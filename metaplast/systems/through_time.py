@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaplast.scans.functions import carry_back, serves
 from metaplast.systems.activation import Activation
 from metaplast.systems.feedback import ChainFeedback, ErrorPass
+from metaplast.systems.timing import Timing
 from metaplast.terms.operator import Operator, Products
 
 INPUT, RECURRENT, READOUT = 0, 1, 2
@@ -125,10 +126,18 @@ class ThroughTime:
         kept = [age for age in ages if age < self.feedback.reach]
         return whole[:, : len(kept)], kept
 
-    def below_input(self, inputs: Tensor, errors: Tensor) -> Tensor:
-        """Return the synthetic input errors (B_x e_t) ⊙ σ'(x_t), [episode, time, feature]."""
+    def below_input(self, frames: Tensor, timing: Timing, errors: Tensor) -> Tensor:
+        """Return the synthetic input errors (B_x e_t) ⊙ σ'(x_t), [episode, time, feature].
+
+        Args:
+            frames: of the input, [episode, frame, feature].
+            timing: when they are shown.
+            errors: e_1 … e_T, [episode, time, neuron].
+        """
         carried = self.feedback.below(INPUT, errors, self._pass(errors))
-        return carried * self.activation.derivative(inputs)
+        # One frame of zeros for all steps after the last frame.
+        slopes = self.activation.derivative(nn.functional.pad(frames, (0, 0, 0, 1)))
+        return carried * timing.held(slopes)
 
     def _pass(self, output_error: Tensor) -> ErrorPass:
         return ErrorPass(self.weights, self.backward, (), output_error, self.activation)

@@ -114,7 +114,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
-        return torch.baddbmm(start, given, right)
+        return _added(start, given, right)
 
     @staticmethod
     def setup_context(
@@ -127,7 +127,7 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,), (right,) = gradients, ctx.saved_tensors
-        return gradient, torch.baddbmm(_zero(gradient), gradient, right.mT), None
+        return gradient, _added(_zero(gradient), gradient, right.mT), None
 
 
 class _Recalled(_Affine):
@@ -139,7 +139,14 @@ class _Recalled(_Affine):
         given: Tensor,  # noqa: ARG004
         right: Tensor,  # noqa: ARG004
     ) -> Tensor:
-        return start.clone()
+        return start.clone() if torch.compiler.is_compiling() else start.detach()
+
+
+def _added(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
+    """Return start + given · right, where start is zero; only the compiler needs the sum."""
+    if torch.compiler.is_compiling():
+        return torch.baddbmm(start, given, right)
+    return torch.bmm(given, right)
 
 
 # torch asks for the signature at every call. It finds it here and need not derive it again, which

@@ -1,0 +1,62 @@
+"""A batch of episodes in parts, each on a thread of its own.
+
+Torch splits one operation among its threads. With many small operations, most of them wait; whole
+episodes keep every core busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from metaplast.base.freed_memory import keep_freed_memory
+from metaplast.base.threads import torch_on_one_thread
+from metaplast.engines.contract import Outcome, Problem
+from metaplast.systems.state import State
+
+# Below so many numbers in the signals of one step, the Python between the operations, of which
+# only one thread runs at a time, takes longest.
+_LEAST = 2**16
+
+
+def in_parts(problem: Problem, run: Callable[[Problem], Outcome]) -> Outcome:
+    """Return what `run` returns for a problem, run in parts if that is faster.
+
+    Only systems that read sequences are split: their steps consist of a few long operations.
+    """
+    sequence, state = problem.learner.system.sequence, problem.state.matrices
+    episodes, threads = problem.episodes.episodes, torch.get_num_threads()
+    if sequence is None or problem.theta.device.type != "cpu":
+        return run(problem)
+    width = sum(matrix.shape[-1] for matrix in state.values())
+    keep_freed_memory()
+    count = min(threads, episodes)
+    if count < 2 or episodes * sequence.time * width < _LEAST:
+        return run(problem)
+    bounds = [round(part * episodes / count) for part in range(count + 1)]
+    parts = [problem.select(slice(*pair)) for pair in zip(bounds, bounds[1:], strict=False)]
+    with torch_on_one_thread(), ThreadPoolExecutor(count) as pool:
+        try:
+            outcomes = list(pool.map(run, parts))
+        except RuntimeError as error:
+            if "start new thread" not in str(error):
+                raise
+            # The system allows no more threads: that must not end a long run.
+            return run(problem)
+    return _joined(outcomes)
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
+    finals = [outcome.final for outcome in outcomes]
+    return Outcome(
+        torch.cat([outcome.loss for outcome in outcomes]),
+        torch.cat([outcome.score for outcome in outcomes]),
+        torch.cat(gradients) if gradients else None,
+        State(
+            {n: torch.cat([f.matrices[n] for f in finals]) for n in finals[0].matrices},
+            {n: torch.cat([f.carry[n] for f in finals]) for n in finals[0].carry},
+        ),
+    )
