@@ -107,7 +107,9 @@ def _update(
     import jax.numpy as jnp
 
     def read(vector: Vector) -> Array:
-        return signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]  # type: ignore[index]
+        return (
+            signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]
+        )  # type: ignore[index]
 
     columns: dict[Vector, Array] = {}
     growth: Array = 0.0

@@ -80,7 +80,9 @@ def _update(
     """
 
     def read(vector: Vector) -> Tensor:
-        return signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]  # type: ignore[index]
+        return (
+            signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]
+        )  # type: ignore[index]
 
     new = matrix
     for index, term in enumerate(terms):

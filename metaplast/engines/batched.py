@@ -43,9 +43,18 @@ class BatchedEngine(Engine):
     # torch compiles on one thread only.
     splits = True
 
+    def __init__(self, *, scans: bool = True) -> None:
+        """Make the engine.
+
+        Args:
+            scans: whether the loops over the time steps of a sequence are single operations; see
+                `metaplast.scans`.
+        """
+        self._scans = scans
+
     def stepper(self, problem: Problem) -> Stepper:
         """Return one step of the problem's learner, forward and backward."""
-        return Stepper(problem.learner)
+        return Stepper(problem.learner, scans=self._scans)
 
     @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
@@ -69,6 +78,7 @@ class CompiledEngine(BatchedEngine):
     splits = False
 
     def __init__(self) -> None:
+        super().__init__()
         self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:

@@ -250,9 +250,7 @@ def _gradient(
     flat = [first, *(leaf for group in leaves for leaf in group)]
     # Some results are made of the example alone.
     values, bars = zip(*[p for p in pairs if p[0].requires_grad], strict=True)
-    found = iter(
-        torch.autograd.grad(values, flat, bars, allow_unused=True, materialize_grads=True)
-    )
+    found = iter(torch.autograd.grad(values, flat, bars, allow_unused=True, materialize_grads=True))
     theta_part = next(found)
     parts = [[next(found) for _ in group] for group in leaves]
     return (theta_part, parts[0], parts[1], parts[2]), rest

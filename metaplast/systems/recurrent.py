@@ -208,7 +208,9 @@ class Recurrent(SequenceNetwork):
         }
         # Computed only if a term reads them.
         if pre.error in reads:
-            signals["input"][pre.error] = self._carrier(view).below_input(example.input, self.timing, e)
+            signals["input"][pre.error] = self._carrier(view).below_input(
+                example.input, self.timing, e
+            )
         if _DRIVE in reads:
             signals["recurrent"][_DRIVE] = drives
         if {_POST_Z, _PRE_Z} & reads:

@@ -58,7 +58,6 @@ class Operator:
         replaced: Tensor = _Replaced.apply(product, value)
         return replaced
 
-
     def held(self, matrix: Tensor | None = None) -> Operator:
         """Return an operator with a constant matrix in this one's place: products with it have no
         gradient to the matrix.
