@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from metaplast.commands._peers import Run, ends, jumps, require_served
+from metaplast.commands._peers import Run, ends, jumps, matrices_of, require_served
 from metaplast.engines import Problem
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
@@ -56,11 +56,9 @@ def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
 
 def _arrays(problem: Problem) -> tuple[Any, ...]:
     """Return the weights, the feedback's matrices, and the support and query sets."""
-    episodes, matrices = problem.episodes, problem.state.matrices
-    sites = problem.learner.system.sites
+    episodes = problem.episodes
     groups = (
-        [matrices[name] for name in sites],
-        [matrix for name, matrix in matrices.items() if name not in sites],
+        *matrices_of(problem),
         (episodes.support_x, episodes.support_y),
         (episodes.query_x, episodes.query_y),
     )
@@ -161,7 +159,7 @@ def _stack(network: FullyConnected, terms: Sequence[Term]) -> tuple[Step, Callab
 
 
 def _recurrent(system: Recurrent, terms: Sequence[Term]) -> tuple[Step, Callable[..., Array]]:
-    """Return a step, and (weights, sequences) → net inputs of the output, of a recurrent network."""
+    """Return a step, and (weights, sequences) → net inputs of the output, of a network in time."""
     import jax
     import jax.numpy as jnp
 

@@ -53,6 +53,16 @@ def _is_served(system: Any) -> bool:
     return isinstance(system, FullyConnected) and system.nonlinearity.kind == "softplus"
 
 
+def matrices_of(problem: Problem) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the weights and the feedback's own matrices, lowest first."""
+    system, state = problem.learner.system, problem.state
+    if isinstance(system, Recurrent):
+        names = system.sites
+        own = [matrix for name, matrix in state.matrices.items() if name not in names]
+        return [state.matrices[name] for name in names], own
+    return list(state.weights), list(state.backward)
+
+
 def ends(
     y: Sequence[Any], e: Sequence[Any], ones: Callable[[Any], Any], layer: int
 ) -> dict[Signal, Any]:
@@ -106,13 +116,12 @@ def eager_loop(problem: Problem) -> Run:
         step, output = _recurrent(system, terms)
     else:
         step, output = _stack(problem.learner.network, terms)
-    episodes, sites = problem.episodes, system.sites
-    matrices = {name: matrix[0] for name, matrix in problem.state.matrices.items()}
-    feedback = [matrix for name, matrix in matrices.items() if name not in sites]
+    episodes = problem.episodes
+    start, feedback = ([m[0] for m in group] for group in matrices_of(problem))
 
     def run() -> Tensor:
         theta = problem.theta.detach().clone().requires_grad_()
-        weights = [matrices[name] for name in sites]
+        weights = start
         for x, label in zip(episodes.support_x[0], episodes.support_y[0], strict=True):
             weights = step(theta, feedback, weights, x, label)
         loss = functional.cross_entropy(output(weights, episodes.query_x[0]), episodes.query_y[0])
@@ -152,7 +161,7 @@ def _stack(
 def _recurrent(
     system: Recurrent, terms: Sequence[Term]
 ) -> tuple[Step, Callable[[Sequence[Tensor], Tensor], Tensor]]:
-    """Return a step, and (weights, sequences) → net inputs of the output, of a recurrent network."""
+    """Return a step, and (weights, sequences) → net inputs of the output, of a network in time."""
     timing = system.timing
 
     def run(weights: Sequence[Tensor], frames: Tensor) -> list[Tensor]:

@@ -30,6 +30,7 @@ from metaplast.engines.fit import require_gradient
 from metaplast.engines.parts import in_parts
 from metaplast.engines.stepper import Before, Stepper, StepRecord
 from metaplast.engines.way_back import Steps, Watch, WayBack
+from metaplast.scans.functions import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 
@@ -113,7 +114,7 @@ class CompiledEngine(BatchedEngine):
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
             _evaluate_cached(problem.learner.system)
-            self._steppers[key] = Stepper(problem.learner, _compile)
+            self._steppers[key] = Stepper(problem.learner, _compile, scans=prepare_for_compiler())
         return self._steppers[key]
 
 

@@ -7,6 +7,7 @@ digits.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,7 +40,7 @@ def in_parts(problem: Problem, run: Callable[[Problem], Outcome]) -> Outcome:
     if count < 2 or episodes * sequence.time * width < _LEAST:
         return run(problem)
     bounds = [round(part * episodes / count) for part in range(count + 1)]
-    parts = [problem.select(slice(*pair)) for pair in zip(bounds, bounds[1:], strict=False)]
+    parts = [problem.select(slice(*pair)) for pair in itertools.pairwise(bounds)]
     return _joined(_run_all(parts, run, min(count, torch.get_num_threads())))
 
 

@@ -14,17 +14,11 @@ import inspect
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
-def is_available() -> bool:
-    """Return whether there are compiled loops."""
-    return kernel() is not None
 
 
 @cache
@@ -37,22 +31,47 @@ def kernel() -> ModuleType | None:
     return found
 
 
-class _operation:
-    """A function that torch's compiler does not look into; called as it is outside of the compiler.
+class _Operation:
+    """A function that torch's compiler does not look into, once `prepare_for_compiler` was called.
 
-    torch's own call of such a function takes tens of microseconds.
+    Outside of the compiler, the function is called as it is: torch's own call takes tens of
+    microseconds.
     """
 
+    made: ClassVar[list[_Operation]] = []
+
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._plain = function
-        name = f"metaplast::{function.__name__.strip('_')}"
-        self._opaque = torch.library.custom_op(name, function, mutates_args=())
-        self.register_fake = self._opaque.register_fake
+        self._plain, self._opaque = function, function
+        self._shapes: Callable[..., Any] | None = None
+        self.made.append(self)
+
+    def shapes(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Take the function that only makes the results' memory."""
+        self._shapes = function
+        return function
+
+    def prepare(self) -> None:
+        """Tell the compiler about the function."""
+        if self._opaque is self._plain and self._shapes is not None:
+            name = f"metaplast::{self._plain.__name__.strip('_')}"
+            opaque = torch.library.custom_op(name, self._plain, mutates_args=())
+            opaque.register_fake(self._shapes)
+            self._opaque = opaque
 
     def __call__(self, *given: Any) -> Any:
-        if torch.compiler.is_compiling():
-            return self._opaque(*given)
-        return self._plain(*given)
+        return (self._opaque if torch.compiler.is_compiling() else self._plain)(*given)
+
+
+def prepare_for_compiler() -> bool:
+    """Make the operations known to torch's compiler; return whether there are compiled loops.
+
+    This loads the compiler, which takes seconds.
+    """
+    if kernel() is None:
+        return False
+    for operation in _Operation.made:
+        operation.prepare()
+    return True
 
 
 class Nonlinearity(NamedTuple):
@@ -66,7 +85,10 @@ def serves(sigma: Nonlinearity, like: Tensor) -> bool:
     """Return whether there are compiled loops for an activation and for tensors of this kind."""
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return False
-    return sigma.kind in ("tanh", "softplus", "relu", "linear") and is_available()
+    if sigma.kind not in ("tanh", "softplus", "relu", "linear"):
+        return False
+    # `prepare_for_compiler` has made sure; the compiler cannot trace an import.
+    return torch.compiler.is_compiling() or kernel() is not None
 
 
 def advance(
@@ -112,7 +134,8 @@ class _Advance(torch.autograd.Function):
         known: Tensor | None, frames: Tensor, matrix: Tensor, sigma: Nonlinearity, show: int,
         time: int,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        return _advance(known, frames, matrix, *sigma, show, time)
+        found: tuple[Tensor, Tensor, Tensor] = _advance(known, frames, matrix, *sigma, show, time)
+        return found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -136,7 +159,8 @@ class _CarryBack(torch.autograd.Function):
         known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor, sigma: Nonlinearity,
         transposed: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return _carry_back(known, sources, y, matrix, *sigma, transposed)
+        found: tuple[Tensor, Tensor] = _carry_back(known, sources, y, matrix, *sigma, transposed)
+        return found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -159,7 +183,7 @@ for _forward in (_Advance.forward, _CarryBack.forward):
     vars(_forward)["__signature__"] = inspect.signature(_forward)
 
 
-@_operation
+@_Operation
 def _advance(
     known: Tensor | None, frames: Tensor, matrix: Tensor, kind: str, beta: float, show: int,
     time: int,
@@ -177,7 +201,7 @@ def _advance(
     return z, y, drives
 
 
-@_advance.register_fake
+@_advance.shapes
 def _advance_shapes(
     known: Tensor | None, frames: Tensor, matrix: Tensor, kind: str, beta: float,  # noqa: ARG001
     show: int, time: int,  # noqa: ARG001
@@ -187,7 +211,7 @@ def _advance_shapes(
     return z, torch.empty_like(z), frames.new_empty(episodes, time - 1, samples, n)
 
 
-@_operation
+@_Operation
 def _advance_adjoint(
     z_bar: Tensor, y_bar: Tensor, u_bar: Tensor, y: Tensor, matrix: Tensor, kind: str, beta: float,
     show: int, frames: int,
@@ -202,7 +226,7 @@ def _advance_adjoint(
     return drives_bar, frames_bar
 
 
-@_advance_adjoint.register_fake
+@_advance_adjoint.shapes
 def _advance_adjoint_shapes(
     z_bar: Tensor, y_bar: Tensor, u_bar: Tensor, y: Tensor, matrix: Tensor,  # noqa: ARG001
     kind: str, beta: float, show: int, frames: int,  # noqa: ARG001
@@ -212,7 +236,7 @@ def _advance_adjoint_shapes(
     )
 
 
-@_operation
+@_Operation
 def _carry_back(
     known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor, kind: str, beta: float,
     transposed: bool,
@@ -229,7 +253,7 @@ def _carry_back(
     return errors, carried
 
 
-@_carry_back.register_fake
+@_carry_back.shapes
 def _carry_back_shapes(
     known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor,  # noqa: ARG001
     kind: str, beta: float, transposed: bool,  # noqa: ARG001
@@ -238,7 +262,7 @@ def _carry_back_shapes(
     return y.new_empty(y.shape), carried
 
 
-@_operation
+@_Operation
 def _carry_back_adjoint(
     errors_bar: Tensor, sources: Tensor, y: Tensor, carried: Tensor, matrix: Tensor, kind: str,
     beta: float, transposed: bool,
@@ -254,7 +278,7 @@ def _carry_back_adjoint(
     return carried_bar, sources_bar, y_bar
 
 
-@_carry_back_adjoint.register_fake
+@_carry_back_adjoint.shapes
 def _carry_back_adjoint_shapes(
     errors_bar: Tensor, sources: Tensor, y: Tensor, carried: Tensor, matrix: Tensor,  # noqa: ARG001
     kind: str, beta: float, transposed: bool,  # noqa: ARG001

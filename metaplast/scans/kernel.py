@@ -56,6 +56,23 @@ def multiply(rows: Array, x: Array, out: Array, zero: Any) -> None:
             out[i] += a * ra[i]
 
 
+@inlined
+def to_activity(
+    sigma: int, y: Array, g: Array, a: Array, total: Array, out: Array, k: Array
+) -> None:
+    """out ← a ⊙ total ⊙ ∂σ'/∂y, where g is σ'."""
+    n = y.shape[0]
+    if sigma == TANH:
+        for i in range(n):
+            out[i] = -k[2] * y[i] * a[i] * total[i]
+    elif sigma == SOFTPLUS:
+        for i in range(n):
+            out[i] = k[4] * (k[1] - g[i]) * a[i] * total[i]
+    else:
+        for i in range(n):
+            out[i] = k[0]
+
+
 @compiled
 def advance(
     rows: Array, frames: Array, show: int, sigma: int, tools: Any,
@@ -192,13 +209,4 @@ def carry_back_adjoint(
                     for i in range(n):
                         total[i] += sources[e, t - first, s, i]
                         sources_bar[e, t - first, s, i] = a[i] * g[i]
-                out = y_bar[e, t, s]
-                if sigma == TANH:
-                    for i in range(n):
-                        out[i] = -k[2] * y[e, t, s, i] * a[i] * total[i]
-                elif sigma == SOFTPLUS:
-                    for i in range(n):
-                        out[i] = k[4] * (k[1] - g[i]) * a[i] * total[i]
-                else:
-                    for i in range(n):
-                        out[i] = k[0]
+                to_activity(sigma, y[e, t, s], g, a, total, y_bar[e, t, s], k)

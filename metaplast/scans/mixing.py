@@ -8,17 +8,31 @@ matrices. This module imports numba.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Array = Any
-_OPTIONS: dict[str, Any] = {
-    "fastmath": {"contract", "nsz", "arcp", "reassoc"}, "error_model": "numpy", "nogil": True,
-}  # fmt: skip
 
 
-@numba.njit(cache=True, **_OPTIONS)
+def compiled(function: Function) -> Function:
+    """Return `function` compiled by numba on first use; kept on disk where that is possible.
+
+    Sums may be reordered: a scalar product is made of vector instructions.
+    """
+    njit: Any = numba.njit  # numba's stub omits options.
+    options = {
+        "fastmath": {"contract", "nsz", "arcp", "reassoc"}, "error_model": "numpy", "nogil": True,
+    }  # fmt: skip
+    try:
+        return cast(Function, njit(cache=True, **options)(function))
+    except RuntimeError:  # There is no folder in which compiled code could be kept.
+        return cast(Function, njit(**options)(function))
+
+
+@compiled
 def mix(strengths: Array, vectors: Array, out: Array) -> None:
     """out [n, a, m] ← strengths [n, a, b] times vectors, a tuple of b arrays [n, m]."""
     for k in range(out.shape[0]):
@@ -33,7 +47,7 @@ def mix(strengths: Array, vectors: Array, out: Array) -> None:
                     row[i] += g * r[i]
 
 
-@numba.njit(cache=True, **_OPTIONS)
+@compiled
 def mix_adjoint(
     strengths: Array, vectors: Array, bar: Array, strengths_bar: Array, vectors_bar: Array
 ) -> None:
