@@ -17,6 +17,7 @@ DRAWING = ROOT / "docs" / "images" / "house.svg"
 # From the ground up, with a short description: a folder imports only folders listed before it.
 FLOORS: dict[str, str] = {
     "base": "errors, files, seeds, threads",
+    "scans": "loops over time, compiled, with their adjoints",
     "reservoirs": "tasks, algorithms and the simulation of reservoirs",
     "terms": "the algebra, and terms written in it",
     "systems": "what learns: systems, feedbacks, objectives",

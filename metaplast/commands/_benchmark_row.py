@@ -16,11 +16,16 @@ import torch
 from metaplast.base.errors import require
 from metaplast.base.family import worker_ends_with_parent
 from metaplast.base.trouble import explained
-from metaplast.commands import _peers
+from metaplast.commands._jax_peers import jax_scan
+from metaplast.commands._peers import eager_loop
 from metaplast.engines import Problem, get_engine
+from metaplast.engines.batched import BatchedEngine
 from metaplast.engines.fused import FusedEngine, Settings
+from metaplast.systems.feedback import STACK
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest
@@ -30,6 +35,10 @@ from metaplast.terms.library import choose_terms
 WIDTHS = (784, 170, 130, 100, 70, 47)
 CLASSES, QUERIES = 5, 10
 PEERS = ("eager-loop", "jax", "jax-vmap")
+# The batched engine with a torch operation for every time step of a sequence.
+LOOPS = "batched-loops"
+# An image is seen for 5 of 50 time steps.
+RECURRENT, OUTPUTS, DELAYED = "recurrent", 10, Timing(1, 5, 50)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class Case:
     drop_pixels: bool = True
     dataset: str | None = None
     data_root: Path | None = None
+    system: str = STACK
+    inputs: int = WIDTHS[0]
+    neurons: int = 100
 
 
 def check_data(case: Case) -> EpisodeSplit | None:
@@ -79,12 +91,14 @@ def _episodes(case: Case) -> EpisodeBatch:
         return split.train.sample(case.episodes, generator)
     counts = (case.steps, CLASSES * QUERIES)
     cpu = torch.device("cpu")
+    frames = (1,) if case.system == RECURRENT else ()
     images = [
         torch.rand(
-            case.episodes, n, WIDTHS[0], generator=generator, dtype=torch.float32, device=cpu
+            case.episodes, n, *frames, case.inputs, generator=generator, dtype=torch.float32,
+            device=cpu,
         )
         for n in counts
-    ]
+    ]  # fmt: skip
     labels = [
         torch.randint(
             CLASSES, (case.episodes, n), generator=generator, dtype=torch.int64, device=cpu
@@ -96,7 +110,12 @@ def _episodes(case: Case) -> EpisodeBatch:
 
 def make_problem(case: Case) -> Problem:
     """Return the episodes, weights and coefficients of a row; every step changes the weights."""
-    learner = Learner.on_stack(FullyConnected(WIDTHS), "fixed", choose_terms(case.rule).terms)
+    terms = choose_terms(case.rule).terms
+    if case.system == RECURRENT:
+        widths = (case.inputs, case.neurons, OUTPUTS)
+        learner = Learner(Recurrent(widths, DELAYED, feedback_name="fixed"), terms)
+    else:
+        learner = Learner.on_stack(FullyConnected(WIDTHS), "fixed", terms)
     # So small that the longest unroll stays finite; the time does not depend on the values.
     theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
     theta[0] = 1e-4
@@ -107,9 +126,11 @@ def make_problem(case: Case) -> Problem:
 def make_run(case: Case, problem: Problem) -> tuple[Callable[[], Any], float | None]:
     """Return the call to time, and its peak memory in MB if that is known in advance."""
     if case.engine == "eager-loop":
-        return _peers.eager_loop(problem), None
+        return eager_loop(problem), None
     if case.engine in PEERS:
-        return _peers.jax_scan(problem, vectorised=case.engine == "jax-vmap")
+        return jax_scan(problem, vectorised=case.engine == "jax-vmap")
+    if case.engine == LOOPS:
+        return (lambda: BatchedEngine(scans=False).run(problem)), None
     if case.engine == "fused":
         settings = Settings(threads=case.threads, drop_pixels=case.drop_pixels)
         return (lambda: FusedEngine(settings).run(problem)), None

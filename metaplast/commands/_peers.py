@@ -1,189 +1,197 @@
-"""Peers that the engines are timed against: the same unroll as scripts usually write it.
+"""The plain loop that the engines are timed against, as scripts usually write it.
 
-Both evaluate each monomial of a formula as a full outer product and differentiate through all of
-it.
+It evaluates each monomial of a formula as a full matrix and differentiates through all of it. The
+peers in JAX are in `_jax_peers.py`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metaplast.base.errors import require
 from metaplast.engines import Problem
+from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
+from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import Formula, Mapped, Projection, Signal, Vector
+from metaplast.terms.term import Term
 
 Run = Callable[[], Any]
-_MEGABYTE = 2.0**20
+# θ, the feedback's matrices, the weights and an example → the weights after it.
+Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Tensor, Tensor], list[Tensor]]
 
 
-def _update(terms: Any, theta: Any, matrix: Any, values: Any, outer: Any) -> Any:
-    """Return matrix + Σ_k θ_k · term_k, each monomial written out as a matrix."""
-    new = matrix
-    for index, term in enumerate(terms):
-        for monomial in term.formula.monomials:
-            strength = theta[index] * monomial.coefficient
-            for gate in monomial.gates:
-                strength = strength * (values(gate.left) @ values(gate.right))
-            if monomial.row is None:
-                new = new + strength * matrix
-            else:
-                new = new + strength * outer(values(monomial.row), values(monomial.column))
-    return new
+def require_served(learner: Learner) -> None:
+    """Check that the peers are written for a learner.
 
-
-def _reader(signals: Any, matrix: Any) -> Callable[[Vector], Any]:
-    """Return the function that looks up a vector."""
-
-    def read(vector: Vector) -> Any:
-        if isinstance(vector, Projection):
-            return matrix.T @ read(vector.signal)
-        return signals[vector]
-
-    return read
-
-
-def _ends(y: Any, e: Any, ones: Any, layer: int) -> dict[Signal, Any]:
-    """Return the signals at both ends of a layer's weights."""
-    ends: dict[Signal, Any] = {}
-    for population, level in (("post", layer + 1), ("pre", layer)):
-        kinds = {"activity": y[level], "error": e[level], "one": ones(y[level])}
-        ends |= {Signal(population, kind): value for kind, value in kinds.items()}  # type: ignore[arg-type]
-    return ends
-
-
-def _serves(learner: Learner) -> bool:
-    """Return whether the peers are written for this learner."""
-    return learner.feedback_name == "fixed" and all(
+    Raises:
+        UserError: if they are not.
+    """
+    served = all(
         isinstance(term.formula, Formula)
         and not any(isinstance(v, Mapped) for v in term.formula.vectors)
         and not any(m.power for m in term.formula.monomials)
         and not (term.scalars or term.eligibilities)
         for term in learner.terms
     )
+    require(
+        served and learner.feedback_name == "fixed" and _is_served(learner.system),
+        "the peers of the benchmark serve stacks with softplus and recurrent networks with tanh "
+        "and one target for each sequence, with the feedback fixed, and terms without functions, "
+        "powers or memory.",
+    )
+
+
+def _is_served(system: Any) -> bool:
+    if isinstance(system, Recurrent):
+        return system.activation == "tanh" and not system.timing.each
+    return isinstance(system, FullyConnected) and system.nonlinearity.kind == "softplus"
+
+
+def matrices_of(problem: Problem) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the weights and the feedback's own matrices, lowest first."""
+    system, state = problem.learner.system, problem.state
+    if isinstance(system, Recurrent):
+        names = system.sites
+        own = [matrix for name, matrix in state.matrices.items() if name not in names]
+        return [state.matrices[name] for name in names], own
+    return list(state.weights), list(state.backward)
+
+
+def ends(
+    y: Sequence[Any], e: Sequence[Any], ones: Callable[[Any], Any], layer: int
+) -> dict[Signal, Any]:
+    """Return the signals at both ends of a layer's weights."""
+    found: dict[Signal, Any] = {}
+    for population, level in (("post", layer + 1), ("pre", layer)):
+        kinds = {"activity": y[level], "error": e[level], "one": ones(y[level])}
+        found |= {Signal(population, kind): value for kind, value in kinds.items()}  # type: ignore[arg-type]
+    return found
+
+
+def jumps(monomial: Any, strength: Any, read: Callable[[Vector], Any]) -> Any:
+    """Return what a decay adds to the growth, for each occurrence, or once without gates."""
+    for gate in monomial.gates:
+        strength = strength * (read(gate.left) * read(gate.right)).sum(-1)
+    return strength
+
+
+def _update(
+    terms: Sequence[Term], theta: Tensor, matrix: Tensor, signals: Mapping[Signal, Tensor]
+) -> Tensor:
+    """Return matrix + Σ_k θ_k · term_k, each monomial written out as a matrix.
+
+    Signals are [occurrence, neuron].
+    """
+
+    def read(vector: Vector) -> Tensor:
+        return (
+            signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]
+        )  # type: ignore[index]
+
+    new = matrix
+    for index, term in enumerate(terms):
+        for monomial in term.formula.monomials:  # type: ignore[union-attr]
+            strength = theta[index] * monomial.coefficient
+            if monomial.row is None or monomial.column is None:
+                new = new + jumps(monomial, strength, read).sum() * matrix
+                continue
+            row = read(monomial.row)
+            for gate in monomial.gates:
+                row = row * (read(gate.left) * read(gate.right)).sum(-1, keepdim=True)  # type: ignore[union-attr]
+            new = new + strength * (row.mT @ read(monomial.column))
+    return new
 
 
 def eager_loop(problem: Problem) -> Run:
     """Return the plain loop: one episode, autograd through the weights."""
-    assert _serves(problem.learner)
-    terms, beta = problem.learner.terms, problem.learner.network.nonlinearity.beta
+    require_served(problem.learner)
+    system, terms = problem.learner.system, problem.learner.terms
+    if isinstance(system, Recurrent):
+        step, output = _recurrent(system, terms)
+    else:
+        step, output = _stack(problem.learner.network, terms)
     episodes = problem.episodes
-    start = [w[0] for w in problem.state.weights]
-    feedback = [b[0] for b in problem.state.backward]
+    start, feedback = ([m[0] for m in group] for group in matrices_of(problem))
 
-    def forward(weights: list[Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def run() -> Tensor:
+        theta = problem.theta.detach().clone().requires_grad_()
+        weights = start
+        for x, label in zip(episodes.support_x[0], episodes.support_y[0], strict=True):
+            weights = step(theta, feedback, weights, x, label)
+        loss = functional.cross_entropy(output(weights, episodes.query_x[0]), episodes.query_y[0])
+        return torch.autograd.grad(loss, theta)[0]
+
+    return run
+
+
+def _stack(
+    network: FullyConnected, terms: Sequence[Term]
+) -> tuple[Step, Callable[[Sequence[Tensor], Tensor], Tensor]]:
+    """Return a step, and (weights, images) → net inputs of the output, of a stack."""
+    beta = network.nonlinearity.beta
+
+    def forward(weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
         y = [x]
         for w in weights[:-1]:
             y.append(functional.softplus(y[-1] @ w.T, beta=beta))
         logits = y[-1] @ weights[-1].T
         return [*y, torch.softmax(logits, -1)], logits
 
-    def run() -> Tensor:
-        theta = problem.theta.detach().clone().requires_grad_()
-        weights = list(start)
-        for t in range(episodes.steps):
-            y, _ = forward(weights, episodes.support_x[0, t])
-            e = [y[-1] - functional.one_hot(episodes.support_y[0, t], y[-1].shape[-1])]
-            for level in reversed(range(len(weights))):
-                e.insert(0, (feedback[level] @ e[0]) * (1 - torch.exp(-beta * y[level])))
-            weights = [
-                _update(terms, theta, w, _reader(_ends(y, e, torch.ones_like, i), w), torch.outer)
-                for i, w in enumerate(weights)
-            ]
-        _, logits = forward(weights, episodes.query_x[0])
-        loss = functional.cross_entropy(logits, episodes.query_y[0])
-        return torch.autograd.grad(loss, theta)[0]
-
-    return run
-
-
-def _segment(steps: int) -> int:
-    """Return the divisor of `steps` nearest to its square root."""
-    divisors = [d for d in range(1, steps + 1) if steps % d == 0]
-    return min(divisors, key=lambda d: abs(math.log(d / math.sqrt(steps))))
-
-
-def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
-    """Return the same loop in JAX: `lax.scan`, `jit`, segments of √T steps recomputed backward.
-
-    Args:
-        problem: what to unroll.
-        vectorised: all episodes at once by `vmap`, or only the first.
-
-    Returns:
-        The compiled call to be timed, and the working memory in MB that the compiler plans.
-    """
-    import jax  # type: ignore[import-not-found,unused-ignore]
-    import jax.numpy as jnp  # type: ignore[import-not-found,unused-ignore]
-
-    gradient = jax.grad(_jax_loss(problem))
-    arguments = _arrays(problem)
-    if vectorised:
-        gradient = jax.vmap(gradient, in_axes=(None, 0, 0, 0, 0))
-    else:
-        arguments = jax.tree.map(lambda a: a[0], arguments)
-    theta = problem.theta.numpy()
-    placed = jax.tree.map(jnp.asarray, arguments)
-    function = jax.jit(gradient).lower(theta, *placed).compile()
-    planned: Any = function.memory_analysis()
-    needed = planned.temp_size_in_bytes / _MEGABYTE
-    return (lambda: np.asarray(function(theta, *placed))), needed
-
-
-def _jax_loss(problem: Problem) -> Callable[..., Any]:
-    """Return the query loss after an episode: (θ, weights, feedback, support, query) → loss."""
-    import jax
-    import jax.numpy as jnp
-
-    assert _serves(problem.learner)
-    terms, beta = problem.learner.terms, problem.learner.network.nonlinearity.beta
-    steps = problem.episodes.steps
-    length = _segment(steps)
-
-    def forward(weights: Any, x: Any) -> Any:
-        y = [x]
-        for w in weights[:-1]:
-            y.append(jax.nn.softplus(beta * (y[-1] @ w.T)) / beta)
-        logits = y[-1] @ weights[-1].T
-        return [*y, jax.nn.softmax(logits)], logits
-
-    def step(theta: Any, feedback: Any, weights: Any, example: Any) -> Any:
-        x, label = example
-        y, _ = forward(weights, x)
-        e = [y[-1] - jax.nn.one_hot(label, y[-1].shape[-1])]
+    def step(
+        theta: Tensor, feedback: Sequence[Tensor], weights: Sequence[Tensor], x: Tensor,
+        label: Tensor,
+    ) -> list[Tensor]:  # fmt: skip
+        y, _ = forward(weights, x[None])
+        e = [y[-1] - functional.one_hot(label, y[-1].shape[-1])]
         for level in reversed(range(len(weights))):
-            e.insert(0, (feedback[level] @ e[0]) * (1 - jnp.exp(-beta * y[level])))
-        return tuple(
-            _update(terms, theta, w, _reader(_ends(y, e, jnp.ones_like, i), w), jnp.outer)
-            for i, w in enumerate(weights)
-        )
+            e.insert(0, (e[0] @ feedback[level].T) * (1 - torch.exp(-beta * y[level])))
+        return [
+            _update(terms, theta, w, ends(y, e, torch.ones_like, i)) for i, w in enumerate(weights)
+        ]
 
-    def loss(theta: Any, weights: Any, feedback: Any, support: Any, query: Any) -> Any:
-        def segment(carry: Any, examples: Any) -> Any:
-            one = lambda w, example: (step(theta, feedback, w, example), None)  # noqa: E731
-            return jax.lax.scan(one, carry, examples)[0], None
-
-        cut = jax.tree.map(lambda a: a.reshape(steps // length, length, *a.shape[1:]), support)
-        weights, _ = jax.lax.scan(jax.checkpoint(segment), weights, cut)
-        _, logits = forward(weights, query[0])
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), query[1][:, None], 1)
-        return -chosen.mean()
-
-    return loss
+    return step, lambda weights, x: forward(weights, x)[1]
 
 
-def _arrays(problem: Problem) -> tuple[Any, ...]:
-    episodes = problem.episodes
-    tensors = (
-        problem.state.weights,
-        problem.state.backward,
-        (episodes.support_x, episodes.support_y),
-        (episodes.query_x, episodes.query_y),
-    )
-    return tuple(tuple(tensor.numpy() for tensor in group) for group in tensors)
+def _recurrent(
+    system: Recurrent, terms: Sequence[Term]
+) -> tuple[Step, Callable[[Sequence[Tensor], Tensor], Tensor]]:
+    """Return a step, and (weights, sequences) → net inputs of the output, of a network in time."""
+    timing = system.timing
+
+    def run(weights: Sequence[Tensor], frames: Tensor) -> list[Tensor]:
+        arrived = frames @ weights[0].T
+        y = [torch.tanh(arrived[..., 0, :])]
+        for t in range(1, timing.time):
+            frame = timing.frame(t)
+            z = y[-1] @ weights[1].T
+            y.append(torch.tanh(z if frame is None else z + arrived[..., frame, :]))
+        return y
+
+    def step(
+        theta: Tensor, feedback: Sequence[Tensor], weights: Sequence[Tensor], frames: Tensor,
+        label: Tensor,
+    ) -> list[Tensor]:  # fmt: skip
+        y = run(weights, frames)
+        post = torch.softmax(weights[2] @ y[-1], -1)
+        output_error = post - functional.one_hot(label, len(post))
+        e = [(feedback[2] @ output_error) * (1 - y[-1].square())]
+        for activity in reversed(y[:-1]):
+            e.insert(0, (feedback[1] @ e[0]) * (1 - activity.square()))
+        ys, es, x = torch.stack(y), torch.stack(e), timing.expanded(frames[None])[0]
+        below = (es @ feedback[0].T) * (1 - x.clamp(-1, 1).square())
+        sites = (
+            ([x, ys], [below, es]), ([ys[:-1], ys[1:]], [es[:-1], es[1:]]),
+            ([ys[-1:], post[None]], [es[-1:], output_error[None]]),
+        )  # fmt: skip
+        return [
+            _update(terms, theta, w, ends(*site, torch.ones_like, 0))
+            for w, site in zip(weights, sites, strict=True)
+        ]
+
+    return step, lambda weights, x: run(weights, x)[-1] @ weights[2].T

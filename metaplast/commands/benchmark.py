@@ -6,29 +6,45 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.files import write_json
 from metaplast.base.words import words
 from metaplast.batch_jobs.queue import cores
-from metaplast.commands._benchmark_row import PEERS, Case, check_data, measure_apart
+from metaplast.commands._benchmark_row import (
+    LOOPS,
+    PEERS,
+    RECURRENT,
+    WIDTHS,
+    Case,
+    check_data,
+    measure_apart,
+)
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_writable
 from metaplast.commands._timings import table
 from metaplast.engines import get_engine
+from metaplast.systems.feedback import STACK
 from metaplast.tasks.library import get_source
 from metaplast.watch.console import make_console
 
 # What lowers the memory that this command needs.
 LESS_MEMORY = "lower --episodes"
+USUAL = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
+USUAL_RECURRENT = "eager-loop,jax,jax-vmap,reference,batched-loops,batched"
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Time the engines and their peers on the paper's network (784-170-130-100-70-47)."""
+    """Time the engines and their peers on the paper's network (784-170-130-100-70-47).
 
+    With --system recurrent: on a recurrent network that sees an image for 5 of 50 time steps.
+    """
+
+    system: Literal["fully-connected", "recurrent"] = "fully-connected"
+    """The network to time."""
     json: Path | None = None
     """File for the rows, as a JSON list."""
     repeats: int = 5
@@ -39,8 +55,12 @@ class BenchmarkOptions:
     """Cores to use; the fused engine is also timed on one."""
     steps: tuple[int, ...] = (250, 1000, 4000, 10000)
     """Numbers of online steps; the peers are timed only with the first number."""
-    engines: str = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
-    """Names of the engines and peers to time."""
+    engines: str = ""
+    """Names of the engines and peers to time; all by default, but compiled of recurrent ones."""
+    inputs: int = WIDTHS[0]
+    """Pixels of an image (recurrent network only)."""
+    neurons: int = 100
+    """Neurons of the recurrent network."""
     dataset: str | None = None
     """A source of episodes, such as emnist, on which to measure what dropping dark pixels saves."""
     data_root: Path | None = None
@@ -59,9 +79,12 @@ class BenchmarkOptions:
         require(bool(self.steps), "--steps takes numbers with commas, such as 250,1000, got none.")
         for steps in self.steps:
             require_within("--steps", steps, 1, 1_000_000)
+        require_within("--inputs", self.inputs, 1, 100_000)
+        require_within("--neurons", self.neurons, 1, 10_000)
         for name in self.wanted:
-            if name not in PEERS:
+            if name not in (*PEERS, LOOPS):
                 get_engine(name)
+        self._check_system()
         if self.dataset is not None:
             get_source(self.dataset)
             require(
@@ -71,10 +94,28 @@ class BenchmarkOptions:
             )
         require_writable("--json", self.json)
 
+    def _check_system(self) -> None:
+        """Check that engines and data serve the network."""
+        if self.system == STACK:
+            require(
+                (self.inputs, self.neurons) == (WIDTHS[0], 100),
+                "--inputs and --neurons are for --system recurrent; leave them out.",
+            )
+            require(
+                LOOPS not in self.wanted,
+                f"{LOOPS} is for --system recurrent; leave it out of --engines.",
+            )
+            return
+        require(
+            self.dataset is None and "fused" not in self.wanted,
+            "the fused engine and --dataset are for --system fully-connected; leave them out.",
+        )
+
     @property
     def wanted(self) -> list[str]:
         """The engines to time, without repetitions."""
-        return list(dict.fromkeys(words("--engines", self.engines, "engine")))
+        usual = USUAL_RECURRENT if self.system == RECURRENT else USUAL
+        return list(dict.fromkeys(words("--engines", self.engines or usual, "engine")))
 
 
 def cases(options: BenchmarkOptions) -> Iterator[Case]:
@@ -83,12 +124,16 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
     first, *longer = options.steps
     for rule in (PUBLISHED, ALL):
         for engine in wanted:
-            slow = engine in ("eager-loop", "reference")
+            slow = engine in ("eager-loop", "reference", LOOPS)
             if slow and rule == ALL:
                 continue  # Minutes per call.
-            count = 1 if slow or engine == "jax" else options.episodes
+            alone = engine in ("eager-loop", "reference", "jax")
+            count = 1 if alone else options.episodes
             repeats = min(options.repeats, 3) if slow else options.repeats
-            yield Case(engine, rule, first, count, options.threads, repeats)
+            yield Case(
+                engine, rule, first, count, options.threads, repeats, system=options.system,
+                inputs=options.inputs, neurons=options.neurons,
+            )  # fmt: skip
     if "fused" not in wanted:
         return
     base = Case("fused", PUBLISHED, first, options.episodes, options.threads, options.repeats)

@@ -28,8 +28,10 @@ from metaplast.base.errors import UserError, shown
 from metaplast.base.torch_settings import exact_run, own_settings
 from metaplast.engines.contract import Engine, Outcome, Problem
 from metaplast.engines.fit import require_gradient
+from metaplast.engines.parts import in_parts
 from metaplast.engines.stepper import Before, Stepper, StepRecord
 from metaplast.engines.way_back import Steps, Watch, WayBack
+from metaplast.scans.functions import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 
@@ -40,18 +42,34 @@ class BatchedEngine(Engine):
     name = "batched"
     summary = "many episodes at once in torch; CPU and CUDA; any term"
     takes_each = True
+    # torch compiles on one thread only.
+    splits = True
+
+    def __init__(self, *, scans: bool = True) -> None:
+        """Make the engine.
+
+        Args:
+            scans: whether the loops over the time steps of a sequence are single operations; see
+                `metaplast.scans`.
+        """
+        self._scans = scans
 
     def stepper(self, problem: Problem) -> Stepper:
         """Return one step of the problem's learner, forward and backward."""
-        return Stepper(problem.learner)
+        return Stepper(problem.learner, scans=self._scans)
 
     @exact_run
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`."""
         if gradient:
             require_gradient(problem.learner.system)
-        sweep = _Sweep(self.stepper(problem), problem)
-        return sweep.differentiate() if gradient else sweep.evaluate()
+
+        @own_settings(grad=True)  # Each thread has settings of its own.
+        def run(part: Problem) -> Outcome:
+            sweep = _Sweep(self.stepper(part), part)
+            return sweep.differentiate() if gradient else sweep.evaluate()
+
+        return in_parts(problem, run) if self.splits else run(problem)
 
 
 class CompiledEngine(BatchedEngine):
@@ -59,8 +77,10 @@ class CompiledEngine(BatchedEngine):
 
     name = "compiled"
     summary = "the batched engine, its step compiled by torch (needs a C++ compiler, or CUDA)"
+    splits = False
 
     def __init__(self) -> None:
+        super().__init__()
         self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
@@ -95,7 +115,7 @@ class CompiledEngine(BatchedEngine):
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
             _evaluate_cached(problem.learner.system)
-            self._steppers[key] = Stepper(problem.learner, _compile)
+            self._steppers[key] = Stepper(problem.learner, _compile, scans=prepare_for_compiler())
         return self._steppers[key]
 
 
@@ -140,6 +160,7 @@ class _Sweep:
         self.stepper = stepper
         self.problem = problem
         self.steps = Steps(stepper, problem)
+        self._has_large_changes = False
 
     def evaluate(self) -> Outcome:
         """Return loss and score without a gradient."""
@@ -157,6 +178,8 @@ class _Sweep:
         starts = range(0, steps, length)
         undoes = watch is None and self.steps.can_be_undone
         kept, taken, final = self._forward(starts, undoes=undoes)
+        # Changes larger than the matrices: it is faster to keep the states of a segment.
+        undoes = undoes and not self._has_large_changes
         loss, score, adjoint = self._query_adjoint(final)
         theta_adjoint = torch.zeros_like(self.steps.theta)
         way_back = WayBack(self.steps, adjoint, undoes=undoes)
@@ -191,6 +214,9 @@ class _Sweep:
                 kept.append(Before([m.clone() for m in matrices], carry))
             step = self.steps.take(t, Before(matrices, carry))
             carry = step.carry
+            if t == 0:
+                changed = sum(change.numel() for change in step.changes)
+                self._has_large_changes = changed > sum(m.numel() for m in matrices)
             if undoes and t == 0:
                 room = 2 * len(keep) * sum(m.numel() for m in matrices)
                 undoes = step.numel() * self.problem.episodes.steps <= room

@@ -92,6 +92,7 @@ class Stepper:
     Args:
         learner: the learner that takes the step.
         wrap: applied to the step and to its adjoint, for example to compile them.
+        scans: whether a recurrence over time may be one operation; see `metaplast.scans`.
 
     Attributes:
         moving: names of the matrices that a step changes.
@@ -101,8 +102,15 @@ class Stepper:
             cannot be undone.
     """
 
-    def __init__(self, learner: Learner, wrap: Wrap = lambda function: function) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        wrap: Wrap = lambda function: function,
+        *,
+        scans: bool = True,
+    ) -> None:
         self.learner = learner
+        self._scans = scans
         self.moving = learner.moving
         shapes = learner.system.shapes
         self.fixed = tuple(name for name in shapes if name not in self.moving)
@@ -128,12 +136,15 @@ class Stepper:
         ordered = {name: operators[name] for name in self.learner.system.shapes}
         return View(ordered, dict(zip(self.carried, before.carry, strict=True)))
 
+    def _tape(self, known: Sequence[Tensor] | None = None) -> ProductTape:
+        return ProductTape(known, scans=self._scans)
+
     def _step(self, start: Start, tape: ProductTape) -> Step:
         return self.learner.changes(self._view(start.before, tape), start.theta, start.example)
 
     def _take(self, start: Start) -> StepRecord:
         """Return the result of the step."""
-        tape = ProductTape()
+        tape = self._tape()
         step = self._step(start, tape)
         return StepRecord(
             [step.changes[name] for name in self.moving],
@@ -141,40 +152,43 @@ class Stepper:
             [step.carry[name] for name in self.carried],
         )
 
-    def _scalar(
+    def _results(
         self, start: Start, adjoint: Before, tape: ProductTape
-    ) -> tuple[Tensor, list[Tensor | None], list[Product]]:
-        """Return ⟨adjoint, result of the step⟩, each matrix's growth, and the products formed."""
+    ) -> tuple[_Results, list[Tensor | None], list[Product]]:
+        """Return the step's results, each matrix's growth, and the products formed.
+
+        Each result comes with the gradient to it of ⟨adjoint, result of the step⟩.
+        """
         step = self._step(start, tape)
         changes = [step.changes[name] for name in self.moving]
         moving = start.before.matrices[: len(self.moving)]
         parts = [
-            change.contract(matrix.detach(), bar)
+            part
             for change, matrix, bar in zip(changes, moving, adjoint.matrices, strict=True)
+            for part in change.gradients(matrix.detach(), bar)
         ]
         parts += [
-            (bar * step.carry[name]).sum()
-            for name, bar in zip(self.carried, adjoint.carry, strict=True)
+            (step.carry[name], bar) for name, bar in zip(self.carried, adjoint.carry, strict=True)
         ]
         growth = [None if c.growth is None else c.growth.detach() for c in changes]
-        return torch.stack(parts).sum(), growth, tape.products
+        return parts, growth, tape.products
 
     def _differentiate(self, start: Start, adjoint: Before, products: list[Tensor]) -> _Pull:
         """Return the map of `adjoint` over a step; gradients are taken within it, in one graph."""
         count, before = len(self.moving), start.before
         moving, fixed = list(before.matrices[:count]), list(before.matrices[count:])
 
-        def scalar(
+        def results(
             theta: Tensor, known: list[Tensor], carry: list[Tensor], dense: list[Tensor]
-        ) -> tuple[Tensor, Any]:
+        ) -> tuple[_Results, Any]:
             begun = Start(Before([*(dense or moving), *fixed], carry), theta, start.example)
-            value, growth, recalled = self._scalar(begun, adjoint, ProductTape(known))
+            found, growth, recalled = self._results(begun, adjoint, self._tape(known))
             # A differentiated function may return only tensors.
             present = [rate for rate in growth if rate is not None]
-            return value, (present, [product.given for product in recalled])
+            return found, (present, [product.given for product in recalled])
 
         (theta_part, to_products, carry, dense), (present, given) = _gradient(
-            scalar, start.theta, products, list(before.carry), moving if self.has_dense else []
+            results, start.theta, products, list(before.carry), moving if self.has_dense else []
         )
         rates = iter(present)
         growth = [next(rates) if grows else None for grows in self._grows]
@@ -198,7 +212,7 @@ class Stepper:
         if not self.moving and not self.carried:
             return torch.zeros_like(start.theta), []
         if not self._grows:
-            _, growth, formed = self._scalar(start, adjoint, ProductTape())
+            _, growth, formed = self._results(start, adjoint, self._tape())
             self._slots = [_Slot(p.matrix, p.is_projection) for p in formed]
             self._grows = [rate is not None for rate in growth]
         pull: _Pull = self._pull(start, adjoint, products)
@@ -207,14 +221,22 @@ class Stepper:
 
 
 Gradient = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
+# Tensors, each with the gradient to it.
+_Results = list[tuple[Tensor, Tensor]]
 
 
 def _gradient(
-    scalar: Callable[..., tuple[Tensor, Any]],
+    results: Callable[..., tuple[_Results, Any]],
     theta: Tensor,
     *groups: list[Tensor],
 ) -> tuple[Gradient, Any]:
-    """Return the gradient of a function to θ and three lists, and its other results."""
+    """Return the gradient to θ and three lists through a function's results, and what else it
+    returns."""
+
+    def scalar(*given: Any) -> tuple[Tensor, Any]:
+        found, rest = results(*given)
+        return torch.stack([(value * bar).sum() for value, bar in found]).sum(), rest
+
     if torch.compiler.is_compiling():
         # The compiler traces this into its graph; uncompiled, it takes twice the time.
         traced: tuple[Gradient, Any] = torch.func.grad(scalar, argnums=(0, 1, 2, 3), has_aux=True)(
@@ -224,9 +246,11 @@ def _gradient(
     first = theta.detach().requires_grad_()
     leaves = [[tensor.detach().requires_grad_() for tensor in group] for group in groups]
     with torch.enable_grad():
-        value, rest = scalar(first, *leaves)
+        pairs, rest = results(first, *leaves)
     flat = [first, *(leaf for group in leaves for leaf in group)]
-    found = iter(torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True))
+    # Some results are made of the example alone.
+    values, bars = zip(*[p for p in pairs if p[0].requires_grad], strict=True)
+    found = iter(torch.autograd.grad(values, flat, bars, allow_unused=True, materialize_grads=True))
     theta_part = next(found)
     parts = [[next(found) for _ in group] for group in leaves]
     return (theta_part, parts[0], parts[1], parts[2]), rest

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaplast.base.errors import require, shown, unknown_name
+from metaplast.scans.functions import Nonlinearity
 
 # Limits of softplus's β: beyond them, single precision does not resolve log 2/β (its value at 0)
 # and the exponentials of the derivative.
@@ -39,6 +40,11 @@ class Activation:
     apply: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     difference: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def scanned(self) -> Nonlinearity:
+        """The activation as compiled loops over time know it."""
+        return Nonlinearity(self.kind, self.beta)
 
 
 def softplus(beta: float) -> Activation:

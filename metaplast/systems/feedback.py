@@ -179,8 +179,22 @@ class Feedback(ABC):
         return LayerSignals(given.activities, self.errors(given))
 
 
+class Passage(NamedTuple):
+    """The matrix B_ℓ through which errors go down: an operator, or its transpose."""
+
+    operator: Operator
+    transposed: bool = False
+
+    def carry(self, error: Tensor) -> Tensor:
+        """Return B_ℓ e_ℓ, [episode, sample, pre]."""
+        return (self.operator.transposed if self.transposed else self.operator.matmul)(error)
+
+
 class ChainFeedback(Feedback):
     """Errors carried down layer by layer through B_ℓ, and back in time in a recurrent network.
+
+    A subclass says what B_ℓ is (`passage`), or computes B_ℓ e_ℓ itself (`below`). Only with the
+    first can a recurrent network carry errors through all time steps in one operation.
 
     Attributes:
         reach: over how many time steps a recurrent network carries an error back; None for all.
@@ -189,9 +203,30 @@ class ChainFeedback(Feedback):
     systems: ClassVar[tuple[str, ...]] = (STACK, "recurrent")
     reach: int | None = None
 
-    @abstractmethod
+    def __init_subclass__(cls) -> None:
+        """Check that a subclass says how errors go down.
+
+        Raises:
+            TypeError: if it does not.
+        """
+        super().__init_subclass__()
+        if cls.below is ChainFeedback.below and cls.passage is ChainFeedback.passage:
+            raise TypeError(f"the feedback {cls.__name__} defines neither passage nor below")
+
+    def passage(self, layer: int, given: ErrorPass) -> Passage | None:
+        """Return B_ℓ for ℓ = layer + 1; None if it is no matrix, or `below` does more."""
+        return None
+
     def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
         """Return B_ℓ e_ℓ, [episode, sample, pre], for ℓ = layer + 1."""
+        passage = self.passage(layer, given)
+        assert passage is not None, "a feedback without a matrix defines below"
+        return passage.carry(error)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether `passage` says all: `below` is not another one."""
+        return type(self).below is ChainFeedback.below
 
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
         """Return e_0 … e_L; see `Feedback.errors`."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
+from metaplast.scans.functions import advance, serves
 from metaplast.systems.diagnostics import angle
 from metaplast.systems.feedback import ChainFeedback, feedback_for
 from metaplast.systems.sequence_network import SITES, SequenceNetwork
@@ -19,6 +20,7 @@ from metaplast.systems.system import Examples, Group, Presented
 from metaplast.systems.through_time import Reading, ThroughTime, Trajectory, split
 from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import B, Signal, W, post, pre
+from metaplast.terms.operator import Products
 from metaplast.terms.synapses import Synapses
 
 FEEDBACK = "_feedback"
@@ -121,19 +123,39 @@ class Recurrent(SequenceNetwork):
             view: the matrices.
             inputs: [episode, sample, frame, feature].
         """
-        activate, samples = self.nonlinearity.apply, inputs.shape[1]
         # One product for all frames.
         arrived = view.matrices["input"].matmul(inputs.flatten(1, 2))
-        frames = split(arrived, samples, -1).unbind(2)
-        potentials = [frames[0]]
+        frames = split(arrived, inputs.shape[1], -1).transpose(1, 2)
+        scanned = self._scanned(view, frames)
+        return self._looped(view, frames) if scanned is None else scanned
+
+    def _scanned(self, view: View, frames: Tensor) -> Trajectory | None:
+        """Return the signals from one operation over all steps, or None if it must be a loop."""
+        sigma, show, time = self.nonlinearity.scanned, self.timing.show, self.timing.time
+        if not serves(sigma, frames):
+            return None
+
+        def products(matrix: Tensor, known: Tensor | None) -> Products:
+            before = None if known is None else split(known, -1, frames.shape[2])
+            z, y, drives = advance(sigma, show, time, frames, matrix, before)
+            found = Trajectory(z, y, drives)
+            return Products(y[:, :-1].flatten(1, 2), drives.flatten(1, 2), found)
+
+        path: Trajectory | None = view.matrices["recurrent"].scan(products)
+        return path
+
+    def _looped(self, view: View, frames: Tensor) -> Trajectory:
+        """Return the signals step by step."""
+        activate, inputs = self.nonlinearity.apply, frames.unbind(1)
+        potentials = [inputs[0]]
         drives: list[Tensor] = []  # torch cannot compile list[Tensor]().
-        activities = [activate(frames[0])]
+        activities = [activate(inputs[0])]
         for t in range(1, self.timing.time):
             drives.append(view.matrices["recurrent"].matmul(activities[-1]))
             frame = self.timing.frame(t)
-            potentials.append(drives[-1] if frame is None else drives[-1] + frames[frame])
+            potentials.append(drives[-1] if frame is None else drives[-1] + inputs[frame])
             activities.append(activate(potentials[-1]))
-        return Trajectory(potentials, activities, drives)
+        return Trajectory(*(torch.stack(x, 1) for x in (potentials, activities, drives)))
 
     def output(self, view: View, inputs: Tensor) -> Tensor:
         """Return W_o σ(z_T), [episode, sample, output], or [episode, sample, time, output]."""
@@ -142,7 +164,7 @@ class Recurrent(SequenceNetwork):
 
     def _read(self, view: View, path: Trajectory) -> tuple[Tensor, Tensor]:
         """Return σ(z) at the read steps, and W_o σ(z), [episode, K, sample, neuron]."""
-        read = torch.stack(path.activities if self.timing.each else path.activities[-1:], 1)
+        read = path.activities if self.timing.each else path.activities[:, -1:]
         output = view.matrices["readout"].matmul(read.flatten(1, 2))
         return read, split(output, *read.shape[1:3])
 
@@ -165,8 +187,9 @@ class Recurrent(SequenceNetwork):
         """Return the signals of all groups after one example, [episode, occurrence, neuron]."""
         path = self.run(view, example.input[:, None])
         reading = self.reading(view, path, example.target[:, None])
-        y, e = torch.cat(path.activities, 1), torch.cat(reading.hidden, 1)
-        output, x = reading.output.squeeze(2), self.timing.expanded(example.input)
+        z, y, drives = (signal.squeeze(2) for signal in path)
+        e, output = reading.hidden.squeeze(2), reading.output.squeeze(2)
+        x = self.timing.expanded(example.input)
         last = slice(None) if self.timing.each else slice(-1, None)
         signals: dict[str, dict[Signal, Tensor]] = {
             "input": {post.activity: y, post.error: e, pre.activity: x},
@@ -185,11 +208,12 @@ class Recurrent(SequenceNetwork):
         }
         # Computed only if a term reads them.
         if pre.error in reads:
-            signals["input"][pre.error] = self._carrier(view).below_input(x, e)
+            signals["input"][pre.error] = self._carrier(view).below_input(
+                example.input, self.timing, e
+            )
         if _DRIVE in reads:
-            signals["recurrent"][_DRIVE] = torch.cat(path.drives, 1)
+            signals["recurrent"][_DRIVE] = drives
         if {_POST_Z, _PRE_Z} & reads:
-            z = torch.cat(path.potentials, 1)
             signals["input"][_POST_Z] = z
             signals["recurrent"] |= {_POST_Z: z[:, 1:], _PRE_Z: z[:, :-1]}
             signals["readout"] |= {_POST_Z: output, _PRE_Z: z[:, last]}
@@ -217,7 +241,7 @@ class Recurrent(SequenceNetwork):
         """
         path = self.run(view, query.input)
         means = [
-            torch.cat([e.mean(1) for e in system.reading(view, path, query.target).hidden], 1)
+            system.reading(view, path, query.target).hidden.mean(2).flatten(1)
             for system in (self, replace(self, feedback_name="symmetric"))
         ]
         return angle(*means)[:, None]

@@ -72,6 +72,15 @@ class Timing:
         shown = torch.repeat_interleave(frames, self.show, 1) if self.show > 1 else frames
         return functional.pad(shown, (0, 0, 0, self.time - self.shown))
 
+    def held(self, frames: Tensor) -> Tensor:
+        """Return frames as at every step, of which the last is held for all steps that are left.
+
+        Args:
+            frames: [episode, frame + 1, feature].
+        """
+        shown = torch.repeat_interleave(frames[:, :-1], self.show, 1)
+        return torch.cat([shown, frames[:, -1:].expand(-1, self.time - self.shown, -1)], 1)
+
     def spec(self) -> dict[str, Any]:
         """Return the timing as plain data."""
         return {

@@ -49,19 +49,18 @@ class LowRankUpdate(NamedTuple):
         if self.growth is not None:
             matrix.div_((1 + self.growth)[:, None, None])
 
-    def contract(self, matrix: Tensor, adjoint: Tensor) -> Tensor:
-        """Return a scalar with the same gradient to the factors as ⟨adjoint, change⟩.
+    def gradients(self, matrix: Tensor, adjoint: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return the factors, each with the gradient to it of ⟨adjoint, change⟩.
 
         The products with the adjoint are computed here, in the fast memory order, and held
         constant. Matrix and adjoint get no gradient.
         """
-        scalar = adjoint.new_zeros(())
+        found = []
         if self.growth is not None:
-            scalar = scalar + (self.growth * (adjoint * matrix).sum((-1, -2))).sum()
+            found.append((self.growth, (adjoint * matrix).sum((-1, -2))))
         if self.rows is not None and self.columns is not None:
-            to_rows = self.columns.detach() @ adjoint.mT
-            to_columns = self.rows.detach() @ adjoint
-            scalar = scalar + (self.rows * to_rows).sum() + (self.columns * to_columns).sum()
+            found.append((self.rows, self.columns.detach() @ adjoint.mT))
+            found.append((self.columns, self.rows.detach() @ adjoint))
         if self.dense is not None:
-            scalar = scalar + (adjoint * self.dense).sum()
-        return scalar
+            found.append((self.dense, adjoint))
+        return found

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaplast.scans.mixed import mixed
 from metaplast.terms.algebra import Projection, Vector, pre
 from metaplast.terms.layout import CompiledTerms
 from metaplast.terms.synapses import Synapses
@@ -46,8 +47,8 @@ def factors(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> Fac
         some = slice(synapses.arriving if plasticity.columns == (pre.activity,) else None)
         entries = weighted(strengths[:, some, :count], synapses.weight)
         rows = torch.stack([vectors[row][:, some] for row in plasticity.rows], -2)
-        readable = torch.stack([vectors[column][:, some] for column in plasticity.columns], -2)
-        columns = _tensor(plasticity, entries) @ readable
+        readable = [vectors[column][:, some] for column in plasticity.columns]
+        columns = mixed(_tensor(plasticity, entries), readable)
     return Factors(growth, rows, columns)
 
 

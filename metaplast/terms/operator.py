@@ -8,9 +8,9 @@ batched engine then adds all of them in one pass, instead of one pass and a temp
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,6 +58,38 @@ class Operator:
         replaced: Tensor = _Replaced.apply(product, value)
         return replaced
 
+    def held(self, matrix: Tensor | None = None) -> Operator:
+        """Return an operator with a constant matrix in this one's place: products with it have no
+        gradient to the matrix.
+
+        Args:
+            matrix: [episode, row, column]; this one's by default.
+        """
+        return Operator(self.constant if matrix is None else matrix.detach())
+
+    def scan(self, scan: Scan, *, transposed: bool = False) -> Any:
+        """Return what a recurrence through this matrix yields, or None if it must be a plain loop.
+
+        Args:
+            scan: all the products of the recurrence.
+            transposed: whether they are products Mᵀ u.
+        """
+        return None
+
+
+class Products(NamedTuple):
+    """All products of a recurrence: the vectors that were multiplied, their products, both
+    [episode, vector, neuron], and what the recurrence yields."""
+
+    given: Tensor
+    value: Tensor
+    found: Any
+
+
+# A recurrence: takes the constant matrix, and its products if they are known from an earlier pass.
+# Its gradient to known products must be the whole one, through all later steps.
+Scan = Callable[[Tensor, "Tensor | None"], Products]
+
 
 class _Replaced(torch.autograd.Function):
     """`value` with the gradient of `product`."""
@@ -81,7 +113,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
-        return torch.baddbmm(start, given, right)
+        return _added(start, given, right)
 
     @staticmethod
     def setup_context(
@@ -94,7 +126,7 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,), (right,) = gradients, ctx.saved_tensors
-        return gradient, torch.baddbmm(_zero(gradient), gradient, right.mT), None
+        return gradient, _added(_zero(gradient), gradient, right.mT), None
 
 
 class _Recalled(_Affine):
@@ -106,7 +138,14 @@ class _Recalled(_Affine):
         given: Tensor,  # noqa: ARG004
         right: Tensor,  # noqa: ARG004
     ) -> Tensor:
-        return start.clone()
+        return start.clone() if torch.compiler.is_compiling() else start.detach()
+
+
+def _added(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
+    """Return start + given · right, where start is zero; only the compiler needs the sum."""
+    if torch.compiler.is_compiling():
+        return torch.baddbmm(start, given, right)
+    return torch.bmm(given, right)
 
 
 # torch asks for the signature at every call. It finds it here and need not derive it again, which
@@ -139,10 +178,12 @@ class ProductTape:
     Args:
         known: the products in the order in which an earlier tape of the same step computed them,
             so that no matrix has to be read. None to compute them.
+        scans: whether the products of a recurrence may be one product on the tape.
     """
 
-    def __init__(self, known: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, known: Sequence[Tensor] | None = None, *, scans: bool = True) -> None:
         self._known = known
+        self.scans = scans
         self.products: list[Product] = []
 
     def recall(self) -> Tensor | None:
@@ -202,3 +243,17 @@ class RecordedOperator(Operator):
         """Return a product whose value is already known."""
         right = self.constant if transposed else self.constant.mT
         return self._tape.record(self._index, transposed, given, right, value)
+
+    def held(self, matrix: Tensor | None = None) -> Operator:
+        """Return an operator with a constant matrix, whose products are recorded, too."""
+        constant = self.constant if matrix is None else matrix.detach()
+        return RecordedOperator(constant, None, self._tape)
+
+    def scan(self, scan: Scan, *, transposed: bool = False) -> Any:
+        """Return what a recurrence yields, its products as one; None if the tape takes no scans."""
+        if not self._tape.scans:
+            return None
+        products = scan(self.constant, self._tape.recall())
+        given, value = products.given.detach(), products.value
+        self._tape.products.append(Product(self._index, transposed, given, value))
+        return products.found

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
-
-from metaplast.systems.feedback import ChainFeedback, ErrorPass
+from metaplast.systems.feedback import ChainFeedback, ErrorPass, Passage
 
 
 class Fixed(ChainFeedback):
@@ -20,9 +18,9 @@ class Fixed(ChainFeedback):
     latex = r"e_{\ell-1} = (B_{\ell}\, e_{\ell}) \odot \sigma'(z_{\ell-1})"
     note = "the feedback matrices are random and fixed"
 
-    def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
-        """Return B_ℓ e_ℓ."""
-        return given.backward[layer].matmul(error)
+    def passage(self, layer: int, given: ErrorPass) -> Passage:
+        """Return B_ℓ."""
+        return Passage(given.backward[layer])
 
 
 fixed = Fixed()

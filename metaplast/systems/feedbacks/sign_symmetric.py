@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from metaplast.systems.feedback import ChainFeedback, ErrorPass
+from metaplast.systems.feedback import ChainFeedback, ErrorPass, Passage
 
 
 class SignSymmetric(ChainFeedback):
@@ -21,10 +19,11 @@ class SignSymmetric(ChainFeedback):
     )
     note = "the feedback has random fixed magnitudes and the signs of the weights"
 
-    def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
-        """Return (|M_ℓ| ⊙ sign(W_ℓᵀ)) e_ℓ; the sign has no gradient."""
-        magnitude, weight = given.backward[layer].constant, given.weights[layer].constant
-        return error @ (magnitude.mT.abs() * weight.sign())
+    def passage(self, layer: int, given: ErrorPass) -> Passage:
+        """Return |M_ℓ| ⊙ sign(W_ℓᵀ); the sign has no gradient."""
+        weights, magnitude = given.weights[layer], given.backward[layer].constant
+        signed = magnitude.mT.abs() * weights.constant.sign()
+        return Passage(weights.held(signed), transposed=True)
 
 
 sign_symmetric = SignSymmetric()

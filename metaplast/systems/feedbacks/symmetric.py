@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
-
-from metaplast.systems.feedback import ChainFeedback, ErrorPass, Shape
+from metaplast.systems.feedback import ChainFeedback, ErrorPass, Passage, Shape
 
 
 class Symmetric(ChainFeedback):
@@ -25,9 +23,9 @@ class Symmetric(ChainFeedback):
         """Return nothing: this feedback has no matrices of its own."""
         return ()
 
-    def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
-        """Return W_ℓᵀ e_ℓ."""
-        return given.weights[layer].transposed(error)
+    def passage(self, layer: int, given: ErrorPass) -> Passage:
+        """Return W_ℓᵀ."""
+        return Passage(given.weights[layer], transposed=True)
 
 
 symmetric = Symmetric()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from metaplast.systems.feedback import ErrorPass
+from metaplast.systems.feedback import ErrorPass, Passage
 from metaplast.systems.feedbacks.symmetric import Symmetric
 
 
@@ -15,9 +13,9 @@ class SymmetricDetached(Symmetric):
     summary = "B = Wᵀ, no meta-gradient through it (as the published code)"
     kernel = "detached"
 
-    def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
-        """Return W_ℓᵀ e_ℓ, W_ℓ held constant."""
-        return error @ given.weights[layer].constant
+    def passage(self, layer: int, given: ErrorPass) -> Passage:
+        """Return W_ℓᵀ, W_ℓ held constant."""
+        return Passage(given.weights[layer].held(), transposed=True)
 
 
 symmetric_detached = SymmetricDetached()

@@ -1,0 +1,69 @@
+"""The column vectors of an update: at each occurrence, a small matrix times vectors, in one pass.
+
+    V_a = Σ_b G_ab r_b,    r̄_b = Σ_a G_ab V̄_a,    Ḡ_ab = ⟨V̄_a, r_b⟩.
+
+Written with torch, this copies all r_b next to each other, and multiplies thousands of tiny
+matrices. This module imports numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Array = Any
+
+
+def compiled(function: Function) -> Function:
+    """Return `function` compiled by numba on first use; kept on disk where that is possible.
+
+    Sums may be reordered: a scalar product is made of vector instructions.
+    """
+    njit: Any = numba.njit  # numba's stub omits options.
+    options = {
+        "fastmath": {"contract", "nsz", "arcp", "reassoc"}, "error_model": "numpy", "nogil": True,
+    }  # fmt: skip
+    try:
+        return cast(Function, njit(cache=True, **options)(function))
+    except RuntimeError:  # There is no folder in which compiled code could be kept.
+        return cast(Function, njit(**options)(function))
+
+
+@compiled
+def mix(strengths: Array, vectors: Array, out: Array) -> None:
+    """out [n, a, m] ← strengths [n, a, b] times vectors, a tuple of b arrays [n, m]."""
+    for k in range(out.shape[0]):
+        for a in range(out.shape[1]):
+            row = out[k, a]
+            g, r = strengths[k, a, 0], vectors[0][k]
+            for i in range(row.shape[0]):
+                row[i] = g * r[i]
+            for b in range(1, strengths.shape[2]):
+                g, r = strengths[k, a, b], vectors[b][k]
+                for i in range(row.shape[0]):
+                    row[i] += g * r[i]
+
+
+@compiled
+def mix_adjoint(
+    strengths: Array, vectors: Array, bar: Array, strengths_bar: Array, vectors_bar: Array
+) -> None:
+    """The adjoint of `mix`: strengths_bar and vectors_bar."""
+    for k in range(bar.shape[0]):
+        for b in range(strengths.shape[2]):
+            r, to = vectors[b][k], vectors_bar[b][k]
+            for a in range(bar.shape[1]):
+                g, row = strengths[k, a, b], bar[k, a]
+                total = row[0] * 0
+                for i in range(row.shape[0]):
+                    total += row[i] * r[i]
+                strengths_bar[k, a, b] = total
+                if a == 0:
+                    for i in range(row.shape[0]):
+                        to[i] = g * row[i]
+                else:
+                    for i in range(row.shape[0]):
+                        to[i] += g * row[i]
