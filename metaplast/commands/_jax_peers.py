@@ -105,9 +105,10 @@ def _update(
     import jax.numpy as jnp
 
     def read(vector: Vector) -> Array:
-        return (
-            signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]
-        )  # type: ignore[index]
+        if isinstance(vector, Projection):
+            return signals[vector.signal] @ matrix
+        assert isinstance(vector, Signal)
+        return signals[vector]
 
     columns: dict[Vector, Array] = {}
     growth: Array = 0.0

@@ -90,9 +90,10 @@ def _update(
     """
 
     def read(vector: Vector) -> Tensor:
-        return (
-            signals[vector.signal] @ matrix if isinstance(vector, Projection) else signals[vector]
-        )  # type: ignore[index]
+        if isinstance(vector, Projection):
+            return signals[vector.signal] @ matrix
+        assert isinstance(vector, Signal)
+        return signals[vector]
 
     new = matrix
     for index, term in enumerate(terms):
