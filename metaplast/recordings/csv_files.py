@@ -25,6 +25,7 @@ import numpy as np
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require, shown
 from metaplast.base.files import write_text
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.words import amount
 from metaplast.recordings.columns import in_order
 from metaplast.recordings.damaged import damaged
@@ -74,12 +75,13 @@ def _number(path: Path, names: Sequence[str], row: _Row, place: int) -> float:
         ) from None
 
 
-def read_csv(path: Path) -> dict[str, Any]:
+def read_csv(path: AnyPath) -> dict[str, Any]:
     """Return the arrays in a file and in its file of weights.
 
     Raises:
         UserError: if one is damaged or lacks a column, or has an unknown one.
     """
+    path = as_path(path, "recording")
     names, rows = _rows(path)
     require(
         "trial" in names, f"{path} has no column trial; name the trial of each row, or give all 1."
@@ -136,12 +138,13 @@ def _read_weights(path: Path) -> Numbers:
     return np.array(list(trials.values()))
 
 
-def write_csv(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_csv(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays, and initial weights to a file of their own.
 
     Raises:
         UserError: if a table cannot hold one of them, or it cannot be written.
     """
+    path = as_path(path, "recording")
     arrays = {name: np.asarray(value) for name, value in arrays.items()}
     left = {"readout", "continues", "weights"} & {n for n, v in arrays.items() if np.any(v)}
     require(

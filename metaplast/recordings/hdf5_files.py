@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_atomically
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.recordings.damaged import DAMAGE, damaged
 
 
@@ -30,12 +30,13 @@ def require_h5py() -> ModuleType:
     return module
 
 
-def read_hdf5(path: Path) -> dict[str, Any]:
+def read_hdf5(path: AnyPath) -> dict[str, Any]:
     """Return the data sets of a file by name.
 
     Raises:
         UserError: if it is damaged, or h5py is not installed.
     """
+    path = as_path(path, "recording")
     h5py = require_h5py()
     try:
         with h5py.File(path, "r") as file:
@@ -44,12 +45,13 @@ def read_hdf5(path: Path) -> dict[str, Any]:
         raise damaged(path, "an HDF5 file", error) from None
 
 
-def write_hdf5(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_hdf5(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays by name.
 
     Raises:
         UserError: if the file cannot be written, or h5py is not installed.
     """
+    path = as_path(path, "recording")
     h5py = require_h5py()
 
     def write(stream: IO[bytes]) -> None:

@@ -16,7 +16,6 @@ Values are data · conversion + offset.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.recordings.damaged import DAMAGE, damaged
 
 _SERIES = ("activity", "counts", "choices", "reward", "plastic")
@@ -49,13 +49,14 @@ def require_pynwb() -> ModuleType:
     return module
 
 
-def read_nwb(path: Path) -> dict[str, Any]:
+def read_nwb(path: AnyPath) -> dict[str, Any]:
     """Return the arrays in a file, as `Recording.of` takes them.
 
     Raises:
         UserError: if it is damaged, lacks trials or inputs, its series have different times, or
             pynwb is not installed.
     """
+    path = as_path(path, "recording")
     pynwb = require_pynwb()
     try:
         with pynwb.NWBHDF5IO(str(path), "r") as stream:
@@ -65,12 +66,13 @@ def read_nwb(path: Path) -> dict[str, Any]:
         raise damaged(path, "an NWB file", error) from None
 
 
-def write_nwb(path: Path, _: Mapping[str, Any]) -> None:
+def write_nwb(path: AnyPath, _: Mapping[str, Any]) -> None:
     """Refuse to write.
 
     Raises:
         UserError: always.
     """
+    path = as_path(path, "recording")
     raise UserError(f"NWB files are only read; write {path.stem}.npz or {path.stem}.h5 instead.")
 
 

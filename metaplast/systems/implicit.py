@@ -82,7 +82,9 @@ def relax(
     right, step = matrix.mT, 0
     r = torch.zeros_like(drive)
     whole = Relaxed(r, torch.zeros_like(r[..., 0], dtype=torch.int64), r[..., 0], r[..., 0] > 0)
-    at = torch.arange(drive.shape[1], device=drive.device).expand(drive.shape[:2])
+    at = torch.arange(drive.shape[1], dtype=torch.int64, device=drive.device).expand(
+        drive.shape[:2]
+    )
     now = whole
     while True:
         target = f(torch.baddbmm(drive, now.rates, right))

@@ -92,7 +92,8 @@ class Lanes:
         x, y, _ = self.batches[lane % len(self.batches)].query
         path = system.run(view, x[:, :PROBED])
         errors = system.reading(view, path, y[:, :PROBED]).hidden
-        norms = zip(map(_norm, path.activities), map(_norm, errors), strict=True)
+        steps = zip(path.activities.unbind(1), errors.unbind(1), strict=True)
+        norms = [(_norm(activity), _norm(error)) for activity, error in steps]
         for step, (activity, error) in enumerate(norms, start=1):
             yield _finite(step, {f"activity_norm{end}": activity, f"error_norm{end}": error})
         matrix = state.matrices["recurrent"][lane].double()

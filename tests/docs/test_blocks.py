@@ -55,7 +55,7 @@ AFTER = {
     "sweep": ["--l1=0.01", "--seeds=2"],
     "recover": ["--rules=1"],
     "reproduce": ["--quick", "--seeds=1"],
-    "benchmark": ["--repeats=1", "--episodes=1", "--steps=5", "--engines=fused"],
+    "benchmark": ["--repeats=1", "--episodes=1", "--steps=5"],
 }
 RUNS = ("RUN", "OTHER_RUN", "runs/2026-11-22_12-00-00")
 
@@ -65,6 +65,8 @@ def run(name, arguments):
     arguments = [*BEFORE.get(name, ()), *arguments]
     if "--help" not in arguments:
         arguments += AFTER.get(name, ())
+    if name == "benchmark":
+        arguments.append(f"--engines={'batched' if 'recurrent' in arguments else 'fused'}")
     said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:

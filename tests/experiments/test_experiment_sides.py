@@ -18,16 +18,19 @@ from metaplast.reproduce.online import OnlineVariant
 from metaplast.systems.system import Examples
 from metaplast.systems.timing import Timing
 from metaplast.tasks.stream import StreamSplit
-from rule_library.experiments import coding_runs, memory_runs
+from rule_library.experiments import coding_runs, memory_runs, supertrex_learned
 from rule_library.experiments.coding_runs import CodingSweeps, CodingTraining
 from rule_library.experiments.memory_runs import MemorySetup, MemoryVariant, coefficient
+from rule_library.experiments.supertrex_learned import LearnedVariant
 from rule_library.experiments.three_factor import RewardVariant
 
 QUICK = Setting(quick=True)
+# Two generations with one drawing each.
+QUICK_DRAWINGS = 2
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
 KINDS = (
     MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps,
-    MemoryVariant, GivenVariant, RewardVariant,
+    MemoryVariant, GivenVariant, RewardVariant, LearnedVariant,
 )  # fmt: skip
 
 
@@ -402,3 +405,26 @@ def test_lanes_learn_like_single_networks_and_measure_what_they_say(sequences):
         assert got == pytest.approx(wanted.tolist(), rel=1e-4)
     got = [row["singular"] for row in rows if "singular" in row]
     assert got == pytest.approx(torch.linalg.svdvals(w_h).tolist(), rel=1e-4)
+
+
+def test_coefficients_of_reservoirs_are_learned_on_curves_that_no_test_has(monkeypatch, tmp_path):
+    variant, drawn = VARIANTS["coefficients"], []
+
+    class Learning:
+        """Instead of the search: remembers what is drawn."""
+
+        scores = ()
+
+        def __init__(self, task, start, drawings, *, search, **_):
+            self.algorithm = start
+            drawn.extend(each for g in range(search.generations) for each in drawings(g))
+
+    monkeypatch.setattr(supertrex_learned, "learn_coefficients", Learning)
+    variant.prepare(QUICK, tmp_path)
+    seeds = [each.seed for each in drawn]
+    assert len(seeds) == len(set(seeds)) == QUICK_DRAWINGS
+    # A test's curve and reservoir have its seed, which is far below.
+    assert min(seeds) >= 1_000_000
+    assert get_experiment("supertrex-learned").seeds < 1000
+    first = supertrex_learned.random_curve(len(drawn[0].target), seeds[0])
+    assert (drawn[0].target == first).all()
