@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -120,6 +121,21 @@ class Outcome:
             len(shapes[0]) == 1 and shapes[0] == shapes[1] and len(axes) == 1,
             f"an outcome's loss and score must be [episode], with the same episodes in gradient "
             f"and weights, got shapes {shapes[0]} and {shapes[1]} and first axes {sorted(axes)}.",
+        )
+
+    @classmethod
+    def joined(cls, outcomes: Sequence[Outcome]) -> Outcome:
+        """Return the outcome of the episodes of several outcomes, in order."""
+        gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
+        finals = [outcome.final for outcome in outcomes]
+        return cls(
+            torch.cat([outcome.loss for outcome in outcomes]),
+            torch.cat([outcome.score for outcome in outcomes]),
+            torch.cat(gradients) if gradients else None,
+            State(
+                {n: torch.cat([f.matrices[n] for f in finals]) for n in finals[0].matrices},
+                {n: torch.cat([f.carry[n] for f in finals]) for n in finals[0].carry},
+            ),
         )
 
     @property

@@ -16,7 +16,6 @@ import torch
 from metaplast.base.freed_memory import keep_freed_memory
 from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
-from metaplast.systems.state import State
 
 # Largest number of episodes in a part: with fewer, the Python between the operations counts.
 _MOST = 8
@@ -41,7 +40,7 @@ def in_parts(problem: Problem, run: Callable[[Problem], Outcome]) -> Outcome:
         return run(problem)
     bounds = [round(part * episodes / count) for part in range(count + 1)]
     parts = [problem.select(slice(*pair)) for pair in itertools.pairwise(bounds)]
-    return _joined(_run_all(parts, run, min(count, torch.get_num_threads())))
+    return Outcome.joined(_run_all(parts, run, min(count, torch.get_num_threads())))
 
 
 def _run_all(
@@ -57,17 +56,3 @@ def _run_all(
                 if "start new thread" not in str(error):
                     raise
         return [run(part) for part in parts]
-
-
-def _joined(outcomes: list[Outcome]) -> Outcome:
-    gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
-    finals = [outcome.final for outcome in outcomes]
-    return Outcome(
-        torch.cat([outcome.loss for outcome in outcomes]),
-        torch.cat([outcome.score for outcome in outcomes]),
-        torch.cat(gradients) if gradients else None,
-        State(
-            {n: torch.cat([f.matrices[n] for f in finals]) for n in finals[0].matrices},
-            {n: torch.cat([f.carry[n] for f in finals]) for n in finals[0].carry},
-        ),
-    )

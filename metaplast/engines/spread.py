@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from metaplast.base.workers import Workers
 from metaplast.engines.choose import get_engine
 from metaplast.engines.contract import Engine, Outcome, Problem
 from metaplast.systems.learner import Learner
-from metaplast.systems.state import State
 
 
 class SpreadEngine(Engine):
@@ -44,25 +41,9 @@ class SpreadEngine(Engine):
             (self.name, problem.select(slice(k, k + 1)), gradient)
             for k in range(problem.episodes.episodes)
         ]
-        return joined(self._workers.map(solve, calls))
+        return Outcome.joined(self._workers.map(solve, calls))
 
 
 def solve(name: str, problem: Problem, gradient: bool) -> Outcome:
     """Return the outcome of a problem; runs at a worker."""
     return get_engine(name).run(problem, gradient=gradient)
-
-
-def joined(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the outcome of all episodes, in order."""
-    gradients = [each.theta_gradient for each in outcomes]
-    found = [gradient for gradient in gradients if gradient is not None]
-    first = outcomes[0].final
-    return Outcome(
-        torch.cat([each.loss for each in outcomes]),
-        torch.cat([each.score for each in outcomes]),
-        torch.cat(found) if found else None,
-        State(
-            {m: torch.cat([each.final.matrices[m] for each in outcomes]) for m in first.matrices},
-            {v: torch.cat([each.final.carry[v] for each in outcomes]) for v in first.carry},
-        ),
-    )
