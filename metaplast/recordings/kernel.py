@@ -127,7 +127,7 @@ def _carry(
 
 
 @inlined
-def _look(
+def look(
     code: int, weights: Numbers, x: Numbers, slopes: Numbers, dy: Numbers
 ) -> tuple[float, float]:
     """Return y and f'(z) of a neuron; write the derivatives of y, [parameter]."""
@@ -172,7 +172,7 @@ def advance(
         raise_power(reward[t], rs)
         raise_powers(inputs[t], xs)
         for i in range(posts):
-            y[t, i], _ = _look(code, weights[i], inputs[t], slopes[i], dy[t, i])
+            y[t, i], _ = look(code, weights[i], inputs[t], slopes[i], dy[t, i])
             if not plastic[t]:
                 continue
             raise_power(y[t, i], ys)

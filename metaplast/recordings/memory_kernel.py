@@ -19,7 +19,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.recordings.arrays import Flags
-from metaplast.recordings.kernel import LARGEST, activity, compiled, inlined, raise_powers
+from metaplast.recordings.kernel import LARGEST, compiled, inlined, look, raise_powers
 from metaplast.recordings.memory_plan import Factors, Kept, Plan, Row, Traces
 
 
@@ -204,21 +204,6 @@ def _forget(kept: Kept) -> None:
     kept.eligible_by[:] = 0.0
 
 
-@inlined
-def _look(code: int, weights: Numbers, x: Numbers, slopes: Numbers, dy: Numbers) -> float:
-    """Return y of a neuron; write its derivatives, [parameter]."""
-    z = 0.0
-    for j in range(x.shape[0]):
-        z += weights[j] * x[j]
-    value, slope = activity(code, z)
-    for k in range(slopes.shape[0]):
-        carried = 0.0
-        for j in range(x.shape[0]):
-            carried += slopes[k, j] * x[j]
-        dy[k] = slope * carried
-    return value
-
-
 @compiled
 def advance_with_memory(
     code: int, eta: float, plan: Plan, inputs: Numbers, reward: Numbers, plastic: Flags,
@@ -257,7 +242,7 @@ def advance_with_memory(
             _forget(kept)
         _shared(plan, inputs[t], reward[t], kept, factors)
         for i in range(posts):
-            y[t, i] = _look(code, weights[i], inputs[t], slopes[i], dy[t, i])
+            y[t, i], _ = look(code, weights[i], inputs[t], slopes[i], dy[t, i])
             _of_neuron(plan, i, y[t, i], dy[t, i], kept, factors)
             raise_powers(weights[i], row.powers)
             _collect(plan, i, slopes[i], kept, factors, row)
