@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from metaplast.base.bands import Numbers
 from metaplast.base.coerce import coerce
 from metaplast.base.errors import UserError, require, require_seed
 from metaplast.base.files import write_json
+from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.seeds import numpy_generator
 from metaplast.reservoirs.algorithm import Algorithm
@@ -124,25 +127,32 @@ def learn_coefficients(
     search = search or Search()
     _require_positive(start, names)
     strategy = _strategy(len(names), search)
-    place = None if folder is None else as_path(folder, "folder") / KEPT
     identity = _identity(task, start, names, search, schedule or Schedule(), dynamics or Dynamics())
-    scores = [] if place is None else _scores(place, identity)
-    for generation in range(search.generations):
-        factors = strategy.ask()
-        if generation == len(scores):
-            lanes = [
-                Lane(f"candidate {i}", task, _scaled(start, names, each))
-                for i, each in enumerate(factors)
-            ]
-            found = [
-                Simulation(lanes, each.target, dynamics, schedule, each.seed).run()
-                for each in drawings(generation)
-            ]
-            scores.append(np.mean([[badness(run) for run in runs] for runs in found], 0).tolist())
-            if place is not None:
-                write_json(place, {"search": identity, "scores": scores})
-        strategy.tell(factors, scores[generation])
-        observe(generation + 1, search.generations)
+
+    def score(generation: int, factors: Sequence[Sequence[float]]) -> list[float]:
+        lanes = [
+            Lane(f"candidate {i}", task, _scaled(start, names, each))
+            for i, each in enumerate(factors)
+        ]
+        found = [
+            Simulation(lanes, each.target, dynamics, schedule, each.seed).run()
+            for each in drawings(generation)
+        ]
+        means: list[float] = np.mean([[badness(run) for run in runs] for runs in found], 0).tolist()
+        return means
+
+    held = nullcontext() if folder is None else locked(as_path(folder, "folder"), make=True)
+    with held as kept_in:
+        place = None if kept_in is None else kept_in / KEPT
+        scores = [] if place is None else _scores(place, identity, search.population)
+        for generation in range(search.generations):
+            factors = strategy.ask()
+            if generation == len(scores):
+                scores.append(score(generation, factors))
+                if place is not None:
+                    write_json(place, {"search": identity, "scores": scores})
+            strategy.tell(factors, scores[generation])
+            observe(generation + 1, search.generations)
     algorithm = _scaled(start, names, strategy.result.xfavorite)
     return Learned(algorithm, tuple(map(tuple, scores)))
 
@@ -209,7 +219,7 @@ def _identity(task: Task, start: Algorithm, names: Sequence[str], *parts: Any) -
     return plain
 
 
-def _scores(place: Any, identity: Mapping[str, Any]) -> list[list[float]]:
+def _scores(place: Path, identity: Mapping[str, Any], population: int) -> list[list[float]]:
     """Return the scores of earlier generations.
 
     Raises:
@@ -217,11 +227,14 @@ def _scores(place: Any, identity: Mapping[str, Any]) -> list[list[float]]:
     """
     if not place.exists():
         return []
+    is_damaged = f"{place} is damaged; remove it, and the search starts again."
     try:
         kept = json.loads(place.read_text(encoding="utf-8"))
         is_same, scores = kept["search"] == identity, kept["scores"]
         found = [[float(score) for score in each] for each in scores]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{place} is damaged; remove it, and the search starts again.") from None
+        raise UserError(is_damaged) from None
     require(is_same, f"{place} belongs to a search with other settings; choose another folder.")
+    whole = (len(each) == population and np.isfinite(each).all() for each in found)
+    require(all(whole), is_damaged)
     return found

@@ -99,10 +99,14 @@ def test_an_interrupted_search_continues_to_the_same_end(valley, tmp_path):
     with pytest.raises(UserError, match="a search with other settings") as caught:
         learn(folder=tmp_path, search=Search(25, 8, spread=0.4))
     assert_is_one_sentence(caught.value)
-    (tmp_path / "coefficients.json").write_text("{")
-    with pytest.raises(UserError, match="is damaged") as caught:
-        learn(folder=tmp_path)
-    assert_is_one_sentence(caught.value)
+    place = tmp_path / "coefficients.json"
+    kept = json.loads(place.read_text())
+    short, unknown = [*kept["scores"][:-1], [0.0]], [*kept["scores"][:-1], [math.nan] * 8]
+    for damaged in ("{", *(json.dumps(kept | {"scores": each}) for each in (short, unknown))):
+        place.write_text(damaged)
+        with pytest.raises(UserError, match="is damaged") as caught:
+            learn(folder=tmp_path)
+        assert_is_one_sentence(caught.value)
 
 
 def test_runs_that_diverge_count_as_the_worst():
@@ -121,12 +125,13 @@ def test_runs_that_diverge_count_as_the_worst():
 def test_real_drawings_are_learned_on(tmp_path):
     search = Search(generations=2, population=4)
     start = published("supertrex", PEN)
-    found = learn_coefficients(PEN, start, drawings, search=search, folder=tmp_path, **SIZES)
+    folder = tmp_path / "new" / "search"
+    found = learn_coefficients(PEN, start, drawings, search=search, folder=str(folder), **SIZES)
     assert np.isfinite(found.scores).all()
     assert np.shape(found.scores) == (2, 4)
     assert len(np.unique(found.scores[0])) > 1
     assert found.algorithm.name == "SUPERTREX, learned"
-    assert json.loads((tmp_path / "coefficients.json").read_text())["search"]["task"] == "pen"
+    assert json.loads((folder / "coefficients.json").read_text())["search"]["task"] == "pen"
 
 
 @pytest.mark.parametrize(
