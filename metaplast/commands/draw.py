@@ -6,21 +6,32 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
 
-from metaplast.base.errors import UserError, require_seed
+from metaplast.base.errors import UserError, require, require_seed, unknown_name
 from metaplast.base.files import csv_text, write_atomically, write_json, write_text
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder, own_folder
 from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
+from metaplast.reservoirs.algorithm import Algorithm, by_name, read_algorithm
 from metaplast.reservoirs.drawing import drawing_simulation
+from metaplast.reservoirs.learning import (
+    Learned,
+    Search,
+    evolution_package,
+    learn_coefficients,
+    learnable,
+    random_drawings,
+)
 from metaplast.reservoirs.network import Dynamics, Schedule
 from metaplast.reservoirs.run import Run
 from metaplast.reservoirs.simulation import Simulation
+from metaplast.reservoirs.tasks import get_task
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
@@ -42,7 +53,14 @@ class DrawOptions(JsonOption):
     task: str = "pen"
     """What draws: pen, arm:2, arm:3, or an arm's lengths, such as arm:1.8,1.2,0.6."""
     algorithm: str = "supertrex"
-    """How readouts learn: force (pen only), rmhl, supertrex or repaired."""
+    """How readouts learn: force (pen only), rmhl, supertrex or repaired; or the run.json of an
+    earlier drawing, for its coefficients."""
+    learn: int = 0
+    """Generations of a search for better coefficients, on random curves, before the drawing."""
+    candidates: int = 8
+    """Coefficients that a generation of the search tries."""
+    curves: int = 2
+    """Random curves that every candidate draws."""
     costs: tuple[float, ...] = ()
     """Cost of moving each output; none by default."""
     neurons: int = 1000
@@ -59,24 +77,52 @@ class DrawOptions(JsonOption):
     """Folder for the results; default: runs/draw-<time>."""
 
     def __post_init__(self) -> None:
-        """Check the seed.
+        """Check the seed and the sizes of the search.
 
         Raises:
-            UserError: if it is negative.
+            UserError: if one is out of range.
         """
         super().__post_init__()
         require_seed("--seed", self.seed)
+        require(self.learn >= 0, f"--learn must be a number of generations from 0 on, not "
+                                 f"{self.learn}.")  # fmt: skip
+        require(self.candidates >= 4, f"--candidates must be at least 4, not {self.candidates}.")
+        require(self.curves >= 1, f"--curves must be at least 1, not {self.curves}.")
 
-    def simulation(self) -> Simulation:
-        """Return the simulation, before its first step.
+    def start(self) -> Algorithm:
+        """Return the algorithm with the coefficients that are given, or published.
+
+        Raises:
+            UserError: if there is no such algorithm, the file is no run, or a search is asked for
+                and its package is not installed.
+        """
+        if self.learn:
+            evolution_package()
+        if not self.algorithm.endswith(".json"):
+            choices = by_name(get_task(self.task), self.costs)
+            if self.algorithm not in choices:
+                raise unknown_name("algorithm", self.algorithm, choices)
+            return choices[self.algorithm]
+        require(
+            not self.costs,
+            "the algorithm of an earlier drawing has its own costs; leave --costs out.",
+        )
+        return read_algorithm(self.algorithm)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Periods of learning and of the test."""
+        return Schedule(self.period, self.training, self.test, lag=min(5, self.training))
+
+    def simulation(self, algorithm: Algorithm) -> Simulation:
+        """Return the simulation with an algorithm, before its first step.
 
         Raises:
             UserError: if an option is invalid, or the arm cannot reach the target.
         """
-        schedule = Schedule(self.period, self.training, self.test, lag=min(5, self.training))
         return drawing_simulation(
-            self.target, self.task, self.algorithm, costs=self.costs, seed=self.seed,
-            dynamics=Dynamics(self.neurons), schedule=schedule,
+            self.target, self.task, algorithm, seed=self.seed,
+            dynamics=Dynamics(self.neurons), schedule=self.schedule,
         )  # fmt: skip
 
 
@@ -87,11 +133,14 @@ def main(arguments: Sequence[str]) -> None:
         UserError: if an option, the target or the folder is invalid.
     """
     options = parse(DrawOptions, arguments, prog="draw", description=__doc__)
-    simulation, console = options.simulation(), make_console(errors=options.json)
+    start, console = options.start(), make_console(errors=options.json)
+    simulation = options.simulation(start)
     held: AbstractContextManager[Path] = (
         own_folder(None, "draw") if options.out is None else common_folder(options.out)
     )
     with held as folder, continued_by(console, f"the same command with --out {folder}"):
+        if options.learn:
+            simulation = options.simulation(_better(start, options, folder / "search", console))
         run = _watched(simulation, folder, console)
         _write(run, simulation, options, folder)
         if options.json:
@@ -99,6 +148,37 @@ def main(arguments: Sequence[str]) -> None:
         else:
             console.out(_told(run))
         console.out(f"Figure, drawn curve and readouts in {folder}")
+
+
+def _better(start: Algorithm, options: DrawOptions, folder: Path, console: Console) -> Algorithm:
+    """Return the algorithm with coefficients that draw random curves better."""
+    names, told = learnable(start), 0.0
+    with Work(console, options.learn) as work:
+
+        def observe(done: float, of: int) -> None:
+            nonlocal told
+            work.settle(done)
+            work.name("learning coefficients")
+            if done == int(done) and done > told:
+                told = done
+                work.line(f"generation {done:.0f} of {of}")
+
+        found = learn_coefficients(
+            get_task(options.task), start, random_drawings(options.period, options.curves),
+            names=names, search=Search(options.learn, options.candidates, seed=options.seed),
+            dynamics=Dynamics(options.neurons), schedule=options.schedule, folder=folder,
+            observe=observe,
+        )  # fmt: skip
+    console.out(f"Middle deviation of the candidates: {_middle(found, 0)} in the first generation, "
+                f"{_middle(found, -1)} in the last")  # fmt: skip
+    for name in names:
+        old, new = getattr(start, name), getattr(found.algorithm, name)
+        console.out(f"{name}: {old:.4g} at the start, {new:.4g} learned")
+    return found.algorithm
+
+
+def _middle(found: Learned, generation: int) -> str:
+    return f"{10 ** float(median(found.scores[generation])):.3g}"
 
 
 def _watched(simulation: Simulation, folder: Path, console: Console) -> Run:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from metaplast.base.coerce import coerce
-from metaplast.base.errors import require
+from metaplast.base.coerce import coerce, from_plain
+from metaplast.base.errors import UserError, require
+from metaplast.base.files import read_json
+from metaplast.base.paths import AnyPath, as_path
 from metaplast.reservoirs.tasks import Task
 
 CostOf = Literal["exploration", "output"]
@@ -148,3 +150,18 @@ def by_name(task: Task, costs: tuple[float, ...] = ()) -> Mapping[str, Algorithm
     """Return every algorithm for a task, by the name that users write."""
     names = ("rmhl", "supertrex") if task.is_arm else ("force", "rmhl", "supertrex")
     return {n: published(n, task, costs) for n in names} | {"repaired": repaired(task, costs)}
+
+
+def read_algorithm(path: AnyPath) -> Algorithm:
+    """Return the algorithm of an earlier run, from the `run.json` that `metaplast draw` wrote.
+
+    Raises:
+        UserError: if the file is missing or damaged, or holds no algorithm.
+    """
+    place = as_path(path, "algorithm")
+    found = read_json(place, "the run.json of a drawing")
+    if not isinstance(found, Mapping) or "algorithm" not in found:
+        raise UserError(
+            f"{place} holds no algorithm; give the run.json that metaplast draw has written."
+        )
+    return Algorithm(**from_plain(Algorithm, found["algorithm"], f"the algorithm in {place}"))

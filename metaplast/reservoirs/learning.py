@@ -23,17 +23,21 @@ from metaplast.base.files import write_json
 from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.seeds import numpy_generator
+from metaplast.base.tensors import require_count
 from metaplast.reservoirs.algorithm import Algorithm
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.network import Dynamics, Schedule
 from metaplast.reservoirs.run import Run
 from metaplast.reservoirs.simulation import Simulation
+from metaplast.reservoirs.targets import random_curve
 from metaplast.reservoirs.tasks import Task
 
 LEARNED = ("exploration_rate", "mastery_rate", "noise_size", "threshold")
 # A run that diverges counts like one with this deviation; nothing counts as worse.
 WORST = 10.0
 KEPT = "coefficients.json"
+# Seed of the first drawing of a search.
+_FIRST = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,37 @@ class Drawing:
 
 # The drawings of a generation: all its candidates draw the same ones, with the same noise.
 Drawings = Callable[[int], Sequence[Drawing]]
+
+
+def random_drawings(period: int, count: int) -> Drawings:
+    """Return fresh random curves and reservoirs for each generation.
+
+    Their seeds begin at 1,000,000, so that smaller seeds are free for tests.
+
+    Args:
+        period: steps of a curve.
+        count: drawings of each generation.
+
+    Raises:
+        UserError: if `count` is below 1.
+    """
+    require_count(count, "count")
+
+    def drawings(generation: int) -> list[Drawing]:
+        first = _FIRST + generation * count
+        return [Drawing(random_curve(period, s), s) for s in range(first, first + count)]
+
+    return drawings
+
+
+def learnable(algorithm: Algorithm) -> tuple[str, ...]:
+    """Return the names of the coefficients in `LEARNED` that an algorithm uses."""
+    used = {
+        "exploration_rate": algorithm.explores, "noise_size": algorithm.explores,
+        "mastery_rate": algorithm.masters,
+        "threshold": algorithm.masters and not algorithm.supervised,
+    }  # fmt: skip
+    return tuple(name for name in LEARNED if used[name])
 
 
 @dataclass(frozen=True)
@@ -100,12 +135,12 @@ def learn_coefficients(
     start: Algorithm,
     drawings: Drawings,
     *,
-    names: Sequence[str] = LEARNED,
+    names: Sequence[str] | None = None,
     search: Search | None = None,
     dynamics: Dynamics | None = None,
     schedule: Schedule | None = None,
     folder: AnyPath | None = None,
-    observe: Callable[[int, int], None] = lambda *_: None,
+    observe: Callable[[float, int], None] = lambda *_: None,
 ) -> Learned:
     """Return the algorithm with coefficients that make the mean of log10(deviation) small.
 
@@ -113,18 +148,21 @@ def learn_coefficients(
         task: what draws.
         start: the algorithm at the centre of the first generation.
         drawings: of each generation, by its number from 0.
-        names: of the coefficients to learn; all must be positive at the start.
+        names: of the coefficients to learn, which must be positive at the start; by default, those
+            of `LEARNED` that the algorithm uses.
         search: how to search.
         dynamics: sizes and constants of the reservoirs.
         schedule: periods of learning and of the test.
         folder: for the scores after each generation; the same call continues from them.
-        observe: called with the generations that are done, and with all.
+        observe: called before each drawing, and after each generation, with the generations that
+            are done, in fractions, and with all.
 
     Raises:
         UserError: if cma is not installed, a name is unknown, a coefficient is not positive, or the
             folder holds another search.
     """
     search = search or Search()
+    names = learnable(start) if names is None else names
     _require_positive(start, names)
     strategy = _strategy(len(names), search)
     identity = _identity(task, start, names, search, schedule or Schedule(), dynamics or Dynamics())
@@ -134,11 +172,13 @@ def learn_coefficients(
             Lane(f"candidate {i}", task, _scaled(start, names, each))
             for i, each in enumerate(factors)
         ]
-        found = [
-            Simulation(lanes, each.target, dynamics, schedule, each.seed).run()
-            for each in drawings(generation)
-        ]
-        means: list[float] = np.mean([[badness(run) for run in runs] for runs in found], 0).tolist()
+        found, drawn = [], drawings(generation)
+        require(len(drawn) > 0, f"generation {generation} has no drawings; give at least one.")
+        for i, each in enumerate(drawn):
+            observe(generation + i / len(drawn), search.generations)
+            runs = Simulation(lanes, each.target, dynamics, schedule, each.seed).run()
+            found.append([badness(run) for run in runs])
+        means: list[float] = np.mean(found, 0).tolist()
         return means
 
     held = nullcontext() if folder is None else locked(as_path(folder, "folder"), make=True)
@@ -185,8 +225,12 @@ def _require_positive(start: Algorithm, names: Sequence[str]) -> None:
         )
 
 
-def _strategy(size: int, search: Search) -> Any:
-    """Return CMA-ES from the origin, with random numbers of its own."""
+def evolution_package() -> Any:
+    """Return the package that has CMA-ES.
+
+    Raises:
+        UserError: if it is not installed.
+    """
     try:
         import cma
     except ImportError:
@@ -194,6 +238,12 @@ def _strategy(size: int, search: Search) -> Any:
             "learning coefficients needs the package cma, which is not installed; install "
             "metaplast[evolution]."
         ) from None
+    return cma
+
+
+def _strategy(size: int, search: Search) -> Any:
+    """Return CMA-ES from the origin, with random numbers of its own."""
+    cma = evolution_package()
     draw = numpy_generator(search.seed, "coefficients")
     options = {
         "popsize": search.population,

@@ -17,7 +17,6 @@ from metaplast.reproduce.table import AT, DIVERGED, Row, Table
 from metaplast.reproduce.verdict import Claim
 from metaplast.reservoirs import (
     Algorithm,
-    Drawing,
     Dynamics,
     Lane,
     Schedule,
@@ -27,6 +26,7 @@ from metaplast.reservoirs import (
     learn_coefficients,
     published,
     random_curve,
+    random_drawings,
     repaired,
 )
 from rule_library.experiments.supertrex_runs import COSTS
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 RUNS = "coefficients"
 _OURS = "ours, in no paper"
 _ARM = get_task("arm:3")
-# Curves and reservoirs of learning have seeds that no test has.
-_FIRST_LEARNED = 1_000_000
 _FULL = {
     "neurons": 1000, "period": 50_000, "training": 10, "test": 5,
     "generations": 8, "population": 8, "drawings": 2, "short": (4, 1),
@@ -88,13 +86,8 @@ class LearnedVariant:
         """Return the learned algorithm, and the scores of each generation."""
         chosen = self.chosen(setting)
         period, count, (training, test) = chosen["period"], chosen["drawings"], chosen["short"]
-
-        def drawings(generation: int) -> list[Drawing]:
-            first = _FIRST_LEARNED + generation * count
-            return [Drawing(random_curve(period, s), s) for s in range(first, first + count)]
-
         found = learn_coefficients(
-            _ARM, _start(), drawings, folder=folder,
+            _ARM, _start(), random_drawings(period, count), folder=folder,
             search=Search(chosen["generations"], chosen["population"]),
             dynamics=Dynamics(chosen["neurons"]),
             schedule=Schedule(period, training, test, lag=min(5, training)),

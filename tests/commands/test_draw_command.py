@@ -7,7 +7,7 @@ import pytest
 
 from metaplast.commands import draw as draw_command
 from metaplast.commands import guard
-from metaplast.reservoirs import simulation
+from metaplast.reservoirs import PEN, learning, published, simulation
 
 SMALL = ["--neurons=5", "--period=20", "--training=2", "--test=1"]
 
@@ -65,6 +65,10 @@ def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
         (["--neurons=0"], "neurons must be at least 1"),
         (["--training=0"], "must be at least 1"),
         (["--seed=-1"], "--seed must be"),
+        (["--learn=-1"], "--learn must be a number of generations"),
+        (["--candidates=3"], "--candidates must be at least 4"),
+        (["--curves=0"], "--curves must be at least 1"),
+        (["--algorithm=none.json"], "cannot read the run.json of a drawing from none.json"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(wrong, sentence, tmp_path, capsys):
@@ -74,3 +78,54 @@ def test_a_mistake_is_told_in_one_sentence(wrong, sentence, tmp_path, capsys):
     assert printed.startswith("error: ")
     assert sentence in printed
     assert not out.exists()
+
+
+LEARN = ["--learn=2", "--candidates=4", "--curves=2"]
+
+
+def test_coefficients_are_learned_and_used_again(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("cma")
+    out, plain, again = tmp_path / "out", tmp_path / "plain", tmp_path / "again"
+    seeds = []
+    made = learning.Simulation.__init__
+
+    def noted(self, lanes, target, dynamics, schedule, seed):
+        seeds.append(seed)
+        made(self, lanes, target, dynamics, schedule, seed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learning.Simulation, "__init__", noted)
+        assert guard(draw_command.main, [*SMALL, *LEARN, f"--out={out}"]) == 0
+    # The curve itself is drawn last, with its own seed, and never by a candidate.
+    assert [seed for seed in seeds if seed] == [1_000_000, 1_000_001, 1_000_002, 1_000_003]
+    printed = capsys.readouterr().out
+    assert printed.count("generation 1 of 2") == 1
+    assert "in the first generation" in printed
+    found = json.loads((out / "run.json").read_text())
+    start = published("supertrex", PEN)
+    learned = [found["algorithm"][name] / getattr(start, name) for name in learning.LEARNED]
+    assert all(0.05 < ratio < 20 and ratio != 1 for ratio in learned)
+    assert f"{start.noise_size:.4g} at the start, {found['algorithm']['noise_size']:.4g}" in printed
+    # The kept scores serve the same command again.
+    monkeypatch.setattr(learning, "badness", lambda run: pytest.fail("scored again"))
+    assert guard(draw_command.main, [*SMALL, *LEARN, f"--out={out}"]) == 0
+    assert json.loads((out / "run.json").read_text()) == found
+    # Without a search, the learned algorithm draws the same from its file.
+    file = f"--algorithm={out / 'run.json'}"
+    assert guard(draw_command.main, [*SMALL, file, f"--out={again}"]) == 0
+    assert guard(draw_command.main, [*SMALL, f"--out={plain}"]) == 0
+    drawn = [(folder / "drawn.csv").read_text() for folder in (out, again, plain)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_file_without_an_algorithm_is_refused(tmp_path, capsys):
+    for text, sentence in (
+        ("{}", "holds no algorithm"), ("[]", "holds no algorithm"),
+        ('{"algorithm": {"name": "x"}}', "has other fields"),
+    ):  # fmt: skip
+        (tmp_path / "run.json").write_text(text)
+        assert guard(draw_command.main, [f"--algorithm={tmp_path / 'run.json'}"]) == 2
+        assert sentence in capsys.readouterr().err
+    costs = [f"--algorithm={tmp_path / 'run.json'}", "--costs=1,2"]
+    assert guard(draw_command.main, costs) == 2
+    assert "leave --costs out" in capsys.readouterr().err
