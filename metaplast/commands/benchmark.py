@@ -15,7 +15,6 @@ from metaplast.batch_jobs.queue import cores
 from metaplast.commands._benchmark_row import (
     LOOPS,
     PEERS,
-    RECURRENT,
     WIDTHS,
     Case,
     check_data,
@@ -23,6 +22,7 @@ from metaplast.commands._benchmark_row import (
 )
 from metaplast.commands._options import parse
 from metaplast.commands._places import require_writable
+from metaplast.commands._recording_times import RecordingCase, recording_times
 from metaplast.commands._timings import table
 from metaplast.engines import get_engine
 from metaplast.systems.feedback import STACK
@@ -33,6 +33,7 @@ from metaplast.watch.console import make_console
 LESS_MEMORY = "lower --episodes"
 USUAL = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
 USUAL_RECURRENT = "eager-loop,jax,jax-vmap,reference,batched-loops,batched"
+RECORDINGS = "recordings"
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
 
 
@@ -41,10 +42,11 @@ class BenchmarkOptions:
     """Time the engines and their peers on the paper's network (784-170-130-100-70-47).
 
     With --system recurrent: on a recurrent network that sees an image for 5 of 50 time steps.
+    With --system recordings: rules from recordings, beside a peer that fits a Taylor series in JAX.
     """
 
-    system: Literal["fully-connected", "recurrent"] = "fully-connected"
-    """The network to time."""
+    system: Literal["fully-connected", "recurrent", "recordings"] = "fully-connected"
+    """What to time."""
     json: Path | None = None
     """File for the rows, as a JSON list."""
     repeats: int = 5
@@ -53,14 +55,20 @@ class BenchmarkOptions:
     """Episodes per call, for engines that take several."""
     threads: int = 2
     """Cores to use; the fused engine is also timed on one."""
-    steps: tuple[int, ...] = (250, 1000, 4000, 10000)
-    """Numbers of online steps; the peers are timed only with the first number."""
+    steps: tuple[int, ...] | None = None
+    """Numbers of online steps (default 250,1000,4000,10000), of which the peers are timed only with
+    the first; or steps of a recorded trial (default 50)."""
     engines: str = ""
     """Names of the engines and peers to time; all by default, but compiled of recurrent ones."""
-    inputs: int = WIDTHS[0]
-    """Pixels of an image (recurrent network only)."""
-    neurons: int = 100
-    """Neurons of the recurrent network."""
+    inputs: int | None = None
+    """Pixels of an image of the recurrent network (default 784), or inputs of the recorded layer
+    (default 50)."""
+    neurons: int | None = None
+    """Neurons of the recurrent network (default 100) or of the recorded layer (default 10)."""
+    trials: int = 50
+    """Recorded trials."""
+    epochs: int = 250
+    """Epochs of the fit of the peer that reads recordings."""
     dataset: str | None = None
     """A source of episodes, such as emnist, on which to measure what dropping dark pixels saves."""
     data_root: Path | None = None
@@ -76,11 +84,13 @@ class BenchmarkOptions:
         require_within("--repeats", self.repeats, 1, 1000)
         require_within("--episodes", self.episodes, 1, 10_000)
         require_within("--threads", self.threads, 1, max(2, cores()))
-        require(bool(self.steps), "--steps takes numbers with commas, such as 250,1000, got none.")
-        for steps in self.steps:
+        require_within("--trials", self.trials, 10, 10_000)
+        require_within("--epochs", self.epochs, 1, 100_000)
+        require(self.steps != (), "--steps takes numbers with commas, such as 250,1000, got none.")
+        for steps in self.lengths:
             require_within("--steps", steps, 1, 1_000_000)
-        require_within("--inputs", self.inputs, 1, 100_000)
-        require_within("--neurons", self.neurons, 1, 10_000)
+        require_within("--inputs", self.sizes[0], 1, 100_000)
+        require_within("--neurons", self.sizes[1], 1, 10_000)
         for name in self.wanted:
             if name not in (*PEERS, LOOPS):
                 get_engine(name)
@@ -98,8 +108,8 @@ class BenchmarkOptions:
         """Check that engines and data serve the network."""
         if self.system == STACK:
             require(
-                (self.inputs, self.neurons) == (WIDTHS[0], 100),
-                "--inputs and --neurons are for --system recurrent; leave them out.",
+                self.inputs is None and self.neurons is None,
+                "--inputs and --neurons are for --system recurrent or recordings; leave them out.",
             )
             require(
                 LOOPS not in self.wanted,
@@ -110,18 +120,36 @@ class BenchmarkOptions:
             self.dataset is None and "fused" not in self.wanted,
             "the fused engine and --dataset are for --system fully-connected; leave them out.",
         )
+        if self.system == RECORDINGS:
+            require(
+                not self.engines and len(self.lengths) == 1,
+                "--system recordings has no engines, and one number of steps; leave --engines out, "
+                "and give --steps 50.",
+            )
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and neurons."""
+        inputs, neurons = (50, 10) if self.system == RECORDINGS else (WIDTHS[0], 100)
+        return self.inputs or inputs, self.neurons or neurons
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Numbers of steps."""
+        usual = (50,) if self.system == RECORDINGS else (250, 1000, 4000, 10000)
+        return usual if self.steps is None else self.steps
 
     @property
     def wanted(self) -> list[str]:
         """The engines to time, without repetitions."""
-        usual = USUAL_RECURRENT if self.system == RECURRENT else USUAL
+        usual = USUAL if self.system == STACK else USUAL_RECURRENT
         return list(dict.fromkeys(words("--engines", self.engines or usual, "engine")))
 
 
 def cases(options: BenchmarkOptions) -> Iterator[Case]:
     """Return the rows to measure."""
     wanted = options.wanted
-    first, *longer = options.steps
+    first, *longer = options.lengths
     for rule in (PUBLISHED, ALL):
         for engine in wanted:
             slow = engine in ("eager-loop", "reference", LOOPS)
@@ -132,7 +160,7 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
             repeats = min(options.repeats, 3) if slow else options.repeats
             yield Case(
                 engine, rule, first, count, options.threads, repeats, system=options.system,
-                inputs=options.inputs, neurons=options.neurons,
+                inputs=options.sizes[0], neurons=options.sizes[1],
             )  # fmt: skip
     if "fused" not in wanted:
         return
@@ -157,6 +185,12 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(BenchmarkOptions, arguments, prog="benchmark", description=__doc__)
     console, rows = make_console(), list[dict[str, Any]]()
+    if options.system == RECORDINGS:
+        sizes = (*options.sizes, options.trials, options.lengths[0])
+        rows = recording_times(RecordingCase(*sizes, options.repeats, options.epochs), console)
+        if options.json is not None:
+            write_json(options.json, rows)
+        return
     chosen = list(cases(options))
     with_data = next((case for case in chosen if case.dataset is not None), None)
     if with_data is not None:

@@ -251,6 +251,12 @@ WRITTEN = [
     ("benchmark", ["--dataset=digits", "--engines=batched"]),
     ("benchmark", ["--steps=none"]),
     ("benchmark", ["--threads=100000"]),
+    ("benchmark", ["--inputs=5"]),
+    ("benchmark", ["--system=recordings", "--engines=batched"]),
+    ("benchmark", ["--system=recordings", "--steps=50,100"]),
+    ("benchmark", ["--system=recordings", "--dataset=mnist"]),
+    ("benchmark", ["--system=recordings", "--trials=2"]),
+    ("benchmark", ["--system=recordings", "--epochs=0"]),
 ]
 CASES = [*generated(), *WRITTEN]
 

@@ -65,7 +65,9 @@ def run(name, arguments):
     arguments = [*BEFORE.get(name, ()), *arguments]
     if "--help" not in arguments:
         arguments += AFTER.get(name, ())
-    if name == "benchmark":
+    if "recordings" in arguments:
+        arguments += ["--inputs=4", "--neurons=2", "--trials=10", "--epochs=1"]
+    elif name == "benchmark":
         arguments.append(f"--engines={'batched' if 'recurrent' in arguments else 'fused'}")
     said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
