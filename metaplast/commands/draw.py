@@ -14,6 +14,7 @@ from rich.console import Console
 
 from metaplast.base.errors import UserError, require, require_seed, unknown_name
 from metaplast.base.files import csv_text, write_atomically, write_json, write_text
+from metaplast.batch_jobs.queue import cores
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder, own_folder
 from metaplast.commands._json import JsonOption, print_json
@@ -167,7 +168,7 @@ def _better(start: Algorithm, options: DrawOptions, folder: Path, console: Conso
             get_task(options.task), start, random_drawings(options.period, options.curves),
             names=names, search=Search(options.learn, options.candidates, seed=options.seed),
             dynamics=Dynamics(options.neurons), schedule=options.schedule, folder=folder,
-            observe=observe,
+            workers=min(cores(), options.curves), observe=observe,
         )  # fmt: skip
     console.out(f"Middle deviation of the candidates: {_middle(found, 0)} in the first generation, "
                 f"{_middle(found, -1)} in the last")  # fmt: skip

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,7 @@ def learn_coefficients(
     dynamics: Dynamics | None = None,
     schedule: Schedule | None = None,
     folder: AnyPath | None = None,
+    workers: int = 1,
     observe: Callable[[float, int], None] = lambda *_: None,
 ) -> Learned:
     """Return the algorithm with coefficients that make the mean of log10(deviation) small.
@@ -154,7 +158,9 @@ def learn_coefficients(
         dynamics: sizes and constants of the reservoirs.
         schedule: periods of learning and of the test.
         folder: for the scores after each generation; the same call continues from them.
-        observe: called before each drawing, and after each generation, with the generations that
+        workers: drawings of a generation that are simulated at once, in threads; the result does
+            not depend on it.
+        observe: called after each drawing and each generation with the generations that
             are done, in fractions, and with all.
 
     Raises:
@@ -163,6 +169,7 @@ def learn_coefficients(
     """
     search = search or Search()
     names = learnable(start) if names is None else names
+    require_count(workers, "workers")
     _require_positive(start, names)
     strategy = _strategy(len(names), search)
     identity = _identity(task, start, names, search, schedule or Schedule(), dynamics or Dynamics())
@@ -172,12 +179,15 @@ def learn_coefficients(
             Lane(f"candidate {i}", task, _scaled(start, names, each))
             for i, each in enumerate(factors)
         ]
-        found, drawn = [], drawings(generation)
+        drawn, found = drawings(generation), list[list[float]]()
         require(len(drawn) > 0, f"generation {generation} has no drawings; give at least one.")
-        for i, each in enumerate(drawn):
-            observe(generation + i / len(drawn), search.generations)
-            runs = Simulation(lanes, each.target, dynamics, schedule, each.seed).run()
+        calls = [
+            partial(Simulation, lanes, each.target, dynamics, schedule, each.seed) for each in drawn
+        ]
+        for runs in _at_once(calls, workers):
             found.append([badness(run) for run in runs])
+            if len(found) < len(drawn):
+                observe(generation + len(found) / len(drawn), search.generations)
         means: list[float] = np.mean(found, 0).tolist()
         return means
 
@@ -195,6 +205,28 @@ def learn_coefficients(
             observe(generation + 1, search.generations)
     algorithm = _scaled(start, names, strategy.result.xfavorite)
     return Learned(algorithm, tuple(map(tuple, scores)))
+
+
+def _at_once(makers: Sequence[Callable[[], Simulation]], workers: int) -> Iterator[Sequence[Run]]:
+    """Yield what simulations found, in their order; after an interrupt the others stop soon."""
+    stopped = threading.Event()
+
+    def watch(*_: int) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+
+    def run(make: Callable[[], Simulation]) -> Sequence[Run]:
+        return make().run(observe=watch)
+
+    with ThreadPoolExecutor(min(workers, len(makers))) as pool:
+        waiting = [pool.submit(run, make) for make in makers]
+        try:
+            for each in waiting:
+                yield each.result()
+        finally:
+            stopped.set()
+            for each in waiting:
+                each.cancel()
 
 
 def badness(run: Run) -> float:

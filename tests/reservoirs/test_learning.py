@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import threading
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -43,7 +44,8 @@ class Valley:
         self.lanes = lanes
         self.asked.append((seed, target[0, 0], [lane.algorithm for lane in lanes]))
 
-    def run(self):
+    def run(self, observe):
+        observe(1, 1)
         return [
             SimpleNamespace(deviation=self.depth(lane), diverged_at=None) for lane in self.lanes
         ]
@@ -171,3 +173,40 @@ def test_a_random_curve_is_closed_smooth_and_decided_by_its_seed():
     assert np.hypot(*curve.T).max() == pytest.approx(1.2)
     steps = np.hypot(*np.diff(curve, axis=0, append=curve[:1]).T)
     assert steps.max() < 0.05
+
+
+def test_threads_change_nothing():
+    def several(generation):
+        return [Drawing(random_curve(10, s), s) for s in range(3 * generation, 3 * generation + 3)]
+
+    options = {"search": Search(2, 4), **SIZES}
+    at = []
+    one = learn_coefficients(
+        PEN, START, several, observe=lambda *where: at.append(where), **options
+    )
+    assert [done for done, _ in at] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
+    assert learn_coefficients(PEN, START, several, workers=3, **options) == one
+    with pytest.raises(UserError, match="workers must be a whole number") as caught:
+        learn_coefficients(PEN, START, several, workers=0, **options)
+    assert_is_one_sentence(caught.value)
+    with pytest.raises(UserError, match="generation 0 has no drawings") as caught:
+        learn_coefficients(PEN, START, lambda generation: [], **options)
+    assert_is_one_sentence(caught.value)
+
+
+def test_an_interrupt_stops_the_drawings_that_still_run(valley, monkeypatch):
+    ended, started = [], threading.Barrier(2, timeout=20)
+
+    def run(self, observe):
+        which = started.wait()
+        try:
+            while which:
+                observe(1, 2)
+            raise KeyboardInterrupt
+        finally:
+            ended.append(which)
+
+    monkeypatch.setattr(valley, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        learn(workers=2)
+    assert sorted(ended) == [0, 1]
