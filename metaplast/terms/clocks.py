@@ -3,8 +3,8 @@
     >>> slow = Term("slow", outer(post.error, trace(pre.activity, tau=20)), "made up")
     >>> [clock.name for clock in clocks_of([slow])]
     ['pre.activity_trace_20']
-    >>> retimed(slow, {clocks_of([slow])[0]: 25.0}).signals == {post.error, trace(pre.activity, 25)}
-    True
+    >>> retimed([slow], {clocks_of([slow])[0]: 25.0})[0].spell()
+    'eₗ ⟨yₗ₋₁, τ=25⟩ᵀ'
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from metaplast.terms.algebra import (
     Vector,
     trace,
 )
+from metaplast.terms.dense_formula import DenseFormula
 from metaplast.terms.notation import ASCII, TEXT, Notation
 from metaplast.terms.term import Term
 from metaplast.terms.traces import scalar_trace_of, trace_of
@@ -114,23 +115,31 @@ def _signals(vector: Vector | Gate) -> tuple[Signal, ...]:
     return vector.signals
 
 
-def retimed(term: Term, taus: Taus) -> Term:
-    """Return a term with other time constants, to `DIGITS` digits; those not given stay.
+def retimed(terms: Iterable[Term], taus: Taus) -> tuple[Term, ...]:
+    """Return terms with other time constants, to `DIGITS` digits; those not given stay.
 
     Args:
-        term: the term.
-        taus: τ ≥ 1 by the time constants that the term has now.
+        terms: the terms.
+        taus: τ ≥ 1 by the time constants that the terms have now.
     """
-    if not isinstance(term.formula, Formula) or not set(clocks_of([term])) & set(taus):
-        return term
-    formula = _formula(term.formula, {c: float(f"{tau:.{DIGITS}g}") for c, tau in taus.items()})
-    return replace(term, formula=formula)
+    rounded = {clock: float(f"{tau:.{DIGITS}g}") for clock, tau in taus.items()}
+    return tuple(
+        replace(term, formula=_formula(term.formula, rounded))
+        if isinstance(term.formula, Formula) and set(clocks_of([term])) & set(taus)
+        else term
+        for term in terms
+    )
 
 
 def differ_in_tau_alone(one: Term, other: Term) -> bool:
     """Return whether two terms are the same formula but for their time constants."""
-    first, second = (retimed(t, dict.fromkeys(clocks_of([t]), 2.0)).formula for t in (one, other))
-    return isinstance(first, Formula) and first == second and bool(clocks_of([one]))
+    first, second = (_untimed(term) for term in (one, other))
+    return bool(clocks_of([one])) and first == second
+
+
+def _untimed(term: Term) -> Formula | DenseFormula:
+    (found,) = retimed([term], dict.fromkeys(clocks_of([term]), 2.0))
+    return found.formula
 
 
 def _formula(formula: Formula, taus: Taus) -> Formula:

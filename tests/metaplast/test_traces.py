@@ -304,5 +304,6 @@ def _paired(learner, x_first):
     ends = Synapses(Operator(torch.zeros(1, 1, 1).double()), {pre.activity: x, post.activity: y})
     signals = dict(ends.signals)
     for signal in learner.system.traces:
-        signals[signal] = follow(trace_of(signal), ends, torch.zeros(1, 1).double())[0]
+        found = trace_of(signal)
+        signals[signal] = follow(found, ends, torch.zeros(1, 1).double(), found.tau)[0]
     return full_update(learner.terms[0], replace(ends, signals=signals)).sum()
