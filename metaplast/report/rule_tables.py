@@ -74,13 +74,11 @@ def run_terms_table(run: FinishedRun, width: int) -> Table:
         _Column(f"change of {run.scale.name}", right=True),
         _Column("locality", narrow=False),
     ]
-    # With learned time constants, a kept term differs from the candidate.
-    final = {term.name: term for term in run.rule.terms}
     kept = [term for term in run.terms if term.name in theta.names]
     rows = {
         term: {
             "term": term.name,
-            "formula": final.get(term.name, term).spell(),
+            "formula": run.final(term).spell(),
             "θ": theta.range_text(term.name) if term in kept else "dropped",
             f"change of {run.scale.name}": run.effect(term),
             "locality": term.locality,

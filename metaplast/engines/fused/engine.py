@@ -133,6 +133,11 @@ def _refusal(learner: Learner) -> str | None:
             f"the fused engine keeps no weights within limits, got --weights {system.weights}; use "
             f"--engine batched."
         )
+    if learner.clocks:
+        return (
+            "the fused engine takes time constants as they are, but --learn-tau needs the gradient "
+            "to them; use --engine batched."
+        )
     if not keeps_only_traces(system):
         names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
         return (
