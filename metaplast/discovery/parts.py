@@ -100,9 +100,7 @@ class Parts:
         split = with_lengths(split, self.config.lengths)
         system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
         # Checked before the first matrix is made.
-        self._require_memory(
-            trained_learner(self.config, system, self.choice.terms), at_once=1
-        )
+        self._require_memory(trained_learner(self.config, system, self.choice.terms), at_once=1)
         return split.bind(system)
 
     @cached_property

@@ -75,9 +75,7 @@ class EvolutionStrategy:
         slope = slope * (self.spread / self.tau_spread)
         return replace(found, tau_gradient=_mean(slope, tau_draws, counts))
 
-    def _draws(
-        self, shape: Sequence[int], like: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def _draws(self, shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
         """Return standard normal numbers for each pair, [pair, *shape]."""
         return torch.randn(
             (self.pairs, *shape), generator=generator, dtype=like.dtype, device=generator.device
@@ -87,7 +85,8 @@ class EvolutionStrategy:
 def _mean(slope: Tensor, draws: Tensor, counts: Tensor) -> Tensor:
     """Return the mean over pairs of ε slope for each episode, [episode, …]."""
     total = torch.tensordot(slope, draws, dims=([0], [0]))
-    return total / counts.view(-1, *[1] * (draws.dim() - 1))
+    found: Tensor = total / counts.view(-1, *[1] * (draws.dim() - 1))
+    return found
 
 
 def _moved(problem: Problem, step: Tensor, tau_step: Tensor | None) -> Problem:

@@ -162,9 +162,7 @@ class OuterLoop(SavedLoop):
         return self._drawn.problem(step, size, theta, learner=learner, tasks=tasks, log_taus=logs)
 
     @own_settings(grad=True)
-    def evidence(
-        self, theta: Tensor, steps: int, tasks: str, taus: Taus | None = None
-    ) -> Tensor:
+    def evidence(self, theta: Tensor, steps: int, tasks: str, taus: Taus | None = None) -> Tensor:
         """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
 
         Args:
@@ -196,9 +194,7 @@ class OuterLoop(SavedLoop):
             outcome, finite, self._theta.scale, tied=self._tied, clip=self.settings.clip
         )
         taus = {} if self.taus is None else self.taus.named
-        record = record_of(
-            self.stage, progress.step, problem, outcome, self._theta, gradient, taus
-        )
+        record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient, taus)
         with self._whole_or_not_at_all():
             if self.taus is not None:
                 self.taus.passed()

@@ -1,10 +1,10 @@
 """The time constants of terms: which they have, and the same terms with other ones.
 
-    >>> slow = Term("slow", outer(post.error, trace(pre.activity, tau=20)), "made up")
-    >>> [clock.name for clock in clocks_of([slow])]
-    ['pre.activity_trace_20']
-    >>> retimed([slow], {clocks_of([slow])[0]: 25.0})[0].spell()
-    'eₗ ⟨yₗ₋₁, τ=25⟩ᵀ'
+>>> slow = Term("slow", outer(post.error, trace(pre.activity, tau=20)), "made up")
+>>> [clock.name for clock in clocks_of([slow])]
+['pre.activity_trace_20']
+>>> retimed([slow], {clocks_of([slow])[0]: 25.0})[0].spell()
+'eₗ ⟨yₗ₋₁, τ=25⟩ᵀ'
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class Clock:
         if isinstance(self.of, Eligibility):
             inside = notation.formula(self.of.formula)
             return notation.eligibility.format(inside, tau=f"{self.tau:g}")
-        return (
-            notation.gate(self.of) if isinstance(self.of, Scalar) else notation.signal(self.of)
-        )
+        return notation.gate(self.of) if isinstance(self.of, Scalar) else notation.signal(self.of)
 
 
 Taus = Mapping[Clock, float]

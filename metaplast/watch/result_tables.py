@@ -93,9 +93,7 @@ def taus_table(result: Result) -> Table:
     for column in ("of", "learned from τ", "τ", "terms"):
         table.add_column(column, justify="right" if "τ" in column else "left", overflow="fold")
     for each in result.taus:
-        table.add_row(
-            each.of.spell(), f"{each.start:g}", f"{each.tau:.4g}", ", ".join(each.terms)
-        )
+        table.add_row(each.of.spell(), f"{each.start:g}", f"{each.tau:.4g}", ", ".join(each.terms))
     return table
 
 

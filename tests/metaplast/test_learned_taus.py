@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from episodes.planted import PlantedSampler
-from support import Clouds, assert_close, assert_is_one_sentence, essence, normal, refusal, seeded
+from support import Clouds, assert_close, essence, normal, refusal, seeded
 from systems.settings import SETTINGS
 
-from metaplast import DiscoveryConfig, Learner, Rule, UserError, discover
-from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from episodes.planted import PlantedSampler
+from metaplast import DiscoveryConfig, Learner, Rule, discover
 from metaplast.base.plain_data import DataError
 from metaplast.base.tensors import copied
-from metaplast.discovery.run import Discovery, write_config
+from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import CHECKPOINT
 from metaplast.engines import Outcome, Problem, get_engine
@@ -181,7 +180,9 @@ def test_an_estimate_without_gradients_is_the_exact_gradient_within_its_error_ba
     scale = torch.full_like(problem.theta, 0.05)
     found = strategy.run(BATCHED, problem, scale, seeded(3))
     # The perturbations of θ and of log τ add noise to each other's estimates.
-    size = (exact.theta_gradient * scale * 1e-4).norm(dim=1) + (exact.tau_gradient * 2e-3).norm(dim=1)
+    size = (exact.theta_gradient * scale * 1e-4).norm(dim=1) + (exact.tau_gradient * 2e-3).norm(
+        dim=1
+    )
     error = (found.tau_gradient - exact.tau_gradient).abs().amax(1) * 2e-3
     assert (error < 4 * size / math.sqrt(400)).all()
     assert (exact.tau_gradient.abs().amax(1) * 2e-3 > 4 * size / math.sqrt(400)).any()
@@ -397,3 +398,17 @@ def test_a_discovery_learns_tau_writes_it_and_goes_on_bit_for_bit(theta, tmp_pat
         again = Discovery.resume(killed, terms=terms).run()
         assert essence(again) == essence(whole)
         assert again.taus == whole.taus
+
+
+def test_what_cannot_learn_time_constants_says_so():
+    config = {**TINY, "terms": "error_hebbian,oja"}
+    assert "no candidate term has one" in refusal(discover, DiscoveryConfig(**config))
+    fused = DiscoveryConfig(**{**TINY, "engine": "fused"})
+    assert "use --engine batched" in refusal(discover, fused, terms=[slow(3)], split=SPLIT)
+    assert "--tau-lr must be a positive" in refusal(DiscoveryConfig, tau_lr=0.0)
+
+
+def test_settings_that_learn_no_tau_are_written_as_before():
+    assert not {"learn_tau", "tau_lr"} & set(DiscoveryConfig().to_json())
+    config = DiscoveryConfig(**TINY, tau_lr=0.1)
+    assert DiscoveryConfig.from_json(config.to_json()) == config
