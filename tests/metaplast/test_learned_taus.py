@@ -1,11 +1,13 @@
 """Time constants learned beside θ: the gradient to log τ, the outer loop, whole discoveries."""
 
+import io
 import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from support import Clouds, assert_close, essence, normal, refusal, seeded
 from systems.settings import SETTINGS
 
@@ -17,6 +19,7 @@ from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import CHECKPOINT
 from metaplast.engines import Outcome, Problem, get_engine
+from metaplast.export import export_rule
 from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.growth import GrowthSettings
@@ -32,6 +35,7 @@ from metaplast.terms.algebra import W, dot, eligible, outer, post, pre, scalar, 
 from metaplast.terms.clocks import Clock, clocks_of, differ_in_tau_alone, retimed
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import DenseFormula, Term
+from metaplast.watch.result_tables import taus_table
 
 BATCHED = get_engine("batched")
 SIZE = scalar("error_size")
@@ -390,6 +394,13 @@ def test_a_discovery_learns_tau_writes_it_and_goes_on_bit_for_bit(theta, tmp_pat
     assert [each["tau"] for each in summary["taus"]] == [each.tau for each in whole.taus]
     assert "tau_pre.activity_trace_3" in (folder / "history.csv").read_text().splitlines()[0]
     assert "became τ=" in facts(read_run(folder, terms))["learned time constants"]
+    table = Console(width=200, file=io.StringIO())
+    table.print(taus_table(whole))
+    assert all(f"{each.tau:.4g}" in table.file.getvalue() for each in learned.values())
+    # Exported programs are executed, and compared with the engine.
+    network = FullyConnected((6, 5, 3), feedback_name=rule.feedback)
+    program = export_rule(rule, network, "numpy")
+    assert program.check.difference < 1e-10
     for state in copier.copies.values():
         killed = tmp_path / "killed"
         killed.mkdir(exist_ok=True)
