@@ -317,7 +317,7 @@ def test_a_loop_goes_on_bit_for_bit_and_refuses_what_does_not_fit():
         return loop_of(planted(4, steps=3), (slow(2),), episodes=80, schedule="constant", **options)
 
     loop, again = fresh(), fresh()
-    for _ in range(6):
+    for _ in range(9):  # Into the steps that are averaged.
         loop.run_step()
     state = copied(read_stages({"stages": {"search": loop.state()}})["search"])
     again.restore(state)
