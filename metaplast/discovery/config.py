@@ -56,6 +56,7 @@ ENTRY = 160
 _UNSAID: Mapping[str, Any] = {
     "entry": None, "look": 64, "positive": None, "negative": None,
     "estimator": "gradient", "pairs": 8, "spread": None, "weights": NONE,
+    "learn_tau": False, "tau_lr": 0.05,
 }  # fmt: skip
 
 

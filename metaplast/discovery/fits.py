@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from metaplast.base.bands import Band, mean_band
+from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
 # A rule is hopeless if the first tasks show that it is worse by so many standard errors.
@@ -25,11 +26,13 @@ class Fit:
         theta: their coefficients, in the same order.
         score: on each validation task, the same tasks for every fit, [episode]; on the first ones
             alone if these show that the fit is hopeless.
+        taus: time constants that were learned with them, by those of the pool.
     """
 
     kept: tuple[int, ...]
     theta: Coefficients
     score: Tensor
+    taus: Taus = field(default_factory=dict)
 
     def trimmed(self) -> Fit:
         """Return the rule without the terms whose coefficients are all zero, unless all are."""
@@ -40,7 +43,7 @@ class Fit:
     def only(self, kept: Sequence[int]) -> Fit:
         """Return a subset of its terms with their coefficients."""
         names = [self.theta.names[self.kept.index(k)] for k in kept]
-        return Fit(tuple(kept), self.theta.select(names), self.score)
+        return replace(self, kept=tuple(kept), theta=self.theta.select(names))
 
     def difference(self, other: Fit) -> Band:
         """Return the mean of this score minus the other's, task by task, with its band."""

@@ -20,7 +20,10 @@ from metaplast.meta.evaluation import Evaluation, evaluate, least_scores
 from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.systems.learner import Learner
+from metaplast.systems.system import System
+from metaplast.systems.timed import timed
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.clocks import Taus, retimed
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import KnownRule, get_term, goes_with
 from metaplast.terms.term import Term
@@ -36,6 +39,20 @@ class Counter(Protocol):
 
     def __call__(self, name: str, episodes: int) -> None:
         """Receive the number of newly evaluated tasks of a rule."""
+
+
+def trained_learner(
+    config: DiscoveryConfig, system: System, terms: Sequence[Term], taus: Taus | None = None
+) -> Learner:
+    """Return the learner that an outer loop trains; with --learn-tau, its time constants too.
+
+    Args:
+        config: the configuration.
+        system: what learns.
+        terms: of the rule.
+        taus: where time constants start that do not start at the τ of the terms.
+    """
+    return Learner(timed(system, terms, taus) if config.learn_tau else system, tuple(terms))
 
 
 class Loops:
@@ -58,9 +75,15 @@ class Loops:
 
     def learner(self, terms: Sequence[Term], feedback: str | None = None) -> Learner:
         """Return a learner with these terms; its feedback is the configured one if None."""
+        return Learner(self._system(feedback), tuple(terms))
+
+    def trained(self, terms: Sequence[Term], taus: Taus | None = None) -> Learner:
+        """Return the learner with these terms that is trained, see `trained_learner`."""
+        return trained_learner(self.config, self._system(), terms, taus)
+
+    def _system(self, feedback: str | None = None) -> System:
         split = self.split
-        system = self.config.build_system(split.inputs, split.outputs, feedback, split.timing)
-        return Learner(system, tuple(terms))
+        return self.config.build_system(split.inputs, split.outputs, feedback, split.timing)
 
     def known_learner(self, rule: KnownRule) -> Learner:
         """Return the learner of a known rule, with the configured feedback if the rule allows."""
@@ -173,7 +196,9 @@ class Loops:
         """
         return {
             pool[k].name: self.test(
-                f"{kind} {pool[k].name}", self.learner([pool[i] for i in fit.kept]), fit.theta
+                f"{kind} {pool[k].name}",
+                self.learner(retimed([pool[i] for i in fit.kept], fit.taus)),
+                fit.theta,
             )
             for k, fit in fits.items()
         }

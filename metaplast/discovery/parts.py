@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from metaplast.base.device import require_device
+from metaplast.base.errors import require
 from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.loops import Loops
+from metaplast.discovery.loops import Loops, trained_learner
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.own import Own, OwnData
 from metaplast.discovery.room import require_room
@@ -23,6 +24,7 @@ from metaplast.systems.learner import Learner
 from metaplast.tasks.lengths import with_lengths
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.clocks import clocks_of
 from metaplast.terms.library import KnownRule, baselines
 from metaplast.terms.term import Term
 
@@ -57,6 +59,11 @@ class Parts:
         self.config = config
         self.choice = config.choice.extended(terms)
         require_signs(self.choice.terms, config)
+        require(
+            not config.learn_tau or bool(clocks_of(self.choice.terms)),
+            "--learn-tau learns the time constants of traces and eligibilities, but no candidate "
+            "term has one; leave it out, or give terms such as those with trace(…, tau=20).",
+        )
         self.stages = stages
         self._observers = tuple(observers)
         self._given_split = split
@@ -93,13 +100,13 @@ class Parts:
         split = with_lengths(split, self.config.lengths)
         system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
         # Checked before the first matrix is made.
-        self._require_memory(Learner(system, self.choice.terms), at_once=1)
+        self._require_memory(trained_learner(self.config, system, self.choice.terms), at_once=1)
         return split.bind(system)
 
     @cached_property
     def learner(self) -> Learner:
         """The network with all candidate terms."""
-        return self._loops.learner(self.choice.terms)
+        return self._loops.trained(self.choice.terms)
 
     @cached_property
     def engine(self) -> Engine:

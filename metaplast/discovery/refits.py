@@ -13,6 +13,7 @@ from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, Tried, trial
 from metaplast.meta.outer_loop import OuterLoop, StandstillError
 from metaplast.systems.learner import Learner
+from metaplast.terms.clocks import Taus, retimed
 from metaplast.terms.coefficients import Coefficients
 
 # Looks' worth of tasks on which the dropped terms are judged.
@@ -27,6 +28,8 @@ WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmatio
 
 class Refits:
     """Trains parts of the pool without penalty, and measures them on validation tasks.
+
+    Time constants that are learned go on from those of the fit that a refit starts from.
 
     Args:
         loops: make the loops, and evaluate rules.
@@ -49,27 +52,28 @@ class Refits:
             StandstillError: if every task diverges.
         """
         theta = self._search.fitted.select(self._names(kept))
-        return self._refit(REFIT, kept, theta, times=FIRST)
+        return self._refit(REFIT, kept, theta, self._search.fitted_taus, times=FIRST)
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
         """Return the fit without the terms at some positions of the pool."""
         rest = [k for k in fit.kept if k not in positions]
         what = f"{WITHOUT} {', '.join(self._names(positions))}"
-        return self._try(what, rest, fit.theta.select(self._names(rest)), best)
+        return self._try(what, rest, fit.theta.select(self._names(rest)), fit.taus, best)
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the fit with a dropped term put back; its coefficient starts at zero."""
         name, more = self._pool[position].name, sorted([*fit.kept, position])
-        return self._try(f"{WITH} {name}", more, fit.theta.insert(more.index(position), name))
+        theta = fit.theta.insert(more.index(position), name)
+        return self._try(f"{WITH} {name}", more, theta, fit.taus)
 
     def again(self, fit: Fit) -> Fit:
         """Return the fit of the same terms after one more refit."""
-        return self._try(AGAIN, fit.kept, fit.theta)
+        return self._try(AGAIN, fit.kept, fit.theta, fit.taus)
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on tasks that only this round uses."""
         purpose = CONFIRMATION + " again" * turn
-        return self._measured(CONFIRMATION, fit.kept, fit.theta, purpose)
+        return self._measured(CONFIRMATION, fit.kept, fit.theta, fit.taus, purpose)
 
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
         """Return the terms to put back, and the gradient to the others in standard errors.
@@ -84,7 +88,7 @@ class Refits:
         theta[..., list(fit.kept)] = fit.theta.tensor
         active = torch.zeros(len(self._pool), dtype=torch.bool, device=theta.device)
         active[list(fit.kept)] = True
-        gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence")
+        gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence", fit.taus)
         evidence, found = bars.judged(gradients, active, search.signs)
         tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
@@ -95,32 +99,40 @@ class Refits:
         found = fit.theta.in_units(self._search.scale.select(names)).largest
         return dict(zip(fit.kept, found, strict=True))
 
-    def learner(self, kept: Sequence[int]) -> Learner:
-        """Return the learner with the terms at some positions of the pool."""
-        return self._loops.learner([self._pool[k] for k in kept])
+    def learner(self, kept: Sequence[int], taus: Taus) -> Learner:
+        """Return the learner with the terms at some positions of the pool, with learned τ."""
+        return self._loops.learner(retimed([self._pool[k] for k in kept], taus))
 
     def _names(self, kept: Sequence[int]) -> list[str]:
         return [self._pool[k].name for k in kept]
 
     def _try(
-        self, what: str, kept: Sequence[int], theta: Coefficients, best: Fit | None = None
+        self,
+        what: str,
+        kept: Sequence[int],
+        theta: Coefficients,
+        taus: Taus,
+        best: Fit | None = None,
     ) -> Fit:
         """Return a refit; if all of its tasks diverge, the fit with the worst score."""
         self._trials += 1
         try:
-            return self._refit(trial(self._trials, what), kept, theta, best)
+            return self._refit(trial(self._trials, what), kept, theta, taus, best)
         except StandstillError:
-            return Fit(tuple(kept), theta, self._loops.least_scores(self.learner(kept), theta))
+            least = self._loops.least_scores(self.learner(kept, taus), theta)
+            return Fit(tuple(kept), theta, least, taus)
 
     def _refit(
         self,
         stage: str,
         kept: Sequence[int],
         theta: Coefficients,
+        taus: Taus,
         best: Fit | None = None,
         times: int = 1,
     ) -> Fit:
-        learner, settings = self.learner(kept), self._loops.config.refit_outer
+        settings = self._loops.config.refit_outer
+        learner = self._loops.trained([self._pool[k] for k in kept], taus)
         settings = replace(settings, episodes=times * settings.episodes)
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
@@ -129,8 +141,10 @@ class Refits:
                 stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
             ),
         )  # fmt: skip
+        # Those of dropped terms stay, in case one is put back.
+        taus = {**taus, **loop.fitted_taus}
         # A decay that was clamped at zero is not part of the rule.
-        fit = self._measured(stage, kept, loop.fitted, VALIDATION, best).trimmed()
+        fit = self._measured(stage, kept, loop.fitted, taus, VALIDATION, best).trimmed()
         score = self._loops.config.score_objective.score_scale.band(fit.score)
         self.tried.append(Tried(stage, fit.theta.names, score))
         return fit
@@ -140,6 +154,7 @@ class Refits:
         name: str,
         kept: Sequence[int],
         theta: Coefficients,
+        taus: Taus,
         purpose: str,
         best: Fit | None = None,
     ) -> Fit:
@@ -149,5 +164,5 @@ class Refits:
                 return False
             return is_hopeless(score, best.score, self._loops.config.least_gain)
 
-        found = self._loops.evaluate(name, self.learner(kept), theta, purpose, enough)
-        return Fit(tuple(kept), theta, found.score)
+        found = self._loops.evaluate(name, self.learner(kept, taus), theta, purpose, enough)
+        return Fit(tuple(kept), theta, found.score, taus)

@@ -12,6 +12,7 @@ from metaplast.base.bands import Band
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own
+from metaplast.discovery.taus import LearnedTau
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.growth import Trial
 from metaplast.meta.record import Record
@@ -97,6 +98,7 @@ class Result:
         tried: the rules that selection fitted, in order.
         notices: what was left out of the computation and how often, one sentence for each kind;
             counted since the run was last started or continued.
+        taus: the time constants of the rule that were learned.
     """
 
     rule: Rule
@@ -118,6 +120,7 @@ class Result:
     trials: tuple[Trial, ...] = ()
     notices: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
+    taus: tuple[LearnedTau, ...] = ()
 
     @property
     def dataset(self) -> str:

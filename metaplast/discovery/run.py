@@ -25,11 +25,13 @@ from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
+from metaplast.discovery.taus import LearnedTau, learned_taus
 from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.clocks import Taus, retimed
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import Term
 
@@ -82,6 +84,7 @@ class Discovery(Parts):
         self._notices = Notices()
         self.selection: Selection | None = None
         self._tried: tuple[Tried, ...] = ()
+        self._taus: tuple[LearnedTau, ...] = ()
 
     @classmethod
     def resume(
@@ -236,14 +239,16 @@ class Discovery(Parts):
     def _found(self) -> tuple[OuterLoop, tuple[Term, ...], Coefficients]:
         """Search and select; return the search, and the terms of the rule with coefficients."""
         search = self.stages.run(SEARCH, self._search)
-        kept, theta = self._kept(search)
-        return search, tuple(search.learner.terms[k] for k in kept), theta
+        kept, theta, taus = self._kept(search)
+        chosen = [search.learner.terms[k] for k in kept]
+        self._taus = learned_taus(chosen, taus)
+        return search, retimed(chosen, taus), theta
 
     def _search(self) -> OuterLoop:
         return self._loops.search(self.learner, tied=self._refit > 0)
 
-    def _kept(self, search: OuterLoop) -> tuple[list[int], Coefficients]:
-        """Return the positions of the terms to keep, and their coefficients."""
+    def _kept(self, search: OuterLoop) -> tuple[list[int], Coefficients, Taus]:
+        """Return the positions of the terms to keep, their coefficients, and learned τ."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
         if search.growth is not None:
             # Each term was tested when it entered, so a small coefficient is no reason to drop it.
@@ -251,11 +256,11 @@ class Discovery(Parts):
         elif self.choice.is_pool:
             kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)
         if not self._refit or not kept:
-            return kept, search.fitted.select(pool[k].name for k in kept)
+            return kept, search.fitted.select(pool[k].name for k in kept), search.fitted_taus
         refits = Refits(self._loops, search)
         self.selection = select(refits.start(kept), pool, refits, self.config.least_gain)
         self._tried = tuple(refits.tried)
-        return list(self.selection.fit.kept), self.selection.fit.theta
+        return list(self.selection.fit.kept), self.selection.fit.theta, self.selection.fit.taus
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
         """Return each baseline's learner and coefficients; the search may be one of them."""
@@ -284,7 +289,9 @@ class Discovery(Parts):
         errors = {} if self.selection is None else self.selection.errors
         return Result(
             rule=Rule.of(terms, theta, feedback, provenance),
-            searched=Rule.of(pool, search.fitted, feedback, provenance),
+            searched=Rule.of(
+                retimed(pool, search.fitted_taus), search.fitted, feedback, provenance
+            ),
             scale=search.scale.columns(),
             history=tuple(self.stages.history()),
             **tested._asdict(),
@@ -300,4 +307,5 @@ class Discovery(Parts):
             own=self.own,
             notices=self._notices.lines,
             tried=self._tried,
+            taus=self._taus,
         )

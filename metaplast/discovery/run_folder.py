@@ -82,11 +82,12 @@ def history_csv(records: Iterable[Record], score: str) -> str:
 
 
 def _row(record: Record, score: str) -> dict[str, Any]:
-    plain = {k: v for k, v in vars(record).items() if k not in ("theta", "angles")}
+    plain = {k: v for k, v in vars(record).items() if k not in ("theta", "angles", "taus")}
     row = {score if k == "score" else k: v for k, v in plain.items()}
     row |= {f"angle_{layer}": value for layer, value in enumerate(record.angles, start=1)}
     for term, values in record.theta.items():
         row |= zip(theta_columns(term, len(values)), values, strict=True)
+    row |= {f"tau_{name}": value for name, value in record.taus.items()}
     return row
 
 
@@ -115,6 +116,7 @@ def summary(result: Result) -> dict[str, Any]:
         "without": {name: _ends(result.loss_without(name)) for name in result.without},
         "added": {name: _ends(result.gain_with(name)) for name in result.added},
         "errors": result.errors,
+        **({"taus": [each.to_json() for each in result.taus]} if result.taus else {}),
         "tried": [
             {"stage": each.stage, "terms": list(each.terms), **_ends(each.score)}
             for each in result.tried

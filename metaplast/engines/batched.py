@@ -34,6 +34,7 @@ from metaplast.engines.way_back import Steps, Watch, WayBack
 from metaplast.scans.functions import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
+from metaplast.systems.timed import log_taus
 
 
 class BatchedEngine(Engine):
@@ -188,7 +189,14 @@ class _Sweep:
             segment = range(start, min(start + length, steps))
             theta_adjoint += way_back.carry(kept[-1], end, segment, taken, watch)
             end = kept.pop()
-        return Outcome(loss, score, self.problem.reduce(theta_adjoint), final)
+        to_taus = self._to_taus(way_back.carried)
+        return Outcome(loss, score, self.problem.reduce(theta_adjoint), final, to_taus)
+
+    def _to_taus(self, carried: list[Tensor]) -> Tensor | None:
+        """Return the gradient to log τ, from the adjoint of the vectors carried at the start."""
+        clocks = self.problem.learner.clocks
+        adjoint = State({}, dict(zip(self.stepper.carried, carried, strict=True)))
+        return torch.cat(log_taus(adjoint, clocks), 1) if clocks else None
 
     def _moving(self, state: State) -> Before:
         """Return the moving part of a state, in the stepper's order."""

@@ -97,12 +97,15 @@ class Outcome:
         theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape]; None if not requested. If each
             episode has its own θ, [episode, site, term].
         final: the learned weights.
+        tau_gradient: exact ∂loss/∂log τ of the learner's `clocks`, [episode, clock]; None if it has
+            none, or no gradient was requested.
     """
 
     loss: Tensor
     score: Tensor
     theta_gradient: Tensor | None
     final: State
+    tau_gradient: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that all tensors hold the same episodes.
@@ -115,8 +118,9 @@ class Outcome:
             shapes[0][:1],
             *(tuple(matrix.shape[:1]) for matrix in self.final.matrices.values()),
         }
-        if self.theta_gradient is not None:
-            axes.add(tuple(self.theta_gradient.shape[:1]))
+        for gradient in (self.theta_gradient, self.tau_gradient):
+            if gradient is not None:
+                axes.add(tuple(gradient.shape[:1]))
         require(
             len(shapes[0]) == 1 and shapes[0] == shapes[1] and len(axes) == 1,
             f"an outcome's loss and score must be [episode], with the same episodes in gradient "
@@ -127,6 +131,7 @@ class Outcome:
     def joined(cls, outcomes: Sequence[Outcome]) -> Outcome:
         """Return the outcome of the episodes of several outcomes, in order."""
         gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
+        to_taus = [o.tau_gradient for o in outcomes if o.tau_gradient is not None]
         finals = [outcome.final for outcome in outcomes]
         return cls(
             torch.cat([outcome.loss for outcome in outcomes]),
@@ -136,6 +141,7 @@ class Outcome:
                 {n: torch.cat([f.matrices[n] for f in finals]) for n in finals[0].matrices},
                 {n: torch.cat([f.carry[n] for f in finals]) for n in finals[0].carry},
             ),
+            torch.cat(to_taus) if to_taus else None,
         )
 
     @property
@@ -148,8 +154,9 @@ class Outcome:
     def finite(self) -> Tensor:
         """Whether loss and gradient of each episode are finite, [episode]."""
         finite = torch.isfinite(self.loss)
-        if self.theta_gradient is not None:
-            finite &= torch.isfinite(self.theta_gradient).flatten(1).all(1)
+        for gradient in (self.theta_gradient, self.tau_gradient):
+            if gradient is not None:
+                finite &= torch.isfinite(gradient).flatten(1).all(1)
         return finite
 
 

@@ -19,6 +19,7 @@ from metaplast.rules.differentiable import SignalOptimizer, higher
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented
+from metaplast.systems.timed import log_taus
 from metaplast.terms.term import Term, full_update
 
 
@@ -36,20 +37,18 @@ class ReferenceEngine(Engine):
             require_gradient(problem.learner.system)
         size = problem.episodes.episodes
         outcomes = [self._episode(problem.select(slice(i, i + 1)), gradient) for i in range(size)]
-        gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
-        return Outcome(
-            torch.cat([o.loss for o in outcomes]),
-            torch.cat([o.score for o in outcomes]),
-            torch.cat(gradients) if gradient else None,
-            State.cat([o.final for o in outcomes]),
-        )
+        return Outcome.joined(outcomes)
 
     def _episode(self, problem: Problem, gradient: bool) -> Outcome:
         learner, episodes = problem.learner, problem.episodes
         theta = problem.episode_theta.requires_grad_(gradient)
         module = PlasticModule(learner, problem.state)
         optimizer = PlasticityOptimizer(module.parameters(), learner)
-        carry = problem.state.carry
+        carry: Mapping[str, Tensor] = {
+            name: vector.detach().requires_grad_(gradient)
+            for name, vector in problem.state.carry.items()
+        }
+        logs = log_taus(State({}, carry), learner.clocks)
         with higher.innerloop_ctx(
             module, optimizer, track_higher_grads=gradient, override={"theta": [theta]}
         ) as (functional_module, differentiable):
@@ -59,14 +58,15 @@ class ReferenceEngine(Engine):
                 carry = presented.carry
             final = State(module.named(tuple(functional_module.parameters())), carry)
             loss, score = learner.query(final, episodes.query)
-        change = None
+        change = to_taus = None
         if gradient:
-            (change,) = torch.autograd.grad(
-                loss.sum(), theta, allow_unused=True, materialize_grads=True
+            change, *by_clock = torch.autograd.grad(
+                loss.sum(), [theta, *logs], allow_unused=True, materialize_grads=True
             )
             change = problem.reduce(change)
+            to_taus = torch.cat(by_clock, 1) if by_clock else None
         detached = final.map(torch.Tensor.detach)
-        return Outcome(loss.detach(), score.detach(), change, detached)
+        return Outcome(loss.detach(), score.detach(), change, detached, to_taus)
 
 
 class PlasticModule(nn.Module):

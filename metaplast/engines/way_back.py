@@ -112,6 +112,11 @@ class WayBack:
         self._states = [[torch.empty_like(m) for m in self._adjoint]]
         self._saved = [torch.empty_like(m) for m in self._adjoint] if undoes else []
 
+    @property
+    def carried(self) -> list[Tensor]:
+        """The adjoint of the carried vectors before the steps carried back so far."""
+        return self._carry
+
     def carry(
         self,
         start: Before,

@@ -24,12 +24,20 @@ def task_gradient(
         ValueError: if the outcome has no gradient.
     """
     gradients = scaled_gradients(outcome, finite, scale, tied=tied)
-    if not finite.any():
-        return torch.zeros_like(scale)
+    return mean_clipped(gradients, clip) if finite.any() else torch.zeros_like(scale)
+
+
+def mean_clipped(gradients: Tensor, clip: float) -> Tensor:
+    """Return the mean over episodes of gradients, none with a norm above `clip` if that is not 0.
+
+    Args:
+        gradients: of at least one episode, [episode, …].
+        clip: largest norm of an episode's gradient; 0 for no limit.
+    """
     if clip:
         norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
         factors = (clip / norms).clamp(max=1.0)
-        gradients = gradients * factors.view(-1, *[1] * scale.dim())
+        gradients = gradients * factors.view(-1, *[1] * (gradients.dim() - 1))
     return gradients.mean(0)
 
 

@@ -91,6 +91,8 @@ class GrowingLoop(OuterLoop):
             return
         u = self._theta.u.detach()
         u.copy_(growth.decide(progress.step, u))
+        if self.taus is not None:
+            self.taus.settle(entered=not growth.trials or growth.trials[-1].entered)
         # What the optimizer and the trust region know is about the rule before.
         self._optimizer.state.clear()
         radius = COLD if self.settings.backtrack else 1.0

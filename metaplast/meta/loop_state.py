@@ -15,9 +15,9 @@ from metaplast.terms.coefficients import Coefficients
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
-# Checkpoints of version 0.1 lack these, as do those of loops that average nothing, or train all
-# terms from the start.
-_MORE = ("latest", "growth")
+# Checkpoints of version 0.1 lack these, as do those of loops that average nothing, train all terms
+# from the start, or learn no time constants.
+_MORE = ("latest", "growth", "taus")
 _NUMBERS = ("loss", "score", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
 # Entries of the state of torch's optimizers that are never negative.
@@ -78,6 +78,10 @@ def _check_tensors(state: Mapping[str, Any], where: str) -> None:
         latest = _tensor(state["latest"], f"'latest' of {where}")
         fits = latest.shape[1:] == u.shape and latest.dtype == u.dtype
         check(fits, f"'latest' of {where} has shape {tuple(latest.shape)} and {latest.dtype}")
+    _check_trust(state, where, u)
+
+
+def _check_trust(state: Mapping[str, Any], where: str, u: Tensor) -> None:
     trust = entry(state, "trust", dict, where)
     check(set(trust) == {"radius", "home", "safe"}, f"the trust region of {where} has other parts")
     radius = number(trust["radius"], f"the radius of {where}")
@@ -127,8 +131,11 @@ def _check_record(record: Any, place: str) -> None:
     theta = entry(record, "theta", dict, place)
     whole = all(isinstance(key, str) and _are_floats(value) for key, value in theta.items())
     check(whole, f"the coefficients of {place} are not lists of numbers by name")
-    known = {"stage", "angles", "theta", *_NUMBERS, *_COUNTS}
-    check(set(record) | {"angles"} == known, f"{place} has other parts than it should")
+    taus = record.get("taus", {})
+    whole = isinstance(taus, dict) and all(isinstance(name, str) for name in taus)
+    check(whole and _are_floats([*taus.values()]), f"the time constants of {place} are not numbers")
+    known = {"stage", "angles", "taus", "theta", *_NUMBERS, *_COUNTS}
+    check(set(record) | {"angles", "taus"} == known, f"{place} has other parts than it should")
 
 
 def _are_floats(values: Any) -> bool:
@@ -169,6 +176,32 @@ def require_state(
         check(record["episodes"] == (index + 1) * meta_batch, f"record {index} counts other tasks")
         check(record["non_finite"] <= meta_batch, f"record {index} has too many divergences")
     _check_optimizer(state["optimizer"], u.tensor, optimizer)
+
+
+def require_taus(
+    state: Mapping[str, Any], log_tau: Tensor, window: int, optimizer: Optimizer
+) -> None:
+    """Check that the state of learned time constants fits those of a loop.
+
+    Args:
+        state: of the time constants.
+        log_tau: of the loop, for shape and dtype.
+        window: how many of the latest values the loop keeps.
+        optimizer: of the time constants, fresh.
+
+    Raises:
+        DataError: if it does not fit.
+    """
+    where = "the time constants"
+    parts = {"log_tau", "settled", "latest", "trust", "optimizer"}
+    check(isinstance(state, dict) and set(state) == parts, f"{where} have other parts")
+    for part in ("log_tau", "settled"):
+        _tensor(state[part], f"{part!r} of {where}", log_tau)
+    latest = _tensor(state["latest"], f"'latest' of {where}")
+    fits = latest.shape[1:] == log_tau.shape and len(latest) <= window
+    check(fits, f"'latest' of {where} has shape {tuple(latest.shape)}")
+    _check_trust(state, where, log_tau)
+    _check_optimizer(entry(state, "optimizer", dict, where), log_tau, optimizer)
 
 
 def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: Optimizer) -> None:

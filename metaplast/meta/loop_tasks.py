@@ -11,6 +11,7 @@ from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.scale import term_sizes, units
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.learner import Learner
+from metaplast.systems.timed import with_log_taus
 from metaplast.tasks.checks import require_batch
 from metaplast.tasks.input_range import check_episodes
 from metaplast.tasks.source import EpisodeSampler
@@ -60,6 +61,7 @@ class LoopTasks:
         *,
         learner: Learner | None = None,
         tasks: str | None = None,
+        log_taus: Tensor | None = None,
     ) -> Problem:
         """Return the episodes and fresh networks of an outer step.
 
@@ -69,13 +71,17 @@ class LoopTasks:
             theta: coefficients of the learner's terms.
             learner: None for the loop's own.
             tasks: names the random numbers; None for the loop's own.
+            log_taus: log τ of the learner's time constants, [clock]; None if none is learned.
         """
         learner, tasks = learner or self.learner, tasks or self._name
         draw = generator(self._seed, tasks, "episodes", step, device=self._device)
         batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
         check_episodes(self._sampler, batch)
         draw = generator(self._seed, tasks, "weights", step, device=self._device)
-        return Problem(learner, theta, learner.begin(size, batch.initial, draw, theta.dtype), batch)
+        state = learner.begin(size, batch.initial, draw, theta.dtype)
+        if log_taus is not None:
+            state = with_log_taus(state, learner.clocks, log_taus)
+        return Problem(learner, theta, state, batch)
 
     def measure_scale(self, start: Coefficients, *, tied: bool) -> Tensor:
         """Return the units of θ, see `units`; 1 without scaling, or if all terms start at zero.
@@ -103,5 +109,8 @@ class LoopTasks:
             return self._engine.run(problem)
         draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
         settings = self.settings
-        strategy = EvolutionStrategy(settings.pairs, settings.spread or settings.meta_lr)
+        spread = settings.spread or settings.meta_lr
+        # log τ moves so much farther than u in each step.
+        farther = settings.tau_lr / settings.meta_lr
+        strategy = EvolutionStrategy(settings.pairs, spread, spread * farther)
         return strategy.run(self._engine, problem, scale, draw)

@@ -20,6 +20,7 @@ from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.divergence import diagnose
 from metaplast.meta.gradient import scaled_gradients, task_gradient
+from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_tasks import LoopTasks
 from metaplast.meta.record import Record, record_of
@@ -27,7 +28,9 @@ from metaplast.meta.saved_loop import Progress, SavedLoop
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import sign_of
 from metaplast.systems.learner import Learner
+from metaplast.systems.timed import timed_in
 from metaplast.tasks.source import EpisodeSampler
+from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
@@ -92,6 +95,9 @@ class OuterLoop(SavedLoop):
         self.progress = Progress(trust=trust)
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
+        found = timed_in(learner.system)
+        if found is not None:
+            self.taus = LearnedTaus(found, settings, self._window, start.tensor)
         self.signs = torch.tensor(
             [sign_of(term, settings) for term in learner.terms],
             dtype=torch.int64,
@@ -146,22 +152,28 @@ class OuterLoop(SavedLoop):
         *,
         learner: Learner | None = None,
         tasks: str | None = None,
+        taus: Taus | None = None,
     ) -> Problem:
-        """Return the episodes and fresh networks of an outer step, see `LoopTasks.problem`."""
-        return self._drawn.problem(step, size, theta, learner=learner, tasks=tasks)
+        """Return the episodes and fresh networks of an outer step, see `LoopTasks.problem`.
+
+        Learned time constants are the present ones, unless `taus` has others.
+        """
+        logs = None if self.taus is None else self.taus.logs(taus or {})
+        return self._drawn.problem(step, size, theta, learner=learner, tasks=tasks, log_taus=logs)
 
     @own_settings(grad=True)
-    def evidence(self, theta: Tensor, steps: int, tasks: str) -> Tensor:
+    def evidence(self, theta: Tensor, steps: int, tasks: str, taus: Taus | None = None) -> Tensor:
         """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
 
         Args:
             theta: coefficients of all terms, zero for those that the rule does not have.
             steps: how many outer steps of tasks.
             tasks: names their random numbers.
+            taus: time constants that differ from the present ones.
         """
         found = []
         for step in range(steps):
-            problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks)
+            problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks, taus=taus)
             outcome = self._run(problem, step, tasks)
             found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
         return torch.cat(found)
@@ -181,8 +193,11 @@ class OuterLoop(SavedLoop):
         gradient = task_gradient(
             outcome, finite, self._theta.scale, tied=self._tied, clip=self.settings.clip
         )
-        record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient)
+        taus = {} if self.taus is None else self.taus.named
+        record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient, taus)
         with self._whole_or_not_at_all():
+            if self.taus is not None:
+                self.taus.passed()
             self._learn(problem, outcome, gradient)
             progress.step += 1
             self._theta.passed(theta)
@@ -200,10 +215,13 @@ class OuterLoop(SavedLoop):
         return self._drawn.outcome(problem, self._theta.scale, step, tasks)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
-        """Change θ after a step."""
+        """Change θ, and the time constants that are learned, after a step."""
         finite = outcome.finite
-        if not self._went_back(finite) and finite.any():
-            self._update(gradient)
+        if self._went_back(finite) or not finite.any():
+            return
+        self._update(gradient)
+        if self.taus is not None:
+            self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
 
     def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
         bad = (~finite).nonzero().flatten().tolist()
@@ -228,20 +246,29 @@ class OuterLoop(SavedLoop):
             return False
         if finite.all():
             trust.passed(u)
+            if self.taus is not None:
+                self.taus.stayed_finite()
             return False
         back = trust.failed(u)
         if back is None:
             return False
         u.copy_(back)
+        if self.taus is not None:
+            self.taus.go_back()
         # Reset the optimizer state; otherwise its momentum would repeat the step.
         self._optimizer.state.clear()
         return True
 
+    def _rate(self, rate: float) -> float:
+        """Return a step size on its schedule, shortened by the trust region."""
+        rate *= self.progress.trust.radius
+        if self.settings.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
+        return rate
+
     def _update(self, gradient: Tensor) -> None:
         settings, u = self.settings, self._theta.u
-        rate = settings.meta_lr * self.progress.trust.radius
-        if settings.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
+        rate = self._rate(settings.meta_lr)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with torch.no_grad():

@@ -34,6 +34,7 @@ class Record:
         theta: coefficients by term name, one value or one for each layer.
         angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
             the first `ANGLED` finite episodes.
+        taus: time constants that are learned, by name, in examples or time steps.
     """
 
     stage: str
@@ -47,6 +48,7 @@ class Record:
     gradient_norm: float
     theta: dict[str, list[float]]
     angles: list[float] = field(default_factory=list)
+    taus: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -57,6 +59,7 @@ def record_of(
     outcome: Outcome,
     learned: LearnedTheta,
     gradient: Tensor,
+    taus: dict[str, float],
 ) -> Record:
     """Return the record of an outer step.
 
@@ -67,6 +70,7 @@ def record_of(
         outcome: their outcome.
         learned: θ before the step, in scaled units.
         gradient: the averaged gradient to u.
+        taus: learned time constants before the step, by name.
     """
     u, finite = learned.named(learned.u.detach()), outcome.finite
     some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
@@ -85,6 +89,7 @@ def record_of(
         gradient_norm=float(gradient.norm()),
         theta=learned.named(learned.tensor).columns(),
         angles=[] if angles is None else angles.mean(0).tolist(),
+        taus=taus,
     )
 
 

@@ -16,10 +16,12 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.meta.adam import Adam
 from metaplast.meta.backtracking import Backtracking
 from metaplast.meta.growth import Growth
+from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record
 from metaplast.meta.settings import OuterSettings
+from metaplast.terms.clocks import Taus
 
 
 @dataclass
@@ -39,11 +41,13 @@ class SavedLoop(ABC):
         settings: how θ is learned.
         progress: steps so far.
         growth: the candidates of a rule that grows, see `GrowingLoop`; None for other loops.
+        taus: the time constants that are learned; None if there are none.
     """
 
     settings: OuterSettings
     progress: Progress
     growth: Growth | None = None
+    taus: LearnedTaus | None = None
     _theta: LearnedTheta
     _optimizer: Adam | torch.optim.Optimizer
 
@@ -51,6 +55,11 @@ class SavedLoop(ABC):
     @abstractmethod
     def steps(self) -> int:
         """Number of outer steps."""
+
+    @property
+    def fitted_taus(self) -> Taus:
+        """The final τ of each time constant that the loop learns."""
+        return {} if self.taus is None else self.taus.fitted
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""
@@ -70,7 +79,7 @@ class SavedLoop(ABC):
             "step": progress.step,
             "trust": progress.trust.state(),
             "optimizer": self._optimizer.state_dict(),
-        }
+        } | ({} if self.taus is None else {"taus": self.taus.state()})
 
     def _put(self, moving: dict[str, Any]) -> None:
         self.progress.step = moving["step"]
@@ -78,6 +87,8 @@ class SavedLoop(ABC):
         with torch.no_grad():
             self._theta.u.copy_(moving["u"])
         self._optimizer.load_state_dict(moving["optimizer"])
+        if self.taus is not None:
+            self.taus.restore(moving["taus"])
 
     @own_settings(grad=True)
     def restore(self, state: dict[str, Any]) -> None:
@@ -94,6 +105,10 @@ class SavedLoop(ABC):
         check(
             ("growth" in state) == (self.growth is not None),
             "the rule grows in only one of the two",
+        )
+        check(
+            ("taus" in state) == (self.taus is not None),
+            "time constants are learned in only one of the two",
         )
         theta.scale = state["scale"]
         if "latest" in state:

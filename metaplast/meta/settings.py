@@ -16,7 +16,7 @@ Scaling = Literal["down", "none"]
 Schedule = Literal["cosine", "constant"]
 Estimator = Literal["gradient", "es"]
 
-# Limits of `meta_lr`, and of `l1` and `clip` unless they are 0.
+# Limits of `meta_lr` and `tau_lr`, and of `l1` and `clip` unless they are 0.
 SMALLEST, LARGEST = 1e-12, 1e6
 
 
@@ -54,6 +54,11 @@ class SearchSettings(Settings):
     """Antithetic pairs of perturbed rules in each estimate of the evolution strategy."""
     spread: float | None = None
     """Size of these perturbations, on scaled θ; default: --meta-lr."""
+    learn_tau: bool = False
+    """Whether the time constants of traces and eligibilities are learned beside θ, each from its τ
+    in the terms; one τ for all layers."""
+    tau_lr: float = 0.05
+    """Step size of the outer optimizer on log τ, with --learn-tau."""
     clip: float = 1.0
     """Largest norm of the gradient of one episode; 0 disables clipping."""
     signs: bool = True
@@ -78,12 +83,12 @@ class SearchSettings(Settings):
             require_within("--entry", self.entry, 0)
         require_within("--look", self.look, 2)
         require_within("--pairs", self.pairs, 1)
-        for flag in ("meta_lr", "l1", "spread", "clip"):
+        for flag in ("meta_lr", "tau_lr", "l1", "spread", "clip"):
             value = getattr(self, flag)
             if value is None:
                 continue
             in_range, kind = value >= 0, "non-negative"
-            if flag in ("meta_lr", "spread"):
+            if flag in ("meta_lr", "tau_lr", "spread"):
                 in_range, kind = value > 0, "positive"
             require(
                 math.isfinite(value) and in_range,

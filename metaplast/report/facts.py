@@ -39,11 +39,19 @@ def facts(run: FinishedRun) -> dict[str, str]:
         "selection": f"refits on {config['refit']} tasks, judged on {config['validation']} others"
         if run.refit_at is not None
         else "none",
+        **_taus(run),
         "seed": str(config["seed"]),
         "engine": f"{run.summary['engine']}, {config['device']}, {config['dtype']}",
         "time": f"{run.summary['seconds']:.0f} s",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _taus(run: FinishedRun) -> dict[str, str]:
+    """Return the time constants that were learned, in words; nothing if there are none."""
+    learned = run.summary.get("taus", [])
+    words = [f"{each['label']} became τ={each['tau']:.4g}" for each in learned]
+    return {"learned time constants": ", ".join(words)} if words else {}
 
 
 def _sizes(run: FinishedRun) -> str:

@@ -275,7 +275,7 @@ def _term_row(run: FinishedRun, term: Term) -> dict[str, Any]:
     kept = term.name in theta.names
     return {
         "name": term.name,
-        "formula": Markup(mathml(term.spell(LATEX))),
+        "formula": Markup(mathml(run.final(term).spell(LATEX))),
         "searched": typographic(searched.range_text(term.name)),
         "theta": typographic(theta.text(term.name)) if kept else "–",
         "kept": kept,

@@ -78,7 +78,7 @@ def run_terms_table(run: FinishedRun, width: int) -> Table:
     rows = {
         term: {
             "term": term.name,
-            "formula": term.spell(),
+            "formula": run.final(term).spell(),
             "θ": theta.range_text(term.name) if term in kept else "dropped",
             f"change of {run.scale.name}": run.effect(term),
             "locality": term.locality,

@@ -91,6 +91,10 @@ class FinishedRun:
         refit = [(met + float(row["episodes"]), row) for row in self.stages.get(REFIT, [])]
         return {DISCOVERED: search + refit, **found}
 
+    def final(self, term: Term) -> Term:
+        """Return a candidate as the rule has it, with learned time constants."""
+        return next((own for own in self.rule.terms if own.name == term.name), term)
+
     @property
     def refit_at(self) -> float | None:
         """Number of tasks before the refit; None without a refit."""

@@ -10,6 +10,7 @@ from metaplast.base.coerce import as_json
 from metaplast.base.errors import UserError, require
 from metaplast.base.plain_data import check, entry
 from metaplast.terms.algebra import Formula
+from metaplast.terms.clocks import differ_in_tau_alone
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import all_terms, get_term
 from metaplast.terms.term import Term
@@ -91,10 +92,12 @@ def _term(
     data = entry(written, name if here is None else here.name, dict, "the list of its terms")
     if here is not None and means_the_same(here, data):
         return here
-    if here is not None and (name in given or not is_declared(data)):
+    term = read_term(name, data) if is_declared(data) else None
+    if here is not None and term is not None and differ_in_tau_alone(here, term):
+        return term  # A discovery has learned its time constants.
+    if here is not None and (name in given or term is None):
         raise _other_meaning(here, data, is_given=name in given)
-    if is_declared(data):
-        term = read_term(name, data)
+    if term is not None:
         if here is not None:
             warnings.warn(
                 f"in this rule {name} means {term.spell()!r}, as its file says; the installed term "

@@ -11,6 +11,7 @@ import torch
 
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Presented, System
+from metaplast.systems.timed import log_tau_key, time_constant
 from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Eligibility, Signal
 from metaplast.terms.collected import held
@@ -19,12 +20,14 @@ from metaplast.terms.term import Term
 
 
 class _Place(NamedTuple):
-    """An eligibility at a group: its name among the carried vectors, and what it collects."""
+    """An eligibility at a group: its name among the carried vectors, what it collects, and the name
+    of log τ if that is learned."""
 
     key: str
     group: str
     eligibility: Eligibility
     inner: tuple[tuple[int, CompiledTerms], ...]
+    log_tau: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Eligible(Wrapped):
     @cached_property
     def _places(self) -> tuple[_Place, ...]:
         return tuple(
-            _Place(f"{group} eligibility {index}", group, kept, inner_terms(kept))
+            _Place(
+                f"{group} eligibility {index}", group, kept, inner_terms(kept), log_tau_key(kept)
+            )
             for index, (kept, groups) in enumerate(self.held, 1)
             for group in groups
         )
@@ -60,10 +65,11 @@ class Eligible(Wrapped):
         """Return the effects of one example, with eligibilities; see `System.present`."""
         shown = self.system.present(self._inner(view), example, reads)
         synapses, carry = dict(shown.synapses), dict(shown.carry)
-        for key, group, kept, inner in self._places:
+        for key, group, kept, inner, log_tau in self._places:
             ends, vector = synapses[group], view.carry[key]
             vector = torch.zeros_like(vector) if ends.restarts else vector
-            found = held(kept, inner, ends, vector.view(len(vector), *self.shapes[group]))
+            before = vector.view(len(vector), *self.shapes[group])
+            found = held(time_constant(log_tau, kept.tau, view.carry), inner, ends, before)
             carry[key] = found.after.flatten(1)
             synapses[group] = replace(ends, held={**ends.held, kept: found})
         return Presented(synapses, shown.own, carry)

@@ -24,10 +24,12 @@ from metaplast.systems.feedback import all_feedbacks, serving
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.systems.timed import timed_in
 from metaplast.systems.traced import traced
 from metaplast.systems.wrapped import Wrapped, reads_more
 from metaplast.terms.algebra import B, Signal, W
 from metaplast.terms.change import LowRankUpdate
+from metaplast.terms.clocks import Clock
 from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
 from metaplast.terms.traces import scalar_trace_of
@@ -190,6 +192,12 @@ class Learner:
     def reads(self) -> frozenset[Signal]:
         """The signals that the terms read."""
         return frozenset(signal for term in self.terms for signal in term.signals)
+
+    @property
+    def clocks(self) -> tuple[Clock, ...]:
+        """The time constants that are learned; none unless the system is `timed`."""
+        found = timed_in(self.system)
+        return () if found is None else found.clocks
 
     def draw(
         self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented, System
+from metaplast.systems.timed import log_tau_key, time_constant
 from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Scalar, Signal
 from metaplast.terms.synapses import Synapses
@@ -27,6 +28,7 @@ class TracePlace(NamedTuple):
         group: whose synapses read it.
         signal: the trace, as terms name it.
         followed: what it follows.
+        log_tau: the name of log τ among the carried vectors, if τ is learned.
     """
 
     key: str
@@ -34,6 +36,7 @@ class TracePlace(NamedTuple):
     group: Group
     signal: Signal
     followed: Trace
+    log_tau: str
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,19 @@ class Traced(Wrapped):
         sources = {self._followed[signal].signal for signal in wanted}
         presented = self.system.present(self._inner(view), example, (reads - wanted) | sources)
         synapses, carry = dict(presented.synapses), dict(presented.carry)
-        for key, _, place, signal, followed in self.places:
+        for key, _, place, signal, followed, log_tau in self.places:
             if signal not in wanted:
                 carry[key] = view.carry[key]
                 continue
-            ends = synapses[place.name]
-            values, carry[key] = follow(followed, ends, _start(ends, view.carry[key]))
+            ends, tau = synapses[place.name], time_constant(log_tau, followed.tau, view.carry)
+            values, carry[key] = follow(followed, ends, _start(ends, view.carry[key]), tau)
             synapses[place.name] = replace(ends, signals={**ends.signals, signal: values})
-        for key, group, name, source, tau in self._scalar_places:
+        for key, log_tau, group, name, source, tau in self._scalar_places:
             ends = synapses[group]
             value = ends.scalars[source][..., None]
             start = _start(ends, view.carry[key])
-            values, carry[key] = _followed(value, tau, start, ends.weight)
+            tau_now = time_constant(log_tau, tau, view.carry)
+            values, carry[key] = _followed(value, tau_now, start, ends.weight)
             synapses[group] = replace(ends, scalars={**ends.scalars, name: values[..., 0]})
         return Presented(synapses, presented.own, carry)
 
@@ -110,19 +114,21 @@ class Traced(Wrapped):
                 axis = 0 if group.matrix.rows == signal.population else 1
                 length = self.shapes[group.name][axis]
                 key, followed = f"{group.name} {signal.written}", self._followed[signal]
-                places.append(TracePlace(key, length, group, signal, followed))
+                log_tau = log_tau_key(signal)
+                places.append(TracePlace(key, length, group, signal, followed, log_tau))
         return tuple(places)
 
     @cached_property
-    def _scalar_places(self) -> tuple[tuple[str, str, str, str, float], ...]:
-        """For each trace of a scalar at each group: key, group, name, what it follows, and τ."""
+    def _scalar_places(self) -> tuple[tuple[str, str, str, str, str, float], ...]:
+        """For each trace of a scalar at each group: its key, that of log τ, group, name, what it
+        follows, and τ."""
         places = []
         for group in self.system.groups:
             for name in self.scalars:
                 found = scalar_trace_of(name)
                 if found is not None and _serves(group, name):
                     key = f"{group.name} {Scalar(name).written}"
-                    places.append((key, group.name, name, *found))
+                    places.append((key, log_tau_key(Scalar(name)), group.name, name, *found))
         return tuple(places)
 
 
@@ -135,13 +141,16 @@ def _start(synapses: Synapses, carried: Tensor) -> Tensor:
     return torch.zeros_like(carried) if synapses.restarts else carried
 
 
-def follow(trace: Trace, synapses: Synapses, start: Tensor) -> tuple[Tensor, Tensor]:
+def follow(
+    trace: Trace, synapses: Synapses, start: Tensor, tau: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Return a trace at each occurrence, [episode, occurrence, neuron], and after the last."""
-    value = synapses.signal(trace.followed)
-    return _followed(value, trace.tau, start, synapses.weight)
+    return _followed(synapses.signal(trace.followed), tau, start, synapses.weight)
 
 
-def _followed(value: Tensor, tau: float, start: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+def _followed(
+    value: Tensor, tau: float | Tensor, start: Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
     """Return the trace of a value at each occurrence, and after the last."""
     keep = 1 - 1 / tau
     if weight != 1:  # A mini-batch.

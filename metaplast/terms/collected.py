@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metaplast.terms.algebra import Eligibility
 from metaplast.terms.layout import CollectedTerms, CompiledTerms
 from metaplast.terms.low_rank import factors
 from metaplast.terms.synapses import Held, Synapses
@@ -23,22 +22,30 @@ from metaplast.terms.synapses import Held, Synapses
 Inner = Sequence[tuple[int, CompiledTerms]]
 
 
-def held(eligibility: Eligibility, inner: Inner, synapses: Synapses, before: Tensor) -> Held:
+def held(tau: float | Tensor, inner: Inner, synapses: Synapses, before: Tensor) -> Held:
     """Return an eligibility before and after an example, [episode, row, column].
 
     Args:
-        eligibility: its declaration.
+        tau: τ; [episode, 1] if it is learned.
         inner: what it collects; see `layout.inner_terms`.
         synapses: signals.
         before: its value before the example.
     """
-    keep, count = 1 - 1 / eligibility.tau, synapses.count
+    keep, count = 1 - 1 / tau, synapses.count
+    whole = keep if isinstance(keep, float) else keep[:, :, None]
     if synapses.weight != 1:  # A mini-batch.
         mean = _collected(inner, synapses, before.new_ones(1, count, 1))
-        return Held(before, keep * before + mean)
-    shares = [keep ** (count - 1 - k) for k in range(count)]
-    weights = before.new_tensor(shares)[None, :, None]
-    return Held(before, keep**count * before + _collected(inner, synapses, weights))
+        return Held(before, whole * before + mean, whole)
+    weights = _shares(keep, before, count)
+    return Held(before, whole**count * before + _collected(inner, synapses, weights), whole)
+
+
+def _shares(keep: float | Tensor, like: Tensor, count: int) -> Tensor:
+    """Return what is left of each occurrence after the last, [episode or 1, occurrence, 1]."""
+    if isinstance(keep, float):
+        return like.new_tensor([keep ** (count - 1 - k) for k in range(count)])[None, :, None]
+    later = torch.arange(count - 1, -1, -1, dtype=like.dtype, device=like.device)
+    return (keep**later)[:, :, None]
 
 
 def applied(terms: CollectedTerms, theta: Tensor, synapses: Synapses) -> Tensor:
@@ -49,16 +56,15 @@ def applied(terms: CollectedTerms, theta: Tensor, synapses: Synapses) -> Tensor:
         theta: coefficients of all the rule's terms, [episode, term].
         synapses: signals before the change, and the eligibility.
     """
-    before, after = synapses.held[terms.eligibility]
-    strength = _modulation(terms, theta, synapses)
-    keep, weight = 1 - 1 / terms.eligibility.tau, synapses.weight
+    before, after, keep = synapses.held[terms.eligibility]
+    strength, weight = _modulation(terms, theta, synapses), synapses.weight
     if synapses.count == 1 and weight == 1:
         return strength[:, 0, :, None] * after
     if weight != 1:
         first = strength.sum(1)
         strength = strength / weight  # The weight is part of what is collected, too.
     else:
-        strength = _reversed_filter(strength, keep)
+        strength = _reversed_filter(strength, keep if isinstance(keep, float) else keep[:, 0])
         first = strength[:, 0]
     return keep * first[:, :, None] * before + _collected(terms.inner, synapses, strength)
 
@@ -72,7 +78,7 @@ def _modulation(terms: CollectedTerms, theta: Tensor, synapses: Synapses) -> Ten
     return (rows * columns[..., :1]).sum(-2)
 
 
-def _reversed_filter(strength: Tensor, keep: float) -> Tensor:
+def _reversed_filter(strength: Tensor, keep: float | Tensor) -> Tensor:
     """Return m̂_j = m_j + λ m̂_{j+1}."""
     found = [strength[:, -1]]
     for k in reversed(range(strength.shape[1] - 1)):

@@ -14,10 +14,14 @@ from metaplast.terms.operator import Operator
 
 
 class Held(NamedTuple):
-    """An eligibility before and after one example, [episode, row, column] each."""
+    """An eligibility before and after one example, [episode, row, column] each, and 1 − 1/τ.
+
+    If τ is learned, 1 − 1/τ is a tensor, [episode, 1, 1].
+    """
 
     before: Tensor
     after: Tensor
+    keep: float | Tensor
 
 
 @dataclass(frozen=True)

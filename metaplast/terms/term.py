@@ -236,7 +236,7 @@ def full_update(term: Term, synapses: Synapses) -> Tensor:
 
 def _eligible_part(monomial: Monomial, kept: Eligibility, synapses: Synapses) -> Tensor:
     """Return coefficient · Σ_k m_k ⊙ E_k, with every E_k written out."""
-    before, keep = synapses.held[kept].before, 1 - 1 / kept.tau
+    before, _, keep = synapses.held[kept]
     matrix, total = before, torch.zeros_like(before)
     outside = replace(monomial, eligibility=None)
     for k in range(synapses.count):

@@ -26,6 +26,7 @@ from metaplast.watch.result_tables import (
     heldout_table,
     lengths_table,
     recovery_table,
+    taus_table,
     terms_table,
 )
 from metaplast.watch.stages_in_words import testing, training
@@ -153,10 +154,11 @@ def show_config(console: Console, discovery: Discovery) -> None:
 def _outer_line(config: DiscoveryConfig) -> str:
     outer, growth = config.outer, config.growth
     clip = f"clip {outer.clip:g}" if outer.clip else "no clipping"
+    taus = f", τ learned ({outer.tau_lr:g})" if config.learn_tau else ""
     steps = f"{outer.steps} steps" if growth is None else f"{growth.cycle} steps a candidate"
     return (
         f"{steps} of {outer.meta_batch} episodes, {outer.optimizer} "
-        f"{outer.meta_lr:g} ({outer.schedule}), L1 {outer.l1:g} ({outer.penalty}), {clip}"
+        f"{outer.meta_lr:g} ({outer.schedule}), L1 {outer.l1:g} ({outer.penalty}), {clip}{taus}"
     )
 
 
@@ -168,6 +170,8 @@ def show_result(console: Console, result: Result) -> None:
     if result.trials:
         console.print(growth_table(result))
     console.print(terms_table(result, console.width))
+    if result.taus:
+        console.print(taus_table(result))
     console.print(heldout_table(result))
     by_length = lengths_table(result)
     if by_length is not None:

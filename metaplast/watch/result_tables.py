@@ -62,9 +62,11 @@ def terms_table(result: Result, width: int = WIDE) -> Table:
 def _term_row(result: Result, term: Term) -> dict[str, str]:
     """Return the cells of a term by column."""
     kept = term.name in result.kept
+    # With the time constants that the refits learned.
+    final = next((each for each in result.rule.terms if each.name == term.name), term)
     return {
         "term": term.name,
-        "formula": term.spell(),
+        "formula": final.spell(),
         "θ searched": result.searched.named_theta.range_text(term.name),
         "θ": result.rule.named_theta.range_text(term.name) if kept else "–",
         "": "kept" if kept else "dropped",
@@ -83,6 +85,16 @@ def _ablation(result: Result, term: Term) -> str:
     if name in result.errors:
         return unsupported(sign_of(term, result.config), result.errors[name])
     return ""
+
+
+def taus_table(result: Result) -> Table:
+    """Return a table of the time constants of the rule that were learned."""
+    table = new_table("Time constants", "in examples or time steps, shared by all layers")
+    for column in ("of", "learned from τ", "τ", "terms"):
+        table.add_column(column, justify="right" if "τ" in column else "left", overflow="fold")
+    for each in result.taus:
+        table.add_row(each.of.spell(), f"{each.start:g}", f"{each.tau:.4g}", ", ".join(each.terms))
+    return table
 
 
 def heldout_table(result: Result) -> Table:

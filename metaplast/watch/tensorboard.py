@@ -79,6 +79,7 @@ class TensorBoard(Observer):
                 self._write_theta(self._term_writer(record.stage, term), term, values, step)
             else:
                 _write_sites(writer, f"baseline/{term}", values, step)
+        scalars |= {f"tau/{_tag(of)}": value for of, value in record.taus.items()}
         angles = enumerate(record.angles, start=1)
         scalars |= {f"angle/layer_{layer}": value for layer, value in angles}
         for tag, value in scalars.items():
@@ -189,6 +190,11 @@ class TensorBoard(Observer):
         done = self._discovery.stages.done
         stage = REFIT if stage == SEARCH and REFIT in done else stage
         return self._offset(stage) + done.get(stage, 0) + 1
+
+
+def _tag(name: str) -> str:
+    """Return a name in the letters that a tag may have."""
+    return re.sub(r"[^\w.]+", "_", name).strip("_")
 
 
 def _write_sites(writer: SummaryWriter, tag: str, values: Sequence[float], step: int) -> None:

@@ -151,14 +151,14 @@ def test_time_steps_follow_each_other_and_samples_of_a_batch_do_not():
     y, x, start = normal(2, 3, 4, seed=1), normal(2, 3, 5, seed=2), normal(2, 4, 5, seed=3)
     matrix = normal(2, 4, 5, seed=4)
     ends = Synapses(Operator(matrix), {post.activity: y, pre.activity: x})
-    found = held(kept, inner_terms(kept), ends, start)
+    found = held(kept.tau, inner_terms(kept), ends, start)
     each = torch.einsum("ekr,ekc->kerc", y, x) * (1 - 0.5 * matrix)
     wanted = start
     for product in each:
         wanted = 0.75 * wanted + product
     assert_close(found.after, wanted, 1e-13)
     assert torch.equal(found.before, start)
-    mean = held(kept, inner_terms(kept), replace(ends, weight=1 / 3), start)
+    mean = held(kept.tau, inner_terms(kept), replace(ends, weight=1 / 3), start)
     assert_close(mean.after, 0.75 * start + each.mean(0), 1e-13)
 
 

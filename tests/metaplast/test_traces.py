@@ -121,13 +121,13 @@ def test_time_steps_follow_each_other_and_samples_of_a_batch_do_not():
     values, start = normal(1, 3, 2), torch.zeros(1, 2).double()
     signal = trace_of(trace(pre.activity, 4))
     ends = Synapses(Operator(normal(1, 2, 2)), {pre.activity: values})
-    inside, after = follow(signal, ends, start)
+    inside, after = follow(signal, ends, start, signal.tau)
     slow = start
     for k in range(3):
         slow = 0.75 * slow + values[:, k] / 4
         assert_close(inside[:, k], slow, 1e-15)
     assert_close(after, slow, 1e-15)
-    inside, after = follow(signal, replace(ends, weight=1 / 3), start)
+    inside, after = follow(signal, replace(ends, weight=1 / 3), start, signal.tau)
     assert_close(after, values.mean(1) / 4, 1e-15)
     assert_close(inside[:, 2], after, 1e-15)
 
@@ -304,5 +304,6 @@ def _paired(learner, x_first):
     ends = Synapses(Operator(torch.zeros(1, 1, 1).double()), {pre.activity: x, post.activity: y})
     signals = dict(ends.signals)
     for signal in learner.system.traces:
-        signals[signal] = follow(trace_of(signal), ends, torch.zeros(1, 1).double())[0]
+        found = trace_of(signal)
+        signals[signal] = follow(found, ends, torch.zeros(1, 1).double(), found.tau)[0]
     return full_update(learner.terms[0], replace(ends, signals=signals)).sum()

@@ -10,6 +10,8 @@ from support import Clouds, Poisoned, Stop
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.algebra import outer, post, pre, trace
+from metaplast.terms.term import Term
 from metaplast.watch.tensorboard import COLOURS, FOLDER, TensorBoard, _layout
 
 pytestmark = pytest.mark.slow  # Its reader takes seconds to load.
@@ -121,3 +123,14 @@ def test_the_equation_is_the_rules(tracked):
     reader = read(tracked[0] / "discovered")
     (event,) = reader.Tensors("rule/equation/text_summary")
     assert event.tensor_proto.string_val[0].decode() == str(tracked[1].rule)
+
+
+def test_learned_time_constants_are_curves_beside_theta(tmp_path):
+    slow = Term("slow", -outer(post.error, trace(pre.activity, 3)), "made up")
+    config = replace(CONFIG, terms="error_hebbian", engine="auto", refit=0, learn_tau=True, l1=0.0)
+    result = Discovery(config, terms=[slow], observers=(TensorBoard(tmp_path),)).run()
+    reader = read(tmp_path / FOLDER / "discovered")
+    curve = [event.value for event in reader.Scalars("tau/pre.activity_trace_3")]
+    taus = [r.taus["pre.activity_trace_3"] for r in result.history if r.stage == "search"]
+    assert curve == pytest.approx(taus, rel=1e-6)
+    assert curve[-1] != curve[0]

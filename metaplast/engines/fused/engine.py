@@ -125,6 +125,20 @@ def _has_power(term: Term) -> bool:
     return isinstance(term.formula, Formula) and any(m.power for m in term.formula.monomials)
 
 
+def _unkept(learner: Learner) -> str:
+    """Return why the kernel cannot serve what a learner remembers."""
+    names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
+    if learner.clocks and not names:
+        return (
+            "the fused engine takes time constants as they are, but --learn-tau needs the gradient "
+            "to them; use --engine batched."
+        )
+    return (
+        f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
+        f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term out."
+    )
+
+
 def _refusal(learner: Learner) -> str | None:
     """Return why the kernel cannot serve a learner's system, None if it can."""
     system = learner.system
@@ -134,12 +148,7 @@ def _refusal(learner: Learner) -> str | None:
             f"--engine batched."
         )
     if not keeps_only_traces(system):
-        names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
-        return (
-            f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
-            f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term "
-            f"out."
-        )
+        return _unkept(learner)
     if isinstance(system, Wrapped):
         system = system.innermost
     if type(system) is not FullyConnected:

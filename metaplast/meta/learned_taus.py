@@ -1,0 +1,140 @@
+"""Time constants while an outer loop learns them beside θ.
+
+What moves is log τ, so that one step size suits short and long memories; it is kept between 0, for
+τ = 1, and that of the longest τ. The optimizer, its schedule and the trust region are those of θ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaplast.engines import Outcome
+from metaplast.meta.adam import make_optimizer
+from metaplast.meta.backtracking import Backtracking
+from metaplast.meta.gradient import mean_clipped
+from metaplast.meta.loop_state import require_taus
+from metaplast.meta.settings import OuterSettings
+from metaplast.systems.timed import Timed
+from metaplast.terms.clocks import Taus
+from metaplast.terms.traces import MOST_TAU
+
+
+class LearnedTaus:
+    """The time constants of a learner's terms; all sites share them.
+
+    Args:
+        timed: what carries them, and where they start.
+        settings: how θ is learned.
+        window: how many of the latest values `fitted` averages; 0 for the current ones.
+        like: θ, for its type and device.
+
+    Attributes:
+        clocks: which they are.
+        log_tau: log τ, [clock]; the parameter that the optimizer moves.
+    """
+
+    def __init__(self, timed: Timed, settings: OuterSettings, window: int, like: Tensor) -> None:
+        self.clocks = timed.clocks
+        self._settings, self._window = settings, window
+        start = like.new_tensor([math.log(tau) for _, tau in timed.taus])
+        self.log_tau = torch.nn.Parameter(start)
+        self._optimizer = make_optimizer(settings.optimizer, self.log_tau, settings.tau_lr)
+        self._trust = Backtracking()
+        self._latest: tuple[Tensor, ...] = ()
+        self._settled = start.clone()
+
+    @property
+    def values(self) -> Tensor:
+        """log τ now, [clock]."""
+        return self.log_tau.detach().clone()
+
+    @property
+    def named(self) -> dict[str, float]:
+        """τ now, by name."""
+        names = (clock.name for clock in self.clocks)
+        return dict(zip(names, self.values.exp().tolist(), strict=True))
+
+    @property
+    def fitted(self) -> Taus:
+        """The final τ of the loop: as for θ, the last, or exp of the mean of the latest log τ."""
+        found = torch.stack(self._latest).mean(0) if self._latest else self.values
+        return dict(zip(self.clocks, found.double().exp().tolist(), strict=True))
+
+    def logs(self, taus: Taus) -> Tensor:
+        """Return log τ of given time constants, [clock]; the present ones where none is given."""
+        now = zip(self.clocks, self.values.tolist(), strict=True)
+        found = [math.log(taus[clock]) if clock in taus else log for clock, log in now]
+        return self.log_tau.new_tensor(found)
+
+    @torch.no_grad()
+    def update(self, outcome: Outcome, finite: Tensor, rate: float) -> None:
+        """Take a step against the mean gradient.
+
+        Args:
+            outcome: of the step's episodes.
+            finite: which of them take part, [episode].
+            rate: step size.
+        """
+        assert outcome.tau_gradient is not None
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self.log_tau.grad = mean_clipped(outcome.tau_gradient[finite], self._settings.clip)
+        self._optimizer.step()
+        self.log_tau.clamp_(0.0, math.log(MOST_TAU))
+
+    def passed(self) -> None:
+        """Remember the values with which a step was computed, for `fitted`."""
+        if self._window:
+            self._latest = (*self._latest, self.values)[-self._window :]
+
+    def stayed_finite(self) -> None:
+        """Remember values with which all tasks of a step stayed finite."""
+        self._trust.passed(self.values)
+
+    def go_back(self) -> None:
+        """Go back after tasks diverged, as θ does."""
+        back = self._trust.failed(self.values)
+        if back is not None:
+            self._put_values(back)
+
+    def settle(self, *, entered: bool) -> None:
+        """Keep the values if a candidate entered a growing rule; else return to those before it."""
+        if not entered:
+            self._put_values(self._settled)
+        self._settled = self.values
+        self._trust = Backtracking(home=self.values, safe=self.values)
+        self._optimizer.state.clear()
+
+    def _put_values(self, values: Tensor) -> None:
+        with torch.no_grad():
+            self.log_tau.copy_(values)
+        # Its momentum would repeat the step.
+        self._optimizer.state.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a checkpoint needs."""
+        return {
+            "log_tau": self.values,
+            "settled": self._settled,
+            "latest": torch.stack(self._latest) if self._latest else self.values[None][:0],
+            "trust": self._trust.state(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned.
+
+        Raises:
+            DataError: if it does not fit the time constants.
+        """
+        require_taus(state, self.values, self._window, self._optimizer)
+        with torch.no_grad():
+            self.log_tau.copy_(state["log_tau"])
+        self._settled, self._latest = state["settled"], tuple(state["latest"])
+        self._trust = Backtracking(**state["trust"])
+        self._optimizer.load_state_dict(state["optimizer"])
