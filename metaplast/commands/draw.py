@@ -21,10 +21,9 @@ from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
 from metaplast.reservoirs.algorithm import Algorithm, by_name, read_algorithm
 from metaplast.reservoirs.drawing import drawing_simulation
+from metaplast.reservoirs.evolution import Search, evolution_package
 from metaplast.reservoirs.learning import (
     Learned,
-    Search,
-    evolution_package,
     learn_coefficients,
     learnable,
     random_drawings,

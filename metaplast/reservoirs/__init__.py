@@ -12,11 +12,11 @@ from metaplast.reservoirs.algorithm import (
     repaired,
 )
 from metaplast.reservoirs.drawing import learn_to_draw
+from metaplast.reservoirs.evolution import Search
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.learning import (
     Drawing,
     Learned,
-    Search,
     learn_coefficients,
     random_drawings,
 )

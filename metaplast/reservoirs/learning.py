@@ -1,7 +1,7 @@
 """Coefficients of an algorithm, learned over many drawings by an evolution strategy.
 
-A drawing is long, noisy and gated, so its deviation has no useful gradient. The strategy, CMA-ES as
-the package cma has it, needs only the deviations themselves.
+A drawing is long, noisy and gated, so its deviation has no useful gradient. CMA-ES needs only the
+deviations themselves.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.base.coerce import coerce
-from metaplast.base.errors import UserError, require, require_seed
+from metaplast.base.errors import UserError, require
 from metaplast.base.files import write_json
 from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.base.seeds import numpy_generator
 from metaplast.base.tensors import require_count
 from metaplast.reservoirs.algorithm import Algorithm
+from metaplast.reservoirs.evolution import Search, make_strategy
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.network import Dynamics, Schedule
 from metaplast.reservoirs.run import Run
@@ -92,35 +91,6 @@ def learnable(algorithm: Algorithm) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Search:
-    """How the strategy searches, in natural logarithms of the coefficients.
-
-    Attributes:
-        generations: how many.
-        population: candidates of each.
-        spread: standard deviation of the first generation; 0.5 is a factor of 1.6.
-        seed: of the candidates.
-    """
-
-    generations: int = 8
-    population: int = 8
-    spread: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            UserError: if one is out of range.
-        """
-        coerce(self)
-        require(self.generations >= 1, f"generations must be at least 1, not {self.generations}.")
-        require(self.population >= 4, f"population must be at least 4, not {self.population}.")
-        require(0 < self.spread <= 3, f"spread must be above 0 and at most 3, not {self.spread:g}.")
-        require_seed("seed", self.seed)
-
-
-@dataclass(frozen=True)
 class Learned:
     """The end of a search.
 
@@ -167,11 +137,10 @@ def learn_coefficients(
         UserError: if cma is not installed, a name is unknown, a coefficient is not positive, or the
             folder holds another search.
     """
-    search = search or Search()
-    names = learnable(start) if names is None else names
+    search, names = search or Search(), learnable(start) if names is None else names
     require_count(workers, "workers")
     _require_positive(start, names)
-    strategy = _strategy(len(names), search)
+    strategy = make_strategy(len(names), search)
     identity = _identity(task, start, names, search, schedule or Schedule(), dynamics or Dynamics())
 
     def score(generation: int, factors: Sequence[Sequence[float]]) -> list[float]:
@@ -179,17 +148,12 @@ def learn_coefficients(
             Lane(f"candidate {i}", task, _scaled(start, names, each))
             for i, each in enumerate(factors)
         ]
-        drawn, found = drawings(generation), list[list[float]]()
+        drawn = drawings(generation)
         require(len(drawn) > 0, f"generation {generation} has no drawings; give at least one.")
-        calls = [
-            partial(Simulation, lanes, each.target, dynamics, schedule, each.seed) for each in drawn
-        ]
-        for runs in _at_once(calls, workers):
-            found.append([badness(run) for run in runs])
-            if len(found) < len(drawn):
-                observe(generation + len(found) / len(drawn), search.generations)
-        means: list[float] = np.mean(found, 0).tolist()
-        return means
+        makers = [partial(Simulation, lanes, d.target, dynamics, schedule, d.seed) for d in drawn]
+        return _mean_badness(
+            makers, workers, lambda share: observe(generation + share, search.generations)
+        )
 
     held = nullcontext() if folder is None else locked(as_path(folder, "folder"), make=True)
     with held as kept_in:
@@ -229,6 +193,19 @@ def _at_once(makers: Sequence[Callable[[], Simulation]], workers: int) -> Iterat
                 each.cancel()
 
 
+def _mean_badness(
+    makers: Sequence[Callable[[], Simulation]], workers: int, observe: Callable[[float], None]
+) -> list[float]:
+    """Return the mean badness of each lane; `observe` is told the share that is done, below 1."""
+    found = list[list[float]]()
+    for runs in _at_once(makers, workers):
+        found.append([badness(run) for run in runs])
+        if len(found) < len(makers):
+            observe(len(found) / len(makers))
+    means: list[float] = np.mean(found, 0).tolist()
+    return means
+
+
 def badness(run: Run) -> float:
     """Return log10 of a run's deviation, at most that of `WORST`."""
     lost = run.diverged_at is not None or not math.isfinite(run.deviation)
@@ -255,38 +232,6 @@ def _require_positive(start: Algorithm, names: Sequence[str]) -> None:
             getattr(start, name) > 0,
             f"{name} must be positive at the start, not {getattr(start, name):g}.",
         )
-
-
-def evolution_package() -> Any:
-    """Return the package that has CMA-ES.
-
-    Raises:
-        UserError: if it is not installed.
-    """
-    try:
-        import cma
-    except ImportError:
-        raise UserError(
-            "learning coefficients needs the package cma, which is not installed; install "
-            "metaplast[evolution]."
-        ) from None
-    return cma
-
-
-def _strategy(size: int, search: Search) -> Any:
-    """Return CMA-ES from the origin, with random numbers of its own."""
-    cma = evolution_package()
-    draw = numpy_generator(search.seed, "coefficients")
-    options = {
-        "popsize": search.population,
-        "verbose": -9,
-        # NaN leaves numpy's global random numbers alone.
-        "seed": math.nan,
-        "randn": lambda *shape: draw.standard_normal(shape),
-        # The number of generations alone ends the search.
-        "tolfun": 0, "tolx": 0, "tolfunhist": 0, "tolflatfitness": math.inf,
-    }  # fmt: skip
-    return cma.CMAEvolutionStrategy(np.zeros(size), search.spread, options)
 
 
 def _identity(task: Task, start: Algorithm, names: Sequence[str], *parts: Any) -> dict[str, Any]:
