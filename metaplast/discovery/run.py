@@ -20,6 +20,7 @@ from metaplast.discovery.loops import HELDOUT
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.parts import Parts
 from metaplast.discovery.provenance import provenance_of
+from metaplast.discovery.reach import notice_short_way
 from metaplast.discovery.refits import WITH, WITHOUT, Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
@@ -269,6 +270,8 @@ class Discovery(Parts):
             for rule in self.rivals
         }
         loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
+        for name, loop in loops.items():
+            notice_short_way(name, loop)
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
     def _provenance(self, search: OuterLoop, score: float | None = None) -> dict[str, Any]:

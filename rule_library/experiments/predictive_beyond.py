@@ -29,7 +29,7 @@ _LABELS = {
     "bp_meta": "BP",
 }
 _SITES = tuple(
-    HeldoutSetup(name, source, shots=10)
+    HeldoutSetup(name, source)
     for name, source in (("emnist", "emnist-bymerge"), ("mnist", "mnist"))
 )
 _SMALL: dict[str, Any] = {"shots": 4, "queries": 4, "hidden": (16, 12), "episodes": 4}
@@ -40,7 +40,7 @@ _QUICK = {
 
 
 def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
-    full = {**EMNIST, "shots": 10, "terms": terms, **changes}
+    full = {**EMNIST, "terms": terms, **changes}
     own = name == "discovered_predictive"
     return RuleVariant(name, full, _SITES, _QUICK, _QUICK_SITES, takes_file=own)
 
@@ -71,7 +71,7 @@ predictive_beyond = Experiment(
     source=_OURS,
     text="One rule is discovered from all ten terms with today's defaults (or given by `--rule`), where errors and activities come from three sweeps of strict predictive coding, η = 0.1. "
     "So few sweeps are far from backprop: prediction errors move down one layer a sweep, and none reaches the first two of five layers. The rates of plain predictive coding, with 3 and with 20 sweeps, and of backprop are learned in the same way. "
-    "Each rule is learned once (seed 0), on EMNIST classes that are not in the test, 5 ways, 10 shots; all are tested on the same held-out episodes and initial weights, 25 for each seed, of EMNIST and MNIST.",
+    "Each rule is learned once (seed 0), on EMNIST classes that are not in the test, 5 ways, 50 shots; all are tested on the same held-out episodes and initial weights, 25 for each seed, of EMNIST and MNIST.",
     variants=(
         _rule("discovered_predictive", "all", feedback=_FEW),
         _rule("predictive_few", "predictive", feedback=_FEW),

@@ -1,0 +1,40 @@
+"""Whether a known rule had enough outer steps to reach its best coefficients."""
+
+from __future__ import annotations
+
+from metaplast.base.notices import notice
+from metaplast.meta.outer_loop import OuterLoop
+
+# Beyond this share of the longest possible way, the best value may lie farther.
+_MOST = 0.8
+# A loop of fewer steps is a trial, which is not expected to reach anything.
+_FEWEST = 30
+
+
+def notice_short_way(name: str, loop: OuterLoop) -> None:
+    """Give notice if a coefficient moved nearly as far as the steps of its loop allow.
+
+    Adam moves a scaled coefficient by about the step size at most, so the sum of all step sizes
+    bounds its way. A coefficient that went nearly so far moved in one direction to the end.
+
+    Args:
+        name: of the rule.
+        loop: at its end.
+    """
+    settings, history = loop.settings, loop.progress.history
+    if settings.optimizer != "Adam" or len(history) < _FEWEST:
+        return
+    longest = settings.meta_lr * loop.steps * (0.5 if settings.schedule == "cosine" else 1.0)
+    scale, ends = loop.scale.columns(), loop.fitted.columns()
+    for term, starts in history[0].theta.items():
+        for start, end, unit in zip(starts, ends[term], scale[term], strict=True):
+            if abs(end - start) > _MOST * longest * unit:
+                notice(
+                    "of the baselines may need more outer steps to be at its best", 1,
+                    lambda term=term, start=start, end=end: (  # type: ignore[misc]
+                        f"{name}, whose {term} went from {start:.3g} to {end:.3g}, nearly as far "
+                        f"as {loop.steps} steps of {settings.meta_lr:g} allow; raise --meta-lr "
+                        f"or --episodes"
+                    ),
+                )  # fmt: skip
+                return
