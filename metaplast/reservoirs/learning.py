@@ -21,6 +21,7 @@ from metaplast.base.coerce import coerce
 from metaplast.base.errors import UserError, require, require_seed
 from metaplast.base.files import write_json
 from metaplast.base.locks import locked
+from metaplast.base.optional import optional
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.seeds import numpy_generator
 from metaplast.reservoirs.algorithm import Algorithm
@@ -187,13 +188,7 @@ def _require_positive(start: Algorithm, names: Sequence[str]) -> None:
 
 def _strategy(size: int, search: Search) -> Any:
     """Return CMA-ES from the origin, with random numbers of its own."""
-    try:
-        import cma
-    except ImportError:
-        raise UserError(
-            "learning coefficients needs the package cma, which is not installed; install "
-            "metaplast[evolution]."
-        ) from None
+    cma = optional("cma", "metaplast[evolution]", "learning coefficients needs")
     draw = numpy_generator(search.seed, "coefficients")
     options = {
         "popsize": search.population,
