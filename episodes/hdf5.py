@@ -10,7 +10,8 @@ from episodes.arrays import Array
 from episodes.from_file import FileSource, Samples, damaged, file_at
 from episodes.named_arrays import chosen, words_for
 from episodes.storage import DAMAGE
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import require
+from metaplast.base.optional import optional
 from metaplast.tasks.request import DataRequest
 
 
@@ -64,15 +65,12 @@ def _library() -> ModuleType:
     Raises:
         UserError: if it is not installed.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise UserError(
-            "hdf5 needs the package h5py, which is not installed; install metaplast[hdf5], or "
-            "write the arrays with numpy.savez and give npz:FILE."
-        ) from None
-    module: ModuleType = h5py
-    return module
+    return optional(
+        "h5py",
+        "metaplast[hdf5]",
+        "hdf5 needs",
+        "write the arrays with numpy.savez and give npz:FILE",
+    )
 
 
 HDF5 = Hdf5Source()

@@ -16,6 +16,11 @@ if IS_WORKER:
     # Before torch is imported, which reads it once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A thread of torch that waits would burn a core that the other worker needs. Read like the first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# JAX compiles for seconds what runs for milliseconds here. Before it is imported, which reads this.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 if sys.dont_write_bytecode:
     # Nothing is written beside the sources. But without bytecode anywhere, each of the many
     # processes that tests start would compile everything that it imports.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from metaplast.base.errors import UserError
+from metaplast.base.optional import optional
 from metaplast.base.threads import torch_on_one_thread
 from metaplast.base.trouble import explained
 from metaplast.base.workers import Workers
@@ -17,12 +18,7 @@ _RETRIES = 2
 
 def require_ray() -> None:
     """Raise `UserError` if Ray is not installed."""
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "--ray needs the package ray, which is not installed; install metaplast[ray]."
-        ) from None
+    optional("ray", "metaplast[ray]", "--ray needs")
 
 
 @contextmanager

@@ -118,13 +118,11 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
     sides = [side for side in (_side(rule, name, library) for name in MATRICES) if side.terms]
     remembers = any(side.memory for side in sides)
     activation = network.nonlinearity
-    feedback = get_feedback(rule.feedback)
-    own, relaxation = bool(feedback.shapes(network.widths)), feedback.relaxation
-    backward = any(term.is_backward for term in rule.terms)
     names = layer_names(network)
     return (
         rule_context(rule, library)
         | output_context(rule, network, library)
+        | _feedback_context(rule, network, remembers=remembers)
         | {
             "layers": list(zip(names, network.widths, strict=True)),
             "theta": _theta(rule, names[1:]),
@@ -135,17 +133,6 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
             "reads_input_error": any(term.reads(pre.error) for term in rule.terms),
             "sigma": nonlinearity(activation.kind),
             "beta": repr(activation.beta) if activation.kind == "softplus" else "",
-            "pathway": coded_pathway(rule.feedback),
-            "relaxation": relaxation,
-            "read": "y, e" if relaxation and relaxation.variant == "strict" else "e",
-            "feedback": rule.feedback,
-            "own_feedback": own,
-            "direct": rule.feedback == "direct",
-            "changes_feedback": backward,
-            "feedback_argument": "feedback, " if own else "",
-            "state": "weights, feedback" if own else "weights",
-            "new_state": ("weights, feedback" if backward else "weights")
-            + (", memory" if remembers else ""),
             "remembers": remembers,
             "memory_argument": "memory, " if remembers else "",
             "scalars": [
@@ -155,6 +142,26 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
             "activation_name": activation.kind,
         }
     )
+
+
+def _feedback_context(rule: Rule, network: FullyConnected, *, remembers: bool) -> dict[str, Any]:
+    """Return how errors travel, and with which matrices a step begins and ends."""
+    feedback = get_feedback(rule.feedback)
+    own, relaxation = bool(feedback.shapes(network.widths)), feedback.relaxation
+    backward = any(term.is_backward for term in rule.terms)
+    return {
+        "pathway": coded_pathway(rule.feedback),
+        "relaxation": relaxation,
+        "read": "y, e" if relaxation and relaxation.variant == "strict" else "e",
+        "feedback": rule.feedback,
+        "own_feedback": own,
+        "direct": rule.feedback == "direct",
+        "changes_feedback": backward,
+        "feedback_argument": "feedback, " if own else "",
+        "state": "weights, feedback" if own else "weights",
+        "new_state": ("weights, feedback" if backward else "weights")
+        + (", memory" if remembers else ""),
+    }
 
 
 def rule_context(rule: Rule, library: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import IO, Any
 
-from metaplast.base.errors import UserError
 from metaplast.base.files import write_atomically
+from metaplast.base.optional import optional
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.recordings.damaged import DAMAGE, damaged
 
@@ -19,15 +19,7 @@ def require_h5py() -> ModuleType:
     Raises:
         UserError: if it is not installed.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise UserError(
-            "HDF5 files need the package h5py, which is not installed; install metaplast[hdf5], or "
-            "use .npz files."
-        ) from None
-    module: ModuleType = h5py
-    return module
+    return optional("h5py", "metaplast[hdf5]", "HDF5 files need", "use .npz files")
 
 
 def read_hdf5(path: AnyPath) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
+from metaplast.base.optional import optional
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.recordings.damaged import DAMAGE, damaged
 
@@ -38,15 +39,7 @@ def require_pynwb() -> ModuleType:
     Raises:
         UserError: if it is not installed.
     """
-    try:
-        import pynwb
-    except ImportError:
-        raise UserError(
-            "NWB files need the package pynwb, which is not installed; install metaplast[nwb], or "
-            "convert them to .npz files."
-        ) from None
-    module: ModuleType = pynwb
-    return module
+    return optional("pynwb", "metaplast[nwb]", "NWB files need", "convert them to .npz files")
 
 
 def read_nwb(path: AnyPath) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from metaplast.base.coerce import coerce
-from metaplast.base.errors import UserError, require, require_seed
+from metaplast.base.errors import require, require_seed
+from metaplast.base.optional import optional
 from metaplast.base.seeds import numpy_generator
 
 
@@ -48,14 +49,7 @@ def evolution_package() -> Any:
     Raises:
         UserError: if it is not installed.
     """
-    try:
-        import cma
-    except ImportError:
-        raise UserError(
-            "learning coefficients needs the package cma, which is not installed; install "
-            "metaplast[evolution]."
-        ) from None
-    return cma
+    return optional("cma", "metaplast[evolution]", "learning coefficients needs")
 
 
 def make_strategy(size: int, search: Search) -> Any:

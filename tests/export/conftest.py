@@ -7,6 +7,15 @@ import pytest
 from metaplast.export import _runner, check
 
 
+@pytest.fixture(autouse=True)
+def _precision_of_jax():
+    """Put back what an exported program sets: other tests compute in single precision."""
+    before = "jax" in sys.modules and sys.modules["jax"].config.jax_enable_x64
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", before)
+
+
 @pytest.fixture
 def in_process(monkeypatch):
     """Run generated code in this process: the same comparison, without a start of Python each."""

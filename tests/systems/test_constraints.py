@@ -9,7 +9,7 @@ import pytest
 import torch
 from live_memory import LiveMatrices
 from support import assert_close, assert_is_one_sentence, matrices_of, named, normal, seeded
-from systems.settings import SETTINGS
+from systems.settings import SETTINGS, Setting
 from systems.test_contract import problem_of
 
 from metaplast.base.errors import UserError
@@ -210,11 +210,19 @@ def test_a_weight_that_rests_on_its_bound_is_no_difference_between_engines():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
 def test_the_compiled_engine_agrees():
-    problem = problem_of(SETTINGS["stack, plastic, dale"], steps=11)
+    # Each layer and each term costs seconds of compiling.
+    system = constrained(
+        FullyConnected((4, 3, 3), "tanh", feedback_name="plastic"), "dale:fraction=0.6"
+    )
+    terms = named("error_hebbian", "oja", "backward_hebbian")
+    problem = problem_of(Setting(system, terms, (4,), size=0.2), steps=11)
     expected, found = (get_engine(name).run(problem) for name in ("batched", "compiled"))
     assert_close(found.theta_gradient, expected.theta_gradient)
     for a, b in zip(matrices_of(found.final), matrices_of(expected.final), strict=True):
         assert_close(a, b)
+    free = replace(problem, learner=Learner(unconstrained(system), terms))
+    without = get_engine("batched").run(free).theta_gradient
+    assert (without - expected.theta_gradient).abs().max() > 1e-2, "the bounds must matter here"
 
 
 @limited

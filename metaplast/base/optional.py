@@ -1,0 +1,29 @@
+"""Packages that few users need: loaded where they are used, and asked for if they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from metaplast.base.errors import UserError
+
+
+def optional(package: str, extra: str, needs: str, otherwise: str = "") -> ModuleType:
+    """Return a package of an extra.
+
+    Args:
+        package: its name.
+        extra: what installs it, as for pip: "metaplast[ray]".
+        needs: what needs it, with the verb: "HDF5 files need".
+        otherwise: what works without it: "use .npz files"; empty if nothing does.
+
+    Raises:
+        UserError: if the package is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        alternative = f", or {otherwise}" if otherwise else ""
+        raise UserError(
+            f"{needs} the package {package}, which is not installed; install {extra}{alternative}."
+        ) from None
