@@ -14,7 +14,7 @@ from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused_recurrent.jit import compiled
 from metaplast.engines.fused_recurrent.layout import Net, Program, Side
 from metaplast.engines.fused_recurrent.memory import Memory, Task
-from metaplast.engines.fused_recurrent.products import add_outer, add_product, multiply
+from metaplast.engines.fused_recurrent.products import add_outer, add_product, carry
 from metaplast.engines.fused_recurrent.sources import SYMMETRIC
 from metaplast.scans.activations import SOFTPLUS, TANH
 
@@ -64,13 +64,13 @@ def _gain_adjoint(net: Net, m: Memory, base: int, t: int) -> None:
 @compiled
 def _errors_adjoint(p: Program, m: Memory, base: int) -> None:
     """Carry the adjoints of all errors to the output error and to the activities."""
-    net, d, one = p.net, p.net.first, m.d.dtype.type(1)
+    net, d = p.net, p.net.first
     e, c = d + net.e, d + net.c
     for t in range(net.reach, net.time):
         if t > net.reach:
-            multiply(
-                m.d, c + (t - 1) * net.n, 0, 1, m.turned, net.up[1], m.d, e + t * net.n, m.d,
-                e + t * net.n, net.n, 1, net.neurons, one, 1, net.lanes,
+            carry(
+                m.d, c + (t - 1) * net.n, m.turned, net.up[1], m.d, e + t * net.n, m.d,
+                e + t * net.n, net.n, net.neurons, 1, t % 2 == 0, net.lanes,
             )  # fmt: skip
         _gain_adjoint(net, m, base, t)
     last = net.time - net.reads
@@ -119,15 +119,15 @@ def _advance_adjoint(p: Program, m: Memory, base: int) -> None:
 
     z̄_t = σ'(z_t) ⊙ (ȳ_t + W_hᵀ z̄_{t+1}) takes the place of ȳ_t.
     """
-    net, w, one = p.net, m_state(p, base), m.d.dtype.type(1)
+    net, w = p.net, m_state(p, base)
     y = net.first + net.y
     clear(m.frames_bar, 0, m.frames_bar.shape[0])
     for t in range(net.time - 1, -1, -1):
         at = y + t * net.n
         if t < net.time - 1:
-            multiply(
-                m.d, at + net.n, 0, 1, m.w, w + p.recurrent.w, m.d, at, m.d, at, net.n, 1,
-                net.neurons, one, 1, net.lanes,
+            carry(
+                m.d, at + net.n, m.w, w + p.recurrent.w, m.d, at, m.d, at, net.n, net.neurons, 1,
+                t % 2 == 0, net.lanes,
             )  # fmt: skip
         set_slope(net, m, m.s, base + net.y + t * net.n)
         for i in range(net.neurons):

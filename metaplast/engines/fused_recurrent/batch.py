@@ -31,7 +31,7 @@ from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 
 # Bytes of a segment's signals and matrices: they are kept as long as they take no more than this.
-MOST_KEPT = 2**26
+MOST_KEPT = 2**28
 _build = lru_cache(maxsize=64)(build)
 _ready: set[np.dtype[Any]] = set()
 

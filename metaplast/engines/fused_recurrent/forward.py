@@ -14,7 +14,7 @@ from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused_recurrent.jit import compiled
 from metaplast.engines.fused_recurrent.layout import Net, Numbers, Program, Side
 from metaplast.engines.fused_recurrent.memory import Memory, Task
-from metaplast.engines.fused_recurrent.products import multiply, set_product, turn
+from metaplast.engines.fused_recurrent.products import carry, set_product, turn
 from metaplast.engines.fused_recurrent.sources import SIGNED, STILL
 from metaplast.scans.activations import activate, slope
 
@@ -74,12 +74,11 @@ def _advance(p: Program, m: Memory, base: int) -> None:
         m.s, net.x, net.show * net.m, m.turned, p.input.turned, m.frames, 0, net.n, net.frames,
         net.inputs, net.lanes,
     )  # fmt: skip
-    one = m.s.dtype.type(1)
     for t in range(net.time):
         frame = t // net.show * net.n if t < net.shown else 0
-        multiply(
-            m.s, y + (t - 1) * net.n, 0, 1, m.turned, p.recurrent.turned, m.frames, frame, m.z, 0,
-            net.n, 1, net.neurons if t > 0 else 0, one, int(t < net.shown), net.lanes,
+        carry(
+            m.s, y + (t - 1) * net.n, m.turned, p.recurrent.turned, m.frames, frame, m.z, 0, net.n,
+            net.neurons if t > 0 else 0, int(t < net.shown), t % 2 == 0, net.lanes,
         )  # fmt: skip
         set_activity(net, m, m.z, 0, m.s, y + t * net.n)
 
@@ -111,7 +110,7 @@ def _read(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
 def _carry_back(p: Program, m: Memory, base: int) -> None:
     """Set the errors of all time steps."""
     net, c, e, y = p.net, base + p.net.c, base + p.net.e, base + p.net.y
-    first, one = net.time - net.reads, m.s.dtype.type(1)
+    first = net.time - net.reads
     set_product(
         m.s, base + net.error, net.o, m.turned, net.down[2], m.s, c + first * net.n, net.n,
         net.reads, net.outputs, net.lanes,
@@ -121,9 +120,9 @@ def _carry_back(p: Program, m: Memory, base: int) -> None:
     for t in range(net.time - 1, net.reach - 1, -1):
         at = c + t * net.n
         if t < net.time - 1:
-            multiply(
-                m.s, e + (t + 1) * net.n, 0, 1, m.turned, net.down[1], m.s, at, m.s, at, net.n, 1,
-                net.neurons, one, int(t >= first), net.lanes,
+            carry(
+                m.s, e + (t + 1) * net.n, m.turned, net.down[1], m.s, at, m.s, at, net.n,
+                net.neurons, int(t >= first), t % 2 == 0, net.lanes,
             )  # fmt: skip
         set_slope(net, m, m.s, y + t * net.n)
         for i in range(net.neurons):

@@ -24,8 +24,7 @@ def multiply(
     Without `adds`, start is not counted.
     """
     registers = width // lanes
-    most = tiles.MOST if height > 1 else tiles.MOST_ALONE
-    panels = -(-registers // most)
+    panels = -(-registers // tiles.MOST)
     done = 0
     for panel in range(panels):
         count = (registers - done) // (panels - panel)  # Panels of nearly the same width.
@@ -71,6 +70,31 @@ def add_outer(
         a, a_at, 1, stride, b, b_at, out, out_at, out, out_at, width, height, inner,
         out.dtype.type(1), 1, lanes,
     )  # fmt: skip
+
+
+@compiled
+def carry(
+    x: Numbers, x_at: int, rows: Numbers, at: int, start: Numbers, start_at: int, out: Numbers,
+    out_at: int, width: int, inner: int, adds: int, upwards: bool, lanes: int,
+) -> None:  # fmt: skip
+    """out ← Σ_k x_k rows_k, added to start with `adds`: one vector through a matrix.
+
+    If one call after another goes upwards and downwards in turn, most rows are still in the
+    innermost cache.
+    """
+    registers = width // lanes
+    panels = -(-registers // tiles.MOST_ALONE)
+    last = (inner - 1) if upwards else 0
+    along, stride = (-1, -width) if upwards else (1, width)
+    done = 0
+    for panel in range(panels):
+        count = (registers - done) // (panels - panel)
+        shift = done * lanes
+        tiles.product(
+            x, x_at + last, 0, along, rows, at + last * width + shift, stride, start,
+            start_at + shift, out, out_at + shift, width, 1, inner, out.dtype.type(1), adds, count,
+        )  # fmt: skip
+        done += count
 
 
 @compiled

@@ -14,10 +14,11 @@ from llvmlite import ir
 
 from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
 
-# Most registers in a row of a tile. Tile, row and factor must fit into the machine's registers: 32 of
-# 64 bytes with AVX-512, otherwise mostly 16 of 32 bytes.
-_ROWS = 4
-MOST, MOST_ALONE = (6, 8) if llvm.get_host_cpu_features().get("avx512f") else (1, 4)
+# Rows of a tile by the registers in each, and most registers of a single row. Tile, vectors and factor
+# must fit into the machine's registers: 32 of 64 bytes with AVX-512, otherwise mostly 16 of 32 bytes.
+_WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
+_ROWS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 3} if _WIDE else {1: 4}
+MOST, MOST_ALONE = max(_ROWS), 8 if _WIDE else 4
 
 
 class _Product(NamedTuple):
@@ -70,14 +71,13 @@ def _product(to: Lanes) -> None:
     given = _Product(
         left, down, along, right, stride, start, out, width, inner, to.spread(scale), adds
     )
-    whole = b.mul(b.sdiv(height, word(_ROWS)), word(_ROWS))
-
     def case(registers: int) -> None:
         first = word(0)
-        if registers <= MOST:
-            first = whole
-            with to.loop(word(0), whole, _ROWS) as (i, _):
-                given.emit(to, i, _ROWS, registers)
+        if registers in _ROWS:
+            rows = _ROWS[registers]
+            first = b.mul(b.sdiv(height, word(rows)), word(rows))
+            with to.loop(word(0), first, rows) as (i, _):
+                given.emit(to, i, rows, registers)
         with to.loop(first, height, 1) as (i, _):
             given.emit(to, i, 1, registers)
 
