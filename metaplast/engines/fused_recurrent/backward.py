@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused.lanes import clear
 from metaplast.engines.fused_recurrent.change import change_adjoint
 from metaplast.engines.fused_recurrent.forward import (
@@ -10,26 +11,23 @@ from metaplast.engines.fused_recurrent.forward import (
     set_slope,
     turn_all,
 )
-from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused_recurrent.jit import compiled
-from metaplast.engines.fused_recurrent.layout import Net, Program, Side
 from metaplast.engines.fused_recurrent.memory import Memory, Task
 from metaplast.engines.fused_recurrent.products import add_outer, add_product, carry
+from metaplast.engines.fused_recurrent.program import Net, Program, Side
 from metaplast.engines.fused_recurrent.sources import SYMMETRIC
 from metaplast.scans.activations import SOFTPLUS, TANH
 
 
-@compiled
-def _add_to(
-    net: Net, side: Side, m: Memory, u: int, bar: int, count: int
-) -> None:
+@inlined
+def _add_to(net: Net, side: Side, m: Memory, u: int, bar: int, count: int) -> None:
     """M̄ += Σ u ⊗ p̄ for products p = Mᵀu, whose rows of u are in m.s and of p̄ in m.d."""
     add_outer(
         m.s, u, side.tall, m.d, bar, m.w_bar, side.w, side.wide, side.height, count, net.lanes
     )
 
 
-@compiled
+@inlined
 def _below_adjoint(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
     """Carry the adjoint of the errors at the inputs to the errors."""
     net, at = p.net, p.net.first + p.net.below
@@ -61,7 +59,7 @@ def _gain_adjoint(net: Net, m: Memory, base: int, t: int) -> None:
             m.d[d + y + i] += bend * m.d[d + e + i] * m.s[base + c + i]
 
 
-@compiled
+@inlined
 def _errors_adjoint(p: Program, m: Memory, base: int) -> None:
     """Carry the adjoints of all errors to the output error and to the activities."""
     net, d = p.net, p.net.first
@@ -84,8 +82,8 @@ def _errors_adjoint(p: Program, m: Memory, base: int) -> None:
         _add_to(net, p.readout, m, base + net.error, c + last * net.n, net.reads)
 
 
-@compiled
-def _read_adjoint(p: Program, m: Memory, base: int) -> None:
+@inlined
+def _read_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
     """Carry the adjoints of softmax and output errors to the activities and to W_o."""
     net, d = p.net, p.net.first
     last = (net.time - net.reads) * net.n
@@ -98,7 +96,7 @@ def _read_adjoint(p: Program, m: Memory, base: int) -> None:
         for i in range(net.outputs):
             m.d[error + i] = m.s[base + at + i] * (m.d[error + i] - total)
     add_product(
-        m.d, d + net.error, net.o, m.w, m_state(p, base) + p.readout.w, m.d, d + net.y + last,
+        m.d, d + net.error, net.o, m.w, w + p.readout.w, m.d, d + net.y + last,
         net.n, net.reads, net.outputs, net.lanes,
     )  # fmt: skip
     add_outer(
@@ -107,19 +105,13 @@ def _read_adjoint(p: Program, m: Memory, base: int) -> None:
     )  # fmt: skip
 
 
-@compiled
-def m_state(p: Program, base: int) -> int:
-    """Return the offset of the matrices before the step whose block is at `base`."""
-    return (base - p.net.first) // p.net.size * p.net.weights
-
-
-@compiled
-def _advance_adjoint(p: Program, m: Memory, base: int) -> None:
+@inlined
+def _advance_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
     """Carry the adjoints of the activities back through time, and to W_h and W_x.
 
     z̄_t = σ'(z_t) ⊙ (ȳ_t + W_hᵀ z̄_{t+1}) takes the place of ȳ_t.
     """
-    net, w = p.net, m_state(p, base)
+    net = p.net
     y = net.first + net.y
     clear(m.frames_bar, 0, m.frames_bar.shape[0])
     for t in range(net.time - 1, -1, -1):
@@ -147,6 +139,16 @@ def _advance_adjoint(p: Program, m: Memory, base: int) -> None:
         )  # fmt: skip
 
 
+@compiled
+def _present_adjoint(p: Program, m: Memory, task: Task, t: int, base: int, w: int) -> None:
+    """Carry the adjoints of the signals of one example to the matrices."""
+    if p.net.has_below:
+        _below_adjoint(p, m, task, base, t)
+    _errors_adjoint(p, m, base)
+    _read_adjoint(p, m, base, w)
+    _advance_adjoint(p, m, base, w)
+
+
 @inlined
 def step_adjoint(p: Program, m: Memory, task: Task, t: int, slot: int) -> None:
     """Carry the adjoint of the matrices back over a step whose signals are in a slot."""
@@ -157,8 +159,4 @@ def step_adjoint(p: Program, m: Memory, task: Task, t: int, slot: int) -> None:
     change_adjoint(net, p.input, m, task, base, w)
     change_adjoint(net, p.recurrent, m, task, base, w)
     change_adjoint(net, p.readout, m, task, base, w)
-    if net.has_below:
-        _below_adjoint(p, m, task, base, t)
-    _errors_adjoint(p, m, base)
-    _read_adjoint(p, m, base)
-    _advance_adjoint(p, m, base)
+    _present_adjoint(p, m, task, t, base, w)

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -18,9 +18,10 @@ from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused_recurrent import unroll
-from metaplast.engines.fused_recurrent.layout import Numbers, Program, build
+from metaplast.engines.fused_recurrent.layout import build
 from metaplast.engines.fused_recurrent.memory import Memory, Task, allocate, step_numbers
-from metaplast.engines.fused_recurrent.served import recurrent_of
+from metaplast.engines.fused_recurrent.program import Numbers, Program
+from metaplast.engines.fused_recurrent.served import MOST_KEPT, recurrent_of
 from metaplast.engines.fused_recurrent.sources import SIGNED, STILL
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import class_probabilities
@@ -30,8 +31,8 @@ from metaplast.systems.state import State
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 
-# Bytes of a segment's signals and matrices: they are kept as long as they take no more than this.
-MOST_KEPT = 2**28
+# Bytes that all spare memory may take.
+_MOST_SPARE = 2**29
 _build = lru_cache(maxsize=64)(build)
 _ready: set[np.dtype[Any]] = set()
 
@@ -50,7 +51,7 @@ class _Sizes(NamedTuple):
         return self.program is other.program and self[1:] == other[1:]
 
 
-_spare: deque[tuple[_Sizes, Memory]] = deque(maxlen=64)
+_spare: deque[tuple[_Sizes, Memory]] = deque()
 
 
 @contextmanager
@@ -67,6 +68,14 @@ def _borrowed(sizes: _Sizes) -> Iterator[Memory]:
         yield memory
     finally:
         _spare.append((sizes, memory))
+        _shrink()
+
+
+def _shrink() -> None:
+    """Let go of the oldest spare memory if there is too much."""
+    with suppress(IndexError):  # Other threads take some, too.
+        while sum(memory.s.nbytes + memory.w.nbytes for _, memory in tuple(_spare)) > _MOST_SPARE:
+            _spare.popleft()
 
 
 def run_smallest(dtype: torch.dtype) -> None:
@@ -132,18 +141,21 @@ class Batch:
         """Run every episode, one per thread at a time."""
         count = self.episodes.episodes
         threads = min(self.threads, count)
-        if threads > 1:
-            with torch_on_one_thread():
-                try:
-                    with ThreadPoolExecutor(threads) as pool:
-                        list(pool.map(self._run_episode, range(count)))
-                    return
-                except RuntimeError as error:
-                    # The system may allow no more threads: that must not end a long run.
-                    if "start new thread" not in str(error):
-                        raise
-        for episode in range(count):
-            self._run_episode(episode)
+        if threads <= 1 or not self._run_threads(threads):
+            for episode in range(count):
+                self._run_episode(episode)
+
+    def _run_threads(self, threads: int) -> bool:
+        """Run every episode on threads; return False if the system allows no more of them."""
+        with torch_on_one_thread():
+            try:
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(self._run_episode, range(self.episodes.episodes)))
+            except RuntimeError as error:
+                if "start new thread" not in str(error):
+                    raise
+                return False
+        return True
 
     def _run_episode(self, episode: int) -> None:
         with _borrowed(self.sizes) as memory:
@@ -193,8 +205,9 @@ class Batch:
         target = self.target[episode].reshape(data.query_x.shape[1], net.reads, net.outputs)
         label = data.support_y[episode].reshape(-1, net.reads)
         return Task(
-            *map(_shared, (x, gain)), rest, *map(_shared, (label, data.query_x[episode], target)),
-            self.theta[episode], self.theta_bar[episode], self.sizes.length, self.gradient,
+            _shared(x), _shared(gain), rest, _shared(label), _shared(data.query_x[episode]),
+            _shared(target), self.theta[episode], self.theta_bar[episode], self.sizes.length,
+            self.gradient,
         )  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused.lanes import add_multiple, clear, inner
 from metaplast.engines.fused_recurrent.jit import compiled
-from metaplast.engines.fused_recurrent.layout import Net, Numbers, Side
 from metaplast.engines.fused_recurrent.memory import Memory, Task
 from metaplast.engines.fused_recurrent.products import (
     add_outer,
@@ -15,10 +15,11 @@ from metaplast.engines.fused_recurrent.products import (
     set_product,
     turn,
 )
+from metaplast.engines.fused_recurrent.program import Net, Numbers, Side
 
 
-@compiled
-def project(net: Net, side: Side, m: Memory, base: int, w: int) -> None:
+@inlined
+def _project(net: Net, side: Side, m: Memory, base: int, w: int) -> None:
     """Form the products Wᵀu that terms read."""
     for job in range(side.projections.shape[0]):
         u = side.projections[job, 0] + side.projections[job, 1] * base
@@ -39,7 +40,7 @@ def _form_gates(side: Side, m: Memory, base: int) -> None:
         for k in range(last):
             at = k * width
             inner(m.s, left + at, m.s, right + at, m.gates, k * count + gate, width)
-        for k in range(last, side.count):
+        for k in range(last, side.times):
             m.gates[k * count + gate] = 0
 
 
@@ -58,21 +59,21 @@ def _strength(side: Side, m: Memory, k: int, monomial: int, skip: int) -> Any:
 def _once(side: Side, monomial: int) -> bool:
     """Return whether a monomial is a decay without gates, which acts once in a step."""
     ungated = side.entries.shape[1] == 2 or side.entries[monomial, 2] < 0
-    return side.entries[monomial, 1] < 0 and ungated
+    return bool(side.entries[monomial, 1] < 0 and ungated)
 
 
 @compiled
 def _form_cells(side: Side, m: Memory, theta: Numbers) -> Any:
     """Set G at all occurrences; return the growth g."""
     cells, growth = side.cells.shape[0], theta.dtype.type(0)
-    for index in range(side.count * cells):
+    for index in range(side.times * cells):
         m.g[index] = 0
     for monomial in range(side.entries.shape[0]):
         factor, cell = theta[side.site, side.entries[monomial, 0]], side.entries[monomial, 1]
         if _once(side, monomial):
             growth += factor * side.coefficients[monomial]
             continue
-        for k in range(side.count):
+        for k in range(side.times):
             value = factor * _strength(side, m, k, monomial, 0)
             if cell >= 0:
                 m.g[k * cells + cell] += value
@@ -84,7 +85,7 @@ def _form_cells(side: Side, m: Memory, theta: Numbers) -> Any:
 @compiled
 def _mix(side: Side, m: Memory, base: int) -> None:
     """Set V_a = Σ_b G_ab r_b at all occurrences."""
-    cells, wide, span = side.cells.shape[0], side.wide, side.count * side.wide
+    cells, wide, span = side.cells.shape[0], side.wide, side.times * side.wide
     for a in range(side.rows.shape[0]):
         clear(m.v, a * span, side.rows[a, 2] * wide)
     for cell in range(cells):
@@ -97,8 +98,9 @@ def _mix(side: Side, m: Memory, base: int) -> None:
 
 @compiled
 def change(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> None:
-    """Change a matrix: the state at `w` becomes that after it."""
+    """Form the products Wᵀu that terms read, and a matrix of the state after the one at `w`."""
     start, out = w + side.w, w + net.weights + side.w
+    _project(net, side, m, base, w)
     _form_gates(side, m, base)
     scale = task.theta.dtype.type(1) + _form_cells(side, m, task.theta)
     _mix(side, m, base)
@@ -110,13 +112,13 @@ def change(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> No
     for a in range(side.rows.shape[0]):
         multiply(
             m.s, side.rows[a, 0] + side.rows[a, 1] * base, 1, side.tall, m.v,
-            a * side.count * side.wide, m.w, start, m.w, out, side.wide, side.height,
+            a * side.times * side.wide, m.w, start, m.w, out, side.wide, side.height,
             side.rows[a, 2], scale, 1, net.lanes,
         )  # fmt: skip
         start, scale = out, task.theta.dtype.type(1)
 
 
-@compiled
+@inlined
 def _factor_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
     """Carry the adjoint of Σ a ⊗ V_a to rows and columns, and set that of G."""
     cells, wide, bar = side.cells.shape[0], side.wide, side.w
@@ -124,7 +126,7 @@ def _factor_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
     for a in range(side.rows.shape[0]):
         row, kept, count = side.rows[a, 0], side.rows[a, 1], side.rows[a, 2]
         add_product(
-            m.v, a * side.count * wide, wide, m.turned, side.turned, m.d, row + kept * net.first,
+            m.v, a * side.times * wide, wide, m.turned, side.turned, m.d, row + kept * net.first,
             side.tall, count, side.width, net.lanes,
         )  # fmt: skip
         set_product(
@@ -145,7 +147,7 @@ def _factor_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
 
 
 @compiled
-def _growth_adjoint(net: Net, side: Side, m: Memory, w: int) -> Any:
+def _growth_adjoint(side: Side, m: Memory, w: int) -> Any:
     """Return ⟨M̄, M⟩."""
     total = m.w_bar.dtype.type(0)
     for i in range(side.height):
@@ -159,7 +161,7 @@ def _growth_adjoint(net: Net, side: Side, m: Memory, w: int) -> Any:
 def _coefficient_adjoints(side: Side, m: Memory, task: Task, growth_bar: Any) -> None:
     """Add θ's part of the gradient, and set the adjoints of the gates."""
     cells, gates = side.cells.shape[0], side.gates.shape[0]
-    for index in range(side.count * gates):
+    for index in range(side.times * gates):
         m.gates_bar[index] = 0
     for monomial in range(side.entries.shape[0]):
         term, cell = side.entries[monomial, 0], side.entries[monomial, 1]
@@ -167,7 +169,7 @@ def _coefficient_adjoints(side: Side, m: Memory, task: Task, growth_bar: Any) ->
         if _once(side, monomial):
             task.theta_bar[side.site, term] += growth_bar * side.coefficients[monomial]
             continue
-        last = side.cells[cell, 2] if cell >= 0 else side.count
+        last = side.cells[cell, 2] if cell >= 0 else side.times
         for k in range(last):
             bar = m.g_bar[k * cells + cell] if cell >= 0 else growth_bar
             total += bar * _strength(side, m, k, monomial, 0)
@@ -209,7 +211,7 @@ def change_adjoint(net: Net, side: Side, m: Memory, task: Task, base: int, w: in
     _factor_adjoints(net, side, m, base)
     growth_bar = m.w_bar.dtype.type(0)
     if side.grows:
-        growth_bar = _growth_adjoint(net, side, m, w)
+        growth_bar = _growth_adjoint(side, m, w)
         multiply(
             m.s, 0, 0, 0, m.s, 0, m.w_bar, side.w, m.w_bar, side.w, side.wide, side.height, 0,
             scale, 1, net.lanes,

@@ -1,20 +1,20 @@
 """One online step forward: the signals of all time steps, and the change of the matrices.
 
-    z_t = W_h σ(z_{t-1}) + W_x x_t,     ε = softmax(W_o σ(z)) − label,
-    e_t = c_t ⊙ σ'(z_t),                c_t = B_o ε_t + B_h e_{t+1}.
+z_t = W_h σ(z_{t-1}) + W_x x_t,     ε = softmax(W_o σ(z)) − label,
+e_t = c_t ⊙ σ'(z_t),                c_t = B_o ε_t + B_h e_{t+1}.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from metaplast.engines.fused.lanes import clear, copy
-from metaplast.engines.fused_recurrent.change import change, project
 from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.lanes import clear, copy
+from metaplast.engines.fused_recurrent.change import change
 from metaplast.engines.fused_recurrent.jit import compiled
-from metaplast.engines.fused_recurrent.layout import Net, Numbers, Program, Side
 from metaplast.engines.fused_recurrent.memory import Memory, Task
 from metaplast.engines.fused_recurrent.products import carry, set_product, turn
+from metaplast.engines.fused_recurrent.program import Net, Numbers, Program, Side
 from metaplast.engines.fused_recurrent.sources import SIGNED, STILL
 from metaplast.scans.activations import activate, slope
 
@@ -66,7 +66,7 @@ def turn_all(p: Program, m: Memory, w: int) -> None:
             _turn_errors(net, side, m, w, index)
 
 
-@compiled
+@inlined
 def _advance(p: Program, m: Memory, base: int) -> None:
     """Set the activities of all time steps."""
     net, y = p.net, base + p.net.y
@@ -83,7 +83,7 @@ def _advance(p: Program, m: Memory, base: int) -> None:
         set_activity(net, m, m.z, 0, m.s, y + t * net.n)
 
 
-@compiled
+@inlined
 def _read(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
     """Set softmax and output errors at the steps with a target."""
     net, output, error = p.net, base + p.net.output, base + p.net.error
@@ -106,7 +106,7 @@ def _read(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
         m.s[to + task.label[t, k]] -= m.s.dtype.type(1)
 
 
-@compiled
+@inlined
 def _carry_back(p: Program, m: Memory, base: int) -> None:
     """Set the errors of all time steps."""
     net, c, e, y = p.net, base + p.net.c, base + p.net.e, base + p.net.y
@@ -142,7 +142,7 @@ def gain_rows(net: Net, task: Task, t: int, s: Numbers, at: int) -> None:
                 s[row + j] *= task.rest_gain
 
 
-@compiled
+@inlined
 def _below(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
     """Set the errors at the inputs, (B_x e_t) ⊙ σ'(x_t)."""
     net = p.net
@@ -153,20 +153,23 @@ def _below(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
     gain_rows(net, task, t, m.s, base + net.below)
 
 
-@inlined
-def step(p: Program, m: Memory, task: Task, t: int, slot: int) -> None:
-    """Learn one example, from the state in a slot to that in the next one."""
-    net, base, w = p.net, p.net.first + slot * p.net.size, slot * p.net.weights
-    load_input(net, m, task, t)
+@compiled
+def _present(p: Program, m: Memory, task: Task, t: int, base: int, w: int) -> None:
+    """Set the signals of one example."""
+    load_input(p.net, m, task, t)
     turn_all(p, m, w)
     _advance(p, m, base)
     _read(p, m, task, base, t)
     _carry_back(p, m, base)
-    if net.has_below:
+    if p.net.has_below:
         _below(p, m, task, base, t)
-    project(net, p.input, m, base, w)
-    project(net, p.recurrent, m, base, w)
-    project(net, p.readout, m, base, w)
+
+
+@inlined
+def step(p: Program, m: Memory, task: Task, t: int, slot: int) -> None:
+    """Learn one example, from the state in a slot to that in the next one."""
+    net, base, w = p.net, p.net.first + slot * p.net.size, slot * p.net.weights
+    _present(p, m, task, t, base, w)
     change(net, p.input, m, task, base, w)
     change(net, p.recurrent, m, task, base, w)
     change(net, p.readout, m, task, base, w)

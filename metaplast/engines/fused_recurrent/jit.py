@@ -40,6 +40,6 @@ def _jit(function: Callable[..., Any], *, cached: bool) -> Any:
 
 @cache
 def _fingerprint() -> str:
-    others = (Path(module.__file__) for module in (vector_code, activations))
+    others = (Path(str(module.__file__)) for module in (vector_code, activations))
     files = [*sorted(Path(__file__).parent.glob("*.py")), *others]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -1,10 +1,4 @@
-"""A recurrent learner as arrays of numbers for the kernel: without any names of terms or signals.
-
-All vectors of one step lie in one flat array, each signal as rows of occurrences. Its first part
-holds what every step writes anew; then come blocks, one for each step, with what the backward sweep
-reads again. An offset is relative to its part, and `kept` says which one: 0 or 1. The adjoints lie
-in a second array, at the same offsets, with one block.
-"""
+"""Where everything of a recurrent learner lies in the kernel's arrays; see `program`."""
 
 from __future__ import annotations
 
@@ -14,129 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from metaplast.engines.fused_recurrent.program import (
+    NONE,
+    Integers,
+    Net,
+    Program,
+    Side,
+    padded,
+)
 from metaplast.engines.fused_recurrent.sources import DETACHED, SIGNED, SOURCES, SYMMETRIC
 from metaplast.scans.activations import KINDS
 from metaplast.systems.learner import Learner
 from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import Gate, Population, Projection, Signal, Vector, post, pre
 from metaplast.terms.compiled import CompiledTerms
-
-Integers = npt.NDArray[np.int64]
-Numbers = npt.NDArray[Any]
-
-PAD = 16
-NONE = -1
-
-
-def padded(width: int) -> int:
-    """Return the padded length of a vector, in whole registers."""
-    return -(-width // PAD) * PAD
-
-
-class Side(NamedTuple):
-    """One matrix [height, width] and the terms that change it.
-
-    Attributes:
-        site: its row of θ.
-        count: number of occurrences, K.
-        height, tall: rows of the matrix, and the same padded.
-        width, wide: columns of the matrix, and the same padded.
-        w, turned: offset of the matrix, and of its transpose.
-        rows: row vectors a: offset, kept, occurrences, [a, 3].
-        columns: column vectors r: offset, kept, whether they have a gradient, [b, 3].
-        cells: cells of G in use: row, column, occurrences, [cell, 3].
-        gates: offset and kept of both vectors, their length, occurrences, [gate, 6].
-        entries: θ's index, the cell or -1 for a decay, then gates or -1, [monomial, 2 + depth].
-        coefficients: [monomial].
-        projections: products Wᵀu: offset and kept of u, offset of the product, which is kept,
-            occurrences, [product, 4].
-        grows: whether there are decays.
-    """
-
-    site: int
-    count: int
-    height: int
-    tall: int
-    width: int
-    wide: int
-    w: int
-    turned: int
-    rows: Integers
-    columns: Integers
-    cells: Integers
-    gates: Integers
-    entries: Integers
-    coefficients: Numbers
-    projections: Integers
-    grows: bool
-
-
-class Net(NamedTuple):
-    """Sizes and offsets that do not depend on the rule.
-
-    Attributes:
-        neurons, inputs, outputs, n, m, o: widths, and the same padded.
-        time, frames, show, shown, reads: T, frames of an input, steps of a frame, steps with an
-            input, and steps with a target.
-        reach: first time step with an error.
-        x: the inputs [shown, m].
-        y, e, c: activities, errors, and errors before they are multiplied by σ', [time, n], kept.
-        output, error: softmax and output errors, [reads, o], kept.
-        below, has_below: errors at the inputs [time, m], kept, and whether terms read them.
-        first: length of the part that every step writes anew.
-        size: length of a step's block.
-        weights: length of all matrices.
-        down, up: matrices that carry errors down, and their transposes, [3].
-        sizes: |M|, of which SIGNED takes the sizes of its matrices, [3].
-        source: STILL, SYMMETRIC, DETACHED or SIGNED.
-        sigma: the activation, as `scans.activations` numbers it.
-        lanes: numbers in a register.
-        turned: length of the transposes and of the matrices that carry errors.
-    """
-
-    neurons: int
-    inputs: int
-    outputs: int
-    n: int
-    m: int
-    o: int
-    time: int
-    frames: int
-    show: int
-    shown: int
-    reads: int
-    reach: int
-    x: int
-    y: int
-    e: int
-    c: int
-    output: int
-    error: int
-    below: int
-    has_below: bool
-    first: int
-    size: int
-    weights: int
-    down: Integers
-    up: Integers
-    sizes: Integers
-    source: int
-    sigma: int
-    lanes: int
-    turned: int
-
-
-class Program(NamedTuple):
-    """The whole learner: the network, and what changes W_x, W_h and W_o.
-
-    `ones` says where rows of ones are: offset, rows, numbers of a row, and the same padded.
-    """
-
-    net: Net
-    input: Side
-    recurrent: Side
-    readout: Side
-    ones: Integers
 
 
 class _Room:
@@ -157,7 +42,7 @@ class _Place(NamedTuple):
 
     at: int
     kept: int
-    count: int
+    times: int
 
 
 class _Layout:
@@ -186,7 +71,8 @@ class _Layout:
         sides = [self._side(g, starts[g], turned[g]) for g in range(3)]
         widths = (self.n, self.m, self.o)
         ones = [(at, self.time, self.sizes[i], widths[i]) for i, at in self.ones.items()]
-        return Program(self._net(starts[-1], heights, turned), *sides, _table(ones, 4))
+        net = self._net(starts[-1], heights, turned)
+        return Program(net, sides[0], sides[1], sides[2], _table(ones, 4))
 
     def _net(self, weights: int, heights: Any, turned: list[int]) -> Net:
         system, timing, feedback = self.system, self.system.timing, self.system.feedback
@@ -196,11 +82,13 @@ class _Layout:
         up = turned if reuses else [self.turned.take(tall, wide) for tall, wide in heights]
         signed = [self.turned.take(tall, wide) if source == SIGNED else 0 for tall, wide in heights]
         reach = 0 if feedback.reach is None else max(0, timing.time - 1 - feedback.reach)
+        neurons, inputs, outputs = self.sizes
+        down_at, up_at, signed_at = (np.array(x, dtype=np.int64) for x in (down, up, signed))
         return Net(
-            *self.sizes, self.n, self.m, self.o, timing.time, timing.frames, timing.show,
-            timing.shown, self.reads, reach, self.x, self.y, self.e, self.c, self.output,
-            self.error, self.below, self.has_below, self.anew.total, self.kept.total, weights,
-            *map(np.array, (down, up, signed)), source, KINDS[system.nonlinearity.kind],
+            neurons, inputs, outputs, self.n, self.m, self.o, timing.time, timing.frames,
+            timing.show, timing.shown, self.reads, reach, self.x, self.y, self.e, self.c,
+            self.output, self.error, self.below, self.has_below, self.anew.total, self.kept.total,
+            weights, down_at, up_at, signed_at, source, KINDS[system.nonlinearity.kind],
             64 // self.dtype.itemsize, self.turned.total,
         )  # fmt: skip
 
@@ -238,7 +126,7 @@ class _Layout:
     def _side(self, group: int, w: int, turned: int) -> Side:
         terms = self.learner.plasticity(self.system.groups[group])
         count, wide = self._count(group), self._wide(group, "pre")
-        used = _occurrences(terms, lambda s: self._place(group, s).count, count)
+        used = _occurrences(terms, lambda s: self._place(group, s).times, count)
         places: dict[Vector, _Place] = {}
         projections = []
         for vector in dict.fromkeys(terms.vectors):
@@ -253,10 +141,10 @@ class _Layout:
 
     def _tables(
         self, group: int, terms: CompiledTerms, places: dict[Vector, _Place], at: tuple[int, int],
-        projections: list[tuple[int, ...]],
+        projections: Sequence[tuple[int, ...]],
     ) -> Side:  # fmt: skip
         pairs = dict.fromkeys((e.row or 0, e.column or 0) for e in terms.entries)
-        cells = [(a, b, places[terms.columns[b]].count) for a, b in pairs]
+        cells = [(a, b, places[terms.columns[b]].times) for a, b in pairs]
         most = [max(c for r, _, c in cells if r == a) for a in range(len(terms.rows))]
         rows = [(*places[v][:2], count) for v, count in zip(terms.rows, most, strict=True)]
         columns = [(*places[v][:2], places[v] != self._input(group)) for v in terms.columns]
@@ -279,19 +167,17 @@ class _Layout:
     def _input(self, group: int) -> _Place | None:
         return self._place(0, pre.activity) if group == 0 else None
 
-    def _gate(
-        self, group: int, gate: Gate, places: dict[Vector, _Place]
-    ) -> tuple[int, ...]:
+    def _gate(self, group: int, gate: Gate, places: dict[Vector, _Place]) -> tuple[int, ...]:
         left, right = places[gate.left], places[gate.right]
         width = self._wide(group, gate.left.population)
-        return *left[:2], *right[:2], width, min(left.count, right.count)
+        return *left[:2], *right[:2], width, min(left.times, right.times)
 
 
 def _occurrences(
     terms: CompiledTerms, known: Callable[[Signal], int], most: int
 ) -> dict[Vector, int]:
     """Return at how many occurrences each projection is read: all, or those of a gate's partner."""
-    found: dict[Vector, int] = {v: most for v in terms.columns}
+    found: dict[Vector, int] = dict.fromkeys(terms.columns, most)
     for gate in terms.gates:
         for one, other in (gate.vectors, gate.vectors[::-1]):
             partner = known(other) if isinstance(other, Signal) else most

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.engines.fused_recurrent.layout import PAD, Integers, Numbers, Program, Side
+from metaplast.engines.fused_recurrent.program import PAD, Integers, Numbers, Program, Side
 from metaplast.scans.activations import make_tools
 
 
@@ -104,9 +104,7 @@ def allocate(
     net, dtype = program.net, np.dtype(dtype)
     sides = program.input, program.recurrent, program.readout
     widest = max(net.n, net.m, net.o)
-    rank, cells, gates = (
-        max(1, *(_most(side)[i] for side in sides)) for i in range(3)
-    )
+    rank, cells, gates = (max(1, *(_most(side)[i] for side in sides)) for i in range(3))
 
     def room(*shape: int) -> Numbers:
         return _aligned(int(np.prod(shape)), dtype)
@@ -114,7 +112,8 @@ def allocate(
     constants, work, bits = make_tools(beta, net.neurons, dtype)
     return Memory(
         room(net.first + length * net.size), room(net.first + net.size),
-        room(length + 1, net.weights), room(net.weights), room(net.weights), room(segments, net.weights),
+        room(length + 1, net.weights), room(net.weights), room(net.weights),
+        room(segments, net.weights),
         room(net.turned), room(rank, net.time, widest), room(net.time, widest),
         room(net.time, cells), room(net.time, cells), room(net.time, gates),
         room(net.time, gates), room(net.frames, net.n), room(net.frames, net.n), room(net.n),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused_recurrent import tiles
 from metaplast.engines.fused_recurrent.jit import compiled
-from metaplast.engines.fused_recurrent.layout import Numbers
+from metaplast.engines.fused_recurrent.program import Numbers
 
 
 @compiled
@@ -36,7 +37,7 @@ def multiply(
         done += count
 
 
-@compiled
+@inlined
 def set_product(
     a: Numbers, a_at: int, stride: int, b: Numbers, b_at: int, out: Numbers, out_at: int,
     width: int, height: int, inner: int, lanes: int,
@@ -48,7 +49,7 @@ def set_product(
     )  # fmt: skip
 
 
-@compiled
+@inlined
 def add_product(
     a: Numbers, a_at: int, stride: int, b: Numbers, b_at: int, out: Numbers, out_at: int,
     width: int, height: int, inner: int, lanes: int,
@@ -60,7 +61,7 @@ def add_product(
     )  # fmt: skip
 
 
-@compiled
+@inlined
 def add_outer(
     a: Numbers, a_at: int, stride: int, b: Numbers, b_at: int, out: Numbers, out_at: int,
     width: int, height: int, inner: int, lanes: int,
@@ -104,6 +105,4 @@ def turn(
     """out [width, height] ← the transpose of source [height, width]; both padded."""
     for i in range(0, height, lanes):
         for j in range(0, width, lanes):
-            tiles.transpose(
-                source, at + i * width + j, width, out, out_at + j * height + i, height
-            )
+            tiles.transpose(source, at + i * width + j, width, out, out_at + j * height + i, height)

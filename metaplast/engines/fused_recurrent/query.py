@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused.lanes import clear
 from metaplast.engines.fused_recurrent.forward import set_activity, set_slope, turn_all
 from metaplast.engines.fused_recurrent.jit import compiled
-from metaplast.engines.fused_recurrent.layout import Net, Numbers, Program
 from metaplast.engines.fused_recurrent.memory import Memory, Task
 from metaplast.engines.fused_recurrent.products import add_outer, add_product, multiply, set_product
+from metaplast.engines.fused_recurrent.program import Net, Numbers, Program
 
 
 @compiled
@@ -19,7 +20,7 @@ def _load_frame(net: Net, m: Memory, task: Task, frame: int) -> None:
             m.query_x[q * net.m + j] = task.query_x[q, frame, j]
 
 
-@compiled
+@inlined
 def _run(p: Program, m: Memory, task: Task) -> None:
     """Set the activities of all queries, and their outputs."""
     net, queries, one = p.net, task.query_x.shape[0], m.s.dtype.type(1)
@@ -83,7 +84,7 @@ def _judge(net: Net, m: Memory, task: Task, result: Numbers) -> None:
     result[0], result[1] = loss / count, hits / count
 
 
-@compiled
+@inlined
 def _read_adjoint(p: Program, m: Memory, w: int, t: int, queries: int) -> None:
     """Carry the adjoint of the outputs at a time step to the activities and to W_o."""
     net = p.net
@@ -98,7 +99,7 @@ def _read_adjoint(p: Program, m: Memory, w: int, t: int, queries: int) -> None:
     )  # fmt: skip
 
 
-@compiled
+@inlined
 def _run_adjoint(p: Program, m: Memory, task: Task, w: int) -> None:
     """Set the adjoint of the matrices."""
     net, queries = p.net, task.query_x.shape[0]

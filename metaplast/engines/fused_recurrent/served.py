@@ -6,10 +6,13 @@ from metaplast.engines.fused_recurrent.sources import SOURCES
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import CrossEntropy
 from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.sequence_network import SITES
 from metaplast.systems.system import System
 from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Mapped
 
+# Bytes: what an episode keeps for the way back may take as much, beside the starts of segments.
+MOST_KEPT = 2**28
 _SIGNALS = frozenset({"activity", "error", "one"})
 _HINT = "use --engine batched"
 
@@ -24,6 +27,15 @@ def recurrent_of(learner: Learner) -> Recurrent:
     """Return the network of a learner that is not refused."""
     assert isinstance(learner.system, Recurrent)
     return learner.system
+
+
+def kept_bytes(learner: Learner, steps: int, itemsize: int) -> int:
+    """Return roughly how much one episode keeps for the way back, erring on the low side."""
+    system = recurrent_of(learner)
+    _, neurons, outputs = system.widths
+    weights = sum(rows * columns for rows, columns in (system.shapes[name] for name in SITES))
+    each = weights + 3 * system.timing.time * neurons + 2 * outputs
+    return min(MOST_KEPT, steps * each * itemsize)
 
 
 def refusal(learner: Learner) -> str | None:
@@ -50,7 +62,7 @@ def _network_refusal(system: System) -> str | None:
         )
     feedback = system.feedback
     cut = feedback.reach is not None
-    if (feedback.kernel or "") not in SOURCES and not cut:
+    if feedback.kernel not in SOURCES or not feedback.is_linear:
         return f"the fused engine does not know the feedback {feedback.name}; {_HINT}."
     if cut and system.timing.each:
         return (

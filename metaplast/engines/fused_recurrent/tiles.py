@@ -14,8 +14,8 @@ from llvmlite import ir
 
 from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
 
-# Rows of a tile by the registers in each, and most registers of a single row. Tile, vectors and factor
-# must fit into the machine's registers: 32 of 64 bytes with AVX-512, otherwise mostly 16 of 32 bytes.
+# Rows of a tile by the registers in each, and most registers of a single row. Tile, vectors and
+# factor must fit into the machine's registers: 32 of 64 bytes with AVX-512, else mostly 16 of 32.
 _WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
 _ROWS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 3} if _WIDE else {1: 4}
 MOST, MOST_ALONE = max(_ROWS), 8 if _WIDE else 4
@@ -71,6 +71,7 @@ def _product(to: Lanes) -> None:
     given = _Product(
         left, down, along, right, stride, start, out, width, inner, to.spread(scale), adds
     )
+
     def case(registers: int) -> None:
         first = word(0)
         if registers in _ROWS:
@@ -115,6 +116,6 @@ def _transpose(to: Lanes) -> None:
         to.store(row, pointer, word(0))
 
 
-# (source, stride, target, width): a square block, one register wide, transposed; arrays come with an
-# offset each.
+# (source, stride, target, width): a square block, one register wide, transposed; each array comes
+# with an offset.
 transpose = intrinsic_of(_transpose, 6)

@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from metaplast.engines.fused.jit import inlined
 from metaplast.engines.fused.lanes import copy
 from metaplast.engines.fused_recurrent.backward import step_adjoint
 from metaplast.engines.fused_recurrent.forward import step
-from metaplast.engines.fused_recurrent.jit import compiled, entry_point
-from metaplast.engines.fused_recurrent.layout import Numbers, Program
+from metaplast.engines.fused_recurrent.jit import entry_point
 from metaplast.engines.fused_recurrent.memory import Memory, Task
+from metaplast.engines.fused_recurrent.program import Numbers, Program
 from metaplast.engines.fused_recurrent.query import query
 
 LOSS, ACCURACY = range(2)
 
 
-@compiled
+@inlined
 def _take(p: Program, m: Memory, task: Task, segment: int) -> int:
     """Take the steps of a segment from the first state in m.w; return their number."""
     first = segment * task.length
-    count = min(task.length, task.x.shape[0] - first)
+    count: int = min(task.length, task.x.shape[0] - first)
     for slot in range(count):
         step(p, m, task, first + slot, slot)
     return count
 
 
-@compiled
+@inlined
 def _forward(p: Program, m: Memory, task: Task, segments: int) -> int:
     """Learn all examples; return where the learned matrices are."""
     size, count = p.net.weights, 0
@@ -42,7 +43,7 @@ def _forward(p: Program, m: Memory, task: Task, segments: int) -> int:
     return count * size
 
 
-@compiled
+@inlined
 def _backward(p: Program, m: Memory, task: Task, segments: int) -> None:
     """Fill task.theta_bar."""
     size = p.net.weights
