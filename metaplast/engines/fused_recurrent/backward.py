@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.jit import ONE, ZERO, inlined
 from metaplast.engines.fused.lanes import clear
 from metaplast.engines.fused_recurrent.change import change_adjoint
 from metaplast.engines.fused_recurrent.forward import (
@@ -68,7 +68,7 @@ def _errors_adjoint(p: Program, m: Memory, base: int) -> None:
         if t > net.reach:
             carry(
                 m.d, c + (t - 1) * net.n, m.turned, net.up[1], m.d, e + t * net.n, m.d,
-                e + t * net.n, net.n, net.neurons, 1, t % 2 == 0, net.lanes,
+                e + t * net.n, net.n, net.neurons, ONE, t % 2 == 0, net.lanes,
             )  # fmt: skip
         _gain_adjoint(net, m, base, t)
     last = net.time - net.reads
@@ -113,12 +113,12 @@ def _advance_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
     """
     net = p.net
     y = net.first + net.y
-    clear(m.frames_bar, 0, m.frames_bar.shape[0])
+    clear(m.frames_bar, ZERO, m.frames_bar.shape[0])
     for t in range(net.time - 1, -1, -1):
         at = y + t * net.n
         if t < net.time - 1:
             carry(
-                m.d, at + net.n, m.w, w + p.recurrent.w, m.d, at, m.d, at, net.n, net.neurons, 1,
+                m.d, at + net.n, m.w, w + p.recurrent.w, m.d, at, m.d, at, net.n, net.neurons, ONE,
                 t % 2 == 0, net.lanes,
             )  # fmt: skip
         set_slope(net, m, m.s, base + net.y + t * net.n)
@@ -135,7 +135,7 @@ def _advance_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
     for frame in range(net.frames):
         add_outer(
             m.frames_bar, frame * net.n, net.n, m.s, net.x + frame * net.show * net.m, m.w_bar,
-            p.input.w, net.m, net.neurons, 1, net.lanes,
+            p.input.w, net.m, net.neurons, ONE, net.lanes,
         )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def step_adjoint(p: Program, m: Memory, task: Task, t: int, slot: int) -> None:
     net, base, w = p.net, p.net.first + slot * p.net.size, slot * p.net.weights
     load_input(net, m, task, t)
     turn_all(p, m, w)
-    clear(m.d, 0, m.d.shape[0])
+    clear(m.d, ZERO, m.d.shape[0])
     change_adjoint(net, p.input, m, task, base, w)
     change_adjoint(net, p.recurrent, m, task, base, w)
     change_adjoint(net, p.readout, m, task, base, w)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.jit import ONE, ZERO, inlined
 from metaplast.engines.fused.lanes import add_multiple, clear, inner
 from metaplast.engines.fused_recurrent.jit import compiled
 from metaplast.engines.fused_recurrent.memory import Memory, Task
@@ -74,7 +74,7 @@ def _form_cells(side: Side, m: Memory, theta: Numbers) -> Any:
             growth += factor * side.coefficients[monomial]
             continue
         for k in range(side.times):
-            value = factor * _strength(side, m, k, monomial, 0)
+            value = factor * _strength(side, m, k, monomial, ZERO)
             if cell >= 0:
                 m.g[k * cells + cell] += value
             else:
@@ -106,14 +106,14 @@ def change(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> No
     _mix(side, m, base)
     if side.rows.shape[0] == 0:
         multiply(
-            m.s, 0, 0, 0, m.s, 0, m.w, start, m.w, out, side.wide, side.height, 0, scale, 1,
-            net.lanes,
+            m.s, ZERO, ZERO, ZERO, m.s, ZERO, m.w, start, m.w, out, side.wide, side.height, ZERO,
+            scale, ONE, net.lanes,
         )  # fmt: skip
     for a in range(side.rows.shape[0]):
         multiply(
-            m.s, side.rows[a, 0] + side.rows[a, 1] * base, 1, side.tall, m.v,
+            m.s, side.rows[a, 0] + side.rows[a, 1] * base, ONE, side.tall, m.v,
             a * side.times * side.wide, m.w, start, m.w, out, side.wide, side.height,
-            side.rows[a, 2], scale, 1, net.lanes,
+            side.rows[a, 2], scale, ONE, net.lanes,
         )  # fmt: skip
         start, scale = out, task.theta.dtype.type(1)
 
@@ -130,8 +130,8 @@ def _factor_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
             side.tall, count, side.width, net.lanes,
         )  # fmt: skip
         set_product(
-            m.s, row + kept * base, side.tall, m.w_bar, bar, m.v_bar, 0, wide, count, side.height,
-            net.lanes,
+            m.s, row + kept * base, side.tall, m.w_bar, bar, m.v_bar, ZERO, wide, count,
+            side.height, net.lanes,
         )  # fmt: skip
         for cell in range(cells):
             if side.cells[cell, 0] != a:
@@ -151,7 +151,9 @@ def _growth_adjoint(side: Side, m: Memory, w: int) -> Any:
     """Return ⟨M̄, M⟩."""
     total = m.w_bar.dtype.type(0)
     for i in range(side.height):
-        inner(m.w_bar, side.w + i * side.wide, m.w, w + side.w + i * side.wide, m.z, 0, side.wide)
+        inner(
+            m.w_bar, side.w + i * side.wide, m.w, w + side.w + i * side.wide, m.z, ZERO, side.wide
+        )
         total += m.z[0]
     m.z[0] = 0
     return total
@@ -172,7 +174,7 @@ def _coefficient_adjoints(side: Side, m: Memory, task: Task, growth_bar: Any) ->
         last = side.cells[cell, 2] if cell >= 0 else side.times
         for k in range(last):
             bar = m.g_bar[k * cells + cell] if cell >= 0 else growth_bar
-            total += bar * _strength(side, m, k, monomial, 0)
+            total += bar * _strength(side, m, k, monomial, ZERO)
             for place in range(2, side.entries.shape[1]):
                 gate = side.entries[monomial, place]
                 if gate >= 0:
@@ -213,8 +215,8 @@ def change_adjoint(net: Net, side: Side, m: Memory, task: Task, base: int, w: in
     if side.grows:
         growth_bar = _growth_adjoint(side, m, w)
         multiply(
-            m.s, 0, 0, 0, m.s, 0, m.w_bar, side.w, m.w_bar, side.w, side.wide, side.height, 0,
-            scale, 1, net.lanes,
+            m.s, ZERO, ZERO, ZERO, m.s, ZERO, m.w_bar, side.w, m.w_bar, side.w, side.wide,
+            side.height, ZERO, scale, ONE, net.lanes,
         )  # fmt: skip
     _coefficient_adjoints(side, m, task, growth_bar)
     _gate_adjoints(net, side, m, base)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.jit import ZERO, inlined
 from metaplast.engines.fused.lanes import clear, copy
 from metaplast.engines.fused_recurrent.change import change
 from metaplast.engines.fused_recurrent.jit import compiled
@@ -71,16 +71,16 @@ def _advance(p: Program, m: Memory, base: int) -> None:
     """Set the activities of all time steps."""
     net, y = p.net, base + p.net.y
     set_product(
-        m.s, net.x, net.show * net.m, m.turned, p.input.turned, m.frames, 0, net.n, net.frames,
+        m.s, net.x, net.show * net.m, m.turned, p.input.turned, m.frames, ZERO, net.n, net.frames,
         net.inputs, net.lanes,
     )  # fmt: skip
     for t in range(net.time):
         frame = t // net.show * net.n if t < net.shown else 0
         carry(
-            m.s, y + (t - 1) * net.n, m.turned, p.recurrent.turned, m.frames, frame, m.z, 0, net.n,
-            net.neurons if t > 0 else 0, int(t < net.shown), t % 2 == 0, net.lanes,
+            m.s, y + (t - 1) * net.n, m.turned, p.recurrent.turned, m.frames, frame, m.z, ZERO,
+            net.n, net.neurons if t > 0 else 0, int(t < net.shown), t % 2 == 0, net.lanes,
         )  # fmt: skip
-        set_activity(net, m, m.z, 0, m.s, y + t * net.n)
+        set_activity(net, m, m.z, ZERO, m.s, y + t * net.n)
 
 
 @inlined

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.jit import ONE, ZERO, inlined
 from metaplast.engines.fused_recurrent import tiles
 from metaplast.engines.fused_recurrent.jit import compiled
 from metaplast.engines.fused_recurrent.program import Numbers
@@ -44,8 +44,8 @@ def set_product(
 ) -> None:  # fmt: skip
     """out [height, width] ← A · B, the rows of A `stride` apart."""
     multiply(
-        a, a_at, stride, 1, b, b_at, out, out_at, out, out_at, width, height, inner,
-        out.dtype.type(1), 0, lanes,
+        a, a_at, stride, ONE, b, b_at, out, out_at, out, out_at, width, height, inner,
+        out.dtype.type(1), ZERO, lanes,
     )  # fmt: skip
 
 
@@ -56,8 +56,8 @@ def add_product(
 ) -> None:  # fmt: skip
     """out [height, width] += A · B, the rows of A `stride` apart."""
     multiply(
-        a, a_at, stride, 1, b, b_at, out, out_at, out, out_at, width, height, inner,
-        out.dtype.type(1), 1, lanes,
+        a, a_at, stride, ONE, b, b_at, out, out_at, out, out_at, width, height, inner,
+        out.dtype.type(1), ONE, lanes,
     )  # fmt: skip
 
 
@@ -68,8 +68,8 @@ def add_outer(
 ) -> None:  # fmt: skip
     """out [height, width] += Aᵀ · B, where the `inner` rows of A are `stride` apart."""
     multiply(
-        a, a_at, 1, stride, b, b_at, out, out_at, out, out_at, width, height, inner,
-        out.dtype.type(1), 1, lanes,
+        a, a_at, ONE, stride, b, b_at, out, out_at, out, out_at, width, height, inner,
+        out.dtype.type(1), ONE, lanes,
     )  # fmt: skip
 
 
@@ -85,15 +85,16 @@ def carry(
     """
     registers = width // lanes
     panels = -(-registers // tiles.MOST_ALONE)
-    last = (inner - 1) if upwards else 0
+    last = inner - 1 if upwards else 0
     along, stride = (-1, -width) if upwards else (1, width)
     done = 0
     for panel in range(panels):
         count = (registers - done) // (panels - panel)
         shift = done * lanes
         tiles.product(
-            x, x_at + last, 0, along, rows, at + last * width + shift, stride, start,
-            start_at + shift, out, out_at + shift, width, 1, inner, out.dtype.type(1), adds, count,
+            x, x_at + last, ZERO, along, rows, at + last * width + shift, stride, start,
+            start_at + shift, out, out_at + shift, width, ONE, inner, out.dtype.type(1), adds,
+            count,
         )  # fmt: skip
         done += count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.jit import ONE, ZERO, inlined
 from metaplast.engines.fused.lanes import clear
 from metaplast.engines.fused_recurrent.forward import set_activity, set_slope, turn_all
 from metaplast.engines.fused_recurrent.jit import compiled
@@ -28,14 +28,14 @@ def _run(p: Program, m: Memory, task: Task) -> None:
     for frame in range(net.frames):
         _load_frame(net, m, task, frame)
         set_product(
-            m.query_x, 0, net.m, m.turned, p.input.turned, m.query_frames, frame * span, net.n,
+            m.query_x, ZERO, net.m, m.turned, p.input.turned, m.query_frames, frame * span, net.n,
             queries, net.inputs, net.lanes,
         )  # fmt: skip
     for t in range(net.time):
         frame = t // net.show * span if t < net.shown else 0
         multiply(
-            m.query_y, (t - 1) * span, net.n, 1, m.turned, p.recurrent.turned, m.query_frames,
-            frame, m.query_z, 0, net.n, queries, net.neurons if t > 0 else 0, one,
+            m.query_y, (t - 1) * span, net.n, ONE, m.turned, p.recurrent.turned, m.query_frames,
+            frame, m.query_z, ZERO, net.n, queries, net.neurons if t > 0 else 0, one,
             int(t < net.shown), net.lanes,
         )  # fmt: skip
         for q in range(queries):
@@ -90,8 +90,8 @@ def _read_adjoint(p: Program, m: Memory, w: int, t: int, queries: int) -> None:
     net = p.net
     at = (t - (net.time - net.reads)) * queries * net.o
     add_product(
-        m.query_out, at, net.o, m.w, w + p.readout.w, m.query_bar, 0, net.n, queries, net.outputs,
-        net.lanes,
+        m.query_out, at, net.o, m.w, w + p.readout.w, m.query_bar, ZERO, net.n, queries,
+        net.outputs, net.lanes,
     )  # fmt: skip
     add_outer(
         m.query_out, at, net.o, m.query_y, t * queries * net.n, m.w_bar, p.readout.w, net.n,
@@ -104,17 +104,17 @@ def _run_adjoint(p: Program, m: Memory, task: Task, w: int) -> None:
     """Set the adjoint of the matrices."""
     net, queries = p.net, task.query_x.shape[0]
     span = queries * net.n
-    clear(m.w_bar, 0, net.weights)
-    clear(m.query_frames, 0, m.query_frames.shape[0])
+    clear(m.w_bar, ZERO, net.weights)
+    clear(m.query_frames, ZERO, m.query_frames.shape[0])
     for t in range(net.time - 1, -1, -1):
-        clear(m.query_bar, 0, span)
+        clear(m.query_bar, ZERO, span)
         if t < net.time - 1:  # The adjoint of the potentials of the next step is in query_z.
             add_product(
-                m.query_z, 0, net.n, m.w, w + p.recurrent.w, m.query_bar, 0, net.n, queries,
+                m.query_z, ZERO, net.n, m.w, w + p.recurrent.w, m.query_bar, ZERO, net.n, queries,
                 net.neurons, net.lanes,
             )  # fmt: skip
             add_outer(
-                m.query_z, 0, net.n, m.query_y, t * span, m.w_bar, p.recurrent.w, net.n,
+                m.query_z, ZERO, net.n, m.query_y, t * span, m.w_bar, p.recurrent.w, net.n,
                 net.neurons, queries, net.lanes,
             )  # fmt: skip
         if t >= net.time - net.reads:
@@ -123,7 +123,7 @@ def _run_adjoint(p: Program, m: Memory, task: Task, w: int) -> None:
     for frame in range(net.frames):
         _load_frame(net, m, task, frame)
         add_outer(
-            m.query_frames, frame * span, net.n, m.query_x, 0, m.w_bar, p.input.w, net.m,
+            m.query_frames, frame * span, net.n, m.query_x, ZERO, m.w_bar, p.input.w, net.m,
             net.neurons, queries, net.lanes,
         )  # fmt: skip
 

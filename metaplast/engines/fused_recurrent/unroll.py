@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metaplast.engines.fused.jit import inlined
+from metaplast.engines.fused.jit import ZERO, inlined
 from metaplast.engines.fused.lanes import copy
 from metaplast.engines.fused_recurrent.backward import step_adjoint
 from metaplast.engines.fused_recurrent.forward import step
@@ -36,10 +36,10 @@ def _forward(p: Program, m: Memory, task: Task, segments: int) -> int:
     size, count = p.net.weights, 0
     for segment in range(segments):
         if segment > 0:
-            copy(m.w, count * size, m.w, 0, size)
-        copy(m.w, 0, m.starts, segment * size, size)
+            copy(m.w, count * size, m.w, ZERO, size)
+        copy(m.w, ZERO, m.starts, segment * size, size)
         count = _take(p, m, task, segment)
-    copy(m.w, count * size, m.final, 0, size)
+    copy(m.w, count * size, m.final, ZERO, size)
     return count * size
 
 
@@ -51,7 +51,7 @@ def _backward(p: Program, m: Memory, task: Task, segments: int) -> None:
         first = segment * task.length
         count = min(task.length, task.x.shape[0] - first)
         if segment < segments - 1:
-            copy(m.starts, segment * size, m.w, 0, size)
+            copy(m.starts, segment * size, m.w, ZERO, size)
             _take(p, m, task, segment)
         for slot in range(count - 1, -1, -1):
             step_adjoint(p, m, task, first + slot, slot)
