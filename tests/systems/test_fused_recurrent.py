@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 FEEDBACKS = [name for name, f in all_feedbacks().items() if "recurrent" in f.systems]
 TIMINGS = [Timing(1, 2, 6), Timing(1, 1, 2), Timing(3, 1, 3), Timing(2, 2, 5, each=True)]
 ACTIVATIONS = ("tanh", "softplus:3", "relu")
-TEN = choose_terms("all").terms
+TEN = choose_terms(",".join(f"F{k}" for k in range(10))).terms
 
 
 def term(name, formula):
@@ -68,7 +68,7 @@ def problem(feedback="fixed", terms=MANY, timing=TIMINGS[0], steps=5, size=0.02,
 
 def assert_same(one, other, tolerance=1e-9):
     assert_close(one.loss, other.loss, tolerance)
-    assert torch.equal(one.score, other.score)
+    assert_close(one.score, other.score, min(tolerance, 1e-6))
     assert_close(one.theta_gradient, other.theta_gradient, tolerance)
     for name, matrix in one.final.matrices.items():
         assert_close(matrix, other.final.matrices[name], tolerance)
@@ -115,7 +115,7 @@ def test_it_agrees_at_any_width(widths):
 
 
 def test_it_agrees_with_the_reference():
-    given = problem("symmetric", timing=Timing(1, 1, 3), steps=3, per_site=False)
+    given = problem("symmetric", TEN, Timing(1, 1, 2), steps=2, per_site=False)
     assert_same(fused(given), get_engine("reference").run(given))
 
 
