@@ -164,16 +164,19 @@ def measure(case: Case) -> dict[str, Any]:
     if small:
         run, planned = make_run(case, problem)
     _reset_peak()
-    seconds = []
+    seconds, used = [], []
     for _ in range(case.repeats):
-        start = time.perf_counter()
+        start, begun = time.perf_counter(), time.process_time()
         run()
         seconds.append(time.perf_counter() - start)
+        used.append(time.process_time() - begun)
     peak = planned if planned is not None else max(0.0, _status("VmHWM") - held)
     row = {k: v for k, v in asdict(case).items() if k not in ("data_root", "repeats")}
     return row | {
         "seconds_per_episode": statistics.median(seconds) / case.episodes,
         "best_seconds_per_episode": min(seconds) / case.episodes,
+        # Of all cores together: other processes on the machine do not count.
+        "cpu_seconds_per_episode": statistics.median(used) / case.episodes,
         "peak_mb_per_episode": peak / case.episodes,
         "first_call_seconds": first,
         "process_mb": _status("VmHWM"),

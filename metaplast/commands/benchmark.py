@@ -15,6 +15,7 @@ from metaplast.batch_jobs.queue import cores
 from metaplast.commands._benchmark_row import (
     LOOPS,
     PEERS,
+    RECURRENT,
     WIDTHS,
     Case,
     check_data,
@@ -32,7 +33,7 @@ from metaplast.watch.console import make_console
 # What lowers the memory that this command needs.
 LESS_MEMORY = "lower --episodes"
 USUAL = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
-USUAL_RECURRENT = "eager-loop,jax,jax-vmap,reference,batched-loops,batched"
+USUAL_RECURRENT = "eager-loop,jax,jax-vmap,reference,batched-loops,batched,fused"
 RECORDINGS = "recordings"
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
 
@@ -117,8 +118,8 @@ class BenchmarkOptions:
             )
             return
         require(
-            self.dataset is None and "fused" not in self.wanted,
-            "the fused engine and --dataset are for --system fully-connected; leave them out.",
+            self.dataset is None,
+            "--dataset is for --system fully-connected; leave it out.",
         )
         if self.system == RECORDINGS:
             require(
@@ -164,8 +165,13 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
             )  # fmt: skip
     if "fused" not in wanted:
         return
-    base = Case("fused", PUBLISHED, first, options.episodes, options.threads, options.repeats)
+    base = Case(
+        "fused", PUBLISHED, first, options.episodes, options.threads, options.repeats,
+        system=options.system, inputs=options.sizes[0], neurons=options.sizes[1],
+    )  # fmt: skip
     yield replace(base, threads=1)
+    if options.system == RECURRENT:
+        return
     for steps in longer:
         yield replace(base, steps=steps, episodes=options.threads, repeats=3)
     if longer:

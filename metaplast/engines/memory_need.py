@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from metaplast.base.errors import require
+from metaplast.engines.fused_recurrent.served import is_recurrent
+from metaplast.engines.fused_recurrent.served import kept_bytes as kept_of_recurrent
 from metaplast.systems.learner import Learner
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -56,10 +58,13 @@ def episode_bytes(
 
 
 def kept_bytes(learner: Learner, engine: str, steps: int, dtype: torch.dtype) -> int:
-    """Return how much memory the traces of all steps of one episode take, for the backward sweep.
+    """Return how much memory is kept of all steps of one episode, for the backward sweep.
 
-    The fused engine keeps them for one episode on each core, so only those of one are counted.
+    The fused engine keeps traces, and signals and matrices of a recurrent network, for one episode
+    on each core, so only those of one are counted.
     """
+    if engine == "fused" and is_recurrent(learner.system):
+        return kept_of_recurrent(learner, steps, dtype.itemsize)
     numbers = steps * sum(learner.system.carried.values()) if engine == "fused" else 0
     return numbers * dtype.itemsize
 

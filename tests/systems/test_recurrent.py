@@ -241,8 +241,8 @@ def test_memory_grows_with_the_root_of_the_examples_and_with_time():
 # --- refusals ---
 
 
-def test_the_fused_engine_refuses_and_auto_takes_batched():
-    learner = Learner(network(), named("oja"))
+def test_the_fused_engine_refuses_other_signals_and_auto_takes_batched():
+    learner = Learner(network(), named("drive_oja"))
     assert "--engine batched" in get_engine("fused").refusal(learner, CPU)
     assert choose_engine("auto", learner, CPU).name == "batched"
 

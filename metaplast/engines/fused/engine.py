@@ -19,6 +19,8 @@ from metaplast.base.errors import UserError
 from metaplast.base.torch_settings import exact_run
 from metaplast.engines.contract import Engine, Outcome, Problem
 from metaplast.engines.fused.served import keeps_only_traces
+from metaplast.engines.fused_recurrent.served import is_recurrent
+from metaplast.engines.fused_recurrent.served import refusal as recurrent_refusal
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import CrossEntropy
@@ -69,22 +71,12 @@ class FusedEngine(Engine):
         """Return why this engine cannot serve `learner` on `device`, None if it can."""
         if device.type != "cpu":
             return f"the fused engine runs on the CPU, not on {device}; use --engine batched."
-        refusal = _refusal(learner)
+        recurrent = is_recurrent(learner.system)
+        refusal = recurrent_refusal(learner) if recurrent else _refusal(learner)
         if refusal is not None:
             return refusal
-        dense = learner.forward_plasticity.dense + learner.backward_plasticity.dense
-        if dense:
-            name = learner.terms[dense[0][0]].name
-            return (
-                f"the fused engine takes declared formulas only, and {name} is a dense torch "
-                f"function; use --engine batched, or leave the term out."
-            )
-        if learner.forward_plasticity.weighted or learner.backward_plasticity.weighted:
-            names = [t.name for t in learner.terms if _has_power(t)]
-            return (
-                f"the fused engine takes no powers of the weights, which {', '.join(names)} "
-                f"reads; use --engine batched, or leave the term out."
-            )
+        if not recurrent and (refusal := _term_refusal(learner)) is not None:
+            return refusal
         try:
             import numba  # noqa: F401
         except ImportError:
@@ -110,13 +102,17 @@ class FusedEngine(Engine):
         refusal = self.refusal(problem.learner, problem.episodes.support_x.device)
         if refusal is not None:
             raise UserError(refusal)
-        from metaplast.engines.fused.batch import Batch
-
         if problem.theta.dim() == 3:
             raise UserError(
                 "the fused engine takes one theta for all episodes, got one for each; use --engine "
                 "batched."
             )
+        if is_recurrent(problem.learner.system):
+            from metaplast.engines.fused_recurrent.batch import Batch as RecurrentBatch
+
+            threads = self.settings.threads or torch.get_num_threads()
+            return RecurrentBatch(problem, threads, gradient).run()
+        from metaplast.engines.fused.batch import Batch
 
         return Batch(problem, self.settings, gradient).run()
 
@@ -137,6 +133,24 @@ def _unkept(learner: Learner) -> str:
         f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
         f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term out."
     )
+
+
+def _term_refusal(learner: Learner) -> str | None:
+    """Return why the kernel cannot serve a learner's terms on a stack, None if it can."""
+    dense = learner.forward_plasticity.dense + learner.backward_plasticity.dense
+    if dense:
+        name = learner.terms[dense[0][0]].name
+        return (
+            f"the fused engine takes declared formulas only, and {name} is a dense torch "
+            f"function; use --engine batched, or leave the term out."
+        )
+    if learner.forward_plasticity.weighted or learner.backward_plasticity.weighted:
+        names = [t.name for t in learner.terms if _has_power(t)]
+        return (
+            f"the fused engine takes no powers of the weights, which {', '.join(names)} "
+            f"reads; use --engine batched, or leave the term out."
+        )
+    return None
 
 
 def _refusal(learner: Learner) -> str | None:

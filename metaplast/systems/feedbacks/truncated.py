@@ -26,7 +26,6 @@ class Truncated(Symmetric):
     name = "truncated"
     summary = "truncated:K: backpropagation through at most K time steps"
     systems: ClassVar[tuple[str, ...]] = ("recurrent",)
-    kernel: ClassVar[str | None] = None
     code: str | None = None
 
     @property

@@ -1,0 +1,131 @@
+"""A recurrent learner as arrays of numbers for the kernel: without any names of terms or signals.
+
+All vectors of one step lie in one flat array, each signal as rows of occurrences. Its first part
+holds what every step writes anew; then come blocks, one for each step, with what the backward sweep
+reads again. An offset is relative to its part, and `kept` says which one: 0 or 1. The adjoints lie
+in a second array, at the same offsets, with one block.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[Any]
+
+PAD = 16
+NONE = -1
+
+
+def padded(width: int) -> int:
+    """Return the padded length of a vector, in whole registers."""
+    return -(-width // PAD) * PAD
+
+
+class Side(NamedTuple):
+    """One matrix [height, width] and the terms that change it.
+
+    Attributes:
+        site: its row of θ.
+        times: number of occurrences, K.
+        height, tall: rows of the matrix, and the same padded.
+        width, wide: columns of the matrix, and the same padded.
+        w, turned: offset of the matrix, and of its transpose.
+        rows: row vectors a: offset, kept, occurrences, [a, 3].
+        columns: column vectors r: offset, kept, whether they have a gradient, [b, 3].
+        cells: cells of G in use: row, column, occurrences, [cell, 3].
+        gates: offset and kept of both vectors, their length, occurrences, [gate, 6].
+        entries: θ's index, the cell or -1 for a decay, then gates or -1, [monomial, 2 + depth].
+        coefficients: [monomial].
+        projections: products Wᵀu: offset and kept of u, offset of the product, which is kept,
+            occurrences, [product, 4].
+        grows: whether there are decays.
+    """
+
+    site: int
+    times: int
+    height: int
+    tall: int
+    width: int
+    wide: int
+    w: int
+    turned: int
+    rows: Integers
+    columns: Integers
+    cells: Integers
+    gates: Integers
+    entries: Integers
+    coefficients: Numbers
+    projections: Integers
+    grows: bool
+
+
+class Net(NamedTuple):
+    """Sizes and offsets that do not depend on the rule.
+
+    Attributes:
+        neurons, inputs, outputs, n, m, o: widths, and the same padded.
+        time, frames, show, shown, reads: T, frames of an input, steps of a frame, steps with an
+            input, and steps with a target.
+        reach: first time step with an error.
+        x: the inputs [shown, m].
+        y, e, c: activities, errors, and errors before they are multiplied by σ', [time, n], kept.
+        output, error: softmax and output errors, [reads, o], kept.
+        below, has_below: errors at the inputs [time, m], kept, and whether terms read them.
+        first: length of the part that every step writes anew.
+        size: length of a step's block.
+        weights: length of all matrices.
+        down, up: matrices that carry errors down, and their transposes, [3].
+        sizes: |M|, of which SIGNED takes the sizes of its matrices, [3].
+        source: STILL, SYMMETRIC, DETACHED or SIGNED.
+        sigma: the activation, as `scans.activations` numbers it.
+        lanes: numbers in a register.
+        turned: length of the transposes and of the matrices that carry errors.
+    """
+
+    neurons: int
+    inputs: int
+    outputs: int
+    n: int
+    m: int
+    o: int
+    time: int
+    frames: int
+    show: int
+    shown: int
+    reads: int
+    reach: int
+    x: int
+    y: int
+    e: int
+    c: int
+    output: int
+    error: int
+    below: int
+    has_below: bool
+    first: int
+    size: int
+    weights: int
+    down: Integers
+    up: Integers
+    sizes: Integers
+    source: int
+    sigma: int
+    lanes: int
+    turned: int
+
+
+class Program(NamedTuple):
+    """The whole learner: the network, and what changes W_x, W_h and W_o.
+
+    `ones` says where rows of ones are: offset, rows, numbers of a row, and the same padded.
+    """
+
+    net: Net
+    input: Side
+    recurrent: Side
+    readout: Side
+    ones: Integers

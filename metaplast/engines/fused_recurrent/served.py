@@ -1,0 +1,107 @@
+"""Which learners the kernel of recurrent networks serves."""
+
+from __future__ import annotations
+
+from metaplast.engines.fused_recurrent.sources import SOURCES
+from metaplast.systems.learner import Learner
+from metaplast.systems.objectives.cross_entropy import CrossEntropy
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.sequence_network import SITES
+from metaplast.systems.system import System
+from metaplast.systems.wrapped import Wrapped
+from metaplast.terms.algebra import Mapped
+
+# Bytes: what an episode keeps for the way back may take as much, beside the starts of segments.
+MOST_KEPT = 2**28
+_SIGNALS = frozenset({"activity", "error", "one"})
+_HINT = "use --engine batched"
+
+
+def is_recurrent(system: System) -> bool:
+    """Return whether a recurrent network learns, alone or with what terms read beside it."""
+    innermost = system.innermost if isinstance(system, Wrapped) else system
+    return type(innermost) is Recurrent
+
+
+def recurrent_of(learner: Learner) -> Recurrent:
+    """Return the network of a learner that is not refused."""
+    assert isinstance(learner.system, Recurrent)
+    return learner.system
+
+
+def kept_bytes(learner: Learner, steps: int, itemsize: int) -> int:
+    """Return roughly how much one episode keeps for the way back, erring on the low side."""
+    system = recurrent_of(learner)
+    _, neurons, outputs = system.widths
+    weights = sum(rows * columns for rows, columns in (system.shapes[name] for name in SITES))
+    each = weights + 3 * system.timing.time * neurons + 2 * outputs
+    return min(MOST_KEPT, steps * each * itemsize)
+
+
+def refusal(learner: Learner) -> str | None:
+    """Return why the kernel cannot serve a learner of a recurrent network, None if it can."""
+    system = learner.system
+    if system.limits:
+        return (
+            f"the fused engine keeps no weights within limits, got --weights {system.weights}; "
+            f"{_HINT}."
+        )
+    if learner.clocks:
+        return (
+            f"the fused engine takes time constants as they are, but --learn-tau needs the gradient "
+            f"to them; {_HINT}."
+        )
+    return _network_refusal(system) or _term_refusal(learner)
+
+
+def _network_refusal(system: System) -> str | None:
+    if not isinstance(system, Recurrent):
+        return (
+            f"the fused engine runs recurrent networks without traces, eligibilities and scalars, "
+            f"which a term reads; {_HINT}, or leave the term out."
+        )
+    if type(system.objective) is not CrossEntropy:
+        return (
+            f"the fused engine serves the cross-entropy only, got --objective "
+            f"{system.objective.name}; {_HINT}."
+        )
+    feedback = system.feedback
+    cut = feedback.reach is not None
+    if feedback.kernel not in SOURCES or not feedback.is_linear:
+        return f"the fused engine does not know the feedback {feedback.name}; {_HINT}."
+    if cut and system.timing.each:
+        return (
+            f"the fused engine carries errors back through a limited time only from the last step, "
+            f"got --feedback {feedback.written} and a target at each step; {_HINT}."
+        )
+    return None
+
+
+def _term_refusal(learner: Learner) -> str | None:
+    for term in learner.terms:
+        if term.is_backward:
+            return (
+                f"the fused engine changes no feedback matrices of recurrent networks, which the "
+                f"term {term.name} does; {_HINT}, or leave the term out."
+            )
+    for group in learner.changing:
+        terms = learner.plasticity(group)
+        if terms.full:
+            return (
+                f"the fused engine takes sums of outer products only in recurrent networks, and a "
+                f"term on {group.name} is dense or reads powers of the weights; {_HINT}, or leave "
+                f"the term out."
+            )
+        vectors = terms.vectors
+        if any(isinstance(vector, Mapped) for vector in vectors):
+            return (
+                f"the fused engine takes no functions of signals in recurrent networks, which a "
+                f"term on {group.name} reads; {_HINT}, or leave the term out."
+            )
+    others = sorted(s.written for s in learner.reads if s.kind not in _SIGNALS)
+    if others:
+        return (
+            f"the fused engine knows activities and errors of recurrent networks, but not "
+            f"{', '.join(others)}, which a term reads; {_HINT}, or leave the term out."
+        )
+    return None

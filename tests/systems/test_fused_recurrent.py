@@ -1,0 +1,236 @@
+"""The fused engine on recurrent networks: against `batched`, `reference` and finite differences."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support import assert_close, assert_is_one_sentence, named, normal, seeded
+
+from metaplast.engines import Problem, get_engine
+from metaplast.engines.choose import choose_engine
+from metaplast.engines.fused import FusedEngine, Settings
+from metaplast.engines.fused_recurrent.batch import Batch
+from metaplast.engines.fused_recurrent.served import MOST_KEPT
+from metaplast.engines.memory_need import kept_bytes
+from metaplast.systems import feedback as feedbacks
+from metaplast.systems.constrained import constrained
+from metaplast.systems.feedback import all_feedbacks
+from metaplast.systems.feedbacks.fixed import Fixed
+from metaplast.systems.learner import Learner
+from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.timing import Timing
+from metaplast.tasks.batch import EpisodeBatch
+from metaplast.terms.algebra import W, dot, outer, post, pre, total, trace
+from metaplast.terms.library import choose_terms
+from metaplast.terms.term import Term
+
+CPU = torch.device("cpu")
+FEEDBACKS = [name for name, f in all_feedbacks().items() if "recurrent" in f.systems]
+TIMINGS = [Timing(1, 2, 6), Timing(1, 1, 2), Timing(3, 1, 3), Timing(2, 2, 5, each=True)]
+ACTIVATIONS = ("tanh", "softplus:3", "relu")
+TEN = choose_terms(",".join(f"F{k}" for k in range(10))).terms
+
+
+def term(name, formula):
+    return Term(name, formula, "made up")
+
+
+# Gates of both sides, several projections and gates in one monomial, gated decays, ones.
+MANY = (
+    *TEN,
+    term("faded", dot(post.activity, post.error) * (-0.1 * W)),
+    term("carried", outer(post.activity, W.T @ post.one) - 0.2 * outer(post.one, pre.one)),
+    term(
+        "twice",
+        total(post.error)
+        * (dot(W.T @ post.error, W.T @ post.activity) * outer(post.error, W.T @ post.error)),
+    ),
+    term("input_gate", dot(pre.activity, pre.error) * outer(post.activity, pre.activity)),
+)
+
+
+def problem(feedback="fixed", terms=MANY, timing=TIMINGS[0], steps=5, size=0.02, **options):
+    """Return a small problem, each site with its own coefficients; some inputs are beyond ±1."""
+    dtype = options.pop("dtype", torch.float64)
+    each, widths = options.pop("per_site", True), options.pop("widths", (7, 19, 3))
+    name = f"{feedback}:2" if feedback == "truncated" else feedback
+    system = Recurrent(widths, timing, feedback_name=name, **options)
+    learner = Learner(system, tuple(terms))
+    theta = size * normal(3, len(learner.terms), seed=4).to(dtype)
+    sets = []
+    for seed, samples in ((1, steps), (2, 4)):
+        sets.append(normal(2, samples, timing.frames, widths[0], seed=seed).to(dtype))
+        shape = (2, samples, *system.target_shape)
+        sets.append(torch.randint(widths[2], shape, generator=seeded(seed)))
+    state = learner.draw(2, seeded(3), dtype)
+    return Problem(learner, theta if each else theta[0], state, EpisodeBatch(*sets))
+
+
+def assert_same(one, other, tolerance=1e-9):
+    assert_close(one.loss, other.loss, tolerance)
+    assert_close(one.score, other.score, min(tolerance, 1e-6))
+    assert_close(one.theta_gradient, other.theta_gradient, tolerance)
+    for name, matrix in one.final.matrices.items():
+        assert_close(matrix, other.final.matrices[name], tolerance)
+
+
+def fused(given, **options):
+    return FusedEngine(Settings(threads=1)).run(given, **options)
+
+
+@pytest.mark.parametrize("timing", TIMINGS, ids=lambda timing: timing.description)
+@pytest.mark.parametrize("feedback", FEEDBACKS)
+def test_it_agrees_with_batched(feedback, timing):
+    if feedback == "truncated" and timing.each:
+        pytest.skip("refused")
+    given = problem(feedback, timing=timing)
+    assert_same(fused(given), get_engine("batched").run(given))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("feedback", ["fixed", "symmetric"])
+def test_it_agrees_with_any_activation(feedback, activation):
+    given = problem(feedback, activation=activation, size=0.01)
+    assert_same(fused(given), get_engine("batched").run(given))
+
+
+@pytest.mark.parametrize("reach", [0, 1, 5, 6, 40])
+def test_it_agrees_with_any_reach(reach):
+    given = problem(f"truncated:{reach}")
+    assert_same(fused(given), get_engine("batched").run(given))
+
+
+@pytest.mark.parametrize("names", ["F0", "F3", "F9", "F0,F9", "F2", "F8", ""])
+def test_it_agrees_with_rules_of_few_terms(names):
+    """Some read an input only, grow only, or change nothing."""
+    given = problem(terms=choose_terms(names).terms if names else ())
+    assert_same(fused(given), get_engine("batched").run(given))
+
+
+@pytest.mark.parametrize("widths", [(1, 1, 2), (16, 16, 16), (40, 33, 17), (3, 130, 2)])
+def test_it_agrees_at_any_width(widths):
+    """Of one register, of whole ones, and of several panels of registers."""
+    given = problem(widths=widths, terms=TEN, size=1e-3)
+    assert_same(fused(given), get_engine("batched").run(given))
+
+
+def test_it_agrees_with_the_reference():
+    given = problem("symmetric", TEN, Timing(1, 1, 2), steps=2, per_site=False)
+    assert_same(fused(given), get_engine("reference").run(given))
+
+
+@pytest.mark.parametrize("feedback", ["fixed", "symmetric"])
+def test_the_gradient_is_that_of_finite_differences(feedback):
+    given, step = problem(feedback, timing=Timing(1, 2, 4)), 1e-6
+    found = fused(given).theta_gradient
+    for site in range(3):
+        for index in range(len(MANY)):
+            unit = torch.zeros_like(given.theta)
+            unit[site, index] = step
+            up, down = (
+                fused(replace(given, theta=theta), gradient=False).loss
+                for theta in (given.theta + unit, given.theta - unit)
+            )
+            assert_close(found[:, site, index], (up - down) / (2 * step), 1e-6)
+
+
+def test_single_precision_agrees():
+    given = problem(dtype=torch.float32)
+    assert_same(fused(given), get_engine("batched").run(given), 1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_segments_give_the_same_digits(steps):
+    """Steps that are taken again are the same to the bit."""
+    given = problem(steps=steps)
+    whole, cut = (Batch(given, 1, True, most) for most in (MOST_KEPT, 1))
+    assert whole.sizes.segments == 1
+    assert cut.sizes.segments == {1: 1, 2: 2, 3: 3, 10: 4}[steps]
+    assert_same(whole.run(), cut.run(), 0.0)
+
+
+def test_threads_give_the_same_digits():
+    given = problem()
+    assert_same(FusedEngine(Settings(threads=2)).run(given), fused(given), 0.0)
+
+
+def test_memory_that_held_nan_does_no_harm():
+    given = problem()
+    expected = fused(given)
+    broken = replace(given, theta=given.theta * torch.nan)
+    assert not fused(broken).finite.any()
+    assert_same(fused(given), expected, 0.0)
+
+
+def test_query_labels_may_be_probabilities():
+    given = problem()
+    soft = torch.softmax(normal(2, 4, 3, seed=9), -1)
+    batch = replace(given.episodes, query_y=soft.double())
+    given = replace(given, episodes=batch)
+    assert_same(fused(given), get_engine("batched").run(given))
+
+
+def test_auto_takes_it():
+    learner = problem(terms=TEN).learner
+    assert choose_engine("auto", learner, CPU).name == "fused"
+
+
+class Doubled(Fixed):
+    """A feedback outside of metaplast that does more than multiply by its matrix."""
+
+    name = "doubled"
+    summary = "twice the fixed feedback"
+
+    def below(self, layer, error, given):
+        return 2 * super().below(layer, error, given)
+
+
+HEBB = outer(post.activity, pre.activity)
+REFUSED = {
+    "a function": ((term("cubes", outer(post.activity**3, pre.activity)),), {}),
+    "a power": ((term("bound", W * HEBB),), {}),
+    "a trace": ((term("slow", outer(trace(post.activity, 3), pre.activity)),), {}),
+    "a drive": ((named("drive_oja")), {}),
+    "a backward term": (named("backward_hebbian"), {"feedback": "plastic"}),
+    "numbers as targets": (TEN, {"objective_name": "mse"}),
+    "every step": (TEN, {"feedback": "truncated", "timing": TIMINGS[3]}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_it_does_not_serve_goes_to_batched(what):
+    terms, options = REFUSED[what]
+    feedback = options.get("feedback", "fixed")
+    name = f"{feedback}:2" if feedback == "truncated" else feedback
+    system = Recurrent(
+        (3, 4, 2), options.get("timing", TIMINGS[0]), feedback_name=name,
+        objective_name=options.get("objective_name", "cross-entropy"),
+    )  # fmt: skip
+    assert_goes_to_batched(Learner(system, tuple(terms)))
+
+
+def assert_goes_to_batched(learner):
+    refusal = get_engine("fused").refusal(learner, CPU)
+    assert_is_one_sentence(refusal)
+    assert "--engine batched" in refusal
+    assert choose_engine("auto", learner, CPU).name == "batched"
+
+
+def test_a_feedback_that_does_more_than_a_matrix_goes_to_batched(monkeypatch):
+    known = {**all_feedbacks(), "doubled": Doubled()}
+    monkeypatch.setattr(feedbacks, "all_feedbacks", lambda: known)
+    assert_goes_to_batched(Learner(Recurrent((3, 4, 2), TIMINGS[0], feedback_name="doubled"), TEN))
+
+
+def test_weights_within_limits_go_to_batched():
+    system = constrained(Recurrent((3, 4, 2), TIMINGS[0]), "nonnegative")
+    assert_goes_to_batched(Learner(system, TEN))
+
+
+def test_what_is_kept_is_foreseen_and_limited():
+    given = problem(terms=TEN)
+    batch, steps = Batch(given, 1, True), given.episodes.steps
+    foreseen = kept_bytes(given.learner, "fused", steps, torch.float64)
+    kept = steps * 8 * (batch.program.net.size + batch.program.net.weights)
+    assert kept / 8 < foreseen <= kept  # Padding makes small networks larger.
+    assert kept_bytes(given.learner, "fused", 10**9, torch.float64) == MOST_KEPT
