@@ -48,8 +48,8 @@ def refusal(learner: Learner) -> str | None:
         )
     if learner.clocks:
         return (
-            f"the fused engine takes time constants as they are, but --learn-tau needs the gradient "
-            f"to them; {_HINT}."
+            f"the fused engine takes time constants as they are, but --learn-tau needs the "
+            f"gradient to them; {_HINT}."
         )
     return _network_refusal(system) or _term_refusal(learner)
 
