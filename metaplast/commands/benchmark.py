@@ -35,6 +35,7 @@ LESS_MEMORY = "lower --episodes"
 USUAL = "eager-loop,jax,jax-vmap,reference,batched,compiled,fused"
 USUAL_RECURRENT = "eager-loop,jax,jax-vmap,reference,batched-loops,batched,fused"
 RECORDINGS = "recordings"
+USUAL_STEPS = (250, 1000, 4000, 10000)
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
 
 
@@ -56,9 +57,9 @@ class BenchmarkOptions:
     """Episodes per call, for engines that take several."""
     threads: int = 2
     """Cores to use; the fused engine is also timed on one."""
-    steps: tuple[int, ...] | None = None
-    """Numbers of online steps (default 250,1000,4000,10000), of which the peers are timed only with
-    the first; or steps of a recorded trial (default 50)."""
+    steps: tuple[int, ...] = USUAL_STEPS
+    """Numbers of online steps, of which the peers are timed only with the first; of recorded
+    trials, one number, usually 50."""
     engines: str = ""
     """Names of the engines and peers to time; all by default, but compiled of recurrent ones."""
     inputs: int | None = None
@@ -87,7 +88,7 @@ class BenchmarkOptions:
         require_within("--threads", self.threads, 1, max(2, cores()))
         require_within("--trials", self.trials, 10, 10_000)
         require_within("--epochs", self.epochs, 1, 100_000)
-        require(self.steps != (), "--steps takes numbers with commas, such as 250,1000, got none.")
+        require(bool(self.steps), "--steps takes numbers with commas, such as 250,1000, got none.")
         for steps in self.lengths:
             require_within("--steps", steps, 1, 1_000_000)
         require_within("--inputs", self.sizes[0], 1, 100_000)
@@ -137,8 +138,8 @@ class BenchmarkOptions:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Numbers of steps."""
-        usual = (50,) if self.system == RECORDINGS else (250, 1000, 4000, 10000)
-        return usual if self.steps is None else self.steps
+        is_usual = self.steps == USUAL_STEPS
+        return (50,) if self.system == RECORDINGS and is_usual else self.steps
 
     @property
     def wanted(self) -> list[str]:
