@@ -156,9 +156,9 @@ def _jax_fit(data: Trajectories, epochs: int) -> list[dict[str, Any]]:
 def _errors(theta: dict[str, float]) -> dict[str, Any]:
     others: Numbers = np.array([abs(v) for name, v in theta.items() if name not in _TRUTH])
     return {
-        **{f"theta_{name}": theta.get(name, 0.0) for name in _TRUTH},
+        **{f"theta_{name}": float(theta.get(name, 0.0)) for name in _TRUTH},
         "largest_other": float(others.max(initial=0.0)),
-        "terms": sum(value != 0 for value in theta.values()),
+        "terms": int(sum(value != 0 for value in theta.values())),
     }  # fmt: skip
 
 
