@@ -29,12 +29,14 @@ def notice_short_way(name: str, loop: OuterLoop) -> None:
     for term, starts in history[0].theta.items():
         for start, end, unit in zip(starts, ends[term], scale[term], strict=True):
             if abs(end - start) > _MOST * longest * unit:
-                notice(
-                    "of the baselines may need more outer steps to be at its best", 1,
-                    lambda term=term, start=start, end=end: (  # type: ignore[misc]
-                        f"{name}, whose {term} went from {start:.3g} to {end:.3g}, nearly as far "
-                        f"as {loop.steps} steps of {settings.meta_lr:g} allow; raise --meta-lr "
-                        f"or --episodes"
-                    ),
-                )  # fmt: skip
+                sentence = (
+                    f"{name}, whose {term} went from {start:.3g} to {end:.3g}, nearly as far as "
+                    f"{loop.steps} steps of {settings.meta_lr:g} allow; raise --meta-lr or "
+                    f"--episodes"
+                )
+                _tell(sentence)
                 return
+
+
+def _tell(sentence: str) -> None:
+    notice("of the baselines may need more outer steps to be at its best", 1, lambda: sentence)
