@@ -9,7 +9,6 @@ import hashlib
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,44 +27,55 @@ NO, ZERO, ONE = (cast(int, np.int64(value)) for value in (-1, 0, 1))
 _LINE = "metaplast: compiling the fused engine, once; it is kept on disk for the next run …"
 
 
-def compiled(function: Function) -> Function:
-    """Return `function` compiled by numba on first use, without the interpreter lock."""
-    return cast(Function, _jit(function, cached=False))
+class Kernel:
+    """How a kernel is compiled.
+
+    numba identifies a cached function only by its own file. The name of an entry point therefore
+    changes with any file of the kernel, so that stale code is never run.
+
+    Args:
+        flags: of fast math.
+        sources: files of the kernel, and folders with such files.
+    """
+
+    def __init__(self, flags: frozenset[str], *sources: Path) -> None:
+        self._flags, self._sources = flags, sources
+
+    def compiled(self, function: Function) -> Function:
+        """Return `function` compiled by numba on first use, without the interpreter lock."""
+        return cast(Function, self._jit(function, cached=False))
+
+    def entry_point(self, function: Function) -> Function:
+        """Return `function` compiled and kept on disk across runs."""
+        function.__qualname__ = f"{function.__qualname__}_{self._fingerprint()}"
+        return cast(Function, self._jit(function, cached=True))
+
+    def _jit(self, function: Callable[..., Any], *, cached: bool) -> Any:
+        njit: Any = numba.njit  # numba's stub omits two of the options.
+        # Wrappers of inner functions would be compiled for nothing. The caller owns every array, so
+        # counting references to them (`_nrt`) would only cost time, above all compile time.
+        return njit(
+            fastmath=set(self._flags), error_model="numpy", nogil=True, cache=cached,
+            no_cpython_wrapper=not cached, no_cfunc_wrapper=True, _nrt=False,
+        )(function)  # fmt: skip
+
+    def _fingerprint(self) -> str:
+        files = (sorted(p.glob("*.py")) if p.is_dir() else [p] for p in self._sources)
+        contents = b"".join(file.read_bytes() for each in files for file in each)
+        return hashlib.sha256(contents).hexdigest()[:16]
+
+
+_kernel = Kernel(FAST, Path(__file__).parent)
+compiled, entry_point = _kernel.compiled, _kernel.entry_point
 
 
 def inlined(function: Function) -> Function:
-    """Return `function` to be compiled as part of its callers.
+    """Return `function` to be compiled as part of its callers, of any kernel.
 
     For functions that only call others. numba optimises everything below a function again at each
     level of calls, so deep nesting would multiply the compile time.
     """
     return cast(Function, numba.njit(inline="always")(function))
-
-
-def entry_point(function: Function) -> Function:
-    """Return `function` compiled and kept on disk across runs.
-
-    numba identifies a cached function only by its own file; the name given here changes with any
-    file of the kernel, so that stale code is never run.
-    """
-    function.__qualname__ = f"{function.__qualname__}_{_fingerprint()}"
-    return cast(Function, _jit(function, cached=True))
-
-
-def _jit(function: Callable[..., Any], *, cached: bool) -> Any:
-    njit: Any = numba.njit  # numba's stub omits two of the options.
-    # Wrappers of inner functions would be compiled for nothing. The caller owns every array, so
-    # counting references to them (`_nrt`) would only cost time, above all compile time.
-    return njit(
-        fastmath=set(FAST), error_model="numpy", nogil=True, cache=cached,
-        no_cpython_wrapper=not cached, no_cfunc_wrapper=True, _nrt=False,
-    )(function)  # fmt: skip
-
-
-@cache
-def _fingerprint() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 class _NotOnDiskError(Exception):

@@ -1,0 +1,57 @@
+"""A compiled kernel on disk is never older than a file that its code comes from."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from metaplast.engines.fused import jit, unroll
+from metaplast.engines.fused_recurrent import jit as recurrent_jit
+from metaplast.engines.fused_recurrent import unroll as recurrent_unroll
+
+KERNELS = {"fused": (jit, unroll), "fused_recurrent": (recurrent_jit, recurrent_unroll)}
+
+
+def compiled_files(function, found):
+    """Add the files of a compiled function and of all that it calls."""
+    code, names = function.__code__, function.__globals__
+    if code in found:
+        return
+    found[code] = Path(code.co_filename)
+    for name in code.co_names:
+        called = names.get(name)
+        if hasattr(called, "py_func"):
+            compiled_files(called.py_func, found)
+        elif hasattr(called, "_defn"):  # Written as vector code, under this name.
+            found[name] = next(
+                Path(module.__file__)
+                for module in list(sys.modules.values())
+                if getattr(module, name, None) is called
+                and f"\n{name} = intrinsic_of(" in Path(module.__file__).read_text("utf-8")
+            )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_file_of_a_kernel_decides_its_name(kernel):
+    compiler, module = KERNELS[kernel]
+    found, sources = {}, compiler._kernel._sources
+    compiled_files(module.run_episode.py_func, found)
+    files = set(found.values())
+    assert {"lanes.py", "forward.py", "backward.py"} <= {path.name for path in files}
+    assert len(files) > 6
+    for path in files:
+        assert any(path == source or path.parent == source for source in sources), path
+
+
+def test_a_changed_file_gives_another_name(tmp_path):
+    def run():
+        """Do nothing."""
+
+    names = []
+    for text in ("a", "b", "a"):
+        (tmp_path / "code.py").write_text(text)
+        kernel = jit.Kernel(frozenset(), tmp_path)
+        run.__qualname__ = "run"
+        kernel.entry_point(run)
+        names.append(run.__qualname__)
+    assert names[0] == names[2] != names[1]
