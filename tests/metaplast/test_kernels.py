@@ -27,7 +27,7 @@ def compiled_files(function, found):
                 Path(module.__file__)
                 for module in list(sys.modules.values())
                 if getattr(module, name, None) is called
-                and f"\n{name} = intrinsic_of(" in Path(module.__file__).read_text("utf-8")
+                and f"\n{name} = " in Path(module.__file__).read_text("utf-8")
             )
 
 
