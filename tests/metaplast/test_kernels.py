@@ -1,5 +1,6 @@
 """A compiled kernel on disk is never older than a file that its code comes from."""
 
+import ast
 import sys
 from pathlib import Path
 
@@ -26,9 +27,15 @@ def compiled_files(function, found):
             found[name] = next(
                 Path(module.__file__)
                 for module in list(sys.modules.values())
-                if getattr(module, name, None) is called
-                and f"\n{name} = " in Path(module.__file__).read_text("utf-8")
+                if getattr(module, name, None) is called and name not in imported_by(module)
             )
+
+
+def imported_by(module):
+    """Return the names that a module imports from others."""
+    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return {alias.asname or alias.name for node in nodes for alias in node.names}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
