@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from metaplast.base.freed_memory import keep_freed_memory
-from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
+from metaplast.engines.on_threads import on_threads
 
 # Largest number of episodes in a part: with fewer, the Python between the operations counts.
 _MOST = 8
@@ -40,19 +39,4 @@ def in_parts(problem: Problem, run: Callable[[Problem], Outcome]) -> Outcome:
         return run(problem)
     bounds = [round(part * episodes / count) for part in range(count + 1)]
     parts = [problem.select(slice(*pair)) for pair in itertools.pairwise(bounds)]
-    return Outcome.joined(_run_all(parts, run, min(count, torch.get_num_threads())))
-
-
-def _run_all(
-    parts: list[Problem], run: Callable[[Problem], Outcome], threads: int
-) -> list[Outcome]:
-    with torch_on_one_thread():
-        if threads > 1:
-            try:
-                with ThreadPoolExecutor(threads) as pool:
-                    return list(pool.map(run, parts))
-            except RuntimeError as error:
-                # The system may allow no more threads: that must not end a long run.
-                if "start new thread" not in str(error):
-                    raise
-        return [run(part) for part in parts]
+    return Outcome.joined(on_threads(run, parts, torch.get_num_threads()))

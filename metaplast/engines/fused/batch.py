@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import cast
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from metaplast.base.errors import require
-from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused import unroll
 from metaplast.engines.fused.arena import Arena, borrowed_arena
@@ -22,6 +20,7 @@ from metaplast.engines.fused.episode import Episode, Given, Matrices
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused.program import Program, build
 from metaplast.engines.fused.served import is_of_pixels, lowest_error, stack_of, traces_of
+from metaplast.engines.on_threads import on_threads
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
@@ -95,22 +94,8 @@ class Batch:
 
     def run_all(self) -> None:
         """Run every episode, one per thread at a time."""
-        count = self.episodes.episodes
-        threads = min(self.settings.threads or torch.get_num_threads(), count)
-        if threads <= 1:
-            for episode in range(count):
-                self._run_episode(episode)
-            return
-        with torch_on_one_thread():
-            try:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(self._run_episode, range(count)))
-            except RuntimeError as error:
-                if "start new thread" not in str(error):
-                    raise
-                # The system allows no more threads: that must not end a long run.
-                for episode in range(count):
-                    self._run_episode(episode)
+        threads = self.settings.threads or torch.get_num_threads()
+        on_threads(self._run_episode, range(self.episodes.episodes), threads)
 
     def _used(self, episode: int) -> npt.NDArray[np.bool_]:
         """Return which pixels are kept: those that are not zero in every image of an episode.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused_recurrent import unroll
@@ -23,6 +21,7 @@ from metaplast.engines.fused_recurrent.memory import Memory, Task, allocate, ste
 from metaplast.engines.fused_recurrent.program import Numbers, Program
 from metaplast.engines.fused_recurrent.served import MOST_KEPT, recurrent_of
 from metaplast.engines.fused_recurrent.sources import SIGNED, STILL
+from metaplast.engines.on_threads import on_threads
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import class_probabilities
 from metaplast.systems.recurrent import FEEDBACK, Recurrent
@@ -139,23 +138,7 @@ class Batch:
 
     def run_all(self) -> None:
         """Run every episode, one per thread at a time."""
-        count = self.episodes.episodes
-        threads = min(self.threads, count)
-        if threads <= 1 or not self._run_threads(threads):
-            for episode in range(count):
-                self._run_episode(episode)
-
-    def _run_threads(self, threads: int) -> bool:
-        """Run every episode on threads; return False if the system allows no more of them."""
-        with torch_on_one_thread():
-            try:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(self._run_episode, range(self.episodes.episodes)))
-            except RuntimeError as error:
-                if "start new thread" not in str(error):
-                    raise
-                return False
-        return True
+        on_threads(self._run_episode, range(self.episodes.episodes), self.threads)
 
     def _run_episode(self, episode: int) -> None:
         with _borrowed(self.sizes) as memory:
