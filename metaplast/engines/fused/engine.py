@@ -71,11 +71,9 @@ class FusedEngine(Engine):
         """Return why this engine cannot serve `learner` on `device`, None if it can."""
         if device.type != "cpu":
             return f"the fused engine runs on the CPU, not on {device}; use --engine batched."
-        recurrent = is_recurrent(learner.system)
-        refusal = recurrent_refusal(learner) if recurrent else _refusal(learner)
+        own = recurrent_refusal if is_recurrent(learner.system) else _stack_refusal
+        refusal = _common_refusal(learner) or own(learner)
         if refusal is not None:
-            return refusal
-        if not recurrent and (refusal := _term_refusal(learner)) is not None:
             return refusal
         try:
             import numba  # noqa: F401
@@ -124,11 +122,6 @@ def _has_power(term: Term) -> bool:
 def _unkept(learner: Learner) -> str:
     """Return why the kernel cannot serve what a learner remembers."""
     names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
-    if learner.clocks and not names:
-        return (
-            "the fused engine takes time constants as they are, but --learn-tau needs the gradient "
-            "to them; use --engine batched."
-        )
     return (
         f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
         f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term out."
@@ -136,7 +129,6 @@ def _unkept(learner: Learner) -> str:
 
 
 def _term_refusal(learner: Learner) -> str | None:
-    """Return why the kernel cannot serve a learner's terms on a stack, None if it can."""
     dense = learner.forward_plasticity.dense + learner.backward_plasticity.dense
     if dense:
         name = learner.terms[dense[0][0]].name
@@ -153,14 +145,29 @@ def _term_refusal(learner: Learner) -> str | None:
     return None
 
 
-def _refusal(learner: Learner) -> str | None:
-    """Return why the kernel cannot serve a learner's system, None if it can."""
+def _common_refusal(learner: Learner) -> str | None:
+    """Return why no kernel can serve a learner, None if one may."""
     system = learner.system
     if system.limits:
         return (
             f"the fused engine keeps no weights within limits, got --weights {system.weights}; use "
             f"--engine batched."
         )
+    if learner.clocks:
+        return (
+            "the fused engine takes time constants as they are, but --learn-tau needs the gradient "
+            "to them; use --engine batched."
+        )
+    return None
+
+
+def _stack_refusal(learner: Learner) -> str | None:
+    """Return why the kernel of stacks cannot serve a learner, None if it can."""
+    return _system_refusal(learner) or _term_refusal(learner)
+
+
+def _system_refusal(learner: Learner) -> str | None:
+    system = learner.system
     if not keeps_only_traces(system):
         return _unkept(learner)
     if isinstance(system, Wrapped):

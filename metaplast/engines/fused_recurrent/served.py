@@ -40,18 +40,7 @@ def kept_bytes(learner: Learner, steps: int, itemsize: int) -> int:
 
 def refusal(learner: Learner) -> str | None:
     """Return why the kernel cannot serve a learner of a recurrent network, None if it can."""
-    system = learner.system
-    if system.limits:
-        return (
-            f"the fused engine keeps no weights within limits, got --weights {system.weights}; "
-            f"{_HINT}."
-        )
-    if learner.clocks:
-        return (
-            f"the fused engine takes time constants as they are, but --learn-tau needs the "
-            f"gradient to them; {_HINT}."
-        )
-    return _network_refusal(system) or _term_refusal(learner)
+    return _network_refusal(learner.system) or _term_refusal(learner)
 
 
 def _network_refusal(system: System) -> str | None:
