@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from metaplast.base.bands import Numbers
-from metaplast.report.curve import Curve
 from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.heldout import HeldoutSetup, RuleVariant
-from metaplast.reproduce.panels import Panel, figure_of
-from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
+from rule_library.experiments.heldout_leads import drawn, lead
 from rule_library.experiments.shared import EMNIST, TINY
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _OURS = "ours, in no paper"
 _FEW, _MANY = "predictive-coding:strict,n=3", "predictive-coding:strict,n=20"
@@ -45,26 +36,6 @@ def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
     return RuleVariant(name, full, _SITES, _QUICK, _QUICK_SITES, takes_file=own)
 
 
-def _accuracy(table: Table, variant: str, column: str = "emnist") -> Numbers:
-    return 100 * table.series(variant, f"accuracy_{column}").last()
-
-
-def _lead(variant: str, other: str, column: str = "emnist") -> Callable[[Table], Numbers]:
-    return lambda table: _accuracy(table, variant, column) - _accuracy(table, other, column)
-
-
-def _draw(table: Table) -> Mapping[str, Figure]:
-    lines = {
-        label: Curve.over_networks(
-            range(1, len(_DATA) + 1),
-            np.stack([_accuracy(table, name, column) for column in _DATA], 1),
-        )
-        for name, label in _LABELS.items()
-    }
-    names = tuple(_DATA.values())
-    return {"": figure_of([Panel("held-out accuracy, %", "", lines, (0, 100), categories=names)])}
-
-
 predictive_beyond = Experiment(
     name="predictive-beyond",
     title="A rule discovered with few sweeps of predictive coding compared with backprop",
@@ -79,11 +50,11 @@ predictive_beyond = Experiment(
         _rule("bp_meta", "backprop"),
     ),
     claims=(
-        Claim("the discovered rule is above BP on EMNIST classes never met", _OURS, _lead("discovered_predictive", "bp_meta"), 0, unit="points"),
-        Claim("the discovered rule is above BP on MNIST", _OURS, _lead("discovered_predictive", "bp_meta", "mnist"), 0, unit="points"),
-        Claim("the discovered rule is above plain predictive coding with as many sweeps", _OURS, _lead("discovered_predictive", "predictive_few"), 0, unit="points"),
-        Claim("the discovered rule is above plain predictive coding with 20 sweeps", _OURS, _lead("discovered_predictive", "predictive_many"), 0, unit="points"),
-        Claim("plain predictive coding with three sweeps is below BP", _OURS, _lead("predictive_few", "bp_meta"), high=0, unit="points"),
+        Claim("the discovered rule is above BP on EMNIST classes never met", _OURS, lead("discovered_predictive", "bp_meta"), 0, unit="points"),
+        Claim("the discovered rule is above BP on MNIST", _OURS, lead("discovered_predictive", "bp_meta", "mnist"), 0, unit="points"),
+        Claim("the discovered rule is above plain predictive coding with as many sweeps", _OURS, lead("discovered_predictive", "predictive_few"), 0, unit="points"),
+        Claim("the discovered rule is above plain predictive coding with 20 sweeps", _OURS, lead("discovered_predictive", "predictive_many"), 0, unit="points"),
+        Claim("plain predictive coding with three sweeps is below BP", _OURS, lead("predictive_few", "bp_meta"), high=0, unit="points"),
     ),
-    draw=_draw,
+    draw=drawn(_LABELS, _DATA),
 )  # fmt: skip

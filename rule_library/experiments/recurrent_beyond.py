@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-
-from metaplast.base.bands import Numbers
-from metaplast.report.curve import Curve
 from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.heldout import HeldoutSetup, RuleVariant
-from metaplast.reproduce.panels import Panel, figure_of
-from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from rule_library.experiments.heldout_leads import drawn, lead
 
 _OURS = "ours, in no paper"
 _DATA = {"emnist": "EMNIST bymerge", "mnist": "MNIST"}
@@ -50,26 +42,6 @@ def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
     return RuleVariant(name, full, _SITES, _QUICK, _QUICK_SITES, takes_file=own)
 
 
-def _accuracy(table: Table, variant: str, column: str = "emnist") -> Numbers:
-    return 100 * table.series(variant, f"accuracy_{column}").last()
-
-
-def _lead(variant: str, other: str, column: str = "emnist") -> Callable[[Table], Numbers]:
-    return lambda table: _accuracy(table, variant, column) - _accuracy(table, other, column)
-
-
-def _draw(table: Table) -> Mapping[str, Figure]:
-    lines = {
-        label: Curve.over_networks(
-            range(1, len(_DATA) + 1),
-            np.stack([_accuracy(table, name, column) for column in _DATA], 1),
-        )
-        for name, label in _LABELS.items()
-    }
-    names = tuple(_DATA.values())
-    return {"": figure_of([Panel("held-out accuracy, %", "", lines, (0, 100), categories=names)])}
-
-
 recurrent_beyond = Experiment(
     name="recurrent-beyond",
     title="A rule discovered in recurrent networks compared with BPTT",
@@ -83,10 +55,10 @@ recurrent_beyond = Experiment(
         _rule("fa_recurrent", "feedback_alignment"),
     ),
     claims=(
-        Claim("the discovered rule is above BPTT on EMNIST classes never met", _OURS, _lead("discovered_recurrent", "bptt_meta"), 0, unit="points"),
-        Claim("the discovered rule is above BPTT on MNIST", _OURS, _lead("discovered_recurrent", "bptt_meta", "mnist"), 0, unit="points"),
-        Claim("the discovered rule is above feedback alignment on EMNIST", _OURS, _lead("discovered_recurrent", "fa_recurrent"), 0, unit="points"),
-        Claim("BPTT with O_z is above BPTT on EMNIST", _OURS, _lead("bptt_potential_oja_meta", "bptt_meta"), 0, unit="points"),
+        Claim("the discovered rule is above BPTT on EMNIST classes never met", _OURS, lead("discovered_recurrent", "bptt_meta"), 0, unit="points"),
+        Claim("the discovered rule is above BPTT on MNIST", _OURS, lead("discovered_recurrent", "bptt_meta", "mnist"), 0, unit="points"),
+        Claim("the discovered rule is above feedback alignment on EMNIST", _OURS, lead("discovered_recurrent", "fa_recurrent"), 0, unit="points"),
+        Claim("BPTT with O_z is above BPTT on EMNIST", _OURS, lead("bptt_potential_oja_meta", "bptt_meta"), 0, unit="points"),
     ),
-    draw=_draw,
+    draw=drawn(_LABELS, _DATA),
 )  # fmt: skip
