@@ -12,14 +12,14 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.console import Console
 
-from metaplast.base.errors import UserError, require, require_seed, unknown_name
+from metaplast.base.errors import UserError, require, require_seed
 from metaplast.base.files import csv_text, write_atomically, write_json, write_text
 from metaplast.batch_jobs.queue import cores
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder, own_folder
 from metaplast.commands._json import JsonOption, print_json
 from metaplast.commands._options import parse
-from metaplast.reservoirs.algorithm import Algorithm, by_name, read_algorithm
+from metaplast.reservoirs.algorithm import Algorithm, named, read_algorithm
 from metaplast.reservoirs.drawing import drawing_simulation
 from metaplast.reservoirs.evolution import Search, evolution_package
 from metaplast.reservoirs.learning import (
@@ -99,10 +99,7 @@ class DrawOptions(JsonOption):
         if self.learn:
             evolution_package()
         if not self.algorithm.endswith(".json"):
-            choices = by_name(get_task(self.task), self.costs)
-            if self.algorithm not in choices:
-                raise unknown_name("algorithm", self.algorithm, choices)
-            return choices[self.algorithm]
+            return named(self.algorithm, get_task(self.task), self.costs)
         require(
             not self.costs,
             "the algorithm of an earlier drawing has its own costs; leave --costs out.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from metaplast.base.coerce import coerce, from_plain
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import UserError, require, unknown_name
 from metaplast.base.files import read_json
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.reservoirs.tasks import Task
@@ -150,6 +150,18 @@ def by_name(task: Task, costs: tuple[float, ...] = ()) -> Mapping[str, Algorithm
     """Return every algorithm for a task, by the name that users write."""
     names = ("rmhl", "supertrex") if task.is_arm else ("force", "rmhl", "supertrex")
     return {n: published(n, task, costs) for n in names} | {"repaired": repaired(task, costs)}
+
+
+def named(name: object, task: Task, costs: tuple[float, ...] = ()) -> Algorithm:
+    """Return an algorithm by the name that users write.
+
+    Raises:
+        UserError: if there is none of that name for the task, or the costs do not fit it.
+    """
+    choices = by_name(task, costs)
+    if not isinstance(name, str) or name not in choices:
+        raise unknown_name("algorithm", name, choices)
+    return choices[name]
 
 
 def read_algorithm(path: AnyPath) -> Algorithm:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 
 from metaplast.base.bands import Numbers
-from metaplast.base.errors import require, require_seed, unknown_name
+from metaplast.base.errors import require, require_seed
 from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.reservoirs.algorithm import Algorithm, by_name
+from metaplast.reservoirs.algorithm import Algorithm, named
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.network import Dynamics, Schedule
 from metaplast.reservoirs.run import Run
@@ -86,10 +86,7 @@ def drawing_simulation(
         require(not costs, "an Algorithm has its own costs; leave the argument costs out.")
         how = algorithm
     else:
-        choices = by_name(which, costs)
-        if not isinstance(algorithm, str) or algorithm not in choices:
-            raise unknown_name("algorithm", algorithm, choices)
-        how = choices[algorithm]
+        how = named(algorithm, which, costs)
     points = _points(target, schedule.period)
     return Simulation([Lane(how.name, which, how)], points, dynamics, schedule, seed)
 
