@@ -160,7 +160,7 @@ def named(name: object, task: Task, costs: tuple[float, ...] = ()) -> Algorithm:
     """
     choices = by_name(task, costs)
     if not isinstance(name, str) or name not in choices:
-        raise unknown_name("algorithm", name, choices)
+        raise unknown_name("algorithm", str(name), choices)
     return choices[name]
 
 

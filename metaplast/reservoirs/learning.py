@@ -142,19 +142,7 @@ def learn_coefficients(
     _require_positive(start, names)
     strategy = make_strategy(len(names), search)
     identity = _identity(task, start, names, search, schedule or Schedule(), dynamics or Dynamics())
-
-    def score(generation: int, factors: Sequence[Sequence[float]]) -> list[float]:
-        lanes = [
-            Lane(f"candidate {i}", task, _scaled(start, names, each))
-            for i, each in enumerate(factors)
-        ]
-        drawn = drawings(generation)
-        require(len(drawn) > 0, f"generation {generation} has no drawings; give at least one.")
-        makers = [partial(Simulation, lanes, d.target, dynamics, schedule, d.seed) for d in drawn]
-        return _mean_badness(
-            makers, workers, lambda share: observe(generation + share, search.generations)
-        )
-
+    trial = _Trial(task, start, names, drawings, dynamics, schedule, workers, observe, search)
     held = nullcontext() if folder is None else locked(as_path(folder, "folder"), make=True)
     with held as kept_in:
         place = None if kept_in is None else kept_in / KEPT
@@ -162,13 +150,49 @@ def learn_coefficients(
         for generation in range(search.generations):
             factors = strategy.ask()
             if generation == len(scores):
-                scores.append(score(generation, factors))
+                scores.append(trial.scores(generation, factors))
                 if place is not None:
                     write_json(place, {"search": identity, "scores": scores})
             strategy.tell(factors, scores[generation])
             observe(generation + 1, search.generations)
     algorithm = _scaled(start, names, strategy.result.xfavorite)
     return Learned(algorithm, tuple(map(tuple, scores)))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What all candidates have in common; see `learn_coefficients`."""
+
+    task: Task
+    start: Algorithm
+    names: Sequence[str]
+    drawings: Drawings
+    dynamics: Dynamics | None
+    schedule: Schedule | None
+    workers: int
+    observe: Callable[[float, int], None]
+    search: Search
+
+    def scores(self, generation: int, factors: Sequence[Sequence[float]]) -> list[float]:
+        """Return the mean badness of each candidate of a generation."""
+        lanes = [
+            Lane(f"candidate {i}", self.task, _scaled(self.start, self.names, each))
+            for i, each in enumerate(factors)
+        ]
+        drawn = self.drawings(generation)
+        require(len(drawn) > 0, f"generation {generation} has no drawings; give at least one.")
+        makers = [
+            partial(Simulation, lanes, each.target, self.dynamics, self.schedule, each.seed)
+            for each in drawn
+        ]
+        found = list[list[float]]()
+        for runs in _at_once(makers, self.workers):
+            found.append([badness(run) for run in runs])
+            if len(found) < len(makers):
+                done = generation + len(found) / len(makers)
+                self.observe(done, self.search.generations)
+        means: list[float] = np.mean(found, 0).tolist()
+        return means
 
 
 def _at_once(makers: Sequence[Callable[[], Simulation]], workers: int) -> Iterator[Sequence[Run]]:
@@ -191,19 +215,6 @@ def _at_once(makers: Sequence[Callable[[], Simulation]], workers: int) -> Iterat
             stopped.set()
             for each in waiting:
                 each.cancel()
-
-
-def _mean_badness(
-    makers: Sequence[Callable[[], Simulation]], workers: int, observe: Callable[[float], None]
-) -> list[float]:
-    """Return the mean badness of each lane; `observe` is told the share that is done, below 1."""
-    found = list[list[float]]()
-    for runs in _at_once(makers, workers):
-        found.append([badness(run) for run in runs])
-        if len(found) < len(makers):
-            observe(len(found) / len(makers))
-    means: list[float] = np.mean(found, 0).tolist()
-    return means
 
 
 def badness(run: Run) -> float:
