@@ -26,8 +26,10 @@ def compiled_files(function, found):
         elif hasattr(called, "_defn"):  # Written as vector code, under this name.
             found[name] = next(
                 Path(module.__file__)
-                for module in list(sys.modules.values())
-                if getattr(module, name, None) is called and name not in imported_by(module)
+                for where, module in list(sys.modules.items())
+                if where.startswith("metaplast.")
+                and vars(module).get(name) is called
+                and name not in imported_by(module)
             )
 
 
