@@ -1,4 +1,4 @@
-"""A term that is planted alone is read back by its name: exponents of x, y and W keep their order."""
+"""A term that is planted alone is read back by its name: exponents keep their order."""
 
 import os
 
