@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.backends.cuda
+import torch.backends.cudnn
 import torch.backends.mkldnn
 from torch import Tensor
 
@@ -53,6 +54,18 @@ def own_settings(*, grad: bool | None = None) -> Iterator[None]:
             stack.enter_context(_kept_denormals())
         if any(_precisions()):
             stack.enter_context(_full_products())
+        yield
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Convolve on CUDA in full precision, and with the same result each time.
+
+    By default, cuDNN rounds float32 to TF32's ten bits. Can also be used as a decorator.
+    """
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
         yield
 
 

@@ -37,6 +37,8 @@ CLASSES, QUERIES = 5, 10
 PEERS = ("eager-loop", "jax", "jax-vmap")
 # The batched engine with a torch operation for every time step of a sequence.
 LOOPS = "batched-loops"
+# These run on the CPU, whatever the device; JAX chooses for itself.
+ELSEWHERE = ("fused", "jax", "jax-vmap")
 # An image is seen for 5 of 50 time steps.
 RECURRENT, OUTPUTS, DELAYED = "recurrent", 10, Timing(1, 5, 50)
 
@@ -57,6 +59,12 @@ class Case:
     system: str = STACK
     inputs: int = WIDTHS[0]
     neurons: int = 100
+    device: str = "cpu"
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether torch computes this row on CUDA."""
+        return self.device != "cpu" and self.engine not in ELSEWHERE
 
 
 def check_data(case: Case) -> EpisodeSplit | None:
@@ -120,7 +128,8 @@ def make_problem(case: Case) -> Problem:
     theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
     theta[0] = 1e-4
     state = learner.draw(case.episodes, torch.Generator().manual_seed(1))
-    return Problem(learner, theta, state, _episodes(case))
+    problem = Problem(learner, theta, state, _episodes(case))
+    return problem.on(case.device) if case.on_cuda else problem
 
 
 def make_run(case: Case, problem: Problem) -> tuple[Callable[[], Any], float | None]:
@@ -147,32 +156,67 @@ def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
+def _device_of(case: Case) -> str:
+    """Return where a row was computed; JAX takes a GPU if it can and may."""
+    if case.engine.startswith("jax"):
+        import jax  # type: ignore[import-not-found,unused-ignore]
+
+        return "cuda" if jax.default_backend() == "gpu" else "cpu"
+    return case.device if case.on_cuda else "cpu"
+
+
+@dataclass(frozen=True)
+class _Meter:
+    """Waits for what a device computes, and reads how much of its memory was taken."""
+
+    on_cuda: bool
+
+    def wait(self) -> None:
+        if self.on_cuda:
+            torch.cuda.synchronize()
+
+    def held(self) -> float:
+        return torch.cuda.memory_allocated() / 2**20 if self.on_cuda else _status("VmRSS")
+
+    def reset(self) -> None:
+        if self.on_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            _reset_peak()
+
+    def peak(self) -> float:
+        return torch.cuda.max_memory_allocated() / 2**20 if self.on_cuda else _status("VmHWM")
+
+
 def measure(case: Case) -> dict[str, Any]:
     """Return one row: median seconds per episode, peak memory per episode and first-call cost.
 
-    Peak memory is the memory of a call beyond what the process held before it. Memory for
-    compilation is not counted.
+    Peak memory is the memory of a call beyond what the process held before it, on the device that
+    computes. Memory for compilation is not counted.
     """
     torch.set_num_threads(case.threads)
-    problem = make_problem(case)
+    problem, meter = make_problem(case), _Meter(case.on_cuda)
     before = time.perf_counter()
     # Compile the fused engine on a small problem: it keeps its memory for the next call.
     small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
     run, planned = make_run(case, make_problem(small) if small else problem)
     run()
-    first, held = time.perf_counter() - before, _status("VmRSS")
+    meter.wait()
+    first, held = time.perf_counter() - before, meter.held()
     if small:
         run, planned = make_run(case, problem)
-    _reset_peak()
+    meter.reset()
     seconds, used = [], []
     for _ in range(case.repeats):
         start, begun = time.perf_counter(), time.process_time()
         run()
+        meter.wait()
         seconds.append(time.perf_counter() - start)
         used.append(time.process_time() - begun)
-    peak = planned if planned is not None else max(0.0, _status("VmHWM") - held)
+    peak = planned if planned is not None else max(0.0, meter.peak() - held)
     row = {k: v for k, v in asdict(case).items() if k not in ("data_root", "repeats")}
     return row | {
+        "device": _device_of(case),
         "seconds_per_episode": statistics.median(seconds) / case.episodes,
         "best_seconds_per_episode": min(seconds) / case.episodes,
         # Of all cores together: other processes on the machine do not count.
@@ -195,6 +239,7 @@ def measure_apart(case: Case) -> dict[str, Any]:
     """Measure a row in a separate process; return it, or {"error": reason}."""
     os.environ |= {
         "OMP_NUM_THREADS": str(case.threads),
+        "JAX_PLATFORMS": "cpu" if case.device == "cpu" else "",
         "XLA_FLAGS": "" if case.threads > 1 else "--xla_cpu_multi_thread_eigen=false",
     }
     context = multiprocessing.get_context("spawn")

@@ -45,7 +45,7 @@ def table(rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> Table:
 
 def _name(row: Mapping[str, Any]) -> str:
     if row["dataset"] is None:
-        return str(row["engine"])
+        return f"{row['engine']}{'' if row['device'] == 'cpu' else ', CUDA'}"
     return f"{row['engine']}, data" if row["drop_pixels"] else f"{row['engine']}, no drop"
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from metaplast.base.device import find_device
 from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.files import write_json
 from metaplast.base.words import words
 from metaplast.batch_jobs.queue import cores
 from metaplast.commands._benchmark_row import (
+    ELSEWHERE,
     LOOPS,
     PEERS,
     RECURRENT,
@@ -62,6 +64,8 @@ class BenchmarkOptions:
     trials, one number, usually 50."""
     engines: str = ""
     """Names of the engines and peers to time; all by default, but compiled of recurrent ones."""
+    device: str = "cpu"
+    """cpu, or cuda for the rows of torch; fused stays on the CPU, and JAX takes a GPU if it can."""
     inputs: int | None = None
     """Pixels of an image of the recurrent network (default 784), or inputs of the recorded layer
     (default 50)."""
@@ -97,6 +101,7 @@ class BenchmarkOptions:
             if name not in (*PEERS, LOOPS):
                 get_engine(name)
         self._check_system()
+        self._check_device()
         if self.dataset is not None:
             get_source(self.dataset)
             require(
@@ -128,6 +133,19 @@ class BenchmarkOptions:
                 "--system recordings has no engines, and one number of steps; leave --engines out, "
                 "and give --steps 50.",
             )
+
+    def _check_device(self) -> None:
+        """Check that the device is there, and that a row uses it."""
+        device = find_device(self.device)
+        require(
+            device.type == "cpu" or self.system != RECORDINGS,
+            "--system recordings is timed on the CPU; leave --device out.",
+        )
+        require(
+            device.type == "cpu" or not set(self.wanted) <= set(ELSEWHERE),
+            f"--device {device} is for engines other than {', '.join(ELSEWHERE)}; name one, such "
+            f"as batched, or leave --device out.",
+        )
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -162,7 +180,7 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
             repeats = min(options.repeats, 3) if slow else options.repeats
             yield Case(
                 engine, rule, first, count, options.threads, repeats, system=options.system,
-                inputs=options.sizes[0], neurons=options.sizes[1],
+                inputs=options.sizes[0], neurons=options.sizes[1], device=options.device,
             )  # fmt: skip
     if "fused" not in wanted:
         return

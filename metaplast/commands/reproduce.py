@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
-from metaplast.base.errors import UserError, require_within
+from metaplast.base.device import parse_device
+from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.tables import new_table
 from metaplast.batch_jobs.queue import Queue
 from metaplast.commands._ends import continued_by
@@ -57,6 +58,8 @@ class ReproduceOptions(JsonOption):
     """Address of a Ray cluster to run on; auto finds one. Its nodes share the folder."""
     data_root: Path | None = None
     """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
+    device: str = "cpu"
+    """cpu, or cuda for experiments that can use a GPU; --processes shares it."""
     rule: Path | None = None
     """A rule.json, for experiments on a discovered rule."""
     out: Path | None = None
@@ -66,11 +69,16 @@ class ReproduceOptions(JsonOption):
         """Check the numbers and the rule.
 
         Raises:
-            UserError: if a number is negative, or the rule's file is invalid.
+            UserError: if a number is negative, or the device or the rule's file is invalid.
         """
         super().__post_init__()
         if self.rule is not None:
             Rule.load(self.rule)
+        device = parse_device(self.device)
+        require(
+            self.ray is None or device.type == "cpu",
+            f"--ray spreads runs over CPU cores, got --device {device} too; leave one of them out.",
+        )
         require_within("--seeds", self.seeds, 0, MOST_RUNS)
         require_within("--processes", self.processes, 0, MOST_PROCESSES)
 
@@ -90,7 +98,7 @@ class ReproduceOptions(JsonOption):
             # The workers of a cluster begin in a folder of their own.
             places = folder.absolute(), _absolute(self.data_root), _absolute(self.rule)
         folder, data_root, rule = places
-        setting = Setting(self.quick, data_root, rule)
+        setting = Setting(self.quick, data_root, rule, parse_device(self.device))
         seeds = self.seeds or (QUICK_SEEDS if self.quick else 0)
         return Plan(Results(folder, setting), self.experiments, seeds)
 

@@ -63,6 +63,12 @@ class Problem:
         )
         return Problem(self.learner, ordinary(self.theta), self.state.map(ordinary), episodes)
 
+    def on(self, device: torch.device | str) -> Problem:
+        """Return the same problem on a device."""
+        return Problem(
+            self.learner, self.theta.to(device), self.state.on(device), self.episodes.on(device)
+        )
+
     @property
     def is_per_layer(self) -> bool:
         """True if each layer has its own coefficients."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
+
 from metaplast.base.coerce import coerce
 from metaplast.base.registry import find, lookup
 from metaplast.discovery.config import DiscoveryConfig
@@ -27,11 +29,13 @@ class Setting:
         quick: a tiny version of everything, on data that needs no files.
         data_root: folder with data sets.
         rule: file of a rule, for experiments on a discovered rule.
+        device: where variants that are `AnyDevice` compute; the others use the CPU.
     """
 
     quick: bool = False
     data_root: Path | None = None
     rule: Path | None = None
+    device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         """Accept paths as text too.
@@ -96,6 +100,20 @@ class SideBySide(Variant, Protocol):
         self, seeds: Sequence[int], setting: Setting, prepared: Mapping[str, Any]
     ) -> list[list[Row]]:
         """Return the numbers of several seeds; they do not depend on which seeds are together."""
+
+
+@runtime_checkable
+class AnyDevice(Variant, Protocol):
+    """A variant that can compute on the device of the setting, and not only on the CPU."""
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether it can; a class may do so for some of its variants only."""
+
+
+def runs_on(variant: Variant, device: torch.device) -> bool:
+    """Return whether a variant can compute on a device."""
+    return device.type == "cpu" or (isinstance(variant, AnyDevice) and variant.on_cuda)
 
 
 @dataclass(frozen=True, eq=False)

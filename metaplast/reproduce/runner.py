@@ -7,8 +7,6 @@ that is restarted, or started with more seeds, therefore computes only what is m
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from metaplast.base.bands import DESCRIPTION
+from metaplast.base.device import require_device
 from metaplast.base.errors import require
 from metaplast.base.files import read_json, write_json, write_text
 from metaplast.base.paths import as_path
 from metaplast.batch_jobs.queue import Answers, Queue
 from metaplast.discovery.result import versions
-from metaplast.reproduce.experiment import Experiment, Setting, SideBySide, Variant
+from metaplast.reproduce.experiment import Experiment, Setting, SideBySide, Variant, runs_on
+from metaplast.reproduce.machine import machine
 from metaplast.reproduce.table import Row, Table, read_rows, rows_to_csv
 from metaplast.reproduce.verdict import judge
 
@@ -67,9 +67,10 @@ class Results:
             return None
         data = read_json(path, "the settings of a variant")
         require(
-            data.get("settings") == variant.settings(self.setting),
+            data.get("settings") == decisive_settings(variant, self.setting),
             f"{self.place(variant)} was made with other settings (perhaps with or without "
-            f"--quick, or by another version); give --out another folder, or delete that one.",
+            f"--quick, on another device, or by another version); give --out another folder, or "
+            f"delete that one.",
         )
         found: dict[str, Any] = data["prepared"]
         return found
@@ -81,6 +82,15 @@ class Results:
         return float(sum(read_json(path, "times")["seconds"] for path in paths))
 
 
+def decisive_settings(variant: Variant, setting: Setting) -> dict[str, Any]:
+    """Return everything except the seed that determines a variant's numbers, as plain data.
+
+    CUDA adds numbers in another order than the CPU does, so its numbers differ in the last digits.
+    """
+    found = variant.settings(setting)
+    return found if setting.device.type == "cpu" else {**found, "device": setting.device.type}
+
+
 def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str, Any]:
     """Find what a variant needs before its seeds, and save it; return {}."""
     place = Path(folder)
@@ -88,7 +98,8 @@ def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str
     began = time.monotonic()
     found = variant.prepare(setting, place)
     seconds = round(time.monotonic() - began, 2)
-    data = {"settings": variant.settings(setting), "prepared": found, "seconds": seconds}
+    settings = decisive_settings(variant, setting)
+    data = {"settings": settings, "prepared": found, "seconds": seconds}
     write_json(place / VARIANT, data)
     return {}
 
@@ -157,14 +168,28 @@ class Plan:
         """Check everything that a run needs, before anything is made.
 
         Raises:
-            UserError: if data are missing, the folder has other settings, or two variants clash.
+            UserError: if data are missing, the folder has other settings, two variants clash, or
+                the device is absent or cannot compute one of them.
         """
+        self._check_device()
         unprepared, seeds = self.missing()
         setting = self.results.setting
         left = [*unprepared, *(variant for variant, _ in seeds)]
         data = {name: each for v in left for name, each in v.data(setting).items()}
         for opened in data.values():
             opened()
+
+    def _check_device(self) -> None:
+        device = self.results.setting.device
+        require_device(device)
+        bound = [
+            e.name for e in self.experiments if not all(runs_on(v, device) for v in e.variants)
+        ]
+        require(
+            not bound,
+            f"--device {device} was given, but {', '.join(bound)} can be computed on the CPU only; "
+            f"leave --device out, or leave the name out.",
+        )
 
     def missing(self) -> tuple[list[Variant], list[tuple[Variant, list[int]]]]:
         """Return the variants to prepare, and the parts to run: seeds of a variant, in order."""
@@ -256,7 +281,7 @@ class Plan:
         for stem, figure in figures.items():
             save_figure(figure, results.folder / stem)
         verdicts = [asdict(judge(claim, table)) for claim in experiment.claims]
-        settings = {v.name: v.settings(results.setting) for v in experiment.variants}
+        settings = {v.name: decisive_settings(v, results.setting) for v in experiment.variants}
         summary = {
             "name": experiment.name,
             "quick": results.setting.quick,
@@ -269,20 +294,8 @@ class Plan:
             "diverged": {name: table.diverged(name) for name in table.variants},
             "variants": settings,
             "prepared": {v.name: results.prepared(v) for v in experiment.variants},
-            "machine": machine(),
+            "machine": machine(results.setting.device),
             "versions": versions(),
         }
         write_json(results.folder / f"{experiment.name}.json", summary)
         return summary
-
-
-def machine() -> str:
-    """Return processor and number of cores."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-    return f"{name}, {os.cpu_count()} cores"

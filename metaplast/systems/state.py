@@ -71,6 +71,10 @@ class State:
         """Return the state of the episodes at `index`."""
         return self.map(lambda tensor: tensor[index])
 
+    def on(self, device: torch.device | str) -> State:
+        """Return the same state on a device."""
+        return self.map(lambda tensor: tensor.to(device))
+
     def to(self, dtype: torch.dtype) -> State:
         """Return the same state in `dtype`."""
         return self.map(lambda tensor: tensor.to(dtype))

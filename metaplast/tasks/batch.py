@@ -112,6 +112,17 @@ class EpisodeBatch:
         x, y, *noise = (part.unflatten(1, (self.steps // size, size)) for part in parts)
         return replace(self, support_x=x, support_y=y, noise=noise[0] if noise else None)
 
+    def on(self, device: torch.device | str) -> EpisodeBatch:
+        """Return the same episodes on a device."""
+        return EpisodeBatch(
+            self.support_x.to(device),
+            self.support_y.to(device),
+            self.query_x.to(device),
+            self.query_y.to(device),
+            None if self.initial is None else self.initial.on(device),
+            None if self.noise is None else self.noise.to(device),
+        )
+
     def to(self, dtype: torch.dtype) -> EpisodeBatch:
         """Return the same episodes with images, target vectors, weights and noise in `dtype`."""
 

@@ -1,4 +1,4 @@
-"""Variants of the experiments on predictive coding: training from batches, and one long relaxation."""
+"""Variants of the experiments on predictive coding that train from batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from metaplast import predictive_coding
 from metaplast.base.seeds import generator
-from metaplast.base.torch_settings import own_settings
+from metaplast.base.torch_settings import exact_convolutions, own_settings
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.tasks.library import open_stream
@@ -27,7 +28,6 @@ from rule_library.experiments.coding_networks import (
     distances,
     network,
     published,
-    published_sweeps,
     weights,
 )
 
@@ -59,29 +59,35 @@ class CodingSetup:
         return open_stream(self.dataset, StreamRequest(data_root=setting.data_root))
 
     def batches(
-        self, split: StreamSplit, sampler: StreamSampler, seed: int, dtype: torch.dtype
+        self, split: StreamSplit, sampler: StreamSampler, seed: int, like: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield images and classes of each step, and those that are held out."""
+        """Yield images and classes of each step, and those that are held out, on `like`'s device.
+
+        Images have its precision too.
+        """
         side, left, epoch = math.isqrt(split.inputs), self.steps, 0
         while left:
             several = min(left, max(1, split.images // self.batch))
             draw = generator(seed, "coding", "images", epoch)
             drawn = sampler.sample(several * self.batch, self.queries, draw)
-            x = drawn.support_x.to(dtype).view(several, self.batch, 1, side, side)
-            query_x = drawn.query_x.to(dtype).view(-1, 1, side, side)
-            for images, labels in zip(x, drawn.support_y.view(several, self.batch), strict=True):
-                yield images, labels, query_x, drawn.query_y[0]
+            x = drawn.support_x.to(like).view(several, self.batch, 1, side, side)
+            y = drawn.support_y.to(like.device).view(several, self.batch)
+            query_x = drawn.query_x.to(like).view(-1, 1, side, side)
+            query_y = drawn.query_y[0].to(like.device)
+            for images, labels in zip(x, y, strict=True):
+                yield images, labels, query_x, query_y
             left, epoch = left - several, epoch + 1
 
-    def network(self, split: StreamSplit, seed: int, dtype: torch.dtype) -> nn.Sequential:
-        """Return a fresh network."""
+    def network(self, split: StreamSplit, seed: int, like: Tensor) -> nn.Sequential:
+        """Return a fresh network on `like`'s device, in its precision."""
         draw = generator(seed, "coding", "weights")
-        return network(math.isqrt(split.inputs), split.outputs, draw, dtype)
+        made = network(math.isqrt(split.inputs), split.outputs, draw, like.dtype)
+        return made.to(like.device)
 
 
 @dataclass(frozen=True, eq=False)
 class CodingTraining:
-    """A network that learns from batches by one algorithm.
+    """A network that learns from batches by one algorithm, on the CPU or on CUDA.
 
     Attributes:
         name: of the variant.
@@ -105,6 +111,11 @@ class CodingTraining:
     adam: bool = True
     own_rate: bool = False
     double: bool = False
+
+    @property
+    def on_cuda(self) -> bool:
+        """Computes on the device of the setting."""
+        return True
 
     def setup(self, setting: Setting) -> CodingSetup:
         """Return what is learned."""
@@ -130,7 +141,9 @@ class CodingTraining:
         split = setup.split(setting)
         tuned = self if self.own_rate else replace(self, algorithm="backprop")
         tried = {
-            str(rate): tuned._learn(setup, split, split.tuning, 1000, rate, measured=False)[-1]
+            str(rate): tuned._learn(
+                setup, split, split.tuning, 1000, rate, setting.device, measured=False
+            )[-1]
             for rate in RATES
         }
         best = max(tried, key=lambda rate: tried[rate]["accuracy"])
@@ -142,9 +155,11 @@ class CodingTraining:
         setup = self.setup(setting)
         split = setup.split(setting)
         rate = prepared.get("rate", 0.002)
-        return list(self._learn(setup, split, split.final, seed, rate, measured=self.adam))
+        learn = partial(self._learn, measured=self.adam)
+        return list(learn(setup, split, split.final, seed, rate, setting.device))
 
     @own_settings(grad=True)
+    @exact_convolutions()
     def _learn(
         self,
         setup: CodingSetup,
@@ -152,19 +167,21 @@ class CodingTraining:
         sampler: StreamSampler,
         seed: int,
         rate: float,
+        device: torch.device,
         *,
         measured: bool,
     ) -> list[dict[str, float]]:
         dtype = torch.float64 if self.double else torch.float32
-        model, loss = setup.network(split, seed, dtype), LOSSES[setup.loss]
+        like = torch.empty(0, dtype=dtype, device=device)
+        model, loss = setup.network(split, seed, like), LOSSES[setup.loss]
         kind = torch.optim.Adam if self.adam else torch.optim.SGD
         optimizer = kind(model.parameters(), lr=rate)
         every, rows, spent = max(1, setup.steps // setup.records), [], 0.0
-        batches = setup.batches(split, sampler, seed, dtype)
+        batches = setup.batches(split, sampler, seed, like)
         for step, (x, y, query_x, query_y) in enumerate(batches, 1):
-            began = time.process_time()
+            began = _clock(device)
             self._set_gradients(model, loss, x, y)
-            spent += time.process_time() - began
+            spent += _clock(device) - began
             records = step % every == 0
             found = self._compare(model, loss, x, y) if records and measured else {}
             optimizer.step()
@@ -193,14 +210,22 @@ class CodingTraining:
         found = weights(model)
         backprop(model, loss, x, y)
         true = weights(model)
-        row = _numbered(distances(found, true))
+        row = numbered(distances(found, true))
         if not self.double:
             model.zero_grad()
             predictive_coding(model, loss, x, y, self.algorithm, self.eta, self.n)
-            row |= _numbered(distances(weights(model), true), "own_")
+            row |= numbered(distances(weights(model), true), "own_")
         for parameter, gradient in zip(model.parameters(), kept, strict=True):
             parameter.grad = gradient
         return row
+
+
+def _clock(device: torch.device) -> float:
+    """Return processor time in seconds; on CUDA, time since some moment, when all work is done."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @torch.no_grad()
@@ -211,79 +236,11 @@ def _quality(model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor) -> dict[str
     return {"accuracy": accuracy, "loss": found, DIVERGED: float(not math.isfinite(found))}
 
 
-def _numbered(measures: Mapping[str, list[float]], prefix: str = "") -> dict[str, float]:
+def numbered(measures: Mapping[str, list[float]], prefix: str = "") -> dict[str, float]:
+    """Return the finite measures of all layers, each by its name and the layer's number."""
     return {
         f"{prefix}{name}_{index}": value
         for name, values in measures.items()
         for index, value in enumerate(values, 1)
         if math.isfinite(value)
     }
-
-
-@dataclass(frozen=True, eq=False)
-class CodingSweeps(CodingTraining):
-    """Long relaxations in a network that backpropagation has trained, on one batch.
-
-    Rows at n = 1, 2, … hold the relative errors and angles for each η, in single and double
-    precision with the published arithmetic; rows at a scale hold those of the loss times this scale.
-
-    Attributes:
-        counts: numbers of sweeps to look at.
-        etas: steps of the sweeps.
-        scales: factors on the loss, for 400 sweeps with η = 0.1.
-        images: size of the batch.
-    """
-
-    counts: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 140, 200)
-    etas: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0)
-    scales: tuple[float, ...] = ()
-    images: int = 100
-
-    def settings(self, setting: Setting) -> dict[str, Any]:
-        """Return everything that determines the numbers."""
-        own = {key: getattr(self, key) for key in ("etas", "scales", "images")}
-        return super().settings(setting) | plain({**own, "counts": self._counts(setting)})
-
-    def _counts(self, setting: Setting) -> tuple[int, ...]:
-        return self.counts[:5] if setting.quick else self.counts
-
-    @own_settings(grad=True)
-    def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
-        """Return a row for each number of sweeps, and for each scale of the loss."""
-        setup = self.setup(setting)
-        split, loss = setup.split(setting), LOSSES[setup.loss]
-        model = setup.network(split, seed, torch.float32)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
-        for x, y, _, _ in setup.batches(split, split.final, seed, torch.float32):
-            backprop(model, loss, x, y)
-            optimizer.step()
-        x, y = x[: self.images], y[: self.images]
-        counts, most = self._counts(setting), 8 if setting.quick else 400
-        found: dict[int, dict[str, float]] = {n: {AT: float(n)} for n in counts}
-        for dtype, name in ((torch.float32, "single"), (torch.float64, "double")):
-            for eta in self.etas:
-                at = self._relaxed(model.to(dtype), loss, x.to(dtype), y, eta, counts)
-                for n, measures in at.items():
-                    found[n] |= _numbered(measures, f"{name}_{eta:g}_")
-        rows: list[Row] = list(found.values())
-        for scale in self.scales:
-            at = self._relaxed(model.double(), _scaled(loss, scale), x.double(), y, 0.1, [most])
-            (measures,) = at.values()
-            rows.append({AT: scale, **_numbered(measures, "scaled_")})
-        return rows
-
-    def _relaxed(
-        self, model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor, eta: float, counts: Any
-    ) -> dict[int, dict[str, list[float]]]:
-        """Return errors and angles after some numbers of sweeps, until they are not finite."""
-        backprop(model, loss, x, y)
-        true, found = weights(model), {}
-        for n in published_sweeps(model, loss, x, y, self.algorithm, eta, counts):
-            found[n] = distances(weights(model), true)
-            if not all(map(math.isfinite, found[n]["error"])):
-                break
-        return found
-
-
-def _scaled(loss: Loss, scale: float) -> Loss:
-    return lambda output, y: scale * loss(output, y)

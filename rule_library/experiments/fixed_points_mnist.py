@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.reproduce.direct import DirectVariant
 from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
-from rule_library.experiments.rate_classifier import classify, opens
+from rule_library.experiments.rate_classifier import RateVariant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +94,7 @@ fixed_points_mnist = Experiment(
     "(10⁻⁴, at most 400 steps of 0.5 time constants) instead of for five time constants. Images for which it does not settle are skipped in learning and count as wrong in the test. "
     "ΔW₄ was added to the released code in February 2024.",
     variants=tuple(
-        DirectVariant(_name(rule, rate), classify, {**_FULL, "rule": rule, "rate": rate}, _TINY, opens)
+        RateVariant(_name(rule, rate), {**_FULL, "rule": rule, "rate": rate}, _TINY)
         for rule, (_, rates) in RULES.items()
         for rate in rates
     ),

@@ -12,7 +12,8 @@ from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
-from rule_library.experiments.coding_runs import CodingSetup, CodingSweeps, CodingTraining
+from rule_library.experiments.coding_runs import CodingSetup, CodingTraining
+from rule_library.experiments.coding_sweeps import CodingSweeps
 from rule_library.experiments.networks import layer_panel
 
 if TYPE_CHECKING:

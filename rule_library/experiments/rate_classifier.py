@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from metaplast.base.notices import collected
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
-from metaplast.reproduce.experiment import Setting
+from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.learner import Learner
@@ -32,6 +34,11 @@ class Images(NamedTuple):
     train: Examples
     test: Examples
 
+    def to(self, device: torch.device) -> Images:
+        """Return the same images on a device."""
+        train, test = (Examples(x.to(device), y.to(device)) for x, y, _ in self)
+        return Images(train, test)
+
 
 def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
     """Return the data set's own two parts; with `images`, so many of a stream and held out."""
@@ -48,38 +55,90 @@ def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
     return Images(parts["train"], parts["test"])
 
 
-def opens(settings: Mapping[str, Any], setting: Setting) -> Mapping[str, Callable[[], object]]:
-    """Return a function that opens the images."""
-    return {settings["dataset"]: lambda: open_images(settings, setting)}
+@dataclass(frozen=True, eq=False)
+class RateVariant:
+    """A network for each seed that learns images by one rule, on the CPU or on CUDA.
 
-
-@own_settings()
-@torch.no_grad()
-def classify(seed: int, settings: Mapping[str, Any], setting: Setting) -> list[Row]:
-    """Return accuracy and loss on all test images, and W's spectral abscissa, by update.
-
-    All rules and rates of a seed share W_0, the input weights, the readout and the mini-batches.
+    Attributes:
+        name: of the variant.
+        full: the settings.
+        quick: the settings that differ in the quick version.
+        together: most seeds that learn side by side.
     """
-    images = open_images(settings, setting)
+
+    name: str
+    full: Mapping[str, Any]
+    quick: Mapping[str, Any]
+    together: int = 20
+
+    @property
+    def on_cuda(self) -> bool:
+        """Computes on the device of the setting."""
+        return True
+
+    def chosen(self, setting: Setting) -> dict[str, Any]:
+        """Return the settings of the full or of the quick version."""
+        return {**self.full, **(self.quick if setting.quick else {})}
+
+    def settings(self, setting: Setting) -> dict[str, Any]:
+        """Return everything that determines the numbers."""
+        return plain(self.chosen(setting))
+
+    def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
+        """Return a function that opens the images."""
+        settings = self.chosen(setting)
+        return {settings["dataset"]: lambda: open_images(settings, setting)}
+
+    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
+        """Return nothing: no choice is made on separate data."""
+        return {}
+
+    def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
+        """Return accuracy and loss on all test images, and W's spectral abscissa, by update."""
+        return self.run_together([seed], setting, prepared)[0]
+
+    @own_settings()
+    @torch.no_grad()
+    def run_together(
+        self, seeds: Sequence[int], setting: Setting, prepared: Mapping[str, Any]
+    ) -> list[list[Row]]:
+        """Return the rows of several seeds.
+
+        All variants share the W_0, input weights, readout and mini-batches of a seed.
+        """
+        settings, device = self.chosen(setting), setting.device
+        images = open_images(settings, setting).to(device)
+        learner = _learner(settings, images)
+        # Drawn on the CPU, so that all devices begin with the same numbers.
+        states = [
+            learner.draw(1, generator(seed, "rate classifier", "weights"), torch.float32)
+            for seed in seeds
+        ]
+        state = State.cat(states).on(device)
+        theta = torch.full((1, 1, 1), settings["rate"], dtype=torch.float32, device=device)
+        orders = [_Order(len(images.train.input), settings["batch"], seed) for seed in seeds]
+        rows: list[list[Row]] = [[] for _ in seeds]
+        with collected():
+            for update in range(settings["updates"] + 1):
+                if update in settings["records"] or update == settings["updates"]:
+                    for own, measures in zip(
+                        rows, _measured(learner, state, images.test), strict=True
+                    ):
+                        own.append({AT: float(update), **measures})
+                if update < settings["updates"]:
+                    chosen = torch.stack([order.batch(update) for order in orders]).to(device)
+                    batch = Examples(*(part[chosen] for part in images.train[:2]))
+                    state = learner.step(state, theta.expand(len(seeds), 1, 1), batch)
+        return rows
+
+
+def _learner(settings: Mapping[str, Any], images: Images) -> Learner:
     sizes = images.train.input.shape[1], settings["neurons"], 1 + int(images.train.target.max())
     system = FixedPoint(
         sizes, "tanh", gain=0.5, solver="gmres", tolerance=settings["tolerance"],
         steps=settings["steps"],
     )  # fmt: skip
-    learner = Learner(system, (get_term(settings["rule"]),))
-    state = learner.draw(1, generator(seed, "rate classifier", "weights"), torch.float32)
-    theta = torch.full((1, 1, 1), settings["rate"], dtype=torch.float32, device="cpu")
-    order = _Order(len(images.train.input), settings["batch"], seed)
-    rows: list[Row] = []
-    with collected():
-        for update in range(settings["updates"] + 1):
-            if update in settings["records"] or update == settings["updates"]:
-                rows.append({AT: float(update), **_measured(system, state, images.test)})
-            if update < settings["updates"]:
-                chosen = order.batch(update)
-                batch = Examples(*(part[chosen][None] for part in images.train[:2]))
-                state = learner.step(state, theta, batch)
-    return rows
+    return Learner(system, (get_term(settings["rule"]),))
 
 
 class _Order:
@@ -96,24 +155,29 @@ class _Order:
         return order[place * self._size : (place + 1) * self._size]
 
 
-def _measured(system: FixedPoint, state: State, test: Examples) -> dict[str, float]:
-    """Return the measures; images that do not settle have no answer, and count as wrong."""
-    view, matrix = View.of(state), state.matrices["W"][0]
-    if not torch.isfinite(matrix).all():
-        return {"accuracy": 0.0, DIVERGED: 1.0}
-    loss = right = unsettled = 0.0
+def _measured(learner: Learner, state: State, test: Examples) -> list[dict[str, float]]:
+    """Return the measures of each network; images that do not settle have no answer: wrong."""
+    system, count = learner.system, len(test.target)
+    networks = range(state.episodes)
+    sums = torch.zeros(3, len(networks), dtype=torch.float64, device=test.input.device)
+    view = View.of(state)
     for x, y in zip(*(torch.split(part, _CHUNK) for part in test[:2]), strict=True):
-        output = system.output(view, x[None])
+        targets = y.expand(len(networks), -1)
+        output = system.output(view, x.expand(len(networks), -1, -1))
         # Only what does not settle has an output of exactly zero.
         settled = (output != 0).any(-1)
-        loss += float(system.objective.loss(output, y[None]).sum())
-        right += float((system.objective.score(output, y[None]) * settled).sum())
-        unsettled += float((~settled).sum())
-    count = len(test.target)
+        right = system.objective.score(output, targets) * settled
+        loss = system.objective.loss(output, targets)
+        sums += torch.stack([right.sum(-1), loss.sum(-1), (~settled).sum(-1)])
+    found = (sums / count).T.tolist()
+    return [_row(state.matrices["W"][network], *found[network]) for network in networks]
+
+
+def _row(matrix: Tensor, accuracy: float, loss: float, unsettled: float) -> dict[str, float]:
+    if not torch.isfinite(matrix).all():
+        return {"accuracy": 0.0, DIVERGED: 1.0}
+    abscissa = float(torch.linalg.eigvals(matrix.cpu()).real.max())
     return {
-        "accuracy": right / count,
-        "loss": loss / count,
-        "abscissa": float(torch.linalg.eigvals(matrix).real.max()),
-        "unsettled": unsettled / count,
+        "accuracy": accuracy, "loss": loss, "abscissa": abscissa, "unsettled": unsettled,
         DIVERGED: 0.0,
-    }
+    }  # fmt: skip

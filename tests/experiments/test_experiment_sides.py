@@ -19,8 +19,10 @@ from metaplast.systems.system import Examples
 from metaplast.systems.timing import Timing
 from metaplast.tasks.stream import StreamSplit
 from rule_library.experiments import coding_runs, memory_runs, supertrex_learned
-from rule_library.experiments.coding_runs import CodingSweeps, CodingTraining
+from rule_library.experiments.coding_runs import CodingTraining
+from rule_library.experiments.coding_sweeps import CodingSweeps
 from rule_library.experiments.memory_runs import MemorySetup, MemoryVariant, coefficient
+from rule_library.experiments.rate_classifier import RateVariant
 from rule_library.experiments.supertrex_learned import LearnedVariant
 from rule_library.experiments.three_factor import RewardVariant
 
@@ -30,7 +32,7 @@ QUICK_DRAWINGS = 2
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
 KINDS = (
     MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps,
-    MemoryVariant, GivenVariant, RewardVariant, LearnedVariant,
+    MemoryVariant, GivenVariant, RewardVariant, LearnedVariant, RateVariant,
 )  # fmt: skip
 
 
@@ -246,9 +248,8 @@ def test_fixed_points_learn_from_training_images_and_are_tested_on_the_whole_tes
     monkeypatch.setattr(rate_classifier.FixedPoint, "output", reading)
     small = {"dataset": "mnist", "neurons": 4, "batch": 16, "updates": 3, "records": (0,)}
     for name in ("error_hebbian_0.01", "reparameterised_0.25"):
-        variant = VARIANTS[name]
-        settings = {**variant.full, **small}
-        rows = rate_classifier.classify(0, settings, Setting())
+        variant = replace(VARIANTS[name], full={**VARIANTS[name].full, **small})
+        rows = variant.run(0, Setting(), {})
         assert [row["at"] for row in rows] == [0, 3]
     # Three mini-batches are one pass, of 16, 16 and 8 images.
     for k in (0, 3):
@@ -261,6 +262,9 @@ def test_fixed_points_learn_from_training_images_and_are_tested_on_the_whole_tes
     assert len(tested) == 4
     for name, matrix in starts[0].items():
         assert torch.equal(matrix, starts[3][name])
+    # A seed's numbers do not depend on its company.
+    for one, other in zip(variant.run_together([5, 0], Setting(), {})[1], rows, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 # --- short-term memory ---
