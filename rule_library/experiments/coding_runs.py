@@ -127,7 +127,8 @@ class CodingTraining:
         """Return everything that determines the numbers."""
         keys = ("algorithm", "eta", "n", "adam", "own_rate", "double")
         own = {key: getattr(self, key) for key in keys}
-        return own | plain(asdict(self.setup(setting)))
+        tuned = {} if self.adam else {"rates": RATES, "tuned_on": SEPARATE}
+        return plain({**own, **tuned, **asdict(self.setup(setting))})
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
         """Return a function that opens its data."""
