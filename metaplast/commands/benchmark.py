@@ -39,6 +39,9 @@ USUAL_RECURRENT = "eager-loop,jax,jax-vmap,reference,batched-loops,batched,fused
 RECORDINGS = "recordings"
 USUAL_STEPS = (250, 1000, 4000, 10000)
 PUBLISHED, ALL = "F0,F2,F9", "F0,F1,F2,F3,F4,F5,F6,F7,F8,F9"
+# The pool of a recurrent network, whose last two terms the peers do not have.
+POOL = f"{ALL},drive_oja,potential_oja"
+LABELS = {PUBLISHED: PUBLISHED, ALL: "all ten", POOL: "all twelve"}
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,13 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
     """Return the rows to measure."""
     wanted = options.wanted
     first, *longer = options.lengths
-    for rule in (PUBLISHED, ALL):
+    for rule in (PUBLISHED, ALL, POOL) if options.system == RECURRENT else (PUBLISHED, ALL):
         for engine in wanted:
             slow = engine in ("eager-loop", "reference", LOOPS)
-            if slow and rule == ALL:
+            if slow and rule != PUBLISHED:
                 continue  # Minutes per call.
+            if engine in PEERS and rule == POOL:
+                continue
             alone = engine in ("eager-loop", "reference", "jax")
             count = 1 if alone else options.episodes
             repeats = min(options.repeats, 3) if slow else options.repeats
@@ -236,7 +241,7 @@ def main(arguments: Sequence[str]) -> None:
             f"{row['seconds_per_episode']:.4f} s per episode", style="dim",
         )  # fmt: skip
     if rows:
-        console.print(table(rows, {PUBLISHED: PUBLISHED, ALL: "all ten"}))
+        console.print(table(rows, LABELS))
     if options.json is not None:
         write_json(options.json, rows)
     if failed:

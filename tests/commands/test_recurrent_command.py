@@ -132,7 +132,7 @@ RECURRENT = ["--system=recurrent"]
         ([*RECURRENT, "--hidden=5,5"], "one population"),
         (["--system=recurrent:5"], "takes no argument"),
         (["--terms=drive_oja"], "does not offer"),
-        ([*RECURRENT, "--engine=fused"], "--engine batched"),
+        ([*RECURRENT, "--engine=fused", "--terms=all+backward"], "--engine batched"),
         ([*RECURRENT, "--terms=backward_hebbian,oja", "--feedback=fixed"], "--feedback plastic"),
         ([*RECURRENT, "--objective=mse"], "--objective"),
     ],

@@ -6,12 +6,13 @@ from rich.console import Console
 from support import ACCURACY, named, seeded
 
 from metaplast.commands._timings import table
-from metaplast.commands.benchmark import ALL, PUBLISHED, BenchmarkOptions, cases
+from metaplast.commands.benchmark import LABELS, POOL, BenchmarkOptions, cases
+from metaplast.discovery.config import DiscoveryConfig
 from metaplast.online.comparison import Entrant, EntrantResult
 from metaplast.online.train import OnlineRun
 from metaplast.report.comparison import coefficients_table, score_table
 from metaplast.rules.rule import Rule
-from metaplast.terms.library import all_terms, known_rules
+from metaplast.terms.library import all_terms, choose_terms, known_rules
 from metaplast.watch.library_tables import library_tables
 
 
@@ -27,7 +28,7 @@ def test_the_benchmarks_table_cuts_no_name(width, capsys):
         }
         for case in cases(options)
     ]
-    Console(width=width).print(table(rows, {PUBLISHED: PUBLISHED, ALL: "all ten"}))
+    Console(width=width).print(table(rows, LABELS))
     lines = capsys.readouterr().out.splitlines()
     assert "…" not in "".join(lines)
     for name in (*options.wanted, "fused, no drop"):
@@ -36,6 +37,14 @@ def test_the_benchmarks_table_cuts_no_name(width, capsys):
     found = [line for line in lines if "10000" in line]
     assert len(found) == 2
     assert all("1.2345" in line and "3293.1" in line for line in found)
+
+
+def test_the_pool_of_recurrent_networks_is_timed_where_it_is_served():
+    assert not any(case.rule == POOL for case in cases(BenchmarkOptions()))
+    found = [case for case in cases(BenchmarkOptions(system="recurrent")) if case.rule == POOL]
+    assert [case.engine for case in found] == ["batched", "fused"]
+    own = DiscoveryConfig.for_system("recurrent", terms="all").choice.terms
+    assert {*choose_terms(POOL).terms} == {*own}
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

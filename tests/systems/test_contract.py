@@ -228,10 +228,11 @@ def test_a_term_that_reads_a_scalar_that_is_not_offered_is_refused(setting):
 
 
 @each
-def test_the_fused_engine_serves_the_stack_with_classes_and_no_relaxation_only(setting):
+def test_the_fused_engine_serves_stacks_and_recurrent_networks_that_learn_classes(setting):
     learner = Learner(setting.system, setting.terms)
     refusal = get_engine("fused").refusal(learner, torch.device("cpu"))
-    serves = setting.system.name == "fully-connected" and setting.make_target is None
+    serves = setting.system.name in ("fully-connected", "recurrent")
+    serves = serves and getattr(setting.system, "objective_name", "") == "cross-entropy"
     serves = serves and "predictive-coding" not in learner.feedback_name
     # It keeps no eligibility, and no weights within limits.
     serves = serves and not isinstance(learner.system, Wrapped)

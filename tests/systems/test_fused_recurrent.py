@@ -4,9 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import assert_close, assert_is_one_sentence, named, normal, seeded
+from support import assert_close, assert_is_one_sentence, named, normal
+from systems.fused_recurrent_example import (
+    ACTIVATIONS,
+    FEEDBACKS,
+    MANY,
+    TEN,
+    TIMINGS,
+    assert_same,
+    fused,
+    problem,
+    term,
+)
 
-from metaplast.engines import Problem, get_engine
+from metaplast.engines import get_engine
 from metaplast.engines.choose import choose_engine
 from metaplast.engines.fused import FusedEngine, Settings
 from metaplast.engines.fused_recurrent.batch import Batch
@@ -19,63 +30,10 @@ from metaplast.systems.feedbacks.fixed import Fixed
 from metaplast.systems.learner import Learner
 from metaplast.systems.recurrent import Recurrent
 from metaplast.systems.timing import Timing
-from metaplast.tasks.batch import EpisodeBatch
-from metaplast.terms.algebra import W, dot, outer, post, pre, total, trace
+from metaplast.terms.algebra import W, outer, post, pre, trace
 from metaplast.terms.library import choose_terms
-from metaplast.terms.term import Term
 
 CPU = torch.device("cpu")
-FEEDBACKS = [name for name, f in all_feedbacks().items() if "recurrent" in f.systems]
-TIMINGS = [Timing(1, 2, 6), Timing(1, 1, 2), Timing(3, 1, 3), Timing(2, 2, 5, each=True)]
-ACTIVATIONS = ("tanh", "softplus:3", "relu")
-TEN = choose_terms(",".join(f"F{k}" for k in range(10))).terms
-
-
-def term(name, formula):
-    return Term(name, formula, "made up")
-
-
-# Gates of both sides, several projections and gates in one monomial, gated decays, ones.
-MANY = (
-    *TEN,
-    term("faded", dot(post.activity, post.error) * (-0.1 * W)),
-    term("carried", outer(post.activity, W.T @ post.one) - 0.2 * outer(post.one, pre.one)),
-    term(
-        "twice",
-        total(post.error)
-        * (dot(W.T @ post.error, W.T @ post.activity) * outer(post.error, W.T @ post.error)),
-    ),
-    term("input_gate", dot(pre.activity, pre.error) * outer(post.activity, pre.activity)),
-)
-
-
-def problem(feedback="fixed", terms=MANY, timing=TIMINGS[0], steps=5, size=0.02, **options):
-    """Return a small problem, each site with its own coefficients; some inputs are beyond ±1."""
-    dtype = options.pop("dtype", torch.float64)
-    each, widths = options.pop("per_site", True), options.pop("widths", (7, 19, 3))
-    name = f"{feedback}:2" if feedback == "truncated" else feedback
-    system = Recurrent(widths, timing, feedback_name=name, **options)
-    learner = Learner(system, tuple(terms))
-    theta = size * normal(3, len(learner.terms), seed=4).to(dtype)
-    sets = []
-    for seed, samples in ((1, steps), (2, 4)):
-        sets.append(normal(2, samples, timing.frames, widths[0], seed=seed).to(dtype))
-        shape = (2, samples, *system.target_shape)
-        sets.append(torch.randint(widths[2], shape, generator=seeded(seed)))
-    state = learner.draw(2, seeded(3), dtype)
-    return Problem(learner, theta if each else theta[0], state, EpisodeBatch(*sets))
-
-
-def assert_same(one, other, tolerance=1e-9):
-    assert_close(one.loss, other.loss, tolerance)
-    assert_close(one.score, other.score, min(tolerance, 1e-6))
-    assert_close(one.theta_gradient, other.theta_gradient, tolerance)
-    for name, matrix in one.final.matrices.items():
-        assert_close(matrix, other.final.matrices[name], tolerance)
-
-
-def fused(given, **options):
-    return FusedEngine(Settings(threads=1)).run(given, **options)
 
 
 @pytest.mark.parametrize("timing", TIMINGS, ids=lambda timing: timing.description)
@@ -190,7 +148,6 @@ REFUSED = {
     "a function": ((term("cubes", outer(post.activity**3, pre.activity)),), {}),
     "a power": ((term("bound", W * HEBB),), {}),
     "a trace": ((term("slow", outer(trace(post.activity, 3), pre.activity)),), {}),
-    "a drive": ((named("drive_oja")), {}),
     "a backward term": (named("backward_hebbian"), {"feedback": "plastic"}),
     "numbers as targets": (TEN, {"objective_name": "mse"}),
     "every step": (TEN, {"feedback": "truncated", "timing": TIMINGS[3]}),
@@ -227,8 +184,9 @@ def test_weights_within_limits_go_to_batched():
     assert_goes_to_batched(Learner(system, TEN))
 
 
-def test_what_is_kept_is_foreseen_and_limited():
-    given = problem(terms=TEN)
+@pytest.mark.parametrize("names", ["", "drive_oja", "potential_oja"])
+def test_what_is_kept_is_foreseen_and_limited(names):
+    given = problem(terms=(*TEN, *named(*names.split())))
     batch, steps = Batch(given, 1, True), given.episodes.steps
     foreseen = kept_bytes(given.learner, "fused", steps, torch.float64)
     kept = steps * 8 * (batch.program.net.size + batch.program.net.weights)

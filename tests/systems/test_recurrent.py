@@ -10,7 +10,7 @@ from live_memory import LiveMatrices
 from support import assert_close, matrices_of, named, normal, refusal, seeded
 
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.engines import Problem, choose_engine, get_engine
+from metaplast.engines import Problem, get_engine
 from metaplast.systems.feedback import all_feedbacks
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
@@ -22,7 +22,6 @@ from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.terms.algebra import post, pre
 
-CPU = torch.device("cpu")
 DELAYED = Timing(1, 2, 4)
 EACH = Timing(3, 1, 3, each=True)
 FEEDBACKS = [name for name, f in all_feedbacks().items() if "recurrent" in f.systems]
@@ -239,12 +238,6 @@ def test_memory_grows_with_the_root_of_the_examples_and_with_time():
 
 
 # --- refusals ---
-
-
-def test_the_fused_engine_refuses_other_signals_and_auto_takes_batched():
-    learner = Learner(network(), named("drive_oja"))
-    assert "--engine batched" in get_engine("fused").refusal(learner, CPU)
-    assert choose_engine("auto", learner, CPU).name == "batched"
 
 
 def test_a_feedback_that_a_system_does_not_have_is_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metaplast.engines.fused.jit import ONE, ZERO, inlined
-from metaplast.engines.fused.lanes import clear
+from metaplast.engines.fused.lanes import add_multiple, clear
 from metaplast.engines.fused_recurrent.change import change_adjoint
 from metaplast.engines.fused_recurrent.forward import (
     gain_rows,
@@ -95,6 +95,8 @@ def _read_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
             total += m.d[error + i] * m.s[base + at + i]
         for i in range(net.outputs):
             m.d[error + i] = m.s[base + at + i] * (m.d[error + i] - total)
+    if net.has_potential:
+        add_multiple(m.d, d + net.error, m.d, d + net.logit, m.d.dtype.type(1), net.reads * net.o)
     add_product(
         m.d, d + net.error, net.o, m.w, w + p.readout.w, m.d, d + net.y + last,
         net.n, net.reads, net.outputs, net.lanes,
@@ -109,10 +111,11 @@ def _read_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
 def _advance_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
     """Carry the adjoints of the activities back through time, and to W_h and W_x.
 
-    z̄_t = σ'(z_t) ⊙ (ȳ_t + W_hᵀ z̄_{t+1}) takes the place of ȳ_t.
+    ū_t takes the place of ȳ_t: z̄_t = σ'(z_t) ⊙ (ȳ_t + W_hᵀ ū_{t+1}) and what terms add to it, and
+    ū_t = z̄_t and what terms add to it. The frames receive z̄_t.
     """
-    net = p.net
-    y = net.first + net.y
+    net, one = p.net, m.d.dtype.type(1)
+    y, z, u = net.first + net.y, net.first + net.z, net.first + net.u
     clear(m.frames_bar, ZERO, m.frames_bar.shape[0])
     for t in range(net.time - 1, -1, -1):
         at = y + t * net.n
@@ -124,10 +127,14 @@ def _advance_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
         set_slope(net, m, m.s, base + net.y + t * net.n)
         for i in range(net.neurons):
             m.d[at + i] *= m.slope[i]
+        if net.has_potential:
+            add_multiple(m.d, at, m.d, z + t * net.n, one, net.n)
         if t < net.shown:
             frame = t // net.show * net.n
             for i in range(net.neurons):
                 m.frames_bar[frame + i] += m.d[at + i]
+        if net.has_drive:
+            add_multiple(m.d, at, m.d, u + t * net.n, one, net.n)
     add_outer(
         m.d, y + net.n, net.n, m.s, base + net.y, m.w_bar, p.recurrent.w, net.n, net.neurons,
         net.time - 1, net.lanes,

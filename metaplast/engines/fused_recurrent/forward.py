@@ -67,8 +67,28 @@ def turn_all(p: Program, m: Memory, w: int) -> None:
 
 
 @inlined
+def _form_drive(p: Program, m: Memory, base: int, t: int) -> None:
+    """Set u_t = W_h σ(z_{t-1})."""
+    net, at = p.net, base + p.net.u + t * p.net.n
+    carry(
+        m.s, base + net.y + (t - 1) * net.n, m.turned, p.recurrent.turned, m.s, at, m.s, at, net.n,
+        net.neurons if t > 0 else 0, 0, t % 2 == 0, net.lanes,
+    )  # fmt: skip
+
+
+@compiled
+def _add_frame(net: Net, m: Memory, at: int, t: int, frame: int) -> None:
+    """z_t = u_t + the frame of step t, for the drive at `at`."""
+    for i in range(net.neurons):
+        m.z[i] = m.s[at + i]
+    if t < net.shown:
+        for i in range(net.neurons):
+            m.z[i] += m.frames[frame + i]
+
+
+@inlined
 def _advance(p: Program, m: Memory, base: int) -> None:
-    """Set the activities of all time steps."""
+    """Set the activities of all time steps, and their drives and potentials if terms read them."""
     net, y = p.net, base + p.net.y
     set_product(
         m.s, net.x, net.show * net.m, m.turned, p.input.turned, m.frames, ZERO, net.n, net.frames,
@@ -76,10 +96,16 @@ def _advance(p: Program, m: Memory, base: int) -> None:
     )  # fmt: skip
     for t in range(net.time):
         frame = t // net.show * net.n if t < net.shown else 0
-        carry(
-            m.s, y + (t - 1) * net.n, m.turned, p.recurrent.turned, m.frames, frame, m.z, ZERO,
-            net.n, net.neurons if t > 0 else 0, int(t < net.shown), t % 2 == 0, net.lanes,
-        )  # fmt: skip
+        if net.has_drive:
+            _form_drive(p, m, base, t)
+            _add_frame(net, m, base + net.u + t * net.n, t, frame)
+        else:
+            carry(
+                m.s, y + (t - 1) * net.n, m.turned, p.recurrent.turned, m.frames, frame, m.z, ZERO,
+                net.n, net.neurons if t > 0 else 0, int(t < net.shown), t % 2 == 0, net.lanes,
+            )  # fmt: skip
+        if net.has_potential:
+            copy(m.z, ZERO, m.s, base + net.z + t * net.n, net.n)
         set_activity(net, m, m.z, ZERO, m.s, y + t * net.n)
 
 
@@ -92,6 +118,8 @@ def _read(p: Program, m: Memory, task: Task, base: int, t: int) -> None:
         m.s, last, net.n, m.turned, p.readout.turned, m.s, output, net.o, net.reads, net.neurons,
         net.lanes,
     )  # fmt: skip
+    if net.has_potential:
+        copy(m.s, output, m.s, base + net.logit, net.reads * net.o)
     for k in range(net.reads):
         at, to = output + k * net.o, error + k * net.o
         top, total = m.s[at], m.s.dtype.type(0)

@@ -20,7 +20,7 @@ from metaplast.engines.fused_recurrent.sources import DETACHED, SIGNED, SOURCES,
 from metaplast.scans.activations import KINDS
 from metaplast.systems.learner import Learner
 from metaplast.systems.recurrent import Recurrent
-from metaplast.terms.algebra import Gate, Population, Projection, Signal, Vector, post, pre
+from metaplast.terms.algebra import Gate, Population, Projection, Signal, Vector, pre
 from metaplast.terms.compiled import CompiledTerms
 
 
@@ -61,6 +61,11 @@ class _Layout:
         self.output, self.error = (self.kept.take(self.reads, self.o) for _ in range(2))
         self.has_below = pre.error in learner.plasticity(system.groups[0]).vectors
         self.below = self.kept.take(self.time * self.has_below, self.m)
+        kinds = {signal.kind for signal in learner.reads}
+        self.has_potential, self.has_drive = "potential" in kinds, "drive" in kinds
+        self.z = self.kept.take(self.time * self.has_potential, self.n)
+        self.logit = self.kept.take(self.reads * self.has_potential, self.o)
+        self.u = self.kept.take(self.time * self.has_drive, self.n)
         self.ones: dict[int, int] = {}
 
     def program(self) -> Program:
@@ -87,8 +92,9 @@ class _Layout:
         return Net(
             neurons, inputs, outputs, self.n, self.m, self.o, timing.time, timing.frames,
             timing.show, timing.shown, self.reads, reach, self.x, self.y, self.e, self.c,
-            self.output, self.error, self.below, self.has_below, self.anew.total, self.kept.total,
-            weights, down_at, up_at, signed_at, source, KINDS[system.nonlinearity.kind],
+            self.output, self.error, self.below, self.has_below, self.z, self.logit,
+            self.has_potential, self.u, self.has_drive, self.anew.total, self.kept.total, weights,
+            down_at, up_at, signed_at, source, KINDS[system.nonlinearity.kind],
             64 // self.dtype.itemsize, self.turned.total,
         )  # fmt: skip
 
@@ -105,10 +111,11 @@ class _Layout:
         if group == 0 and signal == pre.error:
             return _Place(self.below, 1, count)
         if group == 2 and is_post:
-            return _Place(self.output if signal == post.activity else self.error, 1, count)
-        at = self.y if signal.kind == "activity" else self.e
+            at = {"activity": self.output, "error": self.error, "potential": self.logit}
+            return _Place(at[signal.kind], 1, count)
+        at = {"activity": self.y, "error": self.e, "potential": self.z, "drive": self.u}
         first = (0, int(is_post), self.time - self.reads)[group]
-        return _Place(at + first * self.n, 1, count)
+        return _Place(at[signal.kind] + first * self.n, 1, count)
 
     def _wide(self, group: int, population: Population) -> int:
         """Return the length of a vector."""

@@ -75,6 +75,9 @@ class Net(NamedTuple):
         y, e, c: activities, errors, and errors before they are multiplied by σ', [time, n], kept.
         output, error: softmax and output errors, [reads, o], kept.
         below, has_below: errors at the inputs [time, m], kept, and whether terms read them.
+        z, logit, has_potential: potentials of the neurons [time, n] and of the output [reads, o],
+            kept, and whether terms read them.
+        u, has_drive: drives W_h σ(z_{t-1}) [time, n], kept, and whether terms read them.
         first: length of the part that every step writes anew.
         size: length of a step's block.
         weights: length of all matrices.
@@ -106,6 +109,11 @@ class Net(NamedTuple):
     error: int
     below: int
     has_below: bool
+    z: int
+    logit: int
+    has_potential: bool
+    u: int
+    has_drive: bool
     first: int
     size: int
     weights: int

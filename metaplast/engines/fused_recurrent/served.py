@@ -13,7 +13,6 @@ from metaplast.terms.algebra import Mapped
 
 # Bytes: what an episode keeps for the way back may take as much, beside the starts of segments.
 MOST_KEPT = 2**28
-_SIGNALS = frozenset({"activity", "error", "one"})
 _HINT = "use --engine batched"
 
 
@@ -34,7 +33,8 @@ def kept_bytes(learner: Learner, steps: int, itemsize: int) -> int:
     system = recurrent_of(learner)
     _, neurons, outputs = system.widths
     weights = sum(rows * columns for rows, columns in (system.shapes[name] for name in SITES))
-    each = weights + 3 * system.timing.time * neurons + 2 * outputs
+    vectors = 3 + len({"potential", "drive"} & {signal.kind for signal in learner.reads})
+    each = weights + vectors * system.timing.time * neurons + 2 * outputs
     return min(MOST_KEPT, steps * each * itemsize)
 
 
@@ -87,10 +87,4 @@ def _term_refusal(learner: Learner) -> str | None:
                 f"the fused engine takes no functions of signals in recurrent networks, which a "
                 f"term on {group.name} reads; {_HINT}, or leave the term out."
             )
-    others = sorted(s.written for s in learner.reads if s.kind not in _SIGNALS)
-    if others:
-        return (
-            f"the fused engine knows activities and errors of recurrent networks, but not "
-            f"{', '.join(others)}, which a term reads; {_HINT}, or leave the term out."
-        )
     return None
