@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,12 @@ from metaplast.scans.functions import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.timed import log_taus
+
+
+def are_large(step: StepRecord, matrices: Sequence[Tensor]) -> bool:
+    """Return whether a step's changes take more numbers than the matrices that they change."""
+    changed = sum(change.numel() for change in step.changes)
+    return changed > sum(m.numel() for m in matrices)
 
 
 class BatchedEngine(Engine):
@@ -223,8 +229,7 @@ class _Sweep:
             step = self.steps.take(t, Before(matrices, carry))
             carry = step.carry
             if t == 0:
-                changed = sum(change.numel() for change in step.changes)
-                self._has_large_changes = changed > sum(m.numel() for m in matrices)
+                self._has_large_changes = are_large(step, matrices)
             if undoes and t == 0:
                 room = 2 * len(keep) * sum(m.numel() for m in matrices)
                 undoes = step.numel() * self.problem.episodes.steps <= room

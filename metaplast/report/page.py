@@ -168,13 +168,17 @@ def _learning(run: FinishedRun) -> list[Picture]:
     scale, losses = run.scale, run.objective.loss_axis
     wanted = (
         (scale.key, scale.name, scale.factor, scale.axis, scale.axis_limits),
-        ("loss", "loss", 1.0, losses, (0.0, None)),
+        ("loss", "loss", 1.0, losses, None),
     )
     for column, name, factor, title, limits in wanted:
         series = {rule: run.curve(rule, column, factor) for rule in run.rules}
         series = {name: c for name, c in series.items() if len(c.x) and finite(c.mean)}
         if not series:
             continue
+        if limits is None:
+            # A loss that is minus a reward, or a likelihood of numbers, falls below zero.
+            below = any(np.nanmin(c.mean) < 0 for c in series.values())
+            limits = (None, None) if below else (0.0, None)
         figure = curves(series, x=TASKS, y=f"query {title}", limits=limits)
         caption = (
             f"Query {name} on the tasks of meta-training: running mean and its {BAND}. Tasks "
