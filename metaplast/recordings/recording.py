@@ -1,6 +1,6 @@
-"""A recording: what went into a network over time, and what was observed of it.
+"""A recording: the inputs of a network over time, and what was observed of the network.
 
-The layout, also that of files (n inputs, m neurons, arrays [trial, time, …]):
+Arrays and files have this layout (n inputs, m neurons, arrays [trial, time, …]):
 
     inputs           [trial, time, n]  activity x of the inputs
     one of
@@ -14,7 +14,7 @@ The layout, also that of files (n inputs, m neurons, arrays [trial, time, …]):
                      [trial, time + 1, m, n]        not observed; also after the last step. Optional
                                                     beside one of the above, or instead of them
     lengths          [trial]           steps of each trial, if some are padded; optional
-    times            [time] or [trial, time]        in any unit, must rise; optional
+    times            [time] or [trial, time]        in any unit, must increase; optional
     plastic          [trial, time]     whether the weights change at a step; optional, default all
     readout          [m]               fixed weights from the neurons to a binary choice; optional
     continues        0 or 1            whether a trial starts from the weights at the end of the one
@@ -49,7 +49,7 @@ FIELDS = (
     "inputs", *OBSERVED, "weights", "reward", "initial_weights", "lengths", "times", "plastic",
     "readout", "continues",
 )  # fmt: skip
-# Fields that a file may hold, and that a fit does not use: the truth of a simulation.
+# Fields that a file may hold but that a fit does not use: the ground truth of a simulation.
 IGNORED = ("rule", "settings")
 
 
@@ -60,7 +60,7 @@ class Recording:
     Attributes:
         name: of the file, for messages.
         kind: what was observed: "activity", "counts", "binary", "readout", "options", or
-            "weights" if nothing else was.
+            "weights" if only weights were.
         inputs: x, [trial, time, pre]; 0 where padded.
         observed: [trial, time, post]; [trial, time, 1] for a readout; one-hot for options. NaN
             where nothing was observed.
@@ -106,22 +106,22 @@ class Recording:
 
     @property
     def steps(self) -> int:
-        """Number of time steps of all trials."""
+        """Number of time steps in all trials."""
         return sum(self.lengths)
 
     def initial(self, trial: int) -> Numbers:
-        """Return the given weights at the start of a trial, zeros if they are unknown."""
+        """Return the given weights at the start of a trial; zeros if they are unknown."""
         if self.weights is None:
             return np.zeros((self.posts, self.pres))
         return self.weights if self.weights.ndim == 2 else self.weights[trial]
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], name: str = "the recording") -> Recording:
-        """Return the recording in some arrays; see the layout above.
+        """Return a recording made from arrays in the layout above.
 
         Args:
-            arrays: by field.
-            name: of the file, for messages.
+            arrays: the arrays by field.
+            name: name of the file, for messages.
 
         Raises:
             UserError: if a field is missing or unknown, or does not fit the others.
@@ -175,7 +175,7 @@ def _inside(observed: Numbers, inside: Flags, arrays: Mapping[str, Any], name: s
     observed = np.where(inside[:, :, None], observed, np.nan)
     require(
         bool(np.isfinite(observed).any()),
-        f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
+        f"{name}: nothing was observed: all of {_field(arrays)} is NaN; check the file.",
     )
     return observed
 
@@ -207,9 +207,9 @@ def _readout(arrays: Mapping[str, Any], name: str) -> tuple[float, ...]:
 def _observed(
     arrays: Mapping[str, Any], shape: tuple[int, ...], readout: int, name: str
 ) -> tuple[str, Numbers | None]:
-    """Return the kind of what was observed, and the array [trial, time, place].
+    """Return the kind of observation, and the array [trial, time, neuron or option].
 
-    The array is None if nothing but weights was observed.
+    The array is None if only weights were observed.
     """
     present = [field for field in OBSERVED if arrays.get(field) is not None]
     if not present and not readout and arrays.get("weights") is not None:
@@ -217,7 +217,7 @@ def _observed(
     require(
         len(present) == 1,
         f"{name} must hold one of activity, counts and choices, or weights, got "
-        f"{' and '.join(present) or 'none'}; give what was observed.",
+        f"{' and '.join(present) or 'none'}; give one of them.",
     )
     field = present[0]
     found = numbers(arrays[field], f"{name}: {field}")
@@ -225,13 +225,13 @@ def _observed(
     require(
         found.shape[:2] == shape and (flat or (found.ndim == 3 and found.shape[2] > 0)),
         f"{name}: {field} must be [trial, time, neuron] with {amount(shape[0], 'trials')} of "
-        f"{amount(shape[1], 'steps')}, as inputs has, got the shape {found.shape}.",
+        f"{amount(shape[1], 'steps')}, like inputs, got the shape {found.shape}.",
     )
     if readout:
         require(
             flat,
             f"{name}: with a readout, choices must be [trial, time], got {field} of the shape "
-            f"{found.shape}; leave out readout, or give one choice a step.",
+            f"{found.shape}; leave out readout, or give one choice for each step.",
         )
     infinite = np.isinf(found).sum()
     if infinite:

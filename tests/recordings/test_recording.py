@@ -35,7 +35,7 @@ FAULTS = {
     "0, 1 or NaN for none, got 5": choices(5.0, (3, 12)) | {"readout": np.ones(4)},
     "with a readout, choices must be": arrays(readout=np.ones(4)),
     "readout must be": arrays(readout=np.ones((4, 1))),
-    "times must rise within a trial, but in trial 0 they go from 2 to 1": arrays(
+    "times must increase within a trial, but in trial 0 they go from 2 to 1": arrays(
         times=[0, 1, 2, 1, *range(8)]
     ),
     "times must be": arrays(times=np.arange(5)),
