@@ -1,8 +1,8 @@
-"""Peers in JAX that the engines are timed against, written as well as we can.
+"""Peers in JAX that the engines are timed against, written to be as fast as we could make them.
 
-The update of a matrix is one product of low rank: monomials with the same row vector share one
-column vector. Segments of about √steps online steps are computed again on the way back, and the
-whole is compiled. A recurrent network loops over time by `lax.scan`, forward and for its errors.
+The update of a matrix is one low-rank product: monomials with the same row vector share one column
+vector. Segments of about √steps online steps are recomputed in the backward pass, and all of it is
+compiled. A recurrent network loops over time by `lax.scan`, both forward and for its errors.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
     resumed, trial = options.resume, None
     require(
         resumed is None or options.config_file is None,
-        "--resume continues with the settings of its run, so --config means nothing; leave it out.",
+        "--resume continues with the settings of its run, so --config has no effect; leave it out.",
     )
     if resumed is None:
         # Check data, engine and memory first, so that an error leaves no folder behind.
@@ -203,7 +203,7 @@ def _run(
 
 
 class _Summarised(Protocol):
-    """What is listed in the help."""
+    """An item that the help lists."""
 
     @property
     def summary(self) -> str:

@@ -99,7 +99,7 @@ class Discovery(Parts):
         """Return the discovery whose checkpoint is in `folder`, ready to continue.
 
         Args:
-            folder: of the run.
+            folder: the folder of the run.
             split: the same data again, if the run started with passed data.
             terms: your own terms again; needed only for torch functions.
             options: as for `Discovery`.
@@ -170,7 +170,7 @@ class Discovery(Parts):
         """Return this discovery in a folder, with its data already open.
 
         Args:
-            folder: of the run.
+            folder: the folder of the run.
             options: observers, checkpoint_seconds and workers, as for `Discovery`.
         """
         again = Discovery(

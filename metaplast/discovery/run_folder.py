@@ -47,7 +47,7 @@ class RunFiles(Observer):
     """Writes history.csv at the end of every stage, rule.json and summary.json at the end.
 
     Args:
-        folder: of the discovery.
+        folder: the folder of the discovery.
     """
 
     def __init__(self, folder: AnyPath) -> None:
@@ -75,7 +75,7 @@ def history_csv(records: Iterable[Record], score: str) -> str:
     """Return the records as CSV: one row per outer step, one column per coefficient.
 
     Args:
-        records: of all stages.
+        records: the records of all stages.
         score: name of the column of scores.
     """
     return csv_text(_row(record, score) for record in records)

@@ -90,8 +90,8 @@ class Factors(NamedTuple):
     Attributes:
         x, x_by_tau: [factor, pre].
         r, r_by_tau: [factor].
-        y: of one neuron, [factor].
-        y_by: its derivatives by all parameters, [factor, parameter].
+        y: the factors of y of one neuron, [factor].
+        y_by: their derivatives by all parameters, [factor, parameter].
     """
 
     x: Numbers

@@ -58,7 +58,7 @@ class Moments:
         count: observations, [cluster].
         score: u, [cluster, parameter]; the terms come first, then log τ, scale and gain.
         information: H, [cluster, parameter, parameter].
-        blocks: of fitted initial weights, or None.
+        blocks: the blocks of fitted initial weights, or None.
         weights: the sum of the squared errors of observed weights, and the number of these weights.
     """
 
@@ -82,7 +82,7 @@ class Problem:
     Attributes:
         data: the trajectories.
         layer: the network.
-        loss: of the observations.
+        loss: the loss of the observations.
         free: what is fitted beside θ.
         precision: λ, the precision of an observed weight.
         journal: the journal of fits.

@@ -32,7 +32,7 @@ def observed_weights(
         posts: number of neurons; None to take it from the weights.
         pres: number of inputs.
         lengths: steps of each trial.
-        name: of the file.
+        name: the name of the file.
 
     Raises:
         UserError: if the shape does not fit, a weight is infinite, or none was observed.
@@ -73,7 +73,7 @@ def weight_notes(
         observed: [trial, time + 1, post, pre].
         initial: given weights at the start of trials; None if unknown.
         continues: whether weights carry over from trial to trial.
-        name: of the file.
+        name: the name of the file.
     """
     if initial is not None:
         sizes = [float(np.nanmedian(np.abs(each))) for each in (observed, initial)]

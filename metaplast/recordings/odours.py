@@ -31,7 +31,7 @@ class Odours:
     """The task.
 
     Attributes:
-        neurons: of the plastic layer.
+        neurons: the number of neurons in the plastic layer.
         trials: in each block.
         blocks: for each block, the probabilities that the two odours are baited.
         memory: number of trials whose mean reward is the expected reward.

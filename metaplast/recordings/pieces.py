@@ -128,8 +128,8 @@ class Walk:
 
     Attributes:
         layer: the network.
-        loss: of the observations.
-        terms: of the rule.
+        loss: the loss of the observations.
+        terms: the terms of the rule.
         free: what is fitted beside θ.
         slopes: whether derivatives are wanted.
     """

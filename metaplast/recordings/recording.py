@@ -58,7 +58,7 @@ class Recording:
     """A checked recording of one animal, session or simulation.
 
     Attributes:
-        name: of the file, for messages.
+        name: the name of the file, for messages.
         kind: what was observed: "activity", "counts", "binary", "readout", "options", or
             "weights" if only weights were.
         inputs: x, [trial, time, pre]; 0 where padded.

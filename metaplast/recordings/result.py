@@ -102,7 +102,7 @@ class Inference:
     """An inferred rule.
 
     Attributes:
-        terms: of the rule.
+        terms: the terms of the rule.
         time_constants: the fitted ones of its traces and eligibilities.
         models: the inferred rule, the null models and published rules, on held-out data.
         steps: the steps of the selection.
@@ -113,10 +113,11 @@ class Inference:
             share.
         noise: standard deviation of the noise of the activity; None if there is none.
         weight_noise: the same for observed weights.
-        scale, gain: of the initial weights, and of the observed activity; None if not fitted.
+        scale, gain: the scale of the initial weights, and the gain of the observed activity; None
+            if not fitted.
         data: what was recorded, in words, by topic.
         notes: sentences about the data and the fit.
-        settings: of the inference.
+        settings: the settings of the inference.
     """
 
     terms: tuple[FoundTerm, ...]

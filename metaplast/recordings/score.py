@@ -84,7 +84,7 @@ def quadratic_of(
     Args:
         moments: sums over the whole pool.
         theta: coefficients of the whole pool, [candidate].
-        loss: of the observations.
+        loss: the loss of the observations.
         scale: values of the other parameters.
     """
     point = np.concatenate([theta, scale])
@@ -111,7 +111,7 @@ class Errors:
         value: the standard error of each, [term]: the larger of the two below.
         by_clusters: from the differences between clusters, [term].
         by_model: from the information and the dispersion, [term].
-        quantile: of Student's t for a two-sided interval of the usual level.
+        quantile: the quantile of Student's t for a two-sided interval of the usual level.
         clocks: standard errors of log τ, [clock], as in `value`.
     """
 

@@ -46,7 +46,7 @@ class Selection:
     """The selected rule.
 
     Attributes:
-        fit: of its terms.
+        fit: the fit of its terms.
         pool: all candidates.
         steps: the steps of the selection, in order.
         test: score test of the absent candidates at the end.

@@ -56,7 +56,7 @@ def select(
     Args:
         problem: the data.
         pool: candidates.
-        seed: of the random signs in score tests.
+        seed: the seed of the random signs in score tests.
         told: receives a line about each step.
     """
     limit = threshold(len(pool), problem.data.clusters)
@@ -80,7 +80,7 @@ def select_from(
         found: the fit of the given rule.
         steps: the steps that led to it.
         limit: the threshold t*.
-        seed: of the random signs in score tests.
+        seed: the seed of the random signs in score tests.
         told: receives a line about each step.
     """
     search = Search(problem, pool, told, seed, found, list(steps), limit)

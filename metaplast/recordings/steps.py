@@ -39,7 +39,7 @@ class PlainSteps(Steps):
 
     Args:
         layer: the network.
-        terms: of the rule.
+        terms: the terms of the rule.
         theta: their coefficients.
     """
 
@@ -69,7 +69,7 @@ class RememberingSteps(Steps):
 
     Args:
         layer: the network.
-        terms: of the rule.
+        terms: the terms of the rule.
         theta: their coefficients.
         taus: the time constants whose values differ from those in the terms.
         clocks: time constants with derivatives.

@@ -42,7 +42,7 @@ def curves(
         series: by name, in the order of their colours.
         x: label of the horizontal axis.
         y: label of the vertical one, written above it.
-        limits: of the vertical axis.
+        limits: the limits of the vertical axis.
         floor: height and name of a level to mark, such as chance.
     """
     with style():
@@ -134,7 +134,7 @@ def whiskers(
     Args:
         bands: by name.
         x: label of the horizontal axis.
-        scale: of the values, or of their differences; shares are drawn in percent.
+        scale: the scale of the values, or of their differences; shares are drawn in percent.
         mark: the name to draw in colour; "" for all.
         zero: whether a line marks zero; otherwise the axis of shares begins at zero.
     """
@@ -183,7 +183,7 @@ def complexity(rules: Sequence[Size], *, y: str, scale: ScoreScale) -> Figure:
     Args:
         rules: that were tried; those of one number of terms are drawn beside each other.
         y: label of the vertical axis, written above it.
-        scale: of the scores.
+        scale: the scale of the scores.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -235,7 +235,7 @@ def by_layer(
         x: label of the horizontal axes.
         y: label of the vertical one, written above the first panel.
         first: number of the first layer.
-        limits: of the vertical axis.
+        limits: the limits of the vertical axis.
     """
     with style():
         figure, axes = new_figure(len(panels), width=4.8)

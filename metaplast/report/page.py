@@ -41,7 +41,7 @@ class Picture:
     """A figure of the report.
 
     Attributes:
-        name: of its files.
+        name: the name of its files.
         figure: the drawing.
         caption: a description in one or two sentences.
     """
@@ -55,7 +55,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
     """Write report.html and the folder of figures into the folder of a finished run.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         terms: your own terms that no installed package offers.
 
     Returns:

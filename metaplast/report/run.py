@@ -199,7 +199,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
     """Return the contents of the folder of a finished run.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         terms: your own terms that no installed package offers.
 
     Raises:

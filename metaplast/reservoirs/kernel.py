@@ -32,9 +32,9 @@ _C13, _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = _SERI
 
 
 def _compiled(function: Function, *, outer: bool = False) -> Function:
-    """Return `function` compiled by numba on first use; a product may be fused with a sum.
+    """Return `function` compiled by numba on first use; multiply and add may be fused.
 
-    Only what Python calls, `outer`, needs a wrapper.
+    Only a function that Python calls, `outer`, needs a wrapper.
     """
     njit: Any = numba.njit  # numba's stub omits options.
     made = njit(
@@ -45,7 +45,7 @@ def _compiled(function: Function, *, outer: bool = False) -> Function:
 
 
 class Coefficients(NamedTuple):
-    """What differs between lanes, [lane], or [output, lane]."""
+    """The coefficients that differ between lanes, [lane] or [output, lane]."""
 
     arm: Numbers  # 1 for an arm, 0 for a pen.
     lengths: Numbers  # [output, lane], 0 beyond the last segment.
@@ -63,7 +63,7 @@ class Coefficients(NamedTuple):
 
 
 class State(NamedTuple):
-    """What changes; all arrays are float64."""
+    """The variables that change in each step; all arrays are float64."""
 
     x: Numbers  # [neuron, lane]
     r: Numbers
@@ -243,7 +243,7 @@ def _relaxation(groups: int) -> Any:
 def _feed(
     c: Coefficients, s: State, wanted: Numbers, past: Numbers, learning: bool, fed: Numbers
 ) -> None:
-    """Set what Q is fed: z, or in the test the target of a pen or an earlier z of an arm."""
+    """Set the input of Q: z, or in the test the target for a pen and an earlier z for an arm."""
     outputs, lanes = c.lengths.shape
     for j in range(outputs):
         for lane in range(lanes):
@@ -270,7 +270,7 @@ def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -
 
 @cache
 def compiled_steps(groups: int) -> Callable[..., None]:
-    """Return the function that makes several steps of WIDTH · `groups` lanes."""
+    """Return the function that runs several steps of WIDTH · `groups` lanes."""
     read, explore, master = _on_readouts(groups)
     relax = _relaxation(groups)
     lanes = WIDTH * groups
@@ -280,7 +280,7 @@ def compiled_steps(groups: int) -> Callable[..., None]:
         leak: float, target: Numbers, rate_noise: Numbers, output_noise: Numbers, first: int,
         learning: bool,
     ) -> None:  # fmt: skip
-        """Make a step for each row of `output_noise`; the first one is step `first`."""
+        """Run one step for each row of `output_noise`; the first one is step `first`."""
         outputs = feedback.shape[1]
         fed = np.empty(outputs * lanes)
         master(s, outputs)

@@ -248,7 +248,7 @@ class Rule:
                 [output] or [episode, output].
             backward: the feedback's own matrices, each [pre, post] (direct: [neuron, class]), with
                 a leading [episode] if the weights have one; none for symmetric feedback.
-            activation: of the hidden layers.
+            activation: the activation of the hidden layers.
             objective: gives y_L and e_L; None uses the one that the rule was found with.
             constraint: on the weights after the step, such as "dale"; "none" for no constraint, and
                 None uses the one that the rule was found with.

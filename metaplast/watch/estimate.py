@@ -1,10 +1,10 @@
-"""How much of a discovery is left to do, and how long that will take.
+"""Estimate how much of a discovery is left to do, and how long that will take.
 
 Three things are unknown before the end: how many refits selection will need, how many terms will be
 tested, and how long a task of each kind of work takes on this machine. The first two are guessed
-from the stages so far. The third is measured as one price for each kind of work: tasks of the
-search, of the baselines and of refits differ in batch size and in the number of terms, and a task
-without gradient takes about a third of the time.
+from the stages so far. The third is measured as one price for each kind of work, because tasks of
+the search, of the baselines and of refits differ in batch size and in the number of terms, and a
+task without gradient takes about a third of the time.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _selects(discovery: Discovery) -> bool:
 
 
 class Course:
-    """The course of one round of selection, as far as its refits show it.
+    """The course of one round of selection, inferred from its refits.
 
     Selection may leave out some terms together. Then it leaves out each other term of the rule
     once. If it drops a term, it leaves out again those that were missed before. Then it refits the

@@ -16,7 +16,7 @@ from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 
 SHORT_ALIAS = 8
-# What terms read in every system.
+# The signals that terms read in every system.
 USUAL = frozenset({pre.activity, pre.error, post.activity, post.error})
 
 

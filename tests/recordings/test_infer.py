@@ -252,7 +252,9 @@ def test_weights_that_carry_over_are_seen_in_the_next_trial():
 
 REFUSED = {
     "needs at least one recording": ([], {}),
-    "has terms with a reward, but these files have no reward: a, b": (two(), {"terms": "taylor-reward"}),
+    "has terms with a reward, but these files have no reward: a, b": (
+        two(), {"terms": "taylor-reward"},
+    ),
     "needs initial_weights in every file, but these have none: b": (
         [two()[0], Recording.of(without("initial_weights"), "b")], {"initial": "given"},
     ),
