@@ -186,7 +186,10 @@ def test_a_reservoir_has_the_published_statistics():
         (lambda: Schedule(period=45), "period must be a multiple of mastery_every"),
         (lambda: Schedule(lag=11), "lag must be at most the 10 periods"),
         (lambda: Algorithm("nothing", 0.0, 0.0), "nothing learns"),
-        (lambda: Algorithm("wild", float("nan")), "exploration_rate must be a number of at least 0"),
+        (
+            lambda: Algorithm("wild", float("nan")),
+            "exploration_rate must be a number of at least 0",
+        ),
         (lambda: Algorithm("both", supervised=True), "exploration_rate 0"),
         (lambda: Algorithm("long", memory=1.0), "memory must be below 1"),
         (lambda: published("force", ARM), "force learns from the target output"),
