@@ -17,8 +17,9 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inlined, save_figure, svg
+from metaplast.report.complexity_figure import Size, complexity
 from metaplast.report.facts import facts
-from metaplast.report.figures import Size, by_layer, complexity, curves, trajectories, whiskers
+from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.rule_picture import rule_svg
 from metaplast.report.run import FinishedRun, finite, read_run
 from metaplast.report.template import filled_page
