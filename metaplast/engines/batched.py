@@ -31,7 +31,7 @@ from metaplast.engines.fit import require_gradient
 from metaplast.engines.parts import in_parts
 from metaplast.engines.stepper import Before, Stepper, StepRecord
 from metaplast.engines.way_back import Steps, Watch, WayBack
-from metaplast.scans.functions import prepare_for_compiler
+from metaplast.scans.operation import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.timed import log_taus
