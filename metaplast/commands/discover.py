@@ -30,8 +30,9 @@ from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import write_config
-from metaplast.discovery.run_folder import RunFiles, summary
+from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import require_interval
+from metaplast.discovery.summary import summary
 from metaplast.report.observer import ReportFiles
 from metaplast.systems.constraint import all_constraints
 from metaplast.systems.feedback import all_feedbacks

@@ -50,7 +50,7 @@ class FinishedRun:
         folder: its path.
         config: the configuration by field name, and the versions.
         rule: the discovered rule.
-        summary: the outcome, see `metaplast.discovery.run_folder.summary`.
+        summary: the outcome, see `metaplast.discovery.summary.summary`.
         rows: the rows of history.csv.
         terms: all candidates.
         own: data and terms passed from Python; None in folders of earlier versions.
