@@ -122,33 +122,66 @@ def tanh_of(x: Numbers, r: Numbers) -> None:
 
 
 @_compiled
+def _filtered(c: Coefficients, s: State, lane: int, first: bool, learning: bool) -> float:
+    """Set z and the filters of z_2 and z of a lane; return the cost of moving."""
+    outputs, lanes = c.lengths.shape
+    moved = 0.0
+    for j in range(outputs):
+        at = j * lanes + lane
+        z2 = s.z2[at]
+        z = s.z1[at] + z2
+        s.z[at] = z
+        if first:
+            s.z2_mean[at] = z2
+            s.z_mean[at] = z
+        a = c.memory[lane] if learning else c.test_memory[lane]
+        s.z2_mean[at] = a * s.z2_mean[at] + (1 - a) * z2
+        a = c.memory[lane]
+        s.z_mean[at] = a * s.z_mean[at] + (1 - a) * z
+        usual = s.z_mean[at] if c.whole[lane] else s.z2_mean[at]
+        moved += c.costs[j, lane] * abs(z - usual)
+    return moved
+
+
+@_compiled
+def _position(c: Coefficients, s: State, lane: int) -> tuple[float, float]:
+    """Return h(z) of a lane."""
+    outputs, lanes = c.lengths.shape
+    if not c.arm[lane]:
+        return s.z[lane], s.z[lanes + lane]
+    x, y, angle = 0.0, 0.0, 0.0
+    for j in range(outputs):
+        if c.used[j, lane]:
+            angle += s.z[j * lanes + lane]
+            x += c.lengths[j, lane] * np.sin(np.pi * angle)
+            y += c.lengths[j, lane] * np.cos(np.pi * angle)
+    return x + _SHOULDER_X, y + _SHOULDER_Y
+
+
+@_compiled
+def _explore(c: Coefficients, s: State, lane: int, e: float) -> None:
+    """Set ē, b and λ φ (z_2 − z̄_2) of a lane."""
+    outputs, lanes = c.lengths.shape
+    e_mean = 0.8 * s.error_mean[lane] + 0.2 * e
+    s.error_mean[lane] = e_mean
+    d = e_mean - e
+    phi = 5 * np.sqrt(np.sqrt(abs(d)))
+    if d < 0:
+        phi = 0.0 if c.one_sided[lane] else -phi
+    if c.explores[lane]:
+        s.bound[lane] = c.size[lane] * (10 * e_mean) ** c.power[lane]
+    for j in range(outputs):
+        at = j * lanes + lane
+        s.push[at] = c.rate[lane] * phi * (s.z2[at] - s.z2_mean[at])
+
+
+@_compiled
 def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bool) -> None:
     """Set h(z), e, its means, b and λ φ (z_2 − z̄_2) of every lane, from z_1 and z_2."""
-    outputs, lanes = c.lengths.shape
+    lanes = c.lengths.shape[1]
     for lane in range(lanes):
-        moved, x, y, angle = 0.0, 0.0, 0.0, 0.0
-        for j in range(outputs):
-            at = j * lanes + lane
-            z2 = s.z2[at]
-            z = s.z1[at] + z2
-            s.z[at] = z
-            if first:
-                s.z2_mean[at] = z2
-                s.z_mean[at] = z
-            a = c.memory[lane] if learning else c.test_memory[lane]
-            s.z2_mean[at] = a * s.z2_mean[at] + (1 - a) * z2
-            a = c.memory[lane]
-            s.z_mean[at] = a * s.z_mean[at] + (1 - a) * z
-            usual = s.z_mean[at] if c.whole[lane] else s.z2_mean[at]
-            moved += c.costs[j, lane] * abs(z - usual)
-            if c.arm[lane] and c.used[j, lane]:
-                angle += z
-                x += c.lengths[j, lane] * np.sin(np.pi * angle)
-                y += c.lengths[j, lane] * np.cos(np.pi * angle)
-        if c.arm[lane]:
-            x, y = x + _SHOULDER_X, y + _SHOULDER_Y
-        else:
-            x, y = s.z[lane], s.z[lanes + lane]
+        moved = _filtered(c, s, lane, first, learning)
+        x, y = _position(c, s, lane)
         s.position[lane], s.position[lanes + lane] = x, y
         e = (x - wanted[0]) ** 2 + (y - wanted[1]) ** 2 + moved
         s.error[lane] = e
@@ -157,23 +190,13 @@ def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bo
             s.filtered[lane] = e
         m = _FILTER * s.filtered[lane] + (1 - _FILTER) * e
         s.filtered[lane] = m
-        if not learning:
+        if learning:
+            s.before[lane] = np.sqrt(m)
+            _explore(c, s, lane, e)
+        else:
             more = np.sqrt(m) - s.before[lane]
             s.total[lane] += more
             s.squares[lane] += more**2
-            continue
-        s.before[lane] = np.sqrt(m)
-        e_mean = 0.8 * s.error_mean[lane] + 0.2 * e
-        s.error_mean[lane] = e_mean
-        d = e_mean - e
-        phi = 5 * np.sqrt(np.sqrt(abs(d)))
-        if d < 0:
-            phi = 0.0 if c.one_sided[lane] else -phi
-        if c.explores[lane]:
-            s.bound[lane] = c.size[lane] * (10 * e_mean) ** c.power[lane]
-        for j in range(outputs):
-            at = j * lanes + lane
-            s.push[at] = c.rate[lane] * phi * (s.z2[at] - s.z2_mean[at])
 
 
 @cache
