@@ -127,36 +127,13 @@ class Recording:
             UserError: if a field is missing or unknown, or does not fit the others.
         """
         _require_known(arrays, name)
-        require("inputs" in arrays, f"{name} has no inputs; give an array inputs [trial, time, n].")
-        inputs = numbers(arrays["inputs"], f"{name}: inputs")
-        require(
-            inputs.ndim == 3 and inputs.size > 0,
-            f"{name}: inputs must be [trial, time, neuron], got the shape {inputs.shape}; pad "
-            f"shorter trials, and give the array lengths.",
-        )
-        shape, notes = inputs.shape[:2], list[str]()
-        lengths = checked_lengths(arrays.get("lengths"), shape, name)
-        inside = np.arange(shape[1]) < np.array(lengths)[:, None]
-        if min(lengths) < max(lengths):
-            notes.append(f"{name}: trials have {min(lengths)} to {max(lengths)} steps.")
-        inputs = filled_inputs(inputs, inside, name)
-        if arrays.get("times") is not None:
-            notes += checked_times(arrays["times"], lengths, name)
-        readout = _readout(arrays, name)
-        kind, observed = _observed(arrays, shape, len(readout), name)
-        posts = len(readout) or (None if observed is None else observed.shape[2])
-        seen = observed_weights(
-            arrays.get("weights"), (shape[0], shape[1]), posts, inputs.shape[2], lengths, name
-        )
-        posts = seen.shape[2] if posts is None and seen is not None else posts
-        assert posts is not None
-        if observed is None:
-            observed = np.full((*shape, posts), np.nan)
-        else:
-            observed = _inside(observed, inside, arrays, name)
-            notes += observation_notes(observed, inside, kind, name)
+        inputs, lengths, inside, notes = _inputs(arrays, name)
+        kind, observed, seen, more = _all_observed(arrays, inputs, lengths, name)
+        shape, notes = inputs.shape[:2], notes + more
         reward = per_step(arrays.get("reward"), shape, f"{name}: reward", 0.0)
         plastic = per_step(arrays.get("plastic"), shape, f"{name}: plastic", 1.0)
+        readout = _readout(arrays, name)
+        posts = len(readout) or observed.shape[2]
         weights = _weights(arrays.get("initial_weights"), (shape[0], posts, inputs.shape[2]), name)
         continues = bool(np.any(numbers(arrays.get("continues", 0), f"{name}: continues")))
         if continues and weights is not None and weights.ndim == 3:
@@ -168,6 +145,50 @@ class Recording:
             inside & (plastic > 0.5), lengths, weights, readout, continues,
             arrays.get("reward") is not None, tuple(notes), seen,
         )  # fmt: skip
+
+
+def _inputs(
+    arrays: Mapping[str, Any], name: str
+) -> tuple[Numbers, tuple[int, ...], Flags, list[str]]:
+    """Return inputs, lengths of trials, which steps are not padding, and notes."""
+    require("inputs" in arrays, f"{name} has no inputs; give an array inputs [trial, time, n].")
+    inputs = numbers(arrays["inputs"], f"{name}: inputs")
+    require(
+        inputs.ndim == 3 and inputs.size > 0,
+        f"{name}: inputs must be [trial, time, neuron], got the shape {inputs.shape}; pad "
+        f"shorter trials, and give the array lengths.",
+    )
+    lengths = checked_lengths(arrays.get("lengths"), inputs.shape[:2], name)
+    inside, notes = _within(lengths, inputs.shape[1]), list[str]()
+    if min(lengths) < max(lengths):
+        notes.append(f"{name}: trials have {min(lengths)} to {max(lengths)} steps.")
+    inputs = filled_inputs(inputs, inside, name)
+    if arrays.get("times") is not None:
+        notes += checked_times(arrays["times"], lengths, name)
+    return inputs, lengths, inside, notes
+
+
+def _within(lengths: tuple[int, ...], steps: int) -> Flags:
+    """Return which steps are not padding, [trial, time]."""
+    return np.arange(steps) < np.array(lengths)[:, None]
+
+
+def _all_observed(
+    arrays: Mapping[str, Any], inputs: Numbers, lengths: tuple[int, ...], name: str
+) -> tuple[str, Numbers, Numbers | None, list[str]]:
+    """Return the kind of observation, the observations, observed weights or None, and notes."""
+    trials, steps, pres = inputs.shape
+    readout = len(_readout(arrays, name))
+    kind, observed = _observed(arrays, (trials, steps), readout, name)
+    posts = readout or (None if observed is None else observed.shape[2])
+    given = arrays.get("weights")
+    seen = observed_weights(given, (trials, steps), posts, pres, lengths, name)
+    if observed is None:
+        assert seen is not None
+        return kind, np.full((trials, steps, seen.shape[2]), np.nan), seen, []
+    inside = _within(lengths, steps)
+    observed = _inside(observed, inside, arrays, name)
+    return kind, observed, seen, observation_notes(observed, inside, kind, name)
 
 
 def _inside(observed: Numbers, inside: Flags, arrays: Mapping[str, Any], name: str) -> Numbers:
