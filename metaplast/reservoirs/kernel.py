@@ -44,6 +44,12 @@ def _compiled(function: Function, *, outer: bool = False) -> Function:
     return cast(Function, made)
 
 
+def _inlined(function: Function) -> Function:
+    """Return `function`, compiled into its callers: a call would pass every array of a state."""
+    njit: Any = numba.njit  # numba's stub omits options.
+    return cast(Function, njit(inline="always")(function))
+
+
 class Coefficients(NamedTuple):
     """The coefficients that differ between lanes, [lane] or [output, lane]."""
 
@@ -121,7 +127,7 @@ def tanh_of(x: Numbers, r: Numbers) -> None:
         r[i] = 1 - 2 / (np.int64(raised).view(np.float64) + 1)
 
 
-@_compiled
+@_inlined
 def _filtered(c: Coefficients, s: State, lane: int, first: bool, learning: bool) -> float:
     """Set z and the filters of z_2 and z of a lane; return the cost of moving."""
     outputs, lanes = c.lengths.shape
@@ -143,7 +149,7 @@ def _filtered(c: Coefficients, s: State, lane: int, first: bool, learning: bool)
     return moved
 
 
-@_compiled
+@_inlined
 def _position(c: Coefficients, s: State, lane: int) -> tuple[float, float]:
     """Return h(z) of a lane."""
     outputs, lanes = c.lengths.shape
@@ -158,7 +164,7 @@ def _position(c: Coefficients, s: State, lane: int) -> tuple[float, float]:
     return x + _SHOULDER_X, y + _SHOULDER_Y
 
 
-@_compiled
+@_inlined
 def _explore(c: Coefficients, s: State, lane: int, e: float) -> None:
     """Set ē, b and λ φ (z_2 − z̄_2) of a lane."""
     outputs, lanes = c.lengths.shape
