@@ -24,7 +24,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
     """Return inputs as a tensor of numbers, a copy, with rows first.
 
     Args:
-        name: of the data, for messages.
+        name: the name of the data, for messages.
         value: a tensor (dense or sparse, on any device, with or without gradient), array, data
             frame, SciPy matrix, or lists of numbers.
 
@@ -54,7 +54,7 @@ def as_labels(name: str, value: Any) -> Array:
     """Return labels as an array of int64 or text, or targets as float64, in their own shape.
 
     Args:
-        name: of the data, for messages.
+        name: the name of the data, for messages.
         value: a tensor, array, series, data frame or list: of whole numbers or text, which name
             classes, or of floating-point numbers, which are to be learned themselves.
 

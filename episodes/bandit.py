@@ -30,9 +30,9 @@ class Bandit:
         states: number of states; the input says which one it is, with a 1 at its place.
         good: probability of a reward from the best arm.
         bad: from any other.
-        steps: of learning.
+        steps: the steps of learning.
         queries: states in which the result is tested, in turn.
-        dtype: of all numbers.
+        dtype: the dtype of all numbers.
         device: where episodes are made.
     """
 

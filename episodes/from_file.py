@@ -75,7 +75,7 @@ class FileSource(EpisodeSource):
         Args:
             text: the file, as the user wrote it.
             label: what messages call the data.
-            settings: of the user, by name.
+            settings: the user's settings, by name.
             request: has the folder of data sets.
 
         Raises:
@@ -180,7 +180,7 @@ def damaged(label: str, what: str, error: Exception | str) -> UserError:
     """Return the error for a file that cannot be read as its format.
 
     Args:
-        label: of the data.
+        label: the label of the data.
         what: the format, with its article.
         error: what went wrong.
     """
@@ -214,7 +214,7 @@ def require_numbers(label: str, values: Array, columns: Sequence[str], first: in
     """Check that a table has only finite numbers.
 
     Args:
-        label: of the data.
+        label: the label of the data.
         values: [row, column].
         columns: their names.
         first: number of the first row, as the user counts.

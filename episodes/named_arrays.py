@@ -19,9 +19,9 @@ def chosen(
     """Return the names of the inputs and of the targets.
 
     Args:
-        label: of the data.
+        label: the label of the data.
         known: names of all arrays in the file.
-        settings: of the user; `x` and `y` name the arrays.
+        settings: the user's settings; `x` and `y` name the arrays.
         example: what to write after `--dataset`.
 
     Raises:

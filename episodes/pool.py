@@ -39,8 +39,8 @@ class LabelledPool:
         target_scaling: how to scale each output by statistics of the meta-training samples.
         parts: the parts into which the data set itself is divided, such as "train" and "test", with
             their numbers of images, in the order of the images; empty if it has none.
-        timing: of sequences, whose frames are the parts of an image; None for vectors.
-        digest: of what was read from a user's files; empty for other data.
+        timing: the timing of sequences, whose frames are the parts of an image; None for vectors.
+        digest: the digest of what was read from a user's files; empty for other data.
         words: what descriptions call a sample and a number of it.
     """
 

@@ -23,7 +23,7 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
     Args:
         pool: all images, on the CPU.
         fit: [image] bool, the images used for the fit: never those held out.
-        dtype: of the result.
+        dtype: the dtype of the result.
 
     Raises:
         UserError: if the dtype cannot hold a number.

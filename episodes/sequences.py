@@ -31,7 +31,7 @@ class SequenceSampler(DerivedSampler):
 
     Attributes:
         base: supplies the images, [pixel].
-        timing: of the sequences; the pixels are divided evenly among the frames.
+        timing: the timing of the sequences; the pixels are divided evenly among the frames.
     """
 
     timing: Timing
@@ -53,7 +53,7 @@ class SequenceStream:
 
     Attributes:
         base: supplies the images, [pixel].
-        timing: of the sequences; the pixels are divided evenly among the frames.
+        timing: the timing of the sequences; the pixels are divided evenly among the frames.
     """
 
     base: StreamSampler
@@ -94,7 +94,7 @@ class SequentialSource(EpisodeSource):
         """Return the timing of a sequence.
 
         Args:
-            pixels: of an image.
+            pixels: the number of pixels of an image.
             source: its source, for messages.
             settings: the user's, with defaults for the others.
 

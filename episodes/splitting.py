@@ -72,7 +72,7 @@ def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | Stream
     Args:
         name: the source, for messages.
         pool: all samples.
-        request: of episodes or of a stream.
+        request: the request of episodes or of a stream.
 
     Raises:
         UserError: if it does, or asks for classes although targets are not classes.

@@ -121,7 +121,7 @@ def _sides(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Return which images of a half are learned, and which are held out.
 
     Args:
-        place: of each image in its class, counted from the start of the half.
+        place: the place of each image in its class, counted from the start of the half.
         size: how many images of its class are in the half.
     """
     held_out = (size // PARTS).clamp(min=1)

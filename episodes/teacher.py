@@ -83,7 +83,7 @@ def teacher_rule(
         given: θ of the teacher's terms; None to draw it.
         sampler: provides images and support labels.
         teacher: network, feedback and terms.
-        request: of the source.
+        request: the request of the source.
 
     Raises:
         UserError: if a given rule diverges, or no draw succeeds.

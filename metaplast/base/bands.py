@@ -24,8 +24,8 @@ Limits = tuple[float, float]
 LEVEL = 0.98
 BAND = f"{100 * LEVEL:g} % band"
 RESAMPLES = 10_000
-# With at least this many values, a bootstrap covers better than Student's t if the values are
-# skewed, and about as well if they are not. A bootstrap of fewer values never leaves their range,
+# With at least this many values, a bootstrap has better coverage than Student's t if the values are
+# skewed, and about the same if they are not. A bootstrap of fewer values never leaves their range,
 # so its bands are too narrow.
 ENOUGH = 10
 # How pages of results describe their bands.
@@ -47,7 +47,7 @@ class Band:
     """A mean with its confidence band.
 
     Attributes:
-        mean: of the values.
+        mean: the mean of the values.
         low: lower end of the band; with a single value, the lowest possible mean.
         high: upper end.
         percent: whether the mean is a share, which is printed in percent.

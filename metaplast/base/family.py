@@ -1,4 +1,4 @@
-"""Processes that end with their parent, so that no orphan keeps computing."""
+"""Child processes that end when their parent ends, so that no orphan keeps computing."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def read_json_in(folder: Path, name: str, what: str, holds: str, give: str) -> A
 
     Args:
         folder: the user's.
-        name: of the file.
+        name: the name of the file.
         what: the expected contents, as `read_json` takes it.
         holds: what a folder without the file does not hold, for instance "run".
         give: what the user should give instead.
@@ -224,7 +224,7 @@ def new_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> P
 
     Args:
         out: the user's folder, if any.
-        kind: of the runs, in the name of a folder that is made here.
+        kind: the kind of the runs, in the name of a folder that is made here.
         resumable: whether the command has `--resume`; see `claim_folder`.
 
     Raises:

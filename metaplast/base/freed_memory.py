@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, for calls that need the same memory again and again."""
+"""Keep freed memory in the process, for calls that need the same memory again and again."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MOST_KEPT = 2**28
 def keep_freed_memory() -> bool:
     """Let the C library keep up to 256 MB of freed memory; return whether it does.
 
-    Otherwise it gives blocks of some megabytes back at once, and the system fills each new one with
-    zeros, which can take as long as the arithmetic. Only glibc can be told; elsewhere this does
-    nothing.
+    Otherwise it returns blocks of some megabytes to the system at once, and the system fills each
+    new block with zeros, which can take as long as the arithmetic. Only glibc has this setting;
+    elsewhere this does nothing.
     """
     try:
         tell = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Notices of what a run left out: counted during the run, reported once at its end."""
+"""Notices of what a run left out, counted during the run and reported at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that few users need: loaded where they are used, and asked for if they are missing."""
+"""Optional packages, loaded only where they are used; a missing one gives an error."""
 
 from __future__ import annotations
 

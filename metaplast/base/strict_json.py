@@ -21,7 +21,7 @@ def parse_json(raw: bytes, name: str, what: str) -> Any:
 
     Args:
         raw: the text's bytes; a byte order mark is skipped.
-        name: of the text, such as a path, for messages.
+        name: the name of the text, such as a path, for messages.
         what: the expected contents, for messages.
 
     Raises:

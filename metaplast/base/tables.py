@@ -14,7 +14,7 @@ def new_table(title: str, caption: str | None = None, **options: Any) -> Table:
     Args:
         title: above the table.
         caption: below it.
-        options: of `rich.table.Table`.
+        options: the options of `rich.table.Table`.
     """
     return Table(
         title=title,

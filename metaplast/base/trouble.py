@@ -1,4 +1,4 @@
-"""Errors of a machine that runs out of resources: what ran out, and what helps."""
+"""Errors of a machine that runs out of resources: which resource, and what helps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
 
 @dataclass(frozen=True)
 class Trouble:
-    """What the machine refused and what helps; each is half of a sentence."""
+    """What the machine ran out of, and what helps; each is half of a sentence."""
 
     what: str
     mend: str

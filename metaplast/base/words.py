@@ -56,7 +56,7 @@ def assignments(
     Args:
         owner: whose settings they are, for messages.
         entries: as the user wrote them.
-        names: of the settings.
+        names: the names of the settings.
         usage: an example of all of it, for messages.
 
     Raises:

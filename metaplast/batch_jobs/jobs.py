@@ -136,7 +136,7 @@ class Heartbeat(Observer):
     """Writes the progress of a discovery to its folder, for the process that waits for it.
 
     Args:
-        folder: of the discovery.
+        folder: the folder of the discovery.
         seconds: least time between two writes.
     """
 
@@ -168,7 +168,7 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
 
     Args:
         config: as `DiscoveryConfig.to_json` gives it.
-        folder: of the run.
+        folder: the folder of the run.
         extra: see `Jobs`.
     """
     place = Path(folder)

@@ -223,7 +223,7 @@ class ProgressFile:
     """Tells the process that waits for a call how much of it is done.
 
     Args:
-        folder: of the call.
+        folder: the folder of the call.
         seconds: least time between two writes.
     """
 

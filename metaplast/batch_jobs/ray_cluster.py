@@ -26,7 +26,7 @@ def connected(address: str) -> Iterator[Any]:
     """Yield the package ray, connected to a cluster until the context ends.
 
     Args:
-        address: of the cluster; "auto" finds one, "local" starts one on this machine.
+        address: the address of the cluster; "auto" finds one, "local" starts one on this machine.
 
     Raises:
         UserError: if Ray is not installed, or there is no cluster.
@@ -61,7 +61,7 @@ def on_cluster(
         guard: calls the function, and turns an error into an answer.
         function: a module-level function.
         calls: arguments of each call, by name.
-        address: of the cluster.
+        address: the address of the cluster.
         tick: called about every so many seconds.
         seconds: between two ticks.
     """

@@ -32,7 +32,7 @@ def judge(result: Result, *, seed: int) -> dict[str, Any]:
     seed hold out other tasks, and some of those appear here.
 
     Args:
-        result: of a run, whose own seed may differ.
+        result: the result of a run, whose own seed may differ.
         seed: the sweep's first seed.
 
     Returns:
@@ -59,9 +59,9 @@ class Run:
     """One run of a sweep.
 
     Attributes:
-        name: of its folder.
+        name: the name of its folder.
         l1: penalty.
-        seed: of all its random numbers.
+        seed: the seed of all its random numbers.
         summary: as in `summary.json`, with the entries of `judge`.
         scale: how scores are named, bounded and shown.
     """

@@ -24,7 +24,7 @@ from metaplast.tasks.request import DataFolder
 
 @dataclass(frozen=True)
 class _Images(ObjectiveSettings, DataFolder):
-    """What the networks learn."""
+    """The data that the networks learn."""
 
     GROUP: ClassVar[str] = "task"
 
@@ -132,7 +132,8 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
         Args:
             inputs: numbers in one input, or in one frame of a sequence.
             outputs: number of classes, or of numbers in a target.
-            timing: of sequences; None if inputs are vectors, or the data are not known yet.
+            timing: the timing of sequences; None if inputs are vectors, or the data are not known
+                yet.
 
         Raises:
             UserError: if a setting is invalid for the system, or it learns mini-batches.

@@ -19,7 +19,7 @@ def own_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> I
 
     Args:
         out: the user's folder, if any.
-        kind: of the runs, in the name of a folder that is made here.
+        kind: the kind of the runs, in the name of a folder that is made here.
         resumable: whether the command has `--resume`.
 
     Raises:

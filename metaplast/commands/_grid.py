@@ -1,4 +1,4 @@
-"""Shared by the commands that run many discoveries: limits, checks and the progress bar."""
+"""Limits, checks and the progress bar of the commands that run many discoveries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metaplast.rules.rule import Rule
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
-# More runs are a typing error: each has a folder and takes at least seconds.
+# More runs are probably a typing error: each has a folder and takes at least seconds.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 # The option that a sweep saves with its jobs.

@@ -1,8 +1,8 @@
-"""Peers in JAX that the engines are timed against, written as well as we can.
+"""Peers in JAX that the engines are timed against, written to be as fast as we could make them.
 
-The update of a matrix is one product of low rank: monomials with the same row vector share one
-column vector. Segments of about √steps online steps are computed again on the way back, and the
-whole is compiled. A recurrent network loops over time by `lax.scan`, forward and for its errors.
+The update of a matrix is one low-rank product: monomials with the same row vector share one column
+vector. Segments of about √steps online steps are recomputed in the backward pass, and all of it is
+compiled. A recurrent network loops over time by `lax.scan`, both forward and for its errors.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from metaplast.commands._peers import Run, ends, jumps, matrices_of, require_ser
 from metaplast.engines import Problem
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.recurrent import Recurrent
+from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import Projection, Signal, Vector, pre
 from metaplast.terms.term import Term
 
@@ -159,6 +160,41 @@ def _stack(network: FullyConnected, terms: Sequence[Term]) -> tuple[Step, Callab
     return step, lambda weights, x: forward(weights, x)[-1]
 
 
+def _expanded(timing: Timing, frames: Array) -> Array:
+    """Return what a network sees at each time step, [time, …], from frames."""
+    import jax.numpy as jnp
+
+    shown = jnp.repeat(frames, timing.show, 0)
+    return jnp.pad(shown, ((0, timing.time - timing.shown), (0, 0)))
+
+
+def _activities(matrix: Array, arrived: Array) -> Array:
+    """Return y_t = tanh(W_h y_{t−1} + arrived_t), [time, neuron]."""
+    import jax
+    import jax.numpy as jnp
+
+    def advance(y: Array, f: Array) -> Any:
+        y = jnp.tanh(matrix @ y + f)
+        return y, y
+
+    return jax.lax.scan(advance, jnp.zeros_like(arrived[0]), arrived)[1]
+
+
+def _errors(y: Array, source: Array, back: Array) -> Array:
+    """Return e_t, [time, neuron], from the error that arrives at the last step."""
+    import jax
+    import jax.numpy as jnp
+
+    def carry(e: Array, slope: Array) -> Any:
+        e = (back @ e) * slope
+        return e, e
+
+    slopes = 1 - y**2
+    last = source * slopes[-1]
+    earlier = jax.lax.scan(carry, last, slopes[:-1], reverse=True)[1]
+    return jnp.concatenate([earlier, last[None]])
+
+
 def _recurrent(system: Recurrent, terms: Sequence[Term]) -> tuple[Step, Callable[..., Array]]:
     """Return a step, and (weights, sequences) → net inputs of the output, of a network in time."""
     import jax
@@ -166,29 +202,8 @@ def _recurrent(system: Recurrent, terms: Sequence[Term]) -> tuple[Step, Callable
 
     timing = system.timing
 
-    def expanded(frames: Array) -> Array:
-        return jnp.pad(
-            jnp.repeat(frames, timing.show, 0), ((0, timing.time - timing.shown), (0, 0))
-        )
-
     def run(weights: Any, frames: Array) -> Array:
-        arrived = expanded(frames @ weights[0].T)
-
-        def advance(y: Array, f: Array) -> Any:
-            y = jnp.tanh(weights[1] @ y + f)
-            return y, y
-
-        return jax.lax.scan(advance, jnp.zeros_like(arrived[0]), arrived)[1]
-
-    def errors(y: Array, source: Array, back: Array) -> Array:
-        def carry(e: Array, slope: Array) -> Any:
-            e = (back @ e) * slope
-            return e, e
-
-        slopes = 1 - y**2
-        last = source * slopes[-1]
-        earlier = jax.lax.scan(carry, last, slopes[:-1], reverse=True)[1]
-        return jnp.concatenate([earlier, last[None]])
+        return _activities(weights[1], _expanded(timing, frames @ weights[0].T))
 
     def step(theta: Array, feedback: Any, weights: Any, example: Any) -> Any:
         frames, label = example
@@ -196,8 +211,8 @@ def _recurrent(system: Recurrent, terms: Sequence[Term]) -> tuple[Step, Callable
         logits = weights[2] @ y[-1]
         post = jax.nn.softmax(logits)
         output_error = post - jax.nn.one_hot(label, len(logits))
-        e = errors(y, feedback[2] @ output_error, feedback[1])
-        x = expanded(frames)
+        e = _errors(y, feedback[2] @ output_error, feedback[1])
+        x = _expanded(timing, frames)
         below = (e @ feedback[0].T) * (1 - jnp.clip(x, -1, 1) ** 2)
         sites = (
             ([x, y], [below, e]), ([y[:-1], y[1:]], [e[:-1], e[1:]]),

@@ -14,7 +14,7 @@ from metaplast.base.settings import Settings
 
 @dataclass(frozen=True)
 class JsonOption(Settings):
-    """Whether a program reads the result."""
+    """The option for results that a program reads."""
 
     GROUP: ClassVar[str] = "run"
 

@@ -18,7 +18,7 @@ Array = Any
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """What the peer sees.
+    """The data of the peer.
 
     Attributes:
         inputs: x, [trial, time, pre].
@@ -65,7 +65,8 @@ def value_and_gradient() -> Callable[[Array, Array, Array, Array], tuple[Array, 
 def adam(data: Trajectories, epochs: int) -> Iterator[Numbers]:
     """Fit θ as the published settings say, and yield it after each epoch.
 
-    Adam with rate 1e-3, the gradient's norm clipped at 0.2, one trajectory an update, from zero.
+    Adam starts at zero, with rate 1e-3, the gradient's norm clipped at 0.2, and one trajectory for
+    each update.
     """
     import jax
     import jax.numpy as jnp

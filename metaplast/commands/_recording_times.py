@@ -40,14 +40,14 @@ _TRUTH = {"xy": 1.0, "y2w": -1.0}
 
 @dataclass(frozen=True)
 class RecordingCase:
-    """What is timed.
+    """The sizes of the data that are timed.
 
     Attributes:
-        inputs, neurons: of the layer.
+        inputs, neurons: the number of inputs and of neurons of the layer.
         trials: trajectories.
-        steps: of each.
+        steps: the steps of each.
         repeats: timed calls; the median is reported.
-        epochs: of the peer's fit.
+        epochs: the number of epochs of the peer's fit.
     """
 
     inputs: int

@@ -63,10 +63,11 @@ class BenchmarkOptions:
     threads: int = 2
     """Cores to use; the fused engine is also timed on one."""
     steps: tuple[int, ...] = USUAL_STEPS
-    """Numbers of online steps, of which the peers are timed only with the first; of recorded
-    trials, one number, usually 50."""
+    """Numbers of online steps; the peers are timed only with the first. For recordings, one number:
+    the steps of a trial, usually 50."""
     engines: str = ""
-    """Names of the engines and peers to time; all by default, but compiled of recurrent ones."""
+    """Names of the engines and peers to time; all by default, except compiled for recurrent
+    networks."""
     device: str = "cpu"
     """cpu, or cuda for the rows of torch; fused stays on the CPU, and JAX takes a GPU if it can."""
     inputs: int | None = None

@@ -32,7 +32,7 @@ from metaplast.report.rules_side_by_side import (
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
-# What decides which samples a run holds out.
+# The settings that decide which samples a run holds out.
 _DECISIVE = ("dataset_name", "seed", "ways", "shots", "queries", "held_out")
 
 
@@ -45,11 +45,11 @@ class CompareOptions(JsonOption):
     rules: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN_OR_RULE ...]")
     ] = ()
-    """Folders of finished runs, or rule.json files; the others are compared with the first."""
+    """Folders of finished runs, or rule.json files; all others are compared with the first."""
     on: Path | None = None
     """Run whose held-out tasks and network are used; default: the first run among the rules."""
     test_episodes: int | None = None
-    """Held-out tasks; default: as many as in the own test of that run."""
+    """Held-out tasks; default: as many as in that run's own test."""
     out: Path | None = None
     """Folder for the page and the numbers; default: runs/compare-<time>."""
     quiet: bool = False

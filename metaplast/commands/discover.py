@@ -30,8 +30,9 @@ from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_config import write_config
-from metaplast.discovery.run_folder import RunFiles, summary
+from metaplast.discovery.run_folder import RunFiles
 from metaplast.discovery.stages import require_interval
+from metaplast.discovery.summary import summary
 from metaplast.report.observer import ReportFiles
 from metaplast.systems.constraint import all_constraints
 from metaplast.systems.feedback import all_feedbacks
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str]) -> None:
     resumed, trial = options.resume, None
     require(
         resumed is None or options.config_file is None,
-        "--resume continues with the settings of its run, so --config means nothing; leave it out.",
+        "--resume continues with the settings of its run, so --config has no effect; leave it out.",
     )
     if resumed is None:
         # Check data, engine and memory first, so that an error leaves no folder behind.
@@ -203,7 +204,7 @@ def _run(
 
 
 class _Summarised(Protocol):
-    """What is listed in the help."""
+    """An item that the help lists."""
 
     @property
     def summary(self) -> str:

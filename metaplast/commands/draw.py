@@ -51,7 +51,7 @@ class DrawOptions(JsonOption):
     target: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")] = None
     """Points of a closed curve: CSV with columns x and y, or NPZ; default: a butterfly."""
     task: str = "pen"
-    """What draws: pen, arm:2, arm:3, or an arm's lengths, such as arm:1.8,1.2,0.6."""
+    """Device that draws: pen, arm:2, arm:3, or an arm with given lengths: arm:1.8,1.2,0.6."""
     algorithm: str = "supertrex"
     """How readouts learn: force (pen only), rmhl, supertrex or repaired; or the run.json of an
     earlier drawing, for its coefficients."""
@@ -72,7 +72,7 @@ class DrawOptions(JsonOption):
     test: int = 5
     """Periods of the test."""
     seed: int = 0
-    """Of the reservoir and all noise."""
+    """Seed of the reservoir and all noise."""
     out: Path | None = None
     """Folder for the results; default: runs/draw-<time>."""
 
@@ -84,7 +84,7 @@ class DrawOptions(JsonOption):
         """
         super().__post_init__()
         require_seed("--seed", self.seed)
-        require(self.learn >= 0, f"--learn must be a number of generations from 0 on, not "
+        require(self.learn >= 0, f"--learn must be a number of generations, at least 0, not "
                                  f"{self.learn}.")  # fmt: skip
         require(self.candidates >= 4, f"--candidates must be at least 4, not {self.candidates}.")
         require(self.curves >= 1, f"--curves must be at least 1, not {self.curves}.")
@@ -102,7 +102,7 @@ class DrawOptions(JsonOption):
             return named(self.algorithm, get_task(self.task), self.costs)
         require(
             not self.costs,
-            "the algorithm of an earlier drawing has its own costs; leave --costs out.",
+            "the algorithm of an earlier drawing already has costs; leave --costs out.",
         )
         return read_algorithm(self.algorithm)
 
@@ -166,7 +166,7 @@ def _better(start: Algorithm, options: DrawOptions, folder: Path, console: Conso
             dynamics=Dynamics(options.neurons), schedule=options.schedule, folder=folder,
             workers=min(cores(), options.curves), observe=observe,
         )  # fmt: skip
-    console.out(f"Middle deviation of the candidates: {_middle(found, 0)} in the first generation, "
+    console.out(f"Median deviation of the candidates: {_middle(found, 0)} in the first generation, "
                 f"{_middle(found, -1)} in the last")  # fmt: skip
     for name in names:
         old, new = getattr(start, name), getattr(found.algorithm, name)

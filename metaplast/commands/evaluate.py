@@ -49,15 +49,15 @@ MOST = 5000
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What is compared: the rules, and the networks and data on which they are trained.
+    """A comparison: the rules, and the networks and data on which they are trained.
 
     Attributes:
-        options: of the command.
+        options: the options of the command.
         entrants: the rules.
         split: the data.
         network: the network, which fits the data.
-        settings: of the training.
-        like: has the dtype and the device.
+        settings: the settings of the training.
+        like: a tensor with the dtype and the device of the networks.
     """
 
     options: EvaluateOptions
@@ -206,8 +206,8 @@ def _require_data(options: EvaluateOptions, entrants: Sequence[Entrant]) -> None
         found_on = entrant.rule.provenance
         require(
             bool(options.dataset) or "own_data" not in found_on,
-            f"the rule {entrant.name} was found on {found_on.get('dataset')}, which only Python "
-            f"has; name the data to train on with --dataset.",
+            f"the rule {entrant.name} was found on {found_on.get('dataset')}, which was passed "
+            f"from Python; name the data to train on with --dataset.",
         )
 
 

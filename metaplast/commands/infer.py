@@ -125,7 +125,7 @@ def _infer(
             with Work(console, 1, quiet=options.quiet) as work:
                 found = infer(recordings, settings, told=work.name, journal=journal)
         except UserError:
-            # It would fail again.
+            # A resumed inference would fail again.
             journal.remove()
             raise
         _finish(found, folder, console, options)
@@ -133,7 +133,7 @@ def _infer(
 
 
 def _require_different(paths: Sequence[str]) -> None:
-    """Refuse a file that is given twice: its noise would count as independent of itself."""
+    """Refuse a file that is given twice: its noise would count as two independent samples."""
     seen: set[Path] = set()
     for path in paths:
         place = Path(path).resolve()

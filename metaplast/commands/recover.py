@@ -164,7 +164,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
-            # Its jobs plant no rules; run here, they would also lack what a sweep adds.
+            # A sweep plants no rules, and its command does more with the results than this one.
             require(
                 FIRST_SEED not in saved,
                 f"{folder} is the folder of a sweep; continue it with "

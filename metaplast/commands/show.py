@@ -1,4 +1,4 @@
-"""Show a rule in the terminal: its equation, its terms, how well it does, where it comes from."""
+"""Show a rule in the terminal: its equation, its terms, its scores, and where it comes from."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _require_used(options: SimulateOptions) -> None:
 
     Raises:
         UserError: if an option of a layer is given for the odours, whose design is fixed, or noise
-            for what has a distribution of its own.
+            is given for counts or choices, which are random by themselves.
     """
     usual = SimulateOptions()
     own = ("activation", "eta", *(each.name for each in fields(Design)))
@@ -104,7 +104,7 @@ def _simulated(rule: PlainRule, options: SimulateOptions, seed: int) -> dict[str
     if options.task == "odours":
         require(
             not rule.remembers,
-            "--task odours changes the weights once a trial, so that traces and eligibilities "
+            "--task odours changes the weights once in each trial, so traces and eligibilities "
             "would remember nothing; give a rule without them, or choose --task layer.",
         )
         return simulate_odours(rule, Odours(), seed=seed)

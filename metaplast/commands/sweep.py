@@ -48,7 +48,7 @@ RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 class _EachRun(DiscoveryConfig):
     """The options that all runs of the grid share."""
 
-    # The user gives these to the grid, not to a run.
+    # These are options of the grid, not of a run.
     l1: Annotated[float | None, tyro.conf.Suppress] = None
     seed: Annotated[int, tyro.conf.Suppress] = 0
 

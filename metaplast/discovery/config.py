@@ -215,7 +215,8 @@ class DiscoveryConfig(
             inputs: length of an input's last axis.
             outputs: number of output neurons.
             feedback: where errors come from; None for this run's own.
-            timing: of sequences; None if inputs are vectors, or the data are not known yet.
+            timing: the timing of sequences; None if inputs are vectors, or the data are not known
+                yet.
         """
         kind, argument = get_system(self.system)
         given = self.feedback_name if feedback is None else feedback
@@ -243,7 +244,7 @@ class DiscoveryConfig(
         if self.only == "any":
             # Version 1 had only whole pools; its runs keep their identity without the field.
             del data["only"]
-        # What decides about entries is said if it was chosen that candidates enter.
+        # The bars for entry are written only if the user chose that candidates enter.
         said = set() if self.entry is None else {"look"}
         data = {k: v for k, v in data.items() if k in said or v != _UNSAID.get(k, ...)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
@@ -263,7 +264,7 @@ class DiscoveryConfig(
 
 
 def all_constrained(config: DiscoveryConfig) -> str:
-    """Return the end of a caption: every rule, also a baseline, learns under the constraint."""
+    """Return the end of a caption that says under which constraint all rules learn, if any."""
     return "" if config.weights == NONE else f"; every rule learns with --weights {config.weights}"
 
 

@@ -1,4 +1,4 @@
-"""Settings of a discovery in a file of the user's: TOML, or the config.json of a run."""
+"""Settings of a discovery in a user's file: TOML, or the config.json of a run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def read_settings(path: AnyPath, more: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings in a file by field name; those that it does not name are left out.
 
     Args:
-        path: of a TOML file, of a config.json, or of a run folder. In TOML, settings have the names
-            of the options, with _ or -, at the top or in tables of any name.
+        path: the path of a TOML file, of a config.json, or of a run folder. In TOML, settings have
+            the names of the options, with _ or -, at the top or in tables of any name.
         more: names that are allowed besides the fields of `DiscoveryConfig`.
 
     Raises:
@@ -53,8 +53,8 @@ def _from_run(path: Path) -> dict[str, Any]:
         own = read_config(path.parent).own
         require(
             own is None or (own.data is None and not own.terms),
-            f"the run in {path.parent} used data or terms that only Python has; repeat it from "
-            f"Python, with discover(…).",
+            f"the run in {path.parent} used data or terms that were passed from Python; repeat it "
+            f"from Python, with discover(…).",
         )
     return asdict(DiscoveryConfig.from_json(data["config"]))
 
@@ -112,7 +112,7 @@ def settings_toml(config: DiscoveryConfig, groups: Mapping[str, str]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML, which writes plain text, numbers and lists as JSON does."""
+    """Return a value as TOML, which has the syntax of JSON for text, numbers and lists."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -58,7 +58,7 @@ _OPTIONS = ("folder", "observers", "checkpoint_seconds", "data", "split")
 def _sorted_out(
     config: DiscoveryConfig | None, keywords: Mapping[str, Any]
 ) -> tuple[DiscoveryConfig, dict[str, Any]]:
-    """Return the configuration for `discover`, and the keywords for `Discovery`."""
+    """Split the keywords of `discover`: return the configuration and those for `Discovery`."""
     if not isinstance(config, DiscoveryConfig | None):
         raise UserError(
             f"discover takes a DiscoveryConfig or keywords, got {shown(config)}; write "
@@ -85,7 +85,7 @@ def _sorted_out(
     if data is not None:
         require(
             options.get("split") is None and "dataset" not in settings,
-            "discover takes its data once; leave out split and dataset, or data.",
+            "discover takes only one of data, split and dataset; leave out the others.",
         )
         options["split"] = source_of(data)
     if isinstance(options.get("split"), EpisodeSource):

@@ -1,4 +1,4 @@
-"""Which terms go first, and which a rule misses: a size threshold, then elimination."""
+"""The size threshold and the elimination of terms: which are dropped, and in which order."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def _size(formula: Formula) -> int:
 def order(fit: Fit, terms: Sequence[Term], sizes: Mapping[int, float]) -> list[int]:
     """Return the order in which elimination tries the terms of a fit.
 
-    Terms with small coefficients come first, because the rule probably does not need them: a term
-    that is missed must be tried again whenever another one has gone. Among small ones and among
-    large ones, the most complex come first, so that of two terms that replace each other the
-    simpler stays.
+    Terms with small coefficients come first, because the rule probably does not need them, and
+    because a term that the rule needs must be tried again whenever another one was dropped. Among
+    the small terms and among the large ones, the most complex come first, so that of two terms that
+    can replace each other the simpler one stays.
 
     Args:
         fit: the fit.
         terms: the pool that positions refer to.
-        sizes: of each term's scaled coefficient, by position.
+        sizes: the size of each term's scaled coefficient, by position.
     """
     largest = max(sizes[k] for k in fit.kept)
     return sorted(
@@ -95,7 +95,7 @@ def eliminate(
             much worse than the best one, its last argument, on fewer tasks.
         best: the best fit so far; None for `start`.
         least: the least effect, a change of the score.
-        sizes: of each term's scaled coefficient, by position; None if all are equal.
+        sizes: the size of each term's scaled coefficient, by position; None if all are equal.
 
     Returns:
         The final fit, and for each of its terms the fit without it.
@@ -111,7 +111,7 @@ def eliminate(
     missed: dict[int, Fit] = {}
     while queue and len(current.kept) > 1:
         position = queue.pop(0)
-        if position not in current.kept:  # It left with others, or a refit brought it to zero.
+        if position not in current.kept:  # Dropped with others, or zero after a refit.
             continue
         without = refit(current, [position], best)
         if without.is_worse_than(best, least):

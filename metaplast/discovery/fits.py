@@ -24,9 +24,9 @@ class Fit:
     Attributes:
         kept: positions of its terms in the pool.
         theta: their coefficients, in the same order.
-        score: on each validation task, the same tasks for every fit, [episode]; on the first ones
-            alone if these show that the fit is hopeless.
-        taus: time constants that were learned with them, by those of the pool.
+        score: score on each validation task, the same tasks for every fit, [episode]; only on the
+            first ones if these show that the fit is hopeless.
+        taus: the learned value of each time constant of the pool.
     """
 
     kept: tuple[int, ...]
@@ -62,14 +62,14 @@ def paired(score: Tensor, other: Tensor) -> Tensor:
 
 
 def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
-    """Return whether the first tasks alone show that a rule is worse than the best one.
+    """Return whether the first tasks already show that a rule is worse than the best one.
 
     Its mean difference is below zero by at least `CERTAIN` standard errors and by 10 times the
     least effect. This is much stricter than the band on all tasks, because it is an early look.
 
     Args:
-        score: of the rule on the first validation tasks, [episode].
-        best: of the best rule, [episode].
+        score: the score of the rule on the first validation tasks, [episode].
+        best: the score of the best rule, [episode].
         least: the least effect.
     """
     difference = paired(score, best)

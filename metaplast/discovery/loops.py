@@ -49,8 +49,8 @@ def trained_learner(
     Args:
         config: the configuration.
         system: what learns.
-        terms: of the rule.
-        taus: where time constants start that do not start at the τ of the terms.
+        terms: the terms of the rule.
+        taus: initial values of time constants that do not start at the τ of the terms.
     """
     return Learner(timed(system, terms, taus) if config.learn_tau else system, tuple(terms))
 
@@ -61,7 +61,7 @@ class Loops:
     Args:
         config: the configuration.
         split: episodes for meta-training and for the test.
-        stages: run the loops; they know the scales of loops that an earlier process began.
+        stages: run the loops, and have the scales of loops that an earlier process began.
         tested: receives each evaluated task.
         workers: unroll the episodes; None to unroll them here.
     """
@@ -166,7 +166,7 @@ class Loops:
         """Evaluate a rule on meta-training tasks, or on held-out ones if the purpose is the test.
 
         Args:
-            name: of the rule, for observers.
+            name: the name of the rule, for observers.
             learner: with its terms.
             theta: their coefficients.
             purpose: names the random numbers, and so the tasks.

@@ -1,4 +1,4 @@
-"""Those who watch a discovery: subclass `Observer` and override what you want to know."""
+"""Observers of a discovery: subclass `Observer` and override the methods that you need."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class Own:
         Args:
             now: digest of what they hold.
             dataset: as the configuration names it.
-            folder: of the run.
+            folder: the folder of the run.
 
         Raises:
             UserError: if that has changed.

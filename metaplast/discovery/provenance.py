@@ -1,4 +1,4 @@
-"""What a rule file says about the run that the rule came from."""
+"""The record of a run in the file of the rule that it found."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def provenance_of(
     """Return the record of a run for its rule file.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         own: data and terms passed from Python.
         description: the data in one line.
-        system: what learned.
+        system: the system that learned.
         engine: name of the engine.
         score: mean score of the rule on held-out tasks; None without a test.
     """

@@ -5,21 +5,22 @@ from __future__ import annotations
 from metaplast.base.notices import notice
 from metaplast.meta.outer_loop import OuterLoop
 
-# Beyond this share of the longest possible way, the best value may lie farther.
+# If a coefficient covered more than this share of the longest possible distance, its best value may
+# lie beyond.
 _MOST = 0.8
-# A loop of fewer steps is a trial, which is not expected to reach anything.
+# A loop of fewer steps is only a trial, so it gives no notice.
 _FEWEST = 30
 
 
 def notice_short_way(name: str, loop: OuterLoop) -> None:
     """Give notice if a coefficient moved nearly as far as the steps of its loop allow.
 
-    Adam moves a scaled coefficient by about the step size at most, so the sum of all step sizes
-    bounds its way. A coefficient that went nearly so far moved in one direction to the end.
+    Adam moves a scaled coefficient by at most about the step size, so the sum of all step sizes
+    bounds the distance. A coefficient that moved nearly that far was still moving at the end.
 
     Args:
-        name: of the rule.
-        loop: at its end.
+        name: the name of the rule.
+        loop: the loop, after its last step.
     """
     settings, history = loop.settings, loop.progress.history
     if settings.optimizer != "Adam" or len(history) < _FEWEST:

@@ -16,20 +16,20 @@ from metaplast.systems.learner import Learner
 from metaplast.terms.clocks import Taus, retimed
 from metaplast.terms.coefficients import Coefficients
 
-# Looks' worth of tasks on which the dropped terms are judged.
+# The dropped terms are judged on the tasks of this many looks.
 EVIDENCE = 2
-# The first refit is so many times as long as the others, which begin near their optimum.
+# The first refit is this many times as long as the others, which begin near their optimum.
 FIRST = 2
-# A rule is measured on at least so many tasks before it counts as hopeless.
+# A rule is measured on at least this many tasks before it counts as hopeless.
 EARLIEST = 64
-# What each refit tries; the names of its stage and, on fresh tasks, of its evaluation.
+# What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
 
 
 class Refits:
     """Trains parts of the pool without penalty, and measures them on validation tasks.
 
-    Time constants that are learned go on from those of the fit that a refit starts from.
+    Learned time constants continue from those of the fit that a refit starts from.
 
     Args:
         loops: make the loops, and evaluate rules.
@@ -141,7 +141,7 @@ class Refits:
                 stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
             ),
         )  # fmt: skip
-        # Those of dropped terms stay, in case one is put back.
+        # The time constants of dropped terms stay, in case a term is put back.
         taus = {**taus, **loop.fitted_taus}
         # A decay that was clamped at zero is not part of the rule.
         fit = self._measured(stage, kept, loop.fitted, taus, VALIDATION, best).trimmed()

@@ -63,7 +63,8 @@ class Tried:
     Attributes:
         stage: what was tried, such as "refit" or "select 3: without oja".
         terms: names of its terms.
-        score: on validation tasks; on the first ones alone if these show that the rule is hopeless.
+        score: score on validation tasks; only on the first ones if these show that the rule is
+            hopeless.
     """
 
     stage: str
@@ -88,13 +89,13 @@ class Result:
         config: the configuration.
         engine: name of the engine.
         held_out: whether "classes" or "images" were held out.
-        description: of the data.
+        description: the description of the data.
         seconds: wall time without interruptions.
         planted: the rule that made the query labels, if there is one.
         own: data and terms passed from Python.
         errors: for each dropped term that was not put back, the gradient to it at the rule, in
             standard errors: too small to be worth a refit.
-        trials: the candidates that the search tried, in order; none if it trained all at once.
+        trials: the candidates that the search tried, in order; empty if it trained all at once.
         tried: the rules that selection fitted, in order.
         notices: what was left out of the computation and how often, one sentence for each kind;
             counted since the run was last started or continued.

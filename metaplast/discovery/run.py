@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from metaplast.base.device import require_device
 from metaplast.base.errors import require
@@ -16,18 +16,18 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.base.workers import Workers
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.elimination import keep_terms
+from metaplast.discovery.heldout_tests import HeldoutTests, evaluate_all
 from metaplast.discovery.loops import HELDOUT
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.parts import Parts
 from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.reach import notice_short_way
-from metaplast.discovery.refits import WITH, WITHOUT, Refits
+from metaplast.discovery.refits import Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.discovery.taus import LearnedTau, learned_taus
-from metaplast.meta.evaluation import Evaluation
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.rules.rule import Rule
 from metaplast.systems.learner import Learner
@@ -37,14 +37,6 @@ from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.term import Term
 
 __all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "write_config"]
-
-
-class _Tested(NamedTuple):
-    """Held-out tests: of the rule and the baselines, and of the rule with a term less or more."""
-
-    heldout: dict[str, Evaluation]
-    without: dict[str, Evaluation]
-    added: dict[str, Evaluation]
 
 
 class Discovery(Parts):
@@ -99,7 +91,7 @@ class Discovery(Parts):
         """Return the discovery whose checkpoint is in `folder`, ready to continue.
 
         Args:
-            folder: of the run.
+            folder: the folder of the run.
             split: the same data again, if the run started with passed data.
             terms: your own terms again; needed only for torch functions.
             options: as for `Discovery`.
@@ -170,7 +162,7 @@ class Discovery(Parts):
         """Return this discovery in a folder, with its data already open.
 
         Args:
-            folder: of the run.
+            folder: the folder of the run.
             options: observers, checkpoint_seconds and workers, as for `Discovery`.
         """
         again = Discovery(
@@ -226,13 +218,8 @@ class Discovery(Parts):
             observer.begin(self)
         search, terms, theta = self._found()
         tested = {DISCOVERED: (self._loops.learner(terms), theta), **self._learn_baselines(search)}
-        heldout = {name: self._loops.test(name, *pair) for name, pair in tested.items()}
-        without, added = {}, {}
-        if self.selection is not None:
-            pool = search.learner.terms
-            without = self._loops.test_fits(WITHOUT, pool, self.selection.missed)
-            added = self._loops.test_fits(WITH, pool, self.selection.spare)
-        result = self._result(terms, theta, search, _Tested(heldout, without, added))
+        heldout = evaluate_all(self._loops, tested, search.learner.terms, self.selection)
+        result = self._result(terms, theta, search, heldout)
         for observer in self._observers:
             observer.finish(result)
         return result
@@ -281,11 +268,7 @@ class Discovery(Parts):
         )  # fmt: skip
 
     def _result(
-        self,
-        terms: tuple[Term, ...],
-        theta: Coefficients,
-        search: OuterLoop,
-        tested: _Tested,
+        self, terms: tuple[Term, ...], theta: Coefficients, search: OuterLoop, tested: HeldoutTests
     ) -> Result:
         feedback, pool = self.config.feedback_name, search.learner.terms
         provenance = self._provenance(search, tested.heldout[DISCOVERED].band.mean)

@@ -26,7 +26,7 @@ def write_config(folder: AnyPath, config: DiscoveryConfig, own: Own | None = Non
     """Write a configuration into a run folder.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         config: the configuration.
         own: data and terms passed from Python; None if not known yet.
     """
@@ -89,7 +89,7 @@ def begin_folder(
     """Make the folder of a new run, write its configuration, and return it as plain data.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         config: the configuration.
         own: data and terms passed from Python.
         begun: whether the folder has a checkpoint, which a new run would overwrite.
@@ -141,7 +141,7 @@ def require_identity(begun: object, now: Mapping[str, Any], folder: AnyPath) -> 
     Args:
         begun: the configuration in its checkpoint; None in checkpoints of earlier versions.
         now: the configuration in its folder.
-        folder: of the run.
+        folder: the folder of the run.
 
     Raises:
         UserError: if the two differ; the message says how.

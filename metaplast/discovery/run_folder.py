@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
-from metaplast.base.bands import Band
 from metaplast.base.errors import require
 from metaplast.base.files import csv_text, write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.result import Result, versions
+from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
-from metaplast.discovery.run_config import CONFIG, config_digest
-from metaplast.meta.evaluation import Evaluation
+from metaplast.discovery.run_config import CONFIG
+from metaplast.discovery.summary import summary
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.rules.rule import Rule
@@ -47,7 +45,7 @@ class RunFiles(Observer):
     """Writes history.csv at the end of every stage, rule.json and summary.json at the end.
 
     Args:
-        folder: of the discovery.
+        folder: the folder of the discovery.
     """
 
     def __init__(self, folder: AnyPath) -> None:
@@ -75,7 +73,7 @@ def history_csv(records: Iterable[Record], score: str) -> str:
     """Return the records as CSV: one row per outer step, one column per coefficient.
 
     Args:
-        records: of all stages.
+        records: the records of all stages.
         score: name of the column of scores.
     """
     return csv_text(_row(record, score) for record in records)
@@ -94,77 +92,3 @@ def _row(record: Record, score: str) -> dict[str, Any]:
 def theta_columns(term: str, sites: int) -> list[str]:
     """Return the columns of history.csv with a term's θ: one, or one for each layer."""
     return site_names(f"theta_{term}", sites)
-
-
-def summary(result: Result) -> dict[str, Any]:
-    """Return the outcome of a run as plain data."""
-    return {
-        "rule": result.rule.coefficients,
-        "equation": str(result.rule),
-        "kept": list(result.kept),
-        "before_refit": result.searched.coefficients,
-        "score": {"name": result.score.name, "key": result.score.key},
-        "heldout": {
-            name: {
-                **_ends(evaluation.band),
-                "loss": _finite_mean(evaluation.loss),
-                "non_finite": evaluation.non_finite,
-            }
-            | _by_steps(evaluation)
-            for name, evaluation in result.heldout.items()
-        },
-        "without": {name: _ends(result.loss_without(name)) for name in result.without},
-        "added": {name: _ends(result.gain_with(name)) for name in result.added},
-        "errors": result.errors,
-        **({"taus": [each.to_json() for each in result.taus]} if result.taus else {}),
-        "tried": [
-            {"stage": each.stage, "terms": list(each.terms), **_ends(each.score)}
-            for each in result.tried
-        ],
-        "trials": [asdict(trial) for trial in result.trials],
-        "recovery": _recovery(result),
-        "held_out": result.held_out,
-        "dataset": result.dataset,
-        "data": result.description,
-        "own": result.own.to_json(),
-        "config": config_digest(result.config),
-        "test_episodes": result.config.test_episodes,
-        "episodes": result.config.episodes,
-        "non_finite_episodes": sum(record.non_finite for record in result.history),
-        "divergences": list(result.divergences),
-        "notices": list(result.notices),
-        "seconds": result.seconds,
-        "engine": result.engine,
-        "seed": result.config.seed,
-        "versions": versions(),
-    }
-
-
-def _by_steps(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the score for each number of steps; nothing if all episodes have the same."""
-    found = evaluation.by_steps
-    return {"by_steps": {str(k): _ends(band) for k, band in found.items()}} if found else {}
-
-
-def _ends(band: Band) -> dict[str, float]:
-    return {"mean": band.mean, "low": band.low, "high": band.high}
-
-
-def _recovery(result: Result) -> dict[str, Any] | None:
-    """Return the comparison with the planted rule, or None without a planted rule."""
-    recovery = result.recovery
-    if recovery is None:
-        return None
-    return {
-        "rule": recovery.planted.coefficients,
-        "equation": recovery.planted.equation(),
-        "errors": recovery.errors,
-        "missing": list(recovery.missing),
-        "extra": list(recovery.extra),
-        "recovered": recovery.is_recovered,
-    }
-
-
-def _finite_mean(values: Any) -> float | None:
-    finite = values[values.isfinite()]
-    return float(finite.mean()) if len(finite) else None

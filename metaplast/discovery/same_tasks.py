@@ -1,4 +1,4 @@
-"""The held-out tasks of a finished run, for other rules too: same tasks, same initial weights."""
+"""Test other rules on the held-out tasks of a finished run, with the same initial weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HeldoutTasks:
     """The held-out tasks of a run, and the system that learned them.
 
     Attributes:
-        config: of the run.
+        config: the configuration of the run.
         split: the episodes.
         episodes: how many held-out tasks a rule is tested on.
     """
@@ -73,13 +73,13 @@ class HeldoutTasks:
         return learner
 
     def test(self, learner: Learner, rule: Rule, observe: Callable[[int], None]) -> Evaluation:
-        """Return how well a rule does; every rule sees the same tasks and initial weights.
+        """Return the evaluation of a rule; every rule sees the same tasks and initial weights.
 
         For the run's own rule these are the tasks of its own held-out test.
 
         Args:
-            learner: of the rule, as `learner` returns it.
-            rule: has the coefficients.
+            learner: the learner of the rule, as `learner` returns it.
+            rule: the rule, for its coefficients.
             observe: receives the number of tasks done since the last call.
         """
         config = self.config
@@ -107,19 +107,19 @@ def tasks_of(folder: AnyPath, episodes: int | None = None) -> HeldoutTasks:
     """Return the held-out tasks of a run.
 
     Args:
-        folder: of the run, which need not be finished.
+        folder: the folder of the run, which need not be finished.
         episodes: how many tasks; None for as many as in the run's own test.
 
     Raises:
-        UserError: if there is no run, or its data are not what they were or cannot be opened here.
+        UserError: if there is no run, or its data have changed or cannot be opened here.
     """
     folder = as_path(folder, "folder")
     asked = read_config(folder)
     config, own = asked.config, asked.own or Own()
     if own.data is not None:
         raise UserError(
-            f"the run in {folder} used {own.data.label}, which only Python has; name another run "
-            f"whose tasks are used with --on."
+            f"the run in {folder} used {own.data.label}, which was passed from Python; name "
+            f"another run, whose tasks are used, with --on."
         )
     require_device(config.torch_device)
     split = with_lengths(open_source(config.dataset_name, config.request), config.lengths)

@@ -48,7 +48,7 @@ class Refitter(Protocol):
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
         """Return the refit without the terms at some positions of the pool.
 
-        It may be measured on the first validation tasks alone, if these show that it is much worse
+        It may be measured on only the first validation tasks, if these show that it is much worse
         than the best fit.
         """
 
@@ -59,7 +59,7 @@ class Refitter(Protocol):
         """Return the refit of the same terms."""
 
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
-        """Return the terms of the pool to put back, and for all others why not.
+        """Return the terms of the pool to put back, and why each other one is not put back.
 
         The reason is the gradient to the term at the fit, in standard errors.
         """
@@ -78,7 +78,7 @@ def select(
     least: float = 0.0,
     rounds: int = 3,
 ) -> Selection:
-    """Drop terms that are not missed, then try to put each dropped one back.
+    """Drop the terms that the rule does not need, then try to put each dropped one back.
 
     The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of
     its terms must still be missed. No other term that is worth trying may make the rule better when

@@ -30,7 +30,7 @@ DtypeName = Literal["float32", "float64"]
 
 @dataclass(frozen=True)
 class RuleSettings(Settings):
-    """Which rules are considered."""
+    """Settings of the rules that are considered."""
 
     GROUP: ClassVar[str] = "rule"
 
@@ -55,7 +55,7 @@ class RuleSettings(Settings):
 
 @dataclass(frozen=True)
 class ObjectiveSettings(Settings):
-    """What counts as well learned."""
+    """The measure of learning."""
 
     GROUP: ClassVar[str] = "task"
 
@@ -65,7 +65,7 @@ class ObjectiveSettings(Settings):
 
 @dataclass(frozen=True)
 class TaskSettings(ObjectiveSettings, TaskSizes, DataFolder):
-    """Which tasks are learned."""
+    """Settings of the tasks that are learned."""
 
     GROUP: ClassVar[str] = "task"
 
@@ -154,7 +154,7 @@ class SelectionSettings(Settings):
 
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """On which numbers and which hardware a run computes."""
+    """The random numbers, the precision and the hardware of a run."""
 
     GROUP: ClassVar[str] = "run"
 
@@ -168,7 +168,7 @@ class RunSettings(Settings):
     """Precision of the unroll."""
 
     def __post_init__(self) -> None:
-        """Check the names and the seed, but not what this machine has.
+        """Check the names and the seed, but not whether this machine has the device.
 
         Raises:
             UserError: if the seed is invalid or a name is unknown.

@@ -99,7 +99,7 @@ class Stages:
             yield from loop.progress.history
 
     def divergences(self) -> Iterator[str]:
-        """Yield what all stages report of tasks that diverged, in order."""
+        """Yield the reports of diverged tasks of all stages, in order."""
         for loop in self.loops.values():
             yield from loop.progress.divergences
 
@@ -111,7 +111,7 @@ class Stages:
         """Run the loop of a stage to its end, from its checkpoint if there is one, and return it.
 
         Args:
-            name: of the stage.
+            name: the name of the stage.
             make: makes the loop.
 
         Raises:

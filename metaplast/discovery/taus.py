@@ -1,4 +1,4 @@
-"""The time constants of a discovered rule that were learned beside its coefficients."""
+"""The time constants of a discovered rule that were learned together with its coefficients."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class LearnedTau:
     """A learned time constant.
 
     Attributes:
-        of: what has it, as the candidate terms have it.
-        tau: τ as it was learned, in examples or time steps.
+        of: the trace or eligibility that has it, with the τ of the candidate terms.
+        tau: the learned τ, in examples or time steps.
         terms: names of the terms of the rule that share it.
     """
 
@@ -40,8 +40,8 @@ def learned_taus(terms: Sequence[Term], taus: Taus) -> tuple[LearnedTau, ...]:
     """Return the learned time constants of a rule.
 
     Args:
-        terms: of the rule, as the candidates have them.
-        taus: what was learned.
+        terms: the terms of the rule, as the candidates have them.
+        taus: the learned values.
     """
     return tuple(
         LearnedTau(clock, taus[clock], tuple(t.name for t in terms if clock in clocks_of([t])))

@@ -8,8 +8,8 @@ step by step. One step changes M by low-rank factors,
 
 so the states in between need not be kept: each step is undone in place, in cache. The rebuilt state
 is compared with the kept start of the segment. If it is off by more than a few roundings (strong
-decay, unbounded growth), the segment is repeated with all its states kept. So is every segment if
-weights have limits: what a projection cut off cannot be put back.
+decay, unbounded growth), the segment is repeated with all its states kept. If weights have limits,
+every segment is repeated so, because a projection into the limits cannot be undone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from metaplast.engines.fit import require_gradient
 from metaplast.engines.parts import in_parts
 from metaplast.engines.stepper import Before, Stepper, StepRecord
 from metaplast.engines.way_back import Steps, Watch, WayBack
-from metaplast.scans.functions import prepare_for_compiler
+from metaplast.scans.operation import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.timed import log_taus

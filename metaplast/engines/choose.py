@@ -1,4 +1,4 @@
-"""The engines by name; the module of an engine is imported when the engine is first requested."""
+"""The engines by name; the module of an engine is imported when it is first requested."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def episode_bytes(
         engine: its name.
         steps: support images.
         queries: query images.
-        dtype: of all numbers.
+        dtype: the dtype of all numbers.
         gradient: whether there is a backward sweep.
     """
     system = learner.system
@@ -47,8 +47,8 @@ def episode_bytes(
         length = max(1, 2 * math.isqrt(steps))
         copies += 2 + math.ceil(steps / length)
         if system.limits:
-            # A segment's states are kept, and where their projections changed nothing. There is
-            # no second adjoint to go back to.
+            # A segment's states are kept, and masks of what their projections left unchanged.
+            # There is no second adjoint to go back to.
             copies += math.ceil(min(length, steps) * (1 + 1 / dtype.itemsize)) - 1
     elif gradient and engine == "reference":
         copies += steps
@@ -85,10 +85,10 @@ def require_memory(
         each: bytes of one episode or network.
         count: how many are in memory together.
         flag: the option that sets `count`.
-        system: what learns, in words.
+        system: the system that learns, in words.
         device: where it is computed.
         at_once: how many processes share the memory.
-        kept: bytes that a process takes beside them, whatever their number.
+        kept: bytes that a process takes in addition, independent of `count`.
 
     Raises:
         UserError: if it does not fit.

@@ -1,4 +1,4 @@
-"""Calls on several threads, for work that leaves Python's lock to others."""
+"""Calls on several threads, for work that releases Python's global lock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Result = TypeVar("Result")
 def on_threads(run: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
     """Return what `run` returns for each item, in order.
 
-    Torch starts no threads of its own meanwhile. Where the system allows no more threads, the calls
-    are made one after another: that must not end a long run.
+    Meanwhile, torch starts no threads of its own. If the system allows no more threads, the calls
+    are made one after another, so that a long run does not end.
 
     Args:
-        run: may be called twice with an item.
+        run: the function; it may be called twice with an item.
         items: its arguments.
         threads: calls at once, at most one for each item.
     """

@@ -1,8 +1,8 @@
-"""A batch of episodes in parts, each on a thread of its own.
+"""Split a batch of episodes into parts, each on its own thread.
 
-Torch splits one operation among its threads. With many small operations, most of them wait; whole
+Torch splits each operation among its threads. If operations are small, most threads wait; whole
 episodes keep every core busy. The parts do not depend on the number of threads, so neither do the
-digits.
+results.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from metaplast.base.freed_memory import keep_freed_memory
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.on_threads import on_threads
 
-# Largest number of episodes in a part: with fewer, the Python between the operations counts.
+# Largest number of episodes in a part. With fewer, Python code between the operations costs more.
 _MOST = 8
-# Below so many numbers in the signals of one step, there are no parts: the Python between the
-# operations, of which only one thread runs at a time, takes longest.
+# Problems with fewer numbers in the signals of one step are not split: Python code between the
+# operations, which only one thread runs at a time, would take longest.
 _LEAST = 2**16
 
 
 def in_parts(problem: Problem, run: Callable[[Problem], Outcome]) -> Outcome:
-    """Return what `run` returns for a problem, run in parts if they are large.
+    """Return the outcome of a problem, run in parts if it is large.
 
     Only systems that read sequences are split: their steps consist of a few long operations.
     """

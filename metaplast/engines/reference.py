@@ -1,7 +1,7 @@
-"""The oracle: one episode at a time, plain autodiff through a `higher` optimizer.
+"""The reference that the other engines are tested against: plain autodiff, one episode at a time.
 
-It shares only the system with the fast engines: each term's update is written out as a full matrix,
-term by term, and autograd differentiates the whole unroll.
+It shares only the system with the fast engines. Each term's update is written out as a full matrix,
+term by term, and autograd differentiates the whole unroll through a `higher` optimizer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from metaplast.terms.term import Term, full_update
 
 
 class ReferenceEngine(Engine):
-    """Plain autodiff through `higher`, one episode at a time: slow and obvious, the oracle."""
+    """Plain autodiff through `higher`, one episode at a time: slow, simple, and the reference."""
 
     name = "reference"
     summary = "plain autodiff with higher, one episode at a time; any term; slow"
@@ -99,7 +99,7 @@ class PlasticityOptimizer(torch.optim.Optimizer):
 
     Args:
         parameters: the system's matrices in order, each [1, row, column].
-        learner: says which terms change which parameter. The twin receives θ; here it is empty.
+        learner: decides which terms change which parameter. The twin receives θ; here it is empty.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], learner: Learner) -> None:

@@ -11,10 +11,10 @@ from metaplast.systems.learner import Learner
 
 
 class SpreadEngine(Engine):
-    """Sends each episode to a worker; the results are those of the engine for each episode alone.
+    """Sends each episode to a worker, where the engine unrolls it by itself.
 
-    So the digits do not depend on the number of workers. With the fused engine they are also those
-    of a run without workers, to the bit; engines that compute episodes together round differently.
+    So the results do not depend on the number of workers. With the fused engine they equal those of
+    a run without workers bit for bit; engines that compute episodes together round differently.
 
     Args:
         engine: unrolls an episode at a worker; known there by its name.
@@ -25,7 +25,7 @@ class SpreadEngine(Engine):
 
     def __init__(self, engine: Engine, workers: Workers) -> None:
         self._engine, self._workers = engine, workers
-        # As the engine has them.
+        # The same as those of the engine.
         self.name = engine.name  # type: ignore[misc]
         self.takes_each = engine.takes_each  # type: ignore[misc]
 

@@ -59,7 +59,7 @@ class Start(NamedTuple):
 
 
 class _Slot(NamedTuple):
-    """Where a product's gradient goes: to which matrix, if it moves, and on which side."""
+    """The target of a product's gradient: which matrix, if it moves, and which side."""
 
     matrix: int | None
     is_projection: bool
@@ -87,7 +87,7 @@ class _Pull(NamedTuple):
 
 
 class Stepper:
-    """One step of a learner, forward and backward, on lists: first moving, then fixed matrices.
+    """One step of a learner, forward and backward, on lists of moving, then fixed, matrices.
 
     Args:
         learner: the learner that takes the step.
@@ -202,8 +202,8 @@ class Stepper:
 
         Args:
             start: everything that the step depends on.
-            adjoint: of the moving state after the step; on return, its matrices are those before
-                the step.
+            adjoint: the adjoint of the moving state after the step; on return, its matrices are
+                those before the step.
             products: the products formed when the step was taken.
 
         Returns:
@@ -230,8 +230,8 @@ def _gradient(
     theta: Tensor,
     *groups: list[Tensor],
 ) -> tuple[Gradient, Any]:
-    """Return the gradient to θ and three lists through a function's results, and what else it
-    returns."""
+    """Return the gradient to θ and to three lists through a function's results, and its other
+    results."""
 
     def scalar(*given: Any) -> tuple[Tensor, Any]:
         found, rest = results(*given)
@@ -248,7 +248,7 @@ def _gradient(
     with torch.enable_grad():
         pairs, rest = results(first, *leaves)
     flat = [first, *(leaf for group in leaves for leaf in group)]
-    # Some results are made of the example alone.
+    # Some results depend only on the example.
     values, bars = zip(*[p for p in pairs if p[0].requires_grad], strict=True)
     found = iter(torch.autograd.grad(values, flat, bars, allow_unused=True, materialize_grads=True))
     theta_part = next(found)

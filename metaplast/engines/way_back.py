@@ -1,4 +1,4 @@
-"""The way back over the steps of a problem: the adjoint carried from the end to the start.
+"""The backward sweep over the steps of a problem, which carries the adjoint from end to start.
 
 Steps are undone in place where that is exact; otherwise their states are kept, see
 `metaplast.engines.batched`. If weights have limits, the adjoint after a step is set to 0 first
@@ -96,11 +96,11 @@ class Steps:
 
 
 class WayBack:
-    """Carries an adjoint back over the segments of a problem's steps, from the last to the first.
+    """Carries an adjoint back over the segments of a problem's steps, from last to first.
 
     Args:
         steps: the problem's steps.
-        adjoint: of the moving state at the end; its matrices are changed in place.
+        adjoint: the adjoint of the moving state at the end; its matrices are changed in place.
         undoes: whether steps may be undone in place, as long as that is exact.
     """
 
@@ -129,10 +129,10 @@ class WayBack:
 
         Args:
             start: the moving state before the segment.
-            end: after it.
-            segment: its steps.
+            end: the moving state after it.
+            segment: the steps of the segment.
             taken: the change of each step of the problem; empty if it must be computed again.
-            watch: sees every step.
+            watch: called with every step.
         """
         if self._undoes:
             _copy(self._adjoint, self._saved)

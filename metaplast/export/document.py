@@ -27,7 +27,7 @@ class Row:
     """A term's row in the table; every field except formula and θ is already escaped.
 
     Attributes:
-        name: of the term.
+        name: the name of the term.
         formula: in LaTeX.
         theta: in LaTeX, one coefficient per layer, or one for all.
         locality: its label.
@@ -52,7 +52,7 @@ def document(
 
     Args:
         template: file in `templates/`.
-        rule: of declared terms.
+        rule: a rule of declared terms.
         network: provides layers and activation.
         escape: makes text from a file safe for the format.
         syntax: delimiters of the template, if the usual ones have a meaning in the format.

@@ -29,9 +29,9 @@ def export_rule(rule: Rule, network: Network, exporter: Exporter | str) -> Expor
     """Return the rule in a format; code is executed and compared with the engine.
 
     Args:
-        rule: of declared terms.
+        rule: a rule of declared terms.
         network: provides layers and activation, and the objective if the rule names none.
-        exporter: of the format, or the format's name.
+        exporter: the exporter of the format, or the format's name.
 
     Raises:
         UserError: if the rule does not fit the network or the format, or code cannot be checked, or

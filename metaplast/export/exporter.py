@@ -26,7 +26,7 @@ class Exporter(ABC):
 
     Attributes:
         name: as written after `--to`.
-        suffix: of the file, with its dot.
+        suffix: the suffix of the file, with its dot.
         summary: one line for `--help`.
     """
 

@@ -45,7 +45,7 @@ class Memory:
 
     Attributes:
         matrix: W or B.
-        traces: of signals, by variable.
+        traces: the traces of signals, by variable.
         scalar_traces: what each trace of a scalar follows and its τ, by variable.
         kept: the variable of each eligibility.
         library: what the program calls its array library.

@@ -45,7 +45,7 @@ class Wanted:
 
     Attributes:
         widths: inputs, hidden layers, outputs; empty for the rule's own.
-        activation: of the hidden layers; None for the rule's own.
+        activation: the activation of the hidden layers; None for the rule's own.
         init: how weights are drawn; None for the rule's own.
     """
 

@@ -63,7 +63,7 @@ class Side:
         matrix: "W" or "B".
         terms: the terms that change it.
         signals: names of the variables that the terms read.
-        equation: of the change, in lines.
+        equation: the equation of the change, in lines.
         scalars: names of the output's scalars that the terms read.
         memory: what the synapses remember; None if nothing.
     """
@@ -102,7 +102,7 @@ def program(template: str, rule: Rule, network: FullyConnected, library: str) ->
 
     Args:
         template: file in `templates/`.
-        rule: of declared terms.
+        rule: a rule of declared terms.
         network: provides layers and activation.
         library: what the program calls its array library.
     """

@@ -48,7 +48,7 @@ def statements(
     Args:
         target: name of the matrix that is changed.
         factor: code of the coefficient; empty for 1.
-        formula: of a term.
+        formula: the formula of a term.
         library: what the array library is called, such as "np".
         kept: the variable of each eligibility.
     """

@@ -45,7 +45,7 @@ class GroupCode:
 
     Attributes:
         site: "input", "recurrent" or "readout".
-        index: of the matrix in its list.
+        index: the index of the matrix in its list.
         matrix: "W" or "B".
         signals: names of the variables that one time step's change reads.
         lists: code of the lists of these signals.
@@ -127,7 +127,7 @@ def recurrent_program(rule: Rule, network: Recurrent, library: str) -> str:
     Text from a file enters it only through `literal`; everything else is numbers.
 
     Args:
-        rule: of declared terms.
+        rule: a rule of declared terms.
         network: provides widths, timing and activation.
         library: what the program calls its array library, "np" or "torch".
 

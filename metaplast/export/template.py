@@ -17,7 +17,7 @@ def fill(
     """Return a filled-in template; a name that the context does not have is an error.
 
     Args:
-        name: of the file in `templates/`.
+        name: the name of the file in `templates/`.
         context: the values of the template's names.
         filters: functions for use in the template.
         syntax: its delimiters, if the usual ones have a meaning in the format.

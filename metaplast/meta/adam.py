@@ -1,7 +1,7 @@
-"""Adam for θ: torch's arithmetic and state, without what torch imports for its optimizers.
+"""Adam for θ, with the arithmetic and state of torch's Adam but without its slow import.
 
 The first optimizer of torch in a process imports torch's compiler, which takes longer than many
-discoveries do; nothing here is compiled.
+discoveries do.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-# What a group of torch's Adam has besides its parameters and step size, all at torch's defaults:
-# either of the two loads what the other saved.
+# The other entries of a parameter group of torch's Adam, at torch's defaults, so that each of the
+# two optimizers can load what the other saved.
 _GROUP = {
     "betas": BETAS,
     "eps": EPSILON,
@@ -30,7 +30,7 @@ _GROUP = {
 
 
 class Adam:
-    """`torch.optim.Adam` with its default options, for one parameter: the same digits on a CPU.
+    """`torch.optim.Adam` with its default options, for one parameter; on a CPU, the same digits.
 
     Args:
         parameters: the one parameter, in a sequence, as torch's optimizers take it.
@@ -75,8 +75,8 @@ class Adam:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned, here or in torch's Adam.
 
-        Groups that a checkpoint's check accepted differ from ours only in the step size, or lack
-        options that an older torch did not have.
+        The check of a checkpoint accepts only groups that differ from ours in the step size, or
+        lack options that an older torch did not have.
         """
         (group,) = saved["param_groups"]
         parameter = self._parameter
@@ -90,7 +90,7 @@ class Adam:
             }
 
 
-# What moves θ: ours, or another optimizer of torch.
+# The optimizer of θ: ours, or another one of torch.
 Optimizer = Adam | torch.optim.Optimizer
 
 

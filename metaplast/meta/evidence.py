@@ -1,4 +1,4 @@
-"""What the gradient shows about candidates that are not in the rule."""
+"""The evidence in the gradient for candidates that are not in the rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Candidate:
     """A candidate that the gradient supports.
 
     Attributes:
-        position: of the term.
+        position: the position of the term.
         gradient: mean gradient to its scaled coefficient.
         errors: the same in standard errors.
     """
@@ -80,7 +80,7 @@ class Evidence:
 
         Args:
             active: which terms the rule has, [term].
-            signs: of each coefficient, as for `OuterLoop`, [term].
+            signs: the sign of each coefficient, as for `OuterLoop`, [term].
             bar: the L1 penalty λ: a clipped mean that is not larger does not move a coefficient
                 off zero.
             errors: least size of the mean in standard errors.

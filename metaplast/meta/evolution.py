@@ -1,4 +1,4 @@
-"""The gradient to θ by an evolution strategy, for systems whose loss has none.
+"""The gradient to θ by an evolution strategy, for systems whose loss has no gradient.
 
 θ is perturbed in scaled units u, in antithetic pairs, on the same tasks with the same random
 numbers (Salimans et al. 2017, Evolution strategies as a scalable alternative to reinforcement
@@ -49,7 +49,7 @@ class EvolutionStrategy:
             engine: unrolls without gradient.
             problem: the episodes at θ.
             scale: units of θ, shaped like it.
-            generator: of the perturbations.
+            generator: the generator of the perturbations.
         """
         draws = self._draws(problem.theta.shape, scale, generator)
         steps = self.spread * draws * scale

@@ -31,7 +31,7 @@ def mean_clipped(gradients: Tensor, clip: float) -> Tensor:
     """Return the mean over episodes of gradients, none with a norm above `clip` if that is not 0.
 
     Args:
-        gradients: of at least one episode, [episode, …].
+        gradients: the gradients of at least one episode, [episode, …].
         clip: largest norm of an episode's gradient; 0 for no limit.
     """
     if clip:

@@ -93,13 +93,13 @@ class GrowingLoop(OuterLoop):
         u.copy_(growth.decide(progress.step, u))
         if self.taus is not None:
             self.taus.settle(entered=not growth.trials or growth.trials[-1].entered)
-        # What the optimizer and the trust region know is about the rule before.
+        # The state of the optimizer and of the trust region belongs to the previous rule.
         self._optimizer.state.clear()
         radius = COLD if self.settings.backtrack else 1.0
         progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
 
     def _refuse_standstill(self, limit: int = 50) -> None:
-        """Refuse a standstill of the first terms; later, the candidate fails that causes it."""
+        """Refuse a standstill of the first terms; later, a candidate that causes one fails."""
         if not self.growth.is_fitted:
             super()._refuse_standstill(limit)
 

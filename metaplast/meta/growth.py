@@ -1,8 +1,9 @@
-"""Growth of a rule: candidates enter one at a time, in the order that the gradient gives.
+"""Growth of a rule: candidates enter one at a time, those with the largest gradient first.
 
 Many candidates cannot be trained all at once. Most of them harm the rule until other terms balance
 them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient to a
-candidate whose coefficient is zero shows whether it would help. One call gives it for all of them.
+candidate whose coefficient is zero shows whether it would help. One call computes it for all
+candidates.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", 
 
 @dataclass(frozen=True)
 class GrowthSettings:
-    """When a candidate enters.
+    """The settings that decide when a candidate enters.
 
     Attributes:
         train: outer steps in which the rule is fitted after a term has entered.
@@ -67,7 +68,7 @@ class GrowthSettings:
         Args:
             gradients: to the scaled coefficients, as for `Evidence.of`.
             active: which terms the rule has, [term].
-            signs: of each coefficient, as for `OuterLoop`, [term].
+            signs: the sign of each coefficient, as for `OuterLoop`, [term].
         """
         evidence = Evidence.of(gradients, active, self.clip)
         found = evidence.candidates(active, signs, self.bar, self.errors)
@@ -112,9 +113,9 @@ class Growth:
 
     Args:
         settings: when a candidate enters.
-        names: of the terms.
+        names: the names of the terms.
         start: which terms the rule begins with, [term].
-        signs: of each coefficient, as for `OuterLoop`, [term].
+        signs: the sign of each coefficient, as for `OuterLoop`, [term].
 
     Attributes:
         active: which terms the rule has, [term].
@@ -162,8 +163,8 @@ class Growth:
         """Record the tasks of one outer step of a look.
 
         Args:
-            scores: of the tasks; the least score for a task that diverged, [task].
-            losses: of the tasks, [task].
+            scores: the scores of the tasks; the least score for a task that diverged, [task].
+            losses: the losses of the tasks, [task].
             gradients: to the scaled coefficients, for the finite tasks, [task, term].
         """
         losses = losses.nan_to_num(DIVERGED, DIVERGED, DIVERGED).clamp(max=DIVERGED)

@@ -1,7 +1,8 @@
-"""Time constants while an outer loop learns them beside θ.
+"""Time constants while an outer loop learns them together with θ.
 
-What moves is log τ, so that one step size suits short and long memories; it is kept between 0, for
-τ = 1, and that of the longest τ. The optimizer, its schedule and the trust region are those of θ.
+The loop learns log τ, so that one step size suits short and long memories. log τ stays between 0
+(τ = 1) and the logarithm of the longest τ. The optimizer, its schedule and the trust region are
+those of θ.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ class LearnedTaus:
     """The time constants of a learner's terms; all sites share them.
 
     Args:
-        timed: what carries them, and where they start.
+        timed: the traces and eligibilities that have them, with the initial values.
         settings: how θ is learned.
         window: how many of the latest values `fitted` averages; 0 for the current ones.
         like: θ, for its type and device.
 
     Attributes:
-        clocks: which they are.
+        clocks: the names of the time constants.
         log_tau: log τ, [clock]; the parameter that the optimizer moves.
     """
 
@@ -76,7 +77,7 @@ class LearnedTaus:
         """Take a step against the mean gradient.
 
         Args:
-            outcome: of the step's episodes.
+            outcome: the outcome of the step's episodes.
             finite: which of them take part, [episode].
             rate: step size.
         """

@@ -1,4 +1,4 @@
-"""θ while an outer loop learns it: the only place where the loop keeps it."""
+"""θ while an outer loop learns it; the loop keeps it nowhere else."""
 
 from __future__ import annotations
 

@@ -153,12 +153,12 @@ def require_state(
     """Check that a state that `read_stages` accepted fits the loop that will continue from it.
 
     Args:
-        state: of the stage.
+        state: the state of the stage.
         u: coefficients of the loop, for terms, shape and dtype.
-        steps: of the whole loop.
+        steps: the number of steps of the whole loop.
         meta_batch: tasks in a step.
         window: how many of the latest θ the loop keeps.
-        optimizer: of the loop, fresh.
+        optimizer: the optimizer of the loop, newly made.
 
     Raises:
         DataError: if it does not fit.
@@ -184,10 +184,10 @@ def require_taus(
     """Check that the state of learned time constants fits those of a loop.
 
     Args:
-        state: of the time constants.
-        log_tau: of the loop, for shape and dtype.
+        state: the state of the time constants.
+        log_tau: the log τ of the loop, for shape and dtype.
         window: how many of the latest values the loop keeps.
-        optimizer: of the time constants, fresh.
+        optimizer: the optimizer of the time constants, newly made.
 
     Raises:
         DataError: if it does not fit.

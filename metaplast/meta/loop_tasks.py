@@ -30,7 +30,7 @@ class LoopTasks:
         engine: computes the gradients.
         settings: how θ is learned.
         name: names the random numbers; loops with the same name see the same tasks.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         device: where tensors live.
     """
 

@@ -55,12 +55,12 @@ class OuterLoop(SavedLoop):
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         device: where tensors live.
 
     Attributes:
-        signs: of each coefficient: 1 if it may not be negative, −1 if it may not be positive, else
-            0, [term].
+        signs: the sign of each coefficient: 1 if it may not be negative, −1 if it may not be
+            positive, else 0, [term].
     """
 
     @own_settings(grad=True)

@@ -30,7 +30,7 @@ class Record:
         l1_norm: ‖u‖₁ in scaled units.
         active: number of terms that are not zero.
         non_finite: episodes that diverged in this step.
-        gradient_norm: of the averaged gradient to u.
+        gradient_norm: the norm of the averaged gradient to u.
         theta: coefficients by term name, one value or one for each layer.
         angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
             the first `ANGLED` finite episodes.

@@ -1,4 +1,4 @@
-"""What an outer loop saves in a checkpoint, and how it goes on from one."""
+"""The state that an outer loop saves in a checkpoint, and how it continues from one."""
 
 from __future__ import annotations
 

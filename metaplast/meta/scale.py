@@ -45,7 +45,7 @@ def units(sizes: Tensor, reference: Tensor) -> Tensor:
     All are 1 if a size is not finite, because every episode diverged, or if nothing changes.
 
     Args:
-        sizes: of the terms' updates, [term] or [site, term].
+        sizes: the sizes of the terms' updates, [term] or [site, term].
         reference: which terms set the unit, [term].
     """
     measure = sizes[..., reference].square().mean(-1, keepdim=True).sqrt()

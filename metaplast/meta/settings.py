@@ -29,8 +29,8 @@ class SearchSettings(Settings):
     episodes: int = 600
     """Tasks in the search (unless the rule grows), and to learn a baseline or a known rule."""
     entry: int | None = None
-    """Tasks of training after each candidate that enters a rule that grows one term at a time; if
-    0, all candidates are trained from the start. Default: 160 for pools of products, else 0."""
+    """Tasks of training after each candidate enters, if the rule grows one term at a time; if 0,
+    all candidates are trained from the start. Default: 160 for pools of products, else 0."""
     look: int = 64
     """Tasks that decide whether a candidate stays in a growing rule, and which one is next."""
     meta_batch: int = 4
@@ -46,7 +46,7 @@ class SearchSettings(Settings):
     schedule: Schedule = "cosine"
     """Schedule of the step size."""
     scaling: Scaling = "down"
-    """Whether terms with large updates are scaled down before they compete."""
+    """Whether the penalty and the steps compare terms after large updates are scaled down."""
     estimator: Estimator = "gradient"
     """How the gradient with respect to θ is computed: exactly, or estimated from losses only, by an
     evolution strategy (es), for systems that draw actions."""
@@ -55,8 +55,8 @@ class SearchSettings(Settings):
     spread: float | None = None
     """Size of these perturbations, on scaled θ; default: --meta-lr."""
     learn_tau: bool = False
-    """Whether the time constants of traces and eligibilities are learned beside θ, each from its τ
-    in the terms; one τ for all layers."""
+    """Whether the time constants of traces and eligibilities are learned together with θ, starting
+    from their τ in the terms; one τ for all layers."""
     tau_lr: float = 0.05
     """Step size of the outer optimizer on log τ, with --learn-tau."""
     clip: float = 1.0
@@ -114,7 +114,7 @@ class OuterSettings(SearchSettings):
         l1: weight λ of the penalty λ‖u‖₁.
         penalty: "proximal" soft-thresholds u by step size · λ after each step, which gives exact
             zeros; "subgradient" adds λ sign(u) to the gradient, as the published meta-loss does.
-        schedule: of the step size: constant, or a cosine to zero.
+        schedule: the schedule of the step size: constant, or a cosine to zero.
         scaling: "down" scales a term down to the size of the reference terms' update, never up
             (cubic terms explode when errors grow); "none" learns θ itself.
         signs: whether terms declared nonnegative are kept nonnegative.

@@ -29,7 +29,7 @@ def require_signs(terms: Sequence[Term], settings: SearchSettings) -> None:
 
     Args:
         terms: the candidates.
-        settings: of the search.
+        settings: the settings of the search.
 
     Raises:
         UserError: if a name is not a candidate's, occurs in both, or contradicts how the

@@ -43,7 +43,7 @@ class OnlineSettings:
             of the training. 0 is the untrained network.
         seeds: how many networks to train, each with its own weights, images and order.
         queries: how many held-out images score and loss are measured on.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         purpose: names the random numbers: another purpose gives other networks and orders.
         engine: the engine that unrolls; "auto" takes the fastest.
         together: how many networks to train at once; affects only the memory, not the results.

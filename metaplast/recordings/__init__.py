@@ -1,7 +1,7 @@
-"""Rules from recordings: which monomials in x, y, W and a reward made the activity or choices.
+"""Rules from recordings: which monomials in x, y, W and a reward explain the activity or choices.
 
-`Recording.of` checks arrays, `read_recording` a file, `simulate` makes such recordings, and
-`infer` returns the rule with intervals, and what the data cannot tell.
+`Recording.of` makes a recording from arrays, `read_recording` reads one from a file, and `simulate`
+simulates one. `infer` returns the rule with intervals, and says what the data cannot tell.
 """
 
 from metaplast.recordings.inference import infer

@@ -1,8 +1,9 @@
-"""What the data cannot tell: which other terms could stand where a selected one does.
+"""What the data cannot tell: which other terms could replace a selected term.
 
-A term is certain if its t stays above the threshold whichever one or two absent terms are fitted
-beside it. Otherwise the absent terms with which it does not are its class: a rule in which they
-replace it explains the data as well, as far as the noise lets one see.
+Absent terms are the candidates that were not selected. A term is certain if its t stays above the
+threshold whichever one or two absent terms are added to the fit. If t falls below the threshold
+beside some of them, these could replace the term: within the noise, such a rule explains the data
+equally well.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Certainty:
-    """How sure it is that a selected term is in the rule.
+    """How certain it is that a selected term belongs to the rule.
 
     Attributes:
         alone: numbers of absent terms, each of which could replace it.
         together: pairs of absent terms that could replace it together, the most similar first.
-        least: the smallest |t| of the term beside any one or two absent terms.
+        least: the smallest |t| of the term when any one or two absent terms are added.
     """
 
     alone: tuple[int, ...]
@@ -37,7 +38,7 @@ class Certainty:
 
     @property
     def is_certain(self) -> bool:
-        """Whether no absent term, and no two, could replace the term."""
+        """Whether neither one nor two absent terms could replace the term."""
         return not self.alone and not self.together
 
 
@@ -48,12 +49,12 @@ def certainties(
     """Return the certainty of each selected term.
 
     Args:
-        quadratic: deviance near the fit, over the whole pool.
-        kept: the selected terms.
+        quadratic: the deviance near the fit, over the whole pool.
+        kept: numbers of the selected terms.
         candidates: number of terms in the pool.
         limit: the threshold of |t|.
-        widening: for each selected term, by how much its standard error from the clusters is
-            larger than that from the model; at least 1.
+        widening: for each selected term, its standard error from the clusters divided by that
+            from the model; at least 1.
     """
     absent = [k for k in range(candidates) if k not in set(kept)]
     return tuple(
@@ -85,7 +86,7 @@ def _certainty(
 
 
 def _beside(information: Numbers, gradient: Numbers, sets: Sequence[tuple[int, ...]]) -> Numbers:
-    """Return |t| of parameter 0 beside each set of others, for H with ones on its diagonal."""
+    """Return |t| of parameter 0 with each set of others in the fit; H has ones on its diagonal."""
     if not sets:
         return np.zeros(0)
     index = np.array(sets)
@@ -96,7 +97,7 @@ def _beside(information: Numbers, gradient: Numbers, sets: Sequence[tuple[int, .
     found = np.linalg.solve(own, right)
     left = 1.0 - np.einsum("si,si->s", cross, found[:, :, 0])
     score = gradient[0] - np.einsum("si,si->s", cross, found[:, :, 1])
-    # A term that the others span cannot be told from them.
+    # A term that is a combination of the others cannot be told from them.
     return np.where(left > 1e-9, np.abs(score) / np.sqrt(np.maximum(left, 1e-9)), 0.0)
 
 
@@ -104,18 +105,18 @@ def kept_shares(
     moments: Moments, quadratic: Quadratic, point: Numbers, candidates: int, limit: float, *,
     seed: int = 0,
 ) -> Numbers:  # fmt: skip
-    """Return how often each candidate is selected when clusters are drawn again, [candidate].
+    """Return how often each candidate is selected when the clusters are resampled, [candidate].
 
-    The selection is repeated in the quadratic deviance near the fit (forward, backward), which
-    needs no new pass through the data.
+    Each selection (forward, backward) uses the quadratic deviance near the fit, so that it needs no
+    new pass through the data.
 
     Args:
-        moments: of the whole pool at the fit.
-        quadratic: of the same moments.
+        moments: sums over the whole pool at the fit.
+        quadratic: the quadratic deviance of the same moments.
         point: values of all parameters at the fit.
         candidates: number of terms in the pool.
         limit: the threshold of |t|.
-        seed: of the draws.
+        seed: seed of the resampling.
     """
     draw = numpy_generator(seed, "infer", "bootstrap")
     clusters = len(moments.score)

@@ -1,4 +1,4 @@
-"""Checks of recordings: a fault is one sentence; what is only unusual is a note with a number."""
+"""Checks of recordings: a fault is an error in one sentence; something unusual is only a note."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from metaplast.recordings.arrays import Flags
 
 # A sampling interval this far from the usual one is a gap.
 _GAP = 1.5
-# A factor this large between two scales looks like a wrong unit.
+# If two scales differ by this factor, a unit is probably wrong.
 _UNITS = 100.0
-# Sums of squares and products of numbers up to here are finite.
+# For numbers up to this size, sums of squares and of products stay finite.
 _MOST = 1e50
 
 
@@ -23,12 +23,12 @@ def numbers(value: Any, what: str) -> Numbers:
     """Return a value as an array of float64.
 
     Raises:
-        UserError: if it is ragged, text or anything else but numbers.
+        UserError: if it is ragged, or holds text or anything else but numbers.
     """
     try:
         found = np.asarray(value)
         reason = f"its type is {found.dtype}"
-        # Complex numbers would lose a part.
+        # Converting complex numbers would drop the imaginary part.
         if found.dtype == bool or (np.issubdtype(found.dtype, np.number) and np.isrealobj(found)):
             return _moderate(np.array(found, dtype=np.float64), what)
     except (TypeError, ValueError) as error:
@@ -43,7 +43,7 @@ def _moderate(found: Numbers, what: str) -> Numbers:
     """Return numbers whose squares are finite.
 
     Raises:
-        UserError: if one is too large; infinite ones are judged by others.
+        UserError: if one is too large; other checks look for infinite ones.
     """
     most = np.abs(found[np.isfinite(found)]).max(initial=0.0)
     require(most <= _MOST, f"{what} has numbers as large as {most:.3g}; give it in another unit.")
@@ -91,7 +91,7 @@ def checked_times(value: Any, lengths: tuple[int, ...], name: str) -> list[str]:
     """Return notes about gaps in times.
 
     Raises:
-        UserError: if times do not rise within a trial.
+        UserError: if times do not increase within a trial.
     """
     found = numbers(value, f"{name}: times")
     most = max(lengths)
@@ -110,7 +110,7 @@ def checked_times(value: Any, lengths: tuple[int, ...], name: str) -> list[str]:
         if len(wrong):
             at = int(wrong[0])
             raise UserError(
-                f"{name}: times must rise within a trial, but in trial {trial} they go from "
+                f"{name}: times must increase within a trial, but in trial {trial} they go from "
                 f"{found[trial, at]:g} to {found[trial, at + 1]:g} at step {at + 1}; sort the "
                 f"samples."
             )
@@ -128,7 +128,7 @@ def checked_times(value: Any, lengths: tuple[int, ...], name: str) -> list[str]:
 
 
 def per_step(value: Any, shape: tuple[int, ...], what: str, default: float) -> Numbers:
-    """Return numbers [trial, time] from one for each step or each trial; NaN is 0.
+    """Return numbers [trial, time], given one for each step or each trial; NaN becomes 0.
 
     Raises:
         UserError: if the shape does not fit.
@@ -143,7 +143,8 @@ def per_step(value: Any, shape: tuple[int, ...], what: str, default: float) -> N
         f"{what} must be [trial, time] = {list(shape)} or [trial], got the shape {found.shape}.",
     )
     require(
-        not np.isinf(found).any(), f"{what} holds infinite numbers; write 0 where there is none."
+        not np.isinf(found).any(),
+        f"{what} holds infinite numbers; write 0 where there is no value.",
     )
     return np.nan_to_num(found)
 
@@ -151,13 +152,13 @@ def per_step(value: Any, shape: tuple[int, ...], what: str, default: float) -> N
 def checked_choices(
     found: Numbers, name: str, *, is_readout: bool, options: int = 0
 ) -> tuple[str, Numbers]:
-    """Return the kind of choices, and them as [trial, time, place].
+    """Return the kind of the choices, and the choices as [trial, time, neuron or option].
 
     Args:
         found: the choices.
-        name: of the file.
+        name: name of the file.
         is_readout: whether they are binary choices of a readout.
-        options: how many there are at least.
+        options: the least number of options.
 
     Raises:
         UserError: if they are not binary, or not numbers of options.
@@ -171,14 +172,14 @@ def checked_choices(
         return ("readout", found[:, :, None]) if is_readout else ("binary", found)
     require(
         bool(((values >= 0) & (values == np.round(values))).all()) and len(values) > 0,
-        f"{name}: choices [trial, time] must be numbers of options from 0 on, or NaN for none, got "
+        f"{name}: choices [trial, time] must number the options from 0, or be NaN for none, got "
         f"{_listed(values)}; recode them, or give readout if they are binary.",
     )
     options = max(int(values.max()) + 1, options)
     require(
         2 <= options <= 1000,
-        f"{name}: choices name {amount(options, 'options')}; a choice needs at least 2 and at "
-        f"most 1000.",
+        f"{name}: choices are among {amount(options, 'options')}; give at least 2 and at most "
+        f"1000 options.",
     )
     chosen = (found[:, :, None] == np.arange(options)).astype(float)
     return "options", np.where(np.isfinite(found)[:, :, None], chosen, np.nan)
@@ -217,8 +218,8 @@ def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) ->
         values = observed[seen]
         require(
             bool((values >= 0).all() and (values == np.round(values)).all()),
-            f"{name}: counts must be whole numbers from 0 on, got {_listed(np.unique(values))}; "
-            f"give rates as activity.",
+            f"{name}: counts must be whole numbers of at least 0, got "
+            f"{_listed(np.unique(values))}; give rates as activity.",
         )
     if kind in ("activity", "counts", "binary"):
         silent = (np.where(seen, observed, 0.0) == 0).all((0, 1)) & ~never
@@ -235,7 +236,7 @@ def require_scale(observed: Numbers, inputs: Numbers, bounded: bool, name: str) 
         observed: activities; NaN where there are none.
         inputs: activities of the inputs.
         bounded: whether the model's activity is between −1 and 1.
-        name: of the file.
+        name: name of the file.
     """
     notes = []
     seen = observed[np.isfinite(observed)]

@@ -1,4 +1,4 @@
-"""The inferred rule beside two null models and published rules, on held-out data."""
+"""The inferred rule compared with two null models and published rules, on held-out data."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NULL, FITTED_NULL = "no plasticity", "no plasticity, W₀ fitted"
 
 
 class Judge:
-    """Compares models on held-out data with the null model of no plasticity.
+    """Compares models on held-out data with the null model, which has no plasticity.
 
-    Deviance explained is 1 − D/D₀, D₀ being the deviance without plasticity; its band comes from
-    the held-out units.
+    Deviance explained is 1 − D/D₀, where D₀ is the deviance without plasticity. Its confidence band
+    comes from resampling the held-out units.
 
     Args:
-        problem: of the fit.
-        test: the same with the held-out data.
+        problem: the problem of the fit.
+        test: the same problem with the held-out data.
         found: the inferred rule.
     """
 
@@ -60,7 +60,7 @@ class Judge:
         return mean_band(parts, (-np.inf, 1.0))
 
     def without(self, term: MonomialTerm) -> Band | None:
-        """Return how much less deviance is explained without a term, after a refit."""
+        """Return how much deviance explained is lost without a term, after a refit."""
         own = self._deviance(self._found)
         kept = [i for i, each in enumerate(self._found.terms) if each != term]
         terms = tuple(self._found.terms[i] for i in kept)
@@ -76,7 +76,7 @@ class Judge:
         return mean_band(parts)
 
     def models(self, *, known: bool) -> tuple[Compared, ...]:
-        """Return all models; the second null only if initial weights are `known`."""
+        """Return all models, the second null model only if initial weights are `known`."""
         found = self._found
         shown = [
             Compared(
@@ -96,7 +96,7 @@ class Judge:
 
     @property
     def _can_fit_weights(self) -> bool:
-        """Whether weights added to the given ones can be fitted, and tested on the same animals."""
+        """Whether a constant added to the given weights can be fitted and tested on all animals."""
         fitted = {t.animal for t in self._problem.data.trajectories}
         tested = {t.animal for t in self._test.data.trajectories}
         free, layer = self._problem.free, self._problem.layer

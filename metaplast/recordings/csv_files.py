@@ -1,13 +1,14 @@
-"""Recordings as .csv files: a row for each step, with the columns
+"""Recordings as .csv files: one row for each step, with the columns
 
-    trial            any number or name; its rows are the steps of a trial, in order
+    trial            any number or name; rows with the same one are the steps of a trial, in order
     time             optional
     x1, x2, …        inputs
     y1, y2, …        activity, or n1, n2, … counts, or c1, c2, … choices of neurons, or choice
     reward, plastic  optional
 
-An empty cell is NaN. Initial weights, if they are known, are in FILE.weights.csv beside FILE.csv,
-with the columns w1, w2, … and a row for each neuron; with a column trial, neurons of each trial.
+An empty cell is NaN. Known initial weights are in FILE.weights.csv beside FILE.csv, with the
+columns w1, w2, … and a row for each neuron. If it has a column trial, it has a row for each neuron
+of each trial.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from metaplast.base.words import amount
 from metaplast.recordings.columns import in_order
 from metaplast.recordings.damaged import damaged
 
-# The letter of numbered columns, and the array that they are.
+# The letter of numbered columns, and the array that they hold.
 _COLUMNS: Mapping[str, str] = MappingProxyType(
     {"x": "inputs", "y": "activity", "n": "counts", "c": "choices"}
 )
@@ -39,7 +40,7 @@ _PER_STEP = ("time", "reward", "plastic", "choice")
 
 @dataclass(frozen=True)
 class _Row:
-    """The cells of a row below the names, and its number in the file, from 1 on."""
+    """The cells of a row below the names, and its number in the file, counted from 1."""
 
     number: int
     cells: list[str]
@@ -49,7 +50,7 @@ def _rows(path: Path) -> tuple[list[str], list[_Row]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             numbered = enumerate(csv.reader(stream), start=1)
-            # A row of empty cells is left out, and counts as a row.
+            # An empty row is left out, but counts in the row numbers.
             rows = [_Row(n, row) for n, row in numbered if any(cell.strip() for cell in row)]
     except (OSError, ValueError, csv.Error) as error:
         raise damaged(path, "a CSV file", error) from None
@@ -84,7 +85,8 @@ def read_csv(path: AnyPath) -> dict[str, Any]:
     path = as_path(path, "recording")
     names, rows = _rows(path)
     require(
-        "trial" in names, f"{path} has no column trial; name the trial of each row, or give all 1."
+        "trial" in names,
+        f"{path} has no column trial; name the trial of each row, or write 1 in all rows.",
     )
     numbered: dict[str, list[int]] = {}
     for place in in_order(path, names):
@@ -142,7 +144,7 @@ def write_csv(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays, and initial weights to a file of their own.
 
     Raises:
-        UserError: if a table cannot hold one of them, or it cannot be written.
+        UserError: if a table cannot hold one of them, or the file cannot be written.
     """
     path = as_path(path, "recording")
     arrays = {name: np.asarray(value) for name, value in arrays.items()}

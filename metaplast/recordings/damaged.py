@@ -1,4 +1,4 @@
-"""What reading a damaged file raises, and the sentence for it."""
+"""The exceptions that reading a damaged file raises, and the error message for the user."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib_erro
 
 
 def damaged(path: AnyPath, what: str, error: Exception) -> UserError:
-    """Return the error for a file that is not `what`, or is damaged."""
+    """Return the error for a file that is damaged, or is not `what`."""
     reason = " ".join(str(error).split()).rstrip(".").replace(". ", "; ")[:120]
     return UserError(f"{path} is not {what} or is damaged ({reason}); check the file.")

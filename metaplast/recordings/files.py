@@ -1,6 +1,6 @@
 """Files of recordings: .npz, .h5 (or .hdf5), .csv and .nwb, in the layout of `recording`.
 
-An .npz or HDF5 file holds the arrays by name; for .csv see `csv_files`, for .nwb `nwb_files`.
+An .npz or HDF5 file holds the arrays by name. For .csv see `csv_files`, for .nwb see `nwb_files`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metaplast.recordings.hdf5_files import read_hdf5, require_h5py, write_hdf5
 from metaplast.recordings.nwb_files import read_nwb, require_pynwb, write_nwb
 from metaplast.recordings.recording import Recording
 
-# How a file of one array begins.
+# The first bytes of a .npy file, which holds one array.
 _ONE = b"\x93NUMPY"
 
 
@@ -48,15 +48,15 @@ def write_recording(path: AnyPath, arrays: Mapping[str, Any]) -> None:
 
 
 def require_format(path: AnyPath, *, writing: bool = False) -> None:
-    """Check that a file's name ends as one of the formats.
+    """Check that a file has the suffix of a known format.
 
     Args:
-        path: of the file.
-        writing: whether it is to be written.
+        path: path of the file.
+        writing: whether the file is to be written.
 
     Raises:
-        UserError: if it does not, a package that it needs is not installed, or the format is only
-            read.
+        UserError: if it does not, if a package that the format needs is not installed, or if the
+            file is to be written and metaplast only reads the format.
     """
     path = as_path(path)
     _format(path)

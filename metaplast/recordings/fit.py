@@ -1,4 +1,4 @@
-"""Gauss–Newton on exact sensitivities, with Levenberg's damping."""
+"""Fit a model by Gauss–Newton on exact sensitivities, with Levenberg–Marquardt damping."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from metaplast.terms.traces import MOST_TAU
 _ITERATIONS = 60
 TOLERANCE = 1e-10
 _DAMPING = 1e-12
-# Damping is raised by this factor when a step is refused, up to the most.
+# A refused step raises the damping by this factor, up to the maximum.
 _RAISE, _MOST_DAMPING = 30.0, 1e8
-# How far a step moves log τ at most.
+# The largest step of log τ.
 _FARTHEST = 1.0
 
 
@@ -28,9 +28,9 @@ class Fit:
     """A model fitted to data.
 
     Attributes:
-        terms: of the rule.
+        terms: the terms of the rule.
         parameters: the fitted values.
-        moments: at them.
+        moments: the moments at these values.
     """
 
     terms: tuple[MonomialTerm, ...]
@@ -47,19 +47,19 @@ def fit(
     problem: Problem, terms: tuple[MonomialTerm, ...], start: Parameters | None = None, *,
     tolerance: float = TOLERANCE,
 ) -> Fit:  # fmt: skip
-    """Return the model of least deviance, by Gauss–Newton from `start`.
+    """Return the model with the lowest deviance, by Gauss–Newton from `start`.
 
     Each step solves (H + λ diag H) δ = u; λ rises until the deviance falls. A step at which the
     weights diverge is refused.
 
     Args:
         problem: the data.
-        terms: of the rule.
+        terms: the terms of the rule.
         start: where to begin; None for no plasticity.
-        tolerance: converged if the deviance would fall by less than this share.
+        tolerance: the fit has converged if a step would lower the deviance by less than this share.
 
     Raises:
-        DivergedError: if the weights diverge at the start already.
+        DivergedError: if the weights already diverge at the start.
     """
     key = " ".join(["fit", *(term.name for term in terms)])
     known = problem.journal.recall(key)
@@ -122,7 +122,10 @@ def none(problem: Problem, terms: int) -> Parameters:
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
-    """Return H⁺ right, with H scaled to ones on its diagonal, without its empty directions."""
+    """Return H⁺ right, with H scaled to ones on its diagonal.
+
+    Directions without information are left out.
+    """
     if not len(information):
         return np.zeros_like(right)
     size = np.sqrt(np.maximum(np.diag(information), 1e-300))
@@ -144,7 +147,7 @@ def _step(information: Numbers, score: Numbers, damping: float) -> Numbers:
 
 
 def _moved_taus(before: tuple[float, ...], step: list[float]) -> tuple[float, ...]:
-    """Return log τ after its part of a step, which is taken from the step."""
+    """Return log τ after a step, and remove its entries from `step`."""
     found = []
     for value in before:
         change = min(max(float(step.pop(0)), -_FARTHEST), _FARTHEST)

@@ -1,9 +1,9 @@
-"""The time constants of a selected rule, fitted beside its coefficients.
+"""Fit the time constants of a selected rule together with its coefficients.
 
-Candidates have the time constants of a grid. After a selection, log τ of each kind of memory in the
-rule is fitted together with θ. A term that is no longer needed then leaves: two neighbours on the
-grid may have stood for one τ between them. Candidates that differ from a selected term in nothing
-but τ leave the pool, because the fit has tried all τ. The selection goes on from there.
+The time constants of candidates lie on a grid. After a selection, log τ of each kind of memory in
+the rule is fitted together with θ. A term that is then no longer needed is removed: two neighbours
+on the grid may have approximated one τ between them. Candidates that differ from a selected term
+only in τ leave the pool, because the fit has already optimized τ. The selection then continues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metaplast.recordings.score import Errors
 from metaplast.recordings.search import Selection, Step, Told, selection_of
 from metaplast.recordings.selection import select_from
 
-# Rounds of a fit of time constants and a selection after it.
+# Most rounds, each a fit of the time constants and then a selection.
 _ROUNDS = 3
 
 
@@ -31,12 +31,12 @@ class TimeConstant:
     """A fitted time constant.
 
     Attributes:
-        label: what has it, in print.
+        label: the trace or eligibility that has it, as printed.
         name: the same in plain letters.
         tau: τ, in steps.
         low: lower end of its interval.
         high: upper end.
-        terms: labels of the terms that share it.
+        terms: labels of the terms that share the time constant.
     """
 
     label: str
@@ -61,9 +61,9 @@ def with_fitted_taus(
 
     Args:
         problem: the data.
-        selection: of candidates on a grid.
-        seed: of the random signs in score tests.
-        told: receives a line about each step.
+        selection: the selection among candidates on a grid.
+        seed: seed of the random signs in score tests.
+        told: called with one line about each step.
     """
     for _ in range(_ROUNDS):
         clocks = clocks_of(selection.fit.terms)
@@ -77,7 +77,7 @@ def with_fitted_taus(
         selection = select_from(
             problem, pool, found, [*selection.steps, *steps], selection.threshold, seed, told
         )
-        # The last fit has moved τ once more: the terms have to say so.
+        # The last fit has changed τ once more; the terms must get these values.
         problem, found = _named(problem, selection.fit)
         pool = _others(selection.pool, found.terms)
         selection = selection_of(problem, pool, found, selection.steps, selection.threshold, seed)
@@ -100,17 +100,17 @@ def time_constants(problem: Problem, found: Fit, spread: Errors) -> tuple[TimeCo
 
 
 def tau_notes(found: Iterable[TimeConstant], longest: int) -> list[str]:
-    """Return notes about time constants that trials of at most `longest` steps do not tell."""
+    """Return notes about time constants that are too long for trials of at most `longest` steps."""
     return [
-        f"τ of {each.label} may be longer than the {longest} steps of a trial: these data hardly "
-        f"tell it."
+        f"τ of {each.label} may be longer than the {longest} steps of a trial: these data barely "
+        f"constrain it."
         for each in found
         if each.high > longest
     ]
 
 
 def _fitted(problem: Problem, selection: Selection, clocks: Sequence[Clock]) -> tuple[Problem, Fit]:
-    """Return the fit of the rule with its time constants; the problem knows which they are."""
+    """Return the fit of the rule and its time constants, and the problem that names them."""
     problem = replace(problem, free=replace(problem.free, clocks=tuple(clocks)))
     found = selection.fit
     taus = tuple(math.log(clock.tau) for clock in clocks)
@@ -118,7 +118,7 @@ def _fitted(problem: Problem, selection: Selection, clocks: Sequence[Clock]) -> 
 
 
 def _needed(problem: Problem, found: Fit, selection: Selection) -> tuple[Fit, list[Step]]:
-    """Return the rule without the terms that it does not need now, and the steps to it."""
+    """Return the rule without the terms that are no longer needed, and the steps to it."""
     steps: list[Step] = []
     penalty = selection.threshold**2 * selection.quadratic.dispersion
     while len(found.terms) > 1:
@@ -151,11 +151,11 @@ def _without(problem: Problem, found: Fit, term: MonomialTerm) -> Fit | None:
 
 
 def _named(problem: Problem, found: Fit) -> tuple[Problem, Fit]:
-    """Return a fit whose terms have the fitted time constants, and the problem that knows them."""
+    """Return a fit whose terms have the fitted time constants, and the problem that names them."""
     used = clocks_of(found.terms)
     values = zip(problem.free.clocks, found.parameters.log_taus, strict=True)
     taus = {clock: math.exp(log_tau) for clock, log_tau in values if clock in used}
-    # With τ of 1 there would be no memory.
+    # A term with τ = 1 would have no memory.
     taus = {clock: max(tau, 1.0 + 1e-6) for clock, tau in taus.items()}
     terms = tuple(term.timed(taus) for term in found.terms)
     clocks = clocks_of(terms)
@@ -167,7 +167,7 @@ def _named(problem: Problem, found: Fit) -> tuple[Problem, Fit]:
 
 
 def _others(pool: Iterable[MonomialTerm], kept: Sequence[MonomialTerm]) -> tuple[MonomialTerm, ...]:
-    """Return the pool with the terms `kept` instead of those that are the same but for τ."""
+    """Return the pool in which the terms `kept` replace those that differ from them only in τ."""
     same = {_timeless(term) for term in kept if term.memory.clocks}
     rest = [term for term in pool if term not in kept and _timeless(term) not in same]
     return (*rest, *kept)

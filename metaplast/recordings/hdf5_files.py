@@ -1,4 +1,4 @@
-"""Recordings as HDF5 files: a data set for each array."""
+"""Recordings as HDF5 files: one data set for each array."""
 
 from __future__ import annotations
 

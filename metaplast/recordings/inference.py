@@ -39,7 +39,7 @@ _LOSS = {
     "activity": "gaussian", "counts": "poisson", "binary": "bernoulli", "readout": "bernoulli",
     "options": "categorical", "weights": "gaussian",
 }  # fmt: skip
-# Absent candidates that are selected in at least this share of the draws are named.
+# The result lists absent candidates that are selected in at least this share of the resamples.
 _OFTEN = 0.05
 # Activations with values between −1 and 1.
 _BOUNDED = ("sigmoid", "tanh")
@@ -49,20 +49,22 @@ def infer(
     recordings: Sequence[Recording] | Recording, settings: InferenceSettings | None = None, *,
     compare: bool = True, told: Told = lambda _: None, journal: Journal | None = None,
 ) -> Inference:  # fmt: skip
-    """Return the rule that made some recordings, as far as they tell.
+    """Infer the plasticity rule behind some recordings.
 
     The network is one layer, y = f(W x), whose weights change by a sum of monomials in x, y, W and
     a reward. Terms are selected on all but the held-out trials.
 
     Args:
-        recordings: one for each animal, session or simulation, of one kind; or a single one.
-        settings: how; None for the usual ones.
+        recordings: one for each animal, session or simulation, all with the same kind of
+            observation; or a single one.
+        settings: the settings; None for the defaults.
         compare: whether to fit the null models and published rules.
-        told: receives a line about each step.
-        journal: of what an interrupted inference has computed; None for a new one.
+        told: called with one line about each step.
+        journal: the journal of an interrupted inference; None for a new one.
 
     Raises:
-        UserError: if the recordings do not fit together or the settings, or the model diverges.
+        UserError: if the recordings do not match each other or the settings, or if the model
+            diverges.
     """
     settings = settings or InferenceSettings()
     recordings = tuple(prepared(each, settings) for each in _each(recordings))
@@ -118,7 +120,7 @@ def _selected(
 
 
 def _each(given: Sequence[Recording] | Recording) -> Sequence[Recording]:
-    """Return recordings as a sequence, if they are such."""
+    """Return the given recordings as a sequence, after checking their types."""
     found = [given] if isinstance(given, Recording) else given
     wrong = [each for each in found if not isinstance(each, Recording)]
     require(
@@ -136,8 +138,8 @@ def _arranged(recordings: Sequence[Recording], settings: InferenceSettings) -> D
     )  # fmt: skip
     require(
         data.clusters > 1,
-        f"these recordings have {data.clusters} {data.cluster_unit} to fit, and at least 2 are "
-        f"needed; give more trials or steps.",
+        f"a fit needs at least 2 {data.cluster_unit}, but these recordings have {data.clusters}; "
+        f"give more trials or steps.",
     )
     return data
 
@@ -236,8 +238,8 @@ def _notes(
             found += require_scale(each.observed, each.inputs, bounded, each.name)
     if data.cluster_unit == "parts of trials":
         found.append(
-            f"few trials: {data.clusters} stretches of time count as independent; this is wrong if "
-            f"noise lasts longer than a stretch."
+            f"few trials: {data.clusters} stretches of time count as independent; intervals are "
+            f"too narrow if noise is correlated for longer than a stretch."
         )
     elif data.clusters < 10:
         found.append(

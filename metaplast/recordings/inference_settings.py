@@ -1,4 +1,4 @@
-"""The settings of an inference, and whether recordings fit them."""
+"""The settings of an inference, and checks that recordings match them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from metaplast.recordings.recording import Recording
 from metaplast.recordings.remembering import time_constants, with_memory
 
 Initial = Literal["auto", "given", "scale", "fitted"]
-# How the whole layer is seen, by the kind of observation; other kinds see each neuron.
+# The link of each kind of observation of the whole layer; other kinds observe each neuron.
 LINKS_OF: Mapping[str, str] = MappingProxyType({"readout": "readout", "options": "softmax"})
-# With fewer clusters than 7, no pattern of signs is rarer than 2 %; some are held out.
+# With fewer than 7 clusters, no pattern of signs is rarer than 2 %; some animals are held out.
 _FEWEST_ANIMALS = 10
 
 
@@ -39,22 +39,22 @@ class InferenceSettings(Settings):
     eta: float = 1.0
     """Rate that multiplies all coefficients."""
     initial: Initial = "auto"
-    """Initial weights: given in the files, given up to a fitted scale, or fitted; auto: given if
-    the files have them."""
+    """Initial weights: as given in the files, given up to a fitted scale, or fitted; auto: as given
+    if the files have them, else fitted."""
     gain: bool = False
     """Fit a gain between the model's and the observed activity."""
     held_out: float = 0.2
-    """Share of the trials, or animals, that is held out to compare models."""
+    """Share of the trials, or of the animals, that is held out to compare models."""
     by: str = "trials"
-    """What is held out and counts as independent: trials or animals."""
+    """Unit that is held out and counts as independent: trials or animals."""
     reward_memory: int = 0
     """Subtract the mean reward of the last N trials from the reward."""
     seed: int = 0
     """Seed of all random numbers."""
     traces: str = ""
-    """Also candidates with a trace instead of x or y, for each time constant, such as 5,20,80."""
+    """Add candidates with a trace instead of x or y, for each time constant, such as 5,20,80."""
     eligibilities: str = ""
-    """Also candidates with an eligibility times the reward, for each time constant."""
+    """Add candidates with an eligibility times the reward, for each time constant."""
     fit_tau: bool = True
     """Fit the time constants of the traces and eligibilities in the rule."""
 
@@ -62,7 +62,7 @@ class InferenceSettings(Settings):
         """Check the values.
 
         Raises:
-            UserError: if one is invalid, or of a wrong type.
+            UserError: if one is invalid, or has the wrong type.
         """
         super().__post_init__()
         _ = self.pool
@@ -98,9 +98,9 @@ class InferenceSettings(Settings):
 
 
 def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
-    """Return a recording less the expected reward, and less what cannot matter.
+    """Return a recording with the expected reward subtracted, and without unobserved neurons.
 
-    Neurons that were never observed matter to nothing else in a layer.
+    A neuron that was never observed influences nothing else in a layer.
     """
     memory = settings.reward_memory
     if memory:
@@ -121,10 +121,10 @@ def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
 
 
 def free_parameters(recordings: Sequence[Recording], settings: InferenceSettings) -> Free:
-    """Return what is fitted beside the coefficients.
+    """Return which parameters are fitted together with the coefficients.
 
     Raises:
-        UserError: if initial weights are to be given, and a file lacks them.
+        UserError: if the settings take initial weights from the files, and a file has none.
     """
     known = all(recording.weights is not None for recording in recordings)
     initial = settings.initial
@@ -133,7 +133,7 @@ def free_parameters(recordings: Sequence[Recording], settings: InferenceSettings
     lacking = [r.name for r in recordings if r.weights is None]
     require(
         initial == "fitted" or known,
-        f"--initial {initial} needs initial_weights in every file, but there are none in "
+        f"--initial {initial} needs initial_weights in every file, but these have none: "
         f"{', '.join(lacking[:3])}; give --initial fitted.",
     )
     return Free(initial == "scale", settings.gain, initial == "fitted")
@@ -143,7 +143,7 @@ def check(
     recordings: Sequence[Recording], pool: tuple[MonomialTerm, ...], settings: InferenceSettings,
     free: Free,
 ) -> None:  # fmt: skip
-    """Check that recordings fit each other, the candidates and the settings.
+    """Check that recordings match each other, the candidates and the settings.
 
     Raises:
         UserError: if they do not.
@@ -152,24 +152,24 @@ def check(
     _check_rewards(recordings, pool, settings)
     require(
         any(map(_shows_plasticity, recordings)),
-        "nothing was observed after a step at which weights change, so that no rule can be seen; "
-        "give trials of more steps, or the array continues.",
+        "nothing was observed after a step at which weights change, so no rule can be inferred; "
+        "give trials with more steps, or the array continues.",
     )
     _check_choices(recordings[0].kind, settings, free)
     require(
         not (settings.gain and recordings[0].kind == "weights"),
-        "--gain is of the observed activity, but only weights were observed; leave it out.",
+        "--gain fits the gain of observed activity, but only weights were observed; leave it out.",
     )
     by_animal = settings.by == "animals"
     require(
         not by_animal or len(recordings) >= _FEWEST_ANIMALS,
-        f"--by animals needs at least {_FEWEST_ANIMALS} files, because fewer cannot rule out "
-        f"chance, got {len(recordings)}; choose --by trials.",
+        f"--by animals needs at least {_FEWEST_ANIMALS} files, because with fewer no result is "
+        f"significant, got {len(recordings)}; choose --by trials.",
     )
     require(
         not (by_animal and free.initial),
-        "--by animals needs initial_weights in every file, because those of a held-out animal "
-        "cannot be fitted; choose --by trials.",
+        "--by animals needs initial_weights in every file, because the initial weights of a "
+        "held-out animal cannot be fitted; choose --by trials.",
     )
 
 
@@ -183,8 +183,8 @@ def _check_alike(recordings: Sequence[Recording]) -> None:
     shapes = {(r.pres, r.readout) for r in recordings}
     require(
         len(shapes) == 1,
-        "all files must have the same number of inputs and the same readout; run infer on one "
-        "after the other.",
+        "all files must have the same number of inputs and the same readout; run infer on each "
+        "file by itself.",
     )
 
 
@@ -195,13 +195,13 @@ def _check_rewards(
     lacking = [r.name for r in recordings if not r.has_reward]
     require(
         not rewarded or not lacking,
-        f"--terms {settings.terms} has terms with a reward, but there is none in "
+        f"--terms {settings.terms} has terms with a reward, but these files have no reward: "
         f"{', '.join(lacking[:3])}; choose taylor, or add the array reward.",
     )
     require(
         not rewarded or any(r.reward.any() for r in recordings),
-        f"--terms {settings.terms} has terms with a reward, but all rewards are 0, so they can say "
-        f"nothing; choose taylor.",
+        f"--terms {settings.terms} has terms with a reward, but all rewards are 0, so these terms "
+        f"have no effect; choose taylor.",
     )
 
 

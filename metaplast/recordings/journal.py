@@ -1,8 +1,8 @@
-"""What an inference has computed, so that an interrupted one continues where it stopped.
+"""A journal of the fits of an inference, so that an interrupted one continues where it stopped.
 
-An inference is a sequence of fits that depends on nothing but the recordings and the settings. Each
-fit is written as a line. When the inference begins again, it takes the lines one after the other
-instead of fitting, and arrives at the same numbers to the last bit.
+An inference is a sequence of fits that depends only on the recordings and the settings. Each fit is
+written as a line. A resumed inference reads the lines one after another instead of fitting again,
+and gets the same numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ RUN, FITS = "unfinished.json", "unfinished_fits.jsonl"
 
 
 class Journal:
-    """The fits of an inference in order; this one keeps nothing.
+    """The fits of an inference, in order. This base class keeps nothing.
 
-    A fit that has been kept is found by its key if it is the next one.
+    A kept fit is found by its key, and only if it is the next one.
     """
 
     def recall(self, key: str) -> dict[str, Any] | None:
@@ -44,7 +44,7 @@ class KeptJournal(Journal):
     """A journal in a folder.
 
     Args:
-        folder: where its files are.
+        folder: the folder with its files.
     """
 
     def __init__(self, folder: AnyPath) -> None:
@@ -60,10 +60,10 @@ class KeptJournal(Journal):
         """Return the journal of a new inference.
 
         Args:
-            folder: where its files are.
-            paths: of the recordings.
-            recordings: in them.
-            settings: of the inference.
+            folder: the folder for its files.
+            paths: paths of the recordings.
+            recordings: the recordings in these files.
+            settings: the settings of the inference.
 
         Raises:
             FileError: if nothing can be written there.
@@ -77,7 +77,7 @@ class KeptJournal(Journal):
         return cls(folder)
 
     def recall(self, key: str) -> dict[str, Any] | None:
-        """Return the next fit if it has this key; else forget it and all after it."""
+        """Return the next fit if it has this key; else drop it and all later ones."""
         if self._next >= len(self._lines):
             return None
         line = self._lines[self._next]
@@ -99,13 +99,13 @@ class KeptJournal(Journal):
         self._next = len(self._lines)
 
     def remove(self) -> None:
-        """Delete the files: the inference is complete, or cannot be made."""
+        """Delete the files: the inference is complete, or has failed."""
         for name in (RUN, FITS):
             (self._folder / name).unlink(missing_ok=True)
 
 
 def unfinished(folder: AnyPath) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """Return path and digest of the recordings of an interrupted inference, and its settings.
+    """Return the paths and digests of the recordings of an interrupted inference, and its settings.
 
     Raises:
         UserError: if the folder holds none.
@@ -113,7 +113,7 @@ def unfinished(folder: AnyPath) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     folder = as_path(folder, "folder")
     require(
         (folder / RUN).is_file(),
-        f"{folder} holds no interrupted inference; give the folder of one that did not end.",
+        f"{folder} holds no interrupted inference; give the folder of one that was interrupted.",
     )
     data = read_json(folder / RUN, "an interrupted inference")
     try:
@@ -138,7 +138,7 @@ def digest(recording: Recording) -> str:
 
 
 def plain(at: Parameters) -> dict[str, Any]:
-    """Return parameters as plain data, exactly."""
+    """Return parameters as plain data, without rounding."""
     return {
         "theta": [float(value) for value in at.theta], "scale": float(at.scale),
         "gain": float(at.gain), "log_taus": list(at.log_taus),
@@ -163,7 +163,7 @@ def _numbers(text: Sequence[Any]) -> Numbers:
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file as far as they are whole; what follows them is cut off."""
+    """Return the complete lines of a file, and cut off the rest of the file."""
     if not path.is_file():
         return []
     raw, found, end = path.read_bytes(), [], 0

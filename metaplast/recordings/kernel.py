@@ -1,10 +1,10 @@
-"""The compiled steps of the layer with the derivatives of its activity by all coefficients.
+"""Compiled steps of the layer, with the derivatives of its activity by all coefficients.
 
-With S_k = ∂W/∂θ_k, carried forward beside the weights,
+With S_k = ∂W/∂θ_k, carried forward together with the weights,
 
     ∂y/∂θ_k = f'(z) (S_k x),    S_k ← S_k + η (F_k + ∂g/∂W ⊙ S_k + ∂g/∂y ∂y/∂θ_k),
 
-where g = Σ_k θ_k F_k. Rows of W are independent of each other. This module imports numba; it is
+where g = Σ_k θ_k F_k. Rows of W are independent of each other. This module imports numba, so it is
 imported only when a fit begins.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from metaplast.base.bands import Numbers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# Weights beyond this have diverged.
+# Weights larger than this have diverged.
 LARGEST = 1e8
 
 
@@ -30,12 +30,12 @@ def compiled(function: Function) -> Function:
     options = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}
     try:
         return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # There is no folder in which compiled code could be kept.
+    except RuntimeError:  # There is no folder to keep compiled code in.
         return cast(Function, njit(**options)(function))
 
 
 def inlined(function: Function) -> Function:
-    """Return `function` to be compiled as part of its callers."""
+    """Return `function`, compiled into its callers."""
     njit: Any = numba.njit
     return cast(Function, njit(inline="always")(function))
 
@@ -59,7 +59,7 @@ def activity(code: int, z: float) -> tuple[float, float]:
 
 @compiled
 def most(powers: Any, column: int) -> int:
-    """Return one more than the highest exponent in a column, at least 2."""
+    """Return the highest exponent in a column plus one, at least 2."""
     found = 1
     for k in range(powers.shape[0]):
         found = max(found, powers[k, column])
@@ -148,10 +148,10 @@ def advance(
     code: int, eta: float, theta: Numbers, powers: Any, inputs: Numbers, reward: Numbers,
     plastic: Any, weights: Numbers, slopes: Numbers, y: Numbers, dy: Numbers,
 ) -> bool:  # fmt: skip
-    """Go through some steps of one trajectory; return False if the weights diverge.
+    """Run some steps of one trajectory; return False if the weights diverge.
 
     Args:
-        code: of the activation.
+        code: number of the activation.
         eta: the rate.
         theta: coefficients, [term].
         powers: exponents of x, y, W, r, [term, 4].
@@ -160,8 +160,8 @@ def advance(
         plastic: whether the weights change at a step, [time].
         weights: W, [post, pre]; changed in place.
         slopes: ∂W/∂parameter, [post, parameter, pre]; changed in place. The first parameters are
-            θ of the terms; the others change no weight by themselves, such as the scale of W_0.
-            May have no parameter.
+            θ of the terms. The others, such as the scale of W_0, do not enter the change of the
+            weights directly. The axis may be empty.
         y: the activities, [time, post]; written.
         dy: their derivatives, [time, post, parameter]; written.
     """

@@ -1,13 +1,13 @@
 """The gradient of the deviance over long recordings, by reverse mode with checkpoints.
 
-The forward sensitivities of `kernel` cost one matrix for each coefficient. For a gradient alone,
-which needs no information matrix, going back through the steps is cheaper by about that number:
-the weights are kept every √T steps, and the steps between two of them are run again on the way
-back. With M̄ = ∂L/∂W after a step, per synapse,
+The forward sensitivities of `kernel` cost one matrix for each coefficient. If only the gradient is
+needed, and no information matrix, reverse mode is cheaper by about the number of coefficients. The
+weights are kept every √T steps, and the steps between are run again on the way back. With
+M̄ = ∂L/∂W after a step, per synapse,
 
     θ̄_k += η M̄·F_k,    ȳ += η M̄·∂g/∂y,    M̄ ← M̄ (1 + η ∂g/∂W) + f'(z) ȳ x.
 
-Weights V that were observed before a step add 2 λ (W − V) to M̄.
+Weights V that were observed before a step add 2 λ (W − V) to M̄, with the precision λ of `moments`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _forward(
     code: int, eta: float, theta: Numbers, terms: Places, x: Numbers, r: Numbers, plastic: Flags,
     w: Numbers, kept: Numbers, y: Numbers,
 ) -> bool:  # fmt: skip
-    """Go through some steps; write y, and to `kept` the weights before each step."""
+    """Run some steps; write y, and write the weights before each step to `kept`."""
     pres = w.shape[1]
     most_x, most_w = most(terms, 0), most(terms, 2)
     xs, table = np.ones((most_x, pres)), np.zeros((2, most_w, most_x))
@@ -111,7 +111,7 @@ def _sums(
     w: Numbers, m: Numbers, xs: Numbers, parts: Numbers, power: Numbers, own: Numbers,
     sums: Numbers,
 ) -> float:  # fmt: skip
-    """Write Σ_j M̄ x^a W^c, from which every θ̄_k follows, and M̄ ∂g/∂W; return M̄·∂g/∂y."""
+    """Write Σ_j M̄ x^a W^c, which give every θ̄_k, and M̄ ∂g/∂W; return M̄·∂g/∂y."""
     most_x, most_w, pres = xs.shape[0], parts.shape[1], w.shape[0]
     through = 0.0
     own[:] = 0.0
@@ -137,7 +137,7 @@ def _back(
     code: int, eta: float, theta: Numbers, terms: Places, x: Numbers, r: Numbers, plastic: Flags,
     kept: Numbers, y_bar: Numbers, w_bar: Numbers, theta_bar: Numbers,
 ) -> None:  # fmt: skip
-    """Go back through some steps; `w_bar` is ∂L/∂W after them, then before them."""
+    """Go back through some steps; replace `w_bar`, ∂L/∂W after them, by ∂L/∂W before them."""
     pres = w_bar.shape[1]
     most_x, most_w = most(terms, 0), most(terms, 2)
     xs, table = np.ones((most_x, pres)), np.zeros((2, most_w, most_x))
@@ -172,12 +172,12 @@ def gradient(
 ) -> tuple[float, Numbers]:
     """Return the deviance and its gradient by the coefficients, [term].
 
-    Memory is that of the weights at 2 √T steps, T being the steps of a trajectory. Held-out steps
-    do not count.
+    It keeps the weights of 2 √T steps in memory for a trajectory of T steps. Held-out steps do not
+    count.
 
     Args:
-        problem: data, network and loss; what is observed must be the neurons.
-        terms: of the rule.
+        problem: data, network and loss; the neurons themselves must be observed.
+        terms: the terms of the rule.
         at: the parameters.
 
     Raises:
@@ -186,8 +186,8 @@ def gradient(
     """
     require(
         not clocks_of(terms),
-        "gradient() takes terms without traces and eligibilities; Problem.moments has the gradient "
-        "of all terms.",
+        "gradient() takes terms without traces and eligibilities; use Problem.moments for terms "
+        "that have them.",
     )
     total, theta_bar = 0.0, np.zeros(len(terms))
     powers = np.array([term.exponents for term in terms], dtype=np.int64).reshape(-1, 4)
@@ -239,6 +239,6 @@ def _one(
 
 
 def _spans(each: Trajectory, length: int) -> list[slice]:
-    """Return stretches of at most `length` steps; each observation of weights begins one."""
+    """Return stretches of at most `length` steps; a new one begins where weights were observed."""
     starts = sorted({*range(0, each.steps, length), *each.weights})
     return [slice(start, end) for start, end in pairwise([*starts, each.steps])]

@@ -1,7 +1,8 @@
 """How far observations are from their expected values: one loss for each kind of observation.
 
-Each loss has the deviance D(o, μ), the derivative of −D/2 by μ, and the weight w = 1/Var(o) up to
-the dispersion φ, so that Fisher's information is Σ w ∂μ ∂μᵀ / φ:
+For an observation o with expected value μ, each loss has the deviance D(o, μ), the derivative of
+−D/2 by μ, and the weight w = φ/Var(o) with the dispersion φ. The Fisher information is
+Σ w ∂μ ∂μᵀ / φ.
 
     gaussian     D = (o − μ)²                               w = 1           φ = noise variance
     poisson      D = 2 (o log(o/μ) − o + μ)                 w = 1/μ         φ = 1
@@ -20,7 +21,7 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 
-# Probabilities and rates are kept this far from where their logarithm is infinite.
+# Probabilities and rates stay at least this far from values whose logarithm is infinite.
 _TINY = 1e-12
 
 
@@ -31,7 +32,7 @@ class Loss(ABC):
     has_noise: ClassVar[bool] = False
 
     def within(self, mean: Numbers) -> Numbers:
-        """Return expected values, moved into the range that the loss allows."""
+        """Return expected values, clipped to the range that the loss allows."""
         return mean
 
     @abstractmethod
@@ -48,7 +49,7 @@ class Loss(ABC):
 
 
 class Gaussian(Loss):
-    """Squared differences; the variance of the noise is estimated."""
+    """Squared differences; the variance of the noise is estimated from the data."""
 
     name, has_noise = "gaussian", True
 

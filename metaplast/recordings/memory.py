@@ -18,7 +18,7 @@ from metaplast.base.errors import UserError, require, shown
 from metaplast.terms.traces import MOST_TAU
 
 _TAU = r"\d+(?:[._]\d+)?"
-# A factor of a name: a power of a letter, and perhaps its trace, as in xx_20.
+# A factor in the name of a term: a power of a letter, or the letter with its trace, as in xx_20.
 _SIDES = "".join(
     rf"(?:{s}(?P<{s}>[23]?)(?!\d|_\d))?(?:{s}(?P<{s}_power>2?)_(?P<{s}_tau>{_TAU}))?" for s in "xy"
 )
@@ -31,11 +31,11 @@ _BARS = {"x": "x̄", "y": "ȳ", "r": "r̄"}
 
 
 class Clock(NamedTuple):
-    """A time constant of a rule: what has it, and its value in steps.
+    """A time constant of a rule: the trace or eligibility that has it, and its value in steps.
 
     Attributes:
         kind: "x", "y" or "r" for a trace, "e" for eligibilities.
-        power: of what a trace follows, 1 or 2.
+        power: 1 or 2; a trace follows this power of the activity.
         tau: τ.
     """
 
@@ -45,7 +45,7 @@ class Clock(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What has the time constant, in print: x̄, ⟨y²⟩, r̄ or E."""
+        """The trace or eligibility that has it, as printed: x̄, ⟨y²⟩, r̄ or E."""
         if self.kind == "e":
             return "E"
         return f"⟨{self.kind}²⟩" if self.power == 2 else _BARS[self.kind]
@@ -53,13 +53,13 @@ class Clock(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Memory:
-    """Traces that multiply a term, and its eligibility; a τ of 0 is none.
+    """The traces that multiply a term, and its eligibility; τ = 0 means that there is none.
 
     Attributes:
         pre: τ of the trace of x, or of x² if `pre_power` is 2.
-        post: the same of y.
+        post: the same for y.
         reward: τ of the trace of the reward.
-        eligible: τ of the eligibility of all factors but those of the reward.
+        eligible: τ of the eligibility, which collects all factors except the reward.
     """
 
     pre: float = 0.0
@@ -78,8 +78,8 @@ class Memory:
         for tau in (self.pre, self.post, self.reward, self.eligible):
             require(
                 tau == 0 or 1 < tau <= MOST_TAU,
-                f"the time constant of a trace or an eligibility is above 1 and at most 1e9 steps, "
-                f"got {tau:g}; with 1 step there is no memory.",
+                f"the time constant of a trace or an eligibility must be above 1 and at most 1e9 "
+                f"steps, got {tau:g}; with 1 step there is no memory.",
             )
 
     @property
@@ -102,7 +102,7 @@ NOTHING = Memory()
 
 
 def letters(memory: Memory) -> dict[str, str]:
-    """Return the part of a name that each trace is, by letter: `x_20`, `y2_100`."""
+    """Return how each trace is written in a name, by letter: `x_20`, `y2_100`."""
     return {
         c.kind: f"{c.kind}{2 if c.power == 2 else ''}_{_spelled(c.tau)}"
         for c in memory.clocks
@@ -111,7 +111,7 @@ def letters(memory: Memory) -> dict[str, str]:
 
 
 def ending(memory: Memory) -> str:
-    """Return how the name of a term ends: `_e5` with an eligibility."""
+    """Return the end of a term's name: `_e5` for an eligibility of 5 steps."""
     return f"_e{_spelled(memory.eligible)}" if memory.eligible else ""
 
 
@@ -125,12 +125,12 @@ def bars(memory: Memory) -> dict[str, str]:
 
 
 def rounded(tau: float) -> str:
-    """Return a time constant as it is printed."""
+    """Return the printed form of a time constant."""
     return f"{tau:.3g}" if tau < 1000 else f"{tau:.0f}"
 
 
 def memory_in(found: re.Match[str]) -> Memory:
-    """Return what a name matched by `NAME` remembers.
+    """Return the memory in a name matched by `NAME`.
 
     Raises:
         UserError: if a time constant is too small or too large.

@@ -1,16 +1,18 @@
-"""The compiled steps of a layer whose rule has traces and eligibilities, with all derivatives.
+"""Compiled steps of a layer whose rule has traces and eligibilities, with all derivatives.
 
-As in `kernel`, S_k = ∂W/∂p_k is carried forward beside the weights; p are the coefficients, log τ
-of traces and eligibilities, and others. With ρ = 1/τ and u = log τ, so that ∂ρ/∂u = −ρ,
+As in `kernel`, S_k = ∂W/∂p_k is carried forward together with the weights. The parameters p are the
+coefficients, log τ of traces and eligibilities, and others. With ρ = 1/τ and u = log τ, so that
+∂ρ/∂u = −ρ,
 
     v̄ ← v̄ + ρ (v − v̄),          ∂v̄/∂p_k ← (1 − ρ) ∂v̄/∂p_k + ρ ∂v/∂p_k,
                                 ∂v̄/∂u   gains  −ρ (v − v̄),
     E ← (1 − ρ) E + F,          ∂E/∂p_k ← (1 − ρ) ∂E/∂p_k + ∂F/∂p_k,
                                 ∂E/∂u   gains  ρ E,
 
-v̄ and E being those before the step. F = Y X W^c is the product of a factor Y of the neuron and a
-factor X of its input, both powers of the activity times perhaps a trace. A rule is
-Σ_k θ_k R F or Σ_k θ_k R E with a factor R of the reward. This module imports numba.
+where v̄ and E on the right are the values before the step. F = Y X W^c is the product of a factor Y
+of the neuron and a factor X of its input; each is a power of the activity, times a trace if the
+term has one. A term of the rule is θ_k R F or θ_k R E with a factor R of the reward. This module
+imports numba.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from metaplast.recordings.memory_plan import Factors, Kept, Plan, Row, Traces
 
 @compiled
 def _follow(value: Numbers, traces: Traces, kept: Numbers, by_tau: Numbers) -> None:
-    """Let traces, [trace, place], follow the powers of some values, [place]."""
+    """Update traces, [trace, neuron], with the powers of some values, [neuron]."""
     for m in range(kept.shape[0]):
         rate = traces.rate[m]
         for j in range(kept.shape[1]):
@@ -82,7 +84,7 @@ def _of_neuron(plan: Plan, i: int, y: float, dy: Numbers, kept: Kept, factors: F
 
 @compiled
 def _collect(plan: Plan, i: int, slopes: Numbers, kept: Kept, factors: Factors, row: Row) -> None:
-    """Update the eligibilities of a row, those in the rule with their derivatives."""
+    """Update the eligibilities of a row, and the derivatives of those that the rule uses."""
     for e in range(plan.eligible.shape[0]):
         p, q, c = plan.eligible[e, 0], plan.eligible[e, 1], plan.eligible[e, 2]
         place = plan.eligible[e, 3]
@@ -168,7 +170,7 @@ def _carry(
 def _carry_memory(
     plan: Plan, i: int, k: int, eta: float, slopes: Numbers, kept: Kept, factors: Factors, row: Row
 ) -> None:
-    """Add what a term of the rule owes to its eligibility and to its traces of x and r."""
+    """Add the derivatives of a term that come from its eligibility and its traces of x and r."""
     p, q, c = plan.terms[k, 0], plan.terms[k, 1], plan.terms[k, 2]
     d, e = plan.terms[k, 3], plan.terms[k, 4]
     size = eta * plan.theta[k] * factors.r[d]
@@ -209,12 +211,12 @@ def advance_with_memory(
     code: int, eta: float, plan: Plan, inputs: Numbers, reward: Numbers, plastic: Flags,
     starts: Flags, weights: Numbers, slopes: Numbers, kept: Kept, y: Numbers, dy: Numbers,
 ) -> bool:  # fmt: skip
-    """Go through some steps of one trajectory; return False if the weights diverge.
+    """Run some steps of one trajectory; return False if the weights diverge.
 
-    As `kernel.advance`, with the rule and its time constants in a plan.
+    Like `kernel.advance`, but the rule and its time constants come as a plan.
 
     Args:
-        code: of the activation.
+        code: number of the activation.
         eta: the rate.
         plan: the rule.
         inputs: x, [time, pre].

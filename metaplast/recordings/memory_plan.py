@@ -1,7 +1,7 @@
-"""Terms with memory as tables of numbers for the compiled steps, and what is kept between steps.
+"""Terms with memory as tables of numbers for the compiled steps, and the state between steps.
 
-Factors, traces and eligibilities that several terms share occur once. Parameters are numbered: the
-coefficients of the terms, then the fitted time constants, then others.
+Factors, traces and eligibilities that several terms share occur once. Parameters are numbered in
+this order: the coefficients of the terms, the fitted time constants, all others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Traces(NamedTuple):
     """The traces of x, of y or of the reward.
 
     Attributes:
-        power: of what each follows, [trace].
+        power: the power of the activity or reward that each trace follows, [trace].
         rate: 1/τ, [trace].
         clock: number of the parameter log τ, [trace]; -1 if it is not fitted.
     """
@@ -32,16 +32,16 @@ class Traces(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The tables; a trace or an eligibility of -1 is none.
+    """The tables; -1 in the place of a trace or an eligibility means that there is none.
 
     Attributes:
         theta: coefficients, [term].
         terms: factor of x, factor of y, exponent of W, factor of r, eligibility, [term, 5].
         pre: exponent of x and trace, [factor of x, 2].
-        post: the same of y.
-        reward: the same of r.
-        eligible: factor of x, factor of y, exponent of W, place among those in rules with
-            derivatives (or -1), [eligibility, 4].
+        post: the same for y.
+        reward: the same for r.
+        eligible: factor of x, factor of y, exponent of W, and place in `Kept.eligible_by` (-1 for
+            an eligibility without derivatives), [eligibility, 4].
         decay: 1/τ of each eligibility.
         decay_clock: number of its parameter log τ, or -1.
         x, y, r: the traces.
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is kept between steps, with its derivatives; all is zero when a trial begins.
+    """The state between steps with its derivatives; all of it is zero when a trial begins.
 
     Attributes:
         x: traces of x, [trace, pre].
@@ -71,7 +71,7 @@ class Kept(NamedTuple):
         y: traces of y, [post, trace].
         y_by: their derivatives, [post, trace, parameter].
         eligible: E, [post, eligibility, pre].
-        eligible_by: derivatives of those in the rule, [post, place, parameter, pre].
+        eligible_by: derivatives of the eligibilities in the rule, [post, place, parameter, pre].
     """
 
     x: Numbers
@@ -90,8 +90,8 @@ class Factors(NamedTuple):
     Attributes:
         x, x_by_tau: [factor, pre].
         r, r_by_tau: [factor].
-        y: of one neuron, [factor].
-        y_by: its derivatives by all parameters, [factor, parameter].
+        y: the factors of y of one neuron, [factor].
+        y_by: their derivatives by all parameters, [factor, parameter].
     """
 
     x: Numbers
@@ -103,12 +103,12 @@ class Factors(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What changes a row of W in a step.
+    """The change of one row of W in a step.
 
     Attributes:
-        change: its change, [pre].
-        by_w: the derivative of the change by W, [pre].
-        by_y: by each factor of the neuron, [factor, pre].
+        change: the change, [pre].
+        by_w: its derivative by W, [pre].
+        by_y: its derivative by each factor of the neuron, [factor, pre].
         powers: 1, W, W², W³, [power, pre].
         uses: whether the rule has a factor of the neuron, [factor].
     """
@@ -121,7 +121,7 @@ class Row(NamedTuple):
 
 
 class _Table:
-    """Rows that occur once, with their numbers."""
+    """Distinct rows, numbered in the order in which they were added."""
 
     def __init__(self) -> None:
         self.rows: dict[Any, int] = {}
@@ -140,10 +140,10 @@ def plan(
     """Return the tables of some terms.
 
     Args:
-        terms: of the rule, and others.
+        terms: the terms of the rule, and other candidates.
         theta: coefficients, [term].
-        taus: values of the time constants that differ from those of the terms.
-        clocks: time constants with derivatives; their parameters follow those of the terms.
+        taus: the time constants whose values differ from those in the terms.
+        clocks: time constants with derivatives; their parameters come after the coefficients.
     """
     traces = {kind: _Table() for kind in "xyr"}
     sides = {kind: _Table() for kind in "xyr"}
@@ -186,7 +186,7 @@ def _timed(
 
 
 def nothing_kept(made: Plan, posts: int, pres: int, parameters: int) -> Kept:
-    """Return what is kept when a trial begins."""
+    """Return the state at the start of a trial."""
     x, y, r = (len(t.rate) for t in (made.x, made.y, made.r))
     in_rule = int((made.eligible[:, 3] >= 0).sum())
     return Kept(

@@ -1,4 +1,4 @@
-"""An inferred rule with traces or eligibilities as a program of its own; see `program`."""
+"""An inferred rule with traces or eligibilities as a stand-alone program; see `program`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def nothing_kept(w):
 
 
 def change(x, y, w, r, kept):
-    """Return the change of the weights, [post, pre], and what is kept for the next step.
+    """Return the change of the weights, [post, pre], and the traces and eligibilities.
 
-    x: inputs, [pre]; y: activity, [post]; w: weights, [post, pre]; r: reward; kept: from the step
-    before, or `nothing_kept`.
+    x: inputs, [pre]; y: activity, [post]; w: weights, [post, pre]; r: reward; kept: traces and
+    eligibilities from the previous step, or from `nothing_kept` at the start of a trial.
     """
     x, y = x[None, :], y[:, None]
     now = {{}}
@@ -68,7 +68,7 @@ _SHAPES = {"x": "np.zeros((1, pres))", "y": "np.zeros((posts, 1))", "r": "0.0"}
 
 
 def parts(terms: Sequence[MonomialTerm]) -> dict[str, object]:
-    """Return what the template takes of the terms: TAU, what is kept, its updates, the sum."""
+    """Return the parts of the template: TAU, initial traces, their updates, and the sum."""
     names = _names(terms)
     begin, update, taus = [], [], {}
     for key, (clock, inner) in names.items():
@@ -90,7 +90,7 @@ def parts(terms: Sequence[MonomialTerm]) -> dict[str, object]:
 
 
 def _names(terms: Sequence[MonomialTerm]) -> dict[str, tuple[Clock, str]]:
-    """Return a name for each trace and eligibility, traces first; for these what they collect."""
+    """Return a name for each trace and eligibility, with its clock and an eligibility's product."""
     found: dict[str, tuple[Clock, str]] = {}
     for clock in clocks_of(terms):
         if clock.kind != "e":
@@ -110,7 +110,7 @@ def _key(clock: Clock, inner: str, names: dict[str, tuple[Clock, str]]) -> str:
 
 
 def _factors(term: MonomialTerm, kinds: str, names: dict[str, tuple[Clock, str]]) -> list[str]:
-    """Return the factors of some letters: powers, and traces that are kept."""
+    """Return the factors of a term for the letters `kinds`: powers and traces."""
     clocks = {clock.kind: clock for clock in term.memory.clocks}
     found = []
     for letter, power in zip("xywr", term.exponents, strict=True):

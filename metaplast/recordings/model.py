@@ -1,13 +1,13 @@
-"""The network whose rule is inferred: one layer of neurons, and how they are observed.
+"""The network whose rule is inferred: one layer of neurons, and how it is observed.
 
     z_t = W_t x_t,    y_t = f(z_t),    W_{t+1} = W_t + η p_t Σ_k θ_k F_k(x_t, y_t, W_t, r_t),
 
 with x_t [pre], y_t [post], W [post, pre], and p_t = 1 at the steps at which the weights change.
-What is observed is, up to noise, the expected value μ_t:
+Observations are noisy; their expected value μ_t is one of
 
-    each neuron:     μ = gain · y                       (activity, spike counts, binary choices)
-    a readout v:     μ = σ(v · y)                       (accept or reject)
-    the largest:     μ = softmax(y)                     (one of several options)
+    neurons:         μ = gain · y                       (activity, spike counts, binary choices)
+    readout v:       μ = σ(v · y)                       (accept or reject)
+    softmax:         μ = softmax(y)                     (a choice of one of several options)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require_choice
 
-# How the kernel numbers the functions f.
+# The kernel's numbers of the functions f.
 ACTIVATIONS: Mapping[str, int] = MappingProxyType(
     {"linear": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4}
 )
@@ -34,12 +34,12 @@ def _sigmoid(z: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of plastic synapses, and what is seen of it.
+    """One layer of plastic synapses, and how it is observed.
 
     Attributes:
         activation: the function f, a key of `ACTIVATIONS`.
         eta: the rate η that multiplies all coefficients.
-        link: what is observed: "neurons", "readout" or "softmax".
+        link: how the layer is observed: "neurons", "readout" or "softmax".
         readout: fixed weights v of the readout, one for each neuron.
     """
 

@@ -1,15 +1,15 @@
-"""What a fit needs of the data, summed over clusters: never the whole Jacobian.
+"""The sums over the data that a fit needs, for each cluster; the Jacobian is never stored whole.
 
 For parameters p with slopes J = ∂μ/∂p, residual score s and weight w at each observation,
 
     deviance_c = Σ D,    u_c = Σ s J  [parameter],    H_c = Σ w J Jᵀ  [parameter, parameter],
 
-over the observations of cluster c. A weight that was observed as V adds λ (V − W)²; its precision λ
-is the variance φ of the other observations over that of a weight's noise.
+over the observations of cluster c. A weight that was observed as V adds λ (V − W)². Its precision λ
+is the variance φ of the other observations divided by the variance of the noise on weights.
 
 If initial weights are fitted, each row of W has its own block b of parameters. J is then replaced
-by J − P J_b with P = B C⁻¹, B = Σ w J J_bᵀ, C = Σ w J_b J_bᵀ, so that u and H are those of the
-other parameters with the blocks fitted beside them.
+by J − P J_b with P = B C⁻¹, B = Σ w J J_bᵀ, C = Σ w J_b J_bᵀ. This eliminates the blocks: u and H
+of the other parameters then account for initial weights that are fitted together with them.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import NOTHING, Free, Parameters, Piece, SeenWeights, Walk
 from metaplast.recordings.trajectory import Data
 
-# A ridge on fitted initial weights, relative to their mean information: inputs may span no space.
+# A ridge on fitted initial weights, relative to their mean information: the inputs may not span the
+# whole input space.
 _RIDGE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """The information on fitted initial weights, by animal and neuron.
+    """The information about fitted initial weights, by animal and neuron.
 
     Attributes:
         projection: P = B C⁻¹, [post, parameter, pre] by animal.
         step: C⁻¹ Σ s J_b, the step of the weights if nothing else changes, [post, pre] by animal.
-        promised: the fall of the deviance that this step promises.
+        promised: how much this step is predicted to lower the deviance.
     """
 
     projection: Mapping[int, Numbers]
@@ -57,8 +58,8 @@ class Moments:
         count: observations, [cluster].
         score: u, [cluster, parameter]; the terms come first, then log τ, scale and gain.
         information: H, [cluster, parameter, parameter].
-        blocks: of fitted initial weights, or None.
-        weights: sum of the squared errors of observed weights, and their number.
+        blocks: the blocks of fitted initial weights, or None.
+        weights: the sum of the squared errors of observed weights, and the number of these weights.
     """
 
     deviance: Numbers
@@ -81,10 +82,10 @@ class Problem:
     Attributes:
         data: the trajectories.
         layer: the network.
-        loss: of the observations.
+        loss: the loss of the observations.
         free: what is fitted beside θ.
-        precision: λ, of an observed weight.
-        journal: of the fits that have been made.
+        precision: λ, the precision of an observed weight.
+        journal: the journal of fits.
     """
 
     data: Data
@@ -97,7 +98,7 @@ class Problem:
     def deviances(
         self, terms: tuple[MonomialTerm, ...], at: Parameters, *, test: bool = False
     ) -> tuple[Numbers, Numbers]:
-        """Return deviance and number of observations of each cluster, or of each held-out unit.
+        """Return the deviance and the number of observations of each cluster or held-out unit.
 
         Raises:
             DivergedError: if the weights diverge.
@@ -118,7 +119,7 @@ class Problem:
         return deviance, count
 
     def moments(self, terms: tuple[MonomialTerm, ...], at: Parameters) -> Moments:
-        """Return the sums at some parameters; θ of a term may be zero.
+        """Return the sums at the parameters `at`; coefficients may be zero.
 
         Raises:
             DivergedError: if the weights diverge.
@@ -171,7 +172,7 @@ def _of_weights(weights: SeenWeights, projection: Numbers | None) -> tuple[Numbe
 
 
 def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
-    """Return what each row of W contributes to the normal equations, eliminated."""
+    """Return the elimination of the initial weights of each row of W from the normal equations."""
     count = len(walk.terms) + walk.free.count
     sums: dict[int, tuple[Numbers, Numbers, Numbers]] = {}
     for each in problem.data.trajectories:
@@ -213,7 +214,7 @@ def _eliminated(cross: Numbers, own: Numbers, score: Numbers) -> tuple[Numbers, 
 
 
 def _runs(clusters: Places) -> list[tuple[int, slice]]:
-    """Return the stretches of steps of one cluster, without those that are held out."""
+    """Return the stretches of consecutive steps of one cluster, without held-out steps."""
     ends = np.flatnonzero(np.diff(clusters)) + 1
     bounds = [0, *ends.tolist(), len(clusters)]
     parts = [slice(a, b) for a, b in pairwise(bounds)]

@@ -1,12 +1,12 @@
-"""Candidate terms of a rule that is read from recordings: xᵃ yᵇ Wᶜ rᵈ at every synapse.
+"""Candidate terms of a rule that is inferred from recordings: xᵃ yᵇ Wᶜ rᵈ at every synapse.
 
-x is the activity of the presynaptic neuron, y that of the postsynaptic one, W the weight between
-them, and r a reward that all synapses share:
+x is the activity of the presynaptic neuron, y the activity of the postsynaptic neuron, W the weight
+between them, and r a reward that all synapses share:
 
     ΔW_ij = η Σ_k θ_k x_j^a y_i^b W_ij^c r^d.
 
-A term may have memory: traces of x, y and r as further factors, and the eligibility of its factors
-of x, y and W; see `memory`. `x_20y` is x̄ y with a trace of 20 steps, `xyr_e5` is r times the
+A term may have memory: traces of x, y and r as further factors, and an eligibility of its factors
+x, y and W; see `memory`. `x_20y` is x̄ y with a trace of 20 steps, and `xyr_e5` is r times an
 eligibility of x y with 5 steps.
 """
 
@@ -35,7 +35,7 @@ from metaplast.terms.term import Term
 from metaplast.terms.traces import trace
 from metaplast.terms.vectors import Population, mapped
 
-# The highest power that a term of the algebra has.
+# The highest power in a term of the algebra.
 MOST = 3
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAMED_POOLS = ("monomials:2", "monomials:3", "taylor", "taylor-reward")
@@ -63,8 +63,8 @@ class MonomialTerm:
         """Check the exponents.
 
         Raises:
-            UserError: if one is not a whole number from 0 to 3, or an eligibility has nothing to
-                collect.
+            UserError: if one is not a whole number from 0 to 3, or if the term has an eligibility
+                but no factor x, y or W for it.
         """
         require(
             all(isinstance(e, int) and 0 <= e <= MOST for e in self.exponents),
@@ -74,7 +74,7 @@ class MonomialTerm:
         collected = self.pre or self.post or self.weight or self.memory.pre or self.memory.post
         require(
             not self.memory.eligible or bool(collected),
-            "an eligibility collects a product of x, y or W; write it as xyr_e5.",
+            "an eligibility needs a factor x, y or W to collect; write it as in xyr_e5.",
         )
 
     @property
@@ -84,7 +84,7 @@ class MonomialTerm:
 
     @cached_property
     def name(self) -> str:
-        """The name as users write it and files hold it: `xy`, `y2w`, `xr`; `one` for 1."""
+        """The name in files and on the command line: `xy`, `y2w`, `xr`; `one` for 1."""
         parts, traces = zip("xywr", self.exponents, strict=True), letters(self.memory)
         text = "".join((s + (str(p) if p > 1 else "") if p else "") + traces.get(s, "")
                        for s, p in parts)  # fmt: skip
@@ -92,7 +92,7 @@ class MonomialTerm:
 
     @cached_property
     def label(self) -> str:
-        """The printed form, such as y² W, x̄(20) y or r E(5){x y}; 1 for a constant."""
+        """The printed form, such as y² W, x̄(20) y or r E(5){x y}; 1 for the constant term."""
         traces, found = bars(self.memory), dict[str, list[str]]()
         for s, p in zip("xyWr", self.exponents, strict=True):
             own = [s + (str(p).translate(_SUPERSCRIPT) if p > 1 else "")] if p else []
@@ -110,7 +110,7 @@ class MonomialTerm:
         return sum(self.exponents)
 
     def formula(self) -> Formula:
-        """Return the term in the algebra; the reward is the scalar `reward` of the system."""
+        """Return the term as a formula; the reward is the scalar `reward` of the system."""
         memory, reward = self.memory, scalar("reward")
         left = _side("post", self.post, memory.post, memory.post_power)
         right = _side("pre", self.pre, memory.pre, memory.pre_power)
@@ -137,7 +137,7 @@ class MonomialTerm:
         return replace(self, memory=self.memory.timed(taus)) if self.memory.clocks else self
 
     def to_term(self) -> Term:
-        """Return the term as rules and their files hold it."""
+        """Return the term in the form that rules and rule files use."""
         words = {
             "presynaptic activity": self.pre,
             "postsynaptic activity": self.post,
@@ -152,7 +152,7 @@ class MonomialTerm:
 
 
 def _side(name: Population, power: int, tau: float, followed: int) -> Signal | Mapped:
-    """Return the product of a power of an activity and of its trace."""
+    """Return the product of a power of an activity and its trace."""
     own, one = Signal(name, "activity"), Signal(name, "one")
     found = one if not power else own if power == 1 else own**power
     if not tau:
@@ -162,7 +162,7 @@ def _side(name: Population, power: int, tau: float, followed: int) -> Signal | M
 
 
 def equation(terms: tuple[MonomialTerm, ...], theta: tuple[float, ...]) -> str:
-    """Return a rule as a line, such as `ΔW = 1.02 x y − 0.98 y² W`; per step, without η."""
+    """Return a rule in one line, such as `ΔW = 1.02 x y − 0.98 y² W`: per step, without η."""
     if not terms:
         return "ΔW = 0"
     parts = []
@@ -175,7 +175,7 @@ def equation(terms: tuple[MonomialTerm, ...], theta: tuple[float, ...]) -> str:
 
 
 def taylor(*, reward: bool = False) -> tuple[MonomialTerm, ...]:
-    """Return the 27 terms with exponents 0, 1, 2 of x, y, W; with the reward 81."""
+    """Return the 27 terms with exponents 0, 1, 2 of x, y, W; with `reward`, also of r: 81 terms."""
     powers, rewards = range(3), range(3 if reward else 1)
     return tuple(
         MonomialTerm(a, b, c, d) for d in rewards for a in powers for b in powers for c in powers
@@ -185,7 +185,7 @@ def taylor(*, reward: bool = False) -> tuple[MonomialTerm, ...]:
 def up_to(degree: int, *, reward: bool = False) -> tuple[MonomialTerm, ...]:
     """Return the monomials of x, y, W with exponents that sum to at most `degree`.
 
-    With the reward, each of them also times r.
+    With `reward`, each of them also occurs multiplied by r.
     """
     powers = range(degree + 1)
     plain = [
@@ -216,7 +216,7 @@ def monomial(text: str) -> MonomialTerm:
 
 
 def candidates(text: str) -> tuple[MonomialTerm, ...]:
-    """Return the candidates that `--terms` names: a pool or a list of monomials.
+    """Return the candidates for a value of `--terms`: a pool or a list of monomials.
 
     Pools: `taylor` (27 terms: exponents 0, 1, 2 of x, y, W), `taylor-reward` (81: also of r),
     `monomials:D` (exponents of x, y, W sum to at most D, which is 2 or 3), and `monomials:D,reward`

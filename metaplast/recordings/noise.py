@@ -1,8 +1,8 @@
-"""The noise of observed weights, estimated beside that of the activity or the choices.
+"""The noise of observed weights, estimated together with that of the activity or the choices.
 
-The precision λ of an observed weight is the variance φ of the other observations over that of the
-weights, both from the residuals of a fit; a selection is repeated until its λ no longer changes.
-If only weights were observed, λ is 1, and φ is their variance.
+The precision λ of an observed weight is the variance φ of the other observations divided by the
+variance of the weights. Both come from the residuals of a fit, so the selection is repeated until λ
+no longer changes. If only weights were observed, λ is 1 and φ is their variance.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from metaplast.recordings.moments import Problem
 from metaplast.recordings.score import dispersion
 from metaplast.recordings.search import Selection
 
-# A change of λ by this share is none; there are at most so many rounds.
+# λ has converged if it changes by less than this share; and the most rounds.
 _SAME, _ROUNDS = 0.1, 4
-# Noise below this share of the usual size of what was observed is rounding.
+# Noise below this share of the usual size of the observations is rounding.
 _EXACT = 1e-6
 
 
 def with_noise(
     problem: Problem, select: Callable[[Problem], tuple[Problem, Selection]]
 ) -> tuple[Problem, Selection]:
-    """Return a selection, with the problem whose λ agrees with the selected rule.
+    """Return a selection, and the problem whose λ agrees with the selected rule.
 
     Args:
         problem: the data.
-        select: returns the selection at a problem's λ, and the problem with what else was fitted.
+        select: returns the selection at a problem's λ, and the problem with all else that was
+            fitted.
 
     Raises:
-        DivergedError: if the weights diverge without plasticity already.
+        DivergedError: if the weights diverge even without plasticity.
     """
     if not _sees_both(problem):
         return select(problem)
@@ -61,9 +62,9 @@ def precision(problem: Problem, found: Fit) -> float:
 
 
 def noises(problem: Problem, found: Fit) -> tuple[float | None, float | None]:
-    """Return the standard deviations of the noise of the activity and of observed weights.
+    """Return the standard deviation of the noise of the activity, and that of observed weights.
 
-    One is None if nothing of the kind was observed, or the loss has no noise.
+    Either is None if nothing of this kind was observed, or if the loss has no free noise.
     """
     count = len(found.terms) + problem.free.count
     variance = dispersion(found.moments, count, problem.loss)
@@ -80,7 +81,7 @@ def _sees_both(problem: Problem) -> bool:
 
 
 def _mean_square(problem: Problem, *, weights: bool) -> float:
-    """Return the mean square of the observed weights, or of all else that was observed."""
+    """Return the mean square of the observed weights, or of all other observations."""
     total, number = 0.0, 0
     for each in problem.data.trajectories:
         for part in each.weights.values() if weights else [each.observed]:

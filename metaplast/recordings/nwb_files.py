@@ -1,16 +1,16 @@
-"""Recordings as NWB files, of which a small part is read, by name:
+"""Recordings as NWB files. metaplast reads these objects, by name:
 
-    table trials            start_time and stop_time; optional columns reward, and choice (of the
+    table trials            start_time and stop_time; optional columns reward, and choice (at the
                             last step of a trial)
-    TimeSeries              inputs [time, n] and one of activity, counts [time, m] and choices
-                            [time] or [time, m]; optional reward and plastic [time]
-                            weights [time, m, n], observed at times of their own
+    TimeSeries              inputs [time, n] and one of activity [time, m], counts [time, m] and
+                            choices [time] or [time, m]; optional reward and plastic [time];
+                            optional weights [time, m, n], observed at times of their own
     scratch                 optional arrays initial_weights, readout and continues
 
-The samples of `inputs` from the start of a trial to before its stop are its steps; other samples
-are left out. All series but `weights` must have the same times. Weights belong to the first step
-that is not earlier; later than all steps of their trial, they are those after its last change.
-Values are data · conversion + offset.
+The steps of a trial are the samples of `inputs` from its start time to before its stop time; other
+samples are left out. All series except `weights` must have the same times. Weights belong to the
+first step at or after their time; weights that were observed after the last step of a trial are
+those after its last change. Values are data · conversion + offset.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def read_nwb(path: AnyPath) -> dict[str, Any]:
         with pynwb.NWBHDF5IO(str(path), "r") as stream:
             return _arrays(stream.read(), pynwb.TimeSeries, path.name)
     except (*DAMAGE, TypeError) as error:
-        # pynwb raises a TypeError for an HDF5 file that is no NWB file.
+        # pynwb raises a TypeError for an HDF5 file that is not an NWB file.
         raise damaged(path, "an NWB file", error) from None
 
 
@@ -96,7 +96,7 @@ def _arrays(file: Any, kind: type, name: str) -> dict[str, Any]:
 
 
 def _series(file: Any, kind: type, name: str) -> dict[str, Any]:
-    """Return all time series by name; only those that are read may not occur twice."""
+    """Return all time series by name; a series that is read must not occur twice."""
     found: dict[str, Any] = {}
     for each in file.objects.values():
         if isinstance(each, kind):
@@ -160,7 +160,7 @@ def _require_times(times: Numbers, other: Numbers, field: str, name: str) -> Non
     same = times.shape == other.shape
     require(
         same and bool((np.abs(times - other) <= _SAME * _interval(times)).all()),
-        f"{name}: {field} has other times than inputs ({len(other)} and {len(times)} samples); "
+        f"{name}: {field} and inputs have different times ({len(other)} and {len(times)} samples); "
         f"resample one of them to the times of the other.",
     )
 

@@ -11,7 +11,7 @@ from metaplast.base.errors import require
 from metaplast.base.words import amount
 from metaplast.recordings.checks import numbers
 
-# Two sizes of weights that differ by this factor look like two units.
+# If two sizes of weights differ by this factor, their units probably differ.
 _UNITS = 10.0
 # Weights at the starts of trials differ if they vary by this share of their size.
 _DIFFERENT = 0.5
@@ -23,16 +23,16 @@ def observed_weights(
 ) -> Numbers | None:  # fmt: skip
     """Return the observed weights, [trial, time + 1, post, pre]; None if there are none.
 
-    The weights of a step are those that its activity comes from, before they change. One step
-    more than the inputs have is after the last change.
+    The weights of a step are those that produce its activity, before they change. An extra step at
+    the end holds the weights after the last change.
 
     Args:
         given: the array weights, [trial, time, post, pre] or [trial, time + 1, post, pre].
         shape: number of trials and of steps.
-        posts: number of neurons; None if the weights decide.
+        posts: number of neurons; None to take it from the weights.
         pres: number of inputs.
         lengths: steps of each trial.
-        name: of the file.
+        name: the name of the file.
 
     Raises:
         UserError: if the shape does not fit, a weight is infinite, or none was observed.
@@ -59,7 +59,7 @@ def observed_weights(
     whole[np.arange(shape[1] + 1) > np.array(lengths)[:, None]] = np.nan
     require(
         bool(np.isfinite(whole).any()),
-        f"{name}: no weight was observed, all of weights is NaN; leave out the array.",
+        f"{name}: no weight was observed: all of weights is NaN; leave out the array.",
     )
     return whole
 
@@ -67,20 +67,20 @@ def observed_weights(
 def weight_notes(
     observed: Numbers, initial: Numbers | None, *, continues: bool, name: str
 ) -> list[str]:
-    """Return notes about observed weights that do not fit the initial ones.
+    """Return notes about observed weights that do not agree with the initial ones.
 
     Args:
         observed: [trial, time + 1, post, pre].
         initial: given weights at the start of trials; None if unknown.
         continues: whether weights carry over from trial to trial.
-        name: of the file.
+        name: the name of the file.
     """
     if initial is not None:
         sizes = [float(np.nanmedian(np.abs(each))) for each in (observed, initial)]
         if min(sizes) > 0 and not 1 / _UNITS < sizes[0] / sizes[1] < _UNITS:
             return [
-                f"{name}: the usual size of an observed weight is {sizes[0]:.3g}, of an initial "
-                f"one {sizes[1]:.3g}; check that they have the same unit."
+                f"{name}: the usual size of an observed weight is {sizes[0]:.3g}, that of an "
+                f"initial weight {sizes[1]:.3g}; check that they have the same unit."
             ]
         return []
     first = observed[:, 0]
@@ -92,7 +92,7 @@ def weight_notes(
     if spread < _DIFFERENT * size:
         return []
     return [
-        f"{name}: weights at the starts of trials differ by {spread:.3g}, and their usual size "
-        f"is {size:.3g}, but one set of initial weights is fitted to all trials; give them as "
+        f"{name}: weights at the starts of trials differ by {spread:.3g} (their usual size is "
+        f"{size:.3g}), but one set of initial weights is fitted to all trials; give them as "
         f"initial_weights."
     ]

@@ -1,12 +1,13 @@
 """Simulated choices between two odours whose rewards are baited, with a plastic layer.
 
-The task, with the sizes of Mehta et al. 2024's released code: one of two odours is drawn until the
-animal accepts one, p(accept) = σ(v · y), y = tanh(W x); then the weights change once, by
+The task has the sizes in the released code of Mehta et al. 2024. In a trial, one of two odours is
+drawn again and again until the animal accepts it, with p(accept) = σ(v · y), y = tanh(W x). The
+weights then change once, by
 
     ΔW = η Σ_k θ_k F_k(x, y, W, r),    r = R − mean of the last `memory` rewards R,
 
-with the last odour's x and y. An odour holds a reward with its block's probability, and keeps it
-until it is taken. The fit sees the inputs that made the choices.
+with x and y of the last odour. In each trial an odour is baited with its block's probability, and
+the reward stays until the animal takes it. The fit sees the inputs that produced the choices.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from metaplast.base.seeds import numpy_generator
 from metaplast.recordings.model import Layer
 from metaplast.recordings.plain_rule import PlainRule
 
-# How often an odour may be refused in a row before the trial ends without a choice.
+# How many times in a row the animal may refuse before the trial ends without a choice.
 _MOST_REFUSALS = 100
 _READOUT = 5.0
 
@@ -30,11 +31,11 @@ class Odours:
     """The task.
 
     Attributes:
-        neurons: of the plastic layer.
+        neurons: the number of neurons in the plastic layer.
         trials: in each block.
-        blocks: for each, the probabilities that the two odours are baited.
-        memory: number of trials whose mean reward is expected.
-        mean, variance: of an odour's half of the inputs; the other half is 0 on average.
+        blocks: for each block, the probabilities that the two odours are baited.
+        memory: number of trials whose mean reward is the expected reward.
+        mean, variance: of the half of the inputs that an odour drives; the other half has mean 0.
         weight_scale: standard deviation of the initial weights.
         eta: the rate η.
     """
@@ -60,7 +61,7 @@ def simulate_odours(rule: PlainRule, task: Odours, *, seed: int = 0) -> dict[str
     Args:
         rule: how the weights change.
         task: the task.
-        seed: of all that is drawn.
+        seed: seed of all random numbers.
     """
     draw = numpy_generator(seed, "simulate", "odours")
     w = task.weight_scale * draw.normal(size=(1, task.neurons, 2))
@@ -89,7 +90,7 @@ def simulate_odours(rule: PlainRule, task: Odours, *, seed: int = 0) -> dict[str
 def _presentations(
     layer: Layer, w: Numbers, task: Odours, draw: np.random.Generator
 ) -> tuple[list[Numbers], int, bool]:
-    """Return the inputs until one is accepted, the last odour, and whether it was accepted."""
+    """Return the inputs up to the accepted one, the last odour, and whether it was accepted."""
     shown: list[Numbers] = []
     for _ in range(_MOST_REFUSALS):
         odour = int(draw.integers(2))
@@ -124,7 +125,7 @@ def _arrays(
 def less_expected(reward: Numbers, lengths: tuple[int, ...], memory: int) -> Numbers:
     """Return rewards minus the mean of the last `memory` trials' rewards, [trial, time].
 
-    A trial's reward is the one of its last step. Before the first trial, all rewards are 0.
+    The reward of a trial is that of its last step. All rewards before the first trial are 0.
 
     Args:
         reward: R, [trial, time].

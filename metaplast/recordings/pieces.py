@@ -1,4 +1,4 @@
-"""The model along a trajectory, with its derivatives, piece by piece so that memory is bounded."""
+"""The model along a trajectory with its derivatives, in pieces so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metaplast.recordings.remembering import clocks_of
 from metaplast.recordings.steps import PlainSteps, RememberingSteps, Steps
 from metaplast.recordings.trajectory import Trajectory
 
-# Numbers that the derivatives of one piece take: 32 MB.
+# The derivatives of one piece hold at most this many numbers (32 MB).
 _MOST = 4_000_000
 
 
@@ -29,8 +29,8 @@ class Parameters:
 
     Attributes:
         theta: coefficients, [term].
-        scale: of the given initial weights.
-        gain: of the observed activity.
+        scale: the scale of the given initial weights.
+        gain: the gain of the observed activity.
         log_taus: logarithms of the fitted time constants, in the order of `Free.clocks`.
         shift: added to the given initial weights, [post, pre] by animal; empty if they are not
             fitted.
@@ -43,19 +43,19 @@ class Parameters:
     log_taus: tuple[float, ...] = ()
 
     def others(self, free: Free) -> list[float]:
-        """Return the fitted values beside θ and initial weights, in the order of the slopes."""
+        """Return all fitted values except θ and initial weights, in the order of the slopes."""
         return [*self.log_taus, *([self.scale] * free.scale), *([self.gain] * free.gain)]
 
 
 @dataclass(frozen=True)
 class Free:
-    """What is fitted beside θ.
+    """Which parameters are fitted together with θ.
 
     Attributes:
         scale: the scale of the given initial weights.
         gain: the gain of the observed activity.
-        initial: the initial weights themselves, the same for all trials of an animal up to what
-            their given initial weights differ by.
+        initial: the initial weights themselves: one fitted matrix for each animal, added to the
+            given initial weights of each of its trials.
         clocks: time constants of traces and eligibilities.
     """
 
@@ -74,7 +74,7 @@ NOTHING = Free()
 
 
 class DivergedError(ArithmeticError):
-    """The weights of a trajectory grew beyond all bounds."""
+    """The weights of a trajectory diverged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +128,8 @@ class Walk:
 
     Attributes:
         layer: the network.
-        loss: of the observations.
-        terms: of the rule.
+        loss: the loss of the observations.
+        terms: the terms of the rule.
         free: what is fitted beside θ.
         slopes: whether derivatives are wanted.
     """

@@ -1,8 +1,7 @@
-"""Any rule of the algebra along trials, written plainly: for simulations and for published rules.
+"""Any rule of the algebra run along trials in plain NumPy, for simulations and published rules.
 
-It shares no code with the compiled kernels, and differs from them in what it can do: terms may have
-any traces and eligibilities, functions of the activity and sums over neurons, but there are no
-derivatives.
+It shares no code with the compiled kernels. Unlike them, it takes terms with any traces and
+eligibilities, functions of the activity and sums over neurons, but it computes no derivatives.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class PlainRule:
     """Terms with their coefficients, applied to a layer.
 
     Attributes:
-        terms: of the rule; they read the activity of both sides, its traces, weights and reward.
+        terms: the terms; they read pre and post activity, its traces, weights and the reward.
         theta: their coefficients.
     """
 
@@ -52,10 +51,10 @@ class PlainRule:
     theta: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check what the terms read.
+        """Check the signals that the terms read.
 
         Raises:
-            UserError: if one reads an error or another signal that a recording lacks.
+            UserError: if a term reads an error or another signal that a recording lacks.
         """
         for term in self.terms:
             require(
@@ -105,7 +104,7 @@ class PlainRule:
         self, layer: Layer, inputs: Numbers, reward: Numbers, plastic: Flags, weights: Numbers,
         watch: Watch = lambda *_: None, starts: Flags | None = None,
     ) -> tuple[Numbers, Numbers]:  # fmt: skip
-        """Return the activity of the layer, and its final weights.
+        """Return the activity of the layer and its final weights.
 
         Args:
             layer: the network.
@@ -113,9 +112,9 @@ class PlainRule:
             reward: r, [trial, time].
             plastic: whether the weights change, [trial, time].
             weights: W_0, [trial, post, pre].
-            watch: called before each step, with its number and W.
-            starts: steps at which traces and eligibilities are zero again, [trial, time]; None for
-                the first one only.
+            watch: called before each step with the number of the step and W.
+            starts: steps at which traces and eligibilities are reset to zero, [trial, time]; None
+                for the first step only.
 
         Returns:
             y [trial, time, post] and W [trial, post, pre].
@@ -142,7 +141,7 @@ class PlainRule:
         return y, w
 
     def _step(self, x: Numbers, y: Numbers, reward: Numbers, w: Numbers, kept: _Kept) -> _Step:
-        """Return all that terms read in a step, after updating what is kept."""
+        """Update traces and eligibilities, and return all that terms read in a step."""
         traces = kept.traces
         found = {Signal("pre", "activity"): x, Signal("post", "activity"): y}
         found |= {Signal("pre", "one"): np.ones_like(x), Signal("post", "one"): np.ones_like(y)}
@@ -172,14 +171,14 @@ class PlainRule:
 
 
 class _Kept(NamedTuple):
-    """What is kept from step to step; the first axis is the trial."""
+    """The traces and eligibilities between steps; the first axis is the trial."""
 
     traces: dict[Signal, Numbers]
     scalars: dict[str, Numbers]
     eligibilities: dict[Eligibility, Numbers]
 
     def forget(self, trials: Flags) -> None:
-        """Set all to zero in some trials."""
+        """Reset some trials to zero."""
         for kept in self:
             for values in kept.values():
                 values[trials] = 0.0
@@ -195,7 +194,7 @@ class _Step(NamedTuple):
 
 
 def _followed(scalar: str) -> tuple[str, float]:
-    """Return which scalar a scalar follows, and its τ: 1 if it is no trace."""
+    """Return the scalar that a trace follows, and its τ; a scalar itself has τ = 1."""
     return scalar_trace_of(scalar) or (scalar, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""An inferred rule as a program of its own, which needs only NumPy."""
+"""An inferred rule as a stand-alone program that needs only NumPy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def learn(w, inputs, rewards=None):
 
 
 def program(found: Inference) -> str:
-    """Return the program, which computes what the model computes."""
+    """Return the source code of a program that computes the same as the model."""
     terms = [each.term for each in found.terms]
     known = {
         "equation": found.equation, "eta": float(found.settings["eta"]), "theta": found.theta,

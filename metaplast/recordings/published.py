@@ -1,4 +1,4 @@
-"""Published rules beside an inferred one: each with one free coefficient, its rate."""
+"""Published rules to compare with an inferred one; each has one free coefficient, its rate."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from metaplast.recordings.trajectory import Trajectory
 from metaplast.terms.library import TERMS, get_term
 
 _ITERATIONS = 12
-# Work beyond which published rules are left out: steps × synapses.
+# Published rules are skipped if a problem has more work than this, in steps × synapses.
 MOST_WORK = 2e8
 
 
 @dataclass(frozen=True)
 class PublishedRule:
-    """A rule with which inferred rules are compared; found in the group `metaplast.terms`.
+    """A published rule to compare with; plug-ins provide more in the group `metaplast.terms`.
 
     Attributes:
-        name: of the rule.
-        term: name of the term that is the whole rule.
-        summary: one line.
+        name: name of the rule.
+        term: name of the one term that makes up the rule.
+        summary: one line about the rule.
     """
 
     name: str
@@ -39,7 +39,7 @@ class PublishedRule:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """What a rule gives along a trajectory.
+    """The activity and weights of a rule along a trajectory.
 
     Attributes:
         activity: y, [time, post].
@@ -55,9 +55,9 @@ class Rated:
     """A published rule with its fitted rate.
 
     Attributes:
-        name: of the rule.
+        name: name of the rule.
         rate: its coefficient.
-        courses: of each trajectory.
+        courses: activity and weights along each trajectory.
     """
 
     name: str
@@ -76,9 +76,9 @@ def work(problem: Problem) -> float:
 
 
 def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated:
-    """Return a published rule with the rate of least deviance.
+    """Return a published rule with the rate that gives the lowest deviance.
 
-    Gauss–Newton on one parameter, with the slope by central differences.
+    The fit is Gauss–Newton on one parameter, with derivatives from central differences.
 
     Args:
         problem: the data of the fit.
@@ -86,7 +86,7 @@ def rated(problem: Problem, rule: PublishedRule, at: Parameters) -> Rated:
         at: initial weights, scale and gain; its θ is not used.
 
     Raises:
-        UserError: if the weights diverge without plasticity already.
+        UserError: if the weights diverge even without plasticity.
     """
     key = f"rate of {rule.name}"
     known = problem.journal.recall(key)
@@ -155,7 +155,7 @@ def _newton(
 def simulated(
     problem: Problem, name: str, rate: float, at: Parameters
 ) -> tuple[Course, ...] | None:
-    """Return what a published rule gives at a rate; None if it diverges."""
+    """Return the courses of a published rule at a rate; None if it diverges."""
     try:
         return tuple(_courses(problem, published_rules()[name], rate, at))
     except UserError:
@@ -186,7 +186,7 @@ def deviance(
 
 
 def _courses(problem: Problem, rule: PublishedRule, rate: float, at: Parameters) -> list[Course]:
-    """Return the course of each trajectory; those with weights of one size run together."""
+    """Return the course of each trajectory; trajectories with equal shapes of W run together."""
     plain = PlainRule((get_term(rule.term),), (rate,))
     together: dict[tuple[int, ...], list[int]] = {}
     trajectories = problem.data.trajectories
@@ -220,7 +220,7 @@ def _courses(problem: Problem, rule: PublishedRule, rate: float, at: Parameters)
 
 
 def _padded(parts: Sequence[Any]) -> Numbers:
-    """Return arrays [time, …] as one, with zeros after the end of shorter ones."""
+    """Return arrays [time, …] stacked, with zeros after the end of shorter ones."""
     longest = max(map(len, parts))
     found = np.zeros((len(parts), longest, *parts[0].shape[1:]))
     for place, part in enumerate(parts):
@@ -229,6 +229,6 @@ def _padded(parts: Sequence[Any]) -> Numbers:
 
 
 def initial(each: Trajectory, at: Parameters) -> Numbers:
-    """Return the initial weights of a trajectory at some parameters."""
+    """Return the initial weights of a trajectory at the parameters `at`."""
     given = at.scale * each.initial
     return np.asarray(given + at.shift[each.animal] if at.shift else given)

@@ -4,8 +4,8 @@ With information H_c and score u_c at the point p₀, and φ the dispersion,
 
     deviance_c(p) ≈ deviance_c(p₀) − 2 u_cᵀ (p − p₀) + (p − p₀)ᵀ H_c (p − p₀).
 
-Sums over clusters, with g = H p₀ + u, give the fit of any set of parameters, p_S = H_SS⁻¹ g_S, and
-the deviance that it saves, g_Sᵀ p_S, without going through the data again.
+With H = Σ_c H_c, u = Σ_c u_c and g = H p₀ + u, the fit of any set S of parameters is
+p_S = H_SS⁻¹ g_S. It lowers the deviance by g_Sᵀ p_S. Neither needs a new pass through the data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Quadratic:
         information: H, [parameter, parameter].
         gradient: g, [parameter].
         dispersion: φ.
-        always: numbers of the parameters that every model has, such as a gain.
+        always: numbers of the parameters that are in every model, such as a gain.
     """
 
     information: Numbers
@@ -39,13 +39,13 @@ class Quadratic:
         return [*kept, *self.always]
 
     def fitted(self, kept: Sequence[int]) -> Numbers:
-        """Return the values of the parameters `kept`, fitted together with those of every model."""
+        """Return the fitted values of the parameters `kept` and `always`."""
         index = self._all(kept)
         found = solved(self.information[np.ix_(index, index)], self.gradient[index])
         return found[: len(kept)]
 
     def saved(self, kept: Sequence[int]) -> float:
-        """Return the deviance that a model saves, in units of φ."""
+        """Return how much a model lowers the deviance, in units of φ."""
         index = self._all(kept)
         if not index:
             return 0.0
@@ -53,7 +53,7 @@ class Quadratic:
         return float(own @ solved(self.information[np.ix_(index, index)], own)) / self.dispersion
 
     def eliminated(self, fixed: Sequence[int], rest: Sequence[int]) -> tuple[Numbers, Numbers]:
-        """Return H and g of the parameters `rest`, with `fixed` fitted beside them."""
+        """Return H and g of the parameters `rest` after eliminating `fixed`."""
         index = self._all(fixed)
         information = self.information[np.ix_(rest, rest)]
         gradient = self.gradient[list(rest)]
@@ -65,10 +65,10 @@ class Quadratic:
         return information - cross.T @ found[:, :-1], gradient - cross.T @ found[:, -1]
 
     def gains(self, kept: Sequence[int], others: Sequence[int]) -> Numbers:
-        """Return the deviance that each other parameter would save beside `kept`, in units of φ."""
+        """Return how much adding each other parameter would lower the deviance, in units of φ."""
         information, gradient = self.eliminated(kept, others)
         own = np.diag(information)
-        # A direction that `kept` spans up to rounding saves nothing.
+        # A parameter that is a combination of `kept`, up to rounding, gains nothing.
         spanned = own <= 1e-10 * np.diag(self.information)[list(others)]
         return np.where(spanned, 0.0, gradient**2 / np.where(spanned, 1.0, own)) / self.dispersion
 

@@ -1,6 +1,6 @@
-"""A recording: what went into a network over time, and what was observed of it.
+"""A recording: the inputs of a network over time, and what was observed of the network.
 
-The layout, also that of files (n inputs, m neurons, arrays [trial, time, …]):
+Arrays and files have this layout (n inputs, m neurons, arrays [trial, time, …]):
 
     inputs           [trial, time, n]  activity x of the inputs
     one of
@@ -14,7 +14,7 @@ The layout, also that of files (n inputs, m neurons, arrays [trial, time, …]):
                      [trial, time + 1, m, n]        not observed; also after the last step. Optional
                                                     beside one of the above, or instead of them
     lengths          [trial]           steps of each trial, if some are padded; optional
-    times            [time] or [trial, time]        in any unit, must rise; optional
+    times            [time] or [trial, time]        in any unit, must increase; optional
     plastic          [trial, time]     whether the weights change at a step; optional, default all
     readout          [m]               fixed weights from the neurons to a binary choice; optional
     continues        0 or 1            whether a trial starts from the weights at the end of the one
@@ -49,7 +49,7 @@ FIELDS = (
     "inputs", *OBSERVED, "weights", "reward", "initial_weights", "lengths", "times", "plastic",
     "readout", "continues",
 )  # fmt: skip
-# Fields that a file may hold, and that a fit does not use: the truth of a simulation.
+# Fields that a file may hold but that a fit does not use: the ground truth of a simulation.
 IGNORED = ("rule", "settings")
 
 
@@ -58,9 +58,9 @@ class Recording:
     """A checked recording of one animal, session or simulation.
 
     Attributes:
-        name: of the file, for messages.
+        name: the name of the file, for messages.
         kind: what was observed: "activity", "counts", "binary", "readout", "options", or
-            "weights" if nothing else was.
+            "weights" if only weights were.
         inputs: x, [trial, time, pre]; 0 where padded.
         observed: [trial, time, post]; [trial, time, 1] for a readout; one-hot for options. NaN
             where nothing was observed.
@@ -106,57 +106,34 @@ class Recording:
 
     @property
     def steps(self) -> int:
-        """Number of time steps of all trials."""
+        """Number of time steps in all trials."""
         return sum(self.lengths)
 
     def initial(self, trial: int) -> Numbers:
-        """Return the given weights at the start of a trial, zeros if they are unknown."""
+        """Return the given weights at the start of a trial; zeros if they are unknown."""
         if self.weights is None:
             return np.zeros((self.posts, self.pres))
         return self.weights if self.weights.ndim == 2 else self.weights[trial]
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], name: str = "the recording") -> Recording:
-        """Return the recording in some arrays; see the layout above.
+        """Return a recording made from arrays in the layout above.
 
         Args:
-            arrays: by field.
-            name: of the file, for messages.
+            arrays: the arrays by field.
+            name: name of the file, for messages.
 
         Raises:
             UserError: if a field is missing or unknown, or does not fit the others.
         """
         _require_known(arrays, name)
-        require("inputs" in arrays, f"{name} has no inputs; give an array inputs [trial, time, n].")
-        inputs = numbers(arrays["inputs"], f"{name}: inputs")
-        require(
-            inputs.ndim == 3 and inputs.size > 0,
-            f"{name}: inputs must be [trial, time, neuron], got the shape {inputs.shape}; pad "
-            f"shorter trials, and give the array lengths.",
-        )
-        shape, notes = inputs.shape[:2], list[str]()
-        lengths = checked_lengths(arrays.get("lengths"), shape, name)
-        inside = np.arange(shape[1]) < np.array(lengths)[:, None]
-        if min(lengths) < max(lengths):
-            notes.append(f"{name}: trials have {min(lengths)} to {max(lengths)} steps.")
-        inputs = filled_inputs(inputs, inside, name)
-        if arrays.get("times") is not None:
-            notes += checked_times(arrays["times"], lengths, name)
-        readout = _readout(arrays, name)
-        kind, observed = _observed(arrays, shape, len(readout), name)
-        posts = len(readout) or (None if observed is None else observed.shape[2])
-        seen = observed_weights(
-            arrays.get("weights"), (shape[0], shape[1]), posts, inputs.shape[2], lengths, name
-        )
-        posts = seen.shape[2] if posts is None and seen is not None else posts
-        assert posts is not None
-        if observed is None:
-            observed = np.full((*shape, posts), np.nan)
-        else:
-            observed = _inside(observed, inside, arrays, name)
-            notes += observation_notes(observed, inside, kind, name)
+        inputs, lengths, inside, notes = _inputs(arrays, name)
+        kind, observed, seen, more = _all_observed(arrays, inputs, lengths, name)
+        shape, notes = inputs.shape[:2], notes + more
         reward = per_step(arrays.get("reward"), shape, f"{name}: reward", 0.0)
         plastic = per_step(arrays.get("plastic"), shape, f"{name}: plastic", 1.0)
+        readout = _readout(arrays, name)
+        posts = len(readout) or observed.shape[2]
         weights = _weights(arrays.get("initial_weights"), (shape[0], posts, inputs.shape[2]), name)
         continues = bool(np.any(numbers(arrays.get("continues", 0), f"{name}: continues")))
         if continues and weights is not None and weights.ndim == 3:
@@ -170,12 +147,56 @@ class Recording:
         )  # fmt: skip
 
 
+def _inputs(
+    arrays: Mapping[str, Any], name: str
+) -> tuple[Numbers, tuple[int, ...], Flags, list[str]]:
+    """Return inputs, lengths of trials, which steps are not padding, and notes."""
+    require("inputs" in arrays, f"{name} has no inputs; give an array inputs [trial, time, n].")
+    inputs = numbers(arrays["inputs"], f"{name}: inputs")
+    require(
+        inputs.ndim == 3 and inputs.size > 0,
+        f"{name}: inputs must be [trial, time, neuron], got the shape {inputs.shape}; pad "
+        f"shorter trials, and give the array lengths.",
+    )
+    lengths = checked_lengths(arrays.get("lengths"), inputs.shape[:2], name)
+    inside, notes = _within(lengths, inputs.shape[1]), list[str]()
+    if min(lengths) < max(lengths):
+        notes.append(f"{name}: trials have {min(lengths)} to {max(lengths)} steps.")
+    inputs = filled_inputs(inputs, inside, name)
+    if arrays.get("times") is not None:
+        notes += checked_times(arrays["times"], lengths, name)
+    return inputs, lengths, inside, notes
+
+
+def _within(lengths: tuple[int, ...], steps: int) -> Flags:
+    """Return which steps are not padding, [trial, time]."""
+    return np.arange(steps) < np.array(lengths)[:, None]
+
+
+def _all_observed(
+    arrays: Mapping[str, Any], inputs: Numbers, lengths: tuple[int, ...], name: str
+) -> tuple[str, Numbers, Numbers | None, list[str]]:
+    """Return the kind of observation, the observations, observed weights or None, and notes."""
+    trials, steps, pres = inputs.shape
+    readout = len(_readout(arrays, name))
+    kind, observed = _observed(arrays, (trials, steps), readout, name)
+    posts = readout or (None if observed is None else observed.shape[2])
+    given = arrays.get("weights")
+    seen = observed_weights(given, (trials, steps), posts, pres, lengths, name)
+    if observed is None:
+        assert seen is not None
+        return kind, np.full((trials, steps, seen.shape[2]), np.nan), seen, []
+    inside = _within(lengths, steps)
+    observed = _inside(observed, inside, arrays, name)
+    return kind, observed, seen, observation_notes(observed, inside, kind, name)
+
+
 def _inside(observed: Numbers, inside: Flags, arrays: Mapping[str, Any], name: str) -> Numbers:
     """Return what was observed, with NaN where trials are padded."""
     observed = np.where(inside[:, :, None], observed, np.nan)
     require(
         bool(np.isfinite(observed).any()),
-        f"{name}: nothing was observed, all of {_field(arrays)} is NaN; check the file.",
+        f"{name}: nothing was observed: all of {_field(arrays)} is NaN; check the file.",
     )
     return observed
 
@@ -207,9 +228,9 @@ def _readout(arrays: Mapping[str, Any], name: str) -> tuple[float, ...]:
 def _observed(
     arrays: Mapping[str, Any], shape: tuple[int, ...], readout: int, name: str
 ) -> tuple[str, Numbers | None]:
-    """Return the kind of what was observed, and the array [trial, time, place].
+    """Return the kind of observation, and the array [trial, time, neuron or option].
 
-    The array is None if nothing but weights was observed.
+    The array is None if only weights were observed.
     """
     present = [field for field in OBSERVED if arrays.get(field) is not None]
     if not present and not readout and arrays.get("weights") is not None:
@@ -217,7 +238,7 @@ def _observed(
     require(
         len(present) == 1,
         f"{name} must hold one of activity, counts and choices, or weights, got "
-        f"{' and '.join(present) or 'none'}; give what was observed.",
+        f"{' and '.join(present) or 'none'}; give one of them.",
     )
     field = present[0]
     found = numbers(arrays[field], f"{name}: {field}")
@@ -225,13 +246,13 @@ def _observed(
     require(
         found.shape[:2] == shape and (flat or (found.ndim == 3 and found.shape[2] > 0)),
         f"{name}: {field} must be [trial, time, neuron] with {amount(shape[0], 'trials')} of "
-        f"{amount(shape[1], 'steps')}, as inputs has, got the shape {found.shape}.",
+        f"{amount(shape[1], 'steps')}, like inputs, got the shape {found.shape}.",
     )
     if readout:
         require(
             flat,
             f"{name}: with a readout, choices must be [trial, time], got {field} of the shape "
-            f"{found.shape}; leave out readout, or give one choice a step.",
+            f"{found.shape}; leave out readout, or give one choice for each step.",
         )
     infinite = np.isinf(found).sum()
     if infinite:

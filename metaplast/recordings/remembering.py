@@ -1,4 +1,4 @@
-"""Candidates with memory: versions of other candidates, over a grid of time constants."""
+"""Candidates with memory, made from other candidates over a grid of time constants."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from metaplast.terms.traces import MOST_TAU
 def with_memory(
     pool: Sequence[MonomialTerm], traces: Sequence[float], eligibilities: Sequence[float]
 ) -> tuple[MonomialTerm, ...]:
-    """Return candidates, and versions of them with memory.
+    """Return the candidates, and versions of them with memory.
 
-    Of each candidate with x to the power 1, one with a trace instead of this x, for each τ; the
-    same with y. Of each with r to the power 1 and x, y or W, one with an eligibility of them.
+    A candidate with x to the power 1 gets, for each τ, a version with a trace instead of x; the
+    same for y. A candidate with r to the power 1 and x, y or W gets, for each τ, a version with an
+    eligibility of its factors x, y and W.
 
     Args:
         pool: the candidates.
@@ -60,5 +61,5 @@ def time_constants(flag: str, text: str) -> tuple[float, ...]:
 
 
 def clocks_of(terms: Iterable[MonomialTerm]) -> tuple[Clock, ...]:
-    """Return the time constants of some terms, each once."""
+    """Return the distinct time constants of some terms."""
     return tuple(dict.fromkeys(clock for term in terms for clock in term.memory.clocks))

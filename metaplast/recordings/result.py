@@ -1,4 +1,4 @@
-"""The result of an inference: the rule with its uncertainty, and what it was compared with."""
+"""The result of an inference: the rule, its uncertainty, and the models compared with it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class FoundTerm:
         theta: its coefficient.
         low: lower end of its interval.
         high: upper end.
-        kept: how often it is selected when clusters are drawn again, from 0 to 1.
+        kept: share of resamples of the clusters in which it is selected, from 0 to 1.
         alone: absent candidates, each of which could replace it.
         together: pairs of absent candidates that could replace it.
-        least_t: the smallest |t| of the term beside any one or two absent candidates.
+        least_t: the smallest |t| of the term when any one or two absent candidates are added.
         without: how much deviance explained is lost without it, on held-out data.
     """
 
@@ -42,12 +42,12 @@ class FoundTerm:
 
     @property
     def is_certain(self) -> bool:
-        """Whether no one or two absent candidates could replace it."""
+        """Whether neither one nor two absent candidates could replace it."""
         return not self.alone and not self.together
 
     @property
     def in_words(self) -> str:
-        """What the data say about the term."""
+        """A sentence on what the data say about the term."""
         label = self.term.label
         if self.is_certain:
             return f"{label} is certain: no one or two other candidates could replace it."
@@ -79,12 +79,12 @@ class FoundTerm:
 
 @dataclass(frozen=True)
 class Compared:
-    """A model beside the inferred rule.
+    """A model in the comparison.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         explained: deviance explained on held-out data; None if the model diverged there.
-        text: its rule, or what it is.
+        text: its rule, or what the model is.
     """
 
     name: str
@@ -102,19 +102,22 @@ class Inference:
     """An inferred rule.
 
     Attributes:
-        terms: of the rule.
-        time_constants: those of its traces and eligibilities that were fitted.
-        models: the inferred rule, the nulls and published rules, on held-out data.
-        steps: of the selection.
-        p: probability of the strongest candidate under no plasticity, over all candidates.
+        terms: the terms of the rule.
+        time_constants: the fitted ones of its traces and eligibilities.
+        models: the inferred rule, the null models and published rules, on held-out data.
+        steps: the steps of the selection.
+        p: probability, without plasticity, of a candidate as strong as the strongest one,
+            corrected for the number of candidates.
         pool: number of candidates.
-        often: absent candidates that are selected in some draws of the clusters, with the share.
+        often: absent candidates that are selected in some resamples of the clusters, with the
+            share.
         noise: standard deviation of the noise of the activity; None if there is none.
-        weight_noise: the same of observed weights.
-        scale, gain: of the initial weights, and of the observed activity; None if not fitted.
+        weight_noise: the same for observed weights.
+        scale, gain: the scale of the initial weights, and the gain of the observed activity; None
+            if not fitted.
         data: what was recorded, in words, by topic.
         notes: sentences about the data and the fit.
-        settings: of the inference.
+        settings: the settings of the inference.
     """
 
     terms: tuple[FoundTerm, ...]
@@ -139,7 +142,7 @@ class Inference:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that say something."""
+        """The settings that are not empty."""
         return {name: value for name, value in self.settings.items() if value != ""}
 
     @property
@@ -149,7 +152,7 @@ class Inference:
 
     @property
     def in_words(self) -> tuple[str, ...]:
-        """What is certain and what the data cannot tell, one sentence each."""
+        """What is certain and what the data cannot tell, in one sentence for each term."""
         if not self.terms:
             return (
                 f"no candidate is significant (p = {self.p:.2g} over all {self.pool} candidates): "
@@ -159,7 +162,7 @@ class Inference:
 
     @property
     def taus_in_words(self) -> tuple[str, ...]:
-        """The fitted time constants with their intervals, one sentence each."""
+        """The fitted time constants with their intervals, in one sentence each."""
         return tuple(
             f"{each.label} has τ = {each.tau:.4g} steps ({100 * LEVEL:g} % interval "
             f"{each.low:.4g} to {each.high:.4g})."
@@ -167,7 +170,7 @@ class Inference:
         )
 
     def rule(self) -> Rule:
-        """Return the rule as other commands take it."""
+        """Return the rule in the form that other commands take."""
         terms = tuple(found.term.to_term() for found in self.terms)
         theta = (tuple(found.theta for found in self.terms),)
         return Rule(terms, theta, "symmetric", {"inferred": dict(self.data) | self.given})

@@ -1,12 +1,13 @@
-"""Score tests: which absent terms would improve the fit, and the errors of those that are in it.
+"""Score tests, which find absent terms that would improve the fit, and standard errors.
 
-For a candidate k beside the fitted parameters S, the part of cluster c is
+For a candidate k and the fitted parameters S, the contribution of cluster c is
 
     v_ck = u_ck − H_kS H_SS⁻¹ u_cS,
 
-and z_k = Σ_c v_ck / √Σ_c v_ck². If the true rule is the fitted one, the signs of whole clusters are
-random. So the probability of the largest |z| over all candidates is that of the same maximum over
-random signs, which keeps the correlations between candidates.
+and z_k = Σ_c v_ck / √Σ_c v_ck². If the fitted rule is the true one, the sign of each cluster's
+contribution is random. The p value of a candidate is therefore the share of draws of random signs
+in which the largest |z| over all candidates is at least as large. One sign for all candidates in a
+cluster preserves the correlations between candidates.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ScoreTest:
     """The test of all absent candidates at once.
 
     Attributes:
-        z: the statistic of each candidate of the pool; 0 for those in the model, [candidate].
+        z: the statistic of each candidate in the pool; 0 for those in the model, [candidate].
         p: probability of the largest |z| under random signs, family-wise, [candidate].
         gain: the deviance that each would save, in units of the dispersion, [candidate].
     """
@@ -47,11 +48,11 @@ def score_test(
     """Return the test of the candidates that are not `kept`.
 
     Args:
-        moments: of the whole pool, at the fit of the terms `kept`.
+        moments: sums over the whole pool, at the fit of the terms `kept`.
         kept: numbers of the terms in the model.
-        quadratic: of the same moments.
+        quadratic: the quadratic deviance of the same moments.
         candidates: number of terms in the pool.
-        seed: of the random signs.
+        seed: seed of the random signs.
     """
     absent = [k for k in range(candidates) if k not in set(kept)]
     z, p, gain = np.zeros(candidates), np.ones(candidates), np.zeros(candidates)
@@ -81,9 +82,9 @@ def quadratic_of(
     """Return the quadratic deviance at a fit.
 
     Args:
-        moments: of the whole pool.
+        moments: sums over the whole pool.
         theta: coefficients of the whole pool, [candidate].
-        loss: of the observations.
+        loss: the loss of the observations.
         scale: values of the other parameters.
     """
     point = np.concatenate([theta, scale])
@@ -98,7 +99,7 @@ def dispersion(moments: Moments, parameters: int, loss: Loss) -> float:
     if not loss.has_noise:
         return 1.0
     free = max(float(moments.count.sum()) - parameters, 1.0)
-    # Exact data have no noise; rounding then stands for it.
+    # Exact data have no noise; use the size of rounding errors instead.
     return max(moments.total / free, 1e-28)
 
 
@@ -108,9 +109,9 @@ class Errors:
 
     Attributes:
         value: the standard error of each, [term]: the larger of the two below.
-        by_clusters: from how the clusters differ, [term].
+        by_clusters: from the differences between clusters, [term].
         by_model: from the information and the dispersion, [term].
-        quantile: of Student's t for a two-sided interval of the usual level.
+        quantile: the quantile of Student's t for a two-sided interval of the usual level.
         clocks: standard errors of log τ, [clock], as in `value`.
     """
 
@@ -124,7 +125,8 @@ class Errors:
 def errors(found: Fit, loss: Loss) -> Errors:
     """Return the standard errors of a fit.
 
-    By clusters: H⁻¹ (Σ u_c u_cᵀ) H⁻¹ C/(C − 1), to first order the bootstrap of clusters.
+    By clusters: H⁻¹ (Σ u_c u_cᵀ) H⁻¹ C/(C − 1) for C clusters, which to first order equals a
+    bootstrap over clusters.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""The state of a selection: the rule so far, the steps to it, and how it looks at the data."""
+"""The state of a selection: the current rule, the steps that led to it, and its statistics."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from metaplast.recordings.quadratic import Quadratic
 from metaplast.recordings.score import ScoreTest, quadratic_of, score_test
 
 Told = Callable[[str], None]
-# Exchanges that are refitted in a round, best first by the quadratic deviance.
+# Number of exchanges that are refitted in a round, best first by the quadratic deviance.
 TRIED = 6
-# Convergence while terms are chosen; the selected rule is fitted to the end.
+# Tolerance of fits during the selection; the selected rule is fitted to full convergence.
 COARSE = 1e-6
 
 
@@ -46,13 +46,13 @@ class Selection:
     """The selected rule.
 
     Attributes:
-        fit: of its terms.
+        fit: the fit of its terms.
         pool: all candidates.
-        steps: in order.
+        steps: the steps of the selection, in order.
         test: score test of the absent candidates at the end.
         quadratic: deviance near the fit, over the whole pool.
-        moments: of the whole pool at the fit.
-        threshold: t*.
+        moments: sums over the whole pool at the fit.
+        threshold: the threshold t* of `selection`.
     """
 
     fit: Fit
@@ -76,11 +76,11 @@ class Search:
     Attributes:
         problem: the data.
         pool: candidates.
-        told: receives a line about each step.
-        seed: of the random signs in score tests.
-        current: the rule.
-        steps: that led to it.
-        limit: t*.
+        told: called with one line about each step.
+        seed: seed of the random signs in score tests.
+        current: the current rule.
+        steps: the steps that led to it.
+        limit: the threshold t* of `selection`.
     """
 
     problem: Problem
@@ -97,7 +97,7 @@ class Search:
         return [self.pool.index(term) for term in self.current.terms]
 
     def look(self) -> tuple[Moments, Quadratic]:
-        """Return the moments of the whole pool at the current fit, and their quadratic."""
+        """Return the moments of the whole pool at the current fit, and the quadratic deviance."""
         theta = np.zeros(len(self.pool))
         theta[self.kept] = self.current.theta
         at = replace(self.current.parameters, theta=theta)
@@ -106,7 +106,7 @@ class Search:
         return moments, quadratic_of(moments, theta, self.problem.loss, others)
 
     def refitted(self, kept: Sequence[int], quadratic: Quadratic) -> Fit | None:
-        """Return the fit of some terms, begun where the quadratic deviance is least."""
+        """Return the fit of some terms, started at the minimum of the quadratic deviance."""
         terms = tuple(self.pool[k] for k in kept)
         at = self.current.parameters
         starts = [quadratic.fitted(kept), np.zeros(len(kept))]

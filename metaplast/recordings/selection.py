@@ -1,13 +1,13 @@
 """Selection of terms: forward by score tests, backward by t, then exchanges of terms.
 
-1. Forward: of the candidates whose score test is significant over all candidates together, the one
-   that saves most deviance enters; the rule is refitted.
+1. Forward: among the candidates whose score test is significant (corrected for the number of
+   candidates), the one that lowers the deviance most enters, and the rule is refitted.
 2. Backward: a term leaves if its t is below the threshold.
 3. Exchanges: a term may be replaced by another, or two by one, or one may leave, if that lowers
 
        deviance / φ + t*² · number of terms,
 
-   t* being the threshold of a t test corrected for the number of candidates.
+   where t* is the threshold of a t test corrected for the number of candidates.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from metaplast.recordings.search import (
 )
 
 _MOST_TERMS = 20
-# The share of a weight that is lost in a step where a search begins with decay.
+# The share of a weight that decays in a step, in a search that begins with weight decay.
 _DECAY = 0.1
 
 
@@ -51,12 +51,12 @@ def threshold(candidates: int, clusters: int) -> float:
 def select(
     problem: Problem, pool: tuple[MonomialTerm, ...], *, seed: int = 0, told: Told = lambda _: None
 ) -> Selection:
-    """Return the selected rule; see the module's text.
+    """Return the selected rule; see the top of the module.
 
     Args:
         problem: the data.
         pool: candidates.
-        seed: of the random signs in score tests.
+        seed: the seed of the random signs in score tests.
         told: receives a line about each step.
     """
     limit = threshold(len(pool), problem.data.clusters)
@@ -72,15 +72,15 @@ def select_from(
     problem: Problem, pool: tuple[MonomialTerm, ...], found: Fit, steps: Sequence[Step],
     limit: float, seed: int, told: Told,
 ) -> Selection:  # fmt: skip
-    """Return the rule that a selection from another rule leads to.
+    """Continue a selection from a given rule.
 
     Args:
         problem: the data.
         pool: candidates; the terms of the rule are among them.
-        found: the rule.
-        steps: that led to it.
-        limit: t*.
-        seed: of the random signs in score tests.
+        found: the fit of the given rule.
+        steps: the steps that led to it.
+        limit: the threshold t*.
+        seed: the seed of the random signs in score tests.
         told: receives a line about each step.
     """
     search = Search(problem, pool, told, seed, found, list(steps), limit)
@@ -89,7 +89,7 @@ def select_from(
 
 
 def _ended(search: Search) -> Selection:
-    """Return the search as a selection, with its rule fitted to the end."""
+    """Return the result of a search, with the rule fitted to full convergence."""
     found = fit(search.problem, search.current.terms, search.current.parameters)
     return selection_of(search.problem, search.pool, found, search.steps, search.limit, search.seed)
 
@@ -111,10 +111,10 @@ def _grow(search: Search) -> None:
 
 
 def _grow_from_decay(search: Search, null: Fit) -> None:
-    """Grow a rule from weights that decay, and keep it if it is far better than no plasticity.
+    """Grow a rule that starts with weight decay, and keep it if it far outperforms no plasticity.
 
-    Where weights are forgotten soon, no single term helps: without decay, the effect of a change
-    lasts for ever. So a rule of several terms can only be seen from weights that decay.
+    If the true rule forgets quickly, no single term improves the fit, because without decay the
+    effect of each change would last forever. Starting with decay lets the other terms be found.
     """
     decay = MonomialTerm(weight=1)
     if decay not in search.pool:
@@ -137,13 +137,13 @@ def _add(search: Search, test: ScoreTest, quadratic: Quadratic) -> bool:
     """Let the best significant candidate enter; return False if none lowers the deviance enough."""
     significant = np.flatnonzero(test.p <= 1 - LEVEL)
     best: tuple[int, Fit] | None = None
-    # What the quadratic promises may not be there: the best few are refitted.
+    # The quadratic deviance is only an approximation, so the best few candidates are refitted.
     order = sorted(significant.tolist(), key=lambda k: -test.gain[k])[:TRIED]
     for place, k in enumerate(order):
         found = search.refitted([*search.kept, k], quadratic)
         if found is not None and (best is None or found.moments.total < best[1].moments.total):
             best = k, found
-        # The next one promises less than this one gave.
+        # The next candidate is predicted to gain less than this one did.
         following = test.gain[order[place + 1]] if place + 1 < len(order) else 0.0
         if best is not None and _fallen(search, best[1], quadratic) >= following:
             break
@@ -158,14 +158,14 @@ def _add(search: Search, test: ScoreTest, quadratic: Quadratic) -> bool:
 
 
 def _fallen(search: Search, found: Fit, quadratic: Quadratic) -> float:
-    """Return how much less the deviance of another model is, in units of φ."""
+    """Return by how much another model lowers the deviance, in units of φ."""
     return (search.current.moments.total - found.moments.total) / quadratic.dispersion
 
 
 def _remove(search: Search) -> None:
-    """Let terms leave without which the deviance hardly rises, the weakest first."""
+    """Remove terms without which the deviance hardly rises, the weakest first."""
     while len(search.current.terms) > 1:
-        # While terms are missing, clusters differ by them: errors by clusters are too large.
+        # Missing terms make clusters differ, so errors by clusters are still too large here.
         spread = errors(search.current, search.problem.loss)
         t = search.current.theta / np.maximum(spread.by_model, 1e-300)
         weakest = int(np.argmin(np.abs(t)))
@@ -177,7 +177,7 @@ def _remove(search: Search) -> None:
         found = search.refitted(kept, quadratic)
         if found is None:
             return
-        # Far from zero a t may be small although the term matters: the deviance decides.
+        # A large coefficient can have a small t although the term matters: the deviance decides.
         if -_fallen(search, found, quadratic) >= spread.quantile**2:
             return
         label = search.current.terms[weakest].label

@@ -1,4 +1,4 @@
-"""Recordings simulated from a rule: any monomials, network, noise and observed fraction."""
+"""Recordings simulated from a rule, with any terms, network, noise and observed fraction."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ OBSERVE = ("activity", "counts", "choices", "weights")
 class Design(Settings):
     """What is simulated: one layer, fresh inputs at every step.
 
-    The inputs are normal with mean 0. "counts" are Poisson with the mean y, and "choices" are 0 or
-    1, with the probability y. Noise is drawn once.
+    The inputs are normal with mean 0. "counts" are Poisson with mean y, and "choices" are 1 with
+    probability y, else 0.
     """
 
     GROUP: ClassVar[str] = "layer"
@@ -32,7 +32,7 @@ class Design(Settings):
     neurons: int = 10
     """Number of neurons."""
     trials: int = 50
-    """Number of trials. Each starts from its own initial weights, unless --continues."""
+    """Number of trials. Without --continues, each has its own initial weights."""
     steps: int = 50
     """Number of time steps in a trial."""
     input_variance: float = 0.1
@@ -50,7 +50,7 @@ class Design(Settings):
     observed: float = 1.0
     """Share of the neurons that is observed."""
     continues: bool = False
-    """Let the weights carry over from trial to trial."""
+    """Carry the weights over from trial to trial."""
     reward: bool = False
     """Write a random reward (normal, at every step) even if the rule does not read it."""
 
@@ -69,12 +69,12 @@ class Design(Settings):
         require_within("--weight-noise", self.weight_noise, 0.0, 1e6)
         require(
             self.observe != "weights" or self.weights_every > 0,
-            f"--observe weights needs the steps after which they are observed; give "
-            f"--weights-every {self.steps} for the start and the end of each trial.",
+            f"--observe weights needs --weights-every N; {self.steps} observes the weights at the "
+            f"start and the end of each trial.",
         )
         require(
             not self.weight_noise or self.weights_every > 0,
-            "--weight-noise is of observed weights; give --weights-every N.",
+            "--weight-noise needs observed weights; give --weights-every N.",
         )
         require_within("--input-variance", self.input_variance, 0.0, 1e6)
         require_within("--weight-scale", self.weight_scale, 0.0, 1e6)
@@ -85,10 +85,10 @@ class Design(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A simulated recording, with what an experiment would not show.
+    """A simulated recording, with the ground truth that an experiment would not show.
 
     Attributes:
-        arrays: of the recording, as `Recording.of` takes them.
+        arrays: the arrays of the recording, in the layout of `recording`.
         activity: y of all neurons without noise, [trial, time, neuron].
         weights: W at the end of each trial, [trial, neuron, input].
     """
@@ -99,16 +99,16 @@ class Simulated:
 
 
 def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) -> Simulated:
-    """Return a recording of a layer that learns by a rule, with noise drawn once.
+    """Return a recording of a layer that learns by a rule.
 
-    Terms with the reward see a normal r at every step; with r of ±1, r² would be the same as 1.
-    Traces begin at zero in a trial.
+    The reward r is normal at every step; with r = ±1, r² could not be told from 1. Traces begin at
+    zero in each trial.
 
     Args:
         rule: how the layer learns.
         layer: the network.
         design: what is simulated.
-        seed: of all that is drawn.
+        seed: seed of all random numbers.
 
     Raises:
         UserError: if the weights diverge, or a mean of counts or choices is out of range.
@@ -153,7 +153,7 @@ def _run(
     whole = (len(x), x.shape[1] + 1, *initial.shape[1:])
     seen = np.full(whole if every else (len(x), 0), np.nan)
     y, final, w = [], [], initial
-    # Trials that start from their own weights run together.
+    # Trials with their own initial weights are independent and run together.
     together = 1 if design.continues else len(x)
     for start in range(0, len(x), together):
         some = slice(start, start + together)

@@ -16,7 +16,7 @@ from metaplast.recordings.trajectory import Trajectory
 
 
 class Steps(ABC):
-    """Goes through the steps of one trajectory, stretch by stretch."""
+    """Runs the steps of one trajectory, stretch by stretch."""
 
     @abstractmethod
     def begin(self, slopes: Numbers) -> None:
@@ -35,11 +35,11 @@ class Steps(ABC):
 
 
 class PlainSteps(Steps):
-    """Of a rule without memory.
+    """Steps of a rule without memory.
 
     Args:
         layer: the network.
-        terms: of the rule.
+        terms: the terms of the rule.
         theta: their coefficients.
     """
 
@@ -65,13 +65,13 @@ class PlainSteps(Steps):
 
 
 class RememberingSteps(Steps):
-    """Of a rule with traces or eligibilities.
+    """Steps of a rule with traces or eligibilities.
 
     Args:
         layer: the network.
-        terms: of the rule.
+        terms: the terms of the rule.
         theta: their coefficients.
-        taus: values of the time constants that differ from those of the terms.
+        taus: the time constants whose values differ from those in the terms.
         clocks: time constants with derivatives.
     """
 
@@ -83,7 +83,7 @@ class RememberingSteps(Steps):
         self._kept: Kept | None = None
 
     def begin(self, slopes: Numbers) -> None:
-        """Begin a trajectory, at which nothing is kept."""
+        """Begin a trajectory, with traces and eligibilities at zero."""
         posts, parameters, pres = slopes.shape
         self._kept = nothing_kept(self._plan, posts, pres, parameters)
 

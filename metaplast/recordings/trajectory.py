@@ -1,4 +1,4 @@
-"""Recordings as the fit sees them: steps in order, with what was observed at each."""
+"""Recordings in the form that a fit needs: steps in order, with the observations at each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from metaplast.base.seeds import numpy_generator
 from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.recording import Recording
 
-# With fewer trials than this, parts of trials are the clusters.
+# With fewer trials than this, trials are split into parts, and these are the clusters.
 MANY = 20
-# How many parts are made of the trials then.
+# The number of parts, then, over all trials.
 PARTS = 40
-# With more trials than this, a cluster is several of them, which bounds memory.
+# With more trials than this, several of them form a cluster, which bounds memory.
 MOST = 200
 HELD_OUT = -1
 # Fields of a trajectory with a value for each step.
@@ -26,7 +26,7 @@ _PER_STEP = ("inputs", "observed", "reward", "plastic", "cluster", "test", "star
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Steps that follow each other, from given weights.
+    """Consecutive steps that start from given weights.
 
     Attributes:
         inputs: x, [time, pre].
@@ -37,7 +37,7 @@ class Trajectory:
         test: number of the held-out unit of each step, [time]; -1 if it is used for the fit.
         starts: whether a step is the first of a trial, [time].
         initial: W_0, [post, pre].
-        animal: number of the file.
+        animal: number of the recording (one file for each animal).
         weights: observed weights by step, [post, pre]; NaN where they were not observed.
     """
 
@@ -64,7 +64,7 @@ class Data:
 
     Attributes:
         trajectories: in the order of files and trials.
-        clusters: number of clusters, the units that are taken as independent.
+        clusters: number of clusters, the units that count as independent.
         cluster_unit: what a cluster is, in words: "trials", "animals", "groups of trials" or
             "parts of trials".
         tests: number of held-out units.
@@ -83,9 +83,9 @@ class Data:
         return 1 + max(t.animal for t in self.trajectories)
 
     def fitted(self) -> Data:
-        """Return the part that the fit needs: without trajectories that are wholly held out.
+        """Return the part that the fit needs, without trajectories that are wholly held out.
 
-        Steps after the last one that is used are left out as well.
+        Steps after the last one that is used are left out, too.
         """
         kept = []
         for each in self.trajectories:
@@ -110,15 +110,16 @@ def arranged(
 ) -> Data:
     """Return recordings as trajectories, with clusters and held-out units.
 
-    A trial is a trajectory, or all trials of an animal are one if its weights carry over from
-    trial to trial. Held out is a share of the trials: drawn, or the last ones if weights carry
-    over; of a single trial, the last steps. With `by_animal`, whole animals are held out.
+    Each trial is a trajectory, unless weights carry over from trial to trial: then all trials of an
+    animal are one. A share of the trials is held out: a random one, or the last trials if weights
+    carry over, or the last steps if there is a single trial. With `by_animal`, whole animals are
+    held out.
 
     Args:
         recordings: one for each animal.
         held_out: the share that is held out.
         by_animal: whether animals are held out, and are the clusters.
-        seed: of the draw.
+        seed: seed of the random choice of held-out trials.
     """
     trials: list[Trajectory] = []
     for animal, recording in enumerate(recordings):
@@ -141,12 +142,12 @@ def arranged(
 
 
 class _Counter:
-    """Gives trials the numbers of their clusters and held-out units.
+    """Numbers the clusters and held-out units of trials.
 
     Args:
         parts: clusters that a trial is split into.
-        together: trials in a cluster, if they are not split.
-        tests: held-out trials in a unit.
+        together: number of trials in a cluster, if they are not split.
+        tests: number of held-out trials in a unit.
         by_animal: whether animals are the clusters.
     """
 
@@ -184,7 +185,7 @@ class _Counter:
         return replace(each, cluster=cluster, test=test)
 
     def unit(self, together: int) -> str:
-        """Return what a unit is, in words, of trials of which some are together in one."""
+        """Return the word for a unit that holds `together` trials."""
         if self.by_animal:
             return "animals"
         return "trials" if together <= 1 else "groups of trials"
@@ -219,7 +220,7 @@ def _trials(recording: Recording, animal: int) -> list[Trajectory]:
     for trial in range(recording.trials):
         steps = recording.lengths[trial]
         weights = _seen_weights(recording, trial)
-        # Weights after the last step are seen at a step more, at which nothing else happens.
+        # Weights after the last change are observed at an extra step, at which nothing changes.
         more = int(steps in weights)
         nothing = np.full(steps + more, HELD_OUT)
         found.append(Trajectory(
@@ -241,7 +242,7 @@ def _seen_weights(recording: Recording, trial: int) -> dict[int, Numbers]:
 
 
 def _followed(values: Any, more: int, last: float) -> Any:
-    """Return values of steps with `more` steps of another value after them."""
+    """Return values of steps, followed by `more` steps with the value `last`."""
     width = [(0, more)] + [(0, 0)] * (values.ndim - 1)
     return np.ascontiguousarray(np.pad(values, width, constant_values=last))
 
@@ -249,7 +250,7 @@ def _followed(values: Any, more: int, last: float) -> Any:
 def _joined(
     recordings: Sequence[Recording], marked: Sequence[Trajectory]
 ) -> tuple[Trajectory, ...]:
-    """Return trajectories, with the trials of an animal in one if its weights carry over."""
+    """Return trajectories; the trials of an animal become one if its weights carry over."""
     found = []
     for animal, recording in enumerate(recordings):
         own = [each for each in marked if each.animal == animal]

@@ -31,7 +31,7 @@ _DPI = 200
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # Levels, zero lines and other marks that are not results.
 GREY = "#888888"
-# Lines differ in dashes too: colours cannot be told apart in a grey print.
+# Lines also differ in dashes, because colours look alike in a grey print.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
 
 _STYLE: dict[Any, Any] = {
@@ -200,7 +200,7 @@ def save_figure(figure: Figure, stem: AnyPath, text: str | None = None) -> None:
     text = svg(figure, stem.name) if text is None else text
     text = text.replace(INK, _INK_IN_FILES).replace(PAPER, _PAPER_IN_FILES)
     write_text(stem.with_suffix(".svg"), '<?xml version="1.0" encoding="utf-8"?>\n' + text)
-    # The parts are where the first drawing put them: to place them again takes as long as to draw.
+    # The first drawing already placed all parts; placing them again takes as long as drawing.
     figure.set_layout_engine("none")
     with style():
         write_atomically(

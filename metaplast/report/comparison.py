@@ -119,7 +119,7 @@ def write_figures(
 
     Args:
         folder: where to write.
-        results: of all rules.
+        results: the results of all rules.
         chance: the mean score of guesses, which is marked; None for no mark.
         sites: names of the matrices that rules change; none if they are layers.
     """
@@ -184,8 +184,9 @@ def score_table(results: Sequence[EntrantResult], width: int = 140) -> Table:
     """Return the score with its band at some numbers of images, and how many networks diverged.
 
     Args:
-        results: of all rules.
-        width: of the terminal, which decides how many columns there are; no name is broken.
+        results: the results of all rules.
+        width: the width of the terminal, which decides how many columns there are; no name is
+            broken.
     """
     run = results[0].run
     chosen, names = _chosen(run.samples), max(len(result.entrant.name) for result in results)
@@ -244,7 +245,7 @@ def diagnostics_table(results: Sequence[EntrantResult], sites: Sequence[str] = (
     """Return angles and norms per layer at the end, means over the finite networks.
 
     Args:
-        results: of all rules.
+        results: the results of all rules.
         sites: names of the matrices that rules change; none if they are layers.
     """
     which = ", ".join(sites)

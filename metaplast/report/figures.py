@@ -42,7 +42,7 @@ def curves(
         series: by name, in the order of their colours.
         x: label of the horizontal axis.
         y: label of the vertical one, written above it.
-        limits: of the vertical axis.
+        limits: the limits of the vertical axis.
         floor: height and name of a level to mark, such as chance.
     """
     with style():
@@ -134,7 +134,7 @@ def whiskers(
     Args:
         bands: by name.
         x: label of the horizontal axis.
-        scale: of the values, or of their differences; shares are drawn in percent.
+        scale: the scale of the values, or of their differences; shares are drawn in percent.
         mark: the name to draw in colour; "" for all.
         zero: whether a line marks zero; otherwise the axis of shares begins at zero.
     """
@@ -162,68 +162,6 @@ def whiskers(
     return figure
 
 
-@dataclass(frozen=True)
-class Size:
-    """A rule in a figure of complexity.
-
-    Attributes:
-        terms: how many it has.
-        score: its score.
-        is_chosen: whether it is the rule that was chosen.
-    """
-
-    terms: int
-    score: Band
-    is_chosen: bool = False
-
-
-def complexity(rules: Sequence[Size], *, y: str, scale: ScoreScale) -> Figure:
-    """Return a figure of score against number of terms; a line joins the best rule of each number.
-
-    Args:
-        rules: that were tried; those of one number of terms are drawn beside each other.
-        y: label of the vertical axis, written above it.
-        scale: of the scores.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    places = _beside(rules)
-    sizes = sorted({rule.terms for rule in rules})
-    best = [max((r for r in rules if r.terms == n), key=lambda r: r.score.mean) for n in sizes]
-    with style():
-        figure, (axes,) = new_figure()
-        axes.plot(
-            [places[rules.index(rule)] for rule in best],
-            [scale.factor * rule.score.mean for rule in best],
-            color=GREY, linewidth=1.0, zorder=1,
-        )  # fmt: skip
-        for x, rule in zip(places, rules, strict=True):
-            colour, big = (look(0).colour, 5.5) if rule.is_chosen else (GREY, 3.5)
-            ends = [scale.factor * end for end in (rule.score.low, rule.score.high)]
-            mean = scale.factor * rule.score.mean
-            axes.plot([x, x], ends, color=colour, linewidth=1.2, alpha=0.6, zorder=2)
-            axes.plot([x], [mean], "o", markersize=big, color=colour, zorder=3)
-            if rule.is_chosen:
-                axes.annotate(
-                    "chosen", (x, mean), color=colour, fontsize=8, ha="left", zorder=4,
-                    xytext=(6, 4), textcoords="offset points",
-                )  # fmt: skip
-        axes.set(xlabel="terms in the rule", title=y, xlim=(sizes[0] - 0.5, sizes[-1] + 0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
-    return figure
-
-
-def _beside(rules: Sequence[Size]) -> list[float]:
-    """Return a place for each rule, those of one size beside each other in their order."""
-    places = []
-    for index, rule in enumerate(rules):
-        same = sum(other.terms == rule.terms for other in rules)
-        before = sum(other.terms == rule.terms for other in rules[:index])
-        places.append(rule.terms + 0.4 * (before / max(1, same - 1) - 0.5) * (same > 1))
-    return places
-
-
 def by_layer(
     panels: Mapping[str, Sequence[Curve]], *, x: str, y: str, first: int = 1,
     limits: tuple[float | None, float | None] = (None, None),
@@ -235,7 +173,7 @@ def by_layer(
         x: label of the horizontal axes.
         y: label of the vertical one, written above the first panel.
         first: number of the first layer.
-        limits: of the vertical axis.
+        limits: the limits of the vertical axis.
     """
     with style():
         figure, axes = new_figure(len(panels), width=4.8)

@@ -1,4 +1,4 @@
-"""An inferred rule for people: tables for the terminal, files, one page, TensorBoard."""
+"""Human-readable outputs of an inference: tables for the terminal, files, a page, TensorBoard."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def show(found: Inference, console: Console) -> None:
         console.print(f"  {sentence}")
     if found.often:
         listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in _first(found, 6))
-        console.print(f"  selected in some draws of the clusters: {listed}")
+        console.print(f"  selected in some resamples of the clusters: {listed}")
     console.print()
     console.print(models_table(found))
     show_facts(console, facts(found))
@@ -79,8 +79,8 @@ def terms_table(found: Inference) -> Table:
     """Return the terms with their intervals."""
     table = new_table(
         "Terms",
-        f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: in "
-        f"how many of the draws of the clusters",
+        f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: "
+        f"share of resamples of the clusters that select the term",
     )
     # Long terms, and the last head, are what gives way on a narrow screen.
     table.add_column("term", overflow="fold")

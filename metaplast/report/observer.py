@@ -17,7 +17,7 @@ class ReportFiles(Observer):
     It must come after the observers that write these files.
 
     Args:
-        folder: of the discovery.
+        folder: the folder of the discovery.
         console: where to print a warning.
     """
 

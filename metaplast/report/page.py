@@ -17,8 +17,9 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.canvas import inlined, save_figure, svg
+from metaplast.report.complexity_figure import Size, complexity
 from metaplast.report.facts import facts
-from metaplast.report.figures import Size, by_layer, complexity, curves, trajectories, whiskers
+from metaplast.report.figures import by_layer, curves, trajectories, whiskers
 from metaplast.report.rule_picture import rule_svg
 from metaplast.report.run import FinishedRun, finite, read_run
 from metaplast.report.template import filled_page
@@ -41,7 +42,7 @@ class Picture:
     """A figure of the report.
 
     Attributes:
-        name: of its files.
+        name: the name of its files.
         figure: the drawing.
         caption: a description in one or two sentences.
     """
@@ -55,7 +56,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
     """Write report.html and the folder of figures into the folder of a finished run.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         terms: your own terms that no installed package offers.
 
     Returns:

@@ -54,7 +54,7 @@ def rule_svg(rule: Rule, scores: Mapping[str, Band], scale: ScoreScale, caption:
 
     Args:
         rule: the rule.
-        scores: of the rule, which comes first, and of the baselines, by name.
+        scores: the scores of the rule, which comes first, and of the baselines, by name.
         scale: how they are shown; bars are drawn for shares, such as accuracy.
         caption: what was measured.
     """

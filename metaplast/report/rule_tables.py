@@ -43,7 +43,7 @@ def rule_terms_table(rule: Rule, width: int, *, with_theta: bool = True) -> Tabl
 
     Args:
         rule: the rule.
-        width: of the terminal.
+        width: the width of the terminal.
         with_theta: whether the coefficients mean anything.
     """
     columns = [_Column("term")]

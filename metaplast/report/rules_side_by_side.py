@@ -26,7 +26,7 @@ from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
 PAGE, SCORES, SUMMARY = "compare.html", "scores.csv", "compare.json"
-# For a rule that does not have a term.
+# Shown for a rule that does not have a term.
 NONE = "–"
 # Between two columns of a table.
 _GAP = 3
@@ -34,7 +34,7 @@ _GAP = 3
 
 @dataclass(frozen=True)
 class Compared:
-    """A rule and how well it does.
+    """A rule and its scores.
 
     Attributes:
         name: what tables and figures call it.

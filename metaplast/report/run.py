@@ -50,7 +50,7 @@ class FinishedRun:
         folder: its path.
         config: the configuration by field name, and the versions.
         rule: the discovered rule.
-        summary: the outcome, see `metaplast.discovery.run_folder.summary`.
+        summary: the outcome, see `metaplast.discovery.summary.summary`.
         rows: the rows of history.csv.
         terms: all candidates.
         own: data and terms passed from Python; None in folders of earlier versions.
@@ -199,7 +199,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
     """Return the contents of the folder of a finished run.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         terms: your own terms that no installed package offers.
 
     Raises:

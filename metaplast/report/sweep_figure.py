@@ -19,8 +19,8 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
     """Write the figure as PNG, atomically.
 
     Args:
-        runs: of the sweep.
-        path: of the file.
+        runs: the runs of the sweep.
+        path: the path of the file.
     """
     # No pyplot: it keeps global state and may open a window.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -26,7 +26,7 @@ class DirectVariant:
     """A variant that a module-level function computes.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         compute: returns the rows of a seed.
         full: the settings that `compute` receives.
         quick: the settings that differ in the quick version.

@@ -122,7 +122,7 @@ class Experiment:
 
     Attributes:
         name: as written in the command.
-        title: of its section of the results page.
+        title: the title of its section of the results page.
         source: publication and figure.
         text: a paragraph on what is done, what to look for and what we chose.
         variants: the curves.

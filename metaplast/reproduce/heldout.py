@@ -81,9 +81,9 @@ class HeldoutSetup:
 
         Args:
             rule: to test.
-            seed: of the episodes and the networks.
-            setting: of the command.
-            config: of the rule's search.
+            seed: the seed of the episodes and the networks.
+            setting: the settings of the command.
+            config: the configuration of the rule's search.
         """
         split = self.split(setting)
         learner = rule.learner(self.system(split, config))
@@ -101,7 +101,7 @@ class RuleVariant:
     """A rule, discovered with seed 0 or given, on held-out episodes of each seed.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         full: fields of `DiscoveryConfig` for finding the rule.
         setups: where it is tested.
         quick: fields that differ in the quick version.

@@ -75,7 +75,7 @@ class MetaVariant:
     """θ meta-learned by the published outer loop, or by the best of several on separate seeds.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         full: fields of `DiscoveryConfig` that differ from the published outer loop.
         quick: fields that differ from `full` in the quick version.
         probes: further measurements in the networks at the end of each episode.

@@ -66,7 +66,7 @@ class OnlineVariant:
     """Fresh networks that learn by one rule.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         rule: a known rule, NAME or NAME:FEEDBACK.
         full: the task.
         quick: fields that differ in the quick version.

@@ -27,7 +27,7 @@ class Panel:
         title: a description of the lines, written above them.
         x: label of the horizontal axis.
         lines: by name; a name that occurs in several panels looks the same in all.
-        limits: of the vertical axis.
+        limits: the limits of the vertical axis.
         log: whether that axis is logarithmic.
         level: height and name of a level to mark.
         marks: whether each point has a dot.

@@ -29,7 +29,7 @@ class Claim:
         measure: from the numbers of an experiment to one number for each seed, [seed].
         low: values above it meet the claim; with a finite `high`, it does so itself.
         high: values below it meet the claim; with a finite `low`, it does so itself.
-        unit: of the number; "%" and "points" are shares times 100.
+        unit: the unit of the number; "%" and "points" are shares times 100.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Verdict:
         claim: the statement.
         source: where it is made.
         criterion: the range in which it is true.
-        unit: of the numbers.
+        unit: the unit of the numbers.
         mean: over seeds; None if nothing was measured.
         low, high: ends of its band; None if a single seed leaves them open.
         seeds: how many seeds were measured.

@@ -1,6 +1,6 @@
 """Reward-modulated reservoirs: fixed recurrent weights, and readouts that learn to draw.
 
-The equations are in `algorithm`; `plain_loop` is the whole algorithm, line by line, and
+The equations are in `algorithm`. `plain_loop` is the whole algorithm, one line for each equation;
 `simulation` computes the same numbers for several runs at once. `learn_to_draw` makes one run.
 """
 

@@ -37,14 +37,14 @@ class Algorithm:
         exploration_rate: λ; 0 for no exploration.
         mastery_rate: κ; 0 for no mastery.
         supervised: whether mastery learns from the target (FORCE).
-        one_sided: whether a larger error than usual changes nothing.
+        one_sided: whether W_2 stays unchanged when the error is larger than usual.
         memory: a in z̄_2 ← a z̄_2 + (1 − a) z_2.
-        noise_size, noise_power: of b.
+        noise_size, noise_power: the size and power of b.
         threshold: ϑ of ē, below which mastery learns.
         smooth: whether q is z̄_2.
-        costs: of moving each output; () for none.
-        cost_of: what ẑ is: "exploration" for z − z̄_2, as in the published scripts, "output" for
-            z − z̄ with z̄ the filter of z.
+        costs: the cost of moving each output; () for none.
+        cost_of: the meaning of ẑ: "exploration" for z − z̄_2, as in the published scripts, or
+            "output" for z − z̄ with z̄ the filter of z.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Algorithm:
             for number in value if isinstance(value, tuple) else (value,):
                 require(
                     not isinstance(number, float) or (math.isfinite(number) and number >= 0),
-                    f"{field.name} must be a number from 0 on, not {number}.",
+                    f"{field.name} must be a number of at least 0, not {number}.",
                 )
         require(self.memory < 1, f"memory must be below 1, not {self.memory}.")
         require(
@@ -101,7 +101,7 @@ def published(name: str, task: Task, costs: tuple[float, ...] = ()) -> Algorithm
     Args:
         name: "force", "rmhl" or "supertrex".
         task: a pen, or an arm.
-        costs: of moving each segment, as in the third published task; () for none.
+        costs: the cost of moving each segment, as in the third published task; () for none.
 
     Raises:
         UserError: if the algorithm is unknown, or FORCE is asked to move an arm.

@@ -41,8 +41,8 @@ def learn_to_draw(
         task: "pen", "arm:2", "arm:3", or "arm:" with lengths, such as "arm:1.8,1.2,0.6".
         algorithm: "force" (pen only), "rmhl", "supertrex" or "repaired", with published
             coefficients, or your own `Algorithm`.
-        costs: of moving each output, for published coefficients; () for none.
-        seed: of the reservoir and all noise.
+        costs: the cost of moving each output, for published coefficients; () for none.
+        seed: the seed of the reservoir and all noise.
         dynamics: size and constants of the reservoir.
         schedule: periods of learning and of the test.
         folder: for a checkpoint after each period; the same call continues from it.

@@ -1,4 +1,4 @@
-"""CMA-ES, as the package cma has it, with random numbers of its own."""
+"""CMA-ES from the package cma, with its own random generator."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from metaplast.base.seeds import numpy_generator
 
 @dataclass(frozen=True)
 class Search:
-    """How the strategy searches, in natural logarithms of the coefficients.
+    """The settings of a search over natural logarithms of the coefficients.
 
     Attributes:
-        generations: how many.
-        population: candidates of each.
+        generations: number of generations.
+        population: number of candidates in each.
         spread: standard deviation of the first generation; 0.5 is a factor of 1.6.
-        seed: of the candidates.
+        seed: the seed of the candidates.
     """
 
     generations: int = 8
@@ -53,7 +53,7 @@ def evolution_package() -> Any:
 
 
 def make_strategy(size: int, search: Search) -> Any:
-    """Return CMA-ES from the origin, with random numbers of its own.
+    """Return CMA-ES started at the origin, with its own random generator.
 
     Args:
         size: number of coefficients.
@@ -70,7 +70,7 @@ def make_strategy(size: int, search: Search) -> Any:
         # NaN leaves numpy's global random numbers alone.
         "seed": math.nan,
         "randn": lambda *shape: draw.standard_normal(shape),
-        # The number of generations alone ends the search.
+        # Only the number of generations ends the search.
         "tolfun": 0, "tolx": 0, "tolfunhist": 0, "tolflatfitness": math.inf,
     }  # fmt: skip
     return cma.CMAEvolutionStrategy(np.zeros(size), search.spread, options)

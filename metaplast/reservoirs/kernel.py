@@ -8,44 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.reservoirs.lane_vectors import WIDTH, operations
 from metaplast.reservoirs.plain_loop import FILTER
 from metaplast.reservoirs.tasks import SHOULDER
+from metaplast.reservoirs.vector_tanh import compiled, inlined, tanh_of
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Rounding to an integer by adding a number whose last place is 1; ln 2 in two parts.
-_ROUND = 1.5 * 2.0**52
-_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
-_LARGEST = 20.0  # From here on, tanh is 1 to the last digit.
 _SHOULDER_X, _SHOULDER_Y = SHOULDER
 _FILTER = FILTER
-# Factors 1/n! of the exponential series, the highest power first.
-_SERIES = tuple(1.0 / float(np.prod(np.arange(1.0, n + 1))) for n in range(13, -1, -1))
-_C13, _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = _SERIES
-
-
-def _compiled(function: Function, *, outer: bool = False) -> Function:
-    """Return `function` compiled by numba on first use; a product may be fused with a sum.
-
-    Only what Python calls, `outer`, needs a wrapper.
-    """
-    njit: Any = numba.njit  # numba's stub omits options.
-    made = njit(
-        fastmath={"contract"}, error_model="numpy", nogil=True,
-        no_cpython_wrapper=not outer, no_cfunc_wrapper=True,
-    )(function)  # fmt: skip
-    return cast(Function, made)
 
 
 class Coefficients(NamedTuple):
-    """What differs between lanes, [lane], or [output, lane]."""
+    """The coefficients that differ between lanes, [lane] or [output, lane]."""
 
     arm: Numbers  # 1 for an arm, 0 for a pen.
     lengths: Numbers  # [output, lane], 0 beyond the last segment.
@@ -63,7 +41,7 @@ class Coefficients(NamedTuple):
 
 
 class State(NamedTuple):
-    """What changes; all arrays are float64."""
+    """The variables that change in each step; all arrays are float64."""
 
     x: Numbers  # [neuron, lane]
     r: Numbers
@@ -89,66 +67,67 @@ class State(NamedTuple):
     history: Numbers  # [lag · period, output, lane]
 
 
-@_compiled
-def tanh_of(x: Numbers, r: Numbers) -> None:
-    """Set r = tanh x for a flat array, to 4e-16; NaN stays NaN.
-
-    tanh x = 1 − 2/(exp(2x) + 1), with exp(2x) = 2ⁿ exp(y) and |y| ≤ ½ ln 2 by its series. The loop
-    has no calls, so that it becomes vector code.
-    """
-    for i in range(x.shape[0]):
-        v = x[i]
-        v = 2 * (-_LARGEST if v < -_LARGEST else (_LARGEST if v > _LARGEST else v))
-        shifted = v * _LOG2E + _ROUND
-        n = shifted - _ROUND
-        y = (v - n * _LN2_HIGH) - n * _LN2_LOW
-        p = _C13
-        p = p * y + _C12
-        p = p * y + _C11
-        p = p * y + _C10
-        p = p * y + _C9
-        p = p * y + _C8
-        p = p * y + _C7
-        p = p * y + _C6
-        p = p * y + _C5
-        p = p * y + _C4
-        p = p * y + _C3
-        p = p * y + _C2
-        p = p * y + _C1
-        p = p * y + _C0
-        # The last bits of `shifted` are n: they are added to the exponent.
-        raised = np.float64(p).view(np.int64) + (np.float64(shifted).view(np.int64) << 52)
-        r[i] = 1 - 2 / (np.int64(raised).view(np.float64) + 1)
+@inlined
+def _filtered(c: Coefficients, s: State, lane: int, first: bool, learning: bool) -> float:
+    """Set z and the filters of z_2 and z of a lane; return the cost of moving."""
+    outputs, lanes = c.lengths.shape
+    moved = 0.0
+    for j in range(outputs):
+        at = j * lanes + lane
+        z2 = s.z2[at]
+        z = s.z1[at] + z2
+        s.z[at] = z
+        if first:
+            s.z2_mean[at] = z2
+            s.z_mean[at] = z
+        a = c.memory[lane] if learning else c.test_memory[lane]
+        s.z2_mean[at] = a * s.z2_mean[at] + (1 - a) * z2
+        a = c.memory[lane]
+        s.z_mean[at] = a * s.z_mean[at] + (1 - a) * z
+        usual = s.z_mean[at] if c.whole[lane] else s.z2_mean[at]
+        moved += c.costs[j, lane] * abs(z - usual)
+    return moved
 
 
-@_compiled
+@inlined
+def _position(c: Coefficients, s: State, lane: int) -> tuple[float, float]:
+    """Return h(z) of a lane."""
+    outputs, lanes = c.lengths.shape
+    if not c.arm[lane]:
+        return s.z[lane], s.z[lanes + lane]
+    x, y, angle = 0.0, 0.0, 0.0
+    for j in range(outputs):
+        if c.used[j, lane]:
+            angle += s.z[j * lanes + lane]
+            x += c.lengths[j, lane] * np.sin(np.pi * angle)
+            y += c.lengths[j, lane] * np.cos(np.pi * angle)
+    return x + _SHOULDER_X, y + _SHOULDER_Y
+
+
+@inlined
+def _explore(c: Coefficients, s: State, lane: int, e: float) -> None:
+    """Set ē, b and λ φ (z_2 − z̄_2) of a lane."""
+    outputs, lanes = c.lengths.shape
+    e_mean = 0.8 * s.error_mean[lane] + 0.2 * e
+    s.error_mean[lane] = e_mean
+    d = e_mean - e
+    phi = 5 * np.sqrt(np.sqrt(abs(d)))
+    if d < 0:
+        phi = 0.0 if c.one_sided[lane] else -phi
+    if c.explores[lane]:
+        s.bound[lane] = c.size[lane] * (10 * e_mean) ** c.power[lane]
+    for j in range(outputs):
+        at = j * lanes + lane
+        s.push[at] = c.rate[lane] * phi * (s.z2[at] - s.z2_mean[at])
+
+
+@compiled
 def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bool) -> None:
     """Set h(z), e, its means, b and λ φ (z_2 − z̄_2) of every lane, from z_1 and z_2."""
-    outputs, lanes = c.lengths.shape
+    lanes = c.lengths.shape[1]
     for lane in range(lanes):
-        moved, x, y, angle = 0.0, 0.0, 0.0, 0.0
-        for j in range(outputs):
-            at = j * lanes + lane
-            z2 = s.z2[at]
-            z = s.z1[at] + z2
-            s.z[at] = z
-            if first:
-                s.z2_mean[at] = z2
-                s.z_mean[at] = z
-            a = c.memory[lane] if learning else c.test_memory[lane]
-            s.z2_mean[at] = a * s.z2_mean[at] + (1 - a) * z2
-            a = c.memory[lane]
-            s.z_mean[at] = a * s.z_mean[at] + (1 - a) * z
-            usual = s.z_mean[at] if c.whole[lane] else s.z2_mean[at]
-            moved += c.costs[j, lane] * abs(z - usual)
-            if c.arm[lane] and c.used[j, lane]:
-                angle += z
-                x += c.lengths[j, lane] * np.sin(np.pi * angle)
-                y += c.lengths[j, lane] * np.cos(np.pi * angle)
-        if c.arm[lane]:
-            x, y = x + _SHOULDER_X, y + _SHOULDER_Y
-        else:
-            x, y = s.z[lane], s.z[lanes + lane]
+        moved = _filtered(c, s, lane, first, learning)
+        x, y = _position(c, s, lane)
         s.position[lane], s.position[lanes + lane] = x, y
         e = (x - wanted[0]) ** 2 + (y - wanted[1]) ** 2 + moved
         s.error[lane] = e
@@ -157,23 +136,13 @@ def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bo
             s.filtered[lane] = e
         m = _FILTER * s.filtered[lane] + (1 - _FILTER) * e
         s.filtered[lane] = m
-        if not learning:
+        if learning:
+            s.before[lane] = np.sqrt(m)
+            _explore(c, s, lane, e)
+        else:
             more = np.sqrt(m) - s.before[lane]
             s.total[lane] += more
             s.squares[lane] += more**2
-            continue
-        s.before[lane] = np.sqrt(m)
-        e_mean = 0.8 * s.error_mean[lane] + 0.2 * e
-        s.error_mean[lane] = e_mean
-        d = e_mean - e
-        phi = 5 * np.sqrt(np.sqrt(abs(d)))
-        if d < 0:
-            phi = 0.0 if c.one_sided[lane] else -phi
-        if c.explores[lane]:
-            s.bound[lane] = c.size[lane] * (10 * e_mean) ** c.power[lane]
-        for j in range(outputs):
-            at = j * lanes + lane
-            s.push[at] = c.rate[lane] * phi * (s.z2[at] - s.z2_mean[at])
 
 
 @cache
@@ -183,7 +152,7 @@ def _on_readouts(groups: int) -> tuple[Any, Any, Any]:
     lanes = WIDTH * groups
     ones = np.ones(lanes)
 
-    @_compiled
+    @compiled
     def read(s: State, rate_noise: Numbers, outputs: int, learning: bool) -> None:
         """Add the noise to r, and set z_1 = W_1 r and z_2 = W_2 r."""
         for at in range(outputs * lanes):
@@ -198,7 +167,7 @@ def _on_readouts(groups: int) -> tuple[Any, Any, Any]:
                 multiply_add(s.z1, j * lanes, s.mastery, place, s.r, at)
                 multiply_add(s.z2, j * lanes, s.exploration, place, s.r, at)
 
-    @_compiled
+    @compiled
     def explore(s: State, outputs: int) -> None:
         """Change W_2 by λ φ (z_2 − z̄_2) rᵀ."""
         for i in range(s.x.shape[0] // lanes):
@@ -206,7 +175,7 @@ def _on_readouts(groups: int) -> tuple[Any, Any, Any]:
                 place = (i * outputs + j) * lanes
                 multiply_add(s.exploration, place, s.push, j * lanes, s.r, i * lanes)
 
-    @_compiled
+    @compiled
     def master(s: State, outputs: int) -> None:
         """Change W_1 by κ s c q kᵀ."""
         for i in range(s.x.shape[0] // lanes):
@@ -223,7 +192,7 @@ def _relaxation(groups: int) -> Any:
     row_product, _, scaled_add = operations(groups)
     lanes = WIDTH * groups
 
-    @_compiled
+    @compiled
     def relax(
         s: State, rows: Any, columns: Any, values: Any, feedback: Numbers, fed: Numbers, leak: float
     ) -> None:
@@ -239,11 +208,11 @@ def _relaxation(groups: int) -> Any:
     return relax
 
 
-@_compiled
+@compiled
 def _feed(
     c: Coefficients, s: State, wanted: Numbers, past: Numbers, learning: bool, fed: Numbers
 ) -> None:
-    """Set what Q is fed: z, or in the test the target of a pen or an earlier z of an arm."""
+    """Set the input of Q: z, or in the test the target for a pen and an earlier z for an arm."""
     outputs, lanes = c.lengths.shape
     for j in range(outputs):
         for lane in range(lanes):
@@ -256,7 +225,7 @@ def _feed(
                 fed[at] = wanted[j] if j < 2 else 0.0
 
 
-@_compiled
+@compiled
 def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -> None:
     """Add the exploration noise to z_2; without learning, only mastery acts."""
     outputs, lanes = c.lengths.shape
@@ -270,7 +239,7 @@ def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -
 
 @cache
 def compiled_steps(groups: int) -> Callable[..., None]:
-    """Return the function that makes several steps of WIDTH · `groups` lanes."""
+    """Return the function that runs several steps of WIDTH · `groups` lanes."""
     read, explore, master = _on_readouts(groups)
     relax = _relaxation(groups)
     lanes = WIDTH * groups
@@ -280,7 +249,7 @@ def compiled_steps(groups: int) -> Callable[..., None]:
         leak: float, target: Numbers, rate_noise: Numbers, output_noise: Numbers, first: int,
         learning: bool,
     ) -> None:  # fmt: skip
-        """Make a step for each row of `output_noise`; the first one is step `first`."""
+        """Run one step for each row of `output_noise`; the first one is step `first`."""
         outputs = feedback.shape[1]
         fed = np.empty(outputs * lanes)
         master(s, outputs)
@@ -297,4 +266,4 @@ def compiled_steps(groups: int) -> Callable[..., None]:
             if learning:
                 explore(s, outputs)
 
-    return _compiled(steps, outer=True)
+    return compiled(steps, outer=True)

@@ -1,7 +1,7 @@
 """Vector code of the simulation: operations on all lanes of a neuron or an output at once.
 
-A *lane* is one run of several that share J. The numbers of all lanes lie beside each other, so
-that one load fills a register. This module imports numba; it is imported only by the kernel.
+A *lane* is one of several runs that share J. The numbers of all lanes are adjacent in memory, so
+that one load fills a register. This module imports numba; only the kernel imports it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _intrinsic(name: str, arguments: str, groups: int) -> Any:
     """Return an intrinsic whose code a method of `_Emitter` emits.
 
     Args:
-        name: of the method.
+        name: the name of the method.
         arguments: names of arrays, and numbers with their types.
         groups: registers in a vector.
     """

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lane:
-    """One run of several that share a reservoir.
+    """One of several runs that share a reservoir.
 
     Attributes:
-        name: of the run.
+        name: the name of the run.
         task: from outputs to positions.
         algorithm: how its readouts learn.
     """
@@ -34,7 +34,7 @@ class Lane:
 
     @property
     def frozen_filter(self) -> bool:
-        """Whether z̄_2 stands still in the test, as in the published scripts of RMHL."""
+        """Whether z̄_2 is frozen in the test, as in the published scripts of RMHL."""
         return not self.algorithm.masters and self.algorithm.cost_of == "exploration"
 
 
@@ -44,7 +44,7 @@ def most_outputs(lanes: Sequence[Lane]) -> int:
 
 
 def coefficients(lanes: Sequence[Lane], width: int) -> Coefficients:
-    """Return what differs between lanes, with lanes that do nothing up to `width`."""
+    """Return the coefficients of the lanes, padded with idle lanes up to `width`."""
     from metaplast.reservoirs.kernel import Coefficients
 
     shape = (most_outputs(lanes), width)

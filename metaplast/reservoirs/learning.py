@@ -1,7 +1,7 @@
 """Coefficients of an algorithm, learned over many drawings by an evolution strategy.
 
-A drawing is long, noisy and gated, so its deviation has no useful gradient. CMA-ES needs only the
-deviations themselves.
+A drawing takes many noisy steps with a gate, so its deviation has no useful gradient. CMA-ES needs
+only the deviations themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from metaplast.reservoirs.targets import random_curve
 from metaplast.reservoirs.tasks import Task
 
 LEARNED = ("exploration_rate", "mastery_rate", "noise_size", "threshold")
-# A run that diverges counts like one with this deviation; nothing counts as worse.
+# A run that diverges, or deviates more than this, counts with this deviation.
 WORST = 10.0
 KEPT = "coefficients.json"
 # Seed of the first drawing of a search.
@@ -44,18 +44,18 @@ _FIRST = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """What a candidate draws.
+    """The task of a candidate: a curve, and the reservoir that draws it.
 
     Attributes:
         target: one period, [step, 2].
-        seed: of the reservoir and all noise.
+        seed: the seed of the reservoir and all noise.
     """
 
     target: Numbers
     seed: int
 
 
-# The drawings of a generation: all its candidates draw the same ones, with the same noise.
+# The drawings of a generation. All its candidates draw the same ones, with the same noise.
 Drawings = Callable[[int], Sequence[Drawing]]
 
 
@@ -92,7 +92,7 @@ def learnable(algorithm: Algorithm) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Learned:
-    """The end of a search.
+    """The result of a search.
 
     Attributes:
         algorithm: with the centre of the last generation as coefficients.
@@ -116,22 +116,22 @@ def learn_coefficients(
     workers: int = 1,
     observe: Callable[[float, int], None] = lambda *_: None,
 ) -> Learned:
-    """Return the algorithm with coefficients that make the mean of log10(deviation) small.
+    """Search for coefficients with a small mean of log10(deviation); return what was found.
 
     Args:
-        task: what draws.
+        task: the device that draws.
         start: the algorithm at the centre of the first generation.
-        drawings: of each generation, by its number from 0.
-        names: of the coefficients to learn, which must be positive at the start; by default, those
-            of `LEARNED` that the algorithm uses.
+        drawings: the drawing of each generation, by its number from 0.
+        names: the names of the coefficients to learn, which must be positive at the start; by
+            default, those of `LEARNED` that the algorithm uses.
         search: how to search.
         dynamics: sizes and constants of the reservoirs.
         schedule: periods of learning and of the test.
         folder: for the scores after each generation; the same call continues from them.
         workers: drawings of a generation that are simulated at once, in threads; the result does
             not depend on it.
-        observe: called after each drawing and each generation with the generations that
-            are done, in fractions, and with all.
+        observe: called after each drawing and each generation with the number of generations done,
+            which may be a fraction, and the number of all.
 
     Raises:
         UserError: if cma is not installed, a name is unknown, a coefficient is not positive, or the
@@ -196,7 +196,7 @@ class _Trial:
 
 
 def _at_once(makers: Sequence[Callable[[], Simulation]], workers: int) -> Iterator[Sequence[Run]]:
-    """Yield what simulations found, in their order; after an interrupt the others stop soon."""
+    """Yield the runs of simulations, in their order; after an interrupt the others stop soon."""
     stopped = threading.Event()
 
     def watch(*_: int) -> None:
@@ -246,7 +246,7 @@ def _require_positive(start: Algorithm, names: Sequence[str]) -> None:
 
 
 def _identity(task: Task, start: Algorithm, names: Sequence[str], *parts: Any) -> dict[str, Any]:
-    """Return what decides the scores, but for the drawings, as plain data."""
+    """Return everything that decides the scores, except the drawings, as plain data."""
     settings = {type(part).__name__.lower(): vars(part) for part in (start, *parts)}
     # As it is read back.
     plain: dict[str, Any] = json.loads(

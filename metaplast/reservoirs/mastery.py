@@ -13,7 +13,7 @@ PENDING = 32
 class InverseCorrelation:
     """P, which starts at I/10 and changes by −s c k kᵀ.
 
-    P is symmetric, and so large that reading it takes most of the time. So only its lower half is
+    P is so large that reading it takes most of the time. P is symmetric, so only its lower half is
     used, and the last updates u uᵀ with u = √(s c) k are kept separately: P r = P_0 r − Σ u (uᵀ r).
 
     Args:

@@ -26,7 +26,7 @@ class Dynamics:
         gain: g; the other entries are N(0, g²/(density · N)).
         time_step: dt.
         time_constant: τ, in the same unit.
-        noise: of the rates while learning.
+        noise: the noise of the rates while learning.
     """
 
     neurons: int = 1000
@@ -58,12 +58,12 @@ class Dynamics:
 
 
 class Network(NamedTuple):
-    """The fixed parts of a reservoir, and where it starts.
+    """The fixed parts of a reservoir, and its initial state.
 
     Attributes:
         rows: [neuron + 1]; entries `rows[i]` to `rows[i + 1]` belong to row i of J.
-        columns: of each entry of J, in order.
-        values: of each entry of J.
+        columns: the column of each entry of J, in order.
+        values: the value of each entry of J.
         feedback: Q, [neuron, output].
         start: x_0, [neuron].
     """
@@ -106,8 +106,8 @@ class Noise:
     Args:
         dynamics: size, and noise of the rates.
         outputs: number of outputs.
-        seed: of the run.
-        block: steps in a block. Numbers of the same step are the same whatever the block.
+        seed: the seed of the run.
+        block: number of steps in a block; it does not change the numbers of a step.
     """
 
     def __init__(self, dynamics: Dynamics, outputs: int, seed: int, block: int) -> None:
@@ -118,7 +118,7 @@ class Noise:
         ]
 
     def draw(self) -> tuple[Numbers, Numbers]:
-        """Return the next block: of the rates [step, neuron], and U(−1, 1) [step, output]."""
+        """Return the next block of noise: of the rates [step, neuron], U(−1, 1) [step, output]."""
         size, shape = self._dynamics.noise, (self._block, self._dynamics.neurons)
         rates = self._rates.random(shape)
         rates *= 2 * size
@@ -126,7 +126,7 @@ class Noise:
         return rates, np.stack([each.uniform(-1, 1, self._block) for each in self._outputs], 1)
 
     def skip(self, blocks: int) -> None:
-        """Go past the next blocks, as a resumed run does."""
+        """Skip the next blocks, as a resumed run does."""
         for _ in range(blocks):
             self.draw()
 

@@ -15,7 +15,7 @@ from metaplast.reservoirs.algorithm import Algorithm
 from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule
 from metaplast.reservoirs.tasks import Task
 
-# Of the filter of e, from which the distance D is computed.
+# The factor of the filter of e, from which the distance D is computed.
 FILTER = 0.9998
 # The exploration noise of the first step.
 FIRST_NOISE = 0.01
@@ -45,7 +45,7 @@ class Trajectory:
 
 @dataclass
 class _Plain:
-    """The state of one run, and what happens in a step."""
+    """The state of one run, with the parts of a step as methods."""
 
     task: Task
     algorithm: Algorithm
@@ -64,7 +64,7 @@ class _Plain:
         self.e_mean = self.m = np.nan  # Before the first step.
 
     def present(self, fed: Numbers, noise: tuple[Numbers, Numbers] | None) -> None:
-        """Make a step of the reservoir and of the output; without noise, as in the test."""
+        """Run a step of the reservoir and of the output; None for no noise, as in the test."""
         self.x = self.x + self.dynamics.leak * (-self.x + self.J @ self.r + self.Q @ fed)
         self.r = np.tanh(self.x)
         if noise is not None:
@@ -122,7 +122,7 @@ def run_plainly(
     task: Task, algorithm: Algorithm, target: Numbers, dynamics: Dynamics, schedule: Schedule,
     network: Network, noise: Iterator[tuple[Numbers, Numbers]],
 ) -> Trajectory:  # fmt: skip
-    """Return what one algorithm does on one task.
+    """Run one algorithm on one task.
 
     Args:
         task: from outputs to positions.
@@ -131,7 +131,7 @@ def run_plainly(
         dynamics: the reservoir's constants.
         schedule: steps of learning and of the test.
         network: J, Q and x_0.
-        noise: of each step of learning: of the rates [neuron], and U(−1, 1) [output].
+        noise: the noise of each step of learning: of the rates [neuron], and U(−1, 1) [output].
     """
     feedback = network.feedback[:, : task.outputs]
     run = _Plain(task, algorithm, dynamics, network.dense(), feedback, network.start)

@@ -10,13 +10,14 @@ from metaplast.reservoirs.lanes import Lane
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one lane did.
+    """The results of one lane.
 
     Attributes:
         lane: its task and algorithm.
         deviation: mean of the distance D over the test; NaN if the run diverged.
         spread: standard deviation of D over the test.
-        diverged_at: step of the first record with a number that is not finite; None if none is.
+        diverged_at: step of the first record with a number that is not finite; None if all are
+            finite.
         open_share: share of the mastery updates at which the gate was not closed.
         at: steps of the records, [record].
         distance: D, [record].

@@ -30,7 +30,7 @@ class Simulation:
         target: one period, [step, 2].
         dynamics: sizes and constants of the reservoir; published by default.
         schedule: steps of learning and of the test; published by default.
-        seed: of everything random.
+        seed: the seed of all random numbers.
         network: J, Q and x_0 instead of those of the seed.
 
     Raises:
@@ -90,7 +90,7 @@ class Simulation:
         observe: Callable[[int, int], None] = lambda *_: None,
         folder: AnyPath | None = None,
     ) -> list[Run]:
-        """Simulate all that is left, and return what each lane did.
+        """Simulate all remaining steps, and return the results of each lane.
 
         Args:
             observe: called with the steps that are done, and with all steps.
@@ -113,7 +113,7 @@ class Simulation:
             return [self._run(i) for i in range(len(self.lanes))]
 
     def _advance(self) -> None:
-        """Make the steps of one block, and keep records."""
+        """Run the steps of one block, and keep records."""
         learning = self.step < self.schedule.learning
         shape = (self._block, self.dynamics.neurons), (self._block, self.outputs)
         noise = self._noise.draw() if learning else tuple(np.zeros(each) for each in shape)
@@ -139,7 +139,7 @@ class Simulation:
             self._records[block // self._every] = self._measured()
 
     def _master(self, lane: int, wanted: Numbers) -> None:
-        """Update P of a lane, and leave ΔW_1 to the next step."""
+        """Update P of a lane, and prepare ΔW_1 for the next step."""
         s, how = self.state, self.lanes[lane].algorithm
         z, z2, z2_mean = (each[lane :: self._width] for each in (s.z, s.z2, s.z2_mean))
         if how.supervised:

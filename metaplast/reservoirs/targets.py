@@ -39,8 +39,8 @@ def random_curve(steps: int, seed: int) -> Numbers:
     with c such that the largest |R| is 1.2, about that of the butterfly.
 
     Args:
-        steps: of a period.
-        seed: decides the curve, and nothing else.
+        steps: the number of steps in a period.
+        seed: the seed of the curve.
     """
     require_seed("seed", seed)
     draw = numpy_generator(seed, "curve")

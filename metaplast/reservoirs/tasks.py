@@ -1,4 +1,4 @@
-"""What an output moves: a pen, or an arm of several segments."""
+"""The device that an output moves: a pen, or an arm of several segments."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _HELP = "write pen, arm:2, arm:3, or arm: and at least two lengths, such as arm:
 
 @dataclass(frozen=True)
 class Task:
-    """From an output z to a position h(z) in the plane.
+    """The map from an output z to a position h(z) in the plane.
 
         pen:  h(z) = z
         arm:  α_j = π Σ_{i≤j} z_i,   h(z) = (Σ_j l_j sin α_j, −2 + Σ_j l_j cos α_j)
 
     Attributes:
-        lengths: of the arm's segments, from the shoulder at (0, −2) outwards; () for a pen.
+        lengths: the lengths of the arm's segments, from the shoulder at (0, −2) outwards; () for a
+            pen.
     """
 
     lengths: tuple[float, ...] = ()
@@ -33,7 +34,7 @@ class Task:
         """Check the lengths.
 
         Raises:
-            UserError: if there is only one, or one is not positive and finite.
+            UserError: if there is only one length, or one is not positive and finite.
         """
         require(len(self.lengths) != 1, "an arm needs at least two segments.")
         require(

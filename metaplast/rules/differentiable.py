@@ -99,7 +99,8 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         """Learn the example of the patched model's last call; see `higher` for the arguments.
 
         Args:
-            loss: of the model's output for one example: the cross-entropy, or the rule's own loss.
+            loss: the loss of the model's output for one example: the cross-entropy, or the rule's
+                own loss.
             arguments: passed on to `higher`.
             options: passed on to `higher`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metaplast.rules.canonical import with_oja
+from metaplast.systems.fully_connected import FullyConnected
 from metaplast.terms.algebra import MatrixName
 from metaplast.terms.notation import TEXT, Notation
 from metaplast.terms.term import Term
@@ -20,6 +21,17 @@ def equation(rule: Rule, notation: Notation) -> str:
     lines = [_line(rule, matrix, notation) for matrix in MATRICES]
     lines = [line for line in lines if line]
     return "\n".join(lines) or f"{notation.delta}{notation.matrix['W']} = 0"
+
+
+def text_of(rule: Rule) -> str:
+    """Return the equation, with the coefficients of each layer below it if they differ."""
+    if not rule.is_per_layer:
+        return equation(rule, TEXT)
+    theta = rule.named_theta
+    rows = [f"  {TEXT.coefficient(name)} = [{theta.text(name)}]" for name in theta.names]
+    own = rule.system_name in ("", FullyConnected.name)
+    places = "layers 1 … L" if own else f"each matrix of the system {rule.system_name}"
+    return "\n".join([equation(rule, TEXT), f"with, for {places}:", *rows])
 
 
 def wrapped_equation(rule: Rule, width: int, notation: Notation = TEXT) -> str:

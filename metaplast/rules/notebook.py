@@ -57,6 +57,13 @@ def rule_html(rule: Rule) -> str:
     )
 
 
+def rule_latex(rule: Rule) -> str:
+    """Return the equations as one block of LaTeX, aligned at their equals signs."""
+    lines = [line.replace(" = ", " &= ", 1) for line in rule.equation(LATEX).splitlines()]
+    body = r" \\ ".join(lines)
+    return rf"$\displaystyle \begin{{aligned}} {body} \end{{aligned}}$"
+
+
 def rule_markdown(rule: Rule) -> str:
     """Return the equation as LaTeX with a table of the terms below it, in Markdown."""
     # A bar within a cell would end the cell.

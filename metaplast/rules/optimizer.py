@@ -62,7 +62,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         activation: its σ' is used for the synthetic input error e_0 in a model of a single layer,
             which has no activation.
         generator: draws the feedback's weights; None uses a new one with seed 0.
-        objective: of the output; None uses the one that the rule's provenance names.
+        objective: the objective of the output; None uses the one that the rule's provenance names.
         weights: the constraint on the model's weights, such as "dale"; "none" for no constraint,
             and None uses the one that the rule's provenance names. Weights outside of it are
             brought into it by the first step.

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.base.plain_data import DataError
 from metaplast.base.tensors import type_name
-from metaplast.rules.equation import equation, summands
+from metaplast.rules.equation import equation, summands, text_of
 from metaplast.rules.given_coefficients import coefficient_rows
-from metaplast.rules.rule_data import read_rule, require_rule, rule_data
+from metaplast.rules.rule_data import naming, read_rule, require_rule, rule_data
 from metaplast.systems.constraint import NONE
 from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
@@ -26,7 +25,7 @@ from metaplast.systems.single_step import Stepped, step
 from metaplast.systems.system import System
 from metaplast.terms.algebra import MatrixName
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.notation import LATEX, TEXT, Notation
+from metaplast.terms.notation import TEXT, Notation
 from metaplast.terms.term import Term, checked_terms
 
 
@@ -170,13 +169,7 @@ class Rule:
 
     def __str__(self) -> str:
         """Return the equation, with the coefficients of each layer below it if they differ."""
-        if not self.is_per_layer:
-            return self.equation()
-        theta = self.named_theta
-        rows = [f"  {TEXT.coefficient(name)} = [{theta.text(name)}]" for name in theta.names]
-        own = self.system_name in ("", FullyConnected.name)
-        places = "layers 1 … L" if own else f"each matrix of the system {self.system_name}"
-        return "\n".join([self.equation(), f"with, for {places}:", *rows])
+        return text_of(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which `load` restores the rule, including its terms' formulas."""
@@ -192,9 +185,9 @@ class Rule:
 
     def _repr_latex_(self) -> str:
         """Return the equation for notebooks."""
-        lines = [line.replace(" = ", " &= ", 1) for line in self.equation(LATEX).splitlines()]
-        body = r" \\ ".join(lines)
-        return rf"$\displaystyle \begin{{aligned}} {body} \end{{aligned}}$"
+        from metaplast.rules.notebook import rule_latex
+
+        return rule_latex(self)
 
     def _repr_markdown_(self) -> str:
         """Return the equation and a table of the terms, for notebooks."""
@@ -248,7 +241,7 @@ class Rule:
                 [output] or [episode, output].
             backward: the feedback's own matrices, each [pre, post] (direct: [neuron, class]), with
                 a leading [episode] if the weights have one; none for symmetric feedback.
-            activation: of the hidden layers.
+            activation: the activation of the hidden layers.
             objective: gives y_L and e_L; None uses the one that the rule was found with.
             constraint: on the weights after the step, such as "dale"; "none" for no constraint, and
                 None uses the one that the rule was found with.
@@ -273,7 +266,8 @@ class Rule:
         Raises:
             UserError: if the data have another format, or a term is unknown.
         """
-        return cls._decoded(data, "the data of the rule")
+        with naming("the data of the rule"):
+            return cls(*read_rule(data))
 
     @classmethod
     def load(cls, path: AnyPath, terms: Iterable[Term] = (), *, to_print: bool = False) -> Rule:
@@ -295,15 +289,5 @@ class Rule:
         path = as_path(path)
         data = read_json(path, "a rule")
         require_rule(data, str(path))
-        return cls._decoded(data, str(path), terms, to_print=to_print)
-
-    @classmethod
-    def _decoded(
-        cls, data: Any, name: str, terms: Iterable[Term] = (), *, to_print: bool = False
-    ) -> Rule:
-        try:
+        with naming(str(path)):
             return cls(*read_rule(data, terms, to_print=to_print))
-        except DataError as error:
-            raise UserError(f"{name} is damaged ({error}); write it again from its run.") from error
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaplast.base.coerce import as_json
 from metaplast.base.errors import UserError, require
-from metaplast.base.plain_data import check, entry
+from metaplast.base.plain_data import DataError, check, entry
 from metaplast.terms.algebra import Formula
 from metaplast.terms.clocks import differ_in_tau_alone
 from metaplast.terms.coefficients import Coefficients
@@ -79,6 +80,24 @@ def read_rule(data: Any, own: Iterable[Term] = (), *, to_print: bool = False) ->
     feedback = entry(data, "feedback", str, "the rule")
     provenance = entry(data, "provenance", dict, "the rule")
     return RuleData(terms, rows, feedback, dict(provenance), found.is_per_layer)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let errors in the data of a rule name the data.
+
+    Args:
+        name: the name of the data, such as the path of a file.
+
+    Raises:
+        UserError: instead of any `DataError` or `UserError` inside.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise UserError(f"{name} is damaged ({error}); write it again from its run.") from error
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def _term(

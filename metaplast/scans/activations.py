@@ -91,48 +91,65 @@ def _powers(k: Array, work: Array, bits: Array) -> None:
 
 
 @inlined
+def _tanh(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
+    """y ← tanh z."""
+    n = z.shape[0]
+    zero, one, two = k[0], k[1], k[2]
+    x, power = work[0], work[1]
+    for i in range(n):
+        x[i] = -two * abs(z[i])
+    _powers(k, work, bits)
+    for i in range(n):
+        v = x[i] * power[i] + (power[i] - one)
+        v = v / (two + v)
+        y[i] = v if z[i] < zero else -v
+
+
+@inlined
+def _softplus(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
+    """y ← log(1 + exp(β z))/β."""
+    n = z.shape[0]
+    zero, two, beta, per_beta = k[0], k[2], k[4], k[5]
+    x, power = work[0], work[1]
+    for i in range(n):
+        x[i] = -abs(beta * z[i])
+    _powers(k, work, bits)
+    for i in range(n):
+        u = power[i] + power[i] * x[i]
+        s = u / (two + u)
+        square = s * s
+        q = k[40]
+        q = q * square + k[39]
+        q = q * square + k[38]
+        q = q * square + k[37]
+        q = q * square + k[36]
+        q = q * square + k[35]
+        q = q * square + k[34]
+        q = q * square + k[33]
+        q = q * square + k[32]
+        q = q * square + k[31]
+        q = q * square + k[30]
+        q = q * square + k[29]
+        q = q * square + k[28]
+        q = q * square + k[27]
+        q = q * square + k[26]
+        q = q * square + k[25]
+        q = q * square + k[24]
+        q = q * square + k[23]
+        v = z[i]
+        v = zero if v < zero else v
+        y[i] = v + two * s * q * per_beta
+
+
+@inlined
 def activate(sigma: int, z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
     """y ← σ(z)."""
     n = z.shape[0]
-    zero, one, two, beta, per_beta = k[0], k[1], k[2], k[4], k[5]
-    x, power = work[0], work[1]
+    zero = k[0]
     if sigma == TANH:
-        for i in range(n):
-            x[i] = -two * abs(z[i])
-        _powers(k, work, bits)
-        for i in range(n):
-            v = x[i] * power[i] + (power[i] - one)
-            v = v / (two + v)
-            y[i] = v if z[i] < zero else -v
+        _tanh(z, y, k, work, bits)
     elif sigma == SOFTPLUS:
-        for i in range(n):
-            x[i] = -abs(beta * z[i])
-        _powers(k, work, bits)
-        for i in range(n):
-            u = power[i] + power[i] * x[i]
-            s = u / (two + u)
-            square = s * s
-            q = k[40]
-            q = q * square + k[39]
-            q = q * square + k[38]
-            q = q * square + k[37]
-            q = q * square + k[36]
-            q = q * square + k[35]
-            q = q * square + k[34]
-            q = q * square + k[33]
-            q = q * square + k[32]
-            q = q * square + k[31]
-            q = q * square + k[30]
-            q = q * square + k[29]
-            q = q * square + k[28]
-            q = q * square + k[27]
-            q = q * square + k[26]
-            q = q * square + k[25]
-            q = q * square + k[24]
-            q = q * square + k[23]
-            v = z[i]
-            v = zero if v < zero else v
-            y[i] = v + two * s * q * per_beta
+        _softplus(z, y, k, work, bits)
     elif sigma == RELU:
         for i in range(n):
             v = z[i]

@@ -11,67 +11,13 @@ these functions take as arguments once they are known.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import cache
-from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-@cache
-def kernel() -> ModuleType | None:
-    """Return the compiled loops; None without a working numba."""
-    try:
-        from metaplast.scans import kernel as found
-    except (ImportError, ValueError):
-        return None
-    return found
-
-
-class _Operation:
-    """A function that torch's compiler does not look into, once `prepare_for_compiler` was called.
-
-    Outside of the compiler, the function is called as it is: torch's own call takes tens of
-    microseconds.
-    """
-
-    made: ClassVar[list[_Operation]] = []
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._plain, self._opaque = function, function
-        self._shapes: Callable[..., Any] | None = None
-        self.made.append(self)
-
-    def shapes(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Take the function that only makes the results' memory."""
-        self._shapes = function
-        return function
-
-    def prepare(self) -> None:
-        """Tell the compiler about the function."""
-        if self._opaque is self._plain and self._shapes is not None:
-            name = f"metaplast::{self._plain.__name__.strip('_')}"
-            opaque = torch.library.custom_op(name, self._plain, mutates_args=())
-            opaque.register_fake(self._shapes)
-            self._opaque = opaque
-
-    def __call__(self, *given: Any) -> Any:
-        return (self._opaque if torch.compiler.is_compiling() else self._plain)(*given)
-
-
-def prepare_for_compiler() -> bool:
-    """Make the operations known to torch's compiler; return whether there are compiled loops.
-
-    This loads the compiler, which takes seconds.
-    """
-    if kernel() is None:
-        return False
-    for operation in _Operation.made:
-        operation.prepare()
-    return True
+from metaplast.scans.operation import Operation, kernel
 
 
 class Nonlinearity(NamedTuple):
@@ -183,7 +129,7 @@ for _forward in (_Advance.forward, _CarryBack.forward):
     vars(_forward)["__signature__"] = inspect.signature(_forward)
 
 
-@_Operation
+@Operation
 def _advance(
     known: Tensor | None, frames: Tensor, matrix: Tensor, kind: str, beta: float, show: int,
     time: int,
@@ -211,7 +157,7 @@ def _advance_shapes(
     return z, torch.empty_like(z), frames.new_empty(episodes, time - 1, samples, n)
 
 
-@_Operation
+@Operation
 def _advance_adjoint(
     z_bar: Tensor, y_bar: Tensor, u_bar: Tensor, y: Tensor, matrix: Tensor, kind: str, beta: float,
     show: int, frames: int,
@@ -236,7 +182,7 @@ def _advance_adjoint_shapes(
     )
 
 
-@_Operation
+@Operation
 def _carry_back(
     known: Tensor | None, sources: Tensor, y: Tensor, matrix: Tensor, kind: str, beta: float,
     transposed: bool,
@@ -262,7 +208,7 @@ def _carry_back_shapes(
     return y.new_empty(y.shape), carried
 
 
-@_Operation
+@Operation
 def _carry_back_adjoint(
     errors_bar: Tensor, sources: Tensor, y: Tensor, carried: Tensor, matrix: Tensor, kind: str,
     beta: float, transposed: bool,

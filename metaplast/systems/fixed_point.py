@@ -63,8 +63,9 @@ class FixedPoint(Network):
         batch: support examples that one step learns together, as a mini-batch.
         rate: η of the relaxation.
         steps: steps after which a sample counts as one that does not settle.
-        tolerance: of the relaxation, relative to rates above 1, and of iterative solvers.
-        solver: of the implicit errors and gradients: "dense" or "gmres".
+        tolerance: the tolerance of the relaxation, relative to rates above 1, and of iterative
+            solvers.
+        solver: the solver of the implicit errors and gradients: "dense" or "gmres".
     """
 
     widths: tuple[int, int, int]

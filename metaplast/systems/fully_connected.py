@@ -48,7 +48,7 @@ class FullyConnected(DrawnSystem):
 
     Attributes:
         widths: n_0 (inputs), hidden widths, n_L (outputs).
-        activation: of the hidden layers, as `parse_activation` reads it.
+        activation: the activation of the hidden layers, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
         feedback_name: the feedback, which supplies the errors, written out with its arguments.
         objective_name: the objective of the output; an alias becomes the objective's own name.

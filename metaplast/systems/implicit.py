@@ -76,7 +76,7 @@ def relax(
         matrix: W, [episode, neuron, neuron].
         drive: d, [episode, sample, neuron].
         rate: η.
-        tolerance: of the residual.
+        tolerance: the tolerance of the residual.
         most: steps after which a sample counts as not settled.
     """
     right, step = matrix.mT, 0
@@ -135,8 +135,8 @@ def fixed_point(
         value: p, [episode, sample, neuron]; a row of NaN marks a sample without one.
         u: p → u; everything else that it depends on gets its gradient too.
         slope: ∂u/∂p at the fixed point, elementwise, held constant.
-        solver: of the linear system.
-        tolerance: of an iterative solver.
+        solver: the solver of the linear system.
+        tolerance: the tolerance of an iterative solver.
         transposed: whether the product is Mᵀ u.
 
     Returns:

@@ -25,12 +25,12 @@ class SystemRequest:
         inputs: length of an input's last axis.
         outputs: number of output neurons.
         hidden: widths of hidden layers or populations.
-        activation: of hidden neurons, as `parse_activation` reads it.
+        activation: the activation of hidden neurons, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
         feedback: name of the feedback.
         objective: name of the objective.
         argument: the text after the colon in `--system name:argument`.
-        timing: of sequences; None if inputs are vectors, or not known yet.
+        timing: the timing of sequences; None if inputs are vectors, or not known yet.
     """
 
     inputs: int

@@ -45,8 +45,8 @@ def class_targets(
         classes: how many there are.
         shape: () for one example, (n,) for n examples.
         what: the name of the labels in errors.
-        device: of the result.
-        dtype: of probabilities.
+        device: the device of the result.
+        dtype: the dtype of probabilities.
         nan: whether NaN probabilities are accepted; their episode then diverges.
 
     Returns:

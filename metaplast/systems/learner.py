@@ -14,25 +14,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError, require
+from metaplast.base.errors import require
 from metaplast.base.tensors import require_count, type_name
 from metaplast.base.torch_settings import own_settings
-from metaplast.systems.broadcast import broadcasting
 from metaplast.systems.constrained import unconstrained
-from metaplast.systems.eligible import with_eligibilities
-from metaplast.systems.feedback import all_feedbacks, serving
 from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.served_terms import feedback_name_of, require_served, serving_terms
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
 from metaplast.systems.timed import timed_in
-from metaplast.systems.traced import traced
 from metaplast.systems.wrapped import Wrapped, reads_more
 from metaplast.terms.algebra import B, Signal, W
 from metaplast.terms.change import LowRankUpdate
 from metaplast.terms.clocks import Clock
 from metaplast.terms.compiled import CompiledTerms, change, compile_terms
 from metaplast.terms.term import Term, checked_terms, full_update
-from metaplast.terms.traces import scalar_trace_of
 
 
 class Step(NamedTuple):
@@ -72,10 +68,8 @@ class Learner:
             len(set(names)) == len(names),
             f"each term may occur once in a rule, got {', '.join(names)}; remove the repeats.",
         )
-        object.__setattr__(self, "system", _serving(self.system, self.terms))
-        self._check_backward()
-        for term in self.terms:
-            self._check_signals(term)
+        object.__setattr__(self, "system", serving_terms(self.system, self.terms))
+        require_served(self.system, self.terms)
 
     @classmethod
     def on_stack(cls, network: FullyConnected, feedback: str, terms: Iterable[Term]) -> Learner:
@@ -86,33 +80,6 @@ class Learner:
             f"{type(network).__name__} and {feedback!r}.",
         )
         return cls(replace(network, feedback_name=feedback), tuple(terms))
-
-    def _check_backward(self) -> None:
-        backward = [term.name for term in self.terms if term.is_backward]
-        if not backward or any(group.matrix == B for group in self.system.groups):
-            return
-        plastic = [n for n in serving(self.system.name) if all_feedbacks()[n].is_plastic]
-        if self.feedback_name and plastic:
-            raise UserError(
-                f"backward terms ({', '.join(backward)}) change plastic backward weights, got "
-                f"--feedback {self.feedback_name}; use --feedback {' or '.join(plastic)} or leave "
-                f"the terms out."
-            )
-        raise UserError(
-            f"backward terms ({', '.join(backward)}) change plastic backward weights, which the "
-            f"system {self.system.name} does not have; leave the terms out, or use a pool without "
-            f"them, such as --terms all."
-        )
-
-    def _check_signals(self, term: Term) -> None:
-        groups = [group for group in self.system.groups if group.matrix == term.matrix]
-        if not groups or any(group.serves(term) for group in groups):
-            return
-        nearest = min(groups, key=lambda group: len(group.missing(term)))
-        raise UserError(
-            f"the term {term.name} reads {', '.join(nearest.missing(term))}, which the system "
-            f"{self.system.name} does not offer at {nearest.name}; it offers {nearest.offered}."
-        )
 
     @property
     def network(self) -> FullyConnected:
@@ -138,7 +105,7 @@ class Learner:
     @property
     def feedback_name(self) -> str:
         """Name of the system's feedback; "" for a system that has none."""
-        return str(getattr(self.system, "feedback_name", ""))
+        return feedback_name_of(self.system)
 
     @property
     def sites(self) -> int:
@@ -312,18 +279,3 @@ class Learner:
         """Return the system's error angles, in degrees; see `System.error_angles`."""
         with own_settings(), torch.no_grad():
             return self.system.error_angles(View.of(state), self._checked(query, 2))
-
-
-def _serving(system: System, terms: tuple[Term, ...]) -> System:
-    """Return a system that also offers what every system can offer and some terms read."""
-    scalars = {name for term in terms for name in term.scalars}
-    followed = {found[0] for name in scalars if (found := scalar_trace_of(name))}
-    system = broadcasting(system, scalars | followed)
-    system = traced(system, {signal for term in terms for signal in term.signals}, scalars)
-    return with_eligibilities(system, terms)
-
-
-def offers(system: System, term: Term) -> bool:
-    """Return whether a matrix of a system offers everything that a term reads."""
-    serving = _serving(system, (term,))
-    return any(group.serves(term) for group in serving.groups)

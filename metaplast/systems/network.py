@@ -16,7 +16,7 @@ class Network(System):
 
     Attributes:
         widths: number of inputs, widths of the populations between, number of outputs.
-        activation: of the neurons between, as `parse_activation` reads it.
+        activation: the activation of the neurons between, as `parse_activation` reads it.
         objective_name: the objective of the output.
     """
 

@@ -160,8 +160,8 @@ class Objective(ABC):
             shape: (), (episode,) or (episode, sample).
             neurons: number of outputs.
             what: names them in errors.
-            dtype: of the result, unless the targets are class indices.
-            device: of the result.
+            dtype: the dtype of the result, unless the targets are class indices.
+            device: the device of the result.
             online: whether they are learned one by one, so that every engine must support them.
 
         Raises:

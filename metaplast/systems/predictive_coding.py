@@ -25,8 +25,8 @@ class PredictiveCodingResult:
     """What predictive coding found; the gradients are in `.grad` of the parameters.
 
     Attributes:
-        loss: of the forward pass.
-        output: of the forward pass, v̂_L.
+        loss: the loss of the forward pass.
+        output: the output of the forward pass, v̂_L.
         errors: ε_1 … ε_L, each shaped like its layer's output.
         activities: v_1 … v_L after the last sweep; v_L is the output.
     """

@@ -23,8 +23,9 @@ from torch import Tensor
 from metaplast.base.errors import require
 from metaplast.reservoirs.algorithm import Algorithm, published
 from metaplast.reservoirs.network import Dynamics
-from metaplast.reservoirs.plain_loop import FIRST_NOISE, SHARPNESS
-from metaplast.reservoirs.tasks import PEN, SHOULDER, Task
+from metaplast.reservoirs.plain_loop import FIRST_NOISE
+from metaplast.reservoirs.tasks import PEN, Task
+from metaplast.systems.drawing_error import drawing_error, filtered, gate, position, reward
 from metaplast.systems.objective import Objective, get_objective
 from metaplast.systems.state import State, View
 from metaplast.systems.system import Examples, Group, Presented, System
@@ -190,13 +191,7 @@ class Reservoir(System):
 
     def position(self, z: Tensor) -> Tensor:
         """Return h(z), [..., 2], of outputs [..., output]; differentiable."""
-        if not self.task.is_arm:
-            return z
-        angles = math.pi * z.cumsum(-1)
-        lengths = z.new_tensor(self.task.lengths)
-        parts = (torch.sin(angles), torch.cos(angles))
-        x, y = ((lengths * part).sum(-1) + at for part, at in zip(parts, SHOULDER, strict=True))
-        return torch.stack([x, y], -1)
+        return position(self.task, z)
 
     def _relaxed(self, view: View, x: Tensor, r: Tensor, fed: Tensor) -> Tensor:
         """Return x of the next step, [episode, 1, neuron]."""
@@ -221,11 +216,12 @@ class Reservoir(System):
         z1, z2 = (self._read(view, name, r) for name in ("mastery", "exploration"))
         z2 = z2 if moved is None else z2 + moved
         z, first = z1 + z2, c["step"] == 0
-        exploration_mean = self._filtered(c["exploration_mean"], z2, first, how.memory)
-        output_mean = self._filtered(c["output_mean"], z, first, how.memory)
+        exploration_mean = filtered(c["exploration_mean"], z2, first, how.memory)
+        output_mean = filtered(c["output_mean"], z, first, how.memory)
         usual = exploration_mean if how.cost_of == "exploration" else output_mean
-        error = self._error(z, z - usual, example.target[:, None])
-        error_mean = self._filtered(c["error_mean"], error, first, 0.8)
+        target = example.target[:, None]
+        error = drawing_error(self.task, how.costs, z, z - usual, target)
+        error_mean = filtered(c["error_mean"], error, first, 0.8)
         carry = {
             "x": x, "r": r, "z": z, "exploration_mean": exploration_mean,
             "output_mean": output_mean, "error_mean": error_mean,
@@ -236,48 +232,32 @@ class Reservoir(System):
         synapses: dict[str, Synapses] = {}
         own: dict[str, LowRankUpdate] = {}
         if how.explores:
-            signals = {post.activity: z2, DEVIATION: z2 - exploration_mean, pre.activity: r}
-            reward = self._reward(torch.where(first, 0.0, error_mean - error))[..., 0]
-            operator = view.matrices["exploration"]
-            synapses["exploration"] = Synapses(operator, signals, scalars={"reward": reward})
+            scalar = reward(how, torch.where(first, 0.0, error_mean - error))[..., 0]
+            synapses["exploration"] = self._exploration(view, r, z2, exploration_mean, scalar)
         if how.masters:
-            k = view.matrices["P"].matmul(r)
-            strength = self._gate(error_mean, carry["step"]) / (1 + (r * k).sum(-1, keepdim=True))
-            own["P"] = LowRankUpdate(None, -strength * k, k, None)
             lesson = exploration_mean if how.smooth else z2
-            if how.supervised:
-                lesson = example.target[:, None] - z
-            signals = {post.activity: z1, LESSON: lesson, pre.activity: r, DECORRELATED: k}
-            scalars = {"consolidation": strength[..., 0]}
-            synapses["mastery"] = Synapses(view.matrices["mastery"], signals, scalars=scalars)
+            lesson = target - z if how.supervised else lesson
+            s = torch.where(carry["step"] % self.mastery_every == 0, gate(how, error_mean), 0.0)
+            synapses["mastery"], own["P"] = self._mastery(view, r, z1, lesson, s)
         return Presented(synapses, own, {name: value[:, 0] for name, value in carry.items()})
 
     @staticmethod
-    def _filtered(mean: Tensor, value: Tensor, first: Tensor, memory: float) -> Tensor:
-        """Return a filter's next value; it starts at its first input."""
-        return memory * torch.where(first, value, mean) + (1 - memory) * value
+    def _exploration(view: View, r: Tensor, z2: Tensor, mean: Tensor, reward: Tensor) -> Synapses:
+        """Return the synapses of the exploration readout."""
+        signals = {post.activity: z2, DEVIATION: z2 - mean, pre.activity: r}
+        return Synapses(view.matrices["exploration"], signals, scalars={"reward": reward})
 
-    def _error(self, z: Tensor, movement: Tensor, target: Tensor) -> Tensor:
-        """Return e, [episode, 1, 1]."""
-        error = (self.position(z) - target).square().sum(-1, keepdim=True)
-        if self.algorithm.costs:
-            error = error + (z.new_tensor(self.algorithm.costs) * movement.abs()).sum(-1, True)
-        return error
-
-    def _reward(self, d: Tensor) -> Tensor:
-        """Return φ(d); its slope at 0, which is infinite, counts as 0."""
-        size = d.abs()
-        root = torch.where(size > 0, torch.where(size > 0, size, 1.0) ** 0.25, 0.0)
-        worse = 0.0 if self.algorithm.one_sided else -5.0
-        return torch.where(d < 0, worse * root, 5 * root)
-
-    def _gate(self, error_mean: Tensor, step: Tensor) -> Tensor:
-        """Return s in the steps in which mastery learns, 0 in the others, [episode, 1, 1]."""
-        if self.algorithm.supervised:
-            s = torch.ones_like(error_mean)
-        else:
-            s = 0.5 * (1 - torch.tanh(SHARPNESS * (error_mean - self.algorithm.threshold)))
-        return torch.where(step % self.mastery_every == 0, s, 0.0)
+    @staticmethod
+    def _mastery(
+        view: View, r: Tensor, z1: Tensor, lesson: Tensor, s: Tensor
+    ) -> tuple[Synapses, LowRankUpdate]:
+        """Return the synapses of the mastery readout, and the change of P."""
+        k = view.matrices["P"].matmul(r)
+        strength = s / (1 + (r * k).sum(-1, keepdim=True))
+        signals = {post.activity: z1, LESSON: lesson, pre.activity: r, DECORRELATED: k}
+        scalars = {"consolidation": strength[..., 0]}
+        synapses = Synapses(view.matrices["mastery"], signals, scalars=scalars)
+        return synapses, LowRankUpdate(None, -strength * k, k, None)
 
     def output(self, view: View, inputs: Tensor) -> Tensor:
         """Return positions of a test, [episode, sample, 2]: the samples are time steps, in order.

@@ -19,7 +19,7 @@ class SequenceNetwork(DrawnSystem):
     Attributes:
         widths: features of an input at one time step, neurons, outputs.
         timing: how the frames of an input follow each other, and which steps have a target.
-        activation: of the neurons, as `parse_activation` reads it.
+        activation: the activation of the neurons, as `parse_activation` reads it.
     """
 
     widths: tuple[int, ...]

@@ -43,7 +43,7 @@ def step(
     """Return the weights after one example; see `Rule.step`.
 
     Args:
-        terms: of the rule.
+        terms: the terms of the rule.
         theta: their coefficients.
         feedback: the source of the errors.
         weights: as in `Rule.step`, like the other arguments.

@@ -39,7 +39,7 @@ class Group:
     """A matrix that a rule changes, and what terms may read at its synapses.
 
     Attributes:
-        name: of the matrix in `State.matrices`, such as "W1" or "recurrent".
+        name: the name of the matrix in `State.matrices`, such as "W1" or "recurrent".
         matrix: the terms that change it: those on `algebra.W` or those on `algebra.B`.
         site: its row of θ; the forward and the backward matrix of a layer share one.
         offers: the signals that terms may read here. A term that reads others does not act on this
@@ -77,7 +77,7 @@ class Presented:
     """The effects of one example.
 
     Attributes:
-        synapses: of each group, by its name.
+        synapses: the synapses of each group, by its name.
         own: low-rank changes that the system makes itself, by the matrix's name.
         carry: all vectors of `State.carry` for the next step.
     """

@@ -130,7 +130,7 @@ class ThroughTime:
         """Return the synthetic input errors (B_x e_t) ⊙ σ'(x_t), [episode, time, feature].
 
         Args:
-            frames: of the input, [episode, frame, feature].
+            frames: the frames of the input, [episode, frame, feature].
             timing: when they are shown.
             errors: e_1 … e_T, [episode, time, neuron].
         """

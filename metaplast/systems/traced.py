@@ -24,7 +24,7 @@ class TracePlace(NamedTuple):
 
     Attributes:
         key: its name among the carried vectors.
-        length: of the vector.
+        length: the length of the vector.
         group: whose synapses read it.
         signal: the trace, as terms name it.
         followed: what it follows.

@@ -32,7 +32,8 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -
             at each step, that axis comes after the samples.
         inputs: their inputs.
         what: "support" or "query".
-        axes: that come before an input's own: 2, or 3 for mini-batches [episode, step, sample, …].
+        axes: number of axes before an input's own: 2, or 3 for mini-batches
+            [episode, step, sample, …].
 
     Raises:
         UserError: if there are more or fewer targets than inputs, or they are of another kind.
@@ -187,7 +188,7 @@ def require_inputs(split: EpisodeSplit | StreamSplit, system: System) -> None:
     """Check that a system reads the kind of inputs that the data have: vectors or sequences.
 
     Args:
-        split: of episodes or a stream.
+        split: the split of episodes or a stream.
         system: that learns from it.
 
     Raises:
@@ -228,8 +229,9 @@ def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> 
     """Check that an objective takes the kind of targets that the data have: classes or numbers.
 
     Args:
-        split: of episodes or a stream.
-        objective: of the system that learns from it; one that names no kind is not checked.
+        split: the split of episodes or a stream.
+        objective: the objective of the system that learns from it; one that names no kind is not
+            checked.
 
     Raises:
         UserError: if the objective takes the other kind.

@@ -38,7 +38,7 @@ class Digest:
     """Accumulates plain data and tensors.
 
     Args:
-        kind: of data; digests of different kinds never agree.
+        kind: the kind of data; digests of different kinds never agree.
     """
 
     def __init__(self, kind: str) -> None:

@@ -24,17 +24,17 @@ def drawing_batch(
     """Return episodes that draw a target for `steps` steps, and are tested in the next `queries`.
 
     Support examples are the steps of learning, with noise; query examples are those of the test.
-    The input of a query is what the reservoir is fed: the target for a pen. For an arm it should be
-    an earlier output, which is known only after learning; here it is zero.
+    The input of a query is fed to the reservoir: for a pen, the target. For an arm it should be an
+    earlier output, which is known only after learning; here it is zero.
 
     Args:
         system: the reservoir that learns.
         target: one period, [step, 2]; learning begins at its first point.
         episodes: number of episodes, which differ in their noise.
-        steps: of learning.
+        steps: the number of steps of learning.
         queries: steps of the test.
-        generator: of the noise.
-        dtype: of all numbers.
+        generator: the generator of the noise.
+        dtype: the dtype of all numbers.
 
     Raises:
         UserError: if a number is below 1, or the arm cannot reach the target.

@@ -75,7 +75,7 @@ class DataRequest(DataFolder):
         argument: the text after the colon in `--dataset source:argument`.
         seed: determines the split, and the data of synthetic sources.
         device: where episodes are made.
-        dtype: of the images.
+        dtype: the dtype of the images.
     """
 
     argument: str = ""

@@ -46,11 +46,12 @@ class EpisodeSplit:
         planted: the rule that made the query labels, if any; the discovered rule is compared with
             it.
         binding: returns the split for a system; None if the episodes are the same for all systems.
-        name: of the data; empty if they have none.
+        name: the name of the data; empty if they have none.
         targets: "classes" (indices or probabilities), or "numbers" (vectors, for regression).
-        timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
-        digest: of what was read from a user's files, which a resumed run must find again; empty
-            for other data.
+        timing: the timing of sequences, whose inputs are [frame, feature]; None if inputs are
+            vectors.
+        digest: the digest of what was read from a user's files, which a resumed run must find
+            again; empty for other data.
         prefix: what precedes the name of the data after `--dataset`, such as "planted:bio@".
     """
 
@@ -99,7 +100,7 @@ class EpisodeSource(ABC):
         is_default: whether it is used if the user names none; true of exactly one source.
         shots: support images of each class if the user gives no number, fewer if classes are small;
             for regression, support samples of a task.
-        is_planting: whether its argument is a rule, which makes the query labels.
+        is_planting: whether its argument is a rule that makes the query labels.
         default_for: systems for which it is the default, each with the text after `--dataset`.
         is_sequential: whether it makes sequences of the data set that its argument names.
         takes: names of the settings that may follow its argument, as in `name:argument,key=value`.

@@ -40,9 +40,10 @@ class StreamSplit:
         inputs: numbers in one input, such as the pixels of an image, or in one frame of a sequence.
         outputs: number of classes; for regression, of numbers in a target.
         description: one human-readable line.
-        name: of the data; empty if they have none.
+        name: the name of the data; empty if they have none.
         targets: "classes", or "numbers" (vectors, for regression).
-        timing: of sequences, whose inputs are [frame, feature]; None if inputs are vectors.
+        timing: the timing of sequences, whose inputs are [frame, feature]; None if inputs are
+            vectors.
     """
 
     tuning: StreamSampler

@@ -32,7 +32,7 @@ class Coefficients:
     θ. The number of axes of the tensor is the kind, also if there is a single site.
 
     Attributes:
-        names: of the terms, in order, each once.
+        names: the names of the terms, in order, each once.
         tensor: [term] if all sites share the coefficients, [site, term] if each has its own row.
     """
 

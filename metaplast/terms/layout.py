@@ -165,7 +165,7 @@ def compile_terms(
     matrix.
 
     Args:
-        terms: of the rule.
+        terms: the terms of the rule.
         matrix: the matrix that changes.
         acting: positions of the terms that act on it; None for all terms on `matrix`.
     """

@@ -51,7 +51,7 @@ class Operator:
 
         Args:
             given: x or u.
-            value: of the product.
+            value: the value of the product.
             transposed: whether it is Mᵀ u.
         """
         product = self.transposed(given) if transposed else self.matmul(given)

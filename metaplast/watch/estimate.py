@@ -1,18 +1,15 @@
-"""How much of a discovery is left to do, and how long that will take.
+"""Estimate how much of a discovery is left to do, and how long that will take.
 
 Three things are unknown before the end: how many refits selection will need, how many terms will be
 tested, and how long a task of each kind of work takes on this machine. The first two are guessed
-from the stages so far. The third is measured as one price for each kind of work: tasks of the
-search, of the baselines and of refits differ in batch size and in the number of terms, and a task
-without gradient takes about a third of the time.
+from the stages so far. The third is measured: see `metaplast.watch.prices`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable
 
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
@@ -20,15 +17,10 @@ from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
+from metaplast.watch.prices import Kind, Prices
 
-Kind = Literal["search", "baseline", "refit", "evaluation"]
-
-# Prices relative to each other, for kinds of work that have not been measured yet.
-USUAL: Mapping[Kind, float] = {"search": 1.0, "baseline": 1.0, "refit": 1.0, "evaluation": 1 / 3}
 # Candidates that a growing rule usually tries, and terms that it then has.
 TRIALS, GROWN = 7, 5
-# Each measurement multiplies the weight of the earlier ones of its kind by this.
-_MEMORY = 0.98
 
 
 def kind_of(stage: str) -> Kind:
@@ -96,7 +88,7 @@ def _selects(discovery: Discovery) -> bool:
 
 
 class Course:
-    """The course of one round of selection, as far as its refits show it.
+    """The course of one round of selection, inferred from its refits.
 
     Selection may leave out some terms together. Then it leaves out each other term of the rule
     once. If it drops a term, it leaves out again those that were missed before. Then it refits the
@@ -257,39 +249,6 @@ class TimeLeft(Observer):
             validations += config.validation - self._validated
         tests += 1 + len(self._discovery.baselines)
         return max(0, tests * config.test_episodes - self._tested) + validations
-
-
-class Prices:
-    """Seconds per task of each kind of work, as measured."""
-
-    def __init__(self) -> None:
-        self._seen: Counter[Kind] = Counter()
-        self._tasks: dict[Kind, float] = {}
-        self._seconds: dict[Kind, float] = {}
-
-    def observe(self, kind: Kind, tasks: int, seconds: float) -> None:
-        """Add a measurement. Later ones count more, and the second replaces the first.
-
-        The first of a kind is often slow: kernels are compiled and scales are measured.
-        """
-        kept = _MEMORY if self._seen[kind] > 1 else 0.0
-        self._seen[kind] += 1
-        self._tasks[kind] = kept * self._tasks.get(kind, 0.0) + tasks
-        self._seconds[kind] = kept * self._seconds.get(kind, 0.0) + seconds
-
-    def of(self, work: Mapping[Kind, int]) -> float | None:
-        """Return the seconds that tasks will take; None until a kind has been measured twice."""
-        known = {kind: self._seconds[kind] / tasks for kind, tasks in self._tasks.items()}
-        # The very first task may have waited for a kernel to be compiled.
-        if not any(count > 1 for count in self._seen.values()):
-            return None
-        # Guess the price of the other kinds from those that were measured. Baselines are learned
-        # with the settings of the search.
-        unit = sum(price / USUAL[kind] for kind, price in known.items()) / len(known)
-        guessed = {kind: unit * usual for kind, usual in USUAL.items()}
-        if "search" in known:
-            guessed["baseline"] = known["search"]
-        return sum(tasks * known.get(kind, guessed[kind]) for kind, tasks in work.items())
 
 
 def in_words(seconds: float | None) -> str:

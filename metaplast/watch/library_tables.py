@@ -8,7 +8,7 @@ from rich.table import Table
 
 from metaplast.base.tables import new_table
 from metaplast.systems.kind import all_systems
-from metaplast.systems.learner import offers
+from metaplast.systems.served_terms import offers
 from metaplast.systems.typical import typical_system
 from metaplast.terms.algebra import post, pre
 from metaplast.terms.library import KnownRule, pool_terms
@@ -16,7 +16,7 @@ from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 
 SHORT_ALIAS = 8
-# What terms read in every system.
+# The signals that terms read in every system.
 USUAL = frozenset({pre.activity, pre.error, post.activity, post.error})
 
 

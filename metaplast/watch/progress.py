@@ -1,4 +1,4 @@
-"""A progress bar for work whose amount is known, or is guessed and later corrected."""
+"""A progress bar for work of a known amount, or of an estimated one that is corrected later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from metaplast.watch.estimate import in_words
 
-# Parts of a work differ in length: the time left follows from the speed since the start.
+# Parts of the work differ in length, so the time left follows from the mean speed since the start.
 _PERIOD = 1e9
 
 
@@ -40,11 +40,11 @@ def make_bar(
     Args:
         console: where to print; the bar is shown only in a terminal.
         amount: columns that show the amount done.
-        width: of the text to the left of the bar.
+        width: the width of the text to the left of the bar.
         quiet: whether to print nothing.
         bar: whether there is room for the bar and the time elapsed.
     """
-    # Words are never cut: what does not fit goes on in a second line.
+    # Text is never cut; if it does not fit, it continues on a second line.
     words = TextColumn(
         f"{{task.description:<{width}}}", table_column=Column(no_wrap=False, overflow="fold")
     )
@@ -65,7 +65,7 @@ class Work:
     Args:
         console: where to print.
         total: units of work in total.
-        width: of the text that describes the current work.
+        width: the width of the text that describes the current work.
         quiet: whether to print nothing.
     """
 
@@ -100,7 +100,7 @@ class Work:
         self._bar.update(self._task, advance=amount)
 
     def settle(self, done: float) -> None:
-        """Replace the count of finished work by the right number."""
+        """Correct the count of finished work."""
         self._bar.update(self._task, completed=done)
 
     def line(self, text: str) -> None:

@@ -40,8 +40,8 @@ def terms_table(result: Result, width: int = WIDE) -> Table:
 
     Args:
         result: the discovery's.
-        width: of the terminal. A narrow one shows only names, θ and effects, unbroken; dropped
-            terms are those without θ.
+        width: the width of the terminal. A narrow one shows only names, θ and effects, unbroken;
+            dropped terms are those without θ.
     """
     table, columns = new_table("Terms"), _ALL if width >= WIDE else _FEW
     for column in columns:

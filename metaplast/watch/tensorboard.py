@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
-# TensorBoard has so many colours. It gives them in turn to the runs, in the order in which they
-# begin.
+# The number of TensorBoard's colours. It gives them to the runs in the order in which they begin.
 COLOURS = 7
 
 # The charts of one section, by title: which tags each of them shows.
@@ -39,10 +38,10 @@ class TensorBoard(Observer):
     The search and the refit form the run "discovered"; each baseline is a separate run, so that one
     chart compares their losses or scores. TensorBoard colours lines by run, so each candidate
     term is also a run. The tab "custom scalars" opens on θ, with at most seven terms in a chart, so
-    that no colour is there twice.
+    that no colour occurs twice.
 
     Args:
-        folder: of the discovery; events go to its sub-folder `tensorboard`.
+        folder: the folder of the discovery; events go to its sub-folder `tensorboard`.
     """
 
     def __init__(self, folder: AnyPath) -> None:

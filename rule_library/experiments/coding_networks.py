@@ -20,8 +20,8 @@ def network(side: int, classes: int, draw: torch.Generator, dtype: torch.dtype) 
     Args:
         side: pixels of an image in a row, at least 8.
         classes: number of outputs.
-        draw: of the weights; they are the same in every precision.
-        dtype: of the weights.
+        draw: the generator of the weights; they are the same in every precision.
+        dtype: the dtype of the weights.
     """
     left = ((side - 2) // 2 - 2) ** 2
     with torch.device("meta"):

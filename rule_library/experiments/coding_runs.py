@@ -92,9 +92,9 @@ class CodingTraining:
     """A network that learns from batches by one algorithm, on the CPU or on CUDA.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         algorithm: "backprop", "strict" or "fixed".
-        eta, n: of predictive coding.
+        eta, n: the parameters of predictive coding.
         full: what is learned.
         quick: fields that differ in the quick version.
         adam: whether Adam, with the published rate 0.002, takes the steps, or SGD, whose rate is

@@ -25,7 +25,7 @@ def experiment(
     """Return the comparison of direct feedback alignment and the three terms with direct feedback.
 
     Args:
-        name: of the experiment.
+        name: the name of the experiment.
         text: about it.
         steady: outer loops from which each variant chooses; None for the published loop.
     """

@@ -32,7 +32,7 @@ def drawn(
     """Return what draws accuracies by data.
 
     Args:
-        labels: of each variant.
+        labels: the label of each variant.
         data: the name of each column of accuracies.
     """
 

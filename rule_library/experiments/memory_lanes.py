@@ -31,7 +31,7 @@ class Lanes:
         stream: source of the images.
         images: number of images that each network learns.
         queries: number of its held-out images.
-        names: of the networks, which decide images, order and initial weights.
+        names: the names of the networks, which decide images, order and initial weights.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Lanes:
         Norms are geometric means over some held-out images.
 
         Args:
-            state: of the networks.
+            state: the state of the networks.
             lane: the network.
             end: appended to the names of the columns.
         """

@@ -35,7 +35,7 @@ class MemorySetup:
     Attributes:
         dataset: name of the source of the images.
         show, time: steps with an image, and in all.
-        neurons: of the recurrent network.
+        neurons: the number of neurons in the recurrent network.
         images: learned one by one.
         every: images between two measurements.
         queries: held-out images on which accuracy and loss are measured.
@@ -71,8 +71,8 @@ class MemoryVariant:
     """Networks that learn by one rule with the best coefficients of a grid.
 
     Attributes:
-        name: of the variant.
-        terms: of the rule.
+        name: the name of the variant.
+        terms: the terms of the rule.
         grid: coefficients to try for each term; all combinations are tried.
         full: the task.
         quick: fields that differ in the quick version.

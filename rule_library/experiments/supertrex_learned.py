@@ -61,7 +61,7 @@ class LearnedVariant:
     """Runs whose coefficients are learned once, on drawings of their own.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         full: the settings.
         quick: those that differ in the quick version.
     """

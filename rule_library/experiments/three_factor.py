@@ -52,7 +52,7 @@ class RewardVariant:
     by the reward's running mean. An evolution strategy learns both coefficients.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         delay: steps from an action to its reward.
         tau: time constant of the eligibility; 1 for none.
         full: the settings.

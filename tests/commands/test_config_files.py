@@ -84,7 +84,7 @@ def test_a_run_with_data_from_python_cannot_be_repeated_here():
     Path("run").mkdir()
     data = OwnData("x", "x", "S", "images", 1, 2, 3, 4, "a", "b", is_asked=True)
     write_config("run", OTHER, Own(data))
-    with pytest.raises(UserError, match=r"only Python has; repeat it from Python"):
+    with pytest.raises(UserError, match=r"passed from Python; repeat it from Python"):
         read_options(["--config=run"])
 
 
@@ -122,7 +122,7 @@ def assert_refused(says, capsys):
         (["--config=latin.toml"], "is not TOML"),
         (["--config=list.json"], "must hold settings by name"),
         (["--config"], "--config needs a value"),
-        (["--config=some.toml", "--resume=folder"], "--config means nothing"),
+        (["--config=some.toml", "--resume=folder"], "--config has no effect"),
         (["--save-config=folder"], "--save-config takes a file"),
         (["--save-config=nosuch/s.toml"], "there is no folder 'nosuch'"),
     ],

@@ -295,7 +295,7 @@ def test_tasks_that_only_python_has_are_refused(tmp_path):
     source = episodes.from_tensors(torch.rand(48, 3), torch.arange(48) % 2)
     settings = {k: v for k, v in SMALL.items() if k != "dataset"} | {"ways": 2, "terms": "oja"}
     discover(folder=tmp_path / "run", split=source, **settings)
-    with pytest.raises(UserError, match="which only Python has; name another run"):
+    with pytest.raises(UserError, match="which was passed from Python; name another run"):
         tasks_of(tmp_path / "run")
 
 

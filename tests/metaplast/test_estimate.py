@@ -12,7 +12,8 @@ from metaplast.discovery.result import trial, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.watch.console import ProgressBar
-from metaplast.watch.estimate import Prices, TimeLeft, in_words, kind_of
+from metaplast.watch.estimate import TimeLeft, in_words, kind_of
+from metaplast.watch.prices import Prices
 
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
 SMALL = {

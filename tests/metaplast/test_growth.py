@@ -13,7 +13,7 @@ from metaplast.base.plain_data import DataError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
 from metaplast.discovery.run import Discovery
-from metaplast.discovery.run_folder import summary
+from metaplast.discovery.summary import summary
 from metaplast.engines import Outcome
 from metaplast.meta.evidence import Evidence
 from metaplast.meta.growing_loop import GrowingLoop

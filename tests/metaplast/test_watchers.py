@@ -202,8 +202,8 @@ def test_numbers_in_memory_are_learned_by_regression():
     ("data", "more", "says"),
     [
         (3, {}, "data must be a pair"),
-        ((X, Y), {"dataset": "digits"}, "takes its data once"),
-        ((X, Y), {"split": SPLIT}, "takes its data once"),
+        ((X, Y), {"dataset": "digits"}, "only one of data, split and dataset"),
+        ((X, Y), {"split": SPLIT}, "only one of data, split and dataset"),
         ((X, Y[:-1]), {}, "as many labels"),
         ((X, X.mean(1)), {}, "learns classes"),
     ],

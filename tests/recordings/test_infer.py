@@ -252,8 +252,10 @@ def test_weights_that_carry_over_are_seen_in_the_next_trial():
 
 REFUSED = {
     "needs at least one recording": ([], {}),
-    "has terms with a reward, but there is none in a, b": (two(), {"terms": "taylor-reward"}),
-    "needs initial_weights in every file, but there are none in b": (
+    "has terms with a reward, but these files have no reward: a, b": (
+        two(), {"terms": "taylor-reward"},
+    ),
+    "needs initial_weights in every file, but these have none: b": (
         [two()[0], Recording.of(without("initial_weights"), "b")], {"initial": "given"},
     ),
     "needs at least 10 files": (two(), {"by": "animals"}),
@@ -268,8 +270,8 @@ REFUSED = {
     ),
     "all rewards are 0": ([frozen(reward=0)], {"terms": "taylor-reward"}),
     "after a step at which weights change": ([frozen(plastic=0)], {}),
-    "give trials of more steps": ([frozen(lengths=1)], {}),
-    "at least 2 are needed": ([Recording.of(planted("xy=1", trials=1, steps=2).arrays)], {}),
+    "give trials with more steps": ([frozen(lengths=1)], {}),
+    "a fit needs at least 2": ([Recording.of(planted("xy=1", trials=1, steps=2).arrays)], {}),
 }  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def test_a_fault_is_one_sentence(arrays, tmp_path):
     assert "trials must not overlap" in told(*own(), trials=[(0.0, 2.0), (1.0, 3.0)])
     assert "trial 1 has no sample" in told(*own(), trials=[(0.0, 2.0), (1e6, 2e6)])
     late = series("activity", seen, starting_time=3.0, rate=10.0)
-    assert "activity has other times than inputs" in told(own()[0], late)
+    assert "activity and inputs have different times" in told(own()[0], late)
     other = series("weights", np.zeros((1, 4, 8)), timestamps=[99.0])
     assert "observed at 99 s, which is in no trial" in told(*own(), other)
     assert "must hold one of activity" in told(own()[0])

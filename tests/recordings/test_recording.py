@@ -30,12 +30,12 @@ FAULTS = {
     "nothing was observed": arrays(activity=np.full((3, 12, 4), np.nan)),
     "are infinite; write NaN": arrays(activity=np.full((3, 12, 4), np.inf)),
     "got 2, 3": choices([2, 3, 2, 3]),
-    "numbers of options": choices(-1.0, (3, 12)),
-    "needs at least 2": choices(0.0, (3, 12)) | {"initial_weights": None},
+    "must number the options": choices(-1.0, (3, 12)),
+    "give at least 2": choices(0.0, (3, 12)) | {"initial_weights": None},
     "0, 1 or NaN for none, got 5": choices(5.0, (3, 12)) | {"readout": np.ones(4)},
     "with a readout, choices must be": arrays(readout=np.ones(4)),
     "readout must be": arrays(readout=np.ones((4, 1))),
-    "times must rise within a trial, but in trial 0 they go from 2 to 1": arrays(
+    "times must increase within a trial, but in trial 0 they go from 2 to 1": arrays(
         times=[0, 1, 2, 1, *range(8)]
     ),
     "times must be": arrays(times=np.arange(5)),
@@ -65,7 +65,7 @@ def test_an_input_that_is_missing_is_named_with_its_place():
 def test_counts_are_whole_numbers():
     found = arrays(counts=np.full((3, 12, 4), 0.5))
     del found["activity"]
-    assert "counts must be whole numbers from 0 on, got 0.5" in refusal(Recording.of, found)
+    assert "counts must be whole numbers of at least 0, got 0.5" in refusal(Recording.of, found)
 
 
 def test_gaps_silent_neurons_and_padding_are_counted():

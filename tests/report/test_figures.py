@@ -7,10 +7,11 @@ import pytest
 from support import ACCURACY
 
 from metaplast.base.bands import Band
-from metaplast.report import figures
+from metaplast.report import complexity_figure, figures
 from metaplast.report.canvas import _spread, inlined, look, save_figure, svg
+from metaplast.report.complexity_figure import Size
 from metaplast.report.curve import PLACES, Curve
-from metaplast.report.figures import Size, Trajectory
+from metaplast.report.figures import Trajectory
 from metaplast.reproduce.panels import Panel, _shared_looks, figure_of
 
 
@@ -167,7 +168,7 @@ def test_complexity_shows_every_rule_and_joins_the_best_of_each_size():
         Size(3, Band(0.6, 0.5, 0.7)), Size(2, Band(0.7, 0.6, 0.8)), Size(1, Band(0.2, 0.1, 0.3)),
         Size(2, Band(0.5, 0.4, 0.6)), Size(2, Band(0.71, 0.6, 0.8), is_chosen=True),
     ]  # fmt: skip
-    (axes,) = figures.complexity(rules, y="validation accuracy, %", scale=ACCURACY).axes
+    (axes,) = complexity_figure.complexity(rules, y="validation accuracy, %", scale=ACCURACY).axes
     joined, *others = axes.lines
     assert joined.get_ydata() == pytest.approx([20, 71, 60])
     dots = [line for line in others if line.get_marker() == "o"]

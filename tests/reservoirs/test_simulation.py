@@ -7,7 +7,6 @@ import pytest
 from support import refusal
 
 from metaplast.reservoirs.algorithm import Algorithm, published, repaired
-from metaplast.reservoirs.kernel import _compiled, tanh_of
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.mastery import PENDING, InverseCorrelation
 from metaplast.reservoirs.network import Dynamics, Noise, Schedule, draw
@@ -15,6 +14,7 @@ from metaplast.reservoirs.plain_loop import run_plainly, step_by_step
 from metaplast.reservoirs.simulation import CHECKPOINT, Simulation
 from metaplast.reservoirs.targets import butterfly
 from metaplast.reservoirs.tasks import PEN, Task, get_task
+from metaplast.reservoirs.vector_tanh import compiled, tanh_of
 
 DYNAMICS = Dynamics(7, 0.5, time_step=1.0)
 SCHEDULE = Schedule(period=20, training=3, test=3, lag=2, mastery_every=4)
@@ -148,7 +148,7 @@ def test_tanh_is_that_of_numpy():
     def call(x, found):
         tanh_of(x, found)
 
-    call = _compiled(call, outer=True)
+    call = compiled(call, outer=True)
     call(x, found)
     np.testing.assert_allclose(found, np.tanh(x), rtol=0, atol=4e-16)
     call(np.array([np.nan]), found)
@@ -186,7 +186,10 @@ def test_a_reservoir_has_the_published_statistics():
         (lambda: Schedule(period=45), "period must be a multiple of mastery_every"),
         (lambda: Schedule(lag=11), "lag must be at most the 10 periods"),
         (lambda: Algorithm("nothing", 0.0, 0.0), "nothing learns"),
-        (lambda: Algorithm("wild", float("nan")), "exploration_rate must be a number from 0 on"),
+        (
+            lambda: Algorithm("wild", float("nan")),
+            "exploration_rate must be a number of at least 0",
+        ),
         (lambda: Algorithm("both", supervised=True), "exploration_rate 0"),
         (lambda: Algorithm("long", memory=1.0), "memory must be below 1"),
         (lambda: published("force", ARM), "force learns from the target output"),

@@ -1,4 +1,4 @@
-"""Room for one episode's memory, laid out once and lent to one episode after another."""
+"""Memory for one episode, laid out once and reused by one episode after another."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Sizes(NamedTuple):
 
 
 _spare: deque[Arena] = deque()
-_MOST_SPARE = 2**26  # Bytes. A larger arena is not kept: long episodes do not notice its cost.
+_MOST_SPARE = 2**26  # Bytes. A larger arena is not kept: its cost is small beside a long episode.
 
 
 class _Layout(NamedTuple):
-    """What the arrays of an episode's memory depend on."""
+    """Everything that the layout of an episode's memory depends on."""
 
     program: Program
     dtype: np.dtype[Any]
@@ -164,7 +164,7 @@ def _pending_shapes(net: Net, side: Side) -> _Shapes:
 def allocate(
     arena: Arena, program: Program, dtype: npt.DTypeLike, sizes: Sizes, *, gradient: bool
 ) -> Memory:
-    """Return memory for one episode of these sizes; what the arena lent before becomes invalid."""
+    """Return memory for one episode of these sizes; earlier memory of the arena becomes invalid."""
     return arena.memory(_Layout(program, np.dtype(dtype), sizes, gradient))
 
 

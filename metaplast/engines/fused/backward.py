@@ -151,7 +151,7 @@ def _job_factors(
 
 @compiled
 def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, undo: bool) -> None:
-    """Everything that step t does to a plastic B and its adjoint, and the undoing of step t − 1."""
+    """Do all that step t does to a plastic B and its adjoint, and undo step t − 1."""
     net, d, base = p.net, m.adjoints, turn * p.net.signals
     layers = net.w.shape[0] - 1
     height, width, rows, at = net.pads[layer], net.pads[layer + 1], net.widths[layer], net.b[layer]
@@ -228,7 +228,7 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
 
 @compiled
 def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) -> None:
-    """Everything that step t does to a W and its adjoint, and the undoing of step t − 1."""
+    """Do all that step t does to a W and its adjoint, and undo step t − 1."""
     net, s, d, base = p.net, m.signals, m.adjoints, turn * p.net.signals
     layers = net.w.shape[0] - 1
     height, width, at = net.pads[layer + 1], net.pads[layer], net.w[layer]

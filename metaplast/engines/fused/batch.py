@@ -55,7 +55,7 @@ class Batch:
 
     Args:
         problem: what to unroll.
-        settings: of the engine.
+        settings: the settings of the engine.
         gradient: whether to differentiate.
     """
 
@@ -100,7 +100,7 @@ class Batch:
     def _used(self, episode: int) -> npt.NDArray[np.bool_]:
         """Return which pixels are kept: those that are not zero in every image of an episode.
 
-        Those whose traces begin with another value than zero are kept, too.
+        Pixels whose traces do not begin at zero are kept, too.
         """
         if not self.drops:
             return np.ones(stack_of(self.learner).widths[0], dtype=np.bool_)
@@ -177,7 +177,7 @@ class Batch:
 
 
 def _unfilled(problem: Problem) -> State:
-    """Return the final state, still to be filled; what never changes is shared."""
+    """Return the final state, still to be filled; arrays that never change are shared."""
     state, changes = problem.state, not problem.learner.backward_plasticity.is_empty
     # Left empty: each episode's thread fills its own part and pays for the fresh memory.
     weights = [torch.empty_like(weight) for weight in state.weights]

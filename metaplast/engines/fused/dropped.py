@@ -2,12 +2,12 @@
 
 Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use), and so do its traces
 unless they begin with another value (then it is kept). So nothing that the loss depends on reads
-column j of W_1. The column can be left out of every product. A rule may still change it:
+column j of W_1, and the column can be left out of every product. A rule may still change it:
 
     W_·j ← (1 − δ) W_·j + Σ_a a V_aj,   V_aj = G_a1 + Σ_u G_a,Wᵀu (Wᵀu)_j,
 
-so the column is updated in the forward sweep only. Gates that sum 1 or Wᵀu over the pixels do
-depend on the column; then no pixel is dropped.
+so the column is updated in the forward sweep only. If a gate sums 1 or Wᵀu over the pixels, it
+depends on the column, and no pixel is dropped.
 """
 
 from __future__ import annotations

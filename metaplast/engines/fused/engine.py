@@ -41,7 +41,7 @@ class Settings:
     """Settings that trade memory, speed and precision of the engine.
 
     Attributes:
-        threads: episodes in parallel; None takes torch's number of threads.
+        threads: number of episodes in parallel; None takes torch's number of threads.
         drop_pixels: leave out input pixels that are zero in every image of an episode.
         spacing: largest number of steps between two kept copies of the weights.
         decay_spacing: the same for rules with decay, which round every weight at every step.
@@ -120,7 +120,7 @@ def _has_power(term: Term) -> bool:
 
 
 def _unkept(learner: Learner) -> str:
-    """Return why the kernel cannot serve what a learner remembers."""
+    """Return why the kernel cannot serve the memory of a learner's terms."""
     names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
     return (
         f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "

@@ -44,9 +44,9 @@ class Given(NamedTuple):
 
     Attributes:
         initial: the initial weights.
-        support_x, support_y, query_x: of the episodes.
+        support_x, support_y, query_x: the arrays of the episodes.
         query_target: class probabilities, [episode, query, class].
-        beta: of the softplus.
+        beta: the β of the softplus.
     """
 
     initial: Matrices

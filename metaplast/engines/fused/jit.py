@@ -34,7 +34,7 @@ class Kernel:
     changes with any file of the kernel, so that stale code is never run.
 
     Args:
-        flags: of fast math.
+        flags: the flags of fast math.
         sources: files of the kernel, and folders with such files.
     """
 
@@ -70,10 +70,10 @@ compiled, entry_point = _kernel.compiled, _kernel.entry_point
 
 
 def inlined(function: Function) -> Function:
-    """Return `function` to be compiled as part of its callers, of any kernel.
+    """Return `function`, compiled into its callers in any kernel.
 
-    For functions that only call others. numba optimises everything below a function again at each
-    level of calls, so deep nesting would multiply the compile time.
+    This is for functions that only call others. numba optimises everything below a function again
+    at each level of calls, so deep nesting would multiply the compile time.
     """
     return cast(Function, numba.njit(inline="always")(function))
 

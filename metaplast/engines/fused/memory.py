@@ -48,8 +48,8 @@ class Memory(NamedTuple):
         kept: copies of w (and plastic b) before certain steps, one after another.
         slots: the slot in which the weights before a step are kept, or -1, [step].
         history: the saved signals of each step; empty without a gradient.
-        signals: of two steps, alternating.
-        adjoints: of one step's signals.
+        signals: the signals of two steps, alternating.
+        adjoints: the adjoints of one step's signals.
         trace_bar: adjoint of the traces of the step after it.
         forward, backward: pending changes of W and B.
         left, right: factors of what a step adds to a matrix's adjoint, [term, neuron].
@@ -101,7 +101,7 @@ class Task(NamedTuple):
         pixels: which pixels are kept.
         query_x, query_target: [query, pixel], and class probabilities [query, class].
         theta: [layer, term]; theta_bar: its adjoint, to be filled.
-        beta: of the softplus.
+        beta: the β of the softplus.
         spacing: most steps between two kept copies of the weights.
         limit: largest factor by which undoing the steps between two copies may amplify an error.
     """

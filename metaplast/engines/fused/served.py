@@ -1,4 +1,4 @@
-"""What the kernel serves: a fully connected stack, and around it the traces that terms read."""
+"""The learners that the kernel serves: a fully connected stack, and traces that terms read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from metaplast.terms.algebra import Signal, pre
 
 
 def wrappers(system: System) -> Iterator[Wrapped]:
-    """Yield what stands around a system, from the outside to the inside."""
+    """Yield the wrappers around a system, from the outermost to the innermost."""
     while isinstance(system, Wrapped):
         yield system
         system = system.system
 
 
 def keeps_only_traces(system: System) -> bool:
-    """Return whether all that a system carries are traces of its signals, which are vectors."""
+    """Return whether a system carries nothing but traces of signals, which are vectors."""
     return all(type(one) is Traced and not one.scalars for one in wrappers(system))
 
 

@@ -1,8 +1,8 @@
-"""LLVM vector code for numba: what the row loops of the fused engine are written in.
+"""LLVM vector code for numba, in which the row loops of the fused engine are written.
 
 `Lanes` emits the code: it reads arguments, loads and stores registers, and computes with them. Each
-loop is a function that takes it; `intrinsic_of` makes an intrinsic of such a function, which numba
-writes into the compiled kernel where it is called.
+loop is a function of a `Lanes`; `intrinsic_of` turns this function into an intrinsic, which numba
+inserts into the compiled kernel wherever it is called.
 """
 
 from __future__ import annotations

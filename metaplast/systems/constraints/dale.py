@@ -27,7 +27,7 @@ class Dale(WeightConstraint):
     say it, and the state need not. Drawn weights begin as s_j |W_ij|.
 
     Attributes:
-        fraction: of excitatory neurons in each population, from 0 to 1.
+        fraction: the fraction of excitatory neurons in each population, from 0 to 1.
         inputs: "excitatory", or "free" if the weights of inputs may have both signs, as if each
             input also drove inhibitory neurons that are not modelled.
     """

@@ -89,7 +89,7 @@ def class_probabilities(labels: Tensor, classes: int, dtype: torch.dtype) -> Ten
     Args:
         labels: class indices [...] int64, or probabilities [..., class].
         classes: how many there are.
-        dtype: of the result.
+        dtype: the dtype of the result.
     """
     if labels.is_floating_point():
         return labels.to(dtype)

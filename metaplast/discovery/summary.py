@@ -1,0 +1,107 @@
+"""The outcome of a run as plain data: what summary.json holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from metaplast.base.bands import Band
+from metaplast.discovery.result import Result, versions
+from metaplast.discovery.run_config import config_digest
+from metaplast.meta.evaluation import Evaluation
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """Return the outcome of a run as plain data."""
+    return _rule(result) | _tests(result) | _selection(result) | _run(result)
+
+
+def _rule(result: Result) -> dict[str, Any]:
+    return {
+        "rule": result.rule.coefficients,
+        "equation": str(result.rule),
+        "kept": list(result.kept),
+        "before_refit": result.searched.coefficients,
+        "score": {"name": result.score.name, "key": result.score.key},
+    }
+
+
+def _tests(result: Result) -> dict[str, Any]:
+    """Return the evaluations on held-out tasks."""
+    return {
+        "heldout": {name: _evaluated(each) for name, each in result.heldout.items()},
+        "without": {name: _ends(result.loss_without(name)) for name in result.without},
+        "added": {name: _ends(result.gain_with(name)) for name in result.added},
+    }
+
+
+def _evaluated(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        **_ends(evaluation.band),
+        "loss": _finite_mean(evaluation.loss),
+        "non_finite": evaluation.non_finite,
+    } | _by_steps(evaluation)
+
+
+def _selection(result: Result) -> dict[str, Any]:
+    """Return why the rule has its terms, and whether they are the planted ones."""
+    return {
+        "errors": result.errors,
+        **({"taus": [each.to_json() for each in result.taus]} if result.taus else {}),
+        "tried": [
+            {"stage": each.stage, "terms": list(each.terms), **_ends(each.score)}
+            for each in result.tried
+        ],
+        "trials": [asdict(trial) for trial in result.trials],
+        "recovery": _recovery(result),
+    }
+
+
+def _run(result: Result) -> dict[str, Any]:
+    """Return the data, the settings and the course of the run."""
+    return {
+        "held_out": result.held_out,
+        "dataset": result.dataset,
+        "data": result.description,
+        "own": result.own.to_json(),
+        "config": config_digest(result.config),
+        "test_episodes": result.config.test_episodes,
+        "episodes": result.config.episodes,
+        "non_finite_episodes": sum(record.non_finite for record in result.history),
+        "divergences": list(result.divergences),
+        "notices": list(result.notices),
+        "seconds": result.seconds,
+        "engine": result.engine,
+        "seed": result.config.seed,
+        "versions": versions(),
+    }
+
+
+def _by_steps(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the score for each number of steps; nothing if all episodes have the same."""
+    found = evaluation.by_steps
+    return {"by_steps": {str(k): _ends(band) for k, band in found.items()}} if found else {}
+
+
+def _ends(band: Band) -> dict[str, float]:
+    return {"mean": band.mean, "low": band.low, "high": band.high}
+
+
+def _recovery(result: Result) -> dict[str, Any] | None:
+    """Return the comparison with the planted rule, or None without a planted rule."""
+    recovery = result.recovery
+    if recovery is None:
+        return None
+    return {
+        "rule": recovery.planted.coefficients,
+        "equation": recovery.planted.equation(),
+        "errors": recovery.errors,
+        "missing": list(recovery.missing),
+        "extra": list(recovery.extra),
+        "recovered": recovery.is_recovered,
+    }
+
+
+def _finite_mean(values: Any) -> float | None:
+    finite = values[values.isfinite()]
+    return float(finite.mean()) if len(finite) else None
