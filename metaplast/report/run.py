@@ -124,6 +124,12 @@ class FinishedRun:
         window = max(5, len(values) // WINDOWS)
         return Curve.running(places, factor * values, window)
 
+    def values(self, column: str) -> Curve:
+        """Return a column of the discovered rule's history as it is, without a band."""
+        rows = [(place, row[column]) for place, row in self.rules[DISCOVERED] if row.get(column)]
+        values = np.array([_number(text) for _, text in rows])
+        return Curve(np.array([place for place, _ in rows]), values, values, values)
+
     def angles(self, rule: str) -> list[Curve]:
         """Return a rule's angles to backprop for each hidden layer, in degrees."""
         columns = [name for name in self.rows[0] if name.startswith("angle_")]

@@ -150,7 +150,7 @@ def test_a_grid_of_memory():
 
 WRONG = {
     "above 1 step; with 1 step there is no memory": lambda: monomial("x_1y"),
-    "an eligibility collects": lambda: monomial("r_e5"),
+    "an eligibility needs": lambda: monomial("r_e5"),
     "as in x_20y_5r_e5": lambda: monomial("x_20q_5"),
     "--traces takes time constants above 1 step": lambda: time_constants("--traces", "5,1"),
     "got 'a'": lambda: time_constants("--traces", "a"),

@@ -19,7 +19,7 @@ from metaplast.commands.discover import read_options
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery, write_config
 from metaplast.discovery.run_folder import RunFiles
-from metaplast.report import page
+from metaplast.report import page, pictures
 from metaplast.report.page import write_report
 from metaplast.report.run import read_run
 from metaplast.rules.rule import Rule
@@ -294,3 +294,29 @@ def test_the_default_configuration_has_the_shortest_command(tmp_path, folder):
     write_config(tmp_path, DiscoveryConfig())
     copy_results(folder, tmp_path)
     assert read_run(tmp_path).command == "metaplast discover"
+
+
+def test_time_constants_and_rewards_are_drawn(tmp_path, monkeypatch):
+    """A loss that is minus a reward lies below zero; a learned time constant has its course."""
+    out = tmp_path / "run"
+    assert discover(
+        "--system=choice:delay=2", "--objective=reward", "--hidden=none", "--init=normal:0.01",
+        "--terms=rewarded_eligibility", "--estimator=es", "--learn-tau", "--refit=0", "--out", out,
+    ) == 0  # fmt: skip
+    run = read_run(out)
+    drawn = {picture.name: picture.figure for picture in pictures.pictures(run)}
+    (axes,) = drawn["loss"].axes
+    losses = run.curve("discovered", "loss").mean
+    assert losses.max() < 0
+    low, high = axes.get_ylim()
+    assert low <= losses.min() < losses.max() <= high
+    (axes,) = drawn["taus"].axes
+    with (out / "history.csv").open(encoding="utf-8") as file:
+        (column,) = {name for name in next(csv.reader(file)) if name.startswith("tau_")}
+    with (out / "history.csv").open(encoding="utf-8") as file:
+        wanted = [float(row[column]) for row in csv.DictReader(file) if row[column]]
+    assert axes.lines[0].get_ydata().tolist() == wanted
+    assert len(set(wanted)) > 1
+    # Every figure that is made is on the page.
+    text = (out / page.PAGE).read_text(encoding="utf-8")
+    assert all(f"figures/{name}.png" in text for name in drawn)
