@@ -11,16 +11,17 @@ from metaplast.reproduce.verdict import Claim
 from rule_library.experiments.heldout_leads import drawn, lead
 
 _OURS = "ours, in no paper"
-_DATA = {"emnist": "EMNIST bymerge", "mnist": "MNIST"}
+_DATA = {"emnist": "EMNIST, T = 15", "mnist": "MNIST, T = 15", "longer": "EMNIST, T = 25"}
 _LABELS = {
-    "discovered_recurrent": "discovered",
-    "bptt_meta": "BPTT",
+    "discovered_bptt": "all, BPTT",
     "bptt_potential_oja_meta": "BPTT with O_z",
+    "bptt_meta": "BPTT",
+    "discovered_recurrent": "all, random",
     "fa_recurrent": "FA",
 }
 _FULL: Mapping[str, Any] = {
     "system": "recurrent", "hidden": (100,), "activation": "tanh",
-    "dataset": "delayed:emnist-bymerge",
+    "dataset": "delayed:emnist-bymerge,time=15",
 }  # fmt: skip
 _QUICK: Mapping[str, Any] = {
     "dataset": "delayed:digits,time=7", "hidden": (5,), "ways": 2, "shots": 2, "queries": 2,
@@ -28,9 +29,12 @@ _QUICK: Mapping[str, Any] = {
     "test_episodes": 4, "look": 8,
 }  # fmt: skip
 _SITES = tuple(
-    HeldoutSetup(name, f"delayed:{source}", shots=10)
-    for name, source in (("emnist", "emnist-bymerge"), ("mnist", "mnist"))
-)
+    HeldoutSetup(name, f"delayed:{source}")
+    for name, source in (
+        ("emnist", "emnist-bymerge,time=15"), ("mnist", "mnist,time=15"),
+        ("longer", "emnist-bymerge,time=25"),
+    )
+)  # fmt: skip
 _QUICK_SITES = tuple(
     HeldoutSetup(name, "delayed:digits,time=7", shots=2, queries=2, episodes=4) for name in _DATA
 )
@@ -42,23 +46,32 @@ def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
     return RuleVariant(name, full, _SITES, _QUICK, _QUICK_SITES, takes_file=own)
 
 
+_BPTT, _WITH_OJA, _FA = "bptt_meta", "bptt_potential_oja_meta", "fa_recurrent"
+_RANDOM, _TRUE = "discovered_recurrent", "discovered_bptt"
+
 recurrent_beyond = Experiment(
     name="recurrent-beyond",
-    title="A rule discovered in recurrent networks compared with BPTT",
+    title="Rules discovered in recurrent networks compared with BPTT",
     source=_OURS,
-    text="One rule is discovered from all terms that a recurrent network offers, with fixed random feedback and today's defaults (or given by `--rule`), on short-term memory: an EMNIST image for 5 of 50 time steps, 5 ways, 10 shots. "
-    "The coefficients of BPTT, BPTT with O_z and feedback alignment are learned in the same way. Each rule is learned once (seed 0), on classes that are not in the test; all are tested on the same held-out episodes and initial weights, 25 for each seed, of EMNIST and MNIST.",
+    text="Two rules are discovered from all terms that a recurrent network offers, with today's defaults: one with the errors of BPTT, one with fixed random feedback (or given by `--rule`). The task is short-term memory: an EMNIST image for 5 of 15 time steps, 5 ways, 50 shots. "
+    "The coefficients of BPTT, BPTT with O_z and feedback alignment are learned by the same outer loop. Each rule is learned once (seed 0), on classes that are not in the test; all are tested on the same held-out episodes and initial weights, 25 for each seed: EMNIST, MNIST, and EMNIST with 25 time steps. "
+    "A first version tested with 50 time steps and 10 shots. There, every rule answered at chance (11 to 21 %), so comparisons meant nothing; with 50 time steps, BPTT stays at chance after 50 shots too.",
     variants=(
-        _rule("discovered_recurrent", "all"),
-        _rule("bptt_meta", "backprop"),
-        _rule("bptt_potential_oja_meta", "error_hebbian,potential_oja", feedback="symmetric"),
-        _rule("fa_recurrent", "feedback_alignment"),
+        _rule(_TRUE, "all", feedback="symmetric"),
+        _rule(_WITH_OJA, "error_hebbian,potential_oja", feedback="symmetric"),
+        _rule(_BPTT, "backprop"),
+        _rule(_RANDOM, "all"),
+        _rule(_FA, "feedback_alignment"),
     ),
     claims=(
-        Claim("the discovered rule is above BPTT on EMNIST classes never met", _OURS, lead("discovered_recurrent", "bptt_meta"), 0, unit="points"),
-        Claim("the discovered rule is above BPTT on MNIST", _OURS, lead("discovered_recurrent", "bptt_meta", "mnist"), 0, unit="points"),
-        Claim("the discovered rule is above feedback alignment on EMNIST", _OURS, lead("discovered_recurrent", "fa_recurrent"), 0, unit="points"),
-        Claim("BPTT with O_z is above BPTT on EMNIST", _OURS, lead("bptt_potential_oja_meta", "bptt_meta"), 0, unit="points"),
+        Claim("the rule discovered with BPTT's errors is above BPTT with O_z on EMNIST classes never met", _OURS, lead(_TRUE, _WITH_OJA), 0, unit="points"),
+        Claim("the same on MNIST", _OURS, lead(_TRUE, _WITH_OJA, "mnist"), 0, unit="points"),
+        Claim("the same on EMNIST with a longer delay", _OURS, lead(_TRUE, _WITH_OJA, "longer"), 0, unit="points"),
+        Claim("the rule discovered with random feedback is above BPTT with O_z on EMNIST", _OURS, lead(_RANDOM, _WITH_OJA), 0, unit="points"),
+        Claim("the rule discovered with random feedback is above BPTT on EMNIST", _OURS, lead(_RANDOM, _BPTT), 0, unit="points"),
+        Claim("the rule discovered with random feedback is above BPTT on MNIST", _OURS, lead(_RANDOM, _BPTT, "mnist"), 0, unit="points"),
+        Claim("the rule discovered with random feedback is above feedback alignment on EMNIST", _OURS, lead(_RANDOM, _FA), 0, unit="points"),
+        Claim("BPTT with O_z is above BPTT on EMNIST", _OURS, lead(_WITH_OJA, _BPTT), 0, unit="points"),
     ),
     draw=drawn(_LABELS, _DATA),
 )  # fmt: skip
