@@ -59,7 +59,7 @@ class ReproduceOptions(JsonOption):
     data_root: Path | None = None
     """Folder with data sets; default: METAPLAST_DATA, then a cache folder."""
     device: str = "cpu"
-    """cpu, or cuda for experiments that can use a GPU; --processes shares it."""
+    """cpu, or cuda for experiments that can use a GPU, which all processes then share."""
     rule: Path | None = None
     """A rule.json, for experiments on a discovered rule."""
     out: Path | None = None

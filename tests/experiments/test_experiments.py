@@ -5,7 +5,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
+from metaplast.base.errors import UserError
 from metaplast.batch_jobs import queue
 from metaplast.commands import guard
 from metaplast.commands import reproduce as reproduce_command
@@ -194,3 +196,42 @@ def test_without_a_name_experiments_are_listed(capsys):
     assert guard(reproduce_command.main, []) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in all_experiments())
+
+
+# --- devices ---
+
+
+@pytest.fixture
+def one_gpu(monkeypatch):
+    """Let torch say that there is a GPU; nothing is computed on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["feedback-alignment", "--device=cuda"], "feedback-alignment can be computed on the CPU"),
+        (["fixed-points-mnist", "bio", "--device=cuda"], "but bio can be computed on the CPU only"),
+        (["fixed-points-mnist", "--device=cuda:1"], "the last CUDA device is cuda:0"),
+        (["fixed-points-mnist", "--device=tpu"], "--device must be cpu, cuda or cuda:NUMBER"),
+        (["fixed-points-mnist", "--device=cuda", "--ray=auto"], "leave one of them out"),
+    ],
+)
+def test_a_device_that_cannot_be_used_is_refused(arguments, words, one_gpu, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert guard(reproduce_command.main, [*arguments, "--quick", f"--out={out}"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert words in error
+    assert not out.exists()
+
+
+def test_parts_from_another_device_are_not_continued(tmp_path):
+    experiment = get_experiment("fixed-points-mnist")
+    variant = experiment.variants[0]
+    here = Results(tmp_path, QUICK)
+    prepare_variant(variant, QUICK, str(here.place(variant)))
+    assert here.prepared(variant) == {}
+    there = Results(tmp_path, replace(QUICK, device=torch.device("cuda")))
+    with pytest.raises(UserError, match="on another device"):
+        there.prepared(variant)
