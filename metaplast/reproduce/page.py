@@ -56,6 +56,7 @@ def _part(experiment: Experiment, summary: dict[str, Any]) -> dict[str, Any]:
         **summary,
         "verdicts": [{**v, "number": number(v)} for v in summary["verdicts"]],
         "minutes": f"{summary['core_seconds'] / 60:.1f}",
+        "machine": summary["machine"],
         "bad": diverged,
         "found": {
             name: found["theta"]
