@@ -17,8 +17,10 @@ def parse_device(text: str) -> torch.device:
         device = torch.device(text)
     except RuntimeError:
         device = torch.device("meta")
+    # torch keeps 8 bits of a number: to it, cuda:256 is cuda:0.
     require(
-        device.type in ("cpu", "cuda"), f"--device must be cpu, cuda or cuda:NUMBER, got {text!r}."
+        device.type in ("cpu", "cuda") and str(device) == text,
+        f"--device must be cpu, cuda or cuda:NUMBER with a number below 128, got {text!r}.",
     )
     require(
         device.type == "cuda" or not device.index,

@@ -30,6 +30,7 @@ BAD = {
     "unknown init": ({"init": "xavir"}, "did you mean 'xavier'"),
     "unknown engine": ({"engine": "bached"}, "did you mean 'batched'"),
     "unknown device": ({"device": "tpu"}, "--device must be cpu, cuda or cuda:NUMBER"),
+    "a number that torch would shorten": ({"device": "cuda:256"}, "with a number below 128"),
     "a numbered CPU": ({"device": "cpu:5"}, "--device cpu takes no number"),
     "infinite β": ({"activation": "softplus:1e300"}, "β from 0.001 to 1e"),
     "vanishing β": ({"activation": "softplus:1e-300"}, "β from"),
