@@ -188,7 +188,7 @@ class Plan:
         require(
             not bound,
             f"--device {device} was given, but {', '.join(bound)} can be computed on the CPU only; "
-            f"leave --device out, or leave the name out.",
+            f"leave --device out, or name other experiments.",
         )
 
     def missing(self) -> tuple[list[Variant], list[tuple[Variant, list[int]]]]:
