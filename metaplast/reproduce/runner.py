@@ -98,9 +98,8 @@ def prepare_variant(variant: Variant, setting: Setting, folder: str) -> dict[str
     began = time.monotonic()
     found = variant.prepare(setting, place)
     seconds = round(time.monotonic() - began, 2)
-    settings = decisive_settings(variant, setting)
-    data = {"settings": settings, "prepared": found, "seconds": seconds}
-    write_json(place / VARIANT, data)
+    decisive = decisive_settings(variant, setting)
+    write_json(place / VARIANT, {"settings": decisive, "prepared": found, "seconds": seconds})
     return {}
 
 
