@@ -169,23 +169,23 @@ def _device_of(case: Case) -> str:
 class _Meter:
     """Waits for what a device computes, and reads how much of its memory was taken."""
 
-    on_cuda: bool
+    gpu: torch.device | None
 
     def wait(self) -> None:
-        if self.on_cuda:
-            torch.cuda.synchronize()
+        if self.gpu:
+            torch.cuda.synchronize(self.gpu)
 
     def held(self) -> float:
-        return torch.cuda.memory_allocated() / 2**20 if self.on_cuda else _status("VmRSS")
+        return torch.cuda.memory_allocated(self.gpu) / 2**20 if self.gpu else _status("VmRSS")
 
     def reset(self) -> None:
-        if self.on_cuda:
-            torch.cuda.reset_peak_memory_stats()
+        if self.gpu:
+            torch.cuda.reset_peak_memory_stats(self.gpu)
         else:
             _reset_peak()
 
     def peak(self) -> float:
-        return torch.cuda.max_memory_allocated() / 2**20 if self.on_cuda else _status("VmHWM")
+        return torch.cuda.max_memory_allocated(self.gpu) / 2**20 if self.gpu else _status("VmHWM")
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -195,7 +195,8 @@ def measure(case: Case) -> dict[str, Any]:
     computes. Memory for compilation is not counted.
     """
     torch.set_num_threads(case.threads)
-    problem, meter = make_problem(case), _Meter(case.on_cuda)
+    problem = make_problem(case)
+    meter = _Meter(torch.device(case.device) if case.on_cuda else None)
     before = time.perf_counter()
     # Compile the fused engine on a small problem: it keeps its memory for the next call.
     small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
