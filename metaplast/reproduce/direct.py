@@ -21,8 +21,23 @@ def no_data(*_: object) -> Mapping[str, Callable[[], object]]:
     return {}
 
 
+class TwoSizes:
+    """A part of variants that have settings of a full version, and others in the quick one."""
+
+    full: Mapping[str, Any]
+    quick: Mapping[str, Any]
+
+    def chosen(self, setting: Setting) -> dict[str, Any]:
+        """Return the settings of the full or of the quick version."""
+        return {**self.full, **(self.quick if setting.quick else {})}
+
+    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
+        """Return nothing: no choice is made on separate data."""
+        return {}
+
+
 @dataclass(frozen=True, eq=False)
-class DirectVariant:
+class DirectVariant(TwoSizes):
     """A variant that a module-level function computes.
 
     Attributes:
@@ -39,10 +54,6 @@ class DirectVariant:
     quick: Mapping[str, Any] = field(default_factory=dict)
     opens: Open = no_data
 
-    def chosen(self, setting: Setting) -> dict[str, Any]:
-        """Return the settings of the full or of the quick version."""
-        return {**self.full, **(self.quick if setting.quick else {})}
-
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
         return plain(self.chosen(setting)) | {"computed": self.compute.__name__}
@@ -50,10 +61,6 @@ class DirectVariant:
     def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
         """Return functions that open the data."""
         return self.opens(self.chosen(setting), setting)
-
-    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return nothing: no choice is made on separate data."""
-        return {}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return the rows of a seed."""

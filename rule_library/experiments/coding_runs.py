@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from metaplast import predictive_coding
+from metaplast.base.bands import Numbers
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import exact_convolutions, own_settings
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.meta import SEPARATE
-from metaplast.reproduce.table import AT, DIVERGED, Row
+from metaplast.reproduce.table import AT, DIVERGED, Row, Table
 from metaplast.tasks.library import open_stream
 from metaplast.tasks.request import StreamRequest
 from metaplast.tasks.stream import StreamSampler, StreamSplit
@@ -33,6 +34,10 @@ from rule_library.experiments.coding_networks import (
     weights,
 )
 
+# What differs in the quick version of all variants.
+TINY: Mapping[str, Any] = {
+    "dataset": "digits", "steps": 4, "batch": 20, "queries": 40, "records": 2,
+}  # fmt: skip
 RATES = (0.03, 0.1, 0.2, 0.3, 1.0)
 
 
@@ -235,6 +240,16 @@ def _quality(model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor) -> dict[str
     found = float(loss(output, y))
     accuracy = float((output.argmax(-1) == y).double().mean())
     return {"accuracy": accuracy, "loss": found, DIVERGED: float(not math.isfinite(found))}
+
+
+def accuracy_lead(variant: str, other: str) -> Callable[[Table], Numbers]:
+    """Return the measure of a lead in held-out accuracy over the last fifth of the steps, points."""
+
+    def measure(table: Table) -> Numbers:
+        own, others = (table.series(name, "accuracy").last(0.2) for name in (variant, other))
+        return 100 * own - 100 * others
+
+    return measure
 
 
 def numbered(measures: Mapping[str, list[float]], prefix: str = "") -> dict[str, float]:

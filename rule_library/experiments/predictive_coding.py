@@ -12,7 +12,7 @@ from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
-from rule_library.experiments.coding_runs import CodingSetup, CodingTraining
+from rule_library.experiments.coding_runs import TINY, CodingSetup, CodingTraining, accuracy_lead
 from rule_library.experiments.coding_sweeps import CodingSweeps
 from rule_library.experiments.networks import layer_panel
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _SOURCE = "Rosenbaum 2022 (Torch2PC)"
 _MSE, _CE = CodingSetup(loss="mse"), CodingSetup()
-_TINY = {"dataset": "digits", "steps": 4, "batch": 20, "queries": 40, "records": 2}
 
 
 def _training(
@@ -34,7 +33,7 @@ def _training(
 ) -> CodingTraining:
     """Return a network that learns, with η = 1 and n = 5 if `one`, else with 0.1 and 20."""
     eta, n = (1.0, 5) if one else (0.1, 20)
-    return CodingTraining(name, algorithm, eta, n, full, _TINY, double=double)
+    return CodingTraining(name, algorithm, eta, n, full, TINY, double=double)
 
 
 _VARIANTS = (
@@ -46,18 +45,9 @@ _VARIANTS = (
     _training("fixed_double", "fixed", double=True),
     _training("fixed_one", "fixed", one=True),
     _training("fixed_one_double", "fixed", double=True, one=True),
-    CodingSweeps("strict_sweeps", "strict", full=_MSE, quick=_TINY, scales=(1.0, 100.0, 1000.0)),
-    CodingSweeps("fixed_sweeps", "fixed", full=_CE, quick=_TINY, images=300),
+    CodingSweeps("strict_sweeps", "strict", full=_MSE, quick=TINY, scales=(1.0, 100.0, 1000.0)),
+    CodingSweeps("fixed_sweeps", "fixed", full=_CE, quick=TINY, images=300),
 )  # fmt: skip
-
-
-def _end(table: Table, variant: str) -> Numbers:
-    """Return the held-out accuracy over the last fifth of the steps, %, [seed]."""
-    return 100 * table.series(variant, "accuracy").last(0.2)
-
-
-def _lead(variant: str, other: str) -> Callable[[Table], Numbers]:
-    return lambda table: _end(table, variant) - _end(table, other)
 
 
 def _mean(variant: str, column: str) -> Callable[[Table], Numbers]:
@@ -102,9 +92,9 @@ def _growth(table: Table) -> Numbers:
 _FIG1, _FIG2, _FIG3, _FIG4, _FIG5 = (f"{_SOURCE}, fig. {i}" for i in range(1, 6))
 _OURS = f"ours, against {_SOURCE}"
 _CLAIMS = (
-    Claim("Strict learns as well as BP, Adam", _FIG1, _lead("strict", "bp_mse"), -2, 2, "points"),
-    Claim("FixedPred, η = 0.1, n = 20, learns as well as BP, Adam", _FIG3, _lead("fixed", "bp_cross_entropy"), -2, 2, "points"),
-    Claim("FixedPred, η = 1, n = 5, learns as well as BP, Adam", _FIG5, _lead("fixed_one", "bp_cross_entropy"), -2, 2, "points"),
+    Claim("Strict learns as well as BP, Adam", _FIG1, accuracy_lead("strict", "bp_mse"), -2, 2, "points"),
+    Claim("FixedPred, η = 0.1, n = 20, learns as well as BP, Adam", _FIG3, accuracy_lead("fixed", "bp_cross_entropy"), -2, 2, "points"),
+    Claim("FixedPred, η = 1, n = 5, learns as well as BP, Adam", _FIG5, accuracy_lead("fixed_one", "bp_cross_entropy"), -2, 2, "points"),
     Claim("Strict's gradient is off by about its own size in layer 1 (about 0.98)", _FIG1, _mean("strict", "error_1"), 0.85, 1.1),
     Claim("FixedPred's gradient, η = 0.1, n = 20, is off by 0.89 in layer 1", _FIG3, _mean("fixed", "error_1"), 0.85, 0.93),
     Claim("in double precision FixedPred's gradient is off by exactly 1 − Pr[Binomial(19, 0.1) ≥ 4] = 0.885", _OURS, _mean("fixed_double", "error_1"), 0.8849, 0.8851),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from metaplast.base.bands import Numbers
 from metaplast.reproduce.experiment import Experiment
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import Table
 from metaplast.reproduce.verdict import Claim
-from rule_library.experiments.coding_runs import CodingSetup, CodingTraining
+from rule_library.experiments.coding_runs import TINY, CodingSetup, CodingTraining, accuracy_lead
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OURS = "ours, against Rosenbaum 2022 (Torch2PC)"
-_TINY = {"dataset": "digits", "steps": 4, "batch": 20, "queries": 40, "records": 2}
 LABELS = {
     "bp_sgd": "BP", "fixed_sgd": "η = 0.1, n = 20", "fixed_one_sgd": "η = 1, n = 5",
     "fixed_sgd_own_rate": "η = 0.1, own rate",
@@ -27,17 +25,7 @@ def _training(
     name: str, algorithm: str, eta: float = 0.1, n: int = 20, *, own_rate: bool = False
 ) -> CodingTraining:
     setup = CodingSetup()
-    return CodingTraining(name, algorithm, eta, n, setup, _TINY, adam=False, own_rate=own_rate)
-
-
-def _lead(variant: str, other: str) -> Callable[[Table], Numbers]:
-    """Return the measure of a lead in held-out accuracy over the last fifth of the steps, %."""
-
-    def measure(table: Table) -> Numbers:
-        first, second = (table.series(name, "accuracy").last(0.2) for name in (variant, other))
-        return 100 * (first - second)
-
-    return measure
+    return CodingTraining(name, algorithm, eta, n, setup, TINY, adam=False, own_rate=own_rate)
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
@@ -62,9 +50,9 @@ predictive_coding_sgd = Experiment(
         _training("fixed_sgd_own_rate", "fixed", own_rate=True),
     ),
     claims=(
-        Claim("under SGD with BP's best rate, FixedPred, η = 0.1, n = 20, is far behind BP", _OURS, _lead("fixed_sgd", "bp_sgd"), high=-5, unit="points"),
-        Claim("under SGD, FixedPred, η = 0.1, n = 20, is better with its own best rate than with BP's", _OURS, _lead("fixed_sgd_own_rate", "fixed_sgd"), 5, unit="points"),
-        Claim("under SGD with BP's best rate, FixedPred, η = 1, n = 5, learns as well as BP", _OURS, _lead("fixed_one_sgd", "bp_sgd"), -2, 2, "points"),
+        Claim("under SGD with BP's best rate, FixedPred, η = 0.1, n = 20, is far behind BP", _OURS, accuracy_lead("fixed_sgd", "bp_sgd"), high=-5, unit="points"),
+        Claim("under SGD, FixedPred, η = 0.1, n = 20, is better with its own best rate than with BP's", _OURS, accuracy_lead("fixed_sgd_own_rate", "fixed_sgd"), 5, unit="points"),
+        Claim("under SGD with BP's best rate, FixedPred, η = 1, n = 5, learns as well as BP", _OURS, accuracy_lead("fixed_one_sgd", "bp_sgd"), -2, 2, "points"),
     ),
     draw=_draw,
 )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from metaplast.base.notices import collected
 from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
+from metaplast.reproduce.direct import TwoSizes
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.systems.fixed_point import FixedPoint
@@ -56,7 +56,7 @@ def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
 
 
 @dataclass(frozen=True, eq=False)
-class RateVariant:
+class RateVariant(TwoSizes):
     """A network for each seed that learns images by one rule, on the CPU or on CUDA.
 
     Attributes:
@@ -76,10 +76,6 @@ class RateVariant:
         """Computes on the device of the setting."""
         return True
 
-    def chosen(self, setting: Setting) -> dict[str, Any]:
-        """Return the settings of the full or of the quick version."""
-        return {**self.full, **(self.quick if setting.quick else {})}
-
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
         return plain(self.chosen(setting))
@@ -88,10 +84,6 @@ class RateVariant:
         """Return a function that opens the images."""
         settings = self.chosen(setting)
         return {settings["dataset"]: lambda: open_images(settings, setting)}
-
-    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return nothing: no choice is made on separate data."""
-        return {}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return accuracy and loss on all test images, and W's spectral abscissa, by update."""

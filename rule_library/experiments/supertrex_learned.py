@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.reproduce.direct import no_data
+from metaplast.reproduce.direct import TwoSizes, no_data
 from metaplast.reproduce.experiment import Experiment, Setting, plain
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import AT, DIVERGED, Row, Table
@@ -57,7 +57,7 @@ def _start() -> Algorithm:
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedVariant:
+class LearnedVariant(TwoSizes):
     """Runs whose coefficients are learned once, on drawings of their own.
 
     Attributes:
@@ -69,10 +69,6 @@ class LearnedVariant:
     name: str
     full: Mapping[str, Any]
     quick: Mapping[str, Any]
-
-    def chosen(self, setting: Setting) -> dict[str, Any]:
-        """Return the settings of the full or of the quick version."""
-        return {**self.full, **(self.quick if setting.quick else {})}
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
