@@ -64,10 +64,13 @@ class Problem:
         return Problem(self.learner, ordinary(self.theta), self.state.map(ordinary), episodes)
 
     def on(self, device: torch.device | str) -> Problem:
-        """Return the same problem on a device."""
-        return Problem(
-            self.learner, self.theta.to(device), self.state.on(device), self.episodes.on(device)
-        )
+        """Return the same problem on a device.
+
+        Raises:
+            UserError: if the device is unknown or absent.
+        """
+        state, episodes = self.state.on(device), self.episodes.on(device)
+        return Problem(self.learner, self.theta.to(device), state, episodes)
 
     @property
     def is_per_layer(self) -> bool:

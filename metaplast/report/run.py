@@ -229,7 +229,7 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         for key, kind in _SUMMARY.items():
             found: Any = entry(summary, key, kind, SUMMARY)
             check(bool(found) or key != "heldout", f"{SUMMARY} has no held-out test")
-        rows = tuple(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
+        rows = _rows((folder / HISTORY).read_text(encoding="utf-8"))
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)
         run = FinishedRun(folder, config, rule, summary, rows, candidates, asked.own)
@@ -241,6 +241,19 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
         ) from None
     require(bool(run.stages), f"{folder / HISTORY} has no rows; do the run again.")
     return run
+
+
+def _rows(text: str) -> tuple[dict[str, str], ...]:
+    """Return the rows of a history.
+
+    Raises:
+        ValueError: if the text was cut short.
+    """
+    rows = tuple(csv.DictReader(text.splitlines()))
+    # Every line ends with a line break, and every row has a cell for each column.
+    if not text.endswith("\n") or any(None in (*row, *row.values()) for row in rows):
+        raise ValueError(f"{HISTORY} is cut short")
+    return rows
 
 
 def finite(values: Numbers) -> bool:

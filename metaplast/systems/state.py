@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from metaplast.base.device import find_device
 from metaplast.terms.operator import Operator
 
 Item = TypeVar("Item")
@@ -72,7 +73,12 @@ class State:
         return self.map(lambda tensor: tensor[index])
 
     def on(self, device: torch.device | str) -> State:
-        """Return the same state on a device."""
+        """Return the same state on a device.
+
+        Raises:
+            UserError: if the device is unknown or absent.
+        """
+        device = find_device(str(device))
         return self.map(lambda tensor: tensor.to(device))
 
     def to(self, dtype: torch.dtype) -> State:

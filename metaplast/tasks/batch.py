@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metaplast.base.device import find_device
 from metaplast.base.errors import require
 from metaplast.systems.state import State
 from metaplast.systems.system import Examples
@@ -113,7 +114,12 @@ class EpisodeBatch:
         return replace(self, support_x=x, support_y=y, noise=noise[0] if noise else None)
 
     def on(self, device: torch.device | str) -> EpisodeBatch:
-        """Return the same episodes on a device."""
+        """Return the same episodes on a device.
+
+        Raises:
+            UserError: if the device is unknown or absent.
+        """
+        device = find_device(str(device))
         return EpisodeBatch(
             self.support_x.to(device),
             self.support_y.to(device),

@@ -9,6 +9,7 @@ from support import (
     FORWARD,
     assert_is_one_sentence,
     matrices_of,
+    named,
     normal,
     random_problem,
     refusal,
@@ -135,3 +136,12 @@ def test_a_digest_is_of_all_prescribed_weights():
         digest(trace=torch.ones(1, 3)),
     }
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:1", ""])
+def test_a_device_that_is_not_there_is_refused_in_a_sentence(device):
+    problem = random_problem(named("error_hebbian"))
+    for moved in (problem, problem.state, problem.episodes):
+        with pytest.raises(UserError) as refused:
+            moved.on(device)
+        assert_is_one_sentence(refused.value)

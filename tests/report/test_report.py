@@ -256,6 +256,20 @@ def test_a_report_that_fails_is_a_warning_and_the_run_stands(tmp_path, monkeypat
     assert not (out / "report.html").exists()
 
 
+@pytest.mark.parametrize("left", [0.3, 0.999])
+def test_a_history_that_was_cut_short_is_refused(folder, tmp_path, left):
+    for path in folder.glob("*.*"):
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = (folder / "history.csv").read_text(encoding="utf-8")
+    for end in ("", "\n"):
+        (tmp_path / "history.csv").write_text(
+            whole[: int(left * len(whole))] + end, encoding="utf-8"
+        )
+        with pytest.raises(UserError, match="history.csv is cut short"):
+            write_report(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["summary.json", "history.csv", "rule.json", "config.json"])
 def test_a_damaged_or_unfinished_run_is_refused_with_a_sentence(folder, tmp_path, name):
     for path in folder.glob("*.*"):
