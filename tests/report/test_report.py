@@ -266,7 +266,7 @@ def test_a_history_that_was_cut_short_is_refused(folder, tmp_path, left):
         (tmp_path / "history.csv").write_text(
             whole[: int(left * len(whole))] + end, encoding="utf-8"
         )
-        with pytest.raises(UserError, match="history.csv is cut short"):
+        with pytest.raises(UserError, match="is cut short"):
             write_report(tmp_path)
 
 
