@@ -21,7 +21,7 @@ from metaplast.discovery.settings import (
     TaskSettings,
     ThetaKind,
 )
-from metaplast.meta.growth import GrowthSettings
+from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.settings import OuterSettings, Penalty, SearchSettings
 from metaplast.systems.constrained import constrained
 from metaplast.systems.constraint import NONE
@@ -51,6 +51,8 @@ DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
 # Tasks of training after a candidate enters, for pools whose rules grow.
 ENTRY = 160
+# Values of each candidate that a growing rule tries, in multiples of its largest coefficient.
+VALUES = (0.1, 0.3, 1.0)
 # Version 1 did not have these fields. Files leave them out at these values, so that runs of
 # version 1 keep their identity.
 _UNSAID: Mapping[str, Any] = {
@@ -184,7 +186,7 @@ class DiscoveryConfig(
         return GrowthSettings(
             train=math.ceil(entry / self.meta_batch), look=math.ceil(self.look / self.meta_batch),
             bar=self.penalty_weight if proximal else DEFAULT_L1["proximal"],
-            clip=self.clip, least=self.least_gain,
+            clip=self.clip, least=self.least_gain, values=VALUES,
         )  # fmt: skip
 
     @property

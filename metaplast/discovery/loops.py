@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -32,6 +33,8 @@ from metaplast.terms.term import Term
 HELDOUT = "heldout"
 # Names the random numbers of the tasks on which selection compares rules.
 VALIDATION = "validation"
+# Names the tasks on which values of candidates are measured, for observers.
+PROBE = "values of candidates"
 
 
 class Counter(Protocol):
@@ -148,7 +151,10 @@ class Loops:
         growth = self.config.growth
         if growth is None:
             return self.make(SEARCH, learner, tied=tied)
-        return self.make(SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth)
+        return self.make(
+            SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,
+            probed=partial(self._tested, PROBE),
+        )  # fmt: skip
 
     def known(self, rule: KnownRule) -> OuterLoop:
         """Return the loop that learns the coefficients of a known rule, without penalty."""

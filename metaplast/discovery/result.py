@@ -14,7 +14,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own
 from metaplast.discovery.taus import LearnedTau
 from metaplast.meta.evaluation import Evaluation
-from metaplast.meta.growth import Trial
+from metaplast.meta.growth_settings import Trial
 from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule

@@ -14,17 +14,19 @@ OUTLIER = 3.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate that the gradient supports.
+    """A candidate that the gradient supports, or one of its values (see `metaplast.meta.probe`).
 
     Attributes:
         position: the position of the term.
         gradient: mean gradient to its scaled coefficient.
         errors: the same in standard errors.
+        start: the scaled coefficient with which it enters.
     """
 
     position: int
     gradient: float
     errors: float
+    start: float = 0.0
 
 
 @dataclass(frozen=True)

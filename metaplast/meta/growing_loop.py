@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from metaplast.engines import Outcome, Problem
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.evaluation import counted
 from metaplast.meta.gradient import scaled_gradients
-from metaplast.meta.growth import Growth, GrowthSettings
+from metaplast.meta.growth import Growth, bounded
+from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.probe import probe
 from metaplast.systems.learner import Learner
 
 
@@ -25,12 +28,20 @@ class GrowingLoop(OuterLoop):
     Args:
         options: as for `OuterLoop`.
         growth: when a candidate enters.
+        probed: called with the number of tasks on which a value was measured; None for no calls.
     """
 
     growth: Growth
 
-    def __init__(self, *options: Any, growth: GrowthSettings, **named: Any) -> None:
+    def __init__(
+        self,
+        *options: Any,
+        growth: GrowthSettings,
+        probed: Callable[[int], None] | None = None,
+        **named: Any,
+    ) -> None:
         super().__init__(*options, **named)
+        self._probed = probed
         theta = self.theta
         starts = [term.initial != 0 for term in self.learner.terms]
         active = torch.tensor(starts, dtype=torch.bool, device=theta.device)
@@ -61,11 +72,18 @@ class GrowingLoop(OuterLoop):
         step, size = self.progress.step, self.settings.meta_batch
         place = self.growth.place(step)
         if place is not None:
-            # The same tasks in each look, so that scores can be compared task by task.
-            return self.problem(place, size, theta, tasks=f"{self._tasks} look")
+            return self._look_problem(place, theta)
         active = self.growth.positions
-        learner = Learner(self.learner.system, tuple(self.learner.terms[k] for k in active))
-        return self.problem(step, size, theta[..., active], learner=learner)
+        return self.problem(step, size, theta[..., active], learner=self._with(active))
+
+    def _look_problem(self, place: int, theta: Tensor, learner: Learner | None = None) -> Problem:
+        """Return the problem of a step of a look: the same tasks each time, which are paired."""
+        size, tasks = self.settings.meta_batch, f"{self._tasks} look"
+        return self.problem(place, size, theta, learner=learner, tasks=tasks)
+
+    def _with(self, positions: list[int]) -> Learner:
+        """Return the learner with only the terms at some positions."""
+        return Learner(self.learner.system, tuple(self.learner.terms[k] for k in positions))
 
     def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
         """Return the outcome, with zero gradient to the terms that are not in the problem."""
@@ -90,13 +108,36 @@ class GrowingLoop(OuterLoop):
         if growth.place(progress.step + 1) is not None:
             return
         u = self._theta.u.detach()
-        u.copy_(growth.decide(progress.step, u))
+        growth.conclude(progress.step, u)
         if self.taus is not None:
             self.taus.settle(entered=not growth.trials or growth.trials[-1].entered)
+        if growth.wants_values:
+            growth.offer(self._values_that_help())
+        u.copy_(growth.advance())
         # The state of the optimizer and of the trust region belongs to the previous rule.
         self._optimizer.state.clear()
         radius = COLD if self.settings.backtrack else 1.0
         progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
+
+    def _values_that_help(self) -> list[tuple[int, float]]:
+        """Return the candidates of which a value helps at the fitted rule, see `probe`."""
+        growth, engine, scale = self.growth, self._drawn.engine, self._theta.scale
+        fitted, before = growth.fitted, growth.before
+        assert fitted is not None
+        assert before is not None
+
+        def measure(position: int, value: float, place: int) -> Tensor:
+            u = fitted.clone()
+            u[..., position] = value
+            kept = sorted([*growth.positions, position])
+            problem = self._look_problem(place, (scale * u)[..., kept], self._with(kept))
+            outcome = engine.run(problem, gradient=False)
+            scores = counted(self.learner, outcome.loss, outcome.score, problem.episodes.query)
+            if self._probed is not None:
+                self._probed(len(scores))
+            return torch.stack([scores, -bounded(outcome.loss)], dim=1)
+
+        return probe(growth.settings, fitted, before, growth.active, self.signs, measure)
 
     def _refuse_standstill(self, limit: int = 50) -> None:
         """Refuse a standstill of the first terms; later, a candidate that causes one fails."""

@@ -32,6 +32,9 @@ class LoopTasks:
         name: names the random numbers; loops with the same name see the same tasks.
         seed: the seed of all random numbers.
         device: where tensors live.
+
+    Attributes:
+        engine: computes the outcomes.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class LoopTasks:
         self.learner = learner
         self.settings = settings
         self._sampler = sampler
-        self._engine = engine
+        self.engine = engine
         self._name = name
         self._seed = seed
         self._device = device
@@ -106,11 +109,11 @@ class LoopTasks:
     def outcome(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
         """Return the outcome of a problem, with the gradient to its terms; `scale` is theirs."""
         if self.settings.estimator == "gradient":
-            return self._engine.run(problem)
+            return self.engine.run(problem)
         draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
         settings = self.settings
         spread = settings.spread or settings.meta_lr
         # log τ moves so much farther than u in each step.
         farther = settings.tau_lr / settings.meta_lr
         strategy = EvolutionStrategy(settings.pairs, spread, spread * farther)
-        return strategy.run(self._engine, problem, scale, draw)
+        return strategy.run(self.engine, problem, scale, draw)

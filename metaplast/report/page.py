@@ -160,6 +160,8 @@ def _trial_row(run: FinishedRun, trial: Mapping[str, Any]) -> dict[str, Any]:
     band = Band(trial["change"], trial["low"], trial["high"])
     return {
         "term": trial["term"],
+        # Earlier versions tried only what the gradient supports.
+        "by_value": trial.get("start", 0.0) != 0,
         "errors": typographic(f"{trial['errors']:.1f}"),
         "change": typographic(run.scale.change(band)),
         "entered": trial["entered"],

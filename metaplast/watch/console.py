@@ -12,6 +12,7 @@ from rich.table import Table
 
 from metaplast.base.plain_text import AsciiConsole, make_streams_safe, shows_formulas
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.loops import PROBE
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result, tried_in
 from metaplast.discovery.run import Discovery
@@ -70,6 +71,8 @@ class ProgressBar(Observer):
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
         self._left = TimeLeft()
+        # What was measured last, if no outer step has been taken since.
+        self._testing = ""
 
     def begin(self, discovery: Discovery) -> None:
         """Start the bar at the progress of earlier parts of the run."""
@@ -82,6 +85,7 @@ class ProgressBar(Observer):
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Advance the bar by one outer step."""
         self._left.record(loop, record)
+        self._testing = ""
         name = training(record.stage, self._left.refits)
         scale = loop.learner.system.objective.score_scale
         score = f"{scale.name} {scale.text(record.score)}"
@@ -99,6 +103,9 @@ class ProgressBar(Observer):
         """Advance the bar by some held-out tasks."""
         self._left.tested(name, episodes)
         self._move(testing(name), "")
+        if self._plain and name == PROBE != self._testing:
+            self._console.out(f"{testing(name)}, because the gradient supports none")
+        self._testing = name
 
     def finish(self, result: Result) -> None:
         """Remove the bar."""

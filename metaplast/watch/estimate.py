@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from metaplast.discovery.loops import PROBE
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, tried_in
@@ -194,7 +195,7 @@ class TimeLeft(Observer):
         """Measure the cost of some tasks without gradient."""
         if _is_refit(name):
             self._validated += episodes  # Of the last refit.
-        elif name != CONFIRMATION:
+        elif name not in (CONFIRMATION, PROBE):
             self._tested += episodes
         self._pay("evaluation", episodes)
 

@@ -21,12 +21,14 @@ _ALL = ("term", "formula", "θ searched", "θ", "", "change of {score}", "locali
 def growth_table(result: Result) -> Table:
     """Return a table of the candidates that the search tried, in order."""
     table = new_table("How the rule grew")
-    for column in ("candidate", "gradient / s.e.", f"change of {result.score.name}", ""):
+    columns = ("candidate", "found by", "gradient / s.e.", f"change of {result.score.name}", "")
+    for column in columns:
         right = column.startswith(("gradient", "change"))
         table.add_column(column, justify="right" if right else "left")
     for trial in result.trials:
         table.add_row(
             trial.term,
+            "its value" if trial.start else "its gradient",
             f"{trial.errors:.1f}",
             result.score.change(Band(trial.change, trial.low, trial.high)),
             "entered" if trial.entered else "did not help",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metaplast.discovery.loops import PROBE
 from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITH, WITHOUT
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
@@ -9,6 +10,7 @@ _PLAIN = {
     SEARCH: "searching",
     REFIT: "refitting",
     CONFIRMATION: "checking the rule on fresh tasks",
+    PROBE: "trying values of candidates",
     DISCOVERED: "the rule",
 }
 
@@ -44,7 +46,7 @@ def testing(name: str) -> str:
     kind, _, term = name.partition(" ")
     if trial_number(name):
         return _asked(tried_in(name))
-    if name == CONFIRMATION:
+    if name in (CONFIRMATION, PROBE):
         return _PLAIN[name]
     if kind in (WITHOUT, WITH) and term:
         return f"held-out test {kind} {term}"

@@ -15,7 +15,7 @@ from metaplast.engines.contract import Engine
 from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.gradient import scaled_gradients
 from metaplast.meta.growing_loop import GrowingLoop
-from metaplast.meta.growth import GrowthSettings
+from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected

@@ -17,7 +17,8 @@ from metaplast.discovery.summary import summary
 from metaplast.engines import Outcome
 from metaplast.meta.evidence import Evidence
 from metaplast.meta.growing_loop import GrowingLoop
-from metaplast.meta.growth import Growth, GrowthSettings
+from metaplast.meta.growth import Growth
+from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected
@@ -146,10 +147,12 @@ def test_a_term_that_training_brings_to_zero_leaves():
     growth = Growth(SETTINGS, ("a", "b", "c"), *marks)
     gradients = torch.tensor([[0.0, -1.0, 0.5]]) + 0.01 * torch.eye(3)
     growth.see(torch.full((3,), 0.2), torch.ones(3), gradients)
-    growth.decide(32, torch.tensor([0.5, 0.0, 0.0]))
+    growth.conclude(32, torch.tensor([0.5, 0.0, 0.0]))
+    growth.advance()
     assert growth.positions == [0, 1]
     growth.see(torch.full((3,), 0.9), torch.ones(3), gradients)
-    growth.decide(65, torch.tensor([0.0, 0.7, 0.0]))
+    growth.conclude(65, torch.tensor([0.0, 0.7, 0.0]))
+    growth.advance()
     # The third candidate has entered; the first term is out.
     assert growth.positions == [1, 2]
 
@@ -184,13 +187,13 @@ def test_an_interrupt_in_a_decision_leaves_the_state_before_the_step(monkeypatch
     for _ in range(SETTINGS.cycle - 1):
         loop.run_step()
     before = copy.deepcopy(loop.state())
-    decide = Growth.decide
+    conclude = Growth.conclude
 
     def interrupted(self, *args):
-        decide(self, *args)
+        conclude(self, *args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Growth, "decide", interrupted)
+    monkeypatch.setattr(Growth, "conclude", interrupted)
     with pytest.raises(KeyboardInterrupt):
         loop.run_step()
     after = loop.state()

@@ -22,7 +22,7 @@ from metaplast.engines import Outcome, Problem, get_engine
 from metaplast.export import export_rule
 from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.growing_loop import GrowingLoop
-from metaplast.meta.growth import GrowthSettings
+from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.loop_state import read_stages
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.settings import OuterSettings

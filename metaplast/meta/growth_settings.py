@@ -1,0 +1,89 @@
+"""When a candidate enters a rule that grows, and the record of one that was tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metaplast.meta.evidence import Candidate, Evidence
+
+
+@dataclass(frozen=True)
+class GrowthSettings:
+    """The settings that decide when a candidate enters.
+
+    Attributes:
+        train: outer steps in which the rule is fitted after a term has entered.
+        look: outer steps in which θ is held fixed: they measure the rule and the gradient to every
+            candidate, on the same tasks each time.
+        bar: the penalty λ, which a candidate's mean gradient must exceed.
+        clip: largest norm of a task's gradient; 0 for no limit.
+        errors: least size of a candidate's mean gradient in standard errors.
+        least: least gain of the score for which a candidate stays.
+        tries: how many candidates are tried before the search ends.
+        most: how many candidates are tried in total.
+        values: when the gradient supports no candidate, the values of each that are tried, as
+            multiples of the rule's largest scaled coefficient; none to end the search then.
+    """
+
+    train: int
+    look: int
+    bar: float
+    clip: float
+    least: float
+    errors: float = 3.0
+    tries: int = 3
+    most: int = 60
+    values: tuple[float, ...] = ()
+
+    @property
+    def cycle(self) -> int:
+        """Outer steps from one decision to the next."""
+        return self.train + self.look
+
+    @property
+    def steps(self) -> int:
+        """Outer steps of the longest search."""
+        return (1 + self.most) * self.cycle
+
+    def judged(
+        self, gradients: Tensor, active: Tensor, signs: Tensor
+    ) -> tuple[Evidence, list[Candidate]]:
+        """Return the evidence for every term, and the candidates to try, at most `tries`.
+
+        Args:
+            gradients: to the scaled coefficients, as for `Evidence.of`.
+            active: which terms the rule has, [term].
+            signs: the sign of each coefficient, as for `OuterLoop`, [term].
+        """
+        evidence = Evidence.of(gradients, active, self.clip)
+        found = evidence.candidates(active, signs, self.bar, self.errors)
+        return evidence, found[: self.tries]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that was tried.
+
+    Attributes:
+        step: the outer step that ended its look.
+        term: its name.
+        gradient: mean gradient to its scaled coefficient before it entered.
+        errors: the same in standard errors.
+        change: how it changed the score, mean over the tasks of a look.
+        low: lower end of the band of this change.
+        high: upper end.
+        entered: whether it stayed.
+        start: the scaled coefficient with which it entered; 0 if the gradient supported it.
+    """
+
+    step: int
+    term: str
+    gradient: float
+    errors: float
+    change: float
+    low: float
+    high: float
+    entered: bool
+    start: float = 0.0
