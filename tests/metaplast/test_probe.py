@@ -1,0 +1,187 @@
+"""Values of candidates: found where the gradient shows nothing, and only then."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_growth import SETTINGS, Valley, assert_same_search, loop_of, tried
+
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.meta.probe import probe
+
+VALUES = replace(SETTINGS, values=(0.3, 1.0), look=8)
+FITTED = torch.tensor([0.5, 0.0, -1.0, 0.0], dtype=torch.float64)
+ACTIVE = torch.tensor([True, False, True, False])
+FREE = torch.zeros(4, dtype=torch.int64)
+
+
+class Chaos(Valley):
+    """A valley in which the gradient to some terms is noise while their coefficient is zero."""
+
+    def __init__(self, target, hidden, **options):
+        super().__init__(target, **options)
+        self.hidden, self.values = hidden, []
+
+    def run(self, problem, *, gradient=True):
+        if not gradient:
+            seen, self.values = len(self.looks), [*self.values, problem]
+            outcome = super().run(problem)
+            del self.looks[seen:]
+            if self.trained and self.trained[-1] is problem:
+                self.trained.pop()
+            return outcome
+        outcome = super().run(problem)
+        names = [term.name for term in problem.learner.terms]
+        for name in set(self.hidden) & set(names):
+            if problem.theta[names.index(name)] == 0:
+                sign = torch.tensor([1.0, -1.0] * 2).to(outcome.theta_gradient)
+                outcome.theta_gradient[:, names.index(name)] = 50 * sign
+        return outcome
+
+
+def test_a_term_whose_gradient_is_noise_is_found_by_its_value():
+    target = {"error_hebbian": 0.5, "oja": -0.6, "error_error": 0.3}
+    engine = Chaos(target, hidden=["oja"])
+    loop = loop_of(engine, growth=VALUES)
+    loop.run()
+    assert tried(loop)[:2] == [("error_error", True), ("oja", True)]
+    first, second, *_ = loop.growth.trials
+    # One by its gradient, one by the value of the right sign that came nearest.
+    assert first.start == 0
+    assert second.start == pytest.approx(-float(engine.values[0].theta[0]), rel=0.3)
+    assert abs(second.errors) < SETTINGS.errors
+    assert loop.theta[[0, 1, 2]].tolist() == pytest.approx([0.5, 0.3, -0.6], abs=0.15)
+    blind = loop_of(Chaos(target, hidden=["oja"]), growth=replace(VALUES, values=()))
+    blind.run()
+    assert tried(blind) == [("error_error", True)]
+
+
+def test_values_are_tried_on_the_tasks_of_a_look_and_once_for_each_rule():
+    engine = Chaos({"error_hebbian": 0.5}, hidden=[])
+    loop = loop_of(engine, growth=VALUES)
+    loop.run()
+    assert tried(loop) == []
+    look = engine.looks[-VALUES.look :]
+    starts = [problem.episodes.support_x for problem in look]
+    for problem in engine.values:
+        assert any(torch.equal(problem.episodes.support_x, start) for start in starts)
+        assert problem.theta[0] == look[0].theta[0]
+        assert len(problem.learner.terms) == 2
+    # Nothing helps: four candidates, one of which must not be negative, on a quarter of the tasks.
+    settings = [(p.learner.terms[1].name, float(p.theta[1])) for p in engine.values]
+    assert len(set(settings)) == 14
+    assert len(settings) == 14 * VALUES.look // 4
+    assert min(value for name, value in settings if name == "decay") > 0
+
+
+def test_a_candidate_that_looked_better_leaves_the_rule_as_it_was():
+    class Mirage(Chaos):
+        """Its values help, and training with it harms."""
+
+        def run(self, problem, *, gradient=True):
+            outcome = super().run(problem, gradient=gradient)
+            names = [term.name for term in problem.learner.terms]
+            if gradient and "oja" in names and problem.theta[names.index("oja")] != 0:
+                return replace(outcome, loss=outcome.loss + 5, score=outcome.score / 2)
+            return outcome
+
+    loop = loop_of(Mirage({"error_hebbian": 0.5, "oja": 0.5}, hidden=["oja"]), growth=VALUES)
+    loop.run()
+    assert tried(loop) == [("oja", False)]
+    assert loop.growth.positions == [0]
+    assert torch.equal(loop.theta, loop.growth.fitted)
+
+
+@pytest.mark.slow
+def test_a_search_that_stops_around_its_probe_goes_on_bit_for_bit(tmp_path):
+    def fresh():
+        return loop_of(
+            Chaos({"error_hebbian": 0.5, "oja": 0.6}, hidden=["oja"], noise=0.0), growth=VALUES
+        )
+
+    whole, cycle = fresh(), VALUES.cycle
+    stops = (cycle - 1, cycle, cycle + 1, 2 * cycle - 1, 2 * cycle)
+    while not whole.is_done:
+        whole.run_step()
+        if whole.progress.step in stops:
+            save_checkpoint(tmp_path / f"{whole.progress.step}.pt", whole.state())
+    assert tried(whole) == [("oja", True)]
+    for stop in stops:
+        second = fresh()
+        second.restore(load_checkpoint(tmp_path / f"{stop}.pt"))
+        second.run()
+        assert_same_search(second, whole)
+
+
+def test_a_search_of_an_earlier_version_ends_without_values():
+    loop = loop_of(Chaos({"error_hebbian": 0.5, "oja": 0.6}, hidden=["oja"]), growth=VALUES)
+    for _ in range(VALUES.cycle - 1):
+        loop.run_step()
+    state = loop.state()
+    del state["growth"]["probed"], state["growth"]["evidence"]
+    for trial in state["growth"]["trials"]:
+        del trial["start"]
+    again = loop_of(Chaos({}, hidden=[]), growth=VALUES)
+    again.restore(state)
+    assert again.growth.positions == [0]
+
+
+# --- the probe ---
+
+
+def found(measure, before=None, settings=VALUES, signs=FREE):
+    base = torch.stack([torch.full((32,), 0.5), torch.full((32,), -1.0)], dim=1).double()
+    before = base if before is None else before
+    return probe(settings, FITTED, before, ACTIVE, signs, measure)
+
+
+def rows(score, loss, spread=0.0, tasks=4):
+    noise = spread * torch.tensor([1.0, -1.0, 2.0, -2.0])[:tasks].double()
+    return torch.stack([score + noise, -(loss + noise)], dim=1)
+
+
+def test_the_best_value_of_each_term_counts_and_a_better_score_before_a_lower_loss():
+    gains = {(1, 0.3): 0.02, (1, 1.0): 0.06, (3, -0.3): 0.04}
+
+    def measure(position, value, place):
+        gain = gains.get((position, round(value, 3)), -0.1)
+        return rows(0.5 + gain, 1.0 - gain)
+
+    # Multiples of the largest coefficient, 1.
+    assert found(measure) == [(1, 1.0), (3, -0.3)]
+    by_loss = {(1, 0.3): (0.5, 0.2), (3, 0.3): (0.52, 1.0)}
+    assert found(lambda p, v, k: rows(*by_loss.get((p, round(v, 3)), (0.4, 2.0)))) == [
+        (3, 0.3), (1, 0.3),
+    ]  # fmt: skip
+
+
+def test_a_gain_within_its_error_or_below_the_least_or_with_a_lower_score_is_none():
+    assert found(lambda *_: rows(0.52, 0.9, spread=0.5)) == []
+    assert found(lambda *_: rows(0.501, 1.0), settings=replace(VALUES, errors=0.0)) == []
+    assert found(lambda *_: rows(0.499, 0.2)) == []
+    assert found(lambda *_: rows(0.52, 0.9)) != []
+
+
+def test_a_sign_that_a_coefficient_must_have_is_kept():
+    tried_values = []
+
+    def measure(position, value, place):
+        tried_values.append((position, value))
+        return rows(0.4, 2.0)
+
+    assert found(measure, signs=torch.tensor([0, 1, 0, -1])) == []
+    assert all(value > 0 for position, value in tried_values if position == 1)
+    assert all(value < 0 for position, value in tried_values if position == 3)
+    assert {position for position, _ in tried_values} == {1, 3}
+
+
+def test_a_value_that_does_not_look_better_on_the_first_tasks_is_not_measured_further():
+    places = []
+
+    def measure(position, value, place):
+        places.append(place)
+        return rows(0.6, 0.5) if value > 0 else rows(0.4, 2.0)
+
+    assert {position for position, _ in found(measure)} == {1, 3}
+    # Each term has two values of each sign.
+    assert len(places) == 4 * VALUES.look + 4 * VALUES.look // 4
