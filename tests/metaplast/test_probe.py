@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_growth import SETTINGS, Valley, assert_same_search, loop_of, tried
+from support import Clouds, named
+from test_growth import OUTER, SETTINGS, TERMS, Valley, assert_same_search, loop_of, tried
 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
+from metaplast.meta.growing_loop import GrowingLoop
 from metaplast.meta.probe import probe
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.terms.coefficients import Coefficients
 
 VALUES = replace(SETTINGS, values=(0.3, 1.0), look=8)
 FITTED = torch.tensor([0.5, 0.0, -1.0, 0.0], dtype=torch.float64)
@@ -37,6 +42,22 @@ class Chaos(Valley):
                 sign = torch.tensor([1.0, -1.0] * 2).to(outcome.theta_gradient)
                 outcome.theta_gradient[:, names.index(name)] = 50 * sign
         return outcome
+
+
+class Sites:
+    """Runs a valley with the θ of one site, which must be that of all."""
+
+    name = "sites"
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def run(self, problem, *, gradient=True):
+        first = problem.theta[0]
+        assert torch.equal(problem.theta, first.expand_as(problem.theta))
+        outcome = self.engine.run(replace(problem, theta=first), gradient=gradient)
+        each = outcome.theta_gradient[:, None] / len(problem.theta)
+        return replace(outcome, theta_gradient=each.expand(-1, len(problem.theta), -1))
 
 
 def test_a_term_whose_gradient_is_noise_is_found_by_its_value():
@@ -114,16 +135,39 @@ def test_a_search_that_stops_around_its_probe_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_search_of_an_earlier_version_ends_without_values():
-    loop = loop_of(Chaos({"error_hebbian": 0.5, "oja": 0.6}, hidden=["oja"]), growth=VALUES)
-    for _ in range(VALUES.cycle - 1):
+    options = {"target": {"error_hebbian": 0.5, "oja": 0.6}, "traps": ["error_error"]}
+    loop = loop_of(Chaos(hidden=["oja"], **options), growth=VALUES)
+    for _ in range(VALUES.cycle):
         loop.run_step()
     state = loop.state()
     del state["growth"]["probed"], state["growth"]["evidence"]
-    for trial in state["growth"]["trials"]:
-        del trial["start"]
-    again = loop_of(Chaos({}, hidden=[]), growth=VALUES)
+    del state["growth"]["trying"]["start"]
+    again = loop_of(Chaos(hidden=["oja"], **options), growth=VALUES)
     again.restore(state)
-    assert again.growth.positions == [0]
+    again.run()
+    assert tried(again) == [("error_error", False)]
+    loop.run()
+    assert ("oja", True) in tried(loop)
+
+
+def test_values_are_multiples_in_scaled_units_and_sites_move_together():
+    engine = Chaos({"error_hebbian": 0.5}, hidden=[])
+    learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named(*TERMS))
+    start = torch.tensor([[0.1, 0, 0, 0, 0]] * 2, dtype=torch.float64)
+    scale = torch.tensor([[1.0, 0.5, 0.1, 1.0, 1.0]] * 2, dtype=torch.float64)
+    theta = Coefficients(TERMS, start)
+    settings = replace(OUTER, scaling="down")
+    options = ("search", learner, Clouds(), Sites(engine), settings, theta)
+    loop = GrowingLoop(*options, growth=VALUES, scale=scale, tied=True)
+    loop.run()
+    largest = float(loop.theta[0, 0])
+    seen = {
+        (problem.learner.terms[1].name, round(float(problem.theta[1]) / largest, 3))
+        for problem in engine.values
+    }
+    for name, unit in (("error_error", 0.5), ("oja", 0.1)):
+        values = {value for term, value in seen if term == name}
+        assert values == {round(way * size * unit, 3) for way in (1, -1) for size in VALUES.values}
 
 
 # --- the probe ---
