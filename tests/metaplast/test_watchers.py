@@ -125,6 +125,7 @@ def test_stages_are_told_in_plain_words(stage, words):
         ("without oja", "held-out test without oja"),
         ("with oja", "held-out test with oja"),
         ("confirmation", "checking the rule on fresh tasks"),
+        ("values of candidates", "trying values of candidates"),
         (trial(12, "without oja"), "testing whether oja is needed"),
     ],
 )
@@ -151,6 +152,18 @@ def test_a_selection_counts_its_trials():
     assert [number for number, _ in numbers] == sorted(number for number, _ in numbers)
     # How many there will be is an estimate.
     assert all(number <= total for number, total in numbers)
+
+
+def test_a_growing_search_says_once_that_it_tries_values():
+    console = Console(file=io.StringIO(), width=140)
+    config = DiscoveryConfig(
+        terms="error_hebbian,oja,decay", entry=4, look=4, **(SMALL | {"refit": 0})
+    )
+    result = Discovery(config, observers=[ProgressBar(console)], split=SPLIT).run()
+    lines = console.file.getvalue().splitlines()
+    said = [line for line in lines if line.startswith("trying values of candidates")]
+    # Once after each rule that the search settled on.
+    assert 1 <= len(said) <= 1 + sum(trial.entered for trial in result.trials)
 
 
 @pytest.mark.parametrize("width", [70, 80, 120])
