@@ -13,11 +13,11 @@ from rule_library.experiments.heldout_leads import drawn, lead
 _OURS = "ours, in no paper"
 _DATA = {"emnist": "EMNIST, T = 15", "mnist": "MNIST, T = 15", "longer": "EMNIST, T = 25"}
 _LABELS = {
-    "discovered_bptt": "all, BPTT",
-    "bptt_drive_oja_meta": "BPTT with O_σ",
-    "bptt_potential_oja_meta": "BPTT with O_z",
+    "discovered_bptt": "discovered, BPTT",
+    "bptt_drive_oja_meta": "BPTT with Oσ",
+    "bptt_potential_oja_meta": "BPTT with Oz",
     "bptt_meta": "BPTT",
-    "discovered_recurrent": "all, random",
+    "discovered_recurrent": "discovered, random",
     "fa_recurrent": "FA",
 }
 _FULL: Mapping[str, Any] = {
