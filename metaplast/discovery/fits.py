@@ -13,8 +13,10 @@ from metaplast.base.bands import Band, mean_band
 from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
-# A rule is hopeless if the first tasks show that it is worse by so many standard errors.
+# A rule is hopeless if the first tasks show that it is worse by so many standard errors …
 CERTAIN = 5.0
+# … and by so many times the least effect.
+CLEAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def paired(score: Tensor, other: Tensor) -> Tensor:
 def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
     """Return whether the first tasks already show that a rule is worse than the best one.
 
-    Its mean difference is below zero by at least `CERTAIN` standard errors and by 10 times the
+    Its mean difference is below zero by at least `CERTAIN` standard errors and by `CLEAR` times the
     least effect. This is much stricter than the band on all tasks, because it is an early look.
 
     Args:
@@ -74,7 +76,7 @@ def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
     """
     difference = paired(score, best)
     error = difference.std() / math.sqrt(len(difference))
-    return bool(difference.mean() < -torch.maximum(CERTAIN * error, error.new_tensor(10 * least)))
+    return bool(difference.mean() < -torch.maximum(CERTAIN * error, error.new_tensor(CLEAR * least)))
 
 
 def best_of(fits: Sequence[Fit]) -> Fit:

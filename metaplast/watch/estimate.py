@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, EARLIEST, FIRST, LOOK, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
@@ -87,12 +87,24 @@ def _selects(discovery: Discovery) -> bool:
     return wanted and discovery.selection is None
 
 
+def look_left(discovery: Discovery) -> int:
+    """Return the expected number of tasks of the first look of selection; 0 after it."""
+    loops = discovery.stages.loops
+    if not _selects(discovery) or any(tried_in(name) for name in loops):
+        return 0
+    pool = len(discovery.choice.terms)
+    terms = len(loops[REFIT].learner.terms) if REFIT in loops else pool
+    # Each term alone, and half of them together with others.
+    return round(1.5 * terms) * min(EARLIEST, discovery.config.validation)
+
+
 class Course:
     """The course of one round of selection, inferred from its refits.
 
-    Selection may leave out some terms together. Then it leaves out each other term of the rule
-    once. If it drops a term, it leaves out again those that were missed before. Then it refits the
-    rule as it is, and puts back the terms that the gradient supports, three at most.
+    Selection leaves out some terms together, and half of them if that was too much, and so on. Then
+    it leaves out each other term of the rule once. If it drops a term, it leaves out again those
+    that were missed before. Then it refits the rule as it is, and puts back the terms that the
+    gradient supports, three at most.
 
     Args:
         size: number of terms at the start of the round.
@@ -100,10 +112,13 @@ class Course:
     """
 
     def __init__(self, size: int, pool: int) -> None:
-        self._size, self._pool = size, pool
-        self._rule, self._tried, self._together, self._left_together = size, 0, 0, 0
-        # Terms to leave out, and terms missed since the last one was dropped.
-        self._queue, self._missed = size, 0
+        self._pool = pool
+        # Terms of the rule, and those that it had before any was left out alone.
+        self._rule = self._size = size
+        # Terms to leave out, those left out so far, and those missed since the last one dropped.
+        self._queue, self._tried, self._missed = size, 0, 0
+        # Terms that the last refit leaves out together; None before the first refit.
+        self._together: int | None = None
 
     def leave_out(self, rule: int, terms: int = 1) -> None:
         """Record a refit without terms; if the rule is smaller, the last refit dropped its term.
@@ -114,7 +129,7 @@ class Course:
         """
         gone = self._rule - rule
         if gone and self._together:
-            self._queue, self._left_together = self._queue - gone, gone
+            self._queue, self._size = self._queue - gone, self._size - gone
         elif gone:
             self._queue, self._missed = self._queue + self._missed, 0
         elif self._tried:
@@ -124,18 +139,26 @@ class Course:
             self._tried += 1
             self._queue -= 1
 
+    @property
+    def _leaving(self) -> int:
+        """Number of terms that are left out together now, or soon; they are expected to go."""
+        usual = self._size // 2
+        if self._together is None:
+            return usual if usual > 1 else 0
+        return self._together
+
     def _others(self) -> tuple[int, float]:
         """Return how many terms have not been left out yet, and which share of them may stay."""
         # How the last refit ends is not known yet, so its term counts as not tried.
-        tried = self._left_together + max(0, self._tried - 1)
-        # Usually a third of the terms stays; the terms that were tried correct this.
-        stays = (0.6 + tried - (self._size - self._rule)) / (2 + tried)
-        return max(0, self._size - tried), stays
+        tried = max(0, self._tried - 1)
+        # Usually three of four that are not left out together stay; those tried correct this.
+        stays = (1.5 + tried - (self._size - self._rule)) / (2 + tried)
+        return max(0, self._size - self._leaving - tried), min(1.0, max(0.0, stays))
 
     @property
     def _kept(self) -> float:
         new, stays = self._others()
-        return max(1.0, self._rule - new * (1 - stays))
+        return max(1.0, self._rule - self._leaving - new * (1 - stays))
 
     @property
     def left(self) -> int:
@@ -143,7 +166,9 @@ class Course:
         new, stays = self._others()
         missed, dropped = new * stays, new * (1 - stays)
         again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
-        return round(self._queue + again + 1 + self.put_back(self._kept))
+        first = 1 if self._together is None and self._leaving else 0
+        alone = max(0, self._queue - self._leaving)
+        return round(first + alone + again + 1 + self.put_back(self._kept))
 
     @property
     def tests(self) -> int:
@@ -170,7 +195,7 @@ class TimeLeft(Observer):
         self._clock, self._then = clock, 0.0
         self._discovery: Discovery | None = None
         self._prices = Prices()
-        self._validated = self._tested = 0
+        self._validated = self._looked = self._tested = 0
 
     def begin(self, discovery: Discovery) -> None:
         """Begin with what earlier parts of the run have done."""
@@ -194,6 +219,8 @@ class TimeLeft(Observer):
         """Measure the cost of some tasks without gradient."""
         if _is_refit(name):
             self._validated += episodes  # Of the last refit.
+        elif name == LOOK:
+            self._looked += episodes
         elif name != CONFIRMATION:
             self._tested += episodes
         self._pay("evaluation", episodes)
@@ -247,6 +274,7 @@ class TimeLeft(Observer):
         if _selects(self._discovery) and loops and _is_refit(next(reversed(loops))):
             # The last refit is being trained or measured.
             validations += config.validation - self._validated
+        validations += max(0, look_left(self._discovery) - self._looked)
         tests += 1 + len(self._discovery.baselines)
         return max(0, tests * config.test_episodes - self._tested) + validations
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITH, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, LOOK, WITH, WITHOUT
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
 _PLAIN = {
     SEARCH: "searching",
     REFIT: "refitting",
+    LOOK: "looking at what each term does",
     CONFIRMATION: "checking the rule on fresh tasks",
     DISCOVERED: "the rule",
 }
@@ -44,7 +45,7 @@ def testing(name: str) -> str:
     kind, _, term = name.partition(" ")
     if trial_number(name):
         return _asked(tried_in(name))
-    if name == CONFIRMATION:
+    if name in (LOOK, CONFIRMATION):
         return _PLAIN[name]
     if kind in (WITHOUT, WITH) and term:
         return f"held-out test {kind} {term}"
