@@ -51,6 +51,10 @@ class Fit:
         """Return the mean of this score minus the other's, task by task, with its band."""
         return mean_band(paired(self.score, other.score))
 
+    def gain_over(self, other: Fit) -> float:
+        """Return the mean of this score minus the other's, over the tasks that both share."""
+        return float(paired(self.score, other.score).double().mean())
+
     def is_worse_than(self, other: Fit, least: float) -> bool:
         """Return whether the difference is at least `least`, and its band below zero."""
         difference = self.difference(other)
@@ -76,13 +80,14 @@ def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
     """
     difference = paired(score, best)
     error = difference.std() / math.sqrt(len(difference))
-    return bool(difference.mean() < -torch.maximum(CERTAIN * error, error.new_tensor(CLEAR * least)))
+    clear = torch.maximum(CERTAIN * error, error.new_tensor(CLEAR * least))
+    return bool(difference.mean() < -clear)
 
 
 def best_of(fits: Sequence[Fit]) -> Fit:
     """Return the best fit; two are compared on the tasks that both were measured on."""
     best = fits[0]
     for fit in fits[1:]:
-        if paired(fit.score, best.score).mean() > 0:
+        if fit.gain_over(best) > 0:
             best = fit
     return best

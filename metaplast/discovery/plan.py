@@ -52,7 +52,7 @@ def plan(
         return Plan(fit.kept)
     alone = {k: bare([k]) for k in fit.kept}
     vital = frozenset(k for k in fit.kept if is_hopeless(alone[k].score, fit.score, least))
-    harm = {k: -alone[k].difference(fit).mean for k in fit.kept}
+    harm = {k: -alone[k].gain_over(fit) for k in fit.kept}
     order = ordered(fit.kept, terms, harm, vital)
     together: list[int] = []
     for k in order:
@@ -60,7 +60,7 @@ def plan(
         if k in vital or len(together) + 1 == len(order):
             continue
         without = bare(sorted([*together, k])) if together else alone[k]
-        if without.difference(fit).mean >= -CLEAR * least:
+        if without.gain_over(fit) >= -CLEAR * least:
             together.append(k)
     return Plan(tuple(order), tuple(sorted(together, key=harm.__getitem__)), vital)
 
