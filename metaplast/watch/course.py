@@ -58,16 +58,6 @@ def selects(discovery: Discovery) -> bool:
     return wanted and discovery.selection is None
 
 
-def longer_left(discovery: Discovery) -> int:
-    """Return how many of the refits that selection will still begin are expected to be longer."""
-    loops = discovery.stages.loops
-    if not selects(discovery) or any(tried_in(name) for name in loops):
-        return 0
-    grown = SEARCH in loops and loops[SEARCH].growth is not None
-    # The first one, and the one without several terms.
-    return (REFIT not in loops) + (not grown)
-
-
 def look_left(discovery: Discovery) -> int:
     """Return the expected number of tasks of the first look of selection; 0 after it."""
     loops = discovery.stages.loops

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.refits import CONFIRMATION, LONGER, LOOK
-from metaplast.discovery.result import SEARCH
+from metaplast.discovery.refits import CONFIRMATION, FIRST, LOOK
+from metaplast.discovery.result import REFIT, SEARCH
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
-from metaplast.watch.course import is_refit, longer_left, look_left, selection_left, selects
+from metaplast.watch.course import is_refit, look_left, selection_left, selects
 from metaplast.watch.prices import Kind, Prices
 
 # Candidates that a growing rule usually tries.
@@ -127,7 +127,7 @@ class TimeLeft(Observer):
             left[kind_of(name)] += steps_left(loop) * loop.settings.meta_batch
         earlier = {n: k for n, k in stages.done.items() if is_refit(n) and n not in stages.loops}
         each = refit.steps * refit.meta_batch
-        longer = (LONGER - 1) * longer_left(self._discovery)
+        longer = FIRST - 1 if refits and REFIT not in stages.loops else 0
         left["refit"] += max(0, (refits + longer) * each - sum(earlier.values()))
         left["evaluation"] += self._evaluations_left(refits, tests)
         return left
