@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from metaplast.discovery.fits import CLEAR, Fit, best_of, is_hopeless
+from metaplast.discovery.fits import Fit, best_of, is_hopeless
 from metaplast.discovery.plan import Plan
 from metaplast.terms.coefficients import Coefficients
 
@@ -37,15 +37,13 @@ def eliminate(
 
     The plan names terms to leave out all at once first. If the rule misses them, the less harmful
     half of them is tried, and so on. All other terms are tried one by one. A term without which the
-    rule is hopeless waits until no other one can be dropped. A rule that is worse, but not clearly,
-    may not have settled without the term, so it is refitted once more.
+    rule is hopeless waits until no other one can be dropped.
 
     Args:
         start: all candidates, fitted.
         plan: which terms to try together, and the order of all.
-        refit: returns the fit without the terms at some positions, or of all terms if there are
-            none; it may measure a fit that is much worse than the best one, its last argument, on
-            fewer tasks.
+        refit: returns the fit without the terms at some positions; it may measure a fit that is
+            much worse than the best one, its last argument, on fewer tasks.
         best: the best fit so far; None for `start`.
         least: the least effect, a change of the score.
 
@@ -63,8 +61,6 @@ def eliminate(
         if position not in current.kept:  # Dropped with others, or zero after a refit.
             continue
         without = refit(current, [position], best)
-        if without.is_worse_than(best, least) and without.gain_over(best) > -CLEAR * least:
-            without = refit(without, [], best)
         if without.is_worse_than(best, least):
             missed[position] = without
             if is_hopeless(without.score, best.score, least):

@@ -24,7 +24,6 @@ FIRST = 2
 EARLIEST = 64
 # What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
-SETTLED = "once more"
 # The name of the evaluations of rules that are not refitted.
 LOOK = "look"
 
@@ -58,9 +57,9 @@ class Refits:
         return self._refit(REFIT, kept, theta, self._search.fitted_taus, times=FIRST)
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
-        """Return the fit without the terms at some positions of the pool, which may be none."""
+        """Return the fit without the terms at some positions of the pool."""
         rest = [k for k in fit.kept if k not in positions]
-        what = f"{WITHOUT} {', '.join(self._names(positions))}" if positions else SETTLED
+        what = f"{WITHOUT} {', '.join(self._names(positions))}"
         return self._try(what, rest, fit.theta.select(self._names(rest)), fit.taus, best)
 
     def put_back(self, fit: Fit, position: int) -> Fit:

@@ -48,7 +48,7 @@ class Refitter(Protocol):
     """
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
-        """Return the refit without the terms at some positions of the pool; there may be none.
+        """Return the refit without the terms at some positions of the pool.
 
         It may be measured on only the first validation tasks, if these show that it is much worse
         than the best fit.

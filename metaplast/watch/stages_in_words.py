@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, LOOK, SETTLED, WITH, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, LOOK, WITH, WITHOUT
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
 _PLAIN = {
@@ -37,7 +37,7 @@ def _asked(what: str) -> str:
         )
     if kind == WITH:
         return f"testing whether {names} helps after all"
-    return "refitting the same terms" if what in (AGAIN, SETTLED) else what
+    return "refitting the same terms" if what == AGAIN else what
 
 
 def testing(name: str) -> str:

@@ -118,26 +118,6 @@ def test_a_vital_term_waits_until_no_other_one_can_be_dropped():
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "kept"), [(0.49, 0.5, False), (0.49, 0.49, True), (0.47, 0.5, True)]
-)
-def test_a_rule_that_is_only_a_little_worse_is_refitted_once_more(first, second, kept):
-    tried = []
-
-    def refit(current, positions, best):
-        tried.append(list(positions))
-        score = torch.full((EPISODES,), first if positions else second, dtype=torch.float64)
-        left = tuple(k for k in current.kept if k not in positions)
-        return Fit(left, theta_of(left), score if HEBBIAN in left else 0 * score)
-
-    two = (GATED, HEBBIAN)
-    start = Fit(two, theta_of(two), torch.full((EPISODES,), 0.5, dtype=torch.float64))
-    final, _ = eliminate(start, Plan(two), refit, least=LEAST)
-    assert (GATED in final.kept) == kept
-    # One that is worse by ten times the least effect is not.
-    assert tried == [[GATED]] + [[]] * (first == 0.49) + [[HEBBIAN]] * kept
-
-
-@pytest.mark.parametrize(
     ("worse", "spread", "least", "hopeless"),
     [
         (0.3, 0.1, 0.002, True),
