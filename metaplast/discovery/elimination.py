@@ -35,9 +35,9 @@ def eliminate(
     one, keeps small losses from adding up. The pass over the terms is repeated until every
     remaining one has been tried against the final rule.
 
-    The plan names terms to leave out all at once first. If the rule misses them, the less harmful
-    half of them is tried, and so on. All other terms are tried one by one. A term without which the
-    rule is hopeless waits until no other one can be dropped.
+    The plan names terms to leave out all at once first. If the rule misses them, a third of them
+    stays, those that joined last, and so on. All other terms are tried one by one. A term without
+    which the rule is hopeless waits until no other one can be dropped.
 
     Args:
         start: all candidates, fitted.
@@ -81,7 +81,7 @@ def _without_many(
 
     Args:
         start: the fit of all terms.
-        together: the terms, the least harmful first.
+        together: the terms, in the order in which they joined.
         refit: as for `eliminate`.
         best: the best fit so far.
         least: the least effect.
@@ -90,5 +90,5 @@ def _without_many(
         without = refit(start, sorted(together), best)
         if not without.is_worse_than(best, least):
             return without
-        together = together[: len(together) // 2]
+        together = together[: len(together) - max(1, len(together) // 3)]
     return start

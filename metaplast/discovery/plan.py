@@ -21,7 +21,7 @@ class Plan:
 
     Attributes:
         order: the terms by position, in the order in which they are left out one by one.
-        together: those to leave out all at once before, the least harmful first.
+        together: those to leave out all at once before, in the order in which they joined.
         vital: those without which the rule is hopeless unless a refit helps.
     """
 
@@ -62,7 +62,7 @@ def plan(
         without = bare(sorted([*together, k])) if together else alone[k]
         if without.gain_over(fit) >= -CLEAR * least:
             together.append(k)
-    return Plan(tuple(order), tuple(sorted(together, key=harm.__getitem__)), vital)
+    return Plan(tuple(order), tuple(together), vital)
 
 
 def ordered(

@@ -64,10 +64,10 @@ def test_losses_that_add_up_keep_a_term_out():
     assert not found.vital
 
 
-def test_those_that_leave_together_begin_with_the_least_harmful():
+def test_terms_join_from_the_most_complex_on_and_of_equal_ones_the_least_harmful_first():
     worth = {GATED: 0.006, OJA: 0.002, SUMMED: 0.004, HEBBIAN: 0.3, ERRORS: 0.001}
     found, _ = planned(lambda kept: 0.2 + sum(worth[k] for k in kept))
-    assert found.together == (ERRORS, OJA, SUMMED, GATED)
+    assert found.together == (OJA, GATED, SUMMED, ERRORS)
 
 
 def test_a_rule_of_one_term_needs_no_look():
