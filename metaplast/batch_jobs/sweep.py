@@ -15,12 +15,12 @@ from metaplast.base.bands import Band, mean_band
 from metaplast.base.files import csv_text
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
-from metaplast.discovery.elimination import complexity
 from metaplast.discovery.result import DISCOVERED, Result
 from metaplast.discovery.run import Discovery
 from metaplast.engines import choose_engine
 from metaplast.meta.evaluation import evaluate
 from metaplast.terms.coefficients import Coefficients
+from metaplast.terms.complexity import complexity
 from metaplast.terms.library import get_term
 
 

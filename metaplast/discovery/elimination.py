@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from metaplast.discovery.fits import Fit, best_of
-from metaplast.terms.algebra import Formula, Mapped, Projection
+from metaplast.discovery.fits import Fit, best_of, is_hopeless
+from metaplast.discovery.plan import Plan
 from metaplast.terms.coefficients import Coefficients
-from metaplast.terms.term import Term
 
-# A coefficient is small below this share of the largest one, in scaled units.
-SMALL = 0.5
+Refit = Callable[[Fit, Sequence[int], Fit], Fit]
 
 
 def keep_terms(u: Coefficients, threshold: float) -> list[int]:
@@ -27,56 +25,8 @@ def keep_terms(u: Coefficients, threshold: float) -> list[int]:
     return [k for k in range(len(u.names)) if sizes[k] > threshold * sizes.max()]
 
 
-def complexity(term: Term) -> int:
-    """Return the size of a term's formula.
-
-    It counts monomials (those in an eligibility too), gates (scalars too), projections, functions
-    and powers of the weights.
-
-    A dense term, which is outside the algebra, counts as more complex than any declared one.
-    """
-    return _size(term.formula) if isinstance(term.formula, Formula) else 100
-
-
-def _size(formula: Formula) -> int:
-    parts = 0
-    for monomial in formula.monomials:
-        vectors = [monomial.column, *(v for gate in monomial.gates for v in gate.vectors)]
-        parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
-        functions = [v for v in (monomial.row, *vectors) if isinstance(v, Mapped)]
-        parts += sum(len(v.factors) for v in functions) + monomial.power
-        if monomial.eligibility is not None:
-            parts += _size(monomial.eligibility.formula)
-    return parts
-
-
-def order(fit: Fit, terms: Sequence[Term], sizes: Mapping[int, float]) -> list[int]:
-    """Return the order in which elimination tries the terms of a fit.
-
-    Terms with small coefficients come first, because the rule probably does not need them, and
-    because a term that the rule needs must be tried again whenever another one was dropped. Among
-    the small terms and among the large ones, the most complex come first, so that of two terms that
-    can replace each other the simpler one stays.
-
-    Args:
-        fit: the fit.
-        terms: the pool that positions refer to.
-        sizes: the size of each term's scaled coefficient, by position.
-    """
-    largest = max(sizes[k] for k in fit.kept)
-    return sorted(
-        fit.kept,
-        key=lambda k: (sizes[k] > SMALL * largest, -complexity(terms[k]), sizes[k]),
-    )
-
-
 def eliminate(
-    start: Fit,
-    terms: Sequence[Term],
-    refit: Callable[[Fit, Sequence[int], Fit], Fit],
-    best: Fit | None = None,
-    least: float = 0.0,
-    sizes: Mapping[int, float] | None = None,
+    start: Fit, plan: Plan, refit: Refit, best: Fit | None = None, least: float = 0.0
 ) -> tuple[Fit, dict[int, Fit]]:
     """Drop terms until the rule needs each remaining one.
 
@@ -85,37 +35,36 @@ def eliminate(
     one, keeps small losses from adding up. The pass over the terms is repeated until every
     remaining one has been tried against the final rule.
 
-    Small terms that are more complex than others are first left out all at once. If the rule misses
-    them, they are tried one by one.
+    The plan names terms to leave out all at once first. If the rule misses them, a third of them
+    stays, those that joined last, and so on. All other terms are tried one by one. A term without
+    which the rule is hopeless waits until no other one can be dropped.
 
     Args:
         start: all candidates, fitted.
-        terms: the pool that positions refer to.
+        plan: which terms to try together, and the order of all.
         refit: returns the fit without the terms at some positions; it may measure a fit that is
             much worse than the best one, its last argument, on fewer tasks.
         best: the best fit so far; None for `start`.
         least: the least effect, a change of the score.
-        sizes: the size of each term's scaled coefficient, by position; None if all are equal.
 
     Returns:
         The final fit, and for each of its terms the fit without it.
     """
-    sizes = dict.fromkeys(start.kept, 1.0) if sizes is None else sizes
-    current, best = start, best_of([start, best or start])
-    queue = order(start, terms, sizes)
-    together = _together(queue, terms, sizes)
-    if together:
-        without = refit(current, together, best)
-        if not without.is_worse_than(best, least):
-            current, best = without, best_of([best, without])
+    best = best_of([start, best or start])
+    current = _without_many(start, plan.together, refit, best, least)
+    best = best_of([best, current])
+    queue, vital = list(plan.order), set(plan.vital)
     missed: dict[int, Fit] = {}
     while queue and len(current.kept) > 1:
-        position = queue.pop(0)
+        position = next((k for k in queue if k not in vital), queue[0])
+        queue.remove(position)
         if position not in current.kept:  # Dropped with others, or zero after a refit.
             continue
         without = refit(current, [position], best)
         if without.is_worse_than(best, least):
             missed[position] = without
+            if is_hopeless(without.score, best.score, least):
+                vital.add(position)
             continue
         current = without
         best = best_of([best, current])
@@ -125,9 +74,21 @@ def eliminate(
     return current, missed
 
 
-def _together(queue: Sequence[int], terms: Sequence[Term], sizes: Mapping[int, float]) -> list[int]:
-    """Return the terms to leave out all at once: small ones, more complex than the simplest."""
-    simplest = min(complexity(terms[k]) for k in queue)
-    limit = SMALL * max(sizes[k] for k in queue)
-    found = [k for k in queue if sizes[k] <= limit and complexity(terms[k]) > simplest]
-    return sorted(found) if len(found) > 1 else []
+def _without_many(
+    start: Fit, together: Sequence[int], refit: Refit, best: Fit, least: float
+) -> Fit:
+    """Return the refit without as many of some terms at once as the rule does not miss.
+
+    Args:
+        start: the fit of all terms.
+        together: the terms, in the order in which they joined.
+        refit: as for `eliminate`.
+        best: the best fit so far.
+        least: the least effect.
+    """
+    while len(together) > 1:
+        without = refit(start, sorted(together), best)
+        if not without.is_worse_than(best, least):
+            return without
+        together = together[: len(together) - max(1, len(together) // 3)]
+    return start

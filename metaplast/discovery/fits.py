@@ -13,8 +13,10 @@ from metaplast.base.bands import Band, mean_band
 from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
-# A rule is hopeless if the first tasks show that it is worse by so many standard errors.
+# A rule is hopeless if the first tasks show that it is worse by so many standard errors …
 CERTAIN = 5.0
+# … and by so many times the least effect.
+CLEAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Fit:
         """Return the mean of this score minus the other's, task by task, with its band."""
         return mean_band(paired(self.score, other.score))
 
+    def gain_over(self, other: Fit) -> float:
+        """Return the mean of this score minus the other's, over the tasks that both share."""
+        return float(paired(self.score, other.score).double().mean())
+
     def is_worse_than(self, other: Fit, least: float) -> bool:
         """Return whether the difference is at least `least`, and its band below zero."""
         difference = self.difference(other)
@@ -64,7 +70,7 @@ def paired(score: Tensor, other: Tensor) -> Tensor:
 def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
     """Return whether the first tasks already show that a rule is worse than the best one.
 
-    Its mean difference is below zero by at least `CERTAIN` standard errors and by 10 times the
+    Its mean difference is below zero by at least `CERTAIN` standard errors and by `CLEAR` times the
     least effect. This is much stricter than the band on all tasks, because it is an early look.
 
     Args:
@@ -74,13 +80,14 @@ def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
     """
     difference = paired(score, best)
     error = difference.std() / math.sqrt(len(difference))
-    return bool(difference.mean() < -torch.maximum(CERTAIN * error, error.new_tensor(10 * least)))
+    clear = torch.maximum(CERTAIN * error, error.new_tensor(CLEAR * least))
+    return bool(difference.mean() < -clear)
 
 
 def best_of(fits: Sequence[Fit]) -> Fit:
     """Return the best fit; two are compared on the tasks that both were measured on."""
     best = fits[0]
     for fit in fits[1:]:
-        if paired(fit.score, best.score).mean() > 0:
+        if fit.gain_over(best) > 0:
             best = fit
     return best

@@ -20,10 +20,12 @@ from metaplast.terms.coefficients import Coefficients
 EVIDENCE = 2
 # The first refit is this many times as long as the others, which begin near their optimum.
 FIRST = 2
-# A rule is measured on at least this many tasks before it counts as hopeless.
+# A rule is measured on at least this many tasks before it counts as hopeless. A look takes as many.
 EARLIEST = 64
 # What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
+# The name of the evaluations of rules that are not refitted.
+LOOK = "look"
 
 
 class Refits:
@@ -93,11 +95,14 @@ class Refits:
         tried = [candidate.position for candidate in found]
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 
-    def sizes(self, fit: Fit) -> Mapping[int, float]:
-        """Return the sizes of its scaled coefficients, by position in the pool."""
-        names = self._names(fit.kept)
-        found = fit.theta.in_units(self._search.scale.select(names)).largest
-        return dict(zip(fit.kept, found, strict=True))
+    def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:
+        """Return the fit without the terms at some positions, not refitted."""
+        rest = [k for k in fit.kept if k not in positions]
+        theta, learner = fit.theta.select(self._names(rest)), self.learner(rest, fit.taus)
+        seen = self._loops.evaluate(
+            LOOK, learner, theta, VALIDATION, lambda score: len(score) >= EARLIEST
+        )
+        return Fit(tuple(rest), theta, seen.score, fit.taus)
 
     def learner(self, kept: Sequence[int], taus: Taus) -> Learner:
         """Return the learner with the terms at some positions of the pool, with learned τ."""

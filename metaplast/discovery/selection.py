@@ -2,7 +2,7 @@
 
 An L1 penalty by itself leaves redundant terms: several candidates do nearly the same, and the
 penalty has no reason to prefer one. So selection tries to do without the terms that survive the
-search: first without all small and complex ones together, then without each other term. It refits
+search: first without all those that a look finds harmless, then without each other term. It refits
 the rule without them and compares the score on the same validation tasks. It keeps a term only if
 the band of the paired difference lies below zero and the loss is at least the least effect: with
 many tasks even negligible effects, such as an unconverged refit, become significant.
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from metaplast.discovery.elimination import eliminate
 from metaplast.discovery.fits import Fit, best_of
+from metaplast.discovery.plan import plan
 from metaplast.terms.term import Term
 
 
@@ -42,7 +44,7 @@ class Selection:
 class Refitter(Protocol):
     """Trains rules that differ from a fit by one term, and measures them.
 
-    Every method but `fresh` measures the score on the same validation tasks.
+    Every method but `fresh` measures the score on the same validation tasks, or the first of them.
     """
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
@@ -67,8 +69,11 @@ class Refitter(Protocol):
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on other tasks: new ones in each round."""
 
-    def sizes(self, fit: Fit) -> Mapping[int, float]:
-        """Return the sizes of its scaled coefficients, by position in the pool."""
+    def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:
+        """Return the fit without the terms at some positions, not refitted.
+
+        It is measured on the first validation tasks.
+        """
 
 
 def select(
@@ -96,7 +101,8 @@ def select(
     best = start
     for turn in range(rounds):
         last = turn == rounds - 1
-        left, missed = eliminate(start, terms, refits.without, best, least, refits.sizes(start))
+        course = plan(start, terms, partial(refits.bare, start), least)
+        left, missed = eliminate(start, course, refits.without, best, least)
         fit = refits.again(left)
         # The refit may have brought another term's coefficient to zero.
         left = left.only(fit.kept)

@@ -2,7 +2,8 @@
 
 Three things are unknown before the end: how many refits selection will need, how many terms will be
 tested, and how long a task of each kind of work takes on this machine. The first two are guessed
-from the stages so far. The third is measured: see `metaplast.watch.prices`.
+from the stages so far: see `metaplast.watch.course`. The third is measured: see
+`metaplast.watch.prices`.
 """
 
 from __future__ import annotations
@@ -13,26 +14,23 @@ from collections.abc import Callable
 
 from metaplast.discovery.loops import PROBE
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, FIRST, WITHOUT
-from metaplast.discovery.result import REFIT, SEARCH, tried_in
+from metaplast.discovery.refits import CONFIRMATION, FIRST, LOOK
+from metaplast.discovery.result import REFIT, SEARCH
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
+from metaplast.watch.course import is_refit, look_left, selection_left, selects
 from metaplast.watch.prices import Kind, Prices
 
-# Candidates that a growing rule usually tries, and terms that it then has.
-TRIALS, GROWN = 7, 5
+# Candidates that a growing rule usually tries.
+TRIALS = 7
 
 
 def kind_of(stage: str) -> Kind:
     """Return the kind of work of an outer loop."""
     if stage == SEARCH:
         return "search"
-    return "refit" if _is_refit(stage) else "baseline"
-
-
-def _is_refit(stage: str) -> bool:
-    return stage == REFIT or tried_in(stage) != ""
+    return "refit" if is_refit(stage) else "baseline"
 
 
 def steps_left(loop: OuterLoop) -> int:
@@ -46,114 +44,6 @@ def steps_left(loop: OuterLoop) -> int:
     # At least the candidate that is tried now, and perhaps another.
     tried = max(usual, len(growth.trials) + 2)
     return (1 + tried) * growth.settings.cycle - step
-
-
-def selection_left(discovery: Discovery) -> tuple[int, int]:
-    """Return how many refits selection will still begin, and how many of its fits will be tested.
-
-    Until selection has ended, both are guesses. They assume one round, unless another has begun.
-    """
-    loops, chosen = discovery.stages.loops, discovery.selection
-    if chosen is not None:
-        return 0, len(chosen.missed) + len(chosen.spare)
-    if not _selects(discovery):
-        return 0, 0
-    pool, search = len(discovery.choice.terms), loops.get(SEARCH)
-    grown = search is not None and search.growth is not None
-    course, first = Course(min(pool, GROWN) if grown else pool, pool), 1
-    # Terms still to put back; None until the rule as it is has been refitted.
-    back: int | None = None
-    for name, loop in loops.items():
-        if not _is_refit(name):
-            continue
-        count, what = len(loop.learner.terms), tried_in(name)
-        if name == REFIT:
-            course, first = Course(count, pool), 0
-        elif what == AGAIN:
-            back = course.put_back(count)
-        elif what.startswith(f"{WITHOUT} "):
-            out = what.count(",") + 1
-            if back is not None:
-                # The rule as it is was refitted before, so another round has begun.
-                course, back = Course(count + out, pool), None
-            course.leave_out(count + out, out)
-        elif back is not None:
-            back -= 1
-    return first + course.left if back is None else max(0, back), course.tests
-
-
-def _selects(discovery: Discovery) -> bool:
-    """Return whether this run has a selection that has not ended yet."""
-    wanted = discovery.choice.is_pool and discovery.config.refit > 0
-    return wanted and discovery.selection is None
-
-
-class Course:
-    """The course of one round of selection, inferred from its refits.
-
-    Selection may leave out some terms together. Then it leaves out each other term of the rule
-    once. If it drops a term, it leaves out again those that were missed before. Then it refits the
-    rule as it is, and puts back the terms that the gradient supports, three at most.
-
-    Args:
-        size: number of terms at the start of the round.
-        pool: number of terms of the pool.
-    """
-
-    def __init__(self, size: int, pool: int) -> None:
-        self._size, self._pool = size, pool
-        self._rule, self._tried, self._together, self._left_together = size, 0, 0, 0
-        # Terms to leave out, and terms missed since the last one was dropped.
-        self._queue, self._missed = size, 0
-
-    def leave_out(self, rule: int, terms: int = 1) -> None:
-        """Record a refit without terms; if the rule is smaller, the last refit dropped its term.
-
-        Args:
-            rule: number of terms of the rule, with those that the refit leaves out.
-            terms: how many the refit leaves out.
-        """
-        gone = self._rule - rule
-        if gone and self._together:
-            self._queue, self._left_together = self._queue - gone, gone
-        elif gone:
-            self._queue, self._missed = self._queue + self._missed, 0
-        elif self._tried:
-            self._missed += 1
-        self._rule, self._together = rule, terms if terms > 1 else 0
-        if terms == 1:
-            self._tried += 1
-            self._queue -= 1
-
-    def _others(self) -> tuple[int, float]:
-        """Return how many terms have not been left out yet, and which share of them may stay."""
-        # How the last refit ends is not known yet, so its term counts as not tried.
-        tried = self._left_together + max(0, self._tried - 1)
-        # Usually a third of the terms stays; the terms that were tried correct this.
-        stays = (0.6 + tried - (self._size - self._rule)) / (2 + tried)
-        return max(0, self._size - tried), stays
-
-    @property
-    def _kept(self) -> float:
-        new, stays = self._others()
-        return max(1.0, self._rule - new * (1 - stays))
-
-    @property
-    def left(self) -> int:
-        """Expected number of refits that the round will still begin."""
-        new, stays = self._others()
-        missed, dropped = new * stays, new * (1 - stays)
-        again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
-        return round(self._queue + again + 1 + self.put_back(self._kept))
-
-    @property
-    def tests(self) -> int:
-        """Expected number of fits that are tested: each term left out, and those put back."""
-        return round(self._kept + self.put_back(self._kept))
-
-    def put_back(self, kept: float) -> int:
-        """Return how many terms will probably be put back into a rule of `kept` terms."""
-        return min(2, round(self._pool - kept))
 
 
 class TimeLeft(Observer):
@@ -171,7 +61,7 @@ class TimeLeft(Observer):
         self._clock, self._then = clock, 0.0
         self._discovery: Discovery | None = None
         self._prices = Prices()
-        self._validated = self._tested = 0
+        self._validated = self._looked = self._tested = 0
 
     def begin(self, discovery: Discovery) -> None:
         """Begin with what earlier parts of the run have done."""
@@ -193,8 +83,10 @@ class TimeLeft(Observer):
 
     def tested(self, name: str, episodes: int) -> None:
         """Measure the cost of some tasks without gradient."""
-        if _is_refit(name):
+        if is_refit(name):
             self._validated += episodes  # Of the last refit.
+        elif name == LOOK:
+            self._looked += episodes
         elif name not in (CONFIRMATION, PROBE):
             self._tested += episodes
         self._pay("evaluation", episodes)
@@ -234,7 +126,7 @@ class TimeLeft(Observer):
                 left[kind_of(name)] += max(0, steps * search.meta_batch - done)
         for name, loop in list(stages.loops.items())[-1:]:
             left[kind_of(name)] += steps_left(loop) * loop.settings.meta_batch
-        earlier = {n: k for n, k in stages.done.items() if _is_refit(n) and n not in stages.loops}
+        earlier = {n: k for n, k in stages.done.items() if is_refit(n) and n not in stages.loops}
         each = refit.steps * refit.meta_batch
         longer = FIRST - 1 if refits and REFIT not in stages.loops else 0
         left["refit"] += max(0, (refits + longer) * each - sum(earlier.values()))
@@ -245,9 +137,10 @@ class TimeLeft(Observer):
         assert self._discovery is not None
         config, loops = self._discovery.config, self._discovery.stages.loops
         validations = refits * config.validation
-        if _selects(self._discovery) and loops and _is_refit(next(reversed(loops))):
+        if selects(self._discovery) and loops and is_refit(next(reversed(loops))):
             # The last refit is being trained or measured.
             validations += config.validation - self._validated
+        validations += max(0, look_left(self._discovery) - self._looked)
         tests += 1 + len(self._discovery.baselines)
         return max(0, tests * config.test_episodes - self._tested) + validations
 

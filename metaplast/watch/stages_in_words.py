@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from metaplast.discovery.loops import PROBE
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, WITH, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, LOOK, WITH, WITHOUT
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
 _PLAIN = {
     SEARCH: "searching",
     REFIT: "refitting",
+    LOOK: "looking at what each term does",
     CONFIRMATION: "checking the rule on fresh tasks",
     PROBE: "trying values of candidates",
     DISCOVERED: "the rule",
@@ -46,7 +47,7 @@ def testing(name: str) -> str:
     kind, _, term = name.partition(" ")
     if trial_number(name):
         return _asked(tried_in(name))
-    if name in (CONFIRMATION, PROBE):
+    if name in (LOOK, CONFIRMATION, PROBE):
         return _PLAIN[name]
     if kind in (WITHOUT, WITH) and term:
         return f"held-out test {kind} {term}"

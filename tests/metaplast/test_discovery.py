@@ -259,7 +259,7 @@ def test_observers_see_everything_once():
     assert watcher.result is result
     assert tuple(watcher.records) == result.history
     named = {name for name, _ in watcher.tests if not name.startswith(("select", "with"))}
-    assert named == {"discovered", "backprop", "feedback_alignment", "refit"}
+    assert named == {"discovered", "backprop", "feedback_alignment", "refit", "look"}
     assert {count for _, count in watcher.tests} == {4}
 
 

@@ -74,13 +74,17 @@ COSTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("needed", [{0, 2, 4, 9}, {0, 9}, {3}], ids=str)
-def test_the_estimate_is_within_30_percent_from_the_first_refit_on(needed, monkeypatch):
-    # Selection keeps the needed terms, so that it takes the usual number of refits.
-    monkeypatch.setattr(
-        Fit, "is_worse_than",
-        lambda fit, other, least: bool(needed & set(other.kept) - set(fit.kept)),
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("needed", "off"), [({0, 2, 4, 9}, 0.3), ({0, 9}, 0.3), ({3}, 0.4)], ids=str
+)
+def test_the_estimate_is_near_the_truth_from_the_first_refit_on(needed, off, monkeypatch):
+    # Selection keeps the needed terms, so that it takes the usual number of refits; a rule of one
+    # term takes unusually few.
+    def lacks(fit, other):
+        return bool(needed & set(other.kept) - set(fit.kept))
+
+    monkeypatch.setattr(Fit, "is_worse_than", lambda fit, other, least: lacks(fit, other))
+    monkeypatch.setattr(Fit, "gain_over", lambda fit, other: -float(lacks(fit, other)))
     watches = [Simulated(costs, first=10.0) for costs in COSTS.values()]
     Discovery(DiscoveryConfig(terms=POOL, **SMALL), observers=watches, split=SPLIT).run()
     for watch in watches:
@@ -88,7 +92,7 @@ def test_the_estimate_is_within_30_percent_from_the_first_refit_on(needed, monke
         begin = max(0.2 * end, watch.priced)
         late = [(end - now, left) for now, left in watch.points if begin < now < end]
         assert len(late) > 50
-        assert all(abs(left - rest) <= 0.3 * rest for rest, left in late)
+        assert all(abs(left - rest) <= off * rest for rest, left in late)
 
 
 @pytest.mark.slow

@@ -1,0 +1,29 @@
+"""How complex a term is: of two terms that do the same, selection keeps the simpler one."""
+
+from __future__ import annotations
+
+from metaplast.terms.algebra import Formula, Mapped, Projection
+from metaplast.terms.term import Term
+
+
+def complexity(term: Term) -> int:
+    """Return the size of a term's formula.
+
+    It counts monomials (those in an eligibility too), gates (scalars too), projections, functions
+    and powers of the weights.
+
+    A dense term, which is outside the algebra, counts as more complex than any declared one.
+    """
+    return _size(term.formula) if isinstance(term.formula, Formula) else 100
+
+
+def _size(formula: Formula) -> int:
+    parts = 0
+    for monomial in formula.monomials:
+        vectors = [monomial.column, *(v for gate in monomial.gates for v in gate.vectors)]
+        parts += 1 + len(monomial.gates) + sum(isinstance(v, Projection) for v in vectors)
+        functions = [v for v in (monomial.row, *vectors) if isinstance(v, Mapped)]
+        parts += sum(len(v.factors) for v in functions) + monomial.power
+        if monomial.eligibility is not None:
+            parts += _size(monomial.eligibility.formula)
+    return parts
