@@ -24,6 +24,7 @@ FIRST = 2
 EARLIEST = 64
 # What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
+EVERY = "every term"
 # The name of the evaluations of rules that are not refitted.
 LOOK = "look"
 
@@ -50,11 +51,23 @@ class Refits:
     def start(self, kept: Sequence[int]) -> Fit:
         """Return the fit of the terms that survived the search.
 
+        Terms with small coefficients may be what keeps learning stable. So if every task diverges
+        without them, all terms of the search are refitted.
+
         Raises:
-            StandstillError: if every task diverges.
+            StandstillError: if every task diverges with all of them, too.
         """
-        theta = self._search.fitted.select(self._names(kept))
-        return self._refit(REFIT, kept, theta, self._search.fitted_taus, times=FIRST)
+        fitted, taus = self._search.fitted, self._search.fitted_taus
+        try:
+            theta = fitted.select(self._names(kept))
+            return self._refit(REFIT, kept, theta, taus, times=FIRST)
+        except StandstillError:
+            every = [k for k, term in enumerate(self._pool) if term.name in fitted.used]
+            if len(every) == len(kept):
+                raise
+            self._trials += 1
+            stage, theta = trial(self._trials, EVERY), fitted.select(self._names(every))
+            return self._refit(stage, every, theta, taus, times=FIRST)
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
         """Return the fit without the terms at some positions of the pool."""

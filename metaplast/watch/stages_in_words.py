@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metaplast.discovery.loops import PROBE
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, LOOK, WITH, WITHOUT
+from metaplast.discovery.refits import AGAIN, CONFIRMATION, EVERY, LOOK, WITH, WITHOUT
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
 _PLAIN = {
@@ -39,7 +39,7 @@ def _asked(what: str) -> str:
         )
     if kind == WITH:
         return f"testing whether {names} helps after all"
-    return "refitting the same terms" if what == AGAIN else what
+    return {AGAIN: "refitting the same terms", EVERY: "refitting every term"}.get(what, what)
 
 
 def testing(name: str) -> str:

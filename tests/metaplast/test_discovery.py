@@ -17,6 +17,7 @@ from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.meta.outer_loop import StandstillError
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.watch import stages_in_words
 
 TINY = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
@@ -279,6 +280,28 @@ def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch
     monkeypatch.setattr(Stages, "run", lambda self, name, make: stage(self, "without oja", make))
     with pytest.raises(UserError, match="diverged"):
         discover(config, split=SPLIT)
+
+
+@pytest.mark.slow
+def test_if_everything_diverges_without_the_small_terms_all_are_refitted(monkeypatch):
+    original = Stages.run
+
+    def stage(self, name, make):
+        if name == "refit":
+            raise StandstillError("every episode of the last 50 outer steps diverged.")
+        return original(self, name, make)
+
+    monkeypatch.setattr(Stages, "run", stage)
+    # Only the largest coefficient passes the threshold.
+    config = DiscoveryConfig(terms="error_hebbian,oja,decay", l1=0.0, threshold=0.999, **TINY)
+    result = discover(config, split=SPLIT)
+    first, *_ = result.tried
+    assert first.stage == "select 1: every term"
+    assert {"error_hebbian", "oja"} <= set(first.terms)
+    assert stages_in_words.training(first.stage, 3) == "refitting every term, 1 of 4"
+    # If nothing was left out, nothing can be brought back.
+    with pytest.raises(UserError, match="diverged"):
+        discover(replace(config, threshold=0.0), split=SPLIT)
 
 
 def test_the_rule_remembers_where_it_came_from(tmp_path):
