@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaplast.discovery.refits import AGAIN, EARLIEST, WITHOUT
+from metaplast.discovery.refits import AGAIN, EARLIEST, EVERY, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 
@@ -32,7 +32,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
         if not is_refit(name):
             continue
         count, what = len(loop.learner.terms), tried_in(name)
-        if name == REFIT:
+        if name == REFIT or what == EVERY:
             course, first = Course(count, pool, spare), 0
         elif what == AGAIN:
             back = course.put_back(count)
@@ -72,9 +72,10 @@ def look_left(discovery: Discovery) -> int:
 class Course:
     """The course of one round of selection, inferred from its refits.
 
-    Selection leaves out some terms together, and fewer if those were too many. Then it leaves out each other term of the rule once. If it drops a term, it leaves out again those
-    that were missed before. Then it refits the rule as it is, and puts back the terms that the
-    gradient supports, three at most.
+    Selection leaves out some terms together, and fewer if those were too many. Then it leaves out
+    each other term of the rule once. If it drops a term, it leaves out again those that were missed
+    before. Then it refits the rule as it is, and puts back the terms that the gradient supports,
+    three at most.
 
     Args:
         size: number of terms at the start of the round.
