@@ -1,0 +1,178 @@
+"""A rule discovered at fixed points, compared with the released rules at their best rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metaplast.base.bands import Numbers
+from metaplast.report.curve import Curve
+from metaplast.reproduce.experiment import Experiment
+from metaplast.reproduce.heldout import HeldoutSetup
+from metaplast.reproduce.panels import Panel, figure_of
+from metaplast.reproduce.table import Series, Table
+from metaplast.reproduce.verdict import Claim
+from rule_library.experiments.found_rates import FoundVariant, times
+from rule_library.experiments.heldout_leads import accuracy, lead
+from rule_library.experiments.rate_classifier import RateVariant
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_OURS = "ours, in no paper"
+# The rates of ΔW₃, and the factors of the discovered rule, on MNIST.
+_RATES, _FACTORS = (0.25, 0.5, 1.0, 1.5), (1.0, 0.5)
+# Updates after which accuracies are compared; the last one is the end.
+_COMPARED = (10, 25, 50, 100, 150)
+_STREAM: Mapping[str, Any] = {
+    "dataset": "mnist", "every": 5, "neurons": 300, "batch": 128, "updates": 150,
+    "tolerance": 1e-4, "steps": 400,
+    "records": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140),
+}  # fmt: skip
+# Places are those of the full version, so that the same claims can be computed.
+_QUICK_STREAM: Mapping[str, Any] = {
+    "dataset": "digits", "images": (60, 30), "neurons": 8, "batch": 20, "tolerance": 1e-3,
+    "records": (0, *_COMPARED),
+}  # fmt: skip
+_FIND: Mapping[str, Any] = {
+    "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-4,steps=400,batch=50",
+    "hidden": (300,), "activation": "tanh", "dataset": "emnist-bymerge", "labels": "remapped",
+    "ways": 10, "shots": 50, "episodes": 280, "meta_batch": 4, "meta_lr": 0.03,
+    "refit": 40, "refit_batch": 4, "validation": 60,
+}  # fmt: skip
+_QUICK_FIND: Mapping[str, Any] = {
+    "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,batch=4", "dataset": "digits",
+    "hidden": (8,), "ways": 2, "shots": 4, "queries": 2, "episodes": 8, "refit": 4,
+    "validation": 4, "test_episodes": 4,
+}  # fmt: skip
+_SITE = HeldoutSetup("emnist", "emnist-bymerge", ways=10, labels="remapped")
+_QUICK_SITE = HeldoutSetup(
+    "emnist", "digits", ways=2, shots=4, queries=2, labels="remapped", episodes=2
+)
+_DISCOVERED, _EUCLIDEAN, _LINEARISED, _UNGATED = (
+    "discovered_rates", "euclidean_meta", "linearised_meta", "ungated_meta",
+)  # fmt: skip
+_LABELS = {
+    _DISCOVERED: "discovered",
+    _LINEARISED: "ΔW₃",
+    _UNGATED: "ΔW₄",
+    _EUCLIDEAN: "ΔW₁",
+}
+
+
+def _found(
+    name: str, terms: str, factors: tuple[float, ...] = (1.0,), **changes: Any
+) -> FoundVariant:
+    return FoundVariant(
+        name, {**_FIND, "terms": terms, **changes}, (_SITE,), _QUICK_FIND, (_QUICK_SITE,),
+        takes_file=name == _DISCOVERED, stream=_STREAM, quick_stream=_QUICK_STREAM,
+        factors=factors,
+    )  # fmt: skip
+
+
+def _rate(rate: float) -> str:
+    return f"linearised_{rate:g}_of_128"
+
+
+def _lines(table: Table) -> list[Series]:
+    """Return the accuracy of ΔW₃ by update, at each rate of the grid and at its learned rate."""
+    names = (_LINEARISED, *map(_rate, _RATES))
+    return [table.series(name, "accuracy") for name in names]
+
+
+def _at(series: Series, update: int) -> Numbers:
+    """Return the accuracy of each seed after some updates, %."""
+    return 100 * series.values[:, [int(x) for x in series.x].index(update)]
+
+
+def _best(table: Table, update: int) -> Numbers:
+    """Return the accuracy of ΔW₃ at the rate with the highest mean after these updates, %."""
+    found = [_at(line, update) for line in _lines(table)]
+    return max(found, key=lambda values: float(np.nanmean(values)))
+
+
+def _best_line(table: Table) -> Series:
+    """Return the accuracy of ΔW₃ by update, at the rate with the highest mean at the end."""
+    return max(_lines(table), key=lambda line: float(np.nanmean(line.last())))
+
+
+def _above(update: int) -> Callable[[Table], Numbers]:
+    """Return the measure of the lead over ΔW₃ at its best rate for these updates, points."""
+    return lambda table: (
+        _at(table.series(_DISCOVERED, "accuracy"), update) - _best(table, update)
+    )
+
+
+def _reached(line: Series, targets: Numbers) -> Numbers:
+    """Return the first recorded update with at least the target of each seed; the last if none."""
+    found = line.values >= targets[:, None]
+    return np.where(found.any(1), line.x[found.argmax(1)], line.x[-1])
+
+
+def _saved(table: Table) -> Numbers:
+    """Return how many updates fewer it takes to the final accuracy of ΔW₃ than ΔW₃ takes."""
+    rival = _best_line(table)
+    own = _reached(table.series(_DISCOVERED, "accuracy"), rival.last())
+    return np.asarray(_reached(rival, rival.last()) - own)
+
+
+def _draw(table: Table) -> Mapping[str, Figure]:
+    by_rule = {
+        label: table.series(name, "accuracy").curve(100) for name, label in _LABELS.items()
+    }
+    rates = {f"rate {rate:g}": table.series(_rate(rate), "accuracy").curve(100) for rate in _RATES}
+    scaled = {
+        f"discovered × {factor:g}": table.series(_DISCOVERED, times(factor)).curve(100)
+        for factor in _FACTORS[1:]
+    }
+    discovered = {"discovered": by_rule["discovered"]}
+    tasks = {
+        label: Curve.over_networks([1], accuracy(table, name, "emnist")[:, None])
+        for name, label in _LABELS.items()
+    }
+    return {
+        "": figure_of([
+            Panel("MNIST, as learned on EMNIST tasks, %", "updates", by_rule, (0, 100)),
+            Panel("MNIST, ΔW₃ by rate, %", "updates", {**discovered, **rates}, (60, 90)),
+            Panel("MNIST, discovered rule by factor, %", "updates", {**discovered, **scaled}, (60, 90)),
+            Panel("held-out EMNIST tasks, %", "", tasks, (0, 100), categories=("10 updates",)),
+        ])
+    }  # fmt: skip
+
+
+def _claims() -> tuple[Claim, ...]:
+    return (
+        Claim("updates until the final accuracy of ΔW₃ at its best rate is reached, fewer than ΔW₃ takes", _OURS, _saved, 0, unit="updates"),
+        *(
+            Claim(f"the discovered rule is above ΔW₃ at its best rate on MNIST after {update} updates", _OURS, _above(update), 0, unit="points")
+            for update in _COMPARED
+        ),
+        *(
+            Claim(f"the discovered rule is above {_LABELS[name]} on EMNIST classes never met", _OURS, lead(_DISCOVERED, name), 0, unit="points")
+            for name in (_LINEARISED, _UNGATED, _EUCLIDEAN)
+        ),
+    )  # fmt: skip
+
+
+fixed_points_beyond = Experiment(
+    name="fixed-points-beyond",
+    title="A rule discovered at fixed points compared with ΔW₃ at its best rate",
+    source=_OURS,
+    text="TODO",
+    variants=(
+        _found(_DISCOVERED, "all", _FACTORS),
+        _found(_LINEARISED, "reparameterised", meta_lr=0.06),
+        _found(_UNGATED, "reparameterised_ungated", meta_lr=0.03),
+        _found(_EUCLIDEAN, "error_hebbian", meta_lr=0.01),
+        *(
+            RateVariant(
+                _rate(rate), {**_STREAM, "rule": "reparameterised", "rate": rate}, _QUICK_STREAM
+            )
+            for rate in _RATES
+        ),
+    ),
+    claims=_claims(),
+    draw=_draw,
+)  # fmt: skip
