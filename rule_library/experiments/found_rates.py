@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.rules.rule import Rule
+from metaplast.terms.library import get_term
 from rule_library.experiments.rate_classifier import learned_rows, open_images
 
 
@@ -28,11 +29,14 @@ class FoundVariant(RuleVariant):
         stream: settings of the images, the networks and the mini-batches, as in a `RateVariant`.
         quick_stream: the settings that differ in the quick version.
         factors: the images are learned with all coefficients times each of these.
+        starts: candidate terms, in addition to those of `full`, with the coefficients that the
+            search starts from.
     """
 
     stream: Mapping[str, Any] = field(default_factory=dict)
     quick_stream: Mapping[str, Any] = field(default_factory=dict)
     factors: tuple[float, ...] = (1.0,)
+    starts: Mapping[str, float] = field(default_factory=dict)
 
     def _stream(self, setting: Setting) -> dict[str, Any]:
         return {**self.stream, **(self.quick_stream if setting.quick else {})}
@@ -40,6 +44,7 @@ class FoundVariant(RuleVariant):
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
         more = {"stream": plain(self._stream(setting)), "factors": list(self.factors)}
+        more |= {"starts": dict(self.starts)}
         return super().settings(setting) | more
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
@@ -49,13 +54,13 @@ class FoundVariant(RuleVariant):
         return {**super().data(setting), name: lambda: open_images(stream, setting)}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return the given rule, or discover it, with what the score loses without each term."""
-        rule, lost = self._given(setting), {}
+        """Return the given rule, or discover it; an interrupted discovery continues."""
+        rule = self._given(setting)
         if rule is None:
-            discovery = Discovery.in_folder(self.config(setting), folder / "discovery")
-            rule = discovery.find()
-            lost = _lost(discovery)
-        return {"rule": rule.to_json(), "theta": rule.coefficients, "lost": lost}
+            own = [replace(get_term(name), initial=at) for name, at in self.starts.items()]
+            config, place = self.config(setting), folder / "discovery"
+            rule = Discovery.in_folder(config, place, terms=own).find()
+        return {"rule": rule.to_json(), "theta": rule.coefficients}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return a row for each held-out setup, then a row for each record of the images."""
@@ -71,14 +76,3 @@ class FoundVariant(RuleVariant):
                 })  # fmt: skip
         return rows
 
-
-def _lost(discovery: Discovery) -> dict[str, float]:
-    """Return what the score loses on validation tasks if a term is left out, by term."""
-    selection = discovery.selection
-    if selection is None:
-        return {}
-    pool = discovery.learner.terms
-    return {
-        pool[k].name: -without.difference(selection.fit).mean
-        for k, without in selection.missed.items()
-    }
