@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,15 +58,16 @@ _QUICK_FIND: Mapping[str, Any] = {
     "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,batch=4", "dataset": "digits",
     "hidden": (8,), "ways": 2, "shots": 4, "queries": 2, "episodes": 8, "test_episodes": 4,
 }  # fmt: skip
-_SITE = HeldoutSetup(
-    "emnist", "emnist-bymerge", ways=10, shots=100, labels="remapped", episodes=10
-)
+_SITE = HeldoutSetup("emnist", "emnist-bymerge", ways=10, shots=100, labels="remapped", episodes=10)
 _QUICK_SITE = HeldoutSetup(
     "emnist", "digits", ways=2, shots=4, queries=2, labels="remapped", episodes=2
 )
 _DISCOVERED, _EUCLIDEAN, _LINEARISED, _UNGATED = (
     "discovered_rates", "euclidean_meta", "linearised_meta", "ungated_meta",
 )  # fmt: skip
+# From the numbers of the experiment to lines, and to one number for each seed.
+Lines = Callable[[Table], list[Series]]
+Measure = Callable[[Table], Numbers]
 _LABELS = {
     _DISCOVERED: "discovered",
     _LINEARISED: "ΔW₃",
@@ -90,33 +91,36 @@ def _rate(rate: float) -> str:
     return f"linearised_{rate:g}_of_128"
 
 
-def _lines(table: Table) -> list[Series]:
-    """Return the accuracy of ΔW₃ by update, at each rate of the grid and at its learned rate."""
+def _rival(table: Table) -> list[Series]:
+    """Return the accuracy of ΔW₃ by update, at its learned rate and at each rate of the grid."""
     names = (_LINEARISED, *map(_rate, _RATES))
     return [table.series(name, "accuracy") for name in names]
 
 
-def _at(series: Series, update: int) -> Numbers:
-    """Return the accuracy of each seed after some updates, %."""
-    return 100 * series.values[:, [int(x) for x in series.x].index(update)]
+def _own(table: Table) -> list[Series]:
+    """Return the accuracy of the discovered rule by update, unchanged and with each factor."""
+    return [table.series(_DISCOVERED, times(factor)) for factor in _FACTORS]
 
 
-def _best(table: Table, update: int) -> Numbers:
-    """Return the accuracy of ΔW₃ at the rate with the highest mean after these updates, %."""
-    found = [_at(line, update) for line in _lines(table)]
+def _unchanged(table: Table) -> list[Series]:
+    """Return the accuracy of the discovered rule by update."""
+    return _own(table)[:1]
+
+
+def _at(lines: Sequence[Series], update: int) -> Numbers:
+    """Return the accuracy after some updates, on the line where its mean is highest, %."""
+    found = [100 * x.values[:, [int(at) for at in x.x].index(update)] for x in lines]
     return max(found, key=lambda values: float(np.nanmean(values)))
 
 
-def _best_line(table: Table) -> Series:
-    """Return the accuracy of ΔW₃ by update, at the rate with the highest mean at the end."""
-    return max(_lines(table), key=lambda line: float(np.nanmean(line.last())))
+def _best(lines: Sequence[Series]) -> Series:
+    """Return the line that is highest at the end, in the mean over seeds."""
+    return max(lines, key=lambda line: float(np.nanmean(line.last())))
 
 
-def _above(update: int) -> Callable[[Table], Numbers]:
+def _above(own: Lines, update: int) -> Measure:
     """Return the measure of the lead over ΔW₃ at its best rate for these updates, points."""
-    return lambda table: (
-        _at(table.series(_DISCOVERED, "accuracy"), update) - _best(table, update)
-    )
+    return lambda table: _at(own(table), update) - _at(_rival(table), update)
 
 
 def _reached(line: Series, targets: Numbers) -> Numbers:
@@ -125,17 +129,19 @@ def _reached(line: Series, targets: Numbers) -> Numbers:
     return np.where(found.any(1), line.x[found.argmax(1)], line.x[-1])
 
 
-def _saved(table: Table) -> Numbers:
-    """Return how many updates fewer it takes to the final accuracy of ΔW₃ than ΔW₃ takes."""
-    rival = _best_line(table)
-    own = _reached(table.series(_DISCOVERED, "accuracy"), rival.last())
-    return np.asarray(_reached(rival, rival.last()) - own)
+def _saved(own: Lines) -> Measure:
+    """Return the measure of how many updates fewer it takes to ΔW₃'s final accuracy."""
+
+    def measure(table: Table) -> Numbers:
+        rival = _best(_rival(table))
+        target = rival.last()
+        return np.asarray(_reached(rival, target) - _reached(_best(own(table)), target))
+
+    return measure
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    by_rule = {
-        label: table.series(name, "accuracy").curve(100) for name, label in _LABELS.items()
-    }
+    by_rule = {label: table.series(name, "accuracy").curve(100) for name, label in _LABELS.items()}
     rates = {f"rate {rate:g}": table.series(_rate(rate), "accuracy").curve(100) for rate in _RATES}
     scaled = {
         f"discovered × {factor:g}": table.series(_DISCOVERED, times(factor)).curve(100)
@@ -157,12 +163,18 @@ def _draw(table: Table) -> Mapping[str, Figure]:
 
 
 def _claims() -> tuple[Claim, ...]:
+    scaled, reached = (
+        "with its best factor",
+        "updates until ΔW₃'s final accuracy, fewer than ΔW₃ takes",
+    )
     return (
-        Claim("updates until the final accuracy of ΔW₃ at its best rate is reached, fewer than ΔW₃ takes", _OURS, _saved, 0, unit="updates"),
+        Claim(f"the discovered rule learns faster: {reached}", _OURS, _saved(_unchanged), 0, unit="updates"),
+        Claim(f"the same {scaled}", _OURS, _saved(_own), 0, unit="updates"),
         *(
-            Claim(f"the discovered rule is above ΔW₃ at its best rate on MNIST after {update} updates", _OURS, _above(update), 0, unit="points")
+            Claim(f"the discovered rule is above ΔW₃ at its best rate on MNIST after {update} updates", _OURS, _above(_unchanged, update), 0, unit="points")
             for update in _COMPARED
         ),
+        Claim(f"the same {scaled}, after {_COMPARED[-1]} updates", _OURS, _above(_own, _COMPARED[-1]), 0, unit="points"),
         *(
             Claim(f"the discovered rule is above {_LABELS[name]} on EMNIST classes never met", _OURS, lead(_DISCOVERED, name), 0, unit="points")
             for name in (_LINEARISED, _UNGATED, _EUCLIDEAN)

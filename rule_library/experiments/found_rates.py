@@ -75,4 +75,3 @@ class FoundVariant(RuleVariant):
                     **named, AT: row[AT], DIVERGED: row[DIVERGED], times(factor): row["accuracy"],
                 })  # fmt: skip
         return rows
-
