@@ -55,7 +55,7 @@ _STARTS: Mapping[str, float] = {
 }  # fmt: skip
 _GROWING: Mapping[str, Any] = {"entry": 32, "look": 16, "meta_lr": 0.02}
 _QUICK_FIND: Mapping[str, Any] = {
-    "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,batch=4", "dataset": "digits",
+    "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,batch=2", "dataset": "digits",
     "hidden": (8,), "ways": 2, "shots": 4, "queries": 2, "episodes": 8, "test_episodes": 4,
 }  # fmt: skip
 _SITE = HeldoutSetup("emnist", "emnist-bymerge", ways=10, shots=100, labels="remapped", episodes=10)
@@ -109,7 +109,7 @@ def _unchanged(table: Table) -> list[Series]:
 
 def _at(lines: Sequence[Series], update: int) -> Numbers:
     """Return the accuracy after some updates, on the line where its mean is highest, %."""
-    found = [100 * x.values[:, [int(at) for at in x.x].index(update)] for x in lines]
+    found: list[Numbers] = [100 * x.values[:, [int(at) for at in x.x].index(update)] for x in lines]
     return max(found, key=lambda values: float(np.nanmean(values)))
 
 
