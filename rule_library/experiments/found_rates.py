@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from metaplast.base.notices import collected
 from metaplast.discovery.run import Discovery
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.heldout import RuleVariant
@@ -66,7 +67,9 @@ class FoundVariant(RuleVariant):
         """Return a row for each held-out setup, then a row for each record of the images."""
         rule, stream = Rule.from_json(prepared["rule"]), self._stream(setting)
         images = open_images(stream, setting)
-        rows = super().run(seed, setting, prepared)
+        # Images that do not settle are counted as wrong; they are no news here.
+        with collected():
+            rows = super().run(seed, setting, prepared)
         for factor in self.factors:
             theta = [factor * value for value in rule.theta[0]]
             for row in learned_rows(rule.terms, theta, [seed], stream, images)[0]:
