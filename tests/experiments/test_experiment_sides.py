@@ -294,7 +294,17 @@ def test_a_rule_is_found_on_tasks_and_learns_the_images_at_each_factor(
     assert {"error_hebbian", "reparameterised"} <= set(prepared["theta"])
     assert prepared["theta"]["reparameterised"] == pytest.approx(0.5, abs=0.1)
     sources.log.clear()
+    tested, evaluate = [], heldout.evaluate
+
+    def watched(learner, theta, sampler, *args, **options):
+        tested.append(sampler.sample(1, generator(0, "shapes")))
+        return evaluate(learner, theta, sampler, *args, **options)
+
+    monkeypatch.setattr(heldout, "evaluate", watched)
     rows = small.run(0, QUICK, prepared)
+    # The tasks are learned in mini-batches of two, as in the search.
+    assert [batch.support_x.shape[2] for batch in tested] == [2]
+    assert tested[0].support_x.dim() == 4
     assert set(sources.sides) == {"test", "final"}
     rule = Rule.from_json(prepared["rule"])
     twice = replace(rule, theta=(tuple(2 * value for value in rule.theta[0]),))
