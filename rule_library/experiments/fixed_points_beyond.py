@@ -126,7 +126,7 @@ def _above(own: Lines, update: int) -> Measure:
 def _reached(line: Series, targets: Numbers) -> Numbers:
     """Return the first recorded update with at least the target of each seed; the last if none."""
     found = line.values >= targets[:, None]
-    return np.where(found.any(1), line.x[found.argmax(1)], line.x[-1])
+    return np.asarray(np.where(found.any(1), line.x[found.argmax(1)], line.x[-1]))
 
 
 def _saved(own: Lines) -> Measure:
