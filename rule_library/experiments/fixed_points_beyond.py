@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OURS = "ours, in no paper"
+# ΔW₃ drives eigenvalues of W below −3 in three of seven networks. There a relaxation with the usual
+# rate of 0.5 oscillates, although the fixed point is stable; with 0.25 it does so below −7.
+_RELAXATION = 0.25
 # The rates of ΔW₃, and the factors of the discovered rule, on MNIST.
-_RATES, _FACTORS = (0.25, 0.5, 1.0, 1.5), (1.0, 1.5)
+_RATES, _FACTORS = (0.25, 0.5, 0.7, 1.0, 1.4), (1.0, 1.4)
 # Updates after which accuracies are compared; the last one is the end.
 _COMPARED = (10, 25, 50, 100, 150)
 _STREAM: Mapping[str, Any] = {
     "dataset": "mnist", "every": 5, "neurons": 200, "batch": 128, "updates": 150,
-    "tolerance": 1e-4, "steps": 200,
+    "tolerance": 1e-4, "steps": 400, "relaxation": _RELAXATION,
     "records": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140),
 }  # fmt: skip
 # Places are those of the full version, so that the same claims can be computed.
@@ -37,7 +40,7 @@ _QUICK_STREAM: Mapping[str, Any] = {
     "records": (0, *_COMPARED),
 }  # fmt: skip
 _FIND: Mapping[str, Any] = {
-    "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,steps=200,batch=20",
+    "system": f"fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,rate={_RELAXATION},steps=400,batch=20",
     "hidden": (200,), "activation": "tanh", "dataset": "emnist-bymerge", "labels": "remapped",
     "ways": 10, "shots": 160, "meta_batch": 2, "episodes": 48, "refit": 0,
 }  # fmt: skip

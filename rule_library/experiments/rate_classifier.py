@@ -124,7 +124,8 @@ def learned_rows(
         terms: of the rule.
         theta: its coefficients.
         seeds: of the networks, which learn side by side.
-        settings: neurons, batch, updates, tolerance, steps and records, as in a `RateVariant`.
+        settings: neurons, batch, updates, records, tolerance, steps and, unless it is 0.5, the
+            rate of the relaxation.
         images: to learn from and to test with, on the device that computes.
     """
     device = images.train.input.device
@@ -155,7 +156,7 @@ def _learner(terms: Sequence[Term], settings: Mapping[str, Any], images: Images)
     sizes = images.train.input.shape[1], settings["neurons"], 1 + int(images.train.target.max())
     system = FixedPoint(
         sizes, "tanh", gain=0.5, solver="gmres", tolerance=settings["tolerance"],
-        steps=settings["steps"],
+        steps=settings["steps"], rate=settings.get("relaxation", 0.5),
     )  # fmt: skip
     return Learner(system, tuple(terms))
 
