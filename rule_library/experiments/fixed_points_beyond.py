@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OURS = "ours, in no paper"
-# ΔW₃ drives eigenvalues of W below −3 in three of seven networks. There a relaxation with the usual
-# rate of 0.5 oscillates, although the fixed point is stable; with 0.25 it does so below −7.
+# The rate of the relaxation. With the usual 0.5, inputs fail to settle under ΔW₃ in three of seven
+# networks, though they settle with a smaller rate: W has eigenvalues at which larger steps oscillate.
 _RELAXATION = 0.25
 # The rates of ΔW₃, and the factors of the discovered rule, on MNIST.
 _RATES, _FACTORS = (0.25, 0.5, 0.7, 1.0, 1.4), (1.0, 1.4)
