@@ -86,7 +86,9 @@ class HeldoutSetup:
             config: the configuration of the rule's search.
         """
         split = self.split(setting)
-        learner = rule.learner(self.system(split, config))
+        system = self.system(split, config)
+        # The search learned in the system's mini-batches, and so does the test.
+        split, learner = split.bind(system), rule.learner(system)
         theta = rule.tensor()
         engine = choose_engine("auto", learner, theta.device)
         found = evaluate(

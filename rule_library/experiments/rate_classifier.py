@@ -23,6 +23,7 @@ from metaplast.systems.system import Examples
 from metaplast.tasks.library import open_parts, open_stream
 from metaplast.tasks.request import StreamRequest
 from metaplast.terms.library import get_term
+from metaplast.terms.term import Term
 
 # Test images in one relaxation.
 _CHUNK = 1000
@@ -41,7 +42,10 @@ class Images(NamedTuple):
 
 
 def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
-    """Return the data set's own two parts; with `images`, so many of a stream and held out."""
+    """Return the data set's own two parts; with `images`, so many of a stream and held out.
+
+    With `every` = n, only every n-th test image is used.
+    """
     request = StreamRequest(data_root=setting.data_root)
     if "images" in settings:
         split = open_stream(settings["dataset"], request)
@@ -52,7 +56,8 @@ def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
             Examples(batch.query_x[0], batch.query_y[0]),
         )
     parts = open_parts(settings["dataset"], request)
-    return Images(parts["train"], parts["test"])
+    test, every = parts["test"], settings.get("every", 1)
+    return Images(parts["train"], Examples(test.input[::every], test.target[::every]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +94,6 @@ class RateVariant(TwoSizes):
         """Return accuracy and loss on all test images, and W's spectral abscissa, by update."""
         return self.run_together([seed], setting, prepared)[0]
 
-    @own_settings()
-    @torch.no_grad()
     def run_together(
         self, seeds: Sequence[int], setting: Setting, prepared: Mapping[str, Any]
     ) -> list[list[Row]]:
@@ -98,39 +101,64 @@ class RateVariant(TwoSizes):
 
         All variants share the W_0, input weights, readout and mini-batches of a seed.
         """
-        settings, device = self.chosen(setting), setting.device
-        images = open_images(settings, setting).to(device)
-        learner = _learner(settings, images)
-        # Drawn on the CPU, so that all devices begin with the same numbers.
-        states = [
-            learner.draw(1, generator(seed, "rate classifier", "weights"), torch.float32)
-            for seed in seeds
-        ]
-        state = State.cat(states).on(device)
-        theta = torch.full((1, 1, 1), settings["rate"], dtype=torch.float32, device=device)
-        orders = [_Order(len(images.train.input), settings["batch"], seed) for seed in seeds]
-        rows: list[list[Row]] = [[] for _ in seeds]
-        with collected():
-            for update in range(settings["updates"] + 1):
-                if update in settings["records"] or update == settings["updates"]:
-                    for own, measures in zip(
-                        rows, _measured(learner, state, images.test), strict=True
-                    ):
-                        own.append({AT: float(update), **measures})
-                if update < settings["updates"]:
-                    chosen = torch.stack([order.batch(update) for order in orders]).to(device)
-                    batch = Examples(*(part[chosen] for part in images.train[:2]))
-                    state = learner.step(state, theta.expand(len(seeds), 1, 1), batch)
-        return rows
+        settings = self.chosen(setting)
+        images = open_images(settings, setting).to(setting.device)
+        terms = (get_term(settings["rule"]),)
+        return learned_rows(terms, (settings["rate"],), seeds, settings, images)
 
 
-def _learner(settings: Mapping[str, Any], images: Images) -> Learner:
+@own_settings()
+@torch.no_grad()
+def learned_rows(
+    terms: Sequence[Term],
+    theta: Sequence[float],
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    images: Images,
+) -> list[list[Row]]:
+    """Return the rows of several seeds whose networks learn images by one rule.
+
+    W_0, input weights, readout and mini-batches depend on the seed only.
+
+    Args:
+        terms: of the rule.
+        theta: its coefficients.
+        seeds: of the networks, which learn side by side.
+        settings: neurons, batch, updates, records, tolerance, steps and, unless it is 0.5, the
+            rate of the relaxation.
+        images: to learn from and to test with, on the device that computes.
+    """
+    device = images.train.input.device
+    learner = _learner(terms, settings, images)
+    # Drawn on the CPU, so that all devices begin with the same numbers.
+    states = [
+        learner.draw(1, generator(seed, "rate classifier", "weights"), torch.float32)
+        for seed in seeds
+    ]
+    state = State.cat(states).on(device)
+    coefficients = torch.tensor(theta, dtype=torch.float32, device=device)
+    coefficients = coefficients.expand(len(seeds), 1, -1)
+    orders = [_Order(len(images.train.input), settings["batch"], seed) for seed in seeds]
+    rows: list[list[Row]] = [[] for _ in seeds]
+    with collected():
+        for update in range(settings["updates"] + 1):
+            if update in settings["records"] or update == settings["updates"]:
+                for own, measures in zip(rows, _measured(learner, state, images.test), strict=True):
+                    own.append({AT: float(update), **measures})
+            if update < settings["updates"]:
+                chosen = torch.stack([order.batch(update) for order in orders]).to(device)
+                batch = Examples(*(part[chosen] for part in images.train[:2]))
+                state = learner.step(state, coefficients, batch)
+    return rows
+
+
+def _learner(terms: Sequence[Term], settings: Mapping[str, Any], images: Images) -> Learner:
     sizes = images.train.input.shape[1], settings["neurons"], 1 + int(images.train.target.max())
     system = FixedPoint(
         sizes, "tanh", gain=0.5, solver="gmres", tolerance=settings["tolerance"],
-        steps=settings["steps"],
+        steps=settings["steps"], rate=settings.get("relaxation", 0.5),
     )  # fmt: skip
-    return Learner(system, (get_term(settings["rule"]),))
+    return Learner(system, tuple(terms))
 
 
 class _Order:

@@ -15,12 +15,14 @@ from metaplast.reproduce.experiment import Setting, all_experiments, get_experim
 from metaplast.reproduce.heldout import GivenVariant, RuleVariant
 from metaplast.reproduce.meta import SEPARATE, MetaVariant
 from metaplast.reproduce.online import OnlineVariant
+from metaplast.rules.rule import Rule
 from metaplast.systems.system import Examples
 from metaplast.systems.timing import Timing
 from metaplast.tasks.stream import StreamSplit
-from rule_library.experiments import coding_runs, memory_runs, supertrex_learned
+from rule_library.experiments import coding_runs, memory_runs, rate_classifier, supertrex_learned
 from rule_library.experiments.coding_runs import CodingTraining
 from rule_library.experiments.coding_sweeps import CodingSweeps
+from rule_library.experiments.found_rates import FoundVariant
 from rule_library.experiments.memory_runs import MemorySetup, MemoryVariant, coefficient
 from rule_library.experiments.rate_classifier import RateVariant
 from rule_library.experiments.supertrex_learned import LearnedVariant
@@ -32,7 +34,7 @@ QUICK_DRAWINGS = 2
 VARIANTS = {v.name: v for each in all_experiments().values() for v in each.variants}
 KINDS = (
     MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps,
-    MemoryVariant, GivenVariant, RewardVariant, LearnedVariant, RateVariant,
+    MemoryVariant, GivenVariant, RewardVariant, LearnedVariant, RateVariant, FoundVariant,
 )  # fmt: skip
 
 
@@ -224,8 +226,6 @@ def test_a_witness_changes_nothing_of_what_is_measured():
 
 def test_fixed_points_learn_from_training_images_and_are_tested_on_the_whole_test_part(monkeypatch):
     """All rules of a seed begin with the same weights; no test image is learned."""
-    from rule_library.experiments import rate_classifier
-
     gen = torch.Generator().manual_seed(0)
     parts = {
         "train": Examples(torch.rand(40, 6, generator=gen), torch.arange(40) % 3),
@@ -265,6 +265,69 @@ def test_fixed_points_learn_from_training_images_and_are_tested_on_the_whole_tes
     # A seed's numbers do not depend on its company.
     for one, other in zip(variant.run_together([5, 0], Setting(), {})[1], rows, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
+
+
+class SinglePrecision(Half):
+    """A half of a stream in single precision."""
+
+    def sample(self, steps, queries, generator):
+        return super().sample(steps, queries, generator).to(torch.float32)
+
+
+def test_a_rule_is_found_on_tasks_and_learns_the_images_at_each_factor(
+    sources, monkeypatch, tmp_path
+):
+    log = sources.log
+    split = StreamSplit(
+        SinglePrecision("tuning", log), SinglePrecision("final", log), 100, 6, 3, "clouds"
+    )
+    monkeypatch.setattr(rate_classifier, "open_stream", lambda *_: split)
+    found = VARIANTS["discovered_rates"]
+    stream = {**found.quick_stream, "updates": 3, "batch": 20, "records": (0,)}
+    small = replace(
+        found, quick={**found.quick, "entry": 2, "look": 2}, quick_stream=stream,
+        factors=(1.0, 2.0),
+    )  # fmt: skip
+    prepared = small.prepare(QUICK, tmp_path)
+    assert set(sources.sides) == {"train"}
+    # It grows from the terms whose coefficients do not start at zero.
+    assert {"error_hebbian", "reparameterised"} <= set(prepared["theta"])
+    assert prepared["theta"]["reparameterised"] == pytest.approx(0.5, abs=0.1)
+    sources.log.clear()
+    tested, evaluate = [], heldout.evaluate
+
+    def watched(learner, theta, sampler, *args, **options):
+        tested.append(sampler.sample(1, generator(0, "shapes")))
+        return evaluate(learner, theta, sampler, *args, **options)
+
+    monkeypatch.setattr(heldout, "evaluate", watched)
+    rows = small.run(0, QUICK, prepared)
+    # The tasks are learned in mini-batches of two, as in the search.
+    assert [batch.support_x.shape[2] for batch in tested] == [2]
+    assert tested[0].support_x.dim() == 4
+    assert set(sources.sides) == {"test", "final"}
+    rule = Rule.from_json(prepared["rule"])
+    twice = replace(rule, theta=(tuple(2 * value for value in rule.theta[0]),))
+    again = replace(small, factors=(1.0,)).run(0, QUICK, {"rule": twice.to_json()})
+
+    def by_update(found, column):
+        return {row["at"]: row[column] for row in found if column in row}
+
+    doubled = by_update(rows, "accuracy_times_2")
+    assert [*doubled] == [0, 3]
+    assert doubled == by_update(again, "accuracy")
+    # The loss tells the factors apart, where accuracies may agree.
+    assert by_update(rows, "loss") != by_update(again, "loss")
+
+
+def test_some_of_the_test_images_are_enough_for_some_experiments(monkeypatch):
+    part = Examples(torch.arange(12.0)[:, None], torch.arange(12))
+    parts = {"train": part, "test": part}
+    monkeypatch.setattr(rate_classifier, "open_parts", lambda name, request: parts)
+    images = rate_classifier.open_images({"dataset": "mnist", "every": 5}, Setting())
+    assert images.test.target.tolist() == [0, 5, 10]
+    assert torch.equal(images.test.input[:, 0], torch.tensor([0.0, 5.0, 10.0]))
+    assert len(images.train.target) == 12
 
 
 # --- short-term memory ---
