@@ -72,9 +72,10 @@ def look_left(discovery: Discovery) -> int:
 class Course:
     """The course of one round of selection, inferred from its refits.
 
-    Selection leaves out some terms together, and fewer if those were too many. Then it leaves out each other term of the rule once. If it drops a term, it leaves out again those
-    that were missed before. Then it refits the rule as it is, and puts back the terms that the
-    gradient supports, three at most.
+    Selection leaves out some terms together, and fewer if those were too many. Then it leaves out
+    each other term of the rule once. If it drops a term, it leaves out again those that were missed
+    before. Then it refits the rule as it is, and puts back the terms that the gradient supports,
+    three at most.
 
     Args:
         size: number of terms at the start of the round.
