@@ -374,7 +374,8 @@ class Copier:
 @pytest.mark.slow
 @pytest.mark.parametrize("theta", ["shared", "per-layer"])
 def test_a_discovery_learns_tau_writes_it_and_goes_on_bit_for_bit(theta, tmp_path):
-    config = DiscoveryConfig(theta=theta, **TINY)
+    # With this seed, selection keeps a term that has a time constant.
+    config = DiscoveryConfig(theta=theta, seed=1, **TINY)
     folder = tmp_path / "run"
     copier = Copier(folder, (2, 6, 9))
     terms = [slow(3), term("late", post.error * eligible(outer(post.one, pre.activity), 2))]

@@ -143,7 +143,7 @@ def test_a_planted_rule_is_recovered_from_the_whole_pool(rule):
 
 
 def test_a_term_of_small_effect_is_recovered_with_large_steps():
-    recovery = recover(GATED, terms="F0,F1,F6", meta_lr=4e-3, refit=250)
+    recovery = recover(GATED, terms="F0,F1,F6", meta_lr=4e-3, refit=400)
     assert recovery.is_recovered, f"{recovery}; {recovery.errors}"
 
 
