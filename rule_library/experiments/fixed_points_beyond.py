@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +147,11 @@ def _saved(own: Lines) -> Measure:
 def _draw(table: Table) -> Mapping[str, Figure]:
     by_rule = {label: table.series(name, "accuracy").curve(100) for name, label in _LABELS.items()}
     rates = {f"rate {rate:g}": table.series(_rate(rate), "accuracy").curve(100) for rate in _RATES}
+    # Where some networks fail, bands are so wide that they hide the lines.
+    means = {
+        name: replace(curve, low=curve.mean, high=curve.mean)
+        for name, curve in {"discovered": by_rule["discovered"], **rates}.items()
+    }
     scaled = {
         f"discovered × {factor:g}": table.series(_DISCOVERED, times(factor)).curve(100)
         for factor in _FACTORS[1:]
@@ -158,9 +164,9 @@ def _draw(table: Table) -> Mapping[str, Figure]:
     return {
         "": figure_of([
             Panel("MNIST, as learned on EMNIST tasks, %", "updates", by_rule, (0, 100)),
-            Panel("MNIST, ΔW₃ by rate, %", "updates", {**discovered, **rates}, (60, 90)),
+            Panel("MNIST, ΔW₃ by rate, means only, %", "updates", means, (60, 90)),
             Panel("MNIST, discovered rule by factor, %", "updates", {**discovered, **scaled}, (60, 90)),
-            Panel("held-out EMNIST tasks, %", "", tasks, (0, 100), categories=("10 updates",)),
+            Panel("held-out EMNIST tasks, %", "", tasks, (50, 90), categories=("80 updates",)),
         ])
     }  # fmt: skip
 
