@@ -9,7 +9,7 @@ from metaplast.discovery.run import Discovery
 # Terms that a growing rule usually has in the end.
 GROWN = 5
 # The share of terms that selection usually leaves out together; of a grown rule it is none.
-SPARE = 0.7
+SPARE = 0.75
 
 
 def selection_left(discovery: Discovery) -> tuple[int, int]:
@@ -112,9 +112,9 @@ class Course:
             self._queue -= 1
 
     @property
-    def _leaving(self) -> int:
+    def _leaving(self) -> float:
         """Number of terms that are left out together now, or soon; they are expected to go."""
-        usual = round(self._spare * self._size)
+        usual = self._spare * self._size
         if self._together is None:
             return usual if usual > 1 else 0
         return self._together
