@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from metaplast.tasks.library import open_source
 from metaplast.tasks.request import EpisodeRequest, LabelKind
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.library import get_term
+from metaplast.terms.term import Term
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,11 @@ class RuleVariant:
     quick_setups: tuple[HeldoutSetup, ...] = ()
     takes_file: bool = False
 
+    @property
+    def own_terms(self) -> Sequence[Term]:
+        """Candidates in addition to the configured ones."""
+        return ()
+
     def config(self, setting: Setting) -> DiscoveryConfig:
         """Return how the rule is found."""
         changes = {**self.full, **(self.quick if setting.quick else {})}
@@ -160,7 +166,8 @@ class RuleVariant:
         rule = self._given(setting)
         if rule is None:
             # The rule is tested here, so the discovery's own baselines and test are not needed.
-            rule = Discovery.in_folder(self.config(setting), folder / "discovery").find()
+            config, place = self.config(setting), folder / "discovery"
+            rule = Discovery.in_folder(config, place, terms=self.own_terms).find()
         return {"rule": rule.to_json(), "theta": rule.coefficients}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from metaplast.base.notices import collected
-from metaplast.discovery.run import Discovery
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.table import AT, DIVERGED, Row
 from metaplast.rules.rule import Rule
 from metaplast.terms.library import get_term
+from metaplast.terms.term import Term
 from rule_library.experiments.rate_classifier import learned_rows, open_images
 
 
@@ -39,6 +38,11 @@ class FoundVariant(RuleVariant):
     factors: tuple[float, ...] = (1.0,)
     starts: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def own_terms(self) -> list[Term]:
+        """The terms of `starts`, each with its start."""
+        return [replace(get_term(name), initial=at) for name, at in self.starts.items()]
+
     def _stream(self, setting: Setting) -> dict[str, Any]:
         return {**self.stream, **(self.quick_stream if setting.quick else {})}
 
@@ -54,20 +58,11 @@ class FoundVariant(RuleVariant):
         name = f"the images of {stream['dataset']}"
         return {**super().data(setting), name: lambda: open_images(stream, setting)}
 
-    def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return the given rule, or discover it; an interrupted discovery continues."""
-        rule = self._given(setting)
-        if rule is None:
-            own = [replace(get_term(name), initial=at) for name, at in self.starts.items()]
-            config, place = self.config(setting), folder / "discovery"
-            rule = Discovery.in_folder(config, place, terms=own).find()
-        return {"rule": rule.to_json(), "theta": rule.coefficients}
-
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return a row for each held-out setup, then a row for each record of the images."""
         rule, stream = Rule.from_json(prepared["rule"]), self._stream(setting)
         images = open_images(stream, setting)
-        # Images that do not settle are counted as wrong; they are no news here.
+        # Images that do not settle are counted as wrong; a notice for each would hide others.
         with collected():
             rows = super().run(seed, setting, prepared)
         for factor in self.factors:
