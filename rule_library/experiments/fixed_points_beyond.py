@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _OURS = "ours, in no paper"
 # The rate of the relaxation. With the usual 0.5, inputs fail to settle under ΔW₃ in three of seven
-# networks, though they settle with a smaller rate: W has eigenvalues at which larger steps oscillate.
+# networks, though they settle with a smaller rate.
 _RELAXATION = 0.25
 # The rates of ΔW₃, and the factors of the discovered rule, on MNIST.
 _RATES, _FACTORS = (0.25, 0.5, 0.7, 1.0, 1.4), (1.0, 1.4)

@@ -143,7 +143,8 @@ def test_a_planted_rule_is_recovered_from_the_whole_pool(rule):
 
 
 def test_a_term_of_small_effect_is_recovered_with_large_steps():
-    recovery = recover(GATED, terms="F0,F1,F6", meta_lr=4e-3, refit=400)
+    # With shorter refits the error is near the limit of 5 %: 5.1 % with 250 tasks, 4.4 with 300.
+    recovery = recover(GATED, terms="F0,F1,F6", meta_lr=4e-3, refit=300)
     assert recovery.is_recovered, f"{recovery}; {recovery.errors}"
 
 
