@@ -119,13 +119,13 @@ class Course:
             return usual if usual > 1 else 0
         return self._together
 
-    def _others(self) -> tuple[int, float]:
+    def _others(self) -> tuple[float, float]:
         """Return how many terms have not been left out yet, and which share of them may stay."""
         # How the last refit ends is not known yet, so its term counts as not tried.
         tried = max(0, self._tried - 1)
         # Usually three of four that are not left out together stay; those tried correct this.
         stays = (1.5 + tried - (self._size - self._rule)) / (2 + tried)
-        return max(0, self._size - self._leaving - tried), min(1.0, max(0.0, stays))
+        return max(0.0, self._size - self._leaving - tried), min(1.0, max(0.0, stays))
 
     @property
     def _kept(self) -> float:
@@ -137,7 +137,7 @@ class Course:
         """Expected number of refits that the round will still begin."""
         new, stays = self._others()
         missed, dropped = new * stays, new * (1 - stays)
-        again = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
+        again: float = (1 - stays**new) * self._missed + missed - missed / (dropped + 1)
         first = 1 if self._together is None and self._leaving else 0
         alone = max(0, self._queue - self._leaving)
         return round(first + alone + again + 1 + self.put_back(self._kept))

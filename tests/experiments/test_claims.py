@@ -465,7 +465,7 @@ def products():
         "products_local": {"emnist": (75, 60), "mnist": (79, 81), "deep": (30, 50)},
         "all": {"emnist": (72, 76)},
         "products_symmetric": {"emnist": (81, 79)},
-        "bp_meta": {"emnist": (66, 65), "mnist": (78, 71), "deep": (35, 40)},
+        "bp_products": {"emnist": (66, 65), "mnist": (78, 71), "deep": (35, 40)},
     }
     return held_out(ends), {
         "the rule of products is more than 12 points above BP on EMNIST classes never met":

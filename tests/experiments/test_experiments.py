@@ -235,3 +235,14 @@ def test_parts_from_another_device_are_not_continued(tmp_path):
     there = Results(tmp_path, replace(QUICK, device=torch.device("cuda")))
     with pytest.raises(UserError, match="on another device"):
         there.prepared(variant)
+
+
+@pytest.mark.parametrize("setting", [Setting(quick=False), QUICK], ids=["full", "quick"])
+def test_variants_with_the_same_name_are_the_same(setting):
+    # They share a folder of results, in which only one of two could be kept.
+    found = {}
+    for name in all_experiments():
+        for variant in get_experiment(name).variants:
+            settings = variant.settings(setting)
+            first = found.setdefault(variant.name, (name, settings))
+            assert first[1] == settings, f"{variant.name} of {first[0]} and of {name} differ"
