@@ -40,4 +40,4 @@ def notice_short_way(name: str, loop: OuterLoop) -> None:
 
 
 def _tell(sentence: str) -> None:
-    notice("of the baselines may need more outer steps to be at its best", 1, lambda: sentence)
+    notice("of the baselines may need more outer steps", 1, lambda: sentence)

@@ -18,7 +18,7 @@ def notices(**changes):
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_a_rate_that_rose_to_the_end_is_named(schedule):
     (line,) = notices(meta_lr=1e-5, schedule=schedule)
-    assert line.startswith("1 of the baselines may need more outer steps to be at its best")
+    assert line.startswith("1 of the baselines may need more outer steps; ")
     assert "the first: backprop, whose error_hebbian went from 0.001 to 0.001" in line
     assert "40 steps of 1e-05 allow; raise --meta-lr or --episodes" in line
 
