@@ -20,6 +20,12 @@ if IS_WORKER:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # JAX compiles for seconds what runs for milliseconds here. Before it is imported, which reads this.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Nor compiles it again what it compiled before: in another worker, a process of a test or a run.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 if sys.dont_write_bytecode:
     # Nothing is written beside the sources. But without bytecode anywhere, each of the many
@@ -57,8 +63,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def compiled_kernel(tmp_path_factory):
-    """Load the fused kernel, for single and double precision; compile what is not on disk.
+def compiled_kernel(tmp_path_factory, request):
+    """Load the fused kernels, for single and double precision; compile what is not on disk.
+
+    That of recurrent networks is loaded only if their tests run.
 
     Two workers never compile the same: one begins with single precision, one with double. What the
     run that compiled it for single precision computed is kept in a file, whose path is returned: a
@@ -78,6 +86,7 @@ def compiled_kernel(tmp_path_factory):
         folder = folder.parent
         precisions = precisions[:: 1 if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else -1]
     first = first_run()
+    recurrent = any("recurrent" in item.path.name for item in request.session.items)
     for precision in precisions:
         with FileLock(folder / f"{precision}.lock"):
             said, numbers = io.StringIO(), io.StringIO()
@@ -87,6 +96,11 @@ def compiled_kernel(tmp_path_factory):
                 else:
                     problem = random_problem(named("error_hebbian"), dtype=torch.float64)
                     FusedEngine().run(problem)
+                if IS_WORKER and recurrent:
+                    from systems.fused_recurrent_example import fused
+                    from systems.fused_recurrent_example import problem as of_recurrent
+
+                    fused(of_recurrent(dtype=getattr(torch, precision)))
             if precision == "float32" and "compiling" in said.getvalue():
                 first.parent.mkdir(exist_ok=True)
                 first.write_text(numbers.getvalue())

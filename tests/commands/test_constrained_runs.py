@@ -55,6 +55,7 @@ def run(tmp_path_factory):
     return whole, result, killed
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(run):
     _, result, killed = run
     assert essence(Discovery.resume(killed).run()) == essence(result)
@@ -97,6 +98,7 @@ def test_show_and_compare_name_the_constraint(run, capsys, monkeypatch, tmp_path
     assert "free was found with --weights none, but these tasks are learned with" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["none", "dale:fraction=0.6"])
 def test_evaluate_warns_of_another_constraint(run, weights, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "140")

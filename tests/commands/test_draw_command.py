@@ -12,6 +12,7 @@ from metaplast.reservoirs import PEN, learning, published, simulation
 SMALL = ["--neurons=5", "--period=20", "--training=2", "--test=1"]
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
     target, out = tmp_path / "curve.csv", tmp_path / "out"
     target.write_text("x,y\n0,0.5\n0.5,0\n0,0\n")
@@ -83,6 +84,7 @@ def test_a_mistake_is_told_in_one_sentence(wrong, sentence, tmp_path, capsys):
 LEARN = ["--learn=2", "--candidates=4", "--curves=2"]
 
 
+@pytest.mark.slow
 def test_coefficients_are_learned_and_used_again(tmp_path, capsys, monkeypatch):
     pytest.importorskip("cma")
     out, plain, again = tmp_path / "out", tmp_path / "plain", tmp_path / "again"

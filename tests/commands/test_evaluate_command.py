@@ -176,6 +176,7 @@ def test_a_rule_may_be_rescaled_by_one_factor(tmp_path):
     assert max(tried.values()) > 0
 
 
+@pytest.mark.slow
 def test_interrupted_a_comparison_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
     evaluate_entrant = command.evaluate_entrant
 
@@ -292,6 +293,7 @@ def save_recurrent_rule(path, theta):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["delayed:digits,time=7", "rows:digits"])
 def test_a_recurrent_network_learns_sequences_and_bptt_is_its_peer(tmp_path, data):
     rule = save_recurrent_rule(tmp_path / "mine.json", [[0.1, 0], [0.2, 0.01], [0.3, 0]])
@@ -313,6 +315,7 @@ def test_a_recurrent_network_learns_sequences_and_bptt_is_its_peer(tmp_path, dat
     assert not (out / "angle.svg").exists()
 
 
+@pytest.mark.slow
 def test_a_fixed_point_network_learns_with_its_own_errors(tmp_path):
     out = tmp_path / "out"
     options = ["--system=fixed-point", "--out", out, *TINY_NETWORKS]

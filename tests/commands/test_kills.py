@@ -114,6 +114,7 @@ with locked(Path("run"), make=True):
 )
 
 
+@pytest.mark.slow
 def test_a_folder_of_left_overs_is_as_good_as_new(tmp_path, monkeypatch, capsys):
     done = subprocess.run([sys.executable, "-c", SUICIDE], check=False, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL

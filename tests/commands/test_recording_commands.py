@@ -24,6 +24,7 @@ def recording(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_simulated_file_is_inferred_and_reported(recording, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = tmp_path / "out"

@@ -418,6 +418,7 @@ def test_a_stream_of_a_file_is_described_with_its_digest():
 OPTIONS = [*(word for word in SMALL_RUN if "ways" not in word), "--ways=2", "--quiet"]
 
 
+@pytest.mark.slow
 def test_a_run_records_what_it_read_and_refuses_a_changed_file(capsys, monkeypatch):
     monkeypatch.setattr(ReportFiles, "finish", lambda self, result: None)
     table()
@@ -448,6 +449,7 @@ def test_a_run_on_other_data_records_no_files(tmp_path):
     assert "files" not in found.own.to_json()
 
 
+@pytest.mark.slow
 def test_the_objective_must_take_what_a_file_has():
     table(targets=NUMBERS)
     with pytest.raises(UserError, match="in a file, write learn=classes"):

@@ -101,6 +101,7 @@ def test_nothing_held_out_is_trained_on_at_another_length():
         assert torch.cdist(few, many).min() > 0
 
 
+@pytest.mark.slow
 def test_the_test_takes_every_length_in_turn_and_shows_each():
     result = discover(**TINY)
     found = result.heldout["discovered"]
@@ -135,6 +136,7 @@ def test_engines_agree(engine):
     assert torch.allclose(first.theta_gradient, second.theta_gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path):
     class Stop:
         def begin(self, discovery): ...

@@ -274,6 +274,7 @@ class SinglePrecision(Half):
         return super().sample(steps, queries, generator).to(torch.float32)
 
 
+@pytest.mark.slow
 def test_a_rule_is_found_on_tasks_and_learns_the_images_at_each_factor(
     sources, monkeypatch, tmp_path
 ):

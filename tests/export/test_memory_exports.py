@@ -62,7 +62,9 @@ LIBRARIES = ["numpy", pytest.param("jax", marks=pytest.mark.skipif(not has_jax()
         ((*TERMS[:1], *BACKWARD), "plastic", 1, "cross-entropy"),
     ],
 )
-def test_programs_remember_as_the_engine_does(library, terms, feedback, rows, objective):
+def test_programs_remember_as_the_engine_does(library, terms, feedback, rows, objective, request):
+    if feedback != "fixed":
+        request.getfixturevalue("in_process")
     network = FullyConnected((5, 4, 3), feedback_name=feedback, objective_name=objective)
     found = export_rule(rule_of(terms, feedback, rows), network, library)
     assert found.check.difference < 1e-12
@@ -93,6 +95,7 @@ def test_a_program_that_forgets_differs_from_the_engine(monkeypatch):
     assert "differ from the engine's" in refusal(export_rule, rule, network, "numpy")
 
 
+@pytest.mark.slow
 def test_a_program_with_memory_is_formatted_and_learns(tmp_path):
     path = tmp_path / "exported.py"
     path.write_text(export_rule(rule_of((*TERMS, SURE)), FullyConnected((9, 6, 5)), "numpy").text)

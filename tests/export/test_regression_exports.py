@@ -219,6 +219,7 @@ def test_code_that_differs_does_not_get_out(old, new, sentence):
 # --- whose objective ---
 
 
+@pytest.mark.slow
 def test_the_network_s_objective_holds_where_the_rule_names_none():
     net = replace(network(), objective_name="mse")
     assert CODE["numpy"].write(rule(BIO), net) == CODE["numpy"].write(

@@ -221,6 +221,7 @@ def factory_calls():
                     yield f"{name}:{node.lineno} torch.{function.attr}", node, function.attr
 
 
+@pytest.mark.slow
 def test_every_tensor_that_is_made_has_its_dtype_and_device_written_down():
     missing, calls = [], list(factory_calls())
     assert len(calls) > 20

@@ -86,6 +86,7 @@ def test_terms_enter_one_at_a_time_the_steepest_first_and_others_stay_exactly_ze
     assert active[-1] == 3
 
 
+@pytest.mark.slow
 def test_a_candidate_that_does_not_help_leaves_the_rule_as_it_was():
     target = {"error_hebbian": 0.5, "oja": 0.8}
     without, engine = loop_of(Valley(target)), Valley(target, traps=["error_error"])

@@ -248,6 +248,7 @@ def planted(tau, theta=0.2, steps=8):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1.5, 8])
 def test_a_planted_time_constant_is_read_back(start):
     loop = loop_of(planted(4), (slow(start, 0.2),), episodes=32 * 50, meta_batch=32)

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from support import refusal
 
 from metaplast.base.optional import optional
@@ -22,6 +23,7 @@ def asked_for():
                     yield tuple(ast.literal_eval(given) for given in node.args[:2])
 
 
+@pytest.mark.slow
 def test_each_package_is_in_the_extra_that_is_named():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     offered = {

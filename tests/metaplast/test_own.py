@@ -189,6 +189,7 @@ def test_a_torch_function_must_be_given_again(tmp_path):
     assert essence(Discovery.resume(folder, terms=[term]).run()) == essence(whole)
 
 
+@pytest.mark.slow
 def test_a_sampler_of_one_s_own_is_known_by_a_few_episodes(tmp_path):
     split = EpisodeSplit(Clouds(), Clouds(), "classes", 6, 3, "clouds")
     folder = interrupted(tmp_path / "run", split=split)

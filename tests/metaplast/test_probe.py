@@ -134,6 +134,7 @@ def test_a_search_that_stops_around_its_probe_goes_on_bit_for_bit(tmp_path):
         assert_same_search(second, whole)
 
 
+@pytest.mark.slow
 def test_a_search_of_an_earlier_version_ends_without_values():
     options = {"target": {"error_hebbian": 0.5, "oja": 0.6}, "traps": ["error_error"]}
     loop = loop_of(Chaos(hidden=["oja"], **options), growth=VALUES)

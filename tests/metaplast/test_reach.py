@@ -27,6 +27,7 @@ def test_a_rate_that_settled_is_not():
     assert notices(meta_lr=0.05) == []
 
 
+@pytest.mark.slow
 def test_another_optimizer_and_a_short_trial_are_not_judged():
     assert notices(meta_lr=1e-5, optimizer="SGD") == []
     assert notices(meta_lr=1e-5, episodes=40) == []

@@ -91,6 +91,7 @@ def test_engines_agree_and_gradients_are_those_of_finite_differences(feedback, p
         assert_close(found.theta_gradient.flatten(1)[:, index], numeric, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_system_offers_traces_of_what_it_offers(name):
     setting = SETTINGS[name]

@@ -138,6 +138,7 @@ def test_trials_are_numbered():
     assert trial_number("search") == trial_number("backprop") == 0
 
 
+@pytest.mark.slow
 def test_a_selection_counts_its_trials():
     console = Console(file=io.StringIO(), width=140)
     config = DiscoveryConfig(terms="error_hebbian,oja,decay", l1=0.0, look=4, **SMALL)
@@ -190,6 +191,7 @@ X = np.random.default_rng(0).random((60, 4))
 Y = np.arange(60) % 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pair", "list", "pairs", "source"])
 def test_data_in_memory_are_taken_directly(kind):
     pairs = [(torch.tensor(x), int(y)) for x, y in zip(X, Y, strict=True)]

@@ -24,6 +24,7 @@ def spoiled(recording, trials):
     return replace(recording, observed=observed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continues", [False, True])
 def test_the_fit_does_not_see_held_out_trials(continues):
     recording = Recording.of(planted("xy=1,y2W=-1", continues=continues, **SIZE).arrays)

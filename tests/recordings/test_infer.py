@@ -132,6 +132,7 @@ def test_rewards_in_another_order_explain_nothing():
     assert not any(each.term.reward for each in mixed.terms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initial", ["fitted", "scale"])
 def test_initial_weights_may_be_fitted(initial):
     arrays = planted("xy=1,y2W=-1", **(SIZE | {"continues": True, "trials": 30})).arrays
@@ -155,6 +156,7 @@ def test_a_gain_is_fitted():
     assert set(found.theta) == {"xy", "y2w"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "activation"), [("counts", "softplus"), ("choices", "sigmoid")])
 def test_counts_and_choices_of_neurons(kind, activation):
     design = SIZE | {"observe": kind, "trials": 60, "noise": 0.0, "neurons": 8}
@@ -186,6 +188,7 @@ def test_a_single_trial_is_split_in_time():
     assert found.data["held out"] == "40 parts of the last steps"
 
 
+@pytest.mark.slow
 def test_choices_between_odours_tell_the_rule():
     task = Odours(trials=50)
     flies = [Recording.of(simulate_odours(read_rule("xr=1"), task, seed=seed)) for seed in range(4)]

@@ -131,6 +131,7 @@ def test_a_rule_is_inferred_from_weights_alone(alone):
     assert by_name[FITTED_NULL] is not None
 
 
+@pytest.mark.slow
 def test_weights_make_a_rule_from_activity_more_certain():
     both = planted("xy=1,y2W=-1", **SIZE, weights_every=10, weight_noise=0.05).arrays
     settings = InferenceSettings("xy,y2W,W,y,x")
@@ -167,6 +168,7 @@ def test_the_plain_deviance_of_a_course_is_that_of_the_model():
     assert number.tolist() == counted.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continues", [False, True])
 def test_the_fit_does_not_see_held_out_weights(continues):
     small = LARGE | {"steps": 8, "inputs": 4, "neurons": 2, "weights_every": 4}
@@ -193,6 +195,7 @@ def test_the_weights_say_how_many_options_there_are():
     assert (made.kind, made.posts) == ("options", 4)
 
 
+@pytest.mark.slow
 def test_neurons_of_which_only_weights_were_seen_are_kept():
     arrays = planted("xy=1,y2W=-1", **SIZE, weights_every=10, weight_noise=0.02).arrays
     arrays["activity"][:, :, 1:] = np.nan

@@ -64,6 +64,7 @@ def test_an_eligibility_with_the_reward_is_read_back(rewarded):
     assert set(rewarded.theta) == {"w", kept.term.name}
 
 
+@pytest.mark.slow
 def test_time_constants_and_the_noise_of_weights_are_fitted_together():
     made = planted("x_8y=1", **SIZE, weights_every=10, weight_noise=0.05)
     settings = InferenceSettings("xy,y", traces="4,20")

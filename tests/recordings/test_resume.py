@@ -67,6 +67,7 @@ def test_no_fit_is_made_twice_and_nothing_changes(tmp_path, monkeypatch):
         assert len((tmp_path / FITS).read_bytes().splitlines()) == len(lines)
 
 
+@pytest.mark.slow
 def test_the_command_is_interrupted_and_resumed(recording, tmp_path, monkeypatch, capsys):
     arguments = ["--terms=xy,W", "--quiet"]
     whole, half = tmp_path / "whole", tmp_path / "half"

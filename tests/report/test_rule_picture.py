@@ -107,6 +107,7 @@ def test_it_says_the_rule_to_those_who_do_not_see_it():
     assert svg.get("aria-label").startswith("ΔWₗ = −0.01 eₗ yₗ₋₁ᵀ")
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_score_at_each_length(tmp_path):
     result = discover(
         terms="F0", hidden=(5,), ways=3, shots=(2, 4), queries=2, episodes=4, meta_batch=2,

@@ -11,6 +11,7 @@ SMALL = {"dynamics": Dynamics(6, 0.5), "schedule": Schedule(10, 2, 1, lag=1)}
 SQUARE = [[0.0, 0.5], [0.5, 0.5], [0.5, 0.0], [0.0, 0.0]]
 
 
+@pytest.mark.slow
 def test_a_target_is_a_file_an_array_or_the_butterfly(tmp_path):
     path = tmp_path / "square.csv"
     path.write_text("x,y\n" + "\n".join(f"{x},{y}" for x, y in SQUARE))

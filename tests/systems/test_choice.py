@@ -223,6 +223,7 @@ def test_without_es_the_estimator_is_named(capsys):
     assert config.dataset_name == "bandit"
 
 
+@pytest.mark.slow
 def test_the_command_finds_a_rule_from_rewards_alone(tmp_path, capsys):
     small = ["--shots=10", "--queries=1", "--episodes=4", "--meta-batch=2", "--refit=0", "--look=4",
              "--validation=4", "--test-episodes=4", "--pairs=2"]  # fmt: skip

@@ -240,6 +240,7 @@ def test_weights_that_begin_outside_are_refused(name):
     assert f"--weights {SETTINGS[name].system.weights}" in text
 
 
+@pytest.mark.slow
 def test_kept_states_count_in_the_memory_that_is_needed():
     """The estimate is what is alive: about 2√T states of a segment, and where they were cut."""
     wide, batch = (

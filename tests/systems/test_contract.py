@@ -92,7 +92,10 @@ def test_episodes_are_independent(setting):
 
 
 @each
-@pytest.mark.parametrize("per_site", [False, True], ids=["shared", "per-site"])
+@pytest.mark.parametrize(
+    "per_site",
+    [pytest.param(False, id="shared"), pytest.param(True, id="per-site", marks=pytest.mark.slow)],
+)
 def test_batched_is_the_reference(setting, per_site):
     problem = problem_of(setting, per_site=per_site)
     expected = get_engine("reference").run(problem)

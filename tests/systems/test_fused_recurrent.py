@@ -92,6 +92,7 @@ def test_the_gradient_is_that_of_finite_differences(feedback):
             assert_close(found[:, site, index], (up - down) / (2 * step), 1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     given = problem(dtype=torch.float32)
     assert_same(fused(given), get_engine("batched").run(given), 1e-3)

@@ -58,7 +58,7 @@ def products():
     return tuple(term(f"term_{index}", formula) for index, formula in enumerate(formulas))
 
 
-@pytest.mark.parametrize("per_site", [False, True])
+@pytest.mark.parametrize("per_site", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("timing", TIMINGS, ids=lambda timing: timing.description)
 @pytest.mark.parametrize("feedback", FEEDBACKS)
