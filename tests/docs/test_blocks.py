@@ -28,6 +28,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.export import export
 from metaplast.online.train import OnlineSettings
 from metaplast.report.observer import ReportFiles
+from metaplast.reproduce.experiment import all_experiments
 from metaplast.reservoirs import drawing
 from metaplast.reservoirs.network import Dynamics, Schedule
 
@@ -60,11 +61,18 @@ AFTER = {
 RUNS = ("RUN", "OTHER_RUN", "runs/2026-11-22_12-00-00")
 
 
+def brief(word):
+    """Return the name of a short experiment for that of any: tests/experiments runs them all."""
+    return "feedback-alignment" if word in all_experiments() else word
+
+
 def run(name, arguments):
     """Run a command at small sizes."""
     arguments = [*BEFORE.get(name, ()), *arguments]
     if "--help" not in arguments:
         arguments += AFTER.get(name, ())
+    if name == "reproduce":
+        arguments = [brief(word) for word in arguments]
     if "recordings" in arguments:
         arguments += ["--inputs=4", "--neurons=2", "--trials=10", "--epochs=1"]
     elif name == "benchmark":

@@ -51,13 +51,14 @@ def exporters(name):
     return ("numpy", *more.get(name, ("torch",)))
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_programs_do_what_the_engine_does(name, in_process):
+@pytest.mark.parametrize(
+    ("name", "exporter"), [(name, exporter) for name in RULES for exporter in exporters(name)]
+)
+def test_programs_do_what_the_engine_does(name, exporter, in_process):
     rule = RULES[name]
-    for exporter in exporters(name):
-        export = export_rule(rule, network_of(rule), exporter)
-        assert export.check.difference <= 1e-12
-        assert "within_limits" in export.text
+    export = export_rule(rule, network_of(rule), exporter)
+    assert export.check.difference <= 1e-12
+    assert "within_limits" in export.text
 
 
 @pytest.mark.parametrize("name", ["stack", "recurrent", "fixed point"])

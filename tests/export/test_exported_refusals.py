@@ -153,7 +153,7 @@ def test_jax_code_works_under_jit_and_vmap_where_a_wrong_label_makes_nan():
 # --- PyTorch ---
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def torch_code():
     return program("torch", "all terms")
 

@@ -20,8 +20,9 @@ def test_every_case_is_written():
 
 
 def slow_unless_whole(name):
-    """Mark a case as slow, unless it has all terms."""
-    return name if name.startswith("pool") else pytest.param(name, marks=pytest.mark.slow)
+    """Mark a case as slow, unless it has all terms, and other coefficients in each layer."""
+    is_whole = name.startswith("pool") and "per-layer" in name
+    return name if is_whole else pytest.param(name, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [*map(slow_unless_whole, CASES)])

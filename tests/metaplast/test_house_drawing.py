@@ -30,5 +30,6 @@ def test_every_folder_is_a_floor():
     assert folders == set(loaded().FLOORS)
 
 
+@pytest.mark.slow
 def test_the_drawing_is_up_to_date():
     assert loaded().main(["--check"]) == 0

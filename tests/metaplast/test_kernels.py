@@ -40,6 +40,7 @@ def imported_by(module):
     return {alias.asname or alias.name for node in nodes for alias in node.names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_file_of_a_kernel_decides_its_name(kernel):
     compiler, module = KERNELS[kernel]

@@ -103,8 +103,10 @@ def numeric(problem, step=1e-5):
 @pytest.mark.parametrize(
     "name",
     [
-        "stack, fixed", "stack, eligible", "recurrent, plastic, mse", "leaky, rates, each step",
-        "fixed point, mini-batches", "perturbed, eligible",
+        "stack, fixed", "stack, eligible", "perturbed, eligible",
+        pytest.param("recurrent, plastic, mse", marks=pytest.mark.slow),
+        pytest.param("leaky, rates, each step", marks=pytest.mark.slow),
+        pytest.param("fixed point, mini-batches", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_gradient_to_log_tau_is_that_of_finite_differences(name):

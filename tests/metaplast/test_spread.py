@@ -44,6 +44,7 @@ def theta_of(kind, problem):
     return each if kind == "each" else each[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -80,6 +80,7 @@ class Fake:
         return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wandb", "mlflow"])
 def test_the_examples_log_a_run(kind, monkeypatch, capsys):
     calls = []

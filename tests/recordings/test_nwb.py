@@ -91,6 +91,7 @@ def test_choices_of_trials_are_those_of_their_last_steps(arrays, tmp_path):
     assert np.isnan(made.observed[1]).all()
 
 
+@pytest.mark.slow
 def test_a_fault_is_one_sentence(arrays, tmp_path):
     shown, seen = (in_one(arrays[name], 0.0) for name in ("inputs", "activity"))
     path = tmp_path / "a.nwb"

@@ -39,6 +39,7 @@ def rewarded():
     return infer(Recording.of(made.arrays), settings, compare=False)
 
 
+@pytest.mark.slow
 def test_a_trace_is_read_back_with_its_time_constant(traced):
     assert [each.term.memory.clocks != () for each in traced.terms].count(True) == 1
     (kept,) = (each for each in traced.terms if each.term.memory.clocks)
@@ -98,6 +99,7 @@ def test_time_constants_may_be_those_of_the_grid():
     assert found.time_constants == ()
 
 
+@pytest.mark.slow
 def test_plain_data_and_the_rule_have_the_time_constants(traced, tmp_path):
     data = json.loads(json.dumps(traced.to_json()))
     assert data["time_constants"][0]["of"] == "x"
@@ -111,6 +113,7 @@ def test_plain_data_and_the_rule_have_the_time_constants(traced, tmp_path):
 MANY = ("x_20y", "x2_3yw", "xyr_e5", "x_20yw2r_e5", "xyr_e9", "xyr_6", "yy_9", "w_e3", "xy2_4")
 
 
+@pytest.mark.slow
 def test_the_program_computes_what_the_plain_rule_computes(traced):
     values = 0.05 * np.arange(1, 10) * (-1) ** np.arange(9)
     terms = tuple(
@@ -128,6 +131,7 @@ def test_the_program_computes_what_the_plain_rule_computes(traced):
     assert np.abs(weights - final[1]).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_the_found_program_has_the_fitted_time_constant(traced):
     own = {}
     exec(program(traced), own)
@@ -151,6 +155,7 @@ def test_a_mistake_is_one_sentence(words):
     assert words in refusal(run)
 
 
+@pytest.mark.slow
 def test_a_time_constant_that_is_longer_than_trials_is_noted(traced):
     (own,) = traced.time_constants
     assert tau_notes([own], 30) == []
@@ -158,6 +163,7 @@ def test_a_time_constant_that_is_longer_than_trials_is_noted(traced):
     assert note.startswith("τ of x̄ may be longer than the 30 steps")
 
 
+@pytest.mark.slow
 def test_the_report_and_tensorboard_show_the_time_constant(traced, tmp_path):
     page = write_files(traced, tmp_path).read_text("utf-8")
     assert traced.taus_in_words[0] in page

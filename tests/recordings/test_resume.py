@@ -49,6 +49,7 @@ def test_parameters_are_kept_exactly():
     assert (again.scale, again.gain, again.log_taus) == (at.scale, at.gain, at.log_taus)
 
 
+@pytest.mark.slow
 def test_no_fit_is_made_twice_and_nothing_changes(tmp_path, monkeypatch):
     made = Recording.of(planted("xy=1", continues=True, **SIZE).arrays)
     calls = counted(monkeypatch)

@@ -142,6 +142,7 @@ def test_eliminated_initial_weights_give_the_joint_newton_step():
     assert shift == pytest.approx(whole[2:].reshape(posts, pres), rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_pieces_do_not_change_the_sums(monkeypatch):
     problem = problem_of(rewarded())
     whole = problem.moments(POOL, Parameters(small_theta()))

@@ -28,6 +28,7 @@ def test_a_target_is_a_file_an_array_or_the_butterfly(tmp_path):
     assert run.mastery.shape == (2, 6)
 
 
+@pytest.mark.slow
 def test_algorithms_are_those_of_the_task():
     run = learn_to_draw(task="arm:3", algorithm="repaired", costs=(0.1, 0.0, 0.0), **SMALL)
     assert run.lane.algorithm.costs == (0.1, 0.0, 0.0)

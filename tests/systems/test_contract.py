@@ -17,6 +17,19 @@ from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.term import Synapses, Term, full_update
 
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+# What the default suite takes of long tests: each kind of system, an eligibility, and limits.
+SHORT = (
+    "stack, fixed", "stack, plastic", "test recurrent", "recurrent, delayed", "stack, strict",
+    "choice, delayed", "leaky, rates, each step", "stack, eligible", "perturbed", "fixed point",
+    "reservoir, pen", "leaky, bounds",
+)  # fmt: skip
+each_kind = pytest.mark.parametrize(
+    "setting",
+    [
+        pytest.param(setting, id=name, marks=() if name in SHORT else pytest.mark.slow)
+        for name, setting in SETTINGS.items()
+    ],
+)
 
 
 def problem_of(setting, *, per_site=False, episodes=2, steps=5, size=None):
@@ -91,7 +104,7 @@ def test_episodes_are_independent(setting):
     assert_close(together.theta_gradient[1:2], alone.theta_gradient, 1e-10)
 
 
-@each
+@each_kind
 @pytest.mark.parametrize(
     "per_site",
     [pytest.param(False, id="shared"), pytest.param(True, id="per-site", marks=pytest.mark.slow)],
@@ -127,7 +140,7 @@ def test_the_gradient_is_that_of_finite_differences(setting):
         assert_close(gradient[:, k], (up - down) / (2 * step), 1e-6)
 
 
-@each
+@each_kind
 def test_the_gradient_is_that_of_plain_autograd_through_full_matrices(setting):
     """Without the engines: full matrices, one term at a time, differentiated by autograd."""
     problem = problem_of(setting, steps=4)

@@ -77,6 +77,7 @@ def formula(term, W, r, G, grad):
     return (EYE - W @ G) @ torch.outer(grad, r) @ (EYE - W @ G).T @ (EYE - W @ G)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", [GRADIENT, REPARAMETERISED, UNGATED], ids=lambda t: t.name)
 @pytest.mark.parametrize("solver", ["dense", "gmres"])
 def test_each_rule_is_its_formula_averaged_over_the_mini_batch(term, solver):
