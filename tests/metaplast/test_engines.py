@@ -114,16 +114,17 @@ def test_engines_agree_on_all_terms_together(feedback, per_layer):
     assert_agree(get_engine("batched").run(problem), expected)
 
 
-@pytest.mark.parametrize(
-    "per_layer",
-    [pytest.param(False, id="shared"), pytest.param(True, id="per-layer", marks=pytest.mark.slow)],
-)
-@pytest.mark.parametrize(
-    "activation", ["softplus:10", pytest.param("tanh", marks=pytest.mark.slow)]
-)
-# Detached feedback has, on purpose, another gradient than the loss's own.
+# Detached feedback has, on purpose, another gradient than the loss's own. Any two choices of
+# feedback, activation and coefficients occur together.
 @pytest.mark.slow
-@pytest.mark.parametrize("feedback", [name for name in FEEDBACKS if name != "symmetric-detached"])
+@pytest.mark.parametrize(
+    ("feedback", "activation", "per_layer"),
+    [
+        (feedback, activation, (index + turn) % 2 == 1)
+        for index, feedback in enumerate(f for f in FEEDBACKS if f != "symmetric-detached")
+        for turn, activation in enumerate(("softplus:10", "tanh"))
+    ],
+)
 def test_gradient_is_that_of_finite_differences(feedback, activation, per_layer):
     terms = TERMS if feedback == "plastic" else FORWARD
     problem = random_problem(

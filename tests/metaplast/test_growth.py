@@ -344,8 +344,11 @@ def test_a_discovery_tells_how_its_rule_grew(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("theta", ["shared", "per-layer"])
-def test_a_growing_run_that_is_killed_goes_on_bit_for_bit(theta, tmp_path):
+@pytest.mark.parametrize(
+    ("theta", "search", "later"), [("shared", (3, 14), (2,)), ("per-layer", (12,), (0,))]
+)
+def test_a_growing_run_that_is_killed_goes_on_bit_for_bit(theta, search, later, tmp_path):
+    """In the training and the looks of the search, at its end, and in a refit."""
     asked = config(theta=theta)
     whole = discover(asked)
     steps = sum(record.stage == "search" for record in whole.history)
@@ -363,7 +366,7 @@ def test_a_growing_run_that_is_killed_goes_on_bit_for_bit(theta, tmp_path):
         def tested(self, name, episodes): ...
         def finish(self, result): ...
 
-    for after in (3, 12, 14, steps, steps + 2):
+    for after in (*search, *(steps + more for more in later)):
         folder = tmp_path / f"{after}"
         with pytest.raises(KeyboardInterrupt):
             discover(asked, folder=folder, observers=[Stop(after)])

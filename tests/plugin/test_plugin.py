@@ -178,7 +178,9 @@ PROGRAM = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout
 from metaplast.commands import main
+from metaplast.report.observer import ReportFiles
 
+ReportFiles.finish = lambda self, result: None  # One report is drawn, by its own command.
 done = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     streams = io.StringIO(), io.StringIO()

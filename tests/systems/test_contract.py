@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 import torch
 from support import assert_close, assert_is_one_sentence, matrices_of, normal, seeded
-from systems.settings import SETTINGS
+from systems.settings import KINDS, SETTINGS
 
 from metaplast.base.errors import UserError
 from metaplast.engines import Problem, batched, get_engine, way_back
@@ -17,16 +17,10 @@ from metaplast.terms.algebra import W, outer, post, pre, scalar
 from metaplast.terms.term import Synapses, Term, full_update
 
 each = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-# What the default suite takes of long tests: each kind of system, an eligibility, and limits.
-SHORT = (
-    "stack, fixed", "stack, plastic", "test recurrent", "recurrent, delayed", "stack, strict",
-    "choice, delayed", "leaky, rates, each step", "stack, eligible", "perturbed", "fixed point",
-    "reservoir, pen", "leaky, bounds",
-)  # fmt: skip
 each_kind = pytest.mark.parametrize(
     "setting",
     [
-        pytest.param(setting, id=name, marks=() if name in SHORT else pytest.mark.slow)
+        pytest.param(setting, id=name, marks=() if name in KINDS else pytest.mark.slow)
         for name, setting in SETTINGS.items()
     ],
 )
