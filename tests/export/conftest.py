@@ -1,6 +1,7 @@
 """What the tests of exported programs share."""
 
 import sys
+import types
 
 import pytest
 
@@ -30,3 +31,17 @@ def in_process(monkeypatch):
     yield
     for name in ("exported", "driver"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Return a function that runs a program where nothing of metaplast can be imported."""
+
+    def run(text):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "metaplast"]:
+            monkeypatch.setitem(sys.modules, name, None)
+        program = types.ModuleType("program")
+        exec(compile(text, "program.py", "exec"), program.__dict__)
+        return program
+
+    return run

@@ -258,15 +258,14 @@ def test_a_file_that_hides_a_package_of_ours_is_named(tmp_path):
         "sys.exit(guard(discover.main, ['--list-terms']))"
     )
     files, programs = {}, []
-    for package in ("episodes", "rule_library"):
-        for form in ("{}.py", "{}/__init__.py"):
-            folder = tmp_path / f"{len(files)}"
-            file = folder / form.format(package)
-            file.parent.mkdir(parents=True)
-            # Were it run, the process would end with 3.
-            file.write_text("raise SystemExit(3)")
-            files[file] = package
-            programs.append([str(folder), ["-c"], [str(folder)], code])
+    for package, form in (("episodes", "{}.py"), ("rule_library", "{}/__init__.py")):
+        folder = tmp_path / package
+        file = folder / form.format(package)
+        file.parent.mkdir(parents=True)
+        # Were it run, the process would end with 3.
+        file.write_text("raise SystemExit(3)")
+        files[file] = package
+        programs.append([str(folder), ["-c"], [str(folder)], code])
     ended = run_forked(programs, tmp_path)
     for (file, package), (returned, _, errors) in zip(files.items(), ended, strict=True):
         assert returned == 2, errors
