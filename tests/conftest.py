@@ -1,6 +1,7 @@
 """Two workers share two cores: each, and every process it starts, takes one."""
 
 import contextlib
+import gc
 import hashlib
 import importlib.metadata
 import io
@@ -62,6 +63,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+def pytest_collection_finish():
+    """Let the garbage collector leave alone what stays to the end: all tests, and all modules."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def compiled_kernel(tmp_path_factory, request):
     """Load the fused kernels, for single and double precision; compile what is not on disk.
@@ -100,7 +106,11 @@ def compiled_kernel(tmp_path_factory, request):
                     from systems.fused_recurrent_example import fused
                     from systems.fused_recurrent_example import problem as of_recurrent
 
-                    fused(of_recurrent(dtype=getattr(torch, precision)))
+                    from metaplast.engines import get_engine
+
+                    given = of_recurrent(dtype=getattr(torch, precision))
+                    fused(given)
+                    get_engine("batched").run(given)  # Its scans are compiled too.
             if precision == "float32" and "compiling" in said.getvalue():
                 first.parent.mkdir(exist_ok=True)
                 first.write_text(numbers.getvalue())

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 # Whose figures become PNG files too; drawing those of all takes as long as many an experiment.
-PICTURED = ("ehebb", "information")
+PICTURED = ("ehebb", "bio")
 
 
 @pytest.fixture

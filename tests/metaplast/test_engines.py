@@ -20,7 +20,6 @@ from support import (
     named,
     random_problem,
 )
-from torch._dynamo.exc import TorchDynamoException
 
 from metaplast.base.errors import UserError
 from metaplast.engines import ENGINES, get_engine, unroll
@@ -418,7 +417,10 @@ def test_the_compiler_meets_no_cached_property_that_is_still_to_be_computed(monk
     assert {"nonlinearity", "objective", "shapes"} <= set(vars(fresh.learner.system))
 
 
+@pytest.mark.slow
 def test_a_step_that_torch_cannot_compile_is_refused_in_one_sentence(monkeypatch):
+    from torch._dynamo.exc import TorchDynamoException  # Its compiler takes seconds to load.
+
     def refuse(*_):
         raise TorchDynamoException("Unsupported: a lock.\n  Hint: none. See the manual.")
 

@@ -26,6 +26,12 @@ each_kind = pytest.mark.parametrize(
 )
 
 
+def test_no_kind_of_system_is_left_to_the_long_suite():
+    assert {SETTINGS[name].system.name for name in KINDS} == {
+        setting.system.name for setting in SETTINGS.values()
+    }
+
+
 def problem_of(setting, *, per_site=False, episodes=2, steps=5, size=None):
     learner = Learner(setting.system, setting.terms)
     shape = (learner.sites, len(setting.terms)) if per_site else (len(setting.terms),)
