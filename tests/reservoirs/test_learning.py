@@ -124,6 +124,7 @@ def test_runs_that_diverge_count_as_the_worst():
         assert learning.badness(run) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_real_drawings_are_learned_on(tmp_path):
     search = Search(generations=2, population=4)
     start = published("supertrex", PEN)

@@ -60,7 +60,15 @@ def products():
 
 @pytest.mark.parametrize("per_site", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("timing", TIMINGS, ids=lambda timing: timing.description)
+@pytest.mark.parametrize(
+    "timing",
+    [
+        pytest.param(
+            timing, id=timing.description, marks=pytest.mark.slow if index in (1, 2) else ()
+        )
+        for index, timing in enumerate(TIMINGS)
+    ],
+)
 @pytest.mark.parametrize("feedback", FEEDBACKS)
 def test_it_agrees_with_batched(feedback, timing, rule, per_site):
     if not is_served(feedback, timing):
