@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 from support import Clouds, assert_close, essence, normal, refusal, seeded
-from systems.settings import KINDS, SETTINGS
+from systems.settings import SETTINGS
 
 from episodes.planted import PlantedSampler
 from metaplast import DiscoveryConfig, Learner, Rule, discover
@@ -122,7 +122,7 @@ def test_the_gradient_to_log_tau_is_that_of_finite_differences(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in KINDS if SETTINGS[n].system.differentiable])
+@pytest.mark.parametrize("name", [n for n in SETTINGS if SETTINGS[n].system.differentiable])
 def test_engines_agree_on_it_in_every_system(name):
     setting = SETTINGS[name]
     terms = (*setting.terms, *remembering(setting.system))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import assert_close, assert_is_one_sentence, named, normal, random_problem, seeded
-from systems.settings import KINDS, SETTINGS
+from systems.settings import SETTINGS
 
 from metaplast import Learner, Rule, RuleOptimizer, UserError
 from metaplast.engines import get_engine
@@ -92,7 +92,7 @@ def test_engines_agree_and_gradients_are_those_of_finite_differences(feedback, p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_every_system_offers_traces_of_what_it_offers(name):
     setting = SETTINGS[name]
     group = setting.system.groups[0]
