@@ -22,6 +22,7 @@ from metaplast.engines.fused.program import (
     Integers,
     Numbers,
 )
+from metaplast.engines.fused.softplus import softplus
 
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)
@@ -151,6 +152,9 @@ def add_dots(
 @compiled
 def _softplus(s: Numbers, z: int, y: int, k: int, count: int, beta: Any) -> None:
     """Set y = log(1 + exp(βz))/β and k = σ'(z), both from exp(−|βz|)."""
+    if s.itemsize == 4:
+        softplus(s, z, s, y, s, k, count, beta)
+        return
     one, zero = s.dtype.type(1), s.dtype.type(0)
     for i in range(count):
         t = beta * s[z + i]
