@@ -54,7 +54,9 @@ class _Registers:
     def rounded(self, x: Any) -> Any:
         name = f"llvm.rint.v{self._to.count}f32"
         kind = ir.FunctionType(self._to.vector, [self._to.vector])
-        return self._builder.call(cgutils.get_or_insert_function(self._builder.module, kind, name), [x])
+        return self._builder.call(
+            cgutils.get_or_insert_function(self._builder.module, kind, name), [x]
+        )
 
     def power_of_two(self, exponent: Any) -> Any:
         """Return 2^n for whole numbers n from −126 to 127."""
