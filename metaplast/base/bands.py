@@ -7,7 +7,6 @@ column heads that show the level take it from here.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from metaplast.base.bootstrap import bca_bands
 from metaplast.base.seeds import numpy_generator
 
 Numbers = npt.NDArray[np.float64]
@@ -96,11 +96,10 @@ def mean_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> E
 
     Below `ENOUGH` values the band is Student's, mean ± t s/√n: resampled means of five values
     hardly leave their range, so bootstrap bands with a nominal level of 98 % cover 89 %. From
-    `ENOUGH` values on, the band is the BCa bootstrap of `scipy.stats.bootstrap`, which follows
-    skewed values. Its level is raised until a bootstrap of normal values is as wide as Student's
-    band (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). At a nominal 98 %,
-    coverage is 97 to 98 % for normal values at any n; for exponential values it is 93 % at n = 5,
-    95 % at 10 and 97 % at 20.
+    `ENOUGH` values on, the band is a BCa bootstrap, which follows skewed values. Its level is
+    raised until a bootstrap of normal values is as wide as Student's band (Hesterberg 2015, "What
+    Teachers Should Know About the Bootstrap"). At a nominal 98 %, coverage is 97 to 98 % for normal
+    values at any n; for exponential values it is 93 % at n = 5, 95 % at 10 and 97 % at 20.
 
     A single value says nothing about the spread: its band is the whole range of `limits`. Equal
     values have a band of zero width, because no method can tell how they would vary. If BCa returns
@@ -166,18 +165,10 @@ def _student(count: int, level: float) -> float:
 
 def _bootstrap(values: Numbers, level: float) -> tuple[Numbers, Numbers]:
     """Return the ends of BCa bands at the widened level; NaN if BCa fails."""
-    from scipy import stats
+    from scipy.special import ndtr
 
     width = _student(len(values), level) * math.sqrt(len(values) / (len(values) - 1))
-    with warnings.catch_warnings():
-        # If the values have no spread, BCa warns and returns NaN.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        interval = stats.bootstrap(
-            (values,), np.mean, axis=0, vectorized=True, method="BCa", n_resamples=RESAMPLES,
-            batch=100, confidence_level=1 - 2 * float(stats.norm.cdf(-width)),
-            rng=numpy_generator(0, "bands"),
-        ).confidence_interval  # fmt: skip
-    return np.asarray(interval.low), np.asarray(interval.high)
+    return bca_bands(values, float(ndtr(-width)), RESAMPLES, numpy_generator(0, "bands"))
 
 
 def _median_bands(values: Numbers, level: float) -> Ends:

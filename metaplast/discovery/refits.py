@@ -111,11 +111,7 @@ class Refits:
     def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:
         """Return the fit without the terms at some positions, not refitted."""
         rest = [k for k in fit.kept if k not in positions]
-        theta, learner = fit.theta.select(self._names(rest)), self.learner(rest, fit.taus)
-        seen = self._loops.evaluate(
-            LOOK, learner, theta, VALIDATION, lambda score: len(score) >= EARLIEST
-        )
-        return Fit(tuple(rest), theta, seen.score, fit.taus)
+        return self._look(rest, fit.theta.select(self._names(rest)), fit.taus)
 
     def learner(self, kept: Sequence[int], taus: Taus) -> Learner:
         """Return the learner with the terms at some positions of the pool, with learned τ."""
@@ -152,12 +148,21 @@ class Refits:
         settings = self._loops.config.refit_outer
         learner = self._loops.trained([self._pool[k] for k in kept], taus)
         settings = replace(settings, episodes=times * settings.episodes)
+
+        def give_up(loop: OuterLoop) -> bool:
+            """Return whether the rule is still hopeless halfway through its refit."""
+            if best is None or loop.progress.step != loop.steps // 2:
+                return False
+            halfway = self._look(kept, loop.fitted, {**taus, **loop.fitted_taus})
+            return self._is_hopeless(halfway.score, best)
+
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
             lambda: self._loops.make(
                 stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
             ),
+            give_up if settings.steps > 1 else None,
         )  # fmt: skip
         # The time constants of dropped terms stay, in case a term is put back.
         taus = {**taus, **loop.fitted_taus}
@@ -166,6 +171,16 @@ class Refits:
         score = self._loops.config.score_objective.score_scale.band(fit.score)
         self.tried.append(Tried(stage, fit.theta.names, score))
         return fit
+
+    def _look(self, kept: Sequence[int], theta: Coefficients, taus: Taus) -> Fit:
+        """Return a rule, measured on the first validation tasks."""
+        seen = self._loops.evaluate(
+            LOOK, self.learner(kept, taus), theta, VALIDATION, lambda score: len(score) >= EARLIEST
+        )
+        return Fit(tuple(kept), theta, seen.score, taus)
+
+    def _is_hopeless(self, score: Tensor, best: Fit) -> bool:
+        return is_hopeless(score, best.score, self._loops.config.least_gain)
 
     def _measured(
         self,
@@ -180,7 +195,7 @@ class Refits:
             """Return whether the first tasks show that the rule is hopeless."""
             if best is None or len(score) < EARLIEST:
                 return False
-            return is_hopeless(score, best.score, self._loops.config.least_gain)
+            return self._is_hopeless(score, best)
 
         found = self._loops.evaluate(name, self.learner(kept, taus), theta, purpose, enough)
         return Fit(tuple(kept), theta, found.score, taus)

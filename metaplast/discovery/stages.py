@@ -107,12 +107,19 @@ class Stages:
         """Return the scale of θ of a stage in the checkpoint; None if the stage is not in it."""
         return self._earlier[name]["scale"] if name in self._earlier else None
 
-    def run(self, name: str, make: Callable[[], OuterLoop]) -> OuterLoop:
+    def run(
+        self,
+        name: str,
+        make: Callable[[], OuterLoop],
+        give_up: Callable[[OuterLoop], bool] | None = None,
+    ) -> OuterLoop:
         """Run the loop of a stage to its end, from its checkpoint if there is one, and return it.
 
         Args:
             name: the name of the stage.
             make: makes the loop.
+            give_up: called before each step; True ends the stage there. A resumed loop that was
+                given up is asked again, so the answer may depend only on the loop.
 
         Raises:
             UserError: if the checkpoint does not fit the loop.
@@ -120,7 +127,7 @@ class Stages:
         loop = self._restored(name, make) if name in self._earlier else make()
         self.loops[name] = loop
         try:
-            loop.run(self._observe)
+            loop.run(self._observe, give_up)
         finally:
             # Also on an interrupt, so that everything computed is kept.
             self._save()

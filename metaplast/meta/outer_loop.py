@@ -93,6 +93,7 @@ class OuterLoop(SavedLoop):
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(trust=trust)
+        self._given_up = False
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
         found = timed_in(learner.system)
@@ -125,8 +126,8 @@ class OuterLoop(SavedLoop):
 
     @property
     def is_done(self) -> bool:
-        """True after the last step."""
-        return self.progress.step >= self.steps
+        """True after the last step, and once the loop was given up."""
+        return self._given_up or self.progress.step >= self.steps
 
     @property
     def steps(self) -> int:
@@ -280,8 +281,16 @@ class OuterLoop(SavedLoop):
                 u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
             u.copy_(torch.where(self.signs * u < 0, 0.0, u))
 
-    def run(self, observe: Callable[[OuterLoop, Record], None] | None = None) -> None:
-        """Take all remaining steps; `observe` is called after each.
+    def run(
+        self,
+        observe: Callable[[OuterLoop, Record], None] | None = None,
+        give_up: Callable[[OuterLoop], bool] | None = None,
+    ) -> None:
+        """Take all remaining steps.
+
+        Args:
+            observe: called after each step.
+            give_up: called before each step; True ends the loop there.
 
         Raises:
             StandstillError: if every episode diverged for many consecutive steps, including those
@@ -290,6 +299,9 @@ class OuterLoop(SavedLoop):
         if self.progress.history:
             self._refuse_standstill()
         while not self.is_done:
+            if give_up is not None and give_up(self):
+                self._given_up = True
+                break
             record = self.run_step()
             if observe is not None:
                 observe(self, record)

@@ -168,7 +168,7 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
         inverse = one / (one + m.backward.growth[before])
     change, left, right = m.backward, m.left, m.right
     place, bar = before * change.span, layer * change.span
-    block = block_of(width)
+    block, grows = block_of(width), p.backward.decays
     for i in range(0, rows, block):
         last = min(i + block, height)
         add_dots(m.b, at, i, last, width, d, jobs)
@@ -179,7 +179,7 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
             project_rows(m.b, at, i, last, width, d, net.c[layer], d, net.e[layer + 1])
         retreat_rows(
             m.b, m.b_bar, at, left, right, change, place, bar, layer, height, width, scale,
-            inverse, terms, rank if undo else 0, i, last,
+            inverse, terms, rank if undo else 0, grows, i, last,
         )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
         inverse = one / (one + m.forward.growth[before])
     change, left, right, rows = m.forward, m.left, m.right, net.widths[layer + 1]
     place, bar = before * change.span, layer * change.span
-    block = block_of(width)
+    block, grows = block_of(width), p.forward.decays
     for i in range(0, rows, block):
         last = min(i + block, height)
         if layer < layers - 1:
@@ -254,7 +254,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
             project_rows(m.w, at, i, last, width, d, z, d, net.y[layer])
         retreat_rows(
             m.w, m.w_bar, at, left, right, change, place, bar, layer, height, width, scale,
-            inverse, terms, rank if undo else 0, i, last,
+            inverse, terms, rank if undo else 0, grows, i, last,
         )  # fmt: skip
 
 

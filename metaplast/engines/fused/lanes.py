@@ -20,6 +20,8 @@ from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
 RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3; `sweeps` splits higher ones.
 TERMS = 5  # z̄ and three projections: 0 … 4.
 READ = TERMS
+# Added to a number of terms where the matrix neither grows nor decays.
+STILL = TERMS + 1
 
 
 def dot(rows: int, *, add: bool) -> Any:
@@ -119,7 +121,7 @@ class _Retreat(NamedTuple):
     scale: Any
     inverse: Any
 
-    def emit(self, to: Lanes, terms: int, rank: int, i: Any, *, undo: bool) -> None:
+    def emit(self, to: Lanes, terms: int, rank: int, i: Any, *, undo: bool, grows: bool) -> None:
         """Emit code for two rows from row i on."""
         m_rows, adjoint_rows = (
             to.rows(to.shift(m, i, self.width), self.width, 2) for m in (self.matrix, self.adjoint)
@@ -135,7 +137,9 @@ class _Retreat(NamedTuple):
                 [to.load(p, column) for p in group] for group in (rights, v_rows, v_bars)
             )
             for n, (m_row, adjoint_row) in enumerate(zip(m_rows, adjoint_rows, strict=True)):
-                bar = to.multiply(self.scale, to.load(adjoint_row, column))
+                bar = to.load(adjoint_row, column)
+                if grows:
+                    bar = to.multiply(self.scale, bar)
                 for factor, vector in zip(lefts, given, strict=True):
                     bar = to.add(factor[n], vector, bar)
                 to.store(bar, adjoint_row, column)
@@ -143,9 +147,11 @@ class _Retreat(NamedTuple):
                 if undo:
                     for factor, vector in zip(factors, vectors, strict=True):
                         cell = to.subtract(factor[n], vector, cell)
-                    cell = to.multiply(self.inverse, cell)
+                    if grows:
+                        cell = to.multiply(self.inverse, cell)
                     to.store(cell, m_row, column)
-                to.accumulate(growth, bar, cell)
+                if grows:
+                    to.accumulate(growth, bar, cell)
                 for r in range(rank):
                     to.accumulate(sums[n][r], bar, vectors[r])
                     returned[r] = to.add(factors[r][n], bar, returned[r])
@@ -154,7 +160,8 @@ class _Retreat(NamedTuple):
         for r, row in enumerate(to.rows(to.shift(self.a_bar, i), self.height, rank)):
             for n in range(2):
                 to.deposit(sums[n][r], row, n, add=False)
-        to.deposit(growth, self.growth_bar, 0, add=True)
+        if grows:
+            to.deposit(growth, self.growth_bar, 0, add=True)
 
 
 def _retreat(to: Lanes) -> None:
@@ -163,12 +170,13 @@ def _retreat(to: Lanes) -> None:
     terms, rank, first, last = (to.value() for _ in range(4))
     given = _Retreat._make((*pointers, height, width, scale, inverse))
 
-    def case(count: int, depth: int, undo: bool) -> None:
+    def case(count: int, depth: int, undo: bool, grows: bool) -> None:
         with to.loop(first, last, 2) as (i, _):
-            given.emit(to, count, depth, i, undo=undo)
+            given.emit(to, count, depth, i, undo=undo, grows=grows)
 
-    kinds = [(count, True) for count in range(TERMS)] + [(0, False)]
-    cases = [partial(case, count, depth, undo) for count, undo in kinds for depth in range(RANKS)]
+    kinds = [(count, True, True) for count in range(TERMS)] + [(0, False, True)]
+    kinds += [(count, True, False) for count in range(TERMS)]
+    cases = [partial(case, *kind[:1], depth, *kind[1:]) for kind in kinds for depth in range(RANKS)]
     word = ir.IntType(64)
     to.switch(to.builder.add(to.builder.mul(terms, word(RANKS)), rank), cases)
 
@@ -218,7 +226,8 @@ update_dot = intrinsic_of(_update_dot, 16)
 #     ā_ri = M̄_i · V_r,   V̄_r += a_ri M̄_i,   ḡ += M̄_i · M_i.
 #
 # (M, M̄, left, right, a, V, ā, V̄, ḡ, height, columns, g, h, terms, rank, first, last); left and a
-# are [·, height], right and V [·, columns]. With READ for terms, there are none and M stays.
+# are [·, height], right and V [·, columns]. With READ for terms, there are none and M stays. With
+# STILL added to terms, g and h are taken as 1, and ḡ stays.
 retreat = intrinsic_of(_retreat, 26)
 
 # For vectors whose length is a multiple of PAD; each vector is given as (array, offset).

@@ -51,6 +51,7 @@ class Side(NamedTuple):
         late: (u, Mᵀu) offsets that need an error first, likewise.
         slow: (u, Mᵀu) offsets where u is a trace, likewise.
         changes: whether any term changes the matrix.
+        decays: whether a term changes it in proportion to itself.
     """
 
     rows: Integers
@@ -63,6 +64,7 @@ class Side(NamedTuple):
     late: Integers
     slow: Integers
     changes: bool
+    decays: bool
 
 
 class Net(NamedTuple):
@@ -217,6 +219,7 @@ def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
         _jobs([places.jobs(name, x, late) for x in layers]),
         _jobs([places.trace_jobs(name, x) for x in layers]),
         bool(plasticity.entries or plasticity.decays),
+        bool(plasticity.decays),
     )
 
 

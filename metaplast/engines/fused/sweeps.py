@@ -22,6 +22,7 @@ from metaplast.engines.fused.program import (
     Integers,
     Numbers,
 )
+from metaplast.engines.fused.softplus import softplus
 
 _dot, _add_dot = lanes.dot(4, add=False), lanes.dot(4, add=True)
 _project = lanes.project(8)
@@ -54,7 +55,7 @@ def update_rows(
 def retreat_rows(
     m: Numbers, m_bar: Numbers, at: int, left: Numbers, right: Numbers, change: Pending, place: int,
     bar: int, layer: int, height: int, width: int, scale: Any, inverse: Any, terms: int, rank: int,
-    first: int, last: int,
+    grows: bool, first: int, last: int,
 ) -> None:  # fmt: skip
     """Take one step back for the rows from first to last, see `lanes.retreat`.
 
@@ -68,6 +69,7 @@ def retreat_rows(
         part = 0 if more else min(rank - done, _MOST)
         begins, ends = done + added == 0, not more and done + part >= rank
         counts = begins if reads else ends
+        some += 0 if grows or reads else lanes.STILL
         lanes.retreat(
             m, at, m_bar, at, left, added * height, right, added * width,
             change.a, place + done * height, change.v,
@@ -75,7 +77,7 @@ def retreat_rows(
             bar + done * width, change.growth_bar, layer if counts else unused, height, width,
             scale if begins else one, inverse if ends else one, some, part, first, last,
         )  # fmt: skip
-        done, added = done + part, added if reads else added + some
+        done, added = done + part, added if reads else added + some % lanes.STILL
         if ends:
             break
 
@@ -151,6 +153,9 @@ def add_dots(
 @compiled
 def _softplus(s: Numbers, z: int, y: int, k: int, count: int, beta: Any) -> None:
     """Set y = log(1 + exp(βz))/β and k = σ'(z), both from exp(−|βz|)."""
+    if s.itemsize == 4:
+        softplus(s, z, s, y, s, k, count, beta)
+        return
     one, zero = s.dtype.type(1), s.dtype.type(0)
     for i in range(count):
         t = beta * s[z + i]
@@ -221,5 +226,5 @@ def contract(
     one, left = m.dtype.type(1), change.a
     retreat_rows(
         m, m_bar, at, left, left, change, place, bar, layer, height, width, one, one, _NO_TERMS,
-        rank, 0, height,
+        rank, True, 0, height,
     )  # fmt: skip

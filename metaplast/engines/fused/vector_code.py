@@ -77,6 +77,36 @@ class Lanes:
         """Store a register at a column."""
         self.builder.store(register, self._cell(pointer, column), align=self._dtype.bitwidth // 8)
 
+    def first(self, count: Any) -> Any:
+        """Return a mask of the first `count` lanes."""
+        words = ir.VectorType(ir.IntType(64), self.count)
+        lanes = ir.Constant(words, list(range(self.count)))
+        single = self.builder.insert_element(
+            ir.Constant(words, ir.Undefined), count, ir.IntType(32)(0)
+        )
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.count), [0] * self.count)
+        counts = self.builder.shuffle_vector(single, ir.Constant(words, ir.Undefined), mask)
+        return self.builder.icmp_signed("<", lanes, counts)
+
+    def load_some(self, pointer: Any, column: Any, mask: Any) -> Any:
+        """Return the register at a column, zero where the mask is."""
+        cell = self._cell(pointer, column)
+        given = [cell, ir.IntType(32)(self._dtype.bitwidth // 8), mask, self.zero]
+        return self._masked("load", self.vector, given)
+
+    def store_some(self, register: Any, pointer: Any, column: Any, mask: Any) -> None:
+        """Store a register at a column, where the mask is set."""
+        cell = self._cell(pointer, column)
+        given = [register, cell, ir.IntType(32)(self._dtype.bitwidth // 8), mask]
+        self._masked("store", ir.VoidType(), given)
+
+    def _masked(self, what: str, result: Any, given: list[Any]) -> Any:
+        kind = "f32" if self.count == 16 else "f64"
+        name = f"llvm.masked.{what}.v{self.count}{kind}.p0"
+        signature = ir.FunctionType(result, [value.type for value in given])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, given)
+
     def _cell(self, pointer: Any, column: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(pointer, [column]), self.vector.as_pointer())
 
