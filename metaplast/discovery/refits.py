@@ -11,7 +11,8 @@ from torch import Tensor
 from metaplast.discovery.fits import Fit, is_hopeless
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, Tried, trial
-from metaplast.meta.outer_loop import OuterLoop, StandstillError
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.standstill import StandstillError
 from metaplast.systems.learner import Learner
 from metaplast.terms.clocks import Taus, retimed
 from metaplast.terms.coefficients import Coefficients

@@ -90,3 +90,14 @@ def _largest_term(
         for k, update in zip(learner.acting(group), updates, strict=True)
     }
     return max(sizes, key=lambda name: sizes[name], default="")
+
+
+def first_divergence(problem: Problem, finite: Tensor) -> list[Divergence]:
+    """Return where the first episode that diverged did so, in a list; empty if none did.
+
+    Args:
+        problem: the episodes.
+        finite: which of them did not diverge, [episode].
+    """
+    bad = (~finite).nonzero().flatten().tolist()
+    return [diagnose(problem.select(slice(bad[0], bad[0] + 1)))] if bad else []

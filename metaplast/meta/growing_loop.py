@@ -139,10 +139,10 @@ class GrowingLoop(OuterLoop):
 
         return probe(growth.settings, fitted, before, growth.active, self.signs, measure)
 
-    def _refuse_standstill(self, limit: int = 50) -> None:
+    def _refuse_standstill(self) -> None:
         """Refuse a standstill of the first terms; later, a candidate that causes one fails."""
         if not self.growth.is_fitted:
-            super()._refuse_standstill(limit)
+            super()._refuse_standstill()
 
     def _moving(self) -> dict[str, Any]:
         return super()._moving() | {"growth": self.growth.state()}

@@ -12,13 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError
 from metaplast.base.plain_data import check
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
-from metaplast.meta.divergence import diagnose
+from metaplast.meta.divergence import first_divergence
 from metaplast.meta.gradient import scaled_gradients, task_gradient
 from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
@@ -27,6 +26,7 @@ from metaplast.meta.record import Record, record_of
 from metaplast.meta.saved_loop import Progress, SavedLoop
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import sign_of
+from metaplast.meta.standstill import refuse_standstill
 from metaplast.systems.learner import Learner
 from metaplast.systems.timed import timed_in
 from metaplast.tasks.source import EpisodeSampler
@@ -35,10 +35,6 @@ from metaplast.terms.coefficients import Coefficients
 
 # Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
 EXPLAINED = 5
-
-
-class StandstillError(UserError):
-    """Every episode of many outer steps diverged, so the search makes no progress."""
 
 
 class OuterLoop(SavedLoop):
@@ -225,20 +221,14 @@ class OuterLoop(SavedLoop):
             self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
 
     def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
-        bad = (~finite).nonzero().flatten().tolist()
-        if not bad or len(self.progress.divergences) >= EXPLAINED:
+        if len(self.progress.divergences) >= EXPLAINED:
             return []
-        first = problem.select(slice(bad[0], bad[0] + 1))
-        return [f"{self.stage}, outer step {self.progress.step}: {diagnose(first)}"]
+        where = f"{self.stage}, outer step {self.progress.step}"
+        return [f"{where}: {each}" for each in first_divergence(problem, finite)]
 
-    def _refuse_standstill(self, limit: int = 50) -> None:
-        last = self.progress.history[-limit:]
-        if len(last) == limit and all(r.non_finite == self.settings.meta_batch for r in last):
-            raise StandstillError(
-                f"every episode of the last {limit} outer steps diverged "
-                f"({self.progress.divergences[-1]}); lower --meta-lr or --shots, or leave that "
-                f"term out."
-            )
+    def _refuse_standstill(self) -> None:
+        progress = self.progress
+        refuse_standstill(progress.history, progress.divergences, self.settings.meta_batch)
 
     def _went_back(self, finite: Tensor) -> bool:
         """Undo the last step if a task diverged after it; return whether it was undone."""

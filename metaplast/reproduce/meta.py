@@ -16,8 +16,9 @@ from metaplast.discovery.result import SEARCH
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.settings import SelectionSettings
 from metaplast.engines import Engine, Outcome, Problem
-from metaplast.meta.outer_loop import OuterLoop, StandstillError
+from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
+from metaplast.meta.standstill import StandstillError
 from metaplast.online.probes import Probe, Snapshot
 from metaplast.reproduce.experiment import Setting, decisive, plain
 from metaplast.reproduce.table import AT, DIVERGED, Row

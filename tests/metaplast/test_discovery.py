@@ -14,7 +14,7 @@ from metaplast.discovery.discover import discover
 from metaplast.discovery.result import SEARCH
 from metaplast.discovery.run import CONFIG, Discovery, write_config
 from metaplast.discovery.stages import CHECKPOINT, Stages
-from metaplast.meta.outer_loop import StandstillError
+from metaplast.meta.standstill import StandstillError
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.watch import stages_in_words

@@ -12,8 +12,9 @@ from metaplast.base.errors import UserError
 from metaplast.engines import Outcome, get_engine
 from metaplast.meta.backtracking import Backtracking
 from metaplast.meta.learned_theta import LearnedTheta
-from metaplast.meta.outer_loop import EXPLAINED, OuterLoop, StandstillError
+from metaplast.meta.outer_loop import EXPLAINED, OuterLoop
 from metaplast.meta.settings import OuterSettings
+from metaplast.meta.standstill import StandstillError
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.terms.coefficients import Coefficients
