@@ -13,7 +13,8 @@ Arrays are contiguous. With n sweeps, N neurons in layers 1 … L, of which H ar
 - c, g [episode, sample, sweep + 1, H]: σ(z + p) − σ(z) and the slope there, at the start of each
   sweep and at the end.
 
-Functions of one example take the same without the first two axes. `sizes` are the widths of layers
+Functions of one example take the same without the first two axes; layers may be padded with zeros
+there, if the target is not. `sizes` are the widths of layers
 1 … L; `net` are `sizes`, the kind of activation, whether the output is a softmax, and η. This
 module imports numba.
 """
@@ -133,12 +134,14 @@ def _sweep(
     sizes, _, is_softmax, eta = net
     output, hidden, zero = top_tools[1][2], y.shape[0], z[0] - z[0]
     es, qs = e[sweep], q[sweep]
-    for j in range(output.shape[0]):
+    end = hidden + target.shape[0]
+    for j in range(target.shape[0]):
         output[j] = z[hidden + j]
     if sweep > 0:
-        for j in range(output.shape[0]):
+        for j in range(target.shape[0]):
             output[j] += p[sweep - 1, hidden + j]
-    _output_error(is_softmax, output, target, es[hidden:], top_tools)
+    _output_error(is_softmax, output, target, es[hidden:end], top_tools)
+    es[end:] = 0
     for j in range(hidden):
         epsilon[j] = c[sweep, j] - (d[sweep - 1, j] if sweep > 0 else zero)
         es[j] = epsilon[j] * g[sweep, j]
@@ -151,7 +154,7 @@ def _sweep(
 
 
 @compiled
-def _relax_one(
+def relax_one(
     w: Array, net: Any, z: Array, y: Array, target: Array, tools: Any, top_tools: Any,
     p: Array, q: Array, d: Array, e: Array, c: Array, g: Array, epsilon: Array, errors: Array,
 ) -> None:  # fmt: skip
@@ -186,7 +189,7 @@ def relax(
     for i in range(z.shape[0]):
         w = weights[i, :0] if is_known else weights[i]
         for s in range(z.shape[1]):
-            _relax_one(
+            relax_one(
                 w, net, z[i, s], y[i, s], target[i, s], tools, top_tools, p[i, s], q[i, s],
                 d[i, s], e[i, s], c[i, s], g[i, s], epsilon[i, s], errors[i, s],
             )  # fmt: skip
@@ -253,7 +256,7 @@ def _predictions_adjoint(
 
 
 @compiled
-def _adjoint_of_one(
+def adjoint_of_one(
     w: Array, net: Any, y: Array, target: Array, tools: Any, d: Array, e: Array, c: Array,
     g: Array, bars: Array, xb: Array, errors_bar: Array, db: Array,
     p_bar: Array, q_bar: Array, zb: Array, yb: Array,
@@ -264,7 +267,8 @@ def _adjoint_of_one(
     eb, cb, change = bars[0], bars[1, :hidden], bars[2, :hidden]
     zb[:] = 0
     yb[:] = 0
-    eb[:] = errors_bar
+    for j in range(eb.shape[0]):
+        eb[j] = errors_bar[j]
     # The last stage only forms errors from the last ε.
     _errors_adjoint(net, y, k, sweeps, sweeps - 1, d, c, g, eb, xb, cb, yb)
     for stage in range(sweeps, 0, -1):
@@ -282,10 +286,12 @@ def _adjoint_of_one(
         for j in range(hidden):
             cb[j] += xb[j]
             db[j] -= xb[j]
-        out = p_bar[sweep - 1, hidden:] if sweep > 0 else eb[hidden:]
-        _output_adjoint(is_softmax, e[sweep, hidden:], target, xb[hidden:], out)
-        for j in range(out.shape[0]):
-            zb[hidden + j] += out[j]
+        out = p_bar[sweep - 1] if sweep > 0 else eb
+        end = hidden + target.shape[0]
+        _output_adjoint(is_softmax, e[sweep, hidden:end], target, xb[hidden:end], out[hidden:end])
+        out[end:] = 0
+        for j in range(hidden, end):
+            zb[j] += out[j]
 
 
 @compiled
@@ -300,7 +306,7 @@ def relax_adjoint(
     """
     for i in range(y.shape[0]):
         for s in range(y.shape[1]):
-            _adjoint_of_one(
+            adjoint_of_one(
                 weights[i], net, y[i, s], target[i, s], tools, d[i, s], e[i, s], c[i, s], g[i, s],
                 bars, epsilon_bar[i, s], errors_bar[i, s], d_bar[i, s], p_bar[i, s], q_bar[i, s],
                 z_bar[i, s], y_bar[i, s],

@@ -21,6 +21,7 @@ from metaplast.engines.fused.program import (
     Program,
     Side,
 )
+from metaplast.engines.fused.relaxing import relax_adjoint, relaxation_factors
 from metaplast.engines.fused.sweeps import (
     add_dots,
     block_of,
@@ -40,10 +41,12 @@ def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
     net, s, base = p.net, m.signals, turn * p.net.signals
     copy(m.history, t * net.saved, s, base, net.saved)
     load_image(net, task, t, s, base)
-    for level in range(net.lowest, net.widths.shape[0] - 1):
+    levels = 1 if net.relaxes else net.widths.shape[0] - 1
+    for level in range(net.lowest, levels):
         c, e, k = base + net.c[level], base + net.e[level], base + net.k[level]
         multiply(s, e, s, c, s, k, net.pads[level])
-    output_error(net, task.label[t], s, base)
+    if not net.relaxes:
+        output_error(net, task.label[t], s, base)
     form_changes(p, m, task, turn)
 
 
@@ -184,16 +187,18 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
 
 
 @inlined
-def _errors_adjoint(p: Program, m: Memory, task: Task, turn: int, undo: bool) -> None:
+def _errors_adjoint(p: Program, m: Memory, task: Task, label: int, turn: int, undo: bool) -> None:
     """Carry the adjoints of all errors up to the output error."""
     net, d, base = p.net, m.adjoints, turn * p.net.signals
     for layer in range(net.w.shape[0] - 1):
         if net.source == PLASTIC:
             _backward_matrix(p, m, task, layer, turn, undo)
-        elif layer >= net.lowest:
+        elif layer >= net.lowest and (layer == 0 or not net.relaxes):
             _carried_adjoint(p, m, layer, base, task.beta)
         jobs = p.forward.late[layer]
         carry_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, jobs)
+    if net.relaxes:
+        relax_adjoint(p, m, label, base)
 
 
 @compiled
@@ -208,7 +213,8 @@ def _output_adjoint(p: Program, m: Memory, base: int) -> None:
     )  # fmt: skip
     total = s.dtype.type(0)
     for i in range(net.widths[last]):
-        d[y + i] += d[e + i]
+        if not net.relaxes:
+            d[y + i] += d[e + i]
         total += d[y + i] * s[base + y + i]
     for i in range(net.widths[last]):
         d[z + i] += s[base + y + i] * (d[y + i] - total)
@@ -219,8 +225,10 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
     """Gather everything that the step adds to the adjoint of a W; z̄ is filled in row by row."""
     net = p.net
     height, width = net.pads[layer + 1], net.pads[layer]
-    copy(m.signals, base + net.y[layer], m.right, 0, width)
+    copy(m.signals, base + net.f[layer], m.right, 0, width)
     terms = _job_factors(p.forward, layer, m, base, ONE, height, width)
+    if net.relaxes and layer > 0:
+        return relaxation_factors(p, m, layer, terms, height, width)
     if net.source == SYMMETRIC and not net.detached and layer >= net.lowest:
         terms = _factor(m, base, terms, net.e[layer + 1], height, net.c[layer], width)
     return terms
@@ -234,7 +242,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
     height, width, at = net.pads[layer + 1], net.pads[layer], net.w[layer]
     slot, before = turn * layers + layer, (1 - turn) * layers + layer
     rank, one = p.forward.rows.shape[1], d.dtype.type(1)
-    y, z, k = net.y[layer + 1], net.z[layer + 1], base + net.k[layer + 1]
+    y, z, k = net.f[layer + 1], net.z[layer + 1], base + net.k[layer + 1]
     terms = _forward_factors(p, m, layer, base)
     scale, inverse = one + m.forward.growth[slot], one
     if undo:
@@ -251,7 +259,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
         for row in range(i, last):
             left[row] = d[z + row]
         if layer > 0:
-            project_rows(m.w, at, i, last, width, d, z, d, net.y[layer])
+            project_rows(m.w, at, i, last, width, d, z, d, net.f[layer])
         retreat_rows(
             m.w, m.w_bar, at, left, right, change, place, bar, layer, height, width, scale,
             inverse, terms, rank if undo else 0, i, last,
@@ -271,7 +279,7 @@ def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: boo
     traces_adjoint(p, m, turn)
     _clear(m.forward)
     _clear(m.backward)
-    _errors_adjoint(p, m, task, turn, undo)
+    _errors_adjoint(p, m, task, task.label[t], turn, undo)
     _output_adjoint(p, m, turn * p.net.signals)
     for layer in range(p.net.w.shape[0] - 2, -1, -1):
         _forward_matrix(p, m, layer, turn, undo)
