@@ -19,5 +19,5 @@ def test_the_best_factor_is_found_wherever_it_is(best):
 def test_among_equals_the_nearest_to_one_is_taken_and_the_search_ends():
     assert best_factor(lambda _: 0.5)[0] == 1
     factor, tried = best_factor(lambda f: f)
-    assert factor == max(tried) * 1.0 == pytest.approx(STEP**MOST, rel=1e-4)
+    assert factor == pytest.approx(max(tried)) == pytest.approx(STEP**MOST)
     assert best_factor(lambda f: min(f, 2.0))[0] == pytest.approx(2)

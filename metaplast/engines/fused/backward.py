@@ -6,6 +6,7 @@ change. So each step takes one pass over W and its adjoint together.
 
 from __future__ import annotations
 
+from metaplast.engines.fused.carried import carried_adjoint, gain_adjoint
 from metaplast.engines.fused.forward import form_changes, load_image, output_error
 from metaplast.engines.fused.functions import functions_adjoint
 from metaplast.engines.fused.jit import ONE, ZERO, compiled, inlined
@@ -13,11 +14,7 @@ from metaplast.engines.fused.lanes import clear, copy, multiply
 from metaplast.engines.fused.memory import Memory, Pending, Task
 from metaplast.engines.fused.program import (
     PLASTIC,
-    SIGNED,
-    SOFTPLUS,
     SYMMETRIC,
-    TANH,
-    Net,
     Program,
     Side,
 )
@@ -25,7 +22,6 @@ from metaplast.engines.fused.relaxing import relax_adjoint, relaxation_factors
 from metaplast.engines.fused.sweeps import (
     add_dots,
     block_of,
-    carry,
     carry_jobs,
     contract,
     project_rows,
@@ -78,61 +74,6 @@ def _clear(at: Pending) -> None:
 
 
 @compiled
-def _gain_adjoint(
-    net: Net, m: Memory, level: int, base: int, first: int, count: int, beta: float
-) -> None:
-    """e = c ⊙ σ': c̄ += ē ⊙ σ',  ȳ += ē ⊙ c ⊙ dσ'/dy, for some neurons of a level."""
-    s, d = m.signals, m.adjoints
-    one = s.dtype.type(1)
-    y, k, c, e = (net.y[level], net.k[level], net.c[level], net.e[level])
-    for i in range(first, first + count):  # Blocks may be shorter than a register.
-        d[c + i] += d[e + i] * s[base + k + i]
-    if level == 0:
-        return
-    if net.activation == SOFTPLUS:
-        for i in range(first, first + count):
-            slope = beta * (one - s[base + k + i])
-            d[y + i] += d[e + i] * s[base + c + i] * slope
-    elif net.activation == TANH:
-        for i in range(first, first + count):
-            slope = -(s[base + y + i] + s[base + y + i])
-            d[y + i] += d[e + i] * s[base + c + i] * slope
-
-
-@compiled
-def _signed_carry(m: Memory, net: Net, layer: int) -> None:
-    """ē_{ℓ} += (|M|ᵀ ⊙ sign W) c̄."""
-    d, width, at = m.adjoints, net.pads[layer], net.w[layer]
-    for i in range(net.widths[layer + 1]):
-        total = d.dtype.type(0)
-        for j in range(width):
-            cell = at + i * width + j
-            if m.w[cell] > 0:
-                total += m.b[cell] * d[net.c[layer] + j]
-            elif m.w[cell] < 0:
-                total -= m.b[cell] * d[net.c[layer] + j]
-        d[net.e[layer + 1] + i] += total
-
-
-@inlined
-def _carried_adjoint(p: Program, m: Memory, layer: int, base: int, beta: float) -> None:
-    """Carry the adjoint of a level's error to the error that it was computed from."""
-    net, d = p.net, m.adjoints
-    last = net.widths.shape[0] - 1
-    _gain_adjoint(net, m, layer, base, ZERO, net.widths[layer], beta)
-    height, width = net.pads[layer + 1], net.pads[layer]
-    c, to = net.c[layer], net.e[layer + 1]
-    if net.source == SYMMETRIC:
-        carry(m.w, net.w[layer], height, width, d, c, d, to)
-    elif net.source == SIGNED:
-        _signed_carry(m, net, layer)
-    elif net.direct:
-        carry(m.b, net.b[layer], net.pads[last], width, d, c, d, net.e[last])
-    else:
-        carry(m.b, net.b[layer], height, width, d, c, d, to)
-
-
-@compiled
 def _factor(m: Memory, base: int, term: int, u: int, height: int, p: int, width: int) -> int:
     """Record that the step adds u ⊗ p̄ to a matrix's adjoint."""
     copy(m.signals, base + u, m.left, term * height, height)
@@ -176,7 +117,7 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
         last = min(i + block, height)
         add_dots(m.b, at, i, last, width, d, jobs)
         if carried:
-            _gain_adjoint(net, m, layer, base, i, min(block, rows - i), task.beta)
+            gain_adjoint(net, m, layer, base, i, min(block, rows - i), task.beta)
             for row in range(i, last):
                 left[row] = d[net.c[layer] + row]
             project_rows(m.b, at, i, last, width, d, net.c[layer], d, net.e[layer + 1])
@@ -194,7 +135,7 @@ def _errors_adjoint(p: Program, m: Memory, task: Task, label: int, turn: int, un
         if net.source == PLASTIC:
             _backward_matrix(p, m, task, layer, turn, undo)
         elif layer >= net.lowest and (layer == 0 or not net.relaxes):
-            _carried_adjoint(p, m, layer, base, task.beta)
+            carried_adjoint(p, m, layer, base, task.beta)
         jobs = p.forward.late[layer]
         carry_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, jobs)
     if net.relaxes:

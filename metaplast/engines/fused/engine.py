@@ -187,10 +187,6 @@ def _system_refusal(learner: Learner) -> str | None:
             f"the fused engine does not know the feedback {system.feedback.name}; "
             f"use --engine batched."
         )
-    if source_of(system) == "relaxed" and system.layers < 2:
-        return (
-            "the fused engine relaxes stacks of at least two layers, got one; use --engine batched."
-        )
     return None
 
 

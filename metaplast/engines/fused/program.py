@@ -13,10 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metaplast.engines.fused.places import NONE, Places, padded
+from metaplast.engines.fused.relaxation import Relaxation
 from metaplast.engines.fused.served import source_of, stack_of
-from metaplast.scans.activations import KINDS as SCANNED
-from metaplast.scans.activations import make_tools
-from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import Kind, Projection, Signal
 from metaplast.terms.compiled import Entry
@@ -131,26 +129,6 @@ class Traces(NamedTuple):
     size: int
 
 
-class Relaxation(NamedTuple):
-    """The relaxation of the activities, for `metaplast.scans.relaxation_kernel`.
-
-    Attributes:
-        sizes: padded neurons of layers 1 … L.
-        sigma: the kind of activation there.
-        is_softmax: true.
-        eta: the step of a sweep.
-        sweeps: their number; 0 if nothing relaxes.
-        constants: see `make_tools`.
-    """
-
-    sizes: Integers
-    sigma: int
-    is_softmax: bool
-    eta: Any
-    sweeps: int
-    constants: Numbers
-
-
 class Program(NamedTuple):
     """The whole learner: net, forward and backward plasticity, traces.
 
@@ -204,16 +182,8 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
     )
     forward, backward = _side(places, "W", dtype), _side(places, "B", dtype)
     traces = _traces(places, dtype)
-    relaxation = _relaxation(stack, pads, np.dtype(dtype).type)
+    relaxation = Relaxation.of(stack, pads, np.dtype(dtype).type)
     return Program(net, forward, backward, _lost(places), _maps(places), traces, relaxation)
-
-
-def _relaxation(stack: FullyConnected, pads: list[int], number: Any) -> Relaxation:
-    """Return the relaxation of a stack, see `Relaxation`."""
-    given, sigma = stack.feedback.relaxation, stack.nonlinearity
-    sizes, constants = np.array(pads[1:], np.int64), make_tools(sigma.beta, 1, number)[0]
-    eta, sweeps = (0.0, 0) if given is None else (given.eta, given.n)
-    return Relaxation(sizes, SCANNED[sigma.kind], True, number(eta), sweeps, constants)
 
 
 def _maps(places: Places) -> Integers:

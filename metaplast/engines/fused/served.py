@@ -29,7 +29,8 @@ def source_of(stack: FullyConnected) -> str | None:
     """Return how the kernel finds a stack's errors: as `Feedback.kernel` says, or "relaxed"."""
     feedback = stack.feedback
     if type(feedback) is PredictiveCoding and feedback.settings.variant == "strict":
-        return "relaxed"
+        # In a single layer, nothing relaxes.
+        return "relaxed" if stack.layers > 1 else "symmetric"
     return feedback.kernel
 
 
