@@ -155,7 +155,8 @@ def _relaxing_shapes(program: Program) -> _Shapes:
     shapes = dict.fromkeys(("p", "e", "p_bar"), (n, total))
     shapes |= dict.fromkeys(("q", "d", "q_bar"), (n, hidden))
     shapes |= dict.fromkeys(("c", "g"), (n + 1, hidden))
-    shapes |= {"rows": (8, total), "hidden": (2, hidden), "work": (5, hidden), "top": (5, outputs)}
+    shapes |= {"layers": (8, total), "hidden": (2, hidden)}
+    shapes |= {"work": (5, hidden), "top": (5, outputs)}
     return {**shapes, "target": (outputs,)}
 
 

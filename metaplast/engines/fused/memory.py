@@ -45,8 +45,8 @@ class Relaxing(NamedTuple):
     Attributes:
         p, q, d, e, c, g: what one example relaxes through, sweep by sweep.
         p_bar, q_bar: adjoints of the products.
-        rows: ε, errors, adjoints of ε, of errors and of z, and three for intermediate results, each
-            for layers 1 … L.
+        layers: ε, errors, adjoints of ε, of errors and of z, and three for intermediate results,
+            each for layers 1 … L.
         hidden: adjoints of d and of the activities, for hidden layers.
         target: the label's one-hot vector.
         work, top: memory of the activations, and of the softmax; bits, top_bits: views of it.
@@ -60,7 +60,7 @@ class Relaxing(NamedTuple):
     g: Numbers
     p_bar: Numbers
     q_bar: Numbers
-    rows: Numbers
+    layers: Numbers
     hidden: Numbers
     target: Numbers
     work: Numbers

@@ -27,7 +27,7 @@ def _relax_into(p: Program, m: Memory, label: int, base: int, errors: Numbers) -
         m.w[net.w[1] :], (r.sizes, r.sigma, r.is_softmax, r.eta), s[z : z + total],
         s[f : f + hidden], room.target, (r.constants, room.work, room.bits),
         (r.constants, room.top, room.top_bits), room.p, room.q, room.d, room.e, room.c, room.g,
-        room.rows[_EPSILON], errors,
+        room.layers[_EPSILON], errors,
     )  # fmt: skip
 
 
@@ -47,8 +47,8 @@ def relax_adjoint(p: Program, m: Memory, label: int, base: int) -> None:
     """Carry the adjoints of y and e to those of f, z, and the products of the sweeps."""
     net, s, d, r, room = p.net, m.signals, m.adjoints, p.relaxation, m.relaxing
     hidden, total, f = room.d.shape[1], room.p.shape[1], base + net.f[1]
-    _relax_into(p, m, label, base, room.rows[_ERRORS])
-    moved, rows = room.hidden[_MOVED_BAR], room.rows
+    _relax_into(p, m, label, base, room.layers[_ERRORS])
+    moved, rows = room.hidden[_MOVED_BAR], room.layers
     for i in range(hidden):
         moved[i] = d[net.y[1] + i]
     rows[_EPSILON_BAR, :] = 0
