@@ -29,7 +29,10 @@ from metaplast.terms.term import Synapses
 # Those of the fully connected stack.
 FEEDBACKS = tuple(name for name, f in all_feedbacks().items() if "fully-connected" in f.systems)
 # Those that the fused engine serves.
-FUSED_FEEDBACKS = tuple(n for n in FEEDBACKS if all_feedbacks()[n].kernel is not None)
+FUSED_FEEDBACKS = (
+    *(n for n in FEEDBACKS if all_feedbacks()[n].kernel is not None),
+    "predictive-coding:strict,eta=0.2,n=3",
+)
 # Those of pools that the fully connected stack can read.
 TERMS = tuple(t for t in all_terms().values() if t.in_pool and t.signals <= OFFERED)
 FORWARD = tuple(term for term in TERMS if not term.is_backward)

@@ -122,7 +122,9 @@ class CompiledEngine(BatchedEngine):
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
             _evaluate_cached(problem.learner.system)
-            self._steppers[key] = Stepper(problem.learner, _compile, scans=prepare_for_compiler())
+            self._steppers[key] = Stepper(
+                problem.learner, _compile, scans=prepare_for_compiler(), joint=False
+            )
         return self._steppers[key]
 
 

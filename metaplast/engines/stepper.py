@@ -93,6 +93,7 @@ class Stepper:
         learner: the learner that takes the step.
         wrap: applied to the step and to its adjoint, for example to compile them.
         scans: whether a recurrence over time may be one operation; see `metaplast.scans`.
+        joint: whether that holds for a recurrence through several matrices, too.
 
     Attributes:
         moving: names of the matrices that a step changes.
@@ -108,9 +109,10 @@ class Stepper:
         wrap: Wrap = lambda function: function,
         *,
         scans: bool = True,
+        joint: bool = True,
     ) -> None:
         self.learner = learner
-        self._scans = scans
+        self._scans, self._joint = scans, joint
         self.moving = learner.moving
         shapes = learner.system.shapes
         self.fixed = tuple(name for name in shapes if name not in self.moving)
@@ -137,7 +139,7 @@ class Stepper:
         return View(ordered, dict(zip(self.carried, before.carry, strict=True)))
 
     def _tape(self, known: Sequence[Tensor] | None = None) -> ProductTape:
-        return ProductTape(known, scans=self._scans)
+        return ProductTape(known, scans=self._scans, joint=self._joint)
 
     def _step(self, start: Start, tape: ProductTape) -> Step:
         return self.learner.changes(self._view(start.before, tape), start.theta, start.example)

@@ -57,7 +57,7 @@ def inlined(function: Function) -> Function:
 
 
 @inlined
-def _powers(k: Array, work: Array, bits: Array) -> None:
+def powers(k: Array, work: Array, bits: Array) -> None:
     """work[0] ← e^r − 1 and work[1] ← 2^p for x = work[0] ≤ 0, where x = p ln 2 + r."""
     x, power = work[0], work[1]
     least, per, magic, high, low = k[6], k[7], k[8], k[9], k[10]
@@ -98,7 +98,7 @@ def _tanh(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
     x, power = work[0], work[1]
     for i in range(n):
         x[i] = -two * abs(z[i])
-    _powers(k, work, bits)
+    powers(k, work, bits)
     for i in range(n):
         v = x[i] * power[i] + (power[i] - one)
         v = v / (two + v)
@@ -113,7 +113,7 @@ def _softplus(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
     x, power = work[0], work[1]
     for i in range(n):
         x[i] = -abs(beta * z[i])
-    _powers(k, work, bits)
+    powers(k, work, bits)
     for i in range(n):
         u = power[i] + power[i] * x[i]
         s = u / (two + u)
@@ -172,7 +172,7 @@ def slope(sigma: int, y: Array, out: Array, k: Array, work: Array, bits: Array) 
         for i in range(n):
             v = -beta * y[i]
             x[i] = zero if v > zero else v
-        _powers(k, work, bits)
+        powers(k, work, bits)
         for i in range(n):
             out[i] = (one - power[i]) - x[i] * power[i]
     elif sigma == RELU:

@@ -17,7 +17,10 @@ Arrays are contiguous, with n neurons:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -30,12 +33,33 @@ Array = Any
 
 def compiled(function: Function) -> Function:
     """Return `function` compiled by numba on first use; kept on disk where that is possible."""
+    return _compiled(function, {"contract", "nsz", "arcp"})
+
+
+def reordered(function: Function) -> Function:
+    """Return `function` compiled so that sums may be reordered: for dot products, in parallel."""
+    return _compiled(function, {"contract", "nsz", "arcp", "reassoc"})
+
+
+def _compiled(function: Function, flags: set[str]) -> Function:
     njit: Any = numba.njit  # numba's stub omits options.
-    options = {"fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
+    function.__qualname__ = f"{function.__qualname__}_{_fingerprint()}"
+    options = {"fastmath": flags, "error_model": "numpy", "nogil": True}
     try:
         return cast(Function, njit(cache=True, **options)(function))
     except RuntimeError:  # There is no folder in which compiled code could be kept.
         return cast(Function, njit(**options)(function))
+
+
+@cache
+def _fingerprint() -> str:
+    """Return a name for the source of all loops.
+
+    numba notices when a function's own file changed, but not when another did whose functions it
+    calls. With this in a function's name, stale code is never run.
+    """
+    contents = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(contents).hexdigest()[:16]
 
 
 @inlined

@@ -50,6 +50,7 @@ class ErrorPass:
         lowest: 0 if e_0 is needed, else 1.
         objective_error: z_L → e_L, for feedbacks that also need it at other outputs; None if only
             the loss of this output is known.
+        nets: z_1 … z_L, each [episode, sample, neuron]; empty if they are not known.
     """
 
     weights: Sequence[Operator]
@@ -59,6 +60,7 @@ class ErrorPass:
     activation: Activation
     lowest: int = 0
     objective_error: Callable[[Tensor], Tensor] | None = None
+    nets: Sequence[Tensor] = ()
 
     @property
     def levels(self) -> range:

@@ -18,6 +18,7 @@ from metaplast.systems.drawn import DrawnSystem
 from metaplast.systems.feedback import ErrorPass, Feedback, feedback_for, get_feedback
 from metaplast.systems.initialisation import Init
 from metaplast.systems.kind import SystemKind, SystemRequest, require_no_argument
+from metaplast.systems.objective import ErrorAt
 from metaplast.systems.state import View
 from metaplast.systems.system import Examples, Group, Presented
 from metaplast.terms.algebra import B, Signal, W, post, pre
@@ -30,11 +31,13 @@ MOST_WIDTH, MOST_LAYERS = 1_000_000, 1000
 class Forward(NamedTuple):
     """Signals of a forward pass.
 
-    `activities` are y_0 = x, …, y_L, each [episode, sample, neuron]; `output` = z_L.
+    `activities` are y_0 = x, …, y_L, each [episode, sample, neuron]; `output` = z_L. `nets` are
+    z_1 … z_L; empty if they are not known.
     """
 
     activities: tuple[Tensor, ...]
     output: Tensor
+    nets: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,12 @@ class FullyConnected(DrawnSystem):
             x: [episode, sample, input].
         """
         activate = self.nonlinearity.apply
-        activities = [x]
+        activities, nets = [x], []
         for weight in weights[:-1]:
-            activities.append(activate(weight.matmul(activities[-1])))
+            nets.append(weight.matmul(activities[-1]))
+            activities.append(activate(nets[-1]))
         output = weights[-1].matmul(activities[-1])
-        return Forward((*activities, self.objective.activity(output)), output)
+        return Forward((*activities, self.objective.activity(output)), output, (*nets, output))
 
     def output(self, view: View, inputs: Tensor) -> Tensor:
         """Return z_L, [episode, sample, output]."""
@@ -154,8 +158,7 @@ class FullyConnected(DrawnSystem):
 
     def error_of(self, target: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function z_L → e_L for targets [episode, sample, …]."""
-        objective = self.objective
-        return lambda output: objective.checked_error(output, target)
+        return ErrorAt(self.objective, target)
 
     def synapses(
         self,
@@ -204,7 +207,7 @@ class FullyConnected(DrawnSystem):
             error, error_at = output_error(forward.output), output_error
         return ErrorPass(
             view.weights, view.backward, forward.activities, error, self.nonlinearity, lowest,
-            error_at,
+            error_at, forward.nets,
         )  # fmt: skip
 
     def error_angles(self, view: View, query: Examples) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -191,6 +192,18 @@ class Objective(ABC):
             f"{what} must be finite numbers, got one that is not a number; repair it.",
         )
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorAt:
+    """The function z_L → e_L of an objective and a target."""
+
+    objective: Objective
+    target: Tensor
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Return e_L, [episode, sample, neuron]."""
+        return self.objective.checked_error(output, self.target)
 
 
 def all_objectives() -> Mapping[str, Objective]:

@@ -86,6 +86,13 @@ class Products(NamedTuple):
     found: Any
 
 
+# Products whose recurrence goes through several matrices: each operator, and whether it is
+# transposed.
+Slots = Sequence[tuple["Operator", bool]]
+# Such a recurrence: takes the products of each slot if they are known, and returns what was
+# multiplied and the products, slot by slot, and what it yields.
+JointScan = Callable[["list[Tensor] | None"], tuple[Sequence[tuple[Tensor, Tensor]], Any]]
+
 # A recurrence: takes the constant matrix, and its products if they are known from an earlier pass.
 # Its gradient to known products must be the whole one, through all later steps.
 Scan = Callable[[Tensor, "Tensor | None"], Products]
@@ -179,16 +186,29 @@ class ProductTape:
         known: the products in the order in which an earlier tape of the same step computed them,
             so that no matrix has to be read. None to compute them.
         scans: whether the products of a recurrence may be one product on the tape.
+        joint: whether that holds for a recurrence through several matrices, too.
     """
 
-    def __init__(self, known: Sequence[Tensor] | None = None, *, scans: bool = True) -> None:
+    def __init__(
+        self, known: Sequence[Tensor] | None = None, *, scans: bool = True, joint: bool = True
+    ) -> None:
         self._known = known
-        self.scans = scans
+        self.scans, self.joint = scans, scans and joint
         self.products: list[Product] = []
 
     def recall(self) -> Tensor | None:
         """Return the value of the product that comes next, if it is known."""
         return None if self._known is None else self._known[len(self.products)]
+
+    def scan(self, slots: Sequence[tuple[RecordedOperator, bool]], scan: JointScan) -> Any:
+        """Return what a recurrence through several matrices yields; record its products."""
+        first = len(self.products)
+        known = None if self._known is None else self._known[first : first + len(slots)]
+        pairs, found = scan(None if known is None else list(known))
+        for (operator, transposed), (given, value) in zip(slots, pairs, strict=True):
+            product = Product(operator.index, transposed, given.detach(), value)
+            self.products.append(product)
+        return found
 
     def record(
         self,
@@ -224,36 +244,50 @@ class RecordedOperator(Operator):
 
     def __init__(self, tensor: Tensor, index: int | None, tape: ProductTape) -> None:
         super().__init__(tensor)
-        self._index = index
-        self._tape = tape
+        self.index = index
+        self.tape = tape
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return M x."""
-        return self._tape.record(self._index, False, x, self.constant.mT)
+        return self.tape.record(self.index, False, x, self.constant.mT)
 
     def transposed(self, u: Tensor) -> Tensor:
         """Return Mᵀ u."""
-        return self._tape.record(self._index, True, u, self.constant)
+        return self.tape.record(self.index, True, u, self.constant)
 
     def recall(self) -> Tensor | None:
         """Return the value of the next product, if it is known."""
-        return self._tape.recall()
+        return self.tape.recall()
 
     def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
         """Return a product whose value is already known."""
         right = self.constant if transposed else self.constant.mT
-        return self._tape.record(self._index, transposed, given, right, value)
+        return self.tape.record(self.index, transposed, given, right, value)
 
     def held(self, matrix: Tensor | None = None) -> Operator:
         """Return an operator with a constant matrix, whose products are recorded, too."""
         constant = self.constant if matrix is None else matrix.detach()
-        return RecordedOperator(constant, None, self._tape)
+        return RecordedOperator(constant, None, self.tape)
 
     def scan(self, scan: Scan, *, transposed: bool = False) -> Any:
         """Return what a recurrence yields, its products as one; None if the tape takes no scans."""
-        if not self._tape.scans:
+        if not self.tape.scans:
             return None
-        products = scan(self.constant, self._tape.recall())
+        products = scan(self.constant, self.tape.recall())
         given, value = products.given.detach(), products.value
-        self._tape.products.append(Product(self._index, transposed, given, value))
+        self.tape.products.append(Product(self.index, transposed, given, value))
         return products.found
+
+
+def scan_together(slots: Slots, scan: JointScan) -> Any:
+    """Return what a recurrence through several matrices yields, or None if it must be plain loops.
+
+    Args:
+        slots: the operators of its products, each with whether the products are Mᵀ u.
+        scan: the recurrence. Its gradient to known products must be the whole one, through all
+            later products.
+    """
+    recorded = [(o, transposed) for o, transposed in slots if isinstance(o, RecordedOperator)]
+    if len(recorded) < len(slots) or not recorded or not recorded[0][0].tape.joint:
+        return None
+    return recorded[0][0].tape.scan(recorded, scan)

@@ -487,6 +487,7 @@ def predictive_beyond():
         "discovered_predictive": {"emnist": (70, 60), "mnist": (80, 75)},
         "predictive_few": {"emnist": (40, 63), "mnist": (85, 70)},
         "predictive_many": {"emnist": (66, 55)},
+        "bp_with_oja_meta": {"emnist": (64, 67)},
         "bp_meta": {"emnist": (60, 65), "mnist": (85, 71)},
     }
     return held_out(ends), {
@@ -494,6 +495,7 @@ def predictive_beyond():
         "the discovered rule is above BP on MNIST": (-5, 4),
         "the discovered rule is above plain predictive coding with as many sweeps": (30, -3),
         "the discovered rule is above plain predictive coding with 20 sweeps": (4, 5),
+        "the discovered rule is above BP with Oja's rule on EMNIST": (6, -7),
         "plain predictive coding with three sweeps is below BP": (-20, -2),
     }
 

@@ -187,9 +187,19 @@ def test_a_difference_of_activities_is_exact_in_single_precision(activation):
 # --- learning with it ---
 
 
-def test_auto_takes_batched():
-    problem = random_problem(FORWARD, feedback="predictive-coding")
-    assert choose_engine("auto", problem.learner, torch.device("cpu")).name == "batched"
+@pytest.mark.parametrize(
+    ("variant", "engine"), [("strict", "fused"), ("fixed", "batched"), ("exact", "batched")]
+)
+def test_auto_takes_fused_for_strict(variant, engine):
+    problem = random_problem(FORWARD, feedback=f"predictive-coding:{variant}")
+    assert choose_engine("auto", problem.learner, torch.device("cpu")).name == engine
+
+
+def test_fused_refuses_the_signals_that_only_predictive_coding_has():
+    term = Term("p", -outer(post.signal("prediction_error"), pre.activity), "made up")
+    learner = Learner.on_stack(FullyConnected((3, 4, 2)), "predictive-coding", (term,))
+    refused = get_engine("fused").refusal(learner, torch.device("cpu"))
+    assert "does not keep the signals prediction_error of the feedback" in refused
 
 
 @pytest.mark.parametrize("variant", ["strict", "fixed"])

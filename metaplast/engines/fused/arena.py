@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.engines.fused.memory import Memory, Pending
+from metaplast.engines.fused.memory import Memory, Pending, Relaxing
 from metaplast.engines.fused.places import NONE, padded
 from metaplast.engines.fused.program import PLASTIC, Net, Numbers, Program, Side
 
@@ -111,7 +111,9 @@ def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> _Shapes:
     queries, lost = padded(sizes.queries), padded(sizes.lost)
     only, factors = (
         int(gradient),
-        4 + max(_slow_jobs(program.forward), _slow_jobs(program.backward)),
+        4
+        + max(_slow_jobs(program.forward), _slow_jobs(program.backward))
+        + 2 * program.relaxation.sweeps,
     )
     return {
         "w": (weights,),
@@ -145,6 +147,19 @@ def _slow_jobs(side: Side) -> int:
     return int((side.slow[:, :, 0] >= 0).sum(1).max())
 
 
+def _relaxing_shapes(program: Program) -> _Shapes:
+    """Return the shape of each array of a relaxation, see `Relaxing`."""
+    n, net = program.relaxation.sweeps, program.net
+    total, outputs = (int(net.pads[1:].sum()), int(net.widths[-1])) if n else (0, 0)
+    hidden = total - int(net.pads[-1]) if n else 0
+    shapes = dict.fromkeys(("p", "e", "p_bar"), (n, total))
+    shapes |= dict.fromkeys(("q", "d", "q_bar"), (n, hidden))
+    shapes |= dict.fromkeys(("c", "g"), (n + 1, hidden))
+    shapes |= {"layers": (8, total), "hidden": (2, hidden)}
+    shapes |= {"work": (5, hidden), "top": (5, outputs)}
+    return {**shapes, "target": (outputs,)}
+
+
 def _pending_shapes(net: Net, side: Side) -> _Shapes:
     layers, rank = side.rows.shape
     span = max(rank, 1) * int(net.pads.max())
@@ -174,11 +189,14 @@ def _laid_out(arena: Arena, layout: _Layout) -> tuple[Memory, Numbers]:
     sides, widest = (program.forward, program.backward), int(program.net.pads.max())
     shapes = _shapes(program, sizes, gradient=gradient)
     bulky = {key: shapes.pop(key) for key in _BULKY}
-    groups = [*(_pending_shapes(program.net, side) for side in sides), shapes]
+    groups = [*(_pending_shapes(program.net, side) for side in sides), _relaxing_shapes(program)]
+    groups.append(shapes)
     line = _ALIGNMENT // dtype.itemsize
     every = [shape for group in (*groups, bulky) for shape in group.values()]
     arena.reset(dtype, sum(-(-math.prod(shape) // line) * line for shape in every))
-    *pending, arrays = (_taken(arena, group) for group in groups)
+    *pending, relaxing, arrays = (_taken(arena, group) for group in groups)
+    whole = np.int32 if dtype.itemsize == 4 else np.int64
+    bits, top_bits = (relaxing[name][1].view(whole) for name in ("work", "top"))
     cleared = arena.taken()
     forward, backward = (
         Pending(**group, span=max(side.rows.shape[1], 1) * widest)
@@ -186,7 +204,9 @@ def _laid_out(arena: Arena, layout: _Layout) -> tuple[Memory, Numbers]:
     )
     slots = np.empty(sizes.steps, dtype=np.int64)
     arrays |= _taken(arena, bulky)
-    return Memory(**arrays, slots=slots, forward=forward, backward=backward), cleared
+    room = Relaxing(**relaxing, bits=bits, top_bits=top_bits)
+    memory = Memory(**arrays, slots=slots, forward=forward, backward=backward, relaxing=room)
+    return memory, cleared
 
 
 def _taken(arena: Arena, shapes: _Shapes) -> dict[str, Numbers]:

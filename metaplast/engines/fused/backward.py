@@ -6,6 +6,7 @@ change. So each step takes one pass over W and its adjoint together.
 
 from __future__ import annotations
 
+from metaplast.engines.fused.carried import carried_adjoint, gain_adjoint
 from metaplast.engines.fused.forward import form_changes, load_image, output_error
 from metaplast.engines.fused.functions import functions_adjoint
 from metaplast.engines.fused.jit import ONE, ZERO, compiled, inlined
@@ -13,18 +14,14 @@ from metaplast.engines.fused.lanes import clear, copy, multiply
 from metaplast.engines.fused.memory import Memory, Pending, Task
 from metaplast.engines.fused.program import (
     PLASTIC,
-    SIGNED,
-    SOFTPLUS,
     SYMMETRIC,
-    TANH,
-    Net,
     Program,
     Side,
 )
+from metaplast.engines.fused.relaxing import relax_adjoint, relaxation_factors
 from metaplast.engines.fused.sweeps import (
     add_dots,
     block_of,
-    carry,
     carry_jobs,
     contract,
     project_rows,
@@ -40,10 +37,12 @@ def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
     net, s, base = p.net, m.signals, turn * p.net.signals
     copy(m.history, t * net.saved, s, base, net.saved)
     load_image(net, task, t, s, base)
-    for level in range(net.lowest, net.widths.shape[0] - 1):
+    levels = 1 if net.relaxes else net.widths.shape[0] - 1
+    for level in range(net.lowest, levels):
         c, e, k = base + net.c[level], base + net.e[level], base + net.k[level]
         multiply(s, e, s, c, s, k, net.pads[level])
-    output_error(net, task.label[t], s, base)
+    if not net.relaxes:
+        output_error(net, task.label[t], s, base)
     form_changes(p, m, task, turn)
 
 
@@ -72,61 +71,6 @@ def _clear(at: Pending) -> None:
     clear(at.v_bar, 0, at.v_bar.shape[0])
     for layer in range(at.growth_bar.shape[0]):
         at.growth_bar[layer] = 0
-
-
-@compiled
-def _gain_adjoint(
-    net: Net, m: Memory, level: int, base: int, first: int, count: int, beta: float
-) -> None:
-    """e = c ⊙ σ': c̄ += ē ⊙ σ',  ȳ += ē ⊙ c ⊙ dσ'/dy, for some neurons of a level."""
-    s, d = m.signals, m.adjoints
-    one = s.dtype.type(1)
-    y, k, c, e = (net.y[level], net.k[level], net.c[level], net.e[level])
-    for i in range(first, first + count):  # Blocks may be shorter than a register.
-        d[c + i] += d[e + i] * s[base + k + i]
-    if level == 0:
-        return
-    if net.activation == SOFTPLUS:
-        for i in range(first, first + count):
-            slope = beta * (one - s[base + k + i])
-            d[y + i] += d[e + i] * s[base + c + i] * slope
-    elif net.activation == TANH:
-        for i in range(first, first + count):
-            slope = -(s[base + y + i] + s[base + y + i])
-            d[y + i] += d[e + i] * s[base + c + i] * slope
-
-
-@compiled
-def _signed_carry(m: Memory, net: Net, layer: int) -> None:
-    """ē_{ℓ} += (|M|ᵀ ⊙ sign W) c̄."""
-    d, width, at = m.adjoints, net.pads[layer], net.w[layer]
-    for i in range(net.widths[layer + 1]):
-        total = d.dtype.type(0)
-        for j in range(width):
-            cell = at + i * width + j
-            if m.w[cell] > 0:
-                total += m.b[cell] * d[net.c[layer] + j]
-            elif m.w[cell] < 0:
-                total -= m.b[cell] * d[net.c[layer] + j]
-        d[net.e[layer + 1] + i] += total
-
-
-@inlined
-def _carried_adjoint(p: Program, m: Memory, layer: int, base: int, beta: float) -> None:
-    """Carry the adjoint of a level's error to the error that it was computed from."""
-    net, d = p.net, m.adjoints
-    last = net.widths.shape[0] - 1
-    _gain_adjoint(net, m, layer, base, ZERO, net.widths[layer], beta)
-    height, width = net.pads[layer + 1], net.pads[layer]
-    c, to = net.c[layer], net.e[layer + 1]
-    if net.source == SYMMETRIC:
-        carry(m.w, net.w[layer], height, width, d, c, d, to)
-    elif net.source == SIGNED:
-        _signed_carry(m, net, layer)
-    elif net.direct:
-        carry(m.b, net.b[layer], net.pads[last], width, d, c, d, net.e[last])
-    else:
-        carry(m.b, net.b[layer], height, width, d, c, d, to)
 
 
 @compiled
@@ -173,7 +117,7 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
         last = min(i + block, height)
         add_dots(m.b, at, i, last, width, d, jobs)
         if carried:
-            _gain_adjoint(net, m, layer, base, i, min(block, rows - i), task.beta)
+            gain_adjoint(net, m, layer, base, i, min(block, rows - i), task.beta)
             for row in range(i, last):
                 left[row] = d[net.c[layer] + row]
             project_rows(m.b, at, i, last, width, d, net.c[layer], d, net.e[layer + 1])
@@ -184,16 +128,18 @@ def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, u
 
 
 @inlined
-def _errors_adjoint(p: Program, m: Memory, task: Task, turn: int, undo: bool) -> None:
+def _errors_adjoint(p: Program, m: Memory, task: Task, label: int, turn: int, undo: bool) -> None:
     """Carry the adjoints of all errors up to the output error."""
     net, d, base = p.net, m.adjoints, turn * p.net.signals
     for layer in range(net.w.shape[0] - 1):
         if net.source == PLASTIC:
             _backward_matrix(p, m, task, layer, turn, undo)
-        elif layer >= net.lowest:
-            _carried_adjoint(p, m, layer, base, task.beta)
+        elif layer >= net.lowest and (layer == 0 or not net.relaxes):
+            carried_adjoint(p, m, layer, base, task.beta)
         jobs = p.forward.late[layer]
         carry_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, jobs)
+    if net.relaxes:
+        relax_adjoint(p, m, label, base)
 
 
 @compiled
@@ -208,7 +154,8 @@ def _output_adjoint(p: Program, m: Memory, base: int) -> None:
     )  # fmt: skip
     total = s.dtype.type(0)
     for i in range(net.widths[last]):
-        d[y + i] += d[e + i]
+        if not net.relaxes:
+            d[y + i] += d[e + i]
         total += d[y + i] * s[base + y + i]
     for i in range(net.widths[last]):
         d[z + i] += s[base + y + i] * (d[y + i] - total)
@@ -219,8 +166,10 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
     """Gather everything that the step adds to the adjoint of a W; z̄ is filled in row by row."""
     net = p.net
     height, width = net.pads[layer + 1], net.pads[layer]
-    copy(m.signals, base + net.y[layer], m.right, 0, width)
+    copy(m.signals, base + net.f[layer], m.right, 0, width)
     terms = _job_factors(p.forward, layer, m, base, ONE, height, width)
+    if net.relaxes and layer > 0:
+        return relaxation_factors(p, m, layer, terms, height, width)
     if net.source == SYMMETRIC and not net.detached and layer >= net.lowest:
         terms = _factor(m, base, terms, net.e[layer + 1], height, net.c[layer], width)
     return terms
@@ -234,7 +183,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
     height, width, at = net.pads[layer + 1], net.pads[layer], net.w[layer]
     slot, before = turn * layers + layer, (1 - turn) * layers + layer
     rank, one = p.forward.rows.shape[1], d.dtype.type(1)
-    y, z, k = net.y[layer + 1], net.z[layer + 1], base + net.k[layer + 1]
+    y, z, k = net.f[layer + 1], net.z[layer + 1], base + net.k[layer + 1]
     terms = _forward_factors(p, m, layer, base)
     scale, inverse = one + m.forward.growth[slot], one
     if undo:
@@ -251,7 +200,7 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
         for row in range(i, last):
             left[row] = d[z + row]
         if layer > 0:
-            project_rows(m.w, at, i, last, width, d, z, d, net.y[layer])
+            project_rows(m.w, at, i, last, width, d, z, d, net.f[layer])
         retreat_rows(
             m.w, m.w_bar, at, left, right, change, place, bar, layer, height, width, scale,
             inverse, terms, rank if undo else 0, grows, i, last,
@@ -271,7 +220,7 @@ def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: boo
     traces_adjoint(p, m, turn)
     _clear(m.forward)
     _clear(m.backward)
-    _errors_adjoint(p, m, task, turn, undo)
+    _errors_adjoint(p, m, task, task.label[t], turn, undo)
     _output_adjoint(p, m, turn * p.net.signals)
     for layer in range(p.net.w.shape[0] - 2, -1, -1):
         _forward_matrix(p, m, layer, turn, undo)

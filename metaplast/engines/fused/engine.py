@@ -18,7 +18,7 @@ import torch
 from metaplast.base.errors import UserError
 from metaplast.base.torch_settings import exact_run
 from metaplast.engines.contract import Engine, Outcome, Problem
-from metaplast.engines.fused.served import keeps_only_traces
+from metaplast.engines.fused.served import keeps_only_traces, signals_of, source_of, stack_of
 from metaplast.engines.fused_recurrent.served import is_recurrent
 from metaplast.engines.fused_recurrent.served import refusal as recurrent_refusal
 from metaplast.systems.fully_connected import FullyConnected
@@ -163,7 +163,7 @@ def _common_refusal(learner: Learner) -> str | None:
 
 def _stack_refusal(learner: Learner) -> str | None:
     """Return why the kernel of stacks cannot serve a learner, None if it can."""
-    return _system_refusal(learner) or _term_refusal(learner)
+    return _system_refusal(learner) or _signal_refusal(learner) or _term_refusal(learner)
 
 
 def _system_refusal(learner: Learner) -> str | None:
@@ -182,9 +182,20 @@ def _system_refusal(learner: Learner) -> str | None:
             f"the fused engine serves the cross-entropy only, got --objective "
             f"{system.objective.name}; use --engine batched."
         )
-    if system.feedback.kernel is None:
+    if source_of(system) is None:
         return (
             f"the fused engine does not know the feedback {system.feedback.name}; "
             f"use --engine batched."
         )
     return None
+
+
+def _signal_refusal(learner: Learner) -> str | None:
+    """Return why the kernel cannot serve a signal that terms read, None if it can."""
+    offered = {signal.kind for signal in signals_of(learner)} & {*stack_of(learner).feedback.offers}
+    if not offered:
+        return None
+    return (
+        f"the fused engine does not keep the signals {', '.join(sorted(offered))} of the feedback "
+        f"{stack_of(learner).feedback.name}; use --engine batched."
+    )

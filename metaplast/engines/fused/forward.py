@@ -24,6 +24,7 @@ from metaplast.engines.fused.program import (
     Program,
     Side,
 )
+from metaplast.engines.fused.relaxing import relax
 from metaplast.engines.fused.sweeps import advance, project, project_jobs, update_rows
 from metaplast.engines.fused.tensor import form_change
 from metaplast.engines.fused.traces import follow
@@ -66,8 +67,8 @@ def _activities(p: Program, m: Memory, task: Task, turn: int, pending: bool) -> 
         advance(
             m.w, net.w[layer], net.widths[layer + 1], net.pads[layer + 1], net.pads[layer], rank,
             m.forward.a, m.forward.v, slot * m.forward.span, scale,
-            pending and p.forward.changes, s, base, net.y[layer], net.z[layer + 1], mode,
-            net.y[layer + 1], net.k[layer + 1], task.beta, p.forward.early[layer],
+            pending and p.forward.changes, s, base, net.f[layer], net.z[layer + 1], mode,
+            net.f[layer + 1], net.k[layer + 1], task.beta, p.forward.early[layer],
         )  # fmt: skip
     softmax(s, base + net.z[layers], base + net.y[layers], net.widths[layers])
     project_jobs(
@@ -121,7 +122,10 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
     net, s, base = p.net, m.signals, turn * p.net.signals
     layers = net.w.shape[0] - 1
     rank, one = p.backward.rows.shape[1], m.w.dtype.type(1)
-    output_error(net, label, s, base)
+    if net.relaxes:
+        relax(p, m, label, base)
+    else:
+        output_error(net, label, s, base)
     for layer in range(layers - 1, -1, -1):
         jobs = p.forward.late[layer]
         project_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], s, base, jobs)
@@ -134,7 +138,7 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
                 one + m.backward.growth[slot], pending, s, base, net.e[layer + 1], net.c[layer],
                 mode, net.e[layer], net.k[layer], one, p.backward.early[layer],
             )  # fmt: skip
-        elif layer >= net.lowest:
+        elif layer >= net.lowest and (layer == 0 or not net.relaxes):
             _carry_error(p, m, layer, base)
 
 

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numba.core import event
 
+from metaplast import scans
 from metaplast.base.family import run_module
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -65,7 +66,7 @@ class Kernel:
         return hashlib.sha256(contents).hexdigest()[:16]
 
 
-_kernel = Kernel(FAST, Path(__file__).parent)
+_kernel = Kernel(FAST, Path(__file__).parent, Path(scans.__file__).parent)
 compiled, entry_point = _kernel.compiled, _kernel.entry_point
 
 

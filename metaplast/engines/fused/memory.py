@@ -39,6 +39,36 @@ class Pending(NamedTuple):
     scratch: Numbers
 
 
+class Relaxing(NamedTuple):
+    """What a relaxation writes: see `metaplast.scans.relaxation_kernel`.
+
+    Attributes:
+        p, q, d, e, c, g: what one example relaxes through, sweep by sweep.
+        p_bar, q_bar: adjoints of the products.
+        layers: ε, errors, adjoints of ε, of errors and of z, and three for intermediate results,
+            each for layers 1 … L.
+        hidden: adjoints of d and of the activities, for hidden layers.
+        target: the label's one-hot vector.
+        work, top: memory of the activations, and of the softmax; bits, top_bits: views of it.
+    """
+
+    p: Numbers
+    q: Numbers
+    d: Numbers
+    e: Numbers
+    c: Numbers
+    g: Numbers
+    p_bar: Numbers
+    q_bar: Numbers
+    layers: Numbers
+    hidden: Numbers
+    target: Numbers
+    work: Numbers
+    top: Numbers
+    bits: Numbers
+    top_bits: Numbers
+
+
 class Memory(NamedTuple):
     """Everything that an episode reads and writes.
 
@@ -52,6 +82,7 @@ class Memory(NamedTuple):
         adjoints: the adjoints of one step's signals.
         trace_bar: adjoint of the traces of the step after it.
         forward, backward: pending changes of W and B.
+        relaxing: what a relaxation writes; empty if nothing relaxes.
         left, right: factors of what a step adds to a matrix's adjoint, [term, neuron].
         zeros: a vector of zeros.
         query_y, query_k, query_bar: activity, gain, and net input's adjoint of the query set, one
@@ -76,6 +107,7 @@ class Memory(NamedTuple):
     trace_bar: Numbers
     forward: Pending
     backward: Pending
+    relaxing: Relaxing
     left: Numbers
     right: Numbers
     zeros: Numbers

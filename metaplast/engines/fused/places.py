@@ -5,7 +5,7 @@ The vectors that the backward sweep cannot recompute come first; among them, all
 
 from __future__ import annotations
 
-from metaplast.engines.fused.served import lowest_error, stack_of, traces_of
+from metaplast.engines.fused.served import lowest_error, source_of, stack_of, traces_of
 from metaplast.systems.learner import Learner
 from metaplast.systems.traced import TracePlace
 from metaplast.terms.algebra import (
@@ -44,7 +44,8 @@ class Places:
     """The offset of every vector of one learner, by layer; NONE where there is no such vector.
 
     Attributes:
-        y, e, k, c, z: activity, error, gain σ', carried error, net input.
+        f, y, e, k, c, z: activity of the forward pass, activity as terms read it, error, gain σ',
+            carried error, net input. f is y, unless activities relax.
         ones: vectors of ones.
         mapped: functions of signals, by level and by offset and function of each factor.
         followed: the traces, in order.
@@ -62,7 +63,8 @@ class Places:
         self.layers = stack.layers
         self.lowest = lowest_error(learner)
         self.sides = {"W": learner.forward_plasticity, "B": learner.backward_plasticity}
-        self.symmetric = stack.feedback.kernel == "symmetric"
+        self.symmetric = source_of(stack) == "symmetric"
+        self.relaxes = source_of(stack) == "relaxed"
         self.y, self.e, self.k, self.c, self.z = ([NONE] * (self.layers + 1) for _ in range(5))
         self.ones = [NONE] * (self.layers + 1)
         self.projections: dict[tuple[str, int, str], int] = {}
@@ -70,12 +72,29 @@ class Places:
         self.followed = traces_of(learner)
         self.traces: dict[tuple[str, int, Signal], int] = {}
         self._room = _Room()
+        self.f = self.y
+        (self._place_relaxed if self.relaxes else self._place_levels)()
         self._place_saved()
         self.saved = self._room.total
         self._place_others()
+        self.f = [self.y[0], *self.f[1:]]
         self.total = self._room.total
 
-    def _place_saved(self) -> None:
+    def _place_relaxed(self) -> None:
+        """Place what the loops of a relaxation read, each kind for all levels in one piece."""
+        below, top = range(1, self.layers), self.layers
+        self.f = [NONE] * (self.layers + 1)
+        for kind in (self.f, self.k, self.y):
+            for level in below:
+                kind[level] = self._room.take(self.widths[level])
+        for kind in (self.z, self.e):
+            for level in (*below, top):
+                kind[level] = self._room.take(self.widths[level])
+        self.f[top] = self.y[top] = self._room.take(self.widths[top])
+        if self.lowest == 0:
+            self.c[0] = self._room.take(self.widths[0])
+
+    def _place_levels(self) -> None:
         take = self._room.take
         for level in range(1, self.layers + 1):
             self.y[level] = take(self.widths[level])
@@ -85,6 +104,9 @@ class Places:
             self.k[level] = take(self.widths[level])
         for level in range(self.lowest, self.layers):
             self.c[level] = take(self.widths[level])
+
+    def _place_saved(self) -> None:
+        take = self._room.take
         for name, plasticity in self.sides.items():
             for vector in dict.fromkeys(plasticity.vectors):
                 if isinstance(vector, Projection) and self._is_formed(plasticity, vector):
@@ -112,9 +134,9 @@ class Places:
             elif self.z[level] == NONE:
                 self.z[level] = take(self.widths[level])
             self.ones[level] = take(self.widths[level])
-            if level >= self.lowest:
+            if level >= self.lowest and self.e[level] == NONE:
                 self.e[level] = take(self.widths[level])
-            elif level < self.layers:
+            elif level < self.layers and self.c[level] == NONE:
                 self.c[level] = take(self.widths[level])
         self._place_mapped()
 
@@ -142,11 +164,11 @@ class Places:
 
     @property
     def _reads_net_input(self) -> bool:
-        return any(map(_is_net_input, self.sides["W"].gates))
+        return any(map(self._is_net_input, self.sides["W"].gates))
 
     def _is_formed(self, plasticity: CompiledTerms, vector: Projection) -> bool:
         """Return whether Mᵀu itself is needed, not only ⟨Wᵀu, y⟩ = ⟨u, z⟩."""
-        gates = [gate for gate in plasticity.gates if not _is_net_input(gate)]
+        gates = [gate for gate in plasticity.gates if not self._is_net_input(gate)]
         read = {*plasticity.columns, *(side for g in gates for side in (g.left, g.right))}
         return vector in read
 
@@ -190,7 +212,7 @@ class Places:
 
     def gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
         """Return the offsets of a gate's two vectors, and their length."""
-        if _is_net_input(gate):
+        if self._is_net_input(gate):
             projection = gate.left if isinstance(gate.left, Projection) else gate.right
             assert isinstance(projection, Projection)
             u = self.offset(name, layer, projection.signal)
@@ -198,6 +220,14 @@ class Places:
         level = _level(layer, gate.left.population)
         left, right = (self.offset(name, layer, side) for side in (gate.left, gate.right))
         return left, right, padded(self.widths[level])
+
+    def _is_net_input(self, gate: Gate) -> bool:
+        """Return whether the gate is ⟨Wᵀu, y_{ℓ-1}⟩, which is ⟨u, z_ℓ⟩ and needs no product."""
+        sides = (gate.left, gate.right)
+        return not self.relaxes and any(
+            isinstance(a, Projection) and a.matrix.name == "W" and b == Signal("pre", "activity")
+            for a, b in (sides, sides[::-1])
+        )
 
     def jobs(self, name: str, layer: int, kinds: tuple[Kind, ...]) -> list[tuple[int, int]]:
         """Return the (u, Mᵀu) offsets of one layer."""
@@ -228,12 +258,3 @@ def _row_side(name: str) -> Population:
 
 def _level(layer: int, population: Population) -> int:
     return layer if population == "post" else layer - 1
-
-
-def _is_net_input(gate: Gate) -> bool:
-    """Return whether the gate is ⟨Wᵀu, y_{ℓ-1}⟩, which is ⟨u, z_ℓ⟩ and needs no product."""
-    sides = (gate.left, gate.right)
-    return any(
-        isinstance(a, Projection) and a.matrix.name == "W" and b == Signal("pre", "activity")
-        for a, b in (sides, sides[::-1])
-    )

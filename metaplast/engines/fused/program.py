@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metaplast.engines.fused.places import NONE, Places, padded
-from metaplast.engines.fused.served import stack_of
+from metaplast.engines.fused.relaxation import Relaxation
+from metaplast.engines.fused.served import source_of, stack_of
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import Kind, Projection, Signal
 from metaplast.terms.compiled import Entry
@@ -75,7 +76,8 @@ class Net(NamedTuple):
         pads: the same, in whole registers.
         w: offset of W_ℓ [pads ℓ, pads ℓ-1], ℓ = 1 … L, and the total, [layer + 1].
         b: offset of the matrix that carries errors to level ℓ-1, and the total, [layer + 1].
-        y, e, k, c, z: offsets of activity, error, gain σ', carried error, net input, by layer.
+        f, y, e, k, c, z: offsets of the forward activity, activity, error, gain σ', carried error,
+            net input, by layer.
         ones: offsets of vectors of ones, by layer, or -1.
         signals: how many numbers a step's signals take.
         saved: how many of them are kept for every step.
@@ -84,6 +86,8 @@ class Net(NamedTuple):
         source: STILL, SYMMETRIC, SIGNED or PLASTIC.
         direct: whether the output error goes straight to each layer.
         detached: whether W's part in the feedback has no gradient.
+        relaxes: whether activities relax, so that y is not f, and no error is carried above the
+            lowest matrix.
         activation: SOFTPLUS, TANH or RELU.
     """
 
@@ -91,6 +95,7 @@ class Net(NamedTuple):
     pads: Integers
     w: Integers
     b: Integers
+    f: Integers
     y: Integers
     e: Integers
     k: Integers
@@ -104,6 +109,7 @@ class Net(NamedTuple):
     source: int
     direct: bool
     detached: bool
+    relaxes: bool
     activation: int
 
 
@@ -139,6 +145,7 @@ class Program(NamedTuple):
     lost: Integers
     maps: Integers
     traces: Traces
+    relaxation: Relaxation
 
 
 def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
@@ -147,7 +154,7 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
     widths, pads = places.widths, [padded(w) for w in places.widths]
     sizes = [pads[x] * pads[x + 1] for x in range(places.layers)]
     stack = stack_of(learner)
-    kernel = stack.feedback.kernel
+    kernel = source_of(stack)
     direct = kernel == "direct"
     carried = [pads[x] * pads[-1] for x in range(places.layers)] if direct else sizes
     source = _source(learner)
@@ -158,6 +165,7 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         pads=_table(pads, 1),
         w=_starts(sizes),
         b=_starts(carried),
+        f=_table(places.f, 1),
         y=_table(places.y, 1),
         e=_table(places.e, 1),
         k=_table(places.k, 1),
@@ -171,11 +179,13 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         source=source,
         direct=direct,
         detached=kernel == "detached",
+        relaxes=places.relaxes,
         activation=_ACTIVATIONS[stack.nonlinearity.kind],
     )
     forward, backward = _side(places, "W", dtype), _side(places, "B", dtype)
     traces = _traces(places, dtype)
-    return Program(net, forward, backward, _lost(places), _maps(places), traces)
+    relaxation = Relaxation.of(stack, pads, np.dtype(dtype).type)
+    return Program(net, forward, backward, _lost(places), _maps(places), traces, relaxation)
 
 
 def _maps(places: Places) -> Integers:
@@ -208,6 +218,8 @@ def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
     # For W, a hidden layer's activity is known as soon as its row is; an error is not.
     early: tuple[Kind, ...] = ("activity", "one") if name == "W" else KINDS
     late: tuple[Kind, ...] = ("error",) if name == "W" else ()
+    if places.relaxes:  # Nor is an activity.
+        early, late = ("one",), ("activity", "error")
     return Side(
         _table([[places.offset(name, x, v) for v in plasticity.rows] for x in layers], 2),
         _table([[places.offset(name, x, v) for v in plasticity.columns] for x in layers], 2),
@@ -268,8 +280,8 @@ def _entries(monomials: tuple[Entry, ...], width: int) -> Integers:
 
 
 def _source(learner: Learner) -> int:
-    kernel = stack_of(learner).feedback.kernel
-    if kernel in ("symmetric", "detached"):
+    kernel = source_of(stack_of(learner))
+    if kernel in ("symmetric", "detached", "relaxed"):
         return SYMMETRIC
     if kernel == "signed":
         return SIGNED

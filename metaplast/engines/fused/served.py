@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from metaplast.systems.feedbacks.predictive_coding import PredictiveCoding
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.system import System
@@ -22,6 +23,15 @@ def wrappers(system: System) -> Iterator[Wrapped]:
 def keeps_only_traces(system: System) -> bool:
     """Return whether a system carries nothing but traces of signals, which are vectors."""
     return all(type(one) is Traced and not one.scalars for one in wrappers(system))
+
+
+def source_of(stack: FullyConnected) -> str | None:
+    """Return how the kernel finds a stack's errors: as `Feedback.kernel` says, or "relaxed"."""
+    feedback = stack.feedback
+    if type(feedback) is PredictiveCoding and feedback.settings.variant == "strict":
+        # In a single layer, nothing relaxes.
+        return "relaxed" if stack.layers > 1 else "symmetric"
+    return feedback.kernel
 
 
 def stack_of(learner: Learner) -> FullyConnected:

@@ -12,6 +12,7 @@ from torch import Tensor
 from metaplast.systems.feedback import ErrorPass, Feedback, LayerSignals, Shape
 from metaplast.systems.feedbacks.symmetric import symmetric
 from metaplast.systems.relaxation import Relaxation
+from metaplast.systems.relaxed import relaxed
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,15 @@ def _fixed(given: ErrorPass, settings: Relaxation) -> _Relaxed:
 
 
 def _strict(given: ErrorPass, settings: Relaxation) -> _Relaxed:
-    pairs = zip(given.weights, given.activities, strict=False)
-    net = [weight.matmul(activity) for weight, activity in pairs]
+    net = list(given.nets)
+    if not net:
+        pairs = zip(given.weights, given.activities, strict=False)
+        net = [weight.matmul(activity) for weight, activity in pairs]
+    found = relaxed(given, net, settings)
+    return _strict_loops(given, net, settings) if found is None else _Relaxed(*found)
+
+
+def _strict_loops(given: ErrorPass, net: list[Tensor], settings: Relaxation) -> _Relaxed:
     moved = [torch.zeros_like(activity) for activity in given.activities[1:-1]]
     carried, errors = [given.output_error], [given.output_error]
     for _ in range(settings.n):

@@ -1,0 +1,47 @@
+"""How the activities of a learner relax, as numbers for the kernel."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from metaplast.engines.fused.served import source_of
+from metaplast.scans.activations import KINDS, make_tools
+from metaplast.systems.fully_connected import FullyConnected
+
+
+class Relaxation(NamedTuple):
+    """The relaxation of the activities, for `metaplast.scans.relaxation_kernel`.
+
+    Attributes:
+        sizes: padded neurons of layers 1 … L.
+        sigma: the kind of activation there.
+        is_softmax: true.
+        eta: the step of a sweep.
+        sweeps: their number; 0 if nothing relaxes.
+        constants: see `make_tools`.
+    """
+
+    sizes: npt.NDArray[np.int64]
+    sigma: int
+    is_softmax: bool
+    eta: Any
+    sweeps: int
+    constants: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, stack: FullyConnected, pads: list[int], number: Any) -> Relaxation:
+        """Return the relaxation of a stack.
+
+        Args:
+            stack: the stack.
+            pads: padded neurons of layers 0 … L.
+            number: the type of the numbers.
+        """
+        given, sigma = stack.feedback.relaxation, stack.nonlinearity
+        given = given if source_of(stack) == "relaxed" else None
+        sizes, constants = np.array(pads[1:], np.int64), make_tools(sigma.beta, 1, number)[0]
+        eta, sweeps = (0.0, 0) if given is None else (given.eta, given.n)
+        return cls(sizes, KINDS[sigma.kind], True, number(eta), sweeps, constants)
