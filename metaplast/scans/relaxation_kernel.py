@@ -25,53 +25,10 @@ from typing import Any
 
 from metaplast.scans.activations import SOFTPLUS, TANH
 from metaplast.scans.differences import difference, slope_at, slope_change, softmax
-from metaplast.scans.kernel import compiled, reordered
+from metaplast.scans.kernel import compiled
+from metaplast.scans.layer_products import add_products, add_transposed
 
 Array = Any
-
-
-@reordered
-def _add_products(w: Array, at: int, x: Array, out: Array) -> None:
-    """out += W x, where W begins at `at`."""
-    height, width = out.shape[0], x.shape[0]
-    whole = height - height % 4
-    for i in range(0, whole, 4):
-        a = w[at + i * width : at + (i + 1) * width]
-        b = w[at + (i + 1) * width : at + (i + 2) * width]
-        c = w[at + (i + 2) * width : at + (i + 3) * width]
-        d = w[at + (i + 3) * width : at + (i + 4) * width]
-        sa, sb, sc, sd = out[i], out[i + 1], out[i + 2], out[i + 3]
-        for j in range(width):
-            sa += a[j] * x[j]
-            sb += b[j] * x[j]
-            sc += c[j] * x[j]
-            sd += d[j] * x[j]
-        out[i], out[i + 1], out[i + 2], out[i + 3] = sa, sb, sc, sd
-    for i in range(whole, height):
-        a = w[at + i * width : at + (i + 1) * width]
-        sa = out[i]
-        for j in range(width):
-            sa += a[j] * x[j]
-        out[i] = sa
-
-
-@reordered
-def _add_transposed(w: Array, at: int, u: Array, out: Array) -> None:
-    """out += Wᵀ u, where W begins at `at`."""
-    height, width = u.shape[0], out.shape[0]
-    whole = height - height % 4
-    for i in range(0, whole, 4):
-        a = w[at + i * width : at + (i + 1) * width]
-        b = w[at + (i + 1) * width : at + (i + 2) * width]
-        c = w[at + (i + 2) * width : at + (i + 3) * width]
-        d = w[at + (i + 3) * width : at + (i + 4) * width]
-        ua, ub, uc, ud = u[i], u[i + 1], u[i + 2], u[i + 3]
-        for j in range(width):
-            out[j] += (ua * a[j] + ub * b[j]) + (uc * c[j] + ud * d[j])
-    for i in range(whole, height):
-        a = w[at + i * width : at + (i + 1) * width]
-        for j in range(width):
-            out[j] += u[i] * a[j]
 
 
 @compiled
@@ -83,7 +40,7 @@ def _predict(w: Array, sizes: Array, d: Array, out: Array) -> None:
         width, height = sizes[layer - 1], sizes[layer]
         above = below + width
         if above + height <= out.shape[0]:
-            _add_products(w, at, d[below:above], out[above : above + height])
+            add_products(w, at, d[below:above], out[above : above + height])
         at, below = at + width * height, above
 
 
@@ -95,7 +52,7 @@ def _carry_down(w: Array, sizes: Array, e: Array, out: Array) -> None:
         width, height = sizes[layer - 1], sizes[layer]
         above = below + width
         if above + height <= e.shape[0]:
-            _add_transposed(w, at, e[above : above + height], out[below:above])
+            add_transposed(w, at, e[above : above + height], out[below:above])
         at, below = at + width * height, above
 
 
