@@ -81,8 +81,9 @@ def _complexity(run: FinishedRun) -> list[Picture]:
     scale = run.scale
     caption = (
         f"Every rule that selection tried, by its number of terms: {scale.name} on validation "
-        f"tasks with its {BAND}, after one refit. The line joins the best of each number. The rule "
-        f"that was chosen cannot lose a term without becoming worse."
+        f"tasks with its {BAND}, after one refit, or half of one if it was hopeless by then. "
+        f"The line joins the best of each number. The rule that was chosen cannot lose a term "
+        f"without becoming worse."
     )
     figure = complexity(rules, y=f"validation {scale.axis}", scale=scale)
     return [Picture("complexity", figure, caption)]
