@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 # What the numbers of a first run of the fused kernel depend on, besides installed packages.
 KERNEL_SOURCES = (
     *("metaplast/base", "metaplast/engines", "metaplast/systems", "metaplast/tasks"),
-    *("metaplast/terms", "rule_library", "tests/support.py"),
+    *("metaplast/scans", "metaplast/terms", "rule_library", "tests/support.py"),
 )
 
 
