@@ -157,13 +157,15 @@ class Refits:
             halfway = self._look(kept, loop.fitted, {**taus, **loop.fitted_taus})
             return self._is_hopeless(halfway.score, best)
 
+        judges = settings.steps > 1 and self._loops.config.validation >= EARLIEST
+
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
             lambda: self._loops.make(
                 stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
             ),
-            give_up if settings.steps > 1 else None,
+            give_up if judges else None,
         )  # fmt: skip
         # The time constants of dropped terms stay, in case a term is put back.
         taus = {**taus, **loop.fitted_taus}

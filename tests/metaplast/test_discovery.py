@@ -268,16 +268,18 @@ def test_observers_see_everything_once():
 def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch):
     original = Stages.run
 
-    def stage(self, name, make):
+    def stage(self, name, make, give_up=None):
         if name.endswith("without oja"):
             raise StandstillError("every episode of the last 50 outer steps diverged.")
-        return original(self, name, make)
+        return original(self, name, make, give_up)
 
     monkeypatch.setattr(Stages, "run", stage)
     config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY | {"validation": 40})
     result = discover(config, split=SPLIT)
     assert "oja" in result.kept
-    monkeypatch.setattr(Stages, "run", lambda self, name, make: stage(self, "without oja", make))
+    monkeypatch.setattr(
+        Stages, "run", lambda self, _, make, *rest: stage(self, "without oja", make)
+    )
     with pytest.raises(UserError, match="diverged"):
         discover(config, split=SPLIT)
 
@@ -286,10 +288,10 @@ def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch
 def test_if_everything_diverges_without_the_small_terms_all_are_refitted(monkeypatch):
     original = Stages.run
 
-    def stage(self, name, make):
+    def stage(self, name, make, give_up=None):
         if name == "refit":
             raise StandstillError("every episode of the last 50 outer steps diverged.")
-        return original(self, name, make)
+        return original(self, name, make, give_up)
 
     monkeypatch.setattr(Stages, "run", stage)
     # Only the largest coefficient passes the threshold.

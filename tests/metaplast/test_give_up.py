@@ -13,7 +13,7 @@ from metaplast.discovery.run import Discovery, write_config
 
 TINY = {
     "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2,
-    "refit": 8, "refit_batch": 2, "validation": 4, "test_episodes": 4, "l1": 0.0,
+    "refit": 8, "refit_batch": 2, "validation": 64, "test_episodes": 4, "l1": 0.0,
     "terms": "error_hebbian,error_error,oja", "dataset": "digits", "engine": "fused",
 }  # fmt: skip
 STEPS = TINY["refit"] // TINY["refit_batch"]
@@ -71,7 +71,8 @@ def test_a_run_killed_as_it_gives_up_continues_to_the_same_result(monkeypatch, t
         assert essence(Discovery.resume(killed).run()) == essence(whole)
 
 
-def test_a_refit_of_one_step_is_taken(monkeypatch):
+@pytest.mark.parametrize(("change", "steps"), [({"refit": 2}, 1), ({"validation": 63}, STEPS)])
+def test_a_refit_of_one_step_or_judged_on_few_tasks_is_not_given_up(change, steps, monkeypatch):
     monkeypatch.setattr("metaplast.discovery.refits.is_hopeless", lambda *_: True)
-    steps = steps_by_stage(discover(DiscoveryConfig(**TINY | {"refit": 2})))
-    assert set(steps.values()) == {1}
+    found = steps_by_stage(discover(DiscoveryConfig(**TINY | change)))
+    assert set(found.values()) == {steps}
