@@ -27,6 +27,7 @@ from rule_library.experiments.memory_runs import MemorySetup, MemoryVariant, coe
 from rule_library.experiments.rate_classifier import RateVariant
 from rule_library.experiments.supertrex_learned import LearnedVariant
 from rule_library.experiments.three_factor import RewardVariant
+from rule_library.experiments.tuned_rates import TunedVariant
 
 QUICK = Setting(quick=True)
 # Two generations with one drawing each.
@@ -35,6 +36,7 @@ VARIANTS = {v.name: v for each in all_experiments().values() for v in each.varia
 KINDS = (
     MetaVariant, OnlineVariant, RuleVariant, DirectVariant, CodingTraining, CodingSweeps,
     MemoryVariant, GivenVariant, RewardVariant, LearnedVariant, RateVariant, FoundVariant,
+    TunedVariant,
 )  # fmt: skip
 
 
@@ -166,6 +168,16 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
     # All seeds use the split of the discovery: rules are tested on what it held out.
     assert {request.seed for request in sources.requests} == {found_with.seed} == {config.seed}
     assert {request.held_out for request in sources.requests} == {found_with.held_out}
+
+
+def test_a_rule_is_scaled_on_tasks_of_the_search_and_tested_on_others(sources, tmp_path):
+    variant = VARIANTS["predictive_few"]
+    prepared = variant.prepare(QUICK, tmp_path)
+    assert set(sources.sides) == {"train"}
+    assert prepared["tried"][str(round(prepared["factor"], 4))] == max(prepared["tried"].values())
+    sources.log.clear()
+    variant.run(2, QUICK, prepared)
+    assert set(sources.sides) == {"test"}
 
 
 def test_a_given_rule_is_tested_on_held_out_tasks_alone(sources, tmp_path):
