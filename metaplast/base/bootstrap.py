@@ -1,7 +1,7 @@
 """The BCa bootstrap of means, for many places at once.
 
 Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), section 14.3. `scipy.stats.bootstrap`
-gives the same ends, but draws the same samples anew for each place, and loading it takes a second.
+gives the same ends, but copies the drawn values of every place, and loading it takes a second.
 """
 
 from __future__ import annotations
