@@ -7,6 +7,7 @@ from support import essence
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
+from metaplast.discovery.observer import Observer
 from metaplast.discovery.refits import WITHOUT
 from metaplast.discovery.result import tried_in
 from metaplast.discovery.run import Discovery, write_config
@@ -19,26 +20,17 @@ TINY = {
 STEPS = TINY["refit"] // TINY["refit_batch"]
 
 
-class Copies:
-    """Copies the folder of a run after the last step of each kind of stage."""
+class Copies(Observer):
+    """Copies the folder of a run halfway through each refit without a term."""
 
     def __init__(self, folder, to):
         self.folder, self.to, self.made = folder, to, {}
-
-    def begin(self, discovery):
-        pass
 
     def record(self, loop, record):
         copy = self.to / str(len(self.made))
         if record.step + 1 == STEPS // 2 and tried_in(record.stage).startswith(WITHOUT):
             self.made[record.stage] = copy
             shutil.copytree(self.folder, copy)
-
-    def tested(self, name, episodes):
-        pass
-
-    def finish(self, result):
-        pass
 
 
 def steps_by_stage(result):
