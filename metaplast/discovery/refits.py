@@ -149,16 +149,16 @@ class Refits:
         settings = self._loops.config.refit_outer
         learner = self._loops.trained([self._pool[k] for k in kept], taus)
         settings = replace(settings, episodes=times * settings.episodes)
+        looks: list[Fit] = []
 
         def give_up(loop: OuterLoop) -> bool:
             """Return whether the rule is still hopeless halfway through its refit."""
             if best is None or loop.progress.step != loop.steps // 2:
                 return False
-            halfway = self._look(kept, loop.fitted, {**taus, **loop.fitted_taus})
-            return self._is_hopeless(halfway.score, best)
+            looks.append(self._look(kept, loop.fitted, {**taus, **loop.fitted_taus}))
+            return self._is_hopeless(looks[-1].score, best)
 
         judges = settings.steps > 1 and self._loops.config.validation >= EARLIEST
-
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
@@ -167,10 +167,14 @@ class Refits:
             ),
             give_up if judges else None,
         )  # fmt: skip
-        # The time constants of dropped terms stay, in case a term is put back.
-        taus = {**taus, **loop.fitted_taus}
+        if loop.given_up:
+            fit = looks[-1]  # More tasks would not be measured, because the rule is hopeless.
+        else:
+            # The time constants of dropped terms stay, in case a term is put back.
+            taus = {**taus, **loop.fitted_taus}
+            fit = self._measured(stage, kept, loop.fitted, taus, VALIDATION, best)
         # A decay that was clamped at zero is not part of the rule.
-        fit = self._measured(stage, kept, loop.fitted, taus, VALIDATION, best).trimmed()
+        fit = fit.trimmed()
         score = self._loops.config.score_objective.score_scale.band(fit.score)
         self.tried.append(Tried(stage, fit.theta.names, score))
         return fit

@@ -55,6 +55,7 @@ class OuterLoop(SavedLoop):
         device: where tensors live.
 
     Attributes:
+        given_up: whether `run` ended the loop before its last step.
         signs: the sign of each coefficient: 1 if it may not be negative, −1 if it may not be
             positive, else 0, [term].
     """
@@ -89,7 +90,7 @@ class OuterLoop(SavedLoop):
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
         trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
         self.progress = Progress(trust=trust)
-        self._given_up = False
+        self.given_up = False
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
         found = timed_in(learner.system)
@@ -123,7 +124,7 @@ class OuterLoop(SavedLoop):
     @property
     def is_done(self) -> bool:
         """True after the last step, and once the loop was given up."""
-        return self._given_up or self.progress.step >= self.steps
+        return self.given_up or self.progress.step >= self.steps
 
     @property
     def steps(self) -> int:
@@ -290,7 +291,7 @@ class OuterLoop(SavedLoop):
             self._refuse_standstill()
         while not self.is_done:
             if give_up is not None and give_up(self):
-                self._given_up = True
+                self.given_up = True
                 break
             record = self.run_step()
             if observe is not None:
