@@ -69,15 +69,15 @@ def retreat_rows(
         part = 0 if more else min(rank - done, _MOST)
         begins, ends = done + added == 0, not more and done + part >= rank
         counts = begins if reads else ends
-        some += 0 if grows or reads else lanes.STILL
+        case = some if grows or reads else some + lanes.STILL
         lanes.retreat(
             m, at, m_bar, at, left, added * height, right, added * width,
             change.a, place + done * height, change.v,
             place + done * width, change.a_bar, bar + done * height, change.v_bar,
             bar + done * width, change.growth_bar, layer if counts else unused, height, width,
-            scale if begins else one, inverse if ends else one, some, part, first, last,
+            scale if begins else one, inverse if ends else one, case, part, first, last,
         )  # fmt: skip
-        done, added = done + part, added if reads else added + some % lanes.STILL
+        done, added = done + part, added if reads else added + some
         if ends:
             break
 
