@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from metaplast.engines.fused.vector_code import Lanes, cgutils, intrinsic_of
+from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
 
 # ln 2 in two parts; multiples of the first up to 127 are exact.
 _HIGH = 0.693359375
@@ -52,11 +52,7 @@ class _Registers:
         return total
 
     def rounded(self, x: Any) -> Any:
-        name = f"llvm.rint.v{self._to.count}f32"
-        kind = ir.FunctionType(self._to.vector, [self._to.vector])
-        return self._builder.call(
-            cgutils.get_or_insert_function(self._builder.module, kind, name), [x]
-        )
+        return self._to.call("rint", self._to.vector, [x])
 
     def power_of_two(self, exponent: Any) -> Any:
         """Return 2^n for whole numbers n from −126 to 127."""

@@ -61,13 +61,12 @@ class Lanes:
         return [self.spread(self.builder.load(cell)) for cell in cells]
 
     def spread(self, number: Any) -> Any:
-        """Return a register with `number` in all lanes."""
+        """Return a register with `number`, of any type, in all lanes."""
         lane = ir.IntType(32)
-        single = self.builder.insert_element(
-            ir.Constant(self.vector, ir.Undefined), number, lane(0)
-        )
+        empty = ir.Constant(ir.VectorType(number.type, self.count), ir.Undefined)
+        single = self.builder.insert_element(empty, number, lane(0))
         mask = ir.Constant(ir.VectorType(lane, self.count), [0] * self.count)
-        return self.builder.shuffle_vector(single, ir.Constant(self.vector, ir.Undefined), mask)
+        return self.builder.shuffle_vector(single, empty, mask)
 
     def load(self, pointer: Any, column: Any) -> Any:
         """Return the register at a column."""
@@ -81,31 +80,38 @@ class Lanes:
         """Return a mask of the first `count` lanes."""
         words = ir.VectorType(ir.IntType(64), self.count)
         lanes = ir.Constant(words, list(range(self.count)))
-        single = self.builder.insert_element(
-            ir.Constant(words, ir.Undefined), count, ir.IntType(32)(0)
-        )
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.count), [0] * self.count)
-        counts = self.builder.shuffle_vector(single, ir.Constant(words, ir.Undefined), mask)
-        return self.builder.icmp_signed("<", lanes, counts)
+        return self.builder.icmp_signed("<", lanes, self.spread(count))
 
     def load_some(self, pointer: Any, column: Any, mask: Any) -> Any:
         """Return the register at a column, zero where the mask is."""
         cell = self._cell(pointer, column)
         given = [cell, ir.IntType(32)(self._dtype.bitwidth // 8), mask, self.zero]
-        return self._masked("load", self.vector, given)
+        return self.call("masked.load", self.vector, given, ".p0")
 
     def store_some(self, register: Any, pointer: Any, column: Any, mask: Any) -> None:
         """Store a register at a column, where the mask is set."""
         cell = self._cell(pointer, column)
         given = [register, cell, ir.IntType(32)(self._dtype.bitwidth // 8), mask]
-        self._masked("store", ir.VoidType(), given)
+        self.call("masked.store", ir.VoidType(), given, ".p0")
 
-    def _masked(self, what: str, result: Any, given: list[Any]) -> Any:
+    def call(
+        self, name: str, result: Any, given: Sequence[Any], end: str = "", flags: Sequence[str] = ()
+    ) -> Any:
+        """Return what a function of LLVM for registers returns.
+
+        Args:
+            name: its name without what stands for the type.
+            result: the type that it returns.
+            given: its arguments.
+            end: what follows the type in its name.
+            flags: of fast math.
+        """
         kind = "f32" if self.count == 16 else "f64"
-        name = f"llvm.masked.{what}.v{self.count}{kind}.p0"
         signature = ir.FunctionType(result, [value.type for value in given])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self.builder.call(function, given)
+        function = cgutils.get_or_insert_function(
+            self.builder.module, signature, f"llvm.{name}.v{self.count}{kind}{end}"
+        )
+        return self.builder.call(function, given, fastmath=flags)
 
     def _cell(self, pointer: Any, column: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(pointer, [column]), self.vector.as_pointer())
@@ -134,15 +140,10 @@ class Lanes:
 
     def deposit(self, place: Any, pointer: Any, index: int, *, add: bool) -> None:
         """Write, or add, the sum of an accumulator's lanes to element `index` of a vector."""
-        kind = "f32" if self.count == 16 else "f64"
-        reduce = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(self.scalar, [self.scalar, self.vector]),
-            f"llvm.vector.reduce.fadd.v{self.count}{kind}",
-        )
         cell = self.builder.gep(pointer, [ir.IntType(64)(index)])
         start = self.builder.load(cell) if add else ir.Constant(self.scalar, 0.0)
-        total = self.builder.call(reduce, [start, self.builder.load(place)], fastmath=("reassoc",))
+        given = [start, self.builder.load(place)]
+        total = self.call("vector.reduce.fadd", self.scalar, given, flags=("reassoc",))
         self.builder.store(total, cell)
 
     def shift(self, pointer: Any, count: Any, stride: Any = None) -> Any:
