@@ -37,8 +37,7 @@ def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
     net, s, base = p.net, m.signals, turn * p.net.signals
     copy(m.history, t * net.saved, s, base, net.saved)
     load_image(net, task, t, s, base)
-    levels = 1 if net.relaxes else net.widths.shape[0] - 1
-    for level in range(net.lowest, levels):
+    for level in range(net.lowest, net.carried):
         c, e, k = base + net.c[level], base + net.e[level], base + net.k[level]
         multiply(s, e, s, c, s, k, net.pads[level])
     if not net.relaxes:
@@ -134,7 +133,7 @@ def _errors_adjoint(p: Program, m: Memory, task: Task, label: int, turn: int, un
     for layer in range(net.w.shape[0] - 1):
         if net.source == PLASTIC:
             _backward_matrix(p, m, task, layer, turn, undo)
-        elif layer >= net.lowest and (layer == 0 or not net.relaxes):
+        elif net.lowest <= layer < net.carried:
             carried_adjoint(p, m, layer, base, task.beta)
         jobs = p.forward.late[layer]
         carry_jobs(m.w, net.w[layer], net.pads[layer + 1], net.pads[layer], d, jobs)

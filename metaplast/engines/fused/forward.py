@@ -138,7 +138,7 @@ def _errors(p: Program, m: Memory, label: int, turn: int, pending: bool) -> None
                 one + m.backward.growth[slot], pending, s, base, net.e[layer + 1], net.c[layer],
                 mode, net.e[layer], net.k[layer], one, p.backward.early[layer],
             )  # fmt: skip
-        elif layer >= net.lowest and (layer == 0 or not net.relaxes):
+        elif net.lowest <= layer < net.carried:
             _carry_error(p, m, layer, base)
 
 

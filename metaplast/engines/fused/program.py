@@ -86,8 +86,8 @@ class Net(NamedTuple):
         source: STILL, SYMMETRIC, SIGNED or PLASTIC.
         direct: whether the output error goes straight to each layer.
         detached: whether W's part in the feedback has no gradient.
-        relaxes: whether activities relax, so that y is not f, and no error is carried above the
-            lowest matrix.
+        relaxes: whether activities relax, so that y is not f.
+        carried: errors of the levels from `lowest` up to this one, not included, are carried.
         activation: SOFTPLUS, TANH or RELU.
     """
 
@@ -110,6 +110,7 @@ class Net(NamedTuple):
     direct: bool
     detached: bool
     relaxes: bool
+    carried: int
     activation: int
 
 
@@ -180,6 +181,8 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         direct=direct,
         detached=kernel == "detached",
         relaxes=places.relaxes,
+        # A relaxation finds the errors of all levels but the input's.
+        carried=1 if places.relaxes else places.layers,
         activation=_ACTIVATIONS[stack.nonlinearity.kind],
     )
     forward, backward = _side(places, "W", dtype), _side(places, "B", dtype)
