@@ -91,6 +91,32 @@ def powers(k: Array, work: Array, bits: Array) -> None:
 
 
 @inlined
+def log_one_plus(u: Any, k: Array) -> Any:
+    """Return log(1 + u) for −0.64 ≤ u ≤ 1.72: 2 artanh s with s = u/(2 + u)."""
+    s = u / (k[2] + u)
+    square = s * s
+    q = k[40]
+    q = q * square + k[39]
+    q = q * square + k[38]
+    q = q * square + k[37]
+    q = q * square + k[36]
+    q = q * square + k[35]
+    q = q * square + k[34]
+    q = q * square + k[33]
+    q = q * square + k[32]
+    q = q * square + k[31]
+    q = q * square + k[30]
+    q = q * square + k[29]
+    q = q * square + k[28]
+    q = q * square + k[27]
+    q = q * square + k[26]
+    q = q * square + k[25]
+    q = q * square + k[24]
+    q = q * square + k[23]
+    return k[2] * s * q
+
+
+@inlined
 def _tanh(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
     """y ← tanh z."""
     n = z.shape[0]
@@ -109,36 +135,16 @@ def _tanh(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
 def _softplus(z: Array, y: Array, k: Array, work: Array, bits: Array) -> None:
     """y ← log(1 + exp(β z))/β."""
     n = z.shape[0]
-    zero, two, beta, per_beta = k[0], k[2], k[4], k[5]
+    zero, beta, per_beta = k[0], k[4], k[5]
     x, power = work[0], work[1]
     for i in range(n):
         x[i] = -abs(beta * z[i])
     powers(k, work, bits)
     for i in range(n):
         u = power[i] + power[i] * x[i]
-        s = u / (two + u)
-        square = s * s
-        q = k[40]
-        q = q * square + k[39]
-        q = q * square + k[38]
-        q = q * square + k[37]
-        q = q * square + k[36]
-        q = q * square + k[35]
-        q = q * square + k[34]
-        q = q * square + k[33]
-        q = q * square + k[32]
-        q = q * square + k[31]
-        q = q * square + k[30]
-        q = q * square + k[29]
-        q = q * square + k[28]
-        q = q * square + k[27]
-        q = q * square + k[26]
-        q = q * square + k[25]
-        q = q * square + k[24]
-        q = q * square + k[23]
         v = z[i]
         v = zero if v < zero else v
-        y[i] = v + two * s * q * per_beta
+        y[i] = v + log_one_plus(u, k) * per_beta
 
 
 @inlined

@@ -15,6 +15,7 @@ from metaplast.scans.activations import (
     TANH,
     Array,
     activate,
+    log_one_plus,
     powers,
     slope,
 )
@@ -42,7 +43,7 @@ def _powers(k: Array, work: Array, bits: Array) -> None:
 @compiled
 def _near_softplus(p: Array, g: Array, c: Array, k: Array, work: Array, bits: Array) -> bool:
     """c ← log(1 + g (e^{βp} − 1))/β where |βp| ≤ 1; return whether that is so everywhere."""
-    zero, one, two, beta, per_beta = k[0], k[1], k[2], k[4], k[5]
+    zero, one, beta, per_beta = k[0], k[1], k[4], k[5]
     x, power = work[0], work[1]
     everywhere = True
     for i in range(p.shape[0]):
@@ -53,27 +54,7 @@ def _near_softplus(p: Array, g: Array, c: Array, k: Array, work: Array, bits: Ar
     _powers(k, work, bits)
     for i in range(p.shape[0]):
         u = g[i] * (x[i] * power[i] + (power[i] - one))
-        s = u / (two + u)
-        square = s * s
-        q = k[40]
-        q = q * square + k[39]
-        q = q * square + k[38]
-        q = q * square + k[37]
-        q = q * square + k[36]
-        q = q * square + k[35]
-        q = q * square + k[34]
-        q = q * square + k[33]
-        q = q * square + k[32]
-        q = q * square + k[31]
-        q = q * square + k[30]
-        q = q * square + k[29]
-        q = q * square + k[28]
-        q = q * square + k[27]
-        q = q * square + k[26]
-        q = q * square + k[25]
-        q = q * square + k[24]
-        q = q * square + k[23]
-        c[i] = two * s * q * per_beta
+        c[i] = log_one_plus(u, k) * per_beta
     return everywhere
 
 
