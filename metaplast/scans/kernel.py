@@ -63,21 +63,27 @@ def _fingerprint() -> str:
 
 
 @inlined
-def multiply(rows: Array, x: Array, out: Array, zero: Any) -> None:
-    """out ← Σ_j x_j · rows_j, four rows at a time."""
-    n = x.shape[0]
-    whole = n - n % 4
-    for i in range(n):
-        out[i] = zero
+def add_rows(rows: Array, x: Array, out: Array) -> None:
+    """out += Σ_j x_j · rows_j, four rows at a time."""
+    height, width = x.shape[0], out.shape[0]
+    whole = height - height % 4
     for j in range(0, whole, 4):
         a, b, c, d = x[j], x[j + 1], x[j + 2], x[j + 3]
         ra, rb, rc, rd = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
-        for i in range(n):
+        for i in range(width):
             out[i] += (a * ra[i] + b * rb[i]) + (c * rc[i] + d * rd[i])
-    for j in range(whole, n):
+    for j in range(whole, height):
         a, ra = x[j], rows[j]
-        for i in range(n):
+        for i in range(width):
             out[i] += a * ra[i]
+
+
+@inlined
+def multiply(rows: Array, x: Array, out: Array, zero: Any) -> None:
+    """out ← Σ_j x_j · rows_j."""
+    for i in range(out.shape[0]):
+        out[i] = zero
+    add_rows(rows, x, out)
 
 
 @inlined

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaplast.scans.kernel import reordered
+from metaplast.scans.kernel import add_rows, reordered
 
 Array = Any
 
@@ -41,16 +41,4 @@ def add_products(w: Array, at: int, x: Array, out: Array) -> None:
 def add_transposed(w: Array, at: int, u: Array, out: Array) -> None:
     """out += Wᵀ u, where W begins at `at`."""
     height, width = u.shape[0], out.shape[0]
-    whole = height - height % 4
-    for i in range(0, whole, 4):
-        a = w[at + i * width : at + (i + 1) * width]
-        b = w[at + (i + 1) * width : at + (i + 2) * width]
-        c = w[at + (i + 2) * width : at + (i + 3) * width]
-        d = w[at + (i + 3) * width : at + (i + 4) * width]
-        ua, ub, uc, ud = u[i], u[i + 1], u[i + 2], u[i + 3]
-        for j in range(width):
-            out[j] += (ua * a[j] + ub * b[j]) + (uc * c[j] + ud * d[j])
-    for i in range(whole, height):
-        a = w[at + i * width : at + (i + 1) * width]
-        for j in range(width):
-            out[j] += u[i] * a[j]
+    add_rows(w[at : at + height * width].reshape((height, width)), u, out)
