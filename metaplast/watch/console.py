@@ -197,7 +197,9 @@ def show_divergences(console: Console, result: Result, most: int = 3) -> None:
     for record in result.history:
         counts[bool(tried_in(record.stage))] += record.non_finite
     if counts[False]:
-        console.out(f"{counts[False]} training episodes diverged and were left out; the first:")
+        several = "episodes diverged and were left out; the first:"
+        what = "episode diverged and was left out:" if counts[False] == 1 else several
+        console.out(f"{counts[False]} training {what}")
         trained = [text for text in result.divergences if not tried_in(text)]
         for text in trained[:most]:
             console.out(f"  {text}")
