@@ -148,9 +148,13 @@ class Loops:
             tied: whether all layers share θ. Per-layer coefficients begin with the refits: many
                 candidates in many layers, all moving at once, would make most tasks diverge.
         """
-        growth = self.config.growth
+        config, growth = self.config, self.config.growth
         if growth is None:
-            return self.make(SEARCH, learner, tied=tied)
+            # An evolution strategy needs no gradient of a task, and a known rule no search.
+            shrinks = (
+                config.backtrack and config.choice.is_pool and config.estimator == "gradient"
+            )
+            return self.make(SEARCH, learner, tied=tied, shrinks=shrinks)
         return self.make(
             SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,
             probed=partial(self._tested, PROBE),

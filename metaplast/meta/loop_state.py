@@ -134,8 +134,10 @@ def _check_record(record: Any, place: str) -> None:
     taus = record.get("taus", {})
     whole = isinstance(taus, dict) and all(isinstance(name, str) for name in taus)
     check(whole and _are_floats([*taus.values()]), f"the time constants of {place} are not numbers")
-    known = {"stage", "angles", "taus", "theta", *_NUMBERS, *_COUNTS}
-    check(set(record) | {"angles", "taus"} == known, f"{place} has other parts than it should")
+    check(isinstance(record.get("shrunk", False), bool), f"'shrunk' of {place} is not a yes or no")
+    newer = {"angles", "taus", "shrunk"}
+    known = {"stage", "theta", *newer, *_NUMBERS, *_COUNTS}
+    check(set(record) | newer == known, f"{place} has other parts than it should")
 
 
 def _are_floats(values: Any) -> bool:

@@ -17,6 +17,7 @@ from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
+from metaplast.meta.chaos import SHRINK, is_chaotic
 from metaplast.meta.divergence import first_divergence
 from metaplast.meta.gradient import scaled_gradients, task_gradient
 from metaplast.meta.learned_taus import LearnedTaus
@@ -51,6 +52,8 @@ class OuterLoop(SavedLoop):
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
+        shrinks: whether all coefficients shrink in a step where learning is chaotic, see
+            `metaplast.meta.chaos`.
         seed: the seed of all random numbers.
         device: where tensors live.
 
@@ -74,6 +77,7 @@ class OuterLoop(SavedLoop):
         tasks: str = "search",
         tied: bool = False,
         cold: bool = True,
+        shrinks: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -82,6 +86,7 @@ class OuterLoop(SavedLoop):
         self.settings = settings
         self._tasks = tasks
         self._tied = tied and start.is_per_layer
+        self._shrinks = shrinks
         self._drawn = LoopTasks(
             learner, sampler, engine, settings, name=tasks, seed=seed, device=device
         )
@@ -192,11 +197,17 @@ class OuterLoop(SavedLoop):
             outcome, finite, self._theta.scale, tied=self._tied, clip=self.settings.clip
         )
         taus = {} if self.taus is None else self.taus.named
-        record = record_of(self.stage, progress.step, problem, outcome, self._theta, gradient, taus)
+        shrinks = self._is_chaotic(outcome)
+        record = record_of(
+            self.stage, progress.step, problem, outcome, self._theta, gradient, taus, shrinks
+        )
         with self._whole_or_not_at_all():
             if self.taus is not None:
                 self.taus.passed()
-            self._learn(problem, outcome, gradient)
+            if shrinks:
+                self._theta.u.detach().mul_(SHRINK)
+            else:
+                self._learn(problem, outcome, gradient)
             progress.step += 1
             self._theta.passed(theta)
             progress.history.append(record)
@@ -220,6 +231,15 @@ class OuterLoop(SavedLoop):
         self._update(gradient)
         if self.taus is not None:
             self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
+
+    def _is_chaotic(self, outcome: Outcome) -> bool:
+        """Return whether learning is chaotic, so that the coefficients shrink in this step."""
+        history, finite = self.progress.history, outcome.finite
+        # If a task diverged, the last step is undone.
+        if not self._shrinks or not history or not finite.all():
+            return False
+        each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
+        return is_chaotic(each, self.settings.meta_lr, history[0].loss)
 
     def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
         if len(self.progress.divergences) >= EXPLAINED:

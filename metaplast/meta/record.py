@@ -35,6 +35,7 @@ class Record:
         angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
             the first `ANGLED` finite episodes.
         taus: time constants that are learned, by name, in examples or time steps.
+        shrunk: whether all coefficients shrank in this step, because learning was chaotic.
     """
 
     stage: str
@@ -49,6 +50,7 @@ class Record:
     theta: dict[str, list[float]]
     angles: list[float] = field(default_factory=list)
     taus: dict[str, float] = field(default_factory=dict)
+    shrunk: bool = False
 
 
 @torch.no_grad()
@@ -60,6 +62,7 @@ def record_of(
     learned: LearnedTheta,
     gradient: Tensor,
     taus: dict[str, float],
+    shrunk: bool = False,
 ) -> Record:
     """Return the record of an outer step.
 
@@ -71,6 +74,7 @@ def record_of(
         learned: θ before the step, in scaled units.
         gradient: the averaged gradient to u.
         taus: learned time constants before the step, by name.
+        shrunk: whether all coefficients shrink in this step.
     """
     u, finite = learned.named(learned.u.detach()), outcome.finite
     some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
@@ -90,6 +94,7 @@ def record_of(
         theta=learned.named(learned.tensor).columns(),
         angles=[] if angles is None else angles.mean(0).tolist(),
         taus=taus,
+        shrunk=shrunk,
     )
 
 

@@ -1,0 +1,33 @@
+"""Recognizes coefficients with which learning is chaotic, where a gradient says nothing.
+
+If coefficients are too large, two nearly equal networks grow apart while they learn. The loss still
+changes little with the coefficients, but the exact gradient of each task becomes larger by orders
+of magnitude, and its direction becomes noise. Steps along it do not lead out again.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+# Coefficients become this much smaller in a step where learning is chaotic.
+SHRINK = 0.9
+
+
+def is_chaotic(gradients: Tensor, step: float, loss: float) -> bool:
+    """Return whether a step would change the loss of most tasks by more than there was to lose.
+
+    Adam changes each coefficient by about the step size, so by the gradient g of a task, one step
+    changes the loss of that task by up to step · ‖g‖₁. Learning counts as chaotic if the median of
+    this over tasks is above the loss that the search began with.
+
+    Args:
+        gradients: to scaled coefficients, of the tasks of a step, [task, …].
+        step: the step size.
+        loss: the loss at the first step, mean over tasks; if it is not finite and positive, it is
+            no measure, and the answer is no.
+    """
+    if not (math.isfinite(loss) and loss > 0) or not len(gradients):
+        return False
+    return bool(step * gradients.abs().flatten(1).sum(1).median() > loss)
