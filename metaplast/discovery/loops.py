@@ -151,9 +151,7 @@ class Loops:
         config, growth = self.config, self.config.growth
         if growth is None:
             # An evolution strategy needs no gradient of a task, and a known rule no search.
-            shrinks = (
-                config.backtrack and config.choice.is_pool and config.estimator == "gradient"
-            )
+            shrinks = config.backtrack and config.choice.is_pool and config.estimator == "gradient"
             return self.make(SEARCH, learner, tied=tied, shrinks=shrinks)
         return self.make(
             SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,

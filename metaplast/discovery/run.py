@@ -24,6 +24,7 @@ from metaplast.discovery.provenance import provenance_of
 from metaplast.discovery.reach import notice_short_way
 from metaplast.discovery.refits import Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
+from metaplast.discovery.rough import notice_rough_search
 from metaplast.discovery.run_config import CONFIG, Asked, begin_folder, read_config, write_config
 from metaplast.discovery.selection import Selection, select
 from metaplast.discovery.stages import CHECKPOINT, Stages
@@ -227,6 +228,7 @@ class Discovery(Parts):
     def _found(self) -> tuple[OuterLoop, tuple[Term, ...], Coefficients]:
         """Search and select; return the search, and the terms of the rule with coefficients."""
         search = self.stages.run(SEARCH, self._search)
+        notice_rough_search(search)
         kept, theta, taus = self._kept(search)
         chosen = [search.learner.terms[k] for k in kept]
         self._taus = learned_taus(chosen, taus)

@@ -23,6 +23,7 @@ from metaplast.meta.gradient import scaled_gradients, task_gradient
 from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_tasks import LoopTasks
+from metaplast.meta.penalised_step import penalised_step
 from metaplast.meta.record import Record, record_of
 from metaplast.meta.saved_loop import Progress, SavedLoop
 from metaplast.meta.settings import OuterSettings
@@ -52,8 +53,7 @@ class OuterLoop(SavedLoop):
         tasks: names the random numbers; loops with the same name see the same tasks.
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
-        shrinks: whether all coefficients shrink in a step where learning is chaotic, see
-            `metaplast.meta.chaos`.
+        shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.
         seed: the seed of all random numbers.
         device: where tensors live.
 
@@ -192,7 +192,7 @@ class OuterLoop(SavedLoop):
         problem = self._next_problem(theta)
         outcome = self._run(problem, progress.step, self._tasks)
         finite = outcome.finite
-        explained = self._explain(problem, finite)
+        found = [] if len(progress.divergences) >= EXPLAINED else first_divergence(problem, finite)
         gradient = task_gradient(
             outcome, finite, self._theta.scale, tied=self._tied, clip=self.settings.clip
         )
@@ -211,7 +211,8 @@ class OuterLoop(SavedLoop):
             progress.step += 1
             self._theta.passed(theta)
             progress.history.append(record)
-            progress.divergences.extend(explained)
+            where = f"{self.stage}, outer step {record.step}"
+            progress.divergences.extend(f"{where}: {each}" for each in found)
         self._refuse_standstill()
         return record
 
@@ -228,24 +229,19 @@ class OuterLoop(SavedLoop):
         finite = outcome.finite
         if self._went_back(finite) or not finite.any():
             return
-        self._update(gradient)
+        settings, rate = self.settings, self._rate(self.settings.meta_lr)
+        penalised_step(self._theta.u, gradient, self._optimizer, rate, settings, self.signs)
         if self.taus is not None:
             self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
 
     def _is_chaotic(self, outcome: Outcome) -> bool:
-        """Return whether learning is chaotic, so that the coefficients shrink in this step."""
+        """Return whether the coefficients shrink in this step, because learning is chaotic."""
         history, finite = self.progress.history, outcome.finite
-        # If a task diverged, the last step is undone.
-        if not self._shrinks or not history or not finite.all():
+        # If a task diverged, the last step is undone instead.
+        if not (self._shrinks and history and finite.all()):
             return False
         each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
         return is_chaotic(each, self.settings.meta_lr, history[0].loss)
-
-    def _explain(self, problem: Problem, finite: Tensor) -> list[str]:
-        if len(self.progress.divergences) >= EXPLAINED:
-            return []
-        where = f"{self.stage}, outer step {self.progress.step}"
-        return [f"{where}: {each}" for each in first_divergence(problem, finite)]
 
     def _refuse_standstill(self) -> None:
         progress = self.progress
@@ -277,20 +273,6 @@ class OuterLoop(SavedLoop):
         if self.settings.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
         return rate
-
-    def _update(self, gradient: Tensor) -> None:
-        settings, u = self.settings, self._theta.u
-        rate = self._rate(settings.meta_lr)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        with torch.no_grad():
-            u.grad = gradient.expand_as(u).clone()
-            if settings.penalty == "subgradient":
-                u.grad += settings.l1 * u.sign()
-            self._optimizer.step()
-            if settings.penalty == "proximal":
-                u.copy_(torch.nn.functional.softshrink(u, rate * settings.l1))
-            u.copy_(torch.where(self.signs * u < 0, 0.0, u))
 
     def run(
         self,

@@ -72,6 +72,7 @@ class TensorBoard(Observer):
             "rule/l1_norm": record.l1_norm,
             "rule/active_terms": record.active,
             "guard/non_finite_episodes": self._count(loop),
+            "guard/shrunk_steps": sum(each.shrunk for each in loop.progress.history),
         }
         for term, values in record.theta.items():
             if name == DISCOVERED:

@@ -325,7 +325,7 @@ def test_standstill_is_refused_again_by_a_run_that_goes_on():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["_went_back", "_update", "passed"])
+@pytest.mark.parametrize("where", ["_went_back", "_learn", "passed"])
 def test_a_step_that_is_interrupted_was_not_taken(where, monkeypatch):
     place = LearnedTheta if where == "passed" else OuterLoop
     settings = replace(REAL, optimizer="Adam", schedule="constant", backtrack=where == "_went_back")

@@ -1,0 +1,150 @@
+"""Where learning is chaotic, the search of a pool shrinks all coefficients."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from support import Clouds
+
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.engines import Outcome
+from metaplast.meta.chaos import SHRINK, is_chaotic
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.settings import OuterSettings
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.terms.coefficients import Coefficients
+from metaplast.terms.library import get_term
+
+TERMS = ("error_hebbian", "error_error", "oja")
+SETTINGS = OuterSettings(
+    episodes=800, meta_batch=4, meta_lr=0.02, l1=0.0, schedule="constant", scaling="none"
+)
+SMALL = DiscoveryConfig(
+    dataset="clusters", ways=3, shots=4, queries=2, hidden=(6,), episodes=160, refit=16,
+    validation=4, test_episodes=4, meta_lr=0.5, engine="fused",
+)  # fmt: skip
+
+
+def test_the_measure_is_the_median_over_tasks_of_what_a_step_could_change():
+    gradients = torch.tensor([[1.0, -2.0], [100.0, -100.0], [-3.0, 1.0]])
+    # ‖g‖₁ is 3, 200 and 4.
+    assert is_chaotic(gradients, 0.5, 1.99)
+    assert not is_chaotic(gradients, 0.5, 2.0)
+    # With per-layer coefficients, all of them count.
+    assert is_chaotic(gradients[:, None].expand(-1, 2, -1), 0.5, 3.99)
+
+
+@pytest.mark.parametrize("loss", [0.0, -1.0, math.nan, math.inf])
+def test_without_a_positive_loss_there_is_no_measure(loss):
+    assert not is_chaotic(torch.full((2, 3), 1e9), 1.0, loss)
+
+
+def test_without_a_finite_task_there_is_no_measure():
+    assert not is_chaotic(torch.zeros(0, 3), 1.0, 1.0)
+
+
+class Rough:
+    """Stands in for an engine: ½‖θ − 3‖² + 1, but beyond ‖θ‖₁ = 1 each gradient is noise."""
+
+    name = "rough"
+
+    def __init__(self):
+        self.noise = torch.Generator().manual_seed(0)
+        self.sizes = []
+
+    def run(self, problem, *, gradient=True):
+        size = problem.theta.abs().sum()
+        self.sizes.append(size.item())
+        count = problem.episodes.episodes
+        off = (problem.theta - 3.0).expand(count, *problem.theta.shape).clone()
+        loss = 1 + 0.5 * off.square().flatten(1).sum(1)
+        if size > 1:
+            off = 1e5 * torch.randn(off.shape, generator=self.noise, dtype=off.dtype)
+        return Outcome(loss, torch.ones_like(loss), off, problem.state)
+
+
+def loop_of(engine, settings=SETTINGS, **options):
+    system = FullyConnected((6, 5, 3))
+    learner = Learner.on_stack(system, "fixed", [get_term(name) for name in TERMS])
+    theta = Coefficients(TERMS, torch.tensor([0.1, 0.0, 0.0], dtype=torch.float64))
+    return OuterLoop("search", learner, Clouds(), engine, settings, theta, **options)
+
+
+def test_a_search_stays_at_the_edge_of_chaos_and_would_wander_off_without():
+    kept, lost = Rough(), Rough()
+    loop = loop_of(kept, shrinks=True)
+    loop.run()
+    loop_of(lost).run()
+    late = slice(100, None)
+    # Adam's steps go up to 0.06 in ‖θ‖₁ beyond the edge.
+    assert max(kept.sizes[late]) < 1.1
+    assert min(kept.sizes[late]) > 0.8
+    assert max(lost.sizes[late]) > 1.3
+    shrunk = [record.shrunk for record in loop.progress.history]
+    assert shrunk == [size > 1 for size in kept.sizes]
+    assert any(shrunk)
+
+
+def test_a_shrunk_step_only_scales_the_coefficients():
+    engine = Rough()
+    loop = loop_of(engine, shrinks=True)
+    while not (loop.progress.history and loop.progress.history[-1].shrunk):
+        before, trust = loop.theta.clone(), loop.progress.trust.state()
+        optimizer = repr(loop._optimizer.state_dict())
+        loop.run_step()
+    assert torch.equal(loop.theta, SHRINK * before)
+    # What is chaotic is no safe place to go back to, and noise does not enter Adam's moments.
+    assert torch.equal(loop.progress.trust.safe, trust["safe"])
+    assert repr(loop._optimizer.state_dict()) == optimizer
+
+
+def test_the_first_step_has_nothing_to_compare_with():
+    loop = loop_of(Rough(), replace(SETTINGS, meta_lr=1e3), shrinks=True)
+    assert not loop.run_step().shrunk
+
+
+def test_a_divergence_is_undone_as_ever():
+    class Diverging(Rough):
+        def run(self, problem, *, gradient=True):
+            outcome = super().run(problem, gradient=gradient)
+            outcome.theta_gradient[0] = math.nan
+            return outcome
+
+    loop = loop_of(Diverging(), shrinks=True)
+    loop.run_step()
+    record = loop.run_step()
+    assert record.non_finite == 1
+    assert not record.shrunk
+
+
+def steps_that_shrank(config):
+    result = Discovery(config).run()
+    stages = {}
+    for record in result.history:
+        stages.setdefault(record.stage, []).append(record.shrunk)
+    return stages, [line for line in result.notices if "chaotic" in line]
+
+
+def test_only_the_search_of_a_pool_shrinks_and_says_so():
+    stages, (line,) = steps_that_shrank(SMALL)
+    assert sum(stages.pop("search")) > 4
+    assert len(stages) > 2
+    assert not any(any(shrunk) for shrunk in stages.values())
+    assert "steps of the search only shrank the coefficients, because learning was chaotic" in line
+    assert line.endswith("may find more.")
+
+
+@pytest.mark.parametrize("change", [{"backtrack": False}, {"terms": "bio"}, {"entry": 16}])
+def test_other_searches_do_not_shrink(change):
+    stages, lines = steps_that_shrank(replace(SMALL, **change))
+    assert not any(any(shrunk) for shrunk in stages.values())
+    assert not lines
+
+
+def test_a_short_search_gives_no_notice():
+    stages, lines = steps_that_shrank(replace(SMALL, episodes=80))
+    assert sum(stages["search"]) > 2
+    assert not lines
