@@ -23,11 +23,11 @@ def is_chaotic(gradients: Tensor, step: float, loss: float) -> bool:
     this over tasks is above the loss that the search began with.
 
     Args:
-        gradients: to scaled coefficients, of the tasks of a step, [task, …].
+        gradients: to scaled coefficients, of at least one task, [task, …].
         step: the step size.
         loss: the loss at the first step, mean over tasks; if it is not finite and positive, it is
             no measure, and the answer is no.
     """
-    if not (math.isfinite(loss) and loss > 0) or not len(gradients):
+    if not (math.isfinite(loss) and loss > 0):
         return False
     return bool(step * gradients.abs().flatten(1).sum(1).median() > loss)

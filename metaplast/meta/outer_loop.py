@@ -86,7 +86,7 @@ class OuterLoop(SavedLoop):
         self.settings = settings
         self._tasks = tasks
         self._tied = tied and start.is_per_layer
-        self._shrinks = shrinks
+        self.shrinks = shrinks
         self._drawn = LoopTasks(
             learner, sampler, engine, settings, name=tasks, seed=seed, device=device
         )
@@ -238,7 +238,7 @@ class OuterLoop(SavedLoop):
         """Return whether the coefficients shrink in this step, because learning is chaotic."""
         history, finite = self.progress.history, outcome.finite
         # If a task diverged, the last step is undone instead.
-        if not (self._shrinks and history and finite.all()):
+        if not (self.shrinks and history and finite.all()):
             return False
         each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
         return is_chaotic(each, self.settings.meta_lr, history[0].loss)
