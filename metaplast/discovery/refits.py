@@ -19,9 +19,8 @@ from metaplast.terms.coefficients import Coefficients
 
 # The dropped terms are judged on the tasks of this many looks.
 EVIDENCE = 2
-# The first refit, and one without several terms, are this many times as long as the others, which
-# begin near their optimum.
-FIRST = SEVERAL = 2
+# The first refit is this many times as long as the others, which begin near their optimum.
+FIRST = 2
 # A rule is measured on at least this many tasks before it counts as hopeless. A look takes as many.
 EARLIEST = 64
 # What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
@@ -75,8 +74,7 @@ class Refits:
         """Return the fit without the terms at some positions of the pool."""
         rest = [k for k in fit.kept if k not in positions]
         what = f"{WITHOUT} {', '.join(self._names(positions))}"
-        times = SEVERAL if len(positions) > 1 else 1
-        return self._try(what, rest, fit.theta.select(self._names(rest)), fit.taus, best, times)
+        return self._try(what, rest, fit.theta.select(self._names(rest)), fit.taus, best)
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the fit with a dropped term put back; its coefficient starts at zero."""
@@ -130,12 +128,11 @@ class Refits:
         theta: Coefficients,
         taus: Taus,
         best: Fit | None = None,
-        times: int = 1,
     ) -> Fit:
         """Return a refit; if all of its tasks diverge, the fit with the worst score."""
         self._trials += 1
         try:
-            return self._refit(trial(self._trials, what), kept, theta, taus, best, times)
+            return self._refit(trial(self._trials, what), kept, theta, taus, best)
         except StandstillError:
             least = self._loops.least_scores(self.learner(kept, taus), theta)
             return Fit(tuple(kept), theta, least, taus)
