@@ -33,7 +33,9 @@ LOOK = "look"
 class Refits:
     """Trains parts of the pool without penalty, and measures them on validation tasks.
 
-    Learned time constants continue from those of the fit that a refit starts from.
+    Learned time constants continue from those of the fit that a refit starts from. Refits that start
+    from one fit learn from the same tasks, so that they can be compared. Smaller fits have other
+    tasks: a rule that is refitted again and again on the same tasks would fit these too well.
 
     Args:
         loops: make the loops, and evaluate rules.
@@ -74,17 +76,18 @@ class Refits:
         """Return the fit without the terms at some positions of the pool."""
         rest = [k for k in fit.kept if k not in positions]
         what = f"{WITHOUT} {', '.join(self._names(positions))}"
-        return self._try(what, rest, fit.theta.select(self._names(rest)), fit.taus, best)
+        theta = fit.theta.select(self._names(rest))
+        return self._try(what, fit, rest, theta, best)
 
     def put_back(self, fit: Fit, position: int) -> Fit:
         """Return the fit with a dropped term put back; its coefficient starts at zero."""
         name, more = self._pool[position].name, sorted([*fit.kept, position])
         theta = fit.theta.insert(more.index(position), name)
-        return self._try(f"{WITH} {name}", more, theta, fit.taus)
+        return self._try(f"{WITH} {name}", fit, more, theta)
 
     def again(self, fit: Fit) -> Fit:
         """Return the fit of the same terms after one more refit."""
-        return self._try(AGAIN, fit.kept, fit.theta, fit.taus)
+        return self._try(AGAIN, fit, fit.kept, fit.theta)
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on tasks that only this round uses."""
@@ -124,18 +127,22 @@ class Refits:
     def _try(
         self,
         what: str,
+        fit: Fit,
         kept: Sequence[int],
         theta: Coefficients,
-        taus: Taus,
         best: Fit | None = None,
     ) -> Fit:
-        """Return a refit; if all of its tasks diverge, the fit with the worst score."""
+        """Return a refit of some terms from a fit, on the tasks of all refits from this fit.
+
+        If all tasks diverge, it is the fit with the worst score.
+        """
         self._trials += 1
+        stage, tasks = trial(self._trials, what), f"{REFIT} from {len(fit.kept)} terms"
         try:
-            return self._refit(trial(self._trials, what), kept, theta, taus, best)
+            return self._refit(stage, kept, theta, fit.taus, best, tasks=tasks)
         except StandstillError:
-            least = self._loops.least_scores(self.learner(kept, taus), theta)
-            return Fit(tuple(kept), theta, least, taus)
+            least = self._loops.least_scores(self.learner(kept, fit.taus), theta)
+            return Fit(tuple(kept), theta, least, fit.taus)
 
     def _refit(
         self,
@@ -145,6 +152,7 @@ class Refits:
         taus: Taus,
         best: Fit | None = None,
         times: int = 1,
+        tasks: str = REFIT,
     ) -> Fit:
         settings = self._loops.config.refit_outer
         learner = self._loops.trained([self._pool[k] for k in kept], taus)
@@ -163,7 +171,7 @@ class Refits:
         loop = self._loops.stages.run(
             stage,
             lambda: self._loops.make(
-                stage, learner, theta, settings=settings, scale=scale, tasks=REFIT, cold=False,
+                stage, learner, theta, settings=settings, scale=scale, tasks=tasks, cold=False,
             ),
             give_up if judges else None,
         )  # fmt: skip
