@@ -33,9 +33,9 @@ LOOK = "look"
 class Refits:
     """Trains parts of the pool without penalty, and measures them on validation tasks.
 
-    Learned time constants continue from those of the fit that a refit starts from. Refits that start
-    from one fit learn from the same tasks, so that they can be compared. Smaller fits have other
-    tasks: a rule that is refitted again and again on the same tasks would fit these too well.
+    Learned time constants continue from those of the fit that a refit starts from. Refits from the
+    same fit learn from the same tasks, so that they can be compared. Refits from a smaller fit have
+    other tasks: a rule that is refitted again and again on the same ones would fit these too well.
 
     Args:
         loops: make the loops, and evaluate rules.

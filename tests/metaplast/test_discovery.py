@@ -1,5 +1,6 @@
 """Whole discoveries in miniature: stages, selection, baselines, and going on after a kill."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -11,7 +12,8 @@ from support import Clouds, assert_is_one_sentence, essence
 from metaplast.base.errors import UserError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
-from metaplast.discovery.result import SEARCH
+from metaplast.discovery.refits import Refits
+from metaplast.discovery.result import REFIT, SEARCH, trial
 from metaplast.discovery.run import CONFIG, Discovery, write_config
 from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.meta.standstill import StandstillError
@@ -148,6 +150,33 @@ def test_the_refit_meets_tasks_of_its_own():
     assert not torch.equal(first["refit"], first["search"])
     for baseline in ("backprop", "feedback_alignment"):
         assert torch.equal(first[baseline], first["search"])
+
+
+def test_refits_share_their_tasks_if_they_start_from_the_same_fit():
+    """Refits from smaller fits have other tasks: repeated ones would be fitted too well."""
+    discovery = Discovery(
+        DiscoveryConfig(terms="error_hebbian,error_error,oja,activity_error", **TINY), split=SPLIT
+    )
+    search = discovery._search()
+    refits = Refits(discovery._loops, search)
+    start = refits.start([0, 1, 2, 3])
+    assert len(start.kept) == 4
+    smaller = refits.without(start, [3], start)
+    groups = [
+        [REFIT],
+        [trial(1, f"without {search.learner.terms[3].name}")],
+        [trial(2, "as it is"), trial(3, f"without {search.learner.terms[0].name}")],
+    ]
+    refits.again(smaller)
+    refits.without(smaller, [0], smaller)
+    loops = discovery.stages.loops
+    first = [
+        [loops[name].problem(0, 2, loops[name].theta).episodes.support_x for name in group]
+        for group in groups
+    ]
+    assert torch.equal(*first[2])
+    for one, other in itertools.combinations(first, 2):
+        assert not torch.equal(one[0], other[0])
 
 
 def _list(value):
