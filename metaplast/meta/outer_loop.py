@@ -54,6 +54,7 @@ class OuterLoop(SavedLoop):
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
         shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.
+        began: the loss that the search began with; None for this loop's loss at its first step.
         seed: the seed of all random numbers.
         device: where tensors live.
 
@@ -78,6 +79,7 @@ class OuterLoop(SavedLoop):
         tied: bool = False,
         cold: bool = True,
         shrinks: bool = False,
+        began: float | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -86,7 +88,7 @@ class OuterLoop(SavedLoop):
         self.settings = settings
         self._tasks = tasks
         self._tied = tied and start.is_per_layer
-        self.shrinks = shrinks
+        self.shrinks, self._began = shrinks, began
         self._drawn = LoopTasks(
             learner, sampler, engine, settings, name=tasks, seed=seed, device=device
         )
@@ -125,6 +127,12 @@ class OuterLoop(SavedLoop):
         keeps jittering, so these are the mean over the last fifth of the steps (Polyak averaging).
         """
         return self._theta.fitted
+
+    @property
+    def began(self) -> float | None:
+        """The loss that the search began with; None before the first step."""
+        history = self.progress.history
+        return history[0].loss if self._began is None and history else self._began
 
     @property
     def is_done(self) -> bool:
@@ -236,12 +244,12 @@ class OuterLoop(SavedLoop):
 
     def _is_chaotic(self, outcome: Outcome) -> bool:
         """Return whether the coefficients shrink in this step, because learning is chaotic."""
-        history, finite = self.progress.history, outcome.finite
+        began, finite = self.began, outcome.finite
         # If a task diverged, the last step is undone instead.
-        if not (self.shrinks and history and finite.all()):
+        if not self.shrinks or began is None or not finite.all():
             return False
         each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
-        return is_chaotic(each, self.settings.meta_lr, history[0].loss)
+        return is_chaotic(each, self.settings.meta_lr, began)
 
     def _refuse_standstill(self) -> None:
         progress = self.progress
