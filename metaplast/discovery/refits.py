@@ -172,7 +172,7 @@ class Refits:
             stage,
             lambda: self._loops.make(
                 stage, learner, theta, settings=settings, scale=scale, tasks=tasks, cold=False,
-                shrinks=self._search.shrinks, began=self._search.began,
+                shrinks=self._search.shrinks, began=self._search.progress.history[0].loss,
             ),
             give_up if judges else None,
         )  # fmt: skip

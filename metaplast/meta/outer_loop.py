@@ -27,7 +27,7 @@ from metaplast.meta.penalised_step import penalised_step
 from metaplast.meta.record import Record, record_of
 from metaplast.meta.saved_loop import Progress, SavedLoop
 from metaplast.meta.settings import OuterSettings
-from metaplast.meta.signs import sign_of
+from metaplast.meta.signs import signs_of
 from metaplast.meta.standstill import refuse_standstill
 from metaplast.systems.learner import Learner
 from metaplast.systems.timed import timed_in
@@ -95,19 +95,15 @@ class OuterLoop(SavedLoop):
         if scale is None:
             scale = self._drawn.measure_scale(start, tied=self._tied)
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
-        trust = Backtracking(COLD if cold and settings.backtrack else 1.0)
-        self.progress = Progress(trust=trust)
+        radius = COLD if cold and settings.backtrack else 1.0
+        self.progress = Progress(trust=Backtracking(radius))
         self.given_up = False
         self._theta = LearnedTheta(start, scale, self._window)
         self._optimizer = make_optimizer(settings.optimizer, self._theta.u, settings.meta_lr)
         found = timed_in(learner.system)
         if found is not None:
             self.taus = LearnedTaus(found, settings, self._window, start.tensor)
-        self.signs = torch.tensor(
-            [sign_of(term, settings) for term in learner.terms],
-            dtype=torch.int64,
-            device=start.tensor.device,
-        )
+        self.signs = signs_of(learner.terms, settings, start.tensor.device)
 
     @property
     def theta(self) -> Tensor:
@@ -127,12 +123,6 @@ class OuterLoop(SavedLoop):
         keeps jittering, so these are the mean over the last fifth of the steps (Polyak averaging).
         """
         return self._theta.fitted
-
-    @property
-    def began(self) -> float | None:
-        """The loss that the search began with; None before the first step."""
-        history = self.progress.history
-        return history[0].loss if self._began is None and history else self._began
 
     @property
     def is_done(self) -> bool:
@@ -244,12 +234,13 @@ class OuterLoop(SavedLoop):
 
     def _is_chaotic(self, outcome: Outcome) -> bool:
         """Return whether the coefficients shrink in this step, because learning is chaotic."""
-        began, finite = self.began, outcome.finite
+        history, finite = self.progress.history, outcome.finite
         # If a task diverged, the last step is undone instead.
-        if not self.shrinks or began is None or not finite.all():
+        if not self.shrinks or not finite.all():
             return False
+        began = history[0].loss if self._began is None and history else self._began
         each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
-        return is_chaotic(each, self.settings.meta_lr, began)
+        return is_chaotic(each, self.settings.meta_lr, math.nan if began is None else began)
 
     def _refuse_standstill(self) -> None:
         progress = self.progress

@@ -69,7 +69,7 @@ class SearchSettings(Settings):
     """Names of terms, with commas, whose coefficients may not be positive."""
     backtrack: bool = True
     """Whether a divergent task undoes the last step and shortens the next ones, and the search of a
-    pool shrinks all coefficients where learning is chaotic."""
+    pool and its refits shrink all coefficients where learning is chaotic."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -121,8 +121,8 @@ class OuterSettings(SearchSettings):
         signs: whether terms declared nonnegative are kept nonnegative.
         estimator: "gradient" is exact; "es" estimates it, see `EvolutionStrategy`.
         backtrack: whether to undo a step after which a task diverges, and to shorten the next
-            steps, see `Backtracking`; and whether the search of a pool shrinks all coefficients
-            where learning is chaotic, see `metaplast.meta.chaos`.
+            steps, see `Backtracking`; and whether the search of a pool and its refits shrink all
+            coefficients where learning is chaotic, see `metaplast.meta.chaos`.
     """
 
     l1: float = 0.0

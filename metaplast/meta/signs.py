@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from metaplast.base.errors import require, unknown_name
 from metaplast.base.words import words
 from metaplast.meta.settings import SearchSettings
@@ -22,6 +25,18 @@ def sign_of(term: Term, settings: SearchSettings) -> int:
         if listed and {term.name, *term.aliases} & set(words("it", listed)):
             return sign
     return int(settings.signs and term.nonnegative)
+
+
+def signs_of(terms: Sequence[Term], settings: SearchSettings, device: torch.device) -> Tensor:
+    """Return the sign that each coefficient must have, see `sign_of`, [term].
+
+    Args:
+        terms: the terms.
+        settings: the settings of the search.
+        device: where the result lives.
+    """
+    signs = [sign_of(term, settings) for term in terms]
+    return torch.tensor(signs, dtype=torch.int64, device=device)
 
 
 def require_signs(terms: Sequence[Term], settings: SearchSettings) -> None:

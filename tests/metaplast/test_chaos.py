@@ -10,6 +10,7 @@ from support import Clouds
 
 from metaplast.base.notices import collected
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.refits import Refits
 from metaplast.discovery.rough import notice_rough_search
 from metaplast.discovery.run import Discovery
 from metaplast.engines import Outcome
@@ -140,13 +141,31 @@ def steps_that_shrank(config):
     return stages, [line for line in result.notices if "chaotic" in line]
 
 
-def test_only_the_search_of_a_pool_shrinks_and_says_so():
+def test_a_search_and_its_refits_shrink_but_no_baseline():
     stages, (line,) = steps_that_shrank(SMALL)
-    assert sum(stages.pop("search")) > 4
-    assert len(stages) > 2
-    assert not any(any(shrunk) for shrunk in stages.values())
+    assert sum(stages["search"]) > 4
+    baselines = {name: stages.pop(name) for name in ("feedback_alignment", "backprop")}
+    assert len(stages) > 1
+    assert any(any(shrunk) for name, shrunk in stages.items() if name != "search")
+    assert not any(any(shrunk) for shrunk in baselines.values())
     assert "steps of the search only shrank the coefficients, because learning was chaotic" in line
     assert line.endswith("may find more.")
+
+
+@pytest.mark.parametrize("backtrack", [True, False])
+def test_refits_shrink_as_the_search_did_by_the_same_bar(backtrack):
+    discovery = Discovery(replace(SMALL, backtrack=backtrack))
+    search = discovery.stages.run("search", discovery._search)
+    Refits(discovery._loops, search).start([0, 1, 2])
+    refit = discovery.stages.loops["refit"]
+    assert refit.shrinks == search.shrinks == backtrack
+    assert refit._began == search.progress.history[0].loss
+
+
+def test_a_loop_may_be_told_what_the_search_began_with():
+    # ‖g‖₁ times the step size is about 0.18, and the loss about 14.
+    for began, shrunk in ((0.1, True), (0.3, False)):
+        assert loop_of(Rough(), shrinks=True, began=began).run_step().shrunk == shrunk
 
 
 @pytest.mark.parametrize(
