@@ -157,7 +157,7 @@ def test_refits_share_their_tasks_if_they_start_from_the_same_fit():
     discovery = Discovery(
         DiscoveryConfig(terms="error_hebbian,error_error,oja,activity_error", **TINY), split=SPLIT
     )
-    search = discovery._search()
+    search = discovery.stages.run(SEARCH, discovery._search)
     refits = Refits(discovery._loops, search)
     start = refits.start([0, 1, 2, 3])
     assert len(start.kept) == 4
