@@ -137,8 +137,9 @@ def test_the_rules_use_every_term():
 
 @pytest.mark.parametrize("rule", RULES, ids=["+".join(rule) for rule in RULES])
 def test_a_planted_rule_is_recovered_from_the_whole_pool(rule):
-    # The coefficient of a gated term takes longer to settle.
-    recovery = recover(rule, refit=300 if "F7" in rule else 150)
+    # F1 has a small effect beside a gated term: with two tasks in a step, it ends up to 9 % off.
+    options = {"refit": 600, "refit_batch": 4} if "F7" in rule else {}
+    recovery = recover(rule, **options)
     assert recovery.is_recovered, f"{recovery}; {recovery.errors}"
 
 
