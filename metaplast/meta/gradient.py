@@ -8,32 +8,15 @@ from torch import Tensor
 from metaplast.engines import Outcome
 
 
-def task_gradient(
-    outcome: Outcome, finite: Tensor, scale: Tensor, *, tied: bool, clip: float
-) -> Tensor:
-    """Return the mean over finite episodes of the clipped gradient to u, shaped like `scale`.
-
-    Args:
-        outcome: with the gradient to θ of each episode, [episode, *scale.shape].
-        finite: which episodes take part, [episode]; zeros are returned if none does.
-        scale: units of θ, [term] or [site, term]; ∂loss/∂u = scale · ∂loss/∂θ.
-        tied: whether all sites move together; the result then has one row, [1, term].
-        clip: largest norm of an episode's gradient; 0 for no limit.
-
-    Raises:
-        ValueError: if the outcome has no gradient.
-    """
-    gradients = scaled_gradients(outcome, finite, scale, tied=tied)
-    return mean_clipped(gradients, clip) if finite.any() else torch.zeros_like(scale)
-
-
 def mean_clipped(gradients: Tensor, clip: float) -> Tensor:
     """Return the mean over episodes of gradients, none with a norm above `clip` if that is not 0.
 
     Args:
-        gradients: the gradients of at least one episode, [episode, …].
+        gradients: the gradient of each episode, [episode, …]; zeros are returned if there is none.
         clip: largest norm of an episode's gradient; 0 for no limit.
     """
+    if not len(gradients):
+        return gradients.new_zeros(gradients.shape[1:])
     if clip:
         norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
         factors = (clip / norms).clamp(max=1.0)
@@ -44,8 +27,14 @@ def mean_clipped(gradients: Tensor, clip: float) -> Tensor:
 def scaled_gradients(outcome: Outcome, finite: Tensor, scale: Tensor, *, tied: bool) -> Tensor:
     """Return the gradient to u of each finite episode, [episode, *scale.shape].
 
-    The arguments and errors are those of `task_gradient`. If the sites move together, their
-    gradients are added, [episode, 1, term].
+    Args:
+        outcome: with the gradient to θ of each episode, [episode, *scale.shape].
+        finite: which episodes take part, [episode].
+        scale: units of θ, [term] or [site, term]; ∂loss/∂u = scale · ∂loss/∂θ.
+        tied: whether all sites move together; their gradients are then added, [episode, 1, term].
+
+    Raises:
+        ValueError: if the outcome has no gradient.
     """
     if outcome.theta_gradient is None:
         raise ValueError("the outer loop needs a gradient")

@@ -19,7 +19,7 @@ from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.chaos import SHRINK, is_chaotic
 from metaplast.meta.divergence import first_divergence
-from metaplast.meta.gradient import scaled_gradients, task_gradient
+from metaplast.meta.gradient import mean_clipped, scaled_gradients
 from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_tasks import LoopTasks
@@ -54,7 +54,7 @@ class OuterLoop(SavedLoop):
         tied: whether all layers of a per-layer θ move together, like a shared θ.
         cold: whether the first steps are short, because θ is still a guess.
         shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.
-        began: the loss that the search began with; None for this loop's loss at its first step.
+        began: the loss that the search began with; NaN for this loop's loss at its first step.
         seed: the seed of all random numbers.
         device: where tensors live.
 
@@ -79,7 +79,7 @@ class OuterLoop(SavedLoop):
         tied: bool = False,
         cold: bool = True,
         shrinks: bool = False,
-        began: float | None = None,
+        began: float = math.nan,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -191,11 +191,10 @@ class OuterLoop(SavedLoop):
         outcome = self._run(problem, progress.step, self._tasks)
         finite = outcome.finite
         found = [] if len(progress.divergences) >= EXPLAINED else first_divergence(problem, finite)
-        gradient = task_gradient(
-            outcome, finite, self._theta.scale, tied=self._tied, clip=self.settings.clip
-        )
+        each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
+        gradient = mean_clipped(each, self.settings.clip)
         taus = {} if self.taus is None else self.taus.named
-        shrinks = self._is_chaotic(outcome)
+        shrinks = self._is_chaotic(each, finite)
         record = record_of(
             self.stage, progress.step, problem, outcome, self._theta, gradient, taus, shrinks
         )
@@ -232,15 +231,15 @@ class OuterLoop(SavedLoop):
         if self.taus is not None:
             self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
 
-    def _is_chaotic(self, outcome: Outcome) -> bool:
+    def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
         """Return whether the coefficients shrink in this step, because learning is chaotic."""
-        history, finite = self.progress.history, outcome.finite
         # If a task diverged, the last step is undone instead.
         if not self.shrinks or not finite.all():
             return False
-        began = history[0].loss if self._began is None and history else self._began
-        each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
-        return is_chaotic(each, self.settings.meta_lr, math.nan if began is None else began)
+        history, began = self.progress.history, self._began
+        if math.isnan(began) and history:
+            began = history[0].loss
+        return is_chaotic(gradients, self.settings.meta_lr, began)
 
     def _refuse_standstill(self) -> None:
         progress = self.progress
