@@ -29,12 +29,15 @@ class Fit:
         score: score on each validation task, the same tasks for every fit, [episode]; only on the
             first ones if these show that the fit is hopeless.
         taus: the learned value of each time constant of the pool.
+        tasks: names the tasks of the refits that start from it. A subset of its terms keeps them,
+            so that a refit of the subset can be compared with one of all.
     """
 
     kept: tuple[int, ...]
     theta: Coefficients
     score: Tensor
     taus: Taus = field(default_factory=dict)
+    tasks: str = ""
 
     def trimmed(self) -> Fit:
         """Return the rule without the terms whose coefficients are all zero, unless all are."""

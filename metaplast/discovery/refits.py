@@ -137,12 +137,12 @@ class Refits:
         If all tasks diverge, it is the fit with the worst score.
         """
         self._trials += 1
-        stage, tasks = trial(self._trials, what), f"{REFIT} from {len(fit.kept)} terms"
+        stage = trial(self._trials, what)
         try:
-            return self._refit(stage, kept, theta, fit.taus, best, tasks=tasks)
+            return self._refit(stage, kept, theta, fit.taus, best, tasks=fit.tasks)
         except StandstillError:
             least = self._loops.least_scores(self.learner(kept, fit.taus), theta)
-            return Fit(tuple(kept), theta, least, fit.taus)
+            return Fit(tuple(kept), theta, least, fit.taus, fit.tasks)
 
     def _refit(
         self,
@@ -184,6 +184,7 @@ class Refits:
             fit = self._measured(stage, kept, loop.fitted, taus, VALIDATION, best)
         # A decay that was clamped at zero is not part of the rule.
         fit = fit.trimmed()
+        fit = replace(fit, tasks=f"{REFIT} from {len(fit.kept)} terms")
         score = self._loops.config.score_objective.score_scale.band(fit.score)
         self.tried.append(Tried(stage, fit.theta.names, score))
         return fit
