@@ -66,6 +66,7 @@ class PlantedSampler(DerivedSampler):
 
     teacher: Learner
     theta: Tensor
+    is_thread_safe = False  # The teacher computes on all threads.
 
     def digest(self) -> str:
         """Return a digest of the images, the planted rule and the network that labels them."""

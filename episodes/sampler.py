@@ -100,6 +100,11 @@ class PoolSampler:
         """Whether the range of the inputs needs no further warning."""
         return self.pool.range_is_known
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether another thread may draw episodes: nothing changes when some are drawn."""
+        return True
+
     @classmethod
     def over(cls, pool: LabelledPool, images: Tensor, request: EpisodeRequest) -> PoolSampler:
         """Return the sampler that draws only from `images`, [image] indices into the pool."""

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import torch
 
+from metaplast.base.background import on_threads
 from metaplast.base.freed_memory import keep_freed_memory
 from metaplast.engines.contract import Outcome, Problem
-from metaplast.engines.on_threads import on_threads
 
 # Largest number of episodes in a part. With fewer, Python code between the operations costs more.
 _MOST = 8

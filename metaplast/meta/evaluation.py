@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from metaplast.base.background import ahead
 from metaplast.base.bands import Band
 from metaplast.base.scores import ScoreScale, warn_of_accuracy
 from metaplast.base.seeds import generator
@@ -20,6 +21,7 @@ from metaplast.systems.learner import Learner
 from metaplast.systems.system import Examples
 from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_batch
+from metaplast.tasks.derived import may_draw_ahead
 from metaplast.tasks.lengths import each_length
 from metaplast.tasks.source import EpisodeSampler
 
@@ -101,11 +103,9 @@ def evaluate(
     episodes, chunk = require_count(episodes, "episodes"), require_count(chunk, "chunk")
     require_tensor(theta, "theta")
     scores, losses, steps = [], [], []
-    batches = _batches(theta, sampler, episodes, seed, purpose, chunk)
-    for index, batch in enumerate(batches):
-        draw = generator(seed, purpose, "weights", index, device=theta.device)
-        state = learner.begin(batch.episodes, batch.initial, draw, theta.dtype)
-        outcome = engine.run(Problem(learner, theta, state, batch), gradient=False)
+    problems = _problems(learner, theta, sampler, episodes, seed, purpose, chunk)
+    for problem in ahead(problems) if may_draw_ahead(sampler, theta.device) else problems:
+        batch, outcome = problem.episodes, engine.run(problem, gradient=False)
         scores.append(counted(learner, outcome.loss, outcome.score, batch.query))
         losses.append(outcome.loss)
         steps.append(torch.full_like(outcome.loss, batch.steps, dtype=torch.int64))
@@ -157,6 +157,18 @@ def least_scores(
 def _least(learner: Learner, query: Examples, like: Tensor) -> Tensor:
     """Return the score with which a divergent episode counts, [episode]."""
     return learner.system.objective.least_score(query.target).flatten(1).mean(-1).to(like)
+
+
+def _problems(
+    learner: Learner, theta: Tensor, sampler: EpisodeSampler, episodes: int, seed: int,
+    purpose: str, chunk: int,
+) -> Iterator[Problem]:  # fmt: skip
+    """Yield the episodes, at most `chunk` at once, with fresh networks."""
+    batches = _batches(theta, sampler, episodes, seed, purpose, chunk)
+    for index, batch in enumerate(batches):
+        draw = generator(seed, purpose, "weights", index, device=theta.device)
+        state = learner.begin(batch.episodes, batch.initial, draw, theta.dtype)
+        yield Problem(learner, theta, state, batch)
 
 
 def _batches(

@@ -76,10 +76,19 @@ class GrowingLoop(OuterLoop):
         active = self.growth.positions
         return self.problem(step, size, theta[..., active], learner=self._with(active))
 
+    def _tasks_of(self, step: int) -> tuple[int, str]:
+        """Return the number and the name of the tasks of a step."""
+        place = self.growth.place(step)
+        return (step, self._tasks) if place is None else (place, self._look_tasks)
+
+    @property
+    def _look_tasks(self) -> str:
+        return f"{self._tasks} look"
+
     def _look_problem(self, place: int, theta: Tensor, learner: Learner | None = None) -> Problem:
         """Return the problem of a step of a look: the same tasks each time, which are paired."""
-        size, tasks = self.settings.meta_batch, f"{self._tasks} look"
-        return self.problem(place, size, theta, learner=learner, tasks=tasks)
+        size = self.settings.meta_batch
+        return self.problem(place, size, theta, learner=learner, tasks=self._look_tasks)
 
     def _with(self, positions: list[int]) -> Learner:
         """Return the learner with only the terms at some positions."""

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from metaplast.base.background import begun
 from metaplast.base.seeds import generator
+from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.evolution import EvolutionStrategy
 from metaplast.meta.scale import term_sizes, units
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
 from metaplast.systems.timed import with_log_taus
+from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.checks import require_batch
+from metaplast.tasks.derived import may_draw_ahead
 from metaplast.tasks.input_range import check_episodes
 from metaplast.tasks.source import EpisodeSampler
 from metaplast.terms.coefficients import Coefficients
 
 # The step number of the tasks on which terms are measured first; no real step has it.
 CALIBRATION = 2**31 - 1
+# What determines the tasks of a step: their name, its number, and how many they are.
+Drawn = tuple[str, int, int]
 
 
 class LoopTasks:
@@ -31,6 +41,7 @@ class LoopTasks:
         settings: how θ is learned.
         name: names the random numbers; loops with the same name see the same tasks.
         seed: the seed of all random numbers.
+        dtype: of the episodes and networks.
         device: where tensors live.
 
     Attributes:
@@ -46,6 +57,7 @@ class LoopTasks:
         *,
         name: str,
         seed: int,
+        dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
         self.learner = learner
@@ -54,7 +66,27 @@ class LoopTasks:
         self.engine = engine
         self._name = name
         self._seed = seed
-        self._device = device
+        self._device, self._dtype = torch.device(device), dtype
+        # Tasks that another thread draws, by what they are.
+        self._coming: dict[Drawn, Future[tuple[EpisodeBatch, State]]] = {}
+
+    def prepare(self, step: int, tasks: str) -> None:
+        """Begin to draw a step's tasks in another thread, so that `problem` finds them drawn.
+
+        This does nothing if the sampler is not thread-safe, or torch may use one thread only.
+        """
+        if may_draw_ahead(self._sampler, self._device):
+            key = (tasks, step, self.settings.meta_batch)
+            self._coming = {key: begun(partial(self._draw, *key))}
+
+    @own_settings()
+    def _draw(self, tasks: str, step: int, size: int) -> tuple[EpisodeBatch, State]:
+        """Return the episodes and fresh networks of a step."""
+        draw = generator(self._seed, tasks, "episodes", step, device=self._device)
+        batch = require_batch(self._sampler.sample(size, draw), size, self._sampler)
+        batch = batch.to(self._dtype)
+        draw = generator(self._seed, tasks, "weights", step, device=self._device)
+        return batch, self.learner.begin(size, batch.initial, draw, self._dtype)
 
     def problem(
         self,
@@ -72,16 +104,15 @@ class LoopTasks:
             step: its number.
             size: number of episodes.
             theta: coefficients of the learner's terms.
-            learner: None for the loop's own.
+            learner: the loop's own system with other terms; None for the loop's own.
             tasks: names the random numbers; None for the loop's own.
             log_taus: log τ of the learner's time constants, [clock]; None if none is learned.
         """
-        learner, tasks = learner or self.learner, tasks or self._name
-        draw = generator(self._seed, tasks, "episodes", step, device=self._device)
-        batch = require_batch(self._sampler.sample(size, draw), size, self._sampler).to(theta.dtype)
+        learner = learner or self.learner
+        key = (tasks or self._name, step, size)
+        coming = self._coming.pop(key, None)
+        batch, state = self._draw(*key) if coming is None else coming.result()
         check_episodes(self._sampler, batch)
-        draw = generator(self._seed, tasks, "weights", step, device=self._device)
-        state = learner.begin(size, batch.initial, draw, theta.dtype)
         if log_taus is not None:
             state = with_log_taus(state, learner.clocks, log_taus)
         return Problem(learner, theta, state, batch)

@@ -90,8 +90,9 @@ class OuterLoop(SavedLoop):
         self._tied = tied and start.is_per_layer
         self.shrinks, self._began = shrinks, began
         self._drawn = LoopTasks(
-            learner, sampler, engine, settings, name=tasks, seed=seed, device=device
-        )
+            learner, sampler, engine, settings, name=tasks, seed=seed,
+            dtype=start.tensor.dtype, device=device,
+        )  # fmt: skip
         if scale is None:
             scale = self._drawn.measure_scale(start, tied=self._tied)
         check(scale.shape == start.tensor.shape, f"a scale for θ has shape {tuple(scale.shape)}")
@@ -104,25 +105,6 @@ class OuterLoop(SavedLoop):
         if found is not None:
             self.taus = LearnedTaus(found, settings, self._window, start.tensor)
         self.signs = signs_of(learner.terms, settings, start.tensor.device)
-
-    @property
-    def theta(self) -> Tensor:
-        """The coefficients now, [term] or [layer, term]."""
-        return self._theta.tensor
-
-    @property
-    def scale(self) -> Coefficients:
-        """The units of θ."""
-        return self._theta.named(self._theta.scale)
-
-    @property
-    def fitted(self) -> Coefficients:
-        """The final coefficients of the loop.
-
-        With a cosine schedule θ settles, so these are the last ones. With a constant step size θ
-        keeps jittering, so these are the mean over the last fifth of the steps (Polyak averaging).
-        """
-        return self._theta.fitted
 
     @property
     def is_done(self) -> bool:
@@ -175,6 +157,8 @@ class OuterLoop(SavedLoop):
         found = []
         for step in range(steps):
             problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks, taus=taus)
+            if step + 1 < steps:
+                self._drawn.prepare(step + 1, tasks)
             outcome = self._run(problem, step, tasks)
             found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
         return torch.cat(found)
@@ -188,6 +172,7 @@ class OuterLoop(SavedLoop):
         """
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
+        self._prepare_next()
         outcome = self._run(problem, progress.step, self._tasks)
         finite = outcome.finite
         found = [] if len(progress.divergences) >= EXPLAINED else first_divergence(problem, finite)
@@ -216,6 +201,16 @@ class OuterLoop(SavedLoop):
     def _next_problem(self, theta: Tensor) -> Problem:
         """Return the problem of the next step."""
         return self.problem(self.progress.step, self.settings.meta_batch, theta)
+
+    def _prepare_next(self) -> None:
+        """Begin to draw the tasks of the step after this one, while this one is computed."""
+        step = self.progress.step + 1
+        if step < self.steps:
+            self._drawn.prepare(*self._tasks_of(step))
+
+    def _tasks_of(self, step: int) -> tuple[int, str]:
+        """Return the number and the name of the tasks of a step."""
+        return step, self._tasks
 
     def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
         """Return the outcome of a step's problem, with the gradient to all terms."""

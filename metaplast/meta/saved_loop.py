@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metaplast.base.plain_data import check
 from metaplast.base.tensors import copied
@@ -22,6 +23,7 @@ from metaplast.meta.loop_state import require_state
 from metaplast.meta.record import Record
 from metaplast.meta.settings import OuterSettings
 from metaplast.terms.clocks import Taus
+from metaplast.terms.coefficients import Coefficients
 
 
 @dataclass
@@ -55,6 +57,25 @@ class SavedLoop(ABC):
     @abstractmethod
     def steps(self) -> int:
         """Number of outer steps."""
+
+    @property
+    def theta(self) -> Tensor:
+        """The coefficients now, [term] or [layer, term]."""
+        return self._theta.tensor
+
+    @property
+    def scale(self) -> Coefficients:
+        """The units of θ."""
+        return self._theta.named(self._theta.scale)
+
+    @property
+    def fitted(self) -> Coefficients:
+        """The final coefficients of the loop.
+
+        With a cosine schedule θ settles, so these are the last ones. With a constant step size θ
+        keeps jittering, so these are the mean over the last fifth of the steps (Polyak averaging).
+        """
+        return self._theta.fitted
 
     @property
     def fitted_taus(self) -> Taus:

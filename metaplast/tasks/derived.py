@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from metaplast.tasks.request import EpisodeRequest
 
 if TYPE_CHECKING:
@@ -15,6 +17,19 @@ def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
     """Return the request that a sampler was made for; None if the user wrote its class."""
     request = getattr(sampler, "request", None)
     return request if isinstance(request, EpisodeRequest) else None
+
+
+def is_thread_safe(sampler: EpisodeSampler) -> bool:
+    """Return whether another thread may draw a sampler's episodes: it says so itself."""
+    return bool(getattr(sampler, "is_thread_safe", False))
+
+
+def may_draw_ahead(sampler: EpisodeSampler, device: torch.device) -> bool:
+    """Return whether another thread shall draw episodes before they are needed.
+
+    Not if the sampler does not allow it, if torch may use one thread only, or on a GPU.
+    """
+    return is_thread_safe(sampler) and device.type == "cpu" and torch.get_num_threads() > 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +51,8 @@ class DerivedSampler:
     def range_is_known(self) -> bool:
         """Whether the range of the inputs needs no further warning."""
         return bool(getattr(self.base, "range_is_known", False))
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether another thread may draw episodes, while the caller draws others."""
+        return is_thread_safe(self.base)

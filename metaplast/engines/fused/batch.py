@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from metaplast.base.background import on_threads
 from metaplast.base.errors import require
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused import unroll
@@ -20,7 +21,6 @@ from metaplast.engines.fused.episode import Episode, Given, Matrices
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused.program import Program, build
 from metaplast.engines.fused.served import is_of_pixels, lowest_error, stack_of, traces_of
-from metaplast.engines.on_threads import on_threads
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State

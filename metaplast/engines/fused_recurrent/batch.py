@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaplast.base.background import on_threads
 from metaplast.engines.contract import Outcome, Problem
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused_recurrent import unroll
@@ -21,7 +22,6 @@ from metaplast.engines.fused_recurrent.memory import Memory, Task, allocate, ste
 from metaplast.engines.fused_recurrent.program import Numbers, Program
 from metaplast.engines.fused_recurrent.served import MOST_KEPT, recurrent_of
 from metaplast.engines.fused_recurrent.sources import SIGNED, STILL
-from metaplast.engines.on_threads import on_threads
 from metaplast.systems.learner import Learner
 from metaplast.systems.objectives.cross_entropy import class_probabilities
 from metaplast.systems.recurrent import FEEDBACK, Recurrent

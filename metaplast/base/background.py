@@ -1,0 +1,131 @@
+"""Threads that stay: work that releases Python's global lock runs on them beside the caller's.
+
+A new thread must wait for Python's global lock before it begins, which takes milliseconds while
+another thread computes. So threads are kept. In them, torch starts no threads of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from functools import cache, partial
+from typing import Any, TypeVar
+
+from metaplast.base.threads import torch_on_one_thread
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_here = threading.local()
+# What errors say if no thread can be started: by the system, or because Python is ending.
+_REFUSALS = ("start new thread", "schedule new futures")
+
+
+def _begin() -> None:
+    """Prepare a thread: torch decides once, in each thread, how many threads it may start."""
+    _here.is_kept = True
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        with torch_on_one_thread():
+            torch.get_num_threads()
+
+
+@cache
+def _kept(name: str, count: int) -> ThreadPoolExecutor:
+    """Return the kept threads with a name; each is started when it is first needed."""
+    return ThreadPoolExecutor(count, thread_name_prefix=f"metaplast-{name}", initializer=_begin)
+
+
+# A forked process has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_kept.cache_clear)
+
+
+def _submitted(
+    name: str, count: int, calls: Sequence[Callable[[], Result]]
+) -> list[Future[Result]]:
+    """Begin calls on kept threads; an empty list if the system allows no more threads."""
+    pool, begun = _kept(name, count), []
+    try:
+        for call in calls:
+            begun.append(pool.submit(call))
+    except RuntimeError as error:
+        if not any(reason in str(error) for reason in _REFUSALS):
+            raise
+        # A call that found no thread stays in the queue; no thread may run it later.
+        pool.shutdown(cancel_futures=True)
+        _kept.cache_clear()
+        return []
+    return begun
+
+
+def begun(make: Callable[[], Result]) -> Future[Result]:
+    """Begin a call in another thread; such calls are made one after another, in order.
+
+    If the system allows no more threads, the call is made here.
+    """
+    context = copy_context()
+
+    def call() -> Result:
+        return context.run(make)
+
+    for future in _submitted("ahead", 1, [call]):
+        return future
+    here: Future[Result] = Future()
+    try:
+        here.set_result(call())
+    except Exception as error:
+        here.set_exception(error)
+    return here
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield items; while the caller uses one, another thread makes the next.
+
+    An error is raised where its item would have come.
+
+    Args:
+        items: makes the items; it must not depend on what the caller does with them.
+    """
+    end: Any = object()
+    make = partial(next, items, end)
+    following = begun(make)
+    try:
+        while (item := following.result()) is not end:
+            following = begun(make)
+            yield item
+    finally:
+        following.cancel()
+        wait([following])
+
+
+def on_threads(run: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """Return what `run` returns for each item, in order.
+
+    Meanwhile, torch starts no threads of its own. If the system allows no more threads, the calls
+    are made one after another, so that a long run does not end.
+
+    Args:
+        run: the function; it may be called twice with an item.
+        items: its arguments.
+        threads: calls at once, at most one for each item.
+    """
+    threads = min(threads, len(items))
+    # A kept thread must not wait for others.
+    if threads <= 1 or getattr(_here, "is_kept", False):
+        return [run(item) for item in items]
+    with torch_on_one_thread():
+        calls = _submitted("calls", threads, [partial(run, item) for item in items])
+        if not calls:
+            return [run(item) for item in items]
+        try:
+            return [call.result() for call in calls]
+        finally:
+            # After an error or an interrupt, no call may still write to the caller's arrays.
+            for call in calls:
+                call.cancel()
+            wait(calls)
