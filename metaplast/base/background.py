@@ -11,7 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextvars import copy_context
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _here = threading.local()
+# Work to do while this thread waits for others.
+_waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("waiting", default=None)
 # What errors say if no thread can be started: by the system, or because Python is ending.
 _REFUSALS = ("start new thread", "schedule new futures")
 
@@ -103,6 +106,27 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
         wait([following])
 
 
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Do some work in this thread while it waits for `on_threads` in the block, once.
+
+    If the block does not call `on_threads`, the work is done at its end. If the block raises an
+    error before, the work is not done.
+    """
+    token = _waiting.set([work])
+    try:
+        yield
+        _do_waiting()
+    finally:
+        _waiting.reset(token)
+
+
+def _do_waiting() -> None:
+    waiting = _waiting.get()
+    if waiting:
+        waiting.pop()()
+
+
 def on_threads(run: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
     """Return what `run` returns for each item, in order.
 
@@ -123,6 +147,7 @@ def on_threads(run: Callable[[Item], Result], items: Sequence[Item], threads: in
         if not calls:
             return [run(item) for item in items]
         try:
+            _do_waiting()
             return [call.result() for call in calls]
         finally:
             # After an error or an interrupt, no call may still write to the caller's arrays.

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from metaplast.base.background import meanwhile
 from metaplast.base.plain_data import check
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.adam import make_optimizer
 from metaplast.meta.backtracking import COLD, Backtracking
-from metaplast.meta.chaos import SHRINK, is_chaotic
 from metaplast.meta.divergence import first_divergence
 from metaplast.meta.gradient import mean_clipped, scaled_gradients
 from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
+from metaplast.meta.learning_loop import LearningLoop
 from metaplast.meta.loop_tasks import LoopTasks
-from metaplast.meta.penalised_step import penalised_step
-from metaplast.meta.record import Record, record_of
-from metaplast.meta.saved_loop import Progress, SavedLoop
+from metaplast.meta.record import Record, record_of, with_angles
+from metaplast.meta.saved_loop import Progress
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import signs_of
 from metaplast.meta.standstill import refuse_standstill
@@ -39,7 +40,7 @@ from metaplast.terms.coefficients import Coefficients
 EXPLAINED = 5
 
 
-class OuterLoop(SavedLoop):
+class OuterLoop(LearningLoop):
     """Learns the coefficients of a learner's terms on the episodes of a sampler.
 
     Args:
@@ -60,8 +61,6 @@ class OuterLoop(SavedLoop):
 
     Attributes:
         given_up: whether `run` ended the loop before its last step.
-        signs: the sign of each coefficient: 1 if it may not be negative, −1 if it may not be
-            positive, else 0, [term].
     """
 
     @own_settings(grad=True)
@@ -122,11 +121,6 @@ class OuterLoop(SavedLoop):
         settings = self.settings
         return 0 if settings.schedule == "cosine" else max(1, settings.steps // 5)
 
-    @property
-    def _fraction(self) -> float:
-        """How much of the training has passed, 0 … 1."""
-        return self.progress.step / self.steps
-
     def problem(
         self,
         step: int,
@@ -163,17 +157,24 @@ class OuterLoop(SavedLoop):
             found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
         return torch.cat(found)
 
-    @own_settings(grad=True)
     def run_step(self) -> Record:
         """Take one outer step and return its record.
 
         Raises:
             StandstillError: if every episode diverged for many consecutive steps.
         """
+        self._step()
+        self._finish()
+        return self.progress.history[-1]
+
+    @own_settings(grad=True)
+    def _step(self, observe: Observe | None = None) -> None:
+        """Take one outer step; while it is computed, finish the one before."""
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
         self._prepare_next()
-        outcome = self._run(problem, progress.step, self._tasks)
+        with meanwhile(partial(self._finish, observe)):
+            outcome = self._run(problem, progress.step, self._tasks)
         finite = outcome.finite
         found = [] if len(progress.divergences) >= EXPLAINED else first_divergence(problem, finite)
         each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
@@ -187,7 +188,7 @@ class OuterLoop(SavedLoop):
             if self.taus is not None:
                 self.taus.passed()
             if shrinks:
-                self._theta.u.detach().mul_(SHRINK)
+                self._shrink()
             else:
                 self._learn(problem, outcome, gradient)
             progress.step += 1
@@ -195,8 +196,18 @@ class OuterLoop(SavedLoop):
             progress.history.append(record)
             where = f"{self.stage}, outer step {record.step}"
             progress.divergences.extend(f"{where}: {each}" for each in found)
+            self._unfinished = problem, outcome
         self._refuse_standstill()
-        return record
+
+    def _finish(self, observe: Observe | None = None) -> None:
+        """Complete the record of the last step, and show it to `observe`."""
+        if self._unfinished is None:
+            return
+        history = self.progress.history
+        history[-1] = with_angles(history[-1], *self._unfinished)
+        self._unfinished = None
+        if observe is not None:
+            observe(self, history[-1])
 
     def _next_problem(self, theta: Tensor) -> Problem:
         """Return the problem of the next step."""
@@ -216,66 +227,19 @@ class OuterLoop(SavedLoop):
         """Return the outcome of a step's problem, with the gradient to all terms."""
         return self._drawn.outcome(problem, self._theta.scale, step, tasks)
 
-    def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
-        """Change θ, and the time constants that are learned, after a step."""
-        finite = outcome.finite
-        if self._went_back(finite) or not finite.any():
-            return
-        settings, rate = self.settings, self._rate(self.settings.meta_lr)
-        penalised_step(self._theta.u, gradient, self._optimizer, rate, settings, self.signs)
-        if self.taus is not None:
-            self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
-
-    def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
-        """Return whether the coefficients shrink in this step, because learning is chaotic."""
-        # If a task diverged, the last step is undone instead.
-        if not self.shrinks or not finite.all():
-            return False
-        history, began = self.progress.history, self._began
-        if math.isnan(began) and history:
-            began = history[0].loss
-        return is_chaotic(gradients, self.settings.meta_lr, began)
-
     def _refuse_standstill(self) -> None:
         progress = self.progress
         refuse_standstill(progress.history, progress.divergences, self.settings.meta_batch)
 
-    def _went_back(self, finite: Tensor) -> bool:
-        """Undo the last step if a task diverged after it; return whether it was undone."""
-        trust, u = self.progress.trust, self._theta.u.detach()
-        if not self.settings.backtrack:
-            return False
-        if finite.all():
-            trust.passed(u)
-            if self.taus is not None:
-                self.taus.stayed_finite()
-            return False
-        back = trust.failed(u)
-        if back is None:
-            return False
-        u.copy_(back)
-        if self.taus is not None:
-            self.taus.go_back()
-        # Reset the optimizer state; otherwise its momentum would repeat the step.
-        self._optimizer.state.clear()
-        return True
-
-    def _rate(self, rate: float) -> float:
-        """Return a step size on its schedule, shortened by the trust region."""
-        rate *= self.progress.trust.radius
-        if self.settings.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
-        return rate
-
     def run(
         self,
-        observe: Callable[[OuterLoop, Record], None] | None = None,
+        observe: Observe | None = None,
         give_up: Callable[[OuterLoop], bool] | None = None,
     ) -> None:
         """Take all remaining steps.
 
         Args:
-            observe: called after each step.
+            observe: called after each step, before the next one changes anything.
             give_up: called before each step; True ends the loop there.
 
         Raises:
@@ -284,10 +248,16 @@ class OuterLoop(SavedLoop):
         """
         if self.progress.history:
             self._refuse_standstill()
-        while not self.is_done:
-            if give_up is not None and give_up(self):
-                self.given_up = True
-                break
-            record = self.run_step()
-            if observe is not None:
-                observe(self, record)
+        try:
+            while not self.is_done:
+                if give_up is not None and give_up(self):
+                    self._finish(observe)
+                    self.given_up = True
+                    break
+                self._step(observe)
+        finally:
+            self._finish(observe)
+
+
+# Receives a loop and the record of its last step.
+Observe = Callable[[OuterLoop, Record], None]

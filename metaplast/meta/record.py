@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from metaplast.base.threads import torch_on_one_thread
 from metaplast.engines import Outcome, Problem
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.systems.system import Examples
@@ -53,7 +54,6 @@ class Record:
     shrunk: bool = False
 
 
-@torch.no_grad()
 def record_of(
     stage: str,
     step: int,
@@ -64,7 +64,7 @@ def record_of(
     taus: dict[str, float],
     shrunk: bool = False,
 ) -> Record:
-    """Return the record of an outer step.
+    """Return the record of an outer step, still without angles, which take longer than the rest.
 
     Args:
         stage: which part of the run.
@@ -77,14 +77,10 @@ def record_of(
         shrunk: whether all coefficients shrink in this step.
     """
     u, finite = learned.named(learned.u.detach()), outcome.finite
-    some, batch = finite.nonzero().flatten()[:ANGLED], problem.episodes
-    query = Examples(batch.query_x[some], batch.query_y[some])
-    final = outcome.final.select(some)
-    angles = problem.learner.error_angles(final, query) if len(some) else None
     return Record(
         stage=stage,
         step=step,
-        episodes=(step + 1) * batch.episodes,
+        episodes=(step + 1) * problem.episodes.episodes,
         loss=_mean(outcome.loss[finite]),
         score=_mean(outcome.score[finite]),
         l1_norm=float(u.tensor.abs().sum()),
@@ -92,10 +88,21 @@ def record_of(
         non_finite=int((~finite).sum()),
         gradient_norm=float(gradient.norm()),
         theta=learned.named(learned.tensor).columns(),
-        angles=[] if angles is None else angles.mean(0).tolist(),
         taus=taus,
         shrunk=shrunk,
     )
+
+
+@torch.no_grad()
+def with_angles(record: Record, problem: Problem, outcome: Outcome) -> Record:
+    """Return the record of a step with its angles, the same digits whatever the threads."""
+    some, batch = outcome.finite.nonzero().flatten()[:ANGLED], problem.episodes
+    if not len(some):
+        return record
+    query = Examples(batch.query_x[some], batch.query_y[some])
+    with torch_on_one_thread():
+        angles = problem.learner.error_angles(outcome.final.select(some), query)
+    return replace(record, angles=angles.mean(0).tolist())
 
 
 def _mean(values: Tensor) -> float:

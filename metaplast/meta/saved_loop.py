@@ -14,6 +14,7 @@ from torch import Tensor
 from metaplast.base.plain_data import check
 from metaplast.base.tensors import copied
 from metaplast.base.torch_settings import own_settings
+from metaplast.engines import Outcome, Problem
 from metaplast.meta.adam import Adam
 from metaplast.meta.backtracking import Backtracking
 from metaplast.meta.growth import Growth
@@ -52,6 +53,8 @@ class SavedLoop(ABC):
     taus: LearnedTaus | None = None
     _theta: LearnedTheta
     _optimizer: Adam | torch.optim.Optimizer
+    # The last step, while its record lacks the angles.
+    _unfinished: tuple[Problem, Outcome] | None = None
 
     @property
     @abstractmethod
@@ -150,6 +153,7 @@ class SavedLoop(ABC):
             yield
         except BaseException:
             del progress.history[lengths[0] :], progress.divergences[lengths[1] :]
+            self._unfinished = None
             self._theta.latest = latest
             self._put(before)
             raise

@@ -213,11 +213,11 @@ def fixed_points_mnist():
     ends = {
         "error_hebbian": {
             "0.001": (10, 10), "0.0025": (30, 20), "0.005": (50, 60), "0.01": (65, 55),
-            "0.025": (20, 58),
+            "0.025": (20, 58), "0.05": (71, 57), "0.1": (40, 61), "0.25": (11, 50),
         },
         "reparameterised": {
             "0.01": (60, 70), "0.025": (70, 60), "0.05": (80, 70), "0.1": (85, 72),
-            "0.25": (87, 69),
+            "0.25": (87, 69), "0.5": (88, 65), "1": (60, 75), "1.4": (30, 74),
         },
     }  # fmt: skip
     variants = {
@@ -235,6 +235,10 @@ def fixed_points_mnist():
         "ΔW₁ leaves the stable region at rate 0.025: largest Re eig(W)": (2.2, 0.9),
         "ΔW₃ stays in the stable region at rate 0.25: largest Re eig(W)": (0.77, 1.25),
         "ΔW₃ gets better up to its largest rate: accuracy gained from rate 0.01 to 0.25": (27, -1),
+        "with larger rates too, ΔW₁ at its best stays below ΔW₃ at its best": (17, 14),
+        "with larger rates too, ΔW₁ at its best stays far below ΔW₃ at its best": (17, 14),
+        "above its best rate ΔW₁ is unstable: accuracy lost at rate 0.25": (60, 11),
+        "above its best rate ΔW₃ is unstable: accuracy lost at rate 1.4": (58, 1),
     }
 
 

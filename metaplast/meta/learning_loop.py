@@ -1,0 +1,82 @@
+"""How an outer loop changes θ after each step."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from metaplast.engines import Outcome, Problem
+from metaplast.meta.chaos import SHRINK, is_chaotic
+from metaplast.meta.penalised_step import penalised_step
+from metaplast.meta.saved_loop import SavedLoop
+
+
+class LearningLoop(SavedLoop):
+    """An outer loop, as the coefficients see it: they go on, go back, or shrink.
+
+    Attributes:
+        shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.
+        signs: the sign of each coefficient: 1 if it may not be negative, −1 if it may not be
+            positive, else 0, [term].
+    """
+
+    shrinks: bool
+    signs: Tensor
+    _began: float
+
+    @property
+    def _fraction(self) -> float:
+        """How much of the training has passed, 0 … 1."""
+        return self.progress.step / self.steps
+
+    def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
+        """Change θ, and the time constants that are learned, after a step."""
+        finite = outcome.finite
+        if self._went_back(finite) or not finite.any():
+            return
+        settings, rate = self.settings, self._rate(self.settings.meta_lr)
+        penalised_step(self._theta.u, gradient, self._optimizer, rate, settings, self.signs)
+        if self.taus is not None:
+            self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
+
+    def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
+        """Return whether the coefficients shrink in this step, because learning is chaotic."""
+        # If a task diverged, the last step is undone instead.
+        if not self.shrinks or not finite.all():
+            return False
+        history, began = self.progress.history, self._began
+        if math.isnan(began) and history:
+            began = history[0].loss
+        return is_chaotic(gradients, self.settings.meta_lr, began)
+
+    def _shrink(self) -> None:
+        """Make all coefficients smaller."""
+        self._theta.u.detach().mul_(SHRINK)
+
+    def _went_back(self, finite: Tensor) -> bool:
+        """Undo the last step if a task diverged after it; return whether it was undone."""
+        trust, u = self.progress.trust, self._theta.u.detach()
+        if not self.settings.backtrack:
+            return False
+        if finite.all():
+            trust.passed(u)
+            if self.taus is not None:
+                self.taus.stayed_finite()
+            return False
+        back = trust.failed(u)
+        if back is None:
+            return False
+        u.copy_(back)
+        if self.taus is not None:
+            self.taus.go_back()
+        # Reset the optimizer state; otherwise its momentum would repeat the step.
+        self._optimizer.state.clear()
+        return True
+
+    def _rate(self, rate: float) -> float:
+        """Return a step size on its schedule, shortened by the trust region."""
+        rate *= self.progress.trust.radius
+        if self.settings.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
+        return rate
