@@ -29,12 +29,14 @@ _REFUSALS = ("start new thread", "schedule new futures")
 
 
 def _begin() -> None:
-    """Prepare a thread: torch decides once, in each thread, how many threads it may start."""
+    """Prepare a thread, which must be started while torch is on one thread.
+
+    Torch decides once, in each thread, how many threads it may start.
+    """
     _here.is_kept = True
     torch = sys.modules.get("torch")
     if torch is not None:
-        with torch_on_one_thread():
-            torch.get_num_threads()
+        torch.get_num_threads()
 
 
 @cache
@@ -43,9 +45,22 @@ def _kept(name: str, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix=f"metaplast-{name}", initializer=_begin)
 
 
+@cache
+def _start_ahead() -> None:
+    """Start the thread of `begun`."""
+    with torch_on_one_thread():
+        wait(_submitted("ahead", 1, [int]))
+
+
+def forget_threads() -> None:
+    """Start new threads from now on; the present ones end when their calls have ended."""
+    _kept.cache_clear()
+    _start_ahead.cache_clear()
+
+
 # A forked process has none of its parent's threads.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_kept.cache_clear)
+    os.register_at_fork(after_in_child=forget_threads)
 
 
 def _submitted(
@@ -61,7 +76,7 @@ def _submitted(
             raise
         # A call that found no thread stays in the queue; no thread may run it later.
         pool.shutdown(cancel_futures=True)
-        _kept.cache_clear()
+        forget_threads()
         return []
     return begun
 
@@ -71,6 +86,7 @@ def begun(make: Callable[[], Result]) -> Future[Result]:
 
     If the system allows no more threads, the call is made here.
     """
+    _start_ahead()
     context = copy_context()
 
     def call() -> Result:

@@ -17,6 +17,7 @@ import torch
 from support import SMALL_RUN, assert_close, fail_to_write, named, random_problem
 
 from metaplast import _start
+from metaplast.base import background
 from metaplast.base.trouble import trouble
 from metaplast.commands import command_names, discover, guard, recover, reproduce, sweep
 from metaplast.discovery.stages import CHECKPOINT
@@ -103,7 +104,7 @@ def test_what_the_machine_refuses_is_one_sentence(refusal, tmp_path, monkeypatch
     def refuse(*_):
         raise refusal
 
-    monkeypatch.setattr(OuterLoop, "run_step", refuse)
+    monkeypatch.setattr(OuterLoop, "_step", refuse)
     assert run(*SMALL_RUN, f"--out={tmp_path / 'run'}") == 2
     assert_told(capsys, f"continue with metaplast discover --resume {tmp_path / 'run'}.")
     assert guard(refuse, []) == 2
@@ -159,6 +160,8 @@ def test_without_new_threads_episodes_run_one_by_one(monkeypatch):
         refused.append(thread)
         raise RuntimeError("can't start new thread")
 
+    # Threads that were started before are kept.
+    background.forget_threads()
     monkeypatch.setattr(threading.Thread, "start", start)
     found = engine.run(problem)
     assert refused

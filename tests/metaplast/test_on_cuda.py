@@ -8,6 +8,7 @@ from support import Stop, essence
 from systems.settings import SETTINGS
 from systems.test_contract import problem_of
 
+from metaplast.base.errors import UserError
 from metaplast.commands import benchmark, evaluate, guard, reproduce
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
@@ -78,7 +79,7 @@ def test_an_experiment_is_computed_there(name, tmp_path):
     assert torch.cuda.get_device_name() in summary["machine"]
     # Parts of both devices are never mixed.
     setting = Setting(quick=True)
-    with pytest.raises(ValueError, match="on another device"):
+    with pytest.raises(UserError, match="on another device"):
         Plan(Results(tmp_path / DEVICE, setting), [experiment], 2).check()
 
 
