@@ -102,8 +102,11 @@ class PoolSampler:
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes: nothing changes when some are drawn."""
-        return True
+        """Whether another thread may draw episodes: nothing changes when some are drawn.
+
+        A class that overrides `sample` says so itself.
+        """
+        return type(self).sample is PoolSampler.sample
 
     @classmethod
     def over(cls, pool: LabelledPool, images: Tensor, request: EpisodeRequest) -> PoolSampler:

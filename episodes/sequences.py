@@ -17,7 +17,7 @@ from metaplast.base.registry import match
 from metaplast.base.words import assignments
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.derived import DerivedSampler
+from metaplast.tasks.derived import DerivedSampler, is_thread_safe
 from metaplast.tasks.digest import Digest, sampler_digest
 from metaplast.tasks.library import all_sources, default_source, open_source, open_stream
 from metaplast.tasks.request import EpisodeRequest, StreamRequest
@@ -35,6 +35,11 @@ class SequenceSampler(DerivedSampler):
     """
 
     timing: Timing
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether another thread may draw episodes: as the other sampler says."""
+        return is_thread_safe(self.base)
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes with inputs [episode, step, frame, feature]."""

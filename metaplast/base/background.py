@@ -41,21 +41,32 @@ def _begin() -> None:
 
 @cache
 def _kept(name: str, count: int) -> ThreadPoolExecutor:
-    """Return the kept threads with a name; each is started when it is first needed."""
-    return ThreadPoolExecutor(count, thread_name_prefix=f"metaplast-{name}", initializer=_begin)
+    """Return the kept threads with a name.
 
+    All of them have begun, and while torch is on one thread: one that is late would keep torch's
+    number of threads for ever.
 
-@cache
-def _start_ahead() -> None:
-    """Start the thread of `begun`."""
-    with torch_on_one_thread():
-        wait(_submitted("ahead", 1, [int]))
+    Raises:
+        RuntimeError: if the system allows no more threads.
+    """
+    pool = ThreadPoolExecutor(count, thread_name_prefix=f"metaplast-{name}", initializer=_begin)
+    all_began = threading.Barrier(count + 1)
+    try:
+        with torch_on_one_thread():
+            for _ in range(count):
+                pool.submit(all_began.wait)
+            all_began.wait()
+    except BaseException:
+        # Threads that have begun end, also after an interrupt: Python waits for them at its end.
+        all_began.abort()
+        pool.shutdown(cancel_futures=True)
+        raise
+    return pool
 
 
 def forget_threads() -> None:
     """Start new threads from now on; the present ones end when their calls have ended."""
     _kept.cache_clear()
-    _start_ahead.cache_clear()
 
 
 # A forked process has none of its parent's threads.
@@ -67,18 +78,23 @@ def _submitted(
     name: str, count: int, calls: Sequence[Callable[[], Result]]
 ) -> list[Future[Result]]:
     """Begin calls on kept threads; an empty list if the system allows no more threads."""
-    pool, begun = _kept(name, count), []
+    begun: list[Future[Result]] = []
     try:
+        pool = _kept(name, count)
         for call in calls:
             begun.append(pool.submit(call))
     except RuntimeError as error:
         if not any(reason in str(error) for reason in _REFUSALS):
             raise
-        # A call that found no thread stays in the queue; no thread may run it later.
-        pool.shutdown(cancel_futures=True)
-        forget_threads()
+        # Only these: other threads of the user may have calls in the same queue.
+        _end(begun)
         return []
     return begun
+
+
+def _end(calls: Sequence[Future[Result]]) -> None:
+    """Cancel calls that have not begun, and wait for the others."""
+    wait([call for call in calls if not call.cancel()])
 
 
 def begun(make: Callable[[], Result]) -> Future[Result]:
@@ -86,7 +102,6 @@ def begun(make: Callable[[], Result]) -> Future[Result]:
 
     If the system allows no more threads, the call is made here.
     """
-    _start_ahead()
     context = copy_context()
 
     def call() -> Result:
@@ -118,8 +133,7 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
             following = begun(make)
             yield item
     finally:
-        following.cancel()
-        wait([following])
+        _end([following])
 
 
 @contextmanager
@@ -167,6 +181,4 @@ def on_threads(run: Callable[[Item], Result], items: Sequence[Item], threads: in
             return [call.result() for call in calls]
         finally:
             # After an error or an interrupt, no call may still write to the caller's arrays.
-            for call in calls:
-                call.cancel()
-            wait(calls)
+            _end(calls)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -67,17 +69,37 @@ class LoopTasks:
         self._name = name
         self._seed = seed
         self._device, self._dtype = torch.device(device), dtype
-        # Tasks that another thread draws, by what they are.
-        self._coming: dict[Drawn, Future[tuple[EpisodeBatch, State]]] = {}
+        # Tasks that another thread has drawn, by what they are.
+        self._coming: dict[Drawn, tuple[EpisodeBatch, State]] = {}
 
-    def prepare(self, step: int, tasks: str) -> None:
-        """Begin to draw a step's tasks in another thread, so that `problem` finds them drawn.
+    @contextmanager
+    def drawing(self, step: int | None, tasks: str) -> Iterator[None]:
+        """Draw a step's tasks in another thread during the block, so that `problem` finds them.
+
+        The block waits for them at its end, so that the other thread does not change torch's
+        global settings later, and a copied or forked loop has no call in flight. Tasks that cannot
+        be drawn are left out: `problem` draws them again and raises the error.
 
         This does nothing if the sampler is not thread-safe, or torch may use one thread only.
+
+        Args:
+            step: its number; None to draw nothing.
+            tasks: names the random numbers.
         """
-        if may_draw_ahead(self._sampler, self._device):
-            key = (tasks, step, self.settings.meta_batch)
-            self._coming = {key: begun(partial(self._draw, *key))}
+        if step is None or not may_draw_ahead(self._sampler, self._device):
+            yield
+            return
+        key = (tasks, step, self.settings.meta_batch)
+        coming = begun(partial(self._draw, *key))
+        try:
+            yield
+        finally:
+            wait([coming])
+        self._coming = {} if coming.exception() else {key: coming.result()}
+
+    def forget(self) -> None:
+        """Let go of tasks that were drawn and will not be needed."""
+        self._coming = {}
 
     @own_settings()
     def _draw(self, tasks: str, step: int, size: int) -> tuple[EpisodeBatch, State]:
@@ -111,7 +133,7 @@ class LoopTasks:
         learner = learner or self.learner
         key = (tasks or self._name, step, size)
         coming = self._coming.pop(key, None)
-        batch, state = self._draw(*key) if coming is None else coming.result()
+        batch, state = self._draw(*key) if coming is None else coming
         check_episodes(self._sampler, batch)
         if log_taus is not None:
             state = with_log_taus(state, learner.clocks, log_taus)

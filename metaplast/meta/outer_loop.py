@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metaplast.base.background import meanwhile
+from metaplast.base.errors import require
 from metaplast.base.plain_data import check
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
@@ -25,7 +26,7 @@ from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.learning_loop import LearningLoop
 from metaplast.meta.loop_tasks import LoopTasks
-from metaplast.meta.record import Record, record_of, with_angles
+from metaplast.meta.record import Record, record_of
 from metaplast.meta.saved_loop import Progress
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import signs_of
@@ -151,9 +152,8 @@ class OuterLoop(LearningLoop):
         found = []
         for step in range(steps):
             problem = self.problem(step, self.settings.meta_batch, theta, tasks=tasks, taus=taus)
-            if step + 1 < steps:
-                self._drawn.prepare(step + 1, tasks)
-            outcome = self._run(problem, step, tasks)
+            with self._drawn.drawing(step + 1 if step + 1 < steps else None, tasks):
+                outcome = self._run(problem, step, tasks)
             found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
         return torch.cat(found)
 
@@ -172,9 +172,14 @@ class OuterLoop(LearningLoop):
         """Take one outer step; while it is computed, finish the one before."""
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
-        self._prepare_next()
-        with meanwhile(partial(self._finish, observe)):
-            outcome = self._run(problem, progress.step, self._tasks)
+        step = progress.step
+        with self._drawn.drawing(*self._next_tasks), meanwhile(partial(self._finish, observe)):
+            outcome = self._run(problem, step, self._tasks)
+        require(
+            progress.step == step,
+            "an observer may not take steps of the loop that it observes, or restore it; raise an "
+            "error to end `run`, and do it then.",
+        )
         finite = outcome.finite
         found = [] if len(progress.divergences) >= EXPLAINED else first_divergence(problem, finite)
         each = scaled_gradients(outcome, finite, self._theta.scale, tied=self._tied)
@@ -203,21 +208,19 @@ class OuterLoop(LearningLoop):
         """Complete the record of the last step, and show it to `observe`."""
         if self._unfinished is None:
             return
-        history = self.progress.history
-        history[-1] = with_angles(history[-1], *self._unfinished)
-        self._unfinished = None
+        self._complete()
         if observe is not None:
-            observe(self, history[-1])
+            observe(self, self.progress.history[-1])
 
     def _next_problem(self, theta: Tensor) -> Problem:
         """Return the problem of the next step."""
         return self.problem(self.progress.step, self.settings.meta_batch, theta)
 
-    def _prepare_next(self) -> None:
-        """Begin to draw the tasks of the step after this one, while this one is computed."""
+    @property
+    def _next_tasks(self) -> tuple[int | None, str]:
+        """The number, None after the last step, and the name of the tasks of the step after."""
         step = self.progress.step + 1
-        if step < self.steps:
-            self._drawn.prepare(*self._tasks_of(step))
+        return self._tasks_of(step) if step < self.steps else (None, self._tasks)
 
     def _tasks_of(self, step: int) -> tuple[int, str]:
         """Return the number and the name of the tasks of a step."""
@@ -239,23 +242,28 @@ class OuterLoop(LearningLoop):
         """Take all remaining steps.
 
         Args:
-            observe: called after each step, before the next one changes anything.
+            observe: called after each step, before the next one changes anything; but that one may
+                be in computation.
             give_up: called before each step; True ends the loop there.
 
         Raises:
             StandstillError: if every episode diverged for many consecutive steps, including those
                 of an earlier part of the run.
+            UserError: if `observe` took a step of this loop.
         """
         if self.progress.history:
             self._refuse_standstill()
         try:
             while not self.is_done:
-                if give_up is not None and give_up(self):
+                if give_up is not None:
+                    # It may ask for the angles, or for what was observed.
                     self._finish(observe)
-                    self.given_up = True
-                    break
+                    if give_up(self):
+                        self.given_up = True
+                        break
                 self._step(observe)
         finally:
+            self._drawn.forget()
             self._finish(observe)
 
 

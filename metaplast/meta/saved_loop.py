@@ -21,7 +21,7 @@ from metaplast.meta.growth import Growth
 from metaplast.meta.learned_taus import LearnedTaus
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.loop_state import require_state
-from metaplast.meta.record import Record
+from metaplast.meta.record import Record, with_angles
 from metaplast.meta.settings import OuterSettings
 from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
@@ -87,6 +87,7 @@ class SavedLoop(ABC):
 
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs: plain containers, numbers and tensors."""
+        self._complete()
         progress, latest = self.progress, self._theta.latest
         return {
             **self._moving(),
@@ -94,6 +95,13 @@ class SavedLoop(ABC):
             "history": [vars(record) for record in progress.history],
             "divergences": progress.divergences,
         } | ({"latest": torch.stack(latest)} if latest else {})
+
+    def _complete(self) -> None:
+        """Complete the record of the last step."""
+        if self._unfinished is not None:
+            history = self.progress.history
+            history[-1] = with_angles(history[-1], *self._unfinished)
+            self._unfinished = None
 
     def _moving(self) -> dict[str, Any]:
         """Return what a step changes, except for the lists that it appends to."""
@@ -139,6 +147,7 @@ class SavedLoop(ABC):
             theta.latest = tuple(state["latest"])
         else:
             theta.recall([record["theta"] for record in state["history"]])
+        self._unfinished = None
         progress.history = [Record(**record) for record in state["history"]]
         progress.divergences = list(state["divergences"])
         self._put(state)

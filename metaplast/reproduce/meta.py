@@ -135,13 +135,12 @@ class MetaVariant:
             seed=seed,
         )  # fmt: skip
         rows: list[Row] = []
-
-        def observe(_: OuterLoop, record: Record) -> None:
-            measured = {name: witness.measure(probe) for name, probe in self.probes.items()}
-            rows.append(_row(record, measured))
-
         try:
-            outer.run(observe)
+            # Not `run`, which shows a step when the witness may have seen the next one.
+            while not outer.is_done:
+                record = outer.run_step()
+                measured = {name: witness.measure(probe) for name, probe in self.probes.items()}
+                rows.append(_row(record, measured))
         except StandstillError:
             # Every episode diverges, so θ no longer changes: the remaining steps would do the same.
             last = outer.progress.history[-1]

@@ -51,8 +51,3 @@ class DerivedSampler:
     def range_is_known(self) -> bool:
         """Whether the range of the inputs needs no further warning."""
         return bool(getattr(self.base, "range_is_known", False))
-
-    @property
-    def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes, while the caller draws others."""
-        return is_thread_safe(self.base)

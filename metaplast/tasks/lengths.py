@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaplast.base.errors import require
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.derived import DerivedSampler
+from metaplast.tasks.derived import DerivedSampler, is_thread_safe
 from metaplast.tasks.digest import plain_digest, sampler_digest
 from metaplast.tasks.source import EpisodeSampler, EpisodeSplit
 
@@ -30,6 +30,11 @@ class MixedLengths(DerivedSampler):
 
     shots: tuple[int, ...]
     longest: int
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether another thread may draw episodes: as the other sampler says."""
+        return is_thread_safe(self.base)
 
     def digest(self) -> str:
         """Return a digest of the other sampler's data and the lengths."""

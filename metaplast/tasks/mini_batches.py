@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.tasks.derived import DerivedSampler
+from metaplast.tasks.derived import DerivedSampler, is_thread_safe
 from metaplast.tasks.digest import plain_digest, sampler_digest
 
 
@@ -21,6 +21,11 @@ class MiniBatches(DerivedSampler):
     """
 
     size: int
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether another thread may draw episodes: as the other sampler says."""
+        return is_thread_safe(self.base)
 
     def digest(self) -> str:
         """Return a digest of the other sampler's data and the size."""

@@ -98,6 +98,19 @@ def test_the_loop_that_is_chosen_does_best_at_the_end_on_the_separate_seeds(monk
     assert found["tried"] == pytest.approx({"early": 0.5, "late": 0.6})
 
 
+def test_probes_measure_the_networks_of_their_own_step():
+    # θ changes at every step, and the row of a step has the θ before it.
+    tiny = {
+        "dataset": "clusters", "hidden": (5,), "ways": 3, "shots": 2, "queries": 2,
+        "meta_batch": 2, "episodes": 8, "engine": "batched", "terms": "error_hebbian",
+    }  # fmt: skip
+    probe = {"seen": lambda snapshot: snapshot.theta[..., :1].expand(2, 1)}
+    rows = MetaVariant("made_up", tiny, probes=probe).run(0, Setting(), {})
+    assert len(rows) == 4
+    assert [row["seen_1"] for row in rows] == [row["theta_error_hebbian"] for row in rows]
+    assert len({row["seen_1"] for row in rows}) == 4
+
+
 def test_networks_that_learn_online_have_coefficients_from_the_tuning_half(sources, tmp_path):
     variant = VARIANTS["bp_5_layers"]
     prepared = variant.prepare(QUICK, tmp_path)

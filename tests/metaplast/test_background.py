@@ -114,6 +114,68 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert done.returncode == 0
 
 
+def test_a_thread_that_begins_late_keeps_torch_on_one_thread(two_threads, monkeypatch):
+    real, first, together = background._begin, [], threading.Barrier(2)
+
+    def late():
+        first.append(1)
+        if len(first) > 1:
+            threading.Event().wait(0.1)
+        real()
+
+    background.forget_threads()
+    monkeypatch.setattr(background, "_begin", late)
+    on_threads(int, range(2), 2)
+
+    def count(_):
+        together.wait(SOON)
+        return torch.get_num_threads()
+
+    assert on_threads(count, range(2), 2) == [1, 1]
+
+
+@pytest.mark.parametrize("call", [partial(begun, int), partial(on_threads, int, range(2), 2)])
+def test_an_interrupt_while_threads_start_leaves_none_behind(call, monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        started.append(thread)
+        raise KeyboardInterrupt
+
+    background.forget_threads()
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    started[0].join(SOON / 4)
+    assert not started[0].is_alive()
+
+
+def test_calls_that_are_refused_do_not_end_those_of_other_threads(monkeypatch):
+    found, all_begun, go_on = [], threading.Barrier(3), threading.Event()
+
+    def call(item):
+        if item < 2:
+            all_begun.wait(SOON)
+        go_on.wait(SOON)
+        return item
+
+    def refuse(*_):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    other = threading.Thread(target=lambda: found.append(on_threads(call, range(6), 2)))
+    other.daemon = True
+    other.start()
+    all_begun.wait(SOON)
+    monkeypatch.setattr(background._kept("calls", 2), "submit", refuse)
+    timer = threading.Timer(0.05, go_on.set)
+    timer.start()
+    assert on_threads(abs, range(4), 2) == [0, 1, 2, 3]
+    other.join(SOON / 4)
+    background.forget_threads()
+    assert found == [[0, 1, 2, 3, 4, 5]]
+
+
 # --- the next one, while the present one is in use ---
 
 
