@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from metaplast.base.threads import torch_on_one_thread
-from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Outcome, Problem
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.systems.system import Examples
@@ -94,7 +93,6 @@ def record_of(
     )
 
 
-@own_settings()
 @torch.no_grad()
 def with_angles(record: Record, problem: Problem, outcome: Outcome) -> Record:
     """Return the record of a step with its angles, the same digits whatever the threads."""

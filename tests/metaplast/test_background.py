@@ -125,7 +125,9 @@ def test_a_thread_that_begins_late_keeps_torch_on_one_thread(two_threads, monkey
 
     background.forget_threads()
     monkeypatch.setattr(background, "_begin", late)
-    on_threads(int, range(2), 2)
+    # The thread that began makes both calls, while the other one still begins.
+    on_threads(lambda item: threading.Event().wait(0.03 * (1 - item)), range(2), 2)
+    threading.Event().wait(0.3)
 
     def count(_):
         together.wait(SOON)
