@@ -1,4 +1,4 @@
-"""The sums over the data that a fit needs, for each cluster; the Jacobian is never stored whole.
+"""The sums over the data that a fit needs, for each cluster; the whole Jacobian is never stored.
 
 For parameters p with slopes J = ∂μ/∂p, residual score s and weight w at each observation,
 
