@@ -137,7 +137,7 @@ def _back(
     code: int, eta: float, theta: Numbers, terms: Places, x: Numbers, r: Numbers, plastic: Flags,
     kept: Numbers, y_bar: Numbers, w_bar: Numbers, theta_bar: Numbers,
 ) -> None:  # fmt: skip
-    """Run the backward pass through some steps; `w_bar` is ∂L/∂W after them, then before them."""
+    """Run the backward pass of some steps; `w_bar` is ∂L/∂W after them, and becomes that before."""
     pres = w_bar.shape[1]
     most_x, most_w = most(terms, 0), most(terms, 2)
     xs, table = np.ones((most_x, pres)), np.zeros((2, most_w, most_x))
