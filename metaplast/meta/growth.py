@@ -191,7 +191,7 @@ class Growth:
         """
         where = "the growth of the rule"
         parts = {*_PARTS, *(key for key in _NEWER if key in state)}
-        check(set(state) == parts, f"{where} has other parts than {', '.join(_PARTS)}")
+        check(set(state) == parts, f"{where} must have the parts {', '.join(_PARTS)}")
         active = state["active"]
         fits = isinstance(active, Tensor) and active.shape == self.active.shape
         check(fits and active.dtype == torch.bool, f"{where} belongs to other terms")
@@ -204,7 +204,7 @@ class Growth:
         wide = [*state["gradients"], state["fitted"], evidence]
         fits = all(row is None or row.shape[-1:] == (2,) for row in pairs)
         fits = fits and all(row is None or row.shape[-1:] == (terms,) for row in wide)
-        check(fits, f"{where} has tensors of other shapes than it should")
+        check(fits, f"{where} has tensors of the wrong shape")
         self.active = active.clone()
         self.done = entry(state, "done", bool, where)
         self._trying = None if state["trying"] is None else _candidate(state["trying"], active)
@@ -230,7 +230,7 @@ def _candidate(data: Any, active: Tensor) -> Candidate:
     where = "a candidate"
     check(isinstance(data, dict), f"{where} is not a record")
     data = {"start": 0.0, **data}
-    check(len(data) == 4, f"{where} has other parts than it should")
+    check(len(data) == 4, f"{where} has missing or unknown parts")
     position = entry(data, "position", int, where)
     check(0 <= position < len(active), f"{where} is not a term of the pool")
     numbers = (entry(data, key, float, where) for key in ("gradient", "errors", "start"))
@@ -242,7 +242,7 @@ def _trial(data: Any, names: Sequence[str]) -> Trial:
     check(isinstance(data, dict), f"{where} is not a record")
     data = {"start": 0.0, **data}
     kinds = {"step": int, "term": str, "entered": bool}
-    check(set(data) == set(Trial.__dataclass_fields__), f"{where} has other parts than it should")
+    check(set(data) == set(Trial.__dataclass_fields__), f"{where} has missing or unknown parts")
     found: dict[str, Any] = {key: entry(data, key, kinds.get(key, float), where) for key in data}
-    check(found["term"] in names, f"{where} is of another term")
+    check(found["term"] in names, f"{where} names an unknown term")
     return Trial(**found)
