@@ -1,4 +1,4 @@
-"""Kept threads, which run work that releases Python's global lock beside the caller's thread.
+"""Kept threads, for work that releases Python's global lock and so runs in parallel.
 
 A new thread must wait for Python's global lock before it begins, which takes milliseconds while
 another thread computes. So threads are kept and used again. In them, torch starts no threads of its

@@ -83,7 +83,7 @@ class Problem:
         data: the trajectories.
         layer: the network.
         loss: the loss of the observations.
-        free: what is fitted beside θ.
+        free: the parameters that are fitted besides θ.
         precision: λ, the precision of an observed weight.
         journal: the journal of fits.
     """

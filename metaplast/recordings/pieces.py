@@ -130,7 +130,7 @@ class Walk:
         layer: the network.
         loss: the loss of the observations.
         terms: the terms of the rule.
-        free: what is fitted beside θ.
+        free: the parameters that are fitted besides θ.
         slopes: whether to compute derivatives.
     """
 

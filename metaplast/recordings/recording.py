@@ -12,7 +12,7 @@ Arrays and files have this layout (n inputs, m neurons, arrays [trial, time, …
     initial_weights  [m, n] or [trial, m, n]        W at the start of a trial; optional
     weights          [trial, time, m, n]            W before the change of a step; NaN where it was
                      [trial, time + 1, m, n]        not observed; also after the last step. Optional
-                                                    beside one of the above, or instead of them
+                                                    besides one of the above, or instead of it
     lengths          [trial]           steps of each trial, if some are padded; optional
     times            [time] or [trial, time]        in any unit, must increase; optional
     plastic          [trial, time]     whether the weights change at a step; optional, default all

@@ -100,7 +100,7 @@ def _cut(batch: EpisodeBatch, shots: int, longest: int) -> EpisodeBatch:
 
 
 def _first(target: Tensor, shots: int, ways: int) -> Tensor:
-    """Return the positions of the first examples of each class, [episode, example].
+    """Return the indices of the first examples of each class, [episode, example].
 
     If targets are not one class for each example, there are no classes to balance, and the first
     examples are kept.

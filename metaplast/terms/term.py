@@ -137,8 +137,8 @@ class Term:
     def locality(self) -> str:
         """The locality label printed in tables.
 
-        A term that needs only scalars of the system beside each synapse's own signals and weight is
-        "local + broadcast scalar".
+        A term that needs only scalars of the system besides each synapse's own signals and weight
+        is "local + broadcast scalar".
         """
         if not self._is_local_formula:
             return "non-local"
