@@ -90,6 +90,8 @@ def select(
     is put back. An improvement is at least the least effect, with its band above zero, both here
     and on fresh tasks that had no part in the choice, because the best of many terms may win by
     luck. If a neighbour wins, elimination restarts from it; the rule of the last round is final.
+    But if a rule without a needless term gets worse than the rule with it in further refits, the
+    term was not needless, and the rule with it comes back.
 
     Args:
         start: the candidates, fitted.
@@ -99,6 +101,8 @@ def select(
         rounds: the largest number of elimination rounds.
     """
     best = start
+    # The rule that had one term more, which seemed needless.
+    larger: tuple[Fit, Fit, dict[int, Fit]] | None = None
     for turn in range(rounds):
         last = turn == rounds - 1
         course = plan(start, terms, partial(refits.bare, start), least)
@@ -109,7 +113,11 @@ def select(
         missed = {k: without for k, without in missed.items() if k in fit.kept}
         best = best_of([best, fit])
         needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
+        if larger is not None and fit.is_worse_than(larger[1], least):
+            (left, fit, missed), needless = larger, []
+        larger = None
         if needless and not last:
+            larger = left, fit, missed
             start = best_of(needless)
             continue
         tried, errors = refits.worth_trying(fit)
