@@ -1,7 +1,8 @@
-"""Threads that stay: work that releases Python's global lock runs on them beside the caller's.
+"""Kept threads, for work that releases Python's global lock and so runs in parallel.
 
 A new thread must wait for Python's global lock before it begins, which takes milliseconds while
-another thread computes. So threads are kept. In them, torch starts no threads of its own.
+another thread computes. So threads are kept and used again. In them, torch starts no threads of its
+own.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ Result = TypeVar("Result")
 _here = threading.local()
 # Work to do while this thread waits for others.
 _waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("waiting", default=None)
-# What errors say if no thread can be started: by the system, or because Python is ending.
+# Parts of the error messages when no thread can start: the system refuses, or Python is exiting.
 _REFUSALS = ("start new thread", "schedule new futures")
 
 
 def _begin() -> None:
-    """Prepare a thread, which must be started while torch is on one thread.
+    """Initialise a kept thread. It must be started while torch is limited to one thread.
 
-    Torch decides once, in each thread, how many threads it may start.
+    Torch decides once for each thread how many threads it may start from there.
     """
     _here.is_kept = True
     torch = sys.modules.get("torch")
@@ -65,7 +66,7 @@ def _kept(name: str, count: int) -> ThreadPoolExecutor:
 
 
 def forget_threads() -> None:
-    """Start new threads from now on; the present ones end when their calls have ended."""
+    """Use new threads from now on; the existing ones end when their calls are done."""
     _kept.cache_clear()
 
 
@@ -98,9 +99,9 @@ def _end(calls: Sequence[Future[Result]]) -> None:
 
 
 def begun(make: Callable[[], Result]) -> Future[Result]:
-    """Begin a call in another thread; such calls are made one after another, in order.
+    """Start a call in another thread; such calls run one after another, in order.
 
-    If the system allows no more threads, the call is made here.
+    If the system allows no more threads, the call runs in the caller's thread.
     """
     context = copy_context()
 
@@ -120,7 +121,7 @@ def begun(make: Callable[[], Result]) -> Future[Result]:
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
     """Yield items; while the caller uses one, another thread makes the next.
 
-    An error is raised where its item would have come.
+    If making an item fails, the error is raised when the caller asks for that item.
 
     Args:
         items: makes the items; it must not depend on what the caller does with them.
@@ -141,7 +142,7 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
     """Do some work in this thread while it waits for `on_threads` in the block, once.
 
     If the block does not call `on_threads`, the work is done at its end. If the block raises an
-    error before, the work is not done.
+    error first, the work is not done.
     """
     token = _waiting.set([work])
     try:
@@ -161,12 +162,12 @@ def on_threads(run: Callable[[Item], Result], items: Sequence[Item], threads: in
     """Return what `run` returns for each item, in order.
 
     Meanwhile, torch starts no threads of its own. If the system allows no more threads, the calls
-    are made one after another, so that a long run does not end.
+    run one after another, so that a long run does not fail.
 
     Args:
         run: the function; it may be called twice with an item.
         items: its arguments.
-        threads: calls at once, at most one for each item.
+        threads: the largest number of calls at once.
     """
     threads = min(threads, len(items))
     # A kept thread must not wait for others.

@@ -118,14 +118,14 @@ def median_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) ->
     """Return medians and the ends of their bands, [place] each, like `mean_bands`.
 
     The ends are order statistics (David & Nagaraja 2003), which cover under any distribution. If
-    2^(1-n) > 1 - level (below 7 values for 98 %), no two of the n values do so: the band is then
-    the whole range of `limits`.
+    2^(1-n) > 1 - level (below 7 values for 98 %), no two of the n values can: the band is then the
+    whole range of `limits`.
     """
     return _by_count(values, lambda part: _median_bands(part, level), limits)
 
 
 def _by_count(values: Numbers, bands: Callable[[Numbers], Ends], limits: Limits) -> Ends:
-    """Return the bands of all places, computed together for places with equally many values."""
+    """Return the bands of all places; places with equal numbers of values are computed together."""
     # NaN sorts last, so the first rows of a column are its finite values.
     ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=0)
     counts = np.isfinite(ordered).sum(0)

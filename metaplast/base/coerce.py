@@ -25,7 +25,7 @@ from metaplast.base.paths import as_path
 
 
 def coerce(settings: object) -> None:
-    """Replace the value of each field of a dataclass by plain Python of its annotated type.
+    """Replace the value of each field of a dataclass with plain Python of its annotated type.
 
     - whole numbers: any whole number from Python, NumPy or a tensor of one element, including a
       float without a fraction, such as 1e3. True and False are invalid.
@@ -34,12 +34,13 @@ def coerce(settings: object) -> None:
     - text: str; names of devices and dtypes may be torch's own objects.
     - Path: text or any path object.
     - tuples: any list, tuple, range or array of valid elements; a single number becomes a tuple of
-      one. A tuple of a fixed number of elements takes as many, and no single number.
+      one. A tuple of fixed length needs exactly that many, and never a single number.
 
     Fields of other types are left as they are.
 
     Raises:
-        UserError: if a field has a value of another type; names field and value.
+        UserError: if a field has a value of another type; the message names the field and the
+            value.
     """
     cls: Any = type(settings)
     for name, kind in _fields(cls).items():
@@ -151,7 +152,7 @@ def _tuple(name: str, value: Any, kind: Any, *, one: bool) -> tuple[Any, ...]:
 
 
 def _record(name: str, value: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
-    """Return a value of a fixed number of elements, each of its own type."""
+    """Return the elements of a value of fixed length, each converted to its own type."""
     if isinstance(value, np.ndarray | torch.Tensor) and value.ndim:
         value = value.tolist()
     is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)

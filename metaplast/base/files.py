@@ -200,13 +200,13 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_json_in(folder: Path, name: str, what: str, holds: str, give: str) -> Any:
-    """Return the contents of a JSON file that shows what a folder holds.
+    """Return the contents of a JSON file that a folder of the expected kind must hold.
 
     Args:
-        folder: the user's.
+        folder: the folder that the user gave.
         name: the name of the file.
-        what: the expected contents, as `read_json` takes it.
-        holds: what a folder without the file does not hold, for instance "run".
+        what: the expected contents, as for `read_json`.
+        holds: what the folder should hold, for instance "run"; the error says that it does not.
         give: what the user should give instead.
 
     Raises:
@@ -251,7 +251,7 @@ def claim_folder(path: Path, *, resumable: bool = True) -> None:
 
     Args:
         path: the folder.
-        resumable: whether the command has `--resume`, which a refusal then suggests.
+        resumable: whether the command has `--resume`, which the error then suggests.
 
     Raises:
         UserError: if it is not empty, or cannot be written.

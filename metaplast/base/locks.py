@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows: folders are not locked there.
     fcntl = None  # type: ignore[assignment]
 
-# The locks that this process holds: for each, how many times and by which thread.
+# The locks that this process holds: how many times each is held, and by which thread.
 _held: dict[str, tuple[int, int]] = {}
 _changing = threading.Lock()
 if hasattr(os, "register_at_fork"):

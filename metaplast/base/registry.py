@@ -41,7 +41,7 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
     term or a source takes one new file.
 
     A package that cannot be imported is skipped with a warning. A package may call this while it is
-    being imported. The result then lacks the objects that it has not made yet, and the next call
+    being imported. The result then lacks the objects that do not exist yet, and the next call
     searches again.
 
     Raises:
@@ -57,7 +57,7 @@ def find(group: str, kind: type[Item]) -> Mapping[str, Item]:
 
 
 def _search(group: str, kind: type[Item]) -> tuple[Mapping[str, Item], bool]:
-    """Return what is registered now, and whether that is all: no package is being imported."""
+    """Return what is registered, and whether it is complete: no package is still being imported."""
     found: dict[str, Item] = {}
     is_complete = True
     points = entry_points(group=group)
@@ -83,7 +83,7 @@ def _search(group: str, kind: type[Item]) -> tuple[Mapping[str, Item], bool]:
 def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
     """Return what an entry point offers; if its package is broken, warn and return nothing.
 
-    If its package is still being imported, return the objects that it has made so far.
+    If its package is still being imported, return the objects that exist so far.
 
     Raises:
         UserError: if the package is metaplast's own and a user's module hides it.
@@ -96,7 +96,7 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
         return list(_instances(point.load(), kind))
     except (Exception, SystemExit) as error:
         if _is_being_imported(point.module):
-            return []  # It may have failed for lack of an object that is not made yet.
+            return []  # It may have failed because an object does not exist yet.
         warnings.warn(
             f"the installed package {package or point.value} could not be loaded and is ignored "
             f"({point.value}: {type(error).__name__}: {error}); fix or uninstall it.",
@@ -124,7 +124,7 @@ def _refuse_hidden(package: str) -> None:
     `episodes.py` would be imported instead of our package.
 
     Raises:
-        UserError: if that happens; names the file.
+        UserError: if one does; the message names the file.
     """
     ours = Path(__file__).parents[2] / package
     loaded = sys.modules.get(package)
@@ -162,15 +162,15 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
 
 
 def match(name: str, known: Mapping[str, Item]) -> Item | None:
-    """Return the item with this name or alias, or None; upper and lower case are the same."""
+    """Return the item with this name or alias, ignoring case; None if there is none."""
     return _by_lower_case(known).get(name.lower())
 
 
 def lookup(noun: str, name: str, known: Mapping[str, Item]) -> Item:
-    """Return the item with this name or alias; upper and lower case are the same.
+    """Return the item with this name or alias, ignoring case.
 
     Raises:
-        UserError: if nothing has that name; suggests the nearest.
+        UserError: if nothing has that name; the message suggests the nearest one.
     """
     found = match(name, known)
     if found is None:
@@ -179,7 +179,7 @@ def lookup(noun: str, name: str, known: Mapping[str, Item]) -> Item:
 
 
 def _by_lower_case(known: Mapping[str, Item]) -> dict[str, Item]:
-    """Return items by names and aliases in lower case; a name wins over another's alias."""
+    """Return items by their names and aliases in lower case; names take precedence over aliases."""
     names = {name.lower(): item for name, item in known.items()}
     for item in known.values():
         for alias in getattr(item, "aliases", ()):

@@ -13,7 +13,7 @@ MAX_BYTES = 2**28
 
 
 class _InvalidError(ValueError):
-    """An error that the json module would accept."""
+    """Invalid JSON that Python's json module would accept."""
 
 
 def parse_json(raw: bytes, name: str, what: str) -> Any:

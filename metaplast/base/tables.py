@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+
+# Text that is broken into lines gets lines of this length, or as long as the longest text.
+SHORTEST = 24
 
 
 def new_table(title: str, caption: str | None = None, **options: Any) -> Table:
@@ -24,3 +30,24 @@ def new_table(title: str, caption: str | None = None, **options: Any) -> Table:
         box=box.SIMPLE_HEAD,
         **options,
     )
+
+
+def add_broken_column(table: Table, head: str, texts: Iterable[str]) -> None:
+    """Add a column whose texts, such as formulas, may be broken into lines, but not into letters.
+
+    Args:
+        table: the table.
+        head: its head.
+        texts: what it will hold.
+    """
+    longest = max(map(len, texts), default=0)
+    table.add_column(head, overflow="fold", min_width=min(SHORTEST, longest))
+
+
+def first_that_fits(tables: Iterable[Table], width: int) -> Table:
+    """Return the first table that can be printed in a width; the last one if none can."""
+    console = Console(width=10_000)
+    for table in tables:
+        if Measurement.get(console, console.options, table).minimum <= width:
+            break
+    return table

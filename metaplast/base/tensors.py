@@ -1,4 +1,4 @@
-"""Checks of counts and tensors from a user, and copies of what holds them."""
+"""Checks of a user's counts and tensors, and copies of containers of tensors."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ _VARIABLE = "OMP_NUM_THREADS"
 
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-    """Keep torch from starting threads, also in threads that first use it here.
+    """Keep torch from starting threads, even in threads that first use it here.
 
-    This does not load torch. If torch is first loaded inside, it stays on one thread.
+    This does not load torch. If torch is first loaded inside the block, it stays on one thread.
     """
     torch = sys.modules.get("torch")
     if torch is None:

@@ -44,7 +44,7 @@ class Trouble:
 
 
 def trouble(error: BaseException) -> Trouble | None:
-    """Return the machine's refusal if it caused the error, else None."""
+    """Return what the machine ran out of if that caused the error, else None."""
     if isinstance(error, FileError):
         return Trouble(error.what, error.mend)
     if isinstance(error, UserError):
@@ -72,7 +72,7 @@ def lowering_memory(words: str) -> Iterator[None]:
 
 
 def explained(error: Exception) -> str:
-    """Return an error as text: what the machine refused and what helps, or `errors.sentence`."""
+    """Return an error as text: what the machine ran out of and what helps, or `errors.sentence`."""
     found = trouble(error)
     return sentence(error) if found is None else found.sentence()
 

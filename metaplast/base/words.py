@@ -57,7 +57,7 @@ def assignments(
         owner: whose settings they are, for messages.
         entries: as the user wrote them.
         names: the names of the settings.
-        usage: an example of all of it, for messages.
+        usage: a complete example, for messages.
 
     Raises:
         UserError: if a name is unknown or occurs twice, or an entry has another form.

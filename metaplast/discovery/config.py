@@ -104,12 +104,12 @@ class DiscoveryConfig(
 
     @property
     def score_objective(self) -> Objective:
-        """The objective, whose score serves to compare rules."""
+        """The objective whose score compares rules."""
         return get_objective(self.objective)
 
     @property
     def feedback_name(self) -> str:
-        """Where errors come from; by default, the terms' usual feedback if it serves the system."""
+        """Where errors come from; by default, the terms' usual feedback if the system has it."""
         choice, served = choose_terms(self.terms), self.served
         if not self.feedback and choice.choose_feedback(None) not in served:
             fitting = [name for name in served if not choice.feedback or name in choice.feedback]
@@ -180,7 +180,7 @@ class DiscoveryConfig(
 
     @property
     def bars(self) -> GrowthSettings:
-        """What a candidate must show to be tried, in the search or in selection."""
+        """The evidence that a candidate needs to be tried, in the search or in selection."""
         entry = ENTRY if self.entry is None else self.entry
         proximal = self.penalty == "proximal"
         return GrowthSettings(
@@ -201,7 +201,7 @@ class DiscoveryConfig(
 
     @property
     def served(self) -> tuple[str, ...]:
-        """Names of the feedbacks that serve the system."""
+        """Names of the feedbacks that the system supports."""
         return serving(get_system(self.system)[0].name)
 
     def build_system(
@@ -246,7 +246,7 @@ class DiscoveryConfig(
         if self.only == "any":
             # Version 1 had only whole pools; its runs keep their identity without the field.
             del data["only"]
-        # The bars for entry are written only if the user chose that candidates enter.
+        # The bars for entry are written only if the user asked for candidates to enter.
         said = set() if self.entry is None else {"look"}
         data = {k: v for k, v in data.items() if k in said or v != _UNSAID.get(k, ...)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}

@@ -20,7 +20,7 @@ _MOST_BYTES = 10**6
 
 
 def read_settings(path: AnyPath, more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the settings in a file by field name; those that it does not name are left out.
+    """Return the settings in a file by field name; others are left out.
 
     Args:
         path: the path of a TOML file, of a config.json, or of a run folder. In TOML, settings have
@@ -41,7 +41,7 @@ def read_settings(path: AnyPath, more: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _from_run(path: Path) -> dict[str, Any]:
-    """Return the settings of a run, all of them, from its configuration."""
+    """Return all settings of a run, from its configuration."""
     data = read_json(path, "settings")
     require(
         isinstance(data, dict),
@@ -81,7 +81,7 @@ def _from_toml(path: Path) -> dict[str, Any]:
 
 
 def _by_field(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return settings by field name, also those in tables."""
+    """Return settings by field name, including those in tables."""
     found: dict[str, Any] = {}
     for name, value in data.items():
         inner = _by_field(value, path) if isinstance(value, Mapping) else {_field(name): value}

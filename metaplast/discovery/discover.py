@@ -24,12 +24,12 @@ def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
 
     Args:
         config: the configuration; None for the defaults.
-        keywords: fields of `DiscoveryConfig`, which win over those of `config`; and what
-            `Discovery` takes: observers, checkpoint_seconds, and
+        keywords: fields of `DiscoveryConfig`, which take precedence over those of `config`;
+            observers and checkpoint_seconds, as for `Discovery`; and
 
-            - folder: of the run. It is made if needed, and holds the configuration, checkpoint,
-              history, rule and summary. If it already holds this discovery, the discovery
-              continues.
+            - folder: the folder of the run. It is made if needed, and holds the configuration,
+              checkpoint, history, rule and summary. If it already holds this discovery, the
+              discovery continues.
             - data: your own data, (inputs [sample, …], targets [sample]) or a map-style data set of
               such pairs; see `episodes.from_tensors`, which can also scale them.
             - split: episodes to use instead of the configured source's, or a source of episodes,

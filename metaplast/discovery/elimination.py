@@ -1,4 +1,4 @@
-"""The size threshold and the elimination of terms: which are dropped, and in which order."""
+"""The size threshold and the elimination of terms: which terms are dropped, and in which order."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def eliminate(
 
     A term is missed if the refit without it is worse than the best fit so far: the difference is at
     least the least effect, and its band lies below zero. Comparing with the best fit, not the last
-    one, keeps small losses from adding up. The pass over the terms is repeated until every
-    remaining one has been tried against the final rule.
+    one, keeps small losses from adding up. Passes over the terms are repeated until every remaining
+    term has been tried against the final rule.
 
-    The plan names terms to leave out all at once first. If the rule misses them, a third of them
-    stays, those that joined last, and so on. All other terms are tried one by one. A term without
+    The plan names terms to leave out all at once first. If the rule misses them, the third that
+    joined last stays in the rule, and so on. All other terms are tried one by one. A term without
     which the rule is hopeless waits until no other one can be dropped.
 
     Args:
@@ -77,7 +77,7 @@ def eliminate(
 def _without_many(
     start: Fit, together: Sequence[int], refit: Refit, best: Fit, least: float
 ) -> Fit:
-    """Return the refit without as many of some terms at once as the rule does not miss.
+    """Return the refit without as many of some terms as can be dropped at once.
 
     Args:
         start: the fit of all terms.

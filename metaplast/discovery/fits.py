@@ -13,9 +13,9 @@ from metaplast.base.bands import Band, mean_band
 from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
-# A rule is hopeless if the first tasks show that it is worse by so many standard errors …
+# A rule is hopeless if the first tasks show that it is worse by this many standard errors …
 CERTAIN = 5.0
-# … and by so many times the least effect.
+# … and by this many times the least effect.
 CLEAR = 10.0
 
 
@@ -26,11 +26,11 @@ class Fit:
     Attributes:
         kept: positions of its terms in the pool.
         theta: their coefficients, in the same order.
-        score: score on each validation task, the same tasks for every fit, [episode]; only on the
-            first ones if these show that the fit is hopeless.
+        score: score on each validation task, [episode]; the tasks are the same for every fit, but
+            only the first ones are used if they show that the fit is hopeless.
         taus: the learned value of each time constant of the pool.
         tasks: names the tasks of the refits that start from it. A subset of its terms keeps them,
-            so that a refit of the subset can be compared with one of all.
+            so that a refit of the subset can be compared with a refit of all terms.
     """
 
     kept: tuple[int, ...]
@@ -55,7 +55,7 @@ class Fit:
         return mean_band(paired(self.score, other.score))
 
     def gain_over(self, other: Fit) -> float:
-        """Return the mean of this score minus the other's, over the tasks that both share."""
+        """Return the mean of this score minus the other's, over the tasks measured for both."""
         return float(paired(self.score, other.score).double().mean())
 
     def is_worse_than(self, other: Fit, least: float) -> bool:
@@ -65,7 +65,7 @@ class Fit:
 
 
 def paired(score: Tensor, other: Tensor) -> Tensor:
-    """Return the difference on each task that both rules were measured on, [episode]."""
+    """Return the difference on each task on which both rules were measured, [episode]."""
     shared = min(len(score), len(other))
     return score[:shared] - other[:shared]
 

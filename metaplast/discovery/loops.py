@@ -64,8 +64,8 @@ class Loops:
     Args:
         config: the configuration.
         split: episodes for meta-training and for the test.
-        stages: run the loops, and have the scales of loops that an earlier process began.
-        tested: receives each evaluated task.
+        stages: runs the loops, and knows the scales of loops that an earlier process began.
+        tested: called with the number of newly evaluated tasks.
         workers: unroll the episodes; None to unroll them here.
     """
 
@@ -81,7 +81,7 @@ class Loops:
         return Learner(self._system(feedback), tuple(terms))
 
     def trained(self, terms: Sequence[Term], taus: Taus | None = None) -> Learner:
-        """Return the learner with these terms that is trained, see `trained_learner`."""
+        """Return the learner with these terms that an outer loop trains, see `trained_learner`."""
         return trained_learner(self.config, self._system(), terms, taus)
 
     def _system(self, feedback: str | None = None) -> System:
@@ -89,7 +89,7 @@ class Loops:
         return self.config.build_system(split.inputs, split.outputs, feedback, split.timing)
 
     def known_learner(self, rule: KnownRule) -> Learner:
-        """Return the learner of a known rule, with the configured feedback if the rule allows."""
+        """Return a known rule's learner, with the configured feedback if the rule allows it."""
         own = self.config.feedback_name
         # Without backward terms, plastic feedback is fixed feedback.
         own = "fixed" if own == "plastic" else own
@@ -150,7 +150,7 @@ class Loops:
         """
         config, growth = self.config, self.config.growth
         if growth is None:
-            # An evolution strategy needs no gradient of a task, and a known rule no search.
+            # An evolution strategy uses no gradient of a task, and a known rule needs no search.
             shrinks = config.backtrack and config.choice.is_pool and config.estimator == "gradient"
             return self.make(SEARCH, learner, tied=tied, shrinks=shrinks)
         return self.make(
@@ -195,7 +195,7 @@ class Loops:
     def test_fits(
         self, kind: str, pool: Sequence[Term], fits: Mapping[int, Fit]
     ) -> dict[str, Evaluation]:
-        """Return the evaluation of fits on held-out tasks, by the name of the term each tests.
+        """Return the evaluation of fits on held-out tasks, by the name of the term that each tests.
 
         Args:
             kind: what the fits test, "without" or "with"; begins their names.

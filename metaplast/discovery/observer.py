@@ -17,7 +17,7 @@ class Observer:
     Pass observers as `discover(observers=[…])`. They are called in the process and the thread of
     the run, in their order, and must not change what they are given. An error that one raises ends
     the run, which can be resumed from its last checkpoint. A resumed run calls `begin` again, then
-    `record` for what is still to do; `discovery.stages.history()` has the earlier records.
+    `record` for the remaining steps; `discovery.stages.history()` has the earlier records.
     """
 
     def begin(self, discovery: Discovery) -> None:

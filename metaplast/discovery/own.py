@@ -1,7 +1,7 @@
 """A user's own data and terms: passed from Python, or read from files that may change.
 
 The run records them, and its outputs describe them. To continue the run, the user passes the same
-data and terms again; files must be as they were.
+data and terms again, and files must not have changed.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class Own:
     Attributes:
         data: record of the split; None if the configuration names the data.
         terms: candidate terms, in addition to the configured ones.
-        files: digest of what was read from files that the configuration names; "" for none.
+        files: digest of what was read from the files that the configuration names; "" if there are
+            none.
     """
 
     data: OwnData | None = None
@@ -151,7 +152,7 @@ class Own:
             "data": None if self.data is None else asdict(self.data),
             "terms": {term.name: term_data(term) for term in self.terms},
         }
-        # Left out for data that no file holds, as in earlier versions.
+        # Left out if no file was read, as in earlier versions.
         return found | ({"files": self.files} if self.files else {})
 
     @classmethod
@@ -170,7 +171,7 @@ class Own:
         return cls(own, terms, files, written)
 
     def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
-        """Return the own terms of a resumed run: as passed again, otherwise as recorded.
+        """Return a resumed run's own terms: as passed again or, if not passed, as recorded.
 
         Raises:
             UserError: if a passed term is not one of the run's, or a torch function is missing.
@@ -207,7 +208,7 @@ class Own:
         """Check that data are passed if, and only if, they were passed when the run started.
 
         Raises:
-            UserError: if they are missing, or not needed.
+            UserError: if they are missing, or passed although the run does not use them.
         """
         if self.data is None:
             require(
@@ -236,15 +237,15 @@ class Own:
         )
 
     def require_same_files(self, now: str, dataset: str, folder: str) -> None:
-        """Check that files hold what they held when the run started.
+        """Check that the contents of files have not changed since the run started.
 
         Args:
-            now: digest of what they hold.
-            dataset: as the configuration names it.
+            now: digest of the current contents.
+            dataset: the name of the data set in the configuration.
             folder: the folder of the run.
 
         Raises:
-            UserError: if that has changed.
+            UserError: if they have changed.
         """
         require(
             now == self.files,

@@ -21,7 +21,7 @@ class Plan:
 
     Attributes:
         order: the terms by position, in the order in which they are left out one by one.
-        together: those to leave out all at once before, in the order in which they joined.
+        together: those to leave out all at once first, in the order in which they joined.
         vital: those without which the rule is hopeless unless a refit helps.
     """
 
@@ -35,9 +35,9 @@ def plan(
 ) -> Plan:
     """Return the plan of an elimination that starts from a fit.
 
-    Vital terms come last: a term that the rule needs must be tried again whenever another one was
-    dropped. Among the vital and among the other terms, the most complex come first, so that of two
-    terms that can replace each other the simpler one stays.
+    Vital terms come last: a term that the rule needs must be tried again whenever another one has
+    been dropped. Within both groups, the most complex terms come first, so that of two terms that
+    can replace each other, the simpler one stays.
 
     In the same order, each term that is not vital joins those to leave out together, if the loss of
     all of them stays below `CLEAR` times the least effect.
@@ -71,13 +71,13 @@ def ordered(
     harm: Mapping[int, float],
     vital: frozenset[int] = frozenset(),
 ) -> list[int]:
-    """Return the order in which terms are left out: not vital before vital, then complex first.
+    """Return the order in which to leave terms out: vital ones last, otherwise complex ones first.
 
     Args:
         kept: positions of the terms.
         terms: the pool that positions refer to.
-        harm: how much the score falls at once without each term; of equally complex terms, the
-            least harmful comes first.
+        harm: how much the score falls without each term before a refit; of equally complex terms,
+            the least important comes first.
         vital: the vital terms.
     """
     return sorted(kept, key=lambda k: (k in vital, -complexity(terms[k]), harm[k]))

@@ -47,8 +47,8 @@ def provenance_of(
 
 
 def _described(system: System, config: DiscoveryConfig) -> dict[str, Any]:
-    """Return what describes a system; for the default one, only what version 1 wrote, and a
-    constraint on its weights."""
+    """Return a description of the system; of the default system, only the entries that version 1
+    wrote, and any constraint on its weights."""
     spec = system.spec()
     if config.system == DEFAULT and config.objective == OBJECTIVE:
         own = ("widths", "activation", "init", "weights")

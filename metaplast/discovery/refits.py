@@ -21,7 +21,8 @@ from metaplast.terms.coefficients import Coefficients
 EVIDENCE = 2
 # The first refit is this many times as long as the others, which begin near their optimum.
 FIRST = 2
-# A rule is measured on at least this many tasks before it counts as hopeless. A look takes as many.
+# A rule is measured on at least this many tasks before it counts as hopeless. A look measures as
+# many.
 EARLIEST = 64
 # What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
 WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
@@ -35,7 +36,8 @@ class Refits:
 
     Learned time constants continue from those of the fit that a refit starts from. Refits from the
     same fit learn from the same tasks, so that they can be compared. Refits from a smaller fit have
-    other tasks: a rule that is refitted again and again on the same ones would fit these too well.
+    other tasks, because a rule that is refitted again and again on the same tasks would overfit
+    them.
 
     Args:
         loops: make the loops, and evaluate rules.
@@ -54,11 +56,11 @@ class Refits:
     def start(self, kept: Sequence[int]) -> Fit:
         """Return the fit of the terms that survived the search.
 
-        Terms with small coefficients may be what keeps learning stable. So if every task diverges
-        without them, all terms of the search are refitted.
+        Terms with small coefficients may keep learning stable. So if every task diverges without
+        them, all terms of the search are refitted.
 
         Raises:
-            StandstillError: if every task diverges with all of them, too.
+            StandstillError: if every task diverges with all of them as well.
         """
         fitted, taus = self._search.fitted, self._search.fitted_taus
         try:
@@ -95,7 +97,7 @@ class Refits:
         return self._measured(CONFIRMATION, fit.kept, fit.theta, fit.taus, purpose)
 
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
-        """Return the terms to put back, and the gradient to the others in standard errors.
+        """Return the terms to put back, and the gradient for the others in standard errors.
 
         The gradient at the fit decides, as it does in the search of a rule that grows.
         """
@@ -132,9 +134,9 @@ class Refits:
         theta: Coefficients,
         best: Fit | None = None,
     ) -> Fit:
-        """Return a refit of some terms from a fit, on the tasks of all refits from this fit.
+        """Return a refit of some terms that starts from a fit, on the tasks of all such refits.
 
-        If all tasks diverge, it is the fit with the worst score.
+        If all tasks diverge, return a fit with the worst score.
         """
         self._trials += 1
         stage = trial(self._trials, what)
@@ -177,7 +179,7 @@ class Refits:
             give_up if judges else None,
         )  # fmt: skip
         if loop.given_up:
-            fit = looks[-1]  # More tasks would not be measured, because the rule is hopeless.
+            fit = looks[-1]  # The rule is hopeless, so no further tasks are measured.
         else:
             # The time constants of dropped terms stay, in case a term is put back.
             taus = {**taus, **loop.fitted_taus}

@@ -48,8 +48,8 @@ def unsupported(sign: int, errors: float) -> str:
     """Return why a dropped term was not put back, in a few words.
 
     Args:
-        sign: that its coefficient must have, see `sign_of`.
-        errors: the gradient to it at the rule, in standard errors.
+        sign: the sign that its coefficient must have, see `sign_of`.
+        errors: the gradient for it at the rule, in standard errors.
     """
     # A coefficient moves against the gradient.
     barred = f" to θ {'<' if sign > 0 else '>'} 0" if sign * errors > 0 else ""
@@ -63,7 +63,7 @@ class Tried:
     Attributes:
         stage: what was tried, such as "refit" or "select 3: without oja".
         terms: names of its terms.
-        score: score on validation tasks; only on the first ones if these show that the rule is
+        score: score on validation tasks; only on the first ones if they show that the rule is
             hopeless.
     """
 
@@ -93,7 +93,7 @@ class Result:
         seconds: wall time without interruptions.
         planted: the rule that made the query labels, if there is one.
         own: data and terms passed from Python.
-        errors: for each dropped term that was not put back, the gradient to it at the rule, in
+        errors: for each dropped term that was not put back, the gradient for it at the rule, in
             standard errors: too small to be worth a refit.
         trials: the candidates that the search tried, in order; empty if it trained all at once.
         tried: the rules that selection fitted, in order.

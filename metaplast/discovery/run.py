@@ -41,7 +41,7 @@ __all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "write_config"]
 
 
 class Discovery(Parts):
-    """A discovery: it calls the parts in order; `Stages` runs and saves the outer loops.
+    """A discovery: it runs the parts in order; `Stages` runs and saves the outer loops.
 
     Args:
         config: the configuration.
@@ -55,7 +55,8 @@ class Discovery(Parts):
         workers: unroll the episodes, for example those of a Ray cluster; None to unroll them here.
 
     Attributes:
-        selection: the rule that selection chose, and why; None before its end, or without it.
+        selection: the rule that selection chose, and why; None until selection ends, or if the run
+            has none.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class Discovery(Parts):
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Hold the folder while the run is computed."""
+        """Lock the folder, and collect notices, while the run is computed."""
         _ = self.engine  # Raises an error now, before the run starts, if the engine does not fit.
         with nullcontext() if self.folder is None else locked(self.folder, make=True):
             if self._resumed:

@@ -49,7 +49,7 @@ class HeldoutTasks:
 
         Args:
             rule: the rule.
-            name: what messages call it.
+            name: its name in messages.
 
         Raises:
             UserError: if the rule needs another system, feedback or number of layers.

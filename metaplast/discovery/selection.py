@@ -25,14 +25,14 @@ from metaplast.terms.term import Term
 class Selection:
     """The rule that selection chose, and the evidence for it.
 
-    Every fit is one refit away from the same coefficients and uses the same tasks, so that no fit
-    is better only because it was trained longer.
+    Every fit is one refit away from the same coefficients and uses the same tasks, so no fit is
+    better only because it was trained longer.
 
     Attributes:
         fit: the rule.
         missed: for each of its terms, the fit without it.
         spare: for each dropped term of the pool that was tried again, the fit with it put back.
-        errors: for each other term, the gradient to it at the rule, in standard errors.
+        errors: for each other term, the gradient for it at the rule, in standard errors.
     """
 
     fit: Fit
@@ -63,7 +63,7 @@ class Refitter(Protocol):
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
         """Return the terms of the pool to put back, and why each other one is not put back.
 
-        The reason is the gradient to the term at the fit, in standard errors.
+        The reason is the gradient for the term at the fit, in standard errors.
         """
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
@@ -86,10 +86,12 @@ def select(
     """Drop the terms that the rule does not need, then try to put each dropped one back.
 
     The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of
-    its terms must still be missed. No other term that is worth trying may make the rule better when
-    it is put back, by the least effect and with the band above zero, both here and on fresh tasks
-    that had no part in the choice, because the best of many may win by luck. If a neighbour wins,
-    elimination restarts from it; the rule of the last round is final.
+    its terms must still be missed. No other term that is worth trying may improve the rule when it
+    is put back. An improvement is at least the least effect, with its band above zero, both here
+    and on fresh tasks that had no part in the choice, because the best of many terms may win by
+    luck. If a neighbour wins, elimination restarts from it; the rule of the last round is final.
+    But if a rule without a needless term gets worse than the rule with it in further refits, the
+    term was not needless, and the rule with it comes back.
 
     Args:
         start: the candidates, fitted.
@@ -99,6 +101,8 @@ def select(
         rounds: the largest number of elimination rounds.
     """
     best = start
+    # The rule that had one term more, which seemed needless.
+    larger: tuple[Fit, Fit, dict[int, Fit]] | None = None
     for turn in range(rounds):
         last = turn == rounds - 1
         course = plan(start, terms, partial(refits.bare, start), least)
@@ -109,7 +113,11 @@ def select(
         missed = {k: without for k, without in missed.items() if k in fit.kept}
         best = best_of([best, fit])
         needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
+        if larger is not None and fit.is_worse_than(larger[1], least):
+            (left, fit, missed), needless = larger, []
+        larger = None
         if needless and not last:
+            larger = left, fit, missed
             start = best_of(needless)
             continue
         tried, errors = refits.worth_trying(fit)

@@ -1,7 +1,8 @@
 """The groups of a discovery's settings; `DiscoveryConfig` inherits from all of them.
 
-The groups of the tasks and of the search begin in lower folders, where other classes share their
-fields: `metaplast.tasks.request.TaskSizes` and `metaplast.meta.settings.SearchSettings`.
+The groups of the tasks and of the search inherit from classes in lower packages, which share their
+fields with other classes: `metaplast.tasks.request.TaskSizes` and
+`metaplast.meta.settings.SearchSettings`.
 """
 
 from __future__ import annotations

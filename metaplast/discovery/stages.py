@@ -129,7 +129,7 @@ class Stages:
         try:
             loop.run(self._observe, give_up)
         finally:
-            # Also on an interrupt, so that everything computed is kept.
+            # This also runs on an interrupt, so everything computed so far is kept.
             self._save()
         return loop
 

@@ -1,6 +1,6 @@
 """Adam for θ, with the arithmetic and state of torch's Adam but without its slow import.
 
-The first optimizer of torch in a process imports torch's compiler, which takes longer than many
+Creating torch's first optimizer in a process imports torch's compiler, which takes longer than many
 discoveries do.
 """
 
@@ -30,7 +30,7 @@ _GROUP = {
 
 
 class Adam:
-    """`torch.optim.Adam` with its default options, for one parameter; on a CPU, the same digits.
+    """`torch.optim.Adam` with its default options, for one parameter; on a CPU, bit for bit.
 
     Args:
         parameters: the one parameter, in a sequence, as torch's optimizers take it.
@@ -55,7 +55,7 @@ class Adam:
             kept["exp_avg"] = torch.zeros_like(parameter)
             kept["exp_avg_sq"] = torch.zeros_like(parameter)
         kept["step"] += 1
-        # The order of operations is torch's: another one rounds differently.
+        # The order of operations is torch's, because any other order rounds differently.
         first, second = BETAS
         kept["exp_avg"].lerp_(gradient, 1 - first)
         kept["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -66,7 +66,7 @@ class Adam:
         parameter.addcdiv_(kept["exp_avg"], below, value=-size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state in torch's format: the parameter is named by its place, 0."""
+        """Return the state in torch's format: the parameter is identified by its index, 0."""
         return {
             "state": dict(enumerate(self.state.values())),
             "param_groups": [{**group, "params": [0]} for group in self.param_groups],
@@ -83,14 +83,14 @@ class Adam:
         self.param_groups = [{**group, **_GROUP, "params": [parameter]}]
         self.state.clear()
         for kept in saved["state"].values():
-            # Counted on the CPU, whatever the parameter is.
+            # The step count stays on the CPU, wherever the parameter is.
             self.state[parameter] = {
                 name: value if name == "step" else value.to(parameter.device, parameter.dtype)
                 for name, value in kept.items()
             }
 
 
-# The optimizer of θ: ours, or another one of torch.
+# The optimizer of θ: our Adam, or one of torch's.
 Optimizer = Adam | torch.optim.Optimizer
 
 

@@ -1,7 +1,7 @@
 """A trust region for coefficients: if tasks diverge, go back and take smaller steps from there.
 
-Rules learn near the edge of divergence: with larger coefficients errors grow at every online
-step, and a gradient from there says little. So an outer step that causes divergence is undone.
+Rules learn near the edge of divergence: with larger coefficients errors grow at every online step,
+and a gradient there is of little use. So an outer step that causes divergence is undone.
 """
 
 from __future__ import annotations

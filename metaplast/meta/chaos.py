@@ -1,8 +1,8 @@
-"""Recognizes coefficients with which learning is chaotic, where a gradient says nothing.
+"""Recognizes coefficients with which learning is chaotic and gradients are useless.
 
 If coefficients are too large, two nearly equal networks grow apart while they learn. The loss still
 changes little with the coefficients, but the exact gradient of each task becomes larger by orders
-of magnitude, and its direction becomes noise. Steps along it do not lead out again.
+of magnitude, and its direction becomes noise. Steps along it do not lead back to regular learning.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import math
 
 from torch import Tensor
 
-# Coefficients become this much smaller in a step where learning is chaotic.
+# Coefficients are multiplied by this factor in a step where learning is chaotic.
 SHRINK = 0.9
 
 
 def is_chaotic(gradients: Tensor, step: float, loss: float) -> bool:
-    """Return whether a step would change the loss of most tasks by more than there was to lose.
+    """Return whether a step would change the loss of most tasks by more than the initial loss.
 
     Adam changes each coefficient by about the step size, so by the gradient g of a task, one step
     changes the loss of that task by up to step · ‖g‖₁. Learning counts as chaotic if the median of
@@ -25,8 +25,8 @@ def is_chaotic(gradients: Tensor, step: float, loss: float) -> bool:
     Args:
         gradients: to scaled coefficients, of at least one task, [task, …].
         step: the step size.
-        loss: the loss at the first step, mean over tasks; if it is not finite and positive, it is
-            no measure, and the answer is no.
+        loss: the loss at the first step, mean over tasks; if it is not finite and positive, nothing
+            can be compared with it, and the result is False.
     """
     if not (math.isfinite(loss) and loss > 0):
         return False

@@ -44,7 +44,7 @@ class Divergence:
 def diagnose(problem: Problem) -> Divergence:
     """Return where the one episode of `problem` first becomes non-finite.
 
-    This learns the episode again in torch, whichever engine diverged.
+    This reruns the episode in torch, whichever engine diverged.
     """
     learner, theta = problem.learner, problem.episode_theta
     state, episodes = problem.state, problem.episodes
@@ -93,7 +93,7 @@ def _largest_term(
 
 
 def first_divergence(problem: Problem, finite: Tensor) -> list[Divergence]:
-    """Return where the first episode that diverged did so, in a list; empty if none did.
+    """Return a list with the divergence of the first episode that diverged; empty if none did.
 
     Args:
         problem: the episodes.

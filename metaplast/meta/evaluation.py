@@ -59,7 +59,7 @@ class Evaluation:
         return {length: self.scale.band(self.score[self.steps == length]) for length in lengths}
 
     def change(self, other: Evaluation) -> Band:
-        """Return how far another rule's score is above this one's, on the same episodes."""
+        """Return by how much another rule's score exceeds this one's, on the same episodes."""
         return self.scale.change_band(other.score - self.score)
 
     @property
@@ -92,10 +92,10 @@ def evaluate(
         engine: unrolls the episodes, without gradient.
         episodes: how many.
         seed: determines episodes and initial weights.
-        purpose: names the random numbers, so that selection and the final test draw other ones.
+        purpose: names the random numbers, so that selection and the final test draw different ones.
         chunk: episodes at once.
-        observe: called with the number done after each chunk.
-        enough: called with the scores so far after each chunk; True ends the evaluation.
+        observe: called after each chunk with the number of episodes done.
+        enough: called after each chunk with the scores so far; True ends the evaluation.
 
     Raises:
         UserError: if a number is below 1, or the sampler's episodes do not fit.
@@ -148,7 +148,7 @@ def least_scores(
 ) -> Tensor:
     """Return the scores of a rule that diverges in every episode, [episode].
 
-    The arguments mean what they mean for `evaluate`; the same ones give the same episodes.
+    The arguments are those of `evaluate`; equal arguments give the same episodes.
     """
     batches = _batches(theta, sampler, episodes, seed, purpose, chunk)
     return torch.cat([_least(learner, batch.query, theta) for batch in batches])

@@ -18,7 +18,7 @@ class Candidate:
 
     Attributes:
         position: the position of the term.
-        gradient: mean gradient to its scaled coefficient.
+        gradient: mean gradient with respect to its scaled coefficient.
         errors: the same in standard errors.
         start: the scaled coefficient with which it enters.
     """
@@ -31,12 +31,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gradient to each scaled coefficient shows, once the rule is fitted.
+    """What the gradient with respect to each scaled coefficient shows, once the rule is fitted.
 
     Attributes:
         mean: over tasks, [term].
         errors: the mean in standard errors, [term].
-        steady: mean after clipping, as an outer step with the term would see it, [term].
+        steady: mean after clipping, as an outer step with the term would use it, [term].
     """
 
     mean: Tensor
@@ -54,8 +54,8 @@ class Evidence:
         strongest.
 
         Args:
-            gradients: to the scaled coefficients, [task, term] or [task, site, term]; fewer than
-                two tasks are no evidence.
+            gradients: with respect to the scaled coefficients, [task, term] or [task, site, term];
+                fewer than two tasks give no evidence.
             active: which terms the rule has, [term].
             clip: largest norm of a task's gradient in an outer step; 0 for no limit.
         """

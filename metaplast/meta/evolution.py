@@ -1,4 +1,4 @@
-"""The gradient to θ by an evolution strategy, for systems whose loss has no gradient.
+"""An evolution strategy: the gradient with respect to θ, for systems whose loss has no gradient.
 
 θ is perturbed in scaled units u, in antithetic pairs, on the same tasks with the same random
 numbers (Salimans et al. 2017, Evolution strategies as a scalable alternative to reinforcement
@@ -25,7 +25,7 @@ from metaplast.tasks.batch import EpisodeBatch
 
 @dataclass(frozen=True)
 class EvolutionStrategy:
-    """Estimates the gradient to θ from losses alone.
+    """Estimates the gradient with respect to θ from losses only.
 
     Attributes:
         pairs: n, antithetic pairs of perturbations.

@@ -25,10 +25,10 @@ def mean_clipped(gradients: Tensor, clip: float) -> Tensor:
 
 
 def scaled_gradients(outcome: Outcome, finite: Tensor, scale: Tensor, *, tied: bool) -> Tensor:
-    """Return the gradient to u of each finite episode, [episode, *scale.shape].
+    """Return each finite episode's gradient with respect to u, [episode, *scale.shape].
 
     Args:
-        outcome: with the gradient to θ of each episode, [episode, *scale.shape].
+        outcome: with each episode's gradient with respect to θ, [episode, *scale.shape].
         finite: which episodes take part, [episode].
         scale: units of θ, [term] or [site, term]; ∂loss/∂u = scale · ∂loss/∂θ.
         tied: whether all sites move together; their gradients are then added, [episode, 1, term].

@@ -86,7 +86,7 @@ class GrowingLoop(OuterLoop):
         return f"{self._tasks} look"
 
     def _look_problem(self, place: int, theta: Tensor, learner: Learner | None = None) -> Problem:
-        """Return the problem of a step of a look: the same tasks each time, which are paired."""
+        """Return the problem of a step of a look; all looks have the same tasks, to be paired."""
         size = self.settings.meta_batch
         return self.problem(place, size, theta, learner=learner, tasks=self._look_tasks)
 
@@ -95,7 +95,7 @@ class GrowingLoop(OuterLoop):
         return Learner(self.learner.system, tuple(self.learner.terms[k] for k in positions))
 
     def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
-        """Return the outcome, with zero gradient to the terms that are not in the problem."""
+        """Return the outcome; its gradient is zero for terms that are not in the problem."""
         if problem.learner is self.learner:
             return super()._run(problem, step, tasks)
         scale = self._theta.scale[..., self.growth.positions]
@@ -106,7 +106,7 @@ class GrowingLoop(OuterLoop):
         return replace(outcome, theta_gradient=gradient)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
-        """Train; or take the evidence of a look, and admit a candidate after it."""
+        """Take a training step, or collect a look's evidence; at its end, admit a candidate."""
         growth, progress = self.growth, self.progress
         if growth.place(progress.step) is None:
             super()._learn(problem, outcome, gradient)
@@ -129,7 +129,7 @@ class GrowingLoop(OuterLoop):
         progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
 
     def _values_that_help(self) -> list[tuple[int, float]]:
-        """Return the candidates of which a value helps at the fitted rule, see `probe`."""
+        """Return the candidates that help the fitted rule at some value, see `probe`."""
         growth, engine, scale = self.growth, self._drawn.engine, self._theta.scale
         fitted, before = growth.fitted, growth.before
         assert fitted is not None

@@ -1,9 +1,10 @@
 """Growth of a rule: candidates enter one at a time, those with the largest gradient first.
 
 Many candidates cannot be trained all at once. Most of them harm the rule until other terms balance
-them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient to a
-candidate whose coefficient is zero shows whether it would help. One call computes it for all
-candidates. When it supports no candidate, values are tried: see `metaplast.meta.probe`.
+them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient with respect
+to a candidate's coefficient, at zero, shows whether the candidate would help. One call computes it
+for all candidates. When it supports none, other values of the coefficients are tried: see
+`metaplast.meta.probe`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Growth:
     its mean is at least the least gain. It also stays if the loss is lower, with the band of that
     difference below zero, unless the score is lower too. Otherwise the rule goes back to what it
     was, and the next candidate is tried. If `tries` candidates in a row fail, or if the gradient
-    supports none, values of the candidates are tried once. If no value helps, or if `tries` more
-    candidates fail, the search ends.
+    supports none, values of the candidates' coefficients are tried once. If no value helps, or if
+    `tries` more candidates fail, the search ends.
 
     Args:
         settings: when a candidate enters.
@@ -50,7 +51,7 @@ class Growth:
         done: whether the search has ended.
         trials: the candidates that were tried, in order.
         fitted: u of the rule before the current candidate entered; None before the first look.
-        before: its scores, and its losses with the other sign, on the tasks of a look, [task, 2].
+        before: its scores and negated losses on the tasks of a look, [task, 2].
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Growth:
         self._queue: list[Candidate] = []
         self.fitted: Tensor | None = None
         self.before: Tensor | None = None
-        # Mean gradient to each term at the fitted rule, and the same in standard errors.
+        # Mean gradient for each term at the fitted rule, and the same in standard errors.
         self._evidence: Tensor | None = None
         self._probed = not settings.values
         # The results of the current look.
@@ -88,7 +89,7 @@ class Growth:
         return place if place >= 0 else None
 
     def fraction(self, step: int) -> float:
-        """Return how much of its training has passed at an outer step, 0 … 1."""
+        """Return how much of the current training has passed at an outer step, 0 … 1."""
         return min(1.0, step % self.settings.cycle / self.settings.train)
 
     def see(self, scores: Tensor, losses: Tensor, gradients: Tensor) -> None:
@@ -97,7 +98,7 @@ class Growth:
         Args:
             scores: the scores of the tasks; the least score for a task that diverged, [task].
             losses: the losses of the tasks, [task].
-            gradients: to the scaled coefficients, for the finite tasks, [task, term].
+            gradients: with respect to the scaled coefficients, for the finite tasks, [task, term].
         """
         self._scores.append(torch.stack([scores, -bounded(losses)], dim=1))
         # A gradient that is not finite does not count as evidence.
@@ -121,11 +122,11 @@ class Growth:
 
     @property
     def wants_values(self) -> bool:
-        """Whether no candidate is left to try, and no value of any has been tried at this rule."""
+        """Whether to try values: no candidate is left, and no value was tried at this rule yet."""
         return not self._queue and not self._probed and len(self.trials) < self.settings.most
 
     def offer(self, starts: Sequence[tuple[int, float]]) -> None:
-        """Receive the candidates of which a value helps, the best first.
+        """Receive the candidates that help at some value, the best first.
 
         Args:
             starts: position and scaled coefficient of each.
@@ -190,7 +191,7 @@ class Growth:
         """
         where = "the growth of the rule"
         parts = {*_PARTS, *(key for key in _NEWER if key in state)}
-        check(set(state) == parts, f"{where} has other parts than {', '.join(_PARTS)}")
+        check(set(state) == parts, f"{where} must have the parts {', '.join(_PARTS)}")
         active = state["active"]
         fits = isinstance(active, Tensor) and active.shape == self.active.shape
         check(fits and active.dtype == torch.bool, f"{where} belongs to other terms")
@@ -203,20 +204,20 @@ class Growth:
         wide = [*state["gradients"], state["fitted"], evidence]
         fits = all(row is None or row.shape[-1:] == (2,) for row in pairs)
         fits = fits and all(row is None or row.shape[-1:] == (terms,) for row in wide)
-        check(fits, f"{where} has tensors of other shapes than it should")
+        check(fits, f"{where} has tensors of the wrong shape")
         self.active = active.clone()
         self.done = entry(state, "done", bool, where)
         self._trying = None if state["trying"] is None else _candidate(state["trying"], active)
         self._queue = [_candidate(data, active) for data in entry(state, "queue", list, where)]
         self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
-        # A search that an earlier version began ends as it would have ended there.
+        # A search begun by an earlier version tries no values, and so ends as it would have there.
         self._probed = entry(state, "probed", bool, where) if "probed" in state else True
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
         self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]
 
 
 def bounded(losses: Tensor) -> Tensor:
-    """Return losses, those of tasks that diverged with one large number, [task]."""
+    """Return losses, replaced by one large number for tasks that diverged, [task]."""
     return losses.nan_to_num(DIVERGED, DIVERGED, DIVERGED).clamp(max=DIVERGED)
 
 
@@ -229,7 +230,7 @@ def _candidate(data: Any, active: Tensor) -> Candidate:
     where = "a candidate"
     check(isinstance(data, dict), f"{where} is not a record")
     data = {"start": 0.0, **data}
-    check(len(data) == 4, f"{where} has other parts than it should")
+    check(len(data) == 4, f"{where} has missing or unknown parts")
     position = entry(data, "position", int, where)
     check(0 <= position < len(active), f"{where} is not a term of the pool")
     numbers = (entry(data, key, float, where) for key in ("gradient", "errors", "start"))
@@ -241,7 +242,7 @@ def _trial(data: Any, names: Sequence[str]) -> Trial:
     check(isinstance(data, dict), f"{where} is not a record")
     data = {"start": 0.0, **data}
     kinds = {"step": int, "term": str, "entered": bool}
-    check(set(data) == set(Trial.__dataclass_fields__), f"{where} has other parts than it should")
+    check(set(data) == set(Trial.__dataclass_fields__), f"{where} has missing or unknown parts")
     found: dict[str, Any] = {key: entry(data, key, kinds.get(key, float), where) for key in data}
-    check(found["term"] in names, f"{where} is of another term")
+    check(found["term"] in names, f"{where} names an unknown term")
     return Trial(**found)

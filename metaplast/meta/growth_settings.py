@@ -15,7 +15,7 @@ class GrowthSettings:
 
     Attributes:
         train: outer steps in which the rule is fitted after a term has entered.
-        look: outer steps in which θ is held fixed: they measure the rule and the gradient to every
+        look: outer steps in which θ is held fixed: they measure the rule and the gradient for every
             candidate, on the same tasks each time.
         bar: the penalty λ, which a candidate's mean gradient must exceed.
         clip: largest norm of a task's gradient; 0 for no limit.
@@ -23,8 +23,8 @@ class GrowthSettings:
         least: least gain of the score for which a candidate stays.
         tries: how many candidates are tried before the search ends.
         most: how many candidates are tried in total.
-        values: when the gradient supports no candidate, the values of each that are tried, as
-            multiples of the rule's largest scaled coefficient; none to end the search then.
+        values: the values of each candidate that are tried if the gradient supports none, as
+            multiples of the rule's largest scaled coefficient; empty to end the search instead.
     """
 
     train: int
@@ -53,7 +53,7 @@ class GrowthSettings:
         """Return the evidence for every term, and the candidates to try, at most `tries`.
 
         Args:
-            gradients: to the scaled coefficients, as for `Evidence.of`.
+            gradients: with respect to the scaled coefficients, as for `Evidence.of`.
             active: which terms the rule has, [term].
             signs: the sign of each coefficient, as for `OuterLoop`, [term].
         """
@@ -69,7 +69,7 @@ class Trial:
     Attributes:
         step: the outer step that ended its look.
         term: its name.
-        gradient: mean gradient to its scaled coefficient before it entered.
+        gradient: mean gradient with respect to its scaled coefficient before it entered.
         errors: the same in standard errors.
         change: how it changed the score, mean over the tasks of a look.
         low: lower end of the band of this change.

@@ -67,7 +67,7 @@ class LearnedTaus:
         return dict(zip(self.clocks, found.double().exp().tolist(), strict=True))
 
     def logs(self, taus: Taus) -> Tensor:
-        """Return log τ of given time constants, [clock]; the present ones where none is given."""
+        """Return log τ of given time constants, [clock]; the current ones where none is given."""
         now = zip(self.clocks, self.values.tolist(), strict=True)
         found = [math.log(taus[clock]) if clock in taus else log for clock, log in now]
         return self.log_tau.new_tensor(found)

@@ -48,7 +48,7 @@ class LearnedTheta:
 
     @property
     def fitted(self) -> Coefficients:
-        """The mean of the latest θ, computed in float64; the present θ if none is kept."""
+        """The mean of the latest θ, computed in float64; the current θ if none is kept."""
         if not self.latest:
             return self.named(self.tensor)
         rows = [self.named(theta).rows for theta in self.latest]

@@ -13,7 +13,7 @@ from metaplast.meta.saved_loop import SavedLoop
 
 
 class LearningLoop(SavedLoop):
-    """An outer loop, as the coefficients see it: they go on, go back, or shrink.
+    """The part of an outer loop that moves the coefficients: forward, back, or towards zero.
 
     Attributes:
         shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.

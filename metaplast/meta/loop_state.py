@@ -50,7 +50,7 @@ def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         check(isinstance(state, dict), f"{where} is not a dictionary")
         check(
             set(state) - set(_MORE) == set(_PARTS),
-            f"{where} has other parts than {', '.join(_PARTS)}",
+            f"{where} must have the parts {', '.join(_PARTS)}",
         )
         _check_tensors(state, where)
         state["history"] = _today(entry(state, "history", list, where))
@@ -83,7 +83,10 @@ def _check_tensors(state: Mapping[str, Any], where: str) -> None:
 
 def _check_trust(state: Mapping[str, Any], where: str, u: Tensor) -> None:
     trust = entry(state, "trust", dict, where)
-    check(set(trust) == {"radius", "home", "safe"}, f"the trust region of {where} has other parts")
+    check(
+        set(trust) == {"radius", "home", "safe"},
+        f"the trust region of {where} has missing or unknown parts",
+    )
     radius = number(trust["radius"], f"the radius of {where}")
     check(0 < radius <= 1, f"the radius of {where} must be above 0 and at most 1, got {radius:g}")
     for part in ("home", "safe"):
@@ -134,10 +137,12 @@ def _check_record(record: Any, place: str) -> None:
     taus = record.get("taus", {})
     whole = isinstance(taus, dict) and all(isinstance(name, str) for name in taus)
     check(whole and _are_floats([*taus.values()]), f"the time constants of {place} are not numbers")
-    check(isinstance(record.get("shrunk", False), bool), f"'shrunk' of {place} is not a yes or no")
+    check(
+        isinstance(record.get("shrunk", False), bool), f"'shrunk' of {place} must be true or false"
+    )
     newer = {"angles", "taus", "shrunk"}
     known = {"stage", "theta", *newer, *_NUMBERS, *_COUNTS}
-    check(set(record) | newer == known, f"{place} has other parts than it should")
+    check(set(record) | newer == known, f"{place} has missing or unknown parts")
 
 
 def _are_floats(values: Any) -> bool:
@@ -196,7 +201,7 @@ def require_taus(
     """
     where = "the time constants"
     parts = {"log_tau", "settled", "latest", "trust", "optimizer"}
-    check(isinstance(state, dict) and set(state) == parts, f"{where} have other parts")
+    check(isinstance(state, dict) and set(state) == parts, f"{where} have missing or unknown parts")
     for part in ("log_tau", "settled"):
         _tensor(state[part], f"{part!r} of {where}", log_tau)
     latest = _tensor(state["latest"], f"'latest' of {where}")
@@ -213,7 +218,7 @@ def _check_optimizer(saved: Mapping[str, Any], u: Tensor, optimizer: Optimizer) 
     fresh = optimizer.state_dict()["param_groups"][0]
     for key in fresh.keys() & groups[0].keys() - {"lr"}:
         # Compared as text, because the value may be anything.
-        check(repr(groups[0][key]) == repr(fresh[key]), f"{where} has another {key}")
+        check(repr(groups[0][key]) == repr(fresh[key]), f"{where} has a different {key}")
     check("params" in groups[0] and "lr" in groups[0], f"{where} lacks parameters or step size")
     number(groups[0]["lr"], f"the step size of {where}")
     state = entry(saved, "state", dict, where)

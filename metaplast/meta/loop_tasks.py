@@ -1,4 +1,4 @@
-"""The tasks of an outer loop: drawn by name and step, unrolled, and measured before the first."""
+"""The tasks of an outer loop: drawn by name and step, unrolled, and used to measure terms first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from metaplast.tasks.input_range import check_episodes
 from metaplast.tasks.source import EpisodeSampler
 from metaplast.terms.coefficients import Coefficients
 
-# The step number of the tasks on which terms are measured first; no real step has it.
+# The step number of the tasks on which the sizes of terms are measured; no real step has it.
 CALIBRATION = 2**31 - 1
 # What determines the tasks of a step: their name, its number, and how many they are.
 Drawn = tuple[str, int, int]
@@ -160,13 +160,13 @@ class LoopTasks:
         return units(sizes, reference).expand_as(theta).clone()
 
     def outcome(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
-        """Return the outcome of a problem, with the gradient to its terms; `scale` is theirs."""
+        """Return the outcome of a problem with its gradient; `scale` has the units of its terms."""
         if self.settings.estimator == "gradient":
             return self.engine.run(problem)
         draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
         settings = self.settings
         spread = settings.spread or settings.meta_lr
-        # log τ moves so much farther than u in each step.
+        # In each step, log τ moves farther than u by this factor.
         farther = settings.tau_lr / settings.meta_lr
         strategy = EvolutionStrategy(settings.pairs, spread, spread * farther)
         return strategy.run(self.engine, problem, scale, draw)

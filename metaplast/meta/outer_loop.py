@@ -37,7 +37,8 @@ from metaplast.tasks.source import EpisodeSampler
 from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
-# Explaining a divergence repeats the episode in torch; beyond this many they are only counted.
+# Explaining a divergence repeats the episode in torch; beyond this many, divergences are only
+# counted.
 EXPLAINED = 5
 
 
@@ -108,7 +109,7 @@ class OuterLoop(LearningLoop):
 
     @property
     def is_done(self) -> bool:
-        """True after the last step, and once the loop was given up."""
+        """True after the last step, or once the loop has been given up."""
         return self.given_up or self.progress.step >= self.steps
 
     @property
@@ -134,20 +135,20 @@ class OuterLoop(LearningLoop):
     ) -> Problem:
         """Return the episodes and fresh networks of an outer step, see `LoopTasks.problem`.
 
-        Learned time constants are the present ones, unless `taus` has others.
+        Learned time constants have their current values, unless `taus` gives others.
         """
         logs = None if self.taus is None else self.taus.logs(taus or {})
         return self._drawn.problem(step, size, theta, learner=learner, tasks=tasks, log_taus=logs)
 
     @own_settings(grad=True)
     def evidence(self, theta: Tensor, steps: int, tasks: str, taus: Taus | None = None) -> Tensor:
-        """Return the gradient to u at a θ for the finite tasks of some steps, [task, *θ.shape].
+        """Return the gradient of each finite task with respect to u at a given θ, [task, *θ.shape].
 
         Args:
             theta: coefficients of all terms, zero for those that the rule does not have.
-            steps: how many outer steps of tasks.
+            steps: the tasks are those of this many outer steps.
             tasks: names their random numbers.
-            taus: time constants that differ from the present ones.
+            taus: time constants that differ from the current ones.
         """
         found = []
         for step in range(steps):
@@ -169,7 +170,7 @@ class OuterLoop(LearningLoop):
 
     @own_settings(grad=True)
     def _step(self, observe: Observe | None = None) -> None:
-        """Take one outer step; while it is computed, finish the one before."""
+        """Take one outer step; while it is computed, finish the previous one."""
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
         step = progress.step
@@ -227,7 +228,7 @@ class OuterLoop(LearningLoop):
         return step, self._tasks
 
     def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
-        """Return the outcome of a step's problem, with the gradient to all terms."""
+        """Return the outcome of a step's problem, with the gradient for all terms."""
         return self._drawn.outcome(problem, self._theta.scale, step, tasks)
 
     def _refuse_standstill(self) -> None:

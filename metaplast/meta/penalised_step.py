@@ -22,10 +22,10 @@ def penalised_step(
 
     Args:
         u: scaled coefficients, the parameter of the optimizer, [term] or [site, term].
-        gradient: to u; with one row if all sites move together.
+        gradient: with respect to u; with one row if all sites move together.
         optimizer: takes the step.
         rate: the step size.
-        settings: with the penalty.
+        settings: the settings that contain the penalty.
         signs: the sign of each coefficient, as for `OuterLoop`, [term].
     """
     for group in optimizer.param_groups:

@@ -1,10 +1,10 @@
 """Values of candidates: what the gradient at zero does not show.
 
-The gradient to a candidate at zero may show nothing although the candidate helps. Where an unroll
-is chaotic, as in recurrent networks with exact errors, the gradients of single tasks are larger
-than the mean by orders of magnitude. Then a term that would make learning stable has no significant
-gradient, but at a coefficient of some size it raises the score clearly. So some values of each
-candidate are tried, without gradient, on the tasks of a look.
+The gradient at zero may show nothing although the candidate helps. Where an unroll is chaotic, as
+in recurrent networks with exact errors, the gradients of single tasks are larger than the mean by
+orders of magnitude. Then a term that would make learning stable has no significant gradient, but
+with a large enough coefficient it clearly raises the score. So some values of each candidate's
+coefficient are tried, without gradient, on the tasks of a look.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from metaplast.meta.growth_settings import GrowthSettings
 
-# A value is measured on this share of the tasks first, and on the others if it looks better.
+# A value is measured on this share of the tasks first, and on the others only if it looks better.
 FIRST = 0.25
 
-# Returns the scores, and the losses with the other sign, on the tasks of one step of a look,
-# [task, 2], where the term at a position has a scaled coefficient.
+# Takes the position of a term, its scaled coefficient, and a step of a look. Returns the scores and
+# negated losses of the rule with this term on the tasks of the step, [task, 2].
 Measure = Callable[[int, float, int], Tensor]
 
 
@@ -30,7 +30,7 @@ def probe(
     settings: GrowthSettings, fitted: Tensor, before: Tensor, active: Tensor, signs: Tensor,
     measure: Measure,
 ) -> list[tuple[int, float]]:  # fmt: skip
-    """Return the candidates of which a value helps, the best first, each with its best value.
+    """Return the candidates that help at some value, the best first, each with its best value.
 
     A value helps if the mean paired difference of the score is at least the least gain and more
     than `settings.errors` standard errors above zero, or if that of the loss is as clearly below
@@ -39,8 +39,7 @@ def probe(
     Args:
         settings: the values to try, in multiples of the largest scaled coefficient.
         fitted: scaled coefficients of the rule, [term] or [site, term].
-        before: scores of the rule, and losses with the other sign, on the tasks of a look,
-            [task, 2].
+        before: scores and negated losses of the rule on the tasks of a look, [task, 2].
         active: which terms the rule has, [term].
         signs: the sign of each coefficient, as for `OuterLoop`, [term].
         measure: measures the rule with one more term.
@@ -66,7 +65,7 @@ def _values(sizes: Sequence[float], largest: float, sign: int) -> Iterator[float
 
 
 def _rows(look: int, before: Tensor, measure: Callable[[int], Tensor]) -> Tensor | None:
-    """Return what a value reaches on all tasks; None if the first ones do not look better."""
+    """Return a value's scores and negated losses; None if the first tasks show no improvement."""
     first, rows = math.ceil(FIRST * look), list[Tensor]()
     for k in range(look):
         if k == first:
@@ -78,7 +77,7 @@ def _rows(look: int, before: Tensor, measure: Callable[[int], Tensor]) -> Tensor
 
 
 def _gain(change: Tensor, settings: GrowthSettings) -> tuple[bool, float] | None:
-    """Return whether the score is better, and by how much, or the loss is; None if neither is."""
+    """Return (True, gain) if the score improves, (False, gain) if only the loss does, else None."""
     mean = change.mean(0)
     spread = change.std(0) / math.sqrt(len(change))
     score, loss = (mean > settings.errors * spread).tolist()

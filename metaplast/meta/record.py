@@ -13,8 +13,8 @@ from metaplast.engines import Outcome, Problem
 from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.systems.system import Examples
 
-# Finite episodes whose angles are measured. With many small episodes, all of them would take a
-# tenth of a step's time.
+# Finite episodes whose angles are measured. With many small episodes, measuring all of them would
+# take a tenth of a step's time.
 ANGLED = 4
 
 
@@ -29,9 +29,9 @@ class Record:
         loss: query loss, mean over the finite episodes.
         score: query score, mean over the finite episodes.
         l1_norm: ‖u‖₁ in scaled units.
-        active: number of terms that are not zero.
+        active: number of terms whose coefficient is not zero.
         non_finite: episodes that diverged in this step.
-        gradient_norm: the norm of the averaged gradient to u.
+        gradient_norm: the norm of the averaged gradient with respect to u.
         theta: coefficients by term name, one value or one for each layer.
         angles: between the errors fed back and backprop's, for layers 1 … L-1, degrees; mean over
             the first `ANGLED` finite episodes.
@@ -72,7 +72,7 @@ def record_of(
         problem: the episodes of the step.
         outcome: their outcome.
         learned: θ before the step, in scaled units.
-        gradient: the averaged gradient to u.
+        gradient: the averaged gradient with respect to u.
         taus: learned time constants before the step, by name.
         shrunk: whether all coefficients shrink in this step.
     """
@@ -95,7 +95,7 @@ def record_of(
 
 @torch.no_grad()
 def with_angles(record: Record, problem: Problem, outcome: Outcome) -> Record:
-    """Return the record of a step with its angles, the same digits whatever the threads."""
+    """Return the record of a step with its angles, which do not depend on the number of threads."""
     some, batch = outcome.finite.nonzero().flatten()[:ANGLED], problem.episodes
     if not len(some):
         return record

@@ -38,7 +38,7 @@ class Progress:
 
 
 class SavedLoop(ABC):
-    """An outer loop, as checkpoints see it.
+    """The part of an outer loop that checkpoints save and restore.
 
     Attributes:
         settings: how θ is learned.
@@ -53,7 +53,7 @@ class SavedLoop(ABC):
     taus: LearnedTaus | None = None
     _theta: LearnedTheta
     _optimizer: Adam | torch.optim.Optimizer
-    # The last step, while its record lacks the angles.
+    # The last step, until its record has the angles.
     _unfinished: tuple[Problem, Outcome] | None = None
 
     @property
@@ -154,7 +154,7 @@ class SavedLoop(ABC):
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
-        """Undo a step that is interrupted while it changes the state: a checkpoint may follow."""
+        """Undo a step that is interrupted halfway through its changes: a checkpoint may follow."""
         progress = self.progress
         before, latest = copied(self._moving()), self._theta.latest
         lengths = len(progress.history), len(progress.divergences)

@@ -1,4 +1,4 @@
-"""Kinds of arrays beside `metaplast.base.bands.Numbers`."""
+"""Types of arrays other than `metaplast.base.bands.Numbers`."""
 
 import numpy as np
 import numpy.typing as npt

@@ -2,8 +2,8 @@
 
 Absent terms are the candidates that were not selected. A term is certain if its t stays above the
 threshold whichever one or two absent terms are added to the fit. If t falls below the threshold
-beside some of them, these could replace the term: within the noise, such a rule explains the data
-equally well.
+when some of them are added, those could replace the term: within the noise, the rule with them
+instead explains the data equally well.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Certainty:
     """How certain it is that a selected term belongs to the rule.
 
     Attributes:
-        alone: numbers of absent terms, each of which could replace it.
-        together: pairs of absent terms that could replace it together, the most similar first.
+        alone: indices of absent terms, each of which could replace it.
+        together: pairs of indices of absent terms that could replace it together, the most similar
+            first.
         least: the smallest |t| of the term when any one or two absent terms are added.
     """
 
@@ -50,7 +51,7 @@ def certainties(
 
     Args:
         quadratic: the deviance near the fit, over the whole pool.
-        kept: numbers of the selected terms.
+        kept: indices of the selected terms.
         candidates: number of terms in the pool.
         limit: the threshold of |t|.
         widening: for each selected term, its standard error from the clusters divided by that
@@ -86,7 +87,7 @@ def _certainty(
 
 
 def _beside(information: Numbers, gradient: Numbers, sets: Sequence[tuple[int, ...]]) -> Numbers:
-    """Return |t| of parameter 0 with each set of others in the fit; H has ones on its diagonal."""
+    """Return |t| of parameter 0 when each set of others joins the fit; H has a unit diagonal."""
     if not sets:
         return np.zeros(0)
     index = np.array(sets)
@@ -97,7 +98,7 @@ def _beside(information: Numbers, gradient: Numbers, sets: Sequence[tuple[int, .
     found = np.linalg.solve(own, right)
     left = 1.0 - np.einsum("si,si->s", cross, found[:, :, 0])
     score = gradient[0] - np.einsum("si,si->s", cross, found[:, :, 1])
-    # A term that is a combination of the others cannot be told from them.
+    # A term that is a combination of the others cannot be distinguished from them.
     return np.where(left > 1e-9, np.abs(score) / np.sqrt(np.maximum(left, 1e-9)), 0.0)
 
 
@@ -107,8 +108,8 @@ def kept_shares(
 ) -> Numbers:  # fmt: skip
     """Return how often each candidate is selected when the clusters are resampled, [candidate].
 
-    Each selection (forward, backward) uses the quadratic deviance near the fit, so that it needs no
-    new pass through the data.
+    Each selection (forward, backward) uses the quadratic deviance near the fit, so it needs no
+    further pass through the data.
 
     Args:
         moments: sums over the whole pool at the fit.

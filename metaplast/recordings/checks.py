@@ -23,7 +23,7 @@ def numbers(value: Any, what: str) -> Numbers:
     """Return a value as an array of float64.
 
     Raises:
-        UserError: if it is ragged, or holds text or anything else but numbers.
+        UserError: if it is ragged, or holds anything but numbers.
     """
     try:
         found = np.asarray(value)
@@ -128,7 +128,7 @@ def checked_times(value: Any, lengths: tuple[int, ...], name: str) -> list[str]:
 
 
 def per_step(value: Any, shape: tuple[int, ...], what: str, default: float) -> Numbers:
-    """Return numbers [trial, time], given one for each step or each trial; NaN becomes 0.
+    """Return values [trial, time] from one value for each step or each trial; NaN becomes 0.
 
     Raises:
         UserError: if the shape does not fit.
@@ -161,7 +161,7 @@ def checked_choices(
         options: the least number of options.
 
     Raises:
-        UserError: if they are not binary, or not numbers of options.
+        UserError: if they are neither binary nor indices of options.
     """
     values = np.unique(found[np.isfinite(found)])
     if is_readout or found.ndim == 3:

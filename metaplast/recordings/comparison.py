@@ -28,14 +28,14 @@ NULL, FITTED_NULL = "no plasticity", "no plasticity, W₀ fitted"
 
 
 class Judge:
-    """Compares models on held-out data with the null model, which has no plasticity.
+    """Compares models with the null model, which has no plasticity, on held-out data.
 
     Deviance explained is 1 − D/D₀, where D₀ is the deviance without plasticity. Its confidence band
     comes from resampling the held-out units.
 
     Args:
-        problem: the problem of the fit.
-        test: the same problem with the held-out data.
+        problem: the problem to which models are fitted.
+        test: the same problem, with the held-out data.
         found: the inferred rule.
     """
 
@@ -60,7 +60,7 @@ class Judge:
         return mean_band(parts, (-np.inf, 1.0))
 
     def without(self, term: MonomialTerm) -> Band | None:
-        """Return how much deviance explained is lost without a term, after a refit."""
+        """Return how much deviance explained is lost when the rule is refitted without a term."""
         own = self._deviance(self._found)
         kept = [i for i, each in enumerate(self._found.terms) if each != term]
         terms = tuple(self._found.terms[i] for i in kept)
@@ -76,7 +76,7 @@ class Judge:
         return mean_band(parts)
 
     def models(self, *, known: bool) -> tuple[Compared, ...]:
-        """Return all models, the second null model only if initial weights are `known`."""
+        """Return all models; the second null model only if initial weights are `known`."""
         found = self._found
         shown = [
             Compared(

@@ -50,7 +50,7 @@ def _rows(path: Path) -> tuple[list[str], list[_Row]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             numbered = enumerate(csv.reader(stream), start=1)
-            # An empty row is left out, but counts in the row numbers.
+            # Empty rows are skipped, but they count in the row numbers.
             rows = [_Row(n, row) for n, row in numbered if any(cell.strip() for cell in row)]
     except (OSError, ValueError, csv.Error) as error:
         raise damaged(path, "a CSV file", error) from None
@@ -141,7 +141,7 @@ def _read_weights(path: Path) -> Numbers:
 
 
 def write_csv(path: AnyPath, arrays: Mapping[str, Any]) -> None:
-    """Write arrays, and initial weights to a file of their own.
+    """Write arrays to a file, and initial weights to a separate one.
 
     Raises:
         UserError: if a table cannot hold one of them, or the file cannot be written.

@@ -17,7 +17,7 @@ from metaplast.terms.traces import MOST_TAU
 _ITERATIONS = 60
 TOLERANCE = 1e-10
 _DAMPING = 1e-12
-# A refused step raises the damping by this factor, up to the maximum.
+# A rejected step raises the damping by this factor, up to the maximum.
 _RAISE, _MOST_DAMPING = 30.0, 1e8
 # The largest step of log τ.
 _FARTHEST = 1.0
@@ -49,8 +49,8 @@ def fit(
 ) -> Fit:  # fmt: skip
     """Return the model with the lowest deviance, by Gauss–Newton from `start`.
 
-    Each step solves (H + λ diag H) δ = u; λ rises until the deviance falls. A step at which the
-    weights diverge is refused.
+    Each step solves (H + λ diag H) δ = u; λ rises until the deviance falls. A step is rejected if
+    the weights diverge after it.
 
     Args:
         problem: the data.
@@ -122,7 +122,7 @@ def none(problem: Problem, terms: int) -> Parameters:
 
 
 def solved(information: Numbers, right: Numbers) -> Numbers:
-    """Return H⁺ right, with H scaled to ones on its diagonal.
+    """Return H⁺ right, with H scaled to a unit diagonal.
 
     Directions without information are left out.
     """

@@ -22,7 +22,7 @@ from metaplast.recordings.score import Errors
 from metaplast.recordings.search import Selection, Step, Told, selection_of
 from metaplast.recordings.selection import select_from
 
-# Most rounds, each a fit of the time constants and then a selection.
+# The largest number of rounds. Each fits the time constants and then selects again.
 _ROUNDS = 3
 
 
@@ -110,7 +110,7 @@ def tau_notes(found: Iterable[TimeConstant], longest: int) -> list[str]:
 
 
 def _fitted(problem: Problem, selection: Selection, clocks: Sequence[Clock]) -> tuple[Problem, Fit]:
-    """Return the fit of the rule and its time constants, and the problem that names them."""
+    """Return the fit of the rule with its time constants, and the problem with these free."""
     problem = replace(problem, free=replace(problem.free, clocks=tuple(clocks)))
     found = selection.fit
     taus = tuple(math.log(clock.tau) for clock in clocks)
@@ -118,7 +118,7 @@ def _fitted(problem: Problem, selection: Selection, clocks: Sequence[Clock]) -> 
 
 
 def _needed(problem: Problem, found: Fit, selection: Selection) -> tuple[Fit, list[Step]]:
-    """Return the rule without the terms that are no longer needed, and the steps to it."""
+    """Return the rule without terms that it no longer needs, and the steps that removed them."""
     steps: list[Step] = []
     penalty = selection.threshold**2 * selection.quadratic.dispersion
     while len(found.terms) > 1:
@@ -151,7 +151,7 @@ def _without(problem: Problem, found: Fit, term: MonomialTerm) -> Fit | None:
 
 
 def _named(problem: Problem, found: Fit) -> tuple[Problem, Fit]:
-    """Return a fit whose terms have the fitted time constants, and the problem that names them."""
+    """Return a fit whose terms have the fitted time constants, and the problem with these free."""
     used = clocks_of(found.terms)
     values = zip(problem.free.clocks, found.parameters.log_taus, strict=True)
     taus = {clock: math.exp(log_tau) for clock, log_tau in values if clock in used}

@@ -29,7 +29,7 @@ RUN, FITS = "unfinished.json", "unfinished_fits.jsonl"
 class Journal:
     """The fits of an inference, in order. This base class keeps nothing.
 
-    A kept fit is found by its key, and only if it is the next one.
+    `recall` returns a kept fit only if it is the next one and has the right key.
     """
 
     def recall(self, key: str) -> dict[str, Any] | None:
@@ -163,7 +163,7 @@ def _numbers(text: Sequence[Any]) -> Numbers:
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a file, and cut off the rest of the file."""
+    """Return the complete lines of a file, and cut off an incomplete last line."""
     if not path.is_file():
         return []
     raw, found, end = path.read_bytes(), [], 0

@@ -1,4 +1,4 @@
-"""Compiled steps of the layer, with the derivatives of its activity by all coefficients.
+"""Compiled steps of the layer, with derivatives of its activity with respect to all coefficients.
 
 With S_k = ∂W/∂θ_k, carried forward together with the weights,
 
@@ -25,12 +25,12 @@ LARGEST = 1e8
 
 
 def compiled(function: Function) -> Function:
-    """Return `function` compiled by numba on first use; kept on disk where that is possible."""
+    """Return `function` compiled by numba on first use and cached on disk where possible."""
     njit: Any = numba.njit  # numba's stub omits options.
     options = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}
     try:
         return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # There is no folder to keep compiled code in.
+    except RuntimeError:  # No folder can hold the cache of compiled code.
         return cast(Function, njit(**options)(function))
 
 
@@ -86,7 +86,7 @@ def _derive(
     eta: float, theta: Numbers, powers: Any, xs: Numbers, ws: Numbers, ys: Numbers, rs: Numbers,
     parts: Numbers,
 ) -> None:  # fmt: skip
-    """Write the change of a row of W, and its derivatives by W and by y, [3, pre]."""
+    """Write the change of a row of W, ∂change/∂W and ∂change/∂y, [3, pre]."""
     parts[:] = 0.0
     for k in range(theta.shape[0]):
         if theta[k] == 0.0:
@@ -151,7 +151,7 @@ def advance(
     """Run some steps of one trajectory; return False if the weights diverge.
 
     Args:
-        code: number of the activation.
+        code: the kernel's code for the activation.
         eta: the rate.
         theta: coefficients, [term].
         powers: exponents of x, y, W, r, [term, 4].

@@ -2,7 +2,7 @@
 
 The forward sensitivities of `kernel` cost one matrix for each coefficient. If only the gradient is
 needed, and no information matrix, reverse mode is cheaper by about the number of coefficients. The
-weights are kept every √T steps, and the steps between are run again on the way back. With
+weights are kept every √T steps, and the steps in between are run again in the backward pass. With
 M̄ = ∂L/∂W after a step, per synapse,
 
     θ̄_k += η M̄·F_k,    ȳ += η M̄·∂g/∂y,    M̄ ← M̄ (1 + η ∂g/∂W) + f'(z) ȳ x.
@@ -47,9 +47,9 @@ def _tables(
     table: Numbers,
     parts: Numbers,
 ) -> None:
-    """Write the coefficients of 1, W, W², … at each synapse, and their derivatives by y.
+    """Write the coefficients of 1, W, W², … at each synapse, with derivatives with respect to y.
 
-    `parts` is [2, power of W, pre]: Σ_k θ_k r^d y^b x^a, and its derivative by y.
+    `parts` is [2, power of W, pre]: Σ_k θ_k r^d y^b x^a, and its derivative with respect to y.
     """
     table[:] = 0.0
     for k in range(theta.shape[0]):
@@ -137,7 +137,7 @@ def _back(
     code: int, eta: float, theta: Numbers, terms: Places, x: Numbers, r: Numbers, plastic: Flags,
     kept: Numbers, y_bar: Numbers, w_bar: Numbers, theta_bar: Numbers,
 ) -> None:  # fmt: skip
-    """Go back through some steps; replace `w_bar`, ∂L/∂W after them, by ∂L/∂W before them."""
+    """Run the backward pass of some steps; `w_bar` is ∂L/∂W after them, and becomes that before."""
     pres = w_bar.shape[1]
     most_x, most_w = most(terms, 0), most(terms, 2)
     xs, table = np.ones((most_x, pres)), np.zeros((2, most_w, most_x))
@@ -170,7 +170,7 @@ def _back(
 def gradient(
     problem: Problem, terms: tuple[MonomialTerm, ...], at: Parameters
 ) -> tuple[float, Numbers]:
-    """Return the deviance and its gradient by the coefficients, [term].
+    """Return the deviance and its gradient with respect to the coefficients, [term].
 
     It keeps the weights of 2 √T steps in memory for a trajectory of T steps. Held-out steps do not
     count.

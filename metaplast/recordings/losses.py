@@ -1,7 +1,7 @@
 """How far observations are from their expected values: one loss for each kind of observation.
 
 For an observation o with expected value μ, each loss has the deviance D(o, μ), the derivative of
-−D/2 by μ, and the weight w = φ/Var(o) with the dispersion φ. The Fisher information is
+−D/2 with respect to μ, and the weight w = φ/Var(o) with the dispersion φ. The Fisher information is
 Σ w ∂μ ∂μᵀ / φ.
 
     gaussian     D = (o − μ)²                               w = 1           φ = noise variance

@@ -115,7 +115,7 @@ def _collect(plan: Plan, i: int, slopes: Numbers, kept: Kept, factors: Factors, 
 
 @compiled
 def _change(plan: Plan, i: int, eta: float, kept: Kept, factors: Factors, row: Row) -> None:
-    """Write the change of a row and its derivatives by W and by the factors of the neuron."""
+    """Write the change of a row, and its derivatives with respect to W and the neuron's factors."""
     row.change[:] = 0.0
     row.by_w[:] = 0.0
     row.by_y[:] = 0.0
@@ -216,7 +216,7 @@ def advance_with_memory(
     Like `kernel.advance`, but the rule and its time constants come as a plan.
 
     Args:
-        code: number of the activation.
+        code: the kernel's code for the activation.
         eta: the rate.
         plan: the rule.
         inputs: x, [time, pre].

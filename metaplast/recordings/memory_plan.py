@@ -23,7 +23,7 @@ class Traces(NamedTuple):
     Attributes:
         power: the power of the activity or reward that each trace follows, [trace].
         rate: 1/τ, [trace].
-        clock: number of the parameter log τ, [trace]; -1 if it is not fitted.
+        clock: index of the parameter log τ, [trace]; -1 if it is not fitted.
     """
 
     power: Places
@@ -32,7 +32,7 @@ class Traces(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The tables; -1 in the place of a trace or an eligibility means that there is none.
+    """The tables; the index -1 of a trace or an eligibility means that there is none.
 
     Attributes:
         theta: coefficients, [term].
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
         eligible: factor of x, factor of y, exponent of W, and place in `Kept.eligible_by` (-1 for
             an eligibility without derivatives), [eligibility, 4].
         decay: 1/τ of each eligibility.
-        decay_clock: number of its parameter log τ, or -1.
+        decay_clock: index of its parameter log τ, or -1.
         x, y, r: the traces.
     """
 
@@ -65,7 +65,7 @@ class Kept(NamedTuple):
 
     Attributes:
         x: traces of x, [trace, pre].
-        x_by_tau: their derivatives by their own log τ, [trace, pre].
+        x_by_tau: their derivatives with respect to their own log τ, [trace, pre].
         r: traces of the reward, [trace].
         r_by_tau: the same for them.
         y: traces of y, [post, trace].
@@ -85,13 +85,13 @@ class Kept(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """The factors of a step: values, and derivatives by log τ of their own trace.
+    """The factors of a step: values, and derivatives with respect to log τ of their own traces.
 
     Attributes:
         x, x_by_tau: [factor, pre].
         r, r_by_tau: [factor].
         y: the factors of y of one neuron, [factor].
-        y_by: their derivatives by all parameters, [factor, parameter].
+        y_by: their derivatives with respect to all parameters, [factor, parameter].
     """
 
     x: Numbers
@@ -107,8 +107,8 @@ class Row(NamedTuple):
 
     Attributes:
         change: the change, [pre].
-        by_w: its derivative by W, [pre].
-        by_y: its derivative by each factor of the neuron, [factor, pre].
+        by_w: its derivative with respect to W, [pre].
+        by_y: its derivative with respect to each factor of the neuron, [factor, pre].
         powers: 1, W, W², W³, [power, pre].
         uses: whether the rule has a factor of the neuron, [factor].
     """

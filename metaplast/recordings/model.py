@@ -21,7 +21,7 @@ import numpy as np
 from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require_choice
 
-# The kernel's numbers of the functions f.
+# The kernel's codes for the functions f.
 ACTIVATIONS: Mapping[str, int] = MappingProxyType(
     {"linear": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softplus": 4}
 )
@@ -61,7 +61,7 @@ class Layer:
 
     @property
     def code(self) -> int:
-        """The kernel's number of f."""
+        """The kernel's code for f."""
         return ACTIVATIONS[self.activation]
 
     def mean(self, y: Numbers, gain: float = 1.0) -> Numbers:

@@ -1,4 +1,4 @@
-"""The sums over the data that a fit needs, for each cluster; the Jacobian is never stored whole.
+"""The sums over the data that a fit needs, for each cluster; the whole Jacobian is never stored.
 
 For parameters p with slopes J = ∂μ/∂p, residual score s and weight w at each observation,
 
@@ -83,7 +83,7 @@ class Problem:
         data: the trajectories.
         layer: the network.
         loss: the loss of the observations.
-        free: what is fitted beside θ.
+        free: the parameters that are fitted besides θ.
         precision: λ, the precision of an observed weight.
         journal: the journal of fits.
     """

@@ -18,7 +18,7 @@ from metaplast.recordings.moments import Problem
 from metaplast.recordings.score import dispersion
 from metaplast.recordings.search import Selection
 
-# λ has converged if it changes by less than this share; and the most rounds.
+# λ has converged if it changes by less than this share. The second number limits the rounds.
 _SAME, _ROUNDS = 0.1, 4
 # Noise below this share of the usual size of the observations is rounding.
 _EXACT = 1e-6
@@ -31,8 +31,8 @@ def with_noise(
 
     Args:
         problem: the data.
-        select: returns the selection at a problem's λ, and the problem with all else that was
-            fitted.
+        select: returns the selection at a problem's λ, and the problem with everything else that
+            was fitted.
 
     Raises:
         DivergedError: if the weights diverge even without plasticity.

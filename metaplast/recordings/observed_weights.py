@@ -1,4 +1,4 @@
-"""Weights that were observed at given times, beside the activity or alone."""
+"""Weights that were observed at given times, with or without other observations."""
 
 from __future__ import annotations
 

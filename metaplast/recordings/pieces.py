@@ -25,7 +25,7 @@ _MOST = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """All that is fitted.
+    """All fitted values.
 
     Attributes:
         theta: coefficients, [term].
@@ -66,7 +66,7 @@ class Free:
 
     @property
     def count(self) -> int:
-        """Number of parameters beside θ, without initial weights."""
+        """Number of parameters other than θ and initial weights."""
         return len(self.clocks) + self.scale + self.gain
 
 
@@ -79,16 +79,16 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True, eq=False)
 class SeenWeights:
-    """Weights that were observed before a step.
+    """The weights that were observed before a step.
 
     Attributes:
         observed: [post, pre]; 0 where nothing was observed.
-        seen: whether it was, [post, pre].
+        seen: whether a weight was observed, [post, pre].
         mean: the model's weights, [post, pre].
-        slopes: their derivatives by the terms' coefficients, log τ, scale and gain, [post,
-            parameter, pre].
-        own: their derivatives by the initial weights of the neuron itself, [post, pre at the
-            start, pre].
+        slopes: their derivatives with respect to the terms' coefficients, log τ, scale and gain,
+            [post, parameter, pre].
+        own: their derivatives with respect to the neuron's own initial weights,
+            [post, pre at the start, pre].
     """
 
     observed: Numbers
@@ -105,11 +105,11 @@ class Piece:
     Attributes:
         span: the steps.
         observed: [time, place]; 0 where nothing was observed.
-        seen: whether it was, [time, place].
+        seen: whether anything was observed, [time, place].
         mean: expected values, [time, place].
-        slopes: their derivatives by the terms' coefficients, log τ, scale and gain, [time, place,
-            parameter].
-        own: their derivatives by the initial weights of the neuron itself, [time, post, pre].
+        slopes: their derivatives with respect to the terms' coefficients, log τ, scale and gain,
+            [time, place, parameter].
+        own: their derivatives with respect to the neuron's own initial weights, [time, post, pre].
         weights: those that were observed before the first of these steps, or None.
     """
 
@@ -130,8 +130,8 @@ class Walk:
         layer: the network.
         loss: the loss of the observations.
         terms: the terms of the rule.
-        free: what is fitted beside θ.
-        slopes: whether derivatives are wanted.
+        free: the parameters that are fitted besides θ.
+        slopes: whether to compute derivatives.
     """
 
     layer: Layer
@@ -167,7 +167,7 @@ class Walk:
     def _seen(
         self, each: Trajectory, start: int, weights: Numbers, carried: Numbers
     ) -> SeenWeights | None:
-        """Return what was observed of the weights before a step, with copies of the model's."""
+        """Return the weights observed before a step, with copies of the model's weights."""
         observed = each.weights.get(start)
         if observed is None:
             return None

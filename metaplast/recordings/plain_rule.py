@@ -1,4 +1,4 @@
-"""Any rule of the algebra run along trials in plain NumPy, for simulations and published rules.
+"""Run any rule of the algebra along trials in plain NumPy, for simulations and published rules.
 
 It shares no code with the compiled kernels. Unlike them, it takes terms with any traces and
 eligibilities, functions of the activity and sums over neurons, but it computes no derivatives.
@@ -194,7 +194,7 @@ class _Step(NamedTuple):
 
 
 def _followed(scalar: str) -> tuple[str, float]:
-    """Return the scalar that a trace follows, and its τ; a scalar itself has τ = 1."""
+    """Return the scalar that a trace follows, and its τ; for any other scalar, itself and τ = 1."""
     return scalar_trace_of(scalar) or (scalar, 1.0)
 
 

@@ -18,7 +18,7 @@ from metaplast.recordings.trajectory import Trajectory
 from metaplast.terms.library import TERMS, get_term
 
 _ITERATIONS = 12
-# Published rules are skipped if a problem has more work than this, in steps × synapses.
+# Published rules are skipped if a problem needs more work than this, in steps × synapses.
 MOST_WORK = 2e8
 
 
@@ -71,7 +71,7 @@ def published_rules() -> Mapping[str, PublishedRule]:
 
 
 def work(problem: Problem) -> float:
-    """Return the number of steps times synapses of a problem."""
+    """Return the work of a problem: its steps times its synapses."""
     return float(sum(t.steps * t.initial.size for t in problem.data.trajectories))
 
 

@@ -27,7 +27,7 @@ class Quadratic:
         information: H, [parameter, parameter].
         gradient: g, [parameter].
         dispersion: φ.
-        always: numbers of the parameters that are in every model, such as a gain.
+        always: indices of the parameters that are in every model, such as a gain.
     """
 
     information: Numbers

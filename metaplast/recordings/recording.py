@@ -1,4 +1,4 @@
-"""A recording: the inputs of a network over time, and what was observed of the network.
+"""A recording: the inputs of a network over time, and the observations of the network.
 
 Arrays and files have this layout (n inputs, m neurons, arrays [trial, time, …]):
 
@@ -7,12 +7,12 @@ Arrays and files have this layout (n inputs, m neurons, arrays [trial, time, …
       activity       [trial, time, m]  activity y of the neurons; NaN where it was not observed
       counts         [trial, time, m]  spike counts; NaN where they were not observed
       choices        [trial, time, m]  0 or 1 for each neuron; NaN where there was no choice
-                     [trial, time]     with `readout`: 0 or 1; without: number of the chosen neuron
+                     [trial, time]     with `readout`: 0 or 1; without: index of the chosen neuron
     reward           [trial, time] or [trial]       a third factor r; optional
     initial_weights  [m, n] or [trial, m, n]        W at the start of a trial; optional
     weights          [trial, time, m, n]            W before the change of a step; NaN where it was
                      [trial, time + 1, m, n]        not observed; also after the last step. Optional
-                                                    beside one of the above, or instead of them
+                                                    besides one of the above, or instead of it
     lengths          [trial]           steps of each trial, if some are padded; optional
     times            [time] or [trial, time]        in any unit, must increase; optional
     plastic          [trial, time]     whether the weights change at a step; optional, default all
@@ -70,9 +70,9 @@ class Recording:
         weights: initial weights, [post, pre] or [trial, post, pre]; None if unknown.
         readout: fixed weights to a binary choice; empty if there is none.
         continues: whether the weights carry over from trial to trial.
-        notes: sentences about what is missing or unusual, with numbers.
-        seen_weights: weights that were observed, [trial, time + 1, post, pre]; NaN where they were
-            not. None if there are none.
+        notes: sentences about missing or unusual values, with numbers.
+        seen_weights: the observed weights, [trial, time + 1, post, pre]; NaN where they were not
+            observed. None if no weights were.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Recording:
 
     @property
     def steps(self) -> int:
-        """Number of time steps in all trials."""
+        """Total number of time steps, over all trials."""
         return sum(self.lengths)
 
     def initial(self, trial: int) -> Numbers:
@@ -192,7 +192,7 @@ def _all_observed(
 
 
 def _inside(observed: Numbers, inside: Flags, arrays: Mapping[str, Any], name: str) -> Numbers:
-    """Return what was observed, with NaN where trials are padded."""
+    """Return the observations, with NaN where trials are padded."""
     observed = np.where(inside[:, :, None], observed, np.nan)
     require(
         bool(np.isfinite(observed).any()),

@@ -47,7 +47,7 @@ class FoundTerm:
 
     @property
     def in_words(self) -> str:
-        """A sentence on what the data say about the term."""
+        """A sentence that says what the data show about the term."""
         label = self.term.label
         if self.is_certain:
             return f"{label} is certain: no one or two other candidates could replace it."
@@ -84,7 +84,7 @@ class Compared:
     Attributes:
         name: name of the model.
         explained: deviance explained on held-out data; None if the model diverged there.
-        text: its rule, or what the model is.
+        text: its rule, or a description of the model.
     """
 
     name: str
@@ -103,11 +103,11 @@ class Inference:
 
     Attributes:
         terms: the terms of the rule.
-        time_constants: the fitted ones of its traces and eligibilities.
+        time_constants: the fitted time constants of its traces and eligibilities.
         models: the inferred rule, the null models and published rules, on held-out data.
         steps: the steps of the selection.
-        p: probability, without plasticity, of a candidate as strong as the strongest one,
-            corrected for the number of candidates.
+        p: the probability that, without plasticity, some candidate would appear as strong as the
+            strongest one does here; corrected for the number of candidates.
         pool: number of candidates.
         often: absent candidates that are selected in some resamples of the clusters, with the
             share.

@@ -49,7 +49,7 @@ def score_test(
 
     Args:
         moments: sums over the whole pool, at the fit of the terms `kept`.
-        kept: numbers of the terms in the model.
+        kept: indices of the terms in the model.
         quadratic: the quadratic deviance of the same moments.
         candidates: number of terms in the pool.
         seed: seed of the random signs.

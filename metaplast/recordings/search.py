@@ -65,7 +65,7 @@ class Selection:
 
     @property
     def kept(self) -> list[int]:
-        """Numbers of the selected terms in the pool."""
+        """Indices of the selected terms in the pool."""
         return [self.pool.index(term) for term in self.fit.terms]
 
 
@@ -93,7 +93,7 @@ class Search:
 
     @property
     def kept(self) -> list[int]:
-        """Numbers of the terms of the rule in the pool."""
+        """Indices of the rule's terms in the pool."""
         return [self.pool.index(term) for term in self.current.terms]
 
     def look(self) -> tuple[Moments, Quadratic]:

@@ -1,9 +1,9 @@
 """Selection of terms: forward by score tests, backward by t, then exchanges of terms.
 
 1. Forward: among the candidates whose score test is significant (corrected for the number of
-   candidates), the one that lowers the deviance most enters, and the rule is refitted.
-2. Backward: a term leaves if its t is below the threshold.
-3. Exchanges: a term may be replaced by another, or two by one, or one may leave, if that lowers
+   candidates), the one that lowers the deviance the most is added, and the rule is refitted.
+2. Backward: a term is removed if its t is below the threshold.
+3. Exchanges: a term may be replaced by another, two by one, or one may be removed, if that lowers
 
        deviance / φ + t*² · number of terms,
 
@@ -111,10 +111,11 @@ def _grow(search: Search) -> None:
 
 
 def _grow_from_decay(search: Search, null: Fit) -> None:
-    """Grow a rule that starts with weight decay, and keep it if it far outperforms no plasticity.
+    """Grow a rule that starts with weight decay; keep it if it is far better than no plasticity.
 
     If the true rule forgets quickly, no single term improves the fit, because without decay the
-    effect of each change would last forever. Starting with decay lets the other terms be found.
+    effect of each change would last forever. With decay in the rule from the start, the search can
+    find the other terms.
     """
     decay = MonomialTerm(weight=1)
     if decay not in search.pool:
@@ -134,7 +135,7 @@ def _grow_from_decay(search: Search, null: Fit) -> None:
 
 
 def _add(search: Search, test: ScoreTest, quadratic: Quadratic) -> bool:
-    """Let the best significant candidate enter; return False if none lowers the deviance enough."""
+    """Add the best significant candidate; return False if none lowers the deviance enough."""
     significant = np.flatnonzero(test.p <= 1 - LEVEL)
     best: tuple[int, Fit] | None = None
     # The quadratic deviance is only an approximation, so the best few candidates are refitted.
@@ -143,7 +144,7 @@ def _add(search: Search, test: ScoreTest, quadratic: Quadratic) -> bool:
         found = search.refitted([*search.kept, k], quadratic)
         if found is not None and (best is None or found.moments.total < best[1].moments.total):
             best = k, found
-        # The next candidate is predicted to gain less than this one did.
+        # Stop when the next candidate is predicted to gain less than the best one did.
         following = test.gain[order[place + 1]] if place + 1 < len(order) else 0.0
         if best is not None and _fallen(search, best[1], quadratic) >= following:
             break
@@ -165,7 +166,8 @@ def _fallen(search: Search, found: Fit, quadratic: Quadratic) -> float:
 def _remove(search: Search) -> None:
     """Remove terms without which the deviance hardly rises, the weakest first."""
     while len(search.current.terms) > 1:
-        # Missing terms make clusters differ, so errors by clusters are still too large here.
+        # Missing terms make clusters differ, so standard errors from clusters are still too large
+        # here.
         spread = errors(search.current, search.problem.loss)
         t = search.current.theta / np.maximum(spread.by_model, 1e-300)
         weakest = int(np.argmin(np.abs(t)))
@@ -177,7 +179,7 @@ def _remove(search: Search) -> None:
         found = search.refitted(kept, quadratic)
         if found is None:
             return
-        # A large coefficient can have a small t although the term matters: the deviance decides.
+        # A large coefficient can have a small t although the term matters, so the deviance decides.
         if -_fallen(search, found, quadratic) >= spread.quantile**2:
             return
         label = search.current.terms[weakest].label

@@ -1,4 +1,4 @@
-"""The compiled steps of a layer: of a rule without memory, or with it."""
+"""The compiled steps of a layer whose rule has memory, or has none."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from metaplast.recordings.recording import Recording
 
 # With fewer trials than this, trials are split into parts, and these are the clusters.
 MANY = 20
-# The number of parts, then, over all trials.
+# The total number of parts in that case, over all trials.
 PARTS = 40
 # With more trials than this, several of them form a cluster, which bounds memory.
 MOST = 200
@@ -33,11 +33,11 @@ class Trajectory:
         observed: what was observed, [time, post], or [time, 1] of a readout; NaN if it was not.
         reward: r, [time].
         plastic: whether the weights change at a step, [time].
-        cluster: number of the cluster of each step, [time]; -1 if it is held out.
-        test: number of the held-out unit of each step, [time]; -1 if it is used for the fit.
+        cluster: index of the cluster of each step, [time]; -1 if it is held out.
+        test: index of the held-out unit of each step, [time]; -1 if it is used for the fit.
         starts: whether a step is the first of a trial, [time].
         initial: W_0, [post, pre].
-        animal: number of the recording (one file for each animal).
+        animal: index of the recording (one file for each animal).
         weights: observed weights by step, [post, pre]; NaN where they were not observed.
     """
 
@@ -158,7 +158,7 @@ class _Counter:
         self._held_animals: dict[int, int] = {}
 
     def held(self, each: Trajectory) -> Trajectory:
-        """Return a trial that is held out."""
+        """Return a trial marked as held out."""
         test = np.full(each.steps, self._held // max(self.tests, 1))
         self._held += 1
         if self.by_animal:
@@ -166,7 +166,7 @@ class _Counter:
         return replace(each, test=test)
 
     def used(self, each: Trajectory, share: float) -> Trajectory:
-        """Return a trial that is used for the fit, without the last share of its steps."""
+        """Return a trial marked for the fit, with the last share of its steps held out."""
         steps = each.steps
         cluster, test = np.full(steps, HELD_OUT), np.full(steps, HELD_OUT)
         end = steps if share == 0 else steps - max(1, round(share * steps))
@@ -194,7 +194,7 @@ class _Counter:
 def _held_out(
     recordings: Sequence[Recording], share: float, *, by_animal: bool, seed: int
 ) -> set[int]:
-    """Return the numbers of the held-out trials, over all files."""
+    """Return the indices of the held-out trials, counted over all files."""
     draw = numpy_generator(seed, "infer", "held out")
     counts = [r.trials for r in recordings]
     starts = np.cumsum([0, *counts])
@@ -242,7 +242,7 @@ def _seen_weights(recording: Recording, trial: int) -> dict[int, Numbers]:
 
 
 def _followed(values: Any, more: int, last: float) -> Any:
-    """Return values of steps, followed by `more` steps with the value `last`."""
+    """Return the values of steps, padded by `more` steps with the value `last`."""
     width = [(0, more)] + [(0, 0)] * (values.ndim - 1)
     return np.ascontiguousarray(np.pad(values, width, constant_values=last))
 
@@ -250,7 +250,7 @@ def _followed(values: Any, more: int, last: float) -> Any:
 def _joined(
     recordings: Sequence[Recording], marked: Sequence[Trajectory]
 ) -> tuple[Trajectory, ...]:
-    """Return trajectories; the trials of an animal become one if its weights carry over."""
+    """Return the trajectories; the trials of an animal become one if its weights carry over."""
     found = []
     for animal, recording in enumerate(recordings):
         own = [each for each in marked if each.animal == animal]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
-from metaplast.base.tables import new_table
+from metaplast.base.tables import add_broken_column, first_that_fits, new_table
 from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.run import FinishedRun
@@ -18,7 +19,7 @@ from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
 from metaplast.terms.term import Term
 
-# The narrowest terminal in which a table of terms has every column.
+# The narrowest terminal in which a table of terms has every column, if they fit.
 WIDE = 130
 
 
@@ -91,18 +92,22 @@ def run_terms_table(run: FinishedRun, width: int) -> Table:
 def _terms_table(
     columns: list[_Column], rows: Mapping[Term, Mapping[str, str]], width: int
 ) -> Table:
-    shown = [column for column in columns if column.narrow or width >= WIDE]
+    narrow = [column for column in columns if column.narrow]
+    choices = (columns, narrow) if width >= WIDE else (narrow,)
+    return first_that_fits((_table_of(shown, rows) for shown in choices), width)
+
+
+def _table_of(columns: list[_Column], rows: Mapping[Term, Mapping[str, str]]) -> Table:
     table = new_table("Terms")
-    for column in shown:
-        table.add_column(
-            column.head,
-            justify="right" if column.right else "left",
-            overflow="fold",
-            no_wrap=not column.fold,
-        )
+    for column in columns:
+        if column.fold:
+            add_broken_column(table, column.head, [row[column.head] for row in rows.values()])
+        else:
+            justify: Literal["right", "left"] = "right" if column.right else "left"
+            table.add_column(column.head, justify=justify, overflow="fold", no_wrap=True)
     for row in rows.values():
         style = "dim" if row["θ"] == "dropped" else None
-        table.add_row(*(row[column.head] for column in shown), style=style)
+        table.add_row(*(row[column.head] for column in columns), style=style)
     return table
 
 

@@ -25,14 +25,14 @@ class EpisodeBatch:
         support_x: images, [episode, step, input], or sequences, [episode, step, frame, feature];
             the steps are already in the (shuffled) order in which the network sees them.
             With mini-batches, [episode, step, sample, input].
-        support_y: class indices, [episode, step] whole numbers; or numbers to learn,
-            [episode, step, output], for regression.
+        support_y: class indices, whole numbers [episode, step]; for regression, numbers to learn,
+            [episode, step, output].
         query_x: images, [episode, query, input], or sequences as in the support.
         query_y: class indices [episode, query], or class probabilities
-            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; or numbers
-            to learn, [episode, query, output].
+            [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; for
+            regression, numbers to learn, [episode, query, output].
         initial: the weights with which each episode starts; None to draw new ones.
-        noise: for systems that perturb themselves, [episode, step, …]: the noise of each step.
+        noise: the noise of each step, [episode, step, …], for systems that perturb themselves.
     """
 
     support_x: Tensor
@@ -58,8 +58,8 @@ class EpisodeBatch:
         """Return the episodes of all batches, concatenated in order.
 
         Raises:
-            UserError: if there is no batch, or the batches differ in sizes, kinds of labels, dtype
-                or device, or in which weights and noise they prescribe.
+            UserError: if there is no batch, or the batches differ in sizes, kind of labels, dtype
+                or device, or in the shapes of the weights and noise that they prescribe.
         """
         _check_alike(batches)
         initial = [batch.initial for batch in batches if batch.initial is not None]
@@ -85,12 +85,12 @@ class EpisodeBatch:
 
     @property
     def support(self) -> Examples:
-        """The support set, each [episode, step, …]."""
+        """The support set: inputs, targets and noise, each [episode, step, …]."""
         return Examples(self.support_x, self.support_y, self.noise)
 
     @property
     def query(self) -> Examples:
-        """The query set, each [episode, query, …]."""
+        """The query set: inputs and targets, each [episode, query, …]."""
         return Examples(self.query_x, self.query_y)
 
     def example(self, step: int) -> Examples:

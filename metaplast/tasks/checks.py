@@ -57,7 +57,7 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -
             f"{targets.dtype}; convert them with .long() if they are classes, or give numbers to "
             f"learn as vectors [episode, query, output]."
         )
-    # Of sequences, each step may have a target.
+    # In sequences, each step may have a target.
     per_step = inputs.dim() > 3 and len(shape) == 3 and shape[:2] == wanted
     require(
         shape == wanted or per_step,

@@ -20,14 +20,14 @@ def request_of(sampler: EpisodeSampler) -> EpisodeRequest | None:
 
 
 def is_thread_safe(sampler: EpisodeSampler) -> bool:
-    """Return whether another thread may draw a sampler's episodes: it says so itself."""
+    """Return whether another thread may draw a sampler's episodes, as the sampler declares."""
     return bool(getattr(sampler, "is_thread_safe", False))
 
 
 def may_draw_ahead(sampler: EpisodeSampler, device: torch.device) -> bool:
-    """Return whether another thread shall draw episodes before they are needed.
+    """Return whether another thread should draw episodes before they are needed.
 
-    Not if the sampler does not allow it, if torch may use one thread only, or on a GPU.
+    False if the sampler does not allow it, if torch may use only one thread, or on a GPU.
     """
     return is_thread_safe(sampler) and device.type == "cpu" and torch.get_num_threads() > 1
 
@@ -49,5 +49,5 @@ class DerivedSampler:
 
     @property
     def range_is_known(self) -> bool:
-        """Whether the range of the inputs needs no further warning."""
+        """Whether the range of the inputs has been checked, so that no warning is needed."""
         return bool(getattr(self.base, "range_is_known", False))

@@ -19,13 +19,14 @@ from metaplast.tasks.source import EpisodeSampler, EpisodeSplit
 class MixedLengths(DerivedSampler):
     """Episodes of another sampler, cut to a length that is drawn for each batch.
 
-    All lengths come from the same sampler, so that nothing held out is learned at another length.
+    All lengths come from the same sampler, so an example that is held out at one length is never
+    learned at another.
 
     Attributes:
         base: gives the longest episodes.
         shots: support examples of each class, or of an episode whose targets are numbers; every
             length is drawn equally often.
-        longest: the same of the other sampler.
+        longest: the number of shots of the other sampler.
     """
 
     shots: tuple[int, ...]
@@ -104,10 +105,10 @@ def _cut(batch: EpisodeBatch, shots: int, longest: int) -> EpisodeBatch:
 
 
 def _first(target: Tensor, shots: int, ways: int) -> Tensor:
-    """Return the positions of the first examples of each class, [episode, example].
+    """Return the indices of the first examples of each class, [episode, example].
 
-    Targets other than one class for each example have no classes to balance: the first examples
-    are kept.
+    If targets are not one class for each example, there are no classes to balance, and the first
+    examples are kept.
     """
     episodes, first = (
         len(target),

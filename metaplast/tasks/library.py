@@ -23,7 +23,7 @@ def all_sources() -> Mapping[str, EpisodeSource]:
 
 
 def default_source(system: str = "") -> str:
-    """Return the default source, as users write it after `--dataset`.
+    """Return the name of the default source, as users write it after `--dataset`.
 
     Args:
         system: name of the system that learns; some have another default.

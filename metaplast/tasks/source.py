@@ -50,8 +50,8 @@ class EpisodeSplit:
         targets: "classes" (indices or probabilities), or "numbers" (vectors, for regression).
         timing: the timing of sequences, whose inputs are [frame, feature]; None if inputs are
             vectors.
-        digest: the digest of what was read from a user's files, which a resumed run must find
-            again; empty for other data.
+        digest: the digest of what was read from a user's files, which must be unchanged when the
+            run is resumed; empty for other data.
         prefix: what precedes the name of the data after `--dataset`, such as "planted:bio@".
     """
 
@@ -144,7 +144,7 @@ class EpisodeSource(ABC):
                 set of pairs.
 
         Raises:
-            UserError: if it can, but the data are invalid.
+            UserError: if it can hold arrays, but these are invalid.
         """
         return None
 

@@ -23,9 +23,9 @@ side, and each gate a scalar product of two vectors of one side, or a scalar tha
 such as a reward. Row and column may also be a function of one signal (`post.activity**2`, `**3`,
 `sign`, `rectified`, `magnitude`) or a product of two (`post.activity * post.error`). The power of
 the weights is elementwise and usually zero; `W * outer(…)` raises it by one. `eligible(F, tau)`
-collects a formula F in a decaying matrix, in the place of row ⊗ column. `W` (forward weights,
-[post, pre]) has post rows and pre columns; `B` (backward weights, [pre, post]) has pre rows and
-post columns.
+collects a formula F in a decaying matrix, which takes the place of row ⊗ column. `W` (forward
+weights, [post, pre]) has post rows and pre columns; `B` (backward weights, [pre, post]) has pre
+rows and post columns.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class LowRankUpdate(NamedTuple):
             matrix.div_((1 + self.growth)[:, None, None])
 
     def gradients(self, matrix: Tensor, adjoint: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the factors, each with the gradient to it of ⟨adjoint, change⟩.
+        """Return the factors, each with the gradient of ⟨adjoint, change⟩ with respect to it.
 
         The products with the adjoint are computed here, in the fast memory order, and held
         constant. Matrix and adjoint get no gradient.

@@ -1,4 +1,4 @@
-"""The time constants of terms: which they have, and the same terms with other ones.
+"""The time constants of terms: find them, and return terms with other time constants.
 
 >>> slow = Term("slow", outer(post.error, trace(pre.activity, tau=20)), "made up")
 >>> [clock.name for clock in clocks_of([slow])]
@@ -39,10 +39,10 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Clock:
-    """A time constant of some terms. All traces of one signal with one τ share it.
+    """A time constant of some terms, shared by all traces of one signal with the same τ.
 
     Attributes:
-        of: the trace of a signal or a scalar, or the eligibility, as the terms have it.
+        of: the trace of a signal or a scalar, or the eligibility, as written in the terms.
     """
 
     of: Remembered
@@ -68,7 +68,7 @@ class Clock:
         return self.of.name if isinstance(self.of, Scalar) else self.of.written
 
     def spell(self, notation: Notation = TEXT) -> str:
-        """Return what has the time constant, as equations print it."""
+        """Return the trace or eligibility that has the time constant, as equations print it."""
         if isinstance(self.of, Eligibility):
             inside = notation.formula(self.of.formula)
             return notation.eligibility.format(inside, tau=f"{self.tau:g}")
@@ -81,7 +81,7 @@ Taus = Mapping[Clock, float]
 def clocks_of(terms: Iterable[Term]) -> tuple[Clock, ...]:
     """Return the time constants that the formulas of some terms have, each once, in order.
 
-    Those that torch functions read are constants of the functions, so they are left out.
+    Time constants of traces that torch functions read are constants, so they are left out.
     """
     terms = tuple(terms)
     found = [c for t in terms if isinstance(t.formula, Formula) for c in _clocks(t.formula)]
@@ -114,7 +114,7 @@ def _signals(vector: Vector | Gate) -> tuple[Signal, ...]:
 
 
 def retimed(terms: Iterable[Term], taus: Taus) -> tuple[Term, ...]:
-    """Return terms with other time constants, to `DIGITS` digits; those not given stay.
+    """Return terms with other time constants, rounded to `DIGITS` digits; the rest are unchanged.
 
     Args:
         terms: the terms.
@@ -130,7 +130,7 @@ def retimed(terms: Iterable[Term], taus: Taus) -> tuple[Term, ...]:
 
 
 def differ_in_tau_alone(one: Term, other: Term) -> bool:
-    """Return whether two terms are the same formula but for their time constants."""
+    """Return whether two terms differ only in their time constants."""
     first, second = (_untimed(term) for term in (one, other))
     return bool(clocks_of([one])) and first == second
 
@@ -160,7 +160,7 @@ def _monomial(monomial: Monomial, taus: Taus) -> Monomial:
 
 
 def _eligibility(kept: Eligibility, taus: Taus) -> Eligibility:
-    # With τ of 1 it stays an eligibility, which forgets everything.
+    # With τ = 1 it forgets everything at each occurrence, but remains an eligibility.
     return Eligibility(_formula(kept.formula, taus), taus.get(Clock(kept), kept.tau))
 
 

@@ -1,7 +1,7 @@
 """θ as one value: a coefficient for each term, shared by all sites or one row for each site.
 
 A site is a row of θ: a layer of the fully connected stack, or a group of another system. Engines
-and the outer loop compute with the bare tensor, [term] or [site, term]. Everything else asks this
+and the outer loop compute with the bare tensor, [term] or [site, term]. All other code asks this
 value which terms it has, and whether they are shared.
 """
 
@@ -29,7 +29,7 @@ class Coefficients:
     """θ_k of each term k, or θ_{s,k} of each site s and term k.
 
     Two values are equal if terms, numbers and kind are: one row of a per-layer θ is not a shared
-    θ. The number of axes of the tensor is the kind, also if there is a single site.
+    θ. The number of axes of the tensor decides the kind, even if there is a single site.
 
     Attributes:
         names: the names of the terms, in order, each once.
@@ -43,7 +43,7 @@ class Coefficients:
         """Check that the tensor fits the names.
 
         Raises:
-            UserError: if it is no tensor, a name occurs twice, or the shape is another.
+            UserError: if it is not a tensor, a name occurs twice, or the shape is wrong.
         """
         require(
             isinstance(self.tensor, Tensor),
@@ -85,8 +85,8 @@ class Coefficients:
         """Return θ, in float64, from the data that `to_plain` gives.
 
         Raises:
-            DataError: if a value is neither a finite number nor a list of such, or the terms
-                differ in their kind or in the number of sites.
+            DataError: if a value is neither a finite number nor a list of them, or the terms differ
+                in their kind or in the number of sites.
         """
         columns = [_column(name, value) for name, value in data.items()]
         sites = {len(column) for column in columns} or {1}
@@ -113,7 +113,7 @@ class Coefficients:
         return len(self.rows)
 
     def fits(self, sites: int) -> bool:
-        """Return whether a system of so many sites can learn by this θ."""
+        """Return whether a system with this number of sites can use this θ."""
         return not self.is_per_layer or self.sites == sites
 
     def for_sites(self, sites: int) -> Tensor:
@@ -149,7 +149,7 @@ class Coefficients:
         return Coefficients(names, self.tensor[..., [self._place(name) for name in names]])
 
     def drop(self, name: str) -> Coefficients:
-        """Return the coefficients without those of a term.
+        """Return the coefficients of all terms but one.
 
         Raises:
             UserError: if there is no such term.
@@ -158,7 +158,7 @@ class Coefficients:
         return self.select(self.names[:place] + self.names[place + 1 :])
 
     def insert(self, place: int, name: str) -> Coefficients:
-        """Return the coefficients with another term at a place, where it is zero.
+        """Return the coefficients with another term inserted at a position, with coefficient zero.
 
         Raises:
             UserError: if the term is there already.
@@ -169,7 +169,7 @@ class Coefficients:
         return Coefficients(names, torch.cat((before, zero, after), -1))
 
     def in_units(self, scale: Coefficients) -> Coefficients:
-        """Return θ / scale, the coefficients in units of their own.
+        """Return θ / scale, each coefficient in its own unit.
 
         Raises:
             UserError: if the scale belongs to other terms.

@@ -5,9 +5,10 @@ With rows a ∈ {y, e, 1} and columns r ∈ {y, e, 1, Mᵀy, Mᵀe} of a matrix 
     G_ab = Σ_k θ_k c_k gate_k,      δ = −Σ_d θ_d c_d gate_d,
     V_a  = Σ_b G_ab r_b,            M ← (1 − δ) M + Σ_a a ⊗ V_a:
 
-one update of low rank, whatever the number of terms: at most 3, and one more for each function of
-signals on the row side. Monomials with a power of the weights form a tensor of their own for each
-power p, whose update is multiplied by M^p elementwise. An eligibility is a further matrix, E.
+one update of low rank, whatever the number of terms: the rank is at most 3, plus one for each
+function of signals on the row side. Monomials with a power of the weights form a tensor of their
+own for each power p, whose update is multiplied by M^p elementwise. An eligibility is a further
+matrix, E.
 """
 
 from __future__ import annotations

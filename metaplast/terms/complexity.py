@@ -1,4 +1,4 @@
-"""How complex a term is: of two terms that do the same, selection keeps the simpler one."""
+"""How complex a term is: of two equivalent terms, selection keeps the simpler one."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class DenseFormula:
         update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
             [episode, row, column]; `synapses.operator.tensor` is M.
         vectors: the signals that it reads; those of projections are added.
-        is_local: whether each synapse needs only its own two neurons and weight, beside scalars.
+        is_local: whether each synapse needs only its own two neurons and weight, besides scalars.
         text: the right-hand side of the equation in Unicode.
         latex: the same in LaTeX.
         scalars: names of the system's scalars that it reads as `synapses.scalars[name]`, [episode].

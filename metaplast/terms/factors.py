@@ -23,7 +23,7 @@ def _times(factor: Any, other: Formula | Matrix) -> Formula:
 
 
 class _Factor(Part, ABC):
-    """A number of each occurrence that multiplies a monomial."""
+    """A number at each occurrence that multiplies a monomial."""
 
     @property
     def hint(self) -> str:

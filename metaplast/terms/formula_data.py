@@ -6,10 +6,10 @@ A formula is written as its matrix and monomials:
 
 A signal is {"population": "post", "kind": "error"}. A function of signals is a list of factors:
 each is a signal with one more entry, "function": "square". A monomial that is multiplied by a power
-of the weights has the entry "power"; one with an eligibility has its time constant and monomials
-as "eligibility". A projection Mᵀu is the signal u with one more
-entry, "through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial
-multiplies the matrix itself, row and column are null. Nothing in a file is evaluated as code.
+of the weights has the entry "power"; one with an eligibility has the entry "eligibility", its time
+constant and monomials. A projection Mᵀu is the signal u with one more entry,
+"through": "transposed W". A gate ⟨left, right⟩ is a pair of vectors. If the monomial multiplies the
+matrix itself, row and column are null. Nothing in a file is evaluated as code.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ A matrix M with row signals a ∈ {y, e, 1} and column vectors r ∈ {y, e, 1, M
     ΔM = a ⊗ r,        ΔM = ⟨u, v⟩ · a ⊗ r,        ΔM = −⟨u, v⟩ · M,
 
 with u, v of one side of M: two row signals, or two column vectors. ⟨1, 1⟩ is left out: it is the
-number of neurons. A term is named by what it is: `e_wty` is e ⊗ Wᵀy, `b_y_e` is y ⊗ e on B, and
-`e_wty_by_post_one_y` is e ⊗ Wᵀy times the sum of all postsynaptic activities.
+number of neurons. The name of a term says what it is: `e_wty` is e ⊗ Wᵀy, `b_y_e` is y ⊗ e on B,
+and `e_wty_by_post_one_y` is e ⊗ Wᵀy times the sum of all postsynaptic activities.
 
-The monomials of degree D are the products of powers of what a synapse has itself,
+The monomials of degree D are the products of powers of what is available at a synapse,
 
     ΔW = yᵃ ⊙ eᵇ ⊗ yᶜ ⊙ eᵈ ⊙ Wᶠ,        a + b + c + d + f ≤ D,
 
@@ -99,7 +99,7 @@ def gates(matrix: Matrix) -> tuple[Gate, ...]:
 
 
 def shape(formula: Formula | DenseFormula) -> tuple[Any, ...] | None:
-    """Return what the multiples of a formula of one monomial share; None for other formulas."""
+    """Return a key that all multiples of a one-monomial formula share; None for other formulas."""
     if not isinstance(formula, Formula) or len(formula.monomials) != 1:
         return None
     return formula.matrix.name, *formula.monomials[0].shape

@@ -1,4 +1,4 @@
-"""How a rule's terms are laid out on one matrix, the form that is evaluated."""
+"""The layout of a rule's terms on one matrix: the form in which they are evaluated."""
 
 from __future__ import annotations
 

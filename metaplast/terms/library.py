@@ -202,12 +202,12 @@ def _with(feedbacks: Collection[str]) -> Iterable[KnownRule]:
 
 
 def find_known_rule(name: str) -> KnownRule | None:
-    """Return the known rule with this name or alias, in any case; None if no rule has it."""
+    """Return the known rule with this name or alias, in any case; None if there is none."""
     return match(name, known_rules())
 
 
 def choose_terms(text: str) -> TermChoice:
-    """Return the terms named by a pool, a known rule, or a list of names.
+    """Return the terms of a pool, of a known rule, or of a list of names.
 
     Args:
         text: what follows `--terms`; names in a list are separated by commas.

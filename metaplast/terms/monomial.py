@@ -1,4 +1,4 @@
-"""The monomials that a formula adds up."""
+"""The monomials that make up a formula."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Monomial:
 
 
 def summed(formula: Formula) -> frozenset[tuple[tuple[object, ...], float]]:
-    """Return a formula as a sum: the coefficient of each shape of monomial, without zeros."""
+    """Return the total coefficient of each shape of monomial in a formula, without zeros."""
     found: dict[tuple[object, ...], float] = defaultdict(float)
     for monomial in formula.monomials:
         found[monomial.shape] += float(monomial.coefficient)

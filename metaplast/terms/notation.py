@@ -19,7 +19,7 @@ from metaplast.terms.algebra import (
 from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.traces import scalar_trace_of, trace_of
 
-# Which spelling of a function a notation takes.
+# Which spelling of a function a notation uses.
 Spelling = Literal["text", "ascii", "latex"]
 
 

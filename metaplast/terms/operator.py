@@ -1,8 +1,9 @@
 """Weight matrices that are used only through products with vectors.
 
-Networks, feedbacks and declared terms use a matrix only through M x and Mᵀ u. So the gradient to M
-is a sum of outer products, one for each of these products. A `ProductTape` records them. The
-batched engine then adds all of them in one pass, instead of one pass and a temporary matrix each.
+Networks, feedbacks and declared terms use a matrix only through M x and Mᵀ u. So the gradient with
+respect to M is a sum of outer products, one for each product with a vector. A `ProductTape` records
+them. The batched engine then adds all of them in one pass, instead of one pass and a temporary
+matrix each.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Operator:
         return u @ self._tensor
 
     def recall(self) -> Tensor | None:
-        """Return the value of the next product if an earlier pass over the same step formed it."""
+        """Return the next product if an earlier pass over the same step computed it, else None."""
         return None
 
     def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
         """Return a product M x or Mᵀ u whose value is already known, for example from an iteration.
 
-        The gradient is that of the product.
+        Its gradient is that of the product.
 
         Args:
             given: x or u.
@@ -68,33 +69,34 @@ class Operator:
         return Operator(self.constant if matrix is None else matrix.detach())
 
     def scan(self, scan: Scan, *, transposed: bool = False) -> Any:
-        """Return what a recurrence through this matrix yields, or None if it must be a plain loop.
+        """Return the result of a recurrence through this matrix; None if it must be a plain loop.
 
         Args:
-            scan: all the products of the recurrence.
+            scan: the recurrence, which computes all its products at once.
             transposed: whether they are products Mᵀ u.
         """
         return None
 
 
 class Products(NamedTuple):
-    """All products of a recurrence: the vectors that were multiplied, their products, both
-    [episode, vector, neuron], and what the recurrence yields."""
+    """All products of a recurrence: the vectors that were multiplied and their products, both
+    [episode, vector, neuron], and the result of the recurrence."""
 
     given: Tensor
     value: Tensor
     found: Any
 
 
-# Products whose recurrence goes through several matrices: each operator, and whether it is
-# transposed.
+# The products of a recurrence through several matrices: each operator, and whether the products use
+# its transpose.
 Slots = Sequence[tuple["Operator", bool]]
-# Such a recurrence: takes the products of each slot if they are known, and returns what was
-# multiplied and the products, slot by slot, and what it yields.
+# Such a recurrence. It takes the products of each slot if they are known. It returns, slot by slot,
+# the vectors that were multiplied and their products, and then its result.
 JointScan = Callable[["list[Tensor] | None"], tuple[Sequence[tuple[Tensor, Tensor]], Any]]
 
-# A recurrence: takes the constant matrix, and its products if they are known from an earlier pass.
-# Its gradient to known products must be the whole one, through all later steps.
+# A recurrence through one matrix. It takes the constant matrix, and its products if they are known
+# from an earlier pass. Its gradient with respect to known products must be the total one, including
+# the effect on all later steps.
 Scan = Callable[[Tensor, "Tensor | None"], Products]
 
 
@@ -137,7 +139,7 @@ class _Affine(torch.autograd.Function):
 
 
 class _Recalled(_Affine):
-    """The same if the value of start + given · right is known: `start` is this value."""
+    """As `_Affine`, if start + given · right is already known: `start` holds its value."""
 
     @staticmethod
     def forward(
@@ -156,7 +158,7 @@ def _added(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
 
 
 # torch asks for the signature at every call. It finds it here and need not derive it again, which
-# would take a tenth of the batched engine's time.
+# would cost a tenth of the batched engine's time.
 for _forward in (_Affine.forward, _Recalled.forward):
     vars(_forward)["__signature__"] = inspect.signature(_forward)
 
@@ -179,14 +181,14 @@ class Product:
 class ProductTape:
     """Computes and records the products of one step, or recalls known ones.
 
-    With p̄ the gradient to a recalled product, the gradient to M is Σ p̄ ⊗ x over products M x plus
-    Σ u ⊗ p̄ over products Mᵀ u.
+    With p̄ the gradient with respect to a recalled product, the gradient with respect to M is the
+    sum of p̄ ⊗ x over products M x, and of u ⊗ p̄ over products Mᵀ u.
 
     Args:
         known: the products in the order in which an earlier tape of the same step computed them,
-            so that no matrix has to be read. None to compute them.
-        scans: whether the products of a recurrence may be one product on the tape.
-        joint: whether that holds for a recurrence through several matrices, too.
+            so no matrix has to be read. None to compute them.
+        scans: whether the products of a recurrence may be recorded as one.
+        joint: whether this also holds for a recurrence through several matrices.
     """
 
     def __init__(
@@ -197,11 +199,11 @@ class ProductTape:
         self.products: list[Product] = []
 
     def recall(self) -> Tensor | None:
-        """Return the value of the product that comes next, if it is known."""
+        """Return the value of the next product if it is known, else None."""
         return None if self._known is None else self._known[len(self.products)]
 
     def scan(self, slots: Sequence[tuple[RecordedOperator, bool]], scan: JointScan) -> Any:
-        """Return what a recurrence through several matrices yields; record its products."""
+        """Return the result of a recurrence through several matrices; record its products."""
         first = len(self.products)
         known = None if self._known is None else self._known[first : first + len(slots)]
         pairs, found = scan(None if known is None else list(known))
@@ -223,8 +225,8 @@ class ProductTape:
         known = self.recall()
         known = found if known is None else known
         if known is None:
-            # Without gradients, the same call without what torch does around its own functions,
-            # which would take a third of the time of a small step.
+            # Without gradients, skip torch's handling of custom functions, which would take a third
+            # of the time of a small step.
             affine = _Affine.apply if torch.is_grad_enabled() else _Affine.forward
             value = affine(_zero(given), given, right)
         else:
@@ -239,7 +241,7 @@ class RecordedOperator(Operator):
     Args:
         tensor: the matrices.
         index: their index on the tape; None for matrices that are fixed.
-        tape: records the products.
+        tape: the tape that records the products.
     """
 
     def __init__(self, tensor: Tensor, index: int | None, tape: ProductTape) -> None:
@@ -256,7 +258,7 @@ class RecordedOperator(Operator):
         return self.tape.record(self.index, True, u, self.constant)
 
     def recall(self) -> Tensor | None:
-        """Return the value of the next product, if it is known."""
+        """Return the value of the next product if it is known, else None."""
         return self.tape.recall()
 
     def known(self, given: Tensor, value: Tensor, *, transposed: bool = False) -> Tensor:
@@ -270,7 +272,7 @@ class RecordedOperator(Operator):
         return RecordedOperator(constant, None, self.tape)
 
     def scan(self, scan: Scan, *, transposed: bool = False) -> Any:
-        """Return what a recurrence yields, its products as one; None if the tape takes no scans."""
+        """Return the result of a recurrence, as one product; None if the tape takes no scans."""
         if not self.tape.scans:
             return None
         products = scan(self.constant, self.tape.recall())
@@ -280,12 +282,12 @@ class RecordedOperator(Operator):
 
 
 def scan_together(slots: Slots, scan: JointScan) -> Any:
-    """Return what a recurrence through several matrices yields, or None if it must be plain loops.
+    """Return the result of a recurrence through several matrices; None if it must be plain loops.
 
     Args:
-        slots: the operators of its products, each with whether the products are Mᵀ u.
-        scan: the recurrence. Its gradient to known products must be the whole one, through all
-            later products.
+        slots: the operators of its products, each with a flag for products Mᵀ u.
+        scan: the recurrence. Its gradient with respect to known products must be the total one,
+            through all later products.
     """
     recorded = [(o, transposed) for o, transposed in slots if isinstance(o, RecordedOperator)]
     if len(recorded) < len(slots) or not recorded or not recorded[0][0].tape.joint:

@@ -21,7 +21,7 @@ class Pool(ABC):
         feedback: the feedbacks with which it makes sense, the usual one first; empty if any is
             valid.
         grows: whether candidates enter the rule one at a time, unless the user says otherwise.
-            Right for a pool that nobody curated: many of its terms harm a rule until other terms
+            Suits a pool that nobody curated: many of its terms harm a rule until other terms
             balance them.
     """
 

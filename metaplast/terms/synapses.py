@@ -36,8 +36,8 @@ class Synapses:
         operator: the matrix, [episode, row, column].
         signals: the vectors of each population, [episode, occurrence, neuron]; without the
             occurrence axis in the results of `occurrences`.
-        weight: of each occurrence: 1 for a sum, 1/K for a mean over K samples.
-        scalars: what the system sends to all synapses, such as a reward, by name,
+        weight: the weight of each occurrence: 1 for a sum, 1/K for a mean over K samples.
+        scalars: numbers that the system sends to all synapses, such as a reward, by their names,
             [episode, occurrence]; [episode] in the results of `occurrences`.
         arriving: how many occurrences come with an input: `pre.activity` is exactly zero at all
             later ones, so products with it need not be formed there. None if it may never be zero.

@@ -137,8 +137,8 @@ class Term:
     def locality(self) -> str:
         """The locality label printed in tables.
 
-        A term that needs only scalars of the system beside each synapse's own signals and weight is
-        "local + broadcast scalar".
+        A term that needs only scalars of the system besides each synapse's own signals and weight
+        is "local + broadcast scalar".
         """
         if not self._is_local_formula:
             return "non-local"
@@ -249,7 +249,7 @@ def _eligible_part(monomial: Monomial, kept: Eligibility, synapses: Synapses) ->
 
 
 def _at(synapses: Synapses, k: int) -> Synapses:
-    """Return the synapses at occurrence k alone."""
+    """Return the synapses at occurrence k only."""
     signals = {key: value[:, k : k + 1] for key, value in synapses.signals.items()}
     scalars = {name: value[:, k : k + 1] for name, value in synapses.scalars.items()}
     return Synapses(synapses.operator, signals, scalars=scalars)

@@ -111,7 +111,7 @@ def _spelled(tau: float) -> str:
 
 
 def trace_of(signal: Signal) -> Trace | None:
-    """Return what a signal follows if it is a trace, else None."""
+    """Return what a trace follows; None if the signal is not a trace."""
     found = _KIND.fullmatch(signal.kind)
     if found is None:
         return None
@@ -122,7 +122,7 @@ def trace_of(signal: Signal) -> Trace | None:
 
 
 def scalar_trace_of(name: str) -> tuple[str, float] | None:
-    """Return which scalar a scalar's name follows, and τ, if it is a trace; else None."""
+    """Return the scalar that a trace of this name follows, and τ; None if it is not a trace."""
     found = _KIND.fullmatch(name)
     if found is None or found["function"]:
         return None

@@ -88,7 +88,7 @@ class Mapped(_Vector):
         return " * ".join(parts)
 
     def value(self, read: Callable[[Signal], Tensor]) -> Tensor:
-        """Return its value, from a function that returns the value of a signal."""
+        """Return its value, given a function that returns the value of a signal."""
         parts = [FUNCTIONS[name].apply(read(signal)) for signal, name in self.factors]
         return parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
@@ -159,7 +159,7 @@ def _product_of_powers(one: str, other: str) -> str | None:
 
 
 def _order(signal: Signal) -> tuple[int, str]:
-    """Return where a signal stands in a product: y before e, then other kinds by name."""
+    """Return the sort key of a signal in a product: y before e, then other kinds by name."""
     kinds = ("activity", "error")
     return (kinds.index(signal.kind) if signal.kind in kinds else len(kinds), signal.kind)
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 from rich.table import Table
 
 from metaplast.base.bands import BAND, Band
-from metaplast.base.tables import new_table
+from metaplast.base.tables import add_broken_column, first_that_fits, new_table
 from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED, Result, unsupported
 from metaplast.meta.signs import sign_of
 from metaplast.rules.recovery import Recovery
 from metaplast.terms.term import Term
 
-# The narrowest terminal in which a table of terms has every column.
+# The narrowest terminal in which a table of terms has every column, if they fit.
 WIDE = 130
 _FEW = ("term", "θ", "change of {score}")
 _ALL = ("term", "formula", "θ searched", "θ", "", "change of {score}", "locality")
+# The columns of a table of terms, from all of them to the fewest.
+_CHOICES = (
+    _ALL,
+    tuple(name for name in _ALL if name != "θ searched"),
+    tuple(name for name in _ALL if name not in ("θ searched", "locality")),
+    _FEW,
+)
 
 
 def growth_table(result: Result) -> Table:
@@ -42,20 +52,25 @@ def terms_table(result: Result, width: int = WIDE) -> Table:
 
     Args:
         result: the discovery's.
-        width: the width of the terminal. A narrow one shows only names, θ and effects, unbroken;
-            dropped terms are those without θ.
+        width: the width of the terminal. A narrow one shows only names, θ and effects, unbroken, as
+            does any in which the others do not fit; dropped terms are those without θ.
     """
-    table, columns = new_table("Terms"), _ALL if width >= WIDE else _FEW
+    rows = [_term_row(result, term) for term in result.searched.terms]
+    choices = _CHOICES if width >= WIDE else (_FEW,)
+    return first_that_fits((_table_of(rows, each, result.score.name) for each in choices), width)
+
+
+def _table_of(rows: Sequence[Mapping[str, str]], columns: Sequence[str], score: str) -> Table:
+    """Return some columns of the table of terms."""
+    table = new_table("Terms")
     for column in columns:
+        if column == "formula":
+            add_broken_column(table, column, [row[column] for row in rows])
+            continue
         right = column.startswith(("θ", "change"))
-        table.add_column(
-            column.format(score=result.score.name),
-            justify="right" if right else "left",
-            # A formula may be longer than any terminal is wide.
-            overflow="fold",
-            no_wrap=column != "formula",
-        )
-    for row in (_term_row(result, term) for term in result.searched.terms):
+        justify: Literal["right", "left"] = "right" if right else "left"
+        table.add_column(column.format(score=score), justify=justify, overflow="fold", no_wrap=True)
+    for row in rows:
         style = "dim" if row[""] == "dropped" else None
         table.add_row(*(row[column] for column in columns), style=style)
     return table

@@ -284,6 +284,26 @@ def test_a_term_that_only_a_lucky_fit_needed_goes():
     assert selection.fit.kept == (HEBBIAN,)
 
 
+@pytest.mark.parametrize(("later", "kept"), [(0.5, (GATED, HEBBIAN)), (0.599, (HEBBIAN,))])
+def test_a_term_that_the_smaller_rule_turns_out_to_need_comes_back(later, kept):
+    # The best fit was lucky. Then nothing misses the gated term, until the rule without it learns.
+    calls = []
+
+    def fit(terms):
+        calls.append(tuple(terms))
+        mean = 0.2 + 0.4 * (HEBBIAN in terms)
+        if tuple(terms) == (HEBBIAN,):
+            mean = 0.599 if calls.count((HEBBIAN,)) == 1 else later
+        if len(calls) == 1:
+            mean = 0.9
+        return Fit(tuple(terms), theta_of(terms), torch.full((EPISODES,), mean))
+
+    selection = chosen(fit, (GATED, HEBBIAN), least=0.002)
+    assert selection.fit.kept == kept
+    assert set(selection.missed) == (set(kept) if len(kept) > 1 else set())
+    assert set(selection.spare) == set(range(len(TERMS))) - set(kept)
+
+
 @pytest.mark.parametrize("lucky", [True, False])
 def test_a_term_put_back_must_be_better_on_other_tasks_too(lucky):
     def fit(kept, tasks="validation"):

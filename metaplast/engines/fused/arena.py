@@ -111,9 +111,7 @@ def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> _Shapes:
     queries, lost = padded(sizes.queries), padded(sizes.lost)
     only, factors = (
         int(gradient),
-        4
-        + max(_slow_jobs(program.forward), _slow_jobs(program.backward))
-        + 2 * program.relaxation.sweeps,
+        4 + max(_slow_jobs(program.forward), _slow_jobs(program.backward)) + 2 * program.sweeps,
     )
     return {
         "w": (weights,),
@@ -149,7 +147,7 @@ def _slow_jobs(side: Side) -> int:
 
 def _relaxing_shapes(program: Program) -> _Shapes:
     """Return the shape of each array of a relaxation, see `Relaxing`."""
-    n, net = program.relaxation.sweeps, program.net
+    n, net = program.sweeps, program.net
     total, outputs = (int(net.pads[1:].sum()), int(net.widths[-1])) if n else (0, 0)
     hidden = total - int(net.pads[-1]) if n else 0
     shapes = dict.fromkeys(("p", "e", "p_bar"), (n, total))

@@ -20,19 +20,34 @@ from metaplast.engines.fused.engine import TOLERANCES, ReversalError, Settings
 from metaplast.engines.fused.episode import Episode, Given, Matrices
 from metaplast.engines.fused.jit import load
 from metaplast.engines.fused.program import Program, build
-from metaplast.engines.fused.served import is_of_pixels, lowest_error, stack_of, traces_of
+from metaplast.engines.fused.served import (
+    is_of_pixels,
+    lowest_error,
+    source_of,
+    stack_of,
+    traces_of,
+)
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 
 _build = lru_cache(maxsize=64)(build)
-_ready: set[np.dtype] = set()
+# The kernels that are loaded, see `run_smallest`.
+_ready: set[tuple[torch.dtype, bool]] = set()
 
 
-def run_smallest(dtype: torch.dtype) -> None:
-    """Unroll the smallest possible episode, so that numba compiles the kernel or loads it."""
-    learner = Learner(FullyConnected((1, 1)), ())
+def run_smallest(dtype: torch.dtype, relaxes: bool = False) -> None:
+    """Unroll the smallest possible episode, so that numba compiles a kernel or loads it.
+
+    Args:
+        dtype: of its numbers.
+        relaxes: whether activities relax, which is another kernel.
+    """
+    stack = FullyConnected((1, 1))
+    if relaxes:
+        stack = FullyConnected((1, 1, 1), feedback_name="predictive-coding:strict,n=1")
+    learner = Learner(stack, ())
     state = learner.draw(1, torch.Generator(), dtype)
     x = torch.zeros(1, 1, 1, dtype=dtype, device="cpu")
     label = torch.zeros(1, 1, dtype=torch.int64, device="cpu")
@@ -42,12 +57,13 @@ def run_smallest(dtype: torch.dtype) -> None:
     Batch(problem, Settings(threads=1), True).run_all()
 
 
-def _prepare(dtype: torch.dtype) -> None:
-    """Prepare the kernel for a number type."""
-    name = str(dtype).removeprefix("torch.")
+def _prepare(dtype: torch.dtype, relaxes: bool) -> None:
+    """Prepare the kernel for a number type, and for activities that relax or do not."""
+    name, kind = str(dtype).removeprefix("torch."), ["relaxing"] if relaxes else []
     load(
-        unroll.run_episode, partial(run_smallest, dtype), "metaplast.engines.fused.compiling", name
-    )
+        unroll.run_episode, partial(run_smallest, dtype, relaxes),
+        "metaplast.engines.fused.compiling", name, *kind,
+    )  # fmt: skip
 
 
 class Batch:
@@ -82,9 +98,10 @@ class Batch:
 
     def run(self) -> Outcome:
         """Unroll all episodes."""
-        if self.dtype not in _ready:
-            _prepare(self.problem.theta.dtype)
-            _ready.add(self.dtype)
+        kernel = self.problem.theta.dtype, source_of(stack_of(self.learner)) == "relaxed"
+        if kernel not in _ready:
+            _prepare(*kernel)
+            _ready.add(kernel)
         self.run_all()
         loss, accuracy = (
             torch.from_numpy(self.results[:, i].copy()) for i in (unroll.LOSS, unroll.ACCURACY)

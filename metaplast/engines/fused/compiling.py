@@ -1,4 +1,4 @@
-"""Compile the fused kernel for the number types given as arguments; see `jit.load`."""
+"""Compile a kernel of the fused engine: `DTYPE [relaxing]`; see `jit.load`."""
 
 import gc
 import sys
@@ -11,5 +11,4 @@ from metaplast.engines.fused.batch import run_smallest
 if __name__ == "__main__":
     module_ends_with_parent()
     gc.disable()  # Garbage collection would take a sixth of the compile time.
-    for name in sys.argv[1:]:
-        run_smallest(getattr(torch, name))
+    run_smallest(getattr(torch, sys.argv[1]), "relaxing" in sys.argv)

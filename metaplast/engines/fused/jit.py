@@ -6,6 +6,7 @@ This module imports numba; it is imported only when the engine is first used.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import event
+from numba import extending
+from numba.core import event, types
 
 from metaplast import scans
 from metaplast.base.family import run_module
@@ -53,12 +55,19 @@ class Kernel:
 
     def _jit(self, function: Callable[..., Any], *, cached: bool) -> Any:
         njit: Any = numba.njit  # numba's stub omits two of the options.
-        # Wrappers of inner functions would be compiled for nothing. The caller owns every array, so
-        # counting references to them (`_nrt`) would only cost time, above all compile time.
+        # Wrappers of inner functions would be compiled for nothing.
         return njit(
-            fastmath=set(self._flags), error_model="numpy", nogil=True, cache=cached,
-            no_cpython_wrapper=not cached, no_cfunc_wrapper=True, _nrt=False,
-        )(function)  # fmt: skip
+            **self.options, cache=cached, no_cpython_wrapper=not cached, no_cfunc_wrapper=True
+        )(function)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of each function."""
+        # The caller owns every array, so counting references to them (`_nrt`) would only cost time,
+        # above all compile time.
+        return {
+            "fastmath": set(self._flags), "error_model": "numpy", "nogil": True, "_nrt": False,
+        }  # fmt: skip
 
     def _fingerprint(self) -> str:
         files = (sorted(p.glob("*.py")) if p.is_dir() else [p] for p in self._sources)
@@ -77,6 +86,32 @@ def inlined(function: Function) -> Function:
     at each level of calls, so deep nesting would multiply the compile time.
     """
     return cast(Function, numba.njit(inline="always")(function))
+
+
+def where_given(field: str, function: Function, otherwise: Function) -> Function:
+    """Return a function of the kernel that is one of two, by whether a program has some part.
+
+    Only the one that is called is compiled.
+
+    Args:
+        field: the part of the program, which is the first argument; None if it has none.
+        function: for programs that have it.
+        otherwise: for programs that have none, with the same arguments.
+    """
+
+    def called(*arguments: Any) -> Any:
+        raise NotImplementedError
+
+    def choose(*arguments: Any) -> Any:
+        """Return what to compile for arguments of some numba types."""
+        program = arguments[0]
+        found = program.types[program.fields.index(field)]
+        return otherwise if isinstance(found, types.NoneType) else function
+
+    choose.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    options: Any = _kernel.options
+    extending.overload(called, jit_options=options)(choose)
+    return cast(Function, called)
 
 
 class _NotOnDiskError(Exception):

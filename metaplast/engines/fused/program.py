@@ -146,7 +146,12 @@ class Program(NamedTuple):
     lost: Integers
     maps: Integers
     traces: Traces
-    relaxation: Relaxation
+    relaxation: Relaxation | None
+
+    @property
+    def sweeps(self) -> int:
+        """Number of sweeps of a relaxation; 0 if nothing relaxes."""
+        return 0 if self.relaxation is None else self.relaxation.sweeps
 
 
 def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:

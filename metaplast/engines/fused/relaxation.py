@@ -20,7 +20,7 @@ class Relaxation(NamedTuple):
         sigma: the kind of activation there.
         is_softmax: true.
         eta: the step of a sweep.
-        sweeps: their number; 0 if nothing relaxes.
+        sweeps: their number.
         constants: see `make_tools`.
     """
 
@@ -32,8 +32,8 @@ class Relaxation(NamedTuple):
     constants: npt.NDArray[Any]
 
     @classmethod
-    def of(cls, stack: FullyConnected, pads: list[int], number: Any) -> Relaxation:
-        """Return the relaxation of a stack.
+    def of(cls, stack: FullyConnected, pads: list[int], number: Any) -> Relaxation | None:
+        """Return the relaxation of a stack; None if nothing relaxes.
 
         Args:
             stack: the stack.
@@ -41,7 +41,7 @@ class Relaxation(NamedTuple):
             number: the type of the numbers.
         """
         given, sigma = stack.feedback.relaxation, stack.nonlinearity
-        given = given if source_of(stack) == "relaxed" else None
+        if given is None or source_of(stack) != "relaxed":
+            return None
         sizes, constants = np.array(pads[1:], np.int64), make_tools(sigma.beta, 1, number)[0]
-        eta, sweeps = (0.0, 0) if given is None else (given.eta, given.n)
-        return cls(sizes, KINDS[sigma.kind], True, number(eta), sweeps, constants)
+        return cls(sizes, KINDS[sigma.kind], True, number(given.eta), given.n, constants)

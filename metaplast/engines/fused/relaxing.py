@@ -2,11 +2,14 @@
 
 The loops are those of `metaplast.scans.relaxation_kernel`, on padded layers. The sweeps are not
 kept: the backward sweep repeats them with the weights before the step, which it has at hand.
+
+Compiling all this takes a third of the time that the rest of the kernel takes. So there are two
+kernels: in that of learners whose activities do not relax, these functions do nothing.
 """
 
 from __future__ import annotations
 
-from metaplast.engines.fused.jit import compiled, inlined
+from metaplast.engines.fused.jit import inlined, where_given
 from metaplast.engines.fused.memory import Memory
 from metaplast.engines.fused.program import Numbers, Program
 from metaplast.scans.relaxation_kernel import adjoint_of_one, relax_one
@@ -19,6 +22,7 @@ _MOVED_BAR, _ACTIVITY_BAR = range(2)
 def _relax_into(p: Program, m: Memory, label: int, base: int, errors: Numbers) -> None:
     """Relax a step's activities; write the errors of layers 1 … L."""
     net, s, r, room = p.net, m.signals, p.relaxation, m.relaxing
+    assert r is not None
     hidden, total = room.d.shape[1], room.p.shape[1]
     room.target[:] = 0
     room.target[label] = 1
@@ -31,8 +35,7 @@ def _relax_into(p: Program, m: Memory, label: int, base: int, errors: Numbers) -
     )  # fmt: skip
 
 
-@compiled
-def relax(p: Program, m: Memory, label: int, base: int) -> None:
+def _relax(p: Program, m: Memory, label: int, base: int) -> None:
     """Set the relaxed activities y and the errors e of a step."""
     net, s, room = p.net, m.signals, m.relaxing
     e = base + net.e[1]
@@ -42,10 +45,10 @@ def relax(p: Program, m: Memory, label: int, base: int) -> None:
         s[base + net.y[1] + i] = s[base + net.f[1] + i] + last[i]
 
 
-@compiled
-def relax_adjoint(p: Program, m: Memory, label: int, base: int) -> None:
+def _relax_adjoint(p: Program, m: Memory, label: int, base: int) -> None:
     """Carry the adjoints of y and e to those of f, z, and the products of the sweeps."""
     net, s, d, r, room = p.net, m.signals, m.adjoints, p.relaxation, m.relaxing
+    assert r is not None
     hidden, total, f = room.d.shape[1], room.p.shape[1], base + net.f[1]
     _relax_into(p, m, label, base, room.layers[_ERRORS])
     moved, rows = room.hidden[_MOVED_BAR], room.layers
@@ -66,8 +69,7 @@ def relax_adjoint(p: Program, m: Memory, label: int, base: int) -> None:
         d[net.z[1] + i] += rows[_NET_BAR, i]
 
 
-@compiled
-def relaxation_factors(
+def _relaxation_factors(
     p: Program, m: Memory, layer: int, term: int, height: int, width: int
 ) -> int:
     """Record Σ p̄ ⊗ d + Σ e ⊗ q̄ of all sweeps, which a step adds to the adjoint of a W."""
@@ -82,3 +84,17 @@ def relaxation_factors(
             m.right[(term + 1) * width + j] = room.q_bar[sweep, pre + j]
         term += 2
     return term
+
+
+def _nothing(p: Program, m: Memory, label: int, base: int) -> None:
+    """Do what activities that do not relax need: nothing."""
+
+
+def _no_factors(p: Program, m: Memory, layer: int, term: int, height: int, width: int) -> int:
+    """Record nothing."""
+    return term
+
+
+relax = where_given("relaxation", _relax, _nothing)
+relax_adjoint = where_given("relaxation", _relax_adjoint, _nothing)
+relaxation_factors = where_given("relaxation", _relaxation_factors, _no_factors)
