@@ -45,7 +45,7 @@ def _kept(name: str, count: int) -> ThreadPoolExecutor:
     """Return the kept threads with a name.
 
     All of them have begun, and while torch is on one thread: one that is late would keep torch's
-    number of threads for ever.
+    number of threads as long as it is kept.
 
     Raises:
         RuntimeError: if the system allows no more threads.
@@ -78,7 +78,7 @@ if hasattr(os, "register_at_fork"):
 def _submitted(
     name: str, count: int, calls: Sequence[Callable[[], Result]]
 ) -> list[Future[Result]]:
-    """Begin calls on kept threads; an empty list if the system allows no more threads."""
+    """Start calls on kept threads; return an empty list if the system allows no more threads."""
     begun: list[Future[Result]] = []
     try:
         pool = _kept(name, count)
