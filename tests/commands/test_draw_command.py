@@ -64,7 +64,8 @@ def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
         (["--algorithm=force", "--task=arm:2"], "unknown algorithm 'force'"),
         (["--costs=1,2,3"], "needs as many costs"),
         (["--neurons=0"], "neurons must be at least 1"),
-        (["--training=0"], "must be at least 1"),
+        (["--training=0"], "must be at least 1, not 0"),
+        (["--training=1000000000000000000000"], "does not have enough memory; lower --neurons"),
         (["--seed=-1"], "--seed must be"),
         (["--learn=-1"], "--learn must be a number of generations"),
         (["--candidates=3"], "--candidates must be at least 4"),
@@ -79,6 +80,13 @@ def test_a_mistake_is_told_in_one_sentence(wrong, sentence, tmp_path, capsys):
     assert printed.startswith("error: ")
     assert sentence in printed
     assert not out.exists()
+
+
+def test_the_largest_target_has_a_figure(tmp_path):
+    target, out = tmp_path / "curve.csv", tmp_path / "out"
+    target.write_text("x,y\n1e9,-1e9\n-1e9,0\n")
+    assert guard(draw_command.main, [str(target), *SMALL, f"--out={out}"]) == 0
+    assert (out / "drawn.png").stat().st_size > 5_000
 
 
 LEARN = ["--learn=2", "--candidates=4", "--curves=2"]
