@@ -78,14 +78,13 @@ class Band:
         Raises:
             DataError: if the data are something else.
         """
-        missing = {"mean": math.nan, "low": -math.inf, "high": math.inf}
         check(isinstance(data, Mapping), f"{where} must be an object with mean, low and high")
-        ends = {name: data.get(name, "nothing") for name in missing}
-        found = {
-            name: missing[name] if value is None else number(value, f"{name} of {where}")
-            for name, value in ends.items()
-        }
-        return cls(**found)
+
+        def end(name: str, missing: float) -> float:
+            value = data.get(name, "nothing")
+            return missing if value is None else number(value, f"{name} of {where}")
+
+        return cls(end("mean", math.nan), end("low", -math.inf), end("high", math.inf))
 
     @property
     def points(self) -> str:

@@ -125,11 +125,11 @@ def unfinished(folder: AnyPath) -> tuple[list[tuple[str, str]], dict[str, Any]]:
         ]
         settings = entry(data, "settings", dict, "the file")
         check(bool(settings), "the file has no settings")
-        return found, settings
     except DataError:
         raise UserError(
             f"{folder / RUN} is damaged; begin the inference again without --resume."
         ) from None
+    return found, settings
 
 
 def digest(recording: Recording) -> str:

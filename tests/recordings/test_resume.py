@@ -71,8 +71,9 @@ def test_no_fit_is_made_twice_and_nothing_changes(tmp_path, monkeypatch):
 
 def test_a_damaged_line_and_all_after_it_are_fitted_again(tmp_path):
     begun = KeptJournal(tmp_path)
+    at = Parameters(np.array([0.5, math.nan]), 1.0, 1.0, {2: np.ones((1, 2))}, (0.1,))
     for key in ("first", "second", "third"):
-        begun.keep(key, plain(Parameters(np.array([0.5, math.nan]), 1.0, 1.0, {2: np.ones((1, 2))}, (0.1,))))
+        begun.keep(key, plain(at))
     first, second, third = (tmp_path / FITS).read_text("utf-8").splitlines()
     good = json.loads(second)
     spoiled = [with_value(good, p, v) for p in paths_in(good) for v in (None, "x", 0.25, [], {})]
