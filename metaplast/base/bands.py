@@ -7,14 +7,16 @@ column heads that show the level take it from here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from metaplast.base.bootstrap import bca_bands
+from metaplast.base.plain_data import check, number
 from metaplast.base.seeds import numpy_generator
 
 Numbers = npt.NDArray[np.float64]
@@ -65,9 +67,24 @@ class Band:
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def to_json(self) -> dict[str, float | None]:
-        """Return mean, low and high for a JSON file; None for an end that is open (infinite)."""
-        ends = {"low": self.low, "high": self.high}
-        return {"mean": self.mean, **{k: v if math.isfinite(v) else None for k, v in ends.items()}}
+        """Return mean, low and high for a JSON file; None for what is not finite: an open end."""
+        ends = {"mean": self.mean, "low": self.low, "high": self.high}
+        return {name: value if math.isfinite(value) else None for name, value in ends.items()}
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> Band:
+        """Return the band that `to_json` wrote; an end that is None is open.
+
+        Raises:
+            DataError: if the data are something else.
+        """
+        check(isinstance(data, Mapping), f"{where} must be an object with mean, low and high")
+
+        def end(name: str, missing: float) -> float:
+            value = data.get(name, "nothing")
+            return missing if value is None else number(value, f"{name} of {where}")
+
+        return cls(end("mean", math.nan), end("low", -math.inf), end("high", math.inf))
 
     @property
     def points(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from metaplast.base.errors import UserError, unknown_name
+from metaplast.base.errors import UserError, require, shown, unknown_name
 
 OWN = "metaplast"
 
@@ -162,7 +162,16 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
 
 
 def match(name: str, known: Mapping[str, Item]) -> Item | None:
-    """Return the item with this name or alias, ignoring case; None if there is none."""
+    """Return the item with this name or alias, ignoring case; None if there is none.
+
+    Raises:
+        UserError: if the name is not text.
+    """
+    require(
+        isinstance(name, str),
+        f"a name must be text, got {shown(name)} ({type(name).__name__}); give one of the names as "
+        f"a string.",
+    )
     return _by_lower_case(known).get(name.lower())
 
 

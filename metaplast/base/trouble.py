@@ -26,6 +26,8 @@ _MEMORY_WORDS = (
     "integer multiplication overflow",
     "invalid buffer size",
     "array is too big",
+    "maximum allowed dimension exceeded",
+    "maximum allowed size exceeded",
 )
 _THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
 

@@ -85,11 +85,12 @@ def main(arguments: Sequence[str]) -> None:
     own, again = own_folder(options.out, "compare", resumable=False), "the same command"
     with own as folder, continued_by(console, again):
         found = _compare(console, entrants, tasks, notes, quiet=options.quiet)
+        # Shown first, so that it is shown even if it cannot be written.
+        if not options.json:
+            _show(console, found)
         page = write_files(folder, found)
     if options.json:
         print_json(plain(found) | {"page": str(page)})
-    else:
-        _show(console, found)
     if not options.quiet:
         console.out(f"Page: {page}")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.console import Console
 
-from metaplast.base.errors import UserError, require, require_seed
+from metaplast.base.errors import require, require_seed
 from metaplast.base.files import csv_text, write_atomically, write_json, write_text
 from metaplast.batch_jobs.queue import cores
 from metaplast.commands._ends import continued_by
@@ -139,11 +139,12 @@ def main(arguments: Sequence[str]) -> None:
         if options.learn:
             simulation = options.simulation(_better(start, options, folder / "search", console))
         run = _watched(simulation, folder, console)
+        # Shown first, so that it is shown even if it cannot be written.
+        if not options.json:
+            console.out(_told(run))
         _write(run, simulation, options, folder)
         if options.json:
             print_json(_found(run) | {"folder": str(folder)})
-        else:
-            console.out(_told(run))
         console.out(f"Figure, drawn curve and readouts in {folder}")
 
 
@@ -215,7 +216,7 @@ def _write(run: Run, simulation: Simulation, options: DrawOptions, folder: Path)
     """Write the results.
 
     Raises:
-        UserError: if the folder cannot be written to.
+        FileError: if the folder cannot be written to.
     """
     import numpy as np
 
@@ -227,18 +228,15 @@ def _write(run: Run, simulation: Simulation, options: DrawOptions, folder: Path)
         for name, value in asdict(options).items()
         if name not in ("out", "json")
     }
-    try:
-        write_json(
-            folder / "run.json",
-            {**_found(run), "settings": settings, "algorithm": asdict(run.lane.algorithm)},
-        )
-        rows = zip(run.drawn_at, *run.position.T, strict=True)
-        drawn = ({"step": int(step), "x": x, "y": y} for step, x, y in rows)
-        write_text(folder / "drawn.csv", csv_text(drawn))
-        write_atomically(
-            folder / "readouts.npz",
-            lambda stream: np.savez(stream, W_1=run.mastery, W_2=run.exploration),
-        )
-        save_figure(drawing_figure(run, simulation.target), folder / "drawn")
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}.") from None
+    write_json(
+        folder / "run.json",
+        {**_found(run), "settings": settings, "algorithm": asdict(run.lane.algorithm)},
+    )
+    rows = zip(run.drawn_at, *run.position.T, strict=True)
+    drawn = ({"step": int(step), "x": x, "y": y} for step, x, y in rows)
+    write_text(folder / "drawn.csv", csv_text(drawn))
+    write_atomically(
+        folder / "readouts.npz",
+        lambda stream: np.savez(stream, W_1=run.mastery, W_2=run.exploration),
+    )
+    save_figure(drawing_figure(run, simulation.target), folder / "drawn")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaplast.base.errors import require
+from metaplast.base.errors import require, shown
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.tasks.derived import request_of
 from metaplast.tasks.source import EpisodeSplit
@@ -15,8 +15,13 @@ def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
     records the sizes of its episodes.
 
     Raises:
-        UserError: if the split was made for other sizes.
+        UserError: if the split was made for other sizes, or is none.
     """
+    require(
+        all(hasattr(split, side) for side in ("train", "test", "held_out")),
+        f"split must be what source.split(config.request) returns, got {shown(split)} "
+        f"({type(split).__name__}); pass inputs and targets, or a source, as data=….",
+    )
     wanted = config.request
     for sampler in (split.train, split.test):
         made = request_of(sampler)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from metaplast.base.bands import Band
 from metaplast.discovery.result import Result, versions
 from metaplast.discovery.run_config import config_digest
 from metaplast.meta.evaluation import Evaluation
@@ -30,14 +29,14 @@ def _tests(result: Result) -> dict[str, Any]:
     """Return the evaluations on held-out tasks."""
     return {
         "heldout": {name: _evaluated(each) for name, each in result.heldout.items()},
-        "without": {name: _ends(result.loss_without(name)) for name in result.without},
-        "added": {name: _ends(result.gain_with(name)) for name in result.added},
+        "without": {name: result.loss_without(name).to_json() for name in result.without},
+        "added": {name: result.gain_with(name).to_json() for name in result.added},
     }
 
 
 def _evaluated(evaluation: Evaluation) -> dict[str, Any]:
     return {
-        **_ends(evaluation.band),
+        **evaluation.band.to_json(),
         "loss": _finite_mean(evaluation.loss),
         "non_finite": evaluation.non_finite,
     } | _by_steps(evaluation)
@@ -49,7 +48,7 @@ def _selection(result: Result) -> dict[str, Any]:
         "errors": result.errors,
         **({"taus": [each.to_json() for each in result.taus]} if result.taus else {}),
         "tried": [
-            {"stage": each.stage, "terms": list(each.terms), **_ends(each.score)}
+            {"stage": each.stage, "terms": list(each.terms), **each.score.to_json()}
             for each in result.tried
         ],
         "trials": [asdict(trial) for trial in result.trials],
@@ -80,11 +79,7 @@ def _run(result: Result) -> dict[str, Any]:
 def _by_steps(evaluation: Evaluation) -> dict[str, Any]:
     """Return the score for each number of steps; nothing if all episodes have the same."""
     found = evaluation.by_steps
-    return {"by_steps": {str(k): _ends(band) for k, band in found.items()}} if found else {}
-
-
-def _ends(band: Band) -> dict[str, float]:
-    return {"mean": band.mean, "low": band.low, "high": band.high}
+    return {"by_steps": {str(k): band.to_json() for k, band in found.items()}} if found else {}
 
 
 def _recovery(result: Result) -> dict[str, Any] | None:

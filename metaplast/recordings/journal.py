@@ -20,6 +20,7 @@ from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, write_json
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.plain_data import DataError, check, entry
 from metaplast.recordings.pieces import Parameters
 from metaplast.recordings.recording import Recording
 
@@ -83,7 +84,7 @@ class KeptJournal(Journal):
         line = self._lines[self._next]
         if line["key"] != key:
             self._lines = self._lines[: self._next]
-            text = "".join(json.dumps(line) + "\n" for line in self._lines)
+            text = "".join(_line(each["key"], each["fit"]) for each in self._lines)
             (self._folder / FITS).write_text(text, "utf-8")
             return None
         self._next += 1
@@ -92,10 +93,9 @@ class KeptJournal(Journal):
 
     def keep(self, key: str, fit: Mapping[str, Any]) -> None:
         """Write a fit as the next line."""
-        line = {"key": key, "fit": dict(fit)}
         with (self._folder / FITS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        self._lines.append(line)
+            stream.write(_line(key, fit))
+        self._lines.append({"key": key, "fit": dict(fit)})
         self._next = len(self._lines)
 
     def remove(self) -> None:
@@ -117,12 +117,19 @@ def unfinished(folder: AnyPath) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     )
     data = read_json(folder / RUN, "an interrupted inference")
     try:
-        found = [(str(each["path"]), str(each["digest"])) for each in data["recordings"]]
-        return found, dict(data["settings"])
-    except (KeyError, TypeError, ValueError):
+        known = entry(data, "recordings", list, "the file")
+        check(bool(known), "the file names no recordings")
+        found = [
+            (entry(each, "path", str, "a recording"), entry(each, "digest", str, "a recording"))
+            for each in known
+        ]
+        settings = entry(data, "settings", dict, "the file")
+        check(bool(settings), "the file has no settings")
+    except DataError:
         raise UserError(
             f"{folder / RUN} is damaged; begin the inference again without --resume."
         ) from None
+    return found, settings
 
 
 def digest(recording: Recording) -> str:
@@ -162,17 +169,30 @@ def _numbers(text: Sequence[Any]) -> Numbers:
     return np.frombuffer(base64.b64decode(text[1]), dtype="<f8").reshape(text[0]).astype(float)
 
 
+def _line(key: str, fit: Mapping[str, Any]) -> str:
+    """Return a fit as a line with a digest of itself."""
+    line = {"key": key, "fit": dict(fit)}
+    return json.dumps(line | {"digest": _digest(line)}) + "\n"
+
+
+def _digest(line: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(line).encode()).hexdigest()[:16]
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a file, and cut off an incomplete last line."""
+    """Return the complete, undamaged lines of a file, and cut off the rest of the file.
+
+    The rest is fitted again, as are lines of versions that wrote no digests.
+    """
     if not path.is_file():
         return []
     raw, found, end = path.read_bytes(), [], 0
     for line in raw.splitlines(keepends=True):
         try:
             data = json.loads(line) if line.endswith(b"\n") else None
-            if not (isinstance(data, dict) and isinstance(data["key"], str) and data["fit"]):
+            if not isinstance(data, dict) or data.pop("digest") != _digest(data):
                 break
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, RecursionError):
             break
         found.append(data)
         end += len(line)

@@ -133,7 +133,7 @@ def _length_rows(run: FinishedRun) -> list[tuple[str, list[tuple[str, str]]]]:
     found = {name: entry.get("by_steps", {}) for name, entry in run.summary["heldout"].items()}
     rows = []
     for steps in found[DISCOVERED]:
-        bands = [Band(**each[steps]) for each in found.values()]
+        bands = [Band.from_json(each[steps], steps) for each in found.values()]
         texts = [(run.scale.text(band.mean), run.scale.interval(band)) for band in bands]
         rows.append((steps, [(typographic(mean), typographic(ends)) for mean, ends in texts]))
     return rows

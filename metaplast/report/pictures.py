@@ -75,7 +75,7 @@ def _complexity(run: FinishedRun) -> list[Picture]:
     # The chosen rule was measured several times; the last one counts.
     chosen = max((i for i, each in enumerate(tried) if set(each["terms"]) == kept), default=-1)
     rules = [
-        Size(len(each["terms"]), Band(each["mean"], each["low"], each["high"]), i == chosen)
+        Size(len(each["terms"]), Band.from_json(each, "a tried rule"), i == chosen)
         for i, each in enumerate(tried)
     ]
     scale = run.scale

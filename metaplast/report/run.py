@@ -16,7 +16,6 @@ from metaplast.base.bands import Band, Numbers
 from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, read_json_in
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.base.plain_data import check, entry
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
@@ -26,18 +25,13 @@ from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.meta.signs import sign_of
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
+from metaplast.report.run_checks import check_origin, check_summary
 from metaplast.rules.rule import Rule
 from metaplast.systems.objective import Objective
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
 
-# The parts of the summary that a report reads, with their types.
-_SUMMARY: Mapping[str, type | tuple[type, ...]] = {
-    "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
-    "held_out": str, "engine": str, "test_episodes": int, "non_finite_episodes": int,
-    "seconds": (int, float),
-}  # fmt: skip
 # A curve is about this many times as long as the window of its running mean.
 WINDOWS = 10
 
@@ -152,8 +146,7 @@ class FinishedRun:
 
     def band(self, group: str, name: str) -> Band:
         """Return a band of the summary: of "heldout", "without" or "added"."""
-        entry = self.summary[group][name]
-        return Band(entry["mean"], entry["low"], entry["high"])
+        return Band.from_json(self.summary[group][name], name)
 
     def effect(self, term: Term) -> str:
         """Return how the held-out score changes without a kept or with a dropped term, in words."""
@@ -226,9 +219,8 @@ def read_run(folder: AnyPath, terms: Iterable[Term] = ()) -> FinishedRun:
             summary.get("config") in (None, config_digest(asked.config)),
             f"{folder / CONFIG} was changed after the run; put it back, or start a new run.",
         )
-        for key, kind in _SUMMARY.items():
-            found: Any = entry(summary, key, kind, SUMMARY)
-            check(bool(found) or key != "heldout", f"{SUMMARY} has no held-out test")
+        check_summary(summary)
+        check_origin(config, rule)
         rows = _rows((folder / HISTORY).read_text(encoding="utf-8"))
         names = list(summary["before_refit"])
         candidates = tuple(own[name] if name in own else get_term(name) for name in names)

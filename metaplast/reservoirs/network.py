@@ -157,7 +157,8 @@ class Schedule:
         """
         coerce(self)
         for name in ("period", "training", "test", "lag", "mastery_every"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1.")
+            count = getattr(self, name)
+            require(count >= 1, f"{name} must be at least 1, not {count}.")
         require(
             self.period % self.mastery_every == 0,
             f"period must be a multiple of mastery_every = {self.mastery_every}, "

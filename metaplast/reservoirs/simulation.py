@@ -9,8 +9,10 @@ import numpy as np
 
 from metaplast.base.bands import Numbers
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
-from metaplast.base.errors import require
+from metaplast.base.errors import UserError, require
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.plain_data import DataError
+from metaplast.reservoirs.kept import read_kept
 from metaplast.reservoirs.lanes import Lane, coefficients, most_outputs, start
 from metaplast.reservoirs.mastery import InverseCorrelation
 from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule, draw
@@ -230,15 +232,22 @@ class Simulation:
             UserError: if it is damaged, or of another simulation.
         """
         data = load_checkpoint(as_path(path))
+        # As text, so that a damaged file may hold anything.
         require(
-            data.get("of") == self._identity(),
+            str(data.get("of")) == str(self._identity()),
             f"{path} belongs to a simulation with other settings; give another folder.",
         )
+        try:
+            kept = read_kept(data, self._arrays(), self.inverses, self.schedule)
+        except DataError as error:
+            raise UserError(
+                f"{path} is a damaged checkpoint ({error}); remove it, and the run starts again."
+            ) from None
         for name, array in self._arrays().items():
-            array[...] = data["arrays"][name].numpy()
-        for lane, count in data["counts"].items():
-            self.inverses[int(lane)].count = count
-        self.step = data["step"]
+            array[...] = kept.arrays[name]
+        for lane, count in kept.counts.items():
+            self.inverses[lane].count = count
+        self.step = kept.step
         self._noise = Noise(self.dynamics, self.outputs, self.seed, self._block)
         self._noise.skip(min(self.step, self.schedule.learning) // self._block)
 

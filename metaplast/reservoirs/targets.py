@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.base.errors import UserError, require, require_seed
+from metaplast.base.errors import UserError, require, require_seed, shown
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.seeds import numpy_generator
 
+# Targets may have numbers up to this size: figures and squared distances need smaller ones than
+# float64 can hold.
+_MOST = 1e9
 # Scales the butterfly to the published size.
 _LARGEST = 14.4734
 
@@ -55,8 +59,8 @@ def random_curve(steps: int, seed: int) -> Numbers:
 def read_points(path: AnyPath) -> Numbers:
     """Return the points of a file, [point, 2].
 
-    A CSV file has two columns, x and y, with or without a header. An NPZ file has an array
-    `points` [point, 2], or two arrays `x` and `y`.
+    A CSV file has the columns x and y: in any order and beside others if its first row names them,
+    else only these two. An NPZ file has an array `points` [point, 2], or two arrays `x` and `y`.
 
     Raises:
         UserError: if the file is missing or damaged, or does not contain such points.
@@ -64,7 +68,8 @@ def read_points(path: AnyPath) -> Numbers:
     path = as_path(path, "target")
     try:
         points = _from_npz(path) if path.suffix == ".npz" else _from_csv(path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error, zipfile.BadZipFile,
+            zlib.error) as error:  # fmt: skip
         raise UserError(
             f"{path} is not a target: it must be a CSV file with the columns x and y, or an NPZ "
             f"file with an array points [point, 2] or the arrays x and y ({error})."
@@ -76,10 +81,10 @@ def checked(points: object, name: str) -> Numbers:
     """Return points as finite float64 numbers, [point, 2].
 
     Raises:
-        UserError: if they are something else, or fewer than two.
+        UserError: if they are something else, or fewer than two, or one is too large.
     """
     try:
-        found = np.asarray(points, float)
+        found = _real(points)
     except (TypeError, ValueError):
         found = np.empty(0)
     require(
@@ -87,7 +92,26 @@ def checked(points: object, name: str) -> Numbers:
         f"{name} must hold at least two points with two numbers each, [point, 2].",
     )
     require(bool(np.isfinite(found).all()), f"{name} contains numbers that are not finite.")
+    most = float(np.abs(found).max())
+    require(
+        most <= _MOST,
+        f"{name} has numbers as large as {most:.3g}, but at most {_MOST:g} can be drawn; give the "
+        f"points in another unit.",
+    )
     return found
+
+
+def _real(values: object) -> Numbers:
+    """Return an array of float64.
+
+    Raises:
+        TypeError: if the values are text, dates or complex numbers.
+        ValueError: if the rows have different lengths.
+    """
+    found = np.asarray(values)
+    if found.dtype.kind not in "iufO":
+        raise TypeError(f"numbers are needed, got {found.dtype}")
+    return found.astype(float)
 
 
 def resampled(points: Numbers, steps: int) -> Numbers:
@@ -102,13 +126,22 @@ def resampled(points: Numbers, steps: int) -> Numbers:
 
 
 def _from_csv(path: AnyPath) -> Numbers:
-    with as_path(path).open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.reader(stream) if row]
-    if rows and not _is_number(rows[0][0]):
-        rows = rows[1:]
+    with as_path(path).open(encoding="utf-8-sig", newline="") as stream:
+        rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
     if any(len(row) != len(rows[0]) for row in rows):
         raise ValueError("its rows have different numbers of cells")
+    if rows and not any(map(_is_number, rows[0])):
+        names, *rows = rows
+        places = _places([name.strip().lower() for name in names])
+        rows = [[row[place] for place in places] for row in rows]
     return np.array([[float(cell) for cell in row] for row in rows])
+
+
+def _places(names: list[str]) -> list[int]:
+    """Return the places of the columns x and y."""
+    if names.count("x") != 1 or names.count("y") != 1:
+        raise ValueError(f"its first row names the columns {shown(', '.join(names))}")
+    return [names.index("x"), names.index("y")]
 
 
 def _is_number(cell: str) -> bool:
@@ -122,5 +155,5 @@ def _is_number(cell: str) -> bool:
 def _from_npz(path: AnyPath) -> Numbers:
     with as_path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         if "points" in arrays:
-            return np.asarray(arrays["points"], float)
-        return np.stack([np.asarray(arrays["x"], float), np.asarray(arrays["y"], float)], 1)
+            return _real(arrays["points"])
+        return np.stack([_real(arrays["x"]), _real(arrays["y"])], 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,8 @@ from metaplast.base.errors import UserError, require
 
 # Where the arm is fixed.
 SHOULDER = (0.0, -2.0)
+# So that squared distances stay finite.
+_LONGEST = 1e9
 _LENGTHS = {"2": (1.8, 1.8), "3": (1.8, 1.2, 0.6)}
 _HELP = "write pen, arm:2, arm:3, or arm: and at least two lengths, such as arm:1.8,1.2,0.6"
 
@@ -34,12 +35,12 @@ class Task:
         """Check the lengths.
 
         Raises:
-            UserError: if there is only one length, or one is not positive and finite.
+            UserError: if there is only one length, or one is not positive, or too large.
         """
         require(len(self.lengths) != 1, "an arm needs at least two segments.")
         require(
-            all(math.isfinite(each) and each > 0 for each in self.lengths),
-            f"the lengths of an arm must be positive and finite, not {self.lengths}.",
+            all(0 < each <= _LONGEST for each in self.lengths),
+            f"the lengths of an arm must be positive and at most {_LONGEST:g}, not {self.lengths}.",
         )
 
     @property

@@ -1,9 +1,11 @@
 """`metaplast draw`: a run on a target of one's own, its files, and mistakes."""
 
+import errno
 import json
 
 import numpy as np
 import pytest
+from support import fail_to_write
 
 from metaplast.commands import draw as draw_command
 from metaplast.commands import guard
@@ -64,7 +66,8 @@ def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
         (["--algorithm=force", "--task=arm:2"], "unknown algorithm 'force'"),
         (["--costs=1,2,3"], "needs as many costs"),
         (["--neurons=0"], "neurons must be at least 1"),
-        (["--training=0"], "must be at least 1"),
+        (["--training=0"], "must be at least 1, not 0"),
+        (["--training=1000000000000000000000"], "does not have enough memory; lower --neurons"),
         (["--seed=-1"], "--seed must be"),
         (["--learn=-1"], "--learn must be a number of generations"),
         (["--candidates=3"], "--candidates must be at least 4"),
@@ -79,6 +82,25 @@ def test_a_mistake_is_told_in_one_sentence(wrong, sentence, tmp_path, capsys):
     assert printed.startswith("error: ")
     assert sentence in printed
     assert not out.exists()
+
+
+def test_the_largest_target_has_a_figure(tmp_path):
+    target, out = tmp_path / "curve.csv", tmp_path / "out"
+    target.write_text("x,y\n1e9,-1e9\n-1e9,0\n")
+    assert guard(draw_command.main, [str(target), *SMALL, f"--out={out}"]) == 0
+    assert (out / "drawn.png").stat().st_size > 5_000
+
+
+def test_a_result_that_cannot_be_written_is_shown(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    fail_to_write(monkeypatch, "run.json", errno.ENOSPC)
+    assert guard(draw_command.main, [*SMALL, f"--out={out}"]) == 2
+    printed = capsys.readouterr()
+    assert "Deviation in the test" in printed.out
+    assert printed.err.count("\n") == 1
+    assert f"free some space there, then continue with the same command with --out {out}" in (
+        printed.err
+    )
 
 
 LEARN = ["--learn=2", "--candidates=4", "--curves=2"]

@@ -1,13 +1,14 @@
 """`metaplast show`, `metaplast compare`, and `metaplast` alone."""
 
 import csv
+import errno
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 import torch
-from support import FORWARD, assert_is_one_sentence, named
+from support import FORWARD, assert_is_one_sentence, fail_to_write, named
 
 import metaplast.commands
 from metaplast.base.bands import Band
@@ -248,6 +249,14 @@ def test_the_page_is_complete_and_loads_nothing(run, runs, tmp_path):
         assert f"{100 * rule['accuracy']['mean']:.1f} %" in text
         assert all(term in text for term in rule["theta"])
     assert "Where they come from" in text
+
+
+def test_scores_that_cannot_be_written_are_shown(run, runs, tmp_path, monkeypatch):
+    fail_to_write(monkeypatch, "compare.json", errno.ENOSPC)
+    code, text, errors = run(compare, runs / "one", runs / "two", "--out", tmp_path / "out")
+    assert code == 2
+    assert "Accuracy on 6" in text
+    assert errors.splitlines()[-1].startswith("error: cannot write")
 
 
 @pytest.mark.parametrize(

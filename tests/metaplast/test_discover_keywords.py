@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import Clouds, assert_is_one_sentence, named
+from support import Clouds, assert_is_one_sentence, named, refusal
 
 import episodes
 from metaplast import Discovery, DiscoveryConfig, EpisodeSplit, Recurrent, discover
@@ -147,3 +147,8 @@ def test_a_system_is_given_by_its_name(system):
     with pytest.raises(UserError, match="by its name") as caught:
         discover(system=system, terms="oja")
     assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("split", [(torch.rand(9, 4), torch.arange(9) % 3), "digits", 3, object])
+def test_what_is_no_split_is_refused(split):
+    assert "pass inputs and targets, or a source, as data=" in refusal(discover, split=split)

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 import pytest
-from support import assert_is_one_sentence, run_forked
+from support import assert_is_one_sentence, refusal, run_forked
 
 from metaplast.base import registry
 from metaplast.base.errors import UserError
@@ -416,6 +416,11 @@ def test_a_miss_suggests_the_nearest(text, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         choose_terms(text)
     assert_is_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("name", [None, 3, 1.5, True, b"oja", ["oja"], get_term("oja")])
+def test_what_is_no_text_is_no_name(name):
+    assert "a name must be text" in refusal(get_term, name)
 
 
 def test_a_term_named_twice_is_refused():

@@ -1,11 +1,12 @@
 """An interrupted inference continues where it stopped, to the same numbers."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 from recorded import planted
-from support import entries
+from support import entries, paths_in, with_value, without
 
 from metaplast.base.errors import UserError
 from metaplast.commands import guard
@@ -68,6 +69,23 @@ def test_no_fit_is_made_twice_and_nothing_changes(tmp_path, monkeypatch):
         assert len((tmp_path / FITS).read_bytes().splitlines()) == len(lines)
 
 
+def test_a_damaged_line_and_all_after_it_are_fitted_again(tmp_path):
+    begun = KeptJournal(tmp_path)
+    at = Parameters(np.array([0.5, math.nan]), 1.0, 1.0, {2: np.ones((1, 2))}, (0.1,))
+    for key in ("first", "second", "third"):
+        begun.keep(key, plain(at))
+    first, second, third = (tmp_path / FITS).read_text("utf-8").splitlines()
+    good = json.loads(second)
+    spoiled = [with_value(good, p, v) for p in paths_in(good) for v in (None, "x", 0.25, [], {})]
+    spoiled += [without(good, path) for path in paths_in(good)]
+    for text in (*map(json.dumps, spoiled), "{", "", "[" * 100_000):
+        (tmp_path / FITS).write_text("\n".join([first, text, third, ""]), "utf-8")
+        again = KeptJournal(tmp_path)
+        assert again.recall("first") is not None
+        assert again.recall("second") is None
+        assert (tmp_path / FITS).read_text("utf-8") == first + "\n"
+
+
 @pytest.mark.slow
 def test_the_command_is_interrupted_and_resumed(recording, tmp_path, monkeypatch, capsys):
     arguments = ["--terms=xy,W", "--quiet"]
@@ -104,8 +122,11 @@ def test_what_cannot_be_resumed_is_one_sentence(recording, tmp_path, monkeypatch
     data = json.loads((out / RUN).read_text())
     (out / RUN).write_text(json.dumps(data | {"settings": {"nerve": 1}}))
     assert "begun by another version" in told()
-    (out / RUN).write_text("{}")
-    assert "is damaged" in told()
+    wrong = ({}, {"recordings": []}, {"recordings": {}}, {"settings": {}}, {"settings": []})
+    first = data["recordings"][0]
+    for more in (*wrong, *({"recordings": [first | {name: None}]} for name in first)):
+        (out / RUN).write_text(json.dumps((data | more) if more else {}))
+        assert "is damaged" in told()
     (out / RUN).write_text(json.dumps(data))
     write_recording(recording, planted("xy=0", **SIZE).arrays)
     assert "has changed since the inference began" in told()

@@ -1,11 +1,14 @@
 """The fused simulation computes what a plain loop does, survives what explodes, and resumes."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import refusal
+import torch
+from support import paths_in, refusal, with_value, without
 
+from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.reservoirs.algorithm import Algorithm, published, repaired
 from metaplast.reservoirs.lanes import Lane
 from metaplast.reservoirs.mastery import PENDING, InverseCorrelation
@@ -115,6 +118,26 @@ def test_an_interrupted_simulation_continues_to_the_same_digits(finished, tmp_pa
     assert "belongs to a simulation with other settings" in refusal(
         other.load, tmp_path / CHECKPOINT
     )
+
+
+def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path):
+    lanes = LANES[2:3]
+    path, begun = tmp_path / CHECKPOINT, simulate(lanes)
+    begun.save(path)
+    good = load_checkpoint(path)
+    wrong = [None, "x", -1, 2.5, True, [], {}, torch.zeros(2), math.inf]
+    paths = [p for p in paths_in(good) if p[0] != "of"]
+    assert len(paths) > 20
+    spoiled = [with_value(good, path, value) for path in paths for value in wrong]
+    spoiled += [without(good, path) for path in paths]
+    spoiled += [with_value(good, ("counts", "0"), PENDING), with_value(good, ("step",), 7)]
+    for data in spoiled:
+        save_checkpoint(path, data)
+        assert "is a damaged checkpoint" in refusal(begun.load, path)
+        assert begun.step == 0
+    for value in wrong:
+        save_checkpoint(path, with_value(good, ("of", "seed"), value))
+        assert "other settings" in refusal(begun.load, path)
 
 
 def test_what_explodes_is_named_and_the_others_go_on(finished):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import refusal
 
-from metaplast.reservoirs.targets import butterfly, read_points, resampled
+from metaplast.reservoirs.targets import butterfly, checked, read_points, resampled
 from metaplast.reservoirs.tasks import PEN, Task, get_task
 
 
@@ -36,7 +36,8 @@ def test_a_task_is_written_as_it_is_read(text):
     assert get_task("arm:1.8,1.8") == get_task("arm:2")
 
 
-@pytest.mark.parametrize("text", ["pencil", "pen:2", "arm", "arm:", "arm:4", "arm:x,y", "arm:1,-1"])
+@pytest.mark.parametrize("text", ["pencil", "pen:2", "arm", "arm:", "arm:4", "arm:x,y", "arm:1,-1",
+                                  "arm:nan,1", "arm:1e308,1e308"])  # fmt: skip
 def test_other_tasks_are_refused(text):
     assert refusal(get_task, text)
 
@@ -65,8 +66,26 @@ def test_targets_are_read_from_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "contents", ["", "1,2", "x,y\n1,2", "1,2\n3", "1,2\n3,four", "1,2,3\n4,5,6", "1,2\nnan,3"]
-)
+    "contents",
+    [
+        "0,0\n1,0\n0,1", "\ufeff0,0\n1,0\n0,1", "x,y\r\n0,0\r\n1,0\r\n0,1\r\n",
+        "y,x\n0,0\n0,1\n1,0", "t, X, Y\n0,0,0\n1,1,0\n2,0,1\n , ,\n",
+    ],
+)  # fmt: skip
+def test_columns_are_taken_by_their_names_and_no_point_is_lost(contents, tmp_path):
+    path = tmp_path / "target.csv"
+    path.write_text(contents, encoding="utf-8")
+    np.testing.assert_array_equal(read_points(path), [[0, 0], [1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "", "1,2", "x,y\n1,2", "1,2\n3", "1,2\n3,four", "1,2,3\n4,5,6", "1,2\nnan,3",
+        "O,0\n1,0\n0,1", "a,b\n0,0\n1,0", "x,x\n0,0\n1,0", "x,y,x\n0,0,1\n1,0,1",
+        "0,0\n1e308,0", f"0,0\n{'1' * 140_000},0",
+    ],
+)  # fmt: skip
 def test_damaged_targets_are_refused(contents, tmp_path):
     path = tmp_path / "target.csv"
     path.write_text(contents)
@@ -74,3 +93,26 @@ def test_damaged_targets_are_refused(contents, tmp_path):
     assert "none.csv" in refusal(read_points, tmp_path / "none.csv")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04")
     assert "bad.npz" in refusal(read_points, tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.array([[0, 1j], [1, 1]]), np.array([["0", "1"], ["1", "1"]]),
+        np.array([["2020-01-01", "2020-01-02"]] * 2, "datetime64[D]"), [[0, 1], [2]], None, "xy",
+    ],
+)  # fmt: skip
+def test_what_is_no_real_number_is_not_drawn(points, tmp_path):
+    assert "two numbers each" in refusal(checked, points, "target")
+    if isinstance(points, np.ndarray):
+        np.savez_compressed(tmp_path / "points.npz", points=points)
+        assert "points.npz is not a target" in refusal(read_points, tmp_path / "points.npz")
+
+
+def test_a_damaged_compressed_target_is_refused(tmp_path):
+    path = tmp_path / "points.npz"
+    np.savez_compressed(path, points=np.random.default_rng(0).normal(size=(50, 2)))
+    raw = bytearray(path.read_bytes())
+    raw[100:140] = bytes(40)
+    path.write_bytes(raw)
+    assert "points.npz is not a target" in refusal(read_points, path)
