@@ -212,10 +212,12 @@ class Coefficients:
         return ", ".join(map(number_text, self.values(name)))
 
     def range_text(self, name: str) -> str:
-        """Return a term's coefficient, or its range over the layers, as text."""
+        """Return a term's coefficient, or its range over the layers, as text.
+
+        If all layers show the same number, it is written once.
+        """
         values = self.values(name)
-        ends = values if len(values) == 1 else [min(values), max(values)]
-        return " … ".join(map(number_text, ends))
+        return " … ".join(dict.fromkeys(map(number_text, (min(values), max(values)))))
 
     def _place(self, name: str) -> int:
         require(name in self.names, f"θ has no term {name}, only {', '.join(self.names)}.")

@@ -188,6 +188,8 @@ def test_a_coefficient_is_printed_in_one_way():
     assert [theta.range_text("decay") for theta in (SHARED, ONE, TWO)] == [
         "-0.25", "-0.25", "-0.25 … 1",
     ]  # fmt: skip
+    # So is that of sites that have the same number.
+    assert TWO.range_text(NAMES[1]) == "0"
 
 
 def test_tables_name_a_column_for_each_site():
