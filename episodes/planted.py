@@ -66,7 +66,6 @@ class PlantedSampler(DerivedSampler):
 
     teacher: Learner
     theta: Tensor
-    is_thread_safe = False  # The teacher computes on all threads.
 
     def digest(self) -> str:
         """Return a digest of the images, the planted rule and the network that labels them."""
