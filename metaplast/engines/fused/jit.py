@@ -100,7 +100,8 @@ def where_given(field: str, function: Function, otherwise: Function) -> Function
     """
 
     def called(*arguments: Any) -> Any:
-        raise NotImplementedError
+        """Stand for one of the two in compiled code; Python never calls this."""
+        raise NotImplementedError("only compiled code calls this")
 
     def choose(*arguments: Any) -> Any:
         """Return what to compile for arguments of some numba types."""
