@@ -32,6 +32,11 @@ def new_table(title: str, caption: str | None = None, **options: Any) -> Table:
     )
 
 
+def add_whole_column(table: Table, head: str, *, right: bool) -> None:
+    """Add a column whose cells are never broken, with text on the left or on the right."""
+    table.add_column(head, justify="right" if right else "left", overflow="fold", no_wrap=True)
+
+
 def add_broken_column(table: Table, head: str, texts: Iterable[str]) -> None:
     """Add a column whose texts, such as formulas, may be broken into lines, but not into letters.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND
-from metaplast.base.tables import add_broken_column, first_that_fits, new_table
+from metaplast.base.tables import add_broken_column, add_whole_column, first_that_fits, new_table
 from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED
 from metaplast.report.run import FinishedRun
@@ -103,8 +102,7 @@ def _table_of(columns: list[_Column], rows: Mapping[Term, Mapping[str, str]]) ->
         if column.fold:
             add_broken_column(table, column.head, [row[column.head] for row in rows.values()])
         else:
-            justify: Literal["right", "left"] = "right" if column.right else "left"
-            table.add_column(column.head, justify=justify, overflow="fold", no_wrap=True)
+            add_whole_column(table, column.head, right=column.right)
     for row in rows.values():
         style = "dim" if row["θ"] == "dropped" else None
         table.add_row(*(row[column.head] for column in columns), style=style)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from rich.table import Table
 
 from metaplast.base.bands import BAND, Band
-from metaplast.base.tables import add_broken_column, first_that_fits, new_table
+from metaplast.base.tables import add_broken_column, add_whole_column, first_that_fits, new_table
 from metaplast.discovery.config import all_constrained
 from metaplast.discovery.result import DISCOVERED, Result, unsupported
 from metaplast.meta.signs import sign_of
@@ -66,10 +65,9 @@ def _table_of(rows: Sequence[Mapping[str, str]], columns: Sequence[str], score: 
     for column in columns:
         if column == "formula":
             add_broken_column(table, column, [row[column] for row in rows])
-            continue
-        right = column.startswith(("θ", "change"))
-        justify: Literal["right", "left"] = "right" if right else "left"
-        table.add_column(column.format(score=score), justify=justify, overflow="fold", no_wrap=True)
+        else:
+            right = column.startswith(("θ", "change"))
+            add_whole_column(table, column.format(score=score), right=right)
     for row in rows:
         style = "dim" if row[""] == "dropped" else None
         table.add_row(*(row[column] for column in columns), style=style)
