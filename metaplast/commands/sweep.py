@@ -140,7 +140,11 @@ def main(arguments: Sequence[str]) -> None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
             seed: Any = saved.get(FIRST_SEED)
-            require(isinstance(seed, int), f"{folder} is not the folder of a sweep.")
+            require(
+                isinstance(seed, int),
+                f"{folder} is not the folder of a sweep; give --resume the folder that metaplast "
+                f"sweep wrote.",
+            )
             jobs = replace(jobs, extra=partial(judge, seed=seed))
             run_grid("sweep", jobs, queue, _show, data=options.json)
         return
