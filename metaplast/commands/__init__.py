@@ -118,4 +118,4 @@ def _explain(names: Sequence[str], arguments: Sequence[str]) -> None:
     if arguments and arguments[0] not in ("-h", "--help"):
         raise unknown_name("command", arguments[0], names)
     others = [name for name in names if f"metaplast {name}" not in NEXT]
-    print(f"{NEXT}\nOther commands: {', '.join(others)}.")
+    print(f"{NEXT}\nOthers: {', '.join(others)}.")

@@ -248,4 +248,6 @@ def main(arguments: Sequence[str]) -> None:
         write_json(options.json, rows)
     if failed:
         name, reason = next(iter(failed.items()))
-        raise UserError(f"{amount(len(failed), 'rows')} failed, the first being {name}: {reason}")
+        raise UserError(
+            f"{amount(len(failed), 'rows of the table')} failed, the first being {name}: {reason}"
+        )
