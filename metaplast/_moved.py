@@ -116,5 +116,5 @@ class _Loader(Loader):
 def install() -> None:
     """Make old names importable; `metaplast` calls this once."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # First: a folder of the old name may be left, with nothing in it but compiled files.
+        # First, because a folder with the old name and only compiled files may be left over.
         sys.meta_path.insert(0, _Finder())

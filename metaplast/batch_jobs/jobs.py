@@ -28,7 +28,7 @@ from metaplast.meta.record import Record
 from metaplast.watch.estimate import TimeLeft
 
 JOBS = "jobs.json"
-# A job's summary with what `Jobs.extra` adds; it is written last, so it marks the job as finished.
+# A job's summary and the entries of `Jobs.extra`; written last, so it marks the job as finished.
 DONE = "job.json"
 
 # Returns entries to add to a job's summary.
@@ -41,7 +41,7 @@ class Jobs:
 
     Attributes:
         folder: holds one run folder for each job.
-        configs: what to run, by name; the name becomes the folder's.
+        configs: the discoveries to run, by name; the name becomes the folder's.
         extra: a module-level function of a result, whose entries are added to the job's summary.
     """
 
@@ -145,7 +145,7 @@ class Heartbeat(Observer):
         self._left = TimeLeft()
 
     def begin(self, discovery: Discovery) -> None:
-        """Count what earlier parts of the run have done."""
+        """Count the episodes that earlier parts of the run have done."""
         self._left.begin(discovery)
         self._beat()
 

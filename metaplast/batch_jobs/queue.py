@@ -1,11 +1,11 @@
-"""A queue of calls: in worker processes on this machine's cores, on Ray, or one by one here.
+"""A queue of calls, run in worker processes on this machine's cores, on Ray, or one by one here.
 
 The caller gets the name and answer of each call as it ends, and a tick now and then. An error
 becomes an answer {"error": sentence}, so that one failed call does not stop the others. Workers end
 with their parent. An interrupt lets each worker save its state, and starts nothing new.
 
-The queue keeps nothing: its users write their results to files and leave out the calls whose
-results exist. A worker may write a `ProgressFile` for the process that waits for it.
+The queue stores no results: its users write them to files, and leave out the calls whose results
+exist. A worker may write a `ProgressFile` for the process that waits for it.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ class Queue:
 
     @contextmanager
     def kept(self, most: int) -> Iterator[Run]:
-        """Yield a `run` that may be called again: its workers end with the context, not before.
+        """Yield a `run` that may be called repeatedly; its workers live until the context ends.
 
-        A worker takes seconds to load what the first call needs.
+        Starting workers for each run would cost seconds, because they load torch again.
 
         Args:
             most: calls in one run.
@@ -153,7 +153,7 @@ class Workers:
     """Worker processes of this machine, which end with the context; each starts when needed.
 
     Args:
-        number: the most at once.
+        number: the largest number of workers.
     """
 
     def __init__(self, number: int) -> None:
@@ -170,7 +170,7 @@ class Workers:
         self._executor.shutdown(cancel_futures=True)
 
     def run(self, function: Function, calls: Calls, tick: Tick = no_tick) -> Answers:
-        """Run calls; see `Queue`. After a reader that stopped early, the workers do no more."""
+        """Run calls; see `Queue`. If the caller stops reading early, interrupt the workers."""
         futures: dict[Future[Answer], str] = {}
         try:
             with interrupts_held():
@@ -194,7 +194,7 @@ class Workers:
 
 
 def _interrupt_workers() -> None:
-    """Interrupt the workers: Ctrl-C reaches them too, a signal to this process alone does not."""
+    """Interrupt the workers: unlike Ctrl-C, a signal to this process does not reach them."""
     for child in multiprocessing.active_children():
         # A worker may end in the meantime.
         with contextlib.suppress(ProcessLookupError):
@@ -203,7 +203,7 @@ def _interrupt_workers() -> None:
 
 
 def _begin_worker() -> None:
-    """Make a worker end with its parent, and its call end, its state saved, at an interrupt."""
+    """Make a worker end with its parent, and let an interrupt end its call with its state saved."""
     worker_ends_with_parent()
     for each in INTERRUPTS:
         signal.signal(each, _stop)

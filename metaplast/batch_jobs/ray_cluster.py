@@ -12,7 +12,7 @@ from metaplast.base.threads import torch_on_one_thread
 from metaplast.base.trouble import explained
 from metaplast.base.workers import Workers
 
-# How often Ray computes a call again whose worker has died.
+# How often Ray repeats a call whose worker has died.
 _RETRIES = 2
 
 
@@ -62,8 +62,11 @@ def on_cluster(
         function: a module-level function.
         calls: arguments of each call, by name.
         address: the address of the cluster.
-        tick: called about every so many seconds.
-        seconds: between two ticks.
+        tick: called about every `seconds` while calls run.
+        seconds: time between two ticks.
+
+    Raises:
+        UserError: if Ray is not installed, or there is no cluster.
     """
     with connected(address) as ray:
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(guard)

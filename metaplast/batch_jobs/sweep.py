@@ -95,7 +95,7 @@ class Run:
 
     @property
     def complexity(self) -> int:
-        """Size of the formulas of the rule's terms; see `selection.complexity`."""
+        """Size of the formulas of the rule's terms; see `metaplast.terms.complexity`."""
         return sum(complexity(get_term(name)) for name in self.kept)
 
     @cached_property
@@ -127,7 +127,7 @@ class Candidate:
 
     @property
     def is_equal(self) -> bool:
-        """True if its loss is not above the least loss, by the band of the paired difference."""
+        """Whether the band of the paired difference includes a loss no higher than the least."""
         return self.excess is not None and self.excess.low <= 0
 
 

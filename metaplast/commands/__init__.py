@@ -18,15 +18,15 @@ INTERRUPTED, MISTAKE = 130, 2
 # If a signal ends a process, the exit code is this plus the number of the signal.
 SIGNALLED = 128
 
-# What `metaplast` alone prints; commands that it does not name follow below it.
+# `metaplast` without arguments prints this, and then the commands that are not named here.
 NEXT = """\
 metaplast finds plasticity rules by meta-learning. What you can do:
   metaplast discover --terms bio    learn the coefficients of a known rule
   metaplast discover                find a rule among many terms, in minutes
   metaplast discover --dataset csv:FILE,target=COLUMN    ... on your own data
-  metaplast infer FILE              the rule behind recordings of activity
-  metaplast show RUN                its equation, terms and origin
-  metaplast evaluate RUN            train networks with it, beside baselines
+  metaplast infer FILE              infer the rule behind recorded activity
+  metaplast show RUN                print its equation, terms and origin
+  metaplast evaluate RUN            train networks with it and with baselines
   metaplast export RUN --to=all     save it as code, LaTeX or JSON
 Add --help to a command for its options."""
 
@@ -40,10 +40,11 @@ def command_names() -> list[str]:
 def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    A user's mistake, or a lack of memory, disk space or threads, is printed in one sentence
+    A user's mistake, or a lack of memory, disk space or threads, is reported in one sentence
     without a traceback; the exit code is 2. An interrupt gives 130, any other signal
-    128 plus its number. If nobody reads the output any more, it is dropped and the command runs to
-    its end. A command's module says in `LESS_MEMORY` what lowers the memory that it needs.
+    128 plus its number. If the reader of the output has gone, as after `| head`, further output is
+    dropped and the command runs to its end. `LESS_MEMORY` in a command's module says which options
+    lower its memory.
     """
     make_streams_safe()
     less = getattr(sys.modules.get(main.__module__), "LESS_MEMORY", "")
@@ -88,7 +89,7 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 
 
 def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the interrupt behind an error: a module that is being imported may wrap it."""
+    """Return the interrupt that caused an error, if any: an import may wrap it."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
@@ -105,7 +106,7 @@ def main() -> int:
 
 
 def find(arguments: Sequence[str]) -> Callable[[], int]:
-    """Return the function that `metaplast` runs for some arguments, with its modules loaded."""
+    """Return the function that `metaplast` runs for these arguments; its modules are loaded."""
     names = command_names()
     if arguments and arguments[0] in names:
         module = importlib.import_module(f"{__name__}.{arguments[0]}")

@@ -37,7 +37,7 @@ CLASSES, QUERIES = 5, 10
 PEERS = ("eager-loop", "jax", "jax-vmap")
 # The batched engine with a torch operation for every time step of a sequence.
 LOOPS = "batched-loops"
-# These run on the CPU, whatever the device; JAX chooses for itself.
+# Torch does not compute these: fused runs on the CPU, and JAX chooses its own device.
 ELSEWHERE = ("fused", "jax", "jax-vmap")
 # An image is seen for 5 of 50 time steps.
 RECURRENT, OUTPUTS, DELAYED = "recurrent", 10, Timing(1, 5, 50)
@@ -77,8 +77,8 @@ def check_data(case: Case) -> EpisodeSplit | None:
         return None
     require(
         case.steps >= CLASSES,
-        f"--dataset needs {CLASSES} steps or more, one for each class of an episode, got --steps "
-        f"{case.steps} first.",
+        f"--dataset needs at least {CLASSES} steps, one for each class of an episode, but --steps "
+        f"begins with {case.steps}.",
     )
     request = EpisodeRequest(
         ways=CLASSES, shots=case.steps // CLASSES, queries=QUERIES, data_root=case.data_root
@@ -124,7 +124,7 @@ def make_problem(case: Case) -> Problem:
         learner = Learner(Recurrent(widths, DELAYED, feedback_name="fixed"), terms)
     else:
         learner = Learner.on_stack(FullyConnected(WIDTHS), "fixed", terms)
-    # So small that the longest unroll stays finite; the time does not depend on the values.
+    # Small enough for the longest unroll to stay finite; the time does not depend on the values.
     theta = torch.full((len(learner.terms),), 1e-7, dtype=torch.float32, device="cpu")
     theta[0] = 1e-4
     state = learner.draw(case.episodes, torch.Generator().manual_seed(1))
@@ -157,7 +157,7 @@ def _reset_peak() -> None:
 
 
 def _device_of(case: Case) -> str:
-    """Return where a row was computed; JAX takes a GPU if it can and may."""
+    """Return where a row was computed; JAX uses a GPU if it finds one and is allowed to."""
     if case.engine.startswith("jax"):
         import jax  # type: ignore[import-not-found,unused-ignore]
 
@@ -167,7 +167,7 @@ def _device_of(case: Case) -> str:
 
 @dataclass(frozen=True)
 class _Meter:
-    """Waits for what a device computes, and reads how much of its memory was taken."""
+    """Waits until a device has finished, and reads how much of its memory is in use."""
 
     gpu: torch.device | None
 
@@ -191,14 +191,14 @@ class _Meter:
 def measure(case: Case) -> dict[str, Any]:
     """Return one row: median seconds per episode, peak memory per episode and first-call cost.
 
-    Peak memory is the memory of a call beyond what the process held before it, on the device that
-    computes. Memory for compilation is not counted.
+    Peak memory is what a call uses beyond what the process held before it, on the device that
+    computes the row. Memory for compilation is not counted.
     """
     torch.set_num_threads(case.threads)
     problem = make_problem(case)
     meter = _Meter(torch.device(case.device) if case.on_cuda else None)
     before = time.perf_counter()
-    # Compile the fused engine on a small problem: it keeps its memory for the next call.
+    # Compile the fused engine on a small problem, because it keeps a call's memory for the next.
     small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
     run, planned = make_run(case, make_problem(small) if small else problem)
     run()
@@ -220,7 +220,7 @@ def measure(case: Case) -> dict[str, Any]:
         "device": _device_of(case),
         "seconds_per_episode": statistics.median(seconds) / case.episodes,
         "best_seconds_per_episode": min(seconds) / case.episodes,
-        # Of all cores together: other processes on the machine do not count.
+        # Summed over all cores; other processes on the machine do not count.
         "cpu_seconds_per_episode": statistics.median(used) / case.episodes,
         "peak_mb_per_episode": peak / case.episodes,
         "first_call_seconds": first,

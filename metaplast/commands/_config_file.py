@@ -24,19 +24,19 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class ConfigFile(Settings):
-    """Read --config first, because it changes the defaults of other options."""
+    """The option --config, which is read first because it changes the defaults of others."""
 
     GROUP: ClassVar[str] = "run"
 
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """File with settings, TOML or the config.json of a run, or the run's folder; options given
+    """File with settings (TOML, or the config.json of a run), or the run's folder; options given
     explicitly override it."""
 
 
 def settings_in_file(
     arguments: Sequence[str], prog: str, more: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return the settings in the file that --config names; none without it.
+    """Return the settings in the file given by --config, or none without that option.
 
     Args:
         arguments: words of the command line.
@@ -53,7 +53,7 @@ def settings_in_file(
 def made_from_file(
     kind: type[Options], arguments: Sequence[str], prog: str, **values: Any
 ) -> Options:
-    """Return an instance of a command's options; an error names the file that --config names.
+    """Return an instance of a command's options; an error names the file given by --config.
 
     Raises:
         UserError: if a value does not pass the checks.

@@ -24,7 +24,7 @@ from metaplast.tasks.request import DataFolder
 
 @dataclass(frozen=True)
 class _Images(ObjectiveSettings, DataFolder):
-    """The data that the networks learn."""
+    """The data that the networks learn from."""
 
     GROUP: ClassVar[str] = "task"
 
@@ -71,9 +71,9 @@ class _Rules(Settings):
     baselines: str = "usual"
     """Known rules to compare with: usual, none, or names separated by commas."""
     fit_scale: bool = False
-    """Also compare each given rule times a factor, which is tuned like a baseline's rate."""
+    """Also compare each given rule times one factor, which is tuned like a baseline's rate."""
     seeds: int = 5
-    """Networks for each rule, each with its own weights and images."""
+    """Number of networks for each rule, each with its own weights and images."""
 
     def __post_init__(self) -> None:
         """Check the number of networks.
@@ -87,9 +87,9 @@ class _Rules(Settings):
 
 @dataclass(frozen=True)
 class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
-    """Train fresh networks online with rules and compare them, on the same data in the same order.
+    """Train fresh networks online with rules, on the same data in the same order, and compare them.
 
-    Known rules, including the baselines, first get their best coefficients on separate data.
+    The coefficients of known rules, including the baselines, are first tuned on separate data.
     """
 
     GROUP: ClassVar[str] = "run"
@@ -118,7 +118,7 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
 
     @property
     def kind(self) -> SystemKind:
-        """What makes the networks."""
+        """The kind of system that the networks are."""
         return get_system(self.system)[0]
 
     @property
@@ -155,6 +155,6 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
         require(
             system.batch == 1,
             f"evaluate trains networks one image at a time, but --system {self.system} learns "
-            f"{system.batch} at once; leave batch out.",
+            f"{system.batch} at a time; leave batch out.",
         )
         return constrained(system, self.weights)

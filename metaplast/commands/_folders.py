@@ -1,4 +1,4 @@
-"""A command's folder: made after all checks, locked, and removed if it stays empty."""
+"""The folder of a command: made after all checks, locked, and removed if it stays empty."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from metaplast.base.locks import locked
 
 @contextmanager
 def own_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> Iterator[Path]:
-    """Make and hold an empty folder: `out`, or runs/KIND-<time>.
+    """Make and lock an empty folder: `out`, or runs/KIND-<time>.
 
     If the command fails before it writes anything, the folders made here are removed again.
 
     Args:
         out: the user's folder, if any.
-        kind: the kind of the runs, in the name of a folder that is made here.
+        kind: the kind of run, for the folder's name if `out` is None.
         resumable: whether the command has `--resume`.
 
     Raises:
@@ -40,7 +40,7 @@ def own_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> I
 
 @contextmanager
 def common_folder(path: Path) -> Iterator[Path]:
-    """Make and hold a folder that may already hold results; see `own_folder`."""
+    """Make and lock a folder that may already hold results; see `own_folder`."""
     made = _missing(path)
     try:
         with locked(path, make=True):
@@ -51,12 +51,12 @@ def common_folder(path: Path) -> Iterator[Path]:
 
 
 def held(folder: Path) -> AbstractContextManager[Path]:
-    """Hold the folder of an earlier command; its reader reports a missing one."""
+    """Lock the folder of an earlier command; if it is missing, the code that reads it says so."""
     return locked(folder) if folder.is_dir() else nullcontext(folder)
 
 
 def _missing(path: Path) -> list[Path]:
-    """Return a path and its parents, deepest first, as far as they do not exist."""
+    """Return those of a path and its parents that do not exist, deepest first."""
     with contextlib.suppress(OSError):
         return [each for each in (path, *path.parents) if not each.exists()]
     return []

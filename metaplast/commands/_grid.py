@@ -22,7 +22,7 @@ from metaplast.rules.rule import Rule
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
-# More runs are probably a typing error: each has a folder and takes at least seconds.
+# More runs are probably a typing error: each has its own folder and takes seconds at least.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 # The option that a sweep saves with its jobs.
@@ -39,7 +39,7 @@ class GridOptions(JsonOption):
     GROUP: ClassVar[str] = "run"
 
     processes: int = 0
-    """Runs in parallel, one thread each; 0 for one per core."""
+    """Number of parallel runs, one thread each; 0 for one per core."""
     ray: str | None = None
     """Address of a Ray cluster to run on; auto finds one."""
 
@@ -64,7 +64,7 @@ def check_jobs(configs: Mapping[str, DiscoveryConfig], queue: Queue) -> None:
     This loads the data once, so that the workers do not all download them.
 
     Raises:
-        UserError: if one of them is missing.
+        UserError: if one of them is missing, or the memory does not suffice.
     """
     queue.check()
     # Runs of one command differ only in penalty, seed and planted rule.
@@ -88,7 +88,7 @@ def run_grid(
         jobs: all of them.
         queue: where they run.
         show: prints the results and writes the tables.
-        data: whether to print the results as JSON too, and all else on standard error.
+        data: whether to print the results as JSON too, and everything else on standard error.
 
     Raises:
         UserError: if a job failed, or this machine lacks a device.

@@ -26,7 +26,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
-# A command's own groups stand before these.
+# A command's own groups come before these.
 ORDER = ("task", "network", "rule", "search", "selection", "run")
 
 
@@ -102,7 +102,7 @@ def _in_class_order(kind: type[Any], default: Any) -> list[Option]:
     homes = {each.name: _home(kind, each.name) for each in fields(kind)}
     lineage = list(kind.__mro__)
     found = []
-    # What the command itself declares comes first.
+    # The fields that the command itself declares come first.
     for each in sorted(fields(kind), key=lambda each: lineage.index(homes[each.name])):
         if tyro.conf.Suppress in get_args(hints[each.name]):
             continue
@@ -149,7 +149,7 @@ def _docstrings(kind: type[Any]) -> Mapping[str, str]:
 
 
 def common_options(kind: type[Any], options: Sequence[Option]) -> list[Option]:
-    """Return what a command's short help shows: its `COMMON` options, or all if it has none."""
+    """Return the options in a command's short help: those in `COMMON`, or all if it has none."""
     names = getattr(kind, "COMMON", ())
     chosen = {option.name: option for option in options}
     common = [replace(chosen[name], group="common") for name in names]
@@ -166,7 +166,7 @@ def form_of(options: Sequence[Option]) -> type[Any]:
         box: Any = make_dataclass(group, [option.declaration for option in members])
         ready = all(option.default is not MISSING for option in members)
         more: Any = {"default_factory": box} if ready else {}
-        # With a text, even an empty one, tyro does not look for one in the source, over and over.
+        # Without a help text, even an empty one, tyro would search the source for one every time.
         flat = Annotated[box, tyro.conf.OmitArgPrefixes, tyro.conf.arg(help="")]
         top.append((group, flat, field(kw_only=True, **more)))
     return make_dataclass("Form", top)

@@ -1,8 +1,8 @@
 """Peers in JAX that the engines are timed against, written to be as fast as we could make them.
 
 The update of a matrix is one low-rank product: monomials with the same row vector share one column
-vector. Segments of about √steps online steps are recomputed in the backward pass, and all of it is
-compiled. A recurrent network loops over time by `lax.scan`, both forward and for its errors.
+vector. Segments of about √steps online steps are recomputed in the backward pass. The whole
+gradient is compiled. A recurrent network computes activities and errors by `lax.scan` over time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ Step = Callable[[Array, Any, Any, Any], Any]
 
 
 def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
-    """Return the gradient to θ in JAX.
+    """Return a function that computes the gradient with respect to θ in JAX.
 
     Args:
         problem: what to unroll.
         vectorised: all episodes at once by `vmap`, or only the first.
 
     Returns:
-        The compiled call to be timed, and the working memory in MB that the compiler plans.
+        The compiled function to be timed, and the working memory in MB that the compiler plans.
+
+    Raises:
+        UserError: if the peers do not support the learner.
     """
     import jax  # type: ignore[import-not-found,unused-ignore]
     import jax.numpy as jnp  # type: ignore[import-not-found,unused-ignore]
@@ -161,7 +164,7 @@ def _stack(network: FullyConnected, terms: Sequence[Term]) -> tuple[Step, Callab
 
 
 def _expanded(timing: Timing, frames: Array) -> Array:
-    """Return what a network sees at each time step, [time, …], from frames."""
+    """Return the input at each time step, [time, …], from frames."""
     import jax.numpy as jnp
 
     shown = jnp.repeat(frames, timing.show, 0)
@@ -181,7 +184,7 @@ def _activities(matrix: Array, arrived: Array) -> Array:
 
 
 def _errors(y: Array, source: Array, back: Array) -> Array:
-    """Return e_t, [time, neuron], from the error that arrives at the last step."""
+    """Return e_t = (`back` e_{t+1}) ⊙ (1 − y_t²), [time, neuron], from the last step's `source`."""
     import jax
     import jax.numpy as jnp
 
@@ -196,7 +199,7 @@ def _errors(y: Array, source: Array, back: Array) -> Array:
 
 
 def _recurrent(system: Recurrent, terms: Sequence[Term]) -> tuple[Step, Callable[..., Array]]:
-    """Return a step, and (weights, sequences) → net inputs of the output, of a network in time."""
+    """Return a step, and (weights, sequences) → output's net inputs, of a recurrent network."""
     import jax
     import jax.numpy as jnp
 

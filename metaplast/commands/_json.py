@@ -23,7 +23,7 @@ class JsonOption(Settings):
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """Print a result as indented JSON; numbers that are not finite, which it lacks, become null."""
+    """Print a result as indented JSON; non-finite numbers, which JSON lacks, become null."""
     print(json.dumps(_finite(as_json(data)), indent=2, ensure_ascii=False, allow_nan=False))
 
 

@@ -20,7 +20,7 @@ from metaplast.commands._readers import registry
 
 Options = TypeVar("Options")
 
-# What asks for help: on the common options, or on all.
+# The words that ask for help on the common options, and on all options.
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SHELLS = ("bash", "fish", "tcsh", "zsh")
@@ -51,7 +51,7 @@ def parse_early(
 ) -> Options:
     """Return the options of `kind` that decide the defaults of others, before those are read.
 
-    Help and shell completion must show all options, so they are left for later.
+    Requests for help and shell completion are ignored here, because they must show all options.
 
     Args:
         kind: the dataclass.
@@ -87,7 +87,7 @@ def parse_known(
             f"{arguments[0]} takes the name of a shell: {', '.join(_SHELLS)}.",
         )
     listed, told = options_of(kind, default), io.StringIO()
-    # Help is as wide as the terminal. A message is parsed below, so its lines must not break.
+    # Help is as wide as the terminal. An error message is parsed below, so it must not be wrapped.
     helps = any(word in (*HELP, HELP_ALL) for word in arguments)
     wide = contextlib.nullcontext() if helps else _wide()
     shown = listed
@@ -112,7 +112,7 @@ def parse_known(
 def _described(
     listed: Sequence[Option], shown: Sequence[Option], options: Mapping[str, Any]
 ) -> str:
-    """Return the description; a short help has its first paragraph, and says where the rest is."""
+    """Return the description; the short help has only its first paragraph, and names --help-all."""
     text: str = options["description"]
     left = len(listed) - len(shown)
     if not left:
@@ -122,7 +122,7 @@ def _described(
 
 
 def _wrapped(description: str) -> str:
-    """Return a description with its list broken into lines: tyro breaks only what is in boxes."""
+    """Return a description with its list wrapped: tyro wraps only the text in boxes."""
     width = shutil.get_terminal_size().columns
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent="  ") for line in description.splitlines()

@@ -1,7 +1,7 @@
 """The plain loop that the engines are timed against, as scripts usually write it.
 
-It evaluates each monomial of a formula as a full matrix and differentiates through all of it. The
-peers in JAX are in `_jax_peers.py`.
+It evaluates each monomial of a formula as a full matrix, and autograd differentiates the whole
+loop. The peers in JAX are in `_jax_peers.py`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Tensor, Tensor], li
 
 
 def require_served(learner: Learner) -> None:
-    """Check that the peers are written for a learner.
+    """Check that the peers support a learner.
 
     Raises:
-        UserError: if they are not.
+        UserError: if they do not.
     """
     served = all(
         isinstance(term.formula, Formula)
@@ -41,9 +41,9 @@ def require_served(learner: Learner) -> None:
     )
     require(
         served and learner.feedback_name == "fixed" and _is_served(learner.system),
-        "the peers of the benchmark serve stacks with softplus and recurrent networks with tanh "
-        "and one target for each sequence, with the feedback fixed, and terms without functions, "
-        "powers or memory.",
+        "the peers of the benchmark support only stacks with softplus and recurrent networks with "
+        "tanh and one target for each sequence, with the feedback fixed, and terms without "
+        "functions, powers or memory.",
     )
 
 
@@ -75,7 +75,7 @@ def ends(
 
 
 def jumps(monomial: Any, strength: Any, read: Callable[[Vector], Any]) -> Any:
-    """Return what a decay adds to the growth, for each occurrence, or once without gates."""
+    """Return the factor of a decay: one for each occurrence, or a single one without gates."""
     for gate in monomial.gates:
         strength = strength * (read(gate.left) * read(gate.right)).sum(-1)
     return strength
@@ -110,7 +110,11 @@ def _update(
 
 
 def eager_loop(problem: Problem) -> Run:
-    """Return the plain loop: one episode, autograd through the weights."""
+    """Return the plain loop over the first episode, which returns the gradient with respect to θ.
+
+    Raises:
+        UserError: if the peers do not support the learner.
+    """
     require_served(problem.learner)
     system, terms = problem.learner.system, problem.learner.terms
     if isinstance(system, Recurrent):
@@ -162,7 +166,7 @@ def _stack(
 def _recurrent(
     system: Recurrent, terms: Sequence[Term]
 ) -> tuple[Step, Callable[[Sequence[Tensor], Tensor], Tensor]]:
-    """Return a step, and (weights, sequences) → net inputs of the output, of a network in time."""
+    """Return a step, and (weights, sequences) → output's net inputs, of a recurrent network."""
     timing = system.timing
 
     def run(weights: Sequence[Tensor], frames: Tensor) -> list[Tensor]:

@@ -35,7 +35,7 @@ def require_folder(flag: str, path: Path) -> None:
     """Raise `UserError` unless files can be written into a folder, which need not exist yet."""
     require(
         path.is_dir() or not os.path.lexists(path),
-        f"{flag} needs a folder here, but {shown(str(path))} is a file; give {flag} a folder.",
+        f"{flag} must be a folder here, but {shown(str(path))} is a file; give {flag} a folder.",
     )
     there = path.resolve()
     while not there.exists():

@@ -1,4 +1,4 @@
-"""How words become values: tyro's registry of types, with our own numbers, lists and paths."""
+"""How words become values: tyro's registry of types, with our own parsers of numbers and paths."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def _several(kind: type[Any]) -> Any:
             example = "20,10" if kind is int else "0.1,0.03"
             what = "whole numbers" if kind is int else "numbers"
             raise ValueError(
-                f"must be {what} with commas, such as {example}, or {NONE}, got {shown(texts[0])}"
+                f"must be {what} separated by commas, such as {example}, or {NONE}, got "
+                f"{shown(texts[0])}"
             ) from None
 
     return PrimitiveConstructorSpec(
@@ -97,7 +98,7 @@ def _several(kind: type[Any]) -> Any:
 
 
 def _one_or_several() -> Any:
-    """Return how one number or several are read; None stands for the default."""
+    """Return the parser of one number or several; None means the default."""
     several = _several(int)
 
     def from_texts(texts: list[str]) -> int | tuple[int, ...] | None:

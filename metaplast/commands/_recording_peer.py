@@ -2,7 +2,7 @@
 
 Mehta et al. (NeurIPS 2024) write a rule as a Taylor series, evaluate it at every synapse, follow a
 trajectory by `lax.scan`, and fit all coefficients by Adam on the gradient through the trajectory.
-The rule of a synapse is written here as they write it; XLA compiles the whole.
+The rule of a synapse is written here as they write it, and XLA compiles the whole loss.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Trajectories:
 
 
 def value_and_gradient() -> Callable[[Array, Array, Array, Array], tuple[Array, Array]]:
-    """Return the compiled loss of one trajectory and its gradient to θ, [3, 3, 3] by x, y and W.
+    """Return a compiled function: the loss of one trajectory, and its gradient with respect to θ.
 
-    The loss is the mean squared difference of y = sigmoid(W x); W grows by
-    Σ_abc θ_abc x^a y^b W^c in each step, as with η = 1.
+    θ is [3, 3, 3], by the powers of x, y and W. The loss is the mean squared difference between
+    y = sigmoid(W x) and the recorded activity; W grows by Σ_abc θ_abc x^a y^b W^c in each step, as
+    with η = 1.
     """
     import jax
     import jax.numpy as jnp
@@ -63,9 +64,9 @@ def value_and_gradient() -> Callable[[Array, Array, Array, Array], tuple[Array, 
 
 
 def adam(data: Trajectories, epochs: int) -> Iterator[Numbers]:
-    """Fit θ as the published settings say, and yield it after each epoch.
+    """Fit θ with the published settings, and yield it after each epoch.
 
-    Adam starts at zero, with rate 1e-3, the gradient's norm clipped at 0.2, and one trajectory for
+    Adam starts at θ = 0, with rate 1e-3, the gradient's norm clipped at 0.2, and one trajectory for
     each update.
     """
     import jax

@@ -59,7 +59,7 @@ class RecordingCase:
 
 
 def recording_times(case: RecordingCase, console: Console) -> list[dict[str, Any]]:
-    """Print and return how long gradients and fits take, and how near the fits come.
+    """Print and return how long gradients and fits take, and how close the fits come to the rule.
 
     Args:
         case: the sizes.
@@ -164,7 +164,7 @@ def _errors(theta: dict[str, float]) -> dict[str, Any]:
 
 def _gradients(rows: list[dict[str, Any]], case: RecordingCase) -> Table:
     size = f"{case.inputs} inputs, {case.neurons} neurons, {case.trials} trials of {case.steps}"
-    made = new_table(f"Gradient to 27 coefficients, {size} steps")
+    made = new_table(f"Gradient with respect to 27 coefficients, {size} steps")
     made.add_column("by")
     for head in ("s", "first call, s", "×"):
         made.add_column(head, justify="right")
@@ -177,7 +177,7 @@ def _gradients(rows: list[dict[str, Any]], case: RecordingCase) -> Table:
 
 
 def _fits(rows: list[dict[str, Any]]) -> Table:
-    made = new_table("Oja's rule, x y − y² W, from its activity without noise")
+    made = new_table("Oja's rule, x y − y² W, from activity without noise")
     made.add_column("by")
     for head in ("s", "θ of x y", "θ of y² W", "largest other", "terms"):
         made.add_column(head, justify="right")

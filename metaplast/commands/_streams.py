@@ -16,7 +16,7 @@ _LEFT = (errno.EPIPE, errno.EIO)
 
 
 class Output:
-    """A stream that drops what cannot be written.
+    """A stream that drops output that cannot be written.
 
     Args:
         stream: where to write; None drops everything, as in a process without standard output.
@@ -50,7 +50,7 @@ class Output:
 
     @property
     def loss(self) -> OSError | None:
-        """The error that lost output, or None; a reader that left does not count."""
+        """The error that lost output, or None; a reader that has gone does not count."""
         error = self.error
         return None if error is None or error.errno in _LEFT else error
 
@@ -69,7 +69,7 @@ class Output:
 
 @contextmanager
 def dropping_output() -> Iterator[tuple[Output, Output]]:
-    """Replace standard output and error, for a while, by streams that drop what fails."""
+    """Let standard output and error drop what cannot be written, inside the `with` block."""
     before = sys.stdout, sys.stderr
     streams = Output(sys.stdout), Output(sys.stderr)
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)

@@ -13,7 +13,7 @@ from metaplast.systems.kind import DEFAULT, get_system
 
 @dataclass(frozen=True)
 class _System(Settings):
-    """Read --system first, because it changes the defaults of other options."""
+    """The option --system, which is read first because it changes the defaults of others."""
 
     GROUP: ClassVar[str] = "network"
 

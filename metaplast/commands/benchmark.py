@@ -11,7 +11,7 @@ from typing import Any, Literal
 from metaplast.base.device import find_device
 from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.files import write_json
-from metaplast.base.words import words
+from metaplast.base.words import amount, words
 from metaplast.batch_jobs.queue import cores
 from metaplast.commands._benchmark_row import (
     ELSEWHERE,
@@ -69,23 +69,24 @@ class BenchmarkOptions:
     """Names of the engines and peers to time; all by default, except compiled for recurrent
     networks."""
     device: str = "cpu"
-    """cpu, or cuda for the rows of torch; fused stays on the CPU, and JAX takes a GPU if it can."""
+    """cpu, or cuda for the rows of torch; fused stays on the CPU, and JAX uses a GPU if it finds
+    one."""
     inputs: int | None = None
-    """Pixels of an image of the recurrent network (default 784), or inputs of the recorded layer
+    """Pixels of an image for the recurrent network (default 784), or inputs of the recorded layer
     (default 50)."""
     neurons: int | None = None
     """Neurons of the recurrent network (default 100) or of the recorded layer (default 10)."""
     trials: int = 50
     """Recorded trials."""
     epochs: int = 250
-    """Epochs of the fit of the peer that reads recordings."""
+    """Epochs of the peer's fit to recordings."""
     dataset: str | None = None
     """A source of episodes, such as emnist, on which to measure what dropping dark pixels saves."""
     data_root: Path | None = None
     """Folder with data sets."""
 
     def __post_init__(self) -> None:
-        """Check everything but the data now: an error would otherwise come after minutes.
+        """Check everything but the data now, because a later error would come after minutes.
 
         Raises:
             UserError: if a number is out of range, an engine is unknown, or the file cannot be
@@ -178,7 +179,7 @@ def cases(options: BenchmarkOptions) -> Iterator[Case]:
         for engine in wanted:
             slow = engine in ("eager-loop", "reference", LOOPS)
             if slow and rule != PUBLISHED:
-                continue  # Minutes per call.
+                continue  # A call would take minutes.
             if engine in PEERS and rule == POOL:
                 continue
             alone = engine in ("eager-loop", "reference", "jax")
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = list(cases(options))
     with_data = next((case for case in chosen if case.dataset is not None), None)
     if with_data is not None:
-        check_data(with_data)  # All such rows have the same data.
+        check_data(with_data)  # All such rows share the same data.
     failed: dict[str, str] = {}
     for case in chosen:
         if case.engine.startswith("jax") and importlib.util.find_spec("jax") is None:
@@ -247,4 +248,6 @@ def main(arguments: Sequence[str]) -> None:
         write_json(options.json, rows)
     if failed:
         name, reason = next(iter(failed.items()))
-        raise UserError(f"{len(failed)} rows failed, the first being {name}: {reason}")
+        raise UserError(
+            f"{amount(len(failed), 'rows of the table')} failed, the first being {name}: {reason}"
+        )

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     own, again = own_folder(options.out, "compare", resumable=False), "the same command"
     with own as folder, continued_by(console, again):
         found = _compare(console, entrants, tasks, notes, quiet=options.quiet)
-        # Shown first, so that it is shown even if it cannot be written.
+        # Shown before it is written, because writing may fail.
         if not options.json:
             _show(console, found)
         page = write_files(folder, found)
@@ -103,7 +103,7 @@ def _entrants(rules: Sequence[str]) -> list[Entrant]:
         require(
             not entrant.is_tuned,
             f"the known rule {entrant.name} has no coefficients yet; use metaplast evaluate, which "
-            f"finds them, or name the run that learned them.",
+            f"tunes them, or name the run that learned them.",
         )
         name, number = entrant.name, 2
         while name in found:
@@ -119,8 +119,8 @@ def _tasks_folder(options: CompareOptions) -> Path:
     runs = [folder for text in options.rules if (folder := _run_of(text)) is not None]
     require(
         bool(runs),
-        "compare needs a run whose held-out tasks are used, got only rule files; name one with "
-        "--on RUN.",
+        "compare takes its held-out tasks from a run, got only rule files; name a run with --on "
+        "RUN.",
     )
     return runs[0]
 
@@ -135,8 +135,8 @@ def _run_of(text: str) -> Path | None:
 def _notes(
     rules: Sequence[str], entrants: Sequence[Entrant], tasks: HeldoutTasks
 ) -> tuple[str, ...]:
-    """Return what limits the comparison: rules that may have seen the tasks, other objectives
-    and constraints."""
+    """Return warnings about rules that may have seen the tasks, or were found with another
+    objective or constraint."""
     notes = []
     objective = tasks.config.score_objective.name
     for text, entrant in zip(rules, entrants, strict=True):
@@ -144,7 +144,7 @@ def _notes(
         if folder is not None and _may_have_seen(read_config(folder).config, tasks.config):
             notes.append(
                 f"{entrant.name} was found on the same data set with another seed or other sizes "
-                f"of tasks, so it may have seen in meta-training what is held out here."
+                f"of tasks, so its meta-training may have included samples that are held out here."
             )
         if entrant.rule.provenance and entrant.rule.objective_name != objective:
             notes.append(

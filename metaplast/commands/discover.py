@@ -54,7 +54,7 @@ PresetName = Literal["default", "paper"]
 
 @dataclass(frozen=True)
 class _Preset(Settings):
-    """Read --preset first, because it changes the defaults of the other options."""
+    """The option --preset, which is read first because it changes the defaults of others."""
 
     GROUP: ClassVar[str] = "search"
 
@@ -75,13 +75,13 @@ class DiscoverOptions(JsonOption, ConfigFile, _Preset, DiscoveryConfig):
     out: Path | None = None
     """Folder for the results; default: runs/<time>."""
     save_config: Path | None = None
-    """Write all settings to this TOML file, for --config, and stop."""
+    """Write all settings to this TOML file, for --config, then exit."""
     resume: Path | None = None
     """Folder of an interrupted run to continue; its other options are reused."""
     quiet: bool = False
     """Print only the result."""
     checkpoint_seconds: float = 20.0
-    """Longest time between checkpoints."""
+    """Longest time between checkpoints, in seconds."""
     ray: str | None = None
     """Address of a Ray cluster that unrolls the tasks; auto finds one."""
     list_terms: bool = False
@@ -104,7 +104,7 @@ def read_options(arguments: Sequence[str]) -> DiscoverOptions:
 
 
 def _description() -> str:
-    """Return the description for the help: what the command does, and what can be named."""
+    """Return the description for the help: what the command does, and the names it takes."""
     parts = [__doc__ or ""]
     listed: tuple[tuple[str, Mapping[str, _Summarised]], ...] = (
         ("Systems", all_systems()),
@@ -174,7 +174,7 @@ def _discover(
         show_result(console, result)
     if not options.quiet:
         logs = shlex.quote(f"{folder}/{FOLDER}")
-        console.out(f"Results in {folder}, with report.html; θ in detail:  "
+        console.out(f"Results in {folder}, with report.html; θ over time:  "
                     f"tensorboard --logdir {logs}")  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.console import Console
 
-from metaplast.base.errors import require, require_seed
+from metaplast.base.errors import require, require_seed, require_within
 from metaplast.base.files import csv_text, write_atomically, write_json, write_text
 from metaplast.batch_jobs.queue import cores
 from metaplast.commands._ends import continued_by
@@ -54,11 +54,11 @@ class DrawOptions(JsonOption):
     """Device that draws: pen, arm:2, arm:3, or an arm with given lengths: arm:1.8,1.2,0.6."""
     algorithm: str = "supertrex"
     """How readouts learn: force (pen only), rmhl, supertrex or repaired; or the run.json of an
-    earlier drawing, for its coefficients."""
+    earlier drawing, to reuse its coefficients."""
     learn: int = 0
     """Generations of a search for better coefficients, on random curves, before the drawing."""
     candidates: int = 8
-    """Coefficients that a generation of the search tries."""
+    """Sets of coefficients that each generation of the search tries."""
     curves: int = 2
     """Random curves that every candidate draws."""
     costs: tuple[float, ...] = ()
@@ -66,7 +66,7 @@ class DrawOptions(JsonOption):
     neurons: int = 1000
     """Neurons of the reservoir."""
     period: int = 50_000
-    """Steps in which the curve is drawn once; far fewer do not work."""
+    """Steps in which the curve is drawn once; far fewer are not enough."""
     training: int = 10
     """Periods of learning."""
     test: int = 5
@@ -84,17 +84,16 @@ class DrawOptions(JsonOption):
         """
         super().__post_init__()
         require_seed("--seed", self.seed)
-        require(self.learn >= 0, f"--learn must be a number of generations, at least 0, not "
-                                 f"{self.learn}.")  # fmt: skip
-        require(self.candidates >= 4, f"--candidates must be at least 4, not {self.candidates}.")
-        require(self.curves >= 1, f"--curves must be at least 1, not {self.curves}.")
+        require_within("--learn", self.learn, 0)
+        require_within("--candidates", self.candidates, 4)
+        require_within("--curves", self.curves, 1)
 
     def start(self) -> Algorithm:
-        """Return the algorithm with the coefficients that are given, or published.
+        """Return the algorithm, with its published coefficients or those of an earlier drawing.
 
         Raises:
-            UserError: if there is no such algorithm, the file is no run, or a search is asked for
-                and its package is not installed.
+            UserError: if there is no such algorithm, the file is not a run, or the package that
+                --learn needs is not installed.
         """
         if self.learn:
             evolution_package()
@@ -139,17 +138,17 @@ def main(arguments: Sequence[str]) -> None:
         if options.learn:
             simulation = options.simulation(_better(start, options, folder / "search", console))
         run = _watched(simulation, folder, console)
-        # Shown first, so that it is shown even if it cannot be written.
+        # Shown before it is written, because writing may fail.
         if not options.json:
-            console.out(_told(run))
+            console.out(_result_line(run))
         _write(run, simulation, options, folder)
         if options.json:
-            print_json(_found(run) | {"folder": str(folder)})
+            print_json(_result_data(run) | {"folder": str(folder)})
         console.out(f"Figure, drawn curve and readouts in {folder}")
 
 
 def _better(start: Algorithm, options: DrawOptions, folder: Path, console: Console) -> Algorithm:
-    """Return the algorithm with coefficients that draw random curves better."""
+    """Search for coefficients that draw random curves better; return the algorithm with them."""
     names, told = learnable(start), 0.0
     with Work(console, options.learn) as work:
 
@@ -195,7 +194,7 @@ def _watched(simulation: Simulation, folder: Path, console: Console) -> Run:
         return simulation.run(observe=observe, folder=folder)[0]
 
 
-def _told(run: Run) -> str:
+def _result_line(run: Run) -> str:
     if run.diverged_at is not None:
         return (
             f"The run diverged: at step {run.diverged_at} its numbers were no longer finite; "
@@ -204,7 +203,7 @@ def _told(run: Run) -> str:
     return f"Deviation in the test: {run.deviation:.4g} (standard deviation {run.spread:.2g})"
 
 
-def _found(run: Run) -> dict[str, Any]:
+def _result_data(run: Run) -> dict[str, Any]:
     return {
         "deviation": None if run.diverged_at is not None else run.deviation,
         "diverged_at": run.diverged_at,
@@ -230,7 +229,7 @@ def _write(run: Run, simulation: Simulation, options: DrawOptions, folder: Path)
     }
     write_json(
         folder / "run.json",
-        {**_found(run), "settings": settings, "algorithm": asdict(run.lane.algorithm)},
+        {**_result_data(run), "settings": settings, "algorithm": asdict(run.lane.algorithm)},
     )
     rows = zip(run.drawn_at, *run.position.T, strict=True)
     drawn = ({"step": int(step), "x": x, "y": y} for step, x, y in rows)

@@ -182,7 +182,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _comparison(options: EvaluateOptions) -> _Comparison:
-    """Return what the options ask for; this reads the rules and the data."""
+    """Read the rules and the data, and return the comparison that the options describe."""
     entrants = collect_entrants(
         options.rules, options.baselines, fit_scale=options.fit_scale, system=options.kind.name
     )
@@ -197,10 +197,10 @@ def _comparison(options: EvaluateOptions) -> _Comparison:
 
 
 def _require_data(options: EvaluateOptions, entrants: Sequence[Entrant]) -> None:
-    """Require a data set name if a rule was found on data that no command can open.
+    """Require --dataset if a rule was found on data that no command can open.
 
     Raises:
-        UserError: if none is named.
+        UserError: if it is missing.
     """
     for entrant in entrants:
         found_on = entrant.rule.provenance

@@ -1,4 +1,4 @@
-"""Export a rule: as stand-alone code, as LaTeX, Markdown or JSON."""
+"""Export a rule as stand-alone code, LaTeX, Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExportOptions:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_RULE")]
     """Folder of a finished run, or a rule.json."""
     to: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME,NAME,…")] = ()
-    """Names of one or several formats; all means every format."""
+    """Names of one or more formats; all means every format."""
     output: Path | None = None
     """File, or a folder for several formats; default: standard output."""
     widths: tuple[int, ...] = ()

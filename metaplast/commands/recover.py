@@ -60,7 +60,7 @@ class _Planting(Settings):
 class RecoverOptions(ConfigFile, _Planting, GridOptions, DiscoveryConfig):
     """Plant random rules and see whether discovery recovers their terms and coefficients.
 
-    The options are those of a discovery, with defaults for which each rule takes only seconds.
+    The options are those of a discovery, with defaults so small that a rule takes only seconds.
     """
 
     GROUP: ClassVar[str] = "run"
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.resume is not None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
-            # A sweep plants no rules, and its command does more with the results than this one.
+            # A sweep plants no rules, and its results are shown differently.
             require(
                 FIRST_SEED not in saved,
                 f"{folder} is the folder of a sweep; continue it with "
@@ -190,7 +190,7 @@ def _show(jobs: Jobs, console: Console, done: Done) -> None:
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
         f"{len(planted)} different terms planted",
     )
-    # Written last, so that the table is shown even if it cannot be written.
+    # Written last, so that the table is shown even if writing fails.
     write_text(jobs.folder / TABLE, table_csv(done))
     console.out(f"Results in {jobs.folder}")
 

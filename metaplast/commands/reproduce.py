@@ -15,6 +15,7 @@ from metaplast.base.bands import BAND
 from metaplast.base.device import parse_device
 from metaplast.base.errors import UserError, require, require_within
 from metaplast.base.tables import new_table
+from metaplast.base.words import amount
 from metaplast.batch_jobs.queue import Queue
 from metaplast.commands._ends import continued_by
 from metaplast.commands._folders import common_folder
@@ -36,7 +37,7 @@ QUICK_SEEDS = 2
 
 @dataclass(frozen=True)
 class ReproduceOptions(JsonOption):
-    """Rerun published experiments, and report which claims hold.
+    """Rerun published experiments, and report which claims are confirmed.
 
     Results that are already in the folder are kept: an interrupted command continues, and more
     seeds are added to the existing ones.
@@ -49,11 +50,11 @@ class ReproduceOptions(JsonOption):
     ] = ()
     """Names of experiments, or all; without a name, list them."""
     quick: bool = False
-    """Run a tiny version on data that needs no files: it shows in seconds that everything works."""
+    """Run a tiny version on data that needs no files, to see in seconds that all of it works."""
     seeds: int = 0
     """Seeds of each experiment; 0 for the published number (2 with --quick)."""
     processes: int = 0
-    """Runs in parallel, one thread each; 0 for one per core."""
+    """Number of parallel runs, one thread each; 0 for one per core."""
     ray: str | None = None
     """Address of a Ray cluster to run on; auto finds one. Its nodes share the folder."""
     data_root: Path | None = None
@@ -95,7 +96,7 @@ class ReproduceOptions(JsonOption):
         folder = self.out or Path("runs") / ("reproduce-quick" if self.quick else "reproduce")
         places = folder, self.data_root, self.rule
         if self.ray is not None:
-            # The workers of a cluster begin in a folder of their own.
+            # The workers of a cluster start in folders of their own.
             places = folder.absolute(), _absolute(self.data_root), _absolute(self.rule)
         folder, data_root, rule = places
         setting = Setting(self.quick, data_root, rule, parse_device(self.device))
@@ -129,7 +130,8 @@ def main(arguments: Sequence[str]) -> None:
         _conclude(console, plan, failed, json=options.json)
     if failed:
         name, sentence = next(iter(failed.items()))
-        raise UserError(f"{len(failed)} parts failed, the first being {name}: {sentence}")
+        count = amount(len(failed), "parts")
+        raise UserError(f"{count} failed, the first being {name}: {sentence}")
 
 
 def _conclude(console: Console, plan: Plan, failed: dict[str, str], *, json: bool) -> None:

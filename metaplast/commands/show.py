@@ -105,7 +105,7 @@ def _show_known(console: Console, known: KnownRule) -> None:
 
 
 def _symbolic(known: KnownRule) -> Rule:
-    """Return a known rule, whose coefficients are not known yet."""
+    """Return a known rule as a `Rule`, with initial values instead of learned coefficients."""
     terms = tuple(map(get_term, known.terms))
     return Rule(terms, (tuple(term.initial for term in terms),), known.feedback[0])
 

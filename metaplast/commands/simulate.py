@@ -41,7 +41,7 @@ class SimulateOptions(Design):
     task: str = "layer"
     """layer: fresh inputs at every step; odours: choices between two odours with baited rewards."""
     activation: str = "sigmoid"
-    """The layer's f: linear, sigmoid, tanh, relu or softplus."""
+    """Activation f of the layer: linear, sigmoid, tanh, relu or softplus."""
     eta: float = 1.0
     """Rate that multiplies all coefficients."""
     animals: int = 1
@@ -81,8 +81,8 @@ def _require_used(options: SimulateOptions) -> None:
     """Refuse options that would change nothing.
 
     Raises:
-        UserError: if an option of a layer is given for the odours, whose design is fixed, or noise
-            is given for counts or choices, which are random by themselves.
+        UserError: if an option of a layer is given for --task odours, whose design is fixed, or
+            noise is given for counts or choices, which are random by themselves.
     """
     usual = SimulateOptions()
     own = ("activation", "eta", *(each.name for each in fields(Design)))

@@ -46,7 +46,7 @@ RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 
 @dataclass(frozen=True)
 class _EachRun(DiscoveryConfig):
-    """The options that all runs of the grid share."""
+    """The options shared by all runs of the grid."""
 
     # These are options of the grid, not of a run.
     l1: Annotated[float | None, tyro.conf.Suppress] = None
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     given = settings_in_file(arguments, "sweep")
     system = system_defaults(arguments, "sweep", given.get("system", DEFAULT))
-    # A sweep has penalties and seeds of its own.
+    # Penalties and seeds come from the grid.
     shared = {name: value for name, value in given.items() if name not in ("l1", "seed")}
     run = made_from_file(_EachRun, arguments, "sweep", **{**system, **shared})
     options = parse(
@@ -140,7 +140,11 @@ def main(arguments: Sequence[str]) -> None:
         with held(options.resume) as folder:
             jobs, saved = Jobs.load(folder)
             seed: Any = saved.get(FIRST_SEED)
-            require(isinstance(seed, int), f"{folder} is not the folder of a sweep.")
+            require(
+                isinstance(seed, int),
+                f"{folder} is not the folder of a sweep; give --resume the folder that metaplast "
+                f"sweep wrote.",
+            )
             jobs = replace(jobs, extra=partial(judge, seed=seed))
             run_grid("sweep", jobs, queue, _show, data=options.json)
         return
@@ -174,13 +178,14 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
         console.print("[bold]Recommended[/bold]")
         console.out(rule)
         console.out(reason(found, pick))
-    # Written last, so that the results are shown even if they cannot be written.
+    # Written last, so that the results are shown even if writing fails.
     if rule is not None:
         rule.save(folder / RULE)
     write_text(folder / RUNS, runs_csv(runs))
     write_text(folder / TERMS, terms_csv(runs))
     draw(runs, folder / FIGURE)
-    console.out(f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}, and the rule as {RULE}")
+    last = "" if rule is None else f", and the rule as {RULE}"
+    console.out(f"\nResults in {folder}: {RUNS}, {TERMS}, {FIGURE}{last}")
 
 
 def frequency_table(runs: Sequence[Run]) -> Table:
@@ -231,8 +236,8 @@ def reason(found: Sequence[Candidate], pick: Candidate) -> str:
         f"run {pick.best.name}; {pick.runs} run{'s' if pick.runs > 1 else ''} ended with its terms"
     )
     if pick is least:
-        simpler = "and no simpler one is" if found.index(pick) else "and it is the simplest found"
-        return f"It has the least loss of all on {tasks} common tasks {simpler} as good ({run})."
+        simpler = "no simpler one is as good" if found.index(pick) else "it is the simplest found"
+        return f"It has the least loss of all on {tasks} common tasks, and {simpler} ({run})."
     return (
         f"It is the simplest of the {equal} rules whose loss on {tasks} common tasks is not above "
         f"the least by the {BAND} of the paired difference ({run})."

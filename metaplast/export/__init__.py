@@ -1,4 +1,4 @@
-"""Export a rule: as stand-alone code, as an equation, as data.
+"""Export a rule as stand-alone code, as an equation, or as data.
 
 An exporter is one small file in `formats/`, found through the entry-point group
 `metaplast.exporters`. Code is run and compared with the engine before it is returned.

@@ -38,9 +38,10 @@ class Check:
     """The difference between generated code and the engine.
 
     Attributes:
-        steps: number learned from each random state.
+        steps: number of examples learned from each random state.
         states: number of random states.
-        difference: the largest in any weight, relative to the largest weight if that is above 1.
+        difference: the largest difference in any entry of a matrix, relative to the matrix's
+            largest entry if that is above 1.
     """
 
     steps: int
@@ -66,7 +67,7 @@ class _Trial:
 
 
 def check(source: str, rule: Rule, network: Network, exporter: CodeExporter) -> Check:
-    """Return how far the code is from the engine, in float64 on random states and examples.
+    """Return the difference between the code and the engine, in float64 from random states.
 
     Raises:
         UserError: if the code's package is not installed, the code fails, or it differs from
@@ -82,7 +83,7 @@ def check(source: str, rule: Rule, network: Network, exporter: CodeExporter) -> 
     require(
         weights <= MOST_WEIGHTS,
         f"{exporter.name}: a network of {weights} weights is too large to run the code on; give "
-        f"--widths for one of at most {MOST_WEIGHTS}; the code serves larger ones too.",
+        f"--widths for one of at most {MOST_WEIGHTS}; the code works for larger ones too.",
     )
     network = replace(network, objective_name=objective_of(rule, network).name)
     learner = rule.learner(constrained(network, rule.weights))

@@ -11,7 +11,7 @@ from metaplast.export.python import LINE
 from metaplast.rules.rule import Rule
 from metaplast.systems.constraint import NONE, WeightConstraint, get_constraint
 
-# What follows {xp}.arange(n for the result to be where W is.
+# Follows `{xp}.arange(n` in code, so that the result is on W's device.
 _PLACES = {"torch": ", device=W.device"}
 
 
@@ -23,7 +23,7 @@ class ConstraintCode:
         written: the text after `--weights`.
         text: the constraint as a sentence, in lines of a docstring.
         projection: body of the function that returns the nearest allowed weights, in lines.
-        beginning: body of the function that returns drawn weights as they begin.
+        beginning: body of the function that makes initial weights from drawn ones, in lines.
     """
 
     written: str
@@ -55,7 +55,7 @@ def constraint_context(rule: Rule, library: str) -> dict[str, Any]:
     require(
         projection is not None and beginning is not None,
         f"a rule with --weights {found.written} cannot be exported as code, because that "
-        f"constraint defines none; export it as latex, markdown or json.",
+        f"constraint defines no code; export it as latex, markdown or json.",
     )
     place = _PLACES.get(library, "")
     code = (

@@ -17,7 +17,7 @@ from metaplast.terms.algebra import Formula
 from metaplast.terms.term import Term
 
 EXPORTERS = "metaplast.exporters"
-#: What a rule can be exported for.
+#: The networks that a rule can be exported for.
 Network = FullyConnected | Recurrent | FixedPoint
 
 
@@ -28,6 +28,7 @@ class Exporter(ABC):
         name: as written after `--to`.
         suffix: the suffix of the file, with its dot.
         summary: one line for `--help`.
+        aliases: other names after `--to`.
     """
 
     name: ClassVar[str]
@@ -53,10 +54,9 @@ class CodeExporter(Exporter):
             program as a module and float64 NumPy arrays, learns the examples one by one, and
             returns the final matrices: first `weights`, then `feedback`. `labels` are classes, or
             vectors [step, output] if the objective takes vectors. For a recurrent network, images
-            are [step, frame, feature], and labels may have an axis of time steps next. The source
-            may also define
-            `mistakes(code, weights, feedback, x)`, which returns functions by name; each one gives
-            the program an input that it must refuse.
+            are [step, frame, feature], and the second axis of labels may be time steps. The source
+            may also define `mistakes(code, weights, feedback, x)`, which returns functions by
+            name; each one gives the program an input that it must refuse.
     """
 
     package: ClassVar[str]

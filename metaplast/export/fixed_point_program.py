@@ -27,7 +27,7 @@ def fixed_point_program(rule: Rule, network: FixedPoint, library: str) -> str:
     Text from a file enters it only through `literal`; everything else is numbers.
 
     Args:
-        rule: of declared terms.
+        rule: a rule of declared terms.
         network: provides widths, activation and relaxation; linear systems are solved exactly.
         library: what the program calls its array library, "np" or "torch".
 

@@ -1,4 +1,4 @@
-"""What synapses remember between examples, as code: traces, and eligibilities."""
+"""Code for what synapses remember between examples: traces and eligibilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metaplast.terms.algebra import Eligibility, Matrix, Signal
 from metaplast.terms.term import Term
 from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
 
-#: Scalars that a stack's program computes: of y[-1] and e[-1], with {xp} for the array library.
+#: Code of the scalars that a stack's program computes from y[-1] and e[-1]; {xp} is the library.
 SCALARS = {ERROR_SIZE: "{xp}.sqrt((e[-1] ** 2).sum())", CONFIDENCE: "y[-1].max()"}
 #: Array libraries whose programs can remember.
 LIBRARIES = ("np", "jnp")
@@ -79,7 +79,7 @@ class Memory:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables."""
+        """The variables of the memory."""
         return (*self.traces, *self.scalar_traces, *self.kept.values())
 
     @property
@@ -89,7 +89,7 @@ class Memory:
 
     @property
     def begins(self) -> tuple[tuple[str, str], ...]:
-        """Each variable with code of its zeros."""
+        """Each variable with the code of its initial value, zeros."""
         matrix = self.matrix.name
         places = {self.matrix.rows: f"{matrix}[:, 0]", self.matrix.columns: f"{matrix}[0]"}
         found = [(name, places[trace.signal.population]) for name, trace in self.traces.items()]
@@ -99,7 +99,7 @@ class Memory:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Code that brings every variable up to date, from the dictionary `memory`."""
+        """Code that updates every variable, from the dictionary `memory`."""
         lines = []
         for name, trace in self.traces.items():
             value = vector_code(trace.followed, self.library)
@@ -145,19 +145,19 @@ def require_code(term: Term, library: str, *, softmax: bool) -> None:
     others = sorted(s.written for s in sources if s.kind not in ("activity", "error"))
     require(
         not others,
-        f"programs compute activities and errors only, and the term {term.name} reads "
+        f"programs compute only activities and errors, but the term {term.name} reads "
         f"{', '.join(others)}; export the rule as latex, markdown or json.",
     )
     known = {name for name in SCALARS if softmax or name != CONFIDENCE}
     scalars = {(scalar_trace_of(name) or (name,))[0] for name in term.scalars}
     require(
         scalars <= known,
-        f"programs compute no scalars but those of the output, and the term {term.name} reads "
+        f"programs compute only scalars of the output, but the term {term.name} reads "
         f"{', '.join(sorted(scalars - known))}; export the rule as latex, markdown or json.",
     )
     needs = bool(term.scalars or term.eligibilities) or any(followed.values())
     require(
         library in LIBRARIES or not needs,
-        f"this program keeps no traces, eligibilities or scalars, which the term {term.name} "
-        f"reads; export the rule as numpy, jax, latex, markdown or json.",
+        f"this program has no traces, eligibilities or scalars, but the term {term.name} needs "
+        f"them; export the rule as numpy, jax, latex, markdown or json.",
     )

@@ -76,8 +76,8 @@ def network_of(rule: Rule, wanted: Wanted = Wanted()) -> Network:
     served = get_feedback(rule.feedback).systems
     require(
         STACK in served,
-        f"metaplast writes no exports for the system {' or '.join(served)}, and the feedback "
-        f"{rule.feedback} of this rule serves no other; load its file in Python with Rule.load.",
+        f"metaplast cannot export for the system {' or '.join(served)}, and this rule's feedback, "
+        f"{rule.feedback}, is for no other system; load its file in Python with Rule.load.",
     )
     default = DiscoveryConfig()
     widths = wanted.widths or _widths(own.get("widths")) or (_INPUTS, *default.hidden, _CLASSES)

@@ -1,4 +1,4 @@
-"""The objective that a rule is exported with, and what a program needs of it."""
+"""The objective that a rule is exported with, and its code in a program."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OutputCode:
     """An objective's part of a program.
 
     Attributes:
-        objective: provides its spelling.
+        objective: provides the code.
         library: what the program calls its array library.
     """
 

@@ -44,13 +44,14 @@ class TermCode:
     def of(cls, term: Term, library: str, memory: Memory | None) -> TermCode:
         """Return the code of a declared term, which `require_code` accepts."""
         heading = f"{term.name} ({term.locality}): {term.spell()}"
-        comment = [*_wrap(heading), *_wrap(term.citation)]
+        comment = [*comment_lines(heading), *comment_lines(term.citation)]
         kept = None if memory is None else memory.kept
         code = statements("change", f'theta["{term.name}"]', declared(term), library, kept)
         return cls(tuple(comment), tuple(code))
 
 
-def _wrap(text: str) -> list[str]:
+def comment_lines(text: str) -> list[str]:
+    """Return a text as lines that fit in a comment of a program."""
     # Break only at spaces, so that a minus sign in a formula does not end a line.
     return textwrap.wrap(one_line(text), LINE - 2, break_on_hyphens=False)
 
@@ -261,11 +262,11 @@ class _Draw:
 
 
 def refuse_other_systems(rule: Rule) -> None:
-    """Raise `UserError` if the rule was found with a system that programs lack."""
+    """Raise `UserError` if the rule was found with a system that programs do not support."""
     own = "fully-connected"
     found = rule.provenance.get("system", own)
     require(
         found == own,
-        f"programs support only the system {own}, and the rule was found with {found}; export it "
+        f"programs support only the system {own}, but the rule was found with {found}; export it "
         f"as latex, markdown or json.",
     )

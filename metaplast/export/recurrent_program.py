@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,11 +9,10 @@ from typing import Any, NamedTuple
 from metaplast.base.errors import require
 from metaplast.export.exporter import declared
 from metaplast.export.objective import objective_of
-from metaplast.export.program import output_context, rule_context
-from metaplast.export.python import LINE, signals, statements
+from metaplast.export.program import comment_lines, output_context, rule_context
+from metaplast.export.python import signals, statements
 from metaplast.export.spelling import coded_pathway, nonlinearity
 from metaplast.export.template import fill
-from metaplast.export.text import one_line
 from metaplast.rules.rule import Rule
 from metaplast.systems.initialisation import Init
 from metaplast.systems.recurrent import Recurrent
@@ -98,11 +96,11 @@ def term_lines(terms: Sequence[Term], library: str) -> TermLines:
     """Return the code of terms that change the same matrix.
 
     Args:
-        terms: declared ones.
+        terms: declared terms.
         library: what the program calls its array library.
 
     Raises:
-        UserError: if a term reads a scalar.
+        UserError: if a term reads a scalar or an eligibility, or is not declared.
     """
     steps, decays, used = list[str](), list[str](), set[str]()
     for term in terms:
@@ -111,7 +109,7 @@ def term_lines(terms: Sequence[Term], library: str) -> TermLines:
         once = tuple(m for m in formula.monomials if m.is_ungated_decay)
         rest = tuple(m for m in formula.monomials if not m.is_ungated_decay)
         heading = f"{term.name} ({term.locality}): {term.spell()}"
-        comment = [f"# {line}" for text in (heading, term.citation) for line in _wrap(text)]
+        comment = [f"# {line}" for text in (heading, term.citation) for line in comment_lines(text)]
         factor = f'theta["{term.name}"]'
         for lines, monomials in ((decays, once), (steps, rest)):
             if monomials:
@@ -178,15 +176,11 @@ def _context(rule: Rule, network: Recurrent, library: str) -> dict[str, Any]:
 def _refuse_scalars(term: Term) -> None:
     require(
         not term.scalars,
-        f"programs compute no scalars, and the term {term.name} reads "
+        f"programs compute no scalars, but the term {term.name} reads "
         f"{', '.join(sorted(term.scalars))}; export the rule as latex, markdown or json.",
     )
     require(
         not term.eligibilities,
-        f"programs keep no eligibility, which the term {term.name} reads; export the rule as "
+        f"programs keep no eligibilities, but the term {term.name} reads one; export the rule as "
         f"latex, markdown or json.",
     )
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(one_line(text), LINE - 2, break_on_hyphens=False)

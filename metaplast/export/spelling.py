@@ -15,7 +15,7 @@ from metaplast.systems.feedback import get_feedback
 
 @dataclass(frozen=True)
 class Nonlinearity:
-    """A hidden layer's σ.
+    """The activation σ of hidden layers, in every spelling.
 
     Attributes:
         apply: code of σ(z).
@@ -23,9 +23,9 @@ class Nonlinearity:
         text: both as text.
         latex: both as LaTeX.
         module: code of the torch module.
-        kind: code of its class.
-        functional: code of σ(z) in torch, if {xp} does not give it.
-        same: code that a torch module of that class must also satisfy, after "and".
+        kind: code of the torch module's class.
+        same: code of a further condition on a torch module of that class, beginning with "and".
+        functional: code of σ(z) in torch, if `apply` is not right for torch.
     """
 
     apply: str
@@ -115,7 +115,7 @@ class Pathway:
 
 
 def pathway(feedback: str) -> Pathway:
-    """Return how a document spells a feedback.
+    """Return how documents write a feedback.
 
     Raises:
         UserError: if there is no such feedback.
@@ -131,7 +131,7 @@ def pathway(feedback: str) -> Pathway:
 
 
 def coded_pathway(feedback: str) -> Pathway:
-    """Return how a program spells a feedback.
+    """Return how programs write a feedback.
 
     Raises:
         UserError: if no program can be written with it.
@@ -140,7 +140,7 @@ def coded_pathway(feedback: str) -> Pathway:
     require(
         found.code is not None or found.relaxation is not None,
         f"a rule with the feedback {feedback} cannot be exported as code, because that feedback "
-        f"defines none; export it as latex, markdown or json.",
+        f"defines no code; export it as latex, markdown or json.",
     )
     return pathway(feedback)
 

@@ -29,7 +29,7 @@ _DPI = 200
 
 # Okabe & Ito 2008, without black (the ink) and yellow (invisible on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Levels, zero lines and other marks that are not results.
+# For levels, zero lines and other marks that are not results.
 GREY = "#888888"
 # Lines also differ in dashes, because colours look alike in a grey print.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
@@ -109,7 +109,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows:
     ends = [end for end in ends if math.isfinite(end[0])]
     if not ends:
         return
-    right = axes.get_xlim()[1], axes.get_ylim()[1]  # Reading the limits settles them.
+    right = axes.get_xlim()[1], axes.get_ylim()[1]  # Reading the limits completes autoscaling.
     scale, limits = axes.transScale, axes.transLimits
     heights = [float(limits.transform(scale.transform((right[0], e[0])))[1]) for e in ends]
     order = sorted(zip(heights, ends, strict=True), key=lambda pair: pair[0])
@@ -140,7 +140,7 @@ def _spread(values: Sequence[float], gap: float, low: float, high: float) -> lis
             last = blocks.pop()
             blocks[-1] += last
     places = [_start(block, gap) + i * gap for block in blocks for i in range(len(block))]
-    # Push back what exceeds the top, then what that pushes below the bottom.
+    # Move positions above the top down, then those that are now below the bottom up.
     places = [min(place, high - (len(places) - 1 - i) * gap) for i, place in enumerate(places)]
     return [max(place, low + i * gap) for i, place in enumerate(places)]
 

@@ -91,7 +91,7 @@ def write_summary(
 
 
 def summary_data(results: Sequence[EntrantResult], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options, and every rule's results at the end, as plain data."""
+    """Return the options and every rule's final results as plain data."""
     rules = {}
     for result in results:
         band, run = result.run.band(), result.run
@@ -120,7 +120,7 @@ def write_figures(
     Args:
         folder: where to write.
         results: the results of all rules.
-        chance: the mean score of guesses, which is marked; None for no mark.
+        chance: the mean score of guessing, to be marked; None for no mark.
         sites: names of the matrices that rules change; none if they are layers.
     """
     runs = {s.entrant.name: s.run for s in results}
@@ -181,12 +181,11 @@ def _at_end(values: Tensor) -> Tensor:
 
 
 def score_table(results: Sequence[EntrantResult], width: int = 140) -> Table:
-    """Return the score with its band at some numbers of images, and how many networks diverged.
+    """Return the scores with bands at some numbers of images, and the numbers of diverged networks.
 
     Args:
         results: the results of all rules.
-        width: the width of the terminal, which decides how many columns there are; no name is
-            broken.
+        width: the width of the terminal, which limits the number of columns; names are not broken.
     """
     run = results[0].run
     chosen, names = _chosen(run.samples), max(len(result.entrant.name) for result in results)
@@ -249,7 +248,7 @@ def diagnostics_table(results: Sequence[EntrantResult], sites: Sequence[str] = (
         sites: names of the matrices that rules change; none if they are layers.
     """
     which = ", ".join(sites)
-    table = new_table(f"At the end, {which or 'layer by layer from the input'}")
+    table = new_table(f"At the end of training, {which or 'layer by layer from the input'}")
     table.add_column("rule", no_wrap=True)
     for column in ("angle to backprop, °", "‖y‖", "‖W‖", "‖ΔW‖"):
         table.add_column(column)
@@ -278,7 +277,7 @@ def rate_warnings(results: Sequence[EntrantResult]) -> list[str]:
 
 
 def paired_table(results: Sequence[EntrantResult]) -> Table | None:
-    """Return the first rule's lead over each other rule at the end, paired by network."""
+    """Return the first rule's final score minus each other rule's, paired by network."""
     if len(results) < 2:
         return None
     first, scale = results[0], results[0].run.scale

@@ -19,7 +19,7 @@ class Size:
     """A rule in a figure of complexity.
 
     Attributes:
-        terms: how many it has.
+        terms: its number of terms.
         score: its score.
         is_chosen: whether it is the rule that was chosen.
     """
@@ -67,7 +67,7 @@ def complexity(rules: Sequence[Size], *, y: str, scale: ScoreScale) -> Figure:
 
 
 def _beside(rules: Sequence[Size]) -> list[float]:
-    """Return a place for each rule, those of one size beside each other in their order."""
+    """Return the horizontal position of each rule; rules of one size are side by side, in order."""
     places = []
     for index, rule in enumerate(rules):
         same = sum(other.terms == rule.terms for other in rules)

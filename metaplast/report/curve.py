@@ -9,7 +9,7 @@ import numpy as np
 
 from metaplast.base.bands import Ends, Numbers, mean_bands, median_bands
 
-# Largest number of points in a running mean.
+# Largest number of points in the curve of a running mean.
 PLACES = 400
 
 
@@ -18,8 +18,8 @@ class Curve:
     """A line with a band around it.
 
     Attributes:
-        x: places, rising.
-        mean, low, high: heights; `mean` may hold medians. NaN leaves a gap.
+        x: positions, increasing.
+        mean, low, high: heights; `mean` may contain medians. NaN leaves a gap.
     """
 
     x: Numbers
@@ -43,8 +43,8 @@ class Curve:
         """Return mean or median over networks with its band; see `metaplast.base.bands`.
 
         Args:
-            x: places.
-            values: [network, place]; non-finite values are ignored. With too few values, the band
+            x: positions.
+            values: [network, position]; non-finite values are ignored. With too few, the band
                 has a gap.
             median: whether to draw the median, for quantities that are huge in a few networks.
         """
@@ -54,7 +54,7 @@ class Curve:
     def running(cls, x: Sequence[float], values: Numbers, window: int) -> Curve:
         """Return the running mean over `window` neighbours with its band; see `base.bands`.
 
-        Of more than `PLACES` places, only that many are kept, evenly spread: no picture shows more.
+        At most `PLACES` positions are kept, evenly spread: a picture cannot show more.
         """
         if not len(values):
             return cls.nothing()
@@ -66,7 +66,7 @@ class Curve:
 
 
 def _drawn(ends: Ends) -> Ends:
-    """Return the bands to draw: open ends are gaps."""
+    """Return the bands to draw: those without finite ends become gaps."""
     mean, low, high = ends
     gap = ~(np.isfinite(low) & np.isfinite(high))
     return mean, np.where(gap, np.nan, low), np.where(gap, np.nan, high)

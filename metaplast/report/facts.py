@@ -11,7 +11,7 @@ from metaplast.tasks.source import held_out_word
 
 
 def _search(run: FinishedRun) -> str:
-    """Return how the search learned, in words."""
+    """Return the settings of the search, in words."""
     config, growth = run.config["config"], run.asked.growth
     tasks = f"{config['episodes']} tasks"
     if growth is not None:

@@ -38,7 +38,7 @@ NONE = "–"
 
 
 def show(found: Inference, console: Console) -> None:
-    """Print the rule, its terms, what the data cannot tell, and the comparison."""
+    """Print the rule, its terms, what the data say about them, and the comparison."""
     console.out(found.equation, "\n")
     if found.terms:
         console.print(terms_table(found))
@@ -82,7 +82,7 @@ def terms_table(found: Inference) -> Table:
         f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: "
         f"share of resamples of the clusters that select the term",
     )
-    # Long terms, and the last head, are what gives way on a narrow screen.
+    # On a narrow screen, only long terms and the head "loss without it" are broken.
     table.add_column("term", overflow="fold")
     for column in ("θ", f"{100 * LEVEL:g} % interval", "kept"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -116,7 +116,7 @@ def models_table(found: Inference) -> Table:
 
 def _ends(band: Band) -> str:
     if not math.isfinite(band.low):
-        return "one unit: none"
+        return "none (one unit)"
     return SCALE.interval(band)
 
 
@@ -125,10 +125,10 @@ def write_files(found: Inference, folder: AnyPath) -> Path:
 
     Args:
         found: the result of an inference.
-        folder: where they are written.
+        folder: where to write the files.
 
     Returns:
-        The page's path.
+        The path of report.html.
     """
     folder = as_path(folder, "folder")
     write_json(folder / SUMMARY, _finite(found.to_json()))

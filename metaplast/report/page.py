@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaplast.base.bands import BAND, Band
 from metaplast.base.errors import UserError
@@ -23,9 +23,6 @@ from metaplast.tasks.source import held_out_word
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
-if TYPE_CHECKING:
-    pass
-
 PAGE, FIGURES = "report.html", "figures"
 # The rule as one picture, to paste in a talk.
 RULE_PICTURE = f"{FIGURES}/rule.svg"
@@ -39,7 +36,7 @@ def write_report(folder: AnyPath, terms: Iterable[Term] = ()) -> Path:
         terms: your own terms that no installed package offers.
 
     Returns:
-        The page's path.
+        The path of report.html.
 
     Raises:
         UserError: if the folder holds no finished run.
@@ -75,7 +72,13 @@ def _rule_picture(run: FinishedRun) -> str:
 
 
 def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) -> str:
-    """Return the page with figures, whose drawings `svg` returned, by name."""
+    """Return the page.
+
+    Args:
+        run: the finished run.
+        shown: its figures.
+        drawings: what `svg` returned for each figure, by name.
+    """
     from markupsafe import Markup
 
     drawn = {
@@ -160,7 +163,7 @@ def _trial_row(run: FinishedRun, trial: Mapping[str, Any]) -> dict[str, Any]:
     band = Band(trial["change"], trial["low"], trial["high"])
     return {
         "term": trial["term"],
-        # Earlier versions tried only what the gradient supports.
+        # Earlier versions tried only the candidates that the gradient supports.
         "by_value": trial.get("start", 0.0) != 0,
         "errors": typographic(f"{trial['errors']:.1f}"),
         "change": typographic(run.scale.change(band)),

@@ -81,9 +81,9 @@ def _complexity(run: FinishedRun) -> list[Picture]:
     scale = run.scale
     caption = (
         f"Every rule that selection tried, by its number of terms: {scale.name} on validation "
-        f"tasks with its {BAND}, after one refit, or half of one if it was hopeless by then. "
-        f"The line joins the best of each number. The rule that was chosen cannot lose a term "
-        f"without becoming worse."
+        f"tasks with its {BAND}, after one refit, or after half of one if the rule was already "
+        f"clearly worse. The line joins the best rule of each number. The chosen rule becomes "
+        f"worse without any of its terms."
     )
     figure = complexity(rules, y=f"validation {scale.axis}", scale=scale)
     return [Picture("complexity", figure, caption)]

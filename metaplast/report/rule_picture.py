@@ -31,7 +31,7 @@ _STYLE = (
 )
 
 
-# What the typesetter of figures lacks, or sets too wide.
+# LaTeX that matplotlib cannot read, or sets too wide.
 _DRAWN = {r"\text{": r"\mathrm{", r"\top": r"\mathsf{T}", r"\ell-1": r"\ell{-}1"}
 
 
@@ -44,7 +44,7 @@ class _Outline:
     scale: float = 1.0
 
     def within(self, width: float) -> _Outline:
-        """Return the formula at most so wide."""
+        """Return the formula, shrunk to at most this width."""
         scale = min(1.0, width / self.width) if self.width > 0 else 1.0
         return replace(self, width=scale * self.width, scale=scale)
 
@@ -96,14 +96,14 @@ def _equations(rule: Rule) -> tuple[list[str], int]:
                 _placed(body, x + lead, y),
                 f'<text class="small" x="{x + lead:.1f}" y="{y + 25}">{html.escape(name)}</text>',
             ]
-            # A long name below a short formula needs its place too.
+            # A long name below a short formula needs room too.
             x += lead + max(body.width, 6.5 * len(name)) + _GAP
         y += _LINE
     return parts, y
 
 
 def _formula(latex: str) -> _Outline:
-    """Return a formula's outline; as it is written, if the typesetter cannot read it."""
+    """Return the outline of a formula, or of its LaTeX source if matplotlib cannot read it."""
     try:
         return _outline(latex)
     except ValueError:

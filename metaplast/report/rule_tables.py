@@ -44,7 +44,7 @@ def rule_terms_table(rule: Rule, width: int, *, with_theta: bool = True) -> Tabl
     Args:
         rule: the rule.
         width: the width of the terminal.
-        with_theta: whether the coefficients mean anything.
+        with_theta: whether to show the coefficients; False if they are not learned yet.
     """
     columns = [_Column("term")]
     columns += [_Column("θ", right=True)] if with_theta else []

@@ -26,9 +26,9 @@ from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
 PAGE, SCORES, SUMMARY = "compare.html", "scores.csv", "compare.json"
-# Shown for a rule that does not have a term.
+# The coefficient of a term that a rule does not have.
 NONE = "–"
-# Between two columns of a table.
+# Width of the space between two columns of a table.
 _GAP = 3
 
 
@@ -37,9 +37,9 @@ class Compared:
     """A rule and its scores.
 
     Attributes:
-        name: what tables and figures call it.
+        name: its name in tables and figures.
         rule: the rule.
-        evaluation: on the tasks that all rules share.
+        evaluation: its test on the tasks that all rules share.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SideBySide:
     """Several rules on the same held-out tasks.
 
     Attributes:
-        rules: the first is the one that the others are compared with.
+        rules: the others are compared with the first.
         tasks: the tasks in one line.
         notes: sentences about what limits the comparison.
     """
@@ -135,7 +135,7 @@ def score_table(found: SideBySide) -> Table:
 
 
 def difference_table(found: SideBySide) -> Table:
-    """Return the first rule's lead over each other rule, paired by task."""
+    """Return the first rule's score minus each other rule's, paired by task."""
     unit = "points" if found.scale.percent else found.scale.name
     table = new_table(
         f"{found.first.name} minus each other rule, {unit}", "same tasks and initial weights"
@@ -170,7 +170,7 @@ def plain(found: SideBySide) -> dict[str, Any]:
 
 
 def write_files(folder: AnyPath, found: SideBySide) -> Path:
-    """Write compare.json, scores.csv with the score of each task, and compare.html; return it."""
+    """Write compare.json, scores.csv with each task's scores, and compare.html; return its path."""
     folder = as_path(folder, "folder")
     write_json(folder / SUMMARY, plain(found))
     columns = {each.name: each.evaluation.score.tolist() for each in found.rules}

@@ -81,12 +81,12 @@ class FinishedRun:
             if name not in (SEARCH, REFIT)
         }
         search = [(float(row["episodes"]), row) for row in self.stages.get(SEARCH, [])]
-        met = search[-1][0] if search else 0.0
-        refit = [(met + float(row["episodes"]), row) for row in self.stages.get(REFIT, [])]
+        seen = search[-1][0] if search else 0.0
+        refit = [(seen + float(row["episodes"]), row) for row in self.stages.get(REFIT, [])]
         return {DISCOVERED: search + refit, **found}
 
     def final(self, term: Term) -> Term:
-        """Return a candidate as the rule has it, with learned time constants."""
+        """Return the rule's version of a candidate, with learned time constants."""
         return next((own for own in self.rule.terms if own.name == term.name), term)
 
     @property
@@ -98,12 +98,12 @@ class FinishedRun:
 
     @cached_property
     def asked(self) -> DiscoveryConfig:
-        """The configuration."""
+        """The configuration as the settings of a discovery."""
         return DiscoveryConfig.from_json(self.config["config"])
 
     @property
     def objective(self) -> Objective:
-        """What the run minimised."""
+        """The objective that the run minimised."""
         return self.asked.score_objective
 
     @property

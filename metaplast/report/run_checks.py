@@ -1,4 +1,4 @@
-"""Checks of the files in a run folder: every part that a report reads has its type."""
+"""Checks of the files in a run folder: every part that a report reads has the right type."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def check_summary(summary: Any) -> None:
     _each(summary, "tried", _check_tried)
     _each(summary, "trials", _check_trial)
     lengths = [list(test.get("by_steps", {})) for test in summary["heldout"].values()]
-    check(all(each == lengths[0] for each in lengths), f"the rules of {SUMMARY} differ in lengths")
+    same = all(each == lengths[0] for each in lengths)
+    check(same, f"the rules in {SUMMARY} were tested with different numbers of support examples")
 
 
 def check_origin(config: Mapping[str, Any], rule: Rule) -> None:

@@ -1,1 +1,1 @@
-"""Observers of a run that people watch: terminal, progress bar and TensorBoard."""
+"""Observers that show a run while it works: terminal, progress bar and TensorBoard."""

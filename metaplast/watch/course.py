@@ -1,4 +1,4 @@
-"""The course of selection, guessed from its stages so far: how much of it is still to come."""
+"""The course of selection: how much of it is left, estimated from its stages so far."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from metaplast.discovery.run import Discovery
 
 # Terms that a growing rule usually has in the end.
 GROWN = 5
-# The share of terms that selection usually leaves out together; of a grown rule it is none.
+# The share of terms that selection usually leaves out together; a grown rule has no such terms.
 SPARE = 0.75
 
 
 def selection_left(discovery: Discovery) -> tuple[int, int]:
     """Return how many refits selection will still begin, and how many of its fits will be tested.
 
-    Until selection has ended, both are guesses. They assume one round, unless another has begun.
+    Until selection has ended, both are estimates that assume one round, unless another has begun.
     """
     loops, chosen = discovery.stages.loops, discovery.selection
     if chosen is not None:
@@ -26,7 +26,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
     grown = search is not None and search.growth is not None
     spare = 0.0 if grown else SPARE
     course, first = Course(min(pool, GROWN) if grown else pool, pool, spare), 1
-    # Terms still to put back; None until the rule as it is has been refitted.
+    # Terms still to put back; None until the remaining rule has been refitted.
     back: int | None = None
     for name, loop in loops.items():
         if not is_refit(name):
@@ -39,7 +39,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
         elif what.startswith(f"{WITHOUT} "):
             out = what.count(",") + 1
             if back is not None:
-                # The rule as it is was refitted before, so another round has begun.
+                # The remaining rule was already refitted, so another round has begun.
                 course, back = Course(count + out, pool), None
             course.leave_out(count + out, out)
         elif back is not None:
@@ -72,10 +72,10 @@ def look_left(discovery: Discovery) -> int:
 class Course:
     """The course of one round of selection, inferred from its refits.
 
-    Selection leaves out some terms together, and fewer if those were too many. Then it leaves out
-    each other term of the rule once. If it drops a term, it leaves out again those that were missed
-    before. Then it refits the rule as it is, and puts back the terms that the gradient supports,
-    three at most.
+    Selection first leaves out several terms together, and fewer if those were too many. Then it
+    leaves out each remaining term once. Whenever it drops a term, it tries again to leave out those
+    that it kept before. Finally it refits the remaining rule, and puts back at most three terms
+    that the gradient supports.
 
     Args:
         size: number of terms at the start of the round.
@@ -113,7 +113,7 @@ class Course:
 
     @property
     def _leaving(self) -> float:
-        """Number of terms that are left out together now, or soon; they are expected to go."""
+        """Number of terms left out together now, or soon; they are expected to be dropped."""
         usual = self._spare * self._size
         if self._together is None:
             return usual if usual > 1 else 0
@@ -123,7 +123,7 @@ class Course:
         """Return how many terms have not been left out yet, and which share of them may stay."""
         # How the last refit ends is not known yet, so its term counts as not tried.
         tried = max(0, self._tried - 1)
-        # Usually three of four that are not left out together stay; those tried correct this.
+        # Usually three of four of the other terms stay; the terms tried so far correct this share.
         stays = (1.5 + tried - (self._size - self._rule)) / (2 + tried)
         return max(0.0, self._size - self._leaving - tried), min(1.0, max(0.0, stays))
 

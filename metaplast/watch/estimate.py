@@ -1,7 +1,7 @@
 """Estimate how much of a discovery is left to do, and how long that will take.
 
 Three things are unknown before the end: how many refits selection will need, how many terms will be
-tested, and how long a task of each kind of work takes on this machine. The first two are guessed
+tested, and how long a task of each kind of work takes on this machine. The first two are estimated
 from the stages so far: see `metaplast.watch.course`. The third is measured: see
 `metaplast.watch.prices`.
 """
@@ -64,7 +64,7 @@ class TimeLeft(Observer):
         self._validated = self._looked = self._tested = 0
 
     def begin(self, discovery: Discovery) -> None:
-        """Begin with what earlier parts of the run have done."""
+        """Count the tasks that earlier parts of the run have done."""
         self._discovery = discovery
         # Stored, because deriving them from the configuration takes longer than a small step.
         self._search, self._refit = discovery.config.outer, discovery.config.refit_outer

@@ -16,7 +16,7 @@ from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
 
 SHORT_ALIAS = 8
-# The signals that terms read in every system.
+# Terms that read only these signals are listed without systems.
 USUAL = frozenset({pre.activity, pre.error, post.activity, post.error})
 
 
@@ -50,7 +50,7 @@ def _term_table(matrix: str, terms: Iterable[Term]) -> Table:
         # A name or a formula in two lines is hard to read.
         table.add_column(column, overflow="fold", no_wrap=column != "alias")
     for term in terms:
-        # The longest aliases are those of generated terms, which follow from the formula.
+        # Long aliases belong to generated terms and repeat the formula.
         short = [alias for alias in term.aliases if len(alias) <= SHORT_ALIAS]
         table.add_row(term.name, ", ".join(short), term.spell(), term.locality)
     return table
@@ -70,7 +70,7 @@ def _special_table(terms: Iterable[Term]) -> Table:
     for term in terms:
         found = [name for name, system in systems.items() if offers(system, term)]
         where = "all" if len(found) == len(systems) else ", ".join(found)
-        table.add_row(term.name, term.spell(), term.locality, where or "none by name")
+        table.add_row(term.name, term.spell(), term.locality, where or "no named system")
     return table
 
 

@@ -23,7 +23,7 @@ _PERIOD = 1e9
 
 
 class _Left(ProgressColumn):
-    """Shows the time left: the task's field "seconds", or what the bar's own speed suggests."""
+    """Shows the time left: the task's field "seconds", or an estimate from the bar's own speed."""
 
     max_refresh = 1.0
 
@@ -60,7 +60,7 @@ def make_bar(
 
 
 class Work:
-    """Shows how much is done and how long the rest will take; use it in a `with` statement.
+    """Shows how much work is done and how long the rest will take; use it in a `with` statement.
 
     Args:
         console: where to print.
@@ -100,7 +100,7 @@ class Work:
         self._bar.update(self._task, advance=amount)
 
     def settle(self, done: float) -> None:
-        """Correct the count of finished work."""
+        """Set the amount of finished work, which corrects earlier estimates."""
         self._bar.update(self._task, completed=done)
 
     def line(self, text: str) -> None:

@@ -50,9 +50,9 @@ def terms_table(result: Result, width: int = WIDE) -> Table:
     """Return a table of all candidates: θ, kept or dropped, effect on the held-out score.
 
     Args:
-        result: the discovery's.
-        width: the width of the terminal. A narrow one shows only names, θ and effects, unbroken, as
-            does any in which the others do not fit; dropped terms are those without θ.
+        result: the result of a discovery.
+        width: the width of the terminal. A narrow one shows only names, θ and effects, and so does
+            any in which the other columns do not fit; dropped terms have no θ there.
     """
     rows = [_term_row(result, term) for term in result.searched.terms]
     choices = _CHOICES if width >= WIDE else (_FEW,)
@@ -103,9 +103,9 @@ def _ablation(result: Result, term: Term) -> str:
 
 
 def taus_table(result: Result) -> Table:
-    """Return a table of the time constants of the rule that were learned."""
+    """Return a table of the rule's learned time constants."""
     table = new_table("Time constants", "in examples or time steps, shared by all layers")
-    for column in ("of", "learned from τ", "τ", "terms"):
+    for column in ("of", "initial τ", "τ", "terms"):
         table.add_column(column, justify="right" if "τ" in column else "left", overflow="fold")
     for each in result.taus:
         table.add_row(each.of.spell(), f"{each.start:g}", f"{each.tau:.4g}", ", ".join(each.terms))

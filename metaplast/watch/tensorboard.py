@@ -51,7 +51,7 @@ class TensorBoard(Observer):
         self._is_lost = False
 
     def begin(self, discovery: Discovery) -> None:
-        """Remember the run, whose layout and earlier steps are needed later."""
+        """Remember the run: its terms, rivals and earlier steps are needed later."""
         self._discovery = discovery
 
     def record(self, loop: OuterLoop, record: Record) -> None:
@@ -76,7 +76,8 @@ class TensorBoard(Observer):
         }
         for term, values in record.theta.items():
             if name == DISCOVERED:
-                self._write_theta(self._term_writer(record.stage, term), term, values, step)
+                own = self._term_writer(record.stage, term)
+                _write_sites(own, f"theta/{term}", values, step)
             else:
                 _write_sites(writer, f"baseline/{term}", values, step)
         scalars |= {f"tau/{_tag(of)}": value for of, value in record.taus.items()}
@@ -94,7 +95,7 @@ class TensorBoard(Observer):
         self._try(lambda: self._finish(result))
 
     def _try(self, write: Callable[[], None]) -> None:
-        """Stop writing if the machine refuses it: charts never end a run."""
+        """Write, or stop writing for good if the machine cannot: charts must never end a run."""
         if self._is_lost:
             return
         try:
@@ -127,17 +128,13 @@ class TensorBoard(Observer):
 
     def _end_curves(self, result: Result) -> None:
         """End each term's curve at its final coefficient, zero if selection dropped it."""
-        met = {record.stage: record.episodes for record in result.history}
-        step = met.get(SEARCH, 0) + met.get(REFIT, 0)
+        seen = {record.stage: record.episodes for record in result.history}
+        step = seen.get(SEARCH, 0) + seen.get(REFIT, 0)
         before, final = result.searched.named_theta, result.rule.named_theta.columns()
         for term in before.names:
             values = final.get(term, [0.0] * before.sites)
-            self._write_theta(self._term_writer(SEARCH, term), term, values, step + 1)
-
-    def _write_theta(
-        self, writer: SummaryWriter, term: str, values: Sequence[float], step: int
-    ) -> None:
-        _write_sites(writer, f"theta/{term}", values, step)
+            own = self._term_writer(SEARCH, term)
+            _write_sites(own, f"theta/{term}", values, step + 1)
 
     def _count(self, loop: OuterLoop) -> int:
         """Return how many episodes have diverged so far; the refit follows the search."""
@@ -193,12 +190,12 @@ class TensorBoard(Observer):
 
 
 def _tag(name: str) -> str:
-    """Return a name in the letters that a tag may have."""
+    """Return a name with only the characters that a tag may have."""
     return re.sub(r"[^\w.]+", "_", name).strip("_")
 
 
 def _write_sites(writer: SummaryWriter, tag: str, values: Sequence[float], step: int) -> None:
-    """Write a value of each site, or the one that all share."""
+    """Write one value for each site, or the one that all sites share."""
     for each, value in zip(site_names(tag, len(values), "/layer_"), values, strict=True):
         writer.add_scalar(each, value, step)
 
@@ -241,7 +238,14 @@ def _let_writers_end_quietly() -> None:
 
 
 def summary_writer(folder: AnyPath, purge_step: int | None) -> SummaryWriter:
-    """Return a TensorBoard writer; imported only now, because it may load TensorFlow."""
+    """Return a TensorBoard writer.
+
+    TensorBoard is imported only here, because that may load TensorFlow.
+
+    Args:
+        folder: the folder of the events.
+        purge_step: the first step that a resumed run writes again; None in a new run.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     from torch.utils.tensorboard import SummaryWriter

@@ -69,7 +69,7 @@ def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
         (["--training=0"], "must be at least 1, not 0"),
         (["--training=1000000000000000000000"], "does not have enough memory; lower --neurons"),
         (["--seed=-1"], "--seed must be"),
-        (["--learn=-1"], "--learn must be a number of generations"),
+        (["--learn=-1"], "--learn must be at least 0, got -1"),
         (["--candidates=3"], "--candidates must be at least 4"),
         (["--curves=0"], "--curves must be at least 1"),
         (["--algorithm=none.json"], "cannot read the run.json of a drawing from none.json"),

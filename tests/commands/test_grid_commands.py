@@ -96,7 +96,7 @@ def test_a_folder_of_the_other_command_is_refused(tmp_path, capsys):
     for options in ({}, {"first_seed": "zero"}):
         jobs.save(**options)
         assert guard(sweep_command.main, [f"--resume={tmp_path}"]) == 2
-        assert "is not the folder of a sweep." in capsys.readouterr().err
+        assert "is not the folder of a sweep; give --resume" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
 

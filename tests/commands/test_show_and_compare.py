@@ -267,7 +267,7 @@ def test_scores_that_cannot_be_written_are_shown(run, runs, tmp_path, monkeypatc
         (["one", "nosuch"], "unknown rule"),
         (["one", "deep.json"], "coefficients for each of 3 layers"),
         (["one", "special.json"], "the rule special does not fit these tasks"),
-        (["deep.json", "deep.json"], "got only rule files; name one with --on RUN"),
+        (["deep.json", "deep.json"], "got only rule files; name a run with --on RUN"),
         (["one", "two", "--on=nosuch"], "holds no run"),
         (["one", "two", "--test-episodes=1"], "--test-episodes must be at least 2"),
         (["one", "two", "--out=one"], "is not empty"),

@@ -81,5 +81,5 @@ def test_the_library_says_which_systems_offer_what_a_term_reads(capsys):
     assert last["reinforce_delayed"] == last["node_perturbation"] == "choice"
     assert last["rflo"] == "leaky"
     assert last["drive_oja"] == "recurrent"
-    assert last["recursive_least_squares"] == "none by name"
+    assert last["recursive_least_squares"] == "no named system"
     assert "choice" not in last["error_hebbian_delayed"]

@@ -12,9 +12,11 @@ from support import ACCURACY, assert_is_one_sentence
 from metaplast.base.errors import UserError
 from metaplast.batch_jobs.jobs import DONE, Heartbeat, Jobs, run_job
 from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
+from metaplast.commands.sweep import reason, show
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.report.sweep_figure import draw
+from metaplast.watch.console import make_console
 
 TINY = DiscoveryConfig(
     terms="error_hebbian,oja", hidden=(5,), ways=3, shots=2, queries=2, episodes=8, meta_batch=2,
@@ -141,6 +143,27 @@ def test_a_rule_that_diverges_is_never_recommended():
     found = candidates(runs)
     assert recommend(found).best is runs[1]
     assert recommend(candidates(runs[:1])) is None
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        (RUNS[2:3], "and it is the simplest found (run"),
+        ([RUNS[0], RUNS[2]], "and no simpler one is as good (run"),
+        (RUNS, "the simplest of the 2 rules"),
+    ],
+)
+def test_a_recommendation_says_why(runs, said):
+    found = candidates(runs)
+    assert said in reason(found, recommend(found))
+
+
+def test_without_a_recommendation_no_rule_is_promised(tmp_path, capsys):
+    show(make_console(), [made(0.1, 0, ONE, [0.1, None])], tmp_path)
+    printed = capsys.readouterr().out
+    assert "No rule is recommended" in printed
+    assert "rule.json" not in printed
+    assert not (tmp_path / "rule.json").exists()
 
 
 def test_frequencies_are_shares_of_seeds():
