@@ -11,7 +11,7 @@ from metaplast.base.errors import UserError, require
 
 # Where the arm is fixed.
 SHOULDER = (0.0, -2.0)
-# So that squared distances stay finite.
+# Longest segment, so that squared distances stay finite.
 _LONGEST = 1e9
 _LENGTHS = {"2": (1.8, 1.8), "3": (1.8, 1.2, 0.6)}
 _HELP = "write pen, arm:2, arm:3, or arm: and at least two lengths, such as arm:1.8,1.2,0.6"

@@ -230,8 +230,8 @@ def one_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["feedback-alignment", "--device=cuda"], "feedback-alignment can be computed on the CPU"),
-        (["fixed-points-mnist", "bio", "--device=cuda"], "but bio can be computed on the CPU only"),
+        (["feedback-alignment", "--device=cuda"], "feedback-alignment can run on the CPU only"),
+        (["fixed-points-mnist", "bio", "--device=cuda"], "but bio can run on the CPU only"),
         (["fixed-points-mnist", "--device=cuda:1"], "the last CUDA device is cuda:0"),
         (["fixed-points-mnist", "--device=tpu"], "--device must be cpu, cuda or cuda:NUMBER"),
         (["fixed-points-mnist", "--device=cuda", "--ray=auto"], "leave one of them out"),
