@@ -241,7 +241,7 @@ def test_all_rules_of_a_comparison_meet_the_same_held_out_tasks(sources):
     assert {VARIANTS[name].config(Setting()).held_out for name in names} == {"auto"}
 
 
-def test_a_witness_changes_nothing_of_what_is_measured():
+def test_probes_do_not_change_the_other_numbers():
     variant = VARIANTS["feedback_alignment"]
     bare = replace(variant, probes={})
     torch.manual_seed(0)

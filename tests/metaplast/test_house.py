@@ -49,8 +49,10 @@ def test_imports_run_one_way(package):
 
 
 @pytest.mark.parametrize("package", ["rule_library", "episodes"])
-def test_libraries_use_public_names_alone(package):
-    for path in files_of(package):
+def test_libraries_use_only_public_names(package):
+    files = files_of(package)
+    assert files
+    for path in files:
         for module, name in imported(path):
             if module.partition(".")[0] == "metaplast":
                 parts = [*module.split("."), name or ""]
