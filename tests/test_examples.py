@@ -19,7 +19,7 @@ PROMISES = {
 }
 
 
-# What examples load of others, loaded once.
+# Other packages that examples import, loaded once.
 OTHERS = "torch,torch._dynamo,numba,scipy.stats,sklearn.datasets"
 
 

@@ -1,4 +1,4 @@
-"""`metaplast discover` as its user meets it: files, resumption, refusals."""
+"""`metaplast discover` as its user sees it: files, resumption, refusals."""
 
 import csv
 import json

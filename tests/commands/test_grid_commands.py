@@ -1,4 +1,4 @@
-"""`metaplast sweep` and `metaplast recover` as their user meets them."""
+"""`metaplast sweep` and `metaplast recover` as their user sees them."""
 
 import csv
 import json

@@ -343,7 +343,7 @@ def recorded_rules():
         }
         for name, end in exact.items()
     }
-    # Coverage is of exact rules alone: one variant had none at one size, the others nowhere.
+    # Coverage counts only exact rules: one variant had none at one size, the others had none.
     run["recorded_half"]["covered"] = {5: (90, math.nan), 40: (100, 96)}
     claims = {
         f"{name.replace('_', ' ')}: from 40 trials, exactly the planted terms": end

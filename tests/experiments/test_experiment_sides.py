@@ -342,7 +342,7 @@ def test_a_rule_is_found_on_tasks_and_learns_the_images_at_each_factor(
     doubled = by_update(rows, "accuracy_times_2")
     assert [*doubled] == [0, 3]
     assert doubled == by_update(again, "accuracy")
-    # The loss tells the factors apart, where accuracies may agree.
+    # The loss differs between the factors, even where accuracies agree.
     assert by_update(rows, "loss") != by_update(again, "loss")
 
 

@@ -1,4 +1,4 @@
-"""Every experiment runs in its quick version; what is there is not computed again."""
+"""Every experiment runs in its quick version; existing results are not computed again."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("results")
 
 
-# Whose figures become PNG files too; drawing those of all takes as long as many an experiment.
+# Only the figures of these become PNG files too: drawing all takes as long as some experiments.
 PICTURED = ("ehebb", "bio")
 
 
@@ -59,7 +59,7 @@ def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, 
     rows = list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
     assert {row["variant"] for row in rows} == {variant.name for variant in experiment.variants}
     assert [v["claim"] for v in summary["verdicts"]] == [claim.text for claim in experiment.claims]
-    # One seed decides nothing, whatever it says.
+    # With one seed, no claim is decided.
     assert {v["outcome"] for v in summary["verdicts"]} == {"not decided"}
     assert all(v["mean"] is not None for v in summary["verdicts"])
     for stem in summary["figures"]:

@@ -347,7 +347,7 @@ def test_the_signal_may_stand_behind():
 
 
 def test_a_factor_of_each_neuron_without_an_eligibility_is_part_of_the_row():
-    """So that τ = 1 is like any other τ."""
+    """With this, formulas with τ = 1 are like those with any other τ."""
     assert post.error * eligible(HEBB, 1) == outer(post.error * post.activity, pre.activity)
     assert post.error * outer(post.one, pre.activity) == outer(post.error, pre.activity)
     assert post.one * eligible(HEBB, 3) == eligible(HEBB, 3)

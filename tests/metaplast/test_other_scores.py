@@ -1,4 +1,4 @@
-"""Discovery by a score that is no accuracy: regression, from the search to the report."""
+"""Discovery by a score other than accuracy: regression, from the search to the report."""
 
 import csv
 import json

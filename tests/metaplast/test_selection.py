@@ -163,7 +163,7 @@ def test_a_fit_measured_on_few_easy_tasks_is_not_the_best():
 
 
 def test_each_kept_term_was_tried_against_the_final_rule():
-    # Oja is missed only at first: once the gated term is gone it has no use any more.
+    # Oja is missed only at first: once the gated term is gone, it has no use any more.
     def accuracy(kept):
         needed = 0.2 * len(kept & {HEBBIAN, ERRORS})
         return 0.5 + needed - 0.2 * (GATED in kept and OJA not in kept)
@@ -175,7 +175,7 @@ def test_each_kept_term_was_tried_against_the_final_rule():
 
 
 def test_small_losses_do_not_add_up():
-    # Each term is worth too little to be missed alone; all of them together are not.
+    # Each term by itself is worth too little to be missed, but all of them together are missed.
     worth = 0.0012
     final, _, _ = selected(lambda kept: 0.5 + worth * len(kept))
     lost = worth * (5 - len(final.kept))
@@ -238,7 +238,7 @@ def test_a_term_whose_coefficient_the_last_refit_brings_to_zero_is_dropped():
 
 
 def test_a_term_that_was_lost_too_early_is_put_back():
-    # The search had set oja to zero, so that elimination never met it.
+    # The search had set oja to zero, so elimination never tried it.
     worth = {OJA: 0.2, HEBBIAN: 0.3, ERRORS: 0.1}
     fit = fitter(lambda kept: 0.2 + sum(worth.get(k, 0) for k in kept))
     selection = chosen(fit, (GATED, HEBBIAN, ERRORS))
@@ -274,7 +274,7 @@ def test_a_term_is_not_put_back_because_its_trial_was_trained_longer():
 
 
 def test_a_term_that_only_a_lucky_fit_needed_goes():
-    # One fit of all terms happened to be good; once it is refitted, nothing misses the gated term.
+    # One fit of all terms happened to be good; once it is refitted, the gated term is not missed.
     calls = []
 
     def fit(kept):
@@ -289,7 +289,7 @@ def test_a_term_that_only_a_lucky_fit_needed_goes():
 
 @pytest.mark.parametrize(("later", "kept"), [(0.5, (GATED, HEBBIAN)), (0.599, (HEBBIAN,))])
 def test_a_term_that_the_smaller_rule_turns_out_to_need_comes_back(later, kept):
-    # The best fit was lucky. Then nothing misses the gated term, until the rule without it learns.
+    # The best fit was lucky. Then the gated term is not missed, until the rule without it learns.
     calls = []
 
     def fit(terms):
@@ -366,7 +366,7 @@ def test_terms_that_come_and_go_end_after_a_few_rounds():
         return current
 
     chosen(fit, (HEBBIAN,), fresh)
-    # Those of the first round decide where the second begins, and so on; the third has no say.
+    # Those of the first round decide where the second begins, and so on; the third decides nothing.
     assert sorted(set(rounds)) == [0, 1]
     assert next(count) < 3 * 4 * len(TERMS)
 

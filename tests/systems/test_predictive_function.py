@@ -173,7 +173,7 @@ def test_any_other_layer_is_subtracted():
         assert_close(Base(module, given).change(moved), module(given + moved) - module(given))
 
 
-# --- as a user has it ---
+# --- as users call it ---
 
 
 def test_gradients_are_added_and_frozen_parameters_have_none():
