@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -35,11 +36,11 @@ class Task:
         """Check the lengths.
 
         Raises:
-            UserError: if there is only one length, or one is not positive, or too large.
+            UserError: if there is only one length, or one is not a positive number, or too large.
         """
         require(len(self.lengths) != 1, "an arm needs at least two segments.")
         require(
-            all(0 < each <= _LONGEST for each in self.lengths),
+            all(isinstance(each, Real) and 0 < each <= _LONGEST for each in self.lengths),
             f"the lengths of an arm must be positive and at most {_LONGEST:g}, not {self.lengths}.",
         )
 
