@@ -17,7 +17,7 @@ from metaplast.tasks.digest import Digest
 from metaplast.tasks.request import EpisodeRequest
 from metaplast.tasks.source import EpisodeSource, EpisodeSplit
 
-#: Largest numbers of arms and of states.
+#: Largest number of arms, and of states.
 MOST = 1000
 
 
@@ -29,7 +29,7 @@ class Bandit:
         arms: number of arms.
         states: number of states; the input says which one it is, with a 1 at its place.
         good: probability of a reward from the best arm.
-        bad: from any other.
+        bad: probability of a reward from any other arm.
         steps: the steps of learning.
         queries: states in which the result is tested, in turn.
         dtype: the dtype of all numbers.
@@ -51,8 +51,9 @@ class Bandit:
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return fresh episodes, in each of which the best arm of each state is drawn.
 
-        The support targets are what every arm would bring, drawn beforehand, so that two rules meet
-        the same luck; the query targets are the probabilities. The noise draws the actions.
+        The support targets are the rewards that every arm would bring. They are drawn beforehand,
+        so that all rules face the same ones. The query targets are the probabilities. The noise
+        draws the actions.
         """
         place, whole = generator.device, torch.int64
         best = torch.randint(
@@ -108,7 +109,7 @@ class BanditSource(EpisodeSource):
     )
 
     def split(self, request: EpisodeRequest) -> EpisodeSplit:
-        """Return bandits; those of the test differ from those of meta-training in what is drawn.
+        """Return bandits; meta-training and the test differ only in their random numbers.
 
         Raises:
             UserError: if a setting is invalid.

@@ -43,7 +43,7 @@ def _load(request: EpisodeRequest) -> LabelledPool:
     images = max(IMAGES, 2 * (request.shots + request.queries))
     require(
         dimension * classes * images <= MOST_NUMBERS,
-        f"clusters holds at most {MOST_NUMBERS:,} numbers, but {classes} classes of {images:,} "
+        f"clusters can have at most {MOST_NUMBERS:,} numbers, but {classes} classes of {images:,} "
         f"images of {dimension} pixels were asked for; give fewer --shots and --queries, or a "
         f"smaller dimension.",
     )

@@ -1,4 +1,4 @@
-"""A table in a text file: one sample in each row, its class or number in a named column."""
+"""A table in a text file: one sample in each row, its class or target numbers in named columns."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from episodes.storage import DAMAGE
 from metaplast.base.errors import UserError, require, shown
 from metaplast.tasks.request import DataRequest
 
-# Between cells, the first that occurs in the line of names.
+# Separators of cells; the first of these that occurs in the line of names is used.
 _SEPARATORS = (",", ";", "\t")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
 class CsvSource(FileSource):
-    """Every column but the targets is an input.
+    """Reads a table in which every column but the targets is an input.
 
     A target column of whole numbers or text names classes; one with other numbers is learned by
     regression.

@@ -16,7 +16,7 @@ from metaplast.tasks.request import EpisodeRequest
 def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data is always the same
     from sklearn.datasets import load_diabetes
 
-    # As measured: scikit-learn's scaled version knows the mean of all samples, held out or not.
+    # Not scikit-learn's scaled version: it uses the mean of all samples, the held-out ones too.
     measured, progression = load_diabetes(return_X_y=True, scaled=False)
     return LabelledPool.of_numbers(
         torch.from_numpy(measured),

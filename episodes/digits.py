@@ -21,9 +21,9 @@ BRIGHTEST = 16
 
 @cache
 def _read() -> tuple[Any, Any]:
-    """Read the file once in a process: an experiment asks for the digits hundreds of times.
+    """Return pixels and labels, read once per process: experiments ask for them hundreds of times.
 
-    The file is read past scikit-learn, whose import takes longer than many discoveries do.
+    The file is read without scikit-learn, whose import takes longer than many discoveries.
     """
     package = find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():

@@ -1,7 +1,7 @@
 """Sources that read a user's own file or folder: `--dataset csv:FILE,target=COLUMN,scale=standard`.
 
-A format is one class with a `read`. What was read is described in one line with a digest, which a
-resumed run must find again.
+A format is one class with a `read`. The description of what was read contains a digest, so that a
+resumed run notices if the file has changed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ LEARN = ("classes", "numbers")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         inputs: [sample, …] real numbers.
         targets: [sample] classes, whole numbers or text; or numbers to learn, floating point,
             [sample] or [sample, output].
         note: a remark for the description; may be empty.
-        words: what descriptions call a sample and a number of it.
+        words: what descriptions call a sample, and one of its numbers.
     """
 
     inputs: Any
@@ -55,7 +55,7 @@ class FileSource(EpisodeSource):
 
     Attributes:
         own: names of the format's own settings.
-        example: what to write after `--dataset`, for messages.
+        example: the usage after `--dataset`, for messages.
     """
 
     own: Collection[str] = ()
@@ -70,7 +70,7 @@ class FileSource(EpisodeSource):
     def read(
         self, text: str, label: str, settings: Mapping[str, str], request: DataRequest
     ) -> Samples:
-        """Return what the file holds.
+        """Return the contents of the file.
 
         Args:
             text: the file, as the user wrote it.
@@ -205,7 +205,7 @@ def names_in(text: str, known: Sequence[str], label: str, noun: str) -> list[str
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Return names with commas, the last of many left out."""
+    """Return the first `most` names, separated by commas, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -217,7 +217,7 @@ def require_numbers(label: str, values: Array, columns: Sequence[str], first: in
         label: the label of the data.
         values: [row, column].
         columns: their names.
-        first: number of the first row, as the user counts.
+        first: number of the first row, as the user counts rows.
 
     Raises:
         UserError: if one is NaN or infinite; names its row and column.
@@ -232,7 +232,7 @@ def require_numbers(label: str, values: Array, columns: Sequence[str], first: in
 
 
 def _learned(label: str, targets: Any, learn: str | None, example: str) -> Array:
-    """Return classes from 0 up (or text), or floating-point numbers, as `learn` says."""
+    """Return classes from 0 up (or text), or floating-point numbers; `learn` may choose which."""
     require(
         learn is None or learn in LEARN,
         f"{label}: learn must be {' or '.join(LEARN)}, got {shown(learn)}; write --dataset "
@@ -261,7 +261,7 @@ def _learned(label: str, targets: Any, learn: str | None, example: str) -> Array
 
 
 def _digest(pool: LabelledPool) -> str:
-    """Return the digest of all inputs and targets, before they are scaled and divided."""
+    """Return the digest of all inputs and targets, before they are scaled and split."""
     digest = Digest("file")
     digest.plain(pool.scale)
     digest.tensor(pool.images)

@@ -26,7 +26,7 @@ LARGEST = 4096
 class ImageFolder(FileSource):
     """Reads PATH/CLASS/IMAGE; folders below a class folder, and files of other types, are ignored.
 
-    Pixels are bytes, one for each in grey and three in colour.
+    Pixels are bytes: one number each in grey, three in colour.
     """
 
     name = "image-folder"

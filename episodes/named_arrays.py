@@ -1,4 +1,4 @@
-"""Which arrays of a file are the inputs and which the targets: shared by the formats of arrays."""
+"""Choose which arrays of a file are the inputs and the targets; shared by the array formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from episodes.arrays import Array
 from episodes.from_file import listed
 from metaplast.base.errors import UserError, require, shown
 
-#: Usual names, of which a file should have one.
+#: Usual names; if the user names none, the file must have exactly one of each list.
 INPUTS = ("x", "X", "inputs", "images", "data", "features")
 TARGETS = ("y", "Y", "targets", "target", "labels", "label")
 
@@ -22,10 +22,10 @@ def chosen(
         label: the label of the data.
         known: names of all arrays in the file.
         settings: the user's settings; `x` and `y` name the arrays.
-        example: what to write after `--dataset`.
+        example: the data as the user wrote them after `--dataset`.
 
     Raises:
-        UserError: if there is no such array, or the usual names leave it open.
+        UserError: if there is no such array, or none or several have usual names.
     """
     found = []
     for key, what, usual in (("x", "inputs", INPUTS), ("y", "targets", TARGETS)):
@@ -40,14 +40,13 @@ def chosen(
         there = [each for each in usual if each in known]
         if len(there) != 1:
             raise UserError(
-                f"{label} does not say which array has the {what}, it has "
-                f"{listed(known) or 'none'}; write --dataset {example},x=INPUTS,y=TARGETS with "
-                f"their names."
+                f"{label} does not say which of its arrays ({listed(known) or 'none'}) has the "
+                f"{what}; write --dataset {example},x=INPUTS,y=TARGETS with their names."
             )
         found.append(there[0])
     return found[0], found[1]
 
 
 def words_for(inputs: Array) -> tuple[str, str]:
-    """Return what descriptions call a sample and a number of it: those of images, or of a table."""
+    """Return what descriptions call a sample and one of its numbers: in a table, or in images."""
     return ("sample", "input") if inputs.ndim == 2 else ("image", "pixel")

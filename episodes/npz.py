@@ -16,12 +16,12 @@ from metaplast.base.errors import require
 from metaplast.tasks.request import DataRequest
 from metaplast.tasks.source import EpisodeSource
 
-# How files of one array, and files of several, begin.
+# The first bytes of files of one array, and of several.
 _ONE, _SEVERAL = b"\x93NUMPY", b"PK"
 
 
 class NpzSource(FileSource):
-    """Two arrays of a file that `numpy.savez` wrote. Python objects in it are never loaded."""
+    """Reads two arrays of a file that `numpy.savez` wrote; never loads Python objects."""
 
     name = "npz"
     summary = (

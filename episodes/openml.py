@@ -17,7 +17,7 @@ from metaplast.tasks.request import DataRequest
 
 
 class OpenMLSource(FileSource):
-    """A table of OpenML, by name or number; inputs that name a category are numbered by OpenML."""
+    """Reads a table of OpenML, by name or number; inputs that name a category come as numbers."""
 
     name = "openml"
     summary = (
@@ -73,7 +73,7 @@ def _fetch(text: str, label: str, settings: Mapping[str, str], request: DataRequ
         chosen["target_column"] = settings["target"]
     try:
         with warnings.catch_warnings():
-            # Which of several versions was read is in the description.
+            # The warnings are about several versions; the description says which one was read.
             warnings.simplefilter("ignore")
             return fetch_openml(
                 **chosen, as_frame=False, parser="liac-arff", data_home=data_root(request)

@@ -1,4 +1,4 @@
-"""Make a source of a user's own images and labels, after checking them."""
+"""Check a user's own images and labels, and make a source of them."""
 
 from __future__ import annotations
 

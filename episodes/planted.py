@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from episodes.teacher import fresh, taught, teacher_rule
+from episodes.teacher import fresh, teacher_outputs, teacher_rule
 from metaplast.base.errors import UserError, require, shown
 from metaplast.base.words import words
 from metaplast.rules.rule import Rule
@@ -44,9 +44,12 @@ _HELP = "write --dataset planted:bio, planted:F0=0.01,F9=0.002 or planted:RULE.j
 
 @dataclass(frozen=True)
 class Plan:
-    """The rule that the user asked for: terms, and their coefficients, or None to draw them.
+    """The rule that the user asked for.
 
-    `rule` is the rule that has the coefficients.
+    Attributes:
+        terms: its terms.
+        theta: their coefficients; None to draw them.
+        rule: the rule to which the coefficients belong; None if they are drawn.
     """
 
     terms: tuple[Term, ...]
@@ -86,7 +89,7 @@ class PlantedSampler(DerivedSampler):
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return `episodes` fresh episodes, with the initial weights of their networks."""
         batch, state = fresh(self.base, self.teacher, episodes, generator, self.theta.dtype)
-        labels = taught(self.teacher, self.theta, state, batch)
+        labels = teacher_outputs(self.teacher, self.theta, state, batch)
         return replace(batch, query_y=labels, initial=state)
 
 

@@ -29,7 +29,8 @@ class LabelledPool:
             float32), else floating point.
         labels: [image] int64, 0 … classes-1, each class at least once.
         scale: the value of a pixel is `scale` times the stored number.
-        held_out_classes: [class] the classes that the data set itself reserves for testing, if any.
+        held_out_classes: [class] the classes that the data set itself reserves for the test;
+            None if it reserves none.
         note: a human-readable remark for the description; may be empty.
         scaling: how to scale inputs by statistics of the meta-training images, once the split is
             decided; see `episodes.scaling`. `scale` is then ignored.
@@ -41,7 +42,7 @@ class LabelledPool:
             their numbers of images, in the order of the images; empty if it has none.
         timing: the timing of sequences, whose frames are the parts of an image; None for vectors.
         digest: the digest of what was read from a user's files; empty for other data.
-        words: what descriptions call a sample and a number of it.
+        words: what descriptions call a sample, and one of its numbers.
     """
 
     images: Tensor

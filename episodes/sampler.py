@@ -102,9 +102,9 @@ class PoolSampler:
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes: nothing changes when some are drawn.
+        """Whether another thread may draw episodes: drawing changes nothing in the sampler.
 
-        A class that overrides `sample` says so itself.
+        A class that overrides `sample` must say so itself.
         """
         return type(self).sample is PoolSampler.sample
 

@@ -15,10 +15,11 @@ from metaplast.base.errors import require
 def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
     """Return the pool with inputs x replaced by (x − shift) / size, fitted on some of its images.
 
-    With "unit", shift is the smallest of all inputs and size is their range. With "columns" this
-    holds for each input separately. With "standard", shift and size are each input's mean and
-    standard deviation. An input that never varies becomes 0. Other images than those of the fit may
-    leave the range from 0 to 1. The same is done with the targets, if they are numbers.
+    With "unit", shift is the smallest of all inputs and size is their range. With "columns", they
+    are the smallest value and the range of each input. With "standard", they are the mean and the
+    standard deviation of each input. An input that does not vary in the fit becomes 0. Images
+    outside the fit may leave the range from 0 to 1. Targets that are numbers are scaled in the same
+    way.
 
     Args:
         pool: all images, on the CPU.
@@ -42,7 +43,7 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
 
 
 def _require_held(values: Tensor, what: str, dtype: torch.dtype) -> None:
-    """Raise `UserError` unless a dtype can hold numbers, which would become infinite otherwise."""
+    """Raise `UserError` if numbers are too large for a dtype, in which they would be infinite."""
     if not values.is_floating_point() or torch.finfo(values.dtype).max <= torch.finfo(dtype).max:
         return
     largest = max(abs(float(bound)) for bound in values.aminmax())

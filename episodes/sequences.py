@@ -38,7 +38,7 @@ class SequenceSampler(DerivedSampler):
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes: as the other sampler says."""
+        """Whether another thread may draw episodes; the other sampler decides."""
         return is_thread_safe(self.base)
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
@@ -101,7 +101,7 @@ class SequentialSource(EpisodeSource):
         Args:
             pixels: the number of pixels of an image.
             source: its source, for messages.
-            settings: the user's, with defaults for the others.
+            settings: the user's settings, with defaults for the others.
 
         Raises:
             UserError: if the image cannot become a sequence.

@@ -19,7 +19,7 @@ from metaplast.tasks.stream import StreamSplit
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A `load` of a pool that is in memory; unlike a function of a function, it can be pickled."""
+    """A `load` that returns a pool in memory; unlike a closure, it can be pickled."""
 
     pool: LabelledPool
 

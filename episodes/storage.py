@@ -23,7 +23,7 @@ from metaplast.tasks.request import DataRequest
 #: Environment variable with the folder of data sets, used if `--data-root` is not given.
 DATA_VARIABLE = "METAPLAST_DATA"
 
-#: Exceptions of readers if a compressed file is damaged, encrypted or in another format.
+#: Exceptions that readers raise if a compressed file is damaged, encrypted or in another format.
 DAMAGE = (
     EOFError,
     LookupError,
@@ -81,8 +81,8 @@ def data_root(request: DataRequest) -> Path:
 def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
     """Let `fetch` download a data set into an empty folder, then move its files under `root`.
 
-    So files under `root` are always complete, even after an interrupted download. If a folder of
-    the data set already exists, the new files arrive in it one by one.
+    Files under `root` are therefore complete even after an interrupted download. If a folder of the
+    data set already exists, the new files are moved into it one by one.
 
     Args:
         fetch: downloads into the folder that it is given.
@@ -133,7 +133,7 @@ def unreadable(file: Path, error: OSError) -> UserError:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move the contents of one folder to another; a folder that is new arrives as a whole."""
+    """Move the contents of one folder to another; a new folder is moved as a whole."""
     for path in sorted(source.iterdir()):
         place = target / path.name
         if path.is_dir() and place.is_dir():
@@ -148,7 +148,7 @@ def reason(error: Exception) -> str:
 
 
 def prepared(name: str, kinds: Mapping[str, npt.DTypeLike], make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays that `make` returns, kept in the cache folder under `name`.
+    """Return the arrays that `make` returns, cached under `name` in the cache folder.
 
     The name must change with everything the arrays are made from. A cache file that cannot be read,
     or holds other names or types than `kinds`, is replaced. If it cannot be written, the arrays are

@@ -16,13 +16,13 @@ from metaplast.tasks.batch import EpisodeBatch
 from metaplast.tasks.request import StreamRequest
 from metaplast.tasks.stream import StreamSplit
 
-#: In each half, every class needs one image to learn from and one that is held out.
+#: Least number of images of a class: each half needs one to learn from and one held out.
 LEAST = 4
 
 
 @dataclass(frozen=True, eq=False)
 class PoolStream:
-    """Draws images of all classes, or of `ways` random ones, without repetition within a pass.
+    """Draws images of all classes, or of `ways` random ones; each image once in a pass.
 
     Attributes:
         pool: images and labels.
@@ -98,7 +98,7 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     count = counts[pool.labels]
     half = count // 2
     halves = _sides(place, half), _sides(place - half, count - half)
-    # Fitted on images used to tune rates, because none of them is in the comparison.
+    # Fitted on the images that tune rates, because the comparison uses none of them.
     pool = scaled(pool, halves[0][0], request.dtype)
     tuning, final = (
         PoolStream(pool, _where(train), _where(test), request) for train, test in halves

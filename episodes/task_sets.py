@@ -141,7 +141,7 @@ class TaskSetSource(EpisodeSource):
             f"held-out {request.held_out}; leave that choice at auto.",
         )
         train, test = (TaskSetSampler(tasks, request) for tasks in self.load(request))
-        # Draw one task of each, to find a task that does not fit now and not during the run.
+        # Draw one task of each, so that a task that does not fit is found now and not in the run.
         seed = torch.Generator().manual_seed(request.seed)
         pixels = {sampler.sample(1, seed).support_x.shape[2] for sampler in (train, test)}
         require(

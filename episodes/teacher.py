@@ -1,7 +1,7 @@
-"""The teacher of planted episodes: what it puts out, and the coefficients with which it learns.
+"""The teacher of planted episodes: its outputs, and the coefficients with which it learns.
 
-Coefficients that nobody gives are drawn so that the teacher stays finite and every term has an
-effect.
+Coefficients that the user does not give are drawn so that the teacher stays finite and every term
+has an effect.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TRIED = 64
 MARGIN = 1.5
 
 #: How far a single drawn term moves the outputs: KL(without ‖ with) in nats, or for regression the
-#: loss; and by what factor the coefficients are then varied. Beyond about 0.05, rules of several
-#: terms begin to diverge.
+#: loss. Beyond about 0.05, rules of several terms begin to diverge. The coefficient is then
+#: multiplied by a random factor, from 1/√SPREAD to √SPREAD.
 EFFECT = 0.005
 SPREAD = 2.0
 
@@ -56,7 +56,7 @@ def fresh(
 
 
 @own_settings()
-def taught(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -> Tensor:
+def teacher_outputs(teacher: Learner, theta: Tensor, state: State, batch: EpisodeBatch) -> Tensor:
     """Return the teacher's outputs on the query set, [episode, query, output].
 
     Args:
@@ -120,10 +120,10 @@ class _Trial:
     state: State
 
     def __call__(self, theta: Tensor) -> Tensor:
-        return taught(self.teacher, theta, self.state, self.batch)
+        return teacher_outputs(self.teacher, theta, self.state, self.batch)
 
     def effect(self, p: Tensor, q: Tensor) -> float:
-        """Return how much larger the loss with labels p is at outputs q than at outputs p.
+        """Return how much larger the loss with targets p is at outputs q than at outputs p.
 
         This is KL(p ‖ q) for classes; infinity if a number is not finite.
         """
@@ -152,7 +152,7 @@ def _draw(outputs: _Trial, terms: tuple[Term, ...], draw: torch.Generator) -> Te
                     sizes[k, sign] = _effective(outputs, torch.zeros_like(theta), k, sign)
                 size = sizes[k, sign]
             theta[k] = sign * size * SPREAD ** (chance[1][k] - 0.5)
-        if _is_tame(outputs, theta):
+        if _is_suitable(outputs, theta):
             return theta
     return None
 
@@ -183,11 +183,11 @@ def divergence(p: Tensor, q: Tensor) -> float:
     return float(each.mean()) if torch.isfinite(each).all() else math.inf
 
 
-def _is_tame(outputs: _Trial, theta: Tensor) -> bool:
+def _is_suitable(outputs: _Trial, theta: Tensor) -> bool:
     """Return whether no episode is near divergence, and removing any term has an effect."""
     if not torch.isfinite(outputs(MARGIN * theta)).all():
         return False
     target = outputs(theta)
     without = theta.repeat(len(theta), 1).fill_diagonal_(0)
-    missed = [outputs.effect(target, outputs(row)) for row in without]
-    return all(EFFECT / 4 <= each < math.inf for each in missed)
+    effects = [outputs.effect(target, outputs(row)) for row in without]
+    return all(EFFECT / 4 <= each < math.inf for each in effects)

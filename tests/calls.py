@@ -1,4 +1,4 @@
-"""What workers of a queue call in tests: a module of its own, so that they do not load torch."""
+"""Functions that workers of a queue call in tests; a separate module, which does not load torch."""
 
 import os
 import signal

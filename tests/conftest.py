@@ -19,9 +19,9 @@ if IS_WORKER:
 
 # A thread of torch that waits would burn a core that the other worker needs. Read like the first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# JAX compiles for seconds what runs for milliseconds here. Before it is imported, which reads this.
+# JAX compiles for seconds what runs for milliseconds here. It reads this when it is imported.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Nor compiles it again what it compiled before: in another worker, a process of a test or a run.
+# It does not compile again what another worker, process or run has compiled.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 )
@@ -43,7 +43,7 @@ LONG = (
     "test_code_exports.py",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
-# What the numbers of a first run of the fused kernel depend on, besides installed packages.
+# The numbers of a first run of the fused kernel depend on these, besides installed packages.
 KERNEL_SOURCES = (
     *("metaplast/base", "metaplast/engines", "metaplast/systems", "metaplast/tasks"),
     *("metaplast/scans", "metaplast/terms", "rule_library", "tests/support.py"),
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Let the garbage collector leave alone what stays to the end: all tests, and all modules."""
+    """Let the garbage collector skip objects that stay to the end: all tests and all modules."""
     gc.freeze()
 
 

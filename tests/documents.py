@@ -1,4 +1,4 @@
-"""What README and docs hold: pages, fenced blocks with what is said of them, commands, links."""
+"""Read README and docs: pages, fenced blocks with the comments above them, commands, links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
-# Pages that a program writes are tested where it is.
+# Pages that a program writes are tested with the program.
 PAGES = {
     path.relative_to(ROOT).as_posix(): path
     for path in (

@@ -19,7 +19,7 @@ PROMISES = {
 }
 
 
-# What examples load of others, loaded once.
+# Other packages that examples import, loaded once.
 OTHERS = "torch,torch._dynamo,numba,scipy.stats,sklearn.datasets"
 
 
@@ -30,6 +30,7 @@ def test_examples_run_and_keep_their_promises(tmp_path):
         folder.mkdir()
         programs.append([str(folder), [str(path)], [str(path.parent)], path.read_text("utf-8")])
     ended = run_forked(programs, tmp_path, loaded=OTHERS)
+    assert {path.stem for path in EXAMPLES} == set(PROMISES)
     for path, (code, printed, errors) in zip(EXAMPLES, ended, strict=True):
         assert code == 0, (path.stem, errors)
         assert "ΔWₗ =" in printed, path.stem

@@ -1,4 +1,4 @@
-"""Rerun published experiments: their definition, their execution, the verdicts on their claims.
+"""Rerun published experiments: define them, run them, and judge their claims.
 
 Experiments are found through the entry point group `metaplast.experiments`.
 """

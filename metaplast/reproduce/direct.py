@@ -10,19 +10,19 @@ from typing import Any
 from metaplast.reproduce.experiment import Setting, plain
 from metaplast.reproduce.table import Row
 
-# seed, the variant's settings, data folder and size of the command → rows.
+# (seed, the variant's settings, the command's settings) → rows.
 Compute = Callable[[int, Mapping[str, Any], Setting], Sequence[Row]]
-# The variant's settings, the command's → functions that open the data.
+# (The variant's settings, the command's settings) → functions that open the data, by name.
 Open = Callable[[Mapping[str, Any], Setting], Mapping[str, Callable[[], object]]]
 
 
 def no_data(*_: object) -> Mapping[str, Callable[[], object]]:
-    """Return nothing to open, because the data are drawn."""
+    """Return no data to open, for variants that draw their own."""
     return {}
 
 
 class TwoSizes:
-    """A part of variants that have settings of a full version, and others in the quick one."""
+    """A base of variants with settings for the full version, and changes for the quick one."""
 
     full: Mapping[str, Any]
     quick: Mapping[str, Any]
@@ -32,7 +32,7 @@ class TwoSizes:
         return {**self.full, **(self.quick if setting.quick else {})}
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return nothing: no choice is made on separate data."""
+        """Return {}: nothing is chosen on separate data."""
         return {}
 
 

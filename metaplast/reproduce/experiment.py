@@ -26,7 +26,7 @@ class Setting:
     """The settings that all experiments of a command share.
 
     Attributes:
-        quick: a tiny version of everything, on data that needs no files.
+        quick: whether to run a tiny version of everything, on data that need no files.
         data_root: folder with data sets.
         rule: file of a rule, for experiments on a discovered rule.
         device: where variants that are `AnyDevice` compute; the others use the CPU.
@@ -79,7 +79,7 @@ class Variant(Protocol):
         """Return functions that open its data, by the name of the data set."""
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Return what is found on separate data before any seed is run, as plain data.
+        """Make the choices that need separate data, before any seed is run; return plain data.
 
         `folder` belongs to this variant; an interrupted preparation continues from it.
         """
@@ -99,7 +99,7 @@ class SideBySide(Variant, Protocol):
     def run_together(
         self, seeds: Sequence[int], setting: Setting, prepared: Mapping[str, Any]
     ) -> list[list[Row]]:
-        """Return the numbers of several seeds; they do not depend on which seeds are together."""
+        """Return the numbers of several seeds; they do not depend on the choice of seeds."""
 
 
 @runtime_checkable
@@ -108,7 +108,7 @@ class AnyDevice(Variant, Protocol):
 
     @property
     def on_cuda(self) -> bool:
-        """Whether it can; a class may do so for some of its variants only."""
+        """Whether it can; this may differ between variants of one class."""
 
 
 def runs_on(variant: Variant, device: torch.device) -> bool:
@@ -124,12 +124,13 @@ class Experiment:
         name: as written in the command.
         title: the title of its section of the results page.
         source: publication and figure.
-        text: a paragraph on what is done, what to look for and what we chose.
+        text: a paragraph: what is done, what to look for, and our own choices.
         variants: the curves.
         claims: the publication's claims.
         draw: makes figures from the numbers, by the suffix of their file name ("" for the main
             one).
         seeds: default number of seeds.
+        aliases: other names that the command accepts.
     """
 
     name: str

@@ -29,7 +29,7 @@ from metaplast.terms.term import Term
 
 @dataclass(frozen=True)
 class HeldoutSetup:
-    """A place where a rule is tested.
+    """The data and the network on which a rule is tested.
 
     Attributes:
         column: name of the accuracies' column.
@@ -152,7 +152,7 @@ class RuleVariant:
         return (found if given is None else {"rule": given.to_json()}) | {"sites": setups}
 
     def data(self, setting: Setting) -> dict[str, Callable[[], object]]:
-        """Return functions that open the data of the discovery, if there is one, and the setups."""
+        """Return functions that open the data of the setups, and of any discovery."""
         setups: dict[str, Callable[[], object]] = {
             setup.dataset: partial(setup.split, setting) for setup in self._setups(setting)
         }

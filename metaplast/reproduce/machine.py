@@ -1,4 +1,4 @@
-"""What a result was computed on, in words."""
+"""The machine on which a result was computed, in words."""
 
 from __future__ import annotations
 

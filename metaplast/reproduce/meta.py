@@ -39,8 +39,8 @@ class RecordingEngine(Engine):
         engine: the engine that computes.
     """
 
-    name: ClassVar[str] = "witness"
-    summary: ClassVar[str] = "another engine whose last answer is kept"
+    name: ClassVar[str] = "recording"
+    summary: ClassVar[str] = "another engine, with a record of its last outcome"
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -80,8 +80,8 @@ class MetaVariant:
         full: fields of `DiscoveryConfig` that differ from the published outer loop.
         quick: fields that differ from `full` in the quick version.
         probes: further measurements in the networks at the end of each episode.
-        loops: outer loops to choose from, each with its name and the fields that differ from
-            `full`; empty if nothing differs.
+        loops: outer loops to choose from: for each name, the fields that differ from `full`. If
+            empty, there is one outer loop, that of `full`.
     """
 
     name: str
@@ -128,24 +128,24 @@ class MetaVariant:
     def _run(self, seed: int, setting: Setting, loop: str) -> list[Row]:
         config = self.config(setting, seed, loop)
         discovery = Discovery(config)
-        witness = RecordingEngine(discovery.engine)
+        recorder = RecordingEngine(discovery.engine)
         start = Coefficients.initial(discovery.learner.terms, config.torch_dtype)
         outer = OuterLoop(
-            SEARCH, discovery.learner, discovery.split.train, witness, config.outer, start,
+            SEARCH, discovery.learner, discovery.split.train, recorder, config.outer, start,
             seed=seed,
         )  # fmt: skip
         rows: list[Row] = []
         try:
-            # Not `run`, which shows a step when the witness may have seen the next one.
+            # Not `outer.run`: when it reports a step, the recorder may hold the next one already.
             while not outer.is_done:
                 record = outer.run_step()
-                measured = {name: witness.measure(probe) for name, probe in self.probes.items()}
+                measured = {name: recorder.measure(probe) for name, probe in self.probes.items()}
                 rows.append(_row(record, measured))
         except StandstillError:
             # Every episode diverges, so θ no longer changes: the remaining steps would do the same.
             last = outer.progress.history[-1]
             lost = {f"theta_{name}": values[0] for name, values in last.theta.items()}
-            # The step that raised was not observed.
+            # The step that raised has no row yet.
             first, size = len(rows), config.outer.meta_batch
             for step in range(first, config.outer.steps):
                 at = {AT: float((step + 1) * size), "accuracy": 0.0, DIVERGED: float(size)}

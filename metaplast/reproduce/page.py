@@ -20,7 +20,7 @@ def write_page(folder: AnyPath) -> None:
 
 
 def page(folder: AnyPath) -> str:
-    """Return README.md about all experiments whose results are in the folder."""
+    """Return the text of README.md, about all experiments whose results are in the folder."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     folder = as_path(folder, "folder")
@@ -56,7 +56,6 @@ def _part(experiment: Experiment, summary: dict[str, Any]) -> dict[str, Any]:
         **summary,
         "verdicts": [{**v, "number": number(v)} for v in summary["verdicts"]],
         "minutes": f"{summary['core_seconds'] / 60:.1f}",
-        "machine": summary["machine"],
         "bad": diverged,
         "found": {
             name: found["theta"]

@@ -24,7 +24,7 @@ class Panel:
     """One panel.
 
     Attributes:
-        title: a description of the lines, written above them.
+        title: what the lines show, written above them.
         x: label of the horizontal axis.
         lines: by name; a name that occurs in several panels looks the same in all.
         limits: the limits of the vertical axis.
@@ -33,7 +33,7 @@ class Panel:
         marks: whether each point has a dot.
         layered: whether the lines are layers, coloured from the input to the output.
         faded: names of lines that matter less; they have no band.
-        categories: names of the places, if they are no numbers, such as data sets. Their points are
+        categories: names of the places if they are not numbers, such as data sets. Their points are
             not joined, because nothing lies between them.
     """
 

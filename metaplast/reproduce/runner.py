@@ -57,7 +57,7 @@ class Results:
         return (self.place(variant) / f"seed-{seed}.json").exists()
 
     def prepared(self, variant: Variant) -> dict[str, Any] | None:
-        """Return what was found before the seeds were run, None if that is not done yet.
+        """Return what the variant's `prepare` found, None if it has not run yet.
 
         Raises:
             UserError: if the folder was made with other settings.
@@ -76,7 +76,7 @@ class Results:
         return found
 
     def seconds(self, variant: Variant, seeds: Iterable[int]) -> float:
-        """Return the time of a variant's seeds on one core."""
+        """Return the seconds that preparation and seeds of a variant took, on one core."""
         paths = [self.place(variant) / VARIANT]
         paths += [self.place(variant) / f"seed-{seed}.json" for seed in seeds]
         return float(sum(read_json(path, "times")["seconds"] for path in paths))
@@ -85,7 +85,7 @@ class Results:
 def decisive_settings(variant: Variant, setting: Setting) -> dict[str, Any]:
     """Return everything except the seed that determines a variant's numbers, as plain data.
 
-    CUDA adds numbers in another order than the CPU does, so its numbers differ in the last digits.
+    CUDA sums in another order than the CPU, so its results differ in the last digits.
     """
     found = variant.settings(setting)
     return found if setting.device.type == "cpu" else {**found, "device": setting.device.type}
@@ -164,7 +164,7 @@ class Plan:
         return found
 
     def check(self) -> None:
-        """Check everything that a run needs, before anything is made.
+        """Check everything that a run needs, before anything is computed or written.
 
         Raises:
             UserError: if data are missing, the folder has other settings, two variants clash, or
@@ -186,7 +186,7 @@ class Plan:
         ]
         require(
             not bound,
-            f"--device {device} was given, but {', '.join(bound)} can be computed on the CPU only; "
+            f"--device {device} was given, but {', '.join(bound)} can run on the CPU only; "
             f"leave --device out, or name other experiments.",
         )
 

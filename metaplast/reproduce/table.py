@@ -105,7 +105,7 @@ class Table:
         return found
 
     def named(self, variant: str, prefix: str) -> dict[str, Series]:
-        """Return the columns that begin with a prefix, without it."""
+        """Return the columns whose names begin with a prefix, by the rest of the name."""
         columns = [name for name in self.columns(variant) if name.startswith(prefix)]
         return {name.removeprefix(prefix): self.series(variant, name) for name in columns}
 
@@ -146,7 +146,7 @@ def _cell(value: float | str) -> str:
 
 
 def read_rows(path: AnyPath) -> list[Row]:
-    """Return the rows of a CSV file of numbers, without the columns whose cells are empty.
+    """Return the rows of a CSV file of numbers, each without its empty cells.
 
     Raises:
         UserError: if the file is damaged.

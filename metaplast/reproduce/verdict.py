@@ -1,4 +1,4 @@
-"""A publication's claims, as a number for each seed, and whether the numbers agree with them."""
+"""A publication's claims: for each, a number per seed and the range in which it must lie."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from metaplast.base.bands import ANY, LEVEL, PERCENT, Band, Numbers, mean_band
 from metaplast.reproduce.table import Table
 
-# The range of n values misses their median with probability 2^(1-n). From 7 seeds on this is below
-# 2 %, so a band over seeds keeps its level whatever the distribution.
+# The range of n values misses the median of their distribution with probability 2^(1-n). From 7
+# seeds on this is below 2 %, so a band over seeds keeps its level whatever the distribution.
 LEAST_SEEDS = 1 + math.ceil(-math.log2(1 - LEVEL))
 
 Outcome = Literal["holds", "does not hold", "not decided"]
@@ -26,9 +26,9 @@ class Claim:
     Attributes:
         text: the statement, in human-readable form.
         source: where it is made, with a remark if it is not printed there.
-        measure: from the numbers of an experiment to one number for each seed, [seed].
-        low: values above it meet the claim; with a finite `high`, it does so itself.
-        high: values below it meet the claim; with a finite `low`, it does so itself.
+        measure: returns one number for each seed, [seed], from an experiment's table.
+        low: values above it meet the claim, and so does `low` itself if `high` is finite.
+        high: values below it meet the claim, and so does `high` itself if `low` is finite.
         unit: the unit of the number; "%" and "points" are shares times 100.
     """
 

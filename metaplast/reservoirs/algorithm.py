@@ -25,7 +25,7 @@ class Algorithm:
         ΔW_2 = λ φ(d) (z_2 − z̄_2) rᵀ,   φ(d) = 5|d|^¼ if d ≥ 0; else 0 (one-sided) or −5|d|^¼
         b = size · (10 ē)^power          (the noise of the next step is U(−b, b))
 
-    Mastery, in every tenth step, by recursive least squares:
+    Mastery, by recursive least squares, in every tenth step (`Schedule.mastery_every`):
 
         s = ½(1 − tanh(5·10⁵ (ē − ϑ))),   k = P r,   c = 1/(1 + rᵀk)
         P −= s c k kᵀ,   ΔW_1 = κ s c q kᵀ
@@ -135,8 +135,8 @@ def _supertrex(task: Task, costs: tuple[float, ...]) -> Algorithm:
 def repaired(task: Task, costs: tuple[float, ...] = ()) -> Algorithm:
     """Return SUPERTREX with the replication's repair.
 
-    λ = 5·10⁻⁴ is multiplied with 0.5/K if moving has a cost, and with 0.1/K if it has none and
-    K > 2. An arm has ϑ = 0.015. A cost is that of the whole output's movement.
+    λ = 5·10⁻⁴ is multiplied by 0.5/K if moving has a cost, and by 0.1/K if it has none and K > 2.
+    An arm has ϑ = 0.015. Costs count the movement of the whole output, z − z̄.
     """
     found = published("supertrex", task, costs)
     found = replace(found, name="SUPERTREX, repaired", cost_of="output")

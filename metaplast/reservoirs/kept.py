@@ -1,4 +1,4 @@
-"""What a checkpoint of a simulation holds, checked before a simulation continues from it."""
+"""Read the checkpoint of a simulation, and check it before the simulation continues from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Kept(NamedTuple):
 
     Attributes:
         step: the steps that are done, whole periods.
-        counts: the updates of P that are kept separately, for each lane that masters.
+        counts: the number of updates of P that are kept separately, for each lane that masters.
         arrays: everything else that changes, by name.
     """
 
@@ -47,7 +47,7 @@ def read_kept(
     step = entry(data, "step", int, "it")
     check(
         0 <= step <= schedule.steps and step % schedule.period == 0,
-        f"its step {step} is no whole number of periods",
+        f"its step {step} is not a whole number of periods",
     )
     written = entry(data, "counts", dict, "it")
     counts = {lane: entry(written, str(lane), int, "its counts") for lane in lanes}
@@ -57,7 +57,7 @@ def read_kept(
 
 
 def _array(arrays: Mapping[str, Any], name: str, like: Numbers) -> Numbers:
-    # A recorded value may be NaN: a run that diverges goes on.
+    # A recorded value may be NaN, because a run that diverges continues.
     found: Numbers = entry(arrays, name, torch.Tensor, "the list of its arrays").numpy(force=True)
     check(
         (found.dtype, found.shape) == (like.dtype, like.shape),

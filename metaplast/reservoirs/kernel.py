@@ -29,7 +29,7 @@ class Coefficients(NamedTuple):
     lengths: Numbers  # [output, lane], 0 beyond the last segment.
     used: Numbers  # [output, lane], 1 for each output of the lane.
     costs: Numbers  # [output, lane]
-    whole: Numbers  # 1 if costs are those of the output, 0 if of z − z̄_2.
+    whole: Numbers  # 1 if costs count z − z̄, 0 if z − z̄_2.
     explores: Numbers
     masters: Numbers
     rate: Numbers  # λ

@@ -131,7 +131,7 @@ def learn_coefficients(
         workers: drawings of a generation that are simulated at once, in threads; the result does
             not depend on it.
         observe: called after each drawing and each generation with the number of generations done,
-            which may be a fraction, and the number of all.
+            which may be a fraction, and of all generations.
 
     Raises:
         UserError: if cma is not installed, a name is unknown, a coefficient is not positive, or the
@@ -237,7 +237,7 @@ def _require_positive(start: Algorithm, names: Sequence[str]) -> None:
     for name in names:
         require(
             name in numbers and name not in ("memory", "noise_power"),
-            f"{name!r} is no coefficient that can be scaled; choose from {', '.join(LEARNED)}.",
+            f"{name!r} is not a coefficient that can be scaled; choose from {', '.join(LEARNED)}.",
         )
         require(
             getattr(start, name) > 0,
@@ -248,7 +248,7 @@ def _require_positive(start: Algorithm, names: Sequence[str]) -> None:
 def _identity(task: Task, start: Algorithm, names: Sequence[str], *parts: Any) -> dict[str, Any]:
     """Return everything that decides the scores, except the drawings, as plain data."""
     settings = {type(part).__name__.lower(): vars(part) for part in (start, *parts)}
-    # As it is read back.
+    # As JSON returns them, so that a file can be compared.
     plain: dict[str, Any] = json.loads(
         json.dumps({"task": task.name, "names": list(names), **settings})
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,10 +46,15 @@ class Dynamics:
         coerce(self)
         require(self.neurons >= 1, f"neurons must be at least 1, not {self.neurons}.")
         require(0 < self.density <= 1, f"density must be in (0, 1], not {self.density}.")
-        require(self.noise >= 0, f"noise must not be negative, but is {self.noise}.")
+        require(math.isfinite(self.gain), f"gain must be a finite number, not {self.gain}.")
         require(
-            0 < self.time_step <= self.time_constant,
-            f"time_step must be positive and at most time_constant, not {self.time_step}.",
+            0 <= self.noise < math.inf,
+            f"noise must be a finite number of at least 0, not {self.noise}.",
+        )
+        require(
+            0 < self.time_step <= self.time_constant < math.inf,
+            f"time_step must be positive and at most time_constant, and both finite, not "
+            f"{self.time_step} and {self.time_constant}.",
         )
 
     @property

@@ -1,6 +1,6 @@
 """The whole algorithm as a plain loop, one line for one equation: slow, and the reference.
 
-`simulate` computes the same numbers much faster.
+`Simulation` computes the same numbers much faster.
 """
 
 from __future__ import annotations

@@ -99,13 +99,13 @@ class Simulation:
             folder: where a checkpoint is written after each period, to continue from.
 
         Raises:
-            UserError: if the checkpoint in the folder is of another simulation.
+            UserError: if the checkpoint in the folder is damaged, or of another simulation.
         """
         place = None if folder is None else as_path(folder, "folder") / CHECKPOINT
         if place is not None and place.exists():
             self.load(place)
         while self.step < self.schedule.steps:
-            # A lane that diverges is reported, and the others continue.
+            # If a lane diverges, its `Run` says so, and all lanes continue.
             with np.errstate(all="ignore"):
                 self._advance()
             observe(self.step, self.schedule.steps)
@@ -181,7 +181,7 @@ class Simulation:
         return s.mastery + change.ravel()
 
     def _run(self, lane: int) -> Run:
-        name = self.lanes[lane]
+        which = self.lanes[lane]
         tested = self.schedule.steps - self.schedule.learning
         more = self.state.total[lane] / tested
         mean = self.state.before[lane] + more
@@ -191,14 +191,14 @@ class Simulation:
         stride = self._block * self._every
         diverged = None if not len(bad) else int((bad[0] + 1) * stride)
         updates = self.schedule.learning // self.schedule.mastery_every
-        outputs = name.task.outputs
+        outputs = which.task.outputs
         mastery, exploration = (
             self._weights(each)[lane, :outputs].copy()
             for each in (self._mastery(), self.state.exploration)
         )
         distance, exploration_norm, mastery_norm = records.T.copy()
         return Run(
-            lane=name,
+            lane=which,
             deviation=float(mean) if diverged is None else float("nan"),
             spread=spread if diverged is None else float("nan"),
             diverged_at=diverged,
@@ -232,7 +232,7 @@ class Simulation:
             UserError: if it is damaged, or of another simulation.
         """
         data = load_checkpoint(as_path(path))
-        # As text, so that a damaged file may hold anything.
+        # Compared as text, because a damaged file may hold anything.
         require(
             str(data.get("of")) == str(self._identity()),
             f"{path} belongs to a simulation with other settings; give another folder.",

@@ -13,8 +13,8 @@ from metaplast.base.errors import UserError, require, require_seed, shown
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.seeds import numpy_generator
 
-# Targets may have numbers up to this size: figures and squared distances need smaller ones than
-# float64 can hold.
+# Largest number in a target: figures and squared distances overflow at smaller numbers than float64
+# can hold.
 _MOST = 1e9
 # Scales the butterfly to the published size.
 _LARGEST = 14.4734

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from metaplast.base.errors import UserError, require
 
 # Where the arm is fixed.
 SHOULDER = (0.0, -2.0)
-# So that squared distances stay finite.
+# Longest segment, so that squared distances stay finite.
 _LONGEST = 1e9
 _LENGTHS = {"2": (1.8, 1.8), "3": (1.8, 1.2, 0.6)}
 _HELP = "write pen, arm:2, arm:3, or arm: and at least two lengths, such as arm:1.8,1.2,0.6"
@@ -35,11 +36,11 @@ class Task:
         """Check the lengths.
 
         Raises:
-            UserError: if there is only one length, or one is not positive, or too large.
+            UserError: if there is only one length, or one is not a positive number, or too large.
         """
         require(len(self.lengths) != 1, "an arm needs at least two segments.")
         require(
-            all(0 < each <= _LONGEST for each in self.lengths),
+            all(isinstance(each, Real) and 0 < each <= _LONGEST for each in self.lengths),
             f"the lengths of an arm must be positive and at most {_LONGEST:g}, not {self.lengths}.",
         )
 

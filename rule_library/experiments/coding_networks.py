@@ -42,7 +42,7 @@ def network(side: int, classes: int, draw: torch.Generator, dtype: torch.dtype) 
     return model.to(dtype)
 
 
-def weights(model: nn.Sequential) -> list[Tensor]:
+def weight_gradients(model: nn.Sequential) -> list[Tensor]:
     """Return the gradient of each layer's weight, without biases, as one vector [1, number]."""
     found = (parameter.grad for name, parameter in model.named_parameters() if "weight" in name)
     return [gradient.flatten().clone()[None] for gradient in found if gradient is not None]
@@ -71,7 +71,7 @@ def published_sweeps(
     eta: float,
     counts: Sequence[int],
 ) -> Iterator[int]:
-    """Relax, and yield each of some numbers of sweeps with the gradients that it gives.
+    """Relax; after each of `counts` sweeps, set the gradients and yield the number of sweeps.
 
     Written out after Torch2PC. Its results in single precision are the published ones.
     """
@@ -101,7 +101,7 @@ def published_sweeps(
 
 
 class _Graph:
-    """One layer at one input."""
+    """The graph of one layer at one input."""
 
     def __init__(self, layer: nn.Module, given: Tensor) -> None:
         self._layer, self._leaf = layer, given.detach().clone().requires_grad_()

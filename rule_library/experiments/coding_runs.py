@@ -31,7 +31,7 @@ from rule_library.experiments.coding_networks import (
     distances,
     network,
     published,
-    weights,
+    weight_gradients,
 )
 
 # What differs in the quick version of all variants.
@@ -43,7 +43,7 @@ RATES = (0.03, 0.1, 0.2, 0.3, 1.0)
 
 @dataclass(frozen=True)
 class CodingSetup:
-    """What is learned, and how long.
+    """The task: the data, the loss, and how long networks learn.
 
     Attributes:
         dataset: name of the source.
@@ -68,9 +68,9 @@ class CodingSetup:
     def batches(
         self, split: StreamSplit, sampler: StreamSampler, seed: int, like: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield images and classes of each step, and those that are held out, on `like`'s device.
+        """Yield images and classes of each step, and the held-out ones, on the device of `like`.
 
-        Images have its precision too.
+        Images also have the dtype of `like`.
         """
         side, left, epoch = math.isqrt(split.inputs), self.steps, 0
         while left:
@@ -100,7 +100,7 @@ class CodingTraining:
         name: the name of the variant.
         algorithm: "backprop", "strict" or "fixed".
         eta, n: the parameters of predictive coding.
-        full: what is learned.
+        full: the task.
         quick: fields that differ in the quick version.
         adam: whether Adam, with the published rate 0.002, takes the steps, or SGD, whose rate is
             the best of five on separate images and seeds for backpropagation.
@@ -121,11 +121,11 @@ class CodingTraining:
 
     @property
     def on_cuda(self) -> bool:
-        """Computes on the device of the setting."""
+        """Whether it can compute on CUDA: always."""
         return True
 
     def setup(self, setting: Setting) -> CodingSetup:
-        """Return what is learned."""
+        """Return the task."""
         return replace(self.full, **self.quick) if setting.quick else self.full
 
     def settings(self, setting: Setting) -> dict[str, Any]:
@@ -206,28 +206,28 @@ class CodingTraining:
             published(model, loss, x, y, self.algorithm, self.eta, self.n)
 
     def _compare(self, model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor) -> Row:
-        """Return how far the gradients are from backpropagation's, which are left in their place.
+        """Return how far the gradients are from backpropagation's; leave them as they are.
 
-        In float32 also how far those of `metaplast.predictive_coding` are.
+        In float32, also return how far those of `metaplast.predictive_coding` are.
         """
         if self.algorithm == "backprop":
             return {}
         kept = [p.grad for p in model.parameters()]
-        found = weights(model)
+        found = weight_gradients(model)
         backprop(model, loss, x, y)
-        true = weights(model)
+        true = weight_gradients(model)
         row = numbered(distances(found, true))
         if not self.double:
             model.zero_grad()
             predictive_coding(model, loss, x, y, self.algorithm, self.eta, self.n)
-            row |= numbered(distances(weights(model), true), "own_")
+            row |= numbered(distances(weight_gradients(model), true), "own_")
         for parameter, gradient in zip(model.parameters(), kept, strict=True):
             parameter.grad = gradient
         return row
 
 
 def _clock(device: torch.device) -> float:
-    """Return processor time in seconds; on CUDA, time since some moment, when all work is done."""
+    """Return processor time in seconds; on CUDA, wall time after all work there is done."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)

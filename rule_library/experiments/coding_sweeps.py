@@ -19,7 +19,7 @@ from rule_library.experiments.coding_networks import (
     backprop,
     distances,
     published_sweeps,
-    weights,
+    weight_gradients,
 )
 from rule_library.experiments.coding_runs import CodingTraining, numbered
 
@@ -32,8 +32,8 @@ class CodingSweeps(CodingTraining):
     precision with the published arithmetic; rows at a scale hold those of the loss times this scale.
 
     Attributes:
-        counts: numbers of sweeps to look at.
-        etas: steps of the sweeps.
+        counts: numbers of sweeps after which gradients are compared.
+        etas: step sizes of the sweeps.
         scales: factors on the loss, for 400 sweeps with η = 0.1.
         images: size of the batch.
     """
@@ -81,11 +81,11 @@ class CodingSweeps(CodingTraining):
     def _relaxed(
         self, model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor, eta: float, counts: Any
     ) -> dict[int, dict[str, list[float]]]:
-        """Return errors and angles after some numbers of sweeps, until they are not finite."""
+        """Return errors and angles after each of `counts` sweeps, until one is not finite."""
         backprop(model, loss, x, y)
-        true, found = weights(model), {}
+        true, found = weight_gradients(model), {}
         for n in published_sweeps(model, loss, x, y, self.algorithm, eta, counts):
-            found[n] = distances(weights(model), true)
+            found[n] = distances(weight_gradients(model), true)
             if not all(map(math.isfinite, found[n]["error"])):
                 break
         return found

@@ -26,7 +26,7 @@ def experiment(
 
     Args:
         name: the name of the experiment.
-        text: about it.
+        text: its paragraph on the results page.
         steady: outer loops from which each variant chooses; None for the published loop.
     """
     end, title, source = _STEADY if steady else ("", "", "")

@@ -62,7 +62,7 @@ def _rising(table: Table) -> Numbers:
 
 
 def _largest_gap(table: Table) -> Numbers:
-    """Return the largest distance of ΔW₂'s and ΔW₃'s loss at any place and rate, decades."""
+    """Return the largest distance between ΔW₂'s and ΔW₃'s loss at any place and rate, decades."""
     gaps = [
         np.abs(_loss(table, "exact", rate).values - _loss(table, "linearised", rate).values)
         for rate in RATES
@@ -134,7 +134,7 @@ fixed_points_linear = Experiment(
     name="fixed-points-linear",
     title="Learning the fixed points of a linear recurrent network",
     source=f"{CODE}, linear test and loss surface",
-    text="The network r = W r + X has 200 neurons; J = ‖r − R‖²/m over m = 100 inputs, in full batches. ΔW₁ is the gradient of J to W. ΔW₂ is gradient descent on A = (I − W)⁻¹, "
+    text="The network r = W r + X has 200 neurons; J = ‖r − R‖²/m over m = 100 inputs, in full batches. ΔW₁ is the gradient of J with respect to W. ΔW₂ is gradient descent on A = (I − W)⁻¹, "
     "and ΔW₃ is ΔW₂ to first order in the rate. Settings are as released. X, R and W_0 differ from seed to seed; the released code has one seed. Here ΔW₂ takes the gradient at A; the released code takes it at A after the step. "
     "The surface is J on a line and in a plane through a minimum W*. The ranges of all claims are ours, around what can be read off the stored figures.",
     variants=(

@@ -1,4 +1,4 @@
-"""Rules that are found on few-shot tasks, and then learn all images of a data set in mini-batches."""
+"""Variants that find a rule on few-shot tasks, and then train on a whole data set in mini-batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def times(factor: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FoundVariant(RuleVariant):
-    """A rule found with seed 0, on held-out tasks and on the images of a whole data set.
+    """A rule found with seed 0, tested on held-out tasks and on a whole data set.
 
     Attributes:
         stream: settings of the images, the networks and the mini-batches, as in a `RateVariant`.

@@ -29,7 +29,7 @@ def lead(variant: str, other: str, column: str = "emnist") -> Callable[[Table], 
 def drawn(
     labels: Mapping[str, str], data: Mapping[str, str]
 ) -> Callable[[Table], Mapping[str, Figure]]:
-    """Return what draws accuracies by data.
+    """Return a function that draws accuracies by data set.
 
     Args:
         labels: the label of each variant.

@@ -19,7 +19,7 @@ from metaplast.tasks.stream import StreamSampler
 
 # Held-out images whose signals are measured.
 PROBED = 100
-# Smallest norm that is told from zero.
+# Norms below this count as this, so that their logarithm is finite.
 TINY = 1e-30
 
 
@@ -31,7 +31,7 @@ class Lanes:
         stream: source of the images.
         images: number of images that each network learns.
         queries: number of its held-out images.
-        names: the names of the networks, which decide images, order and initial weights.
+        names: the names of the networks; each seeds its network's images, order and weights.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Lanes:
         return Examples(x.repeat(copies, *[1] * (x.dim() - 1)), y.repeat(copies))
 
     def quality(self, state: State, lane: int) -> tuple[float, float]:
-        """Return accuracy and loss of one network; 0 and infinity once it has diverged."""
+        """Return accuracy and loss of one network; 0 and infinity if it has diverged."""
         one = state.select(slice(lane, lane + 1))
         query = self.batches[lane % len(self.batches)].query
         loss, score = map(float, self.learner.query(one, query))

@@ -30,13 +30,13 @@ Axis = tuple[int, ...]
 
 @dataclass(frozen=True)
 class MemorySetup:
-    """What is learned, and how long.
+    """The task: the data, the network, and how long networks learn.
 
     Attributes:
         dataset: name of the source of the images.
         show, time: steps with an image, and in all.
         neurons: the number of neurons in the recurrent network.
-        images: learned one by one.
+        images: number of images, learned one by one.
         every: images between two measurements.
         queries: held-out images on which accuracy and loss are measured.
         tuning_images, tuning_seeds, tuning_queries: the same for the search of coefficients.

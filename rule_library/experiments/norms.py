@@ -68,7 +68,7 @@ norms = Experiment(
             lambda table: _spread(table, "bp_oja_naive") - _spread(table, "bp_naive"), high=0, unit="decades",
         ),
         Claim(
-            "FA's weights grow more without Oja: growth of their mean norm, points more than with", _V3,
+            "FA's weights grow more without Oja: growth of their mean norm in %, without minus with", _V3,
             lambda table: 100 * (_growth(table, "fa_5_layers") - _growth(table, "fa_oja_5_layers")), 0, unit="points",
         ),
     ),

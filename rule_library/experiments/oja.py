@@ -92,7 +92,7 @@ oja = Experiment(
     name="oja",
     title="Oja's rule compared with feedback alignment, and the orthonormality of weights",
     source=_SOURCE,
-    text="Oja's rule y_ℓ y_ℓ₋₁ᵀ − y_ℓ y_ℓᵀ W_ℓ is added to feedback alignment. It uses no error: it improves the "
+    text="Oja's rule y_ℓ y_ℓ₋₁ᵀ − y_ℓ y_ℓᵀ W_ℓ is added to feedback alignment. It uses no error; it improves the "
     "forward flow of information. The orthonormality error is ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖² on the query images after each episode. "
     "With the published loop, a single episode that nearly diverges can ruin a run: its gradient is so large that Adam moves θ far away, or hardly moves it "
     "from then on. `oja-steady` is the same experiment with the outer loop chosen on separate seeds.",

@@ -40,7 +40,7 @@ _SURVIVORS = ("error_hebbian", "error_error", "oja")
 
 
 def _sizes(table: Table, survivors: bool) -> Numbers:
-    """Return |θ| of the survivors or of the others at the end, divided by the largest |θ| of all."""
+    """Return |θ| of the survivors, or of the others, at the end, divided by the largest |θ|."""
     sizes = {k: np.abs(s.last(1 / 6)) for k, s in table.named("pool", "theta_").items()}
     largest = np.max(list(sizes.values()), axis=0)
     chosen = [v / largest for k, v in sizes.items() if (k in _SURVIVORS) == survivors]

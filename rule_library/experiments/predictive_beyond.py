@@ -21,12 +21,12 @@ _LABELS = {
     "bp_with_oja_meta": "its terms, BP's errors",
     "bp_meta": "BP",
 }
-_SITES = tuple(
+_SETUPS = tuple(
     HeldoutSetup(name, source)
     for name, source in (("emnist", "emnist-bymerge"), ("mnist", "mnist"))
 )
 _SMALL: dict[str, Any] = {"shots": 4, "queries": 4, "hidden": (16, 12), "episodes": 4}
-_QUICK_SITES = tuple(HeldoutSetup(name, "digits", depth=3, **_SMALL) for name in _DATA)
+_QUICK_SETUPS = tuple(HeldoutSetup(name, "digits", depth=3, **_SMALL) for name in _DATA)
 _QUICK = {
     **TINY, "shots": 4, "episodes": 8, "refit": 4, "look": 4, "validation": 4, "test_episodes": 4,
 }  # fmt: skip
@@ -35,7 +35,7 @@ _QUICK = {
 def _rule(name: str, terms: str, **changes: Any) -> TunedVariant:
     full = {**EMNIST, "terms": terms, **changes}
     own = name == "discovered_predictive"
-    return TunedVariant(name, full, _SITES, _QUICK, _QUICK_SITES, takes_file=own)
+    return TunedVariant(name, full, _SETUPS, _QUICK, _QUICK_SETUPS, takes_file=own)
 
 
 predictive_beyond = Experiment(
@@ -44,7 +44,7 @@ predictive_beyond = Experiment(
     source=_OURS,
     text="One rule is discovered from all ten terms with today's defaults (or given by `--rule`), where errors and activities come from three sweeps of strict predictive coding, η = 0.1. "
     "So few sweeps are far from backprop: prediction errors move down one layer a sweep, and none reaches the first two of five layers. The rates of plain predictive coding, with 3 and with 20 sweeps, and of backprop are learned in the same way. "
-    "As a control, a rule is discovered from backprop's term and Oja's, which the discovered rule has, with the errors of backprop. "
+    "As a control, a rule is discovered from the two terms that the discovered rule has, backprop's and Oja's, with the errors of backprop. "
     "Then all coefficients of each rule, the discovered one too, are multiplied by the power of √2 with which it is best on 100 further tasks of the classes of the search. "
     "Each rule is learned once (seed 0), on EMNIST classes that are not in the test, 5 ways, 50 shots; all are tested on the same held-out episodes and initial weights, 25 for each seed, of EMNIST and MNIST.",
     variants=(
@@ -55,7 +55,7 @@ predictive_beyond = Experiment(
         _rule("bp_meta", "backprop"),
     ),
     claims=(
-        Claim("the discovered rule is above BP on EMNIST classes never met", _OURS, lead("discovered_predictive", "bp_meta"), 0, unit="points"),
+        Claim("the discovered rule is above BP on held-out EMNIST classes", _OURS, lead("discovered_predictive", "bp_meta"), 0, unit="points"),
         Claim("the discovered rule is above BP on MNIST", _OURS, lead("discovered_predictive", "bp_meta", "mnist"), 0, unit="points"),
         Claim("the discovered rule is above plain predictive coding with as many sweeps", _OURS, lead("discovered_predictive", "predictive_few"), 0, unit="points"),
         Claim("the discovered rule is above plain predictive coding with 20 sweeps", _OURS, lead("discovered_predictive", "predictive_many"), 0, unit="points"),

@@ -42,9 +42,10 @@ class Images(NamedTuple):
 
 
 def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
-    """Return the data set's own two parts; with `images`, so many of a stream and held out.
+    """Return the training and test images of a data set, its own two parts.
 
-    With `every` = n, only every n-th test image is used.
+    With `images` = (n, m) in the settings, n images of a stream and m held-out ones instead. With
+    `every` = n, only every n-th test image of the data set.
     """
     request = StreamRequest(data_root=setting.data_root)
     if "images" in settings:
@@ -65,7 +66,7 @@ class RateVariant(TwoSizes):
     """A network for each seed that learns images by one rule, on the CPU or on CUDA.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         full: the settings.
         quick: the settings that differ in the quick version.
         together: most seeds that learn side by side.
@@ -78,7 +79,7 @@ class RateVariant(TwoSizes):
 
     @property
     def on_cuda(self) -> bool:
-        """Computes on the device of the setting."""
+        """Whether it can compute on CUDA: always."""
         return True
 
     def settings(self, setting: Setting) -> dict[str, Any]:
@@ -121,12 +122,12 @@ def learned_rows(
     W_0, input weights, readout and mini-batches depend on the seed only.
 
     Args:
-        terms: of the rule.
+        terms: the terms of the rule.
         theta: its coefficients.
-        seeds: of the networks, which learn side by side.
+        seeds: the seeds of the networks, which learn side by side.
         settings: neurons, batch, updates, records, tolerance, steps and, unless it is 0.5, the
             rate of the relaxation.
-        images: to learn from and to test with, on the device that computes.
+        images: training and test images, on the device that computes.
     """
     device = images.train.input.device
     learner = _learner(terms, settings, images)
@@ -176,7 +177,7 @@ class _Order:
 
 
 def _measured(learner: Learner, state: State, test: Examples) -> list[dict[str, float]]:
-    """Return the measures of each network; images that do not settle have no answer: wrong."""
+    """Return the measures of each network; an image that does not settle counts as wrong."""
     system, count = learner.system, len(test.target)
     networks = range(state.episodes)
     sums = torch.zeros(3, len(networks), dtype=torch.float64, device=test.input.device)
@@ -184,7 +185,7 @@ def _measured(learner: Learner, state: State, test: Examples) -> list[dict[str, 
     for x, y in zip(*(torch.split(part, _CHUNK) for part in test[:2]), strict=True):
         targets = y.expand(len(networks), -1)
         output = system.output(view, x.expand(len(networks), -1, -1))
-        # Only what does not settle has an output of exactly zero.
+        # The output is exactly zero only for images that do not settle.
         settled = (output != 0).any(-1)
         right = system.objective.score(output, targets) * settled
         loss = system.objective.loss(output, targets)

@@ -1,4 +1,4 @@
-"""Rules read back from simulated recordings: how often, by the size of the data and what is observed."""
+"""How often rules are read back from simulated recordings, by size of the data and what is observed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _LABELS = {name: name.replace("_", " ") for name in _OBSERVED}
 
 
 def read_back(seed: int, settings: Mapping[str, Any], _: Setting) -> Sequence[Row]:
-    """Return, for each number of trials, what was read back of a planted rule a x y − b y² W."""
+    """Return, for each number of trials, how well a planted rule a x y − b y² W was read back."""
     draw = numpy_generator(seed, "recorded rules")
     theta = (float(draw.uniform(0.5, 1.5)), -float(draw.uniform(0.5, 1.5)))
     rule = PlainRule(tuple(monomial(name).to_term() for name in _TERMS), theta)
@@ -153,7 +153,7 @@ recorded_rules = Experiment(
     title="Rules read back from simulated recordings",
     source=_OURS,
     text="A layer of 50 inputs and 10 sigmoid neurons learns by a x y − b y² W with a, b drawn from 0.5 to 1.5, for 5 to 40 trials of 50 steps, each from known weights of its own. "
-    "Noise is drawn once and added to the activity (0.05, or 0.13, as large as the activity's own spread), or each neuron gives binary choices; all, half or a tenth of the neurons are observed. "
+    "Noise is drawn once and added to the activity (its size is 0.05, or 0.13, the activity's own spread), or each neuron gives binary choices; all, half or a tenth of the neurons are observed. "
     "A fifth of the trials is held out. The rule is inferred from 27 candidates. A term is called certain if no one or two other candidates could replace it.",
     variants=tuple(map(_variant, _OBSERVED)),
     claims=(

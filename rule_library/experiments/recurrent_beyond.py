@@ -1,4 +1,4 @@
-"""Rules discovered in recurrent networks, compared with BPTT on tasks that they have never met."""
+"""Rules discovered in recurrent networks, compared with BPTT on held-out tasks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _QUICK: Mapping[str, Any] = {
     "episodes": 8, "meta_batch": 4, "entry": 8, "refit": 4, "refit_batch": 4, "validation": 4,
     "test_episodes": 4, "look": 8,
 }  # fmt: skip
-_SITES = tuple(
+_SETUPS = tuple(
     HeldoutSetup(name, f"delayed:{source}")
     for name, source in (
         ("emnist", "emnist-bymerge,time=15"), ("mnist", "mnist,time=15"),
         ("longer", "emnist-bymerge,time=25"),
     )
 )  # fmt: skip
-_QUICK_SITES = tuple(
+_QUICK_SETUPS = tuple(
     HeldoutSetup(name, "delayed:digits,time=7", shots=2, queries=2, episodes=4) for name in _DATA
 )
 
@@ -44,7 +44,7 @@ _QUICK_SITES = tuple(
 def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
     full = {**_FULL, "terms": terms, **changes}
     own = name == "discovered_recurrent"
-    return RuleVariant(name, full, _SITES, _QUICK, _QUICK_SITES, takes_file=own)
+    return RuleVariant(name, full, _SETUPS, _QUICK, _QUICK_SETUPS, takes_file=own)
 
 
 _BPTT, _FA = "bptt_meta", "fa_recurrent"
@@ -56,8 +56,8 @@ recurrent_beyond = Experiment(
     title="Rules discovered in recurrent networks compared with BPTT",
     source=_OURS,
     text="Two rules grow by one term at a time (`--entry 160`) from all terms that a recurrent network offers: one with the errors of BPTT, one with fixed random feedback (or given by `--rule`). The task is short-term memory: an EMNIST image for 5 of 15 time steps, 5 ways, 50 shots. "
-    "BPTT with O_z and with O_σ have their coefficients from the same search, from these two terms alone; the rates of BPTT and feedback alignment are learned by the same outer loop. Each rule is learned once (seed 0), on classes that are not in the test; all are tested on the same held-out episodes and initial weights, 25 for each seed: EMNIST, MNIST, and EMNIST with 25 time steps. "
-    "With 50 time steps, or with 10 shots, every rule answers at chance, so nothing can be found. With 15 time steps and 50 shots, the gradient to any term at the fitted rate of BPTT is noise, because the unroll is chaotic there; terms are found by their values.",
+    "The coefficients of BPTT with O_z and with O_σ come from the same search, with only these two terms; the rates of BPTT and feedback alignment are learned by the same outer loop. Each rule is learned once (seed 0), on classes that are not in the test; all are tested on the same held-out episodes and initial weights, 25 for each seed: EMNIST, MNIST, and EMNIST with 25 time steps. "
+    "With 50 time steps, or with 10 shots, every rule answers at chance, so nothing can be found. With 15 time steps and 50 shots, the gradient with respect to any term is noise at the fitted rate of BPTT, because the unroll is chaotic there; terms are found by trying values.",
     variants=(
         _rule(_TRUE, "all", feedback="symmetric", entry=160),
         _rule(_WITH_OJA, "error_hebbian,potential_oja", feedback="symmetric", entry=160),
@@ -67,7 +67,7 @@ recurrent_beyond = Experiment(
         _rule(_FA, "feedback_alignment"),
     ),
     claims=(
-        Claim("the rule discovered with BPTT's errors is above BPTT on EMNIST classes never met", _OURS, lead(_TRUE, _BPTT), 0, unit="points"),
+        Claim("the rule discovered with BPTT's errors is above BPTT on held-out EMNIST classes", _OURS, lead(_TRUE, _BPTT), 0, unit="points"),
         Claim("it is above BPTT with O_z on EMNIST", _OURS, lead(_TRUE, _WITH_OJA), 0, unit="points"),
         Claim("it is above BPTT with O_σ on EMNIST", _OURS, lead(_TRUE, _WITH_DRIVE), 0, unit="points"),
         Claim("it is above BPTT with O_z on MNIST", _OURS, lead(_TRUE, _WITH_OJA, "mnist"), 0, unit="points"),

@@ -1,4 +1,4 @@
-"""Shared by the experiments: the two settings, the published rules as variants, panels."""
+"""Shared by the experiments: data, outer loops, the published rules as variants, measures, panels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TINY: Mapping[str, Any] = {
     "meta_lr": 5e-3,
 }  # fmt: skip
 
-# Meta-episodes; the papers' curves flatten after about 100.
+# Numbers of meta-episodes: the papers' curves flatten after about 100, and end at 600.
 SETTLED, END = 100, 600
 # Number of neighbouring episodes over which curves are smoothed, because 20 seeds of 50 query images
 # are noisy.
 WINDOW = 15
 
 
-# From the published outer loop to today's, task by task.
+# Outer loops of one task a step, from the published one towards today's.
 _CLIPPED: Mapping[str, Any] = {"clip": 1.0}
 _BACK: Mapping[str, Any] = {**_CLIPPED, "backtrack": True}
 LOOPS: Mapping[str, Mapping[str, Any]] = {
@@ -117,7 +117,7 @@ def accuracy_panel(table: Table, variants: Mapping[str, str] | None = None) -> P
 
 
 def loss_panel(table: Table, variants: Mapping[str, str] | None = None) -> Panel:
-    """Return the meta-loss without its penalty; diverging curves leave the panel at the top.
+    """Return the query loss, without the penalty; diverging curves leave the panel at the top.
 
     The median over seeds is drawn: in the mean, one diverging seed would hide all others.
     """

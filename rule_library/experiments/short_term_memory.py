@@ -50,9 +50,9 @@ def early(table: Table, variant: str) -> Numbers:
 
 
 def _changed(column: str, first: int | None = None) -> Callable[[Table, str], Numbers]:
-    """Return the measure of the change of a norm between two time steps, in decades, [seed].
+    """Return the measure of the change of a norm, in decades, [seed].
 
-    It is taken between the last step and `first`, or the first step of all.
+    It is the change from step `first` (by default, the first step of all) to the last step.
     """
 
     def measure(table: Table, variant: str) -> Numbers:
@@ -69,7 +69,7 @@ def _uneven(table: Table, variant: str) -> Numbers:
 
 
 def compared(measure: Callable[[Table, str], Numbers], variant: str) -> Callable[[Table], Numbers]:
-    """Return the measure of how much more a variant has of something than BPTT."""
+    """Return the measure of a quantity of a variant minus that of BPTT."""
     return lambda table: measure(table, variant) - measure(table, "bptt")
 
 
@@ -107,7 +107,7 @@ short_term_memory = Experiment(
     title="Short-term memory: BPTT with and without Oja's rule on the recurrent weights",
     source=_SOURCE,
     text="A recurrent network sees an MNIST image for 5 time steps, then nothing, and classifies it after step 50; it learns 8000 images online, one by one. It learns by backpropagation through time (BPTT), "
-    "alone or with Oja's rule on W_h: O_z as printed (`potential_oja`), or O_σ, our variant with σ(z_t) instead of z_t (`drive_oja`). Number of neurons (100), σ (tanh), Xavier-uniform weights, loss (cross-entropy) and number of images are our choice. "
+    "with or without Oja's rule on W_h: O_z as printed (`potential_oja`), or O_σ, our variant with σ(z_t) instead of z_t (`drive_oja`). Number of neurons (100), σ (tanh), Xavier-uniform weights, loss (cross-entropy) and number of images are our choice. "
     "Each rule has its own coefficients, found with the same effort: 16 points of a grid, 3 networks and 8000 images each, on images and seeds used for nothing else; the best mean accuracy over the last quarter of the images wins. "
     "BPTT's rate is tried from 1.8e-5 to 0.1, four a decade; with Oja's rule, both coefficients are tried from 3.2e-4 to 0.01, two a decade, in all combinations. A grid grows by 4 points at an edge at which its best point lies, at most twice. "
     "Norms are geometric means over 100 held-out images at the end of learning; they are compared between step 5 and step 50 for activities, and between step 50 and step 1 for errors. A network that diverges counts as accuracy 0.",

@@ -84,7 +84,7 @@ short_term_memory_sizes = Experiment(
     title="Short-term memory by the number of time steps (100 neurons) and of neurons (50 time steps)",
     source=_SOURCE,
     text="As `short-term-memory`, but shorter: networks learn 2000 images. Each rule has its own coefficients at each size, found with the same effort: 9 points of a grid, 2 networks and 1000 images each. "
-    "BPTT's rate is tried from 1e-5 to 0.1, and with Oja's rule both coefficients from 3.2e-4 to 3.2e-3, all two a decade; a grid grows once at an edge at which its best point lies. Accuracy is that over the last quarter of the images.",
+    "BPTT's rate is tried from 1e-5 to 0.1, and with Oja's rule both coefficients from 3.2e-4 to 3.2e-3, two a decade each; a grid grows once at an edge at which its best point lies. Accuracy is that over the last quarter of the images.",
     variants=tuple(_variant(rule, size) for size in _SIZES for rule in RULES),
     claims=(
         Claim("after 100 time steps, O_z is above BPTT", _V3, _lead("bptt_potential_oja", (100, 100), "bptt", (100, 100)), 0, unit="points"),

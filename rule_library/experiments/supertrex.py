@@ -41,7 +41,7 @@ TRAINING = int(FULL["training"])  # type: ignore[call-overload]
 
 
 def _column(table: Table, name: str) -> Numbers:
-    """Return a number of the end of each run, [seed]; NaN if it is missing."""
+    """Return a quantity at the end of each run, [seed]; NaN if it is missing."""
     if name not in table.columns(RUNS):
         return np.full(len(table.parts), np.nan)
     return table.series(RUNS, name).last()
@@ -84,7 +84,7 @@ def followed(lane: str) -> Callable[[Table], Numbers]:
 
 
 def forgotten(lane: str) -> Callable[[Table], Numbers]:
-    """Return the measure of how many times the deviation is the distance at the end of learning."""
+    """Return the measure of the deviation divided by the distance at the end of learning."""
     return lambda table: deviation(lane)(table) / followed(lane)(table)
 
 
@@ -102,7 +102,7 @@ def gain(lane: str, other: str) -> Callable[[Table], Numbers]:
 
 
 def _survivors(table: Table, lanes: Mapping[str, str]) -> str:
-    """Return which lines are not of all runs, because the others diverged."""
+    """Return how many runs are left in each line of which some runs diverged."""
     found = []
     for lane, label in lanes.items():
         gone = np.nansum(lost(lane)(table) / 100)
@@ -199,7 +199,7 @@ supertrex = Experiment(
     title="Reward-modulated reservoirs: FORCE, RMHL and SUPERTREX",
     source="Pyle & Rosenbaum 2019: released scripts, and their replication",
     text="A reservoir of 1,000 neurons draws a butterfly: task 1 moves a pen, task 2 an arm of two or of three segments, and in task 3 moving the segments of the arm of three has a cost. "
-    "It learns for 10 periods of 50,000 steps, and draws for 5 more with frozen readouts and fed-back outputs of the learning. The deviation is the mean distance in the test; below 0.5 a run is satisfactory. "
+    "It learns for 10 periods of 50,000 steps, and draws for 5 more with frozen readouts. In these, it is fed the target (pen), or the outputs of five periods before (arm). The deviation is the mean distance in the test; below 0.5 a run is satisfactory. "
     "All runs of a seed share the reservoir and its noise. \"Repaired\" has the replication's smaller exploration rate, threshold and cost; \"repaired cost\" has the released coefficients and a cost of the whole output's movement. "
     "Published deviations are means over 11 seeds. Ranges of claims are ours, around the stored runs of the released scripts.",
     variants=(DirectVariant(RUNS, learn_to_draw, FULL, TINY),),

@@ -75,7 +75,7 @@ class LearnedVariant(TwoSizes):
         return plain(self.chosen(setting)) | {"computed": RUNS}
 
     def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
-        """Return nothing to open: the curves are drawn."""
+        """Return no data to open, because the curves are drawn."""
         return no_data()
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class LearnedVariant(TwoSizes):
         return {"algorithm": asdict(found.algorithm), "scores": found.scores}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
-        """Return what every algorithm did with the curve of this seed."""
+        """Return the rows of all algorithms on the curve of this seed."""
         learned = Algorithm(**{**prepared["algorithm"], "costs": COSTS})
         return draw_curves(seed, self.chosen(setting), learned)
 
@@ -136,12 +136,12 @@ def satisfactory(name: str) -> Callable[[Table], Numbers]:
 
 
 def more_often(name: str, other: str) -> Callable[[Table], Numbers]:
-    """Return the measure of how much more often one is satisfactory than another, points."""
+    """Return the measure of how much more often one algorithm is satisfactory than another, points."""
     return lambda table: np.asarray(satisfactory(name)(table) - satisfactory(other)(table))
 
 
 def lower(name: str, other: str) -> Callable[[Table], Numbers]:
-    """Return the measure of by how many decades one deviation is lower; 10 counts as diverged."""
+    """Return the measure of how many decades lower one deviation is; a diverged run counts as 10."""
 
     def measure(table: Table) -> Numbers:
         one, two = (np.log10(np.minimum(_deviation(table, each), 10.0)) for each in (name, other))

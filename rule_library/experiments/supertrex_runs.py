@@ -18,7 +18,7 @@ from metaplast.reservoirs.targets import butterfly
 from metaplast.reservoirs.tasks import PEN, get_task
 
 ARM2, ARM3 = get_task("arm:2"), get_task("arm:3")
-# Of moving the three segments, in task 3.
+# The costs of moving the three segments, in task 3.
 COSTS = (0.1, 0.05, 0.0)
 
 
@@ -44,7 +44,7 @@ TINY = {"neurons": 20, "period": 40, "training": 6, "test": 5}
 
 
 def learn_to_draw(seed: int, settings: Mapping[str, Any], _: Setting) -> list[Row]:
-    """Return what every lane did, with `_LANE` after the name of each quantity.
+    """Return the rows of all lanes, with `_LANE` after the name of each quantity.
 
     By period: `distance`, `exploration` and `mastery` (norms of W_2 and W_1), and `x` and `y` in
     the last period of training and of the test. At the end: `deviation`, `spread`, `lost` (1 if

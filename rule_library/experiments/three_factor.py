@@ -16,6 +16,7 @@ from metaplast.base.seeds import generator
 from metaplast.engines import get_engine
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.settings import OuterSettings
+from metaplast.reproduce.direct import TwoSizes, no_data
 from metaplast.reproduce.experiment import Experiment, Setting, plain
 from metaplast.reproduce.panels import Panel, figure_of
 from metaplast.reproduce.table import AT, Row, Table
@@ -45,10 +46,10 @@ _QUICK: Mapping[str, Any] = MappingProxyType({
 
 
 @dataclass(frozen=True, eq=False)
-class RewardVariant:
-    """A rule of two terms, meta-learned once, on bandits of each seed that it has never met.
+class RewardVariant(TwoSizes):
+    """A rule of two terms, meta-learned once, and tested on new bandits for each seed.
 
-    Both terms hold what was explored in an eligibility; one multiplies it by the reward, the other
+    Both terms keep what was explored in an eligibility; one multiplies it by the reward, the other
     by the reward's running mean. An evolution strategy learns both coefficients.
 
     Attributes:
@@ -65,16 +66,13 @@ class RewardVariant:
     full: Mapping[str, Any] = field(default_factory=lambda: _FULL)
     quick: Mapping[str, Any] = field(default_factory=lambda: _QUICK)
 
-    def _chosen(self, setting: Setting) -> dict[str, Any]:
-        return {**self.full, **(self.quick if setting.quick else {})}
-
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything that determines the numbers."""
-        return plain(self._chosen(setting)) | {"delay": self.delay, "tau": self.tau}
+        return plain(self.chosen(setting)) | {"delay": self.delay, "tau": self.tau}
 
     def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
-        """Return nothing to open, because the bandits are drawn."""
-        return {}
+        """Return no data to open, because the bandits are drawn."""
+        return no_data()
 
     @property
     def learner(self) -> Learner:
@@ -87,8 +85,8 @@ class RewardVariant:
         return Learner(Choice((1, 2), self.delay), terms)
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:
-        """Meta-learn the coefficients, on bandits of their own."""
-        chosen, learner = self._chosen(setting), self.learner
+        """Meta-learn the coefficients, on bandits that are not in the test."""
+        chosen, learner = self.chosen(setting), self.learner
         settings = OuterSettings(
             episodes=chosen["updates"] * chosen["tasks"], meta_batch=chosen["tasks"],
             meta_lr=chosen["rate"], estimator="es", pairs=chosen["pairs"],
@@ -104,7 +102,7 @@ class RewardVariant:
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
         """Return the probability of the better arm in the course of learning, mean over networks."""
-        chosen, learner = self._chosen(setting), self.learner
+        chosen, learner = self.chosen(setting), self.learner
         count, every = chosen["networks"], chosen["every"]
         draws = generator(seed, "three-factor", self.delay)
         batch = _bandits(chosen["test_steps"]).test.sample(count, draws)
@@ -170,8 +168,8 @@ three_factor = Experiment(
     name="three-factor",
     title="Rewards, now and later, with coefficients that are learned from rewards alone",
     source=_OURS,
-    text="Two arms bring a reward with probability 0.7 and 0.3. A choice by two softmax neurons is rewarded at once, or 3 or 10 steps later, while it goes on choosing. The rule has two terms: the reward, and its running mean (τ = 20), each times an eligibility of what was explored, (chosen − p) xᵀ. "
-    "Their coefficients are learned once by an evolution strategy (`--estimator es`), which knows nothing but the expected reward of the final choice; it starts from 0.01 for the reward and 0 for the mean. No error reaches any synapse. All rules are tested on bandits that they have never met, 20 networks for each seed, twice as long as they were learned on. Without an eligibility (τ = 1) only the present choice can be rewarded. The ranges of all claims are ours.",
+    text="Two arms bring a reward with probability 0.7 and 0.3. Two softmax neurons choose in every step; each choice is rewarded at once, or 3 or 10 steps later, when others have been made. The rule has two terms: the reward, and its running mean (τ = 20), each times an eligibility of what was explored, (chosen − p) xᵀ. "
+    "Their coefficients are learned once by an evolution strategy (`--estimator es`), which uses only the expected reward of the final choice; it starts from 0.01 for the reward and 0 for the mean. No error reaches any synapse. All rules are tested on new bandits, with 20 networks for each seed, which learn for twice as many steps as in meta-learning. Without an eligibility (τ = 1) only the present choice can be rewarded. The ranges of all claims are ours.",
     variants=(
         RewardVariant("no_delay", 0, 1),
         RewardVariant("delay_3_eligible", 3, 4),
@@ -187,7 +185,7 @@ three_factor = Experiment(
         Claim("with a delay of 10 steps and no eligibility the choice stays near chance", _OURS, _better("delay_10"), 40, 60, unit="%"),
         Claim("with a delay of 3 steps the eligibility wins", _OURS, _lead("delay_3_eligible", "delay_3"), 0, unit="points"),
         Claim("with a delay of 10 steps the eligibility wins", _OURS, _lead("delay_10_eligible", "delay_10"), 0, unit="points"),
-        Claim("the baseline is found (delay 3, one fit for all seeds): minus the mean reward's coefficient over the reward's", _OURS, _baseline("delay_3_eligible"), 0.5, 1.5),
+        Claim("a baseline is learned (delay 3, one fit for all seeds): −θ of the mean reward over θ of the reward", _OURS, _baseline("delay_3_eligible"), 0.5, 1.5),
     ),
     draw=_draw,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rules whose learned coefficients are all multiplied by the factor that serves best."""
+"""Variants that multiply all learned coefficients of a rule by the best factor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE
 from metaplast.rules.rule import Rule
 
-# Factors are powers of √2. The search begins with those from 1/2 to 2, and goes on in the direction
-# of the best one until it is no end, but not beyond 2 to the power of ±10.
+# Factors are powers of √2. The search begins with those from 1/2 to 2. While the best one lies at an
+# end, the search goes on there, but not beyond 2 to the power of ±10.
 STEP, FIRST, MOST = 2**0.5, 2, 20
 
 
@@ -36,8 +36,8 @@ def best_factor(score: Callable[[float], float]) -> tuple[float, dict[float, flo
 class TunedVariant(RuleVariant):
     """A rule found with seed 0, times the factor with the best accuracy on separate tasks.
 
-    The outer loop moves a rate only so far; a rule whose best rate is far from the start would
-    otherwise be tested with a worse one. The tasks have the classes of the search, not of the test.
+    The outer loop moves a rate only a limited distance, so a rule whose best rate is far from the
+    start would otherwise be tested with a worse one. The tasks have the classes of the search, not of the test.
 
     Attributes:
         tasks, quick_tasks: number of tasks on which each factor is tried.

@@ -291,8 +291,8 @@ def test_there_are_many_cases():
     assert len({(command, *words) for command, words in CASES}) == len(CASES)
 
 
-# Commands that read their options as these do are left to the whole suite, and so are all generated
-# values of an option but the first.
+# The short suite leaves out commands that read their options as these do, and all generated values
+# of an option but the first.
 QUICK = ("discover", "evaluate", "export", "report", "show", "compare")
 
 

@@ -1,4 +1,4 @@
-"""`metaplast discover` as its user meets it: files, resumption, refusals."""
+"""`metaplast discover` as its user sees it: files, resumption, refusals."""
 
 import csv
 import json
@@ -98,7 +98,7 @@ def test_the_printed_rule_is_the_saved_rule(tmp_path, capsys, monkeypatch):
 def test_per_layer_coefficients_reach_every_file(tmp_path):
     assert run(*SMALL, "--theta=per-layer", "--quiet", "--terms=bio", "--out", tmp_path / "r") == 0
     rule = Rule.load(tmp_path / "r" / "rule.json")
-    assert all(len(values) == 3 for values in rule.coefficients.values())
+    assert {len(values) for values in rule.coefficients.values()} == {3}
     rows = read_history(tmp_path / "r")
     backprop = next(row for row in rows if row["stage"] == "backprop")
     # The baseline has the same freedom as the rule.

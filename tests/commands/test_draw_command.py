@@ -44,7 +44,7 @@ def test_a_run_writes_its_results_and_continues(tmp_path, capsys, monkeypatch):
     assert drawn.shape == (6, 3)
     assert np.load(out / "readouts.npz")["W_1"].shape == (2, 5)
     assert (out / "drawn.png").stat().st_size > 5_000
-    # Once more: everything is there. Other settings are refused.
+    # The same command again computes nothing. Other settings are refused.
     capsys.readouterr()
     assert guard(draw_command.main, [*arguments, "--json"]) == 0
     assert json.loads((out / "run.json").read_text()) == found
@@ -130,7 +130,7 @@ def test_coefficients_are_learned_and_used_again(tmp_path, capsys, monkeypatch):
     learned = [found["algorithm"][name] / getattr(start, name) for name in learning.LEARNED]
     assert all(0.05 < ratio < 20 and ratio != 1 for ratio in learned)
     assert f"{start.noise_size:.4g} at the start, {found['algorithm']['noise_size']:.4g}" in printed
-    # The kept scores serve the same command again.
+    # The same command uses the kept scores again.
     monkeypatch.setattr(learning, "badness", lambda run: pytest.fail("scored again"))
     assert guard(draw_command.main, [*SMALL, *LEARN, f"--out={out}"]) == 0
     assert json.loads((out / "run.json").read_text()) == found

@@ -1,4 +1,4 @@
-"""`metaplast evaluate` as its user meets it."""
+"""`metaplast evaluate` as its user sees it."""
 
 import csv
 import json

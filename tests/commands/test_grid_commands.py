@@ -1,4 +1,4 @@
-"""`metaplast sweep` and `metaplast recover` as their user meets them."""
+"""`metaplast sweep` and `metaplast recover` as their user sees them."""
 
 import csv
 import json
@@ -131,6 +131,7 @@ def test_random_rules_use_every_term_equally(seed):
 def test_each_rule_has_a_seed_and_its_terms_as_data(tmp_path):
     options = replace(RecoverOptions(), rules=3, most_terms=1, seed=7, dataset="digits")
     jobs = make_jobs(options, tmp_path)
+    assert len(jobs.configs) == 3
     for index, (name, config) in enumerate(jobs.configs.items()):
         term = name.partition("_")[2]
         assert config.dataset == f"planted:{term},@digits"

@@ -1,4 +1,4 @@
-"""`--system recurrent` as its user meets it."""
+"""`--system recurrent` as its user sees it."""
 
 import json
 

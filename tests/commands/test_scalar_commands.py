@@ -20,7 +20,7 @@ REWARDED = Term("rewarded", scalar("reward") * outer(post.activity, pre.activity
 
 @dataclass(frozen=True)
 class Rewarded(FullyConnected):
-    """The stack, which also tells all synapses how wrong the output was."""
+    """The stack, which also broadcasts to all synapses how wrong the output was."""
 
     name = "rewarded-stack"
     summary = "a stack with a reward"

@@ -1,4 +1,4 @@
-"""`metaplast show`, `metaplast compare`, and `metaplast` alone."""
+"""`metaplast show`, `metaplast compare`, and `metaplast` without a command."""
 
 import csv
 import errno
@@ -308,7 +308,7 @@ def test_tasks_that_only_python_has_are_refused(tmp_path):
         tasks_of(tmp_path / "run")
 
 
-def test_the_program_alone_says_what_to_do_next(run):
+def test_without_a_command_the_program_says_what_to_do_next(run):
     code, text, _ = run(lambda _: metaplast.commands._explain(command_names(), []))
     assert code == 0
     assert_fits(text)

@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning"),
 ]
 
-# Sizes that a page may choose otherwise, and sizes that it may not choose.
+# Default sizes, which a page may override, and sizes that it may not override.
 USUAL = {"hidden": (5,), "ways": 5, "shots": 2, "queries": 2}
 ALWAYS = {
     "episodes": 4, "meta_batch": 2, "refit": 0, "validation": 4, "look": 4, "test_episodes": 4,

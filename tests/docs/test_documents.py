@@ -36,6 +36,12 @@ def links(page):
                 yield str(target)
 
 
+def test_links_and_pictures_are_found():
+    found = list(links("docs/design.md"))
+    assert "concepts.md" in found
+    assert "images/house.svg" in found
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_and_headings(page):
     for target in links(page):

@@ -347,7 +347,7 @@ def test_a_bad_table_is_refused_with_the_place(text, says):
         ("npz:text.npz,learn=numbers", "text as targets"),
         ("npz:half.npz,learn=classes", "targets with fractions"),
         ("npz:t.npz,x=z", "has no array 'z'; it has a, b"),
-        ("npz:t.npz", "which array has the inputs, it has a, b"),
+        ("npz:t.npz", "which of its arrays (a, b) has the inputs"),
         ("folder:no", "no folder 'no'"),
         ("folder:pets/c", "two or more, got 0"),
         ("folder:empty", "the folder of the class 'e' has no images"),

@@ -339,7 +339,7 @@ def test_scaling_looks_at_meta_training_only(scale, held_out):
         torch.testing.assert_close(seen.mean(0), torch.zeros(3).double(), atol=1e-6, rtol=0)
         expected = torch.tensor([1.0, 1.0, 0.0]).double()
         torch.testing.assert_close(seen.std(0, correction=0), expected)
-    # What is held out may be changed at will.
+    # Changes of held-out samples have no effect.
     changed = table.clone()
     changed[split.test.members] = 5e4
     again = from_tensors(changed, labels, scale=scale).split(request)

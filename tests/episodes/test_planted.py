@@ -7,7 +7,7 @@ import torch
 from support import assert_is_one_sentence, begin, seeded
 
 from episodes.planted import read_plan
-from episodes.teacher import EFFECT, divergence, taught
+from episodes.teacher import EFFECT, divergence, teacher_outputs
 from metaplast.base.errors import UserError
 from metaplast.engines import Problem, get_engine
 from metaplast.rules.rule import Rule
@@ -112,7 +112,7 @@ def test_no_drawn_term_can_be_left_out_unnoticed(seed):
     for k in range(4):
         without = theta.clone()
         without[k] = 0
-        outputs = taught(learner, without, batch.initial, batch)
+        outputs = teacher_outputs(learner, without, batch.initial, batch)
         assert divergence(batch.query_y, outputs) > EFFECT / 10
 
 
@@ -122,7 +122,8 @@ def test_backward_terms_are_planted_where_feedback_is_plastic():
     batch = split.train.sample(20, seeded())
     learner = Learner.on_stack(NETWORK, "plastic", split.planted.terms)
     without = split.planted.tensor(torch.float64) * torch.tensor([1.0, 0.0])
-    assert divergence(batch.query_y, taught(learner, without, batch.initial, batch)) > EFFECT / 10
+    outputs = teacher_outputs(learner, without, batch.initial, batch)
+    assert divergence(batch.query_y, outputs) > EFFECT / 10
     with pytest.raises(UserError, match="plastic"):
         planted("F0,backward_hebbian")
 

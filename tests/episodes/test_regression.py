@@ -90,7 +90,7 @@ def test_each_sample_is_drawn_at_most_once_a_task_and_sides_share_none():
             assert len(set(rows(batch.select(slice(episode, episode + 1))))) == 19
         both.append(set(rows(batch)))
     assert not both[0] & both[1]
-    # All that may be drawn is drawn at some time.
+    # Every sample that may be drawn is drawn at least once.
     assert len(both[0] | both[1]) > 400
 
 
@@ -111,7 +111,7 @@ def test_scaling_looks_at_meta_training_only():
     seen = split.train.pool.targets[split.train.members]
     assert_close(seen.mean(0), torch.zeros(1).double(), 1e-12)
     assert_close(seen.std(0, correction=0), torch.ones(1).double(), 1e-12)
-    # The held-out samples may be anything, and decide nothing.
+    # The held-out samples do not affect the scaling, whatever they are.
     held_out = split.test.members
     inputs, targets = MEASURED.clone(), PROGRESSION.clone()
     inputs[held_out], targets[held_out] = 5e4, 1e6

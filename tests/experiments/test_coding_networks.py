@@ -12,7 +12,7 @@ from rule_library.experiments.coding_networks import (
     network,
     published,
     published_sweeps,
-    weights,
+    weight_gradients,
 )
 
 X, Y = normal(6, 1, 8, 8, seed=1).abs(), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -33,10 +33,10 @@ def test_the_published_arithmetic_in_double_precision_is_ours(variant, eta, n, l
 def test_every_number_of_sweeps_is_that_of_a_relaxation_of_its_own():
     model, found = network(8, 3, seeded(), torch.float64), {}
     for n in published_sweeps(model, LOSSES["mse"], X, Y, "strict", 0.2, (2, 5)):
-        found[n] = weights(model)
+        found[n] = weight_gradients(model)
     for n in (2, 5):
         published(model, LOSSES["mse"], X, Y, "strict", 0.2, n)
-        for a, b in zip(found[n], weights(model), strict=True):
+        for a, b in zip(found[n], weight_gradients(model), strict=True):
             torch.testing.assert_close(a, b)
 
 
@@ -53,7 +53,7 @@ def test_a_network_has_the_published_sizes_and_is_the_same_in_every_precision():
 def test_distances_are_relative_and_in_degrees():
     model = network(8, 3, seeded(), torch.float64)
     backprop(model, LOSSES["cross-entropy"], X, Y)
-    true = weights(model)
+    true = weight_gradients(model)
     found = distances([2 * g for g in true[:-1]] + [-true[-1]], true)
     assert found["error"] == pytest.approx([1, 1, 1, 1, 2])
     assert found["angle"] == pytest.approx([0, 0, 0, 0, 180])

@@ -241,7 +241,7 @@ def test_all_rules_of_a_comparison_meet_the_same_held_out_tasks(sources):
     assert {VARIANTS[name].config(Setting()).held_out for name in names} == {"auto"}
 
 
-def test_a_witness_changes_nothing_of_what_is_measured():
+def test_probes_do_not_change_the_other_numbers():
     variant = VARIANTS["feedback_alignment"]
     bare = replace(variant, probes={})
     torch.manual_seed(0)
@@ -342,7 +342,7 @@ def test_a_rule_is_found_on_tasks_and_learns_the_images_at_each_factor(
     doubled = by_update(rows, "accuracy_times_2")
     assert [*doubled] == [0, 3]
     assert doubled == by_update(again, "accuracy")
-    # The loss tells the factors apart, where accuracies may agree.
+    # The loss differs between the factors, even where accuracies agree.
     assert by_update(rows, "loss") != by_update(again, "loss")
 
 

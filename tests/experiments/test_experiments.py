@@ -1,4 +1,4 @@
-"""Every experiment runs in its quick version; what is there is not computed again."""
+"""Every experiment runs in its quick version; existing results are not computed again."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("results")
 
 
-# Whose figures become PNG files too; drawing those of all takes as long as many an experiment.
+# Only the figures of these become PNG files too: drawing all takes as long as some experiments.
 PICTURED = ("ehebb", "bio")
 
 
@@ -59,7 +59,7 @@ def test_every_experiment_has_a_table_figures_and_a_verdict_on_each_claim(name, 
     rows = list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
     assert {row["variant"] for row in rows} == {variant.name for variant in experiment.variants}
     assert [v["claim"] for v in summary["verdicts"]] == [claim.text for claim in experiment.claims]
-    # One seed decides nothing, whatever it says.
+    # With one seed, no claim is decided.
     assert {v["outcome"] for v in summary["verdicts"]} == {"not decided"}
     assert all(v["mean"] is not None for v in summary["verdicts"])
     for stem in summary["figures"]:
@@ -230,8 +230,8 @@ def one_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["feedback-alignment", "--device=cuda"], "feedback-alignment can be computed on the CPU"),
-        (["fixed-points-mnist", "bio", "--device=cuda"], "but bio can be computed on the CPU only"),
+        (["feedback-alignment", "--device=cuda"], "feedback-alignment can run on the CPU only"),
+        (["fixed-points-mnist", "bio", "--device=cuda"], "but bio can run on the CPU only"),
         (["fixed-points-mnist", "--device=cuda:1"], "the last CUDA device is cuda:0"),
         (["fixed-points-mnist", "--device=tpu"], "--device must be cpu, cuda or cuda:NUMBER"),
         (["fixed-points-mnist", "--device=cuda", "--ray=auto"], "leave one of them out"),

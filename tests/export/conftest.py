@@ -26,7 +26,7 @@ def in_process(monkeypatch):
         _runner.run(folder)
 
     monkeypatch.setattr(check, "_execute", execute)
-    # Two random states, of five steps each: a third would see no other code.
+    # Two random states, of five steps each: a third would test no further code.
     monkeypatch.setattr(check, "STATES", 2)
     yield
     for name in ("exported", "driver"):

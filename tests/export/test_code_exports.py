@@ -133,7 +133,7 @@ def test_compiled_code_does_what_the_engine_does(case, in_process):
     assert export_rule(*CASES[case], CODE["jax"]).check.difference <= 1e-12
 
 
-# What programs load, loaded once for all of them; programs of the others find none of it in use.
+# Packages that programs import, loaded once for all; programs of other formats do not use them.
 LOADED = {"numpy": "numpy", "jax": "jax", "torch": "torch,torch._dynamo"}
 # Importing metaplast is an error in a program that runs alone.
 ALONE = "import sys; sys.modules['metaplast'] = None\n"
@@ -210,7 +210,7 @@ def test_code_keeps_only_what_the_rule_needs(exporter):
         assert term.name not in text
 
 
-# --- what is not right does not get out ---
+# --- wrong programs are not returned ---
 
 
 class Wrong(CodeExporter):
@@ -289,7 +289,7 @@ REFUSED = {
         Rule(BIO, ((0.1,) * 3,), "fixed", {"a": object()}), network(), "must be plain data",
     ),
 }  # fmt: skip
-# Only code is run, so only there a rule is found to explode.
+# Only programs are run, so only they show that a rule diverges.
 ONLY_RUN = ("a rule that explodes",)
 
 

@@ -82,7 +82,7 @@ def test_a_rule_without_memory_has_none():
 
 
 def test_a_program_that_forgets_differs_from_the_engine(monkeypatch):
-    """The comparison sees it: with the memory of the step before, the result is another."""
+    """The comparison detects it: with the memory of the previous step, the result differs."""
     from metaplast.export.memory import Memory
 
     network, rule = FullyConnected((5, 4, 3)), rule_of(TERMS)

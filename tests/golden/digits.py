@@ -55,7 +55,7 @@ def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def engine_digits(engine: str, options: dict[str, Any]) -> list[float]:
-    """Return loss, gradient to θ, and a fixed projection of each final matrix."""
+    """Return loss, gradient with respect to θ, and a fixed projection of each final matrix."""
     outcome = get_engine(engine).run(random_problem(**options))
     matrices = matrices_of(outcome.final)
     shown = [(m * normal(*m.shape, seed=i)).sum() for i, m in enumerate(matrices)]

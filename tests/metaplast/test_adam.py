@@ -24,7 +24,7 @@ class Pair:
         ]
 
     def step(self, number, rate):
-        # Sizes over many orders: each operation has digits to lose.
+        # Sizes over many orders of magnitude, so that every operation rounds.
         gradient = normal(*self.parameters[0].shape, seed=number) * 10.0 ** (number % 13 - 9)
         for optimizer, parameter in zip(self.both, self.parameters, strict=True):
             optimizer.param_groups[0]["lr"] = rate

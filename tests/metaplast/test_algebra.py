@@ -43,7 +43,7 @@ from metaplast.terms.notation import ASCII, LATEX, TEXT, equation
 from metaplast.terms.term import DenseFormula, Term, full_update
 
 by_name = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
-# A dense term has no declared formula, so nothing else to be compared with.
+# A dense term has no declared formula to compare it with.
 DECLARED = [term for term in TERMS if isinstance(term.formula, Formula)]
 PLAIN = {
     "same": lambda x: x,
@@ -148,7 +148,7 @@ def test_each_episode_is_changed_by_its_own_coefficients():
     assert_close(moved[1], 2 * updates[1][1])
 
 
-# --- formulas that nobody has thought of yet ---
+# --- random formulas ---
 
 COEFFICIENTS = st.sampled_from([-2.0, -1.0, -0.5, 0.5, 1.0, 3.0])
 SIDES = {"post": post, "pre": pre}

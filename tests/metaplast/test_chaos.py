@@ -96,7 +96,7 @@ def test_a_shrunk_step_only_scales_the_coefficients():
         optimizer = repr(loop._optimizer.state_dict())
         loop.run_step()
     assert torch.equal(loop.theta, SHRINK * before)
-    # What is chaotic is no safe place to go back to, and noise does not enter Adam's moments.
+    # A chaotic step is not a safe one to go back to, and its noise does not enter Adam's moments.
     assert torch.equal(loop.progress.trust.safe, trust["safe"])
     assert repr(loop._optimizer.state_dict()) == optimizer
 
@@ -122,7 +122,7 @@ def test_a_divergence_is_undone_instead():
 
 def test_the_bar_stays_where_the_search_began():
     class Solved(Rough):
-        """The loss falls to nearly nothing, and gradients stay."""
+        """The loss falls to nearly zero, but gradients stay large."""
 
         def run(self, problem, *, gradient=True):
             outcome = super().run(problem, gradient=gradient)

@@ -28,7 +28,7 @@ COUNTS = (0, 1, 2, 3)
 @pytest.mark.parametrize("part", ["support", "query"])
 @pytest.mark.parametrize("sizes", [*itertools.product(COUNTS, COUNTS)], ids=str)
 def test_every_pair_of_counts_is_learned_by_all_engines_or_refused(part, sizes):
-    """Other counts than equal ones above zero would be read out of bounds."""
+    """Counts that are not equal, or are zero, would be read out of bounds."""
     images, labels = sizes
     case = problem()
     x = torch.rand(2, images, 4, generator=seeded(), dtype=torch.float64)
@@ -159,7 +159,7 @@ def test_an_outcome_is_of_the_same_episodes():
 
 
 class Other:
-    """Draws what was not asked for."""
+    """Draws something other than what was requested."""
 
     def __init__(self, drawn):
         self.drawn = drawn

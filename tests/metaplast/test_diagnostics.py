@@ -1,4 +1,4 @@
-"""Angles between errors, against plain trigonometry."""
+"""Angles between errors, compared with plain trigonometry."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_backprop_is_at_no_angle_to_itself(feedback, widths, dtype):
 
 
 def test_a_small_angle_is_no_noise():
-    """The acos of a cosine can tell no angle below 0.02 degrees from 0 in float32."""
+    """In float32, the acos of a cosine cannot distinguish angles below 0.02 degrees from 0."""
     turn, p, q = 1e-4, *torch.eye(3)[:2]
     learner = Learner.on_stack(FullyConnected((4, 3, 2), "tanh"), "fixed", named("error_hebbian"))
     # Dark images: e_L = (-1/2, 1/2) and all slopes are 1; Wᵀ e_L = -p, and B e_L is turned from it.
@@ -51,7 +51,7 @@ def test_a_small_angle_is_no_noise():
 @pytest.mark.parametrize(("factor", "angle"), [(3.0, 0.0), (-1.0, 180.0)])
 def test_transposed_weights_are_parallel_whatever_their_size(factor, angle):
     *_, angles = angles_of("fixed", backward_of(factor))
-    # Two layers down, two reversals are none.
+    # Two layers down, two reversals cancel.
     lower = 0.0 if factor < 0 else angle
     assert angles[:, 1].tolist() == pytest.approx([angle] * 2, abs=1e-5)
     assert angles[:, 0].tolist() == pytest.approx([lower] * 2, abs=1e-5)

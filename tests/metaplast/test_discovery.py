@@ -1,4 +1,4 @@
-"""Whole discoveries in miniature: stages, selection, baselines, and going on after a kill."""
+"""Whole discoveries in miniature: stages, selection, baselines, and continuing after a kill."""
 
 import itertools
 import json
@@ -153,7 +153,7 @@ def test_the_refit_meets_tasks_of_its_own():
 
 
 def test_refits_share_their_tasks_if_they_start_from_the_same_fit():
-    """Refits from smaller fits have other tasks: repeated ones would be fitted too well."""
+    """Refits from smaller fits have other tasks: a rule would overfit repeated ones."""
     discovery = Discovery(
         DiscoveryConfig(terms="error_hebbian,error_error,oja,activity_error", **TINY), split=SPLIT
     )
@@ -428,6 +428,6 @@ def test_the_rule_alone_is_that_of_a_whole_run(terms, tmp_path):
     assert found.coefficients == whole.rule.coefficients
     assert "heldout_accuracy" not in found.provenance
     assert not {record.stage for record in watcher.records} & {"backprop", "feedback_alignment"}
-    # Its folder is that of a run, which can go on to the test.
+    # Its folder is that of a run, which can continue with the test.
     again = Discovery.resume(tmp_path, split=SPLIT).run()
     assert again.heldout["discovered"].band == whole.heldout["discovered"].band

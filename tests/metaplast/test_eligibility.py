@@ -347,7 +347,7 @@ def test_the_signal_may_stand_behind():
 
 
 def test_a_factor_of_each_neuron_without_an_eligibility_is_part_of_the_row():
-    """So that τ = 1 is like any other τ."""
+    """With this, formulas with τ = 1 are like those with any other τ."""
     assert post.error * eligible(HEBB, 1) == outer(post.error * post.activity, pre.activity)
     assert post.error * outer(post.one, pre.activity) == outer(post.error, pre.activity)
     assert post.one * eligible(HEBB, 3) == eligible(HEBB, 3)
@@ -359,7 +359,7 @@ def test_a_factor_of_each_neuron_without_an_eligibility_is_part_of_the_row():
     assert post.error * (post.error * eligible(HEBB, 3)) == post.error**2 * eligible(HEBB, 3)
 
 
-def test_what_keeps_no_memory_refuses_it():
+def test_steps_and_programs_without_memory_refuse_eligibilities():
     rule = Rule.of((term("late", post.error * eligible(HEBB, 3)),), torch.ones(1), "fixed", {})
     weights, backward = [torch.randn(2, 3)], [torch.randn(3, 2)]
     model = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=False))
@@ -367,11 +367,9 @@ def test_what_keeps_no_memory_refuses_it():
     for refused in (
         lambda: rule.step(weights, torch.randn(3), 1, backward),
         lambda: RuleOptimizer(model, rule),
-        lambda: (
-            get_engine("fused").run(problem)
-            and unroll(
-                problem.learner, problem.theta, problem.state, problem.episodes, engine="fused"
-            )
+        lambda: get_engine("fused").run(problem),
+        lambda: unroll(
+            problem.learner, problem.theta, problem.state, problem.episodes, engine="fused"
         ),
         lambda: export_rule(rule, FullyConnected((3, 2)), "torch"),
         lambda: export_rule(rule, Recurrent((2, 3, 2), Timing(2, 1, 4)), "numpy"),

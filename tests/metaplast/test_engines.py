@@ -325,7 +325,7 @@ def test_the_compiled_engine_agrees():
     )
     expected = get_engine("batched").run(problem)
     with warnings.catch_warnings():
-        # What torch's compiler warns of is not ours to mend.
+        # Warnings of torch's compiler about itself cannot be mended here.
         warnings.simplefilter("ignore")
         assert_agree(get_engine("compiled").run(problem), expected)
 

@@ -119,7 +119,7 @@ def problems(draw, dtype=torch.float64):
 @settings(max_examples=150, deadline=None)
 def test_agrees_with_batched(problem):
     expected = get_engine("batched").run(problem)
-    # A made-up term may grow without bound; what becomes of such episodes is tested apart.
+    # A made-up term may grow without bound; such episodes are tested separately.
     assume(bool(expected.finite.all()))
     assert_agree(FusedEngine().run(problem), expected, TOLERANCES[problem.theta.dtype])
 
@@ -137,7 +137,7 @@ def test_agrees_in_single_precision(problem):
     expected = get_engine("batched").run(double)
     assume(bool(expected.finite.all()))
     actual = FusedEngine().run(problem)
-    # A term that does nothing in an episode has a gradient of rounding errors alone: a few
+    # A term that does nothing in an episode has a gradient of rounding errors only: a few
     # roundings, of 1.2e-7 each, of numbers of size 1, or what `batched` loses by rounding too.
     worst = (actual.theta_gradient - expected.theta_gradient).abs().max()
     lost = (get_engine("batched").run(problem).theta_gradient - expected.theta_gradient).abs().max()
@@ -326,7 +326,7 @@ def test_what_it_cannot_serve_is_refused_in_one_sentence():
 
 
 def test_compile_terms_is_all_the_kernel_is_given():
-    """A term under another name gives the same program: the kernel knows no term."""
+    """A term under another name gives the same program: the kernel depends on no name."""
     network = FullyConnected((4, 3, 2))
     renamed = tuple(replace(term, name=f"x{i}") for i, term in enumerate(FORWARD))
     a, b = (

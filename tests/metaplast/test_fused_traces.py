@@ -152,7 +152,7 @@ def test_agrees_in_single_precision():
 
 
 def test_with_tau_one_a_trace_is_the_signal_to_the_bit():
-    """Sums of the gradient have another order: it differs by roundings."""
+    """The gradient is summed in another order, so it differs by rounding errors."""
     plain = (*named("error_hebbian"), term("a", outer(post.activity**2, pre.activity)),
              term("b", outer(post.error, W.T @ post.activity)))  # fmt: skip
     slow = (

@@ -379,6 +379,6 @@ def test_a_growing_run_that_is_killed_goes_on_bit_for_bit(theta, search, later, 
 @pytest.mark.slow
 def test_all_layers_move_together_while_a_rule_grows():
     result = discover(config(theta="per-layer"))
-    for record in result.history:
-        if record.stage == "search":
-            assert all(len(set(values)) == 1 for values in record.theta.values())
+    found = [v for each in result.history if each.stage == "search" for v in each.theta.values()]
+    assert {len(values) for values in found} == {2}
+    assert all(len(set(values)) == 1 for values in found)

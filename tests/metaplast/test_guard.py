@@ -31,7 +31,7 @@ FORWARD = ("error_hebbian", "error_error", "decay")
 def test_growth_of_one_layer_is_found(layer):
     # W is multiplied by 1e200 at each step, and overflows at the second.
     problem = planted(FORWARD, (layer, "decay"), -HUGE)
-    # All else at rest, or it would blow up with the layer.
+    # All other coefficients are zero, or other matrices would diverge too.
     quiet = torch.zeros_like(problem.theta)
     quiet[layer - 1, 2] = -HUGE
     problem.theta.copy_(quiet)
@@ -82,7 +82,7 @@ def test_an_adjoint_that_overflows_is_told_from_learning():
     problem.theta.copy_(torch.tensor([[0, 0], [0, -1e120]], dtype=torch.float64))
     # W_2 grows by 1e120 a step from 1e-300 to 1e180; its adjoint, going back, from 1 to beyond.
     problem = vanishing(problem, 2, 1e-300)
-    # Whatever it learns, it errs on some of these.
+    # Whatever the network learns, it is wrong on some of these.
     problem.episodes.query_y.copy_(torch.tensor([[0, 1, 0, 1]]))
     problem.episodes.query_x.copy_(problem.episodes.query_x[:, :1].expand(-1, 4, -1))
     outcome = get_engine("batched").run(problem)

@@ -49,8 +49,10 @@ def test_imports_run_one_way(package):
 
 
 @pytest.mark.parametrize("package", ["rule_library", "episodes"])
-def test_libraries_use_public_names_alone(package):
-    for path in files_of(package):
+def test_libraries_use_only_public_names(package):
+    files = files_of(package)
+    assert files
+    for path in files:
         for module, name in imported(path):
             if module.partition(".")[0] == "metaplast":
                 parts = [*module.split("."), name or ""]
@@ -108,7 +110,7 @@ def test_the_list_of_commands_loads_no_torch():
     program = "import sys; from metaplast.commands import main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert b"torch" not in done.stdout.split()
-    # What needs torch is loaded when it is asked for.
+    # Names that need torch are loaded on first use.
     assert metaplast.base.generator is metaplast.base.seeds.generator
     with pytest.raises(AttributeError, match="no attribute 'generators'"):
         _ = metaplast.base.generators

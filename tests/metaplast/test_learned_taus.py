@@ -1,4 +1,4 @@
-"""Time constants learned beside θ: the gradient to log τ, the outer loop, whole discoveries."""
+"""Time constants learned with θ: the gradient with respect to log τ, the outer loop, whole runs."""
 
 import io
 import json
@@ -89,7 +89,7 @@ def at(problem, logs):
 
 
 def numeric(problem, step=1e-5):
-    """Return the gradient to log τ by central differences, [episode, clock]."""
+    """Return the gradient with respect to log τ by central differences, [episode, clock]."""
     found = []
     for nudge in step * torch.eye(len(problem.learner.clocks)).double():
         up, down = (
@@ -151,7 +151,7 @@ def test_a_learned_tau_changes_nothing_until_it_moves():
     assert plain.learner.clocks == ()
     assert other.tau_gradient is None
     assert_close(one.loss, other.loss, 1e-13)
-    # And when it has moved, it is the other rule.
+    # When it has moved, the result is that of the rule with the other τ.
     taus = dict(zip(problem.learner.clocks, (5.0, 2.0, 7.0), strict=True))
     moved = BATCHED.run(at(problem, torch.tensor([5.0, 2.0, 7.0]).double().log()))
     wanted = BATCHED.run(plain_problem(setting.system, retimed(terms, taus), problem))
@@ -161,7 +161,7 @@ def test_a_learned_tau_changes_nothing_until_it_moves():
 
 @pytest.mark.parametrize("name", ["stack, fixed", "recurrent, plastic, mse"])
 def test_at_tau_one_the_gradient_is_finite(name):
-    """With τ = 1, 1 − 1/τ is 0, and so is its power: that must not divide."""
+    """With τ = 1, 1 − 1/τ and its powers are 0, and nothing may be divided by them."""
     setting = SETTINGS[name]
     problem = problem_of(setting.system, remembering(setting.system), setting)
     problem = at(problem, torch.zeros(3).double())

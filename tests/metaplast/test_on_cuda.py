@@ -25,7 +25,7 @@ CONFIG = DiscoveryConfig(
     refit_batch=2, look=4, validation=2, test_episodes=2, engine="batched", device=DEVICE,
 )  # fmt: skip
 ON_CUDA = ("fixed-points-mnist", "predictive-coding")
-# What differs is the order of sums; a relaxation amplifies it.
+# Only the order of sums differs; a relaxation amplifies the difference.
 AGREE = {"rtol": 1e-8, "atol": 1e-11}
 
 

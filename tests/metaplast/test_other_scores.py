@@ -1,4 +1,4 @@
-"""Discovery by a score that is no accuracy: regression, from the search to the report."""
+"""Discovery by a score other than accuracy: regression, from the search to the report."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from metaplast.base.errors import UserError
 from metaplast.commands.discover import read_options
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
@@ -130,7 +131,7 @@ def seeded_like(settings):
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_a_least_effect_that_is_no_change_of_the_score_is_refused(value):
-    with pytest.raises(Exception, match="--least-effect must be a change of −MSE, at least 0"):
+    with pytest.raises(UserError, match="--least-effect must be a change of −MSE, at least 0"):
         config(least_effect=value)
 
 

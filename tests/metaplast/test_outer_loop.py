@@ -312,7 +312,7 @@ def test_standstill_is_refused_in_one_sentence():
 
 @pytest.mark.slow
 def test_standstill_is_refused_again_by_a_run_that_goes_on():
-    # The whole refit may have stood still; it must not pass for one that ended well.
+    # The whole refit may have made no progress; it must not count as one that ended well.
     settings = replace(REAL, episodes=100)
     loop = real_loop(settings, sampler=Poisoned([0, 1], factor=math.inf))
     with pytest.raises(StandstillError):

@@ -52,13 +52,13 @@ def test_of_two_terms_that_replace_each_other_only_the_complex_one_joins():
     found, seen = planned(lambda kept: 0.8 - 0.5 * (not kept & {SUMMED, HEBBIAN}))
     assert set(found.together) == {GATED, OJA, SUMMED, ERRORS}
     assert found.vital == set()
-    # Each term alone, then each with those that joined before; what was seen is not seen again.
+    # Each term by itself, then each with those that joined before; no set is measured twice.
     assert len(seen) == 5 + 4
     assert len(set(seen)) == len(seen)
 
 
 def test_losses_that_add_up_keep_a_term_out():
-    # Below ten times the least effect alone, and above it with another one.
+    # Each by itself costs less than ten times the least effect; two together cost more.
     found, _ = planned(lambda kept: 0.5 + 0.012 * len(kept))
     assert found.together == (GATED,)
     assert not found.vital

@@ -28,7 +28,7 @@ WIDTHS, BETA = (8, 7, 6, 3), 10.0
 
 @pytest.fixture(autouse=True)
 def _no_baselines(monkeypatch):
-    """These tests look at the rule alone, and baselines would take a fifth of their time."""
+    """Leave out baselines, which would take a fifth of the time of these tests."""
     monkeypatch.setattr("metaplast.discovery.parts.baselines", lambda _: ())
 
 
@@ -76,7 +76,7 @@ class Teacher(Clouds):
         return [*y, share / share.sum(-1, keepdims=True)]
 
     def sample(self, episodes, generator):
-        # Every refit meets the same tasks, and this loop is slow.
+        # Every refit has the same tasks, and this loop is slow.
         key = episodes, generator.initial_seed()
         if key not in self.made:
             self.made[key] = self.learn(episodes, generator)
@@ -127,7 +127,8 @@ RULES = [
     {"F1": 0.03, "F3": 0.005, "F7": -0.012},
     {"F2": -0.06, "F4": 0.03, "F5": 0.008, "F8": 0.05},
 ]
-# Hardly moves these small networks, so it must be large, and found with large steps.
+# This term hardly moves these small networks, so its coefficient must be large, and found with
+# large steps.
 GATED = {"F6": 0.3}
 
 

@@ -194,7 +194,7 @@ def test_a_broken_package_is_left_out_with_one_warning(source, reason, install):
         found = all_terms()
     assert reason in str(caught[0].message)
     assert len(caught) == 1
-    # Told once.
+    # The warning comes only once.
     assert all_terms() is found
     assert "oja" in found
 
@@ -262,7 +262,7 @@ def test_a_file_that_hides_a_package_of_ours_is_named(tmp_path):
         folder = tmp_path / package
         file = folder / form.format(package)
         file.parent.mkdir(parents=True)
-        # Were it run, the process would end with 3.
+        # If this ran, the process would end with exit code 3.
         file.write_text("raise SystemExit(3)")
         files[file] = package
         programs.append([str(folder), ["-c"], [str(folder)], code])

@@ -1,4 +1,4 @@
-"""Scores other than accuracy: their text, and what a diverged episode counts with."""
+"""Scores other than accuracy: their text, and the score with which a diverged episode counts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Jobs in folders, and what a sweep makes of its runs."""
+"""Jobs in folders, and the tables and the rule that a sweep makes of its runs."""
 
 import csv
 import json

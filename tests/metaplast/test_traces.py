@@ -137,11 +137,14 @@ def test_a_trace_outlives_examples_but_not_episodes():
     learner = Learner(FullyConnected((4, 3, 2)), memory_terms())
     state = learner.draw(2, seeded(), torch.float64)
     assert set(state.carry) == set(learner.system.carried)
+    assert state.carry
     assert all(not vector.any() for vector in state.carry.values())
     view = View.of(state)
     example = Examples(normal(2, 4).abs(), torch.tensor([0, 1]))
     after = learner.system.present(view, example, learner.reads).carry
-    assert all(vector.any() for name, vector in after.items() if "activity" in name)
+    activities = [vector for name, vector in after.items() if "activity" in name]
+    assert activities
+    assert all(vector.any() for vector in activities)
 
 
 # --- names, files, refusals ---
@@ -202,7 +205,7 @@ def test_what_cannot_be_followed_is_refused(make):
     assert_is_one_sentence(caught.value)
 
 
-def test_what_keeps_no_memory_refuses_traces():
+def test_steps_without_memory_refuse_traces():
     rule = Rule.of(memory_terms(), 0.01 * torch.ones(5), "fixed", {})
     weights = [torch.randn(5, 6), torch.randn(3, 5)]
     backward = [torch.randn(6, 5), torch.randn(5, 3)]

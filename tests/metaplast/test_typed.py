@@ -49,7 +49,7 @@ wrong: str = FullyConnected((64, 10)).widths
 learner = Learner.on_stack(FullyConnected((64, 10)), "fixed", terms())
 tensor: str = learner.draw(1, torch.Generator()).weights[0]
 """
-# Two thirds of the time would go into what torch uses inside, which gives our types nothing.
+# Two thirds of the time would go into packages that torch uses, which do not affect our types.
 CONFIG = """
 [mypy]
 strict = true
@@ -85,7 +85,7 @@ def test_a_strict_project_is_checked_against_the_types(tmp_path):
         shutil.copytree(
             ROOT / package, installed / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    # As installed packages are: what is not typed there is Any.
+    # As in installed packages, names without types are Any.
     program = (
         "import sys, mypy.modulefinder as finder; from mypy.main import main; "
         "real = finder.get_search_dirs; "

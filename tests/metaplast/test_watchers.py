@@ -152,7 +152,7 @@ def test_a_selection_counts_its_trials():
     ]
     assert numbers
     assert [number for number, _ in numbers] == sorted(number for number, _ in numbers)
-    # How many there will be is an estimate.
+    # The total is an estimate.
     assert all(number <= total for number, total in numbers)
 
 
@@ -182,7 +182,7 @@ def test_the_bar_cuts_no_name(width):
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     text = " ".join(lines)
-    # What does not fit goes on in a second line.
+    # Text that does not fit continues in a second line.
     assert "…" not in text
     for word in ("testing", "whether", name, "needed,", "18", "3", "about 50 min left"):
         assert word in text

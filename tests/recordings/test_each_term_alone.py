@@ -1,4 +1,4 @@
-"""A term that is planted alone is read back by its name: exponents keep their order."""
+"""Each term, planted by itself, is read back by its name: exponents keep their order."""
 
 import os
 

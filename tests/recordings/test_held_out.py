@@ -1,4 +1,4 @@
-"""What is held out is used for the comparison of models and for nothing else."""
+"""Held-out data are used for the comparison of models and for nothing else."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The layout of recordings: every fault is one sentence, what is unusual is a note."""
+"""The layout of recordings: every fault is one sentence, and anything unusual is a note."""
 
 import numpy as np
 import pytest

@@ -78,7 +78,7 @@ def test_time_constants_and_the_noise_of_weights_are_fitted_together():
 
 @pytest.mark.parametrize(("rule", "kept"), [("x_8y=1", 1), ("x_3y=1,x_25y=-1", 2)])
 def test_terms_that_another_time_constant_replaces_leave(rule, kept):
-    """Two neighbours on the grid stand for one τ between them; two of the rule stay."""
+    """Two neighbours on the grid merge into one τ between them; two τ of the rule stay."""
     terms = tuple(map(monomial, ("x_4y", "x_20y")))
     made = planted(rule, **(SIZE | {"noise": 0.0}))
     problem = problem_of(made.arrays, free=Free(clocks=clocks_of(terms)))

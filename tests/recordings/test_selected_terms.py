@@ -137,7 +137,7 @@ def test_the_probability_counts_all_candidates():
     assert many.z[0] == pytest.approx(few.z[0])
     assert many.p[0] >= few.p[0]
     middle = np.argsort(np.abs(many.z))[13]
-    # Alone, a candidate of middling z would have a p of about a half.
+    # By itself, a candidate of middling z would have a p of about a half.
     assert many.p[middle] > 0.9
 
 

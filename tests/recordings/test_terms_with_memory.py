@@ -64,7 +64,7 @@ def test_the_compiled_model_is_the_plain_loop(activation, continues):
 
 
 def test_scores_are_derivatives_of_the_deviance():
-    """By θ, log τ of every kind, scale and gain, at all terms in the rule."""
+    """With respect to θ, log τ of every kind, scale and gain, with all terms in the rule."""
     free = Free(scale=True, gain=True, clocks=CLOCKS)
     arrays = rewarded(weights_every=5).arrays
     arrays["plastic"] = np.ones((3, 14))

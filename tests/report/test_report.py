@@ -1,4 +1,4 @@
-"""The report of a discovery: complete, self-contained, made from the run folder alone."""
+"""The report of a discovery: complete, self-contained, made only from the run folder."""
 
 import csv
 import json

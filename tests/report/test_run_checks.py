@@ -82,7 +82,7 @@ def test_no_damage_reaches_a_table(folder, name, parts):
     whole = (folder / name).read_text("utf-8")
     assert read_all(folder) == ""
     data, refused = json.loads(whole), 0
-    # Nothing shows what else a summary holds, which is there for other programs.
+    # No page shows the other contents of a summary, which are for other programs.
     paths = [*paths_in(data)] if parts is None else parts
     try:
         for path, value in itertools.product(paths, (*WRONG, "removed")):

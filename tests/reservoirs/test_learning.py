@@ -141,8 +141,8 @@ def test_real_drawings_are_learned_on(tmp_path):
     ("given", "sentence"),
     [
         ({"names": ()}, "names holds no coefficient"),
-        ({"names": ("memory",)}, "'memory' is no coefficient that can be scaled"),
-        ({"names": ("rate",)}, "'rate' is no coefficient"),
+        ({"names": ("memory",)}, "'memory' is not a coefficient that can be scaled"),
+        ({"names": ("rate",)}, "'rate' is not a coefficient"),
     ],
 )
 def test_mistakes_are_told(given, sentence, valley):

@@ -1,4 +1,4 @@
-"""Small problems of recurrent networks on which the fused engine meets other engines."""
+"""Small problems of recurrent networks on which the fused engine is compared with other engines."""
 
 import torch
 from support import assert_close, normal, seeded

@@ -318,7 +318,7 @@ SETTINGS = {
         noise_shape=(7,),
     ),
 }  # fmt: skip
-# What the default suite takes: each kind of system, an eligibility, and limits.
+# The settings of the short suite: each kind of system, an eligibility, and a constraint.
 KINDS = (
     "stack, fixed", "stack, plastic", "test recurrent", "recurrent, delayed", "stack, strict",
     "choice, delayed", "leaky, rates, each step", "stack, eligible", "perturbed", "fixed point",

@@ -144,7 +144,7 @@ def test_a_constraint_that_cannot_be_read_is_refused(text):
 def test_weights_stay_in_the_set_after_each_step(name):
     """Some are cut, and the signs of columns never change."""
     setting = SETTINGS[name]
-    # A fixed point does not stand larger changes.
+    # With larger changes, there is no fixed point any more.
     problem = problem_of(setting, size=setting.size * (1 if "fixed" in name else 10))
     learner, state, cut = problem.learner, problem.state, 0
     limits = learner.system.limits
@@ -183,7 +183,7 @@ def test_no_gradient_passes_through_a_cut_weight(engine):
 
 
 def test_an_adjoint_that_ignores_the_cut_is_noticed(monkeypatch):
-    """What the tests above would see if the mask were forgotten."""
+    """Without the mask, the gradient is wrong by far more than the tests above allow."""
     problem = problem_of(SETTINGS["stack, plastic, dale"])
     exact = get_engine("batched").run(problem).theta_gradient
     pull = WayBack._pull_back
@@ -242,7 +242,7 @@ def test_weights_that_begin_outside_are_refused(name):
 
 @pytest.mark.slow
 def test_kept_states_count_in_the_memory_that_is_needed():
-    """The estimate is what is alive: about 2√T states of a segment, and where they were cut."""
+    """The estimate is the memory in use: about 2√T states of a segment, and masks of cuts."""
     wide, batch = (
         FullyConnected((24, 24)),
         EpisodeBatch(

@@ -265,7 +265,7 @@ def test_the_fused_engine_serves_stacks_and_recurrent_networks_that_learn_classe
     serves = setting.system.name in ("fully-connected", "recurrent")
     serves = serves and getattr(setting.system, "objective_name", "") == "cross-entropy"
     serves = serves and "predictive-coding" not in learner.feedback_name
-    # It keeps no eligibility, and no weights within limits.
+    # It has no memory for eligibilities, and no constraint on weights.
     serves = serves and not isinstance(learner.system, Wrapped)
     assert (refusal is None) == serves
     if refusal is not None:

@@ -60,14 +60,14 @@ def test_it_agrees_with_any_reach(reach):
 
 @pytest.mark.parametrize("names", ["F0", "F3", "F9", "F0,F9", "F2", "F8", ""])
 def test_it_agrees_with_rules_of_few_terms(names):
-    """Some read an input only, grow only, or change nothing."""
+    """Some terms only read an input, only grow, or change nothing."""
     given = problem(terms=choose_terms(names).terms if names else ())
     assert_same(fused(given), get_engine("batched").run(given))
 
 
 @pytest.mark.parametrize("widths", [(1, 1, 2), (16, 16, 16), (40, 33, 17), (3, 130, 2)])
 def test_it_agrees_at_any_width(widths):
-    """Of one register, of whole ones, and of several panels of registers."""
+    """Sizes of part of a register, of whole registers, and of several panels of registers."""
     given = problem(widths=widths, terms=TEN, size=1e-3)
     assert_same(fused(given), get_engine("batched").run(given))
 

@@ -104,7 +104,7 @@ def test_without_recurrent_weights_the_rule_is_the_gradient(leak, each):
 
 
 # A plain program found .9997, .98, .97 for RFLO in one network at these gains, .999, .89, .29 for
-# e-prop. Networks differ, most at the largest gain, so the mean over some is looked at.
+# e-prop. Networks differ, most at the largest gain, so the test looks at the mean over some.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("leak", "tau", "least"), [("rate", 10.0, (0.99, 0.9)), ("potential", 5.0, (0.95, 0.6))]

@@ -116,7 +116,7 @@ def test_strict_is_the_plain_loop(activation, eta, n):
 
 
 def test_a_loss_of_small_scale_brings_strict_to_backpropagation():
-    """And a large one takes it away: strict depends on the scale of the loss."""
+    """A large loss takes it away: strict depends on the scale of the loss."""
     off = []
     for scale in (1e-3, 1.0, 30.0):
         pass_ = given()

@@ -60,7 +60,7 @@ def gradients(found, leaves):
 
 
 def joint(activation, settings, **options):
-    """Return what one operation finds, and the gradients to the matrices through its products."""
+    """Return the results of one operation, and the gradients of matrices through its products."""
     first = ProductTape()
     with torch.no_grad():
         pass_, _ = given(activation, first, **options)
@@ -87,7 +87,7 @@ def joint(activation, settings, **options):
 def test_one_operation_is_the_loops_and_so_are_its_gradients(
     activation, objective, settings, scale
 ):
-    """Weights four times as large move softplus beyond where its series serves."""
+    """Weights four times as large move softplus beyond the range of its series."""
     options = {"objective_name": objective, "scale": scale}
     pass_, leaves = given(activation, **options)
     expected = _strict_loops(pass_, list(pass_.nets), settings)

@@ -82,7 +82,7 @@ def test_node_perturbation_follows_the_gradient_on_average(objective):
     assert cosine(update, -gradient) > 0.99
     size = float(update.norm() / (system.size**2 * gradient.norm()))
     assert 0.9 < size < 1.1
-    # The bound is one that a wrong sign, or a reward of another example, does not meet.
+    # With a wrong sign, or the reward of another example, the loss is above this bound.
     mirrored = Term("mirrored", -NODE_PERTURBATION.formula, "made up")
     wrong = Learner(system, (mirrored,)).step(state, theta, example).matrices["W"]
     assert cosine(wrong - state.matrices["W"], -gradient) < -0.99
