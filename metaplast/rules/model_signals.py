@@ -160,7 +160,7 @@ _hooks: list[RemovableHandle] = []
 
 
 def _watch(signals: ModelSignals, modules: Sequence[nn.Module]) -> None:
-    """Report calls of modules to a reader, as long as the reader exists."""
+    """Report calls of modules to a `ModelSignals`, as long as it exists."""
     number = next(_numbers)
     identities = [id(module) for module in modules]
     weakref.finalize(signals, _forget, number, identities).atexit = False
