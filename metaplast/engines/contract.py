@@ -73,11 +73,6 @@ class Problem:
         return Problem(self.learner, self.theta.to(device), state, episodes)
 
     @property
-    def is_per_layer(self) -> bool:
-        """True if each layer has its own coefficients."""
-        return self.theta.dim() == 2
-
-    @property
     def episode_theta(self) -> Tensor:
         """θ as [episode, site, term], a new tensor without autograd history."""
         theta = self.theta.detach()
