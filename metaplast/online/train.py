@@ -149,7 +149,7 @@ def train_online(
         theta: [term] or [layer, term]; training uses its dtype and device.
         stream: source of the images.
         settings: how many networks, images and records.
-        probes: what to measure at each record besides score and loss.
+        probes: the measurements at each record, besides score and loss.
         observe: called with the number of images learned after each stretch.
 
     Raises:
@@ -231,8 +231,8 @@ def _training_data(
         batch = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
         require(
             batch.steps == steps,
-            f"{type(stream).__name__}.sample() was asked for {steps} images, got {batch.steps}; "
-            f"return the number asked for.",
+            f"{type(stream).__name__}.sample() must return the {steps} images requested, got "
+            f"{batch.steps}; return the requested number.",
         )
         batches.append(batch.to(theta.dtype))
         check_episodes(stream, batches[-1])

@@ -190,7 +190,7 @@ def _see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             signals = reader()
             if signals is not None:
                 signals.saw(place, inputs, output)
-    elif type(module).__name__ == "OptimizedModule":  # What torch.compile returns.
+    elif type(module).__name__ == "OptimizedModule":  # torch.compile returned it.
         for reader, _ in list(_places.get(id(getattr(module, "_orig_mod", None)), {}).values()):
             signals = reader()
             if signals is not None:

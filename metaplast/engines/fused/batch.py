@@ -70,7 +70,7 @@ class Batch:
     """One call of the engine.
 
     Args:
-        problem: what to unroll.
+        problem: the episodes to unroll.
         settings: the settings of the engine.
         gradient: whether to differentiate.
     """

@@ -99,7 +99,7 @@ class Batch:
     """One call of the engine.
 
     Args:
-        problem: what to unroll.
+        problem: the episodes to unroll.
         threads: number of episodes in parallel.
         gradient: whether to differentiate.
         most_kept: most bytes that an episode may keep for the backward sweep.
