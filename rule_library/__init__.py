@@ -1,1 +1,1 @@
-"""Candidate plasticity terms and published rules, registered like those of any other package."""
+"""Candidate plasticity terms and published rules, registered as in any other package."""

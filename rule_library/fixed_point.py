@@ -1,8 +1,8 @@
 """The two reparameterised rules of recurrent networks at their fixed points.
 
-Both replace the inverse of the Euclidean gradient −(I − G Wᵀ)⁻¹ G ∇ rᵀ, which is `error_hebbian`
-with implicit errors, by products with W. Only the system `fixed-point` offers the
-signals that they read.
+The Euclidean gradient step −(I − G Wᵀ)⁻¹ G ∇ rᵀ, which is `error_hebbian` with implicit errors,
+contains an inverse. Both rules replace it by products with W. Only the system `fixed-point` offers
+the signals that they read.
 """
 
 from metaplast.terms.algebra import outer, post, pre

@@ -2,7 +2,8 @@
 
 Shervani-Tabar & Rosenbaum, Nature Communications 14:1805 (2023), doi:10.1038/s41467-023-37562-1,
 table of candidate terms F0 … F9. Signs follow the table, in which the learned coefficient of
-`error_error` is negative. A term that is a multiple of a generated one has its name as an alias.
+`error_error` is negative. A term that is a multiple of a generated one has that one's name as an
+alias.
 """
 
 from metaplast.terms.algebra import W, dot, outer, post, pre, total
@@ -16,7 +17,7 @@ error_hebbian = Term(
     citation=f"{_POOL} 0",
     summary="pseudo-gradient: the error times the presynaptic activity",
     aliases=("F0", "e_y"),
-    # The published start: learning begins as plain feedback alignment at a small rate.
+    # The published initial value: learning begins as plain feedback alignment at a small rate.
     initial=1e-3,
 )
 
@@ -65,7 +66,7 @@ gated_activity_error = Term(
     name="gated_activity_error",
     formula=-(dot(W.T @ post.activity, pre.error) * outer(post.activity, pre.error)),
     citation=f"{_POOL} 6",
-    summary="activity-error, scaled by the error that the weights see",
+    summary="activity-error, scaled by the match of presynaptic error and Wᵀy",
     aliases=("F6", "y_e_by_pre_e_wty"),
 )
 
@@ -73,7 +74,7 @@ gated_error_hebbian = Term(
     name="gated_error_hebbian",
     formula=-(dot(W.T @ post.activity, pre.error) * outer(post.error, pre.activity)),
     citation=f"{_POOL} 7",
-    summary="error-Hebbian, scaled by the error that the weights see",
+    summary="error-Hebbian, scaled by the match of presynaptic error and Wᵀy",
     aliases=("F7", "e_y_by_pre_e_wty"),
 )
 

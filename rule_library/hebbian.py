@@ -1,7 +1,7 @@
-"""Rules of unsupervised plasticity, most with a memory: traces of activity.
+"""Rules of unsupervised plasticity; most of them keep traces of activity.
 
-They are textbook forms; each cites its first publication, and the constants are usual ones of ours.
-They are in no pool: name them, as in `--terms error_hebbian,covariance,bcm`.
+They are textbook forms. Each cites its first publication; the time constants are our choice. They
+are in no pool: name them, as in `--terms error_hebbian,covariance,bcm`.
 """
 
 from metaplast.terms.algebra import W, outer, post, pre, trace
@@ -15,7 +15,7 @@ hebbian = Term(
     name="hebbian",
     formula=outer(post.activity, pre.activity),
     citation="Hebb 1949, The Organization of Behavior",
-    summary="Hebb's rule: what is active together is wired together",
+    summary="Hebb's rule: neurons that fire together wire together",
     in_pool=False,
 )
 
@@ -39,7 +39,7 @@ bcm = Term(
         - outer(post.activity * trace(post.activity**2, _THRESHOLD), pre.activity)
     ),
     citation="Intrator & Cooper 1992, the form of Bienenstock, Cooper & Munro 1982 with θ = E[y²]",
-    summary="BCM's rule: potentiation above a threshold that follows the squared activity",
+    summary="BCM rule: potentiation above a threshold that follows the squared activity",
     in_pool=False,
 )
 
@@ -47,7 +47,7 @@ oja_single = Term(
     name="oja_single",
     formula=outer(post.activity, pre.activity) - W * outer(post.activity**2, pre.one),
     citation="Oja 1982, a simplified neuron model as a principal component analyzer",
-    summary="Oja's rule of a single neuron: local, each neuron finds the first component",
+    summary="Oja's single-neuron rule: local; each neuron finds the first principal component",
     in_pool=False,
 )
 

@@ -76,7 +76,7 @@ bio = KnownRule(
     name="bio",
     terms=("error_hebbian", "error_error", "oja"),
     feedback=_FIXED_FIRST,
-    summary="the three terms that survive in the published pool",
+    summary="the three terms of the published pool that survive selection",
     citation=_A,
 )
 
@@ -107,6 +107,6 @@ e_prop = KnownRule(
     name="e_prop",
     terms=("e_prop", "output_delta"),
     feedback=("lesson", "lesson-symmetric"),
-    summary="e-prop in its form for rates, in leaky:leak=potential with its τ of 10",
+    summary="e-prop for rate neurons, in leaky:leak=potential with its τ of 10",
     citation="Bellec et al. 2020, a solution to the learning dilemma",
 )

@@ -1,4 +1,4 @@
-"""Published rules with which a rule inferred from recordings is compared."""
+"""Published rules to compare with a rule inferred from recordings."""
 
 from metaplast.recordings.published import PublishedRule
 

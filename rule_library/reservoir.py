@@ -1,6 +1,6 @@
 """The two rules of a reservoir's readouts: exploration by reward, mastery by least squares.
 
-Both act at groups that offer their signals: the readouts of the system `reservoir`.
+Both act on groups that offer the signals they read: the readouts of the system `reservoir`.
 """
 
 from metaplast.terms.algebra import outer, post, pre, scalar
@@ -15,13 +15,13 @@ node_perturbation = Term(
     name="node_perturbation",
     formula=scalar("reward") * outer(post.signal("deviation"), pre.activity),
     citation=f"{_SOURCE}: exploration (RMHL)",
-    summary="reward-modulated Hebbian learning: what noise added to the output, if it was better",
+    summary="reward-modulated Hebbian learning: reward times the noise added to the output",
 )
 
 recursive_least_squares = Term(
     name="recursive_least_squares",
     formula=scalar("consolidation") * outer(post.signal("lesson"), pre.signal("decorrelated")),
     citation=f"{_SOURCE}: mastery, the update of FORCE",
-    summary="recursive least squares: a lesson times the activity that P has decorrelated",
+    summary="recursive least squares: the lesson times the activity decorrelated by P",
     reads_nonlocal=True,
 )

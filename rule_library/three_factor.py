@@ -1,15 +1,16 @@
-"""Rules with a third factor: a reward, or an error, that meets an eligibility.
+"""Rules with a third factor: a reward or an error, times an eligibility trace.
 
-They are textbook forms, and the constants are usual ones of ours. They are in no pool: name them,
-as in `--terms reinforce_delayed`. They act where a system offers a reward, as `choice` does.
+They are textbook forms; the time constants are our choice. They are in no pool: name them, as in
+`--terms reinforce_delayed`. They act where a system offers their signals, as `choice` offers a
+reward.
 """
 
 from metaplast.terms.algebra import eligible, outer, post, pre, reward, surprise, trace
 from metaplast.terms.term import Term
 
-# Time constant of what is collected, in steps, near the delay of the reward or error.
+# Time constant of the eligibility, in steps; near the delay of the reward or error.
 _TAU = 4
-# Of the neurons of a leaky network, by default: λ = 1 − 1/10.
+# The default time constant of a leaky network's neurons: λ = 1 − 1/10.
 _NETWORK_TAU = 10
 _EXPLORED = outer(post.signal("deviation"), pre.activity)
 
@@ -17,7 +18,7 @@ reward_modulated_hebbian = Term(
     name="reward_modulated_hebbian",
     formula=surprise * outer(post.activity, pre.activity),
     citation="reward-modulated Hebbian learning, textbook form",
-    summary="Hebb's rule, times how far the reward is above its running mean",
+    summary="Hebb's rule, times the reward minus its running mean",
     in_pool=False,
 )
 
@@ -26,7 +27,7 @@ exploratory_hebbian = Term(
     formula=surprise
     * (outer(post.activity, pre.activity) - outer(trace(post.activity, 5), pre.activity)),
     citation="Legenstein et al. 2010, the exploratory Hebb rule",
-    summary="how far the activity is above its running mean, times the same of the reward",
+    summary="activity minus its running mean, times reward minus its running mean",
     in_pool=False,
 )
 
@@ -34,7 +35,7 @@ reinforce = Term(
     name="reinforce",
     formula=surprise * _EXPLORED,
     citation="Williams 1992, Simple statistical gradient-following algorithms",
-    summary="what the neuron did beyond its expectation, times the reward above its mean",
+    summary="the neuron's deviation from its expectation, times reward minus its running mean",
     in_pool=False,
 )
 
@@ -42,7 +43,7 @@ reinforce_delayed = Term(
     name="reinforce_delayed",
     formula=surprise * eligible(_EXPLORED, _TAU),
     citation="Williams 1992, with an eligibility as in Fiete & Seung 2006",
-    summary="REINFORCE for rewards that come later: deviations are collected until then",
+    summary="REINFORCE for delayed rewards: deviations are collected until the reward comes",
     in_pool=False,
 )
 
@@ -69,7 +70,7 @@ rflo = Term(
         * eligible(0.1 * outer(post.signal("slope"), pre.activity), _NETWORK_TAU)
     ),
     citation="Murray 2019, Local online learning in recurrent networks with random feedback",
-    summary="RFLO: the lesson of the step times the filtered slope and activity; τ of the network",
+    summary="RFLO: the step's lesson times the filtered slope and activity; τ of the network",
     in_pool=False,
 )
 
@@ -89,7 +90,7 @@ output_delta = Term(
     name="output_delta",
     formula=-outer(post.signal("output_error"), pre.activity),
     citation="the delta rule, Widrow & Hoff 1960",
-    summary="the delta rule of a readout, beside rules of the neurons below it",
+    summary="the delta rule of a readout, alongside rules for the neurons below it",
     in_pool=False,
 )
 
@@ -97,6 +98,6 @@ error_hebbian_delayed = Term(
     name="error_hebbian_delayed",
     formula=-(post.error * eligible(outer(post.one, pre.activity), _TAU)),
     citation="the delta rule, Widrow & Hoff 1960, with an eligibility",
-    summary="the error times the recent presynaptic activity, for errors that come late",
+    summary="the error times the recent presynaptic activity, for delayed errors",
     in_pool=False,
 )

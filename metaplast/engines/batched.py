@@ -7,9 +7,9 @@ step by step. One step changes M by low-rank factors,
     M⁺ = (1 + g) M + Σ a ⊗ V_a,
 
 so the states in between need not be kept: each step is undone in place, in cache. The rebuilt state
-is compared with the kept start of the segment. If it is off by more than a few roundings (strong
+is compared with the kept start of the segment. If they differ by more than a few roundings (strong
 decay, unbounded growth), the segment is repeated with all its states kept. If weights have limits,
-every segment is repeated so, because a projection into the limits cannot be undone.
+this is done for every segment, because a projection into the limits cannot be undone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from metaplast.systems.timed import log_taus
 
 
 def are_large(step: StepRecord, matrices: Sequence[Tensor]) -> bool:
-    """Return whether a step's changes take more numbers than the matrices that they change."""
+    """Return whether a step's changes hold more numbers than the matrices that they change."""
     changed = sum(change.numel() for change in step.changes)
     return changed > sum(m.numel() for m in matrices)
 
@@ -49,14 +49,14 @@ class BatchedEngine(Engine):
     name = "batched"
     summary = "many episodes at once in torch; CPU and CUDA; any term"
     takes_each = True
-    # torch compiles on one thread only.
+    # Whether large batches are split among threads.
     splits = True
 
     def __init__(self, *, scans: bool = True) -> None:
         """Make the engine.
 
         Args:
-            scans: whether the loops over the time steps of a sequence are single operations; see
+            scans: whether a loop over the time steps of a sequence is a single operation; see
                 `metaplast.scans`.
         """
         self._scans = scans
@@ -84,6 +84,7 @@ class CompiledEngine(BatchedEngine):
 
     name = "compiled"
     summary = "the batched engine, its step compiled by torch (needs a C++ compiler, or CUDA)"
+    # torch compiles on one thread only.
     splits = False
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ class CompiledEngine(BatchedEngine):
         self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why torch cannot compile a learner's step; None if it can."""
+        """Return why torch cannot compile a learner's step, or None if it can."""
         if learner.system.traceable:
             return None
         return (
@@ -117,7 +118,7 @@ class CompiledEngine(BatchedEngine):
 
     def stepper(self, problem: Problem) -> Stepper:
         """Return the compiled step, compiled once for each learner, with and without noise."""
-        # No guard notices whether there is noise.
+        # The compiled step has no guard for whether there is noise.
         key = problem.learner, problem.episodes.noise is None
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
@@ -129,7 +130,7 @@ class CompiledEngine(BatchedEngine):
 
 
 def _evaluate_cached(value: object) -> None:
-    """Evaluate every cached property: torch cannot trace the lock that Python takes for the first.
+    """Evaluate every cached property: torch cannot trace the lock taken for the first evaluation.
 
     A system computes most of them in its first step, which would be the traced one.
     """
@@ -142,17 +143,17 @@ def _evaluate_cached(value: object) -> None:
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method compiled, with guards only on the tensors.
 
-    Everything else that a step reads belongs to its learner, which cannot change. Guards on it
-    would take a twentieth of the time. torch stores compiled steps by the method's code. Without
-    guards, one learner would get another's step, so each learner gets a copy of the code.
+    Everything else that a step reads belongs to its learner, which cannot change; guards on it
+    would take a twentieth of the run time. torch looks up compiled steps by the method's code, so
+    without guards one learner would get another's step. Each learner gets a copy of the code.
     """
     method: Any = function
     code = method.__func__.__code__.replace()
     own = types.FunctionType(code, method.__func__.__globals__, code.co_name)
     function = types.MethodType(own, method.__self__)
     options: dict[str, Any] = {
-        # Loops over neurons are too short to split among threads. The library, with threads of its
-        # own, computes large products.
+        # Loops over neurons are too short to split among threads. Large products are left to the
+        # math library, which has threads of its own.
         "cpp.threads": 1,
         "guard_filter_fn": lambda guards: [g.guard_type == "TENSOR_MATCH" for g in guards],
     }
@@ -179,15 +180,15 @@ class _Sweep:
         return Outcome(loss, score, None, final)
 
     def differentiate(self, watch: Watch | None = None) -> Outcome:
-        """Return loss, score and the gradient to θ; `watch` sees every step backward."""
+        """Return loss, score and ∂loss/∂θ; `watch` is called after every backward step."""
         steps = self.problem.episodes.steps
-        # Twice √T: every segment keeps its start, but states are kept only where steps cannot be
-        # undone.
+        # Twice √T, because every segment keeps its start, but only segments whose steps cannot be
+        # undone keep their states.
         length = max(1, 2 * math.isqrt(steps))
         starts = range(0, steps, length)
         undoes = watch is None and self.steps.can_be_undone
         kept, taken, final = self._forward(starts, undoes=undoes)
-        # Changes larger than the matrices: it is faster to keep the states of a segment.
+        # If the changes are larger than the matrices, it is faster to keep a segment's states.
         undoes = undoes and not self._has_large_changes
         loss, score, adjoint = self._query_adjoint(final)
         theta_adjoint = torch.zeros_like(self.steps.theta)
@@ -201,7 +202,7 @@ class _Sweep:
         return Outcome(loss, score, self.problem.reduce(theta_adjoint), final, to_taus)
 
     def _to_taus(self, carried: list[Tensor]) -> Tensor | None:
-        """Return the gradient to log τ, from the adjoint of the vectors carried at the start."""
+        """Return ∂loss/∂log τ, from the adjoint of the vectors carried at the start."""
         clocks = self.problem.learner.clocks
         adjoint = State({}, dict(zip(self.stepper.carried, carried, strict=True)))
         return torch.cat(log_taus(adjoint, clocks), 1) if clocks else None
@@ -259,7 +260,7 @@ class _Sweep:
         flat = [*moving.matrices, *moving.carry]
         if not flat:
             return loss.detach(), score.detach(), Before([], [])
-        # Episodes are independent, so the gradient of the sum holds each episode's own gradient.
+        # Episodes are independent, so the gradient of the sum contains each episode's own gradient.
         adjoint = torch.autograd.grad(loss.sum(), flat, allow_unused=True, materialize_grads=True)
         # autograd may return transposed memory, which would slow down every later product.
         parts = [a.contiguous() for a in adjoint]
@@ -272,12 +273,12 @@ class _Found(Exception):  # noqa: N818 - a signal, not an error
 
 
 def first_bad_adjoint(problem: Problem) -> tuple[int, str, Tensor]:
-    """Return where an adjoint first becomes non-finite on the way back.
+    """Return where an adjoint first becomes non-finite in the backward sweep.
 
     Returns:
-        The step, the name of the matrix ("" if θ's own gradient is not finite) and θ's part of the
-        gradient at that step, [episode, site, term]; if everything is finite, the step at which
-        that part is largest.
+        The step, the name of the matrix ("" if only θ's own gradient is not finite) and that step's
+        part of ∂loss/∂θ, [episode, site, term]. If everything is finite, the step with the largest
+        part.
     """
     worst: tuple[int, str, Tensor] | None = None
     names = problem.learner.moving

@@ -16,7 +16,7 @@ from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 
-# Name → module:class. `auto` takes the first in AUTO that serves the problem.
+# Name → module:class. "auto" takes the first engine in AUTO that serves the learner.
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
         "reference": "metaplast.engines.reference:ReferenceEngine",
@@ -33,7 +33,7 @@ def get_engine(name: str) -> Engine:
     """Return the engine called `name`.
 
     Raises:
-        UserError: if there is no such engine; suggests the nearest name.
+        UserError: if there is no such engine; the message suggests the nearest name.
     """
     if name not in ENGINES:
         raise unknown_name("engine", name, ("auto", *ENGINES))
@@ -66,14 +66,14 @@ def unroll(
     engine: str = "auto",
     gradient: bool = True,
 ) -> Outcome:
-    """Return loss, score and the exact gradient to θ of each episode.
+    """Return loss, score and the exact gradient of the loss with respect to θ, per episode.
 
     Args:
         learner: network, feedback and the rule's terms.
         theta: the rule's coefficients, [term] or [layer, term].
-        state: explicit initial weights, as `learner.draw` gives them.
+        state: the initial weights of each episode, as `learner.draw` returns them.
         episodes: support and query sets.
-        engine: "auto" or the name of an engine; all give the same answer.
+        engine: "auto" or the name of an engine; all return the same result.
         gradient: whether to differentiate.
 
     Raises:

@@ -25,8 +25,8 @@ class Problem:
 
     Attributes:
         learner: network, feedback and terms.
-        theta: [term] shared by all sites, or [site, term]; or [episode, site, term] if each episode
-            has its own, which only engines with `takes_each` unroll.
+        theta: [term] shared by all sites, or [site, term]. Engines with `takes_each` also accept
+            [episode, site, term], one θ for each episode.
         state: initial weights of each episode.
         episodes: support and query sets.
     """
@@ -50,7 +50,7 @@ class Problem:
 
     @property
     def ordinary(self) -> Problem:
-        """The same problem in plain tensors, without history and not made in inference mode."""
+        """The same problem in plain tensors, without autograd history or inference mode."""
         batch = self.episodes
         data = (batch.support_x, batch.support_y, batch.query_x, batch.query_y)
         noise = () if batch.noise is None else (batch.noise,)
@@ -73,13 +73,8 @@ class Problem:
         return Problem(self.learner, self.theta.to(device), state, episodes)
 
     @property
-    def is_per_layer(self) -> bool:
-        """True if each layer has its own coefficients."""
-        return self.theta.dim() == 2
-
-    @property
     def episode_theta(self) -> Tensor:
-        """θ as [episode, site, term], a fresh tensor without history."""
+        """θ as [episode, site, term], a new tensor without autograd history."""
         theta = self.theta.detach()
         if theta.dim() == 3:
             return theta.clone()
@@ -103,11 +98,11 @@ class Outcome:
     Attributes:
         loss: the objective's loss, mean over the query set, [episode].
         score: the objective's score, mean over the query set, [episode]; larger is better.
-        theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape]; None if not requested. If each
-            episode has its own θ, [episode, site, term].
+        theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape], or [episode, site, term] if each
+            episode has its own θ; None if not requested.
         final: the learned weights.
-        tau_gradient: exact ∂loss/∂log τ of the learner's `clocks`, [episode, clock]; None if it has
-            none, or no gradient was requested.
+        tau_gradient: exact ∂loss/∂log τ of the learner's `clocks`, [episode, clock]; None if the
+            learner has none, or no gradient was requested.
     """
 
     loss: Tensor
@@ -170,7 +165,7 @@ class Outcome:
 
 
 class Engine(ABC):
-    """Computes the outcome of a problem. All engines give the same answer.
+    """Computes the outcome of a problem. All engines return the same result.
 
     Attributes:
         name: as written after `--engine`.
@@ -184,12 +179,12 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
-        """Unroll every episode; with `gradient`, differentiate its query loss to θ exactly.
+        """Unroll every episode; with `gradient`, return the exact ∂loss/∂θ of its query loss.
 
         Raises:
-            UserError: if the engine does not serve the problem; names an alternative.
+            UserError: if the engine does not serve the problem; the message names an alternative.
         """
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why this engine cannot serve `learner` on `device`, None if it can."""
+        """Return why this engine cannot serve `learner` on `device`, or None if it can."""
         return None

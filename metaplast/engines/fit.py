@@ -1,4 +1,4 @@
-"""Check once, before any engine runs, that the four parts of an unroll fit each other."""
+"""Check once, before any engine runs, that learner, θ, state and episodes fit together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaplast.tasks.checks import require_state
 
 
 def require_fit(learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch) -> None:
-    """Raise `UserError` unless the four parts of an unroll fit each other.
+    """Raise `UserError` unless the four parts of an unroll fit together.
 
     This checks the shapes of θ and of the weights, dtypes, devices, and that the objective accepts
     the targets. The batch itself was checked when it was made.
@@ -50,11 +50,11 @@ def require_fit(learner: Learner, theta: Tensor, state: State, episodes: Episode
 
 
 def require_gradient(system: System) -> None:
-    """Raise `UserError` if the loss of a system has no gradient to θ."""
+    """Raise `UserError` if the loss of a system is not differentiable with respect to θ."""
     require(
         system.differentiable,
-        f"the system {system.name} draws its actions, so its loss has no gradient to the "
-        f"coefficients; use --estimator es.",
+        f"the system {system.name} draws its actions, so its loss has no gradient with respect to "
+        f"the coefficients; use --estimator es.",
     )
 
 

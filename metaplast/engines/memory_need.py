@@ -1,4 +1,4 @@
-"""Estimate whether a computation fits into memory, and refuse it before anything is made."""
+"""Estimate whether a computation fits into memory; if not, refuse it before allocating anything."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def episode_bytes(
     *,
     gradient: bool = True,
 ) -> int:
-    """Return roughly how much memory unrolling one episode takes, erring on the low side.
+    """Return roughly how many bytes unrolling one episode takes, erring on the low side.
 
     Args:
-        learner: network and feedback.
-        engine: its name.
-        steps: support images.
-        queries: query images.
+        learner: network, feedback and terms.
+        engine: the engine's name.
+        steps: number of support images.
+        queries: number of query images.
         dtype: the dtype of all numbers.
         gradient: whether there is a backward sweep.
     """
@@ -47,8 +47,8 @@ def episode_bytes(
         length = max(1, 2 * math.isqrt(steps))
         copies += 2 + math.ceil(steps / length)
         if system.limits:
-            # A segment's states are kept, and masks of what their projections left unchanged.
-            # There is no second adjoint to go back to.
+            # A segment's states are kept, and masks of the weights that their projections left
+            # unchanged. No copy of the adjoint is saved.
             copies += math.ceil(min(length, steps) * (1 + 1 / dtype.itemsize)) - 1
     elif gradient and engine == "reference":
         copies += steps
@@ -58,10 +58,10 @@ def episode_bytes(
 
 
 def kept_bytes(learner: Learner, engine: str, steps: int, dtype: torch.dtype) -> int:
-    """Return how much memory is kept of all steps of one episode, for the backward sweep.
+    """Return how many bytes the fused engine keeps of one episode's steps, for the backward sweep.
 
-    The fused engine keeps traces, and signals and matrices of a recurrent network, for one episode
-    on each core, so only those of one are counted.
+    It keeps traces, or signals and matrices of a recurrent network, and only for the one episode
+    that a core is unrolling, so they are counted once. 0 for the other engines.
     """
     if engine == "fused" and is_recurrent(learner.system):
         return kept_of_recurrent(learner, steps, dtype.itemsize)
@@ -79,16 +79,16 @@ def require_memory(
     at_once: int = 1,
     kept: int = 0,
 ) -> None:
-    """Refuse a computation that needs more memory than is free; if that is unknown, accept it.
+    """Refuse a computation that needs more memory than is free; accept it if that is unknown.
 
     Args:
         each: bytes of one episode or network.
-        count: how many are in memory together.
+        count: how many of them are in memory together.
         flag: the option that sets `count`.
         system: the system that learns, in words.
-        device: where it is computed.
+        device: the device that computes.
         at_once: how many processes share the memory.
-        kept: bytes that a process takes in addition, independent of `count`.
+        kept: bytes that each process takes in addition, whatever `count` is.
 
     Raises:
         UserError: if it does not fit.
@@ -106,7 +106,7 @@ def require_memory(
 
 
 def available_bytes(device: torch.device | None = None) -> int | None:
-    """Return how much memory is free here, None if the system does not report it."""
+    """Return how many bytes are free on a device (default: CPU); None if that is not reported."""
     if device is not None and device.type == "cuda":
         spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + spare
@@ -148,7 +148,7 @@ def _group_bytes(root: Path = _CGROUPS, groups: Path = Path("/proc/self/cgroup")
 
 
 def _cache_bytes(folder: Path) -> int:
-    """Return how much of a group's use is file cache, which is released when needed."""
+    """Return how many bytes of a group's use are file cache, which is released when needed."""
     with contextlib.suppress(OSError, ValueError):
         rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))

@@ -1,8 +1,8 @@
 """Split a batch of episodes into parts, each on its own thread.
 
-Torch splits each operation among its threads. If operations are small, most threads wait; whole
-episodes keep every core busy. The parts do not depend on the number of threads, so neither do the
-results.
+Torch splits each operation among its threads. If operations are small, most threads wait; threads
+that unroll whole episodes stay busy. The parts do not depend on the number of threads, so neither
+do the results.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from metaplast.base.background import on_threads
 from metaplast.base.freed_memory import keep_freed_memory
 from metaplast.engines.contract import Outcome, Problem
 
-# Largest number of episodes in a part. With fewer, Python code between the operations costs more.
+# Largest number of episodes in a part. In smaller parts, the Python code between the operations
+# would cost more.
 _MOST = 8
-# Problems with fewer numbers in the signals of one step are not split: Python code between the
-# operations, which only one thread runs at a time, would take longest.
+# Problems with fewer numbers in the signals of one step are not split: the Python code between the
+# operations, which only one thread can run at a time, would dominate.
 _LEAST = 2**16
 
 

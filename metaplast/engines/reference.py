@@ -1,7 +1,7 @@
 """The reference that the other engines are tested against: plain autodiff, one episode at a time.
 
-It shares only the system with the fast engines. Each term's update is written out as a full matrix,
-term by term, and autograd differentiates the whole unroll through a `higher` optimizer.
+It shares only the system with the fast engines. Each term's update is computed as a full matrix,
+and autograd differentiates the whole unroll through a `higher` optimizer.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class PlasticModule(nn.Module):
         return dict(zip(self.names, matrices, strict=True))
 
     def by_parameter(self, presented: Presented) -> list[Any]:
-        """Return each parameter's signals for the example; None if nothing happened there."""
+        """Return each parameter's synapses or own change for the example; None without either."""
         found: dict[str, Any] = {**presented.synapses, **presented.own}
         return [found.get(name) for name in self.names]
 
     def forward(self, example: Examples, carry: Mapping[str, Tensor]) -> Presented:
-        """Return the effect of one example."""
+        """Return the effects of one example; see `System.present`."""
         state = State(self.named(tuple(self.matrices)), carry)
         return self.learner.system.present(View.of(state), example, self.learner.reads)
 
@@ -99,7 +99,8 @@ class PlasticityOptimizer(torch.optim.Optimizer):
 
     Args:
         parameters: the system's matrices in order, each [1, row, column].
-        learner: decides which terms change which parameter. The twin receives θ; here it is empty.
+        learner: determines which terms change which parameter. Here θ is empty; the twin receives
+            it.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], learner: Learner) -> None:
@@ -115,7 +116,7 @@ class PlasticityOptimizer(torch.optim.Optimizer):
 
 
 class DifferentiablePlasticity(SignalOptimizer):
-    """W ← P(W + Σ_k θ_k F^k), each F^k a full matrix, all of it on the autograd tape.
+    """W ← P(W + Σ_k θ_k F^k), each F^k a full matrix, all recorded by autograd.
 
     P is the projection into the limits of the weights, if they have any.
     """

@@ -1,4 +1,4 @@
-"""An engine whose episodes are unrolled by workers, for example those of a Ray cluster."""
+"""An engine that sends its episodes to workers, for example those of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from metaplast.systems.learner import Learner
 
 
 class SpreadEngine(Engine):
-    """Sends each episode to a worker, where the engine unrolls it by itself.
+    """Sends each episode to a worker, where an engine unrolls it on its own.
 
     So the results do not depend on the number of workers. With the fused engine they equal those of
     a run without workers bit for bit; engines that compute episodes together round differently.
 
     Args:
-        engine: unrolls an episode at a worker; known there by its name.
-        workers: where the episodes are unrolled.
+        engine: the engine that unrolls; workers look it up by its name.
+        workers: the workers that unroll the episodes.
     """
 
     summary = "another engine, spread over workers"
 
     def __init__(self, engine: Engine, workers: Workers) -> None:
         self._engine, self._workers = engine, workers
-        # The same as those of the engine.
+        # Those of the inner engine.
         self.name = engine.name  # type: ignore[misc]
         self.takes_each = engine.takes_each  # type: ignore[misc]
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why the engine cannot serve `learner`, or why workers cannot; None if they can."""
+        """Return why the engine or its workers cannot serve `learner`; None if they can."""
         if device.type != "cpu":
             return f"workers compute on their CPUs, not on {device}; leave --ray or --device out."
         return self._engine.refusal(learner, device)
@@ -45,5 +45,5 @@ class SpreadEngine(Engine):
 
 
 def solve(name: str, problem: Problem, gradient: bool) -> Outcome:
-    """Return the outcome of a problem; runs at a worker."""
+    """Return the outcome of a problem; runs on a worker."""
     return get_engine(name).run(problem, gradient=gradient)

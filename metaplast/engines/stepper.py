@@ -1,13 +1,13 @@
 """One step of a learner and its adjoint, for many episodes at once.
 
 A step changes M by low-rank factors, M⁺ = (1 + g) M + Σ a ⊗ V_a. Its adjoint is the gradient of
-the scalar ⟨M̄⁺, change⟩ to θ and to the products M x and Mᵀ u from which the signals are made
-(`operator.ProductTape`), and
+the scalar ⟨M̄⁺, change⟩ with respect to θ and to the products M x and Mᵀ u from which the signals
+are computed (`operator.ProductTape`), and
 
     M̄ = (1 + g) M̄⁺ + Σ p̄ ⊗ x + Σ u ⊗ p̄
 
-is also one low-rank update in place. No matrix-sized temporary is made. Vectors that a system
-carries from step to step are part of the same scalar, ⟨c̄⁺, c⁺⟩.
+is again one low-rank update in place. No matrix-sized temporary is made. Vectors c that a system
+carries from step to step add ⟨c̄⁺, c⁺⟩ to the same scalar.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class StepRecord(NamedTuple):
-    """The result of a step: each moving matrix's change, the products formed on the way, and the
-    carried vectors."""
+    """The result of a step: the change of each moving matrix, the products computed on the way, and
+    the carried vectors."""
 
     changes: list[LowRankUpdate]
     products: list[Tensor]
@@ -59,18 +59,18 @@ class Start(NamedTuple):
 
 
 class _Slot(NamedTuple):
-    """The target of a product's gradient: which matrix, if it moves, and which side."""
+    """The target of a product's gradient: the matrix (None if it is fixed) and the side."""
 
     matrix: int | None
     is_projection: bool
 
 
 class _Pull(NamedTuple):
-    """The map of an adjoint over one step: M̄ ← (1 + growth) M̄ + rowsᵀ · columns + dense.
+    """How one step maps the adjoint back: M̄ ← (1 + growth) M̄ + rowsᵀ · columns + dense.
 
-    `theta` is θ's part of the gradient, [episode, site, term]; `carry` is the adjoint of the
-    carried vectors before the step. The others hold one entry for each moving matrix, or None if
-    there is nothing to do.
+    `theta` is the step's part of ∂loss/∂θ, [episode, site, term]; `carry` is the adjoint of the
+    carried vectors before the step. The others have one entry for each moving matrix, None if that
+    part is absent.
     """
 
     theta: Tensor
@@ -81,7 +81,7 @@ class _Pull(NamedTuple):
     dense: Sequence[Tensor | None]
 
     def apply(self, adjoint: Sequence[Tensor]) -> None:
-        """Carry the adjoint over the step, in place, one pass for each matrix."""
+        """Carry the adjoint back over the step, in place, in one pass over each matrix."""
         for matrix, *change in zip(adjoint, *self[2:], strict=True):
             LowRankUpdate(*change).apply(matrix, out=matrix)
 
@@ -93,14 +93,14 @@ class Stepper:
         learner: the learner that takes the step.
         wrap: applied to the step and to its adjoint, for example to compile them.
         scans: whether a recurrence over time may be one operation; see `metaplast.scans`.
-        joint: whether that holds for a recurrence through several matrices, too.
+        joint: whether a recurrence through several matrices may be one operation, too.
 
     Attributes:
         moving: names of the matrices that a step changes.
         fixed: names of the others.
         carried: names of the vectors that the system carries from step to step.
-        has_dense: whether a change is dense: such a change may depend on its matrix in any way and
-            cannot be undone.
+        has_dense: whether any change is dense; a dense change may depend on its matrix in any way,
+            so it cannot be undone.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class Stepper:
         shapes = learner.system.shapes
         self.fixed = tuple(name for name in shapes if name not in self.moving)
         self.carried = tuple(learner.system.carried)
-        # Evaluated before tracing: torch cannot trace the lock of a cached property.
+        # Evaluate before tracing: torch cannot trace the lock of a cached property.
         _ = learner.reads, learner.changing, learner.system.groups
         self.has_dense = any(learner.plasticity(group).full for group in learner.changing)
         self.take = wrap(self._take)
         self._pull = wrap(self._differentiate)
-        # The products of a step, and which matrices grow, depend only on the learner; `vjp` takes
-        # one step to find out.
+        # The products of a step, and which matrices grow, depend only on the learner; `vjp` finds
+        # them by taking one step.
         self._slots: list[_Slot] = []
         self._grows: list[bool] = []
 
@@ -157,9 +157,9 @@ class Stepper:
     def _results(
         self, start: Start, adjoint: Before, tape: ProductTape
     ) -> tuple[_Results, list[Tensor | None], list[Product]]:
-        """Return the step's results, each matrix's growth, and the products formed.
+        """Return the step's results, each matrix's growth, and the products computed.
 
-        Each result comes with the gradient to it of ⟨adjoint, result of the step⟩.
+        Each result is paired with the gradient of ⟨adjoint, result of the step⟩ with respect to it.
         """
         step = self._step(start, tape)
         changes = [step.changes[name] for name in self.moving]
@@ -176,7 +176,7 @@ class Stepper:
         return parts, growth, tape.products
 
     def _differentiate(self, start: Start, adjoint: Before, products: list[Tensor]) -> _Pull:
-        """Return the map of `adjoint` over a step; gradients are taken within it, in one graph."""
+        """Return how a step maps `adjoint`; gradients are taken inside, so that it is one graph."""
         count, before = len(self.moving), start.before
         moving, fixed = list(before.matrices[:count]), list(before.matrices[count:])
 
@@ -185,7 +185,7 @@ class Stepper:
         ) -> tuple[_Results, Any]:
             begun = Start(Before([*(dense or moving), *fixed], carry), theta, start.example)
             found, growth, recalled = self._results(begun, adjoint, self._tape(known))
-            # A differentiated function may return only tensors.
+            # A function that torch.func differentiates may return only tensors.
             present = [rate for rate in growth if rate is not None]
             return found, (present, [product.given for product in recalled])
 
@@ -200,16 +200,16 @@ class Stepper:
     def vjp(
         self, start: Start, adjoint: Before, products: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Carry the adjoint of the state after a step to before it, in place.
+        """Carry the adjoint of the moving state back over a step, in place.
 
         Args:
             start: everything that the step depends on.
             adjoint: the adjoint of the moving state after the step; on return, its matrices are
-                those before the step.
-            products: the products formed when the step was taken.
+                the adjoint of those before the step.
+            products: the products computed when the step was taken.
 
         Returns:
-            θ's part of the gradient, and the adjoint of the carried vectors before the step.
+            The step's part of ∂loss/∂θ, and the adjoint of the carried vectors before the step.
         """
         if not self.moving and not self.carried:
             return torch.zeros_like(start.theta), []
@@ -223,7 +223,7 @@ class Stepper:
 
 
 Gradient = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
-# Tensors, each with the gradient to it.
+# Pairs of a tensor and the gradient with respect to it.
 _Results = list[tuple[Tensor, Tensor]]
 
 
@@ -232,15 +232,15 @@ def _gradient(
     theta: Tensor,
     *groups: list[Tensor],
 ) -> tuple[Gradient, Any]:
-    """Return the gradient to θ and to three lists through a function's results, and its other
-    results."""
+    """Return the gradients with respect to θ and three lists through a function's results, and the
+    function's other results."""
 
     def scalar(*given: Any) -> tuple[Tensor, Any]:
         found, rest = results(*given)
         return torch.stack([(value * bar).sum() for value, bar in found]).sum(), rest
 
     if torch.compiler.is_compiling():
-        # The compiler traces this into its graph; uncompiled, it takes twice the time.
+        # The compiler can trace torch.func; without the compiler, it would take twice the time.
         traced: tuple[Gradient, Any] = torch.func.grad(scalar, argnums=(0, 1, 2, 3), has_aux=True)(
             theta, *groups
         )
@@ -250,7 +250,7 @@ def _gradient(
     with torch.enable_grad():
         pairs, rest = results(first, *leaves)
     flat = [first, *(leaf for group in leaves for leaf in group)]
-    # Some results depend only on the example.
+    # Results that depend only on the example have no gradient.
     values, bars = zip(*[p for p in pairs if p[0].requires_grad], strict=True)
     found = iter(torch.autograd.grad(values, flat, bars, allow_unused=True, materialize_grads=True))
     theta_part = next(found)

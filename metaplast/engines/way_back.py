@@ -1,8 +1,8 @@
 """The backward sweep over the steps of a problem, which carries the adjoint from end to start.
 
-Steps are undone in place where that is exact; otherwise their states are kept, see
-`metaplast.engines.batched`. If weights have limits, the adjoint after a step is set to 0 first
-where the projection changed a weight.
+Steps are undone in place where that is exact; otherwise their states are kept; see
+`metaplast.engines.batched`. If weights have limits, the adjoint after a step is first set to 0
+wherever the projection changed a weight.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 from metaplast.engines.contract import Problem
 from metaplast.engines.stepper import Before, Start, Stepper, StepRecord
 
-# Largest error of undone steps, in roundings, relative to the norm of the weights.
+# Largest error of undone steps, in units of the dtype's eps, relative to the norm of the weights.
 ROUNDINGS = 32
 
-# Where a step's projection changed nothing, for each moving matrix; None if it has no limits.
+# Masks of where a step's projection changed nothing, by moving matrix; None if it has no limits.
 Unchanged = list[Tensor | None]
 
 
@@ -32,8 +32,8 @@ class _Kept(NamedTuple):
     unchanged: Unchanged | None = None
 
 
-# Called with the step, the adjoint of the moving matrices before it, and the step's part of the
-# gradient to θ.
+# Called with the step, the adjoint of the moving matrices before it, and the step's part of
+# ∂loss/∂θ.
 Watch = Callable[[int, list[Tensor], Tensor], None]
 
 
@@ -52,7 +52,7 @@ class Steps:
 
     @property
     def can_be_undone(self) -> bool:
-        """Whether a state follows from the next one: not after a dense change or a projection."""
+        """Whether a state can be computed from the next: no dense changes and no projections."""
         return not self.stepper.has_dense and not any(self._limits)
 
     def vjp(
@@ -76,7 +76,7 @@ class Steps:
     ) -> StepRecord:
         """Take step t from `before` to the matrices `after`; in place if `after` is not given.
 
-        `unchanged`, if given, receives where the projection changed nothing.
+        `unchanged`, if given, receives masks of where the projection changed nothing.
         """
         taken: StepRecord = self.stepper.take(self._start(t, before))
         targets = before.matrices if after is None else after
@@ -125,14 +125,17 @@ class WayBack:
         taken: list[StepRecord],
         watch: Watch | None = None,
     ) -> Tensor:
-        """Carry the adjoint from the end of a segment to its start; return θ's part.
+        """Carry the adjoint back from the end of a segment to its start.
 
         Args:
             start: the moving state before the segment.
             end: the moving state after it.
             segment: the steps of the segment.
             taken: the change of each step of the problem; empty if it must be computed again.
-            watch: called with every step.
+            watch: called after each step.
+
+        Returns:
+            The segment's part of ∂loss/∂θ, [episode, site, term].
         """
         if self._undoes:
             _copy(self._adjoint, self._saved)
@@ -163,7 +166,7 @@ class WayBack:
         return total
 
     def _repeat(self, start: Before, segment: range) -> list[StepRecord]:
-        """Return the change of each step of a segment."""
+        """Take the steps of a segment again, and return their records."""
         matrices, carry = self._states[0], start.carry
         _copy(start.matrices, matrices)
         steps = []
@@ -204,7 +207,7 @@ def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
 
 
 def _is_rebuilt(rebuilt: list[Tensor], start: Sequence[Tensor]) -> bool:
-    """Return whether matrices agree to a few roundings, relative to each episode's norm.
+    """Return whether matrices agree up to a few roundings, relative to each episode's norm.
 
     Overwrites `rebuilt`. NaN never counts as close.
     """

@@ -1,4 +1,4 @@
-"""Fresh systems that learn online by a given rule: training, probes, tuning, comparison."""
+"""Online learning of fresh systems by a given rule: training, probes, tuning, comparison."""
 
 from metaplast.online.train import OnlineSettings, train_online
 

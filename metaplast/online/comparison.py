@@ -1,4 +1,4 @@
-"""Compare rules that train networks online: the same networks, images and order for all."""
+"""Compare rules that train networks online; all rules get the same networks, images and order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metaplast.systems.fully_connected import MOST_LAYERS
 from metaplast.systems.system import System
 from metaplast.tasks.stream import StreamSplit
 
-# The rules of a comparison moved to `entrants`; their names stay importable from here.
+# The names defined in `entrants` were once defined here and stay importable from here.
 __all__ = [
     "Entrant",
     "EntrantResult",
@@ -41,8 +41,8 @@ __all__ = [
     "widths_for_depth",
 ]
 
-# A trial of tuning takes fewer networks and held-out images than the comparison, because there are
-# many trials.
+# A tuning trial uses fewer networks and held-out images than the comparison, because there are many
+# trials.
 TUNING_SEEDS = 3
 TUNING_IMAGES = 500
 
@@ -95,13 +95,13 @@ def tune(
     *,
     whole: bool = False,
 ) -> tuple[Entrant, Search]:
-    """Return a rule with the best coefficients on the tuning half, and the search for them.
+    """Return a rule with the best coefficients on the tuning half, and the search that found them.
 
     Args:
         entrant: the rule, and what to tune.
         network: the network of the comparison.
         split: only `split.tuning` is used.
-        settings: settings of the comparison; tuning draws other networks and images.
+        settings: settings of the comparison; tuning draws networks and images of its own.
         like: a tensor with the dtype and device to use.
         observe: called after each trial.
         whole: whether every term must take part; see `Search`.

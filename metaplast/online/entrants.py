@@ -1,4 +1,4 @@
-"""The rules of a comparison: reading them, and checking that they fit the networks."""
+"""The rules of a comparison: read them, and check that they fit the networks."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Entrant:
 
 
 def read_entrant(text: str, served: Collection[str] = ()) -> Entrant:
-    """Return the rule in a file or a run folder, or a known rule, NAME or NAME:FEEDBACK.
+    """Return the rule in a file or run folder, or a known rule written NAME or NAME:FEEDBACK.
 
     Args:
         text: as the user wrote it.
-        served: feedbacks that serve the system, see `known_entrant`.
+        served: feedbacks that the system supports; see `known_entrant`.
 
     Raises:
-        UserError: if it is none of these, or the file is damaged.
+        UserError: if the text names none of these, or the file is damaged.
     """
     require(
         bool(text.strip()),
@@ -80,11 +80,11 @@ def known_entrant(text: str, served: Collection[str] = ()) -> Entrant:
 
     Args:
         text: as the user wrote it.
-        served: feedbacks that serve the system; a rule written without one takes its first of
-            these, or its first if it has none of them.
+        served: feedbacks that the system supports. A rule written without a feedback takes the
+            first of its own that is among these, or else its first.
 
     Raises:
-        UserError: if it is unknown, or the rule does not go with the feedback.
+        UserError: if the rule is unknown, or does not go with the feedback.
     """
     name, _, feedback = text.partition(":")
     known = find_known_rule(name)
@@ -165,10 +165,10 @@ def weights_warnings(entrants: Sequence[Entrant], network: System) -> list[str]:
 
 
 def check_system(entrants: Sequence[Entrant]) -> None:
-    """Refuse rules of other systems, for a user who has not said that stacks are to learn by them.
+    """Refuse rules of other systems. Call it only if the user has not asked for stacks explicitly.
 
     Raises:
-        UserError: if a rule was found with another system than the default one.
+        UserError: if a rule was found with a system other than the default one.
     """
     for entrant in entrants:
         found = entrant.rule.system_name

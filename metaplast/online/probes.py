@@ -1,4 +1,4 @@
-"""Measurements in networks while they learn: one small function for each quantity.
+"""Measurements of networks while they learn, one small function for each quantity.
 
 A probe takes a `Snapshot` and returns one number or one row of numbers for each network.
 """
@@ -20,13 +20,13 @@ from metaplast.systems.system import Examples
 from metaplast.terms.algebra import W
 from metaplast.terms.operator import Operator
 
-# Sizes of changes are means over this many images; each image takes full matrices.
+# Norms of updates are means over this many images; each image needs full matrices.
 EXAMPLES = 8
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Networks at one point of their training.
+    """Networks at one point in their training.
 
     Attributes:
         learner: network, feedback and terms.
@@ -62,15 +62,15 @@ Probe = Callable[[Snapshot], Tensor]
 
 
 def angles(snapshot: Snapshot) -> Tensor:
-    """Return the angles between errors and the true gradient's, deg, [network, layer 1 … L-1].
+    """Return the angles between the errors and the true gradient's, deg, [network, layer 1 … L-1].
 
-    Systems other than a stack have as many angles as `System.error_angles` gives.
+    For other systems than stacks, the last axis is that of `System.error_angles`.
     """
     return snapshot.learner.error_angles(snapshot.state, snapshot.query)
 
 
 def activity_norms(snapshot: Snapshot) -> Tensor:
-    """Return ‖y_ℓ‖₂, a mean over the images, [network, layer 1 … L]; only stacks have layers."""
+    """Return ‖y_ℓ‖₂, a mean over images, [network, layer 1 … L]; [network, 0] if not a stack."""
     if not isinstance(unconstrained(snapshot.learner.system), FullyConnected):
         return snapshot.x.new_zeros(len(snapshot.x), 0)
     return torch.stack([y.norm(dim=-1).mean(-1) for y in snapshot.activities[1:]], -1)
@@ -119,7 +119,7 @@ def _norms_of(snapshot: Snapshot, example: Examples) -> Tensor:
 def reconstruction_errors(snapshot: Snapshot) -> Tensor:
     """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
 
-    It tells how well a layer's activities reconstruct its input (Shervani-Tabar et al. 2024,
+    It measures how well a layer's activities reconstruct its input (Shervani-Tabar et al. 2024,
     arXiv:2408.08408, fig. 2).
     """
     errors = [(y - back).square().sum(-1).mean(-1) for y, back, _ in _reconstructions(snapshot)]
@@ -129,7 +129,7 @@ def reconstruction_errors(snapshot: Snapshot) -> Tensor:
 def orthonormality_errors(snapshot: Snapshot) -> Tensor:
     """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
 
-    Zero for z_ℓ = y_ℓ and orthonormal rows of W_ℓ (Shervani-Tabar & Rosenbaum 2023).
+    It is 0 if z_ℓ = y_ℓ and the rows of W_ℓ are orthonormal (Shervani-Tabar & Rosenbaum 2023).
     """
     errors = [
         (weight.matmul(y) - weight.matmul(back)).square().sum(-1).mean(-1)
@@ -142,12 +142,12 @@ def explained_variance(snapshot: Snapshot, layers: Sequence[int], components: in
     """Return the share of variance in the first principal components of y_ℓ over the images.
 
     Args:
-        snapshot: with more images than components.
-        layers: numbers ℓ of the layers.
+        snapshot: must have more images than `components`.
+        layers: the layers' numbers ℓ.
         components: how many components to report.
 
     Returns:
-        [network, component, layer], rising to 1; 1 beyond a layer's number of neurons.
+        The cumulative share, [network, component, layer]; 1 beyond a layer's number of neurons.
     """
     y = snapshot.activities
     shares = []
@@ -164,7 +164,7 @@ def reconstructed_images(snapshot: Snapshot, layers: Sequence[int], images: int)
     """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ for each of some layers.
 
     Returns:
-        [network, pixel, picture]: the images themselves, then the first layer's, ….
+        [network, pixel, picture]: the images, then their reconstructions from each layer in turn.
     """
     weights = View.of(snapshot.state).weights
     x = snapshot.x[:, :images]

@@ -1,7 +1,7 @@
 """Train fresh networks online with a given rule, image by image, and record the results.
 
-No gradient is taken: each stretch between two records is one unroll, and its learned weights are
-the initial weights of the next. So the fast engines can be used, and networks learn side by side.
+No gradient is taken. Each stretch between two records is one unroll, whose learned weights are the
+initial weights of the next; so the fast engines can be used, and networks learn side by side.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class OnlineSettings:
 
     Attributes:
         records: rising numbers of images after which everything is measured; the last is the length
-            of the training. 0 is the untrained network.
+            of the training, and 0 measures the untrained network.
         seeds: how many networks to train, each with its own weights, images and order.
         queries: how many held-out images score and loss are measured on.
         seed: the seed of all random numbers.
-        purpose: names the random numbers: another purpose gives other networks and orders.
+        purpose: a name that enters the seeds; another purpose gives other networks and orders.
         engine: the engine that unrolls; "auto" takes the fastest.
         together: how many networks to train at once; affects only the memory, not the results.
     """
@@ -61,7 +61,8 @@ class OnlineSettings:
         """Check the values.
 
         Raises:
-            UserError: if a number is of a wrong type or out of range, or the records do not rise.
+            UserError: if a number has the wrong type or is out of range, or the records do not
+                rise.
         """
         coerce(self)
         rising = all(a < b for a, b in itertools.pairwise(self.records))
@@ -82,11 +83,11 @@ class OnlineRun:
     Attributes:
         samples: numbers of images at which everything was measured, [record].
         score: mean score on the held-out images, [network, record]. A network that has diverged,
-            or scores below the objective's `least_score`, counts with that least score.
+            or scores below the objective's `least_score`, counts as that least score.
         loss: mean loss on them; not finite once diverged, [network, record].
         measures: results of the probes, by name, [network, record, …].
         final: the learned weights.
-        scale: how the score is named, bounded and shown.
+        scale: name, limits and display of the score.
     """
 
     samples: tuple[int, ...]
@@ -104,11 +105,11 @@ class OnlineRun:
 
     @property
     def diverged(self) -> Tensor:
-        """Which networks have non-finite weights, [network]."""
+        """Which networks had a loss that is not finite at any record, [network]."""
         return ~torch.isfinite(self.loss).all(1)
 
     def band(self, record: int = -1) -> Band:
-        """Return the mean score at a record with its band."""
+        """Return the mean score at a record, with its confidence band."""
         return self._bands[record]
 
     @cached_property
@@ -122,7 +123,7 @@ class OnlineRun:
 
 
 def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:
-    """Return 0 and about `number` rising counts up to `samples`, denser where learning is fast."""
+    """Return 0 and up to `number` rising counts up to `samples`, denser where learning is fast."""
     counts = {round(samples * (i / number) ** 2) for i in range(number + 1)}
     return tuple(sorted(counts))
 
@@ -148,7 +149,7 @@ def train_online(
         theta: [term] or [layer, term]; training uses its dtype and device.
         stream: source of the images.
         settings: how many networks, images and records.
-        probes: what to measure at each record besides score and loss.
+        probes: the measurements at each record, besides score and loss.
         observe: called with the number of images learned after each stretch.
 
     Raises:
@@ -180,7 +181,7 @@ def _train(
     """Train some of the networks side by side."""
     engine = choose_engine(settings.engine, learner, theta.device)
     batch, state = _training_data(learner, theta, stream, settings, runs)
-    # Checks that everything fits before the untrained network is measured.
+    # Making the problem checks that everything fits, before the untrained network is measured.
     Problem(learner, theta, state, batch)
     scores, losses, found = [], [], {name: list[Tensor]() for name in probes}
     done = 0
@@ -230,8 +231,8 @@ def _training_data(
         batch = require_batch(stream.sample(steps, settings.queries, draw), 1, stream)
         require(
             batch.steps == steps,
-            f"{type(stream).__name__}.sample() was asked for {steps} images, got {batch.steps}; "
-            f"return the number asked for.",
+            f"{type(stream).__name__}.sample() must return the {steps} images requested, got "
+            f"{batch.steps}; return the requested number.",
         )
         batches.append(batch.to(theta.dtype))
         check_episodes(stream, batches[-1])

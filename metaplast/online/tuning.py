@@ -1,4 +1,4 @@
-"""Find a rule's coefficients by search: logarithmic grids, first coarse pairs, then one by one.
+"""Find a rule's coefficients by search on logarithmic grids: first coarse pairs, then one by one.
 
 This is for rules whose coefficients have not been learned, such as backprop's rate. Each other term
 is first tried together with the rate, at one point per decade, because a rate may work only with
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-# In quarters of a decade: 1e-4 … 1, and the largest extension of the grid: 1e-7 … 1e3.
+# In quarters of a decade: the grid 1e-4 … 1, and the limits of its extension, 1e-7 … 1e3.
 GRID = range(-16, 1, 2)
 COARSE = GRID[::2]
 LIMITS = (-28, 12)
@@ -21,11 +21,11 @@ ROUNDS = 2
 
 
 class Coefficient(Protocol):
-    """A coefficient to search: of a term, or anything else with these three properties."""
+    """A coefficient to search: a term's, or anything else with these three properties."""
 
     @property
     def name(self) -> str:
-        """The name in messages."""
+        """The name used in messages."""
 
     @property
     def initial(self) -> float:
@@ -51,7 +51,7 @@ class Quality:
 
     Attributes:
         score: mean over networks.
-        advantage: minus the mean loss; it decides between equal scores.
+        advantage: minus the mean loss; breaks ties between equal scores.
     """
 
     score: float
@@ -65,7 +65,7 @@ class Trial:
     Attributes:
         theta: one for each term.
         quality: their result.
-        diverged: number of networks that became non-finite.
+        diverged: number of networks that diverged.
     """
 
     theta: tuple[float, ...]
@@ -80,9 +80,9 @@ class Search:
     Attributes:
         terms: the rule's terms, or other coefficients.
         attempt: trains networks with given coefficients.
-        whole: whether every term must take part. A rule without one of its terms, or with one so
-            small that it hardly acts, would be another rule. So the grids of all terms except the
-            rate do not grow downwards.
+        whole: whether every term must have a coefficient other than 0. A rule without one of its
+            terms, or with one too small to matter, would be another rule. So the grids of all terms
+            except the rate do not extend downwards.
         trials: all trials by their coefficients, in order.
     """
 
@@ -93,7 +93,7 @@ class Search:
 
     @property
     def at_edge(self) -> list[str]:
-        """Names of the terms whose best coefficient lies at a limit of the search, or beyond it."""
+        """Names of the terms whose best coefficient lies at or beyond a limit of the search."""
         return [
             term.name
             for k, (term, value) in enumerate(zip(self.terms, self.best.theta, strict=True))
@@ -111,7 +111,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest quality; the first of equal ones."""
+        """The trial with the highest quality; the first in case of a tie."""
         whole = [trial for trial in self.trials.values() if self.whole and all(trial.theta)]
         return max(whole or self.trials.values(), key=lambda trial: trial.quality)
 
@@ -121,7 +121,7 @@ class Search:
         First try all coefficients at zero, as the no-learning baseline. Then search the rate (the
         terms that meta-learning starts above zero) with all others at zero; then each other term,
         together with the rate and by itself, with either sign. Then repeat the search, because the
-        coefficients depend on each other.
+        best value of each coefficient depends on the others, and refine.
         """
         lead = self._lead
         others = [k for k in range(len(self.terms)) if k not in lead]
@@ -151,7 +151,7 @@ class Search:
                     self._score(placed, [k], sign, quarter)
 
     def _search(self, group: Sequence[int], signs: Iterable[int]) -> None:
-        """Try the grid for some coefficients at once, and extend it if the best is at its edge."""
+        """Try a grid of values common to `group`, and extend it while the best is at its edge."""
         centre, lowest = self.best.theta, self._lowest(group[0])
         for sign in signs:
             low, high = GRID[0], GRID[-1]
@@ -180,7 +180,7 @@ class Search:
         return self._tried(_placed(centre, group, sign, quarter))
 
     def _without(self, centre: tuple[float, ...], group: Sequence[int]) -> Quality:
-        """Return the score of the rule without some of its terms."""
+        """Return the quality of the rule without the terms in `group`."""
         return self._tried(tuple(0.0 if k in group else old for k, old in enumerate(centre)))
 
     def _tried(self, theta: tuple[float, ...]) -> Quality:
@@ -190,13 +190,13 @@ class Search:
 
 
 def _quarter(value: float) -> int:
-    """Return the grid point of a coefficient."""
+    """Return the grid point nearest to a coefficient, in quarters of a decade."""
     return round(4 * math.log10(abs(value)))
 
 
 def _placed(
     centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
 ) -> tuple[float, ...]:
-    """Return the coefficients after all of a group have moved to a grid point."""
+    """Return the coefficients with all of `group` moved to a grid point."""
     value = sign * float(f"{10 ** (quarter / 4):.3g}")
     return tuple(value if k in group else old for k, old in enumerate(centre))

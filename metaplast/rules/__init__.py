@@ -1,4 +1,4 @@
-"""Terms with coefficients: a rule as a file, an equation, a torch optimizer, a notebook table.
+"""Rules, which are terms with coefficients: as files, equations, torch optimizers, notebook tables.
 
 `differentiable` registers the optimizer's twin with `higher`; import it only to use `higher`.
 """

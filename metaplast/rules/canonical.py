@@ -1,4 +1,4 @@
-"""The terms of a rule as they are printed: two products that make up Oja's rule become one."""
+"""The terms of a rule as they are printed: two products that make up Oja's rule become one term."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TOLERANCE = 1e-6
 
 
 def with_oja(pairs: Sequence[tuple[Term, float]]) -> list[tuple[Term, float]]:
-    """Return terms with coefficients, in which a·(u ⊗ v) and −a·(u ⊗ Mᵀu) are one term.
+    """Return the terms with their coefficients, a·(u ⊗ v) and −a·(u ⊗ Mᵀu) merged into one.
 
-    v is the signal of u's kind on the other side. The term is a·(u ⊗ v − u ⊗ Mᵀu), which is Oja's
-    if u is the activity. It takes the place of the first of the two.
+    v is the signal of u's kind on the other side. The merged term is a·(u ⊗ v − u ⊗ Mᵀu), Oja's
+    rule if u is the activity. It replaces the first of the two; the second is dropped.
     """
     places: dict[tuple[Signal, Vector], tuple[int, float]] = {}
     for index, (term, theta) in enumerate(pairs):

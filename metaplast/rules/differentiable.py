@@ -40,8 +40,8 @@ class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[mis
     def step_by(self, signals: Any, **options: Any) -> list[Tensor]:
         """Update the parameters; `_update` receives `signals`, one for each parameter.
 
-        The loss is zero: higher would differentiate a real one through the whole unroll so far at
-        every step, which costs T².
+        The loss is zero: at every step, higher would differentiate a real one through the whole
+        unroll so far, so T steps would cost T².
         """
         nothing = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
         options["grad_callback"] = lambda _: signals
@@ -52,9 +52,9 @@ class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[mis
 class DifferentiableRuleOptimizer(SignalOptimizer):
     """The twin of `RuleOptimizer`: weights and feedback stay functions of θ.
 
-    `override={"theta": [theta]}` replaces the rule's θ by one that requires gradient, [term] or
-    [layer, term]; `"lr"` can be overridden likewise. Layers whose weight did not require gradient
-    when the twin was made are frozen, as in `RuleOptimizer`.
+    `override={"theta": [theta]}` replaces the rule's θ by a tensor that requires a gradient, [term]
+    or [layer, term]; `"lr"` can be overridden likewise. Layers whose weight did not require a
+    gradient when the twin was made are frozen, as in `RuleOptimizer`.
 
     Raises:
         UserError: if there is no patched model, or the override sets anything else.
@@ -96,12 +96,12 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
         return hook
 
     def step(self, loss: Tensor, *arguments: Any, **options: Any) -> list[Tensor]:
-        """Learn the example of the patched model's last call; see `higher` for the arguments.
+        """Learn the example of the patched model's last call, and return its new parameters.
 
         Args:
             loss: the loss of the model's output for one example: the cross-entropy, or the rule's
                 own loss.
-            arguments: passed on to `higher`.
+            arguments: passed on to `higher`, like `options`.
             options: passed on to `higher`.
 
         Raises:
@@ -157,14 +157,14 @@ class DifferentiableRuleOptimizer(SignalOptimizer):
     def copy_to(self, optimizer: RuleOptimizer) -> None:
         """Copy the fast weights and the feedback into an ordinary optimizer and its model.
 
-        θ and `lr` of the optimizer do not change.
+        The optimizer keeps its θ and `lr`.
 
         Args:
-            optimizer: one with the twin's network and feedback, such as the one that the twin was
-                made from.
+            optimizer: one with the twin's network and feedback, such as the one from which the twin
+                was made.
 
         Raises:
-            UserError: if network or feedback differ.
+            UserError: if the network or the feedback differs.
         """
         own, other = self._learner, optimizer.learner
         require(

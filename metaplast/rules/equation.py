@@ -61,7 +61,7 @@ def wrapped_equation(rule: Rule, width: int, notation: Notation = TEXT) -> str:
 
 
 def summands(rule: Rule, matrix: MatrixName, notation: Notation) -> tuple[tuple[str, str], ...]:
-    """Return sign and rest of each part of a matrix's line; see `Rule.summands`."""
+    """Return the sign and the rest of each part of a matrix's line; see `Rule.summands`."""
     parts = []
     for term, theta in _printed(rule):
         if term.matrix.name != matrix:

@@ -21,10 +21,10 @@ def coefficient_rows(theta: object, terms: int) -> tuple[Rows, bool]:
 
     Args:
         theta: rows of numbers, one row, or an array or tensor [term] or [layer, term].
-        terms: how many coefficients a row has.
+        terms: the number of coefficients in a row.
 
     Raises:
-        UserError: if it is anything else, or a number is not finite.
+        UserError: if `theta` is anything else, or a number is not finite.
     """
     expected = "coefficients must be one row of numbers, or one row for each layer"
     plain = _plain(theta)

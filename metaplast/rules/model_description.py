@@ -13,7 +13,8 @@ from metaplast.systems.fully_connected import FullyConnected
 _EXPECTED = "a rule trains an nn.Sequential of Linear layers with activations between them"
 _KINDS = (nn.Sequential, nn.Linear, nn.Softplus, nn.Tanh, nn.ReLU, nn.Flatten, nn.Identity)
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-# torch's default. From this threshold on, Softplus is off its formula by less than exp(-20)/β.
+# torch's default. With this threshold or more, Softplus deviates from its formula by less than
+# exp(-20)/β.
 _LEAST_THRESHOLD = 20.0
 
 
@@ -26,10 +27,10 @@ def describe(
         model: Linear layers without biases, one kind of activation between them; Flatten and
             Identity may occur anywhere, Sequentials may be nested.
         init: how the network draws weights.
-        activation: for a model of a single layer, which has no activation.
+        activation: the activation to assume for a model of a single layer, which has none.
 
     Raises:
-        UserError: if the model is of another kind.
+        UserError: if the model has another structure.
     """
     require(
         isinstance(model, nn.Sequential),
@@ -65,13 +66,13 @@ def linear_layers(model: nn.Module) -> list[nn.Linear]:
 
 
 def _leaves(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the layers and activations."""
+    """Yield the Linear layers and the activations, in order."""
     skipped = nn.Sequential | nn.Flatten | nn.Identity
     return (module for module in _used(model) if not isinstance(module, skipped))
 
 
 def _used(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield all modules in the order of use; `modules()` would skip those used again."""
+    """Yield all modules in the order of use; `modules()` would yield a repeated one only once."""
     yield model
     if isinstance(model, nn.Sequential):
         for module in model._modules.values():

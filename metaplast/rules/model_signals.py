@@ -160,7 +160,7 @@ _hooks: list[RemovableHandle] = []
 
 
 def _watch(signals: ModelSignals, modules: Sequence[nn.Module]) -> None:
-    """Report calls of modules to a reader, as long as the reader exists."""
+    """Report calls of modules to a `ModelSignals`, as long as it exists."""
     number = next(_numbers)
     identities = [id(module) for module in modules]
     weakref.finalize(signals, _forget, number, identities).atexit = False
@@ -190,7 +190,7 @@ def _see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             signals = reader()
             if signals is not None:
                 signals.saw(place, inputs, output)
-    elif type(module).__name__ == "OptimizedModule":  # What torch.compile returns.
+    elif type(module).__name__ == "OptimizedModule":  # torch.compile returned it.
         for reader, _ in list(_places.get(id(getattr(module, "_orig_mod", None)), {}).values()):
             signals = reader()
             if signals is not None:

@@ -8,8 +8,8 @@ from metaplast.rules.equation import MATRICES
 from metaplast.rules.rule import Rule
 from metaplast.terms.notation import LATEX, TEXT
 
-# latex2mathml writes these in a way that browsers do not expect: bold letters, escapes within
-# text, and capital Greek letters, which LaTeX sets upright.
+# Browsers render latex2mathml's output for these wrongly: bold letters, escapes within text, and
+# capital Greek letters, which LaTeX sets upright.
 _MENDED = {
     'mathvariant="bold"': 'style="font-weight: bold"',
     "\\_": "_",
@@ -66,7 +66,7 @@ def rule_latex(rule: Rule) -> str:
 
 def rule_markdown(rule: Rule) -> str:
     """Return the equation as LaTeX with a table of the terms below it, in Markdown."""
-    # A bar within a cell would end the cell.
+    # An unescaped bar would end the cell.
     rows = [" | ".join(c.replace("|", "\\|") for c in row) for row in (_HEAD, *_rows(rule))]
     rows.insert(1, " | ".join("---" for _ in _HEAD))
     equations = "\n".join(f"$${line}$$" for line in rule.equation(LATEX).splitlines())

@@ -40,18 +40,17 @@ class RuleOptimizer(torch.optim.Optimizer):
         optimizer.step(label)  # its class index, or one for each example
 
     The optimizer uses the signals of the model's last call in training mode: the input of layer ℓ
-    is y_{ℓ-1}, the model's output is z_L. From these and the label it computes the errors
-    as the rule's feedback does. It backpropagates no loss and reads no gradient. n examples change
-    the weights by the mean of their individual changes; all signals are taken before any weight
-    changes. Nothing is
-    stored on the model: it can be copied, pickled and saved, and a copy's calls are ignored.
+    is y_{ℓ-1}, the model's output is z_L. From these and the label, the rule's feedback computes
+    the errors; no loss is backpropagated and no gradient is read. n examples change the weights by
+    the mean of their individual changes; all signals are taken before any weight changes. Nothing
+    is stored on the model: it can be copied, pickled and saved, and a copy's calls are ignored.
 
     The objective gives y_L and e_L: softmax(z_L) and y_L − onehot(label) for the cross-entropy; z_L
     and z_L − t for mse, whose steps take the target t, a vector [output] or [example, output].
 
-    A layer whose weight does not require gradient is frozen: neither its weight nor its feedback
+    A layer whose weight does not require a gradient is frozen: neither its weight nor its feedback
     changes. The feedback's weights are in the optimizer's state, under "feedback" of each layer's
-    weight, [pre, post] (direct feedback: [pre, class]), and so in its `state_dict`.
+    weight, [pre, post] (direct feedback: [pre, class]), and therefore in its `state_dict`.
 
     Args:
         model: Linear layers without biases, one kind of activation between them, with logits as its
@@ -63,12 +62,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             which has no activation.
         generator: draws the feedback's weights; None uses a new one with seed 0.
         objective: the objective of the output; None uses the one that the rule's provenance names.
-        weights: the constraint on the model's weights, such as "dale"; "none" for no constraint,
-            and None uses the one that the rule's provenance names. Weights outside of it are
-            brought into it by the first step.
+        weights: the constraint on the model's weights, such as "dale"; "none" for no constraint.
+            None uses the one that the rule's provenance names. The first step projects weights that
+            violate the constraint onto it.
 
     Raises:
-        UserError: if the model is of another kind, or the rule does not fit the model.
+        UserError: if the model has another structure, or the rule does not fit the model.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Args:
             label: the example's class, a whole number or a vector of probabilities; after a call
-                with [n, input], n classes or [n, class] probabilities. With the objective mse, a
+                with [n, input], n classes, or probabilities [n, class]. With the objective mse, a
                 vector [output], or n of them, [n, output]. A function is taken as the closure.
             closure: a function that calls the model and returns the label.
 
@@ -147,7 +146,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Load the feedback's weights and `lr` from a `state_dict` of the same rule.
 
         Raises:
-            UserError: if it is from another rule or network; says what differs.
+            UserError: if it is from another rule or network; the message says what differs.
         """
         group = self.param_groups[0]
         feedback = [self.state[weight].get(FEEDBACK) for weight in group["params"]]

@@ -13,7 +13,7 @@ from metaplast.systems.learner import Learner
 
 
 def identity(learner: Learner) -> dict[str, Any]:
-    """Return what a state and its optimizer must share, as plain data; θ is stored separately."""
+    """Return what a state and its optimizer must share, as plain data; θ is compared separately."""
     return {
         "terms": {term.name: term.spell() for term in learner.terms},
         "feedback": learner.feedback_name,
@@ -32,17 +32,17 @@ def check_state(
     Args:
         state: the result of `state_dict`.
         group: the optimizer's parameter group.
-        kept: what the optimizer stores for each weight, by name.
+        kept: the tensors that the optimizer stores for each weight, by name.
 
     Returns:
         The state's parameter group.
 
     Raises:
-        UserError: if it does not fit; says what differs.
+        UserError: if it does not fit; the message says what differs.
     """
     saved = _group(state)
-    # The oldest states have no `rule`, only θ and the matrices. A `rule` without `objective` comes
-    # from a time when every rule learned by the cross-entropy.
+    # The oldest states have no `rule`, only θ and the matrices. A `rule` without `objective` was
+    # written when every rule learned with the cross-entropy.
     written = {"objective": "cross-entropy", **saved.get("rule", {})}
     for name, own in group["rule"].items():
         other = written.get(name, own)
@@ -96,7 +96,7 @@ def _differs(name: str, other: object, own: object) -> str:
 
 
 def _show(value: Any, other: Any) -> str:
-    """Return a value as text; formulas by name, unless the names do not show the difference."""
+    """Return a value as text: the terms' names, or their formulas if the names are the same."""
     if not (isinstance(value, Mapping) and isinstance(other, Mapping)):
         return str(value)
     if list(value) != list(other):
@@ -105,7 +105,7 @@ def _show(value: Any, other: Any) -> str:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are the same, including the order of terms, which is θ's."""
+    """Return whether two values are the same, including the order of terms, which orders θ."""
     ordered = isinstance(one, Mapping) and isinstance(other, Mapping)
     return bool(one == other) and (not ordered or list(one) == list(other))
 

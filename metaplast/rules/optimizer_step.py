@@ -37,6 +37,9 @@ def learn(
         feedback: the feedback's own weights; None if it has none.
         forward: signals, each [1, example, neuron].
         output_error: e_L, [1, example, class], or the function z_L → e_L.
+
+    Raises:
+        UserError: if θ has another shape.
     """
     state = State.stack(
         [weight[None] for weight in weights],

@@ -1,4 +1,4 @@
-"""Whether discovery found the rule that made the data: support and coefficients."""
+"""Compare a discovered rule with the planted rule that made the data: support and coefficients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Recovery:
 
     @cached_property
     def errors(self) -> dict[str, float]:
-        """max_ℓ |found − planted| / max_ℓ |planted| of each planted term; 1 for a missing one."""
+        """max_ℓ |found − planted| / max_ℓ |planted| for each planted term; 1 for a missing one."""
         planted, found = self.planted.named_theta, self.found.named_theta
         sites = max(planted.sites, found.sites)
         rows = planted.for_sites(sites).mT.tolist(), found.for_sites(sites).mT.tolist()
@@ -75,7 +75,7 @@ class Recovery:
 
 
 def _relative_error(planted: list[float], found: list[float]) -> float:
-    """Return the largest error at a site, relative to the largest planted value."""
+    """Return the largest error over the sites, relative to the largest planted value unless 0."""
     largest = max(map(abs, planted))
     worst = max(abs(f - p) for f, p in zip(found, planted, strict=True))
     return worst / largest if largest else worst

@@ -39,8 +39,8 @@ class Rule:
             numbers, an array or a tensor become tuples of floats.
         feedback: the source of the errors.
         provenance: how the rule was found; not part of equality.
-        per_layer: whether each layer has its own row. A single row leaves this open; an array or
-            tensor [layer, term] implies it.
+        per_layer: whether each layer has its own row. More than one row implies it, and so does an
+            array or tensor [layer, term]; a single row alone does not.
     """
 
     terms: tuple[Term, ...]
@@ -54,7 +54,7 @@ class Rule:
 
         Raises:
             UserError: if a row has the wrong length or a value is not a finite number, a term
-                occurs twice, the feedback is unknown, or a field is of the wrong kind.
+                occurs twice, the feedback is unknown, or a field has the wrong type.
         """
         require(
             isinstance(self.feedback, str),
@@ -120,10 +120,10 @@ class Rule:
         return str(self.provenance.get("system", own))
 
     def require_sites(self, system: System | type[System]) -> None:
-        """Check that coefficients for each layer or matrix belong to a system, or a kind of it.
+        """Check that coefficients for each layer or matrix were found with this kind of system.
 
         Raises:
-            UserError: if the rule has such coefficients, and was found with another system.
+            UserError: if the rule has such coefficients and was found with another system.
         """
         require(
             not self.is_per_layer or self.system_name in ("", system.name),
@@ -139,7 +139,7 @@ class Rule:
 
     @property
     def named_theta(self) -> Coefficients:
-        """θ as one value, in float64: with the names of the terms, shared or per layer."""
+        """θ with the names of the terms, in float64; shared or per layer."""
         return self._named(torch.float64, "cpu")
 
     def _named(self, dtype: torch.dtype, device: torch.device | str) -> Coefficients:
@@ -161,9 +161,9 @@ class Rule:
     def summands(
         self, matrix: MatrixName, notation: Notation = TEXT
     ) -> tuple[tuple[str, str], ...]:
-        """Return sign and rest of each term's part of a matrix's equation, in order.
+        """Return the sign and the rest of each term's part of a matrix's equation, in order.
 
-        Two products with opposite shared coefficients that make up Oja's rule are one part.
+        Two products with opposite shared coefficients that make up Oja's rule count as one part.
         """
         return summands(self, matrix, notation)
 
@@ -231,7 +231,7 @@ class Rule:
             W_ℓ ← W_ℓ + Σ_k θ_k F^k(y_ℓ, e_ℓ, y_{ℓ-1}, e_{ℓ-1}, W_ℓ),
 
         with all activities y and errors e taken before any weight changes. Nothing is changed in
-        place, and gradients flow through to the weights.
+        place, and the result is differentiable with respect to the given weights.
 
         Args:
             weights: W_1 … W_L, each [post, pre]; or [episode, post, pre] for a batch.
@@ -243,8 +243,8 @@ class Rule:
                 a leading [episode] if the weights have one; none for symmetric feedback.
             activation: the activation of the hidden layers.
             objective: gives y_L and e_L; None uses the one that the rule was found with.
-            constraint: on the weights after the step, such as "dale"; "none" for no constraint, and
-                None uses the one that the rule was found with.
+            constraint: the constraint on the weights after the step, such as "dale"; "none" for no
+                constraint. None uses the one that the rule was found with.
 
         Returns:
             `weights` and `backward` after the step, with the same shapes; `backward` changes only
@@ -273,18 +273,18 @@ class Rule:
     def load(cls, path: AnyPath, terms: Iterable[Term] = (), *, to_print: bool = False) -> Rule:
         """Return the rule in a JSON file that `save` wrote.
 
-        A term is the one in `terms`, or the installed one, if its meaning matches the file;
-        otherwise it is read from the file.
+        Each term is taken from `terms`, or from the installed terms, if its meaning matches the
+        file; otherwise it is read from the file.
 
         Args:
             path: the file.
-            terms: your own terms. Terms that are torch functions, which a file cannot hold, must
-                be given here or be installed.
+            terms: your own terms. A file cannot hold terms that are torch functions; these must be
+                given here or be installed.
             to_print: whether such functions may be missing; then the rule cannot be run.
 
         Raises:
-            UserError: if the file is missing, damaged, foreign or of a future version, or a term
-                is unknown here or was given with another meaning.
+            UserError: if the file is missing, damaged, no rule, or of a future version, or if a
+                term is unknown here or was given with another meaning.
         """
         path = as_path(path)
         data = read_json(path, "a rule")

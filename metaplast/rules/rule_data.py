@@ -62,13 +62,13 @@ def read_rule(data: Any, own: Iterable[Term] = (), *, to_print: bool = False) ->
 
     Args:
         data: the data.
-        own: the caller's terms; each replaces the term of its name.
+        own: the caller's terms; each replaces the term with its name.
         to_print: whether terms that are torch functions may be missing, because the rule will not
             be run.
 
     Raises:
         DataError: if the data have another format.
-        UserError: if a term is unknown here, or given with another meaning.
+        UserError: if a term is unknown here, or was given with another meaning.
     """
     theta = entry(data, "theta", dict, "the rule")
     written = entry(data, "terms", dict, "the rule")
@@ -84,7 +84,7 @@ def read_rule(data: Any, own: Iterable[Term] = (), *, to_print: bool = False) ->
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Let errors in the data of a rule name the data.
+    """Prefix errors in a rule's data with the name of the data.
 
     Args:
         name: the name of the data, such as the path of a file.
@@ -106,14 +106,14 @@ def _term(
     """Return the term of a rule's file: the given one, the installed one, or the file's own."""
     here = given.get(name) or all_terms().get(name)
     if here is None and name not in written:
-        # An alias, or a typing error.
+        # An alias, or a misspelt name.
         here = get_term(name)
     data = entry(written, name if here is None else here.name, dict, "the list of its terms")
     if here is not None and means_the_same(here, data):
         return here
     term = read_term(name, data) if is_declared(data) else None
     if here is not None and term is not None and differ_in_tau_alone(here, term):
-        return term  # A discovery has learned its time constants.
+        return term  # The discovery learned its time constants.
     if here is not None and (name in given or term is None):
         raise _other_meaning(here, data, is_given=name in given)
     if term is not None:

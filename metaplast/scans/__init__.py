@@ -1,1 +1,1 @@
-"""Recurrences through one matrix over many time steps, each as one operation with its adjoint."""
+"""Loops over time steps or sweeps, each as one operation of torch with its adjoint."""

@@ -1,7 +1,7 @@
 """Activations and their derivatives in loops that the compiler turns into vector instructions.
 
-The mathematics of e^x and of the logarithm is written out: a call for each number would take longer
-than the product with a matrix. This module imports numba.
+e^x and the logarithm are written out as polynomials: a library call for each number would take
+longer than the product with a matrix. This module imports numba.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXPONENTIAL, _ARTANH = 12, 18
 
 
 def make_tools(beta: float, neurons: int, dtype: npt.DTypeLike) -> tuple[Array, Array, Array]:
-    """Return `_constants`, and memory for intermediate results with a view as whole numbers."""
+    """Return the constants of the loops, work memory, and an integer view of its row 1."""
     work = np.empty((5, neurons), dtype)
     bits = work[1].view(np.int32 if work.itemsize == 4 else np.int64)
     return _constants(beta, np.dtype(dtype)), work, bits
@@ -36,7 +36,7 @@ def make_tools(beta: float, neurons: int, dtype: npt.DTypeLike) -> tuple[Array, 
 def _constants(beta: float, dtype: np.dtype[Any]) -> Array:
     """Return the numbers that the loops use, in the arrays' type.
 
-    A number in the code would turn single into double precision. The first are: 0, 1, 2, 40, β,
+    A literal in the code would turn single into double precision. The first are: 0, 1, 2, 40, β,
     1/β, the least exponent, 1/ln 2, the number whose addition rounds to whole numbers, and ln 2 in
     two parts, the first of which has so few digits that its multiples are exact. Then come the
     coefficients of (e^r − 1 − r)/r² and of artanh(s)/s.

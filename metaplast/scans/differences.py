@@ -1,8 +1,8 @@
 """Changes of activations in loops, without the rounding error of a subtraction, and the softmax.
 
-The arguments are those of `metaplast.scans.activations`; the memory has room for as many neurons as
-the vectors have. Nothing is compiled into its callers, which would take four times as long. This
-module imports numba.
+The arguments are those of `metaplast.scans.activations`; the work memory has room for as many
+neurons as the vectors have. Nothing is inlined into its callers, which would take four times as
+long. This module imports numba.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _powers(k: Array, work: Array, bits: Array) -> None:
 
 @compiled
 def _near_softplus(p: Array, g: Array, c: Array, k: Array, work: Array, bits: Array) -> bool:
-    """c ← log(1 + g (e^{βp} − 1))/β where |βp| ≤ 1; return whether that is so everywhere."""
+    """c ← log(1 + g (e^{βp} − 1))/β where |βp| ≤ 1; return whether that is everywhere."""
     zero, one, beta, per_beta = k[0], k[1], k[4], k[5]
     x, power = work[0], work[1]
     everywhere = True

@@ -3,9 +3,9 @@
     forward:  u_t = M σ(z_{t−1}),  z_t = u_t + f_t,  z_1 = f_1,
     back:     q_t = B e_{t+1},     e_t = (s_t + q_t) ⊙ σ'(z_t).
 
-Autograd would keep a node for every time step. Here each recurrence is one node. Matrices are held
-constant: `terms.operator.ProductTape` finds their gradient from that of the products u and q, which
-these functions take as arguments once they are known.
+Autograd would keep a node for every time step; here each recurrence is one node. Matrices are held
+constant: `terms.operator.ProductTape` computes their gradient from that of the products u and q,
+which are passed to these functions once they are known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metaplast.scans.operation import Operation, kernel
 
 
 class Nonlinearity(NamedTuple):
-    """An activation as the compiled loops know it: its kind, and β of softplus."""
+    """An activation as the compiled loops take it: its kind, and β of softplus."""
 
     kind: str
     beta: float
@@ -33,7 +33,7 @@ def serves(sigma: Nonlinearity, like: Tensor) -> bool:
         return False
     if sigma.kind not in ("tanh", "softplus", "relu", "linear"):
         return False
-    # `prepare_for_compiler` has made sure; the compiler cannot trace an import.
+    # While compiling, `prepare_for_compiler` has checked this: torch cannot trace an import.
     return torch.compiler.is_compiling() or kernel() is not None
 
 
@@ -48,7 +48,7 @@ def advance(
         time: number of steps.
         frames: f, [episode, frame, sample, n].
         matrix: M, [episode, n, n], constant.
-        known: u, if it is known: then no matrix is read.
+        known: u if it is known; then the matrix is not read.
     """
     found: tuple[Tensor, Tensor, Tensor] = _Advance.apply(known, frames, matrix, sigma, show, time)
     return found
@@ -66,7 +66,7 @@ def carry_back(
         activities: σ(z), [episode, time, sample, n].
         matrix: B, [episode, n, n], constant.
         transposed: whether products are with Bᵀ instead.
-        known: q, if it is known: then no matrix is read.
+        known: q if it is known; then the matrix is not read.
     """
     found: tuple[Tensor, Tensor] = _CarryBack.apply(
         known, sources, activities, matrix, sigma, transposed
@@ -124,7 +124,7 @@ class _CarryBack(torch.autograd.Function):
         return known_bar, sources_bar, y_bar, None, None, None
 
 
-# torch asks for the signature at every call, and finds it here; see `terms.operator`.
+# torch inspects the signature at every call; storing it makes that fast. See `terms.operator`.
 for _forward in (_Advance.forward, _CarryBack.forward):
     vars(_forward)["__signature__"] = inspect.signature(_forward)
 

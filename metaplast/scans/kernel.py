@@ -1,18 +1,18 @@
 """The compiled loops over time of a recurrence through one matrix, and their adjoints.
 
 Each function loops over sequences, and over the time steps of each. A step is one product with the
-sequence's matrix, which stays in cache. Sums are not reordered, and NaN and infinity go through as
-in plain loops. This module imports numba; it is imported only when a scan is first taken.
+sequence's matrix, which stays in cache. Sums are not reordered, and NaN and infinity propagate as
+in plain loops. This module imports numba, and is imported only when a scan first runs.
 
 Arrays are contiguous, with n neurons:
 
-- signals [episode, time, sample, n], of which drives and carried errors have one step less; frames
+- signals [episode, time, sample, n]; drives and carried errors have one step less; frames
   [episode, frame, sample, n], each shown for `show` steps from the start; sources
   [episode, step, sample, n] of the last steps;
 - `rows` [episode, n, n]: a product is Σ_j x_j · rows_j, so M x needs the rows of Mᵀ, and Mᵀ u those
-  of M. An adjoint needs the rows of the other.
+  of M. An adjoint needs the rows of the transpose.
 
-`sigma` is the kind of activation and `tools` are `make_tools` of its sharpness.
+`sigma` is the kind of activation, and `tools` is the result of `make_tools` for its sharpness.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Array = Any
 
 
 def compiled(function: Function) -> Function:
-    """Return `function` compiled by numba on first use; kept on disk where that is possible."""
+    """Return `function` compiled by numba on first use, and cached on disk if possible."""
     return _compiled(function, {"contract", "nsz", "arcp"})
 
 
 def reordered(function: Function) -> Function:
-    """Return `function` compiled so that sums may be reordered: for dot products, in parallel."""
+    """Return `function` compiled so that sums may be reordered, which vectorises dot products."""
     return _compiled(function, {"contract", "nsz", "arcp", "reassoc"})
 
 
@@ -47,16 +47,16 @@ def _compiled(function: Function, flags: set[str]) -> Function:
     options = {"fastmath": flags, "error_model": "numpy", "nogil": True}
     try:
         return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # There is no folder in which compiled code could be kept.
+    except RuntimeError:  # There is no folder in which compiled code can be cached.
         return cast(Function, njit(**options)(function))
 
 
 @cache
 def _fingerprint() -> str:
-    """Return a name for the source of all loops.
+    """Return a hash of the source of all loops.
 
-    numba notices when a function's own file changed, but not when another did whose functions it
-    calls. With this in a function's name, stale code is never run.
+    numba notices a change of a function's own file, but not of another file whose functions it
+    calls. With this hash in a function's name, stale code never runs.
     """
     contents = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(contents).hexdigest()[:16]
@@ -142,8 +142,8 @@ def advance_adjoint(
 ) -> None:  # fmt: skip
     """The adjoint of `advance`: drives_bar and frames_bar, which starts at zero.
 
-    a_t = z̄_t + σ'(z_t) ⊙ (ȳ_t + Mᵀ ū_{t+1}) is the whole adjoint of z_t, and ū_t = a_t + what
-    the drive itself receives.
+    a_t = z̄_t + σ'(z_t) ⊙ (ȳ_t + Mᵀ ū_{t+1}) is the whole adjoint of z_t. The drive's is a_t plus
+    `u_bar`, the part that comes from outside.
     """
     k, work, bits = tools
     episodes, time, samples, n = y.shape
@@ -212,7 +212,7 @@ def carry_back_adjoint(
     """The adjoint of `carry_back`: carried_bar, sources_bar and y_bar.
 
     a_t = ē_t + Bᵀ q̄_{t−1} is the whole adjoint of e_t, q̄_t = a_t ⊙ σ'(z_t), and y_t receives
-    a_t ⊙ (s_t + q_t) times the derivative of σ' by the activity.
+    a_t ⊙ (s_t + q_t) times the derivative of σ' with respect to the activity.
     """
     k, work, bits = tools
     episodes, time, samples, n = y.shape

@@ -39,7 +39,7 @@ def mixed(strengths: Tensor, vectors: Sequence[Tensor]) -> Tensor:
 
 
 def _is_large(strengths: Tensor, vector: Tensor) -> bool:
-    """Return whether the compiled loops are worth their call, and can be used."""
+    """Return whether the compiled loops can be used, and are faster than torch."""
     return (
         not torch.compiler.is_compiling()
         and strengths.shape[1] > 1
@@ -75,7 +75,7 @@ class _Mixed(torch.autograd.Function):
         return to_strengths, *to_vectors
 
 
-# torch asks for the signature at every call, and finds it here; see `terms.operator`.
+# torch inspects the signature at every call; storing it makes that fast. See `terms.operator`.
 vars(_Mixed.forward)["__signature__"] = inspect.signature(_Mixed.forward)
 
 

@@ -2,8 +2,8 @@
 
     V_a = Σ_b G_ab r_b,    r̄_b = Σ_a G_ab V̄_a,    Ḡ_ab = ⟨V̄_a, r_b⟩.
 
-Written with torch, this copies all r_b next to each other, and multiplies thousands of tiny
-matrices. This module imports numba.
+torch would copy all r_b into one tensor and multiply thousands of tiny matrices. This module
+imports numba.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Array = Any
 
 
 def compiled(function: Function) -> Function:
-    """Return `function` compiled by numba on first use; kept on disk where that is possible.
+    """Return `function` compiled by numba on first use, and cached on disk if possible.
 
-    Sums may be reordered: a scalar product is made of vector instructions.
+    Sums may be reordered, so that scalar products use vector instructions.
     """
     njit: Any = numba.njit  # numba's stub omits options.
     options = {
@@ -28,7 +28,7 @@ def compiled(function: Function) -> Function:
     }  # fmt: skip
     try:
         return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # There is no folder in which compiled code could be kept.
+    except RuntimeError:  # There is no folder in which compiled code can be cached.
         return cast(Function, njit(**options)(function))
 
 

@@ -1,4 +1,4 @@
-"""Compiled loops as operations that torch's compiler calls without looking into them."""
+"""Compiled loops as operations that torch's compiler calls without tracing into them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def kernel() -> ModuleType | None:
 
 
 class Operation:
-    """A function that torch's compiler does not look into, once `prepare_for_compiler` was called.
+    """A function that torch's compiler treats as opaque, once `prepare_for_compiler` was called.
 
-    Outside of the compiler, the function is called directly, because torch's own call takes tens of
-    microseconds.
+    Outside of the compiler, the function is called directly, because a call through torch takes
+    tens of microseconds.
     """
 
     made: ClassVar[list[Operation]] = []
@@ -35,12 +35,12 @@ class Operation:
         self.made.append(self)
 
     def shapes(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Take the function that only makes the results' memory."""
+        """Register the function that only allocates the results."""
         self._shapes = function
         return function
 
     def prepare(self) -> None:
-        """Tell the compiler about the function."""
+        """Register the function with torch's compiler."""
         if self._opaque is self._plain and self._shapes is not None:
             name = f"metaplast::{self._plain.__name__.strip('_')}"
             opaque = torch.library.custom_op(name, self._plain, mutates_args=())
@@ -48,12 +48,12 @@ class Operation:
             self._opaque = opaque
 
     def __call__(self, *given: Any) -> Any:
-        """Call the function, or inside the compiler the operation made of it."""
+        """Call the function; inside the compiler, call the operation made from it."""
         return (self._opaque if torch.compiler.is_compiling() else self._plain)(*given)
 
 
 def prepare_for_compiler() -> bool:
-    """Make the operations known to torch's compiler; return whether there are compiled loops.
+    """Register all operations with torch's compiler; return whether there are compiled loops.
 
     This loads the compiler, which takes seconds. The modules that define operations must have been
     imported before.

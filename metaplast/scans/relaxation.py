@@ -1,8 +1,8 @@
-"""The sweeps of strict predictive coding as one operation of torch, its adjoint written out.
+"""The sweeps of strict predictive coding as one operation of torch, with its adjoint written out.
 
-Autograd would keep some forty nodes for every sweep of a stack of five layers. Matrices are held
-constant: `terms.operator.ProductTape` finds their gradient from that of the products p and q, which
-`relax` takes as arguments once they are known. See `metaplast.scans.relaxation_kernel`.
+Autograd would keep about forty nodes for every sweep of a stack of five layers. Matrices are held
+constant: `terms.operator.ProductTape` computes their gradient from that of the products p and q,
+which are passed to `relax` once they are known. See `metaplast.scans.relaxation_kernel`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metaplast.scans.operation import kernel
 
 
 class Sweeps(NamedTuple):
-    """What does not depend on the example.
+    """The settings of the sweeps, the same for all examples.
 
     Attributes:
         sigma: the activation of the hidden layers.
@@ -44,12 +44,12 @@ class Sweeps(NamedTuple):
 
 
 class Relaxed(NamedTuple):
-    """What a relaxation yields, all layers one behind another.
+    """The results of a relaxation, the layers of each vector concatenated.
 
     Attributes:
         epsilon, errors: ε and e, [episode, sample, layers 1 … L].
         p, q: the products W_ℓ d_{ℓ-1} and W_ℓᵀ e_ℓ of every sweep.
-        d, e: what they are products of; d after the last sweep is v − v̂ of the result.
+        d, e: the vectors in these products; d after the last sweep is v − v̂ of the result.
     """
 
     epsilon: Tensor
@@ -64,7 +64,7 @@ def relax(
     sweeps: Sweeps, weights: Tensor, z: Tensor, y: Tensor, target: Tensor,
     known: tuple[Tensor, Tensor] | None,
 ) -> Relaxed:  # fmt: skip
-    """Return what a relaxation yields.
+    """Run the sweeps of a relaxation, and return its results.
 
     Args:
         sweeps: the settings.
@@ -72,11 +72,11 @@ def relax(
         z: net inputs of layers 1 … L, [episode, sample, neuron].
         y: activities of the hidden layers, likewise.
         target: [episode, sample, output], constant.
-        known: p and q, if they are known: then no matrix is read.
+        known: p and q if they are known; then no matrix is read.
     """
     p, q = known or (None, None)
     if not torch.is_grad_enabled():
-        # Without gradients, the same without what torch does around its own functions.
+        # Without gradients, call the loops directly: torch.autograd.Function costs time.
         return Relaxed(*_relax(p, q, z, y, weights, target, sweeps)[:6])
     return Relaxed(*_Relax.apply(p, q, z, y, weights, target, sweeps)[:6])
 
@@ -104,7 +104,7 @@ class _Relax(torch.autograd.Function):
         return p_bar if to_p else None, q_bar if to_q else None, z_bar, y_bar, None, None, None
 
 
-# torch asks for the signature at every call, and finds it here; see `terms.operator`.
+# torch inspects the signature at every call; storing it makes that fast. See `terms.operator`.
 vars(_Relax.forward)["__signature__"] = inspect.signature(_Relax.forward)
 
 
@@ -135,7 +135,7 @@ def _relax_adjoint(
     p_bar, q_bar = e.new_empty(e.shape), d.new_empty(d.shape)
     z_bar, y_bar = epsilon_bar.new_empty(epsilon_bar.shape), y.new_empty(y.shape)
     bars, tools = y.new_empty(3, z_bar.shape[-1]), _Tools.of(sweeps, y)
-    # The loops change the first and the last.
+    # The loops overwrite the first and the last.
     changed = _copy(epsilon_bar), errors_bar, _copy(d_bar[:, :, -1])
     made = (array.numpy() for array in (p_bar, q_bar, z_bar, y_bar))
     _loops().relax_adjoint(

@@ -1,7 +1,7 @@
 """The compiled sweeps of strict predictive coding, and their adjoint; see `scans.relaxation`.
 
-One example of one episode is relaxed at a time; its matrices stay in cache. All hidden layers lie
-one behind another in each vector, so that the loops over neurons are long.
+One example of one episode is relaxed at a time; its matrices stay in cache. Each vector holds all
+hidden layers, one after another, so that the loops over neurons are long.
 
 Arrays are contiguous. With n sweeps, N neurons in layers 1 … L, of which H are hidden:
 
@@ -13,10 +13,9 @@ Arrays are contiguous. With n sweeps, N neurons in layers 1 … L, of which H ar
 - c, g [episode, sample, sweep + 1, H]: σ(z + p) − σ(z) and the slope there, at the start of each
   sweep and at the end.
 
-Functions of one example take the same without the first two axes; layers may be padded with zeros
-there, if the target is not. `sizes` are the widths of layers
-1 … L; `net` are `sizes`, the kind of activation, whether the output is a softmax, and η. This
-module imports numba.
+Functions of one example take the same arrays without the first two axes; their layers may be padded
+with zeros, if the target is not. `sizes` are the widths of layers 1 … L; `net` is `sizes`, the kind
+of activation, whether the output is a softmax, and η. This module imports numba.
 """
 
 from __future__ import annotations

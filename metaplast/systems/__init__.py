@@ -1,7 +1,7 @@
 """Systems that learn, feedbacks that supply errors, objectives of outputs, constraints on weights.
 
-Each has an abstract class, in `system`, `feedback`, `objective` and `constraint`. An implementation
-is one file, found through an entry point.
+Each has an abstract class, in `system`, `feedback`, `objective` and `constraint`. Each
+implementation is one file, found through an entry point.
 """
 
 from metaplast.systems.constrained import Constrained, constrained

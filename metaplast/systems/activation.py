@@ -13,8 +13,8 @@ from torch.nn import functional
 from metaplast.base.errors import require, shown, unknown_name
 from metaplast.scans.functions import Nonlinearity
 
-# Limits of softplus's β: beyond them, single precision does not resolve log 2/β (its value at 0)
-# and the exponentials of the derivative.
+# Limits of softplus's β: beyond them, single precision cannot resolve log 2/β (its value at 0) or
+# the exponentials of the derivative.
 SMALLEST, LARGEST = 1e-3, 1e6
 
 
@@ -27,7 +27,7 @@ class Activation:
 
     Attributes:
         name: the text after `--activation`, with its parameter.
-        kind: the family, "softplus", "tanh" or "relu".
+        kind: the family, "softplus", "tanh", "relu" or "linear".
         beta: sharpness of softplus; 1 for the others.
         apply: z → y.
         derivative: y → σ'(z).
@@ -43,7 +43,7 @@ class Activation:
 
     @property
     def scanned(self) -> Nonlinearity:
-        """The activation as compiled loops over time know it."""
+        """The activation in the form that compiled loops over time take."""
         return Nonlinearity(self.kind, self.beta)
 
 
@@ -64,7 +64,7 @@ def softplus(beta: float) -> Activation:
 def _softplus_difference(z: Tensor, d: Tensor) -> Tensor:
     """Return log(1 + exp(z + d)) − log(1 + exp(z)) = log(1 + s (exp(d) − 1)), s = 1/(1 + exp(−z)).
 
-    For large d the first form is used: it loses no digits there, and exp(d) might overflow.
+    For large d, the first form is used: it loses no digits there, and exp(d) might overflow.
     """
     large = d.abs() > 1
     near = torch.where(large, 0, d)

@@ -1,4 +1,4 @@
-"""A system that sends to all synapses how well it does: the size of its error, its confidence."""
+"""A system that broadcasts to all synapses how well it does: its error's size, its confidence."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _SOURCES = {ERROR_SIZE: post.error, CONFIDENCE: post.activity}
 
 @dataclass(frozen=True)
 class Broadcasting(Wrapped):
-    """A system that also offers scalars of its output, at all groups:
+    """A system that also offers scalars of its output to all groups:
 
         error_size = ‖e_out‖₂,    confidence = max_j y_out,j, the largest probability.
 
     In a network that reads sequences, they are zero at the time steps without an output. The
-    gradient runs through them.
+    gradient flows through them.
 
     Attributes:
-        system: what learns; it has a readout.
-        scalars: the names of those that terms read.
+        system: the system that learns; it has a readout.
+        scalars: the names of the scalars that terms read.
     """
 
     scalars: tuple[str, ...]
@@ -41,7 +41,7 @@ class Broadcasting(Wrapped):
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Its groups, which also offer the scalars."""
+        """The system's groups, which also offer the scalars."""
         return tuple(
             replace(group, scalars=group.scalars | set(self.scalars))
             for group in self.system.groups
@@ -69,7 +69,7 @@ class Broadcasting(Wrapped):
 
 
 def _ending(value: Tensor, count: int) -> Tensor:
-    """Return the last `count` occurrences of a scalar, after zeros if it has fewer."""
+    """Return the last `count` occurrences of a scalar, preceded by zeros if it has fewer."""
     missing = count - value.shape[1]
     if missing <= 0:
         return value[:, -missing:]
@@ -77,7 +77,7 @@ def _ending(value: Tensor, count: int) -> Tensor:
 
 
 def broadcasting(system: System, scalars: Iterable[str]) -> System:
-    """Return a system that offers the scalars of its output among those that terms read."""
+    """Return a system that offers those of `scalars` that belong to its output."""
     if system.readout is None:
         return system
     known = {ERROR_SIZE}

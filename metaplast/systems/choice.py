@@ -1,4 +1,4 @@
-"""A network that chooses actions, and learns from the rewards that they bring, now or later."""
+"""A network that chooses actions and learns from the rewards that they bring, now or later."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Choice(DrawnSystem):
     with r_t the reward of the action of step t.
 
     The rule sees post.activity (p), post.choice (1 for the chosen action, 0 for the others),
-    post.deviation (choice − p, the gradient of log p_a to W x), pre.activity (x), and the scalar
-    reward, which is zero in the first `delay` steps. No error reaches the synapses.
+    post.deviation (choice − p, the gradient of log p_a with respect to W x), pre.activity (x), and
+    the scalar reward, which is zero in the first `delay` steps. No error reaches the synapses.
 
-    An example has the rewards that all actions would bring in this step, [action], of which only
-    that of the chosen action is used, and uniform noise in [0, 1), [1], which draws the action.
+    An example contains the reward that each action would bring in this step, [action], of which
+    only the chosen action's is used, and uniform noise in [0, 1), [1], which draws the action.
     Without noise, the most probable action is chosen. Drawn actions do not depend smoothly on the
-    weights, so the loss has no gradient to the coefficients of a rule.
+    weights, so the loss has no gradient with respect to a rule's coefficients.
 
     Attributes:
         widths: numbers of inputs and of actions.
@@ -65,7 +65,7 @@ class Choice(DrawnSystem):
 
         Raises:
             UserError: if a width or the delay is out of range, a name is unknown, the objective is
-                not one of rewards, or a value has a wrong type.
+                not "reward", or a value has the wrong type.
         """
         coerce(self)
         require(
@@ -91,7 +91,7 @@ class Choice(DrawnSystem):
 
     @property
     def carried(self) -> Mapping[str, int]:
-        """The rewards that are on their way, the next one first."""
+        """The pending rewards, the next one first."""
         return {"pending": self.delay} if self.delay else {}
 
     @cached_property
@@ -108,13 +108,13 @@ class Choice(DrawnSystem):
     def draw(
         self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> State:
-        """Return drawn weights; no reward is on its way."""
+        """Return drawn weights, with no reward pending."""
         return self._waiting(super().draw(episodes, generator, dtype))
 
     def complete(
         self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
     ) -> State:
-        """Return prescribed weights; no reward is on its way unless `initial` says so."""
+        """Return prescribed weights, with no reward pending unless `initial` has one."""
         begun = self._waiting(super().complete(initial, episodes, generator, dtype))
         given = {k: v for k, v in initial.carry.items() if k in begun.carry}
         return State(begun.matrices, {**begun.carry, **given})
@@ -142,14 +142,14 @@ class Choice(DrawnSystem):
         return Presented({"W": ends}, carry=carry)
 
     def output(self, view: View, inputs: Tensor) -> Tensor:
-        """Return W x, whose softmax are the probabilities of the actions."""
+        """Return W x, whose softmax gives the probabilities of the actions."""
         return view.matrices["W"].matmul(inputs)
 
     def with_feedback(self, feedback: str) -> Choice:
-        """Return the same system, whose only feedback is none.
+        """Return this system, whose only feedback is "none".
 
         Raises:
-            UserError: if another feedback is asked for.
+            UserError: if `feedback` is another one.
         """
         feedback_for(self.name, feedback)
         return self
@@ -170,7 +170,7 @@ class Choice(DrawnSystem):
 
 
 def _drawn(p: Tensor, noise: Tensor | None) -> Tensor:
-    """Return 1 for the action that uniform noise [episode, 1] draws, [episode, 1, action]."""
+    """Return the one-hot action that uniform noise [episode, 1] draws, [episode, 1, action]."""
     if noise is None:
         chosen = p.argmax(-1)
     else:

@@ -1,4 +1,4 @@
-"""Makes systems that choose actions, for `--system choice:delay=3`."""
+"""Make systems that choose actions, for `--system choice:delay=3`."""
 
 from __future__ import annotations
 

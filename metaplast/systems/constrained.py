@@ -18,11 +18,11 @@ from metaplast.terms.algebra import Signal, W
 
 @dataclass(frozen=True)
 class Constrained(Wrapped):
-    """A system whose forward weights that rules change stay in the set of a constraint.
+    """A system whose learned forward weights stay in the set of a constraint.
 
     Attributes:
-        system: what learns.
-        constraint: on its weights.
+        system: the system that learns.
+        constraint: the constraint on its weights.
     """
 
     constraint: WeightConstraint
@@ -50,7 +50,7 @@ class Constrained(Wrapped):
         return self.constraint.written
 
     def draw(self, episodes: int, generator: torch.Generator, dtype: torch.dtype) -> State:
-        """Return a fresh state; the system's own random numbers are brought into the limits."""
+        """Return a fresh state; weights that the system draws are moved within the limits."""
         return self._started(super().draw(episodes, generator, dtype), frozenset())
 
     def complete(
@@ -87,7 +87,7 @@ def constrained(system: System, weights: str) -> System:
     """Return a system whose weights are constrained, as written after `--weights`.
 
     Args:
-        system: what learns.
+        system: the system that learns.
         weights: name or name:argument of the constraint; with "none", the system is returned as
             it is.
 

@@ -3,12 +3,13 @@
     W ← P(W + ΔW),     P(V)_ij = min(max(V_ij, low_j), high_j)
 
 The bounds of a weight depend only on its column, that is on its presynaptic neuron, and never
-change. P is the projection onto the nearest allowed weights, and acts on each weight by itself. So
-the gradient is exact wherever no weight meets its bound exactly: it passes through the weights that
-P left as they were, and stops at the others.
+change. P is the projection onto the nearest allowed weights, and acts on each weight separately. So
+the gradient is exact wherever no weight lies exactly on its bound: it passes through the weights
+that P left unchanged, and stops at the others.
 
-Constrained are the matrices that rules change as forward weights (`algebra.W`). Backward weights
-are not: they carry errors, which have both signs, and the model does not say which cells do so.
+The constraint applies to the matrices that rules change as forward weights (`algebra.W`), not to
+backward weights: they carry errors, which have both signs, and the model does not say which cells
+do so.
 """
 
 from __future__ import annotations
@@ -69,16 +70,16 @@ class Limits:
         return torch.clamp(matrix, *self.tensors(matrix))
 
     def project_(self, matrix: Tensor) -> None:
-        """Replace a matrix by P of it, in place."""
+        """Apply P to a matrix in place."""
         matrix.clamp_(*self.tensors(matrix))
 
     def unchanged(self, matrix: Tensor) -> Tensor:
-        """Return where P changes nothing, [episode, row, column]: the derivative of P."""
+        """Return a mask of where P changes nothing, [episode, row, column]: the derivative of P."""
         low, high = self.tensors(matrix)
         return (matrix >= low) & (matrix <= high)
 
     def holds(self, matrix: Tensor) -> bool:
-        """Return whether no weight is outside; NaN, which follows a divergence, is not."""
+        """Return whether all weights are within the bounds; NaN, left by a divergence, counts."""
         low, high = (bound.double() for bound in self.tensors(matrix))
         room = (_ROOM * bound.abs().nan_to_num(posinf=0) for bound in (low, high))
         least, most = low - next(room), high + next(room)
@@ -98,7 +99,7 @@ class WeightConstraint(ABC):
         name: the text after `--weights`.
         summary: one line for `--help`.
         constrains: whether it restricts anything.
-        text: the constraint as the end of a sentence, for documents.
+        text: the constraint as a clause that ends a sentence, for documents.
         projection: Python statements that return P(W), for exported programs. They read W
             [post, pre] and `from_inputs`, whether its columns are inputs; {xp} is the array
             library, and {place} names a device if the library needs it. None if rules under this
@@ -118,20 +119,20 @@ class WeightConstraint(ABC):
     @property
     @abstractmethod
     def text(self) -> str:
-        """The constraint as the end of a sentence, such as "no weight is negative"."""
+        """The constraint as a clause that ends a sentence, such as "no weight is negative"."""
 
     @property
     def projection(self) -> tuple[str, ...] | None:
-        """Statements that return P(W), in lines; None if there are none."""
+        """Statements that return P(W), line by line; None if there are none."""
         return None
 
     @property
     def beginning(self) -> tuple[str, ...] | None:
-        """Statements that return a drawn W as it begins, in lines; None if there are none."""
+        """Statements that return the initial W from a drawn one, line by line; None if none."""
         return self.projection
 
     def configured(self, argument: str) -> WeightConstraint:
-        """Return the constraint written as `name:argument`; by default, there is no argument.
+        """Return the constraint written as `name:argument`; by default, it takes no argument.
 
         Raises:
             UserError: if it does not take this argument.
@@ -148,15 +149,15 @@ class WeightConstraint(ABC):
         """Return the bounds of a matrix.
 
         Args:
-            columns: number of its columns, which belong to presynaptic neurons or to inputs.
-            from_inputs: whether they are the inputs of the system.
+            columns: number of its columns, one for each presynaptic neuron or input.
+            from_inputs: whether the columns are the inputs of the system.
         """
 
     def start(self, drawn: Tensor, *, from_inputs: bool) -> Tensor:
-        """Return freshly drawn weights [episode, row, column] as they begin; by default P of them.
+        """Return the initial weights [episode, row, column] from drawn ones; by default P of them.
 
         Args:
-            drawn: as `--init` draws them.
+            drawn: the weights as `--init` draws them.
             from_inputs: as in `limits`.
         """
         return self.limits(drawn.shape[-1], from_inputs=from_inputs).project(drawn)
@@ -171,8 +172,8 @@ def get_constraint(text: str) -> WeightConstraint:
     """Return the constraint written as `name` or `name:argument`.
 
     Raises:
-        UserError: if there is no such constraint (suggests the nearest name), or it does not take
-            the argument.
+        UserError: if there is no such constraint (the message suggests the nearest name), or it
+            does not take the argument.
     """
     require(
         isinstance(text, str),

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def angle(a: Tensor, b: Tensor) -> Tensor:
-    """Return the angle between two vectors [episode, neuron] in degrees, 90 if one vanishes.
+    """Return the angle between two vectors [episode, neuron] in degrees, 90 if one is zero.
 
-    With unit vectors u and v it is 2 atan2(‖u − v‖, ‖u + v‖), accurate at all angles (Kahan 2006).
+    For unit vectors u and v, it is 2 atan2(‖u − v‖, ‖u + v‖), accurate at all angles (Kahan 2006).
     The cosine of a small angle is 1 up to rounding, so its acos would be noise.
     """
     norms = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)

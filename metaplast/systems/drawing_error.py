@@ -1,4 +1,4 @@
-"""The error of a drawing and what follows from it, differentiable: reward and gate of a reservoir.
+"""The error of a drawing, and a reservoir's reward and gate that follow from it; differentiable.
 
 The equations are in `metaplast.reservoirs.algorithm`.
 """
@@ -32,7 +32,7 @@ def drawing_error(
     """Return e = ‖h(z) − target‖² + Σ_j cost_j |movement_j|, [..., 1].
 
     Args:
-        task: from outputs to positions.
+        task: maps outputs to positions.
         costs: the cost of moving each output; () for none.
         z: [..., output].
         movement: ẑ, [..., output].
@@ -50,7 +50,7 @@ def filtered(mean: Tensor, value: Tensor, first: Tensor, memory: float) -> Tenso
 
 
 def reward(how: Algorithm, d: Tensor) -> Tensor:
-    """Return φ(d); its slope at 0, which is infinite, counts as 0."""
+    """Return φ(d); its slope at 0, which is infinite, is taken as 0."""
     size = d.abs()
     root = torch.where(size > 0, torch.where(size > 0, size, 1.0) ** 0.25, 0.0)
     worse = 0.0 if how.one_sided else -5.0

@@ -1,4 +1,4 @@
-"""Networks all of whose matrices are drawn in one way."""
+"""Networks whose matrices are all drawn in the same way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DrawnSystem(Network):
     def draw(
         self, episodes: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> State:
-        """Return freshly drawn matrices, W's first."""
+        """Return freshly drawn matrices in the order of `shapes`."""
         return State(self._draw(self.shapes, episodes, generator, dtype))
 
     def complete(

@@ -1,4 +1,4 @@
-"""A system whose synapses hold eligibilities."""
+"""A system whose synapses keep eligibilities."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from metaplast.terms.term import Term
 
 
 class _Place(NamedTuple):
-    """An eligibility at a group: its name among the carried vectors, what it collects, and the name
-    of log τ if that is learned."""
+    """An eligibility at a group.
+
+    `key` is its name among the carried vectors, `inner` the terms that it collects, and `log_tau`
+    the name of log τ among the carried vectors, if τ is learned.
+    """
 
     key: str
     group: str
@@ -32,14 +35,14 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Eligible(Wrapped):
-    """A system whose synapses hold eligibilities, which are carried from step to step.
+    """A system whose synapses keep eligibilities, which are carried from step to step.
 
     At each occurrence, E ← (1 − 1/τ) E + F, and terms read E after this; see
     `metaplast.terms.eligibility.eligible`. A matrix is carried as one long vector. The gradient
-    runs through it.
+    flows through it.
 
     Attributes:
-        system: what learns.
+        system: the system that learns.
         held: each eligibility with the names of the groups at which terms read it.
     """
 
@@ -76,7 +79,7 @@ class Eligible(Wrapped):
 
 
 def with_eligibilities(system: System, terms: Iterable[Term]) -> System:
-    """Return a system that holds the eligibilities of some terms, where they act."""
+    """Return a system that keeps the eligibilities of some terms, at the groups where they act."""
     places: dict[Eligibility, dict[str, None]] = {}
     for term in terms:
         served = [group.name for group in system.groups if group.serves(term)]

@@ -1,11 +1,11 @@
 """The interface of a feedback, the source of the hidden layers' errors.
 
-All feedbacks of all systems are in one registry. Each says which systems it serves, and a system
-refuses the others in one sentence (`feedback_for`).
+All feedbacks of all systems are in one registry. Each names the systems that it serves; for the
+other systems, `feedback_for` raises a `UserError`.
 
 In a fully connected stack, a feedback turns the signals of a forward pass and the output error e_L
-into the errors e_0 … e_L of all layers. All feedbacks except the direct one carry errors
-down layer by layer,
+into the errors e_0 … e_L of all layers. All feedbacks except the direct one carry errors down layer
+by layer,
 
     e_{ℓ-1} = (B_ℓ e_ℓ) ⊙ σ'(z_{ℓ-1}),     e_0 = (B_1 e_1) ⊙ σ'(x)   (the synthetic input error),
 
@@ -43,14 +43,14 @@ class ErrorPass:
 
     Attributes:
         weights: W_1 … W_L.
-        backward: the feedback's own matrices, with the shapes that it requested.
+        backward: the feedback's own matrices, with the shapes from `Feedback.shapes`.
         activities: y_0 … y_L, each [episode, sample, neuron].
         output_error: e_L, [episode, sample, neuron].
         activation: σ and σ' of the hidden layers.
         lowest: 0 if e_0 is needed, else 1.
-        objective_error: z_L → e_L, for feedbacks that also need it at other outputs; None if only
+        objective_error: z_L → e_L, for feedbacks that also need e_L at other outputs; None if only
             the loss of this output is known.
-        nets: z_1 … z_L, each [episode, sample, neuron]; empty if they are not known.
+        nets: z_1 … z_L, each [episode, sample, neuron]; empty if not known.
     """
 
     weights: Sequence[Operator]
@@ -80,7 +80,7 @@ class ErrorPass:
         """Return e_L at another output z_L, [episode, sample, neuron].
 
         Raises:
-            UserError: if the loss is known at one output only.
+            UserError: if the loss is known at only one output.
         """
         if self.objective_error is None:
             raise UserError(
@@ -91,7 +91,7 @@ class ErrorPass:
         return self.objective_error(output)
 
     def filled(self, errors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return e_0 … e_L, zeros below the lowest."""
+        """Return e_0 … e_L from the errors of the lowest layer and above, with zeros below it."""
         below = [torch.zeros_like(y) for y in self.activities[: self.lowest]]
         return (*below, *errors)
 
@@ -113,8 +113,8 @@ class Feedback(ABC):
 
     Laws of every feedback:
 
-    - errors depend on the matrices only through products, and the error of the
-      output is `output_error`, or the error at the output that relaxed activities predict;
+    - errors depend on the matrices only through products, and the error of the output is
+      `output_error`, or the error at the output that relaxed activities predict;
     - `errors` changes nothing, and no gradient flows through what the feedback holds constant.
 
     Attributes:
@@ -122,7 +122,7 @@ class Feedback(ABC):
         summary: one line for `--help`.
         systems: names of the systems that it serves.
         is_plastic: whether backward terms may change its matrices.
-        offers: further kinds of signals that terms may read on both sides of a matrix.
+        offers: other kinds of signals that terms may read, on both sides of a matrix.
         kernel: how the fused engine carries errors: "own" through the feedback's own matrices,
             "direct" through its own matrices straight from the output, "signed", "symmetric" or
             "detached"; None if only other engines support this feedback.
@@ -152,11 +152,11 @@ class Feedback(ABC):
 
     @property
     def relaxation(self) -> Relaxation | None:
-        """How activities relax before the errors are read, for programs; None if they do not."""
+        """How activities relax before the errors are read, for exported programs; None if not."""
         return None
 
     def configured(self, argument: str) -> Feedback:
-        """Return the feedback written as `name:argument`; by default, there is no argument.
+        """Return the feedback written as `name:argument`; by default, it takes no argument.
 
         Raises:
             UserError: if it does not take this argument.
@@ -169,7 +169,7 @@ class Feedback(ABC):
         return self
 
     def shapes(self, widths: Sequence[int]) -> tuple[Shape, ...]:
-        """Return the shapes of its own matrices, lowest layer first; by default those of W_ℓᵀ."""
+        """Return the shapes of its own matrices, lowest layer first; by default, those of W_ℓᵀ."""
         return tuple(itertools.pairwise(widths))
 
     @abstractmethod
@@ -195,28 +195,28 @@ class Passage(NamedTuple):
 class ChainFeedback(Feedback):
     """Errors carried down layer by layer through B_ℓ, and back in time in a recurrent network.
 
-    A subclass says what B_ℓ is (`passage`), or computes B_ℓ e_ℓ itself (`below`). Only with the
-    first can a recurrent network carry errors through all time steps in one operation.
+    A subclass returns B_ℓ (`passage`), or computes B_ℓ e_ℓ itself (`below`). Only with `passage`
+    can a recurrent network carry errors through all time steps in one operation.
 
     Attributes:
-        reach: over how many time steps a recurrent network carries an error back; None for all.
+        reach: through how many time steps a recurrent network carries an error back; None for all.
     """
 
     systems: ClassVar[tuple[str, ...]] = (STACK, "recurrent")
     reach: int | None = None
 
     def __init_subclass__(cls) -> None:
-        """Check that a subclass says how errors go down.
+        """Check that a subclass defines how errors are carried down.
 
         Raises:
-            TypeError: if it does not.
+            TypeError: if it defines neither `passage` nor `below`.
         """
         super().__init_subclass__()
         if cls.below is ChainFeedback.below and cls.passage is ChainFeedback.passage:
             raise TypeError(f"the feedback {cls.__name__} defines neither passage nor below")
 
     def passage(self, layer: int, given: ErrorPass) -> Passage | None:
-        """Return B_ℓ for ℓ = layer + 1; None if it is no matrix, or `below` does more."""
+        """Return B_ℓ for ℓ = layer + 1; None if it is not a matrix, or `below` does more."""
         return None
 
     def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
@@ -227,7 +227,7 @@ class ChainFeedback(Feedback):
 
     @property
     def is_linear(self) -> bool:
-        """Whether `passage` says all: `below` is not another one."""
+        """Whether errors are only multiplied by `passage`: `below` is not overridden."""
         return type(self).below is ChainFeedback.below
 
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
@@ -247,8 +247,8 @@ def get_feedback(text: str) -> Feedback:
     """Return the feedback written as `name` or `name:argument`.
 
     Raises:
-        UserError: if there is no such feedback (suggests the nearest name), or it does not take the
-            argument.
+        UserError: if there is no such feedback (the message suggests the nearest name), or it does
+            not take the argument.
     """
     name, colon, argument = text.partition(":")
     found = lookup("feedback", name, all_feedbacks())
@@ -269,14 +269,14 @@ def serving(system: str) -> tuple[str, ...]:
 
 
 def feedback_for(system: str, text: str) -> Feedback:
-    """Return the feedback written as `name` or `name:argument` if it serves a system.
+    """Return the feedback written as `name` or `name:argument`, if it serves a system.
 
     Args:
         system: name of the system.
         text: the feedback.
 
     Raises:
-        UserError: as `get_feedback`, or if the feedback does not serve the system.
+        UserError: as in `get_feedback`, or if the feedback does not serve the system.
     """
     found = get_feedback(text)
     names = serving(system)

@@ -35,7 +35,7 @@ OFFERED = frozenset(
 
 @dataclass(frozen=True)
 class FixedPoint(Network):
-    """A recurrent network that learns from its fixed points; only W learns.
+    """A recurrent network that learns at its fixed points; only W learns.
 
         r ← r + η (−r + f(W r + W_x x))  from r = 0 until max_i |f(W r + W_x x) − r|_i ≤ tolerance,
         z = R r,      e = (I − G Wᵀ)⁻¹ G ∇,      ∇ = Rᵀ ∂loss/∂z,     G = diag f′.
@@ -48,8 +48,8 @@ class FixedPoint(Network):
 
     An example is an input [episode, feature], or a mini-batch [episode, sample, feature] with a
     target for each sample; the change is then the mean over samples. A sample that does not settle
-    is skipped: all its signals, ones included, are 0, and its output is 0. It is counted
-    (`metaplast.base.notices`).
+    is skipped: all its signals, ones included, are 0, and so is its output. Skipped samples are
+    counted (`metaplast.base.notices`).
 
     Attributes:
         widths: inputs, neurons, outputs.
@@ -62,9 +62,9 @@ class FixedPoint(Network):
             of I: each output is one neuron's rate.
         batch: support examples that one step learns together, as a mini-batch.
         rate: η of the relaxation.
-        steps: steps after which a sample counts as one that does not settle.
-        tolerance: the tolerance of the relaxation, relative to rates above 1, and of iterative
-            solvers.
+        steps: most steps of the relaxation; a sample that still moves then does not settle.
+        tolerance: the tolerance of the relaxation (relative to the largest rate if that is above 1)
+            and of iterative solvers.
         solver: the solver of the implicit errors and gradients: "dense" or "gmres".
     """
 
@@ -92,7 +92,7 @@ class FixedPoint(Network):
         """Check every field.
 
         Raises:
-            UserError: if one is of a wrong type or out of range, or a name is unknown.
+            UserError: if one has the wrong type or is out of range, or a name is unknown.
         """
         coerce(self)
         require_valid(self)
@@ -141,7 +141,7 @@ class FixedPoint(Network):
         least = 4 * torch.finfo(dtype).eps
         require(
             self.tolerance >= least,
-            f"{str(dtype).removeprefix('torch.')} resolves tolerances from {least:.1g} on, got "
+            f"{str(dtype).removeprefix('torch.')} resolves tolerances from {least:.1g} up, got "
             f"{self.tolerance:g}; write tolerance=1e-6, or use --dtype float64.",
         )
         matrices = {}
@@ -177,7 +177,7 @@ class FixedPoint(Network):
         return self._read(view, self.at_rest(view, inputs).rates)
 
     def relaxed(self, view: View, inputs: Tensor) -> Relaxed:
-        """Return the end of the relaxation for inputs [episode, sample, feature], no gradient."""
+        """Return the end of the relaxation of inputs [episode, sample, feature]; no gradient."""
         with torch.no_grad():
             return self._relaxed(view.matrices["W"], self._drive(view, inputs))
 
@@ -202,7 +202,7 @@ class FixedPoint(Network):
             SOLVERS[self.solver], self.tolerance,
         )  # fmt: skip
         rates = f.apply(p + drive)
-        # A matrix that is not finite has no meaning left: what depends on it is not finite either.
+        # If W is not finite, the episode has diverged: the signals must not be finite either.
         alive = torch.isfinite(operator.constant.sum((1, 2)))[:, None, None]
         mask = torch.where(exists, 1.0, torch.where(alive, 0.0, math.nan)).to(rates.dtype)
         return AtRest(rates * mask, f.derivative(rates), mask)
@@ -219,7 +219,7 @@ class FixedPoint(Network):
         return torch.where(end.settled[..., None], end.rates @ operator.constant.mT, math.nan)
 
     def _named(self, operator: Operator, end: Relaxed) -> str:
-        """Return which sample is the first that did not settle, in words."""
+        """Return a description of the first sample that did not settle."""
         episode, sample = (int(i) for i in (~end.settled).nonzero()[0])
         matrix = operator.constant[episode]
         radius = math.nan
@@ -263,7 +263,7 @@ class FixedPoint(Network):
 
     @property
     def description(self) -> str:
-        """Widths, activation and the start of W."""
+        """Widths, activation and initial gain."""
         return (
             f"{self.name} {'-'.join(map(str, self.widths))}, {self.activation}, gain {self.gain:g}"
         )

@@ -1,4 +1,4 @@
-"""Makes fixed-point networks for `--system fixed-point:gain=0.5,solver=gmres`."""
+"""Make fixed-point networks for `--system fixed-point:gain=0.5,solver=gmres`."""
 
 from __future__ import annotations
 

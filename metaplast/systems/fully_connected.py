@@ -46,8 +46,8 @@ class FullyConnected(DrawnSystem):
 
         z_ℓ = W_ℓ y_{ℓ-1},   y_ℓ = σ(z_ℓ) in hidden layers,   y_L given by the objective.
 
-    Its errors e_0 … e_L come from a feedback. Terms read y, e and whatever else the feedback offers
-    on both sides of W_ℓ and, if the feedback is plastic, of B_ℓ.
+    Its errors e_0 … e_L come from a feedback. Terms read y, e and the feedback's other signals on
+    both sides of W_ℓ and, if the feedback is plastic, of B_ℓ.
 
     Attributes:
         widths: n_0 (inputs), hidden widths, n_L (outputs).
@@ -70,8 +70,8 @@ class FullyConnected(DrawnSystem):
         """Check every field.
 
         Raises:
-            UserError: if there is no layer, a width is below 1, a name is unknown, or a value has a
-                wrong type.
+            UserError: if there is no layer, a width is below 1, a name is unknown, or a value has
+                the wrong type.
         """
         coerce(self)
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -176,7 +176,7 @@ class FullyConnected(DrawnSystem):
             output_error: e_L, [episode, sample, output]; or the function z_L → e_L, which some
                 feedbacks need.
             reads: the signals that the terms read.
-            weight: of each sample: 1 for a sum of their changes, 1/n for the mean.
+            weight: the weight of each sample: 1 for a sum of their changes, 1/n for the mean.
         """
         # Only terms need the synthetic input error; it is skipped if none reads it.
         others = {pre.signal(kind) for kind in self.feedback.offers}
@@ -200,7 +200,7 @@ class FullyConnected(DrawnSystem):
         output_error: Tensor | Callable[[Tensor], Tensor],
         lowest: int,
     ) -> ErrorPass:
-        """Return what a feedback is given."""
+        """Return the inputs of the feedback."""
         if isinstance(output_error, Tensor):
             error, error_at = output_error, None
         else:
@@ -218,7 +218,7 @@ class FullyConnected(DrawnSystem):
         where e^BP uses the same activities with B replaced by Wᵀ (Shervani-Tabar & Rosenbaum 2023).
 
         Returns:
-            [episode, layer]; 90 if an error vanishes.
+            [episode, layer]; 90 if an error is zero.
         """
         forward = self.forward(view.weights, query.input)
         given = self._pass(view, forward, self.error_of(query.target), 1)

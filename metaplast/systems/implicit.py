@@ -5,8 +5,8 @@ The gradient of a fixed point does not pass through the relaxation. With s = ∂
     dp = M (s ⊙ dp) + dv,        v̄ = (I − diag(s) Mᵀ)⁻¹ p̄,
 
 where dv is the change of the product M u at a fixed p, and a bar denotes a gradient. So a fixed
-point counts as one product, whose gradient is v̄. A step keeps this product, so the way back does
-not relax again.
+point counts as one product, whose gradient is v̄. A step keeps this product, so the backward sweep
+does not relax again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from metaplast.terms.operator import Operator
 
-# Steps between two checks of the residual; a check costs as much as a step.
+# Steps from one check of the residual to the next; a check costs as much as a step.
 CHECKED = 5
-# Most numbers in the matrices that the dense solver factorises at once.
+# Most numbers in the matrices that the dense solver factorises together.
 _AT_ONCE = 2**24
 
 # slope [episode, sample, neuron], matrix [episode, neuron, neuron], right side, tolerance → x.
@@ -35,7 +35,7 @@ class Relaxed(NamedTuple):
 
     Attributes:
         rates: r, [episode, sample, neuron].
-        steps: how many were taken, a multiple of `CHECKED`, [episode, sample].
+        steps: how many steps were taken, a multiple of `CHECKED`, [episode, sample].
         residual: max_i |f(W r + d)_i − r_i| / max(1, max_i |r_i|), [episode, sample].
         settled: whether the residual is within the tolerance, [episode, sample].
     """
@@ -67,17 +67,17 @@ def relax(
     tolerance: float,
     most: int,
 ) -> Relaxed:
-    """Return r after r ← r + η (−r + f(W r + d)) from r = 0, each sample until it settles.
+    """Iterate r ← r + η (−r + f(W r + d)) from r = 0, each sample until it settles.
 
     A sample stops when it has settled, so its result does not depend on the others.
 
     Args:
-        f: elementwise.
+        f: the activation, elementwise.
         matrix: W, [episode, neuron, neuron].
         drive: d, [episode, sample, neuron].
         rate: η.
         tolerance: the tolerance of the residual.
-        most: steps after which a sample counts as not settled.
+        most: number of steps after which a sample counts as not settled.
     """
     right, step = matrix.mT, 0
     r = torch.zeros_like(drive)
@@ -96,7 +96,7 @@ def relax(
             return whole.replaced(at, now)
         count = int(moving.sum(1).max())
         if 2 * count <= moving.shape[1]:
-            # Most have settled: only the others go on.
+            # If at least half have settled, continue with only the others.
             whole = whole.replaced(at, now)
             chosen = moving.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
             now, at = now.at(chosen), at.gather(1, chosen)
@@ -133,7 +133,7 @@ def fixed_point(
     Args:
         operator: M, [episode, neuron, neuron].
         value: p, [episode, sample, neuron]; a row of NaN marks a sample without one.
-        u: p → u; everything else that it depends on gets its gradient too.
+        u: p → u, a function of autograd; other tensors that it uses receive their gradients, too.
         slope: ∂u/∂p at the fixed point, elementwise, held constant.
         solver: the solver of the linear system.
         tolerance: the tolerance of an iterative solver.
@@ -172,7 +172,7 @@ class _Settled(torch.autograd.Function):
 def dense(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Tensor:  # noqa: ARG001
     """Return x with x − s ⊙ Mᵀ x = b, by a factorisation for every sample.
 
-    A singular system gives numbers that are not finite, and no error.
+    For a singular system, the result is not finite; no error is raised.
     """
     neurons = matrix.shape[-1]
     eye = torch.eye(neurons, dtype=matrix.dtype, device=matrix.device)
@@ -187,8 +187,8 @@ def dense(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
 def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Tensor:
     """Return x with x − s ⊙ Mᵀ x = b, by GMRES without restarts; it needs only products with M.
 
-    A sample stops when ‖b − A x‖ ≤ tolerance · ‖b‖, or after as many steps as there are neurons,
-    when x is exact up to rounding.
+    With A = I − diag(s) Mᵀ, a sample stops when ‖b − A x‖ ≤ tolerance · ‖b‖, or after as many steps
+    as there are neurons, when x is exact up to rounding.
     """
     size = right.norm(dim=-1)
     tiny = torch.finfo(right.dtype).tiny
@@ -214,13 +214,13 @@ def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
         going = rest[-1].abs() > tolerance * size
         if not going.any():
             break
-        # A converged sample gets no further directions, so its result depends on no other sample.
+        # A converged sample gets no more directions, so its result does not depend on the others.
         basis.append(torch.where(going[..., None], w / last.clamp(min=tiny)[..., None], 0.0))
     return _combined(basis, diagonal, rest)
 
 
 def _orthogonal(w: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the components of w along a basis [.., k, neuron], and the rest of w."""
+    """Return the components of w along a basis [..., k, neuron], and the rest of w."""
     total = torch.zeros_like(basis[..., 0])
     # Twice is enough for orthogonality up to rounding.
     for _ in range(2):
@@ -231,7 +231,7 @@ def _orthogonal(w: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _combined(basis: list[Tensor], columns: list[list[Tensor]], rest: list[Tensor]) -> Tensor:
-    """Return Σ y_k basis_k with R y = g, R the upper triangle given by its columns."""
+    """Return Σ_k y_k basis_k, where R y = `rest`; R is upper triangular, given by its columns."""
     count = len(columns)
     weights: list[Tensor] = [torch.zeros_like(rest[0])] * count
     for k in reversed(range(count)):

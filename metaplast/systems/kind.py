@@ -1,4 +1,4 @@
-"""Kinds of systems: their names for `--system`, and how each makes a system for a data set."""
+"""Kinds of systems: their names for `--system`, and how each kind makes a system for a data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT = "fully-connected"
 
 @dataclass(frozen=True)
 class SystemRequest:
-    """The request to a kind of system; each kind reads the fields that it needs.
+    """The settings from which a kind makes a system; each kind reads the fields that it needs.
 
     Attributes:
         inputs: length of an input's last axis.
@@ -30,7 +30,7 @@ class SystemRequest:
         feedback: name of the feedback.
         objective: name of the objective.
         argument: the text after the colon in `--system name:argument`.
-        timing: the timing of sequences; None if inputs are vectors, or not known yet.
+        timing: the timing of sequences; None if inputs are vectors, or if it is not known yet.
     """
 
     inputs: int
@@ -50,6 +50,7 @@ class SystemKind(ABC):
     Attributes:
         name: the text after `--system`.
         summary: one line for `--help`.
+        aliases: other names accepted on input.
         reads_sequences: whether its systems read sequences instead of vectors.
         defaults: settings whose defaults differ from those of the default system, by name.
     """
@@ -78,7 +79,7 @@ def get_system(text: str) -> tuple[SystemKind, str]:
     """Return the kind written as `name` or `name:argument`, and the argument.
 
     Raises:
-        UserError: if there is no kind with that name; suggests the nearest.
+        UserError: if there is no kind with that name; the message suggests the nearest.
     """
     require(
         isinstance(text, str),

@@ -1,9 +1,9 @@
 """Labels: a class as a whole number in range, or a vector of class probabilities.
 
 A whole number is a Python or NumPy integer, or an integer tensor or array, signed or not.
-Probabilities are not negative and sum to 1, with one for each class; a one-hot vector of whole
-numbers counts as probabilities. Everything else is refused: a float (which may be a loss), a bool,
-None, a function.
+Probabilities are one number for each class, not negative, with a sum of 1; a one-hot vector of
+whole numbers counts as probabilities. Everything else is refused: a float (which may be a loss), a
+bool, None, a function.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def class_targets(
     Args:
         labels: whole numbers of `shape` (a single one may have any shape), or probabilities
             [*shape, class].
-        classes: how many there are.
+        classes: the number of classes.
         shape: () for one example, (n,) for n examples.
         what: the name of the labels in errors.
         device: the device of the result.
@@ -53,12 +53,12 @@ def class_targets(
         [*shape] int64, or [*shape, class] in `dtype`.
 
     Raises:
-        UserError: if they are of any other kind, out of range, or not valid probabilities.
+        UserError: if they are anything else, out of range, or not valid probabilities.
     """
     shape = tuple(shape)
     expected = _expected(what, classes, shape)
     values = _numbers(labels, expected)
-    # A vector of one whole number is read as an index: of one class, only an index can be wrong.
+    # With one class, a vector of one whole number is read as an index: only an index can be wrong.
     is_rows = tuple(values.shape) == (*shape, classes) and (
         values.is_floating_point() or classes > 1 or bool(shape)
     )
@@ -74,7 +74,7 @@ def class_targets(
 
 
 def _expected(what: str, classes: int, shape: tuple[int, ...]) -> str:
-    """Return what labels must be, as the first half of a sentence."""
+    """Return the first half of an error message: what labels must be."""
     if not shape:
         return f"{what} must be a whole number from 0 to {classes - 1}, or {classes} probabilities"
     return (
@@ -84,7 +84,7 @@ def _expected(what: str, classes: int, shape: tuple[int, ...]) -> str:
 
 
 def require_in_range(indices: Tensor, classes: int, what: str = "labels") -> None:
-    """Raise `UserError` unless all of some class indices are from 0 to classes − 1."""
+    """Raise `UserError` unless all class indices are from 0 to classes − 1."""
     if not indices.numel():
         return
     low, high = map(int, indices.aminmax())
@@ -124,7 +124,7 @@ def require_probabilities(
 
 
 def whole_numbers(labels: Tensor) -> Tensor | None:
-    """Return integer labels, signed or not, as int64; None if they are of another kind."""
+    """Return integer labels, signed or not, as int64; None if they are not integers."""
     if labels.dtype == torch.int64:
         return labels
     kind = labels.dtype
@@ -150,7 +150,7 @@ def _numbers(label: object, expected: str) -> Tensor:
 
 
 def read_numbers(label: Any) -> Tensor | None:
-    """Return numbers of any kind as a dense tensor; None for anything else, or if one is masked."""
+    """Return numbers of any kind as a tensor; None for anything else, or if one is masked."""
     if isinstance(label, Tensor):
         usable = label.layout == torch.strided and label.device.type != "meta"
         return label.detach() if usable else None
@@ -162,7 +162,7 @@ def read_numbers(label: Any) -> Tensor | None:
 
 
 def _array(label: Any) -> Tensor | None:
-    """Return a value that NumPy can convert to an array as a tensor; None if not of numbers."""
+    """Return anything that NumPy can convert to an array of numbers as a tensor; else None."""
     has_bools = isinstance(label, list | tuple) and any(map(_is_bool, _flat(label)))
     if has_bools or np.ma.is_masked(label):
         return None

@@ -26,7 +26,7 @@ class Base:
     """A module f at an input v, kept to compute f(v + d) − f(v) for several d.
 
     Args:
-        module: f; also a Sequential, whose modules are taken one after another.
+        module: f; the modules of a Sequential are taken one after another.
         given: v.
     """
 
@@ -53,7 +53,7 @@ def hooks(module: nn.Module) -> Iterator[object]:
     """Yield the hooks that may change a module's input or output."""
     yield from module._forward_hooks.values()
     for hook in module._forward_pre_hooks.values():
-        # These compute the module's weight, and leave the input alone.
+        # These compute the module's weight, and do not change the input.
         if not isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
             yield hook
 
@@ -65,7 +65,7 @@ def _parts(module: nn.Module) -> list[nn.Module]:
 
 
 def _subtracted(module: nn.Module, given: Tensor, moved: Tensor) -> Tensor:
-    """Subtract the two outputs: for every other module."""
+    """Subtract the two outputs; used for every module that is not in `DIFFERENCES`."""
     before, after = module(given.clone()), module(given + moved)
     found: Tensor = after - before
     return found

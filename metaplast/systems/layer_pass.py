@@ -38,10 +38,10 @@ class Layer:
             return LayerPass(self, leaf, self.module(leaf if clamped else leaf.clone()))
 
     def steady_at(self, given: Tensor) -> LayerPass:
-        """Return the same, for a layer that is called again in every sweep.
+        """Return the same as `at`, for a layer that is called again in every sweep.
 
         Raises:
-            UserError: if it draws random numbers, so that it is another function at each call.
+            UserError: if it draws random numbers, so that it differs from call to call.
         """
         is_lazy = any(map(nn.parameter.is_lazy, self.module.parameters()))
         before = _random_states(given.device)
@@ -55,7 +55,7 @@ class Layer:
         return found
 
     def base(self, given: Tensor) -> Base:
-        """Return how the layer's output changes when its input moves away from `given`."""
+        """Return the layer at `given`, ready to compute how its output changes with its input."""
         return Base(self.module, given.detach())
 
     @property
@@ -104,7 +104,7 @@ class LayerPass:
 
 @contextmanager
 def explained(what: str, mend: str) -> Iterator[None]:
-    """Turn an error of torch, in a user's module or loss, into a `UserError`."""
+    """Turn an error that torch raises in a user's module or loss into a `UserError`."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -122,8 +122,8 @@ def _random_states(device: torch.device) -> list[Tensor]:
 
 def _fixed(layer: Layer) -> UserError:
     return UserError(
-        f"{layer.name} cannot be differentiated: its output has no gradient to its input; replace "
-        f"it."
+        f"{layer.name} cannot be differentiated: its output has no gradient with respect to its "
+        f"input; replace it."
     )
 
 
@@ -135,12 +135,12 @@ def layers_of(model: object, *, repeated: bool) -> list[Layer]:
     """Return the layers of a plain `nn.Sequential`.
 
     Args:
-        model: the user's.
+        model: the user's model.
         repeated: whether every layer is called several times for one example.
 
     Raises:
-        UserError: if the model is not one, has no layer or nothing to train, or, with `repeated`, a
-            layer gives other values at each call.
+        UserError: if the model is not a plain `nn.Sequential`, has no layer or nothing to train,
+            or, with `repeated`, has a layer whose output differs from call to call.
     """
     require(
         isinstance(model, nn.Sequential)
@@ -180,7 +180,7 @@ def layers_of(model: object, *, repeated: bool) -> list[Layer]:
 
 
 def _changes(module: nn.Module) -> bool:
-    """Return whether a module gives other values, or changes its state, at each call."""
+    """Return whether a module's output or state changes from call to call."""
     if not module.training:
         return False
     if isinstance(module, parametrizations._SpectralNorm):

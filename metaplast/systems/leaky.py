@@ -1,4 +1,4 @@
-"""A recurrent network of leaky neurons, for rules that learn online: no error goes back in time."""
+"""A recurrent network of leaky neurons, for online rules: no error goes back in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HIDDEN = frozenset({post.activity, post.error, LESSON, SLOPE, pre.activity})
 
 
 class Path(NamedTuple):
-    """h_1 … h_T, what came before each, h_0 … h_{T−1}, and σ′, [episode, time, neuron] each."""
+    """The rates h_1 … h_T, those before, h_0 … h_{T−1}, and σ′; each [episode, time, neuron]."""
 
     activities: Tensor
     before: Tensor
@@ -52,7 +52,8 @@ class Leaky(SequenceNetwork):
 
     The first two offer post.activity, post.lesson, post.slope (σ′(u_t), or σ′(v_t)) and post.error
     (lesson · slope). "readout" offers the output's activity, and ε as post.error and as
-    post.output_error, which no other group has. What synapses remember begins anew with a sequence.
+    post.output_error, which no other group has. Traces and eligibilities restart with each
+    sequence.
 
     Attributes:
         widths: features of an input at one time step, neurons, outputs.
@@ -81,8 +82,8 @@ class Leaky(SequenceNetwork):
         """Check every field.
 
         Raises:
-            UserError: if a number is out of range, a name is unknown, the feedback does not serve,
-                or a value has a wrong type.
+            UserError: if a number is out of range, a name is unknown, the feedback does not serve
+                this system, or a value has the wrong type.
         """
         super().__post_init__()
         require(
@@ -130,7 +131,7 @@ class Leaky(SequenceNetwork):
         )
 
     def run(self, view: View, inputs: Tensor) -> Path:
-        """Return the signals of all time steps of sequences, [episode · sample, …].
+        """Return the signals of all time steps, each [episode, sample, time, neuron].
 
         Args:
             view: the matrices.
@@ -196,7 +197,7 @@ class Leaky(SequenceNetwork):
         })  # fmt: skip
 
     def _lesson(self, view: View, error: Tensor) -> Tensor:
-        """Return B ε, [episode, K, neuron]."""
+        """Return B ε at the K steps with an output, [episode, K, neuron]."""
         backward = [view.matrices[FEEDBACK]] if FEEDBACK in self.shapes else []
         given = ErrorPass([view.matrices["readout"]], backward, (), error, self.nonlinearity)
         return self.feedback.below(0, error, given)

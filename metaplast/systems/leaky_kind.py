@@ -1,4 +1,4 @@
-"""Makes networks of leaky neurons for `--system leaky:tau=10,leak=potential`."""
+"""Make networks of leaky neurons for `--system leaky:tau=10,leak=potential`."""
 
 from __future__ import annotations
 

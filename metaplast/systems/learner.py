@@ -83,10 +83,10 @@ class Learner:
 
     @property
     def network(self) -> FullyConnected:
-        """The system, if it is a fully connected stack; without the constraint on its weights.
+        """The system, which must be a fully connected stack, without its weight constraint.
 
         Raises:
-            UserError: if it is another system, or terms read traces.
+            UserError: if it is another system, or terms read traces, eligibilities or scalars.
         """
         system = unconstrained(self.system)
         require(
@@ -104,7 +104,7 @@ class Learner:
 
     @property
     def feedback_name(self) -> str:
-        """Name of the system's feedback; "" for a system that has none."""
+        """Name of the system's feedback; "" if it has none."""
         return feedback_name_of(self.system)
 
     @property
@@ -172,7 +172,7 @@ class Learner:
         """Return a fresh state for each of `episodes` episodes.
 
         Raises:
-            UserError: if the number is not at least 1.
+            UserError: if the number is below 1.
         """
         return self.system.draw(require_count(episodes, "episodes"), generator, dtype)
 
@@ -183,7 +183,7 @@ class Learner:
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> State:
-        """Return the state with which episodes start: prescribed, or freshly drawn.
+        """Return the state in which episodes start: prescribed, or freshly drawn.
 
         Matrices that `initial` lacks, such as the feedback's own, are drawn; matrices that the
         system does not have are left out.
@@ -193,7 +193,7 @@ class Learner:
         return self.system.complete(initial, episodes, generator, dtype)
 
     def changes(self, view: View, theta: Tensor, example: Examples) -> Step:
-        """Return the changes by one example; all signals are computed before any weight changes.
+        """Return the changes from one example; all signals are computed before any weight changes.
 
         Args:
             view: the state before the step.
@@ -203,7 +203,7 @@ class Learner:
         return self.changes_of(theta, self.system.present(view, example, self.reads))
 
     def changes_of(self, theta: Tensor, presented: Presented) -> Step:
-        """Return the changes by an example that the system has already presented."""
+        """Return the changes from an example that the system has already presented."""
         changes = {
             group.name: change(
                 self.plasticity(group), theta[:, group.site], presented.synapses[group.name]
@@ -231,9 +231,10 @@ class Learner:
         return State(matrices, step.carry)
 
     def _checked(self, examples: Examples, axes: int = 0) -> Examples:
-        """Return examples with targets as engines need them; `axes` come before a sample's own.
+        """Return examples with their targets in the objective's format.
 
-        Without `axes`, they are those of one step: 1, or 2 in a mini-batch.
+        The first `axes` axes number the samples; 0 stands for those of one step, which are 1, or 2
+        in a mini-batch.
         """
         inputs = examples.input
         if not axes:
@@ -246,11 +247,14 @@ class Learner:
         return examples._replace(target=targets)
 
     def updates(self, state: State, example: Examples) -> dict[str, Iterator[Tensor]]:
-        """Return the updates F by the terms on each group, computed one by one on demand.
+        """Return the updates F^k of the terms on each group, computed one by one on demand.
 
         Each is a full matrix, [episode, row, column], for the terms that act on the group's matrix
         (`acting`), in the order of `terms`. This is for diagnosis: it shares no code with the
         compiled terms.
+
+        Raises:
+            UserError: if the objective does not accept the targets.
         """
         example = self._checked(example)
         presented = self.system.present(View.of(state), example, self.reads)
@@ -268,7 +272,7 @@ class Learner:
         """
         objective, query = self.system.objective, self._checked(query, 2)
         output = self.system.output(View.of(state), query.input)
-        # With a target at each step, every step of a sequence counts as a sample.
+        # If each step has a target, every step of a sequence counts as a sample.
         last = 1 + len(self.system.target_shape)
         loss, score = objective.checked_quality(
             output.flatten(1, last), query.target.flatten(1, last)

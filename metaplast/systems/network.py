@@ -1,4 +1,4 @@
-"""What the systems that are networks of neurons have in common: widths, activation, objective."""
+"""The base of systems that are networks of neurons: widths, activation, objective."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Network(System):
     """A system that is a frozen dataclass with these fields, among others.
 
     Attributes:
-        widths: number of inputs, widths of the populations between, number of outputs.
-        activation: the activation of the neurons between, as `parse_activation` reads it.
+        widths: number of inputs, widths of the hidden populations, number of outputs.
+        activation: the activation of the hidden neurons, as `parse_activation` reads it.
         objective_name: the objective of the output.
     """
 
@@ -25,7 +25,7 @@ class Network(System):
     objective_name: str
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle only the fields: cached values contain functions, which do not pickle."""
+        """Copy and pickle only the fields: cached values hold functions that cannot be pickled."""
         own = fields(cast("Any", self))
         return type(self), tuple(getattr(self, field.name) for field in own)
 

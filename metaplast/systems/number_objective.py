@@ -30,7 +30,7 @@ class NumberObjective(Objective):
         device: torch.device | str = "cpu",
         online: bool = False,
     ) -> Tensor:
-        """Return vectors [*shape, neuron] of numbers in `dtype` whose squares it can hold.
+        """Return vectors [*shape, neuron] in `dtype`, small enough that it can hold their squares.
 
         The arguments are those of `Objective.targets`.
 

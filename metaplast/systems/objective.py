@@ -18,19 +18,19 @@ from metaplast.base.tensors import type_name
 
 OBJECTIVES = "metaplast.objectives"
 
-#: What samples have as targets: class indices or probabilities, or vectors of real numbers.
+#: The targets of samples: class indices or probabilities, or vectors of real numbers.
 TargetKind = Literal["classes", "numbers"]
 
 
 class Objective(ABC):
-    """A loss on a system's output, and a score of the output's quality.
+    """A loss of a system's output, and a score for the output's quality.
 
     Laws of every objective, checked by one test suite:
 
     - `error` is the gradient of `loss` with respect to the output, ∂loss/∂z, of each sample;
     - `loss`, `error` and `score` treat samples independently: they take no mean over samples;
     - the score is larger when the output is better;
-    - `least_score` is finite; its mean over an episode's samples is the lowest score that counts;
+    - `least_score` is finite; its mean over an episode's samples is the lowest score to be counted;
     - no method is random or depends on torch's global state.
 
     Shapes: output z [episode, sample, neuron], the net input of the last layer; a target is what
@@ -46,8 +46,8 @@ class Objective(ABC):
         best: the highest possible score; may be ∞.
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
         loss_unit: unit of the loss, such as "nats"; empty if it has none.
-        target_kind: "classes" or "numbers"; None if `targets` alone decides, and then no programs
-            can be written.
+        target_kind: "classes" or "numbers"; None if only `targets` decides, and then no programs
+            can be exported.
         activity_text: the output neurons' σ in a word, for documents and programs, which know how
             to compute "softmax" and "linear"; "" to print only the objective's name.
         loss_text: the loss in words, after "the error comes from"; "" to print only the name.
@@ -94,7 +94,7 @@ class Objective(ABC):
         """Return `error`.
 
         Raises:
-            UserError: if the method returned anything but a tensor like the output.
+            UserError: if the method returned anything but a tensor of the output's shape.
         """
         return self._checked("error", self.error(output, target), output.shape)
 
@@ -109,7 +109,7 @@ class Objective(ABC):
         return loss, self._checked("score", self.score(output, target), shape)
 
     def _checked(self, method: str, value: object, shape: torch.Size) -> Tensor:
-        """Return what a method returned, if it is a tensor of a shape."""
+        """Return `value`, a method's result, after checking that it is a tensor of this shape."""
         if isinstance(value, Tensor) and value.shape == shape:
             return value
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type_name(value)
@@ -119,7 +119,7 @@ class Objective(ABC):
         )
 
     def least_score(self, target: Tensor) -> Tensor:
-        """Return the least score that counts for each sample, [episode, sample]; finite.
+        """Return the lowest score to be counted for each sample, [episode, sample]; finite.
 
         A diverged episode gets this score, and no episode gets a lower one, so a mean over episodes
         is always finite. An objective whose `worst` is infinite must define this method.
@@ -129,12 +129,12 @@ class Objective(ABC):
         return torch.full(target.shape[:2], self.worst, dtype=torch.float32, device=target.device)
 
     def chance(self, outputs: int) -> float | None:
-        """Return the mean score of guesses for this number of outputs; None if it has none."""
+        """Return the mean score of guessing among this number of outputs; None if undefined."""
         return None
 
     @property
     def score_scale(self) -> ScoreScale:
-        """How the score is named, bounded and shown."""
+        """Name, limits and display of the score."""
         return ScoreScale(self.score_name, self.percent, self.worst, self.best)
 
     @property
@@ -160,10 +160,10 @@ class Objective(ABC):
             given: the user's targets: a tensor, an array or a number.
             shape: (), (episode,) or (episode, sample).
             neurons: number of outputs.
-            what: names them in errors.
+            what: their name in error messages.
             dtype: the dtype of the result, unless the targets are class indices.
             device: the device of the result.
-            online: whether they are learned one by one, so that every engine must support them.
+            online: whether they are targets of support examples, which every engine must support.
 
         Raises:
             UserError: if they are invalid for this objective.
@@ -179,7 +179,7 @@ class Objective(ABC):
             shape: () or (example,).
             neurons: number of outputs.
             like: gives dtype and device.
-            many: whether error messages use the plural.
+            many: whether error messages say "labels" or "targets".
 
         Raises:
             UserError: if they are invalid for this objective.
@@ -215,8 +215,8 @@ def get_objective(name: str) -> Objective:
     """Return the objective with this name or alias.
 
     Raises:
-        UserError: if there is no such objective; suggests the nearest name. Also if it has neither
-            a lowest score nor a `least_score`.
+        UserError: if there is no such objective (the message suggests the nearest name), or it has
+            neither a lowest score nor a `least_score`.
     """
     found = lookup("objective", name, all_objectives())
     require(

@@ -1,6 +1,6 @@
 """Predictive coding for any `nn.Sequential`: gradients for an ordinary torch optimizer.
 
-The same for the fully connected stack is `metaplast.systems.feedbacks.predictive_coding`.
+For the fully connected stack, see `metaplast.systems.feedbacks.predictive_coding`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Loss = Callable[[Tensor, Any], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class PredictiveCodingResult:
-    """What predictive coding found; the gradients are in `.grad` of the parameters.
+    """The result of predictive coding; the gradients are in `.grad` of the parameters.
 
     Attributes:
         loss: the loss of the forward pass.
@@ -66,7 +66,7 @@ def predictive_coding(
     last sweep, before v_ℓ moved. Strict takes it at the final v_{ℓ-1}, the others at v̂_{ℓ-1}.
 
     The result of strict depends on the scale of the loss: with the mean over a batch, ε is small
-    and the gradients are near those of backpropagation; with the sum, they are farther away.
+    and the gradients are close to those of backpropagation; with the sum, they differ more.
 
     Args:
         model: its modules are the layers.
@@ -79,9 +79,9 @@ def predictive_coding(
 
     Raises:
         UserError: if the model is not a plain `nn.Sequential` or has nothing to train; a layer
-            cannot be called, cannot be differentiated, or gives other values each time that strict
-            calls it; the loss cannot be computed, or is not a number that depends on the output; or
-            a setting is out of range.
+            cannot be called, cannot be differentiated, or, with strict, differs from call to call;
+            the loss cannot be computed, or is not a number that depends on the output; or a setting
+            is out of range.
     """
     settings = Relaxation(algorithm, eta, n)
     require_tensor(x, "x")
@@ -99,7 +99,7 @@ class _Given:
         self, layers: Sequence[Layer], loss: Loss, x: Tensor, y: Any, *, repeated: bool
     ) -> None:
         self.layers, self._loss = layers, loss
-        # A loss cannot keep a tensor of inference mode for its gradient.
+        # Autograd cannot save a tensor made in inference mode for the backward pass.
         self._y = y.clone() if isinstance(y, Tensor) and y.is_inference() else y
         self.passes = [layers[0].at(x, clamped=True)]
         for layer in layers[1:]:
@@ -109,7 +109,7 @@ class _Given:
         self.loss, self.error = self.error_at(self.output)
 
     def error_at(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of an output, and its gradient there."""
+        """Return the loss of an output, and its gradient with respect to the output."""
         leaf = output.clone().requires_grad_()
         with explained("the loss cannot be computed", "check it, and the targets y"):
             loss = self._loss(leaf, self._y)
@@ -130,7 +130,7 @@ class _Given:
     def result(
         self, errors: Sequence[Tensor], moved: Sequence[Tensor], passes: Sequence[LayerPass]
     ) -> PredictiveCodingResult:
-        """Add the gradients of the parameters at `passes`, and return what was found."""
+        """Add the gradients of the parameters at `passes`, and return the result."""
         for layer, error in zip(passes, errors, strict=True):
             layer.add_gradients(error)
         hidden = [p.output + d for p, d in zip(self.passes, moved, strict=False)]

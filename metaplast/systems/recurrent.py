@@ -1,4 +1,4 @@
-"""The recurrent network: it reads a sequence, and errors come back through time by a feedback."""
+"""The recurrent network, which reads a sequence; a feedback carries errors back through time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Recurrent(SequenceNetwork):
         z_{t+1} = W_h σ(z_t) + W_x x_{t+1},   z_1 = W_x x_1,   output W_o σ(z_T), or W_o σ(z_t)
                                                                at every step.
 
-    Its errors come from a feedback, through time:
+    Its errors come from a feedback and go back through time:
 
         e_t = (B_o ε_t + B_h e_{t+1}) ⊙ σ'(z_t),
 
@@ -77,8 +77,8 @@ class Recurrent(SequenceNetwork):
         """Check every field.
 
         Raises:
-            UserError: if a width is out of range, a name is unknown, the feedback serves no
-                recurrent network, or a value has a wrong type.
+            UserError: if a width is out of range, a name is unknown, the feedback does not serve
+                recurrent networks, or a value has the wrong type.
         """
         super().__post_init__()
         object.__setattr__(self, "feedback_name", self.feedback.written)
@@ -108,7 +108,7 @@ class Recurrent(SequenceNetwork):
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """W_x, W_h and W_o, and the matrices of a plastic feedback, which share their sites."""
+        """W_x, W_h and W_o, and the matrices of a plastic feedback, which share the sites."""
         kinds = ((W, ""), (B, FEEDBACK)) if self.feedback.is_plastic else ((W, ""),)
         return tuple(
             Group(site + end, matrix, index, OFFERED[site], from_inputs=site + end == "input")
@@ -130,7 +130,7 @@ class Recurrent(SequenceNetwork):
         return self._looped(view, frames) if scanned is None else scanned
 
     def _scanned(self, view: View, frames: Tensor) -> Trajectory | None:
-        """Return the signals from one operation over all steps, or None if it must be a loop."""
+        """Return the signals from one operation over all steps, or None if a loop is needed."""
         sigma, show, time = self.nonlinearity.scanned, self.timing.show, self.timing.time
         if not serves(sigma, frames):
             return None
@@ -163,7 +163,7 @@ class Recurrent(SequenceNetwork):
         return output.transpose(1, 2) if self.timing.each else output[:, 0]
 
     def _read(self, view: View, path: Trajectory) -> tuple[Tensor, Tensor]:
-        """Return σ(z) at the read steps, and W_o σ(z), [episode, K, sample, neuron]."""
+        """Return σ(z) at the K steps with an output, and W_o σ(z), [episode, K, sample, neuron]."""
         read = path.activities if self.timing.each else path.activities[:, -1:]
         output = view.matrices["readout"].matmul(read.flatten(1, 2))
         return read, split(output, *read.shape[1:3])
@@ -174,7 +174,7 @@ class Recurrent(SequenceNetwork):
         Args:
             view: the matrices.
             path: the signals of the run.
-            target: [episode, sample, …], with an axis of T steps next if every step has a target.
+            target: [episode, sample, …], or [episode, sample, time, …] if every step has a target.
         """
         activities, output = self._read(view, path)
         target = target.transpose(1, 2) if self.timing.each else target[:, None]
@@ -235,9 +235,9 @@ class Recurrent(SequenceNetwork):
         )
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
-        """Return the angle between the feedback's errors and those of BPTT, [episode, 1].
+        """Return the angle between the feedback's errors and those of BPTT, deg, [episode, 1].
 
-        It is taken between the means over the queries of e_1 … e_T, as one vector.
+        Each side is the mean over the queries of e_1 … e_T, taken as one vector.
         """
         path = self.run(view, query.input)
         means = [

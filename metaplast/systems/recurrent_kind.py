@@ -1,4 +1,4 @@
-"""Makes recurrent networks for `--system recurrent`."""
+"""Make recurrent networks for `--system recurrent`."""
 
 from __future__ import annotations
 

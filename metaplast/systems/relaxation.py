@@ -68,7 +68,7 @@ class Relaxation:
         """Return the settings written as `VARIANT,eta=NUMBER,n=NUMBER`; the numbers may be omitted.
 
         Raises:
-            UserError: if something in it is unknown, occurs twice, or is out of range.
+            UserError: if the variant or a setting is unknown, occurs twice, or is out of range.
         """
         variant, *options = text.split(",")
         found = cls(variant.strip())
@@ -98,7 +98,7 @@ def _is_number(value: object) -> bool:
 
 
 def _number(text: str, name: str) -> object:
-    """Return a number from text; other text is returned unchanged, to be refused."""
+    """Return a number from text; return other text unchanged, for `Relaxation` to refuse."""
     try:
         return _NUMBERS[name](text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Strict predictive coding in a fully connected stack, all its sweeps as one operation."""
+"""Strict predictive coding in a fully connected stack, with all sweeps as one operation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _Found = tuple[list[Tensor], list[Tensor], list[Tensor]]
 def relaxed(given: ErrorPass, nets: Sequence[Tensor], settings: Relaxation) -> _Found | None:
     """Return ε_1 … ε_L, e_1 … e_L and v − v̂ of the hidden layers after the sweeps.
 
-    None if there are no compiled loops for this stack, tensor or objective.
+    Return None if there are no compiled loops for this stack, tensor or objective.
 
     Args:
-        given: the forward pass.
+        given: the inputs of the feedback.
         nets: z_1 … z_L.
-        settings: of the sweeps.
+        settings: the settings of the sweeps.
     """
     error, higher = given.objective_error, given.weights[1:]
     if not isinstance(error, ErrorAt) or type(error.objective) not in _SERVED or not higher:
@@ -63,7 +63,7 @@ def relaxed(given: ErrorPass, nets: Sequence[Tensor], settings: Relaxation) -> _
 
 
 def _layers(vectors: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """Return the parts of vectors that belong to the layers; the last may be missing."""
+    """Split vectors into the parts of the layers; the last layer's part may be missing."""
     whole = vectors.shape[-1] == sum(widths)
     return list(torch.split(vectors, list(widths if whole else widths[:-1]), -1))
 

@@ -1,4 +1,4 @@
-"""The factors of the reparameterised rules of fixed points: products with W, and no inverse."""
+"""The factors of the reparameterised rules at fixed points: products with W, without an inverse."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A reservoir with fixed recurrent weights, whose readouts learn from a reward.
 
-In each step, with z of the step before and noise ξ ~ U(−1, 1) that comes with the example,
+In each step, with z of the previous step and noise ξ ~ U(−1, 1) that comes with the example,
 
     x += (dt/τ)(−x + J r + Q z),   r = tanh x + 0.025 ξ_r,
     z_2 = W_2 r + b ξ_z,   z_1 = W_1 r,   z = z_1 + z_2,   e = ‖h(z) − target‖² + costs.
@@ -39,21 +39,22 @@ DECORRELATED = pre.signal("decorrelated")
 
 @dataclass(frozen=True)
 class Reservoir(System):
-    """A reservoir that learns to draw, one time step an example.
+    """A reservoir that learns to draw; each time step is one example.
 
     The exploration readout offers post.activity (z_2), post.deviation (z_2 − z̄_2), pre.activity (r)
     and the scalar reward φ(ē − e). The mastery readout offers post.activity (z_1), post.lesson (q),
     pre.activity (r), pre.decorrelated (k = P r) and the scalar consolidation, which is s c in every
     tenth step and 0 in the others.
 
-    An example has the position of the target, [2], and the noise ξ, [neuron + output]; without
-    noise there is no exploration. Its input is what Q is fed in the test, as teacher forcing: the
-    target for a pen, earlier outputs z for an arm. While it learns, the reservoir is fed its own z.
+    An example contains the position of the target, [2], and the noise ξ, [neuron + output]; without
+    noise there is no exploration. Its input is used only in the test, where it is fed to Q as
+    teacher forcing: the target for a pen, earlier outputs z for an arm. While the reservoir learns,
+    its own z is fed to Q.
 
     Attributes:
-        task: from outputs to positions.
-        algorithm: filters, noise, gate and costs; the rates λ and κ are coefficients of terms, and
-            only say here which readouts exist.
+        task: maps outputs to positions.
+        algorithm: filters, noise, gate and costs. The rates λ and κ are coefficients of terms; here
+            they only determine which readouts exist.
         dynamics: size and constants of the reservoir.
         mastery_every: steps from one update of P to the next.
     """
@@ -71,7 +72,7 @@ class Reservoir(System):
         """Check that costs fit the task.
 
         Raises:
-            UserError: if they do not, or mastery_every is below 1.
+            UserError: if they do not, or `mastery_every` is below 1.
         """
         costs = len(self.algorithm.costs)
         require(
@@ -95,7 +96,7 @@ class Reservoir(System):
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, int]]:
-        """Readouts, then P if there is mastery, then J and Q, which stay."""
+        """Readouts, then P if there is mastery, then J and Q, which never change."""
         n, k = self.dynamics.neurons, self.task.outputs
         own = dict.fromkeys(self.own, (n, n))
         return dict.fromkeys(self._readouts, (k, n)) | own | {"J": (n, n), "Q": (n, k)}
@@ -133,12 +134,12 @@ class Reservoir(System):
 
     @property
     def inputs(self) -> int:
-        """Length of what Q is fed in the test."""
+        """Length of the vector that is fed to Q in the test."""
         return self.task.outputs
 
     @property
     def outputs(self) -> int:
-        """A position in the plane."""
+        """2, a position in the plane."""
         return 2
 
     def draw(
@@ -160,7 +161,7 @@ class Reservoir(System):
         return self.start(J, 2 * uniform(n, self.task.outputs) - 1, uniform(n) - 0.5)
 
     def start(self, J: Tensor, Q: Tensor, x: Tensor) -> State:
-        """Return the state before the first step of given reservoirs.
+        """Return the state of given reservoirs before the first step.
 
         Args:
             J: [episode, neuron, neuron].
@@ -184,7 +185,7 @@ class Reservoir(System):
         self, episodes: int, steps: int, generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:  # fmt: skip
-        """Return ξ ~ U(−1, 1) for the examples of learning, [episode, step, neuron + output]."""
+        """Return ξ ~ U(−1, 1) for the support examples, [episode, step, neuron + output]."""
         shape = (episodes, steps, self.dynamics.neurons + self.task.outputs)
         drawn = torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
         return 2 * drawn - 1
@@ -199,7 +200,7 @@ class Reservoir(System):
         return x + self.dynamics.leak * (drive - x)
 
     def _read(self, view: View, name: str, r: Tensor) -> Tensor:
-        """Return what a readout gives, [episode, 1, output]; 0 if there is none."""
+        """Return a readout's output, [episode, 1, output]; 0 if the readout does not exist."""
         if name in self._readouts:
             return view.matrices[name].matmul(r)
         return r.new_zeros(*r.shape[:-1], self.task.outputs)

@@ -1,4 +1,4 @@
-"""What networks of one recurrent layer share: three matrices, and the timing of their inputs."""
+"""The base of networks of one recurrent layer: three matrices, and the timing of their inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SequenceNetwork(DrawnSystem):
         """Check the fields that all such networks have.
 
         Raises:
-            UserError: if a width is out of range, a name is unknown, or a value has a wrong type.
+            UserError: if a width is out of range, a name is unknown, or a value has the wrong type.
         """
         coerce(self)
         require(

@@ -1,6 +1,6 @@
-"""Whether a system offers what terms read and change.
+"""Check that a system offers what terms read and change.
 
-A system that terms ask for traces, eligibilities or scalars is wrapped so that it offers these too.
+If terms read traces, eligibilities or scalars, the system is wrapped so that it offers these too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def require_served(system: System, terms: tuple[Term, ...]) -> None:
     """Check that a system offers what terms read and change.
 
     Raises:
-        UserError: if it has no matrix that backward terms may change, or lacks a signal.
+        UserError: if it has no matrix that backward terms can change, or lacks a signal.
     """
     _require_backward(system, terms)
     for term in terms:

@@ -46,7 +46,7 @@ def step(
         terms: the terms of the rule.
         theta: their coefficients.
         feedback: the source of the errors.
-        weights: as in `Rule.step`, like the other arguments.
+        weights: as in `Rule.step`, and so are the other arguments.
 
     Raises:
         UserError: if shapes do not match, or the target is invalid.

@@ -17,10 +17,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Everything that changes while a task is learned.
+    """A system's matrices, and the vectors that it carries from step to step.
 
     Attributes:
-        matrices: [episode, row, column], with the system's own names, in its own order.
+        matrices: each [episode, row, column], with the system's names, in its order.
         carry: vectors that the system carries from one step to the next, [episode, neuron]; most
             systems have none.
     """
@@ -88,7 +88,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A state whose matrices can only be multiplied with vectors, as signals need it."""
+    """A state whose matrices are operators: signals may only multiply them with vectors."""
 
     matrices: Mapping[str, Operator]
     carry: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The interface of a system: what learns, the signals at its synapses, and its output."""
+"""The interface of a system: its matrices, the signals at its synapses, and its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metaplast.terms.term import Term
 
 
 class Examples(NamedTuple):
-    """Inputs and targets: one step's example [episode, …], or a set of them [episode, sample, …].
+    """Inputs and targets: one step's example [episode, …], or several, [episode, sample, …].
 
     The fully connected stack takes inputs [..., neuron]; the objective determines the targets.
     `noise` is for systems that perturb themselves. It is drawn beforehand, so that a step can be
@@ -36,11 +36,11 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """A matrix that a rule changes, and what terms may read at its synapses.
+    """A matrix that a rule changes, and the signals that terms may read at its synapses.
 
     Attributes:
         name: the name of the matrix in `State.matrices`, such as "W1" or "recurrent".
-        matrix: the terms that change it: those on `algebra.W` or those on `algebra.B`.
+        matrix: `algebra.W` if forward terms change it, `algebra.B` if backward terms do.
         site: its row of θ; the forward and the backward matrix of a layer share one.
         offers: the signals that terms may read here. A term that reads others does not act on this
             matrix; at least one group must offer everything that it reads.
@@ -63,7 +63,7 @@ class Group:
         return ", ".join(sorted(read.written for read in (*self.offers, *scalars)))
 
     def missing(self, term: Term) -> tuple[str, ...]:
-        """Return what a term reads and the group does not offer, as users write it."""
+        """Return what a term reads but the group does not offer, as users write it."""
         scalars = map(Scalar, term.scalars - self.scalars)
         return tuple(sorted(read.written for read in (*(term.signals - self.offers), *scalars)))
 
@@ -88,11 +88,11 @@ class Presented:
 
 
 class System(ABC):
-    """What learns: matrices, the processing of an example, and the output.
+    """A model that learns: its matrices, how it processes an example, and its output.
 
     Laws of every system, checked by one test suite:
 
-    - a system is a frozen, hashable value, and equal systems behave the same;
+    - a system is a frozen, hashable value, and equal systems behave identically;
     - `present` and `output` use a matrix only through its `Operator`: products with vectors,
       `constant` for products without gradient, `tensor` only for dense formulas;
     - all signals are computed before any weight changes, and `present` changes nothing;
@@ -102,20 +102,20 @@ class System(ABC):
     - the synapses of a group hold every signal that is in `reads` and that the group offers, and
       every scalar that it offers.
 
-    Every engine except the fused one supports a system that obeys them, with exact gradients, and
-    memory that grows with the square root of the number of steps.
+    Every engine except the fused one supports a system that obeys these laws, with exact gradients;
+    in `batched`, memory grows with the square root of the number of steps.
 
     Attributes:
         name: the text after `--system`.
         summary: one line for `--help`.
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
-        traceable: whether torch can compile `present`: no step depends on the values of tensors.
+        traceable: whether torch can compile `present`, because no step depends on tensors' values.
         differentiable: whether the loss is a differentiable function of θ; it is not if the system
             draws actions.
         takes_batches: whether one step's example may be a mini-batch: an input [episode, sample, …]
             with a target for each sample, whose samples are occurrences of weight 1/samples.
-        batch: support examples that a source joins into the mini-batch of one step.
+        batch: number of support examples that a source joins into the mini-batch of one step.
     """
 
     name: str
@@ -153,7 +153,7 @@ class System(ABC):
 
     @property
     def limits(self) -> Mapping[str, Limits]:
-        """The bounds within which matrices stay, by name; of a `Constrained` system only."""
+        """The bounds of constrained matrices, by name; empty unless the system is `Constrained`."""
         return {}
 
     @property
@@ -207,7 +207,7 @@ class System(ABC):
         device: torch.device | str,
         online: bool = False,
     ) -> Tensor:
-        """Return targets as the objective has them, for `samples` (their axes) of this system.
+        """Return targets in the objective's format; `samples` are the axes that number the samples.
 
         The other arguments are those of `Objective.targets`.
 
@@ -226,7 +226,7 @@ class System(ABC):
     def complete(
         self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
     ) -> State:
-        """Return a prescribed state, with missing matrices drawn and unknown ones left out."""
+        """Return a prescribed state; missing matrices are drawn, unknown ones left out."""
         drawn = self.draw(episodes, generator, dtype)
         found = {**drawn.matrices, **initial.matrices}
         return State({name: found[name] for name in self.shapes}, {**drawn.carry, **initial.carry})
@@ -251,16 +251,16 @@ class System(ABC):
         """
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
-        """Return the angles between errors and the true gradient's, in degrees, [episode, …].
+        """Return the angles between the errors and the true gradient's, in degrees, [episode, …].
 
-        Only the record of a run uses them. By default, there are none.
+        They are only recorded. By default, there are none.
         """
         return query.input.new_zeros(len(query.input), 0)
 
     def with_feedback(self, feedback: str) -> System:
         """Return the same system with the feedback written as `name` or `name:argument`.
 
-        By default, a system has no choice, and returns itself.
+        By default, a system has no choice of feedbacks, and returns itself.
 
         Raises:
             UserError: if the feedback is unknown, or does not serve the system.

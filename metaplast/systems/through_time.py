@@ -48,9 +48,9 @@ class ThroughTime:
 
         e_t = (B_o ε_t + B_h e_{t+1}) ⊙ σ'(z_t),
 
-    where ε_t is the output error at step t, zero at steps without one, and B_o, B_h are what the
-    feedback uses instead of W_oᵀ and W_hᵀ. If the feedback has a reach K, an error is carried back
-    through at most K products with B_h.
+    where ε_t is the output error at step t, zero at steps without one, and B_o, B_h are the
+    feedback's replacements for W_oᵀ and W_hᵀ. If the feedback has a reach K, an error is carried
+    back through at most K products with B_h.
 
     Attributes:
         feedback: the source of the errors.
@@ -78,7 +78,7 @@ class ThroughTime:
         return self._looped(activities, sources, given) if scanned is None else scanned
 
     def _scanned(self, y: Tensor, sources: Tensor, given: ErrorPass) -> Tensor | None:
-        """Return the errors from one operation over all steps, or None if it must be a loop."""
+        """Return the errors from one operation over all steps, or None if a loop is needed."""
         feedback, sigma = self.feedback, self.activation.scanned
         if feedback.reach is not None or not feedback.is_linear or not serves(sigma, y):
             return None
@@ -98,10 +98,10 @@ class ThroughTime:
         """Return the errors step by step."""
         activities = y.unbind(1)
         first = len(activities) - sources.shape[1]
-        # σ' of all steps at once.
+        # Compute σ' of all steps at once.
         slopes = self.activation.derivative(y).unbind(1)
         found: list[Tensor] = []
-        # Errors by how far they have come, the newest first: [episode, age, sample, neuron].
+        # Errors by age, that is steps carried back, youngest first: [episode, age, sample, neuron].
         carried = sources[:, :0]
         ages: list[int] = []  # torch cannot compile list[int]().
         for t in reversed(range(len(activities))):
@@ -135,7 +135,7 @@ class ThroughTime:
             errors: e_1 … e_T, [episode, time, neuron].
         """
         carried = self.feedback.below(INPUT, errors, self._pass(errors))
-        # One frame of zeros for all steps after the last frame.
+        # Append one frame of zeros for all steps after the last frame.
         slopes = self.activation.derivative(nn.functional.pad(frames, (0, 0, 0, 1)))
         return carried * timing.held(slopes)
 

@@ -1,7 +1,8 @@
 """A system in which the time constants of rules are learned.
 
-A learned τ is one more carried vector, log τ, [episode, 1], which no step changes. So what engines
-compute anyway, the gradient to the vectors with which an episode begins, is ∂loss/∂log τ.
+A learned τ is one more carried vector, log τ, [episode, 1], which no step changes. Engines compute
+the gradient with respect to the initial carried vectors anyway; for this vector, it is
+∂loss/∂log τ.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def time_constant(key: str, tau: float, carry: Mapping[str, Tensor]) -> float | 
 
     Args:
         key: see `log_tau_key`.
-        tau: as terms have it.
+        tau: τ as written in the terms.
         carry: the vectors that the system carries.
     """
     log_tau = carry.get(key)
@@ -42,15 +43,15 @@ class Timed(Wrapped):
     """A system that carries log τ of time constants; traces and eligibilities around it read it.
 
     Attributes:
-        system: what learns.
-        taus: the time constants that are learned, with the τ from which each starts.
+        system: the system that learns.
+        taus: the learned time constants, each with its initial τ.
     """
 
     taus: tuple[tuple[Clock, float], ...]
 
     @property
     def clocks(self) -> tuple[Clock, ...]:
-        """The time constants that are learned."""
+        """The learned time constants."""
         return tuple(clock for clock, _ in self.taus)
 
     @property
@@ -65,7 +66,7 @@ class Timed(Wrapped):
         return State(state.matrices, {**state.carry, **found})
 
     def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
-        """Return the effects of one example, as the system itself does; τ stays."""
+        """Return the effects of one example, as the system itself does; τ does not change."""
         shown = self.system.present(self._inner(view), example, reads)
         kept = {key: view.carry[key] for key in self.added}
         return replace(shown, carry={**shown.carry, **kept})
@@ -74,12 +75,12 @@ class Timed(Wrapped):
 def timed(system: System, terms: Iterable[Term], taus: Taus | None = None) -> System:
     """Return a system in which the time constants of some terms are learned.
 
-    A learner of it has them as `Learner.clocks`, and engines return ∂loss/∂log τ.
+    `Learner.clocks` lists them, and engines return ∂loss/∂log τ.
 
     Args:
-        system: what learns; itself is returned if no term has a time constant.
+        system: the system that learns; it is returned unchanged if no term has a time constant.
         terms: the terms of the learner.
-        taus: where those start that do not start at the τ of the terms.
+        taus: initial values that differ from the τ written in the terms.
     """
     start = taus or {}
     found = tuple((clock, start.get(clock, clock.tau)) for clock in clocks_of(terms))
@@ -87,7 +88,7 @@ def timed(system: System, terms: Iterable[Term], taus: Taus | None = None) -> Sy
 
 
 def timed_in(system: System) -> Timed | None:
-    """Return what carries the time constants of a system; None if none is learned."""
+    """Return the wrapper that carries a system's time constants; None if none is learned."""
     while isinstance(system, Wrapped):
         if isinstance(system, Timed):
             return system

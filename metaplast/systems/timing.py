@@ -17,7 +17,7 @@ MOST_STEPS = 100_000
 
 @dataclass(frozen=True)
 class Timing:
-    """A sequence of T steps: each frame is shown for some steps, then the input is zero.
+    """A sequence of T steps: frames are shown for some steps each, then the input is zero.
 
     An input is stored as its frames, [frame, feature], and not as T copies:
 
@@ -73,7 +73,7 @@ class Timing:
         return functional.pad(shown, (0, 0, 0, self.time - self.shown))
 
     def held(self, frames: Tensor) -> Tensor:
-        """Return frames as at every step, of which the last is held for all steps that are left.
+        """Return the frame of every step; the last frame is held for all remaining steps.
 
         Args:
             frames: [episode, frame + 1, feature].

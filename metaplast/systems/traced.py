@@ -25,9 +25,9 @@ class TracePlace(NamedTuple):
     Attributes:
         key: its name among the carried vectors.
         length: the length of the vector.
-        group: whose synapses read it.
+        group: the group whose synapses read it.
         signal: the trace, as terms name it.
-        followed: what it follows.
+        followed: the signal and function that it follows, and τ.
         log_tau: the name of log τ among the carried vectors, if τ is learned.
     """
 
@@ -45,10 +45,10 @@ class Traced(Wrapped):
 
     At each occurrence, x̄ ← (1 − 1/τ) x̄ + f(x)/τ, and terms read x̄ after this. Time steps of a
     sequence are occurrences in order. The samples of a mini-batch have no order: x̄ follows their
-    mean. The gradient runs through the traces.
+    mean. The gradient flows through the traces.
 
     Attributes:
-        system: what learns.
+        system: the system that learns.
         traces: the traces that terms read; at each group, those of signals that it offers.
         scalars: names of the traces of scalars that terms read, likewise.
     """
@@ -64,7 +64,7 @@ class Traced(Wrapped):
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Its groups, which also offer traces."""
+        """The system's groups, which also offer traces."""
         return tuple(
             replace(
                 group,
@@ -98,7 +98,7 @@ class Traced(Wrapped):
 
     @cached_property
     def _followed(self) -> Mapping[Signal, Trace]:
-        """What each trace follows; kept, because steps read it."""
+        """What each trace follows; cached, because every step reads it."""
         found = {signal: trace_of(signal) for signal in self.traces}
         return {signal: followed for signal, followed in found.items() if followed is not None}
 
@@ -144,14 +144,14 @@ def _start(synapses: Synapses, carried: Tensor) -> Tensor:
 def follow(
     trace: Trace, synapses: Synapses, start: Tensor, tau: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return a trace at each occurrence, [episode, occurrence, neuron], and after the last."""
+    """Return a trace at each occurrence, [episode, occurrence, neuron], and its final value."""
     return _followed(synapses.signal(trace.followed), tau, start, synapses.weight)
 
 
 def _followed(
     value: Tensor, tau: float | Tensor, start: Tensor, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the trace of a value at each occurrence, and after the last."""
+    """Return the trace of a value at each occurrence, and its final value."""
     keep = 1 - 1 / tau
     if weight != 1:  # A mini-batch.
         now = keep * start + value.mean(1) / tau
@@ -164,10 +164,10 @@ def _followed(
 
 
 def traced(system: System, reads: Iterable[Signal], scalars: Iterable[str] = ()) -> System:
-    """Return a system that offers every trace among some signals that it can follow.
+    """Return a system that also offers those of the traces that terms read that it can follow.
 
     Args:
-        system: what learns.
+        system: the system that learns.
         reads: signals that terms read.
         scalars: names of the scalars that they read.
     """

@@ -1,4 +1,4 @@
-"""A small system of each kind, to find out what the kind offers."""
+"""A small system of each kind, used to find out what the kind offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of systems that add to what another system offers, and carry more from step to step."""
+"""The base of wrappers, which add to a system's signals and carry more from step to step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metaplast.terms.traces import trace_of
 
 @dataclass(frozen=True)
 class Wrapped(System):
-    """A system around another one, which it is in all respects but what it adds.
+    """A wrapper around a system, which behaves like it except for what it adds.
 
     Attributes:
         system: the inner system.
@@ -32,17 +32,17 @@ class Wrapped(System):
     @property
     @abstractmethod
     def added(self) -> Mapping[str, int]:
-        """Lengths of the vectors that it carries beside the inner system's, by name."""
+        """Lengths of the vectors that the wrapper carries in addition, by name."""
 
     @property
     def innermost(self) -> System:
-        """The system itself, without anything around it."""
+        """The system itself, without any wrapper."""
         inner = self.system
         return inner.innermost if isinstance(inner, Wrapped) else inner
 
     @property
     def carried(self) -> Mapping[str, int]:
-        """Lengths of its own vectors, then of those that are added."""
+        """Lengths of the inner system's vectors, then of those that are added."""
         return {**self.system.carried, **self.added}
 
     @property
@@ -57,7 +57,7 @@ class Wrapped(System):
 
     @property
     def description(self) -> str:
-        """It in a few words."""
+        """The inner system in a few words."""
         return self.system.description
 
     @property
@@ -155,13 +155,13 @@ class Wrapped(System):
         return self.system.groups
 
     def draw(self, episodes: int, generator: torch.Generator, dtype: torch.dtype) -> State:
-        """Return a fresh state; what is added begins at zero."""
+        """Return a fresh state; the added vectors begin at zero."""
         return self._begun(self.system.draw(episodes, generator, dtype))
 
     def complete(
         self, initial: State, episodes: int, generator: torch.Generator, dtype: torch.dtype
     ) -> State:
-        """Return a prescribed state, with what is missing; see `System.complete`."""
+        """Return a prescribed state, completed; see `System.complete`."""
         names = self.system.carried
         kept = State(initial.matrices, {k: v for k, v in initial.carry.items() if k in names})
         found = self._begun(self.system.complete(kept, episodes, generator, dtype))
@@ -186,7 +186,7 @@ class Wrapped(System):
         return replace(self, system=self.system.with_feedback(feedback))
 
     def spec(self) -> dict[str, Any]:
-        """Return the system as plain data; what is added belongs to the rule."""
+        """Return the inner system as plain data; the added vectors belong to the rule."""
         return self.system.spec()
 
     def _inner(self, view: View) -> View:

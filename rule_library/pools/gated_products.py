@@ -1,4 +1,4 @@
-"""The pool of every outer product of the algebra on the forward weights, alone and gated."""
+"""The pool of every outer product of the algebra on the forward weights, plain and gated."""
 
 from functools import cache
 
@@ -14,7 +14,7 @@ class ProductsAndGates(Pool):
     """The products and decay on W, then each of them times each gate of the algebra."""
 
     name = "products*gates"
-    summary = "the products on W, alone and times each scalar product of two of their vectors"
+    summary = "the products on W, plain and times each scalar product of two of their vectors"
     grows = True
 
     @cache  # noqa: B019 - one instance.

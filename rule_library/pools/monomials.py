@@ -1,4 +1,4 @@
-"""The pools of every product of powers of what a synapse has itself, up to a degree."""
+"""The pools of every product of powers of a synapse's own signals and weight, up to a degree."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from rule_library.pools.outer_products import products
 
 
 class Monomials(Pool):
-    """yᵃ ⊙ eᵇ ⊗ yᶜ ⊙ eᵈ ⊙ Wᶠ up to a degree; all are local, decay is among them.
+    """yᵃ ⊙ eᵇ ⊗ yᶜ ⊙ eᵈ ⊙ Wᶠ up to a degree; all are local, and decay is one of them.
 
     Args:
         degree: the largest sum of the exponents.

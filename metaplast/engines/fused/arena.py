@@ -16,13 +16,13 @@ from metaplast.engines.fused.places import NONE, padded
 from metaplast.engines.fused.program import PLASTIC, Net, Numbers, Program, Side
 
 _ALIGNMENT = 64
-# Written before they are read.
+# These arrays need not be cleared: they are written before they are read.
 _BULKY = ("w_bar", "b_bar", "kept", "history", "final", "final_traces")
 _Shapes = dict[str, tuple[int, ...]]
 
 
 class Sizes(NamedTuple):
-    """Numbers of steps, query images, kept copies of weights, and dropped pixels that change."""
+    """Numbers of steps, query images, kept copies of weights, and dropped pixels to update."""
 
     steps: int
     queries: int
@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
 
 
 _spare: deque[Arena] = deque()
-_MOST_SPARE = 2**26  # Bytes. A larger arena is not kept: its cost is small beside a long episode.
+_MOST_SPARE = 2**26  # Bytes. Larger arenas are not kept: a long episode hides the cost of new ones.
 
 
 class _Layout(NamedTuple):
@@ -90,7 +90,7 @@ class Arena:
 
 @contextmanager
 def borrowed_arena() -> Iterator[Arena]:
-    """Lend an arena that no other thread has; a thread-local one would end with its thread."""
+    """Lend an arena that no other thread uses; a thread-local one would be lost with its thread."""
     try:
         arena = _spare.pop()
     except IndexError:

@@ -1,4 +1,4 @@
-"""One online step backward: the adjoint of the weights from after to before it, and θ's part.
+"""One online step backward: carry the adjoint of the weights over it, and add its part of θ̄.
 
 The pass over a matrix that ends step t also undoes step t − 1 and forms the adjoint of that step's
 change. So each step takes one pass over W and its adjoint together.
@@ -33,7 +33,7 @@ from metaplast.engines.fused.traces import traces_adjoint
 
 @compiled
 def recall(p: Program, m: Memory, task: Task, t: int, turn: int) -> None:
-    """Restore the signals of step t from its history, and form its change again."""
+    """Restore the signals of step t from the history, and form its change again."""
     net, s, base = p.net, m.signals, turn * p.net.signals
     copy(m.history, t * net.saved, s, base, net.saved)
     load_image(net, task, t, s, base)
@@ -94,7 +94,7 @@ def _job_factors(
 
 @compiled
 def _backward_matrix(p: Program, m: Memory, task: Task, layer: int, turn: int, undo: bool) -> None:
-    """Do all that step t does to a plastic B and its adjoint, and undo step t − 1."""
+    """Carry the adjoint of a plastic B back over step t, and undo step t − 1."""
     net, d, base = p.net, m.adjoints, turn * p.net.signals
     layers = net.w.shape[0] - 1
     height, width, rows, at = net.pads[layer], net.pads[layer + 1], net.widths[layer], net.b[layer]
@@ -176,7 +176,7 @@ def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
 
 @compiled
 def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) -> None:
-    """Do all that step t does to a W and its adjoint, and undo step t − 1."""
+    """Carry the adjoint of a W back over step t, and undo step t − 1."""
     net, s, d, base = p.net, m.signals, m.adjoints, turn * p.net.signals
     layers = net.w.shape[0] - 1
     height, width, at = net.pads[layer + 1], net.pads[layer], net.w[layer]
@@ -210,8 +210,8 @@ def _forward_matrix(p: Program, m: Memory, layer: int, turn: int, undo: bool) ->
 def step_adjoint(p: Program, m: Memory, task: Task, t: int, turn: int, undo: bool) -> None:
     """Carry the adjoint of the weights over step t; with `undo`, undo step t − 1 as well.
 
-    Before: m.w are the weights before step t, m.w_bar is the adjoint of those after it, and the
-        adjoint of the step's change is formed. After: the same for step t − 1.
+    On entry, m.w holds the weights before step t, m.w_bar the adjoint of those after it, and the
+    adjoint of the step's change has been formed. On return, the same is true for step t − 1.
     """
     _changes_adjoint(p, m, task, turn)
     if t == 0:

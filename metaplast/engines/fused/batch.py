@@ -1,4 +1,4 @@
-"""Many episodes, one per thread: each run by the kernel until its gradient is exact."""
+"""Many episodes, one per thread; the kernel runs each until its gradient is exact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 
 _build = lru_cache(maxsize=64)(build)
-# The kernels that are loaded, see `run_smallest`.
+# The kernels that are loaded; see `run_smallest`.
 _ready: set[tuple[torch.dtype, bool]] = set()
 
 
@@ -41,8 +41,8 @@ def run_smallest(dtype: torch.dtype, relaxes: bool = False) -> None:
     """Unroll the smallest possible episode, so that numba compiles a kernel or loads it.
 
     Args:
-        dtype: of its numbers.
-        relaxes: whether activities relax, which is another kernel.
+        dtype: the dtype of its numbers.
+        relaxes: whether activities relax, which takes another kernel.
     """
     stack = FullyConnected((1, 1))
     if relaxes:
@@ -58,7 +58,7 @@ def run_smallest(dtype: torch.dtype, relaxes: bool = False) -> None:
 
 
 def _prepare(dtype: torch.dtype, relaxes: bool) -> None:
-    """Prepare the kernel for a number type, and for activities that relax or do not."""
+    """Prepare the kernel for a dtype, and for activities that relax or do not."""
     name, kind = str(dtype).removeprefix("torch."), ["relaxing"] if relaxes else []
     load(
         unroll.run_episode, partial(run_smallest, dtype, relaxes),
@@ -70,7 +70,7 @@ class Batch:
     """One call of the engine.
 
     Args:
-        problem: what to unroll.
+        problem: the episodes to unroll.
         settings: the settings of the engine.
         gradient: whether to differentiate.
     """
@@ -130,7 +130,7 @@ class Batch:
         return used
 
     def gain(self, episode: int) -> Tensor | None:
-        """Return σ' of an episode's images [step, pixel] if the error at the input is read."""
+        """Return σ' of an episode's images, [step, pixel]; None if e_0 is not read."""
         if lowest_error(self.learner) > 0:
             return None
         x = self.episodes.support_x[episode]
@@ -168,13 +168,13 @@ class Batch:
         one.read_final()
 
     def _program(self, inputs: int) -> Program:
-        """Return the learner's program after dropping pixels; kept: hashing a learner is slow."""
+        """Return the program after dropping pixels; cached, because hashing a learner is slow."""
         if inputs not in self._programs:
             self._programs[inputs] = _build(self.learner, inputs, self.dtype)
         return self._programs[inputs]
 
     def _slots(self, spacing: int) -> int:
-        """Return how many copies of the weights are kept, including first and last step."""
+        """Return how many copies of the weights are kept, with those at the first and last step."""
         return min(self.episodes.steps, 3 + self.episodes.steps // (spacing + 1))
 
     def _is_exact(self, episode: int) -> bool:

@@ -1,7 +1,7 @@
 """Input pixels that are zero in every image of an episode, and their weights.
 
-Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use), and so do its traces
-unless they begin with another value (then it is kept). So nothing that the loss depends on reads
+Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use). Its traces are 0 too,
+unless they begin with another value; then it is kept. So nothing that the loss depends on reads
 column j of W_1, and the column can be left out of every product. A rule may still change it:
 
     W_·j ← (1 − δ) W_·j + Σ_a a V_aj,   V_aj = G_a1 + Σ_u G_a,Wᵀu (Wᵀu)_j,

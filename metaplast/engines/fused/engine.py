@@ -1,6 +1,7 @@
-"""The fused engine: one episode per core, weights that stay in its cache, none stored per step.
+"""The fused engine: one episode per core; weights stay in its cache and are not stored per step.
 
-Reversible: a step changes a matrix by M⁺ = (1 + g) M + Σ a ⊗ V_a, so the backward sweep computes
+It is reversible: a step changes a matrix by M⁺ = (1 + g) M + Σ a ⊗ V_a, so the backward sweep
+computes
 
     M = (M⁺ − Σ a ⊗ V_a) / (1 + g)
 
@@ -46,8 +47,8 @@ class Settings:
         spacing: largest number of steps between two kept copies of the weights.
         decay_spacing: the same for rules with decay, which round every weight at every step.
         limit: largest factor by which undoing the steps between two copies may amplify an error.
-        most_kept: largest total bytes of kept copies up to which an episode whose weights could not
-            be rebuilt is rerun, with copies at shorter intervals.
+        most_kept: most bytes that kept copies may take. An episode whose weights could not be
+            rebuilt is rerun with copies at shorter intervals, but only up to this size.
     """
 
     threads: int | None = None
@@ -68,7 +69,7 @@ class FusedEngine(Engine):
         self.settings = settings or Settings()
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why this engine cannot serve `learner` on `device`, None if it can."""
+        """Return why this engine cannot serve `learner` on `device`, or None if it can."""
         if device.type != "cpu":
             return f"the fused engine runs on the CPU, not on {device}; use --engine batched."
         own = recurrent_refusal if is_recurrent(learner.system) else _stack_refusal
@@ -155,8 +156,8 @@ def _common_refusal(learner: Learner) -> str | None:
         )
     if learner.clocks:
         return (
-            "the fused engine takes time constants as they are, but --learn-tau needs the gradient "
-            "to them; use --engine batched."
+            "the fused engine takes time constants as they are, but --learn-tau needs their "
+            "gradient; use --engine batched."
         )
     return None
 

@@ -1,4 +1,4 @@
-"""One episode in the kernel's memory: filled from torch, and read back."""
+"""One episode in the kernel's memory: copied in from torch, and copied out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Matrices(NamedTuple):
-    """The matrices of a state as numpy arrays that share its memory, [episode, row, column] each.
+    """The matrices of a state as NumPy arrays that share its memory, [episode, row, column] each.
 
-    So are the traces that the kernel follows, [episode, neuron]. A batch makes them once, because
-    making them takes longer than unrolling a small episode.
+    The traces that the kernel follows, [episode, neuron], share it too. A batch makes these views
+    once, because that takes longer than unrolling a small episode.
     """
 
     weights: tuple[Numbers, ...]
@@ -71,7 +71,7 @@ class Given(NamedTuple):
 
 
 class Episode:
-    """One episode's memory, filled."""
+    """One episode's memory, filled with its initial weights and data."""
 
     def __init__(
         self,

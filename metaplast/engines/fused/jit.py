@@ -33,8 +33,8 @@ _LINE = "metaplast: compiling the fused engine, once; it is kept on disk for the
 class Kernel:
     """How a kernel is compiled.
 
-    numba identifies a cached function only by its own file. The name of an entry point therefore
-    changes with any file of the kernel, so that stale code is never run.
+    numba checks a cached function only against its own file. So the name of an entry point changes
+    with any file of the kernel, and stale code never runs.
 
     Args:
         flags: the flags of fast math.
@@ -55,7 +55,7 @@ class Kernel:
 
     def _jit(self, function: Callable[..., Any], *, cached: bool) -> Any:
         njit: Any = numba.njit  # numba's stub omits two of the options.
-        # Wrappers of inner functions would be compiled for nothing.
+        # Wrappers of inner functions would never be used.
         return njit(
             **self.options, cache=cached, no_cpython_wrapper=not cached, no_cfunc_wrapper=True
         )(function)
@@ -64,7 +64,7 @@ class Kernel:
     def options(self) -> dict[str, Any]:
         """The options of each function."""
         # The caller owns every array, so counting references to them (`_nrt`) would only cost time,
-        # above all compile time.
+        # mostly compile time.
         return {
             "fastmath": set(self._flags), "error_model": "numpy", "nogil": True, "_nrt": False,
         }  # fmt: skip
@@ -89,14 +89,15 @@ def inlined(function: Function) -> Function:
 
 
 def where_given(field: str, function: Function, otherwise: Function) -> Function:
-    """Return a function of the kernel that is one of two, by whether a program has some part.
+    """Return a function of the kernel that calls one of two, by whether the program has a part.
 
     Only the one that is called is compiled.
 
     Args:
-        field: the part of the program, which is the first argument; None if it has none.
-        function: for programs that have it.
-        otherwise: for programs that have none, with the same arguments.
+        field: the name of the part; the program, which is the first argument, has None there if it
+            lacks the part.
+        function: called if the program has the part.
+        otherwise: called, with the same arguments, if it has not.
     """
 
     def called(*arguments: Any) -> Any:
@@ -138,8 +139,8 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
 
     To compile, this prints a line to stderr and starts another process, `python -m module *to`.
     numba joins inner functions by name: the process that compiles runs copies of them that were
-    optimised separately, and they round differently from the copies on disk. So without the other
-    process, the first run on a machine would give other digits than later runs.
+    optimised separately and that round differently from the copies on disk. If this process
+    compiled, the first run on a machine would therefore give other last digits than later runs.
     """
     if _loads(function, call):
         return

@@ -1,8 +1,8 @@
 """Row loops in SIMD registers: operations of the fused engine on a few matrix rows at a time.
 
-Each loop walks the columns once, a register of numbers at a time, and does everything to
-those columns that can be done, so each row is loaded once and stored once. The loops are written as
-LLVM vector code, because the automatic vectoriser gives up on loops with this many arrays.
+Each loop walks the columns once, a register of numbers at a time, and does all of its work on that
+register, so each row is loaded once and stored once. The loops are written as LLVM vector code,
+because the automatic vectoriser gives up on loops with this many arrays.
 
 Vectors and matrices are given as (array, offset): element 0 is `array[offset]`. Every row is padded
 with zeros to a multiple of `PAD` columns and starts `columns` elements after the one above it.
@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
 
-RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3; `sweeps` splits higher ones.
+RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3; `sweeps` splits updates of higher rank.
 TERMS = 5  # z̄ and three projections: 0 … 4.
 READ = TERMS
 # Added to a number of terms where the matrix neither grows nor decays.

@@ -40,10 +40,10 @@ class Pending(NamedTuple):
 
 
 class Relaxing(NamedTuple):
-    """What a relaxation writes: see `metaplast.scans.relaxation_kernel`.
+    """The arrays that a relaxation writes; see `metaplast.scans.relaxation_kernel`.
 
     Attributes:
-        p, q, d, e, c, g: what one example relaxes through, sweep by sweep.
+        p, q, d, e, c, g: the vectors of one example, sweep by sweep.
         p_bar, q_bar: adjoints of the products.
         layers: ε, errors, adjoints of ε, of errors and of z, and three for intermediate results,
             each for layers 1 … L.
@@ -82,8 +82,8 @@ class Memory(NamedTuple):
         adjoints: the adjoints of one step's signals.
         trace_bar: adjoint of the traces of the step after it.
         forward, backward: pending changes of W and B.
-        relaxing: what a relaxation writes; empty if nothing relaxes.
-        left, right: factors of what a step adds to a matrix's adjoint, [term, neuron].
+        relaxing: the arrays that a relaxation writes; empty if nothing relaxes.
+        left, right: factors of the terms that a step adds to a matrix's adjoint, [term, neuron].
         zeros: a vector of zeros.
         query_y, query_k, query_bar: activity, gain, and net input's adjoint of the query set, one
             layer after another, each [query, neuron].

@@ -1,4 +1,4 @@
-"""A learner as arrays of numbers for the kernel: without any names of terms or signals.
+"""A learner as arrays of numbers for the kernel, without names of terms or signals.
 
 All vectors of one step lie in one array, the *signals*; each vector is identified by its offset in
 it. The adjoints of the signals lie in a second array at the same offsets. The first `saved`
@@ -115,7 +115,7 @@ class Net(NamedTuple):
 
 
 class Traces(NamedTuple):
-    """The traces x̄ ← (1 − 1/τ) x̄ + f(x)/τ of a step, one behind another among its signals.
+    """The traces x̄ ← (1 − 1/τ) x̄ + f(x)/τ of a step, one after another among its signals.
 
     Attributes:
         table: offsets of x̄, length, offset of x, and f, [trace, 4]; x may be an earlier trace.
@@ -135,9 +135,9 @@ class Traces(NamedTuple):
 class Program(NamedTuple):
     """The whole learner: net, forward and backward plasticity, traces.
 
-    `lost` says what each column vector of W_1 is at a dropped pixel: -1 zero, -2 one, or the offset
-    of u where it is Wᵀu. Each row of `maps` is a function of signals: its offset, its length, and
-    the offset and function of both factors, -1 if there is only one.
+    `lost` gives the value of each column vector of W_1 at a dropped pixel: -1 for zero, -2 for one,
+    or the offset of u if the vector is Wᵀu. Each row of `maps` is a function of signals: its
+    offset, its length, and the offset and function of both factors, -1 if there is only one.
     """
 
     net: Net

@@ -1,4 +1,4 @@
-"""The query set: loss, accuracy, and the loss's gradient to the learned weights."""
+"""The query set: loss, accuracy, and the gradient of the loss with respect to the weights."""
 
 from __future__ import annotations
 

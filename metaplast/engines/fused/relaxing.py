@@ -4,7 +4,7 @@ The loops are those of `metaplast.scans.relaxation_kernel`, on padded layers. Th
 kept: the backward sweep repeats them with the weights before the step, which it has at hand.
 
 Compiling all this takes a third of the time that the rest of the kernel takes. So there are two
-kernels: in that of learners whose activities do not relax, these functions do nothing.
+kernels: in the one for learners whose activities do not relax, these functions do nothing.
 """
 
 from __future__ import annotations

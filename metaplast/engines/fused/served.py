@@ -45,7 +45,7 @@ def stack_of(learner: Learner) -> FullyConnected:
 def traces_of(learner: Learner) -> tuple[TracePlace, ...]:
     """Return the traces that terms read; a trace comes after the trace that it follows, if any.
 
-    The learner may carry others, which stay as they are.
+    The learner may carry other traces, which do not change.
     """
     found: list[TracePlace] = []
     reads = learner.reads

@@ -5,8 +5,8 @@ published network. With u = exp(−|βz|):
 
     y = (max(βz, 0) + log(1 + u))/β,      σ'(z) = (1 if z ≥ 0 else u)/(1 + u).
 
-Both are right to about one unit in the last place; a z that is not a number stays one. In float64
-the series would be too long, so `sweeps` calls the library.
+Both are correct to about one unit in the last place; NaN stays NaN. In float64 the series would be
+too long, so `sweeps` calls the library.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Registers:
         return self._builder.bitcast(self._builder.shl(whole, shift), self._to.vector)
 
     def exponential(self, a: Any) -> Any:
-        """Return exp(−a) for 0 ≤ a; 0 instead of denormal numbers, with which all is slow."""
+        """Return exp(−a) for 0 ≤ a; 0 instead of denormal numbers, which are slow."""
         build = self._builder
         largest = self.constant(_LARGEST)
         is_normal = build.fcmp_ordered("<", a, largest)

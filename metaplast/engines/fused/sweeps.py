@@ -1,4 +1,4 @@
-"""One pass over a matrix, forward or backward, and everything done to its rows in that pass.
+"""One pass over a matrix, forward or backward, with all work on its rows done in that pass.
 
 Rows are processed in blocks that are small enough to stay in the innermost cache while several
 loops of `lanes` pass over them. Padded rows are zero and change nothing.

@@ -34,9 +34,9 @@ def follow(p: Program, m: Memory, turn: int) -> None:
 def traces_adjoint(p: Program, m: Memory, turn: int) -> None:
     """Carry the adjoints of a step's traces to the signals that they follow, and one step back.
 
-    With c̄_t the adjoint of the trace of step t, c̄_t = (1 − 1/τ) c̄_{t+1} + what step t adds, and
-    x̄_t gets f'(x) c̄_t / τ. Before: `m.trace_bar` holds c̄_{t+1} and m.w, m.b the weights before
-    step t; after: c̄_t.
+    The adjoint of the trace of step t is c̄_t = (1 − 1/τ) c̄_{t+1} + the part from step t, and the
+    signal x receives f'(x) c̄_t / τ. On entry, `m.trace_bar` holds c̄_{t+1}, and m.w and m.b the
+    weights before step t; on return, `m.trace_bar` holds c̄_t.
     """
     s, d, one, rows = m.signals, m.adjoints, m.w.dtype.type(1), p.traces.table
     base, first = turn * p.net.signals, p.traces.first

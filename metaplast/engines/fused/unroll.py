@@ -94,7 +94,7 @@ def _matrix_deviation(
 
 @compiled
 def _deviation(p: Program, m: Memory, turn: int, slot: int) -> float:
-    """Return how far the rebuilt weights after a step are from the real ones."""
+    """Return the largest `_matrix_deviation` of all matrices after a step."""
     net, worst = p.net, 0.0
     layers = net.w.shape[0] - 1
     for layer in range(layers):

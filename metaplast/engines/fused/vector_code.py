@@ -83,7 +83,7 @@ class Lanes:
         return self.builder.icmp_signed("<", lanes, self.spread(count))
 
     def load_some(self, pointer: Any, column: Any, mask: Any) -> Any:
-        """Return the register at a column, zero where the mask is."""
+        """Return the register at a column, with 0 in lanes where the mask is not set."""
         cell = self._cell(pointer, column)
         given = [cell, ir.IntType(32)(self._dtype.bitwidth // 8), mask, self.zero]
         return self.call("masked.load", self.vector, given, ".p0")
@@ -97,14 +97,14 @@ class Lanes:
     def call(
         self, name: str, result: Any, given: Sequence[Any], end: str = "", flags: Sequence[str] = ()
     ) -> Any:
-        """Return what a function of LLVM for registers returns.
+        """Call an LLVM intrinsic on registers, and return its result.
 
         Args:
-            name: its name without what stands for the type.
+            name: its name without the type.
             result: the type that it returns.
             given: its arguments.
-            end: what follows the type in its name.
-            flags: of fast math.
+            end: the part of its name that follows the type.
+            flags: the flags of fast math.
         """
         kind = "f32" if self.count == 16 else "f64"
         signature = ir.FunctionType(result, [value.type for value in given])

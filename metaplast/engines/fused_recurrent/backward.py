@@ -1,4 +1,4 @@
-"""One online step backward: the adjoint of the matrices from after to before it, and θ's part."""
+"""One online step backward: carry the adjoint of the matrices over it, and add its part of θ̄."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def _read_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
 def _advance_adjoint(p: Program, m: Memory, base: int, w: int) -> None:
     """Carry the adjoints of the activities back through time, and to W_h and W_x.
 
-    ū_t takes the place of ȳ_t: z̄_t = σ'(z_t) ⊙ (ȳ_t + W_hᵀ ū_{t+1}) and what terms add to it, and
-    ū_t = z̄_t and what terms add to it. The frames receive z̄_t.
+    z̄_t = σ'(z_t) ⊙ (ȳ_t + W_hᵀ ū_{t+1}) plus the terms' part, and ū_t = z̄_t plus the terms' part.
+    ū_t overwrites ȳ_t, and the frames receive z̄_t.
     """
     net, one = p.net, m.d.dtype.type(1)
     y, z, u = net.first + net.y, net.first + net.z, net.first + net.u

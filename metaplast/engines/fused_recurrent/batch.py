@@ -30,14 +30,14 @@ from metaplast.systems.state import State
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 
-# Bytes that all spare memory may take.
+# Most bytes that all spare memory may take together.
 _MOST_SPARE = 2**29
 _build = lru_cache(maxsize=64)(build)
 _ready: set[np.dtype[Any]] = set()
 
 
 class _Sizes(NamedTuple):
-    """What the memory of an episode depends on."""
+    """Everything that the layout of an episode's memory depends on."""
 
     program: Program
     dtype: np.dtype[Any]
@@ -55,7 +55,7 @@ _spare: deque[tuple[_Sizes, Memory]] = deque()
 
 @contextmanager
 def _borrowed(sizes: _Sizes) -> Iterator[Memory]:
-    """Lend memory that no other thread has: fresh pages would cost a fifth of the time."""
+    """Lend memory that no other thread uses: fresh pages would cost a fifth of the time."""
     try:
         found, memory = _spare.pop()
         fits = sizes.are_those_of(found)
@@ -71,7 +71,7 @@ def _borrowed(sizes: _Sizes) -> Iterator[Memory]:
 
 
 def _shrink() -> None:
-    """Let go of the oldest spare memory if there is too much."""
+    """Free the oldest spare memory while there is too much."""
     with suppress(IndexError):  # Other threads take some, too.
         while sum(memory.s.nbytes + memory.w.nbytes for _, memory in tuple(_spare)) > _MOST_SPARE:
             _spare.popleft()
@@ -90,7 +90,7 @@ def run_smallest(dtype: torch.dtype) -> None:
 
 
 def _prepare(dtype: torch.dtype) -> None:
-    """Prepare the kernel for a number type."""
+    """Prepare the kernel for a dtype."""
     name, module = str(dtype).removeprefix("torch."), "metaplast.engines.fused_recurrent.compiling"
     load(unroll.run_episode, partial(run_smallest, dtype), module, name)
 
@@ -99,10 +99,10 @@ class Batch:
     """One call of the engine.
 
     Args:
-        problem: what to unroll.
-        threads: episodes in parallel.
+        problem: the episodes to unroll.
+        threads: number of episodes in parallel.
         gradient: whether to differentiate.
-        most_kept: bytes that an episode may keep for the way back.
+        most_kept: most bytes that an episode may keep for the backward sweep.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ def _put(matrix: Numbers, to: Numbers) -> None:
 
 
 def _shared(tensor: Tensor) -> Numbers:
-    """Return a tensor's numbers, next to each other."""
+    """Return a tensor as a contiguous array, without a copy if possible."""
     return np.ascontiguousarray(tensor.detach().numpy())
 
 

@@ -205,7 +205,7 @@ def _gate_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
 def change_adjoint(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> None:
     """Carry the adjoint of a matrix from after to before its change, and to signals and θ.
 
-    `m.w_bar` then lacks what the network's own products with the matrix add.
+    The network's own products with the matrix add their part to `m.w_bar` later.
     """
     _form_gates(side, m, base)
     scale = task.theta.dtype.type(1) + _form_cells(side, m, task.theta)

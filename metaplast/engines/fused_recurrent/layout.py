@@ -1,4 +1,4 @@
-"""Where everything of a recurrent learner lies in the kernel's arrays; see `program`."""
+"""The offsets of a recurrent learner's vectors and matrices in the kernel's arrays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Room:
 
 
 class _Place(NamedTuple):
-    """A signal: offset, whether it is kept, occurrences at which it may differ from zero."""
+    """A signal: its offset, whether it is kept, and at how many occurrences it may be nonzero."""
 
     at: int
     kept: int
@@ -46,7 +46,7 @@ class _Place(NamedTuple):
 
 
 class _Layout:
-    """Finds a place for everything."""
+    """Gives an offset to every vector and matrix of a learner."""
 
     def __init__(self, learner: Learner, system: Recurrent, dtype: npt.DTypeLike) -> None:
         self.learner, self.system, self.dtype = learner, system, np.dtype(dtype)
@@ -69,7 +69,7 @@ class _Layout:
         self.ones: dict[int, int] = {}
 
     def program(self) -> Program:
-        """Return everything."""
+        """Return the learner's program."""
         heights = (self.n, self.m), (self.n, self.n), (self.o, self.n)
         starts = np.cumsum([0, *(tall * wide for tall, wide in heights)]).tolist()
         turned = [self.turned.take(tall, wide) for tall, wide in heights]

@@ -1,6 +1,6 @@
 """The kernel's working memory for one episode; the kernel allocates nothing while it runs.
 
-The padding of rows is never written with anything but zero.
+The padding of rows always stays zero.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Memory(NamedTuple):
         v, v_bar: column vectors V_a of a change [row, occurrence, number], and the adjoint of one.
         g, g_bar: cells of G, [occurrence · cells + cell], and their adjoint.
         gates, gates_bar: scalar products, [occurrence · gates + gate], and their adjoint.
-        frames, frames_bar: what the input adds to the potentials, [frame, n], and its adjoint.
-        z, slope: for one vector.
+        frames, frames_bar: W_x times each frame, [frame, n], and its adjoint.
+        z, slope: the potentials of one time step, and σ' there, [n]; z is scratch, too.
         constants, work, bits: see `scans.activations.make_tools`.
         query_x: one frame of all queries, [query, m].
-        query_frames: what the frames add to the potentials, [frame, query, n].
+        query_frames: W_x times each frame, [frame, query, n].
         query_y: activities, [time, query, n].
         query_z, query_bar: potentials of one step or their adjoint, and an adjoint, [query, n].
         query_out: outputs or their adjoint, [read, query, o].

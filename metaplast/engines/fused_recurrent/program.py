@@ -1,9 +1,9 @@
-"""A recurrent learner as arrays of numbers for the kernel: without any names of terms or signals.
+"""A recurrent learner as arrays of numbers for the kernel, without names of terms or signals.
 
-All vectors of one step lie in one flat array, each signal as rows of occurrences. Its first part
-holds what every step writes anew; then come blocks, one for each step, with what the backward sweep
-reads again. An offset is relative to its part, and `kept` says which one: 0 or 1. The adjoints lie
-in a second array, at the same offsets, with one block.
+All vectors of one step lie in one flat array, each signal as rows of occurrences. Every step
+overwrites the array's first part. Then come blocks, one for each step, which are kept for the
+backward sweep. An offset is relative to its part, and `kept` says which part: 0 or 1. The adjoints
+lie in a second array, at the same offsets, with one block.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ class Net(NamedTuple):
         z, logit, has_potential: potentials of the neurons [time, n] and of the output [reads, o],
             kept, and whether terms read them.
         u, has_drive: drives W_h σ(z_{t-1}) [time, n], kept, and whether terms read them.
-        first: length of the part that every step writes anew.
+        first: length of the part that every step overwrites.
         size: length of a step's block.
         weights: length of all matrices.
         down, up: matrices that carry errors down, and their transposes, [3].
-        sizes: |M|, of which SIGNED takes the sizes of its matrices, [3].
+        sizes: offsets of |M|, the magnitudes of SIGNED feedback, [3].
         source: STILL, SYMMETRIC, DETACHED or SIGNED.
         sigma: the activation, as `scans.activations` numbers it.
         lanes: numbers in a register.
@@ -129,7 +129,7 @@ class Net(NamedTuple):
 class Program(NamedTuple):
     """The whole learner: the network, and what changes W_x, W_h and W_o.
 
-    `ones` says where rows of ones are: offset, rows, numbers of a row, and the same padded.
+    `ones` lists the blocks of ones: offset, rows, numbers in a row, and the same padded.
     """
 
     net: Net

@@ -1,4 +1,4 @@
-"""The query set: loss, accuracy, and the loss's gradient to the learned weights."""
+"""The query set: loss, accuracy, and the gradient of the loss with respect to the weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _run(p: Program, m: Memory, task: Task) -> None:
 
 @compiled
 def _judge_one(net: Net, z: Numbers, row: int, target: Numbers, share: float) -> tuple[float, bool]:
-    """Return the loss of an output and whether it is right; it becomes its adjoint."""
+    """Return the loss of an output and whether it is correct; overwrite it with its adjoint."""
     zero = z.dtype.type(0)
     best, label, given, total = 0, 0, zero, zero
     for i in range(1, net.outputs):
@@ -71,7 +71,7 @@ def _judge_one(net: Net, z: Numbers, row: int, target: Numbers, share: float) ->
 
 @compiled
 def _judge(net: Net, m: Memory, task: Task, result: Numbers) -> None:
-    """Set loss and accuracy; the outputs become their adjoints."""
+    """Set loss and accuracy; overwrite the outputs with their adjoints."""
     queries = task.query_x.shape[0]
     count = m.s.dtype.type(queries * net.reads)
     loss, hits, share = m.s.dtype.type(0), 0, m.s.dtype.type(1) / count

@@ -11,25 +11,25 @@ from metaplast.systems.system import System
 from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Mapped
 
-# Bytes: what an episode keeps for the way back may take as much, beside the starts of segments.
+# Most bytes that an episode keeps for the backward sweep, not counting the starts of segments.
 MOST_KEPT = 2**28
 _HINT = "use --engine batched"
 
 
 def is_recurrent(system: System) -> bool:
-    """Return whether a recurrent network learns, alone or with what terms read beside it."""
+    """Return whether a system is a recurrent network, by itself or wrapped."""
     innermost = system.innermost if isinstance(system, Wrapped) else system
     return type(innermost) is Recurrent
 
 
 def recurrent_of(learner: Learner) -> Recurrent:
-    """Return the network of a learner that is not refused."""
+    """Return the network of a learner that `refusal` accepts."""
     assert isinstance(learner.system, Recurrent)
     return learner.system
 
 
 def kept_bytes(learner: Learner, steps: int, itemsize: int) -> int:
-    """Return roughly how much one episode keeps for the way back, erring on the low side."""
+    """Return roughly how many bytes one episode keeps for the backward sweep; errs low."""
     system = recurrent_of(learner)
     _, neurons, outputs = system.widths
     weights = sum(rows * columns for rows, columns in (system.shapes[name] for name in SITES))
@@ -39,7 +39,7 @@ def kept_bytes(learner: Learner, steps: int, itemsize: int) -> int:
 
 
 def refusal(learner: Learner) -> str | None:
-    """Return why the kernel cannot serve a learner of a recurrent network, None if it can."""
+    """Return why the kernel cannot serve a learner of a recurrent network, or None if it can."""
     return _network_refusal(learner.system) or _term_refusal(learner)
 
 

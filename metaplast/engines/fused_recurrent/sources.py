@@ -1,4 +1,4 @@
-"""Where the errors of a recurrent network pass, by the kernel that a feedback names."""
+"""The matrices through which a recurrent network's errors go down, by `Feedback.kernel`."""
 
 from __future__ import annotations
 

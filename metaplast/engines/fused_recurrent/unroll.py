@@ -1,7 +1,7 @@
-"""A whole episode on one core: forward, query loss, and back.
+"""A whole episode on one core: forward, query loss, and the backward sweep.
 
-Everything that the way back reads is kept for the steps of one segment. Of the others, only the
-matrices at their start are kept, and their steps are taken again.
+For the steps of one segment, everything that the backward sweep reads is kept. For the other
+segments, only the matrices at their start are kept, and their steps are taken again.
 """
 
 from __future__ import annotations

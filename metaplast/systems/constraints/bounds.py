@@ -48,7 +48,7 @@ class Bounds(WeightConstraint):
         """Return the constraint written as `bounds:LOW,HIGH`.
 
         Raises:
-            UserError: if these are not two numbers, the first of them not above the second.
+            UserError: if these are not two numbers, or the first is above the second.
         """
         parts = argument.split(",")
         try:

@@ -23,8 +23,8 @@ class Dale(WeightConstraint):
         P(V)_ij = s_j max(s_j V_ij, 0),     s_j = 1 for excitatory neurons j, −1 for inhibitory ones
 
     The first round(fraction · n) of a population's n neurons are excitatory, the others inhibitory.
-    Weights are drawn alike for all neurons, so it does not matter which ones they are: their places
-    say it, and the state need not. Drawn weights begin as s_j |W_ij|.
+    Weights are drawn alike for all neurons, so it does not matter which ones excite; their position
+    tells, so the state need not record it. Drawn weights begin as s_j |W_ij|.
 
     Attributes:
         fraction: the fraction of excitatory neurons in each population, from 0 to 1.
@@ -43,7 +43,7 @@ class Dale(WeightConstraint):
 
     @property
     def written(self) -> str:
-        """Name, and the settings that are not the usual ones."""
+        """Name, and the settings that differ from the defaults."""
         settings = []
         if self.fraction != Dale.fraction:
             settings.append(f"fraction={plain_number(self.fraction)}")
@@ -53,7 +53,7 @@ class Dale(WeightConstraint):
 
     @property
     def text(self) -> str:
-        """Which neurons excite."""
+        """A clause that says which neurons excite."""
         free = self.inputs == FREE
         inputs = "weights of inputs may have both signs" if free else "inputs excite"
         return (
@@ -63,18 +63,18 @@ class Dale(WeightConstraint):
 
     @property
     def projection(self) -> tuple[str, ...]:
-        """Clip the columns by their signs."""
+        """Statements that clip each column by its sign."""
         clipped = "{xp}.clip(W, 0, None)", "{xp}.clip(W, None, 0)"
         return (*self._signs, f"return {{xp}}.where(excites, {', '.join(clipped)})")
 
     @property
     def beginning(self) -> tuple[str, ...]:
-        """Give the columns their signs."""
+        """Statements that give each column its sign."""
         return (*self._signs, "return {xp}.where(excites, abs(W), -abs(W))")
 
     @property
     def _signs(self) -> tuple[str, ...]:
-        """Statements that find the excitatory columns, and end with those of inputs if free."""
+        """Statements that find the excitatory columns, and return W unchanged from free inputs."""
         share, free = repr(self.fraction), self.inputs == FREE
         return (
             *(("if from_inputs:", "    return W") if free else ()),
@@ -86,8 +86,8 @@ class Dale(WeightConstraint):
         """Return the constraint written as `dale:fraction=0.8,inputs=excitatory`.
 
         Raises:
-            UserError: if the fraction is not a number from 0 to 1, `inputs` is something else, or a
-                setting is unknown.
+            UserError: if the fraction is not a number from 0 to 1, `inputs` is neither "excitatory"
+                nor "free", or a setting is unknown.
         """
         entries = argument.split(",") if argument else ()
         given = assignments("dale", entries, ("fraction", "inputs"), _USAGE)
@@ -118,7 +118,7 @@ class Dale(WeightConstraint):
         return Limits(low, high)
 
     def start(self, drawn: Tensor, *, from_inputs: bool) -> Tensor:
-        """Return |W| with the signs of the columns; the weights of free inputs as they are."""
+        """Return |W| with the signs of the columns; weights from free inputs are unchanged."""
         limits = self.limits(drawn.shape[-1], from_inputs=from_inputs)
         low, high = limits.tensors(drawn)
         signed = torch.where(high > 0, drawn.abs(), -drawn.abs())

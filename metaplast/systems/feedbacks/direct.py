@@ -10,7 +10,7 @@ from metaplast.systems.feedback import ErrorPass, Feedback, Shape
 
 
 class Direct(Feedback):
-    """e_ℓ = (D_ℓ e_L) ⊙ σ'(z_ℓ), D_ℓ random and fixed, [episode, neuron, class] (Nøkland 2016)."""
+    """e_ℓ = (D_ℓ e_L) ⊙ σ'(z_ℓ); D_ℓ random and fixed, [episode, neuron, class] (Nøkland 2016)."""
 
     name = "direct"
     summary = "the output error sent straight to each layer, direct feedback alignment"

@@ -11,7 +11,7 @@ from metaplast.systems.feedback import ErrorPass, Feedback, Shape
 
 
 class Implicit(Feedback):
-    """e = (I − G Wᵀ)⁻¹ G ∇ at a fixed point; the system solves for it and has no other feedback."""
+    """e = (I − G Wᵀ)⁻¹ G ∇ at a fixed point; `FixedPoint` computes it and has no other feedback."""
 
     name = "implicit"
     summary = "the gradient at a fixed point, by a linear solve (fixed-point only)"

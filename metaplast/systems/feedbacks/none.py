@@ -1,4 +1,4 @@
-"""No errors: for systems that learn from a reward alone."""
+"""No errors: for systems that learn only from a reward."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NoFeedback(Feedback):
         return ()
 
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:
-        """Refuse: there are none.
+        """Refuse: there are no errors.
 
         Raises:
             UserError: always.

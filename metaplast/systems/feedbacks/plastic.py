@@ -6,7 +6,7 @@ from metaplast.systems.feedbacks.fixed import Fixed
 
 
 class Plastic(Fixed):
-    """B_ℓ random at first, then changed by the rule's backward terms (Shervani-Tabar et al. 2024,
+    """B_ℓ starts random and is changed by the rule's backward terms (Shervani-Tabar et al. 2024,
     eq. 9)."""
 
     name = "plastic"

@@ -1,4 +1,4 @@
-"""Predictive coding: activities relax, and their prediction errors are the errors."""
+"""Predictive coding: activities relax, and errors are computed from their prediction errors."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ class PredictiveCoding(Feedback):
 
     Terms may also read ε as "prediction_error", v as "relaxed" and v̂ as "feedforward".
 
-    The code stores d_ℓ = v_ℓ − v̂_ℓ instead of v_ℓ, so that small errors are not rounded away beside
-    large activities.
+    The code stores d_ℓ = v_ℓ − v̂_ℓ instead of v_ℓ, so that small errors are not lost in rounding
+    next to large activities.
+
+    Attributes:
+        settings: the variant, η and n.
     """
 
     settings: Relaxation = field(default_factory=Relaxation)
@@ -46,7 +49,7 @@ class PredictiveCoding(Feedback):
     offers = ("prediction_error", "relaxed", "feedforward")
 
     def __post_init__(self) -> None:
-        """Spell the variant for documents and programs."""
+        """Set equation, note and code of the variant, for documents and programs."""
         given = self.settings
         sweeps = "1 sweep" if given.n == 1 else f"{given.n} sweeps"
         for attribute, text in _SPELLED[given.variant].items():
@@ -96,7 +99,7 @@ class PredictiveCoding(Feedback):
 
 
 class _Relaxed(NamedTuple):
-    """ε_1 … ε_L, e_1 … e_L, and how far v_1 … v_{L-1} have moved from v̂."""
+    """ε_1 … ε_L, e_1 … e_L, and d_1 … d_{L-1} with d = v − v̂."""
 
     prediction_errors: list[Tensor]
     errors: list[Tensor]
@@ -183,7 +186,8 @@ def _move(
 
 _RELAX = {"strict": _strict, "fixed": _fixed, "exact": _exact}
 
-# Documents of every format print this: plain ASCII without signs that LaTeX or Markdown interpret.
+# Documents of every format print this, so it is ASCII without characters special to LaTeX or
+# Markdown.
 _SWEEPS = (
     "the activities v of the hidden layers start at those of the forward pass and relax in SWEEPS "
     "with a step of STEP, all layers at once, while the input does not move"

@@ -6,7 +6,7 @@ from metaplast.systems.feedback import ChainFeedback, ErrorPass, Passage
 
 
 class SignSymmetric(ChainFeedback):
-    """B_ℓ = |M_ℓ| ⊙ sign(W_ℓᵀ), magnitudes random and fixed (Liao, Leibo & Poggio 2016)."""
+    """B_ℓ = |M_ℓ| ⊙ sign(W_ℓᵀ), with M_ℓ random and fixed (Liao, Leibo & Poggio 2016)."""
 
     name = "sign-symmetric"
     summary = "random fixed magnitudes with the signs of Wᵀ"

@@ -14,7 +14,7 @@ class SymmetricDetached(Symmetric):
     kernel = "detached"
 
     def passage(self, layer: int, given: ErrorPass) -> Passage:
-        """Return W_ℓᵀ, W_ℓ held constant."""
+        """Return W_ℓᵀ, held constant."""
         return Passage(given.weights[layer].held(), transposed=True)
 
 

@@ -51,12 +51,12 @@ class CrossEntropy(Objective):
         return self.activity(output) - class_probabilities(target, output.shape[-1], output.dtype)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return 1 if the largest output is the likeliest class, else 0."""
+        """Return 1 if the largest output is that of the target's most probable class, else 0."""
         likeliest = target.argmax(-1) if target.is_floating_point() else target
         return (output.argmax(-1) == likeliest).to(output.dtype)
 
     def chance(self, outputs: int) -> float:
-        """Return 1/C: every one of C classes is as likely."""
+        """Return 1/C: each of C classes is equally likely."""
         return 1 / outputs
 
     def targets(
@@ -88,7 +88,7 @@ def class_probabilities(labels: Tensor, classes: int, dtype: torch.dtype) -> Ten
 
     Args:
         labels: class indices [...] int64, or probabilities [..., class].
-        classes: how many there are.
+        classes: the number of classes.
         dtype: the dtype of the result.
     """
     if labels.is_floating_point():

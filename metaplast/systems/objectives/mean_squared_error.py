@@ -47,7 +47,7 @@ class MeanSquaredError(NumberObjective):
     def least_score(self, target: Tensor) -> Tensor:
         """Return −mean_j (2 t_j)²: the score of an output of the right size and the wrong sign.
 
-        That is four times as bad as an output of zero. The choice is ours.
+        That is four times the squared error of an output of zero. The choice is ours.
         """
         return self.score(-target, target)
 

@@ -1,4 +1,4 @@
-"""Reward: softmax outputs that choose an action, and the reward that this brings on average."""
+"""Reward: softmax outputs that choose an action, scored by the expected reward."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from metaplast.systems.number_objective import NumberObjective
 class ExpectedReward(NumberObjective):
     """loss = −Σ_j p_j r_j with p = softmax z, scored by Σ_j p_j r_j.
 
-    A target r is the reward that each action would bring, [episode, sample, neuron]. Only the score
-    and exact gradients read all of it; what a system sends to its synapses is up to the system.
+    A target r contains the reward that each action would bring, [episode, sample, neuron]. Loss,
+    error and score read all of it; the system decides what reaches its synapses.
     """
 
     name = "reward"
