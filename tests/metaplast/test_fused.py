@@ -124,24 +124,46 @@ def test_agrees_with_batched(problem):
     assert_agree(FusedEngine().run(problem), expected, TOLERANCES[problem.theta.dtype])
 
 
-@pytest.mark.slow
-@given(problem=problems(torch.float32))
-@settings(max_examples=60, deadline=None)
-def test_agrees_in_single_precision(problem):
-    double = replace(
+def in_double(problem):
+    """Return a problem with its numbers in double precision."""
+    return replace(
         problem,
         theta=problem.theta.double(),
         state=problem.state.to(torch.float64),
         episodes=problem.episodes.to(torch.float64),
     )
-    expected = get_engine("batched").run(double)
+
+
+def rounding_of_batched(problem, others=8):
+    """Return the largest error of `batched` by rounding, with these weights and ones near them.
+
+    Where large numbers nearly cancel, a single error may be small by luck.
+    """
+    batched, generator = get_engine("batched"), torch.Generator().manual_seed(0)
+    found = []
+    for size in [0.0] + [1e-5] * others:
+        matrices = {
+            name: weights * (1 + size * torch.randn(weights.shape, generator=generator))
+            for name, weights in problem.state.matrices.items()
+        }
+        near = replace(problem, state=replace(problem.state, matrices=matrices))
+        exact = batched.run(in_double(near)).theta_gradient
+        found.append((batched.run(near).theta_gradient - exact).abs().max())
+    return max(found)
+
+
+@pytest.mark.slow
+@given(problem=problems(torch.float32))
+@settings(max_examples=60, deadline=None)
+def test_agrees_in_single_precision(problem):
+    expected = get_engine("batched").run(in_double(problem))
     assume(bool(expected.finite.all()))
     actual = FusedEngine().run(problem)
     # A term that does nothing in an episode has a gradient of rounding errors only: a few
     # roundings, of 1.2e-7 each, of numbers of size 1, or what `batched` loses by rounding too.
     worst = (actual.theta_gradient - expected.theta_gradient).abs().max()
-    lost = (get_engine("batched").run(problem).theta_gradient - expected.theta_gradient).abs().max()
-    assert worst <= max(1e-6, 1e-4 * expected.theta_gradient.abs().max(), 4 * lost)
+    if worst > max(1e-6, 1e-4 * expected.theta_gradient.abs().max()):
+        assert worst <= 4 * rounding_of_batched(problem)
     torch.testing.assert_close(actual.loss.double(), expected.loss, rtol=1e-4, atol=1e-6)
 
 
