@@ -42,24 +42,33 @@ class LearningLoop(SavedLoop):
 
     def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
         """Return whether the coefficients shrink in this step, because learning is chaotic."""
-        # If a task diverged, the last step is undone instead.
-        if not self.shrinks or not finite.all():
+        if not self.shrinks or self._is_lost(finite):
             return False
         history, began = self.progress.history, self._began
         if math.isnan(began) and history:
             began = history[0].loss
-        return is_chaotic(gradients, self.settings.meta_lr, began)
+        step = self.settings.meta_lr * self.progress.trust.radius
+        return is_chaotic(gradients, int((~finite).sum()), step, began)
 
     def _shrink(self) -> None:
         """Make all coefficients smaller."""
         self._theta.u.detach().mul_(SHRINK)
 
+    def _is_lost(self, finite: Tensor) -> bool:
+        """Return whether too many tasks diverged to continue from here.
+
+        One is too many, unless coefficients can shrink. Then the others decide, if they are at
+        least half: on the way from an initial guess to a good rule, some networks often diverge.
+        """
+        allowed = len(finite) // 2 if self.shrinks else 0
+        return int((~finite).sum()) > allowed
+
     def _went_back(self, finite: Tensor) -> bool:
-        """Undo the last step if a task diverged after it; return whether it was undone."""
+        """Undo the last step if too many tasks diverged after it; return whether it was undone."""
         trust, u = self.progress.trust, self._theta.u.detach()
         if not self.settings.backtrack:
             return False
-        if finite.all():
+        if not self._is_lost(finite):
             trust.passed(u)
             if self.taus is not None:
                 self.taus.stayed_finite()
