@@ -80,4 +80,4 @@ class Announcement(event.Listener):
 
 
 announcement = Announcement()
-event.register("numba:compile", announcement)
+event.register("numba:compile", announcement)  # type: ignore[no-untyped-call]
