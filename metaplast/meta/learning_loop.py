@@ -55,16 +55,20 @@ class LearningLoop(SavedLoop):
         self._theta.u.detach().mul_(SHRINK)
 
     def _is_lost(self, finite: Tensor) -> bool:
-        """Return whether too many tasks diverged to continue from here.
+        """Return whether the last step has to be undone, because tasks diverged after it.
 
-        One is too many, unless coefficients can shrink. Then the others decide, if they are at
-        least half: on the way from an initial guess to a good rule, some networks often diverge.
+        One task is enough, unless coefficients can shrink and the step was short, because another
+        was undone shortly before, or none was taken yet. Then the length of the step is not why
+        tasks diverge: some networks do on the way from an initial guess to a good rule. The others
+        decide, unless more than half of all diverged.
         """
-        allowed = len(finite) // 2 if self.shrinks else 0
-        return int((~finite).sum()) > allowed
+        diverged = int((~finite).sum())
+        if not self.shrinks or self.progress.trust.radius >= 1:
+            return diverged > 0
+        return diverged > len(finite) / 2
 
     def _went_back(self, finite: Tensor) -> bool:
-        """Undo the last step if too many tasks diverged after it; return whether it was undone."""
+        """Undo the last step if it led to divergence; return whether it was undone."""
         trust, u = self.progress.trust, self._theta.u.detach()
         if not self.settings.backtrack:
             return False
