@@ -8,6 +8,7 @@ everywhere, and a value of a wrong type is refused in one sentence that names th
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 import os
 import types
@@ -201,6 +202,16 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def finite_json(value: Any) -> Any:
+    """Return `as_json` of a value, with None for non-finite numbers, which JSON lacks."""
+    value = as_json(value)
+    if isinstance(value, dict):
+        return {name: finite_json(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [finite_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_plain(cls: type, data: object, what: str) -> dict[str, Any]:

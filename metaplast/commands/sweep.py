@@ -181,6 +181,9 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     # Written last, so that the results are shown even if writing fails.
     if rule is not None:
         rule.save(folder / RULE)
+    else:
+        # Of an earlier part of the sweep, which had recommended one.
+        (folder / RULE).unlink(missing_ok=True)
     write_text(folder / RUNS, runs_csv(runs))
     write_text(folder / TERMS, terms_csv(runs))
     draw(runs, folder / FIGURE)

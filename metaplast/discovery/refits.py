@@ -163,12 +163,12 @@ class Refits:
 
         def give_up(loop: OuterLoop) -> bool:
             """Return whether the rule is still hopeless halfway through its refit."""
-            if best is None or loop.progress.step != loop.steps // 2:
-                return False
+            assert best is not None
             looks.append(self._look(kept, loop.fitted, {**taus, **loop.fitted_taus}))
             return self._is_hopeless(looks[-1].score, best)
 
-        judges = settings.steps > 1 and self._loops.config.validation >= EARLIEST
+        enough = settings.steps > 1 and self._loops.config.validation >= EARLIEST
+        judges = enough and best is not None
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
@@ -176,7 +176,7 @@ class Refits:
                 stage, learner, theta, settings=settings, scale=scale, tasks=tasks, cold=False,
                 shrinks=self._search.shrinks, began=self._search.progress.history[0].loss,
             ),
-            give_up if judges else None,
+            give_up if judges else None, settings.steps // 2,
         )  # fmt: skip
         if loop.given_up:
             fit = looks[-1]  # The rule is hopeless, so no further tasks are measured.

@@ -112,6 +112,7 @@ class Stages:
         name: str,
         make: Callable[[], OuterLoop],
         give_up: Callable[[OuterLoop], bool] | None = None,
+        asked: int | None = None,
     ) -> OuterLoop:
         """Run the loop of a stage to its end, from its checkpoint if there is one, and return it.
 
@@ -120,6 +121,7 @@ class Stages:
             make: makes the loop.
             give_up: called before each step; True ends the stage there. A resumed loop that was
                 given up is asked again, so the answer may depend only on the loop.
+            asked: the only step before which `give_up` is called; None for all.
 
         Raises:
             UserError: if the checkpoint does not fit the loop.
@@ -127,7 +129,7 @@ class Stages:
         loop = self._restored(name, make) if name in self._earlier else make()
         self.loops[name] = loop
         try:
-            loop.run(self._observe, give_up)
+            loop.run(self._observe, give_up, asked)
         finally:
             # This also runs on an interrupt, so everything computed so far is kept.
             self._save()

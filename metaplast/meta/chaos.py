@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 # Coefficients are multiplied by this factor in a step where learning is chaotic.
 SHRINK = 0.9
 
 
-def is_chaotic(gradients: Tensor, step: float, loss: float) -> bool:
+def is_chaotic(gradients: Tensor, diverged: int, step: float, loss: float) -> bool:
     """Return whether a step would change the loss of most tasks by more than the initial loss.
 
     Adam changes each coefficient by about the step size, so by the gradient g of a task, one step
     changes the loss of that task by up to step · ‖g‖₁. Learning counts as chaotic if the median of
-    this over tasks is above the loss that the search began with.
+    this over tasks is above the loss that the search began with. The gradient of a task that
+    diverged counts as infinite.
 
     Args:
-        gradients: to scaled coefficients, of at least one task, [task, …].
-        step: the step size.
+        gradients: of at least one finite task, to scaled coefficients, [task, …].
+        diverged: number of tasks that diverged.
+        step: the step size, not yet reduced by its schedule.
         loss: the loss at the first step, mean over tasks; if it is not finite and positive, nothing
             can be compared with it, and the result is False.
     """
     if not (math.isfinite(loss) and loss > 0):
         return False
-    return bool(step * gradients.abs().flatten(1).sum(1).median() > loss)
+    norms = gradients.abs().flatten(1).sum(1)
+    norms = torch.cat([norms, norms.new_full((diverged,), math.inf)])
+    return bool(step * norms.median() > loss)

@@ -42,24 +42,37 @@ class LearningLoop(SavedLoop):
 
     def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
         """Return whether the coefficients shrink in this step, because learning is chaotic."""
-        # If a task diverged, the last step is undone instead.
-        if not self.shrinks or not finite.all():
+        if not self.shrinks or self._is_lost(finite):
             return False
         history, began = self.progress.history, self._began
         if math.isnan(began) and history:
             began = history[0].loss
-        return is_chaotic(gradients, self.settings.meta_lr, began)
+        step = self.settings.meta_lr * self.progress.trust.radius
+        return is_chaotic(gradients, int((~finite).sum()), step, began)
 
     def _shrink(self) -> None:
         """Make all coefficients smaller."""
         self._theta.u.detach().mul_(SHRINK)
 
+    def _is_lost(self, finite: Tensor) -> bool:
+        """Return whether the last step has to be undone, because tasks diverged after it.
+
+        One task is enough, unless coefficients can shrink and the step was short, because another
+        was undone shortly before, or none was taken yet. Then the length of the step is not why
+        tasks diverge: some networks do on the way from an initial guess to a good rule. The others
+        decide, unless more than half of all diverged.
+        """
+        diverged = int((~finite).sum())
+        if not self.shrinks or self.progress.trust.radius >= 1:
+            return diverged > 0
+        return diverged > len(finite) / 2
+
     def _went_back(self, finite: Tensor) -> bool:
-        """Undo the last step if a task diverged after it; return whether it was undone."""
+        """Undo the last step if it led to divergence; return whether it was undone."""
         trust, u = self.progress.trust, self._theta.u.detach()
         if not self.settings.backtrack:
             return False
-        if finite.all():
+        if not self._is_lost(finite):
             trust.passed(u)
             if self.taus is not None:
                 self.taus.stayed_finite()

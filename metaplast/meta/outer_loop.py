@@ -239,6 +239,7 @@ class OuterLoop(LearningLoop):
         self,
         observe: Observe | None = None,
         give_up: Callable[[OuterLoop], bool] | None = None,
+        asked: int | None = None,
     ) -> None:
         """Take all remaining steps.
 
@@ -246,6 +247,7 @@ class OuterLoop(LearningLoop):
             observe: called after each step, before the next one changes anything; but that one may
                 be in computation.
             give_up: called before each step; True ends the loop there.
+            asked: the only step before which `give_up` is called; None for all.
 
         Raises:
             StandstillError: if every episode diverged for many consecutive steps, including those
@@ -256,7 +258,7 @@ class OuterLoop(LearningLoop):
             self._refuse_standstill()
         try:
             while not self.is_done:
-                if give_up is not None:
+                if give_up is not None and asked in (None, self.progress.step):
                     # It may ask for the angles, or for what was observed.
                     self._finish(observe)
                     if give_up(self):

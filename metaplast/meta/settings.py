@@ -68,8 +68,9 @@ class SearchSettings(Settings):
     negative: str | None = None
     """Names of terms, with commas, whose coefficients may not be positive."""
     backtrack: bool = True
-    """Whether a divergent task undoes the last step and shortens the next ones, and the search of a
-    pool and its refits shrink all coefficients where learning is chaotic."""
+    """Whether a divergent task undoes the last step and shortens the next ones. In the search of a
+    pool and its refits, short steps are undone only if most tasks diverge, and all coefficients
+    shrink where learning is chaotic."""
 
     def __post_init__(self) -> None:
         """Check every value.

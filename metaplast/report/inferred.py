@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from metaplast.base.bands import BAND, LEVEL, Band
-from metaplast.base.coerce import as_json
+from metaplast.base.coerce import finite_json
 from metaplast.base.files import write_json, write_text
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
@@ -131,21 +131,12 @@ def write_files(found: Inference, folder: AnyPath) -> Path:
         The path of report.html.
     """
     folder = as_path(folder, "folder")
-    write_json(folder / SUMMARY, _finite(found.to_json()))
+    write_json(folder / SUMMARY, finite_json(found.to_json()))
     found.rule().save(folder / RULE)
     write_text(folder / PROGRAM, program(found))
     write_text(folder / PAGE, page(found))
     _write_board(found, folder / BOARD)
     return folder / PAGE
-
-
-def _finite(data: Any) -> Any:
-    data = as_json(data)
-    if isinstance(data, dict):
-        return {name: _finite(value) for name, value in data.items()}
-    if isinstance(data, list):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _write_board(found: Inference, folder: Path) -> None:

@@ -19,7 +19,7 @@ from metaplast.scans.activations import (
     powers,
     slope,
 )
-from metaplast.scans.kernel import compiled
+from metaplast.scans.compiling import compiled
 
 
 @compiled

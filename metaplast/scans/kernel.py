@@ -17,49 +17,12 @@ Arrays are contiguous, with n neurons:
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeVar, cast
-
-import numba
+from typing import Any
 
 from metaplast.scans.activations import SOFTPLUS, TANH, activate, inlined, slope
+from metaplast.scans.compiling import compiled
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Array = Any
-
-
-def compiled(function: Function) -> Function:
-    """Return `function` compiled by numba on first use, and cached on disk if possible."""
-    return _compiled(function, {"contract", "nsz", "arcp"})
-
-
-def reordered(function: Function) -> Function:
-    """Return `function` compiled so that sums may be reordered, which vectorises dot products."""
-    return _compiled(function, {"contract", "nsz", "arcp", "reassoc"})
-
-
-def _compiled(function: Function, flags: set[str]) -> Function:
-    njit: Any = numba.njit  # numba's stub omits options.
-    function.__qualname__ = f"{function.__qualname__}_{_fingerprint()}"
-    options = {"fastmath": flags, "error_model": "numpy", "nogil": True}
-    try:
-        return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # There is no folder in which compiled code can be cached.
-        return cast(Function, njit(**options)(function))
-
-
-@cache
-def _fingerprint() -> str:
-    """Return a hash of the source of all loops.
-
-    numba notices a change of a function's own file, but not of another file whose functions it
-    calls. With this hash in a function's name, stale code never runs.
-    """
-    contents = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return hashlib.sha256(contents).hexdigest()[:16]
 
 
 @inlined

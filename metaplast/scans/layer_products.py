@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaplast.scans.kernel import add_rows, reordered
+from metaplast.scans.compiling import reordered
+from metaplast.scans.kernel import add_rows
 
 Array = Any
 

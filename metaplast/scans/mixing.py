@@ -8,31 +8,14 @@ imports numba.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
+from metaplast.scans.compiling import reordered
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Array = Any
 
 
-def compiled(function: Function) -> Function:
-    """Return `function` compiled by numba on first use, and cached on disk if possible.
-
-    Sums may be reordered, so that scalar products use vector instructions.
-    """
-    njit: Any = numba.njit  # numba's stub omits options.
-    options = {
-        "fastmath": {"contract", "nsz", "arcp", "reassoc"}, "error_model": "numpy", "nogil": True,
-    }  # fmt: skip
-    try:
-        return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # There is no folder in which compiled code can be cached.
-        return cast(Function, njit(**options)(function))
-
-
-@compiled
+@reordered
 def mix(strengths: Array, vectors: Array, out: Array) -> None:
     """out [n, a, m] ← strengths [n, a, b] times vectors, a tuple of b arrays [n, m]."""
     for k in range(out.shape[0]):
@@ -47,7 +30,7 @@ def mix(strengths: Array, vectors: Array, out: Array) -> None:
                     row[i] += g * r[i]
 
 
-@compiled
+@reordered
 def mix_adjoint(
     strengths: Array, vectors: Array, bar: Array, strengths_bar: Array, vectors_bar: Array
 ) -> None:

@@ -23,8 +23,8 @@ from __future__ import annotations
 from typing import Any
 
 from metaplast.scans.activations import SOFTPLUS, TANH
+from metaplast.scans.compiling import compiled
 from metaplast.scans.differences import difference, slope_at, slope_change, softmax
-from metaplast.scans.kernel import compiled
 from metaplast.scans.layer_products import add_products, add_transposed
 
 Array = Any

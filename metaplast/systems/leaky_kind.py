@@ -8,10 +8,7 @@ from metaplast.base.errors import UserError, shown
 from metaplast.base.words import assignments
 from metaplast.systems.kind import SystemKind, SystemRequest, require_one_population
 from metaplast.systems.leaky import Leaky
-from metaplast.systems.timing import Timing
-
-# Used as the timing until the data are known. Data without a timing are refused.
-UNKNOWN = Timing(frames=1, show=1, time=2)
+from metaplast.systems.timing import UNKNOWN
 
 
 class LeakyKind(SystemKind):

@@ -11,10 +11,7 @@ from metaplast.systems.kind import (
     require_one_population,
 )
 from metaplast.systems.recurrent import Recurrent
-from metaplast.systems.timing import Timing
-
-# Used as the timing until the data are known. Data without a timing are refused.
-UNKNOWN = Timing(frames=1, show=1, time=2)
+from metaplast.systems.timing import UNKNOWN
 
 
 class RecurrentKind(SystemKind):

@@ -100,3 +100,7 @@ class Timing:
         else:
             first = f"{self.frames} frames of {self.show} steps each, {self.time} steps in all"
         return first + (", a target at each step" if self.each else "")
+
+
+# Used until the data are known. Networks in time refuse data without a timing.
+UNKNOWN = Timing(frames=1, show=1, time=2)

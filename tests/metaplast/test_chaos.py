@@ -35,15 +35,19 @@ SMALL = DiscoveryConfig(
 def test_the_measure_is_the_median_over_tasks_of_what_a_step_could_change():
     gradients = torch.tensor([[1.0, -2.0], [100.0, -100.0], [-3.0, 1.0]])
     # ‖g‖₁ is 3, 200 and 4.
-    assert is_chaotic(gradients, 0.5, 1.99)
-    assert not is_chaotic(gradients, 0.5, 2.0)
+    assert is_chaotic(gradients, 0, 0.5, 1.99)
+    assert not is_chaotic(gradients, 0, 0.5, 2.0)
+    # The gradient of a task that diverged counts as infinite: the median is 4, then 200.
+    assert is_chaotic(gradients, 1, 0.5, 1.99)
+    assert not is_chaotic(gradients, 1, 0.5, 2.0)
+    assert is_chaotic(gradients, 2, 0.5, 99.0)
     # With per-layer coefficients, all of them count.
-    assert is_chaotic(gradients[:, None].expand(-1, 2, -1), 0.5, 3.99)
+    assert is_chaotic(gradients[:, None].expand(-1, 2, -1), 0, 0.5, 3.99)
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0, math.nan, math.inf])
 def test_without_a_positive_loss_there_is_no_measure(loss):
-    assert not is_chaotic(torch.full((2, 3), 1e9), 1.0, loss)
+    assert not is_chaotic(torch.full((2, 3), 1e9), 0, 1.0, loss)
 
 
 class Rough:
@@ -106,17 +110,64 @@ def test_the_first_step_has_nothing_to_compare_with():
     assert not loop.run_step().shrunk
 
 
-def test_a_divergence_is_undone_instead():
-    class Diverging(Rough):
-        def run(self, problem, *, gradient=True):
-            outcome = super().run(problem, gradient=gradient)
-            outcome.theta_gradient[:2] = math.nan
-            return outcome
+class Diverging(Rough):
+    """In every step but the first ones, some tasks diverge."""
 
-    start = (1.1, 0.0, 0.0)
-    for engine, shrunk in ((Rough(), True), (Diverging(), False)):
-        loop = loop_of(engine, start=start, shrinks=True)
-        loop.run_step()
+    def __init__(self, diverged, since=0):
+        super().__init__()
+        self.diverged, self.since = diverged, since
+
+    def run(self, problem, *, gradient=True):
+        outcome = super().run(problem, gradient=gradient)
+        if len(self.sizes) > self.since:
+            outcome.theta_gradient[: self.diverged] = math.nan
+        return outcome
+
+
+@pytest.mark.parametrize(("diverged", "undone"), [(0, False), (2, False), (3, True), (4, True)])
+def test_a_short_step_is_undone_only_if_most_tasks_diverge(diverged, undone):
+    loop = loop_of(Diverging(diverged, since=1), start=(1.1, 0.0, 0.0), shrinks=True)
+    loop.run_step()
+    before, radius = loop._theta.u.detach().clone(), loop.progress.trust.radius
+    assert radius < 1
+    # Beyond the edge of chaos, the coefficients shrink if the step is not undone.
+    assert loop.run_step().shrunk == (not undone)
+    assert loop.progress.trust.radius == (radius / 2 if undone else radius)
+    # The safe coefficients are those of the first step, before Adam moved them.
+    first = torch.tensor((1.1, 0.0, 0.0), dtype=torch.float64)
+    expected = (before + first) / 2 if undone else SHRINK * before
+    torch.testing.assert_close(loop._theta.u.detach(), expected)
+
+
+@pytest.mark.parametrize("shrinks", [True, False])
+def test_a_step_of_full_length_is_undone_by_one_task(shrinks):
+    loop = loop_of(Diverging(1, since=1), shrinks=shrinks, cold=False)
+    loop.run_step()
+    assert loop.progress.trust.radius == 1
+    moved = loop._theta.u.detach().clone()
+    loop.run_step()
+    assert loop.progress.trust.radius == 0.5
+    start = torch.tensor((0.1, 0.0, 0.0), dtype=torch.float64)
+    torch.testing.assert_close(loop._theta.u.detach(), (moved + start) / 2)
+
+
+@pytest.mark.parametrize("shrinks", [True, False])
+def test_divergent_tasks_in_every_step_do_not_stop_a_search_but_any_other_loop(shrinks):
+    loop = loop_of(Diverging(1, since=1), shrinks=shrinks)
+    loop.run()
+    reached = loop.theta.abs().sum()
+    # The search comes to the edge of chaos; any other loop comes back to where it began.
+    if shrinks:
+        assert 0.8 < reached < 1.1
+    else:
+        assert reached.item() == pytest.approx(0.1, rel=0.01)
+
+
+def test_the_bar_is_for_the_step_that_would_be_taken():
+    # The median of ‖g‖₁ is about 2e5: a step of 0.02 would change the loss by 4e3.
+    for radius, shrunk in ((1.0, True), (1 / 16, False)):
+        loop = loop_of(Rough(), start=(1.1, 0.0, 0.0), shrinks=True, began=1e3)
+        loop.progress.trust.radius = radius
         assert loop.run_step().shrunk == shrunk
 
 
@@ -165,7 +216,7 @@ def test_refits_shrink_as_the_search_did_by_the_same_bar(backtrack):
 def test_a_loop_may_be_told_what_the_search_began_with():
     # ‖g‖₁ times the step size is about 0.18, and the loss about 14.
     for began, shrunk in ((0.1, True), (0.3, False)):
-        assert loop_of(Rough(), shrinks=True, began=began).run_step().shrunk == shrunk
+        assert loop_of(Rough(), shrinks=True, began=began, cold=False).run_step().shrunk == shrunk
 
 
 @pytest.mark.parametrize(

@@ -304,10 +304,10 @@ def test_observers_see_everything_once():
 def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch):
     original = Stages.run
 
-    def stage(self, name, make, give_up=None):
+    def stage(self, name, make, *judged):
         if name.endswith("without oja"):
             raise StandstillError("every episode of the last 50 outer steps diverged.")
-        return original(self, name, make, give_up)
+        return original(self, name, make, *judged)
 
     monkeypatch.setattr(Stages, "run", stage)
     config = DiscoveryConfig(terms="error_hebbian,oja", l1=0.0, **TINY | {"validation": 40})
@@ -324,10 +324,10 @@ def test_a_trial_in_which_every_episode_diverges_speaks_for_the_term(monkeypatch
 def test_if_everything_diverges_without_the_small_terms_all_are_refitted(monkeypatch):
     original = Stages.run
 
-    def stage(self, name, make, give_up=None):
+    def stage(self, name, make, *judged):
         if name == "refit":
             raise StandstillError("every episode of the last 50 outer steps diverged.")
-        return original(self, name, make, give_up)
+        return original(self, name, make, *judged)
 
     monkeypatch.setattr(Stages, "run", stage)
     # Only the largest coefficient passes the threshold.

@@ -159,6 +159,8 @@ def test_a_recommendation_says_why(runs, said):
 
 
 def test_without_a_recommendation_no_rule_is_promised(tmp_path, capsys):
+    # A sweep that is continued may have recommended a rule before.
+    (tmp_path / "rule.json").write_text("{}")
     show(make_console(), [made(0.1, 0, ONE, [0.1, None])], tmp_path)
     printed = capsys.readouterr().out
     assert "No rule is recommended" in printed

@@ -95,6 +95,17 @@ def test_whether_to_give_up_is_asked_when_the_step_is_complete_and_was_observed(
     assert all(record.angles for history, _ in asked for record in history)
 
 
+def test_it_may_be_asked_before_one_step_only():
+    asked = []
+    loop = loop_of()
+    loop.run(None, lambda loop: asked.append(loop.progress.step), asked=2)
+    assert asked == [2]
+    loop = loop_of()
+    loop.run(None, lambda loop: True, asked=2)
+    assert loop.given_up
+    assert loop.progress.step == 2
+
+
 # --- tasks drawn ahead ---
 
 

@@ -8,14 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.engines.fused_recurrent.program import (
-    NONE,
-    Integers,
-    Net,
-    Program,
-    Side,
-    padded,
-)
+from metaplast.engines.fused.places import NONE, padded
+from metaplast.engines.fused_recurrent.program import Integers, Net, Program, Side
 from metaplast.engines.fused_recurrent.sources import DETACHED, SIGNED, SOURCES, SYMMETRIC
 from metaplast.scans.activations import KINDS
 from metaplast.systems.learner import Learner

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metaplast.engines.fused_recurrent.program import PAD, Integers, Numbers, Program, Side
+from metaplast.engines.fused.places import PAD
+from metaplast.engines.fused_recurrent.program import Integers, Numbers, Program, Side
 from metaplast.scans.activations import make_tools
 
 

@@ -16,14 +16,6 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]
 
-PAD = 16
-NONE = -1
-
-
-def padded(width: int) -> int:
-    """Return the padded length of a vector, in whole registers."""
-    return -(-width // PAD) * PAD
-
 
 class Side(NamedTuple):
     """One matrix [height, width] and the terms that change it.
