@@ -16,11 +16,13 @@ class LearningLoop(SavedLoop):
     """The part of an outer loop that moves the coefficients: forward, back, or towards zero.
 
     Attributes:
+        cold: whether θ is a guess at the start.
         shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.
         signs: the sign of each coefficient: 1 if it may not be negative, −1 if it may not be
             positive, else 0, [term].
     """
 
+    cold: bool
     shrinks: bool
     signs: Tensor
     _began: float
@@ -57,13 +59,13 @@ class LearningLoop(SavedLoop):
     def _is_lost(self, finite: Tensor) -> bool:
         """Return whether the last step has to be undone, because tasks diverged after it.
 
-        One task is enough, unless coefficients can shrink and the step was short, because another
-        was undone shortly before, or none was taken yet. Then the length of the step is not why
-        tasks diverge: some networks do on the way from an initial guess to a good rule. The others
-        decide, unless more than half of all diverged.
+        One task is enough, unless a search that began with a guess takes short steps, at its start
+        or because a step was undone shortly before. Then the length of the step is not why tasks
+        diverge: some networks do on the way to a good rule. The others decide, unless more than
+        half of all diverged.
         """
         diverged = int((~finite).sum())
-        if not self.shrinks or self.progress.trust.radius >= 1:
+        if not self.shrinks or not self.cold or self.progress.trust.radius >= 1:
             return diverged > 0
         return diverged > len(finite) / 2
 

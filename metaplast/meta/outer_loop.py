@@ -89,7 +89,7 @@ class OuterLoop(LearningLoop):
         self.settings = settings
         self._tasks = tasks
         self._tied = tied and start.is_per_layer
-        self.shrinks, self._began = shrinks, began
+        self.cold, self.shrinks, self._began = cold, shrinks, began
         self._drawn = LoopTasks(
             learner, sampler, engine, settings, name=tasks, seed=seed,
             dtype=start.tensor.dtype, device=device,

@@ -69,8 +69,8 @@ class SearchSettings(Settings):
     """Names of terms, with commas, whose coefficients may not be positive."""
     backtrack: bool = True
     """Whether a divergent task undoes the last step and shortens the next ones. In the search of a
-    pool and its refits, short steps are undone only if most tasks diverge, and all coefficients
-    shrink where learning is chaotic."""
+    pool, short steps are undone only if most tasks diverge; there and in its refits, all
+    coefficients shrink where learning is chaotic."""
 
     def __post_init__(self) -> None:
         """Check every value.
