@@ -206,12 +206,15 @@ def as_json(value: Any) -> Any:
 
 def finite_json(value: Any) -> Any:
     """Return `as_json` of a value, with None for non-finite numbers, which JSON lacks."""
-    value = as_json(value)
-    if isinstance(value, dict):
-        return {name: finite_json(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [finite_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return _finite(as_json(value))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _finite(item) for name, item in data.items()}
+    if isinstance(data, list):
+        return [_finite(item) for item in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def from_plain(cls: type, data: object, what: str) -> dict[str, Any]:
