@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -161,14 +162,12 @@ class Refits:
         settings = replace(settings, episodes=times * settings.episodes)
         looks: list[Fit] = []
 
-        def give_up(loop: OuterLoop) -> bool:
+        def give_up(best: Fit, loop: OuterLoop) -> bool:
             """Return whether the rule is still hopeless halfway through its refit."""
-            assert best is not None
             looks.append(self._look(kept, loop.fitted, {**taus, **loop.fitted_taus}))
             return self._is_hopeless(looks[-1].score, best)
 
-        enough = settings.steps > 1 and self._loops.config.validation >= EARLIEST
-        judges = enough and best is not None
+        judges = settings.steps > 1 and self._loops.config.validation >= EARLIEST
         scale = self._search.scale.select(self._names(kept)).tensor
         loop = self._loops.stages.run(
             stage,
@@ -176,7 +175,7 @@ class Refits:
                 stage, learner, theta, settings=settings, scale=scale, tasks=tasks, cold=False,
                 shrinks=self._search.shrinks, began=self._search.progress.history[0].loss,
             ),
-            give_up if judges else None, settings.steps // 2,
+            partial(give_up, best) if judges and best is not None else None, settings.steps // 2,
         )  # fmt: skip
         if loop.given_up:
             fit = looks[-1]  # The rule is hopeless, so no further tasks are measured.
