@@ -14,6 +14,7 @@ from metaplast.discovery.refits import Refits
 from metaplast.discovery.rough import notice_rough_search
 from metaplast.discovery.run import Discovery
 from metaplast.engines import Outcome
+from metaplast.meta import learning_loop
 from metaplast.meta.chaos import SHRINK, is_chaotic
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.settings import OuterSettings
@@ -210,13 +211,15 @@ def steps_that_shrank(config):
     return stages, [line for line in result.notices if "chaotic" in line]
 
 
-def test_a_search_and_its_refits_shrink_but_no_baseline():
+def test_a_search_and_its_refits_shrink_but_no_baseline(monkeypatch):
+    # How often learning is really chaotic depends on how a machine rounds.
+    monkeypatch.setattr(learning_loop, "is_chaotic", lambda *_: True)
     stages, (line,) = steps_that_shrank(SMALL)
-    assert sum(stages["search"]) > 4
     baselines = {name: stages.pop(name) for name in ("feedback_alignment", "backprop")}
     assert len(stages) > 1
-    assert any(any(shrunk) for name, shrunk in stages.items() if name != "search")
+    assert all(all(shrunk) for shrunk in stages.values())
     assert not any(any(shrunk) for shrunk in baselines.values())
+    assert line.startswith("40 ")
     assert "steps of the search only shrank the coefficients, because learning was chaotic" in line
     assert line.endswith("may find more.")
 
