@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
+from metaplast.engines.fused.vector_code import WIDE, Lanes, intrinsic_of
 
+# Rows that a step forward, or back, takes at a time: as many as the machine has registers for.
+_FORWARD, _BACK = (4, 2) if WIDE else (2, 1)
 RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3; `sweeps` splits updates of higher rank.
 TERMS = 5  # z̄ and three projections: 0 … 4.
 READ = TERMS
@@ -72,10 +74,10 @@ class _Update(NamedTuple):
     scale: Any
 
     def emit(self, to: Lanes, rank: int, i: Any) -> None:
-        """Emit code for four rows from row i on."""
-        pointers = to.rows(to.shift(self.matrix, i, self.width), self.width, 4)
+        """Emit code for a few rows from row i on."""
+        pointers = to.rows(to.shift(self.matrix, i, self.width), self.width, _FORWARD)
         a_rows = to.rows(to.shift(self.a, i), self.height, rank)
-        factors = [to.scalars(row, 4) for row in a_rows]
+        factors = [to.scalars(row, _FORWARD) for row in a_rows]
         v_rows, sums = to.rows(self.v, self.width, rank), [to.accumulator() for _ in pointers]
         with to.columns(self.width) as (column, _):
             other = to.load(self.x, column)
@@ -98,7 +100,7 @@ def _update_dot(to: Lanes) -> None:
     given = _Update._make((*pointers, height, width, scale))
 
     def case(count: int) -> None:
-        with to.loop(first, last, 4) as (i, _):
+        with to.loop(first, last, _FORWARD) as (i, _):
             given.emit(to, count, i)
 
     to.switch(rank, [partial(case, count) for count in range(RANKS)])
@@ -122,12 +124,13 @@ class _Retreat(NamedTuple):
     inverse: Any
 
     def emit(self, to: Lanes, terms: int, rank: int, i: Any, *, undo: bool, grows: bool) -> None:
-        """Emit code for two rows from row i on."""
+        """Emit code for a few rows from row i on."""
         m_rows, adjoint_rows = (
-            to.rows(to.shift(m, i, self.width), self.width, 2) for m in (self.matrix, self.adjoint)
+            to.rows(to.shift(m, i, self.width), self.width, _BACK)
+            for m in (self.matrix, self.adjoint)
         )
-        lefts = [to.scalars(p, 2) for p in to.rows(to.shift(self.left, i), self.height, terms)]
-        factors = [to.scalars(p, 2) for p in to.rows(to.shift(self.a, i), self.height, rank)]
+        lefts = [to.scalars(p, _BACK) for p in to.rows(to.shift(self.left, i), self.height, terms)]
+        factors = [to.scalars(p, _BACK) for p in to.rows(to.shift(self.a, i), self.height, rank)]
         rights, v_rows = to.rows(self.right, self.width, terms), to.rows(self.v, self.width, rank)
         v_bars = to.rows(self.v_bar, self.width, rank)
         sums = [[to.accumulator() for _ in range(rank)] for _ in m_rows]
@@ -158,7 +161,7 @@ class _Retreat(NamedTuple):
             for pointer, register in zip(v_bars, returned, strict=True):
                 to.store(register, pointer, column)
         for r, row in enumerate(to.rows(to.shift(self.a_bar, i), self.height, rank)):
-            for n in range(2):
+            for n in range(_BACK):
                 to.deposit(sums[n][r], row, n, add=False)
         if grows:
             to.deposit(growth, self.growth_bar, 0, add=True)
@@ -171,7 +174,7 @@ def _retreat(to: Lanes) -> None:
     given = _Retreat._make((*pointers, height, width, scale, inverse))
 
     def case(count: int, depth: int, undo: bool, grows: bool) -> None:
-        with to.loop(first, last, 2) as (i, _):
+        with to.loop(first, last, _BACK) as (i, _):
             given.emit(to, count, depth, i, undo=undo, grows=grows)
 
     kinds = [(count, True, True) for count in range(TERMS)] + [(0, False, True)]
@@ -214,12 +217,12 @@ def _product(to: Lanes) -> None:
         to.store(to.multiply(to.load(a, column), to.load(b, column)), target, column)
 
 
-# (M, a, V, x, out, height, columns, g, rank, first, last): for the rows i from first to last, four
-# at a time, M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x. a is [rank, height], V
+# (M, a, V, x, out, height, columns, g, rank, first, last): for the rows i from first to last,
+# M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x. a is [rank, height], V
 # [rank, columns].
 update_dot = intrinsic_of(_update_dot, 16)
 
-# One step back for the rows i from first to last of M and of its adjoint M̄, two at a time:
+# One step back for the rows i from first to last of M and of its adjoint M̄:
 #
 #     M̄_i ← g M̄_i + Σ_q left_qi right_q            (what the signals of step t add)
 #     M_i ← h (M_i − Σ_r a_ri V_r)                    (the update of step t − 1 undone)

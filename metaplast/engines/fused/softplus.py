@@ -83,7 +83,7 @@ class _Registers:
 def _softplus(to: Lanes) -> None:
     z, y, k = (to.pointer() for _ in range(3))
     count, beta = to.value(), to.spread(to.value())
-    if to.count != 16:
+    if not to.is_single:
         return
     registers, build = _Registers(to), to.builder
     zero, one = registers.constant(0.0), registers.constant(1.0)

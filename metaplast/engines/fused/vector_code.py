@@ -10,14 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils as _cgutils
 from numba.core import types
 from numba.extending import intrinsic
 
 cgutils: Any = _cgutils  # Untyped.
 
-_BYTES = 64  # One AVX-512 register; narrower machines split it in two or four.
+
+def _is_wide() -> bool:
+    """Return whether this machine has 32 registers of 64 bytes (AVX-512), not 16 of 32 (AVX2)."""
+    try:
+        return bool(binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:  # Not known on this system.
+        return False
+
+
+WIDE = _is_wide()
+# Bytes in one. The compiler splits a wider one, and then moves parts of it to memory and back.
+REGISTER = 64 if WIDE else 32
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")
 
 
@@ -29,7 +40,8 @@ class Lanes:
         self._types, self._values = signature.args, arguments
         self._dtype = next(t.dtype for t in self._types if isinstance(t, types.Array))
         self.scalar = context.get_value_type(self._dtype)
-        self.count = _BYTES // (self._dtype.bitwidth // 8)
+        self.count = REGISTER // (self._dtype.bitwidth // 8)
+        self.is_single = self._dtype.bitwidth == 32
         self.vector = ir.VectorType(self.scalar, self.count)
         self.zero = ir.Constant(self.vector, [0.0] * self.count)
         self._next = 0
@@ -106,7 +118,7 @@ class Lanes:
             end: the part of its name that follows the type.
             flags: the flags of fast math.
         """
-        kind = "f32" if self.count == 16 else "f64"
+        kind = "f32" if self.is_single else "f64"
         signature = ir.FunctionType(result, [value.type for value in given])
         function = cgutils.get_or_insert_function(
             self.builder.module, signature, f"llvm.{name}.v{self.count}{kind}{end}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metaplast.engines.fused.places import NONE, padded
+from metaplast.engines.fused.vector_code import REGISTER
 from metaplast.engines.fused_recurrent.program import Integers, Net, Program, Side
 from metaplast.engines.fused_recurrent.sources import DETACHED, SIGNED, SOURCES, SYMMETRIC
 from metaplast.scans.activations import KINDS
@@ -89,7 +90,7 @@ class _Layout:
             self.output, self.error, self.below, self.has_below, self.z, self.logit,
             self.has_potential, self.u, self.has_drive, self.anew.total, self.kept.total, weights,
             down_at, up_at, signed_at, source, KINDS[system.nonlinearity.kind],
-            64 // self.dtype.itemsize, self.turned.total,
+            REGISTER // self.dtype.itemsize, self.turned.total,
         )  # fmt: skip
 
     def _count(self, group: int) -> int:

@@ -9,16 +9,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 
-from metaplast.engines.fused.vector_code import Lanes, intrinsic_of
+from metaplast.engines.fused.vector_code import WIDE, Lanes, intrinsic_of
 
 # Rows of a tile by the registers in each, and most registers of a single row. Tile, vectors and
 # factor must fit into the machine's registers: 32 of 64 bytes with AVX-512, else mostly 16 of 32.
-_WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
-_ROWS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 3} if _WIDE else {1: 4}
-MOST, MOST_ALONE = max(_ROWS), 8 if _WIDE else 4
+_ROWS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 3} if WIDE else {1: 4, 2: 4}
+MOST, MOST_ALONE = max(_ROWS), 8
 
 
 class _Product(NamedTuple):
