@@ -1,4 +1,4 @@
-"""Locks on run folders: two processes never write to one run. A killed process frees its lock."""
+"""Locks: two processes never write to one run, or compile the same. A killed one frees its lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +76,31 @@ def require_free(folder: Path) -> None:
     with contextlib.suppress(OSError), (folder / LOCK).open("rb") as stream:
         if not _try_to_lock(stream):
             raise _in_use(folder, _read(stream))
+
+
+@contextmanager
+def one_at_a_time(path: Path, waits: Callable[[], object]) -> Iterator[None]:
+    """Hold a file; wait if another process or thread holds it.
+
+    The file is made if needed, and stays. Where it cannot be written, on file systems without locks
+    and on Windows, nothing is held.
+
+    Args:
+        path: the file.
+        waits: called once before waiting.
+    """
+    stream = None
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            stream = path.open("ab")
+    if stream is None:
+        yield
+        return
+    with stream:
+        if not _try_to_lock(stream):
+            waits()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 import ast
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,3 +68,41 @@ def test_a_changed_file_gives_another_name(tmp_path):
         kernel.entry_point(run)
         names.append(run.__qualname__)
     assert names[0] == names[2] != names[1]
+
+
+@pytest.mark.parametrize("to", ["same", "other"])
+def test_two_that_need_the_same_kernel_compile_it_once(tmp_path, monkeypatch, capsys, to):
+    begun, second_is_there = threading.Event(), threading.Event()
+    on_disk, compiled = set(), []
+
+    class Waits(str):
+        """The line of one who waits; printing it is seen."""
+
+        def __str__(self):
+            second_is_there.set()
+            return super().__str__()
+
+    def compile_to(_module, *names):
+        compiled.append(names)
+        if len(compiled) == 2:
+            second_is_there.set()
+        begun.set()
+        # The second one waits for this one, or compiles something else.
+        assert second_is_there.wait(20)
+        on_disk.add(names)
+
+    def need(*names):
+        kernel = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)))
+        jit.load(kernel, lambda: names, "module", *names)
+        assert names in on_disk
+
+    monkeypatch.setattr(jit, "_WAIT", Waits("waiting"))
+    monkeypatch.setattr(jit, "_loads", lambda _, call: call() in on_disk)
+    monkeypatch.setattr(jit, "run_module", compile_to)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(need, "same")
+        assert begun.wait(20)
+        second = pool.submit(need, to)
+        first.result(), second.result()
+    assert compiled == ([("same",)] if to == "same" else [("same",), ("other",)])
+    assert capsys.readouterr().err.count("waiting") == (to == "same")

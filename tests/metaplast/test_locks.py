@@ -12,7 +12,7 @@ from support import LIGHT, assert_is_one_sentence, entries
 from metaplast.base import locks
 from metaplast.base.errors import UserError
 from metaplast.base.files import LOCK
-from metaplast.base.locks import locked, require_free
+from metaplast.base.locks import locked, one_at_a_time, require_free
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import CONFIG, Discovery, write_config
 
@@ -137,3 +137,47 @@ def test_a_discovery_in_use_is_neither_resumed_nor_begun(tmp_path, holder):
     with pytest.raises(UserError, match="in use"):
         Discovery(config, folder=tmp_path).run()
     assert entries(tmp_path) == [LOCK, CONFIG]
+
+
+# --- what one process does and others wait for ---
+
+ALONE = (
+    LIGHT
+    + """
+from pathlib import Path
+from metaplast.base.locks import one_at_a_time
+
+with one_at_a_time(Path(sys.argv[1]), lambda: print("waits", flush=True)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+)
+
+
+def begin_alone(path):
+    return subprocess.Popen(
+        [sys.executable, "-c", ALONE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+@pytest.mark.skipif(locks.fcntl is None, reason="files are not locked here")
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_a_process_waits_until_another_has_done_it_or_was_killed(tmp_path, end):
+    path = tmp_path / "work.lock"
+    with begin_alone(path) as first:
+        assert first.stdout.readline() == b"held\n"
+        with begin_alone(path) as second:
+            assert second.stdout.readline() == b"waits\n"
+            assert first.poll() is None
+            first.kill() if end == "killed" else first.stdin.close()
+            assert second.stdout.readline() == b"held\n"
+
+
+def test_where_nothing_can_be_held_nobody_waits(tmp_path, monkeypatch):
+    missing = tmp_path / "none" / "work.lock"
+    with one_at_a_time(missing, pytest.fail), one_at_a_time(missing, pytest.fail):
+        assert not missing.exists()
+    monkeypatch.setattr(locks, "fcntl", None)
+    path = tmp_path / "work.lock"
+    with one_at_a_time(path, pytest.fail), one_at_a_time(path, pytest.fail):
+        pass

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,7 @@ from numba.core import event, types
 
 from metaplast import scans
 from metaplast.base.family import run_module
+from metaplast.base.locks import one_at_a_time
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,6 +29,7 @@ FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
 # numba compiles a function again for each literal argument, but not for these.
 NO, ZERO, ONE = (cast(int, np.int64(value)) for value in (-1, 0, 1))
 _LINE = "metaplast: compiling the fused engine, once; it is kept on disk for the next run …"
+_WAIT = "metaplast: waiting for another process, which compiles the fused engine …"
 
 
 class Kernel:
@@ -138,17 +140,38 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
     """Load `function` from disk for the argument types that `call` gives it; compile it if needed.
 
     To compile, this prints a line to stderr and starts another process, `python -m module *to`.
+    Processes that need the same at the same time wait for the first one.
     numba joins inner functions by name: the process that compiles runs copies of them that were
     optimised separately and that round differently from the copies on disk. If this process
     compiled, the first run on a machine would therefore give other last digits than later runs.
     """
     if _loads(function, call):
         return
-    print(_LINE, file=sys.stderr, flush=True)
-    with suppress(OSError):
-        run_module(module, *to)
-    if not _loads(function, call):
-        call()  # No cache or subprocess: compile here; the last digits may differ.
+    with _compiling(function, *to) as waited:
+        if waited and _loads(function, call):
+            return
+        print(_LINE, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            run_module(module, *to)
+        if not _loads(function, call):
+            call()  # No cache or subprocess: compile here; the last digits may differ.
+
+
+@contextmanager
+def _compiling(function: Any, *to: str) -> Iterator[list[bool]]:
+    """Let one process at a time compile the same; return [True] if this one waited."""
+    waited: list[bool] = []
+
+    def wait() -> None:
+        print(_WAIT, file=sys.stderr, flush=True)
+        waited.append(True)
+
+    folder = function.stats.cache_path
+    if folder is None:  # Compiled code cannot be kept, so there is nothing to wait for.
+        yield waited
+        return
+    with one_at_a_time(Path(folder, f"compiling-{'-'.join(to)}.lock"), wait):
+        yield waited
 
 
 def _loads(function: Callable[..., Any], call: Callable[[], None]) -> bool:
