@@ -7,6 +7,8 @@ does only the remaining work.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ from metaplast.base.errors import UserError, require
 from metaplast.base.files import read_json, read_json_in, write_json
 from metaplast.base.locks import locked
 from metaplast.base.paths import AnyPath, as_path
+from metaplast.base.plain_data import DataError, check
 from metaplast.batch_jobs.queue import Answer, Answers, ProgressFile, Queue, Tick, no_tick
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.result import Result
 from metaplast.discovery.run import Discovery
+from metaplast.discovery.run_checks import check_summary
 from metaplast.discovery.run_config import config_digest
 from metaplast.discovery.run_folder import SUMMARY, RunFiles
 from metaplast.meta.outer_loop import OuterLoop
@@ -30,6 +34,8 @@ from metaplast.watch.estimate import TimeLeft
 JOBS = "jobs.json"
 # A job's summary and the entries of `Jobs.extra`; written last, so it marks the job as finished.
 DONE = "job.json"
+# The entry of `DONE` that shows whether the file was changed.
+SEAL = "seal"
 
 # Returns entries to add to a job's summary.
 Extra = Callable[[Result], dict[str, Any]]
@@ -122,7 +128,12 @@ class Jobs:
         """Return the summary of a finished job."""
         done = self.folder / name / DONE
         summary = read_json(done, "the summary of a job")
-        require(isinstance(summary, dict), f"{done} is damaged; delete it to repeat the job.")
+        try:
+            check_summary(summary)
+            seal = summary.pop(SEAL, None)  # Earlier versions wrote none.
+            check(seal in (None, _seal(summary)), "it was changed")
+        except DataError as error:
+            raise UserError(f"{done} is damaged ({error}); delete it to repeat the job.") from None
         require(
             summary.get("config") in (None, config_digest(self.configs[name])),
             f"{self.folder / JOBS} was changed after {name} was done; put it back, or start the "
@@ -179,5 +190,10 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
         result = begun.run()
         done: dict[str, Any] = read_json(place / SUMMARY, "the summary of a run")
         done |= {} if extra is None else extra(result)
-        write_json(place / DONE, done)
+        write_json(place / DONE, done | {SEAL: _seal(done)})
     return done
+
+
+def _seal(summary: Mapping[str, Any]) -> str:
+    """Return a digest of a job's summary, which shows changes of the file."""
+    return hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()[:16]

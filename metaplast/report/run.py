@@ -20,12 +20,12 @@ from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in, unsupported
+from metaplast.discovery.run_checks import check_origin, check_summary
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
 from metaplast.meta.signs import sign_of
 from metaplast.report.curve import Curve
 from metaplast.report.figures import Trajectory
-from metaplast.report.run_checks import check_origin, check_summary
 from metaplast.rules.rule import Rule
 from metaplast.systems.objective import Objective
 from metaplast.terms.coefficients import Coefficients

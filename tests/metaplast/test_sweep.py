@@ -10,7 +10,7 @@ import pytest
 from support import ACCURACY, assert_is_one_sentence
 
 from metaplast.base.errors import UserError
-from metaplast.batch_jobs.jobs import DONE, Heartbeat, Jobs, run_job
+from metaplast.batch_jobs.jobs import DONE, SEAL, Heartbeat, Jobs, run_job
 from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
 from metaplast.commands.sweep import reason, show
 from metaplast.discovery.config import DiscoveryConfig
@@ -47,12 +47,32 @@ def test_jobs_run_apart_and_are_not_run_twice(tmp_path):
     loaded, options = Jobs.load(tmp_path, extra)
     assert options == {"option": 5}
     assert loaded.configs == jobs.configs
-    marked = json.loads((tmp_path / "a" / DONE).read_text()) | {"mark": True}
-    (tmp_path / "a" / DONE).write_text(json.dumps(marked))
-    assert dict(Jobs(tmp_path, {"a": TINY}).run()) == {"a": marked}, "read, not run"
+    done = tmp_path / "a" / DONE
+    stamp = done.stat().st_mtime_ns
+    assert dict(Jobs(tmp_path, {"a": TINY}).run()) == {"a": ended["a"]}
+    assert done.stat().st_mtime_ns == stamp, "read, not run"
+    require_damage_is_seen(jobs, done)
     again = run_job(TINY.to_json() | {"seed": 1}, str(tmp_path / "b"), extra)
     same = ("rule", "heldout", "before_refit", "extra")
     assert [again[key] for key in same] == [ended["b"][key] for key in same]
+
+
+def require_damage_is_seen(jobs, done):
+    """Check that a changed summary of a job is refused, and one without a seal is read."""
+    good = done.read_text()
+    edited = json.loads(good)
+    edited["heldout"]["discovered"]["mean"] += 0.1
+    no_test = {k: v for k, v in edited.items() if k not in ("heldout", SEAL)}
+    alone = Jobs(jobs.folder, {"a": TINY})
+    for text in ("{}", "[]", "3", json.dumps(edited), json.dumps(no_test)):
+        done.write_text(text)
+        with pytest.raises(UserError, match=r"is damaged .*; delete it to repeat the job") as caught:
+            list(alone.run())
+        assert_is_one_sentence(caught.value)
+    del edited[SEAL]  # As an earlier version wrote it.
+    done.write_text(json.dumps(edited))
+    assert dict(alone.run()) == {"a": edited}
+    done.write_text(good)
 
 
 @pytest.mark.slow

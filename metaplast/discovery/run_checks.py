@@ -10,9 +10,10 @@ from metaplast.base.bands import Band
 from metaplast.base.plain_data import check, entry, number
 from metaplast.discovery.result import DISCOVERED
 from metaplast.discovery.run_config import CONFIG
-from metaplast.discovery.run_folder import RULE, SUMMARY
+from metaplast.discovery.run_folder import RULE
 from metaplast.rules.rule import Rule
 
+_SUMMARY = "the summary"
 # The parts that every summary has, with their types.
 _PARTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType({
     "heldout": dict, "without": dict, "before_refit": dict, "divergences": list, "data": str,
@@ -30,11 +31,11 @@ def check_summary(summary: Any) -> None:
         DataError: if a part is missing or has another type.
     """
     for name, kind in _PARTS.items():
-        entry(summary, name, kind, SUMMARY)
+        entry(summary, name, kind, _SUMMARY)
     _each(summary, "kept", _text)
     _each(summary, "divergences", _text)
     _each(summary, "notices", _text)
-    check(DISCOVERED in summary["heldout"], f"{SUMMARY} has no held-out test of the rule")
+    check(DISCOVERED in summary["heldout"], f"{_SUMMARY} has no held-out test of the rule")
     _each_named(summary, "heldout", _check_test)
     _each_named(summary, "without", Band.from_json)
     _each_named(summary, "added", Band.from_json)
@@ -44,7 +45,7 @@ def check_summary(summary: Any) -> None:
     _each(summary, "trials", _check_trial)
     lengths = [list(test.get("by_steps", {})) for test in summary["heldout"].values()]
     same = all(each == lengths[0] for each in lengths)
-    check(same, f"the rules in {SUMMARY} were tested with different numbers of support examples")
+    check(same, f"the rules in {_SUMMARY} were tested with different numbers of support examples")
 
 
 def check_origin(config: Mapping[str, Any], rule: Rule) -> None:
@@ -61,13 +62,13 @@ def check_origin(config: Mapping[str, Any], rule: Rule) -> None:
 
 def _each(summary: Any, part: str, checked: Callable[[Any, str], object]) -> None:
     """Check every entry of a list, which may be missing."""
-    for each in entry(summary, part, list, SUMMARY) if part in summary else ():
+    for each in entry(summary, part, list, _SUMMARY) if part in summary else ():
         checked(each, f"an entry of {part!r}")
 
 
 def _each_named(summary: Any, part: str, checked: Callable[[Any, str], object]) -> None:
     """Check every entry of an object, which may be missing."""
-    named = entry(summary, part, dict, SUMMARY) if part in summary else {}
+    named = entry(summary, part, dict, _SUMMARY) if part in summary else {}
     for name, each in named.items():
         checked(each, f"{name!r} in {part!r}")
 
