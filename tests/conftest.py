@@ -37,8 +37,8 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
 
 
-# Modules with tests of many seconds. Such a test that begins last would leave one worker idle. Those
-# of the fused kernel follow each other: two workers never wait for one compilation.
+# Modules with tests of many seconds. Such a test that begins last would leave one worker idle.
+# Those of the fused kernel follow each other: two workers never wait for one compilation.
 LONG = (
     "test_planted_rules.py", "test_fused.py", "test_fused_traces.py", "test_kills.py",
     "test_examples.py", "test_code_exports.py",
