@@ -38,6 +38,7 @@ _STREAM: Mapping[str, Any] = {
 # Places are those of the full version, so that the same claims can be computed.
 _QUICK_STREAM: Mapping[str, Any] = {
     "dataset": "digits", "images": (60, 30), "neurons": 8, "batch": 10, "tolerance": 1e-3,
+    "relaxation": 0.5, "steps": 40,
     "records": (0, *_COMPARED),
 }  # fmt: skip
 _FIND: Mapping[str, Any] = {
@@ -60,7 +61,7 @@ _STARTS: Mapping[str, float] = {
 _GROWING: Mapping[str, Any] = {"entry": 24, "look": 12, "meta_lr": 0.02}
 _QUICK_FIND: Mapping[str, Any] = {
     "system": "fixed-point:gain=0.5,solver=gmres,tolerance=1e-3,batch=2", "dataset": "digits",
-    "hidden": (8,), "ways": 2, "shots": 4, "queries": 2, "episodes": 8, "test_episodes": 4,
+    "hidden": (8,), "ways": 2, "shots": 2, "queries": 2, "episodes": 4, "test_episodes": 2,
 }  # fmt: skip
 _SETUP = HeldoutSetup("emnist", "emnist-bymerge", ways=10, shots=160, labels="remapped", episodes=6)
 _QUICK_SETUP = HeldoutSetup(
@@ -83,7 +84,7 @@ _LABELS = {
 def _found(name: str, terms: str, **changes: Any) -> FoundVariant:
     """Return a variant for one rule; the discovered one has all terms and all factors."""
     full, own = {**_FIND, "terms": terms, **changes}, name == _DISCOVERED
-    quick = {**_QUICK_FIND, **({"entry": 4, "look": 4} if own else {})}
+    quick = {**_QUICK_FIND, **({"entry": 2, "look": 2} if own else {})}
     return FoundVariant(
         name, full, (_SETUP,), quick, (_QUICK_SETUP,), takes_file=own, stream=_STREAM,
         quick_stream=_QUICK_STREAM, factors=_FACTORS if own else (1.0,),

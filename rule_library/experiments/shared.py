@@ -21,7 +21,7 @@ B = "Shervani-Tabar et al. 2024"
 
 EMNIST: Mapping[str, Any] = {"dataset": "emnist-bymerge"}
 TINY: Mapping[str, Any] = {
-    "dataset": "digits", "hidden": (16, 12), "shots": 8, "queries": 4, "episodes": 20,
+    "dataset": "digits", "hidden": (16, 12), "shots": 8, "queries": 4, "episodes": 10,
     "meta_lr": 5e-3,
 }  # fmt: skip
 

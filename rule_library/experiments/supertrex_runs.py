@@ -40,7 +40,7 @@ def _lanes() -> dict[str, Lane]:
 
 LANES = _lanes()
 FULL = {"neurons": 1000, "period": 50_000, "training": 10, "test": 5, "lanes": tuple(LANES)}
-TINY = {"neurons": 20, "period": 40, "training": 6, "test": 5}
+TINY = {"neurons": 20, "period": 20, "training": 6, "test": 5}
 
 
 def learn_to_draw(seed: int, settings: Mapping[str, Any], _: Setting) -> list[Row]:
