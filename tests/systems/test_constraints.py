@@ -210,9 +210,8 @@ def test_a_weight_that_rests_on_its_bound_is_no_difference_between_engines():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
 def test_the_compiled_engine_agrees():
-    # Each layer and each term costs seconds of compiling. Limits act between compiled steps, so one
-    # layer shows all; the test of engines has hidden ones.
-    system = constrained(FullyConnected((4, 3), feedback_name="plastic"), "dale:fraction=0.6")
+    # Each layer and each term costs seconds of compiling.
+    system = constrained(FullyConnected((4, 3, 3), feedback_name="plastic"), "dale:fraction=0.6")
     terms = named("error_hebbian", "backward_hebbian")
     problem = problem_of(Setting(system, terms, (4,), size=0.2), steps=11)
     expected, found = (get_engine(name).run(problem) for name in ("batched", "compiled"))
