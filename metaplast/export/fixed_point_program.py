@@ -8,7 +8,7 @@ from metaplast.export.objective import objective_of
 from metaplast.export.program import output_context, rule_context
 from metaplast.export.recurrent_program import term_lines
 from metaplast.export.spelling import LINEAR, nonlinearity
-from metaplast.export.template import fill
+from metaplast.export.template import fill, in_library
 from metaplast.rules.rule import Rule
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.implicit import CHECKED
@@ -34,7 +34,7 @@ def fixed_point_program(rule: Rule, network: FixedPoint, library: str) -> str:
     Raises:
         UserError: if the rule's objective or a term cannot be written as code.
     """
-    filters = {"xp": lambda code: code.format(xp=library)}
+    filters = {"xp": in_library(library)}
     return fill("fixed_point.py.jinja", _context(rule, network, library), filters)
 
 

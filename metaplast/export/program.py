@@ -16,7 +16,7 @@ from metaplast.export.memory import SCALARS, Memory, read_scalars, require_code
 from metaplast.export.objective import OutputCode, objective_of
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
-from metaplast.export.template import fill
+from metaplast.export.template import fill, in_library
 from metaplast.export.text import one_line, plain
 from metaplast.rules.equation import MATRICES
 from metaplast.rules.rule import Rule
@@ -107,7 +107,7 @@ def program(template: str, rule: Rule, network: FullyConnected, library: str) ->
         network: provides layers and activation.
         library: what the program calls its array library.
     """
-    filters = {"xp": lambda code: code.format(xp=library)}
+    filters = {"xp": in_library(library)}
     return fill(template, _context(rule, network, library), filters)
 
 

@@ -12,7 +12,7 @@ from metaplast.export.objective import objective_of
 from metaplast.export.program import comment_lines, output_context, rule_context
 from metaplast.export.python import signals, statements
 from metaplast.export.spelling import coded_pathway, nonlinearity
-from metaplast.export.template import fill
+from metaplast.export.template import fill, in_library
 from metaplast.rules.rule import Rule
 from metaplast.systems.initialisation import Init
 from metaplast.systems.recurrent import Recurrent
@@ -132,7 +132,7 @@ def recurrent_program(rule: Rule, network: Recurrent, library: str) -> str:
     Raises:
         UserError: if the rule's feedback, objective or a term cannot be written as code.
     """
-    filters = {"xp": lambda code: code.format(xp=library)}
+    filters = {"xp": in_library(library)}
     return fill("recurrent.py.jinja", _context(rule, network, library), filters)
 
 

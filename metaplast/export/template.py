@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import jinja2
+
+Filter = Callable[[str], str]
 
 
 def fill(
     name: str,
     context: Mapping[str, Any],
-    filters: Mapping[str, Callable[[str], str]],
+    filters: Mapping[str, Filter],
     **syntax: str,
 ) -> str:
     """Return a filled-in template; a name that the context does not have is an error.
@@ -19,8 +22,26 @@ def fill(
     Args:
         name: the name of the file in `templates/`.
         context: the values of the template's names.
-        filters: functions for use in the template.
+        filters: functions for use in the template; compiled templates are kept for each function.
         syntax: its delimiters, if the usual ones have a meaning in the format.
+    """
+    environment = _environment(tuple(filters.items()), tuple(syntax.items()))
+    return environment.get_template(name).render(context)
+
+
+@cache
+def in_library(library: str) -> Filter:
+    """Return the filter that makes code of a spelling; `library` is the program's array library."""
+    return lambda code: code.format(xp=library)
+
+
+@cache
+def _environment(
+    filters: tuple[tuple[str, Filter], ...], syntax: tuple[tuple[str, str], ...]
+) -> jinja2.Environment:
+    """Return an environment, which keeps the templates that it has compiled.
+
+    It serves one set of filters, because jinja applies filters to constants as it compiles.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("metaplast.export"),
@@ -30,7 +51,7 @@ def fill(
         undefined=jinja2.StrictUndefined,
         # Nothing here is HTML: foreign text is made safe before it gets here.
         autoescape=False,
-        **syntax,  # type: ignore[arg-type]
+        **dict(syntax),  # type: ignore[arg-type]
     )
-    environment.filters |= filters
-    return environment.get_template(name).render(context)
+    environment.filters |= dict(filters)
+    return environment
