@@ -21,7 +21,7 @@ B = "Shervani-Tabar et al. 2024"
 
 EMNIST: Mapping[str, Any] = {"dataset": "emnist-bymerge"}
 TINY: Mapping[str, Any] = {
-    "dataset": "digits", "hidden": (16, 12), "shots": 8, "queries": 4, "episodes": 10,
+    "dataset": "digits", "hidden": (16, 12), "shots": 8, "queries": 4, "episodes": 20,
     "meta_lr": 5e-3,
 }  # fmt: skip
 
@@ -53,6 +53,8 @@ def learned(
     quick = dict(TINY)
     if "shots" in changes:
         quick["shots"] = min(changes["shots"], TINY["shots"])
+    if loops:
+        quick["episodes"] = 10  # Each loop runs before the best one does.
     return MetaVariant(name, {**EMNIST, "terms": terms, **changes}, quick, probes, loops or {})
 
 
