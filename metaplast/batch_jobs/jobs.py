@@ -7,8 +7,6 @@ does only the remaining work.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from metaplast.discovery.run_config import config_digest
 from metaplast.discovery.run_folder import SUMMARY, RunFiles
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
+from metaplast.tasks.digest import SHOWN, plain_digest
 from metaplast.watch.estimate import TimeLeft
 
 JOBS = "jobs.json"
@@ -196,4 +195,4 @@ def run_job(config: dict[str, Any], folder: str, extra: Extra | None) -> dict[st
 
 def _seal(summary: Mapping[str, Any]) -> str:
     """Return a digest of a job's summary, which shows changes of the file."""
-    return hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()[:16]
+    return plain_digest("job", summary)[:SHOWN]
