@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -147,8 +147,8 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
     """
     if _loads(function, call):
         return
-    with _compiling(function, *to) as waited:
-        if waited and _loads(function, call):
+    with _alone(function, *to):
+        if _loads(function, call):  # Another process has compiled it meanwhile.
             return
         print(_LINE, file=sys.stderr, flush=True)
         with suppress(OSError):
@@ -157,21 +157,13 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
             call()  # No cache or subprocess: compile here; the last digits may differ.
 
 
-@contextmanager
-def _compiling(function: Any, *to: str) -> Iterator[list[bool]]:
-    """Let one process at a time compile the same; return [True] if this one waited."""
-    waited: list[bool] = []
-
-    def wait() -> None:
-        print(_WAIT, file=sys.stderr, flush=True)
-        waited.append(True)
-
+def _alone(function: Any, *to: str) -> AbstractContextManager[None]:
+    """Return a context in which no other process compiles the same."""
     folder = function.stats.cache_path
     if folder is None:  # Compiled code cannot be kept, so there is nothing to wait for.
-        yield waited
-        return
-    with one_at_a_time(Path(folder, f"compiling-{'-'.join(to)}.lock"), wait):
-        yield waited
+        return nullcontext()
+    path = Path(folder, f"compiling-{'-'.join(to)}.lock")
+    return one_at_a_time(path, lambda: print(_WAIT, file=sys.stderr, flush=True))
 
 
 def _loads(function: Callable[..., Any], call: Callable[[], None]) -> bool:
