@@ -218,8 +218,7 @@ def _product(to: Lanes) -> None:
 
 
 # (M, a, V, x, out, height, columns, g, rank, first, last): for the rows i from first to last,
-# M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x. a is [rank, height], V
-# [rank, columns].
+# M_i ← g M_i + Σ_r a_ri V_r, then out_i = M_i · x. a is [rank, height], V [rank, columns].
 update_dot = intrinsic_of(_update_dot, 16)
 
 # One step back for the rows i from first to last of M and of its adjoint M̄:
