@@ -106,3 +106,12 @@ def test_two_that_need_the_same_kernel_compile_it_once(tmp_path, monkeypatch, ca
         first.result(), second.result()
     assert compiled == ([("same",)] if to == "same" else [("same",), ("other",)])
     assert capsys.readouterr().err.count("waiting") == (to == "same")
+
+
+def test_a_kernel_that_another_process_finished_just_before_is_not_compiled(tmp_path, monkeypatch):
+    answers = [False, True]  # Not on disk at first, but once this process holds the lock.
+    kernel = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)))
+    monkeypatch.setattr(jit, "_loads", lambda *_: answers.pop(0))
+    monkeypatch.setattr(jit, "run_module", pytest.fail)
+    jit.load(kernel, pytest.fail, "module", "same")
+    assert not answers
