@@ -60,8 +60,9 @@ class Operator:
         return replaced
 
     def held(self, matrix: Tensor | None = None) -> Operator:
-        """Return an operator with a constant matrix in this one's place: products with it have no
-        gradient to the matrix.
+        """Return an operator with a constant matrix in this one's place.
+
+        No gradient reaches the matrix from products with it.
 
         Args:
             matrix: [episode, row, column]; this one's by default.
