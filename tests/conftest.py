@@ -37,11 +37,12 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
 
 
+OF_THE_KERNEL = ("test_fused.py", "test_fused_traces.py")
 # Modules with tests of many seconds. Such a test that begins last would leave one worker idle.
 # Those of the fused kernel follow each other: two workers never wait for one compilation.
 LONG = (
-    "test_planted_rules.py", "test_fused.py", "test_fused_traces.py", "test_kills.py",
-    "test_examples.py", "test_code_exports.py",
+    "test_planted_rules.py", *OF_THE_KERNEL, "test_kills.py", "test_examples.py",
+    "test_code_exports.py",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 # The numbers of a first run of the fused kernel depend on these, besides installed packages.
@@ -53,13 +54,16 @@ KERNEL_SOURCES = (
 
 @pytest.hookimpl(tryfirst=True)  # Before `-m` chooses tests.
 def pytest_collection_modifyitems(items):
-    """Mark tests of JAX as slow, and begin with the modules that have the longest tests.
+    """Mark tests as slow by what they need, and begin with the modules that have the longest tests.
 
     JAX takes seconds to load, and each of its operations is compiled when it is first used.
+    The fused kernel is compiled once more for networks that relax.
     """
     for item in items:
-        given = getattr(item, "callspec", None)
-        if given and any(isinstance(v, str) and v == "jax" for v in given.params.values()):
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        given = [value for value in params if isinstance(value, str)]
+        relaxes = any(value.startswith("predictive-coding") for value in given)
+        if "jax" in given or (relaxes and item.path.name in OF_THE_KERNEL):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name not in LONG)
 

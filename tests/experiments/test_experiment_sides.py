@@ -183,6 +183,7 @@ def test_a_found_rule_is_tested_on_what_its_discovery_held_out(sources, tmp_path
     assert {request.held_out for request in sources.requests} == {found_with.held_out}
 
 
+@pytest.mark.slow  # It needs the kernel of networks that relax.
 def test_a_rule_is_scaled_on_tasks_of_the_search_and_tested_on_others(sources, tmp_path):
     variant = VARIANTS["predictive_few"]
     prepared = variant.prepare(QUICK, tmp_path)
