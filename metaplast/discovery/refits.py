@@ -12,6 +12,7 @@ from torch import Tensor
 from metaplast.discovery.fits import Fit, is_hopeless
 from metaplast.discovery.loops import VALIDATION, Loops
 from metaplast.discovery.result import REFIT, Tried, trial
+from metaplast.meta.evidence import Candidate, Evidence
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.standstill import StandstillError
 from metaplast.systems.learner import Learner
@@ -26,7 +27,8 @@ FIRST = 2
 # many.
 EARLIEST = 64
 # What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
-WITHOUT, WITH, AGAIN, CONFIRMATION = "without", "with", "as it is", "confirmation"
+WITHOUT, WITH, INSTEAD, CONFIRMATION = "without", "with", "instead of", "confirmation"
+AGAIN, LONGER = "as it is", "as it is, once more"
 EVERY = "every term"
 # The name of the evaluations of rules that are not refitted.
 LOOK = "look"
@@ -82,15 +84,26 @@ class Refits:
         theta = fit.theta.select(self._names(rest))
         return self._try(what, fit, rest, theta, best)
 
-    def put_back(self, fit: Fit, position: int) -> Fit:
-        """Return the fit with a dropped term put back; its coefficient starts at zero."""
+    def put_back(self, fit: Fit, position: int, instead: int | None = None) -> Fit:
+        """Return the fit with a dropped term put back; its coefficient starts at zero.
+
+        Args:
+            fit: a fit without the term.
+            position: the position of the term in the pool.
+            instead: the term without which the fit is, if the dropped one takes its place.
+        """
         name, more = self._pool[position].name, sorted([*fit.kept, position])
         theta = fit.theta.insert(more.index(position), name)
-        return self._try(f"{WITH} {name}", fit, more, theta)
+        other = "" if instead is None else f" {INSTEAD} {self._pool[instead].name}"
+        return self._try(f"{WITH} {name}{other}", fit, more, theta)
 
     def again(self, fit: Fit) -> Fit:
         """Return the fit of the same terms after one more refit."""
         return self._try(AGAIN, fit, fit.kept, fit.theta)
+
+    def longer(self, fit: Fit) -> Fit:
+        """Return the fit of the same terms after yet another refit."""
+        return self._try(LONGER, fit, fit.kept, fit.theta)
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
         """Return the same rule, measured on tasks that only this round uses."""
@@ -105,15 +118,31 @@ class Refits:
         rest = [k for k in range(len(self._pool)) if k not in fit.kept]
         if not rest:
             return [], {}
+        evidence, found = self._evidence(fit)
+        tried = [candidate.position for candidate in found]
+        return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
+
+    def rival(self, without: Fit, position: int) -> int | None:
+        """Return the term that the gradient supports best in place of one; None if it is that one.
+
+        Args:
+            without: a fit without the term.
+            position: the position of the term in the pool.
+        """
+        evidence, found = self._evidence(without)
+        own = abs(float(evidence.errors[position]))
+        others = [each for each in found if each.position != position and abs(each.errors) > own]
+        return max(others, key=lambda each: abs(each.errors)).position if others else None
+
+    def _evidence(self, fit: Fit) -> tuple[Evidence, list[Candidate]]:
+        """Return the evidence for each term of the pool at a fit, and the candidates to try."""
         search, bars = self._search, self._loops.config.bars
         theta = torch.zeros_like(search.theta)
         theta[..., list(fit.kept)] = fit.theta.tensor
         active = torch.zeros(len(self._pool), dtype=torch.bool, device=theta.device)
         active[list(fit.kept)] = True
         gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence", fit.taus)
-        evidence, found = bars.judged(gradients, active, search.signs)
-        tried = [candidate.position for candidate in found]
-        return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
+        return bars.judged(gradients, active, search.signs)
 
     def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:
         """Return the fit without the terms at some positions, not refitted."""

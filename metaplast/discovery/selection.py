@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from metaplast.discovery.elimination import eliminate
-from metaplast.discovery.fits import Fit, best_of
+from metaplast.discovery.fits import CLEAR, Fit, best_of
 from metaplast.discovery.plan import plan
 from metaplast.terms.term import Term
 
@@ -54,11 +54,20 @@ class Refitter(Protocol):
         than the best fit.
         """
 
-    def put_back(self, fit: Fit, position: int) -> Fit:
-        """Return the refit with the term at a position of the pool put back."""
+    def put_back(self, fit: Fit, position: int, instead: int | None = None) -> Fit:
+        """Return the refit with the term at a position of the pool put back.
+
+        The fit may be one without another term, whose place the term takes.
+        """
 
     def again(self, fit: Fit) -> Fit:
         """Return the refit of the same terms."""
+
+    def longer(self, fit: Fit) -> Fit:
+        """Return the refit of the same terms after they were refitted again."""
+
+    def rival(self, without: Fit, position: int) -> int | None:
+        """Return the term to try in place of the one that a fit is without, if there is one."""
 
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
         """Return the terms of the pool to put back, and why each other one is not put back.
@@ -81,7 +90,7 @@ def select(
     terms: Sequence[Term],
     refits: Refitter,
     least: float = 0.0,
-    rounds: int = 3,
+    rounds: int = 6,
 ) -> Selection:
     """Drop the terms that the rule does not need, then try to put each dropped one back.
 
@@ -92,6 +101,12 @@ def select(
     luck. If a neighbour wins, elimination restarts from it; the rule of the last round is final.
     But if a rule without a needless term gets worse than the rule with it in further refits, the
     term was not needless, and the rule with it comes back.
+
+    Two more rules deal with what such a comparison cannot see. A term may hide a better one that
+    does nearly the same. So if no dropped term helps, the rules with one term in place of another
+    are tried, see `_swaps`. And where learning is chaotic, a refit may go astray. If the refit of
+    the remaining rule costs more than `CLEAR` times the least effect, the rule before it is the
+    one that is compared.
 
     Args:
         start: the candidates, fitted.
@@ -108,6 +123,8 @@ def select(
         course = plan(start, terms, partial(refits.bare, start), least)
         left, missed = eliminate(start, course, refits.without, best, least)
         fit = refits.again(left)
+        if fit.is_worse_than(left, CLEAR * least):
+            fit = left
         # The refit may have brought another term's coefficient to zero.
         left = left.only(fit.kept)
         missed = {k: without for k, without in missed.items() if k in fit.kept}
@@ -125,11 +142,45 @@ def select(
         if last:
             break
         better = [other for other in spare.values() if fit.is_worse_than(other, least)]
-        gains = _confirmed(fit, better, refits, turn, least)
+        gains = _confirmed(fit, better, refits, turn, least) or _swaps(
+            fit, missed, refits, turn, least
+        )
         if not gains:
             break
         start = best_of(gains)
     return Selection(fit, missed, spare, errors)
+
+
+def _swaps(
+    fit: Fit, missed: Mapping[int, Fit], refits: Refitter, turn: int, least: float
+) -> list[Fit]:
+    """Return the fits with another term in place of one that are better than the fit.
+
+    Of two terms that can replace each other, the gradient at the rule does not support the dropped
+    one as long as the other is in it. The gradient at the rule refitted without the other does. A
+    rule that is hopeless without a term is not asked: it is too far from any good rule.
+
+    Args:
+        fit: the rule, refitted.
+        missed: for each of its terms, the fit without it; a hopeless one has fewer tasks.
+        refits: trains and measures each rule that is tried.
+        turn: the number of the round.
+        least: the least effect.
+    """
+    swapped = []
+    for position, without in missed.items():
+        if len(without.score) < len(fit.score):
+            continue
+        rival = refits.rival(without, position)
+        if rival is not None:
+            swapped.append(refits.put_back(without, rival, instead=position))
+    better = [other for other in swapped if fit.is_worse_than(other, least)]
+    if not better:
+        return []
+    # They have had one refit more.
+    fit = best_of([fit, refits.longer(fit)])
+    better = [other for other in better if fit.is_worse_than(other, least)]
+    return _confirmed(fit, better, refits, turn, least)
 
 
 def _confirmed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaplast.discovery.refits import AGAIN, EARLIEST, EVERY, WITHOUT
+from metaplast.discovery.refits import AGAIN, EARLIEST, EVERY, INSTEAD, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 
@@ -15,7 +15,8 @@ SPARE = 0.75
 def selection_left(discovery: Discovery) -> tuple[int, int]:
     """Return how many refits selection will still begin, and how many of its fits will be tested.
 
-    Until selection has ended, both are estimates that assume one round, unless another has begun.
+    Until selection has ended, both are estimates that assume one round without swaps, unless
+    another round or a swap has begun.
     """
     loops, chosen = discovery.stages.loops, discovery.selection
     if chosen is not None:
@@ -42,6 +43,8 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
                 # The remaining rule was already refitted, so another round has begun.
                 course, back = Course(count + out, pool), None
             course.leave_out(count + out, out)
+        elif INSTEAD in what:
+            back = 1  # The rule is refitted once more after the last swap.
         elif back is not None:
             back -= 1
     return first + course.left if back is None else max(0, back), course.tests

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from metaplast.discovery.loops import PROBE
-from metaplast.discovery.refits import AGAIN, CONFIRMATION, EVERY, LOOK, WITH, WITHOUT
+from metaplast.discovery.refits import (
+    AGAIN,
+    CONFIRMATION,
+    EVERY,
+    INSTEAD,
+    LONGER,
+    LOOK,
+    WITH,
+    WITHOUT,
+)
 from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, tried_in
 
 _PLAIN = {
@@ -13,6 +22,11 @@ _PLAIN = {
     CONFIRMATION: "checking the rule on fresh tasks",
     PROBE: "trying values of candidates",
     DISCOVERED: "the rule",
+}
+_REFITS = {
+    AGAIN: "refitting the same terms",
+    LONGER: "refitting the same terms once more",
+    EVERY: "refitting every term",
 }
 
 
@@ -37,9 +51,11 @@ def _asked(what: str) -> str:
         return f"testing whether {names if many == 1 else f'{many} terms'} " + (
             "is needed" if many == 1 else "are needed"
         )
+    if kind == WITH and INSTEAD in names:
+        return f"testing {names}"
     if kind == WITH:
         return f"testing whether {names} helps after all"
-    return {AGAIN: "refitting the same terms", EVERY: "refitting every term"}.get(what, what)
+    return _REFITS.get(what, what)
 
 
 def testing(name: str) -> str:

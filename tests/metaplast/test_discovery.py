@@ -12,6 +12,7 @@ from support import Clouds, assert_is_one_sentence, essence
 from metaplast.base.errors import UserError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
+from metaplast.discovery.fits import Fit
 from metaplast.discovery.refits import Refits
 from metaplast.discovery.result import REFIT, SEARCH, trial
 from metaplast.discovery.run import CONFIG, Discovery, write_config
@@ -19,6 +20,7 @@ from metaplast.discovery.stages import CHECKPOINT, Stages
 from metaplast.meta.standstill import StandstillError
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import EpisodeSplit
+from metaplast.terms.coefficients import Coefficients
 from metaplast.watch import stages_in_words
 
 TINY = {
@@ -184,6 +186,35 @@ def test_refits_share_their_tasks_if_they_start_from_the_same_fit():
     assert all(torch.equal(first[2][0], each) for each in first[2])
     for one, other in itertools.combinations(first, 2):
         assert not torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rival"),
+    [
+        ({"oja": 3.0, "activity_error": 2.0, "error_error": 1.0}, "oja"),
+        ({"oja": -3.0, "activity_error": -4.0, "error_error": 1.0}, "activity_error"),
+        # The gradient supports the term itself at least as well.
+        ({"oja": 3.0, "activity_error": 2.0, "error_error": -5.0}, None),
+        # Decay may not become an amplification.
+        ({"decay": 9.0, "oja": 3.0, "error_error": 1.0}, "oja"),
+        ({"decay": 9.0, "error_error": 1.0}, None),
+        # Below the bar of the penalty.
+        ({"oja": 1e-3, "error_error": 0.0}, None),
+    ],
+)
+def test_the_rival_of_a_term_is_the_one_that_the_gradient_supports_better(sizes, rival):
+    terms = "error_hebbian,error_error,oja,activity_error,decay"
+    discovery = Discovery(DiscoveryConfig(terms=terms, **TINY), split=SPLIT)
+    search = discovery._search()
+    names = [term.name for term in search.learner.terms]
+    noise = torch.tensor([1.0, -1.0]).repeat(32)[:, None]
+    means = torch.tensor([sizes.get(name, 0.0) for name in names])
+    search.evidence = lambda *_: means + noise
+    place = names.index("error_error")
+    kept = [k for k, name in enumerate(names) if name == "error_hebbian"]
+    theta = Coefficients(("error_hebbian",), torch.ones(1))
+    found = Refits(discovery._loops, search).rival(Fit(tuple(kept), theta, torch.ones(4)), place)
+    assert (None if found is None else names[found]) == rival
 
 
 def _list(value):

@@ -111,7 +111,9 @@ def test_the_examples_log_a_run(kind, monkeypatch, capsys):
         (trial(7, "without oja"), "testing whether oja is needed, 7 of 18"),
         (trial(7, "without oja, decay"), "testing whether 2 terms are needed, 7 of 18"),
         (trial(7, "with oja"), "testing whether oja helps after all, 7 of 18"),
+        (trial(7, "with oja instead of decay"), "testing oja instead of decay, 7 of 18"),
         (trial(7, "as it is"), "refitting the same terms, 7 of 18"),
+        (trial(7, "as it is, once more"), "refitting the same terms once more, 7 of 18"),
     ],
 )
 def test_stages_are_told_in_plain_words(stage, words):
