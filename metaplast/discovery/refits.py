@@ -131,7 +131,7 @@ class Refits:
         """
         evidence, found = self._evidence(without)
         own = abs(float(evidence.errors[position]))
-        others = [each for each in found if each.position != position and abs(each.errors) > own]
+        others = [each for each in found if abs(each.errors) > own]
         return max(others, key=lambda each: abs(each.errors)).position if others else None
 
     def _evidence(self, fit: Fit) -> tuple[Evidence, list[Candidate]]:

@@ -397,6 +397,15 @@ def test_a_term_that_is_no_better_takes_no_place(settings):
     assert selection.fit.kept == (OJA, HEBBIAN)
 
 
+def test_the_rule_is_refitted_once_more_only_for_a_term_that_may_win():
+    called = []
+    for gain in (-0.01, 0.1):
+        refits = of_rivals(gain)
+        refits.longer = lambda fit: called.append(fit.kept) or fit
+        select(started(), TERMS, refits, LEAST)
+    assert called == [(OJA, HEBBIAN)]
+
+
 def test_no_term_takes_the_place_of_one_without_which_the_rule_is_hopeless():
     refits = of_rivals()
     without = refits.without
