@@ -129,6 +129,8 @@ class Refits:
             without: a fit without the term.
             position: the position of the term in the pool.
         """
+        if len(without.kept) + 1 == len(self._pool):
+            return None  # No term was dropped.
         evidence, found = self._evidence(without)
         own = abs(float(evidence.errors[position]))
         others = [each for each in found if abs(each.errors) > own]

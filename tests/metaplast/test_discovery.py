@@ -217,6 +217,14 @@ def test_the_rival_of_a_term_is_the_one_that_the_gradient_supports_better(sizes,
     assert (None if found is None else names[found]) == rival
 
 
+def test_a_rule_with_every_term_has_no_rivals_and_asks_no_gradient():
+    discovery = Discovery(DiscoveryConfig(terms="error_hebbian,oja", **TINY), split=SPLIT)
+    search = discovery._search()
+    search.evidence = None
+    without = Fit((0,), Coefficients(("error_hebbian",), torch.ones(1)), torch.ones(4))
+    assert Refits(discovery._loops, search).rival(without, 1) is None
+
+
 def _list(value):
     return value if isinstance(value, list) else [value]
 
