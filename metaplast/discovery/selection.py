@@ -141,10 +141,8 @@ def select(
         spare = {k: refits.put_back(left, k) for k in tried}
         if last:
             break
-        better = [other for other in spare.values() if fit.is_worse_than(other, least)]
-        gains = _confirmed(fit, better, refits, turn, least) or _swaps(
-            fit, missed, refits, turn, least
-        )
+        gains = _better(fit, list(spare.values()), refits, turn, least)
+        gains = gains or _swaps(fit, missed, refits, turn, least)
         if not gains:
             break
         start = best_of(gains)
@@ -174,19 +172,18 @@ def _swaps(
         rival = refits.rival(without, position)
         if rival is not None:
             swapped.append(refits.put_back(without, rival, instead=position))
-    better = [other for other in swapped if fit.is_worse_than(other, least)]
-    if not better:
+    if not any(fit.is_worse_than(other, least) for other in swapped):
         return []
     # They have had one refit more.
     fit = best_of([fit, refits.longer(fit)])
-    better = [other for other in better if fit.is_worse_than(other, least)]
-    return _confirmed(fit, better, refits, turn, least)
+    return _better(fit, swapped, refits, turn, least)
 
 
-def _confirmed(
-    fit: Fit, better: Sequence[Fit], refits: Refitter, turn: int, least: float
+def _better(
+    fit: Fit, others: Sequence[Fit], refits: Refitter, turn: int, least: float
 ) -> list[Fit]:
-    """Return the fits that are also better than `fit` on the fresh tasks of a round."""
+    """Return the fits that are better than `fit`, on the fresh tasks of a round as well."""
+    better = [other for other in others if fit.is_worse_than(other, least)]
     if not better:
         return []
     again = refits.fresh(fit, turn)
