@@ -1,6 +1,7 @@
 """The time left: counted exactly at the end, near the truth long before, told in plain words."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -9,10 +10,11 @@ from support import Clouds
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.fits import Fit
 from metaplast.discovery.refits import Refits
-from metaplast.discovery.result import trial, tried_in
+from metaplast.discovery.result import REFIT, trial, tried_in
 from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.watch.console import ProgressBar
+from metaplast.watch.course import selection_left
 from metaplast.watch.estimate import TimeLeft, in_words, kind_of
 from metaplast.watch.prices import Prices
 
@@ -92,6 +94,27 @@ def test_the_estimate_is_within_30_percent_from_the_first_refit_on(needed, monke
         late = [(end - now, left) for now, left in watch.points if begin < now < end]
         assert len(late) > 50
         assert all(abs(left - rest) <= 0.3 * rest for rest, left in late)
+
+
+@pytest.mark.parametrize(
+    ("tried", "left"),
+    [
+        (["as it is"], 2),
+        (["as it is", "with decay", "with oja"], 0),
+        # A swap may be followed by one more refit of the rule, which is the last.
+        (["as it is", "with decay", "with oja", "with oja instead of decay"], 1),
+        (["as it is", "with oja instead of decay", "as it is, once more"], 0),
+    ],
+)
+def test_a_swap_leaves_one_refit_of_the_rule(tried, left):
+    learner = SimpleNamespace(terms=range(4))
+    stages = [REFIT, *(trial(number, what) for number, what in enumerate(tried, 1))]
+    discovery = SimpleNamespace(
+        stages=SimpleNamespace(loops={name: SimpleNamespace(learner=learner) for name in stages}),
+        choice=SimpleNamespace(is_pool=True, terms=range(10)),
+        config=SimpleNamespace(refit=400), selection=None,
+    )  # fmt: skip
+    assert selection_left(discovery)[0] == left
 
 
 @pytest.mark.slow
