@@ -338,6 +338,23 @@ def test_a_term_put_back_must_be_better_on_other_tasks_too(lucky):
     assert (GATED in selection.fit.kept) != lucky
 
 
+def test_a_term_that_helps_only_on_fresh_tasks_is_not_put_back():
+    """Those tasks confirm what validation tasks have shown; they do not choose."""
+
+    def fit(kept, fresh=False):
+        accuracy = torch.full((EPISODES,), 0.2 + 0.4 * (HEBBIAN in kept))
+        return Fit(tuple(kept), theta_of(kept), accuracy + 0.1 * (GATED in kept and fresh))
+
+    asked = []
+
+    def measured(current, turn):
+        asked.append(current.kept)
+        return fit(current.kept, fresh=True)
+
+    assert chosen(fit, (HEBBIAN,), fresh=measured).fit.kept == (HEBBIAN,)
+    assert asked == []
+
+
 class Rivals(Made):
     """Refits of two terms that hide each other; they record which fits were asked for a rival."""
 
