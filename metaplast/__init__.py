@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from metaplast.terms.algebra import B as B
     from metaplast.terms.algebra import W as W
     from metaplast.terms.algebra import dot as dot
+    from metaplast.terms.algebra import fading as fading
     from metaplast.terms.algebra import magnitude as magnitude
     from metaplast.terms.algebra import outer as outer
     from metaplast.terms.algebra import post as post
@@ -107,6 +108,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "discover": "discovery.discover",
         "dot": "terms.algebra",
         "evaluate": "meta.evaluation",
+        "fading": "terms.algebra",
         "get_term": "terms.library",
         "known_rules": "terms.library",
         "magnitude": "terms.algebra",
@@ -163,6 +165,7 @@ __all__ = [
     "discover",
     "dot",
     "evaluate",
+    "fading",
     "get_term",
     "known_rules",
     "magnitude",

@@ -9,6 +9,7 @@ from typing import Any
 
 from metaplast.export.constraint import constraint_of
 from metaplast.export.exporter import Network
+from metaplast.export.memory import fades
 from metaplast.export.objective import objective_of
 from metaplast.export.spelling import LINEAR, nonlinearity, pathway
 from metaplast.export.template import fill
@@ -68,6 +69,7 @@ def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> d
         "equations": _equations(rule),
         "table": [_row(rule, index, escape) for index in range(len(rule.terms))],
         "per_layer": rule.is_per_layer,
+        "fades": fades(rule.terms),
         "layers": len(rule.theta),
         "recurrent": isinstance(network, Recurrent),
         "fixed_point": isinstance(network, FixedPoint),

@@ -1,4 +1,4 @@
-"""Code for what synapses remember between examples: traces and eligibilities."""
+"""Code for what synapses remember between examples: traces, eligibilities, and their age."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from metaplast.base.errors import require
 from metaplast.export.exporter import declared
 from metaplast.export.python import LINE, statements, variable, vector_code
+from metaplast.systems.aging import AGE
 from metaplast.systems.broadcast import CONFIDENCE, ERROR_SIZE
 from metaplast.terms.algebra import Eligibility, Matrix, Signal
+from metaplast.terms.fading import fading_of
 from metaplast.terms.term import Term
 from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
 
@@ -47,6 +49,7 @@ class Memory:
         matrix: W or B.
         traces: the traces of signals, by variable.
         scalar_traces: what each trace of a scalar follows and its τ, by variable.
+        fadings: τ of each fading, by variable.
         kept: the variable of each eligibility.
         library: what the program calls its array library.
     """
@@ -54,6 +57,7 @@ class Memory:
     matrix: Matrix
     traces: Mapping[str, Trace]
     scalar_traces: Mapping[str, tuple[str, float]]
+    fadings: Mapping[str, float]
     kept: Mapping[Eligibility, str]
     library: str
 
@@ -67,11 +71,13 @@ class Memory:
         found = {variable(v): trace_of(v) for v in sorted(vectors, key=variable)}
         names = sorted({name for f in formulas for name in f.scalars})
         followed = {name: scalar_trace_of(name) for name in names}
+        fadings = {name: fading_of(name) for name in names}
         kept = dict.fromkeys(e for f in formulas for e in f.eligibilities)
         memory = cls(
             formulas[0].matrix,
             {name: trace for name, trace in found.items() if trace is not None},
             {name: trace for name, trace in followed.items() if trace is not None},
+            {name: tau for name, tau in fadings.items() if tau is not None},
             {eligibility: f"E_{i}" for i, eligibility in enumerate(kept, 1)},
             library,
         )
@@ -80,7 +86,18 @@ class Memory:
     @property
     def names(self) -> tuple[str, ...]:
         """The variables of the memory."""
-        return (*self.traces, *self.scalar_traces, *self.kept.values())
+        return (*self.traces, *self._numbers, *self.kept.values())
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is a trace or an eligibility."""
+        return bool(self.traces or self.scalar_traces or self.kept)
+
+    @property
+    def _numbers(self) -> tuple[str, ...]:
+        """The variables that are single numbers."""
+        age = (AGE,) if self.fadings else ()
+        return (*self.scalar_traces, *self.fadings, *age)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -93,7 +110,7 @@ class Memory:
         matrix = self.matrix.name
         places = {self.matrix.rows: f"{matrix}[:, 0]", self.matrix.columns: f"{matrix}[0]"}
         found = [(name, places[trace.signal.population]) for name, trace in self.traces.items()]
-        found += [(name, f"{matrix}[0, 0]") for name in self.scalar_traces]
+        found += [(name, f"{matrix}[0, 0]") for name in self._numbers]
         found += [(name, matrix) for name in self.kept.values()]
         return tuple((name, f"{self.library}.zeros_like({like})") for name, like in found)
 
@@ -106,6 +123,10 @@ class Memory:
             lines += _follow(name, value, trace.tau)
         for name, (source, tau) in self.scalar_traces.items():
             lines += _follow(name, source, tau)
+        for name, tau in self.fadings.items():
+            lines.append(f'{name} = 1 / (1 + memory["{AGE}"] / {tau!r})')
+        if self.fadings:
+            lines.append(f'{AGE} = memory["{AGE}"] + 1')
         for kept, name in self.kept.items():
             lines.append(f"change = {self.library}.zeros_like({self.matrix.name})")
             lines += statements("change", "", kept.formula, self.library)
@@ -132,6 +153,11 @@ def read_scalars(terms: Iterable[Term]) -> tuple[str, ...]:
     return tuple(name for name in SCALARS if name in names)
 
 
+def fades(terms: Iterable[Term]) -> bool:
+    """Return whether a term fades."""
+    return any(term.scalars - term.broadcast for term in terms)
+
+
 def require_code(term: Term, library: str, *, softmax: bool) -> None:
     """Raise `UserError` unless programs can compute what a term reads.
 
@@ -149,7 +175,7 @@ def require_code(term: Term, library: str, *, softmax: bool) -> None:
         f"{', '.join(others)}; export the rule as latex, markdown or json.",
     )
     known = {name for name in SCALARS if softmax or name != CONFIDENCE}
-    scalars = {(scalar_trace_of(name) or (name,))[0] for name in term.scalars}
+    scalars = {(scalar_trace_of(name) or (name,))[0] for name in term.broadcast}
     require(
         scalars <= known,
         f"programs compute only scalars of the output, but the term {term.name} reads "

@@ -12,7 +12,7 @@ from typing import Any
 from metaplast.base.errors import require
 from metaplast.export.constraint import constraint_context
 from metaplast.export.exporter import Network, declared
-from metaplast.export.memory import SCALARS, Memory, read_scalars, require_code
+from metaplast.export.memory import SCALARS, Memory, fades, read_scalars, require_code
 from metaplast.export.objective import OutputCode, objective_of
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
@@ -135,6 +135,8 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
             "sigma": nonlinearity(activation.kind),
             "beta": repr(activation.beta) if activation.kind == "softplus" else "",
             "remembers": remembers,
+            "follows": any(side.memory and side.memory.follows for side in sides),
+            "fades": fades(rule.terms),
             "memory_argument": "memory, " if remembers else "",
             "scalars": [
                 (name, SCALARS[name].format(xp=library)) for name in read_scalars(rule.terms)

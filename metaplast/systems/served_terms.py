@@ -6,6 +6,7 @@ If terms read traces, eligibilities or scalars, the system is wrapped so that it
 from __future__ import annotations
 
 from metaplast.base.errors import UserError
+from metaplast.systems.aging import aging
 from metaplast.systems.broadcast import broadcasting
 from metaplast.systems.eligible import with_eligibilities
 from metaplast.systems.feedback import all_feedbacks, serving
@@ -20,7 +21,7 @@ def serving_terms(system: System, terms: tuple[Term, ...]) -> System:
     """Return a system that also offers the traces, eligibilities and scalars that terms read."""
     scalars = {name for term in terms for name in term.scalars}
     followed = {found[0] for name in scalars if (found := scalar_trace_of(name))}
-    system = broadcasting(system, scalars | followed)
+    system = aging(broadcasting(system, scalars | followed), scalars | followed)
     system = traced(system, {signal for term in terms for signal in term.signals}, scalars)
     return with_eligibilities(system, terms)
 

@@ -35,6 +35,7 @@ from typing import NoReturn
 
 from metaplast.terms.eligibility import eligible
 from metaplast.terms.factors import AnyGate, Gate, Modulation, Scalar
+from metaplast.terms.fading import fading
 from metaplast.terms.formula import Formula, Matrix, MatrixName, Transposed
 from metaplast.terms.monomial import Eligibility, Monomial
 from metaplast.terms.traces import trace
@@ -53,7 +54,7 @@ from metaplast.terms.written import FormulaError, Part, spelled
 __all__ = [
     "AnyGate", "B", "Eligibility", "Formula", "FormulaError", "Gate", "Kind", "Mapped", "Matrix",
     "MatrixName", "Modulation", "Monomial", "Population", "Projection", "Scalar", "Signal",
-    "Transposed", "Vector", "W", "dot", "eligible", "magnitude", "outer", "post", "pre",
+    "Transposed", "Vector", "W", "dot", "eligible", "fading", "magnitude", "outer", "post", "pre",
     "rectified", "reward", "scalar", "sign", "surprise", "total", "trace",
 ]  # fmt: skip
 

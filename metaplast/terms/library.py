@@ -9,12 +9,17 @@ from typing import Literal
 from metaplast.base.errors import UserError, require, sentence, shown, unknown_name
 from metaplast.base.registry import find, match
 from metaplast.base.words import words
+from metaplast.terms.faded import faded, split_faded
+from metaplast.terms.formula import Formula
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
+from metaplast.terms.traces import MOST_TAU
 
 TERMS = "metaplast.terms"
 # What `--only` keeps of a pool: any term, or the local ones.
 Only = Literal["any", "local"]
+# What follows a choice of terms that also has them in a form that fades, before τ.
+FADING = "*fading:"
 
 
 @dataclass(frozen=True)
@@ -170,16 +175,19 @@ def candidate_terms() -> Mapping[str, Term]:
 
 
 def get_term(name: str) -> Term:
-    """Return the term with this name or alias: an installed one, or one of a pool.
+    """Return the term with this name or alias: an installed one, one of a pool, or a faded one.
 
     Raises:
         UserError: if there is no such term; suggests the nearest.
     """
     installed = all_terms()
     term = match(name, installed) or match(name, candidate_terms())
-    if term is None:
+    if term is not None:
+        return term
+    fades = split_faded(name)
+    if fades is None:
         raise _unknown(name)
-    return term
+    return faded(get_term(fades[0]), fades[1])
 
 
 def known_rules() -> Mapping[str, KnownRule]:
@@ -210,11 +218,15 @@ def choose_terms(text: str) -> TermChoice:
     """Return the terms of a pool, of a known rule, or of a list of names.
 
     Args:
-        text: what follows `--terms`; names in a list are separated by commas.
+        text: what follows `--terms`; names in a list are separated by commas. After `*fading:TAU`,
+            each term has a faded form beside it.
 
     Raises:
         UserError: if a name is unknown; suggests the nearest.
     """
+    plain, fades, tau = text.rpartition(FADING) if isinstance(text, str) else ("", "", text)
+    if fades:
+        return _with_faded(text, choose_terms(plain), tau)
     pool = match(text, pools())
     if pool is not None:
         candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
@@ -231,6 +243,25 @@ def choose_terms(text: str) -> TermChoice:
         f"each term may occur once, got {shown(text)}; remove the repeats.",
     )
     return TermChoice(text, terms)
+
+
+def _with_faded(text: str, choice: TermChoice, tau: str) -> TermChoice:
+    """Return a choice with the faded form of each of its terms in addition.
+
+    Torch functions, which cannot fade, stay as they are, and so do terms that fade already.
+    """
+    try:
+        number = float(tau)
+    except ValueError:
+        number = 0.0
+    require(
+        1 <= number <= MOST_TAU,
+        f"--terms {text} must end in a number of examples between 1 and 1e9, got {shown(tau)}; "
+        f"write {choice.text}{FADING}250.",
+    )
+    able = (t for t in choice.terms if isinstance(t.formula, Formula) and not split_faded(t.name))
+    both = (*choice.terms, *(faded(term, number) for term in able))
+    return replace(choice, text=text, terms=both, is_pool=True)
 
 
 def _term_or_rule_error(name: str) -> Term:

@@ -16,6 +16,7 @@ from metaplast.terms.algebra import (
     Signal,
     Vector,
 )
+from metaplast.terms.fading import fading_of
 from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.traces import scalar_trace_of, trace_of
 
@@ -43,6 +44,7 @@ class Notation:
     exponents: tuple[str, ...] = ("", "²", "³")
     trace: str = "⟨{0}, τ={tau}⟩"
     eligibility: str = "elig({0}, τ={tau})"
+    fading: str = "(1+t/{tau})⁻¹"
 
     def signal(self, signal: Signal | Mapped) -> str:
         """Write a signal with its layer index, or a function of signals; ones have no index."""
@@ -88,6 +90,9 @@ class Notation:
     def gate(self, gate: AnyGate) -> str:
         """Write the scalar product leftᵀ right, a projection first (uᵀ M v), or a scalar's name."""
         if isinstance(gate, Scalar):
+            fades = fading_of(gate.name)
+            if fades is not None:
+                return self.fading.format(tau=f"{fades:g}")
             followed = scalar_trace_of(gate.name)
             if followed is None:
                 return self.name(gate.name)
@@ -164,6 +169,7 @@ ASCII = replace(
     product=" * ",
     trace="<{0}, tau={tau}>",
     eligibility="elig({0}, tau={tau})",
+    fading="(1+t/{tau})^-1",
     exponents=("", "^2", "^3"),
 )
 
@@ -182,6 +188,7 @@ LATEX = Notation(
     functions="latex",
     product=r" \odot ",
     trace=r"\langle {0} \rangle_{{\tau={tau}}}",
+    fading=r"(1+t/{tau})^{{-1}}",
     eligibility=r"\mathrm{{elig}}_{{\tau={tau}}}({0})",
     exponents=("", "^{2}", "^{3}"),
 )

@@ -26,6 +26,7 @@ from metaplast.terms.algebra import (
     Vector,
 )
 from metaplast.terms.dense_formula import DenseFormula, dense_update
+from metaplast.terms.fading import fading_of
 from metaplast.terms.notation import LATEX, TEXT, Notation
 from metaplast.terms.synapses import Synapses
 from metaplast.terms.written import WORKS, spelled
@@ -127,7 +128,7 @@ class Term:
     @property
     def is_local(self) -> bool:
         """True if each synapse needs only y, e of its two neurons and its own weight."""
-        return self._is_local_formula and not self.scalars
+        return self._is_local_formula and not self.broadcast
 
     @property
     def _is_local_formula(self) -> bool:
@@ -142,7 +143,7 @@ class Term:
         """
         if not self._is_local_formula:
             return "non-local"
-        return BROADCAST if self.scalars else "local"
+        return BROADCAST if self.broadcast else "local"
 
     @property
     def signals(self) -> frozenset[Signal]:
@@ -157,6 +158,11 @@ class Term:
     def scalars(self) -> frozenset[str]:
         """Names of the system's scalars that the term reads."""
         return self.formula.scalars
+
+    @property
+    def broadcast(self) -> frozenset[str]:
+        """Names of the scalars that something outside the synapse must send to it."""
+        return frozenset(name for name in self.scalars if fading_of(name) is None)
 
     @property
     def eligibilities(self) -> tuple[Eligibility, ...]:

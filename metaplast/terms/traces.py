@@ -52,7 +52,7 @@ class Trace:
     def as_signal(self) -> Signal:
         """The trace as a signal."""
         function = "" if self.function == "same" else f"_{self.function}"
-        kind = f"{self.signal.kind}{function}_trace_{_spelled(self.tau)}"
+        kind = f"{self.signal.kind}{function}_trace_{written_tau(self.tau)}"
         return Signal(self.signal.population, kind)
 
 
@@ -80,7 +80,7 @@ def trace(signal: Signal | Mapped | Scalar, tau: float) -> Signal | Scalar:
     """
     if isinstance(signal, Scalar):
         time = require_tau("a trace", tau, "trace(reward, tau=20)")
-        return Scalar(f"{signal.name}_trace_{_spelled(time)}")
+        return Scalar(f"{signal.name}_trace_{written_tau(time)}")
     factors = mapped(signal).factors
     if len(factors) != 1:
         raise FormulaError(
@@ -106,8 +106,15 @@ def require_tau(what: str, tau: object, example: str) -> float:
     return float(tau)  # type: ignore[arg-type]
 
 
-def _spelled(tau: float) -> str:
+def written_tau(tau: float) -> str:
+    """Return a time constant as part of a name."""
     return f"{tau:.12g}".replace(".", "_")
+
+
+def read_tau(text: str) -> float | None:
+    """Return the time constant that part of a name stands for; None if it is below 1."""
+    tau = float(text.replace("_", "."))
+    return tau if math.isfinite(tau) and tau >= 1 else None
 
 
 def trace_of(signal: Signal) -> Trace | None:
@@ -115,8 +122,8 @@ def trace_of(signal: Signal) -> Trace | None:
     found = _KIND.fullmatch(signal.kind)
     if found is None:
         return None
-    tau = float(found["tau"].replace("_", "."))
-    if not (math.isfinite(tau) and tau >= 1):
+    tau = read_tau(found["tau"])
+    if tau is None:
         return None
     return Trace(Signal(signal.population, found["kind"]), found["function"] or "same", tau)
 
@@ -126,5 +133,5 @@ def scalar_trace_of(name: str) -> tuple[str, float] | None:
     found = _KIND.fullmatch(name)
     if found is None or found["function"]:
         return None
-    tau = float(found["tau"].replace("_", "."))
-    return (found["kind"], tau) if math.isfinite(tau) and tau >= 1 else None
+    tau = read_tau(found["tau"])
+    return None if tau is None else (found["kind"], tau)

@@ -14,6 +14,7 @@ from metaplast.export import export_rule
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.terms.algebra import B, W, dot, eligible, outer, post, pre, scalar, sign, trace
+from metaplast.terms.faded import faded
 from metaplast.terms.term import Term
 
 HEBB, SIZE = outer(post.activity, pre.activity), scalar("error_size")
@@ -40,6 +41,9 @@ BACKWARD = (
 )
 
 
+FADED = tuple(faded(each, tau) for each, tau in zip(TERMS[:3], (3, 2.5, 3), strict=True))
+
+
 def rule_of(terms, feedback="fixed", rows=1):
     return Rule(terms, ((0.02,) * len(terms),) * rows, feedback)
 
@@ -60,6 +64,7 @@ LIBRARIES = ["numpy", pytest.param("jax", marks=pytest.mark.skipif(not has_jax()
         ((*TERMS, SURE), "fixed", 1, "cross-entropy"),
         (TERMS, "symmetric", 2, "mse"),
         ((*TERMS[:1], *BACKWARD), "plastic", 1, "cross-entropy"),
+        ((*TERMS, *FADED), "fixed", 1, "cross-entropy"),
     ],
 )
 def test_programs_remember_as_the_engine_does(library, terms, feedback, rows, objective, request):
@@ -70,6 +75,7 @@ def test_programs_remember_as_the_engine_does(library, terms, feedback, rows, ob
     assert found.check.difference < 1e-12
     assert "def begin(" in found.text
     assert "elig(F, τ)" in found.text
+    assert ("t is the number of examples" in found.text) == (FADED[0] in terms)
 
 
 def test_a_rule_without_memory_has_none():
@@ -93,6 +99,20 @@ def test_a_program_that_forgets_differs_from_the_engine(monkeypatch):
 
     monkeypatch.setattr(Memory, "lines", property(wrong))
     assert "differ from the engine's" in refusal(export_rule, rule, network, "numpy")
+
+
+def test_a_program_counts_its_examples():
+    text = export_rule(rule_of(FADED[:1]), FullyConnected((5, 4, 3)), "numpy").text
+    assert "Synapses remember" not in text  # There is no trace to explain.
+    code = {"__name__": "exported"}
+    exec(compile(text, "exported", "exec"), code)
+    rng = np.random.default_rng(0)
+    weights, feedback = code["draw"](rng, [5, 4, 3])
+    memory, seen = code["begin"](weights, feedback), []
+    for _ in range(3):
+        weights, memory = code["step"](weights, feedback, memory, rng.random(5), 1)
+        seen.append(float(memory["W"][0]["fading_3"]))
+    assert seen == pytest.approx([1, 3 / 4, 3 / 5])
 
 
 @pytest.mark.slow

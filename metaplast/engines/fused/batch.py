@@ -27,6 +27,7 @@ from metaplast.engines.fused.served import (
     stack_of,
     traces_of,
 )
+from metaplast.systems.aging import AGE
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
@@ -201,4 +202,6 @@ def _unfilled(problem: Problem) -> State:
     backward = [torch.empty_like(m) if changes else m.detach() for m in state.backward]
     read = {place.key for place in traces_of(problem.learner)}
     carry = {k: torch.empty_like(v) if k in read else v.detach() for k, v in state.carry.items()}
+    if AGE in carry:
+        carry[AGE] = carry[AGE] + problem.episodes.steps
     return State(State.stack(weights, backward).matrices, carry)

@@ -122,7 +122,7 @@ def _has_power(term: Term) -> bool:
 
 def _unkept(learner: Learner) -> str:
     """Return why the kernel cannot serve the memory of a learner's terms."""
-    names = [t.name for t in learner.terms if t.eligibilities or t.scalars]
+    names = [t.name for t in learner.terms if t.eligibilities or t.broadcast]
     return (
         f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
         f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term out."

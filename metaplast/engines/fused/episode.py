@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from metaplast.engines.fused.arena import Arena, Sizes, allocate
 from metaplast.engines.fused.memory import Task
 from metaplast.engines.fused.places import NONE
 from metaplast.engines.fused.program import PLASTIC, SIGNED, SYMMETRIC, Integers, Numbers, Program
-from metaplast.engines.fused.served import is_of_pixels, stack_of, traces_of
+from metaplast.engines.fused.served import fadings_of, is_of_pixels, stack_of, traces_of
+from metaplast.systems.aging import AGE, faded_at
 from metaplast.systems.objectives.cross_entropy import class_probabilities
 from metaplast.systems.state import State
 
@@ -46,6 +48,7 @@ class Given(NamedTuple):
         initial: the initial weights.
         support_x, support_y, query_x: the arrays of the episodes.
         query_target: class probabilities, [episode, query, class].
+        fadings: the fadings that terms read, [episode, step, fading].
         beta: the β of the softplus.
     """
 
@@ -54,6 +57,7 @@ class Given(NamedTuple):
     support_y: Integers
     query_x: Numbers
     query_target: Numbers
+    fadings: Numbers
     beta: Any
 
     @classmethod
@@ -67,7 +71,7 @@ class Given(NamedTuple):
         beta = target.dtype.type(network.nonlinearity.beta)
         keys = [place.key for place in traces_of(problem.learner)]
         initial = Matrices.of(problem.state, keys)
-        return cls(initial, inputs, labels, queries, target, beta)
+        return cls(initial, inputs, labels, queries, target, _fadings(problem), beta)
 
 
 class Episode:
@@ -102,6 +106,7 @@ class Episode:
             x,
             x if gain is None else _shared(gain),
             np.ascontiguousarray(given.support_y[episode]),
+            given.fadings[episode],
             pixels,
             np.ascontiguousarray(given.query_x[episode]),
             np.ascontiguousarray(given.query_target[episode]),
@@ -187,6 +192,16 @@ class Episode:
             vector = vectors[self.episode]
             vector[:] = 0
             vector[inputs] = found[at - first :][: len(vector[inputs])]
+
+
+def _fadings(problem: Problem) -> Numbers:
+    """Return the fadings at each step, [episode, step, fading]."""
+    count, steps = problem.episodes.episodes, problem.episodes.steps
+    taus = fadings_of(problem.learner).values()
+    if not taus:
+        return np.zeros((count, steps, 0), dtype=_shared(problem.theta).dtype)
+    ages = problem.state.carry[AGE] + torch.arange(steps, device="cpu")
+    return _shared(torch.stack([faded_at(ages, tau) for tau in taus], -1))
 
 
 def _moves_lost(program: Program) -> bool:

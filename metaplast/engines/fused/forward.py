@@ -32,7 +32,9 @@ from metaplast.engines.fused.traces import follow
 
 @compiled
 def load_image(net: Net, task: Task, t: int, s: Numbers, base: int) -> None:
-    """Set y_0 = x without its dropped pixels, and σ'(x)."""
+    """Set y_0 = x without its dropped pixels, and σ'(x); and the step's fadings."""
+    for k in range(net.fadings.shape[0]):
+        s[base + net.fadings[k]] = task.fadings[t, k]
     for j in range(task.pixels.shape[0]):
         s[base + net.y[0] + j] = task.x[t, task.pixels[j]]
     if net.lowest == 0:

@@ -130,6 +130,7 @@ class Task(NamedTuple):
     Attributes:
         x: support images, [step, pixel]; gain: σ'(x) where e_0 is in use, else [1, pixel].
         label: [step].
+        fadings: [step, fading].
         pixels: which pixels are kept.
         query_x, query_target: [query, pixel], and class probabilities [query, class].
         theta: [layer, term]; theta_bar: its adjoint, to be filled.
@@ -141,6 +142,7 @@ class Task(NamedTuple):
     x: Numbers
     gain: Numbers
     label: npt.NDArray[np.int64]
+    fadings: Numbers
     pixels: npt.NDArray[np.int64]
     query_x: Numbers
     query_target: Numbers

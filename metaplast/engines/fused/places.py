@@ -5,7 +5,7 @@ The vectors that the backward sweep cannot recompute come first; among them, all
 
 from __future__ import annotations
 
-from metaplast.engines.fused.served import lowest_error, source_of, stack_of, traces_of
+from metaplast.engines.fused.served import fadings_of, lowest_error, source_of, stack_of, traces_of
 from metaplast.systems.learner import Learner
 from metaplast.systems.traced import TracePlace
 from metaplast.terms.algebra import (
@@ -50,6 +50,7 @@ class Places:
         mapped: functions of signals, by level and by offset and function of each factor.
         followed: the traces, in order.
         traces: the same by matrix, layer and signal.
+        fadings: each fading, as a vector whose first element it is and whose others are zero.
         sides: the compiled terms of W and of B.
         lowest: lowest layer with an error.
         saved: how many numbers of a step are kept.
@@ -71,6 +72,7 @@ class Places:
         self.mapped: dict[tuple[int, tuple[tuple[int, str], ...]], int] = {}
         self.followed = traces_of(learner)
         self.traces: dict[tuple[str, int, Signal], int] = {}
+        self.fadings: dict[str, int] = {}
         self._room = _Room()
         self.f = self.y
         (self._place_relaxed if self.relaxes else self._place_levels)()
@@ -139,6 +141,7 @@ class Places:
             elif level < self.layers and self.c[level] == NONE:
                 self.c[level] = take(self.widths[level])
         self._place_mapped()
+        self.fadings = {name: take(1) for name in fadings_of(self.learner)}
 
     def _place_mapped(self) -> None:
         read = (
@@ -210,7 +213,16 @@ class Places:
             found.append((to, length, source, place.followed.function))
         return found
 
-    def gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
+    def gates(self, name: str, layer: int) -> list[tuple[int, int, int]]:
+        """Return the gates of a layer's matrix: offsets of their two vectors, and their length.
+
+        The scalar products come first, then the fadings, each as ⟨u, 1⟩.
+        """
+        side, ones = self.sides[name], self.ones[layer]
+        products = [self._gate(name, layer, gate) for gate in side.gates]
+        return products + [(self.fadings[scalar], ones, PAD) for scalar in side.scalars]
+
+    def _gate(self, name: str, layer: int, gate: Gate) -> tuple[int, int, int]:
         """Return the offsets of a gate's two vectors, and their length."""
         if self._is_net_input(gate):
             projection = gate.left if isinstance(gate.left, Projection) else gate.right

@@ -79,6 +79,7 @@ class Net(NamedTuple):
         f, y, e, k, c, z: offsets of the forward activity, activity, error, gain σ', carried error,
             net input, by layer.
         ones: offsets of vectors of ones, by layer, or -1.
+        fadings: offset of each fading.
         signals: how many numbers a step's signals take.
         saved: how many of them are kept for every step.
         state: how many numbers W, and B if it is plastic, take.
@@ -102,6 +103,7 @@ class Net(NamedTuple):
     c: Integers
     z: Integers
     ones: Integers
+    fadings: Integers
     signals: int
     saved: int
     state: int
@@ -178,6 +180,7 @@ def build(learner: Learner, inputs: int, dtype: npt.DTypeLike) -> Program:
         c=_table(places.c, 1),
         z=_table(places.z, 1),
         ones=_table(places.ones, 1),
+        fadings=_table(list(places.fadings.values()), 1),
         signals=places.total,
         saved=places.saved,
         state=sum(sizes) + (sum(carried) if source == PLASTIC else 0),
@@ -231,7 +234,7 @@ def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
     return Side(
         _table([[places.offset(name, x, v) for v in plasticity.rows] for x in layers], 2),
         _table([[places.offset(name, x, v) for v in plasticity.columns] for x in layers], 2),
-        _table([[places.gate(name, x, g) for g in plasticity.gates] for x in layers], 3),
+        _table([places.gates(name, x) for x in layers], 3),
         _entries(monomials, len(plasticity.columns)),
         np.array([m.coefficient for m in monomials], dtype=dtype),
         len(plasticity.entries),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from metaplast.systems.aging import Aging
 from metaplast.systems.feedbacks.predictive_coding import PredictiveCoding
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
@@ -11,6 +12,7 @@ from metaplast.systems.system import System
 from metaplast.systems.traced import Traced, TracePlace
 from metaplast.systems.wrapped import Wrapped
 from metaplast.terms.algebra import Signal, pre
+from metaplast.terms.fading import fading_of
 
 
 def wrappers(system: System) -> Iterator[Wrapped]:
@@ -21,8 +23,10 @@ def wrappers(system: System) -> Iterator[Wrapped]:
 
 
 def keeps_only_traces(system: System) -> bool:
-    """Return whether a system carries nothing but traces of signals, which are vectors."""
-    return all(type(one) is Traced and not one.scalars for one in wrappers(system))
+    """Return whether a system carries nothing but traces of signals, which are vectors, and age."""
+    return all(
+        type(one) is Aging or (type(one) is Traced and not one.scalars) for one in wrappers(system)
+    )
 
 
 def source_of(stack: FullyConnected) -> str | None:
@@ -50,11 +54,20 @@ def traces_of(learner: Learner) -> tuple[TracePlace, ...]:
     found: list[TracePlace] = []
     reads = learner.reads
     for system in wrappers(learner.system):
+        if isinstance(system, Aging):
+            continue
         assert isinstance(system, Traced)
         read = [place for place in system.places if place.signal in reads]
         reads = reads | {place.followed.signal for place in read}
         found[:0] = read
     return tuple(found)
+
+
+def fadings_of(learner: Learner) -> dict[str, float]:
+    """Return τ of each fading that terms read."""
+    read = {name for term in learner.terms for name in term.scalars}
+    found = {name: fading_of(name) for name in sorted(read)}
+    return {name: tau for name, tau in found.items() if tau is not None}
 
 
 def is_of_pixels(place: TracePlace) -> bool:
