@@ -36,7 +36,6 @@ def faded(term: Term, tau: float) -> Term:
         citation=f"{term.citation}; fading by metaplast",
         summary=f"{term.summary or term.name}, fading in {tau:g} steps",
         aliases=(),
-        initial=0.0,
         in_pool=False,
     )
 

@@ -293,38 +293,69 @@ def lasting():
     ends = {
         "seven_products": {250: (70, 66), 1000: (80, 81), 2000: (86, 85), 5000: (88, 87)},
         "local_products": {250: (61, 69), 1000: (78, 76), 2000: (84, 83), 5000: (86, 90)},
+        "seven_products_fading": {250: (75, 73), 1000: (82, 83), 2000: (88, 87), 5000: (93, 91)},
+        "local_products_fading": {250: (66, 68), 1000: (80, 79), 2000: (85, 86), 5000: (89, 86)},
         "four_published": {250: (60, 60), 1000: (70, 70), 2000: (76, 76), 5000: (69, 69)},
         # The best rate by the mean of both seeds, another at each length.
         "backprop_0.012": {250: (50, 50), 1000: (77, 77), 2000: (83, 84), 5000: (80, 80)},
         "backprop_0.027": {250: (65, 67), 1000: (78, 70), 2000: (85, 60), 5000: (88, 88)},
+        "backprop_fading_0.027": {250: (60, 60), 1000: (79, 81), 2000: (86, 88), 5000: (90, 94)},
+        "backprop_fading_0.06": {250: (70, 72), 1000: (60, 60), 2000: (86, 86), 5000: (88, 95)},
     }  # fmt: skip
-    for rate in ("0.005", "0.008", "0.018", "0.04"):
-        ends[f"backprop_{rate}"] = dict.fromkeys((250, 1000, 2000, 5000), (10, 10))
+    for rest in (
+        "0.005",
+        "0.008",
+        "0.018",
+        "0.04",
+        *(f"fading_{rate}" for rate in ("0.012", "0.018", "0.04", "0.09")),
+    ):
+        ends[f"backprop_{rest}"] = dict.fromkeys((250, 1000, 2000, 5000), (10, 10))
     in_ten = dict.fromkeys(ends, (10, 10)) | {
         "seven_products": (79, 60), "local_products": (72, 73), "four_published": (50, 55),
-        "backprop_0.04": (40, 35),
+        "seven_products_fading": (80, 71), "local_products_fading": (69, 74),
+        "backprop_0.04": (40, 35), "backprop_fading_0.012": (60, 75),
+    }  # fmt: skip
+    elsewhere = dict.fromkeys(ends, (20, 20)) | {
+        "seven_products_fading": (77, 70), "local_products_fading": (66, 65),
+        "backprop_0.018": (70, 66), "backprop_fading_0.09": (71, 72),
     }  # fmt: skip
     run = {
         name: {"accuracy_mnist": {at: (x / 100, y / 100) for at, (x, y) in places.items()}}
         for name, places in ends.items()
     }
-    for name, (x, y) in in_ten.items():
-        run[name]["accuracy_deep"] = {2000: (x / 100, y / 100)}
+    for column, found in (("deep", in_ten), ("emnist", elsewhere)):
+        for name, (x, y) in found.items():
+            run[name][f"accuracy_{column}"] = {2000: (x / 100, y / 100)}
+    best, fading = "above backprop with its best rate", "above backprop with its best fading rate"
     leads = {
-        "seven products": ((5, -1), (3, 4), (3, 1), (0, -1)),
-        "five local products": ((-4, 2), (1, -1), (1, -1), (-2, 2)),
+        f"seven products, random feedback, {best}": ((5, -1), (3, 4), (3, 1), (0, -1)),
+        f"five local products, random feedback, {best}": ((-4, 2), (1, -1), (1, -1), (-2, 2)),
+        f"seven fading products, random feedback, {best}": ((10, 6), (5, 6), (5, 3), (5, 3)),
+        f"five local fading products, random feedback, {best}": ((1, 1), (3, 2), (2, 2), (1, -2)),
+        f"seven fading products, random feedback, {fading}": ((5, 1), (3, 2), (2, -1), (3, -3)),
+        f"five local fading products, random feedback, {fading}": (
+            (-4, -4), (1, -2), (-1, -2), (-1, -8),
+        ),
+    }  # fmt: skip
+    later = {
+        "seven products in 10 layers, unchanged, lead backprop by 30 points": (39, 25),
+        "five local products in 10 layers, unchanged, lead backprop by 30 points": (32, 38),
+        "seven fading products in 10 layers, unchanged, lead backprop by 30 points": (40, 36),
+        "five local fading products in 10 layers, unchanged, lead backprop by 30 points": (29, 39),
+        f"seven fading products in 10 layers, unchanged, {fading}": (20, -4),
+        f"five local fading products in 10 layers, unchanged, {fading}": (9, -1),
+        f"seven fading products unchanged on EMNIST, {best}": (7, 4),
+        f"seven fading products unchanged on EMNIST, {fading}": (6, -2),
+        f"five local fading products unchanged on EMNIST, {best}": (-4, -1),
+        f"five local fading products unchanged on EMNIST, {fading}": (-5, -7),
     }
-    deep = {"seven products": (39, 25), "five local products": (32, 38)}
     return run, {
         **{
-            f"{name}, random feedback, above backprop with its best rate: {images:,} images": value
-            for name, values in leads.items()
+            f"{text}: {images:,} images": value
+            for text, values in leads.items()
             for images, value in zip((250, 1000, 2000, 5000), values, strict=True)
         },
-        **{
-            f"{name} in 10 layers, unchanged, lead backprop by 30 points: 2,000 images": value
-            for name, value in deep.items()
-        },
+        **{f"{text}: 2,000 images": value for text, value in later.items()},
     }
 
 

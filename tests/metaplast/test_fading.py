@@ -205,7 +205,11 @@ def test_names_say_what_fades_and_how():
         None,
     )
     found = get_term("F0_fading_250")
-    assert (found.name, found.initial, found.in_pool) == ("error_hebbian_fading_250", 0, False)
+    assert (found.name, found.initial, found.in_pool) == (
+        "error_hebbian_fading_250",
+        get_term("F0").initial,
+        False,
+    )
     assert found.spell() == "−(1+t/250)⁻¹ eₗ yₗ₋₁ᵀ"
     assert found.spell(ASCII).startswith("-(1+t/250)^-1")
     assert "(1+t/250)^{-1}" in found.spell(LATEX)
