@@ -35,6 +35,7 @@ HELDOUT = "heldout"
 VALIDATION = "validation"
 # Names the tasks on which values of candidates are measured, for observers.
 PROBE = "values of candidates"
+ASKED = "evidence for terms"
 
 
 class Counter(Protocol):
@@ -157,6 +158,10 @@ class Loops:
             SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,
             probed=partial(self._tested, PROBE),
         )  # fmt: skip
+
+    def asked(self, tasks: int) -> None:
+        """Tell observers that the gradients of some tasks, at a fixed rule, were computed."""
+        self._tested(ASKED, tasks)
 
     def known(self, rule: KnownRule) -> OuterLoop:
         """Return the loop that learns the coefficients of a known rule, without penalty."""

@@ -143,7 +143,9 @@ class Refits:
         theta[..., list(fit.kept)] = fit.theta.tensor
         active = torch.zeros(len(self._pool), dtype=torch.bool, device=theta.device)
         active[list(fit.kept)] = True
-        gradients = search.evidence(theta, EVIDENCE * bars.look, "evidence", fit.taus)
+        gradients = search.evidence(
+            theta, EVIDENCE * bars.look, "evidence", fit.taus, self._loops.asked
+        )
         return bars.judged(gradients, active, search.signs)
 
     def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:

@@ -141,7 +141,14 @@ class OuterLoop(LearningLoop):
         return self._drawn.problem(step, size, theta, learner=learner, tasks=tasks, log_taus=logs)
 
     @own_settings(grad=True)
-    def evidence(self, theta: Tensor, steps: int, tasks: str, taus: Taus | None = None) -> Tensor:
+    def evidence(
+        self,
+        theta: Tensor,
+        steps: int,
+        tasks: str,
+        taus: Taus | None = None,
+        observe: Callable[[int], None] = lambda _: None,
+    ) -> Tensor:
         """Return the gradient of each finite task with respect to u at a given θ, [task, *θ.shape].
 
         Args:
@@ -149,6 +156,7 @@ class OuterLoop(LearningLoop):
             steps: the tasks are those of this many outer steps.
             tasks: names their random numbers.
             taus: time constants that differ from the current ones.
+            observe: called with the number of tasks of each step after it.
         """
         found = []
         for step in range(steps):
@@ -156,6 +164,7 @@ class OuterLoop(LearningLoop):
             with self._drawn.drawing(step + 1 if step + 1 < steps else None, tasks):
                 outcome = self._run(problem, step, tasks)
             found.append(scaled_gradients(outcome, outcome.finite, self._theta.scale, tied=False))
+            observe(self.settings.meta_batch)
         return torch.cat(found)
 
     def run_step(self) -> Record:

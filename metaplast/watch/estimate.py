@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from metaplast.discovery.loops import PROBE
+from metaplast.discovery.loops import ASKED, PROBE
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.refits import CONFIRMATION, FIRST, LOOK
+from metaplast.discovery.refits import CONFIRMATION, EVIDENCE, FIRST, LOOK
 from metaplast.discovery.result import REFIT, SEARCH
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
@@ -61,13 +61,15 @@ class TimeLeft(Observer):
         self._clock, self._then = clock, 0.0
         self._discovery: Discovery | None = None
         self._prices = Prices()
-        self._validated = self._looked = self._tested = 0
+        self._validated = self._looked = self._tested = self._asked = 0
 
     def begin(self, discovery: Discovery) -> None:
         """Count the tasks that earlier parts of the run have done."""
         self._discovery = discovery
         # Stored, because deriving them from the configuration takes longer than a small step.
         self._search, self._refit = discovery.config.outer, discovery.config.refit_outer
+        # Selection asks the gradient once a round, and for swaps too: one round is expected.
+        self._evidence = EVIDENCE * discovery.config.bars.look * self._search.meta_batch
         growth = discovery.config.growth
         pool = len(discovery.choice.terms)
         self._search_steps = self._search.steps
@@ -87,9 +89,11 @@ class TimeLeft(Observer):
             self._validated += episodes  # Of the last refit.
         elif name == LOOK:
             self._looked += episodes
+        elif name == ASKED:
+            self._asked += episodes
         elif name not in (CONFIRMATION, PROBE):
             self._tested += episodes
-        self._pay("evaluation", episodes)
+        self._pay("refit" if name == ASKED else "evaluation", episodes)
 
     def _pay(self, kind: Kind, tasks: int) -> None:
         now = self._clock()
@@ -130,6 +134,8 @@ class TimeLeft(Observer):
         each = refit.steps * refit.meta_batch
         longer = FIRST - 1 if refits and REFIT not in stages.loops else 0
         left["refit"] += max(0, (refits + longer) * each - sum(earlier.values()))
+        if selects(self._discovery):
+            left["refit"] += max(0, self._evidence - self._asked)
         left["evaluation"] += self._evaluations_left(refits, tests)
         return left
 

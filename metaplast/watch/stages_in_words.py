@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaplast.discovery.loops import PROBE
+from metaplast.discovery.loops import ASKED, PROBE
 from metaplast.discovery.refits import (
     AGAIN,
     CONFIRMATION,
@@ -20,6 +20,7 @@ _PLAIN = {
     REFIT: "refitting",
     LOOK: "looking at what each term does",
     CONFIRMATION: "checking the rule on fresh tasks",
+    ASKED: "asking which terms the gradient supports",
     PROBE: "trying values of candidates",
     DISCOVERED: "the rule",
 }
@@ -63,7 +64,7 @@ def testing(name: str) -> str:
     kind, _, term = name.partition(" ")
     if trial_number(name):
         return _asked(tried_in(name))
-    if name in (LOOK, CONFIRMATION, PROBE):
+    if name in (LOOK, CONFIRMATION, ASKED, PROBE):
         return _PLAIN[name]
     if kind in (WITHOUT, WITH) and term:
         return f"held-out test {kind} {term}"

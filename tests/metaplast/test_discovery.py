@@ -13,7 +13,9 @@ from metaplast.base.errors import UserError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
 from metaplast.discovery.fits import Fit
-from metaplast.discovery.refits import Refits
+from metaplast.discovery.loops import ASKED
+from metaplast.discovery.observer import Observer
+from metaplast.discovery.refits import EVIDENCE, Refits
 from metaplast.discovery.result import REFIT, SEARCH, trial
 from metaplast.discovery.run import CONFIG, Discovery, write_config
 from metaplast.discovery.stages import CHECKPOINT, Stages
@@ -225,6 +227,22 @@ def test_a_rule_with_every_term_has_no_rivals_and_asks_no_gradient():
     assert Refits(discovery._loops, search).rival(without, 1) is None
 
 
+def test_observers_are_told_of_every_task_whose_gradient_is_asked():
+    told = []
+
+    class Watcher(Observer):
+        def tested(self, name, episodes):
+            told.append((name, episodes))
+
+    config = DiscoveryConfig(terms="error_hebbian,error_error,oja", **TINY)
+    discovery = Discovery(config, split=SPLIT, observers=[Watcher()])
+    with discovery._ready():
+        theta = Coefficients(("error_hebbian",), torch.full((1,), 0.01))
+        Refits(discovery._loops, discovery._search()).worth_trying(Fit((0,), theta, torch.ones(4)))
+    batch, steps = config.meta_batch, EVIDENCE * config.bars.look
+    assert told == [(ASKED, batch)] * steps
+
+
 def _list(value):
     return value if isinstance(value, list) else [value]
 
@@ -335,8 +353,8 @@ def test_observers_see_everything_once():
     assert watcher.result is result
     assert tuple(watcher.records) == result.history
     named = {name for name, _ in watcher.tests if not name.startswith(("select", "with"))}
-    assert named == {"discovered", "backprop", "feedback_alignment", "refit", "look"}
-    assert {count for _, count in watcher.tests} == {4}
+    assert named - {ASKED} == {"discovered", "backprop", "feedback_alignment", "refit", "look"}
+    assert {count for name, count in watcher.tests if name != ASKED} == {4}
 
 
 @pytest.mark.slow

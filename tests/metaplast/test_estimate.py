@@ -9,6 +9,7 @@ from support import Clouds
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.fits import Fit
+from metaplast.discovery.loops import ASKED
 from metaplast.discovery.refits import Refits
 from metaplast.discovery.result import REFIT, trial, tried_in
 from metaplast.discovery.run import Discovery
@@ -50,7 +51,7 @@ class Simulated:
         self._note()
 
     def tested(self, name, episodes):
-        self._work("evaluation", episodes)
+        self._work("refit" if name == ASKED else "evaluation", episodes)
         self.left.tested(name, episodes)
         if kind_of(name) == "refit" and not self.priced:
             self.priced = self.now

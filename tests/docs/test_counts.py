@@ -1,0 +1,35 @@
+"""The numbers of claims that README and docs state are those of the stored results."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NUMBERS = re.compile(
+    r"(\d+) experiments, (\d+) of them with 20 seeds, give a verdict on each of (\d+) claims: "
+    r"(\d+) hold, (\d+) do not hold, and (\d+) are not decided"
+)
+OURS = {
+    "README.md": r"(\d+) of the claims are not stated",
+    "docs/findings.md": r"(\d+) are our own",
+}
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_a_page_counts_the_stored_results(page):
+    stored = [json.loads(p.read_text("utf-8")) for p in (ROOT / "docs/results").glob("*.json")]
+    verdicts = [verdict for result in stored for verdict in result["verdicts"]]
+    found = Counter(verdict["outcome"] for verdict in verdicts)
+    text = " ".join((ROOT / page).read_text("utf-8").split())
+    stated = NUMBERS.search(text)
+    assert stated is not None
+    assert [int(number) for number in stated.groups()] == [
+        len(stored), sum(result["seeds"] == 20 for result in stored), len(verdicts),
+        found["holds"], found["does not hold"], found["not decided"],
+    ]  # fmt: skip
+    ours = re.search(OURS[page], text)
+    assert ours is not None
+    assert int(ours[1]) == sum("ours" in verdict["source"] for verdict in verdicts)
