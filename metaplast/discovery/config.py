@@ -29,6 +29,7 @@ from metaplast.systems.feedback import serving
 from metaplast.systems.kind import DEFAULT, SystemRequest, get_system
 from metaplast.systems.learner import Learner
 from metaplast.systems.objective import Objective, get_objective
+from metaplast.systems.served_terms import offers
 from metaplast.systems.system import System
 from metaplast.systems.timing import Timing
 from metaplast.tasks.library import default_source, get_source
@@ -136,12 +137,12 @@ class DiscoveryConfig(
     @property
     def choice(self) -> TermChoice:
         """The candidate terms; from a pool, those that the system offers and `only` keeps."""
-        groups = self.build_system(1, 2).groups
+        system = self.build_system(1, 2)
+        matrices = {group.matrix for group in system.groups}
 
         def is_usable(term: Term) -> bool:
             # Backward terms without backward weights stay, so that the user gets an error.
-            there = [group for group in groups if group.matrix == term.matrix]
-            return not there or any(group.serves(term) for group in there)
+            return term.matrix not in matrices or offers(system, term)
 
         return choose_terms(self.terms).usable(is_usable).limited(self.only)
 

@@ -37,7 +37,8 @@ class RuleSettings(Settings):
 
     terms: str = "all"
     """Candidate terms: a pool such as all, all+backward or products, a known rule such as bio, or
-    names with commas."""
+    names with commas. With *fading:250 after a pool, each of its terms also has a form that fades
+    in 250 examples, such as oja_fading_250."""
     only: Only = "any"
     """Which terms of a pool are candidates: any, or only the local ones, which a synapse computes
     from its own two neurons and its weight."""

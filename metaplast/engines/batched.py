@@ -35,6 +35,7 @@ from metaplast.scans.operation import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.timed import log_taus
+from metaplast.systems.wrapped import Wrapped
 
 
 def are_large(step: StepRecord, matrices: Sequence[Tensor]) -> bool:
@@ -122,7 +123,11 @@ class CompiledEngine(BatchedEngine):
         key = problem.learner, problem.episodes.noise is None
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
-            _evaluate_cached(problem.learner.system)
+            system = problem.learner.system
+            _evaluate_cached(system)
+            while isinstance(system, Wrapped):
+                system = system.system
+                _evaluate_cached(system)
             self._steppers[key] = Stepper(
                 problem.learner, _compile, scans=prepare_for_compiler(), joint=False
             )

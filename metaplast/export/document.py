@@ -9,7 +9,6 @@ from typing import Any
 
 from metaplast.export.constraint import constraint_of
 from metaplast.export.exporter import Network
-from metaplast.export.memory import fades
 from metaplast.export.objective import objective_of
 from metaplast.export.spelling import LINEAR, nonlinearity, pathway
 from metaplast.export.template import fill
@@ -20,6 +19,7 @@ from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fixed_point import FixedPoint
 from metaplast.systems.recurrent import Recurrent
 from metaplast.terms.algebra import pre
+from metaplast.terms.faded import fades
 from metaplast.terms.notation import LATEX
 
 
@@ -69,7 +69,7 @@ def _context(rule: Rule, network: Network, escape: Callable[[object], str]) -> d
         "equations": _equations(rule),
         "table": [_row(rule, index, escape) for index in range(len(rule.terms))],
         "per_layer": rule.is_per_layer,
-        "fades": fades(rule.terms),
+        "fades": any(map(fades, rule.terms)),
         "layers": len(rule.theta),
         "recurrent": isinstance(network, Recurrent),
         "fixed_point": isinstance(network, FixedPoint),

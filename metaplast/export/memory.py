@@ -153,11 +153,6 @@ def read_scalars(terms: Iterable[Term]) -> tuple[str, ...]:
     return tuple(name for name in SCALARS if name in names)
 
 
-def fades(terms: Iterable[Term]) -> bool:
-    """Return whether a term fades."""
-    return any(term.scalars - term.broadcast for term in terms)
-
-
 def require_code(term: Term, library: str, *, softmax: bool) -> None:
     """Raise `UserError` unless programs can compute what a term reads.
 
@@ -184,6 +179,6 @@ def require_code(term: Term, library: str, *, softmax: bool) -> None:
     needs = bool(term.scalars or term.eligibilities) or any(followed.values())
     require(
         library in LIBRARIES or not needs,
-        f"this program has no traces, eligibilities or scalars, but the term {term.name} needs "
-        f"them; export the rule as numpy, jax, latex, markdown or json.",
+        f"this program has no traces, eligibilities, scalars or fading, but the term {term.name} "
+        f"needs them; export the rule as numpy, jax, latex, markdown or json.",
     )

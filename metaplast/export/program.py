@@ -12,7 +12,7 @@ from typing import Any
 from metaplast.base.errors import require
 from metaplast.export.constraint import constraint_context
 from metaplast.export.exporter import Network, declared
-from metaplast.export.memory import SCALARS, Memory, fades, read_scalars, require_code
+from metaplast.export.memory import SCALARS, Memory, read_scalars, require_code
 from metaplast.export.objective import OutputCode, objective_of
 from metaplast.export.python import LINE, literal, signals, statements, wrapped
 from metaplast.export.spelling import coded_pathway, nonlinearity
@@ -24,6 +24,7 @@ from metaplast.systems.feedback import get_feedback
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.initialisation import Init
 from metaplast.terms.algebra import MatrixName, pre
+from metaplast.terms.faded import fades
 from metaplast.terms.notation import TEXT
 from metaplast.terms.term import Term
 
@@ -136,7 +137,7 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
             "beta": repr(activation.beta) if activation.kind == "softplus" else "",
             "remembers": remembers,
             "follows": any(side.memory and side.memory.follows for side in sides),
-            "fades": fades(rule.terms),
+            "fades": any(map(fades, rule.terms)),
             "memory_argument": "memory, " if remembers else "",
             "scalars": [
                 (name, SCALARS[name].format(xp=library)) for name in read_scalars(rule.terms)

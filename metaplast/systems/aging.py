@@ -19,10 +19,10 @@ AGE = "age"
 
 @dataclass(frozen=True)
 class Aging(Wrapped):
-    """A system that also offers fading(τ) = 1 / (1 + t/τ) to all groups.
+    """A system that also offers fading(τ) = 1 / (1 + n/τ) to all groups.
 
-    t is the number of steps before this one, a carried vector of length 1. All occurrences of a
-    step, such as the time steps of a sequence, have the same t. No gradient flows through it.
+    n is the number of steps before this one, a carried vector of length 1. All occurrences of a
+    step, such as the time steps of a sequence, have the same n. No gradient flows through it.
 
     Attributes:
         system: the system that learns.
@@ -33,7 +33,7 @@ class Aging(Wrapped):
 
     @property
     def added(self) -> Mapping[str, int]:
-        """One number, t."""
+        """One number, n."""
         return {AGE: 1}
 
     @cached_property

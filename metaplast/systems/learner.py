@@ -86,13 +86,14 @@ class Learner:
         """The system, which must be a fully connected stack, without its weight constraint.
 
         Raises:
-            UserError: if it is another system, or terms read traces, eligibilities or scalars.
+            UserError: if it is another system, or terms have memory, read scalars, or fade.
         """
         system = unconstrained(self.system)
         require(
             not isinstance(system, Wrapped),
             "this needs a rule without memory and third factors, got terms that read traces, "
-            f"eligibilities or scalars ({', '.join(t.name for t in self.terms if reads_more(t))}); "
+            "eligibilities or scalars, or fade "
+            f"({', '.join(t.name for t in self.terms if reads_more(t))}); "
             "run it with a Learner and metaplast.unroll, or train_online.",
         )
         require(

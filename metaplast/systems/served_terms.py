@@ -21,7 +21,7 @@ def serving_terms(system: System, terms: tuple[Term, ...]) -> System:
     """Return a system that also offers the traces, eligibilities and scalars that terms read."""
     scalars = {name for term in terms for name in term.scalars}
     followed = {found[0] for name in scalars if (found := scalar_trace_of(name))}
-    system = aging(broadcasting(system, scalars | followed), scalars | followed)
+    system = aging(broadcasting(system, scalars | followed), scalars)
     system = traced(system, {signal for term in terms for signal in term.signals}, scalars)
     return with_eligibilities(system, terms)
 

@@ -1,6 +1,6 @@
 """Terms that fade: each is another term times `fading(tau)`.
 
-With a term and its faded form, a rule has the coefficient θ_k + θ'_k / (1 + t/τ) at step t. Both
+With a term and its faded form, a rule has the coefficient θ_k + θ'_k / (1 + n/τ) at step n. Both
 are learned and selected like all others, so discovery decides which terms fade, and how far.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from metaplast.base.errors import require, shown
 from metaplast.terms.fading import fading, fading_of
 from metaplast.terms.formula import Formula
 from metaplast.terms.term import Term
 from metaplast.terms.written import FormulaError
 
-_TERM = re.compile(r"(?P<term>\w+)_(?P<scalar>fading_\d+(?:_\d+)?)")
+_TERM = re.compile(r"(?P<term>\w+)_fading_(?P<tau>[0-9.e+-]\w*)", re.IGNORECASE | re.ASCII)
 
 
 def faded(term: Term, tau: float) -> Term:
@@ -26,8 +27,8 @@ def faded(term: Term, tau: float) -> Term:
     factor = fading(tau)
     if not isinstance(term.formula, Formula):
         raise FormulaError(
-            f"only declared formulas can fade, but {term.name} is a torch function; multiply by "
-            f'synapses.scalars["{factor.name}"] inside it.'
+            f"only declared formulas can fade, but {term.name} is a torch function; give it "
+            f'scalars=frozenset({{"{factor.name}"}}) and multiply by synapses.scalars in it.'
         )
     return replace(
         term,
@@ -40,8 +41,25 @@ def faded(term: Term, tau: float) -> Term:
     )
 
 
+def fades(term: Term) -> bool:
+    """Return whether a term has such a factor."""
+    return bool(term.scalars - term.broadcast)
+
+
 def split_faded(name: str) -> tuple[str, float] | None:
-    """Return the name of the term that a faded term is made of, and τ; None for another name."""
+    """Return the name of the term that a faded term is made of, and τ; None for another name.
+
+    Raises:
+        UserError: if the name ends in no valid time constant.
+    """
     found = _TERM.fullmatch(name)
-    tau = None if found is None else fading_of(found["scalar"])
-    return None if found is None or tau is None else (found["term"], tau)
+    if found is None:
+        return None
+    tau = fading_of(f"fading_{found['tau']}")
+    require(
+        tau is not None,
+        f"a name such as {found['term']}_fading_250 ends in a number of examples from 1 to 1e9, "
+        f"got {shown(name)}.",
+    )
+    assert tau is not None
+    return found["term"], tau

@@ -1,6 +1,6 @@
 """Fading: a factor that shrinks while a task is learned, so that plasticity becomes weaker.
 
-    fading(τ) = 1 / (1 + t/τ),    t = steps learned before this one in the task.
+    fading(τ) = 1 / (1 + n/τ),    n = steps learned before this one in the task.
 
 It is 1 at the first step and one half after τ steps. Its only input is time, which a synapse can
 count by itself, so a term that fades is as local as it was before.
@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 
 from metaplast.terms.factors import Scalar
-from metaplast.terms.traces import read_tau, require_tau, written_tau
+from metaplast.terms.traces import MOST_TAU, read_tau, require_tau, written_tau
 
-_SCALAR = re.compile(r"fading_(?P<tau>\d+(?:_\d+)?)")
+_SCALAR = re.compile(r"fading_(?P<tau>[0-9]+(?:_[0-9]+)?)")
 _EXAMPLE = "fading(250) * outer(post.error, pre.activity)"
 
 
 def fading(tau: float) -> Scalar:
-    """Return the factor 1 / (1 + t/τ), to be multiplied with a formula.
+    """Return the factor 1 / (1 + n/τ), to be multiplied with a formula.
 
     Steps are examples, also if each is a sequence, or mini-batches. The factor starts at 1 in every
     task.
@@ -35,4 +35,8 @@ def fading(tau: float) -> Scalar:
 def fading_of(name: str) -> float | None:
     """Return the τ of a scalar with this name; None if it is not a fading."""
     found = _SCALAR.fullmatch(name)
-    return None if found is None else read_tau(found["tau"])
+    tau = None if found is None else read_tau(found["tau"])
+    # Each factor has one name.
+    if tau is None or tau > MOST_TAU:
+        return None
+    return tau if name == f"fading_{written_tau(tau)}" else None

@@ -9,7 +9,7 @@ from typing import Literal
 from metaplast.base.errors import UserError, require, sentence, shown, unknown_name
 from metaplast.base.registry import find, match
 from metaplast.base.words import words
-from metaplast.terms.faded import faded, split_faded
+from metaplast.terms.faded import faded, fades, split_faded
 from metaplast.terms.formula import Formula
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
@@ -184,10 +184,10 @@ def get_term(name: str) -> Term:
     term = match(name, installed) or match(name, candidate_terms())
     if term is not None:
         return term
-    fades = split_faded(name)
-    if fades is None:
+    parts = split_faded(name)
+    if parts is None:
         raise _unknown(name)
-    return faded(get_term(fades[0]), fades[1])
+    return faded(get_term(parts[0]), parts[1])
 
 
 def known_rules() -> Mapping[str, KnownRule]:
@@ -218,15 +218,15 @@ def choose_terms(text: str) -> TermChoice:
     """Return the terms of a pool, of a known rule, or of a list of names.
 
     Args:
-        text: what follows `--terms`; names in a list are separated by commas. After `*fading:TAU`,
-            each term has a faded form beside it.
+        text: what follows `--terms`; names in a list are separated by commas. With `*fading:TAU`
+            after a pool, a rule or a term, each term has a faded form beside it.
 
     Raises:
         UserError: if a name is unknown; suggests the nearest.
     """
-    plain, fades, tau = text.rpartition(FADING) if isinstance(text, str) else ("", "", text)
-    if fades:
-        return _with_faded(text, choose_terms(plain), tau)
+    plain, mark, tau = text.rpartition(FADING) if isinstance(text, str) else ("", "", text)
+    if mark:
+        return _with_faded(text, plain, tau)
     pool = match(text, pools())
     if pool is not None:
         candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
@@ -245,23 +245,36 @@ def choose_terms(text: str) -> TermChoice:
     return TermChoice(text, terms)
 
 
-def _with_faded(text: str, choice: TermChoice, tau: str) -> TermChoice:
-    """Return a choice with the faded form of each of its terms in addition.
+def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
+    """Return a pool, a known rule or a term with the faded form of each of its terms in addition.
 
     Torch functions, which cannot fade, stay as they are, and so do terms that fade already.
+
+    Raises:
+        UserError: if this is a list of names, the time constant is invalid, or nothing can fade.
     """
+    require(
+        "," not in text and " " not in plain.strip(),
+        f"{FADING}TAU goes with one pool, rule or term, got --terms {shown(text)}; in a list, name "
+        f"the faded terms too, such as oja,oja_fading_250.",
+    )
     try:
         number = float(tau)
     except ValueError:
         number = 0.0
     require(
         1 <= number <= MOST_TAU,
-        f"--terms {text} must end in a number of examples between 1 and 1e9, got {shown(tau)}; "
-        f"write {choice.text}{FADING}250.",
+        f"--terms {text} must end in a number of examples from 1 to 1e9, got {shown(tau)}; write "
+        f"{plain}{FADING}250.",
     )
-    able = (t for t in choice.terms if isinstance(t.formula, Formula) and not split_faded(t.name))
-    both = (*choice.terms, *(faded(term, number) for term in able))
-    return replace(choice, text=text, terms=both, is_pool=True)
+    choice = choose_terms(plain)
+    able = [t for t in choice.terms if isinstance(t.formula, Formula) and not fades(t)]
+    require(
+        bool(able), f"no term of {plain} can fade, or all fade already; leave {FADING}{tau} out."
+    )
+    return replace(
+        choice, text=text, terms=(*choice.terms, *(faded(t, number) for t in able)), is_pool=True
+    )
 
 
 def _term_or_rule_error(name: str) -> Term:

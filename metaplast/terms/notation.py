@@ -44,7 +44,7 @@ class Notation:
     exponents: tuple[str, ...] = ("", "²", "³")
     trace: str = "⟨{0}, τ={tau}⟩"
     eligibility: str = "elig({0}, τ={tau})"
-    fading: str = "(1+t/{tau})⁻¹"
+    fading: str = "(1+n/{tau})⁻¹"
 
     def signal(self, signal: Signal | Mapped) -> str:
         """Write a signal with its layer index, or a function of signals; ones have no index."""
@@ -56,7 +56,7 @@ class Notation:
             return parts[0] if len(parts) == 1 else f"({self.product.join(parts)})"
         followed = trace_of(signal)
         if followed is not None:
-            tau = f"{followed.tau:g}"
+            tau = f"{followed.tau:.12g}"
             return self.trace.format(self.signal(followed.followed), tau=tau)
         symbol = self.symbols.get(signal.kind) or self.name(signal.kind)
         return symbol if signal.kind == "one" else symbol + self.levels[signal.population]
@@ -92,11 +92,11 @@ class Notation:
         if isinstance(gate, Scalar):
             fades = fading_of(gate.name)
             if fades is not None:
-                return self.fading.format(tau=f"{fades:g}")
+                return self.fading.format(tau=f"{fades:.12g}")
             followed = scalar_trace_of(gate.name)
             if followed is None:
                 return self.name(gate.name)
-            return self.trace.format(self.name(followed[0]), tau=f"{followed[1]:g}")
+            return self.trace.format(self.name(followed[0]), tau=f"{followed[1]:.12g}")
         left, right = gate.left, gate.right
         if isinstance(right, Projection):
             left, right = right, left
@@ -169,7 +169,7 @@ ASCII = replace(
     product=" * ",
     trace="<{0}, tau={tau}>",
     eligibility="elig({0}, tau={tau})",
-    fading="(1+t/{tau})^-1",
+    fading="(1+n/{tau})^-1",
     exponents=("", "^2", "^3"),
 )
 
@@ -188,7 +188,7 @@ LATEX = Notation(
     functions="latex",
     product=r" \odot ",
     trace=r"\langle {0} \rangle_{{\tau={tau}}}",
-    fading=r"(1+t/{tau})^{{-1}}",
+    fading=r"(1+n/{tau})^{{-1}}",
     eligibility=r"\mathrm{{elig}}_{{\tau={tau}}}({0})",
     exponents=("", "^{2}", "^{3}"),
 )

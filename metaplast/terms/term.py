@@ -127,7 +127,7 @@ class Term:
 
     @property
     def is_local(self) -> bool:
-        """True if each synapse needs only y, e of its two neurons and its own weight."""
+        """True if each synapse needs only y, e of its two neurons, its own weight, and its age."""
         return self._is_local_formula and not self.broadcast
 
     @property

@@ -79,6 +79,11 @@ def trace(signal: Signal | Mapped | Scalar, tau: float) -> Signal | Scalar:
             and 1e9.
     """
     if isinstance(signal, Scalar):
+        if signal.name.startswith("fading_"):
+            raise FormulaError(
+                f"a trace follows what happens, but {signal.written} is a function of time alone; "
+                f"multiply the formula by it."
+            )
         time = require_tau("a trace", tau, "trace(reward, tau=20)")
         return Scalar(f"{signal.name}_trace_{written_tau(time)}")
     factors = mapped(signal).factors

@@ -75,7 +75,7 @@ def test_programs_remember_as_the_engine_does(library, terms, feedback, rows, ob
     assert found.check.difference < 1e-12
     assert "def begin(" in found.text
     assert "elig(F, τ)" in found.text
-    assert ("t is the number of examples" in found.text) == (FADED[0] in terms)
+    assert ("n is the number of examples" in found.text) == (FADED[0] in terms)
 
 
 def test_a_rule_without_memory_has_none():

@@ -318,9 +318,9 @@ def test_the_memory_meter_sees_plain_autodiff():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with a C++ compiler")
 def test_the_compiled_engine_agrees():
-    problem = random_problem(
-        named("error_hebbian", "oja", "decay"), widths=(4, 3, 3), per_layer=True, steps=5
-    )
+    # A term that fades: its system is wrapped, and nothing in it has been evaluated before.
+    terms = (*named("error_hebbian", "oja"), get_term("decay_fading_3"))
+    problem = random_problem(terms, widths=(4, 3, 3), per_layer=True, steps=5)
     expected = get_engine("batched").run(problem)
     with warnings.catch_warnings():
         # Warnings of torch's compiler about itself cannot be mended here.

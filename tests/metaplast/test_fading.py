@@ -1,4 +1,4 @@
-"""Terms that fade: 1/(1 + t/τ), on every engine and in every choice of terms.
+"""Terms that fade: 1/(1 + n/τ), on every engine and in every choice of terms.
 
 Programs: tests/export/test_memory_exports.py.
 """
@@ -11,6 +11,7 @@ from support import assert_close, assert_is_one_sentence, named, random_problem,
 
 from metaplast import Rule, Term, fading, outer, post, pre, trace
 from metaplast.base.errors import UserError
+from metaplast.discovery.config import DiscoveryConfig
 from metaplast.engines import choose_engine, get_engine
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
@@ -19,7 +20,7 @@ from metaplast.systems.state import View
 from metaplast.systems.system import Examples
 from metaplast.systems.timing import Timing
 from metaplast.terms.algebra import W, dot
-from metaplast.terms.faded import faded, split_faded
+from metaplast.terms.faded import faded, fades, split_faded
 from metaplast.terms.fading import fading_of
 from metaplast.terms.library import choose_terms, get_term
 from metaplast.terms.notation import ASCII, LATEX
@@ -57,7 +58,7 @@ def assert_outcomes_agree(found, expected, tolerance=1e-12):
 
 
 def test_a_faded_step_is_a_plain_product():
-    """Three steps, each with the coefficient divided by 1 + t/τ by hand."""
+    """Three steps, each with the coefficient divided by 1 + n/τ by hand."""
     plain = Learner(NETWORK, named("error_hebbian"))
     fades = Learner(NETWORK, (faded(*named("error_hebbian"), 3),))
     draw = torch.Generator().manual_seed(0)
@@ -127,8 +128,6 @@ def test_dark_pixels_change_nothing():
     x, q = batch.support_x.clone(), batch.query_x.clone()
     x[..., 2], q[..., 2] = 0, 0
     problem = replace(problem, episodes=replace(batch, support_x=x, query_x=q))
-    terms = tuple(t for t in problem.learner.terms if t.name != "oja")
-    assert len(terms) < len(problem.learner.terms)
     expected = get_engine("reference").run(problem)
     assert_outcomes_agree(get_engine("fused").run(problem), expected)
 
@@ -151,20 +150,35 @@ def test_time_steps_of_a_sequence_share_the_age_of_their_example():
         assert torch.equal(factor, torch.full_like(factor, 1 / 3))
 
 
-@pytest.mark.parametrize("text", ["products", "all", "error_hebbian,oja", "oja-rule"])
+@pytest.mark.parametrize("text", ["products", "all", "decay", "bio"])
 def test_a_choice_has_every_term_and_its_faded_form(text):
-    if text == "oja-rule":
-        from metaplast.terms.library import known_rules
-
-        text = next(iter(known_rules()))
     plain, both = choose_terms(text), choose_terms(f"{text}*fading:250")
-    able = [t for t in plain.terms if not isinstance(t.formula, DenseFormula)]
-    assert both.terms == (*plain.terms, *(faded(t, 250) for t in able))
+    assert both.terms == (*plain.terms, *(faded(term, 250) for term in plain.terms))
     assert (both.feedback, both.is_named, both.grows) == (
         plain.feedback, plain.is_named, plain.grows
     )  # fmt: skip
     assert both.is_pool
     assert both.text == f"{text}*fading:250"
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [("fully-connected", "all"), ("fully-connected", "products"), ("recurrent", "all"),
+     ("fixed-point", "all")],
+)  # fmt: skip
+def test_a_discovery_has_the_faded_terms_of_its_pool(system, text):
+    plain, both = (
+        DiscoveryConfig(terms=each, system=system, hidden=(9,)).choice.terms
+        for each in (text, f"{text}*fading:250")
+    )
+    assert both == (*plain, *(faded(term, 250) for term in plain))
+
+
+def test_what_fades_already_gets_no_other_form():
+    slower = term("slower", fading(3) * outer(post.error, pre.activity))
+    assert fades(slower)
+    assert not fades(*named("oja"))
+    assert "no term" in refusal(choose_terms, "oja_fading_250*fading:250")
 
 
 def test_local_terms_stay_local_and_others_do_not_become_so():
@@ -174,6 +188,23 @@ def test_local_terms_stay_local_and_others_do_not_become_so():
     rewarded = faded(get_term("rewarded_eligibility"), 250)
     assert rewarded.locality == get_term("rewarded_eligibility").locality
     assert rewarded.locality == "local + broadcast scalar"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "oja_fading_0",
+        "oja_fading_-3",
+        "oja_fading_1e400",
+        "oja_fading_0250",
+        "oja_fading_250_0",
+        "oja_fading_99999999999",
+    ],
+)
+def test_a_name_with_a_wrong_time_constant_is_one_sentence(name):
+    sentence = refusal(get_term, name)
+    assert "_fading_250" in sentence
+    assert name in sentence
 
 
 @pytest.mark.parametrize("tau", ["", "x", "0", "-3", "nan", "inf", "1e10"])
@@ -190,10 +221,10 @@ def test_other_mistakes_are_one_sentence():
     assert "torch function" in refusal(faded, term("dense", dense), 3)
     with pytest.raises(UserError):
         fading(0.5)
-    with pytest.raises(UserError):
-        get_term("error_hebbian_fading_0")
-    with pytest.raises(UserError):
-        get_term("nothing_fading_3")
+    assert "unknown" in refusal(get_term, "nothing_fading_3")
+    assert "function of time" in refusal(trace, fading(250), 5)
+    for text in ("decay,oja*fading:5", "decay*fading:5,oja", "oja decay*fading:5"):
+        assert "oja_fading_250" in refusal(choose_terms, text)
 
 
 def test_names_say_what_fades_and_how():
@@ -210,9 +241,9 @@ def test_names_say_what_fades_and_how():
         get_term("F0").initial,
         False,
     )
-    assert found.spell() == "−(1+t/250)⁻¹ eₗ yₗ₋₁ᵀ"
-    assert found.spell(ASCII).startswith("-(1+t/250)^-1")
-    assert "(1+t/250)^{-1}" in found.spell(LATEX)
+    assert found.spell() == "−(1+n/250)⁻¹ eₗ yₗ₋₁ᵀ"
+    assert found.spell(ASCII).startswith("-(1+n/250)^-1")
+    assert "(1+n/250)^{-1}" in found.spell(LATEX)
 
 
 def test_a_rule_file_keeps_it(tmp_path):
