@@ -29,6 +29,7 @@ from metaplast.engines.way_back import WayBack
 from metaplast.systems.state import State
 from metaplast.terms.algebra import B, W, post, pre
 from metaplast.terms.compiled import LowRankUpdate
+from metaplast.terms.library import get_term
 from metaplast.terms.term import DenseFormula, Term
 
 ACTIVATIONS = ["softplus:10", "softplus:2", "tanh", "relu"]
