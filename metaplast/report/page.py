@@ -20,6 +20,7 @@ from metaplast.report.run import FinishedRun, read_run
 from metaplast.report.template import filled_page
 from metaplast.rules.notebook import equation_html, mathml, typographic
 from metaplast.tasks.source import held_out_word
+from metaplast.terms.faded import fades
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
@@ -107,6 +108,7 @@ def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) 
         loss=run.objective.loss_axis,
         band=BAND,
         per_layer=run.rule.is_per_layer,
+        fades=any(map(fades, run.rule.terms)),
         divergences=run.summary["divergences"],
         notices=run.summary.get("notices", []),
         non_finite=run.summary["non_finite_episodes"],

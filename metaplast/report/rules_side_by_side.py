@@ -22,6 +22,7 @@ from metaplast.report.figures import whiskers
 from metaplast.report.template import filled_page
 from metaplast.rules.notebook import equation_html, mathml, typographic
 from metaplast.rules.rule import Rule
+from metaplast.terms.faded import fades
 from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
@@ -204,6 +205,7 @@ def page(found: SideBySide) -> str:
         "rules_page.html.j2",
         rules=[_rule_entry(each, scale) for each in found.rules],
         terms=[_term_entry(found, term) for term in found.terms],
+        fades=any(fades(term) for rule in found.rules for term in rule.rule.terms),
         differences={
             name: typographic(scale.change(band)) for name, band in found.differences.items()
         },

@@ -20,6 +20,7 @@ from metaplast.meta.growth import Growth
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
 from metaplast.tasks.source import held_out_word
+from metaplast.terms.faded import fades
 from metaplast.watch.estimate import TimeLeft, in_words
 from metaplast.watch.progress import make_bar
 from metaplast.watch.result_tables import (
@@ -173,6 +174,8 @@ def show_result(console: Console, result: Result) -> None:
     """Print the rule, which terms were kept or dropped, and the held-out comparison."""
     console.print("[bold]Discovered rule[/bold]")
     console.out(result.rule)
+    if any(map(fades, result.rule.terms)):
+        console.out("n is the number of examples that a task has had before")
     console.print()
     if result.trials:
         console.print(growth_table(result))

@@ -1,6 +1,7 @@
 """The report of a discovery: complete, self-contained, made only from the run folder."""
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -8,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support import assert_is_one_sentence
 
 from metaplast import Term, outer, post, pre
@@ -23,6 +25,7 @@ from metaplast.report import page, pictures
 from metaplast.report.page import write_report
 from metaplast.report.run import read_run
 from metaplast.rules.rule import Rule
+from metaplast.watch.console import show_result
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +229,19 @@ def test_per_layer_rules_and_plastic_feedback_have_a_report(tmp_path):
     assert "backward_hebbian" in text
     assert "\\" not in text
     assert "with, for layers 1 … L:" in text
+
+
+@pytest.mark.slow
+def test_print_and_report_say_what_n_is_if_a_term_fades(tmp_path):
+    sentence = "n is the number of examples that a task has had before"
+    for number, terms in enumerate(("F0", "F0_fading_5")):
+        folder, console = tmp_path / str(number), Console(file=io.StringIO(), width=80)
+        config = read_options([*SMALL, f"--terms={terms}"]).config
+        folder.mkdir()
+        write_config(folder, config)
+        show_result(console, Discovery(config, folder=folder, observers=[RunFiles(folder)]).run())
+        assert (sentence in console.file.getvalue()) == bool(number)
+        assert (sentence in write_report(folder).read_text("utf-8")) == bool(number)
 
 
 @pytest.mark.slow
