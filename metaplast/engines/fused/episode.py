@@ -200,7 +200,8 @@ def _fadings(problem: Problem) -> Numbers:
     taus = fadings_of(problem.learner).values()
     if not taus:
         return np.zeros((count, steps, 0), dtype=_shared(problem.theta).dtype)
-    ages = problem.state.carry[AGE] + torch.arange(steps, device="cpu")
+    age = problem.state.carry[AGE]
+    ages = age + torch.arange(steps, device="cpu", dtype=age.dtype)
     return _shared(torch.stack([faded_at(ages, tau) for tau in taus], -1))
 
 
