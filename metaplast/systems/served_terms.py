@@ -12,6 +12,7 @@ from metaplast.systems.eligible import with_eligibilities
 from metaplast.systems.feedback import all_feedbacks, serving
 from metaplast.systems.system import System
 from metaplast.systems.traced import traced
+from metaplast.systems.wrapped import reads_more
 from metaplast.terms.algebra import B
 from metaplast.terms.term import Term
 from metaplast.terms.traces import scalar_trace_of
@@ -28,7 +29,7 @@ def serving_terms(system: System, terms: tuple[Term, ...]) -> System:
 
 def offers(system: System, term: Term) -> bool:
     """Return whether a matrix of a system offers everything that a term reads."""
-    served = serving_terms(system, (term,))
+    served = serving_terms(system, (term,)) if reads_more(term) else system
     return any(group.serves(term) for group in served.groups)
 
 
