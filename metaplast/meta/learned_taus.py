@@ -22,7 +22,7 @@ from metaplast.meta.loop_state import require_taus
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.timed import Timed
 from metaplast.terms.clocks import Taus
-from metaplast.terms.traces import MOST_TAU
+from metaplast.terms.time_constants import MOST_TAU
 
 
 class LearnedTaus:

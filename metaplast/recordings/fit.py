@@ -12,7 +12,7 @@ from metaplast.recordings.journal import parameters, plain
 from metaplast.recordings.moments import Moments, Problem
 from metaplast.recordings.monomial import MonomialTerm
 from metaplast.recordings.pieces import DivergedError, Parameters
-from metaplast.terms.traces import MOST_TAU
+from metaplast.terms.time_constants import MOST_TAU
 
 _ITERATIONS = 60
 TOLERANCE = 1e-10

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from metaplast.base.errors import UserError, require, shown
-from metaplast.terms.traces import MOST_TAU
+from metaplast.terms.time_constants import MOST_TAU
 
 _TAU = r"\d+(?:[._]\d+)?"
 # A factor in the name of a term: a power of a letter, or the letter with its trace, as in xx_20.

@@ -9,7 +9,7 @@ from metaplast.base.errors import require, shown
 from metaplast.base.words import words
 from metaplast.recordings.memory import Clock, Memory
 from metaplast.recordings.monomial import MonomialTerm
-from metaplast.terms.traces import MOST_TAU
+from metaplast.terms.time_constants import MOST_TAU
 
 
 def with_memory(

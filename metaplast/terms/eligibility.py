@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from metaplast.terms.formula import Formula, Matrix, Summand
 from metaplast.terms.monomial import Eligibility, Monomial
-from metaplast.terms.traces import require_tau
+from metaplast.terms.time_constants import require_tau
 from metaplast.terms.vectors import Signal
 from metaplast.terms.written import FormulaError, spelled
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from metaplast.terms.factors import Scalar
-from metaplast.terms.traces import MOST_TAU, read_tau, require_tau, written_tau
+from metaplast.terms.time_constants import MOST_TAU, read_tau, require_tau, written_tau
 
 _SCALAR = re.compile(r"fading_(?P<tau>[0-9]+(?:_[0-9]+)?)")
 _EXAMPLE = "fading(250) * outer(post.error, pre.activity)"

@@ -43,7 +43,7 @@ from metaplast.terms.functions import FUNCTIONS
 from metaplast.terms.monomial import MOST_POWER, summed
 from metaplast.terms.operator import Operator
 from metaplast.terms.synapses import Synapses
-from metaplast.terms.traces import MOST_TAU
+from metaplast.terms.time_constants import MOST_TAU
 from metaplast.terms.vectors import is_kind
 
 # Far above any sensible formula, far below one that would take long to run.

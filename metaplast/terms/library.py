@@ -13,7 +13,7 @@ from metaplast.terms.faded import faded, fades, split_faded
 from metaplast.terms.formula import Formula
 from metaplast.terms.pool import Pool
 from metaplast.terms.term import Term
-from metaplast.terms.traces import MOST_TAU
+from metaplast.terms.time_constants import MOST_TAU
 
 TERMS = "metaplast.terms"
 # What `--only` keeps of a pool: any term, or the local ones.

@@ -12,21 +12,19 @@ Every system offers the traces of the signals that it offers (`metaplast.systems
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from numbers import Real
 from typing import overload
 
 from metaplast.terms.factors import Scalar
+from metaplast.terms.fading import fading_of
 from metaplast.terms.functions import FUNCTIONS
+from metaplast.terms.time_constants import read_tau, require_tau, written_tau
 from metaplast.terms.vectors import Mapped, Signal, mapped
 from metaplast.terms.written import FormulaError, spelled
 
 _FUNCTIONS = "|".join(name for name in FUNCTIONS if name != "same")
 _KIND = re.compile(rf"(?P<kind>\w+?)(?:_(?P<function>{_FUNCTIONS}))?_trace_(?P<tau>\d+(?:_\d+)?)")
-# Beyond this, a trace hardly moves in any run, and its number would need an exponent.
-MOST_TAU = 1e9
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def trace(signal: Signal | Mapped | Scalar, tau: float) -> Signal | Scalar:
             and 1e9.
     """
     if isinstance(signal, Scalar):
-        if signal.name.startswith("fading_"):
+        if fading_of(signal.name) is not None:
             raise FormulaError(
                 f"a trace follows what happens, but {signal.written} is a function of time alone; "
                 f"multiply the formula by it."
@@ -94,32 +92,6 @@ def trace(signal: Signal | Mapped | Scalar, tau: float) -> Signal | Scalar:
         )
     time = require_tau("a trace", tau, "trace(pre.activity, tau=20)")
     return Trace(*factors[0], time).as_signal
-
-
-def require_tau(what: str, tau: object, example: str) -> float:
-    """Return a time constant.
-
-    Raises:
-        FormulaError: if it is not a number between 1 and 1e9.
-    """
-    number = isinstance(tau, Real) and not isinstance(tau, bool)
-    if not number or not 1 <= tau <= MOST_TAU:  # type: ignore[operator]
-        raise FormulaError(
-            f"{what}'s tau is a number of examples between 1 and 1e9, got {spelled(tau)}; write "
-            f"{example}."
-        )
-    return float(tau)  # type: ignore[arg-type]
-
-
-def written_tau(tau: float) -> str:
-    """Return a time constant as part of a name."""
-    return f"{tau:.12g}".replace(".", "_")
-
-
-def read_tau(text: str) -> float | None:
-    """Return the time constant that part of a name stands for; None if it is below 1."""
-    tau = float(text.replace("_", "."))
-    return tau if math.isfinite(tau) and tau >= 1 else None
 
 
 def trace_of(signal: Signal) -> Trace | None:
