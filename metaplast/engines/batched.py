@@ -35,7 +35,7 @@ from metaplast.scans.operation import prepare_for_compiler
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.timed import log_taus
-from metaplast.systems.wrapped import Wrapped
+from metaplast.systems.wrapped import wrappers
 
 
 def are_large(step: StepRecord, matrices: Sequence[Tensor]) -> bool:
@@ -125,9 +125,8 @@ class CompiledEngine(BatchedEngine):
             _evaluate_cached(problem.learner)
             system = problem.learner.system
             _evaluate_cached(system)
-            while isinstance(system, Wrapped):
-                system = system.system
-                _evaluate_cached(system)
+            for wrapper in wrappers(system):
+                _evaluate_cached(wrapper.system)
             self._steppers[key] = Stepper(
                 problem.learner, _compile, scans=prepare_for_compiler(), joint=False
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,6 +192,13 @@ class Wrapped(System):
     def _inner(self, view: View) -> View:
         names = self.system.carried
         return View(view.matrices, {k: v for k, v in view.carry.items() if k in names})
+
+
+def wrappers(system: System) -> Iterator[Wrapped]:
+    """Yield the wrappers around a system, from the outermost to the innermost."""
+    while isinstance(system, Wrapped):
+        yield system
+        system = system.system
 
 
 def reads_more(term: Term) -> bool:

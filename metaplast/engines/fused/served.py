@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from metaplast.systems.aging import Aging
 from metaplast.systems.feedbacks.predictive_coding import PredictiveCoding
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.systems.system import System
 from metaplast.systems.traced import Traced, TracePlace
-from metaplast.systems.wrapped import Wrapped
+from metaplast.systems.wrapped import Wrapped, wrappers
 from metaplast.terms.algebra import Signal, pre
 from metaplast.terms.fading import fading_of
-
-
-def wrappers(system: System) -> Iterator[Wrapped]:
-    """Yield the wrappers around a system, from the outermost to the innermost."""
-    while isinstance(system, Wrapped):
-        yield system
-        system = system.system
 
 
 def keeps_only_traces(system: System) -> bool:
