@@ -30,7 +30,7 @@ class Certainty:
         alone: indices of absent terms, each of which could replace it.
         together: pairs of indices of absent terms that could replace it together, the most similar
             first.
-        least: the smallest |t| of the term when any one or two absent terms are added.
+        least: the smallest |t| of the term over all additions of one or two absent terms.
     """
 
     alone: tuple[int, ...]
@@ -87,7 +87,7 @@ def _certainty(
 
 
 def _beside(information: Numbers, gradient: Numbers, sets: Sequence[tuple[int, ...]]) -> Numbers:
-    """Return |t| of parameter 0 when each set of others joins the fit; H has a unit diagonal."""
+    """Return |t| of parameter 0 with each set added to the fit; H has a unit diagonal."""
     if not sets:
         return np.zeros(0)
     index = np.array(sets)

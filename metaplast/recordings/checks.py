@@ -1,4 +1,4 @@
-"""Checks of recordings: a fault is an error in one sentence; something unusual is only a note."""
+"""Checks of recordings. A fault raises an error; something unusual only leads to a note."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def numbers(value: Any, what: str) -> Numbers:
     """Return a value as an array of float64.
 
     Raises:
-        UserError: if it is ragged, or holds anything but numbers.
+        UserError: if the value is ragged, or holds anything but numbers.
     """
     try:
         found = np.asarray(value)
@@ -40,10 +40,10 @@ def numbers(value: Any, what: str) -> Numbers:
 
 
 def _moderate(found: Numbers, what: str) -> Numbers:
-    """Return numbers whose squares are finite.
+    """Return the numbers, after checking that their squares are finite.
 
     Raises:
-        UserError: if one is too large; other checks look for infinite ones.
+        UserError: if a number is too large; other checks look for infinite ones.
     """
     most = np.abs(found[np.isfinite(found)]).max(initial=0.0)
     require(most <= _MOST, f"{what} has numbers as large as {most:.3g}; give it in another unit.")
@@ -54,7 +54,7 @@ def checked_lengths(value: Any, shape: tuple[int, ...], name: str) -> tuple[int,
     """Return the number of steps of each trial.
 
     Raises:
-        UserError: if one is not a whole number from 1 to the number of steps in the arrays.
+        UserError: if a length is not a whole number from 1 to the number of steps in the arrays.
     """
     if value is None:
         return (shape[1],) * shape[0]
@@ -158,7 +158,7 @@ def checked_choices(
         found: the choices.
         name: name of the file.
         is_readout: whether they are binary choices of a readout.
-        options: the least number of options.
+        options: the minimum number of options.
 
     Raises:
         UserError: if they are neither binary nor indices of options.
@@ -195,7 +195,7 @@ def _listed(values: Numbers) -> str:
 
 
 def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) -> list[str]:
-    """Return notes about gaps, silent neurons and strange scales.
+    """Return notes about gaps and silent neurons.
 
     Raises:
         UserError: if counts are negative or not whole numbers.
@@ -230,7 +230,7 @@ def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) ->
 
 
 def require_scale(observed: Numbers, inputs: Numbers, bounded: bool, name: str) -> list[str]:
-    """Return notes about scales that look like wrong units.
+    """Return notes about scales that suggest wrong units.
 
     Args:
         observed: activities; NaN where there are none.

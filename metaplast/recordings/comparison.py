@@ -28,7 +28,7 @@ NULL, FITTED_NULL = "no plasticity", "no plasticity, W₀ fitted"
 
 
 class Judge:
-    """Compares models with the null model, which has no plasticity, on held-out data.
+    """Compares models on held-out data with the null model, which has no plasticity.
 
     Deviance explained is 1 − D/D₀, where D₀ is the deviance without plasticity. Its confidence band
     comes from resampling the held-out units.
@@ -76,7 +76,7 @@ class Judge:
         return mean_band(parts)
 
     def models(self, *, known: bool) -> tuple[Compared, ...]:
-        """Return all models; the second null model only if initial weights are `known`."""
+        """Return all models, with the second null model only if initial weights are `known`."""
         found = self._found
         shown = [
             Compared(

@@ -1,6 +1,6 @@
 """Recordings as .csv files: one row for each step, with the columns
 
-    trial            any number or name; rows with the same one are the steps of a trial, in order
+    trial            any number or name; rows with the same value are the steps of a trial, in order
     time             optional
     x1, x2, …        inputs
     y1, y2, …        activity, or n1, n2, … counts, or c1, c2, … choices of neurons, or choice
@@ -40,7 +40,7 @@ _PER_STEP = ("time", "reward", "plastic", "choice")
 
 @dataclass(frozen=True)
 class _Row:
-    """The cells of a row below the names, and its number in the file, counted from 1."""
+    """The cells of a row below the header, and its number in the file, counted from 1."""
 
     number: int
     cells: list[str]
@@ -80,7 +80,7 @@ def read_csv(path: AnyPath) -> dict[str, Any]:
     """Return the arrays in a file and in its file of weights.
 
     Raises:
-        UserError: if one is damaged or lacks a column, or has an unknown one.
+        UserError: if a file is damaged, lacks a column or has an unknown column.
     """
     path = as_path(path, "recording")
     names, rows = _rows(path)
@@ -144,7 +144,7 @@ def write_csv(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays to a file, and initial weights to a separate one.
 
     Raises:
-        UserError: if a table cannot hold one of them, or the file cannot be written.
+        UserError: if a table cannot hold one of the arrays, or the file cannot be written.
     """
     path = as_path(path, "recording")
     arrays = {name: np.asarray(value) for name, value in arrays.items()}

@@ -41,7 +41,7 @@ def write_recording(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays in the layout of `recording` to a file.
 
     Raises:
-        UserError: if it cannot be written, or the format cannot hold an array.
+        UserError: if the file cannot be written, or the format cannot hold an array.
     """
     path = as_path(path)
     _format(path)[1](path, arrays)
@@ -55,8 +55,8 @@ def require_format(path: AnyPath, *, writing: bool = False) -> None:
         writing: whether the file is to be written.
 
     Raises:
-        UserError: if it does not, if a package that the format needs is not installed, or if the
-            file is to be written and metaplast only reads the format.
+        UserError: if the suffix is unknown, if a package that the format needs is not installed, or
+            if the file is to be written and metaplast only reads the format.
     """
     path = as_path(path)
     _format(path)

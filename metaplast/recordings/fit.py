@@ -56,7 +56,8 @@ def fit(
         problem: the data.
         terms: the terms of the rule.
         start: where to begin; None for no plasticity.
-        tolerance: the fit has converged if a step would lower the deviance by less than this share.
+        tolerance: the fit has converged if a step would lower the deviance by less than this
+            fraction.
 
     Raises:
         DivergedError: if the weights already diverge at the start.

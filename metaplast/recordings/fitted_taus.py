@@ -2,7 +2,7 @@
 
 The time constants of candidates lie on a grid. After a selection, log τ of each kind of memory in
 the rule is fitted together with θ. A term that is then no longer needed is removed: two neighbours
-on the grid may have approximated one τ between them. Candidates that differ from a selected term
+on the grid may together have approximated one τ. Candidates that differ from a selected term
 only in τ leave the pool, because the fit has already optimized τ. The selection then continues.
 """
 
@@ -32,7 +32,7 @@ class TimeConstant:
 
     Attributes:
         label: the trace or eligibility that has it, as printed.
-        name: the same in plain letters.
+        name: the label in plain letters.
         tau: τ, in steps.
         low: lower end of its interval.
         high: upper end.
@@ -110,7 +110,7 @@ def tau_notes(found: Iterable[TimeConstant], longest: int) -> list[str]:
 
 
 def _fitted(problem: Problem, selection: Selection, clocks: Sequence[Clock]) -> tuple[Problem, Fit]:
-    """Return the fit of the rule with its time constants, and the problem with these free."""
+    """Fit the rule with its time constants; return the problem with these free, and the fit."""
     problem = replace(problem, free=replace(problem.free, clocks=tuple(clocks)))
     found = selection.fit
     taus = tuple(math.log(clock.tau) for clock in clocks)
@@ -151,7 +151,7 @@ def _without(problem: Problem, found: Fit, term: MonomialTerm) -> Fit | None:
 
 
 def _named(problem: Problem, found: Fit) -> tuple[Problem, Fit]:
-    """Return a fit whose terms have the fitted time constants, and the problem with these free."""
+    """Write the fitted time constants into the terms; return the problem and the fit with them."""
     used = clocks_of(found.terms)
     values = zip(problem.free.clocks, found.parameters.log_taus, strict=True)
     taus = {clock: math.exp(log_tau) for clock, log_tau in values if clock in used}

@@ -26,7 +26,7 @@ def read_hdf5(path: AnyPath) -> dict[str, Any]:
     """Return the data sets of a file by name.
 
     Raises:
-        UserError: if it is damaged, or h5py is not installed.
+        UserError: if the file is damaged, or h5py is not installed.
     """
     path = as_path(path, "recording")
     h5py = require_h5py()

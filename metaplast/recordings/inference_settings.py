@@ -62,7 +62,7 @@ class InferenceSettings(Settings):
         """Check the values.
 
         Raises:
-            UserError: if one is invalid, or has the wrong type.
+            UserError: if a value is invalid, or has the wrong type.
         """
         super().__post_init__()
         _ = self.pool
@@ -100,7 +100,7 @@ class InferenceSettings(Settings):
 def prepared(recording: Recording, settings: InferenceSettings) -> Recording:
     """Return a recording with the expected reward subtracted, and without unobserved neurons.
 
-    A neuron that was never observed influences nothing else in a layer.
+    Within a layer, a neuron that was never observed does not affect the other neurons.
     """
     memory = settings.reward_memory
     if memory:
@@ -146,7 +146,7 @@ def check(
     """Check that recordings match each other, the candidates and the settings.
 
     Raises:
-        UserError: if they do not.
+        UserError: if something does not match.
     """
     _check_alike(recordings)
     _check_rewards(recordings, pool, settings)

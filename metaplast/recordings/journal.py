@@ -1,7 +1,7 @@
 """A journal of the fits of an inference, so that an interrupted one continues where it stopped.
 
 An inference is a sequence of fits that depends only on the recordings and the settings. Each fit is
-written as a line. A resumed inference reads the lines one after another instead of fitting again,
+written as a line. A resumed inference reads these lines, in order, instead of fitting again,
 and gets the same numbers to the last bit.
 """
 
@@ -170,7 +170,7 @@ def _numbers(text: Sequence[Any]) -> Numbers:
 
 
 def _line(key: str, fit: Mapping[str, Any]) -> str:
-    """Return a fit as a line with a digest of itself."""
+    """Return a fit as a line that includes a digest of its content."""
     line = {"key": key, "fit": dict(fit)}
     return json.dumps(line | {"digest": _digest(line)}) + "\n"
 
@@ -182,7 +182,7 @@ def _digest(line: Mapping[str, Any]) -> str:
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     """Return the complete, undamaged lines of a file, and cut off the rest of the file.
 
-    The rest is fitted again, as are lines of versions that wrote no digests.
+    The fits that are cut off run again. So do those in files from versions without digests.
     """
     if not path.is_file():
         return []

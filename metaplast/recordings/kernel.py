@@ -68,7 +68,7 @@ def most(powers: Any, column: int) -> int:
 
 @inlined
 def raise_powers(values: Numbers, powers: Numbers) -> None:
-    """Write the powers 0, 1, … of some values, [power, value]."""
+    """Write the powers 0, 1, … of some values to `powers`, [power, value]."""
     for p in range(1, powers.shape[0]):
         for j in range(values.shape[0]):
             powers[p, j] = powers[p - 1, j] * values[j]
@@ -76,7 +76,7 @@ def raise_powers(values: Numbers, powers: Numbers) -> None:
 
 @inlined
 def raise_power(value: float, powers: Numbers) -> None:
-    """Write the powers 0 to 3 of a value, [power]."""
+    """Write the powers 0 to 3 of a value to `powers`, [power]."""
     for p in range(1, 4):
         powers[p] = powers[p - 1] * value
 

@@ -137,7 +137,7 @@ def _back(
     code: int, eta: float, theta: Numbers, terms: Places, x: Numbers, r: Numbers, plastic: Flags,
     kept: Numbers, y_bar: Numbers, w_bar: Numbers, theta_bar: Numbers,
 ) -> None:  # fmt: skip
-    """Run the backward pass of some steps; `w_bar` is ∂L/∂W after them, and becomes that before."""
+    """Run the backward pass of some steps; change `w_bar` from ∂L/∂W after them to that before."""
     pres = w_bar.shape[1]
     most_x, most_w = most(terms, 0), most(terms, 2)
     xs, table = np.ones((most_x, pres)), np.zeros((2, most_w, most_x))
@@ -172,8 +172,8 @@ def gradient(
 ) -> tuple[float, Numbers]:
     """Return the deviance and its gradient with respect to the coefficients, [term].
 
-    It keeps the weights of 2 √T steps in memory for a trajectory of T steps. Held-out steps do not
-    count.
+    For a trajectory of T steps, it keeps the weights of 2 √T steps in memory. Held-out steps do not
+    enter the deviance.
 
     Args:
         problem: data, network and loss; the neurons themselves must be observed.

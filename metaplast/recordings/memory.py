@@ -31,7 +31,7 @@ _BARS = {"x": "x̄", "y": "ȳ", "r": "r̄"}
 
 
 class Clock(NamedTuple):
-    """A time constant of a rule: the trace or eligibility that has it, and its value in steps.
+    """A time constant of a rule, with the trace or eligibility to which it belongs.
 
     Attributes:
         kind: "x", "y" or "r" for a trace, "e" for eligibilities.
@@ -45,7 +45,7 @@ class Clock(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The trace or eligibility that has it, as printed: x̄, ⟨y²⟩, r̄ or E."""
+        """The trace or eligibility to which it belongs, as printed: x̄, ⟨y²⟩, r̄ or E."""
         if self.kind == "e":
             return "E"
         return f"⟨{self.kind}²⟩" if self.power == 2 else _BARS[self.kind]
@@ -73,7 +73,7 @@ class Memory:
         """Check the time constants.
 
         Raises:
-            UserError: if one is not above 1 and at most 1e9.
+            UserError: if a time constant is not above 1 and at most 1e9.
         """
         for tau in (self.pre, self.post, self.reward, self.eligible):
             require(
@@ -102,7 +102,7 @@ NOTHING = Memory()
 
 
 def letters(memory: Memory) -> dict[str, str]:
-    """Return how each trace is written in a name, by letter: `x_20`, `y2_100`."""
+    """Return each trace as written in a term's name, by letter: `x_20`, `y2_100`."""
     return {
         c.kind: f"{c.kind}{2 if c.power == 2 else ''}_{_spelled(c.tau)}"
         for c in memory.clocks

@@ -67,7 +67,7 @@ class Kept(NamedTuple):
         x: traces of x, [trace, pre].
         x_by_tau: their derivatives with respect to their own log τ, [trace, pre].
         r: traces of the reward, [trace].
-        r_by_tau: the same for them.
+        r_by_tau: their derivatives with respect to their own log τ, [trace].
         y: traces of y, [post, trace].
         y_by: their derivatives, [post, trace, parameter].
         eligible: E, [post, eligibility, pre].

@@ -41,7 +41,7 @@ class Blocks:
     Attributes:
         projection: P = B C⁻¹, [post, parameter, pre] by animal.
         step: C⁻¹ Σ s J_b, the step of the weights if nothing else changes, [post, pre] by animal.
-        promised: how much this step is predicted to lower the deviance.
+        promised: by how much this step is predicted to lower the deviance.
     """
 
     projection: Mapping[int, Numbers]

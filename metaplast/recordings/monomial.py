@@ -63,8 +63,8 @@ class MonomialTerm:
         """Check the exponents.
 
         Raises:
-            UserError: if one is not a whole number from 0 to 3, or if the term has an eligibility
-                but no factor x, y or W for it.
+            UserError: if an exponent is not a whole number from 0 to 3, or if the term has an
+                eligibility but no factor x, y or W for it.
         """
         require(
             all(isinstance(e, int) and 0 <= e <= MOST for e in self.exponents),
@@ -199,7 +199,7 @@ def monomial(text: str) -> MonomialTerm:
     """Return the monomial with a name such as `xy`, `y2W`, `x_20y`, `xyr_e5` or `one`.
 
     Raises:
-        UserError: if it is not the name of a monomial.
+        UserError: if the text is not the name of a monomial.
     """
     word = text.strip().replace(" ", "").replace("^", "").replace("²", "2").replace("³", "3")
     if word.lower() in ("one", "1"):

@@ -1,8 +1,9 @@
 """The noise of observed weights, estimated together with that of the activity or the choices.
 
-The precision λ of an observed weight is the variance φ of the other observations divided by the
-variance of the weights. Both come from the residuals of a fit, so the selection is repeated until λ
-no longer changes. If only weights were observed, λ is 1 and φ is their variance.
+The precision λ of an observed weight is the noise variance φ of the other observations divided by
+the noise variance of the weights. Both come from the residuals of a fit, so the selection is
+repeated until λ no longer changes. If only weights were observed, λ is 1 and φ is the variance of
+their noise.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def precision(problem: Problem, found: Fit) -> float:
 
 
 def noises(problem: Problem, found: Fit) -> tuple[float | None, float | None]:
-    """Return the standard deviation of the noise of the activity, and that of observed weights.
+    """Return the standard deviations of the noise of the activity and of observed weights.
 
-    Either is None if nothing of this kind was observed, or if the loss has no free noise.
+    Either is None if nothing of this kind was observed, or if the loss fixes the noise.
     """
     count = len(found.terms) + problem.free.count
     variance = dispersion(found.moments, count, problem.loss)

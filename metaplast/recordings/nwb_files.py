@@ -7,10 +7,10 @@
                             optional weights [time, m, n], observed at times of their own
     scratch                 optional arrays initial_weights, readout and continues
 
-The steps of a trial are the samples of `inputs` from its start time to before its stop time; other
-samples are left out. All series except `weights` must have the same times. Weights belong to the
-first step at or after their time; weights that were observed after the last step of a trial are
-those after its last change. Values are data · conversion + offset.
+The steps of a trial are the samples of `inputs` from its start time up to, but not including, its
+stop time; other samples are left out. All series except `weights` must have the same times. Weights
+belong to the first step at or after their time; weights that were observed after the last step of a
+trial are those after its last change. Values are data · conversion + offset.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def read_nwb(path: AnyPath) -> dict[str, Any]:
     """Return the arrays in a file, as `Recording.of` takes them.
 
     Raises:
-        UserError: if it is damaged, lacks trials or inputs, its series have different times, or
-            pynwb is not installed.
+        UserError: if the file is damaged, lacks trials or inputs, its series have different times,
+            or pynwb is not installed.
     """
     path = as_path(path, "recording")
     pynwb = require_pynwb()

@@ -6,8 +6,9 @@ weights then change once, by
 
     ΔW = η Σ_k θ_k F_k(x, y, W, r),    r = R − mean of the last `memory` rewards R,
 
-with x and y of the last odour. In each trial an odour is baited with its block's probability, and
-the reward stays until the animal takes it. The fit sees the inputs that produced the choices.
+with x and y of the last odour. In each trial, a reward is placed on each odour with the probability
+of its block, and stays there until the animal takes it. The fit sees the inputs that produced the
+choices.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Odours:
 
 
 def simulate_odours(rule: PlainRule, task: Odours, *, seed: int = 0) -> dict[str, Numbers]:
-    """Return a recording of one animal, as `Recording.of` takes it; rewards are R itself.
+    """Return a recording of one animal in the form that `Recording.of` takes; its rewards are R.
 
     Args:
         rule: how the weights change.
@@ -125,7 +126,7 @@ def _arrays(
 def less_expected(reward: Numbers, lengths: tuple[int, ...], memory: int) -> Numbers:
     """Return rewards minus the mean of the last `memory` trials' rewards, [trial, time].
 
-    The reward of a trial is that of its last step. All rewards before the first trial are 0.
+    The reward of a trial is that of its last step. Rewards before the first trial count as 0.
 
     Args:
         reward: R, [trial, time].

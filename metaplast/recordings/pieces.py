@@ -110,7 +110,7 @@ class Piece:
         slopes: their derivatives with respect to the terms' coefficients, log τ, scale and gain,
             [time, place, parameter].
         own: their derivatives with respect to the neuron's own initial weights, [time, post, pre].
-        weights: those that were observed before the first of these steps, or None.
+        weights: the weights that were observed before the first of these steps, or None.
     """
 
     span: slice

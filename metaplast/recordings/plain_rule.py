@@ -194,7 +194,7 @@ class _Step(NamedTuple):
 
 
 def _followed(scalar: str) -> tuple[str, float]:
-    """Return the scalar that a trace follows, and its τ; for any other scalar, itself and τ = 1."""
+    """Return the scalar that a trace follows, and τ; another scalar is returned with τ = 1."""
     return scalar_trace_of(scalar) or (scalar, 1.0)
 
 

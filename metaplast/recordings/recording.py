@@ -11,14 +11,14 @@ Arrays and files have this layout (n inputs, m neurons, arrays [trial, time, …
     reward           [trial, time] or [trial]       a third factor r; optional
     initial_weights  [m, n] or [trial, m, n]        W at the start of a trial; optional
     weights          [trial, time, m, n]            W before the change of a step; NaN where it was
-                     [trial, time + 1, m, n]        not observed; also after the last step. Optional
-                                                    besides one of the above, or instead of it
+                     [trial, time + 1, m, n]        not observed; also after the last step. May be
+                                                    given with one of the above, or instead of it
     lengths          [trial]           steps of each trial, if some are padded; optional
-    times            [time] or [trial, time]        in any unit, must increase; optional
+    times            [time] or [trial, time]        in any unit; must increase; optional
     plastic          [trial, time]     whether the weights change at a step; optional, default all
     readout          [m]               fixed weights from the neurons to a binary choice; optional
-    continues        0 or 1            whether a trial starts from the weights at the end of the one
-                                       before; optional, default 0
+    continues        0 or 1            whether a trial starts from the weights at the end of the
+                                       previous trial; optional, default 0
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ class Recording:
         weights: initial weights, [post, pre] or [trial, post, pre]; None if unknown.
         readout: fixed weights to a binary choice; empty if there is none.
         continues: whether the weights carry over from trial to trial.
+        has_reward: whether a reward was given.
         notes: sentences about missing or unusual values, with numbers.
         seen_weights: the observed weights, [trial, time + 1, post, pre]; NaN where they were not
-            observed. None if no weights were.
+            observed. None if no weights were observed.
     """
 
     name: str
@@ -150,7 +151,7 @@ class Recording:
 def _inputs(
     arrays: Mapping[str, Any], name: str
 ) -> tuple[Numbers, tuple[int, ...], Flags, list[str]]:
-    """Return inputs, lengths of trials, which steps are not padding, and notes."""
+    """Return inputs, trial lengths, a mask of the steps that are not padding, and notes."""
     require("inputs" in arrays, f"{name} has no inputs; give an array inputs [trial, time, n].")
     inputs = numbers(arrays["inputs"], f"{name}: inputs")
     require(
@@ -169,7 +170,7 @@ def _inputs(
 
 
 def _within(lengths: tuple[int, ...], steps: int) -> Flags:
-    """Return which steps are not padding, [trial, time]."""
+    """Return a mask of the steps that are not padding, [trial, time]."""
     return np.arange(steps) < np.array(lengths)[:, None]
 
 

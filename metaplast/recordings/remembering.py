@@ -17,9 +17,9 @@ def with_memory(
 ) -> tuple[MonomialTerm, ...]:
     """Return the candidates, and versions of them with memory.
 
-    A candidate with x to the power 1 gets, for each τ, a version with a trace instead of x; the
-    same for y. A candidate with r to the power 1 and x, y or W gets, for each τ, a version with an
-    eligibility of its factors x, y and W.
+    For each candidate with x to the power 1 and each τ, add a version with a trace instead of x,
+    and likewise for y. For each candidate with r to the power 1 and a factor x, y or W, and each τ,
+    add a version with an eligibility of its factors x, y and W.
 
     Args:
         pool: the candidates.
@@ -42,7 +42,7 @@ def time_constants(flag: str, text: str) -> tuple[float, ...]:
     """Return the time constants in a list such as 5,20,80.
 
     Raises:
-        UserError: if one is not a number above 1, or occurs twice.
+        UserError: if an item is not a number above 1, or occurs twice.
     """
     if not text.strip():
         return ()

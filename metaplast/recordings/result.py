@@ -26,8 +26,8 @@ class FoundTerm:
         kept: share of resamples of the clusters in which it is selected, from 0 to 1.
         alone: absent candidates, each of which could replace it.
         together: pairs of absent candidates that could replace it.
-        least_t: the smallest |t| of the term when any one or two absent candidates are added.
-        without: how much deviance explained is lost without it, on held-out data.
+        least_t: the smallest |t| of the term over all additions of one or two absent candidates.
+        without: how much of the deviance explained on held-out data is lost without the term.
     """
 
     term: MonomialTerm
@@ -109,8 +109,8 @@ class Inference:
         p: the probability that, without plasticity, some candidate would appear as strong as the
             strongest one does here; corrected for the number of candidates.
         pool: number of candidates.
-        often: absent candidates that are selected in some resamples of the clusters, with the
-            share.
+        often: absent candidates that are selected in some resamples of the clusters, with the share
+            of resamples that select them.
         noise: standard deviation of the noise of the activity; None if there is none.
         weight_noise: the same for observed weights.
         scale, gain: the scale of the initial weights, and the gain of the observed activity; None

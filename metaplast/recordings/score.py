@@ -1,4 +1,4 @@
-"""Score tests, which find absent terms that would improve the fit, and standard errors.
+"""Standard errors, and score tests, which find absent terms that would improve the fit.
 
 For a candidate k and the fitted parameters S, the contribution of cluster c is
 
@@ -34,7 +34,7 @@ class ScoreTest:
     Attributes:
         z: the statistic of each candidate in the pool; 0 for those in the model, [candidate].
         p: probability of the largest |z| under random signs, family-wise, [candidate].
-        gain: the deviance that each would save, in units of the dispersion, [candidate].
+        gain: by how much each would lower the deviance, in units of the dispersion, [candidate].
     """
 
     z: Numbers
@@ -111,7 +111,7 @@ class Errors:
         value: the standard error of each, [term]: the larger of the two below.
         by_clusters: from the differences between clusters, [term].
         by_model: from the information and the dispersion, [term].
-        quantile: the quantile of Student's t for a two-sided interval of the usual level.
+        quantile: the quantile of Student's t for a two-sided interval at level `LEVEL`.
         clocks: standard errors of log τ, [clock], as in `value`.
     """
 

@@ -28,7 +28,7 @@ class Step:
 
     Attributes:
         what: "added", "removed", "exchanged" or "began with".
-        terms: the rule after it.
+        terms: the rule after the step.
         term: the term that entered or left.
         z: its score statistic, or its t.
         p: probability of the largest |z| over all candidates; 1 if it was not tested.

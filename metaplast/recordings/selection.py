@@ -3,7 +3,7 @@
 1. Forward: among the candidates whose score test is significant (corrected for the number of
    candidates), the one that lowers the deviance the most is added, and the rule is refitted.
 2. Backward: a term is removed if its t is below the threshold.
-3. Exchanges: a term may be replaced by another, two by one, or one may be removed, if that lowers
+3. Exchanges: one term may be replaced by another, two by one, or one removed, if this lowers
 
        deviance / φ + t*² · number of terms,
 
@@ -36,7 +36,7 @@ from metaplast.recordings.search import (
 )
 
 _MOST_TERMS = 20
-# The share of a weight that decays in a step, in a search that begins with weight decay.
+# The fraction of a weight that decays in a step, in a search that begins with weight decay.
 _DECAY = 0.1
 
 
@@ -164,10 +164,10 @@ def _fallen(search: Search, found: Fit, quadratic: Quadratic) -> float:
 
 
 def _remove(search: Search) -> None:
-    """Remove terms without which the deviance hardly rises, the weakest first."""
+    """Remove terms whose removal hardly raises the deviance, the weakest first."""
     while len(search.current.terms) > 1:
-        # Missing terms make clusters differ, so standard errors from clusters are still too large
-        # here.
+        # While terms are still missing, clusters differ more than they should, so standard errors
+        # from clusters are too large.
         spread = errors(search.current, search.problem.loss)
         t = search.current.theta / np.maximum(spread.by_model, 1e-300)
         weakest = int(np.argmin(np.abs(t)))

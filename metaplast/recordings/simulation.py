@@ -58,7 +58,7 @@ class Design(Settings):
         """Check the sizes.
 
         Raises:
-            UserError: if one is out of range, or of a wrong type.
+            UserError: if a value is out of range, or of a wrong type.
         """
         super().__post_init__()
         for name in ("inputs", "neurons", "trials", "steps"):
@@ -101,8 +101,8 @@ class Simulated:
 def simulate(rule: PlainRule, layer: Layer, design: Design, *, seed: int = 0) -> Simulated:
     """Return a recording of a layer that learns by a rule.
 
-    The reward r is normal at every step; with r = ±1, r² could not be told from 1. Traces begin at
-    zero in each trial.
+    The reward r is normally distributed at every step, because with r = ±1, r² would be the same as
+    the constant 1. Traces begin at zero in each trial.
 
     Args:
         rule: how the layer learns.

@@ -1,4 +1,4 @@
-"""The compiled steps of a layer whose rule has memory, or has none."""
+"""Classes that run the compiled steps of a layer, for rules with and without memory."""
 
 from __future__ import annotations
 

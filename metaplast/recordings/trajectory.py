@@ -83,9 +83,9 @@ class Data:
         return 1 + max(t.animal for t in self.trajectories)
 
     def fitted(self) -> Data:
-        """Return the part that the fit needs, without trajectories that are wholly held out.
+        """Return the part that the fit needs.
 
-        Steps after the last one that is used are left out, too.
+        Trajectories that are entirely held out, and steps after the last used one, are left out.
         """
         kept = []
         for each in self.trajectories:
@@ -111,9 +111,9 @@ def arranged(
     """Return recordings as trajectories, with clusters and held-out units.
 
     Each trial is a trajectory, unless weights carry over from trial to trial: then all trials of an
-    animal are one. A share of the trials is held out: a random one, or the last trials if weights
-    carry over, or the last steps if there is a single trial. With `by_animal`, whole animals are
-    held out.
+    animal form one trajectory. A share of the trials is held out: random trials, the last trials if
+    weights carry over, or the last steps if there is a single trial. With `by_animal`, whole
+    animals are held out.
 
     Args:
         recordings: one for each animal.
@@ -250,7 +250,7 @@ def _followed(values: Any, more: int, last: float) -> Any:
 def _joined(
     recordings: Sequence[Recording], marked: Sequence[Trajectory]
 ) -> tuple[Trajectory, ...]:
-    """Return the trajectories; the trials of an animal become one if its weights carry over."""
+    """Return the trajectories; those of an animal are joined if its weights carry over."""
     found = []
     for animal, recording in enumerate(recordings):
         own = [each for each in marked if each.animal == animal]
