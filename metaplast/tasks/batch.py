@@ -31,8 +31,8 @@ class EpisodeBatch:
         query_y: class indices [episode, query], or class probabilities
             [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; for
             regression, numbers to learn, [episode, query, output].
-        initial: the weights with which each episode starts; None to draw new ones.
-        noise: the noise of each step, [episode, step, …], for systems that perturb themselves.
+        initial: the weights with which each episode starts; None to draw new weights.
+        noise: the noise of each step, [episode, step, …], for systems that perturb their activity.
     """
 
     support_x: Tensor
@@ -163,13 +163,13 @@ def _check_alike(batches: Sequence[EpisodeBatch]) -> None:
     require(
         all(kinds == first for kinds in others),
         "cat() takes batches with the same numbers of images, inputs and classes, the same kind of "
-        "labels, dtype and device, and prescribed weights and noise of the same shapes or none, "
-        "got different ones.",
+        "labels, dtype and device, and the same shapes of prescribed weights and noise, if any; "
+        "these batches differ.",
     )
 
 
 def _kinds(batch: EpisodeBatch) -> dict[str, tuple[object, ...]]:
-    """Return shape, dtype and device of every tensor, without the episodes' axis."""
+    """Return the shape (without the episode axis), dtype and device of every tensor."""
     tensors = {
         "support_x": batch.support_x,
         "support_y": batch.support_y,

@@ -30,13 +30,14 @@ def checked_targets(targets: Tensor, inputs: Tensor, what: str, axes: int = 2) -
         targets: [episode, sample] whole numbers, or [episode, sample, output] floating point: class
             probabilities, or other vectors that the objective accepts. If sequences have a target
             at each step, that axis comes after the samples.
-        inputs: their inputs.
+        inputs: the inputs that the targets belong to.
         what: "support" or "query".
         axes: number of axes before an input's own: 2, or 3 for mini-batches
             [episode, step, sample, …].
 
     Raises:
-        UserError: if there are more or fewer targets than inputs, or they are of another kind.
+        UserError: if there are more or fewer targets than inputs, or the targets have an
+            unsupported shape or dtype.
     """
     require_tensor(targets, f"{what} labels")
     shape, wanted = tuple(targets.shape), tuple(inputs.shape[:axes])
@@ -88,7 +89,7 @@ def _require_inputs(inputs: Tensor, what: str) -> None:
 
 
 def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
-    """Return a batch's support and query targets, whole numbers as int64.
+    """Return a batch's support and query targets, with whole numbers converted to int64.
 
     Raises:
         UserError: if tensors have a wrong type or shape, are empty, have different numbers of
@@ -102,7 +103,7 @@ def checked_batch(batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         f"support and query must have the same number of episodes, got {support[0]} and {query[0]} "
         f"episodes; give each episode both.",
     )
-    # Support examples may come in mini-batches, with one axis more.
+    # Support examples may come in mini-batches, which have one more axis.
     batched = len(support) == 1 + len(query)
     require(
         support[2 + batched :] == query[2:],
@@ -167,7 +168,7 @@ def require_batch(batch: object, episodes: int, sampler: object) -> EpisodeBatch
     """Return the batch that a sampler drew, after checking it.
 
     Raises:
-        UserError: if it is not a batch, or does not have the requested number of episodes.
+        UserError: if `batch` is not a batch, or does not have the requested number of episodes.
     """
     from metaplast.tasks.batch import EpisodeBatch
 
@@ -189,10 +190,10 @@ def require_inputs(split: EpisodeSplit | StreamSplit, system: System) -> None:
 
     Args:
         split: the split of episodes or a stream.
-        system: that learns from it.
+        system: the system that learns from it.
 
     Raises:
-        UserError: if it reads the other kind, or sequences of another timing.
+        UserError: if the system reads the other kind, or sequences with another timing.
     """
     if split.timing == system.sequence:
         return
@@ -230,8 +231,8 @@ def require_targets(split: EpisodeSplit | StreamSplit, objective: Objective) -> 
 
     Args:
         split: the split of episodes or a stream.
-        objective: the objective of the system that learns from it; one that names no kind is not
-            checked.
+        objective: the objective of the system that learns from it; not checked if it names no kind
+            of targets.
 
     Raises:
         UserError: if the objective takes the other kind.

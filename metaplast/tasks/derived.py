@@ -34,17 +34,17 @@ def may_draw_ahead(sampler: EpisodeSampler, device: torch.device) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DerivedSampler:
-    """A sampler whose episodes come from another one.
+    """A sampler that takes its episodes from another sampler.
 
     Attributes:
-        base: the other sampler.
+        base: the sampler that it takes them from.
     """
 
     base: EpisodeSampler
 
     @property
     def request(self) -> EpisodeRequest | None:
-        """The request to the source; None if the user wrote the other sampler."""
+        """The request to the source; None if the user wrote the class of the base sampler."""
         return request_of(self.base)
 
     @property

@@ -72,7 +72,7 @@ def plain_digest(kind: str, data: Any) -> str:
 
 
 def sampler_digest(sampler: EpisodeSampler, device: torch.device | str = "cpu") -> str:
-    """Return the sampler's own digest or, if it has none, that of a few fixed episodes.
+    """Return the sampler's own digest or, if it has none, the digest of a few fixed episodes.
 
     Args:
         sampler: draws episodes.

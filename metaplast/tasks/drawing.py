@@ -21,11 +21,11 @@ def drawing_batch(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
 ) -> EpisodeBatch:
-    """Return episodes that draw a target for `steps` steps, and are tested in the next `queries`.
+    """Return episodes that learn to draw for `steps` steps, and are tested for `queries` more.
 
     Support examples are the steps of learning, with noise; query examples are those of the test.
-    The input of a query is fed to the reservoir: for a pen, the target. For an arm it should be an
-    earlier output, which is known only after learning; here it is zero.
+    The input of a query is fed back to the reservoir. For a pen, this is the target. For an arm, it
+    should be an earlier output, which is known only after learning, so it is zero here.
 
     Args:
         system: the reservoir that learns.

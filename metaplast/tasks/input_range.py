@@ -1,4 +1,4 @@
-"""Warn once about inputs far from the range for which rules and rates are made."""
+"""Warn once about inputs far from the range that rules and learning rates are made for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST, SMALLEST = 10.0, 0.05
 
 
 def far_range(x: Tensor) -> tuple[float, float] | None:
-    """Return the least and largest input if they are far from 0 … 1, else None.
+    """Return the smallest and largest input if they are far from 0 … 1, else None.
 
     Inputs that are not finite also give None: the run reports them when an episode diverges.
     """
@@ -51,7 +51,8 @@ _seen: set[int] = set()
 def check_episodes(sampler: Any, batch: EpisodeBatch) -> None:
     """Warn if the inputs of a sampler's episodes are far from 0 … 1, once for each sampler.
 
-    The median over the episodes decides: a single odd episode is reported where it diverges.
+    The median over the episodes decides, so a single unusual episode leads to no warning; if it
+    diverges, the run reports it.
     Samplers whose range has been checked set `range_is_known` to True.
     """
     key = id(sampler)

@@ -1,4 +1,4 @@
-"""Episodes of several lengths: a rule should learn from few examples and from many."""
+"""Episodes of several lengths, because a rule should learn from few examples and from many."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class MixedLengths(DerivedSampler):
     """Episodes of another sampler, cut to a length that is drawn for each batch.
 
     All lengths come from the same sampler, so an example that is held out at one length is never
-    learned at another.
+    used for learning at another length.
 
     Attributes:
-        base: gives the longest episodes.
+        base: the sampler of the longest episodes.
         shots: support examples of each class, or of an episode whose targets are numbers; every
             length is drawn equally often.
-        longest: the number of shots of the other sampler.
+        longest: the number of shots in the episodes of `base`.
     """
 
     shots: tuple[int, ...]
@@ -34,11 +34,11 @@ class MixedLengths(DerivedSampler):
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes: as the other sampler says."""
+        """Whether another thread may draw episodes, as the base sampler declares."""
         return is_thread_safe(self.base)
 
     def digest(self) -> str:
-        """Return a digest of the other sampler's data and the lengths."""
+        """Return a digest of the base sampler's data and the lengths."""
         return plain_digest("lengths", [list(self.shots), sampler_digest(self.base)])
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
@@ -54,11 +54,12 @@ def with_lengths(split: EpisodeSplit, shots: Sequence[int]) -> EpisodeSplit:
     """Return a split whose episodes have several lengths.
 
     Args:
-        split: made for the longest.
-        shots: support examples of each class; with one number the split is returned as it is.
+        split: a split with the longest episodes.
+        shots: support examples of each class; with one number, the split is returned unchanged.
 
     Raises:
-        UserError: if the query labels are a teacher's, which learned from the longest support set.
+        UserError: if the query labels come from a teacher, which learned from the longest support
+            set.
     """
     if len(shots) < 2:
         return split
@@ -93,7 +94,7 @@ def each_length(sampler: EpisodeSampler) -> tuple[EpisodeSampler, ...]:
 
 
 def _cut(batch: EpisodeBatch, shots: int, longest: int) -> EpisodeBatch:
-    """Return episodes with the first examples of each class, in the order in which they came."""
+    """Return episodes with only the first examples of each class, in their original order."""
     kept = _first(batch.support_y, shots, batch.steps // longest)
     noise = None if batch.noise is None else _rows(batch.noise, kept)
     return replace(
@@ -119,7 +120,7 @@ def _first(target: Tensor, shots: int, ways: int) -> Tensor:
     named = torch.unique(target, return_inverse=True)[1]
     among = torch.nn.functional.one_hot(named).cumsum(1)
     rank = among.gather(2, named[:, :, None])[:, :, 0]
-    # The first of each class before the others, each in the order in which they came.
+    # Sort the first examples of each class before all others; both groups keep their order.
     return (rank > shots).int().argsort(dim=1, stable=True)[:, : len(first)]
 
 

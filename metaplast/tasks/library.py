@@ -26,10 +26,10 @@ def default_source(system: str = "") -> str:
     """Return the name of the default source, as users write it after `--dataset`.
 
     Args:
-        system: name of the system that learns; some have another default.
+        system: name of the system that learns; some systems have their own default.
 
     Raises:
-        UserError: if no installed package offers one.
+        UserError: if no installed package offers a default source.
     """
     for source in all_sources().values():
         if system in source.default_for:
@@ -56,7 +56,7 @@ def source_of(data: Any) -> EpisodeSource:
         data: a pair of inputs and targets, a map-style data set of such pairs, or a source.
 
     Raises:
-        UserError: if it is none of these, or the data are invalid.
+        UserError: if `data` is none of these, or is invalid.
     """
     if isinstance(data, EpisodeSource):
         return data

@@ -16,7 +16,7 @@ class MiniBatches(DerivedSampler):
     """Episodes of another sampler whose steps learn several support examples together.
 
     Attributes:
-        base: gives the episodes.
+        base: the sampler of the episodes.
         size: support examples in the mini-batch of a step.
     """
 
@@ -24,11 +24,11 @@ class MiniBatches(DerivedSampler):
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes: as the other sampler says."""
+        """Whether another thread may draw episodes, as the base sampler declares."""
         return is_thread_safe(self.base)
 
     def digest(self) -> str:
-        """Return a digest of the other sampler's data and the size."""
+        """Return a digest of the base sampler's data and the size."""
         return plain_digest("mini-batches", [self.size, sampler_digest(self.base)])
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:

@@ -87,7 +87,7 @@ class DataRequest(DataFolder):
         """Check the seed.
 
         Raises:
-            UserError: if it is invalid, or a value has a wrong type.
+            UserError: if the seed is invalid, or a value has a wrong type.
         """
         super().__post_init__()
         require_seed("--seed", self.seed)
@@ -106,8 +106,8 @@ class EpisodeRequest(DataRequest, TaskSizes):
         queries: query images of each class.
         labels: "global" keeps each class's own index (the paper's 47-way head), "remapped"
             numbers the classes of an episode 0 … ways-1.
-        held_out: whether meta-test episodes have other "classes" than meta-training or only other
-            "images"; "auto" means classes if the source has enough of them.
+        held_out: "classes" if meta-test episodes have other classes than meta-training, "images" if
+            they only have other images; "auto" means classes if the source has enough of them.
 
     Raises:
         UserError: if ways < 2, shots < 1 or queries < 1, the seed is invalid, or a value has a
@@ -122,7 +122,7 @@ class EpisodeRequest(DataRequest, TaskSizes):
         return ways * self.shots, ways * self.queries
 
     def described(self, targets: TargetKind, lengths: Sequence[int] = ()) -> str:
-        """Return the sizes of a task with these targets in words.
+        """Return a description of the sizes of a task with these targets.
 
         Args:
             targets: what the tasks' targets are.
@@ -150,7 +150,7 @@ class StreamRequest(DataRequest):
         """Check the number of classes.
 
         Raises:
-            UserError: if it is below 2, a value has a wrong type, or the seed is invalid.
+            UserError: if `ways` is below 2, a value has a wrong type, or the seed is invalid.
         """
         super().__post_init__()
         if self.ways is not None:

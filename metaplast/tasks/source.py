@@ -37,8 +37,8 @@ class EpisodeSplit:
     """Episodes for meta-training and for the held-out test, which share no classes or no images.
 
     Attributes:
-        train: for meta-training and selection.
-        test: only for the held-out test.
+        train: the sampler for meta-training and selection.
+        test: the sampler for the held-out test, used for nothing else.
         held_out: "classes" if the two share no class, "images" if they share no image.
         inputs: numbers in one input, such as the pixels of an image, or in one frame of a sequence.
         outputs: width of the last layer.
@@ -97,7 +97,7 @@ class EpisodeSource(ABC):
     Attributes:
         name: the text after `--dataset`.
         summary: one line for `--help` and the docs.
-        is_default: whether it is used if the user names none; true of exactly one source.
+        is_default: whether it is used if the user names no source; true of exactly one source.
         shots: support images of each class if the user gives no number, fewer if classes are small;
             for regression, support samples of a task.
         is_planting: whether its argument is a rule that makes the query labels.
@@ -144,7 +144,7 @@ class EpisodeSource(ABC):
                 set of pairs.
 
         Raises:
-            UserError: if it can hold arrays, but these are invalid.
+            UserError: if the source can hold arrays, but these arrays are invalid.
         """
         return None
 
@@ -155,7 +155,7 @@ class EpisodeSource(ABC):
         parts, as "train" and "test", have them.
 
         Raises:
-            UserError: if it has none, or its data are invalid.
+            UserError: if the data set has no parts, or its data are invalid.
         """
         raise UserError(
             f"{self.name} is not divided into parts, such as train and test; choose a data set "

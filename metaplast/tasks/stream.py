@@ -1,8 +1,8 @@
 """The interface of streams of single images, for networks that learn online from scratch.
 
 An episode holds a few classes. A stream holds all classes (or `ways` drawn ones) in random order,
-with other images held out. Its two halves share no image: one is for tuning learning rates, the
-other for comparing rules.
+and holds out other images for the test. Its two halves share no image: one is for tuning learning
+rates, the other for comparing rules.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class StreamSampler(Protocol):
     """Draws the images that one network sees; all randomness comes from the generator."""
 
     def sample(self, steps: int, queries: int, generator: torch.Generator) -> EpisodeBatch:
-        """Return one episode: `steps` images in order, and at most `queries` held-out ones.
+        """Return one episode: `steps` images in order, and at most `queries` held-out images.
 
-        If there are fewer images than steps, images are repeated, in a new order each time.
+        If there are fewer images than steps, they are repeated, in a new order each time.
         """
 
 
