@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-# The other entries of a parameter group of torch's Adam, at torch's defaults, so that each of the
-# two optimizers can load what the other saved.
+# The remaining entries of a parameter group of torch's Adam, at torch's defaults, so that our Adam
+# and torch's can each load what the other saved.
 _GROUP = {
     "betas": BETAS,
     "eps": EPSILON,
@@ -30,7 +30,9 @@ _GROUP = {
 
 
 class Adam:
-    """`torch.optim.Adam` with its default options, for one parameter; on a CPU, bit for bit.
+    """`torch.optim.Adam` with its default options, for one parameter.
+
+    On a CPU, results agree with torch's bit for bit.
 
     Args:
         parameters: the one parameter, in a sequence, as torch's optimizers take it.

@@ -38,7 +38,7 @@ class Backtracking:
         self.radius = min(1.0, GROW * self.radius)
 
     def failed(self, u: Tensor) -> Tensor | None:
-        """Return the point from which to continue after tasks diverged, None if none is safe."""
+        """Return the point from which to continue after tasks diverged; None if none is safe."""
         if self.safe is None or self.home is None:
             return None
         self.radius = max(LEAST, SHRINK * self.radius)

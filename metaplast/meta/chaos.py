@@ -1,8 +1,9 @@
 """Recognizes coefficients with which learning is chaotic and gradients are useless.
 
-If coefficients are too large, two nearly equal networks grow apart while they learn. The loss still
-changes little with the coefficients, but the exact gradient of each task becomes larger by orders
-of magnitude, and its direction becomes noise. Steps along it do not lead back to regular learning.
+If coefficients are too large, two nearly equal networks diverge from each other while they learn.
+The loss still changes little with the coefficients, but the exact gradient of each task becomes
+larger by orders of magnitude, and its direction becomes noise. Gradient steps then do not lead back
+to regular learning.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ SHRINK = 0.9
 def is_chaotic(gradients: Tensor, diverged: int, step: float, loss: float) -> bool:
     """Return whether a step would change the loss of most tasks by more than the initial loss.
 
-    Adam changes each coefficient by about the step size, so by the gradient g of a task, one step
-    changes the loss of that task by up to step · ‖g‖₁. Learning counts as chaotic if the median of
-    this over tasks is above the loss that the search began with. The gradient of a task that
+    Adam changes each coefficient by about the step size. For a task with gradient g, one step
+    therefore changes the loss by up to step · ‖g‖₁. Learning counts as chaotic if the median of
+    this bound over tasks is above the loss that the search began with. The gradient of a task that
     diverged counts as infinite.
 
     Args:
-        gradients: of at least one finite task, to scaled coefficients, [task, …].
+        gradients: with respect to the scaled coefficients, for at least one finite task, [task, …].
         diverged: number of tasks that diverged.
         step: the step size, not yet reduced by its schedule.
-        loss: the loss at the first step, mean over tasks; if it is not finite and positive, nothing
-            can be compared with it, and the result is False.
+        loss: the loss at the first step, mean over tasks; if it is not finite and positive, it
+            cannot serve as a reference, and the result is False.
     """
     if not (math.isfinite(loss) and loss > 0):
         return False

@@ -21,10 +21,11 @@ class Divergence:
     """Where a non-finite value first appeared.
 
     Attributes:
-        phase: "learning", "query" (its loss), or "gradient" (the adjoint carried back).
+        phase: "learning", "query" (the query loss), or "gradient" (the adjoint in the backward
+            pass).
         step: online step, from 0; the number of steps for the query.
         matrix: name of the matrix, such as "W1"; "" for the query.
-        term: the term with the largest share in it; "" if no term is involved.
+        term: the term that contributed most to the value; "" if no term is involved.
     """
 
     phase: Literal["learning", "query", "gradient"]
@@ -68,7 +69,7 @@ def diagnose(problem: Problem) -> Divergence:
 
 
 def _first_bad(state: State) -> str | None:
-    """Return the name of the first matrix or vector that is not finite, None if all are."""
+    """Return the name of the first matrix or vector that is not finite; None if all are finite."""
     for name, tensor in {**state.matrices, **state.carry}.items():
         if not torch.isfinite(tensor).all():
             return name
@@ -97,7 +98,7 @@ def first_divergence(problem: Problem, finite: Tensor) -> list[Divergence]:
 
     Args:
         problem: the episodes.
-        finite: which of them did not diverge, [episode].
+        finite: which of the episodes did not diverge, [episode].
     """
     bad = (~finite).nonzero().flatten().tolist()
     return [diagnose(problem.select(slice(bad[0], bad[0] + 1)))] if bad else []

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A gradient of more than this many times the median size counts as this limit.
+# Gradients are clipped at this many times the median size.
 OUTLIER = 3.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate that the gradient supports, or one of its values (see `metaplast.meta.probe`).
+    """A candidate that the gradient supports, or that helps at some value of its coefficient.
+
+    For such values, see `metaplast.meta.probe`.
 
     Attributes:
         position: the position of the term.
         gradient: mean gradient with respect to its scaled coefficient.
-        errors: the same in standard errors.
+        errors: the mean gradient in standard errors.
         start: the scaled coefficient with which it enters.
     """
 
@@ -47,10 +49,10 @@ class Evidence:
     def of(cls, gradients: Tensor, active: Tensor, clip: float) -> Evidence:
         """Return the evidence in the gradients of some tasks.
 
-        Single tasks may have gradients that are larger by orders of magnitude, so values beyond
-        `OUTLIER` times a term's median size count as this limit.
+        Single tasks may have gradients that are larger by orders of magnitude, so each term's
+        gradients are clipped at `OUTLIER` times their median size.
 
-        With coefficients for each site, a term's evidence is that of the site where it is
+        With coefficients for each site, the evidence for a term is taken from the site where it is
         strongest.
 
         Args:
@@ -83,8 +85,8 @@ class Evidence:
         Args:
             active: which terms the rule has, [term].
             signs: the sign of each coefficient, as for `OuterLoop`, [term].
-            bar: the L1 penalty λ: a clipped mean that is not larger does not move a coefficient
-                off zero.
+            bar: the L1 penalty λ, which the clipped mean must exceed to move a coefficient off
+                zero.
             errors: least size of the mean in standard errors.
         """
         supported = (self.steady.abs() > bar) & (self.errors.abs() > errors)

@@ -42,8 +42,8 @@ class EvolutionStrategy:
     ) -> Outcome:
         """Return the outcome at θ, with the estimate as the gradient of each episode.
 
-        A pair in which an episode diverges is left out of that episode's mean; the gradient is NaN
-        if none is left.
+        A pair in which an episode diverges is left out of that episode's mean; if no pair is left,
+        the gradient is NaN.
 
         Args:
             engine: unrolls without gradient.
@@ -54,7 +54,7 @@ class EvolutionStrategy:
         draws = self._draws(problem.theta.shape, scale, generator)
         steps = self.spread * draws * scale
         clocks = problem.learner.clocks
-        # Drawn last, so that θ is perturbed as it is without them.
+        # Drawn last, so that θ gets the same perturbations with and without learned time constants.
         tau_draws = self._draws((len(clocks),), scale, generator) if clocks else None
         tau_steps = [None] * self.pairs if tau_draws is None else self.tau_spread * tau_draws
         moved = [
@@ -90,7 +90,7 @@ def _mean(slope: Tensor, draws: Tensor, counts: Tensor) -> Tensor:
 
 
 def _moved(problem: Problem, step: Tensor, tau_step: Tensor | None) -> Problem:
-    """Return a problem at another θ and, if they are learned, with other time constants."""
+    """Return a problem at another θ and, if time constants are learned, with changed ones."""
     found = replace(problem, theta=problem.theta.detach() + step)
     if tau_step is None:
         return found

@@ -9,7 +9,7 @@ from metaplast.engines import Outcome
 
 
 def mean_clipped(gradients: Tensor, clip: float) -> Tensor:
-    """Return the mean over episodes of gradients, none with a norm above `clip` if that is not 0.
+    """Return the mean over episodes of gradients, each clipped to a norm of at most `clip`.
 
     Args:
         gradients: the gradient of each episode, [episode, …]; zeros are returned if there is none.

@@ -23,7 +23,7 @@ from metaplast.systems.learner import Learner
 class GrowingLoop(OuterLoop):
     """Learns a rule that begins with the terms that do not start at zero; others enter one by one.
 
-    See `Growth` for the decisions. All layers of a per-layer θ should move together (`tied`).
+    `Growth` decides which terms enter. All layers of a per-layer θ should move together (`tied`).
 
     Args:
         options: as for `OuterLoop`.
@@ -64,7 +64,7 @@ class GrowingLoop(OuterLoop):
 
     @property
     def _fraction(self) -> float:
-        """How much of the training since the last entry has passed, 0 … 1."""
+        """What fraction of the training since the last entry has passed, 0 … 1."""
         return self.growth.fraction(self.progress.step)
 
     def _next_problem(self, theta: Tensor) -> Problem:
@@ -86,7 +86,7 @@ class GrowingLoop(OuterLoop):
         return f"{self._tasks} look"
 
     def _look_problem(self, place: int, theta: Tensor, learner: Learner | None = None) -> Problem:
-        """Return the problem of a step of a look; all looks have the same tasks, to be paired."""
+        """Return the problem of a step of a look; all looks share their tasks, to compare pairs."""
         size = self.settings.meta_batch
         return self.problem(place, size, theta, learner=learner, tasks=self._look_tasks)
 
@@ -129,7 +129,7 @@ class GrowingLoop(OuterLoop):
         progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
 
     def _values_that_help(self) -> list[tuple[int, float]]:
-        """Return the candidates that help the fitted rule at some value, see `probe`."""
+        """Return the candidates that help the fitted rule at some value; see `probe`."""
         growth, engine, scale = self.growth, self._drawn.engine, self._theta.scale
         fitted, before = growth.fitted, growth.before
         assert fitted is not None
@@ -149,7 +149,7 @@ class GrowingLoop(OuterLoop):
         return probe(growth.settings, fitted, before, growth.active, self.signs, measure)
 
     def _refuse_standstill(self) -> None:
-        """Refuse a standstill of the first terms; later, a candidate that causes one fails."""
+        """Refuse a standstill of the first terms; a candidate that causes one later just fails."""
         if not self.growth.is_fitted:
             super()._refuse_standstill()
 

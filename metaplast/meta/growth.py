@@ -1,10 +1,10 @@
 """Growth of a rule: candidates enter one at a time, those with the largest gradient first.
 
-Many candidates cannot be trained all at once. Most of them harm the rule until other terms balance
-them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient with respect
-to a candidate's coefficient, at zero, shows whether the candidate would help. One call computes it
-for all candidates. When it supports none, other values of the coefficients are tried: see
-`metaplast.meta.probe`.
+A large number of candidates cannot be trained all at once. Most of them harm the rule until other
+terms balance them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient
+with respect to a candidate's coefficient, at zero, shows whether the candidate would help. One call
+computes this gradient for all candidates. When it supports none of them, other values of the
+coefficients are tried: see `metaplast.meta.probe`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Growth:
     θ is held fixed. After a look, a candidate that was tried stays if the score on the tasks of the
     look is higher than before it entered: the band of the paired difference lies above zero, and
     its mean is at least the least gain. It also stays if the loss is lower, with the band of that
-    difference below zero, unless the score is lower too. Otherwise the rule goes back to what it
-    was, and the next candidate is tried. If `tries` candidates in a row fail, or if the gradient
-    supports none, values of the candidates' coefficients are tried once. If no value helps, or if
-    `tries` more candidates fail, the search ends.
+    difference below zero, unless the score is lower too. Otherwise the rule goes back to its
+    previous state, and the next candidate is tried. If `tries` candidates in a row fail, or if the
+    gradient supports none, values of the candidates' coefficients are tried once. If no value
+    helps, or if `tries` more candidates fail, the search ends.
 
     Args:
         settings: when a candidate enters.
@@ -51,7 +51,7 @@ class Growth:
         done: whether the search has ended.
         trials: the candidates that were tried, in order.
         fitted: u of the rule before the current candidate entered; None before the first look.
-        before: its scores and negated losses on the tasks of a look, [task, 2].
+        before: the scores and negated losses of that rule on the tasks of a look, [task, 2].
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Growth:
         self._queue: list[Candidate] = []
         self.fitted: Tensor | None = None
         self.before: Tensor | None = None
-        # Mean gradient for each term at the fitted rule, and the same in standard errors.
+        # Mean gradient for each term at the fitted rule, as it is and in standard errors.
         self._evidence: Tensor | None = None
         self._probed = not settings.values
         # The results of the current look.
@@ -84,19 +84,19 @@ class Growth:
         return self.fitted is not None
 
     def place(self, step: int) -> int | None:
-        """Return the place of an outer step in its look; None in training."""
+        """Return the position of an outer step within its look; None in training."""
         place = step % self.settings.cycle - self.settings.train
         return place if place >= 0 else None
 
     def fraction(self, step: int) -> float:
-        """Return how much of the current training has passed at an outer step, 0 … 1."""
+        """Return what fraction of the current training has passed at an outer step, 0 … 1."""
         return min(1.0, step % self.settings.cycle / self.settings.train)
 
     def see(self, scores: Tensor, losses: Tensor, gradients: Tensor) -> None:
         """Record the tasks of one outer step of a look.
 
         Args:
-            scores: the scores of the tasks; the least score for a task that diverged, [task].
+            scores: the scores of the tasks; the worst score for a task that diverged, [task].
             losses: the losses of the tasks, [task].
             gradients: with respect to the scaled coefficients, for the finite tasks, [task, term].
         """
@@ -156,7 +156,7 @@ class Growth:
         assert self.before is not None
         change, gain = map(mean_band, (scores - self.before).unbind(1))
         better = change.low > 0 and change.mean >= self.settings.least
-        # If nearly all answers are right, or nearly none, the loss tells more than the score.
+        # If nearly all answers are right, or nearly none, the loss is more informative.
         entered = better or (gain.low > 0 and change.high >= 0)
         self.trials.append(
             Trial(
@@ -210,7 +210,7 @@ class Growth:
         self._trying = None if state["trying"] is None else _candidate(state["trying"], active)
         self._queue = [_candidate(data, active) for data in entry(state, "queue", list, where)]
         self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
-        # A search begun by an earlier version tries no values, and so ends as it would have there.
+        # A search begun by an earlier version tries no values, so it ends as in that version.
         self._probed = entry(state, "probed", bool, where) if "probed" in state else True
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
         self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]

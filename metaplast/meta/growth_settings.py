@@ -1,4 +1,4 @@
-"""When a candidate enters a rule that grows, and the record of one that was tried."""
+"""The settings that decide when a candidate enters a growing rule, and the record of a trial."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Trial:
         step: the outer step that ended its look.
         term: its name.
         gradient: mean gradient with respect to its scaled coefficient before it entered.
-        errors: the same in standard errors.
+        errors: the mean gradient in standard errors.
         change: how it changed the score, mean over the tasks of a look.
         low: lower end of the band of this change.
         high: upper end.

@@ -29,7 +29,7 @@ class LearnedTaus:
     """The time constants of a learner's terms; all sites share them.
 
     Args:
-        timed: the traces and eligibilities that have them, with the initial values.
+        timed: the traces and eligibilities with learned time constants, and their initial values.
         settings: how θ is learned.
         window: how many of the latest values `fitted` averages; 0 for the current ones.
         like: θ, for its type and device.
@@ -62,12 +62,12 @@ class LearnedTaus:
 
     @property
     def fitted(self) -> Taus:
-        """The final τ of the loop: as for θ, the last, or exp of the mean of the latest log τ."""
+        """The final τ of the loop: the last τ, or exp of the mean of the latest log τ, as for θ."""
         found = torch.stack(self._latest).mean(0) if self._latest else self.values
         return dict(zip(self.clocks, found.double().exp().tolist(), strict=True))
 
     def logs(self, taus: Taus) -> Tensor:
-        """Return log τ of given time constants, [clock]; the current ones where none is given."""
+        """Return log τ of the given time constants, [clock]; others keep their current values."""
         now = zip(self.clocks, self.values.tolist(), strict=True)
         found = [math.log(taus[clock]) if clock in taus else log for clock, log in now]
         return self.log_tau.new_tensor(found)
@@ -78,7 +78,7 @@ class LearnedTaus:
 
         Args:
             outcome: the outcome of the step's episodes.
-            finite: which of them take part, [episode].
+            finite: which of the episodes take part, [episode].
             rate: step size.
         """
         assert outcome.tau_gradient is not None
@@ -98,13 +98,13 @@ class LearnedTaus:
         self._trust.passed(self.values)
 
     def go_back(self) -> None:
-        """Go back after tasks diverged, as θ does."""
+        """Return to earlier values after tasks diverged, as θ does."""
         back = self._trust.failed(self.values)
         if back is not None:
             self._put_values(back)
 
     def settle(self, *, entered: bool) -> None:
-        """Keep the values if a candidate entered a growing rule; else return to those before it."""
+        """Keep the values if a candidate entered; otherwise restore those from before its trial."""
         if not entered:
             self._put_values(self._settled)
         self._settled = self.values
@@ -114,7 +114,7 @@ class LearnedTaus:
     def _put_values(self, values: Tensor) -> None:
         with torch.no_grad():
             self.log_tau.copy_(values)
-        # Its momentum would repeat the step.
+        # Reset the optimizer state; otherwise its momentum would repeat the step.
         self._optimizer.state.clear()
 
     def state(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class LearnedTaus:
         """Continue from what `state` returned.
 
         Raises:
-            DataError: if it does not fit the time constants.
+            DataError: if the state does not fit the time constants.
         """
         require_taus(state, self.values, self._window, self._optimizer)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""θ while an outer loop learns it; the loop keeps it nowhere else."""
+"""θ while an outer loop learns it; the loop has no other copy of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LearnedTheta:
     Attributes:
         u: scaled coefficients, [term] or [site, term]; the parameter that the optimizer moves.
         scale: units of θ.
-        window: as given.
-        latest: θ at the last steps, at most `window` of them, each before it changed.
+        window: how many of the latest θ `fitted` averages.
+        latest: θ at the last steps, at most `window` of them, each before its step changed it.
     """
 
     def __init__(self, start: Coefficients, scale: Tensor, window: int) -> None:

@@ -29,7 +29,7 @@ class LearningLoop(SavedLoop):
 
     @property
     def _fraction(self) -> float:
-        """How much of the training has passed, 0 … 1."""
+        """What fraction of the training has passed, 0 … 1."""
         return self.progress.step / self.steps
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
@@ -59,10 +59,10 @@ class LearningLoop(SavedLoop):
     def _is_lost(self, finite: Tensor) -> bool:
         """Return whether the last step has to be undone, because tasks diverged after it.
 
-        One task is enough, unless a search that began with a guess takes short steps, at its start
-        or because a step was undone shortly before. Then the length of the step is not why tasks
-        diverge: some networks do on the way to a good rule. The others decide, unless more than
-        half of all diverged.
+        Usually one diverged task is enough. A search that began with a guess is more tolerant while
+        its steps are short, that is, at its start and shortly after a step was undone. Then tasks
+        do not diverge because the step was too long: some networks diverge on the way to a good
+        rule. Such a step is undone only if more than half of the tasks diverged.
         """
         diverged = int((~finite).sum())
         if not self.shrinks or not self.cold or self.progress.trust.radius >= 1:

@@ -30,7 +30,7 @@ def read_seconds(data: Mapping[str, Any]) -> float:
     """Return the wall time in a checkpoint.
 
     Raises:
-        DataError: if it is invalid.
+        DataError: if the time is invalid.
     """
     seconds = number(entry(data, "seconds", (int, float), "it"), "'seconds'")
     check(seconds >= 0, f"'seconds' must not be negative, got {seconds:g}")
@@ -41,7 +41,7 @@ def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the states of all stages in a checkpoint, each complete in itself.
 
     Raises:
-        DataError: if one has the wrong parts, types, sizes or numbers.
+        DataError: if a state has the wrong parts, types, sizes or numbers.
     """
     stages = entry(data, "stages", dict, "it")
     for name, state in stages.items():
@@ -60,7 +60,7 @@ def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _today(history: Sequence[Any]) -> list[Any]:
-    """Return records with today's names: version 1 called the score accuracy."""
+    """Return records with the current names: version 1 called the score accuracy."""
     return [
         {"score" if key == "accuracy" else key: value for key, value in record.items()}
         if isinstance(record, dict)

@@ -29,7 +29,7 @@ from metaplast.terms.coefficients import Coefficients
 
 # The step number of the tasks on which the sizes of terms are measured; no real step has it.
 CALIBRATION = 2**31 - 1
-# What determines the tasks of a step: their name, its number, and how many they are.
+# What determines the tasks of a step: their name, the number of the step, and their number.
 Drawn = tuple[str, int, int]
 
 
@@ -69,7 +69,7 @@ class LoopTasks:
         self._name = name
         self._seed = seed
         self._device, self._dtype = torch.device(device), dtype
-        # Tasks that another thread has drawn, by what they are.
+        # Tasks that another thread has drawn, by their key.
         self._coming: dict[Drawn, tuple[EpisodeBatch, State]] = {}
 
     @contextmanager
@@ -83,7 +83,7 @@ class LoopTasks:
         This does nothing if the sampler is not thread-safe, or torch may use one thread only.
 
         Args:
-            step: its number; None to draw nothing.
+            step: the number of the step; None to draw nothing.
             tasks: names the random numbers.
         """
         if step is None or not may_draw_ahead(self._sampler, self._device):
@@ -98,7 +98,7 @@ class LoopTasks:
         self._coming = {} if coming.exception() else {key: coming.result()}
 
     def forget(self) -> None:
-        """Let go of tasks that were drawn and will not be needed."""
+        """Discard tasks that were drawn and will not be needed."""
         self._coming = {}
 
     @own_settings()
@@ -123,7 +123,7 @@ class LoopTasks:
         """Return the episodes and fresh networks of an outer step.
 
         Args:
-            step: its number.
+            step: the number of the step.
             size: number of episodes.
             theta: coefficients of the learner's terms.
             learner: the loop's own system with other terms; None for the loop's own.
@@ -140,9 +140,9 @@ class LoopTasks:
         return Problem(learner, theta, state, batch)
 
     def measure_scale(self, start: Coefficients, *, tied: bool) -> Tensor:
-        """Return the units of θ, see `units`; 1 without scaling, or if all terms start at zero.
+        """Return the units of θ; they are 1 without scaling, or if all terms start at zero.
 
-        The reference terms are the terms that do not start at zero.
+        The reference terms of `units` are the terms that do not start at zero.
 
         Args:
             start: initial θ.
@@ -166,7 +166,7 @@ class LoopTasks:
         draw = generator(self._seed, tasks, "perturbations", step, device=self._device)
         settings = self.settings
         spread = settings.spread or settings.meta_lr
-        # In each step, log τ moves farther than u by this factor.
+        # In each step, log τ moves farther than u by the factor tau_lr / meta_lr.
         farther = settings.tau_lr / settings.meta_lr
         strategy = EvolutionStrategy(settings.pairs, spread, spread * farther)
         return strategy.run(self.engine, problem, scale, draw)

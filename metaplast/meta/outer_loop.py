@@ -153,10 +153,10 @@ class OuterLoop(LearningLoop):
 
         Args:
             theta: coefficients of all terms, zero for those that the rule does not have.
-            steps: the tasks are those of this many outer steps.
+            steps: for how many outer steps tasks are drawn.
             tasks: names their random numbers.
             taus: time constants that differ from the current ones.
-            observe: called with the number of tasks of each step after it.
+            observe: called after each step with the number of its tasks.
         """
         found = []
         for step in range(steps):
@@ -179,7 +179,7 @@ class OuterLoop(LearningLoop):
 
     @own_settings(grad=True)
     def _step(self, observe: Observe | None = None) -> None:
-        """Take one outer step; while it is computed, finish the previous one."""
+        """Take one outer step; meanwhile, complete the record of the previous one."""
         progress, theta = self.progress, self.theta
         problem = self._next_problem(theta)
         step = progress.step
@@ -228,7 +228,7 @@ class OuterLoop(LearningLoop):
 
     @property
     def _next_tasks(self) -> tuple[int | None, str]:
-        """The number, None after the last step, and the name of the tasks of the step after."""
+        """The number of the next step (None after the last one), and the name of its tasks."""
         step = self.progress.step + 1
         return self._tasks_of(step) if step < self.steps else (None, self._tasks)
 
@@ -253,8 +253,8 @@ class OuterLoop(LearningLoop):
         """Take all remaining steps.
 
         Args:
-            observe: called after each step, before the next one changes anything; but that one may
-                be in computation.
+            observe: called after each step, before the next step changes anything, though its
+                computation may already have begun.
             give_up: called before each step; True ends the loop there.
             asked: the only step before which `give_up` is called; None for all.
 
@@ -268,7 +268,7 @@ class OuterLoop(LearningLoop):
         try:
             while not self.is_done:
                 if give_up is not None and asked in (None, self.progress.step):
-                    # It may ask for the angles, or for what was observed.
+                    # `give_up` may need the angles of the last step, or what was observed.
                     self._finish(observe)
                     if give_up(self):
                         self.given_up = True

@@ -33,11 +33,11 @@ def probe(
     """Return the candidates that help at some value, the best first, each with its best value.
 
     A value helps if the mean paired difference of the score is at least the least gain and more
-    than `settings.errors` standard errors above zero, or if that of the loss is as clearly below
-    zero and the score is not lower.
+    than `settings.errors` standard errors above zero. It also helps if the mean difference of the
+    loss is below zero by more than the same number of standard errors, and the score is not lower.
 
     Args:
-        settings: the values to try, in multiples of the largest scaled coefficient.
+        settings: contains the values to try, in multiples of the largest scaled coefficient.
         fitted: scaled coefficients of the rule, [term] or [site, term].
         before: scores and negated losses of the rule on the tasks of a look, [task, 2].
         active: which terms the rule has, [term].

@@ -64,7 +64,7 @@ def record_of(
     taus: dict[str, float],
     shrunk: bool = False,
 ) -> Record:
-    """Return the record of an outer step, still without angles, which take longer than the rest.
+    """Return the record of an outer step, without angles, which take longer than all the rest.
 
     Args:
         stage: which part of the run.

@@ -127,7 +127,7 @@ class SavedLoop(ABC):
         """Continue from a state that `state` returned and `loop_state.read_stages` accepted.
 
         Raises:
-            DataError: if it does not fit this loop.
+            DataError: if the state does not fit this loop.
         """
         progress, settings, theta = self.progress, self.settings, self._theta
         require_state(

@@ -40,7 +40,7 @@ def term_sizes(
 
 
 def units(sizes: Tensor, reference: Tensor) -> Tensor:
-    """Return the units of θ: min(1, size of the reference terms' update / the term's).
+    """Return the units of θ: min(1, size of the reference terms' update / size of the term's).
 
     All are 1 if a size is not finite, because every episode diverged, or if nothing changes.
 

@@ -76,7 +76,7 @@ class SearchSettings(Settings):
         """Check every value.
 
         Raises:
-            UserError: if one is of a wrong type or out of range.
+            UserError: if a value is of a wrong type or out of range.
         """
         super().__post_init__()
         require_within("--episodes", self.episodes, 1)

@@ -47,8 +47,8 @@ def require_signs(terms: Sequence[Term], settings: SearchSettings) -> None:
         settings: the settings of the search.
 
     Raises:
-        UserError: if a name is not a candidate's, occurs in both, or contradicts how the
-            coefficient begins or what the term declares.
+        UserError: if a name is not that of a candidate, occurs in both, or contradicts the initial
+            coefficient or the declaration of the term.
     """
     by_name = {name: term for term in terms for name in (term.name, *term.aliases)}
     named: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The end of a loop in which nothing can be learned."""
+"""End a loop in which nothing can be learned."""
 
 from __future__ import annotations
 
