@@ -77,7 +77,7 @@ class _Population(Part):
 
     @property
     def one(self) -> Signal:
-        """A one for each neuron."""
+        """A vector of ones, one for each neuron."""
         return Signal(self.name, "one")
 
     def signal(self, kind: Kind) -> Signal:
@@ -146,7 +146,7 @@ def sign(signal: Signal) -> Mapped:
     """Return the sign of a signal, −1, 0 or 1 for each neuron; its gradient is zero.
 
     Raises:
-        FormulaError: if it is not a signal.
+        FormulaError: if the argument is not a signal.
     """
     return mapped(signal, "sign")
 
@@ -155,7 +155,7 @@ def rectified(signal: Signal) -> Mapped:
     """Return max(signal, 0) for each neuron.
 
     Raises:
-        FormulaError: if it is not a signal.
+        FormulaError: if the argument is not a signal.
     """
     return mapped(signal, "rectified")
 
@@ -164,7 +164,7 @@ def magnitude(signal: Signal) -> Mapped:
     """Return |signal| for each neuron.
 
     Raises:
-        FormulaError: if it is not a signal.
+        FormulaError: if the argument is not a signal.
     """
     return mapped(signal, "magnitude")
 
@@ -173,7 +173,7 @@ def total(signal: Vector) -> Gate:
     """Return the gate 1ᵀsignal, the sum of a signal over its population.
 
     Raises:
-        FormulaError: if it is not a signal.
+        FormulaError: if the argument is not a signal.
     """
     if not isinstance(signal, Vector):
         raise FormulaError(
@@ -183,7 +183,7 @@ def total(signal: Vector) -> Gate:
 
 
 def scalar(name: str) -> Scalar:
-    """Return the gate that is a scalar of the system, such as `scalar("reward")`.
+    """Return a scalar of the system as a gate, such as `scalar("reward")`.
 
     A scalar is one number for each occurrence, the same at all synapses: the third factor of a
     three-factor rule. The system must offer it.
@@ -199,6 +199,6 @@ def scalar(name: str) -> Scalar:
     return Scalar(name)
 
 
-# The reward, and how much it exceeds its running mean; the system must offer "reward".
+# The reward, and by how much it exceeds its running mean; the system must offer "reward".
 reward = scalar("reward")
 surprise = reward - trace(reward, tau=20)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class LowRankUpdate(NamedTuple):
-    """One step's change of a matrix, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
+    """The change of a matrix in one step, in factors: M ← (1 + growth) M + rowsᵀ · columns + dense.
 
     `growth` [episode] is −δ; `rows` [episode, factor, row] and `columns` [episode, factor, column]
     hold a and V_a of all occurrences, concatenated. Each is None if no term needs it.
@@ -40,7 +40,7 @@ class LowRankUpdate(NamedTuple):
         """Undo the change in place: M ← (M⁺ − rowsᵀ · columns) / (1 + growth).
 
         Raises:
-            ValueError: if the change is dense, because it may depend on M in any way.
+            ValueError: if the change has a dense part, which may depend on M in any way.
         """
         if self.dense is not None:
             raise ValueError("a dense change cannot be undone")

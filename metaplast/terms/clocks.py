@@ -33,7 +33,7 @@ from metaplast.terms.term import Term
 from metaplast.terms.traces import scalar_trace_of, trace_of
 
 Remembered = Signal | Scalar | Eligibility
-# Beyond these digits, a learned time constant is noise.
+# Further digits of a learned time constant are noise.
 DIGITS = 6
 
 
@@ -79,9 +79,9 @@ Taus = Mapping[Clock, float]
 
 
 def clocks_of(terms: Iterable[Term]) -> tuple[Clock, ...]:
-    """Return the time constants that the formulas of some terms have, each once, in order.
+    """Return the time constants in the formulas of some terms, each once, in order.
 
-    Time constants of traces that torch functions read are constants, so they are left out.
+    Time constants of traces that torch functions read cannot be changed, so they are left out.
     """
     terms = tuple(terms)
     found = [c for t in terms if isinstance(t.formula, Formula) for c in _clocks(t.formula)]

@@ -1,8 +1,8 @@
 """θ as one value: a coefficient for each term, shared by all sites or one row for each site.
 
 A site is a row of θ: a layer of the fully connected stack, or a group of another system. Engines
-and the outer loop compute with the bare tensor, [term] or [site, term]. All other code asks this
-value which terms it has, and whether they are shared.
+and the outer loop compute with the bare tensor, [term] or [site, term]. All other code uses
+`Coefficients`, which knows the terms and whether their coefficients are shared.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_SITES = 10_000
 class Coefficients:
     """θ_k of each term k, or θ_{s,k} of each site s and term k.
 
-    Two values are equal if terms, numbers and kind are: one row of a per-layer θ is not a shared
-    θ. The number of axes of the tensor decides the kind, even if there is a single site.
+    Two values are equal if their terms, numbers and kind are equal: a per-layer θ with one row does
+    not equal a shared θ. The number of axes of the tensor decides the kind, even with one site.
 
     Attributes:
         names: the names of the terms, in order, each once.
@@ -43,7 +43,7 @@ class Coefficients:
         """Check that the tensor fits the names.
 
         Raises:
-            UserError: if it is not a tensor, a name occurs twice, or the shape is wrong.
+            UserError: if θ is not a tensor, a name occurs twice, or the shape is wrong.
         """
         require(
             isinstance(self.tensor, Tensor),
@@ -61,7 +61,7 @@ class Coefficients:
     def initial(
         cls, terms: Sequence[Term], dtype: torch.dtype, sites: int | None = None
     ) -> Coefficients:
-        """Return the terms' initial coefficients: shared, or a row for each of some sites."""
+        """Return the terms' initial coefficients: shared, or one row for each site."""
         start = torch.tensor([term.initial for term in terms], dtype=dtype, device="cpu")
         start = start if sites is None else start.expand(sites, -1).clone()
         return cls(tuple(term.name for term in terms), start)
@@ -76,7 +76,7 @@ class Coefficients:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> Coefficients:
-        """Return θ from rows of numbers; if it is not per layer, there is one row."""
+        """Return θ from rows of numbers; a shared θ has one row."""
         tensor = torch.tensor(rows, dtype=dtype, device=device)
         return cls(tuple(names), tensor if per_layer else tensor[0])
 
@@ -85,8 +85,8 @@ class Coefficients:
         """Return θ, in float64, from the data that `to_plain` gives.
 
         Raises:
-            DataError: if a value is neither a finite number nor a list of them, or the terms differ
-                in their kind or in the number of sites.
+            DataError: if a value is neither a finite number nor a list of finite numbers, or if the
+                terms differ in their kind or in the number of sites.
         """
         columns = [_column(name, value) for name, value in data.items()]
         sites = {len(column) for column in columns} or {1}
@@ -161,7 +161,7 @@ class Coefficients:
         """Return the coefficients with another term inserted at a position, with coefficient zero.
 
         Raises:
-            UserError: if the term is there already.
+            UserError: if θ already has the term.
         """
         names = (*self.names[:place], name, *self.names[place:])
         before, after = self.tensor[..., :place], self.tensor[..., place:]
@@ -244,7 +244,7 @@ def number_text(value: float) -> str:
 
 
 def site_names(stem: str, sites: int, mark: str = "_") -> list[str]:
-    """Return names for a term's values in a table: `stem`, or `stem_1`, `stem_2`, … for sites."""
+    """Return names for a term's values in a table: `stem`, or `stem_1`, `stem_2`, … if per site."""
     return [stem] if sites == 1 else [f"{stem}{mark}{site}" for site in range(1, sites + 1)]
 
 

@@ -46,7 +46,7 @@ def change(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> LowR
 
 
 def _whole(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> Tensor | None:
-    """Return the part that is not of low rank, [episode, row, column]; None if there is none."""
+    """Return the part of the change that is not of low rank, [episode, row, column], or None."""
     parts: list[Tensor] = []
     if plasticity.dense:
         updates = [

@@ -9,8 +9,8 @@ from metaplast.terms.term import Term
 def complexity(term: Term) -> int:
     """Return the size of a term's formula.
 
-    It counts monomials (those in an eligibility too), gates (scalars too), projections, functions
-    and powers of the weights.
+    The size counts monomials (including those in an eligibility), gates (including scalars),
+    projections, functions and powers of the weights.
 
     A dense term, which is outside the algebra, counts as more complex than any declared one.
     """

@@ -24,10 +24,10 @@ class DenseFormula:
         matrix: the matrix that it changes, `algebra.W` or `algebra.B`.
         update: maps the `Synapses` at one occurrence (signals [episode, neuron]) to ΔM,
             [episode, row, column]; `synapses.operator.tensor` is M.
-        vectors: the signals that it reads; those of projections are added.
+        vectors: the signals that it reads; the signals in projections are added.
         is_local: whether each synapse needs only its own two neurons and weight, besides scalars.
         text: the right-hand side of the equation in Unicode.
-        latex: the same in LaTeX.
+        latex: the right-hand side in LaTeX.
         scalars: names of the system's scalars that it reads as `synapses.scalars[name]`, [episode].
     """
 
@@ -43,7 +43,7 @@ class DenseFormula:
         """Check every field.
 
         Raises:
-            FormulaError: if one is of the wrong kind.
+            FormulaError: if a field is of the wrong kind.
         """
         vectors, scalars = self.vectors, self.scalars
         kinds = (
@@ -80,7 +80,7 @@ def dense_update(name: str, formula: DenseFormula, synapses: Synapses) -> Tensor
     """Return the update by a dense term, [episode, row, column].
 
     Raises:
-        UserError: if its function returns anything else.
+        UserError: if the term's function does not return such a tensor.
     """
     update = formula.update(synapses)
     matrix = synapses.operator.tensor

@@ -22,18 +22,18 @@ def eligible(formula: Formula | Matrix, tau: float) -> Formula:
 
     E is zero when an episode begins. It is updated before it is used, at every example, or at every
     time step of a sequence, and is not normalised: an update counts fully when it is made, and
-    (1 − 1/τ)^d as much d steps later. With τ = 1 it is F itself. A factor before it makes the rule:
-    a scalar, `reward * eligible(…)`, or a signal of each postsynaptic neuron,
+    (1 − 1/τ)^d as much d steps later. With τ = 1 it is F itself. To make a rule, multiply it by a
+    scalar, `reward * eligible(…)`, or by a signal of each postsynaptic neuron,
     `post.error * eligible(…)`.
 
     Args:
-        formula: F, such as `outer(post.activity, pre.activity)`. A multiple of the weights in it
-            counts at each occurrence, like a product.
+        formula: F, such as `outer(post.activity, pre.activity)`. If F contains a multiple of the
+            weights, it is added at each occurrence, like a product.
         tau: τ ≥ 1, in examples; in time steps in a network that reads sequences.
 
     Raises:
-        FormulaError: if it is not a formula, has an eligibility in it, or τ is not between 1 and
-            1e9.
+        FormulaError: if `formula` is not a formula or contains an eligibility, or if τ is not
+            between 1 and 1e9.
     """
     if not isinstance(formula, Summand):
         raise FormulaError(

@@ -36,7 +36,7 @@ class _Factor(Part, ABC):
     @property
     @abstractmethod
     def vectors(self) -> tuple[Vector, ...]:
-        """The vectors that it is made of."""
+        """The vectors from which it is computed."""
 
     def __mul__(self, other: Formula | Matrix) -> Formula:
         return _times(self, other)
@@ -73,7 +73,7 @@ class Scalar(_Factor):
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
-        """None: it does not depend on the signals at the synapses."""
+        """An empty tuple: a scalar does not depend on the signals at the synapses."""
         return ()
 
     @property

@@ -1,7 +1,7 @@
 """Terms that fade: each is another term times `fading(tau)`.
 
-With a term and its faded form, a rule has the coefficient θ_k + θ'_k / (1 + n/τ) at step n. Both
-are learned and selected like all others, so discovery decides which terms fade, and how far.
+With a term and its faded form, a rule has the coefficient θ_k + θ'_k / (1 + n/τ) at step n. θ_k and
+θ'_k are learned and selected like all others, so discovery decides which terms fade, and how far.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def faded(term: Term, tau: float) -> Term:
 
 
 def fades(term: Term) -> bool:
-    """Return whether a term has such a factor."""
+    """Return whether a term has a fading factor."""
     return bool(term.scalars - term.broadcast)
 
 
 def split_faded(name: str) -> tuple[str, float] | None:
-    """Return the name of the term that a faded term is made of, and τ; None for another name.
+    """Return the name of the term from which a faded term is made, and τ; None for other names.
 
     Raises:
         UserError: if the name ends in no valid time constant.

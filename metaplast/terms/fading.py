@@ -20,8 +20,8 @@ _EXAMPLE = "fading(250) * outer(post.error, pre.activity)"
 def fading(tau: float) -> Scalar:
     """Return the factor 1 / (1 + n/τ), to be multiplied with a formula.
 
-    Steps are examples, also if each is a sequence, or mini-batches. The factor starts at 1 in every
-    task.
+    A step is one example, which may be a whole sequence, or one mini-batch. The factor starts at 1
+    in every task.
 
     Args:
         tau: τ ≥ 1, the number of steps after which the factor is one half.
@@ -36,7 +36,7 @@ def fading_of(name: str) -> float | None:
     """Return the τ of a scalar with this name; None if it is not a fading."""
     found = _SCALAR.fullmatch(name)
     tau = None if found is None else read_tau(found["tau"])
-    # Each factor has one name.
+    # Accept only the one spelling that `fading` itself writes.
     if tau is None or tau > MOST_TAU:
         return None
     return tau if name == f"fading_{written_tau(tau)}" else None

@@ -1,6 +1,6 @@
-"""What a formula is: a sum of monomials on a matrix, and the operations between formulas.
+"""Formulas, which are sums of monomials on a matrix, and the operations between formulas.
 
-`metaplast.terms.algebra` holds the names with which users write one.
+`metaplast.terms.algebra` holds the names with which users write formulas.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Summand(Part, ABC):
         return self._each(lambda m: replace(m, coefficient=m.coefficient / number))
 
     def per_neuron(self, factor: Signal | Mapped) -> Formula | None:
-        """Return factor_i F_ij; None if the factor is not of the row side.
+        """Return factor_i F_ij; None if the factor is not a row-side vector.
 
         Raises:
             FormulaError: if a row would be a product of more than two signals.
@@ -157,7 +157,7 @@ def _weighted(one: Summand, other: Summand) -> Formula:
                 f"eligible({matrix.name} * outer(post.activity, pre.activity), tau=10)."
             )
         if monomial.row is None:
-            # M ⊙ M is a product of ones, times M².
+            # M ⊙ M is written as the outer product of ones, times M².
             return replace(monomial, row=ones[0], column=ones[1], power=2)
         return replace(monomial, power=monomial.power + 1)
 

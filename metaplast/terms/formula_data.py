@@ -48,7 +48,7 @@ from metaplast.terms.vectors import is_kind
 
 # Far above any sensible formula, far below one that would take long to run.
 MOST_MONOMIALS, MOST_GATES = 1000, 16
-# Limit on a name's length: it becomes part of tables and generated code.
+# Limit on the length of a name, which becomes part of tables and generated code.
 MOST_LETTERS = 100
 
 MATRICES: Mapping[str, Matrix] = {"W": W, "B": B}
@@ -73,7 +73,7 @@ def _monomial_data(monomial: Monomial) -> dict[str, Any]:
         "row": _optional(monomial.row),
         "column": _optional(monomial.column),
     }
-    # Both are absent if there is none, as in files of earlier versions.
+    # Without a power or an eligibility, the entry is absent, as in files of earlier versions.
     if monomial.power:
         data["power"] = monomial.power
     kept = monomial.eligibility
@@ -130,7 +130,7 @@ def read_matrix(data: Any, where: str) -> Matrix:
     """Return the matrix that a term changes.
 
     Raises:
-        DataError: if it is neither W nor B.
+        DataError: if the matrix is neither W nor B.
     """
     name = entry(data, "matrix", str, where)
     check(name in MATRICES, f"the matrix of {where} must be W or B, got {name[:40]!r}")
@@ -197,7 +197,7 @@ def read_scalar(name: Any, where: str) -> str:
     """Return the name of a scalar.
 
     Raises:
-        DataError: if it is not one.
+        DataError: if the name is not valid for a scalar.
     """
     check(
         is_kind(name) and len(name) <= MOST_LETTERS,
@@ -279,6 +279,6 @@ def probe(formula: DenseFormula) -> list[float] | None:
             found = formula.update(Synapses(operator, signals, scalars=scalars))
         values = [float(value) for value in found.expand(1, *shape).flatten()]
     except Exception:
-        # A user's own function may fail in any way; if that matters, the run reports it.
+        # A user's own function may fail in any way; if this matters, the run reports the error.
         return None
     return values if all(map(math.isfinite, values)) else None

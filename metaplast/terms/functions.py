@@ -1,7 +1,7 @@
 """Elementwise functions of signals: square, cube, sign, rectification, magnitude.
 
-Each maps 0 to 0, so that whatever is silent stays silent: an input pixel that is always zero, or an
-occurrence that a system skips.
+Each maps 0 to 0, so that zero signals stay zero: those of an input pixel that is always zero, or of
+an occurrence that a system skips.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Function:
         name: its key in files.
         apply: f in torch; its gradient is that of autograd, 0 where f has a kink.
         written: the text as a user writes it; `{0}` is the signal.
-        text: in Unicode.
-        ascii: in ASCII.
-        latex: in LaTeX.
-        code: in NumPy, torch and JAX; `{xp}` is the library.
+        text: its form in Unicode.
+        ascii: its form in ASCII.
+        latex: its form in LaTeX.
+        code: its form in NumPy, torch and JAX; `{xp}` is the library.
         letters: what it adds to the letter of a signal in names of generated terms.
-        words: in summaries.
-        power: the exponent of a power, 0 for another function.
+        words: its form in summaries.
+        power: the exponent if it is a power, else 0.
     """
 
     name: str
@@ -75,5 +75,5 @@ _ALL = (
     ),
 )  # fmt: skip
 FUNCTIONS: Mapping[str, Function] = MappingProxyType({each.name: each for each in _ALL})
-# Exponents of powers, by name, and names by exponent.
+# The exponents of powers by name, and their names by exponent.
 POWERS: Mapping[int, str] = MappingProxyType({f.power: f.name for f in _ALL if f.power})

@@ -5,7 +5,7 @@ A matrix M with row signals a ∈ {y, e, 1} and column vectors r ∈ {y, e, 1, M
     ΔM = a ⊗ r,        ΔM = ⟨u, v⟩ · a ⊗ r,        ΔM = −⟨u, v⟩ · M,
 
 with u, v of one side of M: two row signals, or two column vectors. ⟨1, 1⟩ is left out: it is the
-number of neurons. The name of a term says what it is: `e_wty` is e ⊗ Wᵀy, `b_y_e` is y ⊗ e on B,
+number of neurons. Names spell out the terms: `e_wty` is e ⊗ Wᵀy, `b_y_e` is y ⊗ e on B,
 and `e_wty_by_post_one_y` is e ⊗ Wᵀy times the sum of all postsynaptic activities.
 
 The monomials of degree D are the products of powers of what is available at a synapse,

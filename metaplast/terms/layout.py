@@ -100,7 +100,7 @@ class CompiledTerms:
         """Return the entries and decays as tensors, made once for each device and dtype."""
         key = (device, dtype)
         if key not in self._layouts:
-            with own_settings():  # Cached for all callers, including those that differentiate.
+            with own_settings():  # Callers that differentiate use the cache, too.
                 self._layouts[key] = _layout(self, device, dtype)
         return self._layouts[key]
 

@@ -18,7 +18,7 @@ from metaplast.terms.time_constants import MOST_TAU
 TERMS = "metaplast.terms"
 # What `--only` keeps of a pool: any term, or the local ones.
 Only = Literal["any", "local"]
-# What follows a choice of terms that also has them in a form that fades, before τ.
+# What follows a choice of terms, before τ, to add the faded form of each term.
 FADING = "*fading:"
 
 
@@ -29,7 +29,7 @@ class KnownRule:
     Attributes:
         name: as written after `--terms`.
         terms: names of its terms.
-        feedback: the feedbacks with which it makes sense, the usual one first.
+        feedback: the feedbacks with which the rule makes sense, the usual one first.
         summary: one line for `--help`.
         citation: publication.
         is_baseline: whether it is a baseline for every discovery.
@@ -105,7 +105,7 @@ class TermChoice:
     def choose_feedback(self, wanted: str | None) -> str:
         """Return the feedback to use in a stack: the requested one, or the choice's usual one.
 
-        Only its name counts here, not what follows a colon.
+        Only the name of the feedback is compared, not what follows a colon.
 
         Raises:
             UserError: if the requested feedback contradicts a known rule.
@@ -121,7 +121,7 @@ class TermChoice:
 
 
 def goes_with(feedback: str, allowed: Iterable[str]) -> bool:
-    """Return whether a feedback is among allowed ones; a name allows it with every argument."""
+    """Return whether a feedback is among the allowed ones; a name allows any argument after it."""
     return bool({feedback, feedback.partition(":")[0]} & set(allowed))
 
 
@@ -139,7 +139,7 @@ def pool_terms(pool: Pool) -> tuple[Term, ...]:
     """Return the terms of a pool.
 
     Raises:
-        UserError: if it cannot give them, gives none, or gives anything but terms.
+        UserError: if the pool fails, has no terms, or returns anything but terms.
     """
     mend = "fix or uninstall its package."
     try:
@@ -175,7 +175,7 @@ def candidate_terms() -> Mapping[str, Term]:
 
 
 def get_term(name: str) -> Term:
-    """Return the term with this name or alias: an installed one, one of a pool, or a faded one.
+    """Return the term with this name or alias, which may be installed, from a pool, or faded.
 
     Raises:
         UserError: if there is no such term; suggests the nearest.
@@ -246,12 +246,13 @@ def choose_terms(text: str) -> TermChoice:
 
 
 def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
-    """Return a pool, a known rule or a term with the faded form of each of its terms in addition.
+    """Return a pool, a known rule or a term, with the faded form of each of its terms added.
 
-    Torch functions, which cannot fade, stay as they are, and so do terms that fade already.
+    Torch functions, which cannot fade, and terms that already fade get no faded form.
 
     Raises:
-        UserError: if this is a list of names, the time constant is invalid, or nothing can fade.
+        UserError: if the text is a list of names, the time constant is invalid, or no term can
+            fade.
     """
     require(
         "," not in text and " " not in plain.strip(),

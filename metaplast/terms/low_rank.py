@@ -43,7 +43,7 @@ def factors(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> Fac
     if plasticity.decays:
         growth = _growth(plasticity, strengths[..., count:], synapses.weight)
     if plasticity.entries:
-        # Columns that are zero without an input add nothing there.
+        # At occurrences without an input, pre.activity is zero and adds nothing.
         some = slice(synapses.arriving if plasticity.columns == (pre.activity,) else None)
         entries = weighted(strengths[:, some, :count], synapses.weight)
         rows = torch.stack([vectors[row][:, some] for row in plasticity.rows], -2)

@@ -12,7 +12,7 @@ from metaplast.terms.vectors import Mapped, Signal, Vector
 if TYPE_CHECKING:
     from metaplast.terms.formula import Formula
 
-# Powers of the weights in a formula; higher ones explode.
+# The highest power of the weights in a formula; higher powers explode.
 MOST_POWER = 3
 
 
@@ -35,8 +35,8 @@ class Eligibility:
 class Monomial:
     """coefficient · Π gates · (row ⊗ column) ⊙ M^power, or · M itself if row is None.
 
-    The power is elementwise: each synapse's own weight to that power. With an eligibility E, it is
-    coefficient · Π gates · row_i E_ij, and the column is ones.
+    The power is elementwise: each synapse's own weight to that power. With an eligibility E, the
+    monomial is coefficient · Π gates · row_i E_ij, and the column is ones.
     """
 
     coefficient: float

@@ -53,19 +53,19 @@ class Operator:
         Args:
             given: x or u.
             value: the value of the product.
-            transposed: whether it is Mᵀ u.
+            transposed: whether the product is Mᵀ u.
         """
         product = self.transposed(given) if transposed else self.matmul(given)
         replaced: Tensor = _Replaced.apply(product, value)
         return replaced
 
     def held(self, matrix: Tensor | None = None) -> Operator:
-        """Return an operator with a constant matrix in this one's place.
+        """Return an operator with a constant matrix, to use instead of this one.
 
         No gradient reaches the matrix from products with it.
 
         Args:
-            matrix: [episode, row, column]; this one's by default.
+            matrix: [episode, row, column]; by default, this operator's own.
         """
         return Operator(self.constant if matrix is None else matrix.detach())
 
@@ -74,7 +74,7 @@ class Operator:
 
         Args:
             scan: the recurrence, which computes all its products at once.
-            transposed: whether they are products Mᵀ u.
+            transposed: whether the products are Mᵀ u.
         """
         return None
 
@@ -91,8 +91,8 @@ class Products(NamedTuple):
 # The products of a recurrence through several matrices: each operator, and whether the products use
 # its transpose.
 Slots = Sequence[tuple["Operator", bool]]
-# Such a recurrence. It takes the products of each slot if they are known. It returns, slot by slot,
-# the vectors that were multiplied and their products, and then its result.
+# A recurrence through several matrices. It takes the products of each slot if they are known. It
+# returns, slot by slot, the vectors that were multiplied and their products, and then its result.
 JointScan = Callable[["list[Tensor] | None"], tuple[Sequence[tuple[Tensor, Tensor]], Any]]
 
 # A recurrence through one matrix. It takes the constant matrix, and its products if they are known
@@ -114,11 +114,11 @@ class _Replaced(torch.autograd.Function):
 
 
 class _Affine(torch.autograd.Function):
-    """start + given · right with `right` constant, one library call each forward and backward.
+    """start + given · right with `right` constant; one library call forward, and one backward.
 
     torch's compiler turns a product with a single row (a step has many of these) into loops that
     recompute the row for every column, which is ten times slower. If the product is added to
-    something, the compiler leaves it to the library.
+    another tensor, the compiler calls the library instead.
     """
 
     @staticmethod
@@ -140,7 +140,7 @@ class _Affine(torch.autograd.Function):
 
 
 class _Recalled(_Affine):
-    """As `_Affine`, if start + given · right is already known: `start` holds its value."""
+    """Like `_Affine`, but the result is already known: `start` holds it."""
 
     @staticmethod
     def forward(
@@ -158,8 +158,8 @@ def _added(start: Tensor, given: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(given, right)
 
 
-# torch asks for the signature at every call. It finds it here and need not derive it again, which
-# would cost a tenth of the batched engine's time.
+# torch reads the signature at every call. Storing it here saves torch from deriving it each time,
+# which would cost a tenth of the batched engine's time.
 for _forward in (_Affine.forward, _Recalled.forward):
     vars(_forward)["__signature__"] = inspect.signature(_forward)
 
@@ -186,10 +186,10 @@ class ProductTape:
     sum of p̄ ⊗ x over products M x, and of u ⊗ p̄ over products Mᵀ u.
 
     Args:
-        known: the products in the order in which an earlier tape of the same step computed them,
-            so no matrix has to be read. None to compute them.
-        scans: whether the products of a recurrence may be recorded as one.
-        joint: whether this also holds for a recurrence through several matrices.
+        known: the products, in the order in which an earlier tape of the same step computed them;
+            with these, no matrix is read. None to compute them.
+        scans: whether all products of a recurrence may be recorded as one.
+        joint: whether this also holds for recurrences through several matrices.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class ProductTape:
         right: Tensor,
         found: Tensor | None = None,
     ) -> Tensor:
-        """Return given · right, or its value if that is already known; record the product."""
+        """Return given · right, computed only if it is not known yet; record the product."""
         value: Tensor
         known = self.recall()
         known = found if known is None else known

@@ -11,8 +11,8 @@ from metaplast.terms.term import Term
 class Pool(ABC):
     """A named set of candidate terms.
 
-    An instance in a module of the entry-point group `metaplast.terms` is found by its name, and so
-    are its terms, which need not be registered one by one.
+    An instance in a module of the entry-point group `metaplast.terms` is found by its name. So are
+    its terms, which therefore need not be registered one by one.
 
     Attributes:
         name: as written after `--terms`.
@@ -21,8 +21,8 @@ class Pool(ABC):
         feedback: the feedbacks with which it makes sense, the usual one first; empty if any is
             valid.
         grows: whether candidates enter the rule one at a time, unless the user says otherwise.
-            Suits a pool that nobody curated: many of its terms harm a rule until other terms
-            balance them.
+            This suits a pool that was not curated by hand: many of its terms harm a rule until
+            other terms balance them.
     """
 
     name: ClassVar[str]
@@ -35,5 +35,5 @@ class Pool(ABC):
     def terms(self) -> tuple[Term, ...]:
         """Return the candidates, always the same ones in the same order.
 
-        Their names differ. A name that an installed term has must mean the same here.
+        Their names must differ. A candidate with the name of an installed term must equal it.
         """

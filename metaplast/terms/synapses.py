@@ -39,8 +39,8 @@ class Synapses:
         weight: the weight of each occurrence: 1 for a sum, 1/K for a mean over K samples.
         scalars: numbers that the system sends to all synapses, such as a reward, by their names,
             [episode, occurrence]; [episode] in the results of `occurrences`.
-        arriving: how many occurrences come with an input: `pre.activity` is exactly zero at all
-            later ones, so products with it need not be formed there. None if it may never be zero.
+        arriving: at how many occurrences an input arrives. At all later ones, `pre.activity` is
+            exactly zero, so products with it need not be formed. None if it cannot be assumed zero.
         held: the eligibilities that terms read here.
         restarts: whether traces and eligibilities begin at zero with this example.
     """
@@ -65,7 +65,7 @@ class Synapses:
     def signal(self, signal: Signal | Mapped) -> Tensor:
         """Return the value of a signal or of a function of signals.
 
-        For `one` it is a one for each neuron. A system that skips an occurrence supplies `one`
+        The value of `one` is 1 for each neuron. A system that skips an occurrence supplies `one`
         itself, with 0 for this occurrence.
         """
         if isinstance(signal, Mapped):

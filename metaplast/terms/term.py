@@ -43,13 +43,13 @@ class Term:
     """A candidate term of a plasticity rule, ΔM = θ · formula.
 
     Attributes:
-        name: its name in the field, and its key in rules and files.
+        name: its usual name in the literature, and its key in rules and files.
         formula: the declaration from which everything else is derived.
         citation: publication and equation.
         summary: its effect, in a few words.
         aliases: other names accepted on input, such as "F0".
         initial: θ at the start of meta-learning.
-        nonnegative: whether θ < 0 makes no physical sense, such as a decay that amplifies.
+        nonnegative: whether θ < 0 makes no physical sense, as for a decay, which would amplify.
         in_pool: whether pools of all installed terms include it.
         reads_nonlocal: whether a signal that it reads is itself a sum over other neurons.
     """
@@ -181,10 +181,10 @@ class Term:
 
 
 def _checked_formula(name: str, formula: object) -> Formula | DenseFormula:
-    """Return a term's formula; a matrix becomes one.
+    """Return a term's formula; a matrix is converted to a formula.
 
     Raises:
-        FormulaError: if it is invalid.
+        FormulaError: if the formula is invalid.
     """
     if isinstance(formula, Matrix):
         formula = formula.as_formula()
@@ -200,7 +200,7 @@ def checked_terms(terms: Iterable[Term]) -> tuple[Term, ...]:
     """Return terms as a tuple.
 
     Raises:
-        UserError: if they are not terms.
+        UserError: if `terms` is not a collection of terms.
     """
     require(
         isinstance(terms, Iterable) and not isinstance(terms, str),

@@ -27,7 +27,7 @@ from metaplast.terms.term import BROADCAST, Term
 
 
 def term_data(term: Term) -> dict[str, Any]:
-    """Return a term as plain data; for a torch function, only its text and some of its results."""
+    """Return a term as plain data; a torch function is described by its text and some results."""
     data: dict[str, Any] = {
         "formula": term.spell(),
         "locality": term.locality,

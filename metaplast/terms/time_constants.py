@@ -12,10 +12,10 @@ MOST_TAU = 1e9
 
 
 def require_tau(what: str, tau: object, example: str) -> float:
-    """Return a time constant.
+    """Return a time constant as a float, after checking it.
 
     Raises:
-        FormulaError: if it is not a number between 1 and 1e9.
+        FormulaError: if `tau` is not a number between 1 and 1e9.
     """
     number = isinstance(tau, Real) and not isinstance(tau, bool)
     if not number or not 1 <= tau <= MOST_TAU:  # type: ignore[operator]
@@ -32,6 +32,6 @@ def written_tau(tau: float) -> str:
 
 
 def read_tau(text: str) -> float | None:
-    """Return the time constant that part of a name stands for; None if it is below 1."""
+    """Return the time constant that part of a name denotes; None if it is below 1."""
     tau = float(text.replace("_", "."))
     return tau if math.isfinite(tau) and tau >= 1 else None

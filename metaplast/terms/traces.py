@@ -1,6 +1,6 @@
 """Traces: low-passed signals, which give synapses a memory of earlier examples.
 
-A trace is a signal like any other, of a kind whose name says what it follows and how slowly:
+A trace is a signal like any other. The name of its kind contains what it follows and how slowly:
 
     >>> trace(pre.activity, tau=20).written
     'pre.activity_trace_20'
@@ -65,8 +65,8 @@ def trace(signal: Scalar, tau: float) -> Scalar: ...
 def trace(signal: Signal | Mapped | Scalar, tau: float) -> Signal | Scalar:
     """Return the trace of a signal, of a function of one signal, or of a scalar.
 
-    It is zero when an episode begins, and is updated before it is used: x̄ holds the present value
-    with weight 1/τ, and with τ = 1 it is the signal itself.
+    It is zero when an episode begins, and is updated before it is used, so x̄ contains the present
+    value with weight 1/τ. With τ = 1 it is the signal itself.
 
     Args:
         signal: such as `pre.activity`, `post.activity**2` or `reward`.

@@ -102,7 +102,7 @@ class Mapped(_Vector):
     def __mul__(self, other: Any) -> Any:
         """Return the elementwise product of powers and functions of at most two signals.
 
-        Times a formula, it is a factor of each row.
+        If the other factor is a formula, multiply each of its rows.
         """
         if not isinstance(other, Signal | Mapped):
             return _per_neuron(self, other)
@@ -126,7 +126,7 @@ def _per_neuron(vector: Signal | Mapped, other: object) -> Formula:
     """Return vector_i F_ij for a formula F.
 
     Raises:
-        FormulaError: if the other factor is anything else.
+        FormulaError: if `other` is not a formula, or the vector is not on its row side.
     """
     from metaplast.terms.formula import Formula
 
@@ -173,7 +173,7 @@ class Projection(_Vector):
 
     @property
     def population(self) -> Population:
-        """Where the projected vector arrives."""
+        """The population that the projected vector reaches."""
         return self.matrix.columns
 
     @property

@@ -28,7 +28,7 @@ def factor_of(value: object) -> float:
     """Return a number as a formula's factor.
 
     Raises:
-        FormulaError: if it is not a finite real number; a bool is invalid.
+        FormulaError: if `value` is not a finite real number; a bool is invalid.
     """
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise FormulaError(
@@ -110,7 +110,7 @@ class Part:
         """Multiply by a NumPy number; refuse all other NumPy operations.
 
         Raises:
-            FormulaError: if it is anything else.
+            FormulaError: for any other operation.
         """
         if function is np.multiply and method == "__call__":
             left, right = arguments
