@@ -1,4 +1,4 @@
-"""The terms of a rule as they are printed: two products that make up Oja's rule become one term."""
+"""The terms of a rule in printed form, where two products that make up Oja's rule become one."""
 
 from __future__ import annotations
 

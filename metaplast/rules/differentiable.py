@@ -40,7 +40,7 @@ class SignalOptimizer(higher.optim.DifferentiableOptimizer):  # type: ignore[mis
     def step_by(self, signals: Any, **options: Any) -> list[Tensor]:
         """Update the parameters; `_update` receives `signals`, one for each parameter.
 
-        The loss is zero: at every step, higher would differentiate a real one through the whole
+        The loss is zero: at every step, higher would differentiate a real loss through the whole
         unroll so far, so T steps would cost T².
         """
         nothing = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)

@@ -37,7 +37,7 @@ def text_of(rule: Rule) -> str:
 def wrapped_equation(rule: Rule, width: int, notation: Notation = TEXT) -> str:
     """Return the equation in lines of at most `width` characters, broken between terms.
 
-    A single term that is wider keeps its line to itself. Lines after the first begin below the
+    A term that is wider than this gets a line of its own. Lines after the first begin below the
     first term.
     """
     lines = []

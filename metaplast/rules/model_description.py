@@ -27,7 +27,7 @@ def describe(
         model: Linear layers without biases, one kind of activation between them; Flatten and
             Identity may occur anywhere, Sequentials may be nested.
         init: how the network draws weights.
-        activation: the activation to assume for a model of a single layer, which has none.
+        activation: the activation to assume for a model of a single layer, which has no activation.
 
     Raises:
         UserError: if the model has another structure.
@@ -72,7 +72,7 @@ def _leaves(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _used(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield all modules in the order of use; `modules()` would yield a repeated one only once."""
+    """Yield all modules in order of use; `modules()` would yield a repeated module only once."""
     yield model
     if isinstance(model, nn.Sequential):
         for module in model._modules.values():

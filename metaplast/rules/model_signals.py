@@ -1,8 +1,9 @@
 """Read the signals of a model's last call without leaving anything on the model.
 
-While at least one `ModelSignals` exists, one forward hook for all modules of the process is
-registered; it looks up the called module by identity. So the model stays an ordinary model: it can
-be copied, pickled and saved, and calling a copy does not affect the original.
+While at least one `ModelSignals` exists, one global forward hook is registered, which torch calls
+for every module of the process; it looks up the called module by identity. So the model stays an
+ordinary model: it can be copied, pickled and saved, and calling a copy does not affect the
+original.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Signals:
         self._own = threading.local()
 
     def keep(self, index: int, signal: Tensor) -> None:
-        """Keep a copy of the input of layer `index`: the original may be changed in place."""
+        """Keep a copy of the input of layer `index`, because the original may change in place."""
         pending: dict[int, Tensor] = self._own.__dict__.setdefault("pending", {})
         pending[index] = self._copy(signal)
 

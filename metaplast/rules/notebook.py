@@ -91,5 +91,5 @@ def _rows(rule: Rule) -> list[tuple[str, ...]]:
 
 
 def typographic(numbers: str) -> str:
-    """Return text of numbers with minus signs instead of hyphens, for pages."""
+    """Return a text of numbers with proper minus signs instead of hyphens, for pages."""
     return numbers.replace("-", "−")

@@ -134,7 +134,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return returned
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refuse all parameters but the model's weights, which the constructor passes."""
+        """Refuse all parameters except the model's weights, which the constructor passes."""
         require(
             not self.param_groups,
             "a RuleOptimizer trains only the weights of its model; make another optimizer for "
@@ -146,7 +146,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Load the feedback's weights and `lr` from a `state_dict` of the same rule.
 
         Raises:
-            UserError: if it is from another rule or network; the message says what differs.
+            UserError: if the state is from another rule or network; the message says what differs.
         """
         group = self.param_groups[0]
         feedback = [self.state[weight].get(FEEDBACK) for weight in group["params"]]

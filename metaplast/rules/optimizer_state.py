@@ -38,11 +38,11 @@ def check_state(
         The state's parameter group.
 
     Raises:
-        UserError: if it does not fit; the message says what differs.
+        UserError: if the state does not fit; the message says what differs.
     """
     saved = _group(state)
-    # The oldest states have no `rule`, only θ and the matrices. A `rule` without `objective` was
-    # written when every rule learned with the cross-entropy.
+    # The oldest states have no `rule`, only θ and the matrices. A `rule` without `objective` dates
+    # from when every rule learned with the cross-entropy.
     written = {"objective": "cross-entropy", **saved.get("rule", {})}
     for name, own in group["rule"].items():
         other = written.get(name, own)

@@ -34,7 +34,7 @@ def learn(
         learner: network, feedback and terms.
         theta: [term] or [layer, term].
         weights: W_1 … W_L, each [post, pre].
-        feedback: the feedback's own weights; None if it has none.
+        feedback: the feedback's own weights; None where it has none.
         forward: signals, each [1, example, neuron].
         output_error: e_L, [1, example, class], or the function z_L → e_L.
 

@@ -75,7 +75,7 @@ class Recovery:
 
 
 def _relative_error(planted: list[float], found: list[float]) -> float:
-    """Return the largest error over the sites, relative to the largest planted value unless 0."""
+    """Return the largest error over the sites, relative to the largest planted value if not 0."""
     largest = max(map(abs, planted))
     worst = max(abs(f - p) for f, p in zip(found, planted, strict=True))
     return worst / largest if largest else worst

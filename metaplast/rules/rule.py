@@ -204,8 +204,8 @@ class Rule:
     def learner(self, network: System) -> Learner:
         """Return the learner made of a network and this rule; θ is `tensor()`.
 
-        The network brings its own objective and its own constraint on weights, whatever the rule
-        was found with.
+        The network uses its own objective and its own constraint on weights, even if the rule was
+        found with others.
 
         Raises:
             UserError: if the network lacks the rule's feedback or signals; or see `require_sites`.
@@ -280,10 +280,10 @@ class Rule:
             path: the file.
             terms: your own terms. A file cannot hold terms that are torch functions; these must be
                 given here or be installed.
-            to_print: whether such functions may be missing; then the rule cannot be run.
+            to_print: whether such functions may be missing; if they are, the rule cannot be run.
 
         Raises:
-            UserError: if the file is missing, damaged, no rule, or of a future version, or if a
+            UserError: if the file is missing, damaged, not a rule, or of a future version, or if a
                 term is unknown here or was given with another meaning.
         """
         path = as_path(path)

@@ -106,14 +106,14 @@ def _term(
     """Return the term of a rule's file: the given one, the installed one, or the file's own."""
     here = given.get(name) or all_terms().get(name)
     if here is None and name not in written:
-        # An alias, or a misspelt name.
+        # The name is an alias, or misspelt.
         here = get_term(name)
     data = entry(written, name if here is None else here.name, dict, "the list of its terms")
     if here is not None and means_the_same(here, data):
         return here
     term = read_term(name, data) if is_declared(data) else None
     if here is not None and term is not None and differ_in_tau_alone(here, term):
-        return term  # The discovery learned its time constants.
+        return term  # The discovery learned the time constants of this term.
     if here is not None and (name in given or term is None):
         raise _other_meaning(here, data, is_given=name in given)
     if term is not None:
@@ -151,7 +151,7 @@ def require_rule(data: Any, name: str) -> None:
     """Check that data are a rule of a version that can be read.
 
     Raises:
-        UserError: if they are not.
+        UserError: if the data are not such a rule.
     """
     require(
         isinstance(data, dict) and data.get("format") == FORMAT,
