@@ -23,7 +23,7 @@ class Activation:
     """σ and its derivative σ' as a function of y = σ(z).
 
     `derivative` is also evaluated on inputs, for the synthetic input error e_0. Values outside the
-    activation's range are first clamped to it, so that inputs of any sign stay finite.
+    activation's range are first clamped to it, so that the result is finite for inputs of any sign.
 
     Attributes:
         name: the text after `--activation`, with its parameter.

@@ -21,8 +21,8 @@ AGE = "age"
 class Aging(Wrapped):
     """A system that also offers fading(τ) = 1 / (1 + n/τ) to all groups.
 
-    n is the number of steps before this one, a carried vector of length 1. All occurrences of a
-    step, such as the time steps of a sequence, have the same n. No gradient flows through it.
+    n is the number of earlier steps, a carried vector of length 1. All occurrences of a step, such
+    as the time steps of a sequence, have the same n. No gradient flows through it.
 
     Attributes:
         system: the system that learns.

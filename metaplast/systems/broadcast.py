@@ -1,4 +1,4 @@
-"""A system that broadcasts to all synapses how well it does: its error's size, its confidence."""
+"""A system that broadcasts the size of its error and its confidence to all synapses."""
 
 from __future__ import annotations
 

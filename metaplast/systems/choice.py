@@ -38,8 +38,8 @@ class Choice(DrawnSystem):
     post.deviation (choice − p, the gradient of log p_a with respect to W x), pre.activity (x), and
     the scalar reward, which is zero in the first `delay` steps. No error reaches the synapses.
 
-    An example contains the reward that each action would bring in this step, [action], of which
-    only the chosen action's is used, and uniform noise in [0, 1), [1], which draws the action.
+    An example contains the reward that each action would bring in this step, [action], and uniform
+    noise in [0, 1), [1], which draws the action. Only the reward of the chosen action is used.
     Without noise, the most probable action is chosen. Drawn actions do not depend smoothly on the
     weights, so the loss has no gradient with respect to a rule's coefficients.
 
@@ -149,7 +149,7 @@ class Choice(DrawnSystem):
         """Return this system, whose only feedback is "none".
 
         Raises:
-            UserError: if `feedback` is another one.
+            UserError: if `feedback` is not "none".
         """
         feedback_for(self.name, feedback)
         return self

@@ -101,5 +101,5 @@ def constrained(system: System, weights: str) -> System:
 
 
 def unconstrained(system: System) -> System:
-    """Return a system without the constraint on its weights; itself if there is none."""
+    """Return a system without the constraint on its weights; unchanged if there is none."""
     return system.system if isinstance(system, Constrained) else system

@@ -1,4 +1,4 @@
-"""The interface of a constraint on weights: the set that they never leave.
+"""The interface of a constraint on weights: a set of allowed weights that they never leave.
 
     W ← P(W + ΔW),     P(V)_ij = min(max(V_ij, low_j), high_j)
 
@@ -7,9 +7,9 @@ change. P is the projection onto the nearest allowed weights, and acts on each w
 the gradient is exact wherever no weight lies exactly on its bound: it passes through the weights
 that P left unchanged, and stops at the others.
 
-The constraint applies to the matrices that rules change as forward weights (`algebra.W`), not to
-backward weights: they carry errors, which have both signs, and the model does not say which cells
-do so.
+The constraint applies to the matrices that rules change as forward weights (`algebra.W`), but not
+to backward weights. Those carry errors, which have both signs, and the model does not specify which
+cells carry them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Limits:
     """The bounds of one matrix.
 
     Attributes:
-        low: the least weight in each column, [column]; −∞ if there is none.
-        high: the largest weight in each column, [column]; ∞ if there is none.
+        low: the smallest allowed weight in each column, [column]; −∞ for no bound.
+        high: the largest allowed weight in each column, [column]; ∞ for no bound.
     """
 
     low: tuple[float, ...]
@@ -74,12 +74,15 @@ class Limits:
         matrix.clamp_(*self.tensors(matrix))
 
     def unchanged(self, matrix: Tensor) -> Tensor:
-        """Return a mask of where P changes nothing, [episode, row, column]: the derivative of P."""
+        """Return a mask of the weights that P leaves unchanged, which is the derivative of P.
+
+        Shape: [episode, row, column].
+        """
         low, high = self.tensors(matrix)
         return (matrix >= low) & (matrix <= high)
 
     def holds(self, matrix: Tensor) -> bool:
-        """Return whether all weights are within the bounds; NaN, left by a divergence, counts."""
+        """Return whether all weights are within the bounds; NaN counts as within."""
         low, high = (bound.double() for bound in self.tensors(matrix))
         room = (_ROOM * bound.abs().nan_to_num(posinf=0) for bound in (low, high))
         least, most = low - next(room), high + next(room)
@@ -104,7 +107,7 @@ class WeightConstraint(ABC):
             [post, pre] and `from_inputs`, whether its columns are inputs; {xp} is the array
             library, and {place} names a device if the library needs it. None if rules under this
             constraint cannot be exported as code.
-        beginning: the same for `start`.
+        beginning: statements of the same kind for `start`.
     """
 
     name: ClassVar[str]
@@ -135,7 +138,7 @@ class WeightConstraint(ABC):
         """Return the constraint written as `name:argument`; by default, it takes no argument.
 
         Raises:
-            UserError: if it does not take this argument.
+            UserError: if the constraint does not take this argument.
         """
         require(
             not argument,
@@ -154,7 +157,7 @@ class WeightConstraint(ABC):
         """
 
     def start(self, drawn: Tensor, *, from_inputs: bool) -> Tensor:
-        """Return the initial weights [episode, row, column] from drawn ones; by default P of them.
+        """Return the initial weights, [episode, row, column]; by default, P of the drawn weights.
 
         Args:
             drawn: the weights as `--init` draws them.

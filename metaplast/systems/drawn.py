@@ -1,4 +1,4 @@
-"""Networks whose matrices are all drawn in the same way."""
+"""The base of networks whose matrices are all drawn in the same way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metaplast.systems.state import State
 
 
 class DrawnSystem(Network):
-    """A network without carried vectors, whose matrices are drawn as `init` says.
+    """A network without carried vectors, whose matrices are drawn as specified by `init`.
 
     Attributes:
         init: how matrices are drawn, as `Init` reads it.

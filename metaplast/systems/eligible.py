@@ -37,9 +37,9 @@ class _Place(NamedTuple):
 class Eligible(Wrapped):
     """A system whose synapses keep eligibilities, which are carried from step to step.
 
-    At each occurrence, E ← (1 − 1/τ) E + F, and terms read E after this; see
-    `metaplast.terms.eligibility.eligible`. A matrix is carried as one long vector. The gradient
-    flows through it.
+    At each occurrence, E ← (1 − 1/τ) E + F, and terms read the updated E; see
+    `metaplast.terms.eligibility.eligible`. E is carried as one long vector. The gradient flows
+    through it.
 
     Attributes:
         system: the system that learns.
@@ -50,7 +50,7 @@ class Eligible(Wrapped):
 
     @cached_property
     def added(self) -> Mapping[str, int]:
-        """Number of synapses of each eligibility."""
+        """The length of each eligibility as a vector: its number of synapses."""
         sizes = {name: rows * columns for name, (rows, columns) in self.shapes.items()}
         return {place.key: sizes[place.group] for place in self._places}
 

@@ -1,7 +1,7 @@
 """The interface of a feedback, the source of the hidden layers' errors.
 
-All feedbacks of all systems are in one registry. Each names the systems that it serves; for the
-other systems, `feedback_for` raises a `UserError`.
+All feedbacks of all systems are in one registry. Each feedback names the systems that it serves;
+for other systems, `feedback_for` raises a `UserError`.
 
 In a fully connected stack, a feedback turns the signals of a forward pass and the output error e_L
 into the errors e_0 … e_L of all layers. All feedbacks except the direct one carry errors down layer
@@ -48,8 +48,8 @@ class ErrorPass:
         output_error: e_L, [episode, sample, neuron].
         activation: σ and σ' of the hidden layers.
         lowest: 0 if e_0 is needed, else 1.
-        objective_error: z_L → e_L, for feedbacks that also need e_L at other outputs; None if only
-            the loss of this output is known.
+        objective_error: z_L → e_L, for feedbacks that also need e_L at other outputs; None if the
+            loss is known only for this output.
         nets: z_1 … z_L, each [episode, sample, neuron]; empty if not known.
     """
 
@@ -91,7 +91,7 @@ class ErrorPass:
         return self.objective_error(output)
 
     def filled(self, errors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return e_0 … e_L from the errors of the lowest layer and above, with zeros below it."""
+        """Return e_0 … e_L from the errors of layers `lowest` and above, with zeros below."""
         below = [torch.zeros_like(y) for y in self.activities[: self.lowest]]
         return (*below, *errors)
 
@@ -129,8 +129,8 @@ class Feedback(ABC):
         code: NumPy code of the error carried to layer k, before it is multiplied by σ', with {xp}
             for the array library; `weights[k]` leads from layer k to k + 1. None if rules with this
             feedback cannot be exported as code.
-        equation: the same as an equation in Unicode; "" to print only the name.
-        latex: the same in LaTeX.
+        equation: the same computation as an equation in Unicode; "" to print only the name.
+        latex: the equation in LaTeX.
         note: a description of the matrices, for documents.
     """
 
@@ -152,14 +152,14 @@ class Feedback(ABC):
 
     @property
     def relaxation(self) -> Relaxation | None:
-        """How activities relax before the errors are read, for exported programs; None if not."""
+        """How activities relax before errors are read, for exported programs; None if never."""
         return None
 
     def configured(self, argument: str) -> Feedback:
         """Return the feedback written as `name:argument`; by default, it takes no argument.
 
         Raises:
-            UserError: if it does not take this argument.
+            UserError: if the feedback does not take this argument.
         """
         require(
             not argument,
@@ -182,7 +182,7 @@ class Feedback(ABC):
 
 
 class Passage(NamedTuple):
-    """The matrix B_ℓ through which errors go down: an operator, or its transpose."""
+    """The matrix B_ℓ that carries errors down one layer: an operator, or its transpose."""
 
     operator: Operator
     transposed: bool = False
@@ -209,14 +209,14 @@ class ChainFeedback(Feedback):
         """Check that a subclass defines how errors are carried down.
 
         Raises:
-            TypeError: if it defines neither `passage` nor `below`.
+            TypeError: if the subclass defines neither `passage` nor `below`.
         """
         super().__init_subclass__()
         if cls.below is ChainFeedback.below and cls.passage is ChainFeedback.passage:
             raise TypeError(f"the feedback {cls.__name__} defines neither passage nor below")
 
     def passage(self, layer: int, given: ErrorPass) -> Passage | None:
-        """Return B_ℓ for ℓ = layer + 1; None if it is not a matrix, or `below` does more."""
+        """Return B_ℓ for ℓ = layer + 1; None if B_ℓ is not a matrix, or `below` does more."""
         return None
 
     def below(self, layer: int, error: Tensor, given: ErrorPass) -> Tensor:
@@ -227,7 +227,7 @@ class ChainFeedback(Feedback):
 
     @property
     def is_linear(self) -> bool:
-        """Whether errors are only multiplied by `passage`: `below` is not overridden."""
+        """Whether errors are only multiplied by `passage`, because `below` is not overridden."""
         return type(self).below is ChainFeedback.below
 
     def errors(self, given: ErrorPass) -> tuple[Tensor, ...]:

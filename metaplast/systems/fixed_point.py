@@ -62,7 +62,8 @@ class FixedPoint(Network):
             of I: each output is one neuron's rate.
         batch: support examples that one step learns together, as a mini-batch.
         rate: η of the relaxation.
-        steps: most steps of the relaxation; a sample that still moves then does not settle.
+        steps: the largest number of relaxation steps; a sample that still moves after them counts
+            as not settled.
         tolerance: the tolerance of the relaxation (relative to the largest rate if that is above 1)
             and of iterative solvers.
         solver: the solver of the implicit errors and gradients: "dense" or "gmres".
@@ -92,7 +93,7 @@ class FixedPoint(Network):
         """Check every field.
 
         Raises:
-            UserError: if one has the wrong type or is out of range, or a name is unknown.
+            UserError: if a value has the wrong type or is out of range, or a name is unknown.
         """
         coerce(self)
         require_valid(self)
@@ -136,7 +137,7 @@ class FixedPoint(Network):
         """Return normal matrices: W of variance gain²/neurons, the others of 1/columns.
 
         Raises:
-            UserError: if the dtype does not resolve the tolerance.
+            UserError: if the tolerance is too small for the precision of the dtype.
         """
         least = 4 * torch.finfo(dtype).eps
         require(
@@ -152,7 +153,7 @@ class FixedPoint(Network):
         return State(matrices)
 
     def present(self, view: View, example: Examples, reads: frozenset[Signal]) -> Presented:
-        """Return the signals at W at the fixed point of each sample."""
+        """Return the signals on both sides of W at the fixed point of each sample."""
         x, target = example.input, example.target
         if x.dim() == 2:
             x, target = x[:, None], target[:, None]
@@ -177,7 +178,7 @@ class FixedPoint(Network):
         return self._read(view, self.at_rest(view, inputs).rates)
 
     def relaxed(self, view: View, inputs: Tensor) -> Relaxed:
-        """Return the end of the relaxation of inputs [episode, sample, feature]; no gradient."""
+        """Return the end of the relaxation for inputs [episode, sample, feature]; no gradient."""
         with torch.no_grad():
             return self._relaxed(view.matrices["W"], self._drive(view, inputs))
 
@@ -208,7 +209,7 @@ class FixedPoint(Network):
         return AtRest(rates * mask, f.derivative(rates), mask)
 
     def _potential(self, operator: Operator, drive: Tensor) -> Tensor:
-        """Return W r at the fixed point, NaN for samples that do not settle, and count those."""
+        """Return W r at the fixed point; samples that do not settle are counted and yield NaN."""
         end = self._relaxed(operator, drive)
         failed = ~end.settled
         if failed.any():

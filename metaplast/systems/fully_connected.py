@@ -53,7 +53,7 @@ class FullyConnected(DrawnSystem):
         widths: n_0 (inputs), hidden widths, n_L (outputs).
         activation: the activation of the hidden layers, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
-        feedback_name: the feedback, which supplies the errors, written out with its arguments.
+        feedback_name: the feedback that supplies the errors, written out with its arguments.
         objective_name: the objective of the output; an alias becomes the objective's own name.
     """
 
@@ -178,7 +178,7 @@ class FullyConnected(DrawnSystem):
             reads: the signals that the terms read.
             weight: the weight of each sample: 1 for a sum of their changes, 1/n for the mean.
         """
-        # Only terms need the synthetic input error; it is skipped if none reads it.
+        # Only terms need the synthetic input error; it is skipped if no term reads it.
         others = {pre.signal(kind) for kind in self.feedback.offers}
         lowest = 0 if reads & {pre.error, *others} else 1
         found = self.feedback.signals(self._pass(view, forward, output_error, lowest))

@@ -23,7 +23,7 @@ from metaplast.terms.operator import Operator
 
 # Steps from one check of the residual to the next; a check costs as much as a step.
 CHECKED = 5
-# Most numbers in the matrices that the dense solver factorises together.
+# The largest number of matrix elements that the dense solver factorises together.
 _AT_ONCE = 2**24
 
 # slope [episode, sample, neuron], matrix [episode, neuron, neuron], right side, tolerance → x.
@@ -132,7 +132,7 @@ def fixed_point(
 
     Args:
         operator: M, [episode, neuron, neuron].
-        value: p, [episode, sample, neuron]; a row of NaN marks a sample without one.
+        value: p, [episode, sample, neuron]; a row of NaN marks a sample without a fixed point.
         u: p → u, a function of autograd; other tensors that it uses receive their gradients, too.
         slope: ∂u/∂p at the fixed point, elementwise, held constant.
         solver: the solver of the linear system.
@@ -222,7 +222,7 @@ def gmres(slope: Tensor, matrix: Tensor, right: Tensor, tolerance: float) -> Ten
 def _orthogonal(w: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Return the components of w along a basis [..., k, neuron], and the rest of w."""
     total = torch.zeros_like(basis[..., 0])
-    # Twice is enough for orthogonality up to rounding.
+    # Two passes suffice for orthogonality up to rounding.
     for _ in range(2):
         along = (basis @ w[..., None])[..., 0]
         total = total + along

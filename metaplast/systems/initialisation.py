@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaplast.base.errors import require, shown, unknown_name
 
-# Limits of STD: with smaller weights nothing is learned, and products of larger ones overflow.
+# Limits of STD: with smaller weights nothing is learned, and products of larger weights overflow.
 LEAST_STD, MOST_STD = 1e-6, 1e3
 
 
@@ -29,7 +29,7 @@ class Init:
         """Check the text.
 
         Raises:
-            UserError: if it has neither of the two forms, or STD is out of range.
+            UserError: if the text has neither of the two forms, or STD is out of range.
         """
         kind = self.text.partition(":")[0]
         if kind not in ("xavier", "normal"):

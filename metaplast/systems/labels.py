@@ -40,7 +40,7 @@ def class_targets(
     """Return labels in the library's format: int64 indices, or probabilities in `dtype`.
 
     Args:
-        labels: whole numbers of `shape` (a single one may have any shape), or probabilities
+        labels: whole numbers of `shape` (a single number may have any shape), or probabilities
             [*shape, class].
         classes: the number of classes.
         shape: () for one example, (n,) for n examples.
@@ -53,7 +53,7 @@ def class_targets(
         [*shape] int64, or [*shape, class] in `dtype`.
 
     Raises:
-        UserError: if they are anything else, out of range, or not valid probabilities.
+        UserError: if the labels are anything else, out of range, or not valid probabilities.
     """
     shape = tuple(shape)
     expected = _expected(what, classes, shape)
@@ -74,7 +74,7 @@ def class_targets(
 
 
 def _expected(what: str, classes: int, shape: tuple[int, ...]) -> str:
-    """Return the first half of an error message: what labels must be."""
+    """Return the first half of an error message, which says what labels must be."""
     if not shape:
         return f"{what} must be a whole number from 0 to {classes - 1}, or {classes} probabilities"
     return (
@@ -150,7 +150,7 @@ def _numbers(label: object, expected: str) -> Tensor:
 
 
 def read_numbers(label: Any) -> Tensor | None:
-    """Return numbers of any kind as a tensor; None for anything else, or if one is masked."""
+    """Return numbers of any kind as a tensor; None for anything else, or if a number is masked."""
     if isinstance(label, Tensor):
         usable = label.layout == torch.strided and label.device.type != "meta"
         return label.detach() if usable else None

@@ -1,4 +1,4 @@
-"""The change of a layer's output when its input moves, without the rounding of a subtraction.
+"""The change of a layer's output when its input changes, without rounding from a subtraction.
 
 With a loss that is a mean over a batch, predictive coding moves activities by about 1e-6 of their
 size. f(v + d) − f(v) would then be mostly rounding in single precision.
@@ -23,7 +23,7 @@ Difference = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 class Base:
-    """A module f at an input v, kept to compute f(v + d) − f(v) for several d.
+    """A module f with an input v, to compute f(v + d) − f(v) for several d.
 
     Args:
         module: f; the modules of a Sequential are taken one after another.
@@ -38,7 +38,7 @@ class Base:
             if "forward" in vars(part) or any(hooks(part)):
                 exact = _subtracted
             self._steps.append(partial(exact, part, given))
-            # A copy: a module may work in place.
+            # Copied, because a module may work in place.
             given = part(given.clone())
 
     @torch.no_grad()
@@ -96,7 +96,7 @@ def _sigmoid(_: nn.Module, given: Tensor, moved: Tensor) -> Tensor:
 
 
 def _largest(module: nn.MaxPool2d, given: Tensor, moved: Tensor) -> Tensor:
-    """v'[j'] − v[j] = (v[j'] − v[j]) + d[j'] with the places j and j' of the largest entries."""
+    """Use v'[j'] − v[j] = (v[j'] − v[j]) + d[j'], where j and j' index the largest entries."""
 
     def places(at: Tensor) -> Tensor:
         _, found = functional.max_pool2d(

@@ -30,7 +30,7 @@ class Layer:
 
     def at(self, given: Tensor, *, clamped: bool = False) -> LayerPass:
         """Return the layer's pass over an input; no error is carried back to a clamped input."""
-        # A copy: the layer may work in place.
+        # Copied, because the layer may work in place.
         leaf = given.detach().clone()
         if not clamped:
             leaf.requires_grad_()
@@ -41,7 +41,8 @@ class Layer:
         """Return the same as `at`, for a layer that is called again in every sweep.
 
         Raises:
-            UserError: if it draws random numbers, so that it differs from call to call.
+            UserError: if the layer draws random numbers, so that its output differs from call to
+                call.
         """
         is_lazy = any(map(nn.parameter.is_lazy, self.module.parameters()))
         before = _random_states(given.device)

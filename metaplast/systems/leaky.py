@@ -28,7 +28,7 @@ _HIDDEN = frozenset({post.activity, post.error, LESSON, SLOPE, pre.activity})
 
 
 class Path(NamedTuple):
-    """The rates h_1 … h_T, those before, h_0 … h_{T−1}, and σ′; each [episode, time, neuron]."""
+    """The rates h_1 … h_T, the previous rates h_0 … h_{T−1}, and σ′, [episode, time, neuron]."""
 
     activities: Tensor
     before: Tensor

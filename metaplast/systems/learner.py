@@ -86,7 +86,8 @@ class Learner:
         """The system, which must be a fully connected stack, without its weight constraint.
 
         Raises:
-            UserError: if it is another system, or terms have memory, read scalars, or fade.
+            UserError: if the system is not such a stack, or terms have memory, read scalars, or
+                fade.
         """
         system = unconstrained(self.system)
         require(
@@ -234,8 +235,8 @@ class Learner:
     def _checked(self, examples: Examples, axes: int = 0) -> Examples:
         """Return examples with their targets in the objective's format.
 
-        The first `axes` axes number the samples; 0 stands for those of one step, which are 1, or 2
-        in a mini-batch.
+        The first `axes` axes number the samples. 0 means the axes of one step: 1, or 2 in a
+        mini-batch.
         """
         inputs = examples.input
         if not axes:

@@ -12,7 +12,7 @@ from metaplast.systems.system import System
 
 
 class Network(System):
-    """A system that is a frozen dataclass with these fields, among others.
+    """A system that is a frozen dataclass, with at least these fields.
 
     Attributes:
         widths: number of inputs, widths of the hidden populations, number of outputs.

@@ -30,13 +30,13 @@ class NumberObjective(Objective):
         device: torch.device | str = "cpu",
         online: bool = False,
     ) -> Tensor:
-        """Return vectors [*shape, neuron] in `dtype`, small enough that it can hold their squares.
+        """Return vectors [*shape, neuron] in `dtype`, whose squares `dtype` can represent.
 
         The arguments are those of `Objective.targets`.
 
         Raises:
-            UserError: if they have another shape, are whole numbers, or are not finite or too
-                large.
+            UserError: if the targets have another shape, are whole numbers, or are not finite or
+                too large.
         """
         return _checked(given, (*shape, neurons), self.name, what, dtype).to(device)
 

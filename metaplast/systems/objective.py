@@ -30,7 +30,7 @@ class Objective(ABC):
     - `error` is the gradient of `loss` with respect to the output, ∂loss/∂z, of each sample;
     - `loss`, `error` and `score` treat samples independently: they take no mean over samples;
     - the score is larger when the output is better;
-    - `least_score` is finite; its mean over an episode's samples is the lowest score to be counted;
+    - `least_score` is finite; its mean over an episode's samples is the lowest score that counts;
     - no method is random or depends on torch's global state.
 
     Shapes: output z [episode, sample, neuron], the net input of the last layer; a target is what
@@ -46,10 +46,10 @@ class Objective(ABC):
         best: the highest possible score; may be ∞.
         least_effect: the least gain in score for which a term is kept, unless the user sets it.
         loss_unit: unit of the loss, such as "nats"; empty if it has none.
-        target_kind: "classes" or "numbers"; None if only `targets` decides, and then no programs
+        target_kind: "classes" or "numbers"; None if only `targets` decides. With None, no programs
             can be exported.
-        activity_text: the output neurons' σ in a word, for documents and programs, which know how
-            to compute "softmax" and "linear"; "" to print only the objective's name.
+        activity_text: the output neurons' σ in a word, for documents and programs; programs can
+            compute "softmax" and "linear". "" to print only the objective's name.
         loss_text: the loss in words, after "the error comes from"; "" to print only the name.
         error_text: e_L in Unicode, for programs.
         error_latex: e_L in LaTeX, for documents.
@@ -91,7 +91,7 @@ class Objective(ABC):
         """Return the score of each sample's output, [episode, sample]; larger is better."""
 
     def checked_error(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return `error`.
+        """Return the result of `error`, after checking it.
 
         Raises:
             UserError: if the method returned anything but a tensor of the output's shape.
@@ -99,7 +99,7 @@ class Objective(ABC):
         return self._checked("error", self.error(output, target), output.shape)
 
     def checked_quality(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `loss` and `score`.
+        """Return the results of `loss` and `score`, after checking them.
 
         Raises:
             UserError: if a method returned anything but a tensor [episode, sample].
@@ -119,7 +119,7 @@ class Objective(ABC):
         )
 
     def least_score(self, target: Tensor) -> Tensor:
-        """Return the lowest score to be counted for each sample, [episode, sample]; finite.
+        """Return the lowest score that counts for each sample, [episode, sample]; finite.
 
         A diverged episode gets this score, and no episode gets a lower one, so a mean over episodes
         is always finite. An objective whose `worst` is infinite must define this method.
@@ -160,13 +160,13 @@ class Objective(ABC):
             given: the user's targets: a tensor, an array or a number.
             shape: (), (episode,) or (episode, sample).
             neurons: number of outputs.
-            what: their name in error messages.
+            what: the name of the targets in error messages.
             dtype: the dtype of the result, unless the targets are class indices.
             device: the device of the result.
             online: whether they are targets of support examples, which every engine must support.
 
         Raises:
-            UserError: if they are invalid for this objective.
+            UserError: if the targets are invalid for this objective.
         """
 
     def finite_targets(
@@ -175,14 +175,14 @@ class Objective(ABC):
         """Return `targets` with the dtype and device of a tensor; NaN and infinity are refused.
 
         Args:
-            given: as for `targets`, like `shape` and `neurons`.
+            given: the user's targets, as for `targets`.
             shape: () or (example,).
             neurons: number of outputs.
             like: gives dtype and device.
             many: whether error messages say "labels" or "targets".
 
         Raises:
-            UserError: if they are invalid for this objective.
+            UserError: if the targets are invalid for this objective.
         """
         noun = "label" if self.target_kind == "classes" else "target"
         what = f"the {noun}s" if many else f"the {noun}"

@@ -63,14 +63,15 @@ def predictive_coding(
         exact:   ε_ℓ = ∂loss/∂v̂_ℓ, v_ℓ = v̂_ℓ − ε_ℓ: backpropagation.
 
     The function *adds* (∂f_ℓ/∂parameters)ᵀ ε_ℓ to `.grad`, as `backward` does, with the ε_ℓ of the
-    last sweep, before v_ℓ moved. Strict takes it at the final v_{ℓ-1}, the others at v̂_{ℓ-1}.
+    last sweep, before v_ℓ moved. Strict takes the derivative at the final v_{ℓ-1}, the others at
+    v̂_{ℓ-1}.
 
     The result of strict depends on the scale of the loss: with the mean over a batch, ε is small
     and the gradients are close to those of backpropagation; with the sum, they differ more.
 
     Args:
         model: its modules are the layers.
-        loss: (output, y) → a number that depends on the output.
+        loss: a function (output, y) → a number that depends on the output.
         x: input of the first layer.
         y: passed on to `loss`.
         algorithm: "strict", "fixed" or "exact".

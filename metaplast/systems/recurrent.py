@@ -41,7 +41,7 @@ class Recurrent(SequenceNetwork):
         z_{t+1} = W_h σ(z_t) + W_x x_{t+1},   z_1 = W_x x_1,   output W_o σ(z_T), or W_o σ(z_t)
                                                                at every step.
 
-    Its errors come from a feedback and go back through time:
+    Its errors come from a feedback, which carries them back through time:
 
         e_t = (B_o ε_t + B_h e_{t+1}) ⊙ σ'(z_t),
 
@@ -59,7 +59,7 @@ class Recurrent(SequenceNetwork):
         timing: how the frames of an input follow each other, and which steps have a target.
         activation: σ, as `parse_activation` reads it.
         init: how weights are drawn, as `Init` reads it.
-        feedback_name: the feedback, which supplies the errors, written out with its arguments.
+        feedback_name: the feedback that supplies the errors, written out with its arguments.
         objective_name: the objective of the output; an alias becomes the objective's own name.
     """
 

@@ -25,7 +25,7 @@ _Found = tuple[list[Tensor], list[Tensor], list[Tensor]]
 def relaxed(given: ErrorPass, nets: Sequence[Tensor], settings: Relaxation) -> _Found | None:
     """Return ε_1 … ε_L, e_1 … e_L and v − v̂ of the hidden layers after the sweeps.
 
-    Return None if there are no compiled loops for this stack, tensor or objective.
+    Return None if compiled loops do not support this stack, tensor or objective.
 
     Args:
         given: the inputs of the feedback.

@@ -44,7 +44,7 @@ class Reservoir(System):
     The exploration readout offers post.activity (z_2), post.deviation (z_2 − z̄_2), pre.activity (r)
     and the scalar reward φ(ē − e). The mastery readout offers post.activity (z_1), post.lesson (q),
     pre.activity (r), pre.decorrelated (k = P r) and the scalar consolidation, which is s c in every
-    tenth step and 0 in the others.
+    tenth step and 0 in all others.
 
     An example contains the position of the target, [2], and the noise ξ, [neuron + output]; without
     noise there is no exploration. Its input is used only in the test, where it is fed to Q as
@@ -72,7 +72,7 @@ class Reservoir(System):
         """Check that costs fit the task.
 
         Raises:
-            UserError: if they do not, or `mastery_every` is below 1.
+            UserError: if the costs do not fit, or `mastery_every` is below 1.
         """
         costs = len(self.algorithm.costs)
         require(

@@ -42,7 +42,7 @@ def require_served(system: System, terms: tuple[Term, ...]) -> None:
     """Check that a system offers what terms read and change.
 
     Raises:
-        UserError: if it has no matrix that backward terms can change, or lacks a signal.
+        UserError: if the system has no matrix that backward terms can change, or lacks a signal.
     """
     _require_backward(system, terms)
     for term in terms:

@@ -25,8 +25,8 @@ class Examples(NamedTuple):
     """Inputs and targets: one step's example [episode, …], or several, [episode, sample, …].
 
     The fully connected stack takes inputs [..., neuron]; the objective determines the targets.
-    `noise` is for systems that perturb themselves. It is drawn beforehand, so that a step can be
-    repeated; most systems take none.
+    `noise` is for systems that perturb their activity. It is drawn beforehand, so that a step can
+    be repeated; most systems take none.
     """
 
     input: Tensor
@@ -42,8 +42,8 @@ class Group:
         name: the name of the matrix in `State.matrices`, such as "W1" or "recurrent".
         matrix: `algebra.W` if forward terms change it, `algebra.B` if backward terms do.
         site: its row of θ; the forward and the backward matrix of a layer share one.
-        offers: the signals that terms may read here. A term that reads others does not act on this
-            matrix; at least one group must offer everything that it reads.
+        offers: the signals that terms may read here. A term that reads other signals does not act
+            on this matrix; at least one group must offer everything that the term reads.
         scalars: names of the scalars that terms may read here, such as "reward".
         from_inputs: whether its columns are the system's inputs; else they are neurons. The
             neurons of a population have the same order in all matrices.
@@ -110,7 +110,8 @@ class System(ABC):
         summary: one line for `--help`.
         input_axes: how many axes an input has after [episode, sample]: 1 for a vector, 2 for a
             sequence [time, feature].
-        traceable: whether torch can compile `present`, because no step depends on tensors' values.
+        traceable: whether torch can compile `present`, because its control flow does not depend on
+            the values of tensors.
         differentiable: whether the loss is a differentiable function of θ; it is not if the system
             draws actions.
         takes_batches: whether one step's example may be a mini-batch: an input [episode, sample, …]
@@ -193,7 +194,7 @@ class System(ABC):
     def target_shape(self) -> tuple[int, ...]:
         """Axes of targets after [episode, sample], and of outputs before the neurons.
 
-        (T,) if there is a target at each of T steps. The objective counts each as a sample.
+        (T,) if there is a target at each of T steps. The objective counts each step as a sample.
         """
         return ()
 
@@ -212,7 +213,7 @@ class System(ABC):
         The other arguments are those of `Objective.targets`.
 
         Raises:
-            UserError: if they are invalid for the objective.
+            UserError: if the targets are invalid for the objective.
         """
         return self.objective.targets(
             given, (*samples, *self.target_shape), self.outputs,

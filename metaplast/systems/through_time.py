@@ -30,7 +30,7 @@ class Trajectory(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The outputs at the K steps that are read, and the errors of all steps.
+    """The outputs at the K steps at which they are read, and the errors of all steps.
 
     `activities` σ(z), `output` and `error` are [episode, K, sample, neuron], K is 1 or T; `hidden`
     are e_1 … e_T, [episode, time, sample, neuron].
@@ -101,7 +101,8 @@ class ThroughTime:
         # Compute σ' of all steps at once.
         slopes = self.activation.derivative(y).unbind(1)
         found: list[Tensor] = []
-        # Errors by age, that is steps carried back, youngest first: [episode, age, sample, neuron].
+        # Errors by age (how many steps they were carried back), youngest first:
+        # [episode, age, sample, neuron].
         carried = sources[:, :0]
         ages: list[int] = []  # torch cannot compile list[int]().
         for t in reversed(range(len(activities))):
@@ -120,7 +121,7 @@ class ThroughTime:
         return torch.stack(found[::-1], 1)
 
     def _kept(self, whole: Tensor, error: Tensor, ages: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Return the errors to carry on, with their ages; their sum if the reach is unlimited."""
+        """Return the errors to carry further, and their ages; their sum if reach is unlimited."""
         if self.feedback.reach is None:
             return error, [0]
         kept = [age for age in ages if age < self.feedback.reach]
@@ -131,7 +132,7 @@ class ThroughTime:
 
         Args:
             frames: the frames of the input, [episode, frame, feature].
-            timing: when they are shown.
+            timing: when the frames are shown.
             errors: e_1 … e_T, [episode, time, neuron].
         """
         carried = self.feedback.below(INPUT, errors, self._pass(errors))

@@ -40,7 +40,7 @@ def time_constant(key: str, tau: float, carry: Mapping[str, Tensor]) -> float | 
 
 @dataclass(frozen=True)
 class Timed(Wrapped):
-    """A system that carries log τ of time constants; traces and eligibilities around it read it.
+    """A system that carries log τ of time constants; wrappers for traces and eligibilities read it.
 
     Attributes:
         system: the system that learns.

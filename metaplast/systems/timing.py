@@ -1,4 +1,4 @@
-"""How the frames of a sequence follow each other in time, without a copy for every step."""
+"""The timing of a sequence's frames, which saves storing a copy of a frame for every step."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Timing:
         """Check the numbers.
 
         Raises:
-            UserError: if one is below 1 or too large, there are fewer than two steps, or the
+            UserError: if a number is below 1 or too large, there are fewer than two steps, or the
                 frames do not fit into them.
         """
         coerce(self)
@@ -102,5 +102,5 @@ class Timing:
         return first + (", a target at each step" if self.each else "")
 
 
-# Used until the data are known. Networks in time refuse data without a timing.
+# Used until the data are known. Networks that read sequences refuse data without a timing.
 UNKNOWN = Timing(frames=1, show=1, time=2)

@@ -1,4 +1,4 @@
-"""A system whose synapses also see traces of their signals."""
+"""A system that also offers traces of its signals at the synapses."""
 
 from __future__ import annotations
 
@@ -43,14 +43,15 @@ class TracePlace(NamedTuple):
 class Traced(Wrapped):
     """A system that also offers traces, which are carried from step to step.
 
-    At each occurrence, x̄ ← (1 − 1/τ) x̄ + f(x)/τ, and terms read x̄ after this. Time steps of a
-    sequence are occurrences in order. The samples of a mini-batch have no order: x̄ follows their
+    At each occurrence, x̄ ← (1 − 1/τ) x̄ + f(x)/τ, and terms read the updated x̄. The time steps of
+    a sequence are occurrences in order. The samples of a mini-batch have no order: x̄ follows their
     mean. The gradient flows through the traces.
 
     Attributes:
         system: the system that learns.
-        traces: the traces that terms read; at each group, those of signals that it offers.
-        scalars: names of the traces of scalars that terms read, likewise.
+        traces: the traces that terms read; each group has those of the signals that it offers.
+        scalars: names of the traces of scalars that terms read; again, each group has those of the
+            scalars that it offers.
     """
 
     traces: tuple[Signal, ...]
@@ -164,7 +165,7 @@ def _followed(
 
 
 def traced(system: System, reads: Iterable[Signal], scalars: Iterable[str] = ()) -> System:
-    """Return a system that also offers those of the traces that terms read that it can follow.
+    """Return a system that also offers the traces in `reads` whose signals it offers.
 
     Args:
         system: the system that learns.

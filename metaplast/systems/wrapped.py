@@ -1,4 +1,4 @@
-"""The base of wrappers, which add to a system's signals and carry more from step to step."""
+"""The base of wrappers, which add signals to a system and carry more vectors between steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Wrapped(System):
 
     @property
     def innermost(self) -> System:
-        """The system itself, without any wrapper."""
+        """The innermost system, without any wrapper."""
         inner = self.system
         return inner.innermost if isinstance(inner, Wrapped) else inner
 
