@@ -151,7 +151,7 @@ def _distance(expected: np.ndarray, got: np.ndarray) -> float:
 def _run(
     source: str, exporter: CodeExporter, trials: Sequence[_Trial], weights: int
 ) -> list[list[np.ndarray]]:
-    """Return the matrices that the code learns from each trial's start; `weights` of them first."""
+    """Return the matrices that the code learns from each trial's start, the weights first."""
     with tempfile.TemporaryDirectory(prefix="metaplast-export-") as name:
         folder = Path(name)
         (folder / "exported.py").write_text(source, encoding="utf-8")

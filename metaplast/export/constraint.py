@@ -17,13 +17,13 @@ _PLACES = {"torch": ", device=W.device"}
 
 @dataclass(frozen=True)
 class ConstraintCode:
-    """The two functions of a constraint in a program.
+    """The code of a constraint's two functions in a program.
 
     Attributes:
         written: the text after `--weights`.
         text: the constraint as a sentence, in lines of a docstring.
         projection: body of the function that returns the nearest allowed weights, in lines.
-        beginning: body of the function that makes initial weights from drawn ones, in lines.
+        beginning: body of the function that makes initial weights from drawn weights, in lines.
     """
 
     written: str
@@ -36,7 +36,7 @@ def constraint_of(rule: Rule) -> WeightConstraint | None:
     """Return the constraint under which a rule was found; None if weights may have any value.
 
     Raises:
-        UserError: if it is not installed.
+        UserError: if the constraint is not installed.
     """
     found = None if rule.weights == NONE else get_constraint(rule.weights)
     return found if found is not None and found.constrains else None
@@ -46,7 +46,7 @@ def constraint_context(rule: Rule, library: str) -> dict[str, Any]:
     """Return what the templates of programs need of a rule's constraint.
 
     Raises:
-        UserError: if it is not installed, or cannot be written as code.
+        UserError: if the constraint is not installed, or cannot be written as code.
     """
     found = constraint_of(rule)
     if found is None:

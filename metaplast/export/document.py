@@ -29,9 +29,9 @@ class Row:
 
     Attributes:
         name: the name of the term.
-        formula: in LaTeX.
-        theta: in LaTeX, one coefficient per layer, or one for all.
-        locality: its label.
+        formula: its formula in LaTeX.
+        theta: one coefficient per layer, or one for all, in LaTeX.
+        locality: its locality label.
         citation: where it was published.
     """
 
@@ -56,7 +56,7 @@ def document(
         rule: a rule of declared terms.
         network: provides layers and activation.
         escape: makes text from a file safe for the format.
-        syntax: delimiters of the template, if the usual ones have a meaning in the format.
+        syntax: delimiters of the template, if the usual delimiters have a meaning in the format.
     """
     return fill(template, _context(rule, network, escape), {"math": markdown_math}, **syntax)
 

@@ -46,7 +46,7 @@ def export_rule(rule: Rule, network: Network, exporter: Exporter | str) -> Expor
         f"the rule has coefficients for {len(rule.theta)} layers, the network has "
         f"{len(network.sites)}; give --widths with {len(rule.theta) + 1} numbers.",
     )
-    # A rule's file may hold unpaired surrogates, which UTF-8 cannot encode: they stay escaped.
+    # A rule's file may hold unpaired surrogates, which UTF-8 cannot encode, so they stay escaped.
     text = exporter.write(rule, network).encode(errors="backslashreplace").decode()
     if not isinstance(exporter, CodeExporter):
         return Export(exporter, text, None)

@@ -49,7 +49,7 @@ class CodeExporter(Exporter):
     """Writes a program, which is run and compared with the engine before it is returned.
 
     Attributes:
-        package: what the program imports; without it the program cannot be checked.
+        package: the package that the program imports; without it the program cannot be checked.
         driver: Python source of `drive(code, weights, feedback, images, labels)`. It receives the
             program as a module and float64 NumPy arrays, learns the examples one by one, and
             returns the final matrices: first `weights`, then `feedback`. `labels` are classes, or
@@ -67,7 +67,7 @@ def require_stack(exporter: str, network: Network) -> FullyConnected:
     """Return the network if it is a fully connected stack.
 
     Raises:
-        UserError: if it is not, because the format has no programs for it.
+        UserError: if the network is another system, for which the format has no programs.
     """
     if not isinstance(network, FullyConnected):
         feedback = get_feedback(network.feedback_name)
@@ -84,7 +84,7 @@ def declared(term: Term) -> Formula:
     """Return a term's formula.
 
     Raises:
-        UserError: if it has none, because a torch function cannot be written in another form.
+        UserError: if the term is a torch function, which cannot be written in another form.
     """
     if not isinstance(term.formula, Formula):
         raise UserError(

@@ -17,10 +17,10 @@ from metaplast.terms.traces import Trace, scalar_trace_of, trace_of
 
 #: Code of the scalars that a stack's program computes from y[-1] and e[-1]; {xp} is the library.
 SCALARS = {ERROR_SIZE: "{xp}.sqrt((e[-1] ** 2).sum())", CONFIDENCE: "y[-1].max()"}
-#: Array libraries whose programs can remember.
+#: Array libraries whose programs can have a memory.
 LIBRARIES = ("np", "jnp")
 
-#: What the drivers of such programs share: how a memory begins, and a call that may return it.
+#: Code that the drivers of such programs share: how a memory begins, and a call that may return it.
 MEMORY_CALLS = '''
 
 def begun(code, weights, feedback):
@@ -135,7 +135,7 @@ class Memory:
 
 
 def _follow(name: str, value: str, tau: float) -> list[str]:
-    """Return lines of code that let a trace follow a value."""
+    """Return lines of code that make a trace follow a value."""
     product = f"({value})" if " " in value else value
     parts = f'{1 - 1 / tau!r} * memory["{name}"]', f"{product} / {tau!r}"
     line = f"{name} = {' + '.join(parts)}"
@@ -147,7 +147,7 @@ def _follow(name: str, value: str, tau: float) -> list[str]:
 
 
 def read_scalars(terms: Iterable[Term]) -> tuple[str, ...]:
-    """Return the scalars of the output that terms read, themselves or by a trace."""
+    """Return the scalars of the output that terms read, directly or through a trace."""
     names = {name for term in terms for name in term.scalars}
     names = {(scalar_trace_of(name) or (name,))[0] for name in names}
     return tuple(name for name in SCALARS if name in names)
@@ -157,7 +157,7 @@ def require_code(term: Term, library: str, *, softmax: bool) -> None:
     """Raise `UserError` unless programs can compute what a term reads.
 
     Args:
-        term: declared.
+        term: a declared term.
         library: what the program calls its array library.
         softmax: whether the outputs are probabilities.
     """

@@ -1,4 +1,4 @@
-"""Where an exported rule comes from, and the network it is exported for."""
+"""Open the rule to export, and choose the network for which it is exported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_rule(path: AnyPath) -> Rule:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The network that a user requested; missing values are taken from the rule's own network.
+    """The network that a user requested; missing values come from the rule's own network.
 
     Attributes:
         widths: inputs, hidden layers, outputs; empty for the rule's own.
@@ -136,7 +136,7 @@ def _fixed_point(rule: Rule, wanted: Wanted) -> FixedPoint:
 
 
 def _widths(value: object) -> tuple[int, ...]:
-    """Return the layer widths in a rule's provenance, or nothing if it has no widths."""
+    """Return the layer widths in a rule's provenance; an empty tuple if it has none."""
     if value is None:
         return ()
     require(

@@ -15,8 +15,8 @@ def objective_of(rule: Rule, network: Network) -> Objective:
     """Return the objective that a rule was found with; the network's if the rule names none.
 
     Raises:
-        UserError: if the rule names one that is not installed, or was tested by the score of
-            another.
+        UserError: if the rule names an objective that is not installed, or was tested by the score
+            of another objective.
     """
     named = rule.provenance.get("objective")
     found = network.objective if named is None else get_objective(str(named))
@@ -47,7 +47,7 @@ class OutputCode:
         """Check that the objective can be written as code.
 
         Raises:
-            UserError: if not; says what it lacks.
+            UserError: if it cannot; the message says what it lacks.
         """
         given = self.objective
         known = " or ".join(f'"{name}"' for name in OUTPUTS)

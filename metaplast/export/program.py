@@ -149,7 +149,7 @@ def _context(rule: Rule, network: FullyConnected, library: str) -> dict[str, Any
 
 
 def _feedback_context(rule: Rule, network: FullyConnected, *, remembers: bool) -> dict[str, Any]:
-    """Return how errors travel, and with which matrices a step begins and ends."""
+    """Return how errors are carried, and with which matrices a step begins and ends."""
     feedback = get_feedback(rule.feedback)
     own, relaxation = bool(feedback.shapes(network.widths)), feedback.relaxation
     backward = any(term.is_backward for term in rule.terms)

@@ -25,7 +25,7 @@ _LETTERS = {"activity": "y", "error": "e", "one": "y"}
 
 
 def variable(signal: Signal) -> str:
-    """Return the name of the variable that holds a signal; ones are made from the activity."""
+    """Return the variable that holds a signal; a signal of ones is made from the activity."""
     return f"{_LETTERS.get(signal.kind, signal.kind)}_{signal.population}"
 
 
@@ -49,7 +49,7 @@ def statements(
         target: name of the matrix that is changed.
         factor: code of the coefficient; empty for 1.
         formula: the formula of a term.
-        library: what the array library is called, such as "np".
+        library: what the program calls its array library, such as "np".
         kept: the variable of each eligibility.
     """
     monomials, lead = formula.monomials, [factor] if factor else []
@@ -138,7 +138,7 @@ def literal(value: object) -> str:
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, str):
         text = repr(value)
-        # Without inner quotes, the outer ones can be replaced by the usual ones.
+        # Without inner quotes, the outer quotes can be replaced by double quotes.
         return text if "'" in value or '"' in value else f'"{text[1:-1]}"'
     return repr(value)
 

@@ -48,7 +48,7 @@ class GroupCode:
         signals: names of the variables that one time step's change reads.
         lists: code of the lists of these signals.
         terms: commented lines that add each term to one time step's change.
-        decays: the same for ungated decays, which act once in an example.
+        decays: lines for ungated decays, which act once in an example.
     """
 
     site: str
@@ -83,7 +83,7 @@ class TermLines(NamedTuple):
 
     Attributes:
         terms: commented lines that add each term to one occurrence's change.
-        decays: the same for ungated decays, which act once in an example.
+        decays: lines for ungated decays, which act once in an example.
         used: names of the variables that `terms` read.
     """
 

@@ -20,12 +20,12 @@ class Nonlinearity:
     Attributes:
         apply: code of σ(z).
         gain: code of σ'(z) from y = σ(z); values outside σ's range are clamped to it.
-        text: both as text.
-        latex: both as LaTeX.
+        text: σ and σ' as text.
+        latex: σ and σ' in LaTeX.
         module: code of the torch module.
         kind: code of the torch module's class.
         same: code of a further condition on a torch module of that class, beginning with "and".
-        functional: code of σ(z) in torch, if `apply` is not right for torch.
+        functional: code of σ(z) in torch, if `apply` does not work there.
     """
 
     apply: str
@@ -52,7 +52,7 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType(
             latex=(r"\log(1 + \exp(\beta z))/\beta", r"1 - \exp(-\beta y)"),
             module="nn.Softplus(beta=BETA, threshold=40.0)",
             kind="nn.Softplus",
-            # Beyond its threshold torch treats softplus as linear: off by at most exp(−20)/β.
+            # Beyond its threshold torch treats softplus as linear; the error is at most exp(−20)/β.
             same=" and module.beta == BETA and module.threshold >= 20",
             functional="nn.functional.softplus(z, beta=BETA, threshold=40.0)",
         ),
@@ -103,8 +103,8 @@ class Pathway:
     Attributes:
         carry: code of the error carried to layer k, before it is multiplied by σ'; `weights[k]`
             leads from layer k to k + 1 of L.
-        text: the same as an equation.
-        latex: the same as LaTeX.
+        text: this error as an equation.
+        latex: this error in LaTeX.
         note: a description of the matrices.
     """
 
@@ -134,7 +134,7 @@ def coded_pathway(feedback: str) -> Pathway:
     """Return how programs write a feedback.
 
     Raises:
-        UserError: if no program can be written with it.
+        UserError: if no program can be written with this feedback.
     """
     found = get_feedback(feedback)
     require(
@@ -149,7 +149,7 @@ def nonlinearity(kind: str) -> Nonlinearity:
     """Return the code and formulas of an activation.
 
     Raises:
-        UserError: if there are none.
+        UserError: if the activation has none.
     """
     require(
         kind in NONLINEARITIES,

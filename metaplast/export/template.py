@@ -17,13 +17,13 @@ def fill(
     filters: Mapping[str, Filter],
     **syntax: str,
 ) -> str:
-    """Return a filled-in template; a name that the context does not have is an error.
+    """Return a filled-in template; a name that is not in the context is an error.
 
     Args:
         name: the name of the file in `templates/`.
         context: the values of the template's names.
         filters: functions for use in the template; compiled templates are kept for each function.
-        syntax: its delimiters, if the usual ones have a meaning in the format.
+        syntax: its delimiters, if the usual delimiters have a meaning in the format.
     """
     environment = _environment(tuple(filters.items()), tuple(syntax.items()))
     return environment.get_template(name).render(context)

@@ -12,7 +12,7 @@ from metaplast.base.coerce import as_json
 from metaplast.base.errors import UserError, require
 from metaplast.rules.rule import Rule
 
-# Python parses at most 100 nested brackets, and the program has some of its own.
+# Python parses at most 100 nested brackets, and the program itself already has some.
 DEEPEST = 50
 
 _LATEX = {
@@ -80,8 +80,8 @@ def markdown(text: object) -> str:
 def markdown_math(formula: str) -> str:
     """Return a LaTeX formula without backslashes that Markdown would interpret.
 
-    Markdown readers without formulas turn a backslash and a sign into the sign, and so a thin space
-    into a comma.
+    Markdown readers without support for formulas turn a backslash before a punctuation mark into
+    that mark, so that a thin space would become a comma.
     """
     return formula.replace(r"\,", r"\thinspace").replace(r"\_", " ")
 
@@ -90,7 +90,7 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return a rule's provenance as plain data.
 
     Raises:
-        UserError: if it holds anything that JSON cannot represent.
+        UserError: if the provenance holds anything that JSON cannot represent.
     """
     try:
         text = json.dumps(as_json(provenance), allow_nan=False, default=_refuse)
