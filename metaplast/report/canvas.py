@@ -1,8 +1,8 @@
 """The style of figures, and their conversion to files and parts of a page.
 
-Each figure is drawn once, with two colours for ink and paper that nothing else uses. In the
-finished SVG the page's own colour (`currentColor`) replaces them, so that the figure is readable in
-light mode, dark mode and print.
+Each figure is drawn once, with two reserved colours for ink and paper. In the finished SVG, the
+page's own colour (`currentColor`) replaces them, so that the figure is readable in light mode, dark
+mode and print.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DPI = 200
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # For levels, zero lines and other marks that are not results.
 GREY = "#888888"
-# Lines also differ in dashes, because colours look alike in a grey print.
+# Lines also differ in dashes, because colours look alike when printed in grey.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1, 1)))
 
 _STYLE: dict[Any, Any] = {
@@ -80,7 +80,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Use our style for everything drawn within."""
+    """Use our style for everything drawn inside the block."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
@@ -129,9 +129,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows:
 
 
 def _spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return rising positions at least `gap` apart, near the values and within limits if they fit.
+    """Return increasing positions at least `gap` apart, near the values.
 
-    Values that are too close form a block around their mean; blocks that touch are joined.
+    They are within the limits if they fit. Values that are too close form a block around their mean; blocks that touch are joined.
     """
     blocks: list[list[float]] = []
     for value in values:

@@ -44,8 +44,8 @@ class Curve:
 
         Args:
             x: positions.
-            values: [network, position]; non-finite values are ignored. With too few, the band
-                has a gap.
+            values: [network, position]; non-finite values are ignored. Where too few remain, the
+                band has a gap.
             median: whether to draw the median, for quantities that are huge in a few networks.
         """
         return cls(np.asarray(x, float), *_drawn((median_bands if median else mean_bands)(values)))

@@ -1,4 +1,4 @@
-"""Where a rule comes from: the facts about its run, or what its file records."""
+"""The origin of a rule: the facts about its run, or what its file records."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _network(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
 
 
 def rule_facts(rule: Rule) -> dict[str, str]:
-    """Return what a rule's file records about its origin, by name; nothing for a bare rule."""
+    """Return what a rule's file records about its origin, by name; empty for a bare rule."""
     given = dict(rule.provenance)
     found = {"data": str(given.pop("data", given.pop("dataset", "")))}
     given.pop("dataset", None)

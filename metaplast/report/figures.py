@@ -39,9 +39,9 @@ def curves(
     """Return a figure of lines with bands, their names beside their ends.
 
     Args:
-        series: by name, in the order of their colours.
+        series: the lines by name, in the order of their colours.
         x: label of the horizontal axis.
-        y: label of the vertical one, written above it.
+        y: label of the vertical axis, written above it.
         limits: the limits of the vertical axis.
         floor: height and name of a level to mark, such as chance.
     """
@@ -82,9 +82,9 @@ def trajectories(
     """Return a figure of coefficients over meta-training; dropped terms are faded.
 
     Args:
-        terms: by name.
+        terms: the paths by name.
         x: label of the horizontal axis.
-        y: label of the vertical one, written above it.
+        y: label of the vertical axis, written above it.
         marks: names of places to mark with a thin vertical line, such as the refit.
     """
     with style():
@@ -132,7 +132,7 @@ def whiskers(
     """Return a figure with a dot and its band for each name, the first at the top.
 
     Args:
-        bands: by name.
+        bands: the bands by name.
         x: label of the horizontal axis.
         scale: the scale of the values, or of their differences; shares are drawn in percent.
         mark: the name to draw in colour; "" for all.
@@ -171,7 +171,7 @@ def by_layer(
     Args:
         panels: curves of layers first, first + 1, …, by the panel's name.
         x: label of the horizontal axes.
-        y: label of the vertical one, written above the first panel.
+        y: label of the vertical axis, written above the first panel.
         first: number of the first layer.
         limits: the limits of the vertical axis.
     """
@@ -184,7 +184,7 @@ def by_layer(
                 draw_curve(each, curve, how[index])
             each.set(xlabel=x, title=f"{'' if place else y}\n{name}".replace("_", " "))
             each.margins(x=0)
-        # The panels share their vertical axis: limits set before the last is drawn would cut it.
+        # The panels share their vertical axis, so limits set too early would cut later panels.
         axes[-1].set(ylim=limits)
         last = list(panels.values())[-1:]
         ends = [

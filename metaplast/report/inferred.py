@@ -60,7 +60,7 @@ def _first(found: Inference, count: int) -> list[tuple[str, float]]:
 
 
 def facts(found: Inference) -> dict[str, str]:
-    """Return what was recorded and fitted, in words, by topic."""
+    """Return a description of what was recorded and fitted, by topic."""
     more = {}
     if found.noise is not None:
         more["noise"] = f"standard deviation {found.noise:.3g}, estimated"
@@ -82,7 +82,7 @@ def terms_table(found: Inference) -> Table:
         f"{100 * LEVEL:g} % intervals from {found.data['independent']}, for these terms; kept: "
         f"share of resamples of the clusters that select the term",
     )
-    # On a narrow screen, only long terms and the head "loss without it" are broken.
+    # On a narrow screen, only long terms and the header "loss without it" are wrapped.
     table.add_column("term", overflow="fold")
     for column in ("θ", f"{100 * LEVEL:g} % interval", "kept"):
         table.add_column(column, justify="right", no_wrap=True)

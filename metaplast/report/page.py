@@ -25,7 +25,7 @@ from metaplast.terms.notation import LATEX
 from metaplast.terms.term import Term
 
 PAGE, FIGURES = "report.html", "figures"
-# The rule as one picture, to paste in a talk.
+# The rule as one picture, to paste into a talk.
 RULE_PICTURE = f"{FIGURES}/rule.svg"
 
 

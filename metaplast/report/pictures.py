@@ -119,7 +119,7 @@ def _learning(run: FinishedRun) -> list[Picture]:
         if not series:
             continue
         if limits is None:
-            # A loss that is minus a reward, or a likelihood of numbers, falls below zero.
+            # A loss can be negative, for example if it is minus a reward, or a likelihood.
             below = any(np.nanmin(c.mean) < 0 for c in series.values())
             limits = (None, None) if below else (0.0, None)
         figure = curves(series, x=TASKS, y=f"query {title}", limits=limits)

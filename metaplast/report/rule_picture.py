@@ -54,8 +54,8 @@ def rule_svg(rule: Rule, scores: Mapping[str, Band], scale: ScoreScale, caption:
 
     Args:
         rule: the rule.
-        scores: the scores of the rule, which comes first, and of the baselines, by name.
-        scale: how they are shown; bars are drawn for shares, such as accuracy.
+        scores: the scores by name, first of the rule, then of the baselines.
+        scale: how scores are shown; bars are drawn for shares, such as accuracy.
         caption: what was measured.
     """
     parts, y = _equations(rule)

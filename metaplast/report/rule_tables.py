@@ -24,7 +24,7 @@ WIDE = 130
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of a table of terms: its head, and whether narrow terminals show it."""
+    """A column of a table of terms: its header, and whether narrow terminals show it."""
 
     head: str
     narrow: bool = True

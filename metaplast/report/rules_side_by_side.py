@@ -53,8 +53,8 @@ class SideBySide:
     """Several rules on the same held-out tasks.
 
     Attributes:
-        rules: the others are compared with the first.
-        tasks: the tasks in one line.
+        rules: the rules; the others are compared with the first.
+        tasks: a description of the tasks in one line.
         notes: sentences about what limits the comparison.
     """
 
@@ -64,7 +64,7 @@ class SideBySide:
 
     @property
     def first(self) -> Compared:
-        """The rule that the others are compared with."""
+        """The rule with which the others are compared."""
         return self.rules[0]
 
     @property
@@ -79,7 +79,7 @@ class SideBySide:
 
     @property
     def differences(self) -> dict[str, Band]:
-        """How far the first rule's score is above each other rule's, paired by task."""
+        """The first rule's score minus each other rule's, paired by task."""
         first = self.first.evaluation
         return {other.name: other.evaluation.change(first) for other in self.rules[1:]}
 

@@ -1,4 +1,4 @@
-"""Read the folder of a finished discovery: everything that its report needs."""
+"""Read everything that a report needs from the folder of a finished discovery."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class FinishedRun:
         return Curve.running(places, factor * values, window)
 
     def values(self, column: str) -> Curve:
-        """Return a column of the discovered rule's history as it is, without a band."""
+        """Return a column of the discovered rule's history unchanged, without a band."""
         rows = [(place, row[column]) for place, row in self.rules[DISCOVERED] if row.get(column)]
         values = np.array([_number(text) for _, text in rows])
         return Curve(np.array([place for place, _ in rows]), values, values, values)

@@ -35,7 +35,7 @@ def draw(runs: Sequence[Run], path: AnyPath) -> None:
     shown = _draw_frequencies(heat, runs, penalties)
     figure.colorbar(shown, ax=heat, label="share of seeds", shrink=0.9)
     for axes in (terms, score, heat):
-        # Evenly spaced: penalties differ by factors, and one may be zero.
+        # Penalties are evenly spaced, because they differ by factors, and one may be zero.
         axes.set_xticks(range(len(penalties)), [f"{l1:g}" for l1 in penalties])
         axes.set_xlabel("L1 penalty λ")
     figure.supxlabel("dots: one run each; solid lines: medians over seeds", size="small")
@@ -54,7 +54,7 @@ def _scatter(
     for place, l1 in enumerate(penalties):
         values = sorted(value(run) for run in runs if run.l1 == l1)
         medians.append(median(values))
-        # Side by side, so that equal values do not hide each other.
+        # Dots are side by side, so that equal values do not hide each other.
         shifts = [0.03 * (i - (len(values) - 1) / 2) for i in range(len(values))]
         axes.plot(
             [place + shift for shift in shifts], values, "o", ms=4, alpha=0.55, color=style["color"]
