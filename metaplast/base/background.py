@@ -1,8 +1,8 @@
 """Kept threads, for work that releases Python's global lock and so runs in parallel.
 
 A new thread must wait for Python's global lock before it begins, which takes milliseconds while
-another thread computes. So threads are kept and used again. In them, torch starts no threads of its
-own.
+another thread computes. So threads are kept and reused. In these threads, torch starts no threads
+of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REFUSALS = ("start new thread", "schedule new futures")
 def _begin() -> None:
     """Initialise a kept thread. It must be started while torch is limited to one thread.
 
-    Torch decides once for each thread how many threads it may start from there.
+    For each thread, torch decides once how many threads it may start from it.
     """
     _here.is_kept = True
     torch = sys.modules.get("torch")
@@ -44,8 +44,8 @@ def _begin() -> None:
 def _kept(name: str, count: int) -> ThreadPoolExecutor:
     """Return the kept threads with a name.
 
-    All of them have begun, and while torch is on one thread: one that is late would keep torch's
-    number of threads as long as it is kept.
+    All of them have begun while torch was limited to one thread. A thread that began later would
+    use torch's normal number of threads for as long as it is kept.
 
     Raises:
         RuntimeError: if the system allows no more threads.
@@ -58,7 +58,7 @@ def _kept(name: str, count: int) -> ThreadPoolExecutor:
                 pool.submit(all_began.wait)
             all_began.wait()
     except BaseException:
-        # Threads that have begun end, also after an interrupt: Python waits for them at its end.
+        # End the threads that have begun, even after an interrupt: Python waits for them at exit.
         all_began.abort()
         pool.shutdown(cancel_futures=True)
         raise
@@ -87,7 +87,7 @@ def _submitted(
     except RuntimeError as error:
         if not any(reason in str(error) for reason in _REFUSALS):
             raise
-        # Only these: other threads of the user may have calls in the same queue.
+        # Cancel only these calls: the user's other threads may have calls in the same queue.
         _end(begun)
         return []
     return begun
@@ -119,12 +119,12 @@ def begun(make: Callable[[], Result]) -> Future[Result]:
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield items; while the caller uses one, another thread makes the next.
+    """Yield items; while the caller uses one item, another thread makes the next.
 
     If making an item fails, the error is raised when the caller asks for that item.
 
     Args:
-        items: makes the items; it must not depend on what the caller does with them.
+        items: makes the items; must not depend on what the caller does with them.
     """
     end: Any = object()
     make = partial(next, items, end)
@@ -139,10 +139,10 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 @contextmanager
 def meanwhile(work: Callable[[], None]) -> Iterator[None]:
-    """Do some work in this thread while it waits for `on_threads` in the block, once.
+    """Do some work once in this thread, while the block waits in `on_threads`.
 
-    If the block does not call `on_threads`, the work is done at its end. If the block raises an
-    error first, the work is not done.
+    If the block does not call `on_threads`, the work is done at the end of the block. If the block
+    raises an error first, the work is not done.
     """
     token = _waiting.set([work])
     try:

@@ -1,7 +1,7 @@
 """Means and medians with confidence bands: one level and one method for the whole package.
 
-The level is the one of the published curves, 98 % (Shervani-Tabar & Rosenbaum 2023). Captions and
-column heads that show the level take it from here.
+The level is that of the published curves, 98 % (Shervani-Tabar & Rosenbaum 2023). Captions and
+column headers that show the level take it from here.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class Band:
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def to_json(self) -> dict[str, float | None]:
-        """Return mean, low and high for a JSON file; None for what is not finite: an open end."""
+        """Return mean, low and high for a JSON file; None for an infinite (open) end."""
         ends = {"mean": self.mean, "low": self.low, "high": self.high}
         return {name: value if math.isfinite(value) else None for name, value in ends.items()}
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Band:
-        """Return the band that `to_json` wrote; an end that is None is open.
+        """Return the band that `to_json` wrote; an end that is None is infinite.
 
         Raises:
             DataError: if the data are something else.
@@ -134,9 +134,9 @@ def mean_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> E
 def median_bands(values: Numbers, limits: Limits = ANY, level: float = LEVEL) -> Ends:
     """Return medians and the ends of their bands, [place] each, like `mean_bands`.
 
-    The ends are order statistics (David & Nagaraja 2003), which cover under any distribution. If
-    2^(1-n) > 1 - level (below 7 values for 98 %), no two of the n values can: the band is then the
-    whole range of `limits`.
+    The ends are order statistics (David & Nagaraja 2003), whose coverage holds for any
+    distribution. If 2^(1-n) > 1 - level (below 7 values for 98 %), no two of the n values reach the
+    level, and the band is the whole range of `limits`.
     """
     return _by_count(values, lambda part: _median_bands(part, level), limits)
 
@@ -156,7 +156,7 @@ def _by_count(values: Numbers, bands: Callable[[Numbers], Ends], limits: Limits)
 
 def _mean_bands(values: Numbers, level: float) -> Ends:
     count, mean = len(values), values.mean(0)
-    # Because of rounding, the mean of equal values may differ from them.
+    # Because of rounding, the mean of equal values may differ from these values.
     equal = values[0] == values[-1]
     mean = np.where(equal, values[0], mean)
     low, high = np.full((2, len(mean)), [[-np.inf], [np.inf]])

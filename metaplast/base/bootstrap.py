@@ -29,7 +29,7 @@ def bca_bands(
     Args:
         values: [value, place].
         tail: the share of means below a band, and above it.
-        resamples: how many.
+        resamples: the number of resamples.
         draw: the source of random numbers; every place has the same samples.
     """
     from scipy.special import ndtr, ndtri
@@ -41,7 +41,7 @@ def bca_bands(
     below = np.count_nonzero(gap < -same[:, None], axis=1)
     at_most = np.count_nonzero(gap <= same[:, None], axis=1)
     shift = ndtri((below + at_most) / (2 * resamples))
-    # A mean without one value differs from the mean of all by (mean − value)/(n − 1).
+    # Leaving out one value changes the mean by (mean − value)/(n − 1).
     without = mean - values
     with np.errstate(divide="ignore", invalid="ignore"):
         skew = -(without**3).sum(0) / (without**2).sum(0) ** 1.5 / 6

@@ -35,7 +35,7 @@ def coerce(settings: object) -> None:
     - text: str; names of devices and dtypes may be torch's own objects.
     - Path: text or any path object.
     - tuples: any list, tuple, range or array of valid elements; a single number becomes a tuple of
-      one. A tuple of fixed length needs exactly that many, and never a single number.
+      one. A tuple of fixed length needs exactly that many elements; a single number is invalid.
 
     Fields of other types are left as they are.
 
@@ -103,7 +103,7 @@ def whole(name: str, value: Any) -> int:
     """Return a whole number as int.
 
     Raises:
-        UserError: if it is not one.
+        UserError: if the value is not a whole number.
     """
     plain = plain_scalar(value)
     if isinstance(plain, numbers.Integral) and not isinstance(plain, bool):

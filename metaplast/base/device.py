@@ -17,7 +17,7 @@ def parse_device(text: str) -> torch.device:
         device = torch.device(text)
     except RuntimeError:
         device = torch.device("meta")
-    # torch keeps 8 bits of a number: to it, cuda:256 is cuda:0.
+    # torch keeps only 8 bits of the number, so it would read cuda:256 as cuda:0.
     require(
         device.type in ("cpu", "cuda") and str(device) == text,
         f"--device must be cpu, cuda or cuda:NUMBER with a number below 128, got {text!r}.",
@@ -33,7 +33,7 @@ def require_device(device: torch.device) -> None:
     """Check that this machine has a device.
 
     Raises:
-        UserError: if it does not.
+        UserError: if the device is absent.
     """
     if device.type != "cuda":
         return
@@ -53,7 +53,7 @@ def find_device(text: str) -> torch.device:
     """Return the device named by `--device`, after checking that this machine has it.
 
     Raises:
-        UserError: if it is unknown or absent.
+        UserError: if the device is unknown or absent.
     """
     device = parse_device(text)
     require_device(device)

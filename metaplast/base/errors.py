@@ -8,7 +8,7 @@ from collections.abc import Iterable
 # Longer user texts are cut in messages.
 LONGEST = 80
 
-# The largest count a user may give: a larger one is a typing error, or work that never ends.
+# The largest count that a user may give: a larger one is a typo, or would never finish.
 MOST = 10**9
 
 
@@ -25,11 +25,11 @@ def unknown_name(
     """Return the error for a name that is not registered, suggesting the nearest one.
 
     Args:
-        kind: what was looked for, in the field's terms ("term", "feedback", …).
+        kind: what was looked for, in the terms of the field ("term", "feedback", …).
         name: what the user wrote.
         known: every name that is accepted.
-        unlisted: names that are also accepted, too many to list if none is near.
-        others: where those are listed, as the end of the sentence.
+        unlisted: names that are also accepted, but too many to list if none is near.
+        others: where the unlisted names can be found, as the end of the sentence.
     """
     known = sorted(known)
     spelled = {one.lower(): one for one in (*unlisted, *known)}
@@ -46,7 +46,7 @@ def shown(value: object) -> str:
 
 
 def sentence(error: Exception) -> str:
-    """Return an error as text; any error but a `UserError` with its type."""
+    """Return an error as text, with its type unless it is a `UserError`."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 

@@ -22,8 +22,8 @@ def end_with_parent(parent: int, gone: Callable[[], object]) -> None:
     """Have this process end at once when its parent ends, for whatever reason.
 
     Args:
-        parent: its process id.
-        gone: returns when the parent is gone; called in a thread.
+        parent: the parent's process id.
+        gone: returns when the parent has ended; called in a thread.
     """
 
     def watch() -> None:
@@ -33,7 +33,7 @@ def end_with_parent(parent: int, gone: Callable[[], object]) -> None:
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
     if sys.platform == "linux":
-        # Faster than the thread, and independent of what the interpreter is doing.
+        # This is faster than the thread, and works whatever the interpreter is doing.
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.name == "posix" and os.getppid() != parent:
@@ -50,7 +50,8 @@ def worker_ends_with_parent() -> None:
 def run_module(module: str, *arguments: str) -> None:
     """Run `python -m module` in a separate process; the module calls `module_ends_with_parent`.
 
-    It runs in its own session: Ctrl-C reaches only this process, which then ends it.
+    The new process has its own session, so Ctrl-C reaches only this process, which then ends the
+    new one.
     """
     with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],

@@ -25,7 +25,7 @@ from metaplast.base.strict_json import MAX_BYTES, parse_json
 
 # Name of the lock file; see `metaplast.base.locks`.
 LOCK = ".metaplast.lock"
-# Names of temporary files: a later command recognises those that a killed one left.
+# The pattern of temporary files' names, by which a later command recognises leftovers.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
@@ -43,7 +43,7 @@ class FileError(UserError, OSError):
     def of(
         cls, path: Path, error: OSError, verb: str = "write", mend: str | None = None
     ) -> FileError:
-        """Return the error for a file that cannot be written; other verbs suit folders."""
+        """Return the error for a file that cannot be written; for a folder, pass another verb."""
         what, mend = f"cannot {verb} {path}: {error.strerror or error}", mend or remedy(error)
         made = cls(f"{what}; {mend}.")
         made.what, made.mend = what, mend
@@ -64,13 +64,13 @@ def remedy(error: OSError) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a temporary file and rename it, so that readers never see half a file.
+    """Write a temporary file and rename it, so that readers never see an incomplete file.
 
     A symbolic link is followed. Anything but a regular file (a device, a named pipe, standard
     output) is written to and never replaced.
 
     Raises:
-        FileError: if it cannot be written.
+        FileError: if the file cannot be written.
     """
     # Serialise in memory first: if this fails, no partial file is left.
     contents = io.BytesIO()
@@ -224,7 +224,7 @@ def new_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> P
 
     Args:
         out: the user's folder, if any.
-        kind: the kind of the runs, in the name of a folder that is made here.
+        kind: the kind of run, used in the name of the folder if `out` is None.
         resumable: whether the command has `--resume`; see `claim_folder`.
 
     Raises:
@@ -247,14 +247,14 @@ def new_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> P
 
 
 def claim_folder(path: Path, *, resumable: bool = True) -> None:
-    """Make `path` an empty run folder; lock and temporary files of a killed command do not count.
+    """Make `path` an empty run folder; leftover lock and temporary files do not count as contents.
 
     Args:
         path: the folder.
         resumable: whether the command has `--resume`, which the error then suggests.
 
     Raises:
-        UserError: if it is not empty, or cannot be written.
+        UserError: if the folder is not empty, or cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,9 @@ MOST_KEPT = 2**28
 def keep_freed_memory() -> bool:
     """Let the C library keep up to 256 MB of freed memory; return whether it does.
 
-    Otherwise it returns blocks of a few megabytes to the system at once, and the system fills each
-    new block with zeros, which can take as long as the arithmetic. Only glibc has this setting;
-    elsewhere this does nothing.
+    Otherwise the library returns blocks of a few megabytes to the system at once, and the system
+    fills each new block with zeros, which can take as long as the arithmetic. Only glibc has this
+    setting; with other libraries, this does nothing.
     """
     try:
         tell = ctypes.CDLL(None).mallopt

@@ -1,4 +1,7 @@
-"""Locks: two processes never write to one run, or compile the same. A killed one frees its lock."""
+"""Locks, so that two processes never write to the same run, or compile the same code at once.
+
+A process that is killed frees its locks.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def locked(folder: Path, *, patience: float = 0.0, make: bool = False) -> Iterat
         make: whether to make the folder if it does not exist.
 
     Raises:
-        UserError: if another process or thread holds it, or it cannot be written.
+        UserError: if another process or thread holds the folder, or it cannot be written.
     """
     key, me = os.path.realpath(folder), threading.get_ident()
     with _changing:
@@ -82,8 +85,8 @@ def require_free(folder: Path) -> None:
 def one_at_a_time(path: Path, waits: Callable[[], object]) -> Iterator[None]:
     """Hold a file; wait if another process or thread holds it.
 
-    The file is made if needed, and stays. Where it cannot be written, on file systems without locks
-    and on Windows, nothing is held.
+    The file is created if needed, and is not removed. If it cannot be written, on file systems
+    without locks, and on Windows, nothing is held.
 
     Args:
         path: the file.

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 
 class NoticeWarning(UserWarning):
-    """Something was left out of a computation; given once for each kind."""
+    """Something was left out of a computation. Each kind of event leads to one warning."""
 
 
 class Notices:
@@ -58,8 +58,8 @@ def notice(what: str, count: int, first: Callable[[], str]) -> None:
 
     Args:
         what: the kind, in words that follow a number, such as "inputs did not settle".
-        count: how many.
-        first: returns a description of the first one; called only if that is printed.
+        count: the number of events.
+        first: returns a description of the first event; called only if it is printed.
     """
     notices = _OPEN.get()
     if notices is not None:

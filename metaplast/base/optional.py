@@ -9,13 +9,13 @@ from metaplast.base.errors import UserError
 
 
 def optional(package: str, extra: str, needs: str, otherwise: str = "") -> ModuleType:
-    """Return a package of an extra.
+    """Return an optional package.
 
     Args:
         package: its name.
-        extra: what installs it, as for pip: "metaplast[ray]".
-        needs: what needs it, with the verb: "HDF5 files need".
-        otherwise: what works without it: "use .npz files"; empty if nothing does.
+        extra: what to install, as written for pip: "metaplast[ray]".
+        needs: what needs the package, with the verb: "HDF5 files need".
+        otherwise: what works without the package: "use .npz files"; empty if nothing does.
 
     Raises:
         UserError: if the package is not installed.

@@ -24,7 +24,7 @@ def entry(data: Any, key: str, kind: type[Kind] | tuple[type[Kind], ...], where:
     """Return `data[key]`, checked to be of a type.
 
     Raises:
-        DataError: if `data` is not a mapping, does not have the key, or has another type there.
+        DataError: if `data` is not a mapping or lacks the key, or its value has another type.
     """
     check(isinstance(data, Mapping), f"{where} must be an object with {key!r}")
     check(key in data, f"{where} has no {key!r}")
@@ -38,7 +38,7 @@ def number(value: Any, where: str) -> float:
     """Return a finite number.
 
     Raises:
-        DataError: if the value is not one.
+        DataError: if the value is not a finite number.
     """
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     check(plain, f"{where} must be a number, got {str(value)[:40]!r}")

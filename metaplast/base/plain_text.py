@@ -1,4 +1,4 @@
-"""ASCII versions of formulas and tables for outputs that cannot show Unicode.
+"""ASCII versions of formulas and tables, for output that cannot show Unicode.
 
 A terminal, pipe or file may have an encoding such as cp1252, latin-1 or ascii. After
 `make_streams_safe`, standard output and standard error write ASCII for characters that they cannot

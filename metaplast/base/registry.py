@@ -96,7 +96,7 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
         return list(_instances(point.load(), kind))
     except (Exception, SystemExit) as error:
         if _is_being_imported(point.module):
-            return []  # It may have failed because an object does not exist yet.
+            return []  # The import may have failed because an object does not exist yet.
         warnings.warn(
             f"the installed package {package or point.value} could not be loaded and is ignored "
             f"({point.value}: {type(error).__name__}: {error}); fix or uninstall it.",
@@ -108,7 +108,7 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
 def _is_being_imported(name: str) -> bool:
     """Return whether a module, or one above or below it, is still being imported.
 
-    Call it after importing the module, which waits for other threads that import it.
+    Call this after importing the module: the import waits for other threads that are importing it.
     """
     return any(
         getattr(getattr(module, "__spec__", None), "_initializing", False)
@@ -124,7 +124,7 @@ def _refuse_hidden(package: str) -> None:
     `episodes.py` would be imported instead of our package.
 
     Raises:
-        UserError: if one does; the message names the file.
+        UserError: if a module does; the message names the file.
     """
     ours = Path(__file__).parents[2] / package
     loaded = sys.modules.get(package)

@@ -16,10 +16,10 @@ from metaplast.base.bands import Band, Limits, mean_band
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """The scale of a score, of which larger values are better.
+    """The scale of a score; larger scores are better.
 
     Attributes:
-        name: such as "accuracy" or "−MSE".
+        name: the name of the score, such as "accuracy" or "−MSE".
         percent: whether the score is a share, shown as a percentage.
         worst: the lowest possible score; may be −∞.
         best: the highest possible score; may be ∞.

@@ -25,8 +25,8 @@ def parse_json(raw: bytes, name: str, what: str) -> Any:
         what: the expected contents, for messages.
 
     Raises:
-        UserError: if it is not JSON, has a name twice or a number that is not finite, or is nested
-            too deep.
+        UserError: if the text is not JSON, has a name twice or a number that is not finite, or is
+            nested too deep.
     """
     try:
         text = raw.decode(json.detect_encoding(raw))

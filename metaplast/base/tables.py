@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-# Text that is broken into lines gets lines of this length, or as long as the longest text.
+# Columns of wrapped text are at least this wide, or as wide as their longest text.
 SHORTEST = 24
 
 
 def new_table(title: str, caption: str | None = None, **options: Any) -> Table:
-    """Return a table with a line below its heads, title and caption on the left.
+    """Return a table with a line below its header, and title and caption on the left.
 
     Args:
         title: above the table.
@@ -33,17 +33,17 @@ def new_table(title: str, caption: str | None = None, **options: Any) -> Table:
 
 
 def add_whole_column(table: Table, head: str, *, right: bool) -> None:
-    """Add a column whose cells are never broken, with text on the left or on the right."""
+    """Add a column whose cells are never wrapped, with text on the left or on the right."""
     table.add_column(head, justify="right" if right else "left", overflow="fold", no_wrap=True)
 
 
 def add_broken_column(table: Table, head: str, texts: Iterable[str]) -> None:
-    """Add a column whose texts, such as formulas, may be broken into lines, but not into letters.
+    """Add a column whose texts, such as formulas, may be wrapped, but not into single letters.
 
     Args:
         table: the table.
-        head: its head.
-        texts: what it will hold.
+        head: the header of the column.
+        texts: the texts that the column will hold.
     """
     longest = max(map(len, texts), default=0)
     table.add_column(head, overflow="fold", min_width=min(SHORTEST, longest))

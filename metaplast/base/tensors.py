@@ -17,7 +17,8 @@ def require_count(value: object, what: str, least: int = 1) -> int:
     """Return a count as a Python int.
 
     Raises:
-        UserError: if it is not a whole number of at least `least`; bools and floats are invalid.
+        UserError: if the value is not a whole number of at least `least`; bools and floats are
+            invalid.
     """
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     require(
@@ -57,7 +58,8 @@ def type_name(value: object) -> str:
 def copied(value: Any) -> Any:
     """Return a copy of nested dictionaries, lists and tuples with copies of all their tensors.
 
-    It takes a tenth of the time of `copy.deepcopy`, and suits what a checkpoint holds.
+    This takes a tenth of the time of `copy.deepcopy`, and handles everything that a checkpoint
+    holds.
     """
     if isinstance(value, Tensor):
         return value.detach().clone()

@@ -1,4 +1,4 @@
-"""Torch's global settings while metaplast computes: ours, whatever the user has set.
+"""Torch's global settings while metaplast computes, whatever the user has set.
 
 Results must not depend on settings made elsewhere in a notebook. Every new tensor gets an explicit
 dtype and device. The settings that cannot be passed explicitly are set here during a computation
@@ -46,7 +46,7 @@ def own_settings(*, grad: bool | None = None) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.is_anomaly_enabled():
-            # Anomaly mode would raise at a non-finite gradient, which our own guard reports.
+            # Anomaly mode would raise an error at a non-finite gradient, which we report ourselves.
             stack.enter_context(torch.autograd.set_detect_anomaly(False))
         if torch.get_default_device() != _CPU:
             stack.enter_context(_CPU)
@@ -81,7 +81,7 @@ def exact_run(run: Run) -> Run:
 
 
 def is_ordinary(tensor: Tensor) -> bool:
-    """Return whether autograd sees a tensor as plain numbers."""
+    """Return whether a tensor is plain numbers to autograd, without history or inference mode."""
     return not (tensor.requires_grad or tensor.is_inference())
 
 

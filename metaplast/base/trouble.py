@@ -34,7 +34,7 @@ _THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
 
 @dataclass(frozen=True)
 class Trouble:
-    """What the machine ran out of, and what helps; each is half of a sentence."""
+    """What the machine ran out of, and what helps, each as half of a sentence."""
 
     what: str
     mend: str

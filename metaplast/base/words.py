@@ -14,7 +14,7 @@ _PLURAL = re.compile(r"s\b")
 def words(flag: str, text: str, noun: str = "entry") -> list[str]:
     """Return the entries of a list such as `F0,F2` or `20, 10`.
 
-    Entries are separated by commas, spaces or both; a comma may follow the last one.
+    Entries are separated by commas, spaces or both; a comma may follow the last entry.
 
     Args:
         flag: the option, for messages.
@@ -41,7 +41,7 @@ def amount(number: int, many: str, one: str | None = None) -> str:
     Args:
         number: how many there are.
         many: the noun in the plural, and what follows it: "groups of trials".
-        one: the same in the singular; by default without the last s of its first word.
+        one: `many` in the singular; by default, without the last s of its first word.
     """
     if number == 1:
         return f"1 {re.sub(_PLURAL, '', many, count=1) if one is None else one}"
