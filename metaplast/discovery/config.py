@@ -52,7 +52,8 @@ DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
 # Tasks of training after a candidate enters, for pools whose rules grow.
 ENTRY = 160
-# Values of each candidate that a growing rule tries, in multiples of its largest coefficient.
+# The values that a growing rule tries for a candidate's coefficient, in multiples of the rule's
+# largest scaled coefficient.
 VALUES = (0.1, 0.3, 1.0)
 # Version 1 did not have these fields. Files leave them out at these values, so that runs of
 # version 1 keep their identity.
@@ -71,8 +72,8 @@ class DiscoveryConfig(
     """All settings that decide the outcome of a discovery.
 
     The defaults are the published setting, except for the data set, the held-out part and the
-    outer loop, which are ours. Each group of settings is a class of its own, which declares and
-    checks its fields.
+    outer loop, which are ours. Each group of settings has its own class, which declares and checks
+    its fields.
     """
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class DiscoveryConfig(
 
     @property
     def feedback_name(self) -> str:
-        """Where errors come from; by default, the terms' usual feedback if the system has it."""
+        """The source of errors; by default, the terms' usual feedback if the system has it."""
         choice, served = choose_terms(self.terms), self.served
         if not self.feedback and choice.choose_feedback(None) not in served:
             fitting = [name for name in served if not choice.feedback or name in choice.feedback]
@@ -131,7 +132,7 @@ class DiscoveryConfig(
 
     @property
     def config(self) -> DiscoveryConfig:
-        """These settings without the options that a command adds."""
+        """These settings, without the options that a command adds."""
         return part(DiscoveryConfig, self)
 
     @property
@@ -173,7 +174,7 @@ class DiscoveryConfig(
     def growth(self) -> GrowthSettings | None:
         """When candidates enter the rule; None if all terms are trained from the start."""
         choice = self.choice
-        # The published penalty has no exact zeros, so a rule that grew would never shrink.
+        # The published penalty gives no exact zeros, so a rule that grew would never shrink.
         grows = choice.grows and self.penalty == "proximal" if self.entry is None else self.entry
         # A rule grows from the terms that do not start at zero.
         starts = any(term.initial != 0 for term in choice.terms)
@@ -192,7 +193,7 @@ class DiscoveryConfig(
 
     @property
     def refit_outer(self) -> OuterSettings:
-        """Settings of the refits during selection."""
+        """The settings of the refits during selection."""
         return replace(self.outer, episodes=max(1, self.refit), meta_batch=self.refit_batch, l1=0.0)
 
     @property
@@ -217,7 +218,7 @@ class DiscoveryConfig(
         Args:
             inputs: length of an input's last axis.
             outputs: number of output neurons.
-            feedback: where errors come from; None for this run's own.
+            feedback: the source of errors; None for this run's own.
             timing: the timing of sequences; None if inputs are vectors, or the data are not known
                 yet.
         """
@@ -267,7 +268,7 @@ class DiscoveryConfig(
 
 
 def all_constrained(config: DiscoveryConfig) -> str:
-    """Return the end of a caption that says under which constraint all rules learn, if any."""
+    """Return the end of a caption, which names the constraint on all rules, if any."""
     return "" if config.weights == NONE else f"; every rule learns with --weights {config.weights}"
 
 

@@ -38,8 +38,8 @@ class OwnData:
         queries: query images in an episode.
         train: digest of the meta-training side.
         test: digest of the held-out side.
-        is_asked: whether a source made the split for a request; its tasks then have the configured
-            sizes. False for a sampler of the user's own class.
+        is_asked: whether a source made the split for a request, so that its tasks have the
+            configured sizes. False if the sampler is of the user's own class.
     """
 
     name: str
@@ -132,8 +132,8 @@ class Own:
     Attributes:
         data: record of the split; None if the configuration names the data.
         terms: candidate terms, in addition to the configured ones.
-        files: digest of what was read from the files that the configuration names; "" if there are
-            none.
+        files: digest of what was read from the files that the configuration names; "" if it names
+            no files.
     """
 
     data: OwnData | None = None
@@ -157,7 +157,7 @@ class Own:
 
     @classmethod
     def from_json(cls, data: Any) -> Own:
-        """Read what `to_json` wrote. A term with a torch function can then only be printed.
+        """Read what `to_json` wrote. A term that is a torch function can then only be printed.
 
         Raises:
             DataError: if the format is wrong.
@@ -171,10 +171,10 @@ class Own:
         return cls(own, terms, files, written)
 
     def candidates(self, given: Sequence[Term], folder: str) -> tuple[Term, ...]:
-        """Return a resumed run's own terms: as passed again or, if not passed, as recorded.
+        """Return a resumed run's own terms, each as passed again or, if not passed, as recorded.
 
         Raises:
-            UserError: if a passed term is not one of the run's, or a torch function is missing.
+            UserError: if a passed term does not belong to the run, or a torch function is missing.
         """
         names = {term.name for term in self.terms}
         strange = [term.name for term in given if term.name not in names]
@@ -208,7 +208,7 @@ class Own:
         """Check that data are passed if, and only if, they were passed when the run started.
 
         Raises:
-            UserError: if they are missing, or passed although the run does not use them.
+            UserError: if the data are missing, or passed although the run does not use them.
         """
         if self.data is None:
             require(
@@ -227,7 +227,7 @@ class Own:
         """Check that the data passed again are the run's data.
 
         Raises:
-            UserError: if they differ; the message says how.
+            UserError: if the data differ; the message says how.
         """
         found = [] if self.data is None or other is None else self.data.differences(other)
         require(
