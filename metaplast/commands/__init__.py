@@ -89,7 +89,7 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 
 
 def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the interrupt that caused an error, if any: an import may wrap it."""
+    """Return the interrupt that caused an error, if any: an import may wrap it in another error."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
@@ -106,7 +106,7 @@ def main() -> int:
 
 
 def find(arguments: Sequence[str]) -> Callable[[], int]:
-    """Return the function that `metaplast` runs for these arguments; its modules are loaded."""
+    """Return the function that `metaplast` runs for these arguments, and load its modules."""
     names = command_names()
     if arguments and arguments[0] in names:
         module = importlib.import_module(f"{__name__}.{arguments[0]}")

@@ -157,7 +157,7 @@ def _reset_peak() -> None:
 
 
 def _device_of(case: Case) -> str:
-    """Return where a row was computed; JAX uses a GPU if it finds one and is allowed to."""
+    """Return the device that computed a row; JAX uses a GPU if it finds one and may use it."""
     if case.engine.startswith("jax"):
         import jax  # type: ignore[import-not-found,unused-ignore]
 
@@ -198,7 +198,8 @@ def measure(case: Case) -> dict[str, Any]:
     problem = make_problem(case)
     meter = _Meter(torch.device(case.device) if case.on_cuda else None)
     before = time.perf_counter()
-    # Compile the fused engine on a small problem, because it keeps a call's memory for the next.
+    # Compile the fused engine on a small problem, because it keeps the memory of a call for the
+    # next one.
     small = replace(case, steps=5, episodes=1, dataset=None) if case.engine == "fused" else None
     run, planned = make_run(case, make_problem(small) if small else problem)
     run()

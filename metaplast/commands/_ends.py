@@ -1,4 +1,4 @@
-"""The message of a command that ends early: what is kept, and how to continue."""
+"""The message of a command that ends early, which says what is kept and how to continue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def continued_by(console: Console, again: str, kept: str = "") -> Iterator[None]
     Args:
         console: where to print.
         again: the command that continues the work.
-        kept: text to print after an interrupt, instead of `again`.
+        kept: the text to print after an interrupt, instead of how to continue.
 
     Raises:
         UserError: if the machine ran out of memory, disk space or threads.

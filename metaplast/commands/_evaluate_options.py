@@ -41,7 +41,7 @@ class _Images(ObjectiveSettings, DataFolder):
         """Check the numbers and the source.
 
         Raises:
-            UserError: if one is out of range, or the source is unknown.
+            UserError: if a number is out of range, or the source is unknown.
         """
         super().__post_init__()
         require_within("--samples", 1 if self.samples is None else self.samples, 1)
@@ -79,7 +79,7 @@ class _Rules(Settings):
         """Check the number of networks.
 
         Raises:
-            UserError: if it is below 1.
+            UserError: if the number is below 1.
         """
         super().__post_init__()
         require_within("--seeds", self.seeds, 1)
@@ -118,7 +118,7 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
 
     @property
     def kind(self) -> SystemKind:
-        """The kind of system that the networks are."""
+        """The kind of system of the networks."""
         return get_system(self.system)[0]
 
     @property
@@ -136,7 +136,7 @@ class EvaluateOptions(JsonOption, RunSettings, _Rules, _Networks, _Images):
                 yet.
 
         Raises:
-            UserError: if a setting is invalid for the system, or it learns mini-batches.
+            UserError: if a setting is invalid for the system, or the system learns mini-batches.
         """
         kind, argument = get_system(self.system)
         stack = kind.name == DEFAULT

@@ -30,7 +30,7 @@ def own_folder(out: Path | None, kind: str = "", *, resumable: bool = True) -> I
     made = [folder, *made] if out is None else made
     try:
         with locked(folder):
-            # Another command may have used it after we found it empty.
+            # Another command may have used the folder after we found it empty.
             claim_folder(folder, resumable=resumable)
             yield folder
     except BaseException:
@@ -56,7 +56,7 @@ def held(folder: Path) -> AbstractContextManager[Path]:
 
 
 def _missing(path: Path) -> list[Path]:
-    """Return those of a path and its parents that do not exist, deepest first."""
+    """Return a path and its parents, as far as they do not exist, deepest first."""
     with contextlib.suppress(OSError):
         return [each for each in (path, *path.parents) if not each.exists()]
     return []

@@ -22,7 +22,7 @@ from metaplast.rules.rule import Rule
 from metaplast.watch.console import make_console
 from metaplast.watch.progress import Work
 
-# More runs are probably a typing error: each has its own folder and takes seconds at least.
+# More runs are probably a typo: each has its own folder and takes at least seconds.
 MOST_RUNS = 10_000
 MOST_PROCESSES = 1000
 # The option that a sweep saves with its jobs.
@@ -47,14 +47,14 @@ class GridOptions(JsonOption):
         """Check the number of processes.
 
         Raises:
-            UserError: if it is out of range.
+            UserError: if the number is out of range.
         """
         super().__post_init__()
         require_within("--processes", self.processes, 0, MOST_PROCESSES)
 
     @property
     def queue(self) -> Queue:
-        """Where the runs are computed."""
+        """The queue that computes the runs."""
         return Queue(self.processes, self.ray)
 
 
@@ -64,7 +64,7 @@ def check_jobs(configs: Mapping[str, DiscoveryConfig], queue: Queue) -> None:
     This loads the data once, so that the workers do not all download them.
 
     Raises:
-        UserError: if one of them is missing, or the memory does not suffice.
+        UserError: if one of these is missing, or there is not enough memory.
     """
     queue.check()
     # Runs of one command differ only in penalty, seed and planted rule.
@@ -84,9 +84,9 @@ def run_grid(
     """Run the remaining jobs of a command, and show those that did not fail.
 
     Args:
-        command: its name, for the message that says how to continue.
-        jobs: all of them.
-        queue: where they run.
+        command: the name of the command, for the message that says how to continue.
+        jobs: all jobs of the command.
+        queue: computes the jobs.
         show: prints the results and writes the tables.
         data: whether to print the results as JSON too, and everything else on standard error.
 

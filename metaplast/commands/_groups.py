@@ -37,7 +37,7 @@ class Option:
     Attributes:
         path: names of the fields that lead to its value; several in a nested dataclass.
         kind: type of the value, as tyro reads it.
-        default: the value if the option is not given; `MISSING` if it must be.
+        default: the value if the option is not given; `MISSING` if it must be given.
         group: heading in the help; "" for none.
         text: help, without the default.
     """
@@ -55,12 +55,12 @@ class Option:
 
     @property
     def is_positional(self) -> bool:
-        """Whether it is written without its name."""
+        """Whether the value is written without the option's name."""
         return any(marker is _POSITIONAL for marker in get_args(self.kind))
 
     @property
     def flags(self) -> list[str]:
-        """How it is written on the command line."""
+        """The names of the option on the command line."""
         given = (getattr(marker, "name", None) for marker in get_args(self.kind)[1:])
         flag = next(filter(None, given), None) or self.name.replace("_", "-")
         return [f"--{flag}"] + ([f"--no-{flag}"] if self.kind is bool else [])
@@ -89,7 +89,7 @@ def options_of(kind: type[Any], default: Any = None) -> list[Option]:
 
     Args:
         kind: the dataclass.
-        default: an instance whose values are the defaults; None for those of the dataclass.
+        default: an instance whose values are the defaults; None for the dataclass's own.
     """
     found = _in_class_order(kind, default)
     own = dict.fromkeys(option.group for option in found if option.group not in ORDER)
@@ -166,7 +166,7 @@ def form_of(options: Sequence[Option]) -> type[Any]:
         box: Any = make_dataclass(group, [option.declaration for option in members])
         ready = all(option.default is not MISSING for option in members)
         more: Any = {"default_factory": box} if ready else {}
-        # Without a help text, even an empty one, tyro would search the source for one every time.
+        # Without any help text (an empty one suffices), tyro would search the source every time.
         flat = Annotated[box, tyro.conf.OmitArgPrefixes, tyro.conf.arg(help="")]
         top.append((group, flat, field(kw_only=True, **more)))
     return make_dataclass("Form", top)

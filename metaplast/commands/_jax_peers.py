@@ -1,4 +1,4 @@
-"""Peers in JAX that the engines are timed against, written to be as fast as we could make them.
+"""Peers in JAX against which the engines are timed, as fast as we could make them.
 
 The update of a matrix is one low-rank product: monomials with the same row vector share one column
 vector. Segments of about √steps online steps are recomputed in the backward pass. The whole
@@ -32,10 +32,10 @@ def jax_scan(problem: Problem, *, vectorised: bool) -> tuple[Run, float]:
 
     Args:
         problem: what to unroll.
-        vectorised: all episodes at once by `vmap`, or only the first.
+        vectorised: whether to compute all episodes at once by `vmap`, or only the first.
 
     Returns:
-        The compiled function to be timed, and the working memory in MB that the compiler plans.
+        The compiled function to time, and the working memory in MB that the compiler plans.
 
     Raises:
         UserError: if the peers do not support the learner.

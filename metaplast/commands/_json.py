@@ -13,7 +13,7 @@ from metaplast.base.settings import Settings
 
 @dataclass(frozen=True)
 class JsonOption(Settings):
-    """The option for results that a program reads."""
+    """The option for machine-readable results."""
 
     GROUP: ClassVar[str] = "run"
 

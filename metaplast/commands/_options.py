@@ -49,7 +49,7 @@ def parse(
 def parse_early(
     kind: type[Options], arguments: Sequence[str], prog: str, default: Options | None = None
 ) -> Options:
-    """Return the options of `kind` that decide the defaults of others, before those are read.
+    """Return the options of `kind`, which decide the defaults of others, before these are read.
 
     Requests for help and shell completion are ignored here, because they must show all options.
 
@@ -60,7 +60,7 @@ def parse_early(
         default: an instance whose values are the defaults; None for those of the dataclass.
 
     Raises:
-        UserError: if one has no value or an invalid one.
+        UserError: if an option has no value or an invalid one.
     """
     completes = bool(arguments) and arguments[0].startswith("--tyro-")
     wanted = [] if completes else [a for a in arguments if a not in (*HELP, HELP_ALL)]
@@ -112,7 +112,7 @@ def parse_known(
 def _described(
     listed: Sequence[Option], shown: Sequence[Option], options: Mapping[str, Any]
 ) -> str:
-    """Return the description; the short help has only its first paragraph, and names --help-all."""
+    """Return the description; short help shows only its first paragraph, and names --help-all."""
     text: str = options["description"]
     left = len(listed) - len(shown)
     if not left:
@@ -177,7 +177,7 @@ def _sentence(told: str, prog: str) -> str:
     for line in lines:
         inside = line[1:-1].strip()
         if line[:1] not in ("│", "|"):
-            continue  # The frame, or output before it.
+            continue  # This line is part of the frame, or of output before it.
         if not inside.strip("─-"):
             break  # A horizontal line: help follows it.
         rows.append(inside)

@@ -1,4 +1,4 @@
-"""The plain loop that the engines are timed against, as scripts usually write it.
+"""The plain loop against which the engines are timed, as scripts usually write it.
 
 It evaluates each monomial of a formula as a full matrix, and autograd differentiates the whole
 loop. The peers in JAX are in `_jax_peers.py`.
@@ -30,7 +30,7 @@ def require_served(learner: Learner) -> None:
     """Check that the peers support a learner.
 
     Raises:
-        UserError: if they do not.
+        UserError: if they do not support it.
     """
     served = all(
         isinstance(term.formula, Formula)
@@ -75,7 +75,7 @@ def ends(
 
 
 def jumps(monomial: Any, strength: Any, read: Callable[[Vector], Any]) -> Any:
-    """Return the factor of a decay: one for each occurrence, or a single one without gates."""
+    """Return the factors of a decay: one for each occurrence, or a single factor without gates."""
     for gate in monomial.gates:
         strength = strength * (read(gate.left) * read(gate.right)).sum(-1)
     return strength

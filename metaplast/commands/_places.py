@@ -22,7 +22,7 @@ def require_writable(flag: str, path: Path | None) -> None:
     )
     target = path.resolve()
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-        return  # A device or a pipe: no temporary file is written beside it.
+        return  # The path is a device or a pipe, which gets no temporary file beside it.
     require(
         target.parent.is_dir(),
         f"cannot write {shown(str(path))}, because there is no folder {shown(str(path.parent))}; "

@@ -1,4 +1,4 @@
-"""How words become values: tyro's registry of types, with our own parsers of numbers and paths."""
+"""Convert words of the command line to values: tyro's types, with our own numbers and paths."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _one(kind: type[Any], *, optional: bool) -> Any:
     read: Callable[[str], Any] = _READERS[kind]
 
     def from_texts(texts: list[str]) -> Any:
-        # A file or a name may be "none", a number may not.
+        # A file or a name may be called "none"; a number may not.
         empty = ("None", NONE) if kind in (int, float) else ("None",)
         return None if optional and texts[0] in empty else read(texts[0])
 

@@ -1,4 +1,4 @@
-"""The benchmark of rules from recordings: ours and a peer in JAX, on the same trajectories."""
+"""The benchmark of rules from recordings: metaplast and a peer in JAX, on the same trajectories."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class RecordingCase:
 
     Attributes:
         inputs, neurons: the number of inputs and of neurons of the layer.
-        trials: trajectories.
-        steps: the steps of each.
+        trials: the number of trajectories.
+        steps: the number of steps of each trajectory.
         repeats: timed calls; the median is reported.
         epochs: the number of epochs of the peer's fit.
     """
@@ -146,7 +146,7 @@ def _jax_fit(data: Trajectories, epochs: int) -> list[dict[str, Any]]:
     for epoch, theta in enumerate(adam(data, epochs), start=1):
         if epoch in wanted:
             seconds = time.perf_counter() - start
-            # Exponents are those of x, y and W in both.
+            # Both index the coefficients by the exponents of x, y and W.
             found = {names[place]: float(value) for place, value in np.ndenumerate(theta)}
             who = f"JAX, {epoch} epoch{'s' if epoch > 1 else ''}"
             rows.append(_row("fit", who, seconds=seconds, **_errors(found)))

@@ -1,4 +1,4 @@
-"""Drop output that cannot be written, so that it never ends a run."""
+"""Drop output that cannot be written, so that this never ends a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Output:
 
     @property
     def loss(self) -> OSError | None:
-        """The error that lost output, or None; a reader that has gone does not count."""
+        """The error that lost output, or None; a reader that has ended does not count."""
         error = self.error
         return None if error is None or error.errno in _LEFT else error
 
@@ -69,7 +69,7 @@ class Output:
 
 @contextmanager
 def dropping_output() -> Iterator[tuple[Output, Output]]:
-    """Let standard output and error drop what cannot be written, inside the `with` block."""
+    """Let standard output and error drop what cannot be written, while in the `with` block."""
     before = sys.stdout, sys.stderr
     streams = Output(sys.stdout), Output(sys.stderr)
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)

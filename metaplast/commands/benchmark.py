@@ -86,7 +86,7 @@ class BenchmarkOptions:
     """Folder with data sets."""
 
     def __post_init__(self) -> None:
-        """Check everything but the data now, because a later error would come after minutes.
+        """Check everything except the data now, so that an error does not come minutes later.
 
         Raises:
             UserError: if a number is out of range, an engine is unknown, or the file cannot be
@@ -140,7 +140,7 @@ class BenchmarkOptions:
             )
 
     def _check_device(self) -> None:
-        """Check that the device is there, and that a row uses it."""
+        """Check that the device exists, and that a row uses it."""
         device = find_device(self.device)
         require(
             device.type == "cpu" or self.system != RECORDINGS,

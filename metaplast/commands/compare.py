@@ -59,7 +59,7 @@ class CompareOptions(JsonOption):
         """Check the numbers.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if a number is out of range.
         """
         super().__post_init__()
         if self.test_episodes is not None:
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     own, again = own_folder(options.out, "compare", resumable=False), "the same command"
     with own as folder, continued_by(console, again):
         found = _compare(console, entrants, tasks, notes, quiet=options.quiet)
-        # Shown before it is written, because writing may fail.
+        # Show the result before writing it, because writing may fail.
         if not options.json:
             _show(console, found)
         page = write_files(folder, found)
@@ -177,7 +177,7 @@ def _compare(
     *,
     quiet: bool,
 ) -> SideBySide:
-    """Test every rule on the tasks, after checking that all fit."""
+    """Test every rule on the tasks, after checking that all rules fit."""
     learners = [tasks.learner(each.rule, each.name) for each in entrants]
     found = []
     with Work(console, len(entrants) * tasks.episodes, quiet=quiet) as work:

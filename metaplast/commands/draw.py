@@ -80,7 +80,7 @@ class DrawOptions(JsonOption):
         """Check the seed and the sizes of the search.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if a value is out of range.
         """
         super().__post_init__()
         require_seed("--seed", self.seed)
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str]) -> None:
         if options.learn:
             simulation = options.simulation(_better(start, options, folder / "search", console))
         run = _watched(simulation, folder, console)
-        # Shown before it is written, because writing may fail.
+        # Show the result before writing it, because writing may fail.
         if not options.json:
             console.out(_result_line(run))
         _write(run, simulation, options, folder)

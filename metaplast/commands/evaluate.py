@@ -200,7 +200,7 @@ def _require_data(options: EvaluateOptions, entrants: Sequence[Entrant]) -> None
     """Require --dataset if a rule was found on data that no command can open.
 
     Raises:
-        UserError: if it is missing.
+        UserError: if --dataset is missing.
     """
     for entrant in entrants:
         found_on = entrant.rule.provenance

@@ -140,7 +140,7 @@ def _write(export: Export, target: Path | None) -> None:
     if export.check is not None:
         print(f"{name}: {export.check}", file=sys.stderr)
     if target is None:
-        # Bytes, so that redirected output equals the file that --output would write.
+        # Write bytes, so that redirected output equals the file that --output would write.
         sys.stdout.flush()
         sys.stdout.buffer.write(export.text.encode())
         sys.stdout.buffer.flush()

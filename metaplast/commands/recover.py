@@ -36,7 +36,7 @@ TABLE = "recovery.csv"
 
 @dataclass(frozen=True)
 class _Planting(Settings):
-    """Which rules are planted."""
+    """The number and size of the planted rules."""
 
     GROUP: ClassVar[str] = "recover"
 
@@ -49,7 +49,7 @@ class _Planting(Settings):
         """Check the numbers.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if a number is out of range.
         """
         super().__post_init__()
         require_within("--rules", self.rules, 1, MOST_RUNS)
@@ -107,9 +107,9 @@ class RecoverOptions(ConfigFile, _Planting, GridOptions, DiscoveryConfig):
 def supports(terms: Sequence[Term], rules: int, most: int, seed: int) -> list[tuple[str, ...]]:
     """Return the terms of random rules of 1 to `most` terms, with equally many rules of each size.
 
-    Terms are dealt from shuffled decks of the whole pool, so every term is used before any is used
-    again. A rule that would get a term twice leaves it for the next rule. Small rules come first,
-    so that rules of one term differ.
+    Terms are dealt from shuffled decks of the whole pool, so every term is used before any term is
+    used again. If a rule would get a term twice, that term is left for the next rule. Small rules
+    come first, so that rules of one term differ.
     """
     draw = generator(seed, "supports")
     deck: list[int] = []
@@ -190,13 +190,13 @@ def _show(jobs: Jobs, console: Console, done: Done) -> None:
         f"support exact: {exact} of {len(jobs.configs)}; with coefficients within 5 %: {whole}; "
         f"{len(planted)} different terms planted",
     )
-    # Written last, so that the table is shown even if writing fails.
+    # Write the file last, so that the table is shown even if writing fails.
     write_text(jobs.folder / TABLE, table_csv(done))
     console.out(f"Results in {jobs.folder}")
 
 
 def is_exact(summary: dict[str, Any]) -> bool:
-    """Return whether the terms of a run's summary are the planted ones."""
+    """Return whether the terms in a run's summary are exactly the planted terms."""
     return not (summary["recovery"]["missing"] or summary["recovery"]["extra"])
 
 

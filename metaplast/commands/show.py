@@ -1,4 +1,4 @@
-"""Show a rule in the terminal: its equation, its terms, its scores, and where it comes from."""
+"""Show a rule in the terminal: its equation, terms, scores and origin."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _open(text: str) -> FinishedRun | Rule | KnownRule:
-    """Return what the user named."""
+    """Return the run or rule that the user named."""
     require(bool(text.strip()), "show needs a run or a rule; write metaplast show RUN.")
     path = Path(text)
     known = find_known_rule(text)

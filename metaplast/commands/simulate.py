@@ -82,7 +82,7 @@ def _require_used(options: SimulateOptions) -> None:
 
     Raises:
         UserError: if an option of a layer is given for --task odours, whose design is fixed, or
-            noise is given for counts or choices, which are random by themselves.
+            noise is given for counts or choices, which are already random.
     """
     usual = SimulateOptions()
     own = ("activation", "eta", *(each.name for each in fields(Design)))

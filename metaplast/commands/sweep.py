@@ -48,7 +48,7 @@ RUNS, TERMS, FIGURE = "runs.csv", "terms.csv", "sweep.png"
 class _EachRun(DiscoveryConfig):
     """The options shared by all runs of the grid."""
 
-    # These are options of the grid, not of a run.
+    # These are options of the grid, not of a single run.
     l1: Annotated[float | None, tyro.conf.Suppress] = None
     seed: Annotated[int, tyro.conf.Suppress] = 0
 
@@ -70,7 +70,8 @@ class _Grid(Settings):
         """Check the grid.
 
         Raises:
-            UserError: if it is empty or too large, or a penalty occurs twice or is out of range.
+            UserError: if the grid is empty or too large, or a penalty occurs twice or is out of
+                range.
         """
         super().__post_init__()
         require(
@@ -163,7 +164,7 @@ def _show(jobs: Jobs, console: Console, done: Done) -> None:
 
 def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     """Print and write the tables, the figure and the recommended rule."""
-    # Imported here, not above: matplotlib is heavy.
+    # Imported here, because matplotlib is slow to load.
     from metaplast.report.sweep_figure import draw
 
     found = candidates(runs)
@@ -178,11 +179,11 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
         console.print("[bold]Recommended[/bold]")
         console.out(rule)
         console.out(reason(found, pick))
-    # Written last, so that the results are shown even if writing fails.
+    # Write the files last, so that the results are shown even if writing fails.
     if rule is not None:
         rule.save(folder / RULE)
     else:
-        # Of an earlier part of the sweep, which had recommended one.
+        # An earlier part of the sweep may have recommended a rule.
         (folder / RULE).unlink(missing_ok=True)
     write_text(folder / RUNS, runs_csv(runs))
     write_text(folder / TERMS, terms_csv(runs))
@@ -206,7 +207,7 @@ def frequency_table(runs: Sequence[Run]) -> Table:
 
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:
     """Return a table of complexity and loss, one row for each set of terms."""
-    # Narrow enough to leave room for the terms in 80 columns.
+    # Keep these columns narrow, to leave room for the terms in 80 columns.
     table = new_table("Rules by complexity", padding=(0, 1, 0, 0))
     heads = ("com-\nplexity", "loss", f"above the least,\n{BAND}", "held out", "runs")
     for column in heads:

@@ -131,7 +131,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows:
 def _spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Return increasing positions at least `gap` apart, near the values.
 
-    They are within the limits if they fit. Values that are too close form a block around their mean; blocks that touch are joined.
+    They are within the limits if they fit. Values that are too close form a block around their
+    mean; blocks that touch are joined.
     """
     blocks: list[list[float]] = []
     for value in values:
