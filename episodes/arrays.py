@@ -29,7 +29,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
             frame, SciPy matrix, or lists of numbers.
 
     Raises:
-        UserError: if they are not real numbers, or some are missing.
+        UserError: if the inputs are not real numbers, or some numbers are missing.
     """
     if isinstance(value, Tensor):
         return _plain_tensor(name, "images", value)
@@ -43,7 +43,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
     )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    # A copy in the machine's byte order, rows first, as torch requires.
+    # Copy to the machine's byte order, rows first, as torch requires.
     array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     if array.dtype in (np.uint16, np.uint32, np.uint64):
         array = array.astype(np.int64 if array.dtype != np.uint64 else np.float64)
@@ -55,8 +55,8 @@ def as_labels(name: str, value: Any) -> Array:
 
     Args:
         name: the name of the data, for messages.
-        value: a tensor, array, series, data frame or list: of whole numbers or text, which name
-            classes, or of floating-point numbers, which are to be learned themselves.
+        value: a tensor, array, series, data frame or list, either of whole numbers or text, which
+            name classes, or of floating-point numbers, which are the targets to learn.
 
     Raises:
         UserError: if a label is missing, not finite or of another type, such as bool.

@@ -1,4 +1,4 @@
-"""Bandits: in each step one of several arms is chosen, and some arms bring more reward."""
+"""Bandits: in each step, one of several arms is chosen, and some arms bring more reward."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Bandit:
-    """In every state, one arm brings a reward of 1 with probability `good`, the others with `bad`.
+    """In each state, one arm brings a reward of 1 with probability `good`, all others with `bad`.
 
     Attributes:
         arms: number of arms.
-        states: number of states; the input says which one it is, with a 1 at its place.
+        states: number of states; the input is the one-hot vector of the current state.
         good: probability of a reward from the best arm.
         bad: probability of a reward from any other arm.
         steps: the steps of learning.
-        queries: states in which the result is tested, in turn.
+        queries: number of queries of the test, which go through the states in turn.
         dtype: the dtype of all numbers.
         device: where episodes are made.
     """
@@ -51,8 +51,8 @@ class Bandit:
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
         """Return fresh episodes, in each of which the best arm of each state is drawn.
 
-        The support targets are the rewards that every arm would bring. They are drawn beforehand,
-        so that all rules face the same ones. The query targets are the probabilities. The noise
+        The support targets are the rewards that every arm would bring. They are drawn in advance,
+        so that all rules face the same rewards. The query targets are the probabilities. The noise
         draws the actions.
         """
         place, whole = generator.device, torch.int64

@@ -24,12 +24,12 @@ MOST_NUMBERS = 5 * 10**8
 #: Least number of images of a class; there are more if shots and queries require more.
 IMAGES = 500
 
-#: Standard deviation of a class along every axis, and mean of all centres: with these, nearly every
-#: number is in [0, 1], like a pixel.
+#: Standard deviation of a class along every axis, and mean of all centres. With these values,
+#: nearly every number is in [0, 1], like a pixel.
 NOISE = 0.25
 MIDDLE = 0.5
 
-#: Separates the random numbers of the data from those of the split, which has the same seed.
+#: Keeps the random numbers of the data separate from those of the split, which has the same seed.
 STREAM = 0x5EED
 
 
@@ -37,7 +37,7 @@ def _load(request: EpisodeRequest) -> LabelledPool:
     """Return classes whose centres are uniform in a cube around `MIDDLE`.
 
     The cube shrinks as 1/√dimension, so that the distance between two centres, and thus the
-    difficulty, is about the same in all dimensions from 8 up.
+    difficulty, is about the same for all dimensions of at least 8.
     """
     dimension, classes = _sizes(request.argument)
     images = max(IMAGES, 2 * (request.shots + request.queries))

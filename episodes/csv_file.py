@@ -33,9 +33,9 @@ _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
 class CsvSource(FileSource):
-    """Reads a table in which every column but the targets is an input.
+    """Reads a table in which every column except the targets is an input.
 
-    A target column of whole numbers or text names classes; one with other numbers is learned by
+    A target column of whole numbers or text names classes; a column of other numbers is learned by
     regression.
     """
 

@@ -16,7 +16,7 @@ from metaplast.tasks.request import EpisodeRequest
 def _load(request: EpisodeRequest) -> LabelledPool:  # noqa: ARG001 - the data is always the same
     from sklearn.datasets import load_diabetes
 
-    # Not scikit-learn's scaled version: it uses the mean of all samples, the held-out ones too.
+    # We do not use scikit-learn's scaled version, which includes the held-out samples in its mean.
     measured, progression = load_diabetes(return_X_y=True, scaled=False)
     return LabelledPool.of_numbers(
         torch.from_numpy(measured),

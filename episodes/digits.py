@@ -32,7 +32,7 @@ def _read() -> tuple[Any, Any]:
             with gzip.open(file, "rt", encoding="utf-8") as text:
                 data = np.loadtxt(text, delimiter=",")
             return data[:, :-1], data[:, -1].astype(int)
-    # Another version of scikit-learn may have it elsewhere.
+    # Another version of scikit-learn may keep the file elsewhere.
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

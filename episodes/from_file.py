@@ -28,7 +28,7 @@ from metaplast.tasks.stream import StreamSplit
 
 #: Settings of every format.
 SHARED = ("scale", "target_scale", "learn")
-#: What may be learned: classes, or numbers by regression.
+#: The kinds of targets: classes, or numbers for regression.
 LEARN = ("classes", "numbers")
 
 
@@ -120,7 +120,7 @@ class FileSource(EpisodeSource):
         pool = own_pool(label, samples.inputs, targets, None, scale, target_scale)
         require(
             pool.targets is not None or pool.classes > 1,
-            f"{label} must have two classes or more, got one, so that there is nothing to learn; "
+            f"{label} must have two classes or more, got one, so there is nothing to learn; "
             f"check the targets.",
         )
         return replace(pool, digest=_digest(pool))
@@ -149,10 +149,10 @@ def _exists(text: str) -> bool:
 
 
 def file_at(text: str) -> Path:
-    """Return a user's file.
+    """Return the path of a user's file.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such file.
     """
     path = user_path(text)
     require(
@@ -167,7 +167,7 @@ def user_path(text: str) -> Path:
     """Return a path that may begin with ~.
 
     Raises:
-        UserError: if it cannot be a path.
+        UserError: if the text cannot be a path.
     """
     require("\0" not in text, f"{shown(text)} cannot be a path; check it.")
     try:
@@ -216,11 +216,11 @@ def require_numbers(label: str, values: Array, columns: Sequence[str], first: in
     Args:
         label: the label of the data.
         values: [row, column].
-        columns: their names.
+        columns: names of the columns.
         first: number of the first row, as the user counts rows.
 
     Raises:
-        UserError: if one is NaN or infinite; names its row and column.
+        UserError: if a number is NaN or infinite; the message names its row and column.
     """
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
@@ -254,7 +254,7 @@ def _learned(label: str, targets: Any, learn: str | None, example: str) -> Array
         )
         found = found.astype(np.int64)
     if found.dtype.kind == "i" and found.size:
-        # Classes of a file may have any numbers, also −1 and 1.
+        # Classes in a file may have any numbers, for example −1 and 1.
         numbered: Array = np.unique(found, return_inverse=True)[1].reshape(found.shape)
         return numbered.astype(np.int64)
     return found

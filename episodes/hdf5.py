@@ -16,7 +16,7 @@ from metaplast.tasks.request import DataRequest
 
 
 class Hdf5Source(FileSource):
-    """Reads the file with h5py, which is not part of the usual installation."""
+    """Reads the file with h5py, which the default installation does not include."""
 
     name = "hdf5"
     aliases = ("h5",)
@@ -63,7 +63,7 @@ def _library() -> ModuleType:
     """Return h5py.
 
     Raises:
-        UserError: if it is not installed.
+        UserError: if h5py is not installed.
     """
     return optional(
         "h5py",

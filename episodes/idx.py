@@ -20,7 +20,7 @@ IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 #: First bytes of a file: two zeros, the type code of unsigned bytes, the number of axes.
 BYTES = b"\0\0\x08"
 
-#: No real file holds more; one that claims to is damaged, or made to fill the memory.
+#: No real file holds more bytes; a file that claims to is damaged, or made to exhaust the memory.
 MOST = 4 * 2**30
 
 #: Bytes read at once, so that a file that is too short is found before memory is allocated.
@@ -36,9 +36,10 @@ def read_part(folder: Path, prefix: str, classes: int) -> tuple[Tensor, Tensor]:
     """Return images [image, row, column] (uint8) and labels [image] (int64) of one part.
 
     Args:
-        folder: has `PREFIX-images-idx3-ubyte` and `PREFIX-labels-idx1-ubyte`, or both with `.gz`.
+        folder: contains `PREFIX-images-idx3-ubyte` and `PREFIX-labels-idx1-ubyte`, possibly with
+            `.gz`.
         prefix: "train", "t10k", "emnist-balanced-test", …
-        classes: labels are 0 … classes-1.
+        classes: the number of classes; labels are 0 … classes-1.
 
     Raises:
         UserError: if a file is missing or damaged, their numbers of images differ, an image has no
@@ -67,7 +68,7 @@ def read_part(folder: Path, prefix: str, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def _find(folder: Path, prefix: str, kind: str) -> Path | None:
-    """Return the file of one kind, compressed or not, None if there is no such file.
+    """Return the file of one kind, compressed or not; None if there is no such file.
 
     Raises:
         UserError: if something other than a file has its name.

@@ -25,8 +25,8 @@ class IdxFiles:
     """The idx files of a data set, in torchvision's folders.
 
     Attributes:
-        dataset: class in `torchvision.datasets`, whose name is also the folder's.
-        parts: names of the parts of the data ("train", "test") to prefixes of their files.
+        dataset: class in `torchvision.datasets`; the folder has the same name.
+        parts: for the name of each part of the data ("train", "test"), the prefix of its files.
         classes: number of classes; labels are 0 … classes-1.
         options: further arguments of the class.
     """
@@ -39,8 +39,8 @@ class IdxFiles:
     def load(self, request: EpisodeRequest) -> LabelledPool:
         """Return all images of the parts that exist; if none does, download both.
 
-        EMNIST's small test part is enough for episodes, so a folder with only one part is used as
-        it is, and the note says so.
+        EMNIST's small test part is enough for episodes, so a folder with only one part is used
+        unchanged, and the note says so.
 
         Raises:
             UserError: if files are missing and cannot be downloaded, or are damaged.

@@ -8,7 +8,7 @@ from episodes.arrays import Array
 from episodes.from_file import listed
 from metaplast.base.errors import UserError, require, shown
 
-#: Usual names; if the user names none, the file must have exactly one of each list.
+#: Usual names; if the user gives no names, the file must have exactly one name from each list.
 INPUTS = ("x", "X", "inputs", "images", "data", "features")
 TARGETS = ("y", "Y", "targets", "target", "labels", "label")
 
@@ -25,7 +25,7 @@ def chosen(
         example: the data as the user wrote them after `--dataset`.
 
     Raises:
-        UserError: if there is no such array, or none or several have usual names.
+        UserError: if there is no such array, or if none or several of the arrays have usual names.
     """
     found = []
     for key, what, usual in (("x", "inputs", INPUTS), ("y", "targets", TARGETS)):

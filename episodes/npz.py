@@ -16,7 +16,7 @@ from metaplast.base.errors import require
 from metaplast.tasks.request import DataRequest
 from metaplast.tasks.source import EpisodeSource
 
-# The first bytes of files of one array, and of several.
+# The first bytes of a file with one array, and of a file with several arrays.
 _ONE, _SEVERAL = b"\x93NUMPY", b"PK"
 
 
@@ -43,7 +43,7 @@ class NpzSource(FileSource):
         """Return the arrays of a file; see `FileSource.read`."""
         path = file_at(text)
         try:
-            # Opened here, because NumPy leaves a damaged file open.
+            # Open the file here, because NumPy leaves a damaged file open.
             with path.open("rb") as content:
                 _require_npz(label, content.read(len(_ONE)))
                 content.seek(0)
@@ -58,7 +58,7 @@ class NpzSource(FileSource):
 
 
 def _require_npz(label: str, start: bytes) -> None:
-    """Check that a file begins as one with named arrays, and so has no pickled contents."""
+    """Check that a file begins like a file of named arrays, and is therefore not a bare pickle."""
     require(
         start != _ONE,
         f"{label} holds one array without a name; write both with numpy.savez(FILE, x=inputs, "

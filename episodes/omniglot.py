@@ -1,7 +1,7 @@
 """Omniglot (Lake, Salakhutdinov and Tenenbaum 2015, doi:10.1126/science.aab3050).
 
-20 drawings of each of 1,623 characters of 50 alphabets. The 659 characters of its evaluation
-alphabets are the held-out classes.
+The data set has 20 drawings of each of 1,623 characters from 50 alphabets. The 659 characters of
+its evaluation alphabets are the held-out classes.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ FOLDER = "omniglot-py"
 #: Rows and columns to which images are resized, as is usual in few-shot learning.
 SIDE = 28
 
-#: Limits on bytes and pixels per side of a drawing; the real ones have about 200 and 105.
+#: Limits on bytes and pixels per side of a drawing; real drawings have about 200 and 105.
 MOST_BYTES = 2**20
 MOST_SIDE = 1024
 
 #: Limit on the drawings in a part; the real parts have 19,280 and 13,180.
 MOST_DRAWINGS = 10**6
 
-#: Limit on the unpacked bytes of all drawings of a part; the real ones have about 5 million.
+#: Limit on the unpacked bytes of all drawings of a part; the real parts have about 5 million.
 MOST_TOTAL = 2**28
 
 #: Data types of the cached arrays.
@@ -155,7 +155,7 @@ def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, b
 
 
 def _check_sizes(place: Path, sizes: Mapping[str, int]) -> None:
-    """Refuse files that would fill the memory, and thus are no drawings, before reading them."""
+    """Refuse files that would exhaust the memory, before reading them; they are no drawings."""
     name = max(sizes, key=lambda each: sizes[each], default="")
     largest, total = sizes.get(name, 0), sum(sizes.values())
     require(

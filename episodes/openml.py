@@ -17,7 +17,7 @@ from metaplast.tasks.request import DataRequest
 
 
 class OpenMLSource(FileSource):
-    """Reads a table of OpenML, by name or number; inputs that name a category come as numbers."""
+    """Reads a table of OpenML, by name or number; categorical inputs are encoded as numbers."""
 
     name = "openml"
     summary = (

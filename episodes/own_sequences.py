@@ -32,7 +32,7 @@ def from_sequences(
     Args:
         sequences: [sequence, time, feature] real numbers, all of one length; without the last axis
             if there is one feature.
-        targets: what is learned, and when:
+        targets: the targets to learn:
 
             - at the end: classes, whole numbers or text [sequence], or numbers, floating point
               [sequence] or [sequence, output];
@@ -73,7 +73,7 @@ def _is_each(targets: Array) -> bool:
 def _with_each(
     name: str, pool: LabelledPool, targets: Array, held_out: Any, target_scale: Scale
 ) -> LabelledPool:
-    """Return a pool with targets at each step; its sequences count as samples of one class."""
+    """Return a pool with targets at each step, in which all sequences count as one class."""
     require(
         held_out is None,
         f"{name} has a target at each step and no class for a whole sequence, so held_out_classes "
@@ -84,8 +84,8 @@ def _with_each(
     found = steps.labels if steps.targets is None else steps.targets
     require(
         steps.targets is not None or bool(found.any()),
-        f"{name} must have two classes or more, got one class at all steps, so that there is "
-        f"nothing to learn; check the targets.",
+        f"{name} must have two classes or more, got one class at all steps, so there is nothing to "
+        f"learn; check the targets.",
     )
     return replace(steps, labels=pool.labels, targets=found.view(*targets.shape))
 

@@ -22,11 +22,11 @@ Scale = Literal["auto"] | Scaling
 
 _MEND = (
     "give scale='unit' to bring all inputs into one range, scale='columns' to bring each input "
-    "into its own, or scale='none' if this is meant"
+    "into its own, or scale='none' if this is intended"
 )
 _MEND_TARGETS = (
     "give target_scale='standard' to bring each output to mean 0 and standard deviation 1, or "
-    "target_scale='none' if this is meant"
+    "target_scale='none' if this is intended"
 )
 # Byte images whose brightest pixel is below this are unusual.
 DARK = 17
@@ -47,7 +47,7 @@ def own_pool(
     """Return a pool of images and labels; arguments as for `episodes.from_tensors`.
 
     Raises:
-        UserError: if they do not meet its requirements.
+        UserError: if the arguments do not meet the requirements of that function.
     """
     require(isinstance(name, str), f"the name of the data must be text, got {shown(name)}.")
     require_scaling(name, scale)
@@ -60,7 +60,7 @@ def own_pool(
 
 
 def input_pool(name: str, inputs: Tensor, scale: Scale) -> LabelledPool:
-    """Return a pool of inputs [sample, …], flattened, as yet without targets.
+    """Return a pool of inputs [sample, …], flattened and still without targets.
 
     Raises:
         UserError: if the inputs do not meet the requirements of `episodes.from_tensors`.
@@ -210,7 +210,7 @@ def _require_finite(name: str, images: Tensor) -> None:
 
 
 def _held_out(name: str, known: Array, chosen: Any) -> Tensor | None:
-    """Return the numbers of the classes whose labels are `chosen`."""
+    """Return the numbers of the classes whose labels are in `chosen`."""
     if chosen is None:
         return None
     wanted = scalars(name, chosen)

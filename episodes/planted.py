@@ -5,8 +5,8 @@ The query labels p are its softmax outputs. The learner's loss, the cross-entrop
 
     H(p, q) = H(p) + KL(p ‖ q),
 
-is least if its outputs q equal p, that is, at the planted coefficients. So we know which rule
-discovery should find. For regression p are the teacher's outputs themselves, and the loss is 0 at
+is lowest if its outputs q equal p, that is, at the planted coefficients. So we know which rule
+discovery should find. For regression, p are the teacher's outputs themselves, and the loss is 0 at
 the planted coefficients. `episodes/teacher.py` draws the coefficients that are not given.
 """
 
@@ -75,7 +75,7 @@ class PlantedSampler(DerivedSampler):
         teacher, found = self.teacher, Digest("planted")
         system = teacher.system
         if isinstance(system, FullyConnected):
-            # As in earlier versions, so that digests of their runs stay the same.
+            # Added as in earlier versions, so that digests of their runs stay the same.
             found.plain([list(system.widths), system.activation, system.init])
         else:
             found.plain(system.spec())
@@ -123,7 +123,7 @@ def read_plan(text: str) -> Plan:
     """Return the rule written as a file, a known rule, names, or names with coefficients.
 
     Raises:
-        UserError: if it has none of these forms, or all coefficients are zero.
+        UserError: if the text has none of these forms, or all coefficients are zero.
     """
     if text.endswith(".json"):
         return _without_zeros(Rule.load(Path(text)))

@@ -1,4 +1,4 @@
-"""A pool of labelled samples: the form in which every data set provides its images or numbers."""
+"""A pool of labelled samples, in which every data set provides its images or numbers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Scaling = Literal["none", "unit", "columns", "standard"]
 class LabelledPool:
     """All samples of a data set, from both sides of the split, with classes or numbers to learn.
 
-    For regression, or if each step of a sequence has a target, `targets` holds what is to be
-    learned, and all samples count as one class.
+    For regression, or if each step of a sequence has a target, the targets to learn are in
+    `targets`, and all samples count as one class.
 
     Attributes:
         images: [image, pixel]; uint8 if the data set has bytes (a quarter of the memory of
@@ -34,7 +34,7 @@ class LabelledPool:
         note: a human-readable remark for the description; may be empty.
         scaling: how to scale inputs by statistics of the meta-training images, once the split is
             decided; see `episodes.scaling`. `scale` is then ignored.
-        range_is_known: whether the user needs no warning about inputs far from 0 … 1.
+        range_is_known: whether to give no warning about inputs far from 0 … 1.
         targets: [sample, output] float64, the numbers to learn; for each step of sequences
             [sample, time, output], or classes [sample, time] int64. None if `labels` are learned.
         target_scaling: how to scale each output by statistics of the meta-training samples.

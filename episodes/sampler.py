@@ -30,8 +30,8 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.de
 def distinct(sizes: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Return `number` different integers below each size, in random order: [row, number].
 
-    Every ordered choice is equally likely: these are the positions of the largest of independent
-    uniform keys.
+    Every ordered choice is equally likely: the integers are the positions of the largest of
+    independent uniform keys.
 
     Args:
         sizes: [row] int64, each at least `number`.
@@ -142,7 +142,7 @@ class PoolSampler:
         return found.value()
 
     def _classes(self, episodes: int, generator: torch.Generator) -> Tensor:
-        """Return which of `self.classes` each episode has: [episode, way]."""
+        """Return the classes of each episode, as indices into `self.classes`: [episode, way]."""
         sizes = torch.full(
             (episodes,), len(self.classes), dtype=torch.int64, device=self.classes.device
         )

@@ -23,11 +23,11 @@ def scaled(pool: LabelledPool, fit: Tensor, dtype: torch.dtype) -> LabelledPool:
 
     Args:
         pool: all images, on the CPU.
-        fit: [image] bool, the images used for the fit: never those held out.
+        fit: [image] bool, the images used for the fit, which must not be held out.
         dtype: the dtype of the result.
 
     Raises:
-        UserError: if the dtype cannot hold a number.
+        UserError: if a number is too large for the dtype.
     """
     if pool.targets is not None and pool.target_scaling != "none":
         targets = _by_column(pool.targets, pool.outputs, fit, pool.target_scaling)
@@ -80,7 +80,7 @@ def require_scaling(name: str, scale: object, what: str = "scale") -> None:
     """Check the name of a scaling.
 
     Raises:
-        UserError: if it is unknown.
+        UserError: if the name is unknown.
     """
     known = ("auto", *get_args(Scaling))
     require(

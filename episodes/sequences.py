@@ -1,7 +1,7 @@
-"""Sequences made of the images of another source: shared by the sources `delayed` and `rows`.
+"""Sequences made from the images of another source; the base of the sources `delayed` and `rows`.
 
 An image is not copied for every time step: a sequence is stored as its frames, and the system
-repeats them as the `Timing` says.
+repeats them according to the `Timing`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SequenceSampler(DerivedSampler):
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether another thread may draw episodes; the other sampler decides."""
+        """Whether another thread may draw episodes, as the base sampler declares."""
         return is_thread_safe(self.base)
 
     def sample(self, episodes: int, generator: torch.Generator) -> EpisodeBatch:
@@ -100,7 +100,7 @@ class SequentialSource(EpisodeSource):
 
         Args:
             pixels: the number of pixels of an image.
-            source: its source, for messages.
+            source: the source of the image, for messages.
             settings: the user's settings, with defaults for the others.
 
         Raises:
@@ -157,7 +157,7 @@ class SequentialSource(EpisodeSource):
     def _read(self, argument: str) -> tuple[str, dict[str, int]]:
         """Return the source of the images, and the settings that follow it."""
         parts = [part.strip() for part in argument.split(",")]
-        # The other source may take settings too.
+        # The source of the images may take settings, too.
         inner = match(parts[0].partition(":")[0], all_sources())
         theirs = () if inner is None else inner.takes
         of_source = [p for p in parts if "=" not in p or p.partition("=")[0].strip() in theirs]

@@ -74,7 +74,7 @@ class PoolSource(EpisodeSource):
         """Return the data set's own parts; see `EpisodeSource.parts`.
 
         Raises:
-            UserError: if it has none, or the data is missing or damaged.
+            UserError: if the data set has no parts, or the data is missing or damaged.
         """
         pool = self._pool(EpisodeRequest(data_root=request.data_root, argument=request.argument))
         if not pool.parts:

@@ -21,7 +21,7 @@ from metaplast.tasks.source import EpisodeSplit
 #: might have only one or two possible episodes.
 CLASSES_PER_WAY = 4
 
-#: One in this many parts is held out.
+#: One part out of this many is held out.
 PARTS = 4
 
 
@@ -75,7 +75,8 @@ def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | Stream
         request: the request of episodes or of a stream.
 
     Raises:
-        UserError: if it does, or asks for classes although targets are not classes.
+        UserError: if the request asks for more classes than the data have, or asks for classes
+            although targets are not classes.
     """
     if pool.targets is None:
         require(
@@ -87,7 +88,7 @@ def require_ways(name: str, pool: LabelledPool, request: EpisodeRequest | Stream
     has = "numbers as targets" if pool.kind == "numbers" else "a target at each step"
     asked = {f"--ways {request.ways}": request.ways != type(request).ways}
     if isinstance(request, EpisodeRequest):
-        # It may be the default of a command, so "leave it out" would not help.
+        # The option may be the default of a command, so "leave it out" would not help.
         require(
             request.labels == "global",
             f"{name} has {has} and no classes, so labels cannot be remapped; give --labels global.",

@@ -79,18 +79,18 @@ def data_root(request: DataRequest) -> Path:
 
 
 def download(fetch: Callable[[Path], object], root: Path, expected: str) -> None:
-    """Let `fetch` download a data set into an empty folder, then move its files under `root`.
+    """Have `fetch` download a data set into an empty folder, then move its files under `root`.
 
     Files under `root` are therefore complete even after an interrupted download. If a folder of the
     data set already exists, the new files are moved into it one by one.
 
     Args:
-        fetch: downloads into the folder that it is given.
+        fetch: downloads the data set into the folder that it is given.
         root: the data root.
         expected: path under `root` of the missing file, for messages.
 
     Raises:
-        UserError: if the download fails; says which files to put where.
+        UserError: if the download fails; the message says where to put which files.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
     count = counts[pool.labels]
     half = count // 2
     halves = _sides(place, half), _sides(place - half, count - half)
-    # Fitted on the images that tune rates, because the comparison uses none of them.
+    # The scaling is fitted on the images that tune rates, because the comparison uses none of them.
     pool = scaled(pool, halves[0][0], request.dtype)
     tuning, final = (
         PoolStream(pool, _where(train), _where(test), request) for train, test in halves
@@ -118,10 +118,10 @@ def split_stream(name: str, pool: LabelledPool, request: StreamRequest) -> Strea
 
 
 def _sides(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which images of a half are learned, and which are held out.
+    """Return masks of the images of a half that are learned, and of those that are held out.
 
     Args:
-        place: the place of each image in its class, counted from the start of the half.
+        place: the position of each image in its class, counted from the start of the half.
         size: how many images of its class are in the half.
     """
     held_out = (size // PARTS).clamp(min=1)

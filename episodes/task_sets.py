@@ -40,7 +40,7 @@ class TaskSetSampler:
 
     Attributes:
         tasks: each task holds shots + queries images of each of ways classes.
-        request: the sizes; labels are always remapped, as learn2learn's benchmarks do.
+        request: the sizes; labels are always remapped, as in learn2learn's benchmarks.
     """
 
     tasks: TaskSet
@@ -133,7 +133,7 @@ class TaskSetSource(EpisodeSource):
         """Return samplers over the two task sets.
 
         Raises:
-            UserError: if they cannot be loaded, or do not fit the request.
+            UserError: if the task sets cannot be loaded, or do not fit the request.
         """
         require(
             request.held_out in ("auto", self.held_out),
@@ -141,7 +141,7 @@ class TaskSetSource(EpisodeSource):
             f"held-out {request.held_out}; leave that choice at auto.",
         )
         train, test = (TaskSetSampler(tasks, request) for tasks in self.load(request))
-        # Draw one task of each, so that a task that does not fit is found now and not in the run.
+        # Draw one task from each, so that a task that does not fit is found before the run.
         seed = torch.Generator().manual_seed(request.seed)
         pixels = {sampler.sample(1, seed).support_x.shape[2] for sampler in (train, test)}
         require(
@@ -172,9 +172,10 @@ def from_task_sets(
     """Return a source over two task sets of learn2learn.
 
     Args:
-        train: for meta-training; each task has shots + queries images of each of ways classes.
-        test: the same for the held-out test.
-        name: what messages and descriptions call them.
+        train: the task set for meta-training; each task has shots + queries images of each of ways
+            classes.
+        test: the task set for the held-out test, with tasks of the same form.
+        name: what messages and descriptions call the task sets.
         held_out: what the two task sets do not share; this is not checked.
     """
     return TaskSetSource(name, "task sets of your own", lambda _: (train, test), held_out)
@@ -258,8 +259,8 @@ def _check_sizes(tasks: Any, request: EpisodeRequest) -> None:
 def _keep_to_own_classes(tasks: Any) -> None:
     """Make `tasks` draw only from the classes of its own data.
 
-    In learn2learn 0.2.0 the transforms of the omniglot benchmark draw from the classes of the whole
-    data set, so its train, validation and test task sets share all of them.
+    In learn2learn 0.2.0, the transforms of the omniglot benchmark draw from the classes of the
+    whole data set, so its train, validation and test task sets share all classes.
     """
     for transform in tasks.task_transforms:
         if hasattr(transform, "filter_labels"):

@@ -1,4 +1,4 @@
-"""The teacher of planted episodes: its outputs, and the coefficients with which it learns.
+"""The teacher of planted episodes: its outputs, and the coefficients of its rule.
 
 Coefficients that the user does not give are drawn so that the teacher stays finite and every term
 has an effect.
@@ -32,8 +32,8 @@ TRIED = 64
 #: teacher near divergence would diverge in some of the many episodes.
 MARGIN = 1.5
 
-#: How far a single drawn term moves the outputs: KL(without ‖ with) in nats, or for regression the
-#: loss. Beyond about 0.05, rules of several terms begin to diverge. The coefficient is then
+#: How much a single drawn term changes the outputs: KL(without ‖ with) in nats, or for regression
+#: the loss. Beyond about 0.05, rules of several terms begin to diverge. The coefficient is then
 #: multiplied by a random factor, from 1/√SPREAD to √SPREAD.
 EFFECT = 0.005
 SPREAD = 2.0
@@ -75,9 +75,9 @@ def teacher_rule(
 ) -> Rule:
     """Return the rule to plant; coefficients that are not given are drawn by the request's seed.
 
-    A drawn coefficient has a random sign, and a size at which the term by itself moves the outputs
-    by about `EFFECT` (a backward term: when added to the forward terms). Coefficients are redrawn
-    until no episode diverges and removing any term has a noticeable effect.
+    A drawn coefficient has a random sign, and a size at which the term alone changes the outputs by
+    about `EFFECT` (for a backward term, when it is added to the forward terms). Coefficients are
+    redrawn until no episode diverges and removing any term has a noticeable effect.
 
     Args:
         given: θ of the teacher's terms; None to draw it.
@@ -147,7 +147,7 @@ def _draw(outputs: _Trial, terms: tuple[Term, ...], draw: torch.Generator) -> Te
             if terms[k].is_backward:
                 size = _effective(outputs, theta, k, sign)
             else:
-                # Independent of the other terms, so it is found only once for each sign.
+                # This size does not depend on the other terms, so it is found once for each sign.
                 if (k, sign) not in sizes:
                     sizes[k, sign] = _effective(outputs, torch.zeros_like(theta), k, sign)
                 size = sizes[k, sign]
@@ -172,7 +172,7 @@ def _effective(outputs: _Trial, theta: Tensor, index: int, sign: float) -> float
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
-    """Return KL(p ‖ q) in nats, a mean over all queries; infinity if one is not finite.
+    """Return KL(p ‖ q) in nats, a mean over all queries; infinity if a value is not finite.
 
     Args:
         p: probabilities, [..., class].

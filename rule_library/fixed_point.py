@@ -1,4 +1,4 @@
-"""The two reparameterised rules of recurrent networks at their fixed points.
+"""Two reparameterised rules of recurrent networks at their fixed points.
 
 The Euclidean gradient step −(I − G Wᵀ)⁻¹ G ∇ rᵀ, which is `error_hebbian` with implicit errors,
 contains an inverse. Both rules replace it by products with W. Only the system `fixed-point` offers

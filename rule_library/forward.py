@@ -2,8 +2,8 @@
 
 Shervani-Tabar & Rosenbaum, Nature Communications 14:1805 (2023), doi:10.1038/s41467-023-37562-1,
 table of candidate terms F0 … F9. Signs follow the table, in which the learned coefficient of
-`error_error` is negative. A term that is a multiple of a generated one has that one's name as an
-alias.
+`error_error` is negative. A term that is a multiple of a generated term has the name of that term
+as an alias.
 """
 
 from metaplast.terms.algebra import W, dot, outer, post, pre, total

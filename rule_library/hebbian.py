@@ -1,7 +1,7 @@
 """Rules of unsupervised plasticity; most of them keep traces of activity.
 
-They are textbook forms. Each cites its first publication; the time constants are our choice. They
-are in no pool: name them, as in `--terms error_hebbian,covariance,bcm`.
+They are textbook forms. Each cites its first publication; the time constants are our choice. No
+pool contains them, so they must be named, as in `--terms error_hebbian,covariance,bcm`.
 """
 
 from metaplast.terms.algebra import W, outer, post, pre, trace

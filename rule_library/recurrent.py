@@ -1,7 +1,7 @@
-"""Oja's rule on the recurrent weights, driven by their contribution to the next potential.
+"""Two forms of Oja's rule on recurrent weights, driven by their contribution to the next potential.
 
-Both are Oja's rule with the drive u_t = W_h σ(z_t) as postsynaptic signal; the drive leaves out the
-new input. They act on groups that offer it: the recurrent weights of `--system recurrent`.
+Both have the drive u_t = W_h σ(z_t) as postsynaptic signal, which leaves out the new input. They
+act on groups that offer the drive: the recurrent weights of `--system recurrent`.
 """
 
 from metaplast.terms.algebra import W, outer, post, pre

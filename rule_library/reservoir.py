@@ -1,4 +1,4 @@
-"""The two rules of a reservoir's readouts: exploration by reward, mastery by least squares.
+"""Two rules for the readouts of a reservoir: exploration by reward, mastery by least squares.
 
 Both act on groups that offer the signals they read: the readouts of the system `reservoir`.
 """

@@ -1,8 +1,8 @@
 """Rules with a third factor: a reward or an error, times an eligibility trace.
 
-They are textbook forms; the time constants are our choice. They are in no pool: name them, as in
-`--terms reinforce_delayed`. They act where a system offers their signals, as `choice` offers a
-reward.
+They are textbook forms; the time constants are our choice. No pool contains them, so they must be
+named, as in `--terms reinforce_delayed`. They act where a system offers their signals, for example
+the reward of `choice`.
 """
 
 from metaplast.terms.algebra import eligible, outer, post, pre, reward, surprise, trace
