@@ -133,7 +133,7 @@ def _infer(
 
 
 def _require_different(paths: Sequence[str]) -> None:
-    """Refuse a file that is given twice, because it would count as two independent samples."""
+    """Refuse a file that is given twice: its noise would count as two independent samples."""
     seen: set[Path] = set()
     for path in paths:
         place = Path(path).resolve()

@@ -60,8 +60,8 @@ class LearningLoop(SavedLoop):
         """Return whether the last step has to be undone, because tasks diverged after it.
 
         Usually one diverged task is enough. A search that began with a guess is more tolerant while
-        its steps are short, that is, at its start and shortly after a step was undone. Then tasks
-        do not diverge because the step was too long: some networks diverge on the way to a good
+        its steps are short, that is, at its start and shortly after a step was undone: then the
+        length of the step is not the cause, because some networks diverge on the way to a good
         rule. Such a step is undone only if more than half of the tasks diverged.
         """
         diverged = int((~finite).sum())

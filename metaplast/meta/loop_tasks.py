@@ -29,7 +29,7 @@ from metaplast.terms.coefficients import Coefficients
 
 # The step number of the tasks on which the sizes of terms are measured; no real step has it.
 CALIBRATION = 2**31 - 1
-# What determines the tasks of a step: their name, the number of the step, and their number.
+# What determines the tasks of a step: their name, the number of the step, and the task count.
 Drawn = tuple[str, int, int]
 
 

@@ -25,8 +25,8 @@ class Examples(NamedTuple):
     """Inputs and targets: one step's example [episode, …], or several, [episode, sample, …].
 
     The fully connected stack takes inputs [..., neuron]; the objective determines the targets.
-    `noise` is for systems that perturb their activity. It is drawn beforehand, so that a step can
-    be repeated; most systems take none.
+    `noise` holds random numbers for systems that need them in a step. It is drawn in advance, so
+    that a step can be repeated; most systems take none.
     """
 
     input: Tensor

@@ -32,7 +32,7 @@ class EpisodeBatch:
             [episode, query, class], as `torch.nn.functional.cross_entropy` takes them; for
             regression, numbers to learn, [episode, query, output].
         initial: the weights with which each episode starts; None to draw new weights.
-        noise: the noise of each step, [episode, step, …], for systems that perturb their activity.
+        noise: the random numbers of each step, [episode, step, …], for systems that need them.
     """
 
     support_x: Tensor

@@ -50,7 +50,7 @@ def _rule(name: str, terms: str, **changes: Any) -> RuleVariant:
 
 
 def _published(name: str, terms: str) -> RuleVariant:
-    # Classes are held out here, as for the discovered rule; the papers hold out images.
+    # This holds out classes, as for the discovered rule; the papers hold out images.
     return _rule(name, terms, **{**PRESETS["paper"], "held_out": "auto"})
 
 

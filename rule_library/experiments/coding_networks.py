@@ -57,7 +57,7 @@ def backprop(model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor) -> None:
 def published(
     model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor, variant: str, eta: float, n: int
 ) -> None:
-    """Set the gradients by predictive coding as it was published: v itself relaxes, not v − v̂."""
+    """Set the gradients by predictive coding as published: v itself relaxes, not v − v̂."""
     for _ in published_sweeps(model, loss, x, y, variant, eta, [n]):
         pass
 
@@ -73,7 +73,7 @@ def published_sweeps(
 ) -> Iterator[int]:
     """Relax; after each of `counts` sweeps, set the gradients and yield the number of sweeps.
 
-    Written out after Torch2PC. Its results in single precision are the published ones.
+    This follows Torch2PC step by step. The published results are those in single precision.
     """
     fixed, layers = variant == "fixed", list(model)
     graphs = [_Graph(layers[0], x)]

@@ -48,7 +48,7 @@ class CodingSetup:
     Attributes:
         dataset: name of the source.
         steps: number of batches.
-        batch: images in one.
+        batch: images in a batch.
         queries: held-out images on which accuracy and loss are measured.
         records: number of times that everything is measured.
         loss: "cross-entropy" or "mse".
@@ -68,7 +68,7 @@ class CodingSetup:
     def batches(
         self, split: StreamSplit, sampler: StreamSampler, seed: int, like: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield images and classes of each step, and the held-out ones, on the device of `like`.
+        """Yield images and classes of each step, and held-out ones, on the device of `like`.
 
         Images also have the dtype of `like`.
         """
@@ -102,11 +102,11 @@ class CodingTraining:
         eta, n: the parameters of predictive coding.
         full: the task.
         quick: fields that differ in the quick version.
-        adam: whether Adam, with the published rate 0.002, takes the steps, or SGD, whose rate is
-            the best of five on separate images and seeds for backpropagation.
-        own_rate: whether SGD's rate is the best for the algorithm itself instead.
-        double: whether everything is in float64, by `metaplast.predictive_coding`; if not, it is in
-            float32 with the published arithmetic.
+        adam: whether to take the steps with Adam, at the published rate 0.002, or with SGD, at the
+            rate of five that is best for backpropagation on separate images and seeds.
+        own_rate: whether to use SGD's best rate for the algorithm itself instead.
+        double: whether to compute everything in float64, by `metaplast.predictive_coding`; if not,
+            the computation is in float32, with the published arithmetic.
     """
 
     name: str
@@ -206,9 +206,9 @@ class CodingTraining:
             published(model, loss, x, y, self.algorithm, self.eta, self.n)
 
     def _compare(self, model: nn.Sequential, loss: Loss, x: Tensor, y: Tensor) -> Row:
-        """Return how far the gradients are from backpropagation's; leave them as they are.
+        """Return how far the gradients are from backpropagation's, without changing them.
 
-        In float32, also return how far those of `metaplast.predictive_coding` are.
+        In float32, also return how far the gradients of `metaplast.predictive_coding` are.
         """
         if self.algorithm == "backprop":
             return {}
@@ -227,7 +227,7 @@ class CodingTraining:
 
 
 def _clock(device: torch.device) -> float:
-    """Return processor time in seconds; on CUDA, wall time after all work there is done."""
+    """Return processor time in seconds; on CUDA, wall time after all work on it is done."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)

@@ -29,7 +29,8 @@ class CodingSweeps(CodingTraining):
     """Long relaxations in a network that backpropagation has trained, on one batch.
 
     Rows at n = 1, 2, … hold the relative errors and angles for each η, in single and double
-    precision with the published arithmetic; rows at a scale hold those of the loss times this scale.
+    precision with the published arithmetic; rows at a scale hold them for the loss times this
+    scale.
 
     Attributes:
         counts: numbers of sweeps after which gradients are compared.

@@ -27,7 +27,7 @@ def experiment(
     Args:
         name: the name of the experiment.
         text: its paragraph on the results page.
-        steady: outer loops from which each variant chooses; None for the published loop.
+        steady: outer loops among which each variant chooses; None for the published loop.
     """
     end, title, source = _STEADY if steady else ("", "", "")
     fa = learned(f"direct_feedback_alignment{end}", "direct_feedback_alignment", steady)

@@ -35,7 +35,7 @@ _STREAM: Mapping[str, Any] = {
     "tolerance": 1e-4, "steps": 400, "relaxation": _RELAXATION,
     "records": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140),
 }  # fmt: skip
-# Places are those of the full version, so that the same claims can be computed.
+# The places are the same as in the full version, so that the same claims can be computed.
 _QUICK_STREAM: Mapping[str, Any] = {
     "dataset": "digits", "images": (60, 30), "neurons": 8, "batch": 10, "tolerance": 1e-3,
     "relaxation": 0.5, "steps": 40,
@@ -70,7 +70,7 @@ _QUICK_SETUP = HeldoutSetup(
 _DISCOVERED, _EUCLIDEAN, _LINEARISED, _UNGATED = (
     "discovered_rates", "euclidean_meta", "linearised_meta", "ungated_meta",
 )  # fmt: skip
-# From the numbers of the experiment to lines, and to one number for each seed.
+# Functions of the experiment's numbers: they return lines, and one number for each seed.
 Lines = Callable[[Table], list[Series]]
 Measure = Callable[[Table], Numbers]
 _LABELS = {
@@ -129,7 +129,7 @@ def _above(own: Lines, update: int) -> Measure:
 
 
 def _reached(line: Series, targets: Numbers) -> Numbers:
-    """Return the first recorded update with at least the target of each seed; the last if none."""
+    """Return each seed's first recorded update at or above its target; the last one if none is."""
     found = line.values >= targets[:, None]
     return np.asarray(np.where(found.any(1), line.x[found.argmax(1)], line.x[-1]))
 

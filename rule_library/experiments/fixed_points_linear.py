@@ -56,7 +56,7 @@ def _behind(rule: str, other: str, rate: float) -> Callable[[Table], Numbers]:
 
 
 def _rising(table: Table) -> Numbers:
-    """Return the share of places where ΔW₁'s loss at the largest rate is above the one before, %."""
+    """Return the share of places where ΔW₁'s loss at the largest rate is above the previous, %."""
     steps = np.diff(_loss(table, "euclidean", RATES[-1]).values, axis=1)
     return np.asarray(100 * (steps > 0).mean(1))
 
@@ -73,7 +73,7 @@ def _largest_gap(table: Table) -> Numbers:
 
 
 def _angle(rule: str, rate: float, *, first: bool = False) -> Callable[[Table], Numbers]:
-    """Return the measure of an angle at the first place, or at the last with more than rounding."""
+    """Return the measure of an angle at the first place, or at the last where it is not rounding."""
 
     def measure(table: Table) -> Numbers:
         values = table.series(_name(rule, rate), "angle").values
@@ -84,7 +84,7 @@ def _angle(rule: str, rate: float, *, first: bool = False) -> Callable[[Table], 
 
 
 def _ridges(table: Table) -> Numbers:
-    """Return how many decades the largest loss outside the stable region is above that inside."""
+    """Return the largest loss outside the stable region relative to that inside it, decades."""
     line, radius = (table.series("surface", name).values for name in ("line", "radius"))
     inside = np.where(radius < 1, line, 0).max(1)
     return np.asarray(np.log10(np.where(radius < 1, 0, line).max(1)) - np.log10(inside))

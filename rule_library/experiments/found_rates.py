@@ -28,9 +28,9 @@ class FoundVariant(RuleVariant):
     Attributes:
         stream: settings of the images, the networks and the mini-batches, as in a `RateVariant`.
         quick_stream: the settings that differ in the quick version.
-        factors: the images are learned with all coefficients times each of these.
-        starts: candidate terms, in addition to those of `full`, with the coefficients that the
-            search starts from.
+        factors: factors on all coefficients; the images are learned with each of them.
+        starts: candidate terms, in addition to those of `full`, with the coefficients from which
+            the search starts.
     """
 
     stream: Mapping[str, Any] = field(default_factory=dict)

@@ -26,7 +26,7 @@ _WAYS, _DEEP = 10, 10
 _SHOTS, _LONG = (25, 100, 200, 500), 200
 _LENGTHS = tuple(_WAYS * shots for shots in _SHOTS)
 _IMAGES = _WAYS * _LONG
-# Of 250, 500 and 1,000, the best for seven products on tasks of training images.
+# Of 250, 500 and 1,000, this is the best for seven products on tasks of training images.
 _FADING = "_fading_1000"
 # Learned on MNIST tasks of 250 to 2,000 images; all coefficients of a fading rule fade.
 _COEFFICIENTS: Mapping[str, Mapping[str, float]] = {
@@ -70,7 +70,7 @@ def _setup(
 
 
 def _quick_setup(full: HeldoutSetup) -> HeldoutSetup:
-    # Column and place are those of the full version, so that the same claims can be computed.
+    # Column and place are the same as in the full version, so that the same claims can be computed.
     return replace(
         full, dataset="digits", depth=3, shots=min(4, full.shots), queries=4, hidden=(16, 12),
         episodes=2, ways=3,
@@ -126,7 +126,7 @@ def _lead(
     Args:
         text: what is claimed of the rule, without the rule and the number of images.
         name: the rule.
-        peer: which backprop, a key of `_BACKPROP`.
+        peer: the version of backprop, a key of `_BACKPROP`.
         column: the column of the accuracies.
         images: the length of the tasks.
         over: the points.
@@ -166,7 +166,7 @@ def _claims() -> tuple[Claim, ...]:
 
 
 def _draw(table: Table) -> Mapping[str, Figure]:
-    # Without F0 F2 F4 F9, which is below all others: six lines have a colour each.
+    # F0 F2 F4 F9, which is below all others, is left out, so that each line has its own colour.
     labels = {**_PRODUCTS, **_FADED}
     curves = {label: table.series(n, "accuracy_mnist").curve(100) for n, label in labels.items()}
     ends = {

@@ -19,7 +19,7 @@ from metaplast.tasks.stream import StreamSampler
 
 # Held-out images whose signals are measured.
 PROBED = 100
-# Norms below this count as this, so that their logarithm is finite.
+# Smaller norms are replaced by this, so that their logarithm is finite.
 TINY = 1e-30
 
 

@@ -34,12 +34,12 @@ class MemorySetup:
 
     Attributes:
         dataset: name of the source of the images.
-        show, time: steps with an image, and in all.
+        show, time: the number of steps with an image, and of all steps.
         neurons: the number of neurons in the recurrent network.
         images: number of images, learned one by one.
         every: images between two measurements.
         queries: held-out images on which accuracy and loss are measured.
-        tuning_images, tuning_seeds, tuning_queries: the same for the search of coefficients.
+        tuning_images, tuning_seeds, tuning_queries: numbers for the search of coefficients.
     """
 
     dataset: str = "mnist"
@@ -77,7 +77,7 @@ class MemoryVariant:
         full: the task.
         quick: fields that differ in the quick version.
         growths: how often the grid may grow beyond an edge at which its best point lies.
-        together: most seeds that learn side by side.
+        together: the largest number of seeds that learn side by side.
     """
 
     name: str
@@ -135,7 +135,7 @@ class MemoryVariant:
         }
 
     def _grown(self, axis: Axis, best: int) -> Axis:
-        """Return an axis with more points beyond its end if the best one lies there."""
+        """Return an axis with more points beyond an end if the best point lies there."""
         more = range(1, 5 if len(self.grid) == 1 else 2)
         step = axis[1] - axis[0]
         if best == axis[0]:

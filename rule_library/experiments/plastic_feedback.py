@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from metaplast.reproduce.meta import MetaVariant
 
 _FIG8, _V3 = f"{B}, fig. 8", f"{B}, v3's abstract"
-# The papers print neither the figure's numbers nor the coefficients: these come from one of our
-# seeds.
+# The papers print neither the numbers in the figure nor the coefficients, so these come from one of
+# our seeds.
 _TRIAL = "ours: a trial of one seed, in no paper"
 _LOCAL, _BP = "local, plastic feedback", "BP"
 _TERMS = (
@@ -45,7 +45,7 @@ _TERMS = (
 
 
 def _least_lead(local: str, bp: str) -> Callable[[Table], Numbers]:
-    """Return the least lead over BP in any stretch of 50 episodes after the first 100, [seed]."""
+    """Return the smallest lead over BP in any 50 consecutive episodes after the first 100, [seed]."""
 
     def measure(table: Table) -> Numbers:
         starts = range(SETTLED, END, 50)

@@ -31,7 +31,7 @@ def _training(
     one: bool = False,
     double: bool = False,
 ) -> CodingTraining:
-    """Return a network that learns, with η = 1 and n = 5 if `one`, else with 0.1 and 20."""
+    """Return a network that learns, with η = 1 and n = 5 if `one`, else with η = 0.1 and n = 20."""
     eta, n = (1.0, 5) if one else (0.1, 20)
     return CodingTraining(name, algorithm, eta, n, full, TINY, double=double)
 

@@ -42,10 +42,10 @@ class Images(NamedTuple):
 
 
 def open_images(settings: Mapping[str, Any], setting: Setting) -> Images:
-    """Return the training and test images of a data set, its own two parts.
+    """Return the training and test images of a data set, from its own two parts.
 
-    With `images` = (n, m) in the settings, n images of a stream and m held-out ones instead. With
-    `every` = n, only every n-th test image of the data set.
+    With `images` = (n, m) in the settings, return n images of a stream and m held-out images
+    instead. With `every` = n, return only every n-th test image of the data set.
     """
     request = StreamRequest(data_root=setting.data_root)
     if "images" in settings:
@@ -69,7 +69,7 @@ class RateVariant(TwoSizes):
         name: the name of the variant.
         full: the settings.
         quick: the settings that differ in the quick version.
-        together: most seeds that learn side by side.
+        together: the largest number of seeds that learn side by side.
     """
 
     name: str
@@ -131,7 +131,7 @@ def learned_rows(
     """
     device = images.train.input.device
     learner = _learner(terms, settings, images)
-    # Drawn on the CPU, so that all devices begin with the same numbers.
+    # Draw on the CPU, so that all devices begin with the same numbers.
     states = [
         learner.draw(1, generator(seed, "rate classifier", "weights"), torch.float32)
         for seed in seeds
@@ -169,7 +169,7 @@ class _Order:
         self._images, self._size, self._seed = images, size, seed
 
     def batch(self, update: int) -> Tensor:
-        """Return the images of an update; the last ones of a pass may be fewer."""
+        """Return the images of an update; the last mini-batch of a pass may be smaller."""
         passed, place = divmod(update, math.ceil(self._images / self._size))
         draw = generator(self._seed, "rate classifier", "images", passed)
         order = torch.randperm(self._images, generator=draw, dtype=torch.int64, device="cpu")

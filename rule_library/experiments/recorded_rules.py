@@ -43,7 +43,7 @@ _OBSERVED = {
     "tenth_noise_as_large": (0.1, 0.13, "activity"),
     "binary_choices": (1.0, 0.0, "choices"),
 }
-# Upper ends of axes; the others are those of the data.
+# Upper ends of axes; all other ends come from the data.
 _TOPS = {"exact": 103, "wrong_and_certain": 5, "certain": 103}
 _LABELS = {name: name.replace("_", " ") for name in _OBSERVED}
 
@@ -119,7 +119,7 @@ def _over_all(column: str) -> Callable[[Table], Numbers]:
         ]
         if not parts:
             return np.full(1, np.nan)
-        # A size at which no support was exact has no value.
+        # There is no value for sizes at which no support was exact.
         every = np.concatenate(parts, 1)
         counts = np.isfinite(every).sum(1)
         return np.where(counts > 0, np.nansum(every, 1) / np.maximum(counts, 1), np.nan)

@@ -32,7 +32,7 @@ SETTLED, END = 100, 600
 WINDOW = 15
 
 
-# Outer loops of one task a step, from the published one towards today's.
+# Outer loops with one task per step, from the published loop towards today's.
 _CLIPPED: Mapping[str, Any] = {"clip": 1.0}
 _BACK: Mapping[str, Any] = {**_CLIPPED, "backtrack": True}
 LOOPS: Mapping[str, Mapping[str, Any]] = {
@@ -54,7 +54,7 @@ def learned(
     if "shots" in changes:
         quick["shots"] = min(changes["shots"], TINY["shots"])
     if loops:
-        quick["episodes"] = 10  # Each loop runs before the best one does.
+        quick["episodes"] = 10  # Each loop runs before the best one is run.
     return MetaVariant(name, {**EMNIST, "terms": terms, **changes}, quick, probes, loops or {})
 
 
@@ -172,7 +172,7 @@ def overview(
 
     Args:
         table: the numbers.
-        variant: whose coefficients and angles are shown.
+        variant: the variant whose coefficients and angles are shown.
         labels: names of the variants to show; None for all variants.
         theta: a panel to draw instead of the variant's coefficients.
     """

@@ -53,7 +53,7 @@ def deviation(lane: str) -> Callable[[Table], Numbers]:
 
 
 def satisfactory(lane: str) -> Callable[[Table], Numbers]:
-    """Return the measure of 100 % for a deviation below 0.5, 0 for others and runs that diverged."""
+    """Return the measure that is 100 % for a deviation below 0.5, and 0 for all other runs."""
 
     def measure(table: Table) -> Numbers:
         found = _column(table, f"deviation_{lane}")
@@ -63,7 +63,7 @@ def satisfactory(lane: str) -> Callable[[Table], Numbers]:
 
 
 def lost(lane: str) -> Callable[[Table], Numbers]:
-    """Return the measure of 100 % for a run that diverged, 0 for others."""
+    """Return the measure that is 100 % for a run that diverged, and 0 for others."""
     return lambda table: 100 * _column(table, f"lost_{lane}")
 
 
@@ -102,7 +102,7 @@ def gain(lane: str, other: str) -> Callable[[Table], Numbers]:
 
 
 def _survivors(table: Table, lanes: Mapping[str, str]) -> str:
-    """Return how many runs are left in each line of which some runs diverged."""
+    """Return how many runs are left in each line in which some runs diverged."""
     found = []
     for lane, label in lanes.items():
         gone = np.nansum(lost(lane)(table) / 100)
@@ -137,7 +137,7 @@ def _draw(table: Table) -> Mapping[str, Figure]:
 
 
 def _of_first_seed(table: Table, column: str) -> tuple[Numbers, Numbers]:
-    """Return times in periods, and the values of seed 0; nothing if there are none."""
+    """Return times in periods, and the values of seed 0; empty if there are none."""
     if column not in table.columns(RUNS):
         return np.empty(0), np.empty(0)
     series = table.series(RUNS, column)
@@ -168,7 +168,7 @@ def _drawn(table: Table) -> Figure:
 
 
 def _outputs(table: Table) -> Figure:
-    """Return x over time, in the last period of learning and in the last one of the test."""
+    """Return x over time, in the last period of learning and in the last period of the test."""
     from matplotlib.figure import Figure
 
     tasks = list(SHOWN.items())

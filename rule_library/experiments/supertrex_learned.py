@@ -58,12 +58,12 @@ def _start() -> Algorithm:
 
 @dataclass(frozen=True, eq=False)
 class LearnedVariant(TwoSizes):
-    """Runs whose coefficients are learned once, on drawings of their own.
+    """Runs whose coefficients are learned once, on separate drawings.
 
     Attributes:
         name: the name of the variant.
         full: the settings.
-        quick: those that differ in the quick version.
+        quick: the settings that differ in the quick version.
     """
 
     name: str
@@ -131,7 +131,7 @@ def _deviation(table: Table, name: str) -> Numbers:
 
 
 def satisfactory(name: str) -> Callable[[Table], Numbers]:
-    """Return the measure of 100 % for a deviation below 0.5, 0 for other runs."""
+    """Return the measure that is 100 % for a deviation below 0.5, and 0 for other runs."""
     return lambda table: np.where(_deviation(table, name) < 0.5, 100.0, 0.0)
 
 

@@ -31,7 +31,7 @@ def _lanes() -> dict[str, Lane]:
         if name != "force" or task == "pen"
     }
     found["arm3_repaired"] = (ARM3, repaired(ARM3))
-    # The published coefficients with the repaired cost, and the whole repair.
+    # One lane has the published coefficients with the repaired cost, the other the whole repair.
     released = found["costs_supertrex"][1]
     found["costs_movement"] = (ARM3, replace(released, cost_of="output"))
     found["costs_repaired"] = (ARM3, repaired(ARM3, COSTS))

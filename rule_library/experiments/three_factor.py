@@ -49,15 +49,15 @@ _QUICK: Mapping[str, Any] = MappingProxyType({
 class RewardVariant(TwoSizes):
     """A rule of two terms, meta-learned once, and tested on new bandits for each seed.
 
-    Both terms keep what was explored in an eligibility; one multiplies it by the reward, the other
-    by the reward's running mean. An evolution strategy learns both coefficients.
+    Both terms collect deviations in an eligibility; one multiplies it by the reward, the other by
+    the running mean of the reward. An evolution strategy learns both coefficients.
 
     Attributes:
         name: the name of the variant.
         delay: steps from an action to its reward.
         tau: time constant of the eligibility; 1 for none.
         full: the settings.
-        quick: those that differ in the quick version.
+        quick: the settings that differ in the quick version.
     """
 
     name: str
@@ -101,7 +101,7 @@ class RewardVariant(TwoSizes):
         return {"theta": dict(zip(names, loop.fitted.tensor.tolist(), strict=True))}
 
     def run(self, seed: int, setting: Setting, prepared: Mapping[str, Any]) -> list[Row]:
-        """Return the probability of the better arm in the course of learning, mean over networks."""
+        """Return the probability of the better arm during learning, a mean over networks."""
         chosen, learner = self.chosen(setting), self.learner
         count, every = chosen["networks"], chosen["every"]
         draws = generator(seed, "three-factor", self.delay)

@@ -15,13 +15,13 @@ from metaplast.reproduce.heldout import RuleVariant
 from metaplast.reproduce.meta import SEPARATE
 from metaplast.rules.rule import Rule
 
-# Factors are powers of √2. The search begins with those from 1/2 to 2. While the best one lies at an
-# end, the search goes on there, but not beyond 2 to the power of ±10.
+# Factors are powers of √2. The search begins with those from 1/2 to 2. While the best factor lies at
+# an end, the search continues there, but not beyond 2 to the power of ±10.
 STEP, FIRST, MOST = 2**0.5, 2, 20
 
 
 def best_factor(score: Callable[[float], float]) -> tuple[float, dict[float, float]]:
-    """Return the factor with the highest score, and the score of each that was tried."""
+    """Return the factor with the highest score, and the scores of all factors that were tried."""
     tried = {k: score(STEP**k) for k in range(-FIRST, FIRST + 1)}
     while True:
         best = max(tried, key=lambda k: (tried[k], -abs(k)))
@@ -37,7 +37,8 @@ class TunedVariant(RuleVariant):
     """A rule found with seed 0, times the factor with the best accuracy on separate tasks.
 
     The outer loop moves a rate only a limited distance, so a rule whose best rate is far from the
-    start would otherwise be tested with a worse one. The tasks have the classes of the search, not of the test.
+    start would otherwise be tested with a worse rate. The tasks have the classes of the search, not
+    of the test.
 
     Attributes:
         tasks, quick_tasks: number of tasks on which each factor is tried.
