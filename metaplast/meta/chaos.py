@@ -1,9 +1,9 @@
 """Recognizes coefficients with which learning is chaotic and gradients are useless.
 
-If coefficients are too large, two nearly equal networks diverge from each other while they learn.
-The loss still changes little with the coefficients, but the exact gradient of each task becomes
-larger by orders of magnitude, and its direction becomes noise. Gradient steps then do not lead back
-to regular learning.
+If coefficients are too large, two nearly equal networks grow apart while they learn. The loss still
+changes little with the coefficients, but the exact gradient of each task becomes larger by orders
+of magnitude, and its direction becomes noise. Gradient steps then do not lead back to regular
+learning.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class GrowingLoop(OuterLoop):
         return f"{self._tasks} look"
 
     def _look_problem(self, place: int, theta: Tensor, learner: Learner | None = None) -> Problem:
-        """Return the problem of a step of a look; all looks share their tasks, to compare pairs."""
+        """Return the problem of a step of a look; all looks share their tasks, for paired tests."""
         size = self.settings.meta_batch
         return self.problem(place, size, theta, learner=learner, tasks=self._look_tasks)
 

@@ -43,8 +43,8 @@ class Reservoir(System):
 
     The exploration readout offers post.activity (z_2), post.deviation (z_2 − z̄_2), pre.activity (r)
     and the scalar reward φ(ē − e). The mastery readout offers post.activity (z_1), post.lesson (q),
-    pre.activity (r), pre.decorrelated (k = P r) and the scalar consolidation, which is s c in every
-    tenth step and 0 in all others.
+    pre.activity (r), pre.decorrelated (k = P r) and the scalar consolidation, which is s c in the
+    steps that update P, one in `mastery_every`, and 0 in all others.
 
     An example contains the position of the target, [2], and the noise ξ, [neuron + output]; without
     noise there is no exploration. Its input is used only in the test, where it is fed to Q as
