@@ -36,6 +36,8 @@ VALIDATION = "validation"
 # Names the tasks on which values of candidates are measured, for observers.
 PROBE = "values of candidates"
 ASKED = "evidence for terms"
+# Rounds of a search, of its first refit and of a known rule, if coefficients need larger steps.
+ROUNDS = 4
 
 
 class Counter(Protocol):
@@ -153,7 +155,7 @@ class Loops:
         if growth is None:
             # An evolution strategy uses no gradient of a task, and a known rule needs no search.
             shrinks = config.backtrack and config.choice.is_pool and config.estimator == "gradient"
-            return self.make(SEARCH, learner, tied=tied, shrinks=shrinks)
+            return self.make(SEARCH, learner, tied=tied, shrinks=shrinks, rounds=ROUNDS)
         return self.make(
             SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,
             probed=partial(self._tested, PROBE),
@@ -166,7 +168,7 @@ class Loops:
     def known(self, rule: KnownRule) -> OuterLoop:
         """Return the loop that learns the coefficients of a known rule, without penalty."""
         settings = replace(self.config.outer, l1=0.0)
-        return self.make(rule.name, self.known_learner(rule), settings=settings)
+        return self.make(rule.name, self.known_learner(rule), settings=settings, rounds=ROUNDS)
 
     def evaluate(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metaplast.discovery.fits import Fit, is_hopeless
-from metaplast.discovery.loops import VALIDATION, Loops
+from metaplast.discovery.loops import ROUNDS, VALIDATION, Loops
 from metaplast.discovery.result import REFIT, Tried, trial
 from metaplast.meta.evidence import Candidate, Evidence
 from metaplast.meta.outer_loop import OuterLoop
@@ -207,6 +207,7 @@ class Refits:
             lambda: self._loops.make(
                 stage, learner, theta, settings=settings, scale=scale, tasks=tasks, cold=False,
                 shrinks=self._search.shrinks, began=self._search.progress.history[0].loss,
+                rounds=ROUNDS if times == FIRST else 1,
             ),
             partial(give_up, best) if judges and best is not None else None, settings.steps // 2,
         )  # fmt: skip

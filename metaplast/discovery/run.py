@@ -21,7 +21,7 @@ from metaplast.discovery.loops import HELDOUT
 from metaplast.discovery.observer import Observer
 from metaplast.discovery.parts import Parts
 from metaplast.discovery.provenance import provenance_of
-from metaplast.discovery.reach import notice_short_way
+from metaplast.discovery.reach import notice_shortfall
 from metaplast.discovery.refits import Refits
 from metaplast.discovery.result import DISCOVERED, SEARCH, Result, Tried
 from metaplast.discovery.rough import notice_rough_search
@@ -261,7 +261,7 @@ class Discovery(Parts):
         }
         loops = {rule.name: learned.get(rule.name, search) for rule in self.baselines}
         for name, loop in loops.items():
-            notice_short_way(name, loop)
+            notice_shortfall(name, loop)
         return {name: (loop.learner, loop.fitted) for name, loop in loops.items()}
 
     def _provenance(self, search: OuterLoop, score: float | None = None) -> dict[str, Any]:

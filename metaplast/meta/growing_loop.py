@@ -59,6 +59,15 @@ class GrowingLoop(OuterLoop):
         return self.growth.settings.steps
 
     @property
+    def round(self) -> int:
+        """A rule that grows has one round: other settings decide how long it is trained."""
+        return 0
+
+    @property
+    def _most_steps(self) -> int:
+        return self.steps
+
+    @property
     def _window(self) -> int:
         return 0  # After a look, θ has settled.
 

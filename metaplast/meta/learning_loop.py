@@ -9,6 +9,7 @@ from torch import Tensor
 from metaplast.engines import Outcome, Problem
 from metaplast.meta.chaos import SHRINK, is_chaotic
 from metaplast.meta.penalised_step import penalised_step
+from metaplast.meta.rounds import FACTOR, Shortfall, shortfall
 from metaplast.meta.saved_loop import SavedLoop
 
 
@@ -26,11 +27,38 @@ class LearningLoop(SavedLoop):
     shrinks: bool
     signs: Tensor
     _began: float
+    _rounds: int
+
+    @property
+    def steps(self) -> int:
+        """Number of outer steps, in all rounds that have begun."""
+        return self.settings.steps * (self.round + 1)
+
+    @property
+    def _most_steps(self) -> int:
+        return self.settings.steps * self._rounds
+
+    @property
+    def round(self) -> int:
+        """The number of the current round, counted from 0; at the end, of the last one."""
+        done, steps = divmod(self.progress.step, self.settings.steps)
+        if steps or not done:
+            return done
+        return done if done < self._rounds and self.shortfall is not None else done - 1
+
+    @property
+    def shortfall(self) -> Shortfall | None:
+        """The coefficient that fell short in the round that has just ended; None in a round."""
+        done, steps = divmod(self.progress.step, self.settings.steps)
+        if steps or not done:
+            return None
+        start = self.progress.history[(done - 1) * self.settings.steps].theta
+        return shortfall(self.settings, done - 1, start, self.fitted, self.scale)
 
     @property
     def _fraction(self) -> float:
-        """What fraction of the training has passed, 0 … 1."""
-        return self.progress.step / self.steps
+        """What fraction of the current round has passed, 0 … 1."""
+        return self.progress.step / self.settings.steps - self.round
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
         """Change θ, and the time constants that are learned, after a step."""
@@ -49,7 +77,7 @@ class LearningLoop(SavedLoop):
         history, began = self.progress.history, self._began
         if math.isnan(began) and history:
             began = history[0].loss
-        step = self.settings.meta_lr * self.progress.trust.radius
+        step = self.settings.meta_lr * FACTOR**self.round * self.progress.trust.radius
         return is_chaotic(gradients, int((~finite).sum()), step, began)
 
     def _shrink(self) -> None:
@@ -90,8 +118,8 @@ class LearningLoop(SavedLoop):
         return True
 
     def _rate(self, rate: float) -> float:
-        """Return a step size on its schedule, shortened by the trust region."""
-        rate *= self.progress.trust.radius
+        """Return a step size on its schedule, in this round, shortened by the trust region."""
+        rate *= FACTOR**self.round * self.progress.trust.radius
         if self.settings.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
         return rate

@@ -58,6 +58,8 @@ class OuterLoop(LearningLoop):
         cold: whether the first steps are short, because θ is still a guess.
         shrinks: whether θ shrinks where learning is chaotic, see `metaplast.meta.chaos`.
         began: the loss that the search began with; NaN for this loop's loss at its first step.
+        rounds: the largest number of rounds, see `metaplast.meta.rounds`; another one begins only
+            with a cosine schedule, and if a coefficient fell short in the last one.
         seed: the seed of all random numbers.
         device: where tensors live.
 
@@ -81,6 +83,7 @@ class OuterLoop(LearningLoop):
         cold: bool = True,
         shrinks: bool = False,
         began: float = math.nan,
+        rounds: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -90,6 +93,7 @@ class OuterLoop(LearningLoop):
         self._tasks = tasks
         self._tied = tied and start.is_per_layer
         self.cold, self.shrinks, self._began = cold, shrinks, began
+        self._rounds = rounds if settings.schedule == "cosine" else 1
         self._drawn = LoopTasks(
             learner, sampler, engine, settings, name=tasks, seed=seed,
             dtype=start.tensor.dtype, device=device,
@@ -111,11 +115,6 @@ class OuterLoop(LearningLoop):
     def is_done(self) -> bool:
         """True after the last step, or once the loop has been given up."""
         return self.given_up or self.progress.step >= self.steps
-
-    @property
-    def steps(self) -> int:
-        """Number of outer steps."""
-        return self.settings.steps
 
     @property
     def _window(self) -> int:

@@ -58,8 +58,8 @@ class SavedLoop(ABC):
 
     @property
     @abstractmethod
-    def steps(self) -> int:
-        """Number of outer steps."""
+    def _most_steps(self) -> int:
+        """The largest possible number of outer steps."""
 
     @property
     def theta(self) -> Tensor:
@@ -131,7 +131,7 @@ class SavedLoop(ABC):
         """
         progress, settings, theta = self.progress, self.settings, self._theta
         require_state(
-            state, theta.named(theta.u.detach()), self.steps, settings.meta_batch,
+            state, theta.named(theta.u.detach()), self._most_steps, settings.meta_batch,
             theta.window, self._optimizer,
         )  # fmt: skip
         check(
