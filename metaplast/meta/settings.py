@@ -27,7 +27,8 @@ class SearchSettings(Settings):
     GROUP: ClassVar[str] = "search"
 
     episodes: int = 600
-    """Tasks in the search (unless the rule grows), and to learn a baseline or a known rule."""
+    """Tasks in the search (unless the rule grows), and to learn a baseline or a known rule; as many
+    again, in larger steps, if coefficients were still moving at full speed at their end."""
     entry: int | None = None
     """Tasks of training after each candidate enters, if the rule grows one term at a time; if 0,
     all candidates are trained from the start. Default: 160 for pools of products, else 0."""

@@ -136,7 +136,8 @@ def test_a_discovery_on_dim_tasks_goes_on_and_has_the_same_rounds_after_a_kill(t
     settings = {
         "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 320, "meta_batch": 8,
         "refit": 32, "refit_batch": 2, "look": 4, "validation": 4, "test_episodes": 4,
-        "engine": "fused", "terms": "error_hebbian,error_error", "meta_lr": 1e-4, "feedback": "symmetric",
+        "engine": "fused", "terms": "error_hebbian,error_error", "meta_lr": 1e-4,
+        "feedback": "symmetric",
     }  # fmt: skip
     dim = Dim(steps=30, queries=60)
     split = EpisodeSplit(dim, dim, "classes", inputs=6, outputs=3, description="dim clouds")
