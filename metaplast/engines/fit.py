@@ -109,10 +109,15 @@ def _require_shapes(learner: Learner, state: State, episodes: int) -> None:
     }
     wanted |= {name: (episodes, length) for name, length in system.carried.items()}
     got = {name: tuple(x.shape) for name, x in {**state.matrices, **state.carry}.items()}
-    require(
-        got == wanted,
-        f"the weights must be of shapes {wanted}, got {got}; draw them with learner.draw().",
-    )
+    for name in {**wanted, **got}:
+        expected, found = (
+            f"of shape {has[name]}" if name in has else "absent" for has in (wanted, got)
+        )
+        require(
+            expected == found,
+            f"{name} in the network's state must be {expected}, but it is {found}; draw the "
+            f"weights with learner.draw().",
+        )
 
 
 def _require_limits(system: System, state: State) -> None:

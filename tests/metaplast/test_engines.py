@@ -394,6 +394,16 @@ def test_parts_that_do_not_fit_are_refused_before_anything_runs(spoil):
     assert_is_one_sentence(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("misfit", "found"),
+    [("weights of another network", "of shape"), ("no backward weights", "absent;")],
+)
+def test_a_matrix_that_does_not_fit_is_named(misfit, found):
+    message = rf"^[WB]\d in the network's state must be of shape \(.*\), but it is {found}"
+    with pytest.raises(UserError, match=message):
+        MISFITS[misfit](random_problem(FORWARD))
+
+
 def test_each_compiled_learner_has_code_of_its_own(monkeypatch):
     """torch keeps what it compiled with the code: a second learner would get the first one's."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
