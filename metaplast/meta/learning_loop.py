@@ -9,7 +9,7 @@ from torch import Tensor
 from metaplast.engines import Outcome, Problem
 from metaplast.meta.chaos import SHRINK, is_chaotic
 from metaplast.meta.penalised_step import penalised_step
-from metaplast.meta.rounds import FACTOR, Shortfall, shortfall
+from metaplast.meta.rounds import FACTOR, Shortfall, scheduled, shortfall
 from metaplast.meta.saved_loop import SavedLoop
 
 
@@ -53,7 +53,7 @@ class LearningLoop(SavedLoop):
         if steps or not done:
             return None
         start = self.progress.history[(done - 1) * self.settings.steps].theta
-        return shortfall(self.settings, done - 1, start, self.fitted, self.scale)
+        return shortfall(self.settings, done - 1, start, self.fitted, self.scale, cold=self.cold)
 
     @property
     def _fraction(self) -> float:
@@ -120,6 +120,4 @@ class LearningLoop(SavedLoop):
     def _rate(self, rate: float) -> float:
         """Return a step size on its schedule, in this round, shortened by the trust region."""
         rate *= FACTOR**self.round * self.progress.trust.radius
-        if self.settings.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * self._fraction))
-        return rate
+        return rate * scheduled(self.settings.schedule, self._fraction)

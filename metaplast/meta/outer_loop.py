@@ -27,6 +27,7 @@ from metaplast.meta.learned_theta import LearnedTheta
 from metaplast.meta.learning_loop import LearningLoop
 from metaplast.meta.loop_tasks import LoopTasks
 from metaplast.meta.record import Record, record_of
+from metaplast.meta.rounds import window
 from metaplast.meta.saved_loop import Progress
 from metaplast.meta.settings import OuterSettings
 from metaplast.meta.signs import signs_of
@@ -119,8 +120,7 @@ class OuterLoop(LearningLoop):
     @property
     def _window(self) -> int:
         """How many of the latest θ are averaged."""
-        settings = self.settings
-        return 0 if settings.schedule == "cosine" else max(1, settings.steps // 5)
+        return window(self.settings)
 
     def problem(
         self,

@@ -35,7 +35,7 @@ class Pull:
         off = (problem.theta - self.target).expand(problem.episodes.episodes, -1)
         self.firsts.append(float(problem.episodes.support_x[0, 0, 0]))
         loss = off.abs().sum(-1)
-        return Outcome(loss, torch.ones_like(loss), off.clone(), problem.state)
+        return Outcome(loss, torch.ones_like(loss), off.sign(), problem.state)
 
 
 def loop_of(*target, settings=SETTINGS, **options):
