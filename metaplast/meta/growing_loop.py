@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,8 +18,10 @@ from metaplast.meta.gradient import scaled_gradients
 from metaplast.meta.growth import Growth, bounded
 from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
-from metaplast.meta.probe import probe
+from metaplast.meta.probe import Measure, probe
 from metaplast.systems.learner import Learner
+from metaplast.systems.state import State
+from metaplast.tasks.batch import EpisodeBatch
 
 
 class GrowingLoop(OuterLoop):
@@ -144,18 +148,26 @@ class GrowingLoop(OuterLoop):
         assert fitted is not None
         assert before is not None
 
-        def measure(position: int, value: float, place: int) -> Tensor:
+        def on(places: range) -> Measure:
+            drawn = [self._look_problem(place, self.theta) for place in places]
+            return partial(measure, [*_joined(drawn)])
+
+        def measure(drawn: Sequence[Problem], position: int, value: float) -> Tensor:
             u = fitted.clone()
             u[..., position] = value
             kept = sorted([*growth.positions, position])
-            problem = self._look_problem(place, (scale * u)[..., kept], self._with(kept))
-            outcome = engine.run(problem, gradient=False)
-            scores = counted(self.learner, outcome.loss, outcome.score, problem.episodes.query)
-            if self._probed is not None:
-                self._probed(len(scores))
-            return torch.stack([scores, -bounded(outcome.loss)], dim=1)
+            theta, learner = (scale * u)[..., kept], self._with(kept)
+            rows = []
+            for tasks in drawn:
+                outcome = engine.run(replace(tasks, theta=theta, learner=learner), gradient=False)
+                query = tasks.episodes.query
+                scores = counted(self.learner, outcome.loss, outcome.score, query)
+                rows.append(torch.stack([scores, -bounded(outcome.loss)], dim=1))
+                if self._probed is not None:
+                    self._probed(len(scores))
+            return torch.cat(rows)
 
-        return probe(growth.settings, fitted, before, growth.active, self.signs, measure)
+        return probe(growth.settings, fitted, before, growth.active, self.signs, on)
 
     def _refuse_standstill(self) -> None:
         """Refuse a standstill of the first terms; a candidate that causes one later just fails."""
@@ -168,3 +180,12 @@ class GrowingLoop(OuterLoop):
     def _put(self, moving: dict[str, Any]) -> None:
         super()._put(moving)
         self.growth.restore(moving["growth"])
+
+
+def _joined(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield the same episodes in fewer problems: consecutive ones of equal length are joined."""
+    for _, alike in groupby(problems, key=lambda problem: problem.episodes.steps):
+        group = [*alike]
+        state = State.cat([problem.state for problem in group])
+        episodes = EpisodeBatch.cat([problem.episodes for problem in group])
+        yield replace(group[0], state=state, episodes=episodes)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,14 +20,14 @@ from metaplast.meta.growth_settings import GrowthSettings
 # A value is measured on this share of the tasks first, and on the others only if it looks better.
 FIRST = 0.25
 
-# Takes the position of a term, its scaled coefficient, and a step of a look. Returns the scores and
-# negated losses of the rule with this term on the tasks of the step, [task, 2].
-Measure = Callable[[int, float, int], Tensor]
+# Takes the position of a term and its scaled coefficient. Returns the scores and negated losses of
+# the rule with this term on some tasks, [task, 2].
+Measure = Callable[[int, float], Tensor]
 
 
 def probe(
     settings: GrowthSettings, fitted: Tensor, before: Tensor, active: Tensor, signs: Tensor,
-    measure: Measure,
+    on: Callable[[range], Measure],
 ) -> list[tuple[int, float]]:  # fmt: skip
     """Return the candidates that help at some value, the best first, each with its best value.
 
@@ -36,26 +35,37 @@ def probe(
     than `settings.errors` standard errors above zero. It also helps if the mean difference of the
     loss is below zero by more than the same number of standard errors, and the score is not lower.
 
+    All values are measured on the same tasks before any is measured on the next ones, so that each
+    task is drawn only once.
+
     Args:
         settings: contains the values to try, in multiples of the largest scaled coefficient.
         fitted: scaled coefficients of the rule, [term] or [site, term].
         before: scores and negated losses of the rule on the tasks of a look, [task, 2].
         active: which terms the rule has, [term].
         signs: the sign of each coefficient, as for `OuterLoop`, [term].
-        measure: measures the rule with one more term.
+        on: returns what measures the rule with one more term on the tasks of some steps of a look.
     """
     largest = float(fitted.abs().max())
-    found: list[tuple[bool, float, int, float]] = []
-    for position in (~active).nonzero().flatten().tolist():
-        gains = []
-        for value in _values(settings.values, largest, int(signs[position])):
-            rows = _rows(settings.look, before, partial(measure, position, value))
-            gain = None if rows is None else _gain(rows - before, settings)
-            if gain is not None:
-                gains.append((*gain, position, value))
-        found += [max(gains)] if gains else []
-    found.sort(key=lambda gain: gain[:2], reverse=True)
-    return [(position, value) for *_, position, value in found]
+    rows: dict[tuple[int, float], list[Tensor]] = {
+        (position, value): []
+        for position in (~active).nonzero().flatten().tolist()
+        for value in _values(settings.values, largest, int(signs[position]))
+    }
+    first = math.ceil(FIRST * settings.look)
+    for start in range(0, settings.look, first):
+        if start == first:
+            rows = {tried: seen for tried, seen in rows.items() if _looks_better(seen, before)}
+        measure = on(range(start, min(start + first, settings.look)))
+        for tried, seen in rows.items():
+            seen.append(measure(*tried))
+    best: dict[int, tuple[bool, float, float]] = {}
+    for (position, value), seen in rows.items():
+        gain = _gain(torch.cat(seen) - before, settings)
+        if gain is not None:
+            best[position] = max(best.get(position, (*gain, value)), (*gain, value))
+    found = sorted(best.items(), key=lambda each: each[1][:2], reverse=True)
+    return [(position, value) for position, (*_, value) in found]
 
 
 def _values(sizes: Sequence[float], largest: float, sign: int) -> Iterator[float]:
@@ -64,16 +74,10 @@ def _values(sizes: Sequence[float], largest: float, sign: int) -> Iterator[float
         yield from (way * size * largest for way in (1, -1) if way * sign >= 0)
 
 
-def _rows(look: int, before: Tensor, measure: Callable[[int], Tensor]) -> Tensor | None:
-    """Return a value's scores and negated losses; None if the first tasks show no improvement."""
-    first, rows = math.ceil(FIRST * look), list[Tensor]()
-    for k in range(look):
-        if k == first:
-            begun = torch.cat(rows)
-            if not (begun - before[: len(begun)]).mean(0).gt(0).any():
-                return None
-        rows.append(measure(k))
-    return torch.cat(rows)
+def _looks_better(rows: Sequence[Tensor], before: Tensor) -> bool:
+    """Return whether the first tasks show an improvement of the mean score or loss."""
+    begun = torch.cat([*rows])
+    return bool((begun - before[: len(begun)]).mean(0).gt(0).any())
 
 
 def _gain(change: Tensor, settings: GrowthSettings) -> tuple[bool, float] | None:

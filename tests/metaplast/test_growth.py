@@ -63,10 +63,12 @@ class Valley:
         return Outcome(loss, 1 / (1 + loss), off, problem.state)
 
 
-def loop_of(engine, *, start=(0.1, 0.0, 0.0, 0.0, 0.0), growth=SETTINGS, settings=OUTER):
+def loop_of(
+    engine, *, start=(0.1, 0.0, 0.0, 0.0, 0.0), growth=SETTINGS, settings=OUTER, sampler=None
+):
     learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named(*TERMS))
     theta = Coefficients(TERMS, torch.tensor(start, dtype=torch.float64))
-    options = ("search", learner, Clouds(), engine, settings, theta)
+    options = ("search", learner, sampler or Clouds(), engine, settings, theta)
     return GrowingLoop(*options, growth=growth) if growth else OuterLoop(*options)
 
 

@@ -83,15 +83,19 @@ def test_values_are_tried_on_the_tasks_of_a_look_and_once_for_each_rule():
     loop.run()
     assert tried(loop) == []
     look = engine.looks[-VALUES.look :]
-    starts = [problem.episodes.support_x for problem in look]
+    # Nothing helps, so only the tasks of the first quarter of a look are used, all in one problem.
+    first = look[: VALUES.look // 4]
+    starts = torch.cat([problem.episodes.support_x for problem in first])
+    weights = torch.cat([problem.state.matrices["W1"] for problem in first])
     for problem in engine.values:
-        assert any(torch.equal(problem.episodes.support_x, start) for start in starts)
+        assert torch.equal(problem.episodes.support_x, starts)
+        assert torch.equal(problem.state.matrices["W1"], weights)
         assert problem.theta[0] == look[0].theta[0]
         assert len(problem.learner.terms) == 2
-    # Nothing helps: four candidates, one of which must not be negative, on a quarter of the tasks.
+    # Four candidates, one of which must not be negative.
     settings = [(p.learner.terms[1].name, float(p.theta[1])) for p in engine.values]
     assert len(set(settings)) == 14
-    assert len(settings) == 14 * VALUES.look // 4
+    assert len(settings) == 14
     assert min(value for name, value in settings if name == "decay") > 0
 
 
@@ -177,7 +181,11 @@ def test_values_are_multiples_in_scaled_units_and_sites_move_together():
 def found(measure, before=None, settings=VALUES, signs=FREE):
     base = torch.stack([torch.full((32,), 0.5), torch.full((32,), -1.0)], dim=1).double()
     before = base if before is None else before
-    return probe(settings, FITTED, before, ACTIVE, signs, measure)
+
+    def on(places):
+        return lambda *tried: torch.cat([measure(*tried, place) for place in places])
+
+    return probe(settings, FITTED, before, ACTIVE, signs, on)
 
 
 def rows(score, loss, spread=0.0, tasks=4):
@@ -230,3 +238,31 @@ def test_a_value_that_does_not_look_better_on_the_first_tasks_is_not_measured_fu
     assert {position for position, _ in found(measure)} == {1, 3}
     # Each term has two values of each sign.
     assert len(places) == 4 * VALUES.look + 4 * VALUES.look // 4
+
+
+def test_each_task_is_drawn_once_for_all_values():
+    drawn = []
+
+    def on(places):
+        drawn.append(list(places))
+        return lambda position, value: torch.cat([rows(0.6, 0.5) for _ in places])
+
+    before = torch.tensor([[0.5, -1.0]] * 40).double()
+    settings = replace(VALUES, look=10)
+    assert len(probe(settings, FITTED, before, ACTIVE, FREE, on)) == 2
+    assert drawn == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+
+
+def test_looks_of_several_lengths_are_joined_by_length():
+    """Episodes of different lengths cannot share a tensor; their order stays."""
+
+    class Lengths(Clouds):
+        def sample(self, episodes, generator):
+            self.steps = int(torch.randint(2, 4, (), generator=generator))
+            return super().sample(episodes, generator)
+
+    engine = Chaos({"error_hebbian": 0.5, "oja": -0.6}, hidden=["oja"])
+    loop = loop_of(engine, growth=VALUES, sampler=Lengths())
+    loop.run()
+    assert ("oja", True) in tried(loop)
+    assert {problem.episodes.steps for problem in engine.values} == {2, 3}
