@@ -18,7 +18,7 @@ from metaplast.meta.gradient import scaled_gradients
 from metaplast.meta.growth import Growth, bounded
 from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
-from metaplast.meta.probe import Measure, probe
+from metaplast.meta.probe import MOST, Measure, probe
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
@@ -167,7 +167,7 @@ class GrowingLoop(OuterLoop):
                     self._probed(len(scores))
             return torch.cat(rows)
 
-        return probe(growth.settings, fitted, before, growth.active, self.signs, on)
+        return probe(growth.settings, fitted, before, growth.likeliest(MOST), self.signs, on)
 
     def _refuse_standstill(self) -> None:
         """Refuse a standstill of the first terms; a candidate that causes one later just fails."""

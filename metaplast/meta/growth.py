@@ -9,6 +9,7 @@ coefficients are tried: see `metaplast.meta.probe`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -124,6 +125,16 @@ class Growth:
     def wants_values(self) -> bool:
         """Whether to try values: no candidate is left, and no value was tried at this rule yet."""
         return not self._queue and not self._probed and len(self.trials) < self.settings.most
+
+    def likeliest(self, most: int) -> list[int]:
+        """Return the positions of the candidates that the gradient supports best, in order.
+
+        They are those with the largest gradients in standard errors, at most `most` of them.
+        """
+        assert self._evidence is not None
+        errors = self._evidence[1].abs().masked_fill(self.active, -math.inf)
+        rest = int((~self.active).sum())
+        return sorted(errors.topk(min(most, rest)).indices.tolist())
 
     def offer(self, starts: Sequence[tuple[int, float]]) -> None:
         """Receive the candidates that help at some value, the best first.

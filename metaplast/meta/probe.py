@@ -19,6 +19,8 @@ from metaplast.meta.growth_settings import GrowthSettings
 
 # A value is measured on this share of the tasks first, and on the others only if it looks better.
 FIRST = 0.25
+# The values of at most this many candidates are tried.
+MOST = 64
 
 # Takes the position of a term and its scaled coefficient. Returns the scores and negated losses of
 # the rule with this term on some tasks, [task, 2].
@@ -26,8 +28,8 @@ Measure = Callable[[int, float], Tensor]
 
 
 def probe(
-    settings: GrowthSettings, fitted: Tensor, before: Tensor, active: Tensor, signs: Tensor,
-    on: Callable[[range], Measure],
+    settings: GrowthSettings, fitted: Tensor, before: Tensor, candidates: Sequence[int],
+    signs: Tensor, on: Callable[[range], Measure],
 ) -> list[tuple[int, float]]:  # fmt: skip
     """Return the candidates that help at some value, the best first, each with its best value.
 
@@ -42,14 +44,14 @@ def probe(
         settings: contains the values to try, in multiples of the largest scaled coefficient.
         fitted: scaled coefficients of the rule, [term] or [site, term].
         before: scores and negated losses of the rule on the tasks of a look, [task, 2].
-        active: which terms the rule has, [term].
+        candidates: positions of terms that the rule does not have.
         signs: the sign of each coefficient, as for `OuterLoop`, [term].
         on: returns what measures the rule with one more term on the tasks of some steps of a look.
     """
     largest = float(fitted.abs().max())
     rows: dict[tuple[int, float], list[Tensor]] = {
         (position, value): []
-        for position in (~active).nonzero().flatten().tolist()
+        for position in candidates
         for value in _values(settings.values, largest, int(signs[position]))
     }
     first = math.ceil(FIRST * settings.look)

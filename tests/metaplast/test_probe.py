@@ -16,7 +16,6 @@ from metaplast.terms.coefficients import Coefficients
 
 VALUES = replace(SETTINGS, values=(0.3, 1.0), look=8)
 FITTED = torch.tensor([0.5, 0.0, -1.0, 0.0], dtype=torch.float64)
-ACTIVE = torch.tensor([True, False, True, False])
 FREE = torch.zeros(4, dtype=torch.int64)
 
 
@@ -185,7 +184,7 @@ def found(measure, before=None, settings=VALUES, signs=FREE):
     def on(places):
         return lambda *tried: torch.cat([measure(*tried, place) for place in places])
 
-    return probe(settings, FITTED, before, ACTIVE, signs, on)
+    return probe(settings, FITTED, before, [1, 3], signs, on)
 
 
 def rows(score, loss, spread=0.0, tasks=4):
@@ -240,6 +239,19 @@ def test_a_value_that_does_not_look_better_on_the_first_tasks_is_not_measured_fu
     assert len(places) == 4 * VALUES.look + 4 * VALUES.look // 4
 
 
+def test_of_many_candidates_those_are_tried_that_the_gradient_supports_best(monkeypatch):
+    monkeypatch.setattr("metaplast.meta.growing_loop.MOST", 2)
+    engine = Chaos({"error_hebbian": 0.5}, hidden=["error_error"])
+    loop = loop_of(engine, growth=VALUES)
+    loop.run()
+    errors = loop.growth._evidence[1].abs()
+    best = errors[1:].topk(2).indices.add(1).tolist()
+    assert loop.growth.likeliest(2) == sorted(best)
+    tested = {problem.learner.terms[1].name for problem in engine.values}
+    assert tested == {TERMS[k] for k in best}
+    assert loop.growth.likeliest(9) == [1, 2, 3, 4]
+
+
 def test_each_task_is_drawn_once_for_all_values():
     drawn = []
 
@@ -249,7 +261,7 @@ def test_each_task_is_drawn_once_for_all_values():
 
     before = torch.tensor([[0.5, -1.0]] * 40).double()
     settings = replace(VALUES, look=10)
-    assert len(probe(settings, FITTED, before, ACTIVE, FREE, on)) == 2
+    assert len(probe(settings, FITTED, before, [1, 3], FREE, on)) == 2
     assert drawn == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
 
 
