@@ -115,7 +115,7 @@ class Candidate:
     """A set of terms that at least one run ended with.
 
     Attributes:
-        best: the run with the least loss among those that ended with these terms.
+        best: the run with the lowest loss among those that ended with these terms.
         runs: how many runs ended with them.
         excess: band of the loss of `best` minus the loss of the best run of all, task by task; None
             if a task of `best` diverged.

@@ -209,7 +209,7 @@ def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: i
     """Return a table of complexity and loss, one row for each set of terms."""
     # Keep these columns narrow, to leave room for the terms in 80 columns.
     table = new_table("Rules by complexity", padding=(0, 1, 0, 0))
-    heads = ("com-\nplexity", "loss", f"above the least,\n{BAND}", "held out", "runs")
+    heads = ("com-\nplexity", "loss", f"above the\nlowest, {BAND}", "held out", "runs")
     for column in heads:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("terms", overflow="fold")
@@ -241,7 +241,7 @@ def reason(found: Sequence[Candidate], pick: Candidate) -> str:
     )
     if pick is least:
         simpler = "no simpler one is as good" if found.index(pick) else "it is the simplest found"
-        return f"It has the least loss of all on {tasks} common tasks, and {simpler} ({run})."
+        return f"It has the lowest loss of all on {tasks} common tasks, and {simpler} ({run})."
     return (
         f"It is the simplest of the {equal} rules whose loss on {tasks} common tasks is not above "
         f"the least by the {BAND} of the paired difference ({run})."

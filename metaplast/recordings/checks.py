@@ -229,7 +229,7 @@ def observation_notes(observed: Numbers, inside: Flags, kind: str, name: str) ->
     return notes
 
 
-def require_scale(observed: Numbers, inputs: Numbers, bounded: bool, name: str) -> list[str]:
+def scale_notes(observed: Numbers, inputs: Numbers, bounded: bool, name: str) -> list[str]:
     """Return notes about scales that suggest wrong units.
 
     Args:
@@ -247,12 +247,7 @@ def require_scale(observed: Numbers, inputs: Numbers, bounded: bool, name: str) 
             f"check the unit, or choose --activation linear, relu or softplus."
         )
     large = float(np.median(np.abs(inputs[inputs != 0]))) if (inputs != 0).any() else 0.0
-    if large > _UNITS:
-        notes.append(
-            f"{name}: the usual size of an input is {large:.3g}; coefficients depend on this unit, "
-            f"check that it is not off by a thousand."
-        )
-    if 0 < large < 1 / _UNITS:
+    if large > _UNITS or 0 < large < 1 / _UNITS:
         notes.append(
             f"{name}: the usual size of an input is {large:.3g}; coefficients depend on this unit, "
             f"check that it is not off by a thousand."

@@ -11,7 +11,7 @@ from metaplast.base.bands import Numbers
 from metaplast.base.errors import UserError, require
 from metaplast.base.words import amount
 from metaplast.recordings.certainty import certainties, kept_shares
-from metaplast.recordings.checks import require_scale
+from metaplast.recordings.checks import scale_notes
 from metaplast.recordings.comparison import Judge
 from metaplast.recordings.fitted_taus import tau_notes, time_constants, with_fitted_taus
 from metaplast.recordings.inference_settings import (
@@ -235,7 +235,7 @@ def _notes(
     bounded = settings.activation in _BOUNDED
     for each in recordings:
         if each.kind == "activity":
-            found += require_scale(each.observed, each.inputs, bounded, each.name)
+            found += scale_notes(each.observed, each.inputs, bounded, each.name)
     if data.cluster_unit == "parts of trials":
         found.append(
             f"few trials: {data.clusters} stretches of time count as independent; intervals are "
