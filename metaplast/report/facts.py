@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from metaplast.discovery.result import SEARCH
 from metaplast.report.run import FinishedRun
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
@@ -13,13 +15,16 @@ from metaplast.tasks.source import held_out_word
 def _search(run: FinishedRun) -> str:
     """Return the settings of the search, in words."""
     config, growth = run.config["config"], run.asked.growth
-    tasks = f"{config['episodes']} tasks"
+    tasks, step = f"{config['episodes']} tasks", f"{config['meta_lr']:g}"
+    rounds = math.ceil(len(run.stages.get(SEARCH, [])) / run.asked.outer.steps)
+    if growth is None and rounds > 1:
+        tasks, step = f"{rounds} rounds of {tasks}", f"{step} (doubled in each further round)"
     if growth is not None:
         batch = config["meta_batch"]
         tasks = f"{growth.train * batch} tasks for each candidate, judged on {growth.look * batch}"
     return (
-        f"{tasks}, {config['meta_batch']} in a step, {config['optimizer']} "
-        f"{config['meta_lr']:g}, {config['penalty']} penalty"
+        f"{tasks}, {config['meta_batch']} in a step, {config['optimizer']} {step}, "
+        f"{config['penalty']} penalty"
     )
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,9 +20,11 @@ from metaplast.commands import guard
 from metaplast.commands import report as report_command
 from metaplast.commands.discover import read_options
 from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.result import SEARCH
 from metaplast.discovery.run import Discovery, write_config
 from metaplast.discovery.run_folder import RunFiles
 from metaplast.report import page, pictures
+from metaplast.report.facts import facts
 from metaplast.report.page import write_report
 from metaplast.report.run import read_run
 from metaplast.rules.rule import Rule
@@ -195,6 +198,17 @@ def test_any_configuration_comes_back_from_its_command(arguments, tmp_path, fold
     copy_results(folder, tmp_path)
     again = read_options(shlex.split(read_run(tmp_path).command)[2:]).config
     assert again == config
+
+
+def test_a_search_of_several_rounds_is_told(folder):
+    run = read_run(folder)
+    (whole,) = {len(rows) for name, rows in run.stages.items() if name == SEARCH}
+    assert whole == run.asked.outer.steps
+    assert "rounds" not in facts(run)["search"]
+    twice = replace(run, rows=(*run.rows, *(row for row in run.rows if row["stage"] == SEARCH)))
+    told = facts(twice)["search"]
+    assert told.startswith(f"2 rounds of {run.asked.episodes} tasks, ")
+    assert f"Adam {run.asked.meta_lr:g} (doubled in each further round)" in told
 
 
 def test_trajectories_are_those_of_the_history(folder):
