@@ -98,7 +98,7 @@ def options_of(kind: type[Any], default: Any = None) -> list[Option]:
 
 
 def _in_class_order(kind: type[Any], default: Any) -> list[Option]:
-    hints, bare = get_type_hints(kind, include_extras=True), get_type_hints(kind)
+    hints, bare = _hints(kind, extras=True), _hints(kind)  # type: ignore[arg-type]
     homes = {each.name: _home(kind, each.name) for each in fields(kind)}
     lineage = list(kind.__mro__)
     found = []
@@ -117,6 +117,12 @@ def _in_class_order(kind: type[Any], default: Any) -> list[Option]:
             group, text = vars(homes[each.name]).get("GROUP", ""), _text(kind, each.name)
             found.append(Option((each.name,), hints[each.name], value, group, text))
     return found
+
+
+@cache
+def _hints(kind: type[Any], *, extras: bool = False) -> Mapping[str, Any]:
+    """Return the types of the fields of a dataclass."""
+    return get_type_hints(kind, include_extras=extras)
 
 
 def _default(each: Field[Any]) -> Any:
@@ -156,6 +162,19 @@ def common_options(kind: type[Any], options: Sequence[Option]) -> list[Option]:
     return [*(each for each in options if each.is_positional), *common] if common else [*options]
 
 
+def named_options(options: Sequence[Option], arguments: Sequence[str]) -> list[Option]:
+    """Return the options that occur in `arguments`, and those that must.
+
+    tyro takes about a millisecond for each option that it may have to read.
+    """
+    words = {word.partition("=")[0].replace("_", "-") for word in arguments}
+    return [
+        option
+        for option in options
+        if option.is_positional or option.default is MISSING or not words.isdisjoint(option.flags)
+    ]
+
+
 def form_of(options: Sequence[Option]) -> type[Any]:
     """Return the dataclass that tyro reads: a field for each group, and for options without one."""
     groups: dict[str, list[Option]] = {}
@@ -172,25 +191,34 @@ def form_of(options: Sequence[Option]) -> type[Any]:
     return make_dataclass("Form", top)
 
 
-def filled(kind: type[Any], options: Sequence[Option], form: Any) -> Any:
-    """Return the command's options, an instance of `kind`, with the values that tyro read.
+def filled(kind: type[Any], options: Sequence[Option], read: Sequence[Option], form: Any) -> Any:
+    """Return the command's options, an instance of `kind`.
+
+    Args:
+        kind: the dataclass.
+        options: all options.
+        read: those of them that tyro read; the others have their defaults.
+        form: what tyro read.
 
     Raises:
         UserError: if a value does not pass the checks of the dataclass.
     """
     values: dict[str, Any] = {}
+    given = {option.path for option in read}
     for option in options:
-        at_top = option.is_positional or not option.group
-        holder = form if at_top else getattr(form, option.group)
         place = values
         for name in option.path[:-1]:
             place = place.setdefault(name, {})
-        place[option.name] = getattr(holder, option.name)
+        place[option.name] = option.default
+        if option.path in given:
+            at_top = option.is_positional or not option.group
+            holder = form if at_top else getattr(form, option.group)
+            place[option.name] = getattr(holder, option.name)
     return _made(kind, values)
 
 
 def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     made = {
         name: _made(hints[name], value) if is_dataclass(hints[name]) else value
         for name, value in values.items()

@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 import tyro
 
 from metaplast.base.errors import UserError, require, shown
-from metaplast.commands._groups import Option, common_options, filled, form_of, options_of
+from metaplast.commands._groups import (
+    Option,
+    common_options,
+    filled,
+    form_of,
+    named_options,
+    options_of,
+)
 from metaplast.commands._readers import registry
 
 Options = TypeVar("Options")
@@ -81,7 +88,8 @@ def parse_known(
     Raises:
         UserError: if an option has no value or an invalid one.
     """
-    if arguments and arguments[0].startswith("--tyro-"):
+    completes = bool(arguments) and arguments[0].startswith("--tyro-")
+    if completes:
         require(
             len(arguments) > 1 and arguments[1] in _SHELLS,
             f"{arguments[0]} takes the name of a shell: {', '.join(_SHELLS)}.",
@@ -90,7 +98,7 @@ def parse_known(
     # Help is as wide as the terminal. An error message is parsed below, so it must not be wrapped.
     helps = any(word in (*HELP, HELP_ALL) for word in arguments)
     wide = contextlib.nullcontext() if helps else _wide()
-    shown = listed
+    shown = listed if helps or completes else named_options(listed, arguments)
     if helps and HELP_ALL not in arguments:
         shown = common_options(kind, listed)
     if "description" in options:
@@ -105,7 +113,7 @@ def parse_known(
         if stopped.code in (0, None):
             raise
         raise UserError(_sentence(told.getvalue(), options.get("prog", "the command"))) from None
-    made: Options = filled(kind, listed, form)
+    made: Options = filled(kind, listed, shown, form)
     return made, list(unknown)
 
 

@@ -7,16 +7,16 @@ module imports numba; it is imported only when a simulation begins.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from metaplast.base.bands import Numbers
-from metaplast.reservoirs.lane_vectors import WIDTH, operations
+from metaplast.reservoirs.lane_vectors import WIDTH, multiply_add, row_product, scaled_add
 from metaplast.reservoirs.plain_loop import FILTER
 from metaplast.reservoirs.tasks import SHOULDER
-from metaplast.reservoirs.vector_tanh import compiled, inlined, tanh_of
+from metaplast.reservoirs.vector_tanh import compiled, entry_point, inlined, tanh_of
 
 _SHOULDER_X, _SHOULDER_Y = SHOULDER
 _FILTER = FILTER
@@ -145,67 +145,50 @@ def _judge(c: Coefficients, s: State, wanted: Numbers, first: bool, learning: bo
             s.squares[lane] += more**2
 
 
-@cache
-def _on_readouts(groups: int) -> tuple[Any, Any, Any]:
-    """Return the functions that read, and that change, W_1 and W_2 of WIDTH · `groups` lanes."""
-    _, multiply_add, scaled_add = operations(groups)
-    lanes = WIDTH * groups
-    ones = np.ones(lanes)
-
-    @compiled
-    def read(s: State, rate_noise: Numbers, outputs: int, learning: bool) -> None:
-        """Add the noise to r, and set z_1 = W_1 r and z_2 = W_2 r."""
-        for at in range(outputs * lanes):
-            s.z1[at] = 0
-            s.z2[at] = 0
-        for i in range(s.x.shape[0] // lanes):
-            at = i * lanes
-            if learning:
-                scaled_add(s.r, at, rate_noise[i], ones, 0)
-            for j in range(outputs):
-                place = (i * outputs + j) * lanes
-                multiply_add(s.z1, j * lanes, s.mastery, place, s.r, at)
-                multiply_add(s.z2, j * lanes, s.exploration, place, s.r, at)
-
-    @compiled
-    def explore(s: State, outputs: int) -> None:
-        """Change W_2 by λ φ (z_2 − z̄_2) rᵀ."""
-        for i in range(s.x.shape[0] // lanes):
-            for j in range(outputs):
-                place = (i * outputs + j) * lanes
-                multiply_add(s.exploration, place, s.push, j * lanes, s.r, i * lanes)
-
-    @compiled
-    def master(s: State, outputs: int) -> None:
-        """Change W_1 by κ s c q kᵀ."""
-        for i in range(s.x.shape[0] // lanes):
-            for j in range(outputs):
-                place = (i * outputs + j) * lanes
-                multiply_add(s.mastery, place, s.change, j * lanes, s.k, i * lanes)
-
-    return read, explore, master
+@compiled
+def _read(s: State, rate_noise: Numbers, ones: Numbers, learning: bool, registers: Any) -> None:
+    """Add the noise to r, and set z_1 = W_1 r and z_2 = W_2 r."""
+    lanes = WIDTH * len(registers)
+    outputs = s.z1.shape[0] // lanes
+    for at in range(outputs * lanes):
+        s.z1[at] = 0
+        s.z2[at] = 0
+    for i in range(s.x.shape[0] // lanes):
+        at = i * lanes
+        if learning:
+            scaled_add(s.r, at, rate_noise[i], ones, 0, registers)
+        for j in range(outputs):
+            place = (i * outputs + j) * lanes
+            multiply_add(s.z1, j * lanes, s.mastery, place, s.r, at, registers)
+            multiply_add(s.z2, j * lanes, s.exploration, place, s.r, at, registers)
 
 
-@cache
-def _relaxation(groups: int) -> Any:
-    """Return the function that sets x and r = tanh x of the next step."""
-    row_product, _, scaled_add = operations(groups)
-    lanes = WIDTH * groups
+@compiled
+def _add_outer(weights: Numbers, pushed: Numbers, rates: Numbers, registers: Any) -> None:
+    """Change a readout by the outer product of a vector over outputs and one over neurons."""
+    lanes = WIDTH * len(registers)
+    outputs = pushed.shape[0] // lanes
+    for i in range(rates.shape[0] // lanes):
+        for j in range(outputs):
+            place = (i * outputs + j) * lanes
+            multiply_add(weights, place, pushed, j * lanes, rates, i * lanes, registers)
 
-    @compiled
-    def relax(
-        s: State, rows: Any, columns: Any, values: Any, feedback: Numbers, fed: Numbers, leak: float
-    ) -> None:
-        neurons, outputs = feedback.shape
-        for i in range(neurons):
-            row_product(s.drive, i * lanes, values, columns, rows[i], rows[i + 1], s.r)
-            for j in range(outputs):
-                scaled_add(s.drive, i * lanes, feedback[i, j], fed, j * lanes)
-        for n in range(s.x.shape[0]):
-            s.x[n] += leak * (s.drive[n] - s.x[n])
-        tanh_of(s.x, s.r)
 
-    return relax
+@compiled
+def _relax(
+    s: State, rows: Any, columns: Any, values: Any, feedback: Numbers, fed: Numbers, leak: float,
+    registers: Any,
+) -> None:  # fmt: skip
+    """Set x and r = tanh x of the next step."""
+    lanes = WIDTH * len(registers)
+    neurons, outputs = feedback.shape
+    for i in range(neurons):
+        row_product(s.drive, i * lanes, values, columns, rows[i], rows[i + 1], s.r, registers)
+        for j in range(outputs):
+            scaled_add(s.drive, i * lanes, feedback[i, j], fed, j * lanes, registers)
+    for n in range(s.x.shape[0]):
+        s.x[n] += leak * (s.drive[n] - s.x[n])
+    tanh_of(s.x, s.r)
 
 
 @compiled
@@ -237,33 +220,33 @@ def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -
                 s.z2[j * lanes + lane] = 0
 
 
-@cache
+@entry_point
+def _steps(
+    registers: Any, c: Coefficients, s: State, rows: Any, columns: Any, values: Any,
+    feedback: Numbers, leak: float, target: Numbers, rate_noise: Numbers, output_noise: Numbers,
+    first: int, learning: bool,
+) -> None:  # fmt: skip
+    """Run one step for each row of `output_noise`; the first one is step `first`."""
+    lanes = WIDTH * len(registers)
+    outputs = feedback.shape[1]
+    fed, ones = np.empty(outputs * lanes), np.ones(lanes)
+    # W_1 changes by κ s c q kᵀ.
+    _add_outer(s.mastery, s.change, s.k, registers)
+    for step in range(first, first + output_noise.shape[0]):
+        wanted = target[step % target.shape[0]]
+        past = s.history[step % s.history.shape[0]]
+        _feed(c, s, wanted, past, learning, fed)
+        _relax(s, rows, columns, values, feedback, fed, leak, registers)
+        _read(s, rate_noise[step - first], ones, learning, registers)
+        _perturb(c, s, output_noise[step - first], learning)
+        _judge(c, s, wanted, step == 0, learning)
+        for at in range(outputs * lanes):
+            past[at] = s.z[at]
+        if learning:
+            # W_2 changes by λ φ (z_2 − z̄_2) rᵀ.
+            _add_outer(s.exploration, s.push, s.r, registers)
+
+
 def compiled_steps(groups: int) -> Callable[..., None]:
     """Return the function that runs several steps of WIDTH · `groups` lanes."""
-    read, explore, master = _on_readouts(groups)
-    relax = _relaxation(groups)
-    lanes = WIDTH * groups
-
-    def steps(
-        c: Coefficients, s: State, rows: Any, columns: Any, values: Any, feedback: Numbers,
-        leak: float, target: Numbers, rate_noise: Numbers, output_noise: Numbers, first: int,
-        learning: bool,
-    ) -> None:  # fmt: skip
-        """Run one step for each row of `output_noise`; the first one is step `first`."""
-        outputs = feedback.shape[1]
-        fed = np.empty(outputs * lanes)
-        master(s, outputs)
-        for step in range(first, first + output_noise.shape[0]):
-            wanted = target[step % target.shape[0]]
-            past = s.history[step % s.history.shape[0]]
-            _feed(c, s, wanted, past, learning, fed)
-            relax(s, rows, columns, values, feedback, fed, leak)
-            read(s, rate_noise[step - first], outputs, learning)
-            _perturb(c, s, output_noise[step - first], learning)
-            _judge(c, s, wanted, step == 0, learning)
-            for at in range(outputs * lanes):
-                past[at] = s.z[at]
-            if learning:
-                explore(s, outputs)
-
-    return compiled(steps, outer=True)
+    return partial(_steps, (0,) * groups)

@@ -6,7 +6,7 @@ that one load fills a register. This module imports numba; only the kernel impor
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils as _cgutils
@@ -20,21 +20,6 @@ WIDTH = 4
 _FLAGS = ("contract", "reassoc", "nsz")
 _WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, WIDTH)
-
-
-class Operations(NamedTuple):
-    """Intrinsics for one number of lanes L; vectors are given as (array, offset).
-
-    Attributes:
-        row_product: (out, o, values, columns, first, last, r):
-            out = Σ_n values_n · r[columns_n], n from first to last; r is [neuron, lane].
-        multiply_add: (out, o, a, p, b, q): out += a ⊙ b.
-        scaled_add: (out, o, number, b, q): out += number · b.
-    """
-
-    row_product: Any
-    multiply_add: Any
-    scaled_add: Any
 
 
 class _Emitter:
@@ -103,25 +88,19 @@ class _Emitter:
             self.store(self.add(number, self.load(b, g), self.load(out, g)), out, g)
 
 
-def operations(groups: int) -> Operations:
-    """Return the operations for WIDTH · `groups` lanes."""
-    return Operations(
-        _intrinsic("row_product", "out o:word values columns first:word last:word r", groups),
-        _intrinsic("multiply_add", "out o:word a p:word b q:word", groups),
-        _intrinsic("scaled_add", "out o:word number:real b q:word", groups),
-    )
-
-
-def _intrinsic(name: str, arguments: str, groups: int) -> Any:
+def _intrinsic(name: str, arguments: str) -> Any:
     """Return an intrinsic whose code a method of `_Emitter` emits.
+
+    Its last argument is a tuple with an integer for each register of a vector: numba compiles a
+    function for each length of a tuple.
 
     Args:
         name: the name of the method.
         arguments: names of arrays, and numbers with their types.
-        groups: registers in a vector.
     """
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        groups = len(signature.args[-1])
         getattr(_Emitter(context, builder, signature, values, groups), name)()
         return context.get_dummy_value()
 
@@ -132,5 +111,16 @@ def _intrinsic(name: str, arguments: str, groups: int) -> Any:
     scope: dict[str, Any] = {
         "code": code, "none": types.none, "word": types.int64, "real": types.float64,
     }  # fmt: skip
-    exec(f"def typing(context, {names}):\n    return none({kinds}), code\n", scope)
-    return intrinsic(scope["typing"])
+    lines = f"def {name}(context, {names}, groups):\n    return none({kinds}, groups), code\n"
+    exec(lines, scope)
+    return intrinsic(scope[name])
+
+
+# For the lanes of a tuple of registers; vectors are given as (array, offset).
+# (out, o, values, columns, first, last, r): out = Σ_n values_n · r[columns_n], n from first to
+# last; r is [neuron, lane].
+row_product = _intrinsic("row_product", "out o:word values columns first:word last:word r")
+# (out, o, a, p, b, q): out += a ⊙ b.
+multiply_add = _intrinsic("multiply_add", "out o:word a p:word b q:word")
+# (out, o, number, b, q): out += number · b.
+scaled_add = _intrinsic("scaled_add", "out o:word number:real b q:word")

@@ -5,7 +5,9 @@ This module imports numba; only the kernel imports it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -24,17 +26,29 @@ _SERIES = tuple(1.0 / float(np.prod(np.arange(1.0, n + 1))) for n in range(13, -
 _C13, _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _C0 = _SERIES
 
 
-def compiled(function: Function, *, outer: bool = False) -> Function:
-    """Return `function` compiled by numba on first use; multiply and add may be fused.
+def compiled(function: Function) -> Function:
+    """Return `function` compiled by numba on first use; multiply and add may be fused."""
+    return cast(Function, _jit(function, no_cpython_wrapper=True))
 
-    Only a function that Python calls, `outer`, needs a wrapper.
-    """
+
+def entry_point(function: Function) -> Function:
+    """Return `function`, which Python calls, compiled and kept on disk where possible."""
+    # numba compares what is on disk with the function's own file only. With this hash of all files
+    # in the function's name, stale code never runs.
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    function.__qualname__ = f"{function.__qualname__}_{digest}"
+    try:
+        return cast(Function, _jit(function, cache=True))
+    except RuntimeError:  # No folder can hold the cache of compiled code.
+        return cast(Function, _jit(function))
+
+
+def _jit(function: Function, **options: bool) -> Any:
     njit: Any = numba.njit  # numba's stub omits options.
-    made = njit(
-        fastmath={"contract"}, error_model="numpy", nogil=True,
-        no_cpython_wrapper=not outer, no_cfunc_wrapper=True,
-    )(function)  # fmt: skip
-    return cast(Function, made)
+    return njit(
+        fastmath={"contract"}, error_model="numpy", nogil=True, no_cfunc_wrapper=True, **options
+    )(function)
 
 
 def inlined(function: Function) -> Function:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NoReturn
 
 from metaplast.terms.factors import AnyGate, Gate, Modulation, Scalar
@@ -226,7 +227,7 @@ class Formula(Summand):
         """The name in error messages."""
         return "a formula"
 
-    @property
+    @cached_property
     def vectors(self) -> frozenset[Vector]:
         """Every vector that the formula reads, and the signals in projections and functions."""
         found: set[Vector] = set()
@@ -240,14 +241,14 @@ class Formula(Summand):
         found |= {signal for v in found if isinstance(v, Mapped) for signal in v.signals}
         return frozenset(found)
 
-    @property
+    @cached_property
     def scalars(self) -> frozenset[str]:
         """Names of the scalars that the formula reads."""
         gates = (gate for monomial in self.monomials for gate in monomial.gates)
         found = {gate.name for gate in gates if isinstance(gate, Scalar)}
         return frozenset(found.union(*(e.formula.scalars for e in self.eligibilities)))
 
-    @property
+    @cached_property
     def eligibilities(self) -> tuple[Eligibility, ...]:
         """Each eligibility that the formula reads, once."""
         found = (monomial.eligibility for monomial in self.monomials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from keyword import iskeyword
 from math import isfinite
 from numbers import Real
@@ -145,7 +146,7 @@ class Term:
             return "non-local"
         return BROADCAST if self.broadcast else "local"
 
-    @property
+    @cached_property
     def signals(self) -> frozenset[Signal]:
         """The signals that the term reads, except ones, which every system has."""
         return frozenset(

@@ -17,7 +17,7 @@ from metaplast.reservoirs.plain_loop import run_plainly, step_by_step
 from metaplast.reservoirs.simulation import CHECKPOINT, Simulation
 from metaplast.reservoirs.targets import butterfly
 from metaplast.reservoirs.tasks import PEN, Task, get_task
-from metaplast.reservoirs.vector_tanh import compiled, tanh_of
+from metaplast.reservoirs.vector_tanh import entry_point, tanh_of
 
 DYNAMICS = Dynamics(7, 0.5, time_step=1.0)
 SCHEDULE = Schedule(period=20, training=3, test=3, lag=2, mastery_every=4)
@@ -171,7 +171,7 @@ def test_tanh_is_that_of_numpy():
     def call(x, found):
         tanh_of(x, found)
 
-    call = compiled(call, outer=True)
+    call = entry_point(call)
     call(x, found)
     np.testing.assert_allclose(found, np.tanh(x), rtol=0, atol=4e-16)
     call(np.array([np.nan]), found)
