@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import cache
+from typing import Literal
 
 from metaplast.base.errors import UserError, require, sentence, shown, unknown_name
 from metaplast.base.registry import find, match
@@ -20,7 +21,6 @@ TERMS = "metaplast.terms"
 Only = Literal["any", "local"]
 # What follows a choice of terms, before τ, to add the faded form of each term.
 FADING = "*fading:"
-_last: list[Mapping[str, Any]] = []  # Terms and pools, and their candidates, which take a while.
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,9 @@ def pools() -> Mapping[str, Pool]:
     return find(TERMS, Pool)  # type: ignore[type-abstract]
 
 
+@cache
 def pool_terms(pool: Pool) -> tuple[Term, ...]:
-    """Return the terms of a pool.
+    """Return the terms of a pool, which are always the same.
 
     Raises:
         UserError: if the pool fails, has no terms, or returns anything but terms.
@@ -164,9 +165,6 @@ def candidate_terms() -> Mapping[str, Term]:
     Raises:
         UserError: if a name has two meanings.
     """
-    key = [all_terms(), pools()]
-    if _last[:2] == key:
-        return _last[2]
     found = dict(all_terms())
     for pool in pools().values():
         for term in pool_terms(pool):
@@ -175,7 +173,6 @@ def candidate_terms() -> Mapping[str, Term]:
                 f"the pool {pool.name!r} has a term {term.name!r}, but another term has that name; "
                 f"rename one, or uninstall its package.",
             )
-    _last[:] = [*key, found]
     return found
 
 
