@@ -16,8 +16,6 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:
     # Before torch is imported, which reads it once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Tests leave their files behind in a temporary folder: waiting for the disk proves nothing.
-    os.fsync = lambda _: None
 
 # A thread of torch that waits would burn a core that the other worker needs. Read like the first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
