@@ -5,7 +5,6 @@ This module imports numba; only the kernel imports it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +13,7 @@ import numba
 import numpy as np
 
 from metaplast.base.bands import Numbers
+from metaplast.base.source_code import named_by_source
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,11 +33,7 @@ def compiled(function: Function) -> Function:
 
 def entry_point(function: Function) -> Function:
     """Return `function`, which Python calls, compiled and kept on disk where possible."""
-    # numba compares what is on disk with the function's own file only. With this hash of all files
-    # in the function's name, stale code never runs.
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    function.__qualname__ = f"{function.__qualname__}_{digest}"
+    function = named_by_source(function, Path(__file__).parent)
     try:
         return cast(Function, _jit(function, cache=True))
     except RuntimeError:  # No folder can hold the cache of compiled code.

@@ -5,16 +5,16 @@ This module imports numba.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import event
+
+from metaplast.base.source_code import named_by_source
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def reordered(function: Function) -> Function:
 
 def _compiled(function: Function, flags: set[str]) -> Function:
     njit: Any = numba.njit  # numba's stub omits options.
-    function.__qualname__ = f"{function.__qualname__}_{_fingerprint()}"
+    function = named_by_source(function, Path(__file__).parent)
     options = {"fastmath": flags, "error_model": "numpy", "nogil": True}
     try:
         made = njit(cache=True, **options)(function)
@@ -43,17 +43,6 @@ def _compiled(function: Function, flags: set[str]) -> Function:
         made = njit(**options)(function)
         announcement.of[made] = _LINE
     return cast(Function, made)
-
-
-@cache
-def _fingerprint() -> str:
-    """Return a hash of the source of all loops.
-
-    numba notices a change of a function's own file, but not of another file whose functions it
-    calls. With this hash in a function's name, stale code never runs.
-    """
-    contents = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return hashlib.sha256(contents).hexdigest()[:16]
 
 
 class Announcement(event.Listener):

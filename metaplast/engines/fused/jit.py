@@ -5,7 +5,6 @@ This module imports numba; it is imported only when the engine is first used.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from numba.core import event, types
 from metaplast import scans
 from metaplast.base.family import run_module
 from metaplast.base.locks import one_at_a_time
+from metaplast.base.source_code import named_by_source
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,10 +33,7 @@ _WAIT = "metaplast: waiting for another process, which compiles the fused engine
 
 
 class Kernel:
-    """How a kernel is compiled.
-
-    numba checks a cached function only against its own file. So the name of an entry point changes
-    with any file of the kernel, and stale code never runs.
+    """How a kernel is compiled. The names of its entry points change with any of its files.
 
     Args:
         flags: the flags of fast math.
@@ -52,8 +49,8 @@ class Kernel:
 
     def entry_point(self, function: Function) -> Function:
         """Return `function` compiled and kept on disk across runs."""
-        function.__qualname__ = f"{function.__qualname__}_{self._fingerprint()}"
-        return cast(Function, self._jit(function, cached=True))
+        named = named_by_source(function, *self._sources)
+        return cast(Function, self._jit(named, cached=True))
 
     def _jit(self, function: Callable[..., Any], *, cached: bool) -> Any:
         njit: Any = numba.njit  # numba's stub omits two of the options.
@@ -70,11 +67,6 @@ class Kernel:
         return {
             "fastmath": set(self._flags), "error_model": "numpy", "nogil": True, "_nrt": False,
         }  # fmt: skip
-
-    def _fingerprint(self) -> str:
-        files = (sorted(p.glob("*.py")) if p.is_dir() else [p] for p in self._sources)
-        contents = b"".join(file.read_bytes() for each in files for file in each)
-        return hashlib.sha256(contents).hexdigest()[:16]
 
 
 _kernel = Kernel(FAST, Path(__file__).parent, Path(scans.__file__).parent)
