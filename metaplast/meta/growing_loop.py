@@ -98,10 +98,10 @@ class GrowingLoop(OuterLoop):
     def _look_tasks(self) -> str:
         return f"{self._tasks} look"
 
-    def _look_problem(self, place: int, theta: Tensor, learner: Learner | None = None) -> Problem:
+    def _look_problem(self, place: int, theta: Tensor) -> Problem:
         """Return the problem of a step of a look; all looks share their tasks, for paired tests."""
         size = self.settings.meta_batch
-        return self.problem(place, size, theta, learner=learner, tasks=self._look_tasks)
+        return self.problem(place, size, theta, tasks=self._look_tasks)
 
     def _with(self, positions: list[int]) -> Learner:
         """Return the learner with only the terms at some positions."""

@@ -76,9 +76,9 @@ def _values(sizes: Sequence[float], largest: float, sign: int) -> Iterator[float
         yield from (way * size * largest for way in (1, -1) if way * sign >= 0)
 
 
-def _looks_better(rows: Sequence[Tensor], before: Tensor) -> bool:
+def _looks_better(rows: list[Tensor], before: Tensor) -> bool:
     """Return whether the first tasks show an improvement of the mean score or loss."""
-    begun = torch.cat([*rows])
+    begun = torch.cat(rows)
     return bool((begun - before[: len(begun)]).mean(0).gt(0).any())
 
 
