@@ -6,6 +6,19 @@ search: first without all those that a look finds harmless, then without each ot
 the rule without them and compares the score on the same validation tasks. It keeps a term only if
 the band of the paired difference lies below zero and the loss is at least the least effect: with
 many tasks even negligible effects, such as an unconverged refit, become significant.
+
+The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of its
+terms must still be missed. No other term that is worth trying may improve the rule when it is put
+back. An improvement is at least the least effect, with its band above zero, both here and on fresh
+tasks that had no part in the choice, because the best of many terms may win by luck. If a neighbour
+wins, elimination restarts from it; the rule of the last round is final. But if a rule without a
+needless term gets worse than the rule with it in further refits, the term was not needless, and the
+rule with it comes back.
+
+Two more rules deal with what such a comparison cannot see. A term may hide a better one that does
+nearly the same. So if no dropped term helps, the rules with one term in place of another are tried,
+see `_swaps`. And where learning is chaotic, a refit may go astray. If the refit of the remaining
+rule costs more than `CLEAR` times the least effect, the rule before it is the one that is compared.
 """
 
 from __future__ import annotations
@@ -94,20 +107,6 @@ def select(
 ) -> Selection:
     """Drop the terms that the rule does not need, then try to put each dropped one back.
 
-    The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of
-    its terms must still be missed. No other term that is worth trying may improve the rule when it
-    is put back. An improvement is at least the least effect, with its band above zero, both here
-    and on fresh tasks that had no part in the choice, because the best of many terms may win by
-    luck. If a neighbour wins, elimination restarts from it; the rule of the last round is final.
-    But if a rule without a needless term gets worse than the rule with it in further refits, the
-    term was not needless, and the rule with it comes back.
-
-    Two more rules deal with what such a comparison cannot see. A term may hide a better one that
-    does nearly the same. So if no dropped term helps, the rules with one term in place of another
-    are tried, see `_swaps`. And where learning is chaotic, a refit may go astray. If the refit of
-    the remaining rule costs more than `CLEAR` times the least effect, the rule before it is the
-    one that is compared.
-
     Args:
         start: the candidates, fitted.
         terms: the pool that positions refer to.
@@ -120,14 +119,7 @@ def select(
     larger: tuple[Fit, Fit, dict[int, Fit]] | None = None
     for turn in range(rounds):
         last = turn == rounds - 1
-        course = plan(start, terms, partial(refits.bare, start), least)
-        left, missed = eliminate(start, course, refits.without, best, least)
-        fit = refits.again(left)
-        if fit.is_worse_than(left, CLEAR * least):
-            fit = left
-        # The refit may have brought another term's coefficient to zero.
-        left = left.only(fit.kept)
-        missed = {k: without for k, without in missed.items() if k in fit.kept}
+        left, fit, missed = _remaining(start, terms, refits, best, least)
         best = best_of([best, fit])
         needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
         if larger is not None and fit.is_worse_than(larger[1], least):
@@ -147,6 +139,28 @@ def select(
             break
         start = best_of(gains)
     return Selection(fit, missed, spare, errors)
+
+
+def _remaining(
+    start: Fit, terms: Sequence[Term], refits: Refitter, best: Fit, least: float
+) -> tuple[Fit, Fit, dict[int, Fit]]:
+    """Return the rule that elimination leaves, the same refitted, and the fit without each term.
+
+    Args:
+        start: the fit that elimination starts from.
+        terms: the pool that positions refer to.
+        refits: trains and measures each rule that is tried.
+        best: the best fit so far.
+        least: the least effect.
+    """
+    course = plan(start, terms, partial(refits.bare, start), least)
+    left, missed = eliminate(start, course, refits.without, best, least)
+    fit = refits.again(left)
+    if fit.is_worse_than(left, CLEAR * least):
+        fit = left
+    # The refit may have brought another term's coefficient to zero.
+    kept = {k: without for k, without in missed.items() if k in fit.kept}
+    return left.only(fit.kept), fit, kept
 
 
 def _swaps(
