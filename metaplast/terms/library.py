@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal
 
-from metaplast.base.errors import UserError, require, sentence, shown, unknown_name
+from metaplast.base.errors import UserError, require, shown, unknown_name
 from metaplast.base.registry import find, match
 from metaplast.base.words import words
 from metaplast.terms.faded import faded, fades, split_faded
 from metaplast.terms.formula import Formula
-from metaplast.terms.pool import Pool
+from metaplast.terms.pool import Pool, terms_of
 from metaplast.terms.term import Term
 from metaplast.terms.time_constants import MOST_TAU
 
@@ -136,27 +135,13 @@ def pools() -> Mapping[str, Pool]:
     return find(TERMS, Pool)  # type: ignore[type-abstract]
 
 
-@cache
 def pool_terms(pool: Pool) -> tuple[Term, ...]:
-    """Return the terms of a pool, which are always the same.
+    """Return the terms of a pool.
 
     Raises:
         UserError: if the pool fails, has no terms, or returns anything but terms.
     """
-    mend = "fix or uninstall its package."
-    try:
-        found = tuple(pool.terms())
-    except Exception as error:
-        raise UserError(
-            f"the pool {pool.name!r} must return its terms, but failed ({sentence(error)}); {mend}"
-        ) from error
-    wrong = [each for each in found if not isinstance(each, Term)]
-    require(
-        bool(found) and not wrong,
-        f"the pool {pool.name!r} must return terms, got {shown(wrong[0]) if wrong else 'none'}; "
-        f"{mend}",
-    )
-    return found
+    return terms_of(pool, tuple(all_terms()))
 
 
 def candidate_terms() -> Mapping[str, Term]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import ClassVar
 
+from metaplast.base.errors import UserError, require, sentence, shown
 from metaplast.terms.term import Term
 
 
@@ -37,3 +39,30 @@ class Pool(ABC):
 
         Their names must differ. A candidate with the name of an installed term must equal it.
         """
+
+
+@cache
+def terms_of(pool: Pool, _installed: tuple[str, ...]) -> tuple[Term, ...]:
+    """Return the terms of a pool.
+
+    Args:
+        pool: the pool.
+        _installed: the names of the installed terms, on which the terms of `all` depend.
+
+    Raises:
+        UserError: if the pool fails, has no terms, or returns anything but terms.
+    """
+    mend = "fix or uninstall its package."
+    try:
+        found = tuple(pool.terms())
+    except Exception as error:
+        raise UserError(
+            f"the pool {pool.name!r} must return its terms, but failed ({sentence(error)}); {mend}"
+        ) from error
+    wrong = [each for each in found if not isinstance(each, Term)]
+    require(
+        bool(found) and not wrong,
+        f"the pool {pool.name!r} must return terms, got {shown(wrong[0]) if wrong else 'none'}; "
+        f"{mend}",
+    )
+    return found
