@@ -63,8 +63,8 @@ class CsvSource(FileSource):
         dropped = names_in(settings["drop"], names, label, "column") if "drop" in settings else []
         inputs = [name for name in names if name not in learned + dropped]
         require(bool(inputs), f"{label} has no column left as input; drop or learn fewer columns.")
-        values, targets = _table(label, rows, names, inputs, learned)
-        require_numbers(label, values, inputs, 1)
+        values, targets, lines = _table(label, rows, names, inputs, learned)
+        require_numbers(label, values, inputs, lambda row: f"line {lines[row]}")
         note = f"target {' and '.join(learned)}"
         if dropped:
             note += f", without {listed(dropped, 4)}"
@@ -116,12 +116,13 @@ def _table(
     names: Sequence[str],
     inputs: Sequence[str],
     learned: Sequence[str],
-) -> tuple[Array, list[list[str]]]:
-    """Return the inputs [row, column], and the cells of each learned column."""
+) -> tuple[Array, list[list[str]], Sequence[int]]:
+    """Return the inputs [row, column], the cells of each learned column, and each row's line."""
     places = [names.index(name) for name in inputs]
     wanted = [names.index(name) for name in learned]
-    values, targets = array("d"), [[] for _ in learned]  # type: ignore[var-annotated]
+    values, targets, lines = array("d"), [[] for _ in learned], array("q")  # type: ignore[var-annotated]
     for line, cells in rows:
+        lines.append(line)
         require(
             len(cells) == len(names),
             f"{label} must have {len(names)} cells in each line, as in the first, got "
@@ -140,7 +141,7 @@ def _table(
             )
             column.append(cell)
     require(bool(values), f"{label} has no rows below the names of its columns; add some.")
-    return np.frombuffer(values, np.float64).reshape(-1, len(places)), targets
+    return np.frombuffer(values, np.float64).reshape(-1, len(places)), targets, lines
 
 
 def _not_a_number(

@@ -7,7 +7,7 @@ resumed run notices if the file has changed.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -210,14 +210,16 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + more
 
 
-def require_numbers(label: str, values: Array, columns: Sequence[str], first: int) -> None:
+def require_numbers(
+    label: str, values: Array, columns: Sequence[str], place: Callable[[int], str]
+) -> None:
     """Check that a table has only finite numbers.
 
     Args:
         label: the label of the data.
         values: [row, column].
         columns: names of the columns.
-        first: number of the first row, as the user counts rows.
+        place: returns where the user finds a row, such as "line 3".
 
     Raises:
         UserError: if a number is NaN or infinite; the message names its row and column.
@@ -225,9 +227,10 @@ def require_numbers(label: str, values: Array, columns: Sequence[str], first: in
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0].tolist()
+        more = f", and in {len(bad) - 1} more" if len(bad) > 1 else ""
         raise UserError(
-            f"{label} must have finite numbers, got {values[row, column]:g} in row {row + first}, "
-            f"column {shown(columns[column])} ({len(bad)} such cells); fill or remove them."
+            f"{label} must have finite numbers, got {values[row, column]:g} in "
+            f"{place(row)}, column {shown(columns[column])}{more}; fill or remove such cells."
         )
 
 

@@ -44,7 +44,7 @@ class OpenMLSource(FileSource):
             f"{label} has no target of its own; write {self.name}:{text},target=COLUMN with one of "
             f"its columns.",
         )
-        require_numbers(label, inputs, names, 1)
+        require_numbers(label, inputs, names, lambda row: f"row {row + 1}")
         details: Mapping[str, Any] = found.details
         learned = " and ".join(map(str, found.target_names))
         note = f"version {details['version']}, number {details['id']}, target {learned}"

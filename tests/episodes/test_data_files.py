@@ -304,8 +304,8 @@ def wrong_table(text):
         ("a,kind\n1,x\nq,y\n", "'q' in line 3, column 'a'; leave the column out with drop=a"),
         ("a,kind\n1,x\n,y\n", "line 3 has an empty cell in the column 'a'"),
         ("a,kind\n1,x\n1,\n", "'kind' is missing in line 3"),
-        ("a,kind\n1,x\nnan,y\n", "got nan in row 2, column 'a'"),
-        ("a,kind\n1,x\n\n1e999,y\n", "got inf in row 2, column 'a'"),
+        ("a,kind\n1,x\nnan,y\n", "got nan in line 3, column 'a'"),
+        ("a,kind\n1,x\n\n1e999,y\n", "got inf in line 4, column 'a'"),
         ("a,kind\n1,x\n1,y,2\n", "got 3 in line 3"),
         ("a,kind\n1,x\n1,x\n", "two classes or more, got one"),
         ("a,kind\n1,0.5\n1,NA\n", "got 'NA' in row 2, column 'kind'"),
@@ -381,7 +381,7 @@ def test_bad_files_and_settings_are_refused(text, says):
 
 def test_openml_refuses_what_it_cannot_give(monkeypatch):
     openml(monkeypatch, data=np.where(X[0] == X, np.nan, X))
-    assert "got nan in row 1, column 'a' (3 such cells)" in message("openml:small")
+    assert "got nan in row 1, column 'a', and in 2 more; fill" in message("openml:small")
     openml(monkeypatch, target=None)
     assert "no target of its own" in message("openml:small")
     assert "version must be a whole number" in message("openml:small,version=x")
