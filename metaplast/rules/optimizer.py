@@ -22,6 +22,7 @@ from metaplast.rules.optimizer_step import (
     computing_dtype,
     learn,
     require_factor,
+    require_finite,
     strength,
     targets,
 )
@@ -118,7 +119,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Raises:
             UserError: if the model has not been called since the last step, the label is invalid,
-                or the model is no longer the one that the optimizer was made for.
+                the model is no longer the one that the optimizer was made for, or weights would not
+                be finite; nothing is changed then.
         """
         if callable(label):
             require(closure is None, "a step takes one closure, got two; give one.")
@@ -207,6 +209,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 [None if matrix is None else matrix.to(dtype) for matrix in self._feedback()],
                 forward, network.error_of(target),
             )  # fmt: skip
+            require_finite(after, weights[0].dtype)
             self._store(after)
         self._signals.drop()
 

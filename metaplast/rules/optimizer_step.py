@@ -58,6 +58,16 @@ def learn(
     return learner.moved(state, learner.changes_of(theta.expand(1, layers, terms), shown))
 
 
+def require_finite(after: State, dtype: torch.dtype) -> None:
+    """Raise `UserError` if a weight is not a finite number after a step, in the model's dtype."""
+    finite = [matrix.to(dtype).isfinite().all() for matrix in after.matrices.values()]
+    require(
+        bool(torch.stack(finite).all()),
+        "the step would leave weights that are not finite numbers, so nothing was changed; check "
+        "that the input and the weights are finite, or use a smaller lr.",
+    )
+
+
 def strength(group: dict[str, Any], weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a parameter group's lr · θ on a weight's device, in `dtype`; differentiable."""
     lr = group.get("lr")

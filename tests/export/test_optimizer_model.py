@@ -256,6 +256,51 @@ def test_an_invalid_factor_is_refused(lr):
         optimizer.step(0)
 
 
+def not_a_number(model, optimizer):
+    return X[0] * float("nan")
+
+
+def an_infinite_input(model, optimizer):
+    return X[0] * float("inf")
+
+
+def a_large_factor(model, optimizer):
+    optimizer.param_groups[0]["lr"] = 1e308
+    return 1e3 * X[0]
+
+
+def a_damaged_feedback(model, optimizer):
+    optimizer.state[model[2].weight][FEEDBACK].fill_(float("nan"))
+    return X[0]
+
+
+SPOILERS = [not_a_number, an_infinite_input, a_large_factor, a_damaged_feedback]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_step_that_would_leave_no_finite_weights_changes_nothing(spoil):
+    model, optimizer = made()
+    x = spoil(model, optimizer)
+    before = matrices(optimizer)
+    model(x)
+    with pytest.raises(UserError, match="not finite numbers, so nothing was changed") as caught:
+        optimizer.step(0)
+    assert_is_one_sentence(caught.value)
+    for matrix, old in zip(matrices(optimizer), before, strict=True):
+        assert torch.equal(matrix.nan_to_num(7.0), old.nan_to_num(7.0))
+
+
+def test_weights_that_overflow_only_in_the_models_own_precision_are_refused():
+    model = model_of().half()
+    with pytest.warns(UserWarning, match="lost in rounding"):
+        optimizer = RuleOptimizer(model, RULE, lr=1e6)
+    before = matrices(optimizer)
+    model(10 * X[0].half())
+    with pytest.raises(UserError, match="not finite numbers"):
+        optimizer.step(0)
+    assert all(map(torch.equal, matrices(optimizer), before))
+
+
 CONTEXTS = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
