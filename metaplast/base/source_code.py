@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +24,6 @@ def named_by_source(function: Function, *sources: Path) -> Function:
     return function
 
 
-@cache
 def _fingerprint(sources: tuple[Path, ...]) -> str:
     files = (sorted(p.glob("*.py")) if p.is_dir() else [p] for p in sources)
     contents = b"".join(file.read_bytes() for each in files for file in each)

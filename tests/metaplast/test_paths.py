@@ -39,12 +39,12 @@ TINY = {
 }  # fmt: skip
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", 6, 3, "clouds")
 
-# Not for users: the file tools, which other modules call with path objects, and the readers of
-# data sets, which take their folder from a request.
+# Not for users: the file tools and the names of compiled functions, which other modules call with
+# path objects, and the readers of data sets, which take their folder from a request.
 INNER = (
     "metaplast.base.files", "metaplast.base.paths", "metaplast.base.locks",
-    "metaplast.base.strict_json", "metaplast.commands", "metaplast.export.check",
-    "metaplast.export._runner", "metaplast.discovery.stages",
+    "metaplast.base.source_code", "metaplast.base.strict_json", "metaplast.commands",
+    "metaplast.export.check", "metaplast.export._runner", "metaplast.discovery.stages",
     "metaplast.reproduce.meta", "metaplast.reproduce.heldout", "metaplast.reproduce.online",
     "episodes.",
 )  # fmt: skip
