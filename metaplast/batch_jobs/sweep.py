@@ -94,6 +94,25 @@ class Run:
         return float(self.summary["heldout"][DISCOVERED]["mean"])
 
     @property
+    def rivals(self) -> dict[str, float]:
+        """Mean held-out score of each baseline, by name."""
+        tests = self.summary["heldout"]
+        return {name: float(test["mean"]) for name, test in tests.items() if name != DISCOVERED}
+
+    @property
+    def missed(self) -> int:
+        """Number of terms without which the refitted rule scores less on held-out tasks.
+
+        The band of the difference, task by task, is below zero.
+        """
+        return sum(change["high"] < 0 for change in self.summary["without"].values())
+
+    @property
+    def diverged(self) -> int:
+        """Number of held-out tasks on which the rule diverged."""
+        return int(self.summary["heldout"][DISCOVERED]["non_finite"])
+
+    @property
     def complexity(self) -> int:
         """Size of the formulas of the rule's terms; see `metaplast.terms.complexity`."""
         return sum(complexity(get_term(name)) for name in self.kept)
@@ -170,16 +189,15 @@ def frequencies(runs: Sequence[Run]) -> dict[str, dict[float, float]]:
 
 def runs_csv(runs: Sequence[Run]) -> str:
     """Return one row for each run."""
-    rivals = [name for name in runs[0].summary["heldout"] if name != DISCOVERED]
     rows = []
     for run in runs:
-        test, key = run.summary["heldout"], run.scale.key
-        own = test[DISCOVERED]
+        own, key = run.summary["heldout"][DISCOVERED], run.scale.key
         row: dict[str, object] = {"l1": run.l1, "seed": run.seed, "terms_searched": run.searched}
-        row |= {"terms_kept": len(run.kept), "complexity": run.complexity, key: own["mean"]}
+        row |= {"terms_kept": len(run.kept), "terms_missed": run.missed}
+        row |= {"complexity": run.complexity, key: own["mean"]}
         row |= {f"{key}_low": own["low"], f"{key}_high": own["high"]}
-        row |= {"diverged": own["non_finite"]}
-        row |= {f"{key}_{rival}": test[rival]["mean"] for rival in rivals}
+        row |= {"diverged": run.diverged}
+        row |= {f"{key}_{rival}": mean for rival, mean in run.rivals.items()}
         row |= {"judged_loss": run.loss, "seconds": run.summary["seconds"], "run": run.name}
         rows.append(row)
     return csv_text(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from metaplast.base.files import write_text
 from metaplast.base.settings import Settings
 from metaplast.base.tables import new_table
 from metaplast.batch_jobs.jobs import Jobs
+from metaplast.batch_jobs.over_seeds import Range, over_seeds
 from metaplast.batch_jobs.sweep import (
     Candidate,
     Run,
@@ -171,6 +172,7 @@ def show(console: Console, runs: Sequence[Run], folder: Path) -> None:
     pick = recommend(found)
     console.print()
     console.print(frequency_table(runs))
+    console.print(seeds_table(runs))
     console.print(candidate_table(found, pick, len(runs)))
     rule = None if pick is None else Rule.load(folder / pick.best.name / RULE)
     if pick is None:
@@ -203,6 +205,36 @@ def frequency_table(runs: Sequence[Run]) -> Table:
         style = None if any(shares.values()) else "dim"
         table.add_row(name, *(f"{shares[l1]:.0%}" for l1 in penalties), style=style)
     return table
+
+
+def seeds_table(runs: Sequence[Run]) -> Table:
+    """Return a table of held-out scores, one row for each penalty."""
+    scale = runs[0].scale
+    groups = over_seeds(runs)
+    table = new_table(
+        "Held-out tasks, over seeds: median, and lowest to highest",
+        caption="missed: terms without which the refitted rule scores less, of all kept terms",
+        padding=(0, 1, 0, 0),
+    )
+    unit = f"\n{scale.name}, %" if scale.percent else f"\n{scale.name}"
+    above = ("\n".join(["above", *name.split("_")]) for name in groups[0].above)
+    for head in ("λ", f"rule{unit}", *above, "terms", "missed", "diverged\ntasks"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for each in groups:
+        table.add_row(
+            f"{each.l1:g}",
+            _range(each.score, scale.number),
+            *(_range(change, scale.number) for change in each.above.values()),
+            _range(each.terms, "{:g}".format),
+            f"{each.missed}/{each.kept}",
+            f"{each.diverged}",
+        )
+    return table
+
+
+def _range(numbers: Range, number: Callable[[float], str]) -> str:
+    ends = f"{number(numbers.lowest)} to {number(numbers.highest)}"
+    return f"{number(numbers.median)}\n{ends}"
 
 
 def candidate_table(found: Sequence[Candidate], pick: Candidate | None, total: int) -> Table:

@@ -11,8 +11,9 @@ from support import ACCURACY, assert_is_one_sentence
 
 from metaplast.base.errors import UserError
 from metaplast.batch_jobs.jobs import DONE, SEAL, Heartbeat, Jobs, run_job
+from metaplast.batch_jobs.over_seeds import Range, over_seeds
 from metaplast.batch_jobs.sweep import Run, candidates, frequencies, recommend, runs_csv, terms_csv
-from metaplast.commands.sweep import reason, show
+from metaplast.commands.sweep import reason, seeds_table, show
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.report.sweep_figure import draw
@@ -131,7 +132,11 @@ def made(l1, seed, kept, losses, accuracy=0.7):
         "kept": list(kept),
         "rule": dict.fromkeys(kept, 0.5),
         "before_refit": {name: 0.0 if name == "decay" else 0.1 for name in pool},
-        "heldout": {"discovered": test, "backprop": test},
+        "heldout": {"discovered": test, "backprop": {**test, "mean": 0.6}},
+        "without": {
+            name: {"mean": -0.1, "low": -0.2, "high": high}
+            for name, high in zip(kept, (-0.05, 0.05), strict=False)
+        },
         "judged": {"loss": losses, "score": [0.0] * len(losses)},
         "seconds": 1.0,
     }
@@ -196,12 +201,44 @@ def test_frequencies_are_shares_of_seeds():
     assert set(table["decay"].values()) == {0.0}
 
 
+def test_seeds_are_summarised_for_each_penalty():
+    runs = [
+        made(0.1, 0, ONE, [1.0], accuracy=0.5), made(0.01, 0, TWO, [1.0]),
+        made(0.1, 1, TWO, [1.0], accuracy=0.8), made(0.1, 2, TWO, [1.0], accuracy=0.6),
+    ]  # fmt: skip
+    runs[2].summary["heldout"]["backprop"]["mean"] = 0.75
+    runs[2].summary["heldout"]["discovered"]["non_finite"] = 3
+    low, high = over_seeds(runs)
+    assert (low.l1, low.runs, high.l1, high.runs) == (0.01, 1, 0.1, 3)
+    assert high.score == Range(0.6, 0.5, 0.8)
+    # Each run is compared with its own baseline.
+    assert high.above["backprop"] == Range(pytest.approx(0), pytest.approx(-0.1), 0.8 - 0.75)
+    assert high.terms == Range(2, 1, 2)
+    # The removal of each rule's second term has a band that includes zero.
+    assert (high.missed, high.kept, high.diverged) == (3, 5, 3)
+
+
+def test_the_table_over_seeds_fits_on_a_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = [*RUNS, made(0.1, 2, TWO, [1.0], accuracy=0.8)]
+    for run in runs:
+        run.summary["heldout"]["feedback_alignment"] = {"mean": 0.2}
+    make_console().print(seeds_table(runs))
+    printed = capsys.readouterr().out
+    for cell in ("70.0 to 80.0", "10.0 to 20.0", "50.0 to 60.0", "1 to 2", "3/5"):
+        assert cell in printed
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_tables_are_tidy():
     rows = list(csv.DictReader(runs_csv(RUNS).splitlines()))
     assert [(row["l1"], row["seed"]) for row in rows] == [
         ("0.1", "0"), ("0.1", "1"), ("0.01", "0"), ("0.01", "1"),
     ]  # fmt: skip
     assert [row["terms_kept"] for row in rows] == ["1", "2", "2", "2"]
+    assert [row["terms_missed"] for row in rows] == ["1"] * 4
+    assert {row["accuracy_backprop"] for row in rows} == {"0.6"}
     assert {row["terms_searched"] for row in rows} == {"3"}
     assert float(rows[2]["judged_loss"]) == pytest.approx(1.05)
     terms = list(csv.DictReader(terms_csv(RUNS).splitlines()))
