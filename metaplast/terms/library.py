@@ -11,7 +11,7 @@ from metaplast.base.registry import find, match
 from metaplast.base.words import words
 from metaplast.terms.faded import faded, fades, split_faded
 from metaplast.terms.formula import Formula
-from metaplast.terms.pool import Pool, terms_of
+from metaplast.terms.pool import Pool, terms_of, waiting_of
 from metaplast.terms.term import Term
 from metaplast.terms.time_constants import MOST_TAU
 
@@ -57,6 +57,7 @@ class TermChoice:
         is_pool: False if the terms are a known rule, which needs no selection.
         is_named: False if the terms come from a pool: the user did not name them one by one.
         grows: whether candidates enter the rule one at a time, see `Pool.grows`.
+        waiting: names of terms that enter a growing rule only after the others.
     """
 
     text: str
@@ -65,6 +66,7 @@ class TermChoice:
     is_pool: bool = True
     is_named: bool = True
     grows: bool = False
+    waiting: frozenset[str] = frozenset()
 
     def extended(self, terms: Sequence[Term]) -> TermChoice:
         """Return the choice with more candidates; a known rule then becomes a pool."""
@@ -217,7 +219,11 @@ def choose_terms(text: str) -> TermChoice:
     pool = match(text, pools())
     if pool is not None:
         candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
-        return TermChoice(text, pool_terms(pool), pool.feedback, is_named=False, grows=pool.grows)
+        terms = pool_terms(pool)
+        return TermChoice(
+            text, terms, pool.feedback, is_named=False, grows=pool.grows,
+            waiting=waiting_of(pool, terms),
+        )  # fmt: skip
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
@@ -260,9 +266,9 @@ def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
     require(
         bool(able), f"no term of {plain} can fade, or all fade already; leave {FADING}{tau} out."
     )
-    return replace(
-        choice, text=text, terms=(*choice.terms, *(faded(t, number) for t in able)), is_pool=True
-    )
+    added = [faded(term, number) for term in able]
+    waiting = choice.waiting.union(term.name for term in added)
+    return replace(choice, text=text, terms=(*choice.terms, *added), is_pool=True, waiting=waiting)
 
 
 def _term_or_rule_error(name: str) -> Term:
