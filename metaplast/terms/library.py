@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -207,11 +208,12 @@ def choose_terms(text: str) -> TermChoice:
     """Return the terms of a pool, of a known rule, or of a list of names.
 
     Args:
-        text: what follows `--terms`; names in a list are separated by commas. With `*fading:TAU`
-            after a pool, a rule or a term, each term has a faded form beside it.
+        text: what follows `--terms`; names in a list are separated by commas, and each may have an
+            initial coefficient after it, such as `F0=0.02`. With `*fading:TAU` after a pool, a
+            rule or a term, each term has a faded form beside it.
 
     Raises:
-        UserError: if a name is unknown; suggests the nearest.
+        UserError: if a name is unknown; suggests the nearest. Or if a coefficient is invalid.
     """
     plain, mark, tau = text.rpartition(FADING) if isinstance(text, str) else ("", "", text)
     if mark:
@@ -227,15 +229,41 @@ def choose_terms(text: str) -> TermChoice:
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
-    names = words("--terms", text, "term")
-    if len(names) == 1:
-        return TermChoice(text, (_term_or_rule_error(names[0]),))
-    terms = tuple(map(get_term, names))
+    entries = words("--terms", text, "term")
+    if len(entries) == 1 and "=" not in text:
+        return TermChoice(text, (_term_or_rule_error(entries[0]),))
+    terms = tuple(map(_started, entries))
     require(
-        len(set(terms)) == len(terms),
+        len({term.name for term in terms}) == len(terms),
         f"each term may occur once, got {shown(text)}; remove the repeats.",
     )
     return TermChoice(text, terms)
+
+
+def _started(entry: str) -> Term:
+    """Return the term of an entry such as `F0` or `F0=0.02`, with its initial coefficient.
+
+    Raises:
+        UserError: if there is no such term, or what follows `=` is not a number.
+    """
+    name, mark, number = entry.partition("=")
+    if not mark:
+        return get_term(name)
+    require(
+        match(name, {**pools(), **known_rules()}) is None or match(name, all_terms()) is not None,
+        f"an initial coefficient goes with one term, got {shown(entry)}; name the terms of {name} "
+        f"one by one, each with its own.",
+    )
+    term = get_term(name)
+    try:
+        initial = float(number)
+    except ValueError:
+        initial = math.nan
+    require(
+        math.isfinite(initial),
+        f"--terms takes a number after {name}=, as in {name}=0.02, got {shown(number)}.",
+    )
+    return replace(term, initial=initial)
 
 
 def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
@@ -248,9 +276,9 @@ def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
             fade.
     """
     require(
-        "," not in text and " " not in plain.strip(),
-        f"{FADING}TAU goes with one pool, rule or term, got --terms {shown(text)}; in a list, name "
-        f"the faded terms too, such as oja,oja_fading_250.",
+        not {",", " ", "="} & set(plain.strip()) and not plain.strip().endswith(".json"),
+        f"{FADING}TAU goes with the name of one pool, rule or term, got --terms {shown(text)}; in "
+        f"a list, name the faded terms too, such as oja,oja_fading_250.",
     )
     try:
         number = float(tau)
