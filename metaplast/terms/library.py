@@ -249,8 +249,9 @@ def _started(entry: str) -> Term:
     name, mark, number = entry.partition("=")
     if not mark:
         return get_term(name)
+    several = match(name, pools()) or match(name, known_rules())
     require(
-        match(name, {**pools(), **known_rules()}) is None or match(name, all_terms()) is not None,
+        several is None or match(name, all_terms()) is not None,
         f"an initial coefficient goes with one term, got {shown(entry)}; name the terms of {name} "
         f"one by one, each with its own.",
     )
