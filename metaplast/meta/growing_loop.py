@@ -132,7 +132,7 @@ class GrowingLoop(OuterLoop):
         u = self._theta.u.detach()
         growth.conclude(progress.step, u)
         if self.taus is not None:
-            self.taus.settle(entered=not growth.trials or growth.trials[-1].entered)
+            self.taus.end_trial(entered=not growth.trials or growth.trials[-1].entered)
         if growth.wants_values:
             growth.offer(self._values_that_help())
         u.copy_(growth.advance())
@@ -174,12 +174,12 @@ class GrowingLoop(OuterLoop):
         if not self.growth.is_fitted:
             super()._refuse_standstill()
 
-    def _moving(self) -> dict[str, Any]:
-        return super()._moving() | {"growth": self.growth.state()}
+    def _step_state(self) -> dict[str, Any]:
+        return super()._step_state() | {"growth": self.growth.state()}
 
-    def _put(self, moving: dict[str, Any]) -> None:
-        super()._put(moving)
-        self.growth.restore(moving["growth"])
+    def _put(self, state: dict[str, Any]) -> None:
+        super()._put(state)
+        self.growth.restore(state["growth"])
 
 
 def _joined(problems: Iterable[Problem]) -> Iterator[Problem]:
