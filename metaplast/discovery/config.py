@@ -178,7 +178,9 @@ class DiscoveryConfig(
         grows = choice.grows and self.penalty == "proximal" if self.entry is None else self.entry
         # The rule initially has the terms that do not start at zero.
         starts = any(term.initial != 0 for term in choice.terms)
-        return self.bars if grows and choice.is_pool and starts else None
+        if not (grows and choice.is_pool and starts):
+            return None
+        return replace(self.bars, waiting=choice.waiting)
 
     @property
     def bars(self) -> GrowthSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from metaplast.base.device import parse_device
 from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.settings import Settings
+from metaplast.discovery.rule_start import SUFFIX, read_start
 from metaplast.engines import get_engine
 from metaplast.systems.constraint import NONE, get_constraint
 from metaplast.systems.kind import DEFAULT
@@ -36,8 +38,9 @@ class RuleSettings(Settings):
 
     terms: str = "all"
     """Candidate terms: a pool such as all, all+backward or products, a known rule such as bio, or
-    names with commas. With *fading:250 after a pool, each of its terms also has a form that fades
-    in 250 examples, such as oja_fading_250."""
+    names with commas; F0=0.02 starts at this coefficient. Or a rule file: its terms start at its
+    coefficients. With *fading:250 after a pool, each of its terms also has a form that fades in 250
+    examples, such as oja_fading_250."""
     only: Only = "any"
     """Which terms of a pool are candidates: any, or only the local ones, which a synapse computes
     from its own two neurons and its weight."""
@@ -48,10 +51,21 @@ class RuleSettings(Settings):
     """Where errors come from; by default the usual feedback for the terms (fixed random)."""
 
     def __post_init__(self) -> None:
-        """Join a list of names. They are checked later, because this depends on the system."""
+        """Join a list of names, or read a rule file; the names are checked later, with the system.
+
+        Raises:
+            UserError: if a setting has the wrong type, or the file cannot be used; see
+                `read_start`.
+        """
         if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
             object.__setattr__(self, "terms", ",".join(self.terms))
+        if isinstance(self.terms, PurePath):
+            object.__setattr__(self, "terms", str(self.terms))
         super().__post_init__()
+        if self.terms.strip().endswith(SUFFIX):
+            start = read_start(self.terms.strip())
+            object.__setattr__(self, "terms", start.terms)
+            object.__setattr__(self, "feedback", self.feedback or start.feedback)
 
 
 @dataclass(frozen=True)

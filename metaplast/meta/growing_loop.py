@@ -100,22 +100,27 @@ class GrowingLoop(OuterLoop):
 
     def _look_problem(self, place: int, theta: Tensor) -> Problem:
         """Return the problem of a step of a look; all looks share their tasks, for paired tests."""
-        size = self.settings.meta_batch
-        return self.problem(place, size, theta, tasks=self._look_tasks)
+        size, measured = self.settings.meta_batch, self.growth.measured
+        learner = self._with(measured)
+        theta = theta if learner is self.learner else theta[..., measured]
+        return self.problem(place, size, theta, tasks=self._look_tasks, learner=learner)
 
     def _with(self, positions: list[int]) -> Learner:
         """Return the learner with only the terms at some positions."""
+        if len(positions) == len(self.learner.terms):
+            return self.learner
         return Learner(self.learner.system, tuple(self.learner.terms[k] for k in positions))
 
     def _run(self, problem: Problem, step: int, tasks: str) -> Outcome:
         """Return the outcome; its gradient is zero for terms that are not in the problem."""
         if problem.learner is self.learner:
             return super()._run(problem, step, tasks)
-        scale = self._theta.scale[..., self.growth.positions]
-        outcome = self._drawn.outcome(problem, scale, step, tasks)
+        growth = self.growth
+        positions = growth.positions if growth.place(step) is None else growth.measured
+        outcome = self._drawn.outcome(problem, self._theta.scale[..., positions], step, tasks)
         assert outcome.theta_gradient is not None
         gradient = problem.theta.new_zeros(len(outcome.loss), *self.theta.shape)
-        gradient[..., self.growth.positions] = outcome.theta_gradient
+        gradient[..., positions] = outcome.theta_gradient
         return replace(outcome, theta_gradient=gradient)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
@@ -130,9 +135,9 @@ class GrowingLoop(OuterLoop):
         if growth.place(progress.step + 1) is not None:
             return
         u = self._theta.u.detach()
-        growth.conclude(progress.step, u)
+        stays = growth.conclude(progress.step, u)
         if self.taus is not None:
-            self.taus.end_trial(entered=not growth.trials or growth.trials[-1].entered)
+            self.taus.end_trial(entered=stays)
         if growth.wants_values:
             growth.offer(self._values_that_help())
         u.copy_(growth.advance())

@@ -5,6 +5,9 @@ terms balance them, so tasks diverge and steps are undone. But once the rule is 
 with respect to a candidate's coefficient, at zero, shows whether the candidate would help. One call
 computes this gradient for all candidates. When it supports none of them, other values of the
 coefficients are tried: see `metaplast.meta.probe`.
+
+A pool may name candidates that wait, such as hundreds of gated forms of other terms. Until none of
+the others helps, they are neither measured nor tried.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from metaplast.meta.growth_settings import GrowthSettings, Trial
 DIVERGED = 1e30
 # The parts of a state in a checkpoint, and those that earlier versions did not have.
 _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
-_NEWER = ("probed", "evidence")
+_NEWER = ("probed", "evidence", "waiting")
 
 
 class Growth:
@@ -39,7 +42,8 @@ class Growth:
     difference below zero, unless the score is lower too. Otherwise the rule goes back to its
     previous state, and the next candidate is tried. If `tries` candidates in a row fail, or if the
     gradient supports none, values of the candidates' coefficients are tried once. If no value
-    helps, or if `tries` more candidates fail, the search ends.
+    helps, or if `tries` more candidates fail, the search ends, unless candidates wait. Then the
+    rule is trained and measured once more, and they are tried like the others.
 
     Args:
         settings: when a candidate enters.
@@ -63,6 +67,9 @@ class Growth:
         self.done = False
         self.trials: list[Trial] = []
         self._names, self._signs = tuple(names), signs
+        waits = [name in settings.waiting for name in self._names]
+        self._later = torch.tensor(waits, dtype=torch.bool, device=start.device) & ~start
+        self._is_waiting = bool(self._later.any())
         self._trying: Candidate | None = None
         self._queue: list[Candidate] = []
         self.fitted: Tensor | None = None
@@ -78,6 +85,16 @@ class Growth:
     def positions(self) -> list[int]:
         """Positions of the active terms."""
         return [int(k) for k in self.active.nonzero().flatten()]
+
+    @property
+    def measured(self) -> list[int]:
+        """Positions of the terms that a look measures: all but those that wait."""
+        return [int(k) for k in (~self._waiting).nonzero().flatten()]
+
+    @property
+    def _waiting(self) -> Tensor:
+        """Which candidates wait now, [term]."""
+        return self._later if self._is_waiting else torch.zeros_like(self._later)
 
     @property
     def is_fitted(self) -> bool:
@@ -99,14 +116,17 @@ class Growth:
         Args:
             scores: the scores of the tasks; the worst score for a task that diverged, [task].
             losses: the losses of the tasks, [task].
-            gradients: with respect to the scaled coefficients, for the finite tasks, [task, term].
+            gradients: with respect to the scaled coefficients, for the finite tasks, [task, term];
+                zero for terms that wait.
         """
         self._scores.append(torch.stack([scores, -bounded(losses)], dim=1))
         # A gradient that is not finite does not count as evidence.
         self._gradients.append(gradients.nan_to_num(0.0, 0.0, 0.0))
 
-    def conclude(self, step: int, u: Tensor) -> None:
+    def conclude(self, step: int, u: Tensor) -> bool:
         """End a look: decide whether the candidate stays, and which ones the gradient supports.
+
+        Returns whether the rule stays as it is now.
 
         Args:
             step: the outer step that ends the look.
@@ -114,12 +134,14 @@ class Growth:
         """
         scores, gradients = torch.cat(self._scores), torch.cat(self._gradients)
         self._scores, self._gradients = [], []
-        if self.before is None or self._entered(step, scores):
+        stays = self.before is None or self._entered(step, scores)
+        if stays:
             self.active &= _used(u)
             self.fitted, self.before = u.clone(), scores
             evidence, self._queue = self.settings.judged(gradients, self.active, self._signs)
             self._evidence = torch.stack([evidence.mean, evidence.errors])
             self._probed = not self.settings.values
+        return stays
 
     @property
     def wants_values(self) -> bool:
@@ -132,8 +154,9 @@ class Growth:
         They are those with the largest gradients in standard errors, at most `most` of them.
         """
         assert self._evidence is not None
-        errors = self._evidence[1].abs().masked_fill(self.active, -math.inf)
-        rest = int((~self.active).sum())
+        closed = self.active | self._waiting
+        errors = self._evidence[1].abs().masked_fill(closed, -math.inf)
+        rest = int((~closed).sum())
         return sorted(errors.topk(min(most, rest)).indices.tolist())
 
     def offer(self, starts: Sequence[tuple[int, float]]) -> None:
@@ -150,15 +173,25 @@ class Growth:
         self._probed = True
 
     def advance(self) -> Tensor:
-        """Admit the next candidate, or end the search; return the u to continue from."""
+        """Admit the next candidate, or those that wait, or end; return the u to continue from."""
         assert self.fitted is not None
         u = self.fitted.clone()
         self._trying = self._queue.pop(0) if self._queue else None
-        self.done = self._trying is None or len(self.trials) >= self.settings.most
-        if self._trying is not None and not self.done:
+        self.done = len(self.trials) >= self.settings.most
+        if self._trying is None and not self.done:
+            self._admit_waiting()
+        elif self._trying is not None and not self.done:
             self.active[self._trying.position] = True
             u[..., self._trying.position] = self._trying.start
         return u
+
+    def _admit_waiting(self) -> None:
+        """Let the candidates that wait be tried from now on; without any, end the search."""
+        self.done = not self._is_waiting
+        if self._is_waiting:
+            self._is_waiting = False
+            # The next look measures the rule and all candidates anew.
+            self.before = None
 
     def _entered(self, step: int, scores: Tensor) -> bool:
         """Return whether the candidate that was tried stays."""
@@ -191,6 +224,7 @@ class Growth:
             "gradients": list(self._gradients),
             "trials": [asdict(trial) for trial in self.trials],
             "probed": self._probed,
+            "waiting": self._is_waiting,
             **tensors,
         }
 
@@ -223,6 +257,8 @@ class Growth:
         self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
         # A search begun by an earlier version tries no values, so it ends as in that version.
         self._probed = entry(state, "probed", bool, where) if "probed" in state else True
+        # In earlier versions no candidate waited.
+        self._is_waiting = "waiting" in state and entry(state, "waiting", bool, where)
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
         self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]
 

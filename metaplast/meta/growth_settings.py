@@ -25,6 +25,7 @@ class GrowthSettings:
         most: how many candidates are tried in total.
         values: the values of each candidate that are tried if the gradient supports none, as
             multiples of the rule's largest scaled coefficient; empty to end the search instead.
+        waiting: names of the candidates that are not tried until no other one helps.
     """
 
     train: int
@@ -36,6 +37,7 @@ class GrowthSettings:
     tries: int = 3
     most: int = 60
     values: tuple[float, ...] = ()
+    waiting: frozenset[str] = frozenset()
 
     @property
     def cycle(self) -> int:

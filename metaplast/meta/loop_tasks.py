@@ -142,7 +142,8 @@ class LoopTasks:
     def measure_scale(self, start: Coefficients, *, tied: bool) -> Tensor:
         """Return the units of θ; they are 1 without scaling, or if all terms start at zero.
 
-        The reference terms of `units` are the terms that do not start at zero.
+        The reference terms of `units` are the terms that do not start at zero. With the scaling
+        "start", the unit of a coefficient is the size of its initial value, unless that is zero.
 
         Args:
             start: initial θ.
@@ -157,7 +158,10 @@ class LoopTasks:
         sizes = term_sizes(self.learner, theta, problem.state, problem.episodes)
         if tied or not start.is_per_layer:
             sizes = sizes.square().mean(0).sqrt()
-        return units(sizes, reference).expand_as(theta).clone()
+        found = units(sizes, reference).expand_as(theta).clone()
+        if self.settings.scaling == "start":
+            return torch.where(theta != 0, theta.abs(), found)
+        return found
 
     def outcome(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
         """Return the outcome of a problem with its gradient; `scale` has the units of its terms."""

@@ -12,7 +12,7 @@ from metaplast.base.errors import require, require_within, unknown_name
 from metaplast.base.settings import Settings
 
 Penalty = Literal["proximal", "subgradient"]
-Scaling = Literal["down", "none"]
+Scaling = Literal["down", "none", "start"]
 Schedule = Literal["cosine", "constant"]
 Estimator = Literal["gradient", "es"]
 
@@ -47,7 +47,8 @@ class SearchSettings(Settings):
     schedule: Schedule = "cosine"
     """Schedule of the step size."""
     scaling: Scaling = "down"
-    """Whether the penalty and the steps compare terms after large updates are scaled down."""
+    """What the penalty and the steps compare: terms after large updates are scaled down, θ itself
+    (none), or each θ divided by the size of its initial value (start)."""
     estimator: Estimator = "gradient"
     """How the gradient with respect to θ is computed: exactly, or estimated from losses only, by an
     evolution strategy (es), for systems that draw actions."""
@@ -119,7 +120,9 @@ class OuterSettings(SearchSettings):
             zeros; "subgradient" adds λ sign(u) to the gradient, as the published meta-loss does.
         schedule: the schedule of the step size: constant, or a cosine to zero.
         scaling: "down" scales a term down to the size of the reference terms' update, never up
-            (cubic terms explode when errors grow); "none" learns θ itself.
+            (cubic terms explode when errors grow); "none" learns θ itself; "start" divides each
+            coefficient by the size of its initial value, so that a step changes all by about the
+            same share. Terms that start at zero are then scaled down.
         signs: whether terms declared nonnegative are kept nonnegative.
         estimator: "gradient" is exact; "es" estimates it, see `EvolutionStrategy`.
         backtrack: whether to undo a step after which a task diverges, and to shorten the next

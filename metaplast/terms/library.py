@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,7 @@ from metaplast.base.registry import find, match
 from metaplast.base.words import words
 from metaplast.terms.faded import faded, fades, split_faded
 from metaplast.terms.formula import Formula
-from metaplast.terms.pool import Pool, terms_of
+from metaplast.terms.pool import Pool, terms_of, waiting_of
 from metaplast.terms.term import Term
 from metaplast.terms.time_constants import MOST_TAU
 
@@ -57,6 +58,7 @@ class TermChoice:
         is_pool: False if the terms are a known rule, which needs no selection.
         is_named: False if the terms come from a pool: the user did not name them one by one.
         grows: whether candidates enter the rule one at a time, see `Pool.grows`.
+        waiting: names of terms that enter a growing rule only after the others.
     """
 
     text: str
@@ -65,6 +67,7 @@ class TermChoice:
     is_pool: bool = True
     is_named: bool = True
     grows: bool = False
+    waiting: frozenset[str] = frozenset()
 
     def extended(self, terms: Sequence[Term]) -> TermChoice:
         """Return the choice with more candidates; a known rule then becomes a pool."""
@@ -205,11 +208,12 @@ def choose_terms(text: str) -> TermChoice:
     """Return the terms of a pool, of a known rule, or of a list of names.
 
     Args:
-        text: what follows `--terms`; names in a list are separated by commas. With `*fading:TAU`
-            after a pool, a rule or a term, each term has a faded form beside it.
+        text: what follows `--terms`; names in a list are separated by commas, and each may have an
+            initial coefficient after it, such as `F0=0.02`. With `*fading:TAU` after a pool, a
+            rule or a term, each term has a faded form beside it.
 
     Raises:
-        UserError: if a name is unknown; suggests the nearest.
+        UserError: if a name is unknown; suggests the nearest. Or if a coefficient is invalid.
     """
     plain, mark, tau = text.rpartition(FADING) if isinstance(text, str) else ("", "", text)
     if mark:
@@ -217,19 +221,49 @@ def choose_terms(text: str) -> TermChoice:
     pool = match(text, pools())
     if pool is not None:
         candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
-        return TermChoice(text, pool_terms(pool), pool.feedback, is_named=False, grows=pool.grows)
+        terms = pool_terms(pool)
+        return TermChoice(
+            text, terms, pool.feedback, is_named=False, grows=pool.grows,
+            waiting=waiting_of(pool, terms),
+        )  # fmt: skip
     rule = find_known_rule(text)
     if rule is not None:
         return TermChoice(text, tuple(map(get_term, rule.terms)), rule.feedback, is_pool=False)
-    names = words("--terms", text, "term")
-    if len(names) == 1:
-        return TermChoice(text, (_term_or_rule_error(names[0]),))
-    terms = tuple(map(get_term, names))
+    entries = words("--terms", text, "term")
+    if len(entries) == 1 and "=" not in text:
+        return TermChoice(text, (_term_or_rule_error(entries[0]),))
+    terms = tuple(map(_started, entries))
     require(
-        len(set(terms)) == len(terms),
+        len({term.name for term in terms}) == len(terms),
         f"each term may occur once, got {shown(text)}; remove the repeats.",
     )
     return TermChoice(text, terms)
+
+
+def _started(entry: str) -> Term:
+    """Return the term of an entry such as `F0` or `F0=0.02`, with its initial coefficient.
+
+    Raises:
+        UserError: if there is no such term, or what follows `=` is not a number.
+    """
+    name, mark, number = entry.partition("=")
+    if not mark:
+        return get_term(name)
+    require(
+        match(name, {**pools(), **known_rules()}) is None or match(name, all_terms()) is not None,
+        f"an initial coefficient goes with one term, got {shown(entry)}; name the terms of {name} "
+        f"one by one, each with its own.",
+    )
+    term = get_term(name)
+    try:
+        initial = float(number)
+    except ValueError:
+        initial = math.nan
+    require(
+        math.isfinite(initial),
+        f"--terms takes a number after {name}=, as in {name}=0.02, got {shown(number)}.",
+    )
+    return replace(term, initial=initial)
 
 
 def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
@@ -242,9 +276,9 @@ def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
             fade.
     """
     require(
-        "," not in text and " " not in plain.strip(),
-        f"{FADING}TAU goes with one pool, rule or term, got --terms {shown(text)}; in a list, name "
-        f"the faded terms too, such as oja,oja_fading_250.",
+        not {",", " ", "="} & set(plain.strip()) and not plain.strip().endswith(".json"),
+        f"{FADING}TAU goes with the name of one pool, rule or term, got --terms {shown(text)}; in "
+        f"a list, name the faded terms too, such as oja,oja_fading_250.",
     )
     try:
         number = float(tau)
@@ -260,9 +294,9 @@ def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
     require(
         bool(able), f"no term of {plain} can fade, or all fade already; leave {FADING}{tau} out."
     )
-    return replace(
-        choice, text=text, terms=(*choice.terms, *(faded(t, number) for t in able)), is_pool=True
-    )
+    added = [faded(term, number) for term in able]
+    waiting = choice.waiting.union(term.name for term in added)
+    return replace(choice, text=text, terms=(*choice.terms, *added), is_pool=True, waiting=waiting)
 
 
 def _term_or_rule_error(name: str) -> Term:

@@ -40,6 +40,14 @@ class Pool(ABC):
         Their names must differ. A candidate with the name of an installed term must equal it.
         """
 
+    def waiting(self) -> frozenset[str]:
+        """Return the names of the candidates that enter a growing rule only after the others.
+
+        They are tried once no other candidate helps. This suits a large number of terms that refine
+        others, such as each of them times each gate: the rule without them comes first.
+        """
+        return frozenset()
+
 
 @cache
 def terms_of(pool: Pool, _installed: tuple[str, ...]) -> tuple[Term, ...]:
@@ -64,5 +72,32 @@ def terms_of(pool: Pool, _installed: tuple[str, ...]) -> tuple[Term, ...]:
         bool(found) and not wrong,
         f"the pool {pool.name!r} must return terms, got {shown(wrong[0]) if wrong else 'none'}; "
         f"{mend}",
+    )
+    return found
+
+
+def waiting_of(pool: Pool, terms: tuple[Term, ...]) -> frozenset[str]:
+    """Return the names of a pool's terms that enter a growing rule only after the others.
+
+    Args:
+        pool: the pool.
+        terms: its terms.
+
+    Raises:
+        UserError: if the pool names anything but its terms.
+    """
+    mend = "fix or uninstall its package."
+    try:
+        found = frozenset(pool.waiting())
+    except Exception as error:
+        raise UserError(
+            f"the pool {pool.name!r} must name the terms that wait, but failed "
+            f"({sentence(error)}); {mend}"
+        ) from error
+    unknown = found - {term.name for term in terms}
+    require(
+        not unknown,
+        f"the pool {pool.name!r} must name terms of its own that wait, got "
+        f"{', '.join(sorted(map(shown, unknown)))}; {mend}",
     )
     return found

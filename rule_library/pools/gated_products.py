@@ -14,7 +14,7 @@ class ProductsAndGates(Pool):
     """The products and decay on W, then each of them times each gate of the algebra."""
 
     name = "products*gates"
-    summary = "the products on W, plain and times each scalar product of two of their vectors"
+    summary = "the products on W, and each times every scalar product of two of their vectors"
     grows = True
 
     @cache  # noqa: B019 - one instance.
@@ -22,6 +22,10 @@ class ProductsAndGates(Pool):
         """Return the candidates; see `Pool.terms`."""
         known = [value for value in vars(forward).values() if isinstance(value, Term)]
         return (*products.terms(), *gated(W, known))
+
+    def waiting(self) -> frozenset[str]:
+        """Return the names of the terms with a gate; see `Pool.waiting`."""
+        return frozenset(t.name for t in self.terms()) - {t.name for t in products.terms()}
 
 
 products_and_gates = ProductsAndGates()

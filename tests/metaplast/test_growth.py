@@ -131,6 +131,57 @@ def test_in_a_look_theta_rests_and_the_tasks_are_those_of_every_look():
     assert len({tuple(x.flatten().tolist()) for x in inputs}) == len(inputs)
 
 
+WAITING = replace(SETTINGS, waiting=frozenset({"oja", "presynaptic_error"}))
+
+
+def test_candidates_that_wait_are_not_measured_until_no_other_helps():
+    target = {"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.5}
+    engine = Valley(target)
+    loop = loop_of(engine, growth=WAITING)
+    loop.run()
+    # Oja's rule promises most from the start.
+    assert tried(loop) == [("error_error", True), ("oja", True)]
+    assert loop.theta[:3].tolist() == pytest.approx([0.5, -0.3, 0.5], abs=0.15)
+    # Two looks at three terms end with no candidate; the next training is that of the same rule.
+    kinds = [
+        tuple(term.name for term in problem.learner.terms)
+        for problem in engine.trained + engine.looks
+    ]
+    assert kinds.count(("error_hebbian", "error_error", "decay")) == 2 * SETTINGS.look
+    assert kinds.count(("error_hebbian", "error_error")) == 2 * SETTINGS.train
+    assert kinds.count(TERMS) == len(engine.looks) == 2 * SETTINGS.look
+
+
+def test_if_nothing_else_helps_those_that_wait_are_tried():
+    loop = loop_of(Valley({"error_hebbian": 0.5, "oja": 0.8}), growth=WAITING)
+    loop.run()
+    assert tried(loop) == [("oja", True)]
+    nothing = loop_of(Valley({"error_hebbian": 0.5}), growth=WAITING)
+    nothing.run()
+    assert tried(nothing) == []
+    assert nothing.progress.step == 2 * SETTINGS.cycle
+
+
+def test_values_of_candidates_that_wait_are_not_tried():
+    growth = replace(WAITING, values=(0.5,))
+    measured = []
+    engine = Valley({"error_hebbian": 0.5, "error_error": -0.3})
+    run = engine.run
+
+    def watched(problem, *, gradient=True):
+        if not gradient:
+            measured.append((problem.learner.terms[-1].name, loop.growth.measured))
+        return run(problem, gradient=gradient)
+
+    engine.run = watched
+    loop = loop_of(engine, growth=growth)
+    loop.run()
+    early = {name for name, open_now in measured if len(open_now) < len(TERMS)}
+    late = {name for name, open_now in measured if len(open_now) == len(TERMS)}
+    assert early == {"decay"}
+    assert late == {"oja", "decay", "presynaptic_error"}
+
+
 def test_training_sees_the_active_terms_alone():
     engine = Valley({"error_hebbian": 0.5, "oja": 0.8})
     loop = loop_of(engine)
@@ -164,19 +215,43 @@ STOPS = (1, 29, 31, 33, 34, 62, 66, 70, 98)
 
 
 @pytest.mark.slow
-def test_a_restored_search_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("growth", [SETTINGS, WAITING])
+def test_a_restored_search_goes_on_bit_for_bit(tmp_path, growth):
     engine = {"target": {"error_hebbian": 0.5, "oja": 0.8}, "traps": ["error_error"], "noise": 0.0}
-    whole = loop_of(Valley(**engine))
+    whole = loop_of(Valley(**engine), growth=growth)
     while not whole.is_done:
         whole.run_step()
         if whole.progress.step in STOPS:
             save_checkpoint(tmp_path / f"{whole.progress.step}.pt", whole.state())
     for stop in STOPS:
-        second = loop_of(Valley(**engine))
+        second = loop_of(Valley(**engine), growth=growth)
         second.restore(load_checkpoint(tmp_path / f"{stop}.pt"))
         assert second.progress.step == stop
         second.run()
         assert_same_search(second, whole)
+
+
+def test_a_loop_goes_back_to_a_state_in_which_candidates_waited():
+    engine = {"target": {"error_hebbian": 0.5, "oja": 0.8}, "noise": 0.0}
+    loop = loop_of(Valley(**engine), growth=WAITING)
+    loop.run_step()
+    early = copy.deepcopy(loop.state())
+    loop.run()
+    trials, theta = list(loop.growth.trials), loop.theta.clone()
+    loop.restore(early)
+    assert len(loop.growth.measured) == 3
+    loop.run()
+    assert loop.growth.trials == trials
+    assert torch.equal(loop.theta, theta)
+
+
+def test_a_search_of_an_earlier_version_has_no_candidates_that_wait():
+    loop = loop_of(Valley({"error_hebbian": 0.5}), growth=WAITING)
+    loop.run_step()
+    state = loop.state()
+    del state["growth"]["waiting"]
+    loop.restore(state)
+    assert len(loop.growth.measured) == len(TERMS)
 
 
 def assert_same_search(second, whole):

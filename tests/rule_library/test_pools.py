@@ -294,3 +294,38 @@ def test_a_pool_without_terms_is_refused(given, words, monkeypatch):
     monkeypatch.setattr(library, "pools", lambda: {"strange": Strange()})
     for ask in (choose_terms, get_term):
         assert re.search(f"the pool 'strange' must return .*{words}", refusal(ask, "strange"))
+
+
+def test_gated_and_faded_terms_wait_until_no_other_helps():
+    plain = {term.name for term in terms_of("products")}
+    assert choose_terms("products").waiting == frozenset()
+    choice = choose_terms("products*gates")
+    assert choice.waiting == {term.name for term in choice.terms} - plain
+    faded = choose_terms("products*fading:250")
+    assert faded.waiting == {f"{term.name}_fading_250" for term in choose_terms("products").terms}
+    both = choose_terms("products*gates*fading:250")
+    assert choice.waiting < both.waiting == {term.name for term in both.terms} - plain
+    growth = DiscoveryConfig(terms="products*gates").growth
+    assert growth.waiting == choice.waiting
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["error_hebbian", "nothing"], "terms of its own that wait, got 'nothing'"),
+        (3, "failed .TypeError"),
+    ],
+)
+def test_a_pool_may_only_name_its_own_terms_to_wait(given, words, monkeypatch):
+    class Strange(Pool):
+        name = "strange"
+        summary = "names anything"
+
+        def terms(self):
+            return named("error_hebbian")
+
+        def waiting(self):
+            return given
+
+    monkeypatch.setattr(library, "pools", lambda: {"strange": Strange()})
+    assert re.search(f"the pool 'strange' must name .*{words}", refusal(choose_terms, "strange"))

@@ -1,0 +1,62 @@
+"""A rule file as the choice of terms: each term starts at its coefficient in the rule."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from metaplast.base.errors import UserError, require, shown
+from metaplast.terms.library import get_term
+from metaplast.terms.term import Term
+
+# How the name of a rule file ends.
+SUFFIX = ".json"
+
+
+class RuleStart(NamedTuple):
+    """What a rule file says about a discovery.
+
+    Attributes:
+        terms: its terms with their coefficients, as written after `--terms`.
+        feedback: its feedback.
+    """
+
+    terms: str
+    feedback: str
+
+
+def read_start(path: str) -> RuleStart:
+    """Return the terms, coefficients and feedback of a rule file.
+
+    The text holds every digit, so that a run does not depend on the file any more.
+
+    Raises:
+        UserError: if the file is no rule, the coefficients differ from layer to layer, or a term
+            is not installed.
+    """
+    # Imported here, because torch is slow to load and most commands read no rule.
+    from metaplast.rules.rule import Rule
+
+    rule = Rule.load(path)
+    require(
+        not rule.is_per_layer,
+        f"--terms takes a rule with shared coefficients, but {shown(path)} has some for each layer "
+        f"or matrix; write its terms with one initial coefficient each, such as F0=0.02,F2=-0.01.",
+    )
+    require(bool(rule.terms), f"--terms needs a rule with terms, but {shown(path)} has none.")
+    for term in rule.terms:
+        _require_installed(term, path)
+    (row,) = rule.theta
+    entries = (f"{term.name}={value!r}" for term, value in zip(rule.terms, row, strict=True))
+    return RuleStart(",".join(entries), rule.feedback)
+
+
+def _require_installed(term: Term, path: str) -> None:
+    try:
+        same = get_term(term.name).formula == term.formula
+    except UserError:
+        same = False
+    require(
+        same,
+        f"--terms {shown(path)} has a term {term.name!r} that is not installed with this meaning; "
+        f"install its package, or give the term to metaplast.discover(terms=…).",
+    )

@@ -1,0 +1,160 @@
+"""Learning that starts from given coefficients, or from those of a rule file."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from support import Clouds, assert_is_one_sentence, named
+
+from metaplast.base.errors import UserError
+from metaplast.discovery.config import DiscoveryConfig
+from metaplast.discovery.run import Discovery
+from metaplast.engines import get_engine
+from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.settings import OuterSettings
+from metaplast.rules.rule import Rule
+from metaplast.systems.fully_connected import FullyConnected
+from metaplast.systems.learner import Learner
+from metaplast.terms.algebra import outer, post, pre
+from metaplast.terms.coefficients import Coefficients
+from metaplast.terms.library import choose_terms, get_term
+from metaplast.terms.term import Term
+
+# Shortest decimals of these have many digits.
+THETA = (0.1 / 3, -0.07 / 3)
+TINY = {
+    "hidden": (5,), "ways": 3, "shots": 2, "queries": 2, "episodes": 8, "meta_batch": 2, "refit": 0,
+    "validation": 4, "test_episodes": 4, "l1": 0.0,
+}  # fmt: skip
+
+
+def rule_file(folder, terms=("error_hebbian", "e_wty"), theta=(THETA,), feedback="fixed", **more):
+    path = folder / "rule.json"
+    Rule(tuple(map(get_term, terms)), theta, feedback, **more).save(path)
+    return path
+
+
+def test_names_may_have_an_initial_coefficient():
+    choice = choose_terms("F0=0.02, e_wty,oja=-1e-3")
+    assert [term.name for term in choice.terms] == ["error_hebbian", "e_wty", "oja"]
+    assert [term.initial for term in choice.terms] == [0.02, 0.0, -1e-3]
+    assert choice.is_pool
+    assert choose_terms("F0=0.5").terms[0].initial == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("F0=x", "takes a number after F0=, as in F0=0.02, got 'x'"),
+        ("F0=", "got ''"),
+        ("F0=1e999,F2", "got '1e999'"),
+        ("F0=0.1,error_hebbian=0.2", "each term may occur once"),
+        ("decay=-0.1", "cannot start at -0.1"),
+        ("products=3", "goes with one term, got 'products=3'"),
+        ("bio=3", "goes with one term, got 'bio=3'"),
+        ("F0=0.1*fading:250", r"goes with the name of one pool"),
+        ("mine/rule.json*fading:250", r"goes with the name of one pool"),
+        ("nothing=3", "unknown term 'nothing'"),
+    ],
+)
+def test_a_wrong_coefficient_is_refused(text, words):
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        choose_terms(text)
+    assert_is_one_sentence(caught.value)
+
+
+def test_a_rule_file_gives_terms_coefficients_and_feedback(tmp_path):
+    path = rule_file(tmp_path, feedback="direct")
+    config = DiscoveryConfig(terms=str(path), **TINY)
+    assert (config.feedback_name, config.choice.is_pool) == ("direct", True)
+    assert [(term.name, term.initial) for term in config.choice.terms] == [
+        ("error_hebbian", THETA[0]), ("e_wty", THETA[1]),
+    ]  # fmt: skip
+    assert DiscoveryConfig(terms=path, **TINY) == config
+    assert DiscoveryConfig(terms=path, feedback="fixed", **TINY).feedback_name == "fixed"
+    # The run does not depend on the file any more.
+    path.unlink()
+    assert DiscoveryConfig.from_json(config.to_json()) == config
+
+
+def test_learning_starts_at_the_coefficients_of_the_file(tmp_path):
+    config = DiscoveryConfig(terms=rule_file(tmp_path), dtype="float64", **TINY)
+    seen = []
+
+    class Watcher:
+        def record(self, loop, record):
+            if record.stage == "search":
+                seen.append({name: value[0] for name, value in record.theta.items()})
+
+        def tested(self, name, episodes):
+            pass
+
+    rule = Discovery(config, observers=[Watcher()]).find()
+    assert seen[0] == pytest.approx({"error_hebbian": THETA[0], "e_wty": THETA[1]}, rel=1e-12)
+    assert seen[0] != seen[-1]
+    rule.save(tmp_path / "found.json")
+    found = Rule.load(tmp_path / "found.json")
+    assert [(term.name, term.formula) for term in found.terms] == [
+        (name, get_term(name).formula) for name in ("error_hebbian", "e_wty")
+    ]
+
+
+def test_an_unfit_rule_file_is_refused(tmp_path):
+    mine = Term("mine", outer(post.activity, pre.error), "made up")
+    rules = {
+        "for each layer": Rule(named("error_hebbian"), ((0.1,), (0.2,)), "fixed"),
+        "has none": Rule((), ((),), "fixed"),
+        "'mine' that is not installed": Rule((mine,), ((0.1,),), "fixed"),
+    }
+    for words, rule in rules.items():
+        rule.save(tmp_path / "rule.json")
+        with pytest.raises(UserError, match=words) as caught:
+            DiscoveryConfig(terms=tmp_path / "rule.json", **TINY)
+        assert_is_one_sentence(caught.value)
+    for text in ("{}", "[1", '{"format": "something"}'):
+        (tmp_path / "rule.json").write_text(text)
+        with pytest.raises(UserError, match=re.escape(str(tmp_path))) as caught:
+            DiscoveryConfig(terms=tmp_path / "rule.json", **TINY)
+        assert_is_one_sentence(caught.value)
+    with pytest.raises(UserError, match=r"cannot read a rule from nothing\.json"):
+        DiscoveryConfig(terms=Path("nothing.json"), **TINY)
+
+
+def loop_of(scaling, start, **settings):
+    terms = named("error_hebbian", "oja", "decay")
+    learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", terms)
+    theta = Coefficients([term.name for term in terms], torch.tensor(start, dtype=torch.float64))
+    outer_settings = OuterSettings(
+        meta_batch=4, meta_lr=0.1, optimizer="SGD", schedule="constant", scaling=scaling, **settings
+    )
+    options = (Clouds(), get_engine("batched"), outer_settings, theta)
+    return OuterLoop("search", learner, *options)
+
+
+def test_coefficients_may_be_learned_in_units_of_where_they_start():
+    start = [0.02, -0.003, 0.0]
+    own, down = loop_of("start", start)._theta.scale, loop_of("down", start)._theta.scale
+    assert own.tolist() == [0.02, 0.003, down[2].item()]
+    assert 0 < down[2] <= 1
+
+
+def test_perturbations_are_then_shares_of_each_coefficient():
+    start = [0.02, -0.003, 0.0]
+    thetas = []
+    loop = loop_of("start", start, estimator="es", spread=0.1, pairs=500)
+    run = loop._drawn.engine.run
+
+    class Watched:
+        takes_each = False
+
+        def run(self, problem, *, gradient=True):
+            thetas.append(problem.theta)
+            return run(problem, gradient=gradient)
+
+    loop._drawn.engine = Watched()
+    loop.run_step()
+    spread = torch.stack(thetas[:-1]).std(0)
+    assert (spread[:2] / torch.tensor(start[:2]).abs()).tolist() == pytest.approx(
+        [0.1] * 2, rel=0.1
+    )
